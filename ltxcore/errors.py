@@ -1,0 +1,82 @@
+"""Errors a user can act on: each says where, what, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+import attrs
+
+
+@attrs.frozen
+class Problem:
+    """One mistake: where it is, what it is, and what to do about it."""
+
+    what: str
+    where: str = ""
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        remedy = f"\n    {self.remedy}" if self.remedy else ""
+        return f"{place}{self.what}{remedy}"
+
+
+class LtxError(Exception):
+    """A mistake that the user can mend; printed without a traceback, exit status 2.
+
+    An error may hold several problems, so that a file is mended in one go rather than in as many runs as it has mistakes.
+    """
+
+    def __init__(self, what: str, *, where: str = "", remedy: str = "") -> None:
+        self.problems: tuple[Problem, ...] = (Problem(what, where, remedy),)
+        super().__init__(str(self))
+
+    @classmethod
+    def of(cls, problems: Iterable[Problem]) -> LtxError:
+        """An error of this class that holds all of `problems` (at least one)."""
+        error = cls.__new__(cls)
+        error.problems = tuple(problems)
+        if not error.problems:
+            raise ValueError("an error needs at least one problem")
+        Exception.__init__(error, str(error))
+        return error
+
+    def at(self, where: str) -> LtxError:
+        """The same error with `where` filled in for each problem that does not yet say where it is."""
+        return type(self).of(p if p.where else attrs.evolve(p, where=where) for p in self.problems)
+
+    def __str__(self) -> str:
+        return "\n".join(str(p) for p in self.problems)
+
+
+class ConfigError(LtxError):
+    """The run file asks for something that no data could make right."""
+
+
+class DataError(LtxError):
+    """A sample, a source or a raw file is not what the run needs."""
+
+
+class PluginError(LtxError):
+    """A plugin is broken, missing, or breaks its protocol."""
+
+
+class CheckpointError(LtxError):
+    """Weights, a LoRA or a saved run cannot be read, do not match, or could not be written whole."""
+
+
+def listed(names: Iterable[str], limit: int = 5) -> str:
+    """A list for a message: the first few names, and how many more there are."""
+    names = list(names)
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """What the user may have meant by `name`, or what there is to choose from."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f'Did you mean "{close[0]}"?'
+    return f"Known: {', '.join(known)}." if known else "None is known."

@@ -1,0 +1,52 @@
+"""The hooks: everything a plugin can add, on one page.
+
+Each hook returns a mapping from names to what they name and changes nothing. A package offers its hooks in a module that an entry point of
+the group `ltx` names:
+
+    [project.entry-points.ltx]
+    my_condition = "my_package.my_module"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    from ltxcore.protocols import Condition, SigmaSampler, StrategyType, Tracker
+
+PROJECT = "ltx"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def ltx_conditions() -> Mapping[str, type[Condition]]:  # type: ignore[empty-body]
+    """Condition types, by the `type` that a run file names."""
+
+
+@hookspec
+def ltx_strategies() -> Mapping[str, type[StrategyType]]:  # type: ignore[empty-body]
+    """Training strategies, by the `name` in `[training_strategy]`."""
+
+
+@hookspec
+def ltx_sigma_samplers() -> Mapping[str, type[SigmaSampler]]:  # type: ignore[empty-body]
+    """Sigma samplers, by the `timestep_sampling_mode` in `[flow_matching]`."""
+
+
+@hookspec
+def ltx_reference_filters() -> Mapping[str, Any]:  # type: ignore[empty-body]
+    """Functions that make a reference clip out of a clip, by the name that `ltx reference --filter` takes."""
+
+
+@hookspec
+def ltx_trackers() -> Mapping[str, type[Tracker]]:  # type: ignore[empty-body]
+    """Trackers, by NAME in `[trackers.NAME]`."""
+
+
+@hookspec
+def ltx_commands() -> Mapping[str, Any]:  # type: ignore[empty-body]
+    """Commands of the `ltx` program: click commands, by name."""

@@ -1,0 +1,185 @@
+"""What conditions work on: a modality's tokens, and how much of each is given."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from ltxcore.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@attrs.frozen
+class Grid:
+    """The cells of a latent, in token order: frame, then row, then column.
+
+    `frames` counts latent frames (video) or latent steps (audio, where `height` and `width` are 1). `scale` is how many pixel frames,
+    pixel rows and pixel columns one cell covers (video), or how many mel frames a step covers (audio: `(4, 1, 1)`).
+    """
+
+    frames: int
+    height: int = 1
+    width: int = 1
+    scale: tuple[int, int, int] = (8, 32, 32)
+
+    @property
+    def num_tokens(self) -> int:
+        return self.frames * self.height * self.width
+
+    @property
+    def frame(self) -> Tensor:
+        """Index in time of every token, `[T]` int64."""
+        return self._axis(0)
+
+    @property
+    def row(self) -> Tensor:
+        """Row of every token, `[T]` int64."""
+        return self._axis(1)
+
+    @property
+    def column(self) -> Tensor:
+        """Column of every token, `[T]` int64."""
+        return self._axis(2)
+
+    def _axis(self, axis: int) -> Tensor:
+        import torch
+
+        sizes = (self.frames, self.height, self.width)
+        shape = [1, 1, 1]
+        shape[axis] = -1
+        return torch.arange(sizes[axis]).reshape(shape).expand(sizes).reshape(-1)
+
+    def __str__(self) -> str:
+        return f"{self.frames} x {self.height} x {self.width}" if self.height * self.width > 1 else str(self.frames)
+
+
+@attrs.frozen(eq=False)
+class LatentState:
+    """The tokens of one modality in a batch, and how much of each is generated.
+
+    T counts the target's tokens, R the appended ones (0 at first), which always come after the target.
+
+    Attributes:
+        modality: "video" or "audio".
+        grid: the target's cells, T of them.
+        rate: frames per second of each sample's target, `[B]`.
+        clean: clean target tokens, `[B, T, D]`; zeros where sampling does not know them.
+        positions: start and end of every token, `[B, P, T + R, 2]`; seconds, then pixels (rows, columns) for video.
+        denoise_mask: 1 generate, 0 given, between: a soft mask; `[B, T + R]` float32.
+        appended: the appended tokens, `[B, R, D]`.
+    """
+
+    modality: str
+    grid: Grid
+    rate: Tensor
+    clean: Tensor
+    positions: Tensor
+    denoise_mask: Tensor
+    appended: Tensor
+
+    @classmethod
+    def start(cls, modality: str, grid: Grid, rate: Tensor, clean: Tensor, positions: Tensor) -> LatentState:
+        """A state that generates all of `clean` `[B, T, D]` and has nothing appended."""
+        import torch
+
+        return cls(
+            modality=modality,
+            grid=grid,
+            rate=rate,
+            clean=clean,
+            positions=positions,
+            denoise_mask=torch.ones(clean.shape[:2], dtype=torch.float32, device=clean.device),
+            appended=clean.new_zeros(clean.shape[0], 0, clean.shape[2]),
+        )
+
+    def __attrs_post_init__(self) -> None:
+        batch, tokens, width = self.clean.shape
+        total = tokens + self.appended.shape[1]
+        wanted = {
+            "grid": (self.grid.num_tokens, tokens),
+            "rate": (tuple(self.rate.shape), (batch,)),
+            "appended": ((self.appended.shape[0], self.appended.shape[2]), (batch, width)),
+            "denoise_mask": (tuple(self.denoise_mask.shape), (batch, total)),
+            "positions": ((self.positions.shape[0], *self.positions.shape[2:]), (batch, total, 2)),
+        }
+        for name, (found, expected) in wanted.items():
+            if found != expected:
+                raise ValueError(f"LatentState.{name} of {self.modality} is {found}, but clean tokens [{batch}, {tokens}, {width}] want {expected}")
+
+    @property
+    def batch_size(self) -> int:
+        return int(self.clean.shape[0])
+
+    @property
+    def num_target(self) -> int:
+        """T, the number of target tokens."""
+        return self.grid.num_tokens
+
+    @property
+    def num_appended(self) -> int:
+        """R, the number of appended tokens."""
+        return int(self.appended.shape[1])
+
+    def given(self, amount: Tensor) -> LatentState:
+        """Give target tokens: `amount` 1 is known and clean, 0 leaves the token as it is, between gives it in part.
+
+        Args:
+            amount: `[T]` or `[B, T]`, bool or values in [0, 1]; T is the number of target tokens, also after an append.
+
+        Raises:
+            DataError: wrong shape, or values outside [0, 1].
+
+        Source: design section 4, "Given": `m <- m * (1 - c)`; products commute, so the order of conditions does not matter.
+        """
+        import torch
+
+        if tuple(amount.shape) not in {(self.num_target,), (self.batch_size, self.num_target)}:
+            raise DataError(
+                f"a condition gives {list(amount.shape)} values, but the {self.modality} has [{self.batch_size}, {self.num_target}] target tokens",
+                remedy="Return one value per target token, [T] or [B, T].",
+            )
+        amount = amount.to(device=self.denoise_mask.device, dtype=torch.float32)
+        low, high = float(amount.min()), float(amount.max())
+        if not (low >= 0.0 and high <= 1.0):  # written so that NaN fails too
+            raise DataError(
+                f"a condition gives values from {low:g} to {high:g} to the {self.modality}",
+                remedy="Amounts lie between 0 (generate) and 1 (given).",
+            )
+        target = self.denoise_mask[:, : self.num_target] * (1.0 - amount)
+        return attrs.evolve(self, denoise_mask=torch.cat([target, self.denoise_mask[:, self.num_target :]], dim=1))
+
+    def append(self, tokens: Tensor, positions: Tensor) -> LatentState:
+        """Add given tokens that are not part of the target.
+
+        Args:
+            tokens: clean tokens, `[B, R, D]`.
+            positions: where they lie, `[B, P, R, 2]`, in the units of `positions`.
+
+        Raises:
+            DataError: the shapes do not fit this state or each other.
+
+        Source: design section 4, "Append": denoise mask 0, after the target.
+        """
+        import torch
+
+        expected = (self.batch_size, self.positions.shape[1], tokens.shape[1], 2)
+        if tokens.ndim != 3 or (tokens.shape[0], tokens.shape[2]) != (self.batch_size, self.clean.shape[2]) or positions.shape != expected:
+            raise DataError(
+                f"a condition appends tokens {list(tokens.shape)} with positions {list(positions.shape)} to {self.modality} tokens {list(self.clean.shape)}",
+                remedy=f"Tokens are [B, R, {self.clean.shape[2]}] and positions [B, {self.positions.shape[1]}, R, 2].",
+            )
+        return attrs.evolve(
+            self,
+            appended=torch.cat([self.appended, tokens.to(self.clean)], dim=1),
+            positions=torch.cat([self.positions, positions.to(self.positions)], dim=2),
+            denoise_mask=torch.cat([self.denoise_mask, self.denoise_mask.new_zeros(tokens.shape[:2])], dim=1),
+        )
+
+    def tokens(self) -> Tensor:
+        """Clean target tokens followed by the appended ones, `[B, T + R, D]`."""
+        import torch
+
+        return torch.cat([self.clean, self.appended], dim=1)
