@@ -1,0 +1,6 @@
+"""`python -m ltxcore`, for launchers that want a module."""
+
+from ltxcore.cli.main import main
+
+if __name__ == "__main__":
+    main()

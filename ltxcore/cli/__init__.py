@@ -1,0 +1,1 @@
+"""The `ltx` program: one thin module a command."""

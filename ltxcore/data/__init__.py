@@ -1,0 +1,1 @@
+"""Data: stored samples, their manifests, micro-batches, and the held-out split."""

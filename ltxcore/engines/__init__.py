@@ -1,0 +1,1 @@
+"""Engines: how a model is run and updated, in one process or in many."""

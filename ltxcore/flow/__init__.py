@@ -1,0 +1,1 @@
+"""Flow matching: sigmas, noise, velocity, loss, and the random numbers they need."""

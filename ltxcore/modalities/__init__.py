@@ -1,0 +1,1 @@
+"""Modalities: how the latents of video and audio become tokens, and where the tokens lie."""

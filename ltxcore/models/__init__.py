@@ -1,0 +1,1 @@
+"""Models: the backbone, its checkpoints, and the LoRA files made from it."""

@@ -1,0 +1,1 @@
+"""Preprocessing: from a dataset of raw media to encoded samples."""

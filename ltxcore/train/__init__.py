@@ -1,0 +1,1 @@
+"""Training: the plan, the loop, the held-out loss and the checkpoints of a run."""
