@@ -148,6 +148,9 @@ class Entry:
         bytes: size of the file.
         fingerprint: of everything that shaped the bytes.
         origin: the raw file it was made from, as the dataset names it; samples of one origin stay together in a held-out split.
+        encoder: fingerprint of the codec or text encoder alone, the same for all samples of a folder; "" where it is not known.
+        kind: what the file holds; "" where it is not known.
+        modality: of which modality; for text, those it has features for, joined by "+".
     """
 
     shape: tuple[int, ...]
@@ -156,6 +159,9 @@ class Entry:
     bytes: int = 0
     fingerprint: str = ""
     origin: str = ""
+    encoder: str = ""
+    kind: Kind | Literal[""] = ""
+    modality: str = ""
 
 
 @attrs.frozen
@@ -278,6 +284,11 @@ class Modality(Protocol):
     """How a modality's latents become tokens, and where the tokens lie."""
 
     name: str
+
+    @property
+    def default_rate(self) -> float:
+        """Frames per second of stored latents that do not say."""
+        ...
 
     def grid(self, latents: Tensor) -> Grid:
         """Cells of a latent `[B, C, ...]`."""

@@ -107,7 +107,9 @@ class LatentState:
         }
         for name, (found, expected) in wanted.items():
             if found != expected:
-                raise ValueError(f"LatentState.{name} of {self.modality} is {found}, but clean tokens [{batch}, {tokens}, {width}] want {expected}")
+                raise ValueError(
+                    f"LatentState.{name} of {self.modality} is {found}, but clean tokens [{batch}, {tokens}, {width}] want {expected}"
+                )
 
     @property
     def batch_size(self) -> int:

@@ -1,0 +1,68 @@
+"""All that a plugin may import."""
+
+from ltxcore.conditions import ConditionUse
+from ltxcore.errors import CheckpointError, ConfigError, DataError, LtxError, PluginError
+from ltxcore.flow.loss import masked_loss
+from ltxcore.flow.noise import add_noise, velocity
+from ltxcore.hookspecs import hookimpl
+from ltxcore.protocols import (
+    Batch,
+    Clip,
+    Condition,
+    Draws,
+    Entry,
+    Geometry,
+    Inputs,
+    Manifest,
+    Medium,
+    Modality,
+    ModelInput,
+    Role,
+    Setting,
+    SigmaSampler,
+    Sound,
+    Source,
+    StoredLatents,
+    Strategy,
+    Text,
+    Tracker,
+)
+from ltxcore.state import Grid, LatentState
+from ltxcore.strategy import Flexible, ModalityTable
+
+__all__ = [
+    "Batch",
+    "CheckpointError",
+    "Clip",
+    "Condition",
+    "ConditionUse",
+    "ConfigError",
+    "DataError",
+    "Draws",
+    "Entry",
+    "Flexible",
+    "Geometry",
+    "Grid",
+    "Inputs",
+    "LatentState",
+    "LtxError",
+    "Manifest",
+    "Medium",
+    "Modality",
+    "ModalityTable",
+    "ModelInput",
+    "PluginError",
+    "Role",
+    "Setting",
+    "SigmaSampler",
+    "Sound",
+    "Source",
+    "StoredLatents",
+    "Strategy",
+    "Text",
+    "Tracker",
+    "add_noise",
+    "hookimpl",
+    "masked_loss",
+    "velocity",
+]

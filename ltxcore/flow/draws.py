@@ -1,0 +1,69 @@
+"""Random numbers that are counted, not streamed: each is a function of what it is for, never of what was drawn before it.
+
+So a resumed run, and a run on another number of processes, draw the same numbers, and no state of a generator has to be saved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+
+def generator(seed: int, *key: str | int) -> Generator:
+    """A generator on the CPU whose numbers depend on `seed` and `key` alone.
+
+    Source: design section 4, "Randomness is counted, not streamed".
+    """
+    import torch
+
+    # repr keeps ("a", "bc") apart from ("ab", "c"), and 1 apart from "1".
+    digest = hashlib.blake2b(repr((seed, *key)).encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+@attrs.frozen
+class CountedDraws:
+    """The draws of one micro-batch.
+
+    Attributes:
+        seed: of the run.
+        epoch: the pass over the data.
+        names: of the samples, in order.
+        batch_id: of the micro-batch; the same samples dealt to another process keep it.
+    """
+
+    seed: int
+    epoch: int
+    names: tuple[str, ...] = attrs.field(converter=tuple)
+    batch_id: str
+
+    @property
+    def size(self) -> int:
+        return len(self.names)
+
+    def normal(self, key: str, shape: Sequence[int] = ()) -> Tensor:
+        """Standard normal, `[B, *shape]` float32, each sample its own."""
+        import torch
+
+        return torch.stack([torch.randn(tuple(shape), generator=self._of(key, name)) for name in self.names])
+
+    def uniform(self, key: str, shape: Sequence[int] = ()) -> Tensor:
+        """Uniform in [0, 1), `[B, *shape]` float32, each sample its own."""
+        import torch
+
+        return torch.stack([torch.rand(tuple(shape), generator=self._of(key, name)) for name in self.names])
+
+    def shared_uniform(self, key: str) -> float:
+        """One uniform in [0, 1) for the whole micro-batch."""
+        import torch
+
+        return float(torch.rand((), generator=generator(self.seed, "batch", key, self.epoch, self.batch_id)))
+
+    def _of(self, key: str, name: str) -> Generator:
+        return generator(self.seed, "sample", key, self.epoch, name)

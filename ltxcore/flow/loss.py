@@ -1,0 +1,25 @@
+"""The loss of one modality."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def masked_loss(predicted: Tensor, target: Tensor, loss_mask: Tensor) -> Tensor:
+    """Squared error of each sample, `[B]` float32, averaged over counted tokens and their channels.
+
+    Args:
+        predicted: `[B, T, D]`.
+        target: `[B, T, D]`.
+        loss_mask: tokens that count, `[B, T]` bool. A sample without any has loss 0.
+
+    Source: design section 4, "Training".
+    """
+    counted = loss_mask.to(predicted.device)
+    error = (predicted.float() - target.to(predicted.device).float()).square().mean(dim=-1)
+    # Masked, not multiplied: a token that does not count must not make the loss NaN.
+    total = error.masked_fill(~counted, 0.0).sum(dim=1)
+    return total / counted.sum(dim=1).clamp_min(1)

@@ -1,0 +1,63 @@
+"""Audio: one token a latent step, its channels and frequency bins side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+
+from ltxcore.state import Grid
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@attrs.frozen
+class AudioModality:
+    """Latents `[B, C, T, M]` (C channels, M frequency bins), tokens `[B, T, C*M]`.
+
+    Attributes:
+        mel_frames: mel frames a latent step covers; the first step covers one only.
+        bins: M, frequency bins of a latent.
+        mel_rate: mel frames per second: 16,000 samples a second, 160 a frame.
+    """
+
+    mel_frames: int = 4
+    bins: int = 16
+    mel_rate: float = 100.0
+    name: str = "audio"
+
+    @property
+    def default_rate(self) -> float:
+        """Latent steps per second."""
+        return self.mel_rate / self.mel_frames
+
+    def grid(self, latents: Tensor) -> Grid:
+        """Steps of latents `[B, C, T, M]`."""
+        return self.grid_of(latents.shape[1:])
+
+    def grid_of(self, shape: Sequence[int]) -> Grid:
+        """Steps of a stored latent of shape `(C, T, M)`."""
+        return Grid(int(shape[1]), scale=(self.mel_frames, 1, 1))
+
+    def patchify(self, latents: Tensor) -> Tensor:
+        """Latents `[B, C, T, M]` to tokens `[B, T, C*M]`."""
+        return latents.transpose(1, 2).flatten(2)
+
+    def unpatchify(self, tokens: Tensor, grid: Grid) -> Tensor:
+        """Tokens `[B, T, C*M]` to latents `[B, C, T, M]`."""
+        return tokens.unflatten(2, (-1, self.bins)).transpose(1, 2)
+
+    def positions(self, grid: Grid, rate: Tensor) -> Tensor:
+        """Start and end of every step in seconds, `[B, 1, T, 2]` float32; `rate` `[B]` says how many samples there are.
+
+        Source: design section 4, "Positions": `[max(0, 4i - 3), max(0, 4i + 1)]` mel frames of 0.01 seconds.
+        """
+        import torch
+
+        frames = grid.scale[0]
+        start = (grid.frame * frames + 1 - frames).clamp_min(0)
+        end = ((grid.frame + 1) * frames + 1 - frames).clamp_min(0)
+        seconds = torch.stack([start, end], dim=-1).to(torch.float32) / self.mel_rate
+        return seconds.expand(rate.shape[0], 1, grid.frames, 2)

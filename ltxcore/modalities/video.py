@@ -1,0 +1,68 @@
+"""Video: one token a latent cell, in the order frame, row, column."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+
+from ltxcore.state import Grid
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DEFAULT_RATE = 24.0
+"""Frames per second of stored video that does not say."""
+
+
+@attrs.frozen
+class VideoModality:
+    """Latents `[B, C, F, H, W]`, tokens `[B, F*H*W, C]`.
+
+    `scale` is how many pixel frames, rows and columns a latent cell covers; the first latent frame covers one pixel frame only.
+    """
+
+    scale: tuple[int, int, int] = (8, 32, 32)
+    name: str = "video"
+
+    @property
+    def default_rate(self) -> float:
+        """Frames per second of stored latents that do not say."""
+        return DEFAULT_RATE
+
+    def grid(self, latents: Tensor) -> Grid:
+        """Cells of latents `[B, C, F, H, W]`."""
+        return self.grid_of(latents.shape[1:])
+
+    def grid_of(self, shape: Sequence[int]) -> Grid:
+        """Cells of a stored latent of shape `(C, F, H, W)`."""
+        _, frames, height, width = shape
+        return Grid(int(frames), int(height), int(width), self.scale)
+
+    def patchify(self, latents: Tensor) -> Tensor:
+        """Latents `[B, C, F, H, W]` to tokens `[B, F*H*W, C]`."""
+        return latents.flatten(2).transpose(1, 2)
+
+    def unpatchify(self, tokens: Tensor, grid: Grid) -> Tensor:
+        """Tokens `[B, F*H*W, C]` to latents `[B, C, F, H, W]`."""
+        return tokens.transpose(1, 2).unflatten(2, (grid.frames, grid.height, grid.width))
+
+    def positions(self, grid: Grid, rate: Tensor) -> Tensor:
+        """Start and end of every cell in seconds, pixel rows and pixel columns, `[B, 3, T, 2]` float32.
+
+        Args:
+            grid: the cells, T of them.
+            rate: frames per second of each sample, `[B]`.
+
+        Source: design section 4, "Positions": the codec is causal, so that latent frame 0 is pixel frame 0 and frame f ends with pixel frame `T*f`.
+        """
+        import torch
+
+        frames, rows, columns = grid.scale
+        first = (grid.frame * frames + 1 - frames).clamp_min(0)
+        time = torch.stack([first, (grid.frame + 1) * frames + 1 - frames], dim=-1).to(torch.float32)
+        seconds = time.unsqueeze(0) / rate.to(device="cpu", dtype=torch.float32).reshape(-1, 1, 1)
+        height = torch.stack([grid.row * rows, (grid.row + 1) * rows], dim=-1).to(torch.float32)
+        width = torch.stack([grid.column * columns, (grid.column + 1) * columns], dim=-1).to(torch.float32)
+        return torch.stack([seconds, height.expand_as(seconds), width.expand_as(seconds)], dim=1)

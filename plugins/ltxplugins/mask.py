@@ -1,0 +1,23 @@
+"""Inpainting: what a mask marks is given, wholly or in part; the rest is generated."""
+
+import attrs
+
+from ltxcore.api import Inputs, LatentState, Role, hookimpl
+
+
+@attrs.frozen
+class Mask:
+    """Give what a stored mask marks: 1 is given, 0 is generated, values between are given in part and left out of the loss."""
+
+    modalities = frozenset({"video", "audio"})
+    content = "whole"
+    roles = (Role("mask", source_key="mask_dir", kind="mask"),)
+
+    def apply(self, state: LatentState, inputs: Inputs) -> LatentState:
+        """Source: design section 4, "Given": a token with mask c is noised at `(1 - c) * sigma`; nothing is thresholded."""
+        return state.given(inputs.mask("mask"))
+
+
+@hookimpl
+def ltx_conditions() -> dict[str, type]:
+    return {"mask": Mask}

@@ -1,0 +1,33 @@
+"""Extension forward: the beginning of a clip or sound is given, the rest is generated."""
+
+import attrs
+
+from ltxcore.api import DataError, Inputs, LatentState, hookimpl
+
+
+@attrs.frozen
+class Prefix:
+    """Give the first latent frames of a clip, or the first latent steps of a sound."""
+
+    modalities = frozenset({"video", "audio"})
+    content = "start"
+
+    temporal_boundary: int = attrs.field(validator=attrs.validators.ge(1), metadata={"help": "how many are given", "unit": "latent frames"})
+
+    def apply(self, state: LatentState, inputs: Inputs) -> LatentState:
+        """Source: design section 4, "Conditions", prefix.
+
+        Raises:
+            DataError: the prefix is as long as the target or longer.
+        """
+        if self.temporal_boundary >= state.grid.frames:
+            raise DataError(
+                f"a prefix of {self.temporal_boundary} latent frames leaves nothing to generate of {state.grid.frames}",
+                remedy="Set temporal_boundary below the length of the shortest sample, or leave short samples out.",
+            )
+        return state.given(state.grid.frame < self.temporal_boundary)
+
+
+@hookimpl
+def ltx_conditions() -> dict[str, type]:
+    return {"prefix": Prefix}

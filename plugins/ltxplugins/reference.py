@@ -1,0 +1,122 @@
+"""IC-LoRA: the tokens of a paired clip or sound are added, given, beside those that are generated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+
+from ltxcore.api import DataError, Geometry, Grid, Inputs, LatentState, Role, hookimpl
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@attrs.frozen
+class Reference:
+    """Add the tokens of a paired clip or sound.
+
+    A reference video may be smaller or have fewer frames a second than its target, by whole factors that are found from the two; its tokens then lie where what they
+    show lies in the target.
+    """
+
+    modalities = frozenset({"video", "audio"})
+    content = None
+    roles = (Role("reference", source_key="latents_dir", kind="latents"),)
+    appends = True
+
+    def apply(self, state: LatentState, inputs: Inputs) -> LatentState:
+        """Source: design section 4, "Positions", reference video.
+
+        Raises:
+            DataError: the reference is larger or longer than its target, or smaller by no whole factor.
+        """
+        medium = inputs.latents("reference")
+        if state.modality == "audio":
+            return state.append(medium.tokens, medium.positions)
+        space = spatial_factor(state.grid, medium.grid)
+        time = [temporal_factor(state.grid, float(r), medium.grid, float(m)) for r, m in zip(state.rate, medium.rate, strict=True)]
+        return state.append(medium.tokens, _scaled(medium.positions, space, time, state.rate))
+
+    def metadata(self, pairs: Sequence[tuple[Geometry, Mapping[str, Geometry]]]) -> dict[str, str]:
+        """The factors, where they are not 1.
+
+        Raises:
+            DataError: they differ between samples.
+        """
+        space, time = set(), set()
+        for target, others in pairs:
+            reference = others["reference"]
+            space.add(spatial_factor(target.grid, reference.grid))
+            time.add(temporal_factor(target.grid, target.rate, reference.grid, reference.rate))
+        for what, factors in (("spatial", space), ("temporal", time)):
+            if len(factors) > 1:
+                raise DataError(
+                    f"references have different {what} factors: {', '.join(map(str, sorted(factors)))}",
+                    remedy="Preprocess all references with the same factor: a LoRA can say one only.",
+                )
+        found = {}
+        if space - {1}:
+            factor = str(space.pop())
+            found |= {"reference_downscale_factor": factor, "reference_spatial_scale_factor": factor}
+        if time - {1}:
+            found["reference_temporal_scale_factor"] = str(time.pop())
+        return found
+
+
+def spatial_factor(target: Grid, reference: Grid) -> int:
+    """How many times larger the target is than its reference, in latent cells.
+
+    Raises:
+        DataError: by no whole factor, or by different ones in height and width.
+    """
+    if target.height % max(reference.height, 1) or target.width % max(reference.width, 1):
+        raise DataError(
+            f"a reference of {reference.height} x {reference.width} latent cells does not divide its target of {target.height} x {target.width}",
+            remedy="Make references as large as their targets, or smaller by a whole factor, the same in height and width.",
+        )
+    height, width = target.height // reference.height, target.width // reference.width
+    if height != width:
+        raise DataError(
+            f"a reference of {reference.height} x {reference.width} latent cells is smaller than its target of {target.height} x {target.width} by different factors",
+            remedy="Make references as large as their targets, or smaller by a whole factor, the same in height and width.",
+        )
+    return height
+
+
+def temporal_factor(target: Grid, target_rate: float, reference: Grid, reference_rate: float) -> int:
+    """How many frames of the target pass for one of its reference; 1 for a reference that is only shorter, and for single frames.
+
+    Raises:
+        DataError: the reference has more latent frames than its target, or another frame rate and no whole factor.
+    """
+    if reference.frames > target.frames:
+        raise DataError(
+            f"a reference of {reference.frames} latent frames is longer than its target of {target.frames}",
+            remedy="Cut references to the length of their targets.",
+        )
+    if reference.frames == 1 or target.frames == 1:
+        return 1
+    factor, rest = divmod(target.frames - 1, reference.frames - 1)
+    # Rates come from containers, rounded: 29.97 / 3 may be stored as 9.99.
+    if rest and abs(target_rate - reference_rate) > 1e-3 * target_rate:
+        raise DataError(
+            f"a reference of {reference.frames} latent frames at {reference_rate:g} per second does not divide its target of {target.frames} at {target_rate:g}",
+            remedy="Keep the frame rate of the target, or take every N-th frame: (target - 1) / (reference - 1) is then whole.",
+        )
+    return factor if not rest and abs(target_rate - factor * reference_rate) <= 1e-3 * target_rate else 1
+
+
+def _scaled(positions: Tensor, space: int, time: Sequence[int], rate: Tensor) -> Tensor:
+    """Positions `[B, 3, R, 2]` of the reference, on its target. Source: design section 4, "Positions"."""
+    import torch
+
+    shift = (torch.tensor(time) - 1) / rate.float()
+    seconds = (positions[:, :1] - shift.reshape(-1, 1, 1, 1)).clamp_min(0) if any(factor > 1 for factor in time) else positions[:, :1]
+    return torch.cat([seconds, positions[:, 1:] * space], dim=1)
+
+
+@hookimpl
+def ltx_conditions() -> dict[str, type]:
+    return {"reference": Reference}

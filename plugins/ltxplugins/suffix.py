@@ -1,0 +1,33 @@
+"""Extension backward: the end of a clip or sound is given, the rest is generated."""
+
+import attrs
+
+from ltxcore.api import DataError, Inputs, LatentState, hookimpl
+
+
+@attrs.frozen
+class Suffix:
+    """Give the last latent frames of a clip, or the last latent steps of a sound."""
+
+    modalities = frozenset({"video", "audio"})
+    content = "end"
+
+    temporal_boundary: int = attrs.field(validator=attrs.validators.ge(1), metadata={"help": "how many are given", "unit": "latent frames"})
+
+    def apply(self, state: LatentState, inputs: Inputs) -> LatentState:
+        """Source: design section 4, "Conditions", suffix.
+
+        Raises:
+            DataError: the suffix is as long as the target or longer.
+        """
+        if self.temporal_boundary >= state.grid.frames:
+            raise DataError(
+                f"a suffix of {self.temporal_boundary} latent frames leaves nothing to generate of {state.grid.frames}",
+                remedy="Set temporal_boundary below the length of the shortest sample, or leave short samples out.",
+            )
+        return state.given(state.grid.frame >= state.grid.frames - self.temporal_boundary)
+
+
+@hookimpl
+def ltx_conditions() -> dict[str, type]:
+    return {"suffix": Suffix}

@@ -1,0 +1,74 @@
+"""Draws that were recorded, and the batches they were recorded with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import attrs
+import torch
+from golden.golden_io import Case, nest
+from ltxcore.conditions import ConditionUse
+from ltxcore.flow.sigmas import ShiftedLogitNormal
+from ltxcore.modalities.audio import AudioModality
+from ltxcore.modalities.video import VideoModality
+from ltxcore.protocols import Batch, Setting, StoredLatents, Text
+from ltxcore.registry import load
+from ltxcore.strategy import Flexible, FlexibleStrategy, ModalityTable
+from torch import Tensor
+
+
+@attrs.frozen
+class Recorded:
+    """Hands out recorded numbers by name; asking for one that was not recorded is a KeyError."""
+
+    draws: Mapping[str, Tensor]
+    size: int
+
+    def normal(self, key: str, shape: Sequence[int] = ()) -> Tensor:
+        return self._get(key, shape)
+
+    def uniform(self, key: str, shape: Sequence[int] = ()) -> Tensor:
+        return self._get(key, shape)
+
+    def shared_uniform(self, key: str) -> float:
+        return float(self.draws[key])
+
+    def _get(self, key: str, shape: Sequence[int]) -> Tensor:
+        found = self.draws[key]
+        assert tuple(found.shape) == (self.size, *shape)
+        return found
+
+
+def strategy_of(config: dict) -> FlexibleStrategy:
+    registry = load()
+
+    def use(table: dict) -> ConditionUse:
+        cls = registry.get("condition", table["type"]).value
+        keys = {role.source_key: role.name for role in getattr(cls, "roles", ())}
+        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items() if k not in {"type", "probability", *keys}}
+        return ConditionUse(table["type"], cls(**fields), table.get("probability", 1.0), {keys[k]: table[k] for k in keys})
+
+    def modality(table: dict | None) -> ModalityTable | None:
+        return table and ModalityTable(table["is_generated"], table["latents_dir"], [use(c) for c in table.get("conditions", [])])
+
+    tables = Flexible(video=modality(config["strategy"].get("video")), audio=modality(config["strategy"].get("audio")))
+    scale = tuple(config.get("video_scale_factors", (8, 32, 32)))
+    sampler = ShiftedLogitNormal(**config.get("timestep_sampler_params", {}))
+    return tables.build(Setting({"video": VideoModality(scale), "audio": AudioModality()}, sampler))
+
+
+def batch_of(case: Case, strategy: FlexibleStrategy) -> Batch:
+    stored = nest(case.inputs)
+    folder = {"latents": "video_latents"}  # what the recording calls the target video
+    latents, masks = {}, {}
+    for role, source in strategy.sources().items():
+        entry = stored[folder.get(source.folder, source.folder)] if role != "text" else {}
+        if source.kind == "latents":
+            size = entry["latents"].shape[0]
+            latents[role] = StoredLatents(entry["latents"], entry.get("fps", torch.full((size,), 25.0)))
+        elif source.kind == "mask":
+            masks[role] = entry["mask"]
+    text = stored["conditions"]
+    features = {"video": text["video_prompt_embeds"], "audio": text["audio_prompt_embeds"]}
+    names = tuple(f"sample{i}" for i in range(features["video"].shape[0]))
+    return Batch(names, latents, masks, Text(features, text["prompt_attention_mask"]))

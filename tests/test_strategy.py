@@ -1,0 +1,271 @@
+"""The flexible strategy agrees with what was recorded, and refuses what makes no sense."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from golden.golden_io import Case, list_cases, load_case
+from golden_draws import Recorded, batch_of, strategy_of
+from ltxcore.conditions import ConditionUse
+from ltxcore.errors import ConfigError, DataError
+from ltxcore.flow.draws import CountedDraws
+from ltxcore.flow.sigmas import Uniform
+from ltxcore.modalities.audio import AudioModality
+from ltxcore.modalities.video import VideoModality
+from ltxcore.protocols import Batch, Entry, Manifest, Setting, StoredLatents, Text
+from ltxcore.registry import load
+from ltxcore.strategy import Flexible, ModalityTable
+
+REGISTRY = load()
+CASES = [(group, case) for group in ("01_flexible", "02_soft_mask") for case in list_cases(group)]
+
+
+def condition(name: str, probability: float = 1.0, sources: dict[str, str] | None = None, **fields: object) -> ConditionUse:
+    return ConditionUse(name, REGISTRY.get("condition", name).value(**fields), probability, sources or {})
+
+
+def setting(shared_sigma: bool = False) -> Setting:
+    return Setting({"video": VideoModality(), "audio": AudioModality()}, Uniform(), shared_sigma)
+
+
+def video(frames: int = 3, height: int = 2, width: int = 2, rate: float = 24.0, size: int = 2) -> StoredLatents:
+    return StoredLatents(
+        torch.randn(size, 4, frames, height, width, generator=torch.Generator().manual_seed(frames)), torch.full((size,), rate)
+    )
+
+
+def audio(steps: int = 5, size: int = 2) -> StoredLatents:
+    return StoredLatents(torch.randn(size, 8, steps, 16, generator=torch.Generator().manual_seed(steps)), torch.full((size,), 25.0))
+
+
+def batch(latents: dict[str, StoredLatents], masks: dict[str, torch.Tensor] | None = None) -> Batch:
+    size = next(iter(latents.values())).latents.shape[0]
+    text = Text({"video": torch.ones(size, 2, 3), "audio": torch.ones(size, 2, 3)}, torch.ones(size, 2))
+    return Batch(tuple(f"clip{i}" for i in range(size)), latents, masks or {}, text)
+
+
+def draws(names: tuple[str, ...] = ("clip0", "clip1")) -> CountedDraws:
+    return CountedDraws(7, 0, names, "0.0")
+
+
+def target_last(recorded: torch.Tensor, target: int, dim: int) -> torch.Tensor:
+    """The recordings have references before the target; we have them after it. (Deliberate difference: reference tokens.)"""
+    return recorded.roll(target, dims=dim) if recorded.shape[dim] > target else recorded
+
+
+@pytest.mark.parametrize(("group", "name"), CASES)
+def test_what_the_model_sees_and_the_loss_agree_with_the_recording(group: str, name: str) -> None:
+    case = load_case(group, name)
+    strategy = strategy_of(case.config)
+    given = batch_of(case, strategy)
+    prepared = strategy.prepare(given, Recorded(case.draws, len(given.names)))
+    close = lambda found, wanted: torch.testing.assert_close(found, wanted, check_dtype=False, **case.tolerance)  # noqa: E731
+
+    for modality, found in prepared.items():
+        target = found.clean.shape[1]
+        close(found.tokens, target_last(case.outputs[f"{modality}.latent"], target, 1))
+        close(found.timesteps, target_last(case.outputs[f"{modality}.timesteps"], target, 1))
+        close(found.sigma, case.outputs[f"{modality}.sigma"])
+        if f"{modality}.positions" in case.outputs:
+            close(found.positions, target_last(case.outputs[f"{modality}.positions"], target, 2))
+            close(found.context, case.outputs[f"{modality}.context"])
+        if found.is_generated:
+            close(found.velocity, case.outputs[f"{modality}.targets"])
+            assert torch.equal(found.loss_mask, target_last(case.outputs[f"{modality}.loss_mask"], target, 1)[:, :target])
+    close(sum(strategy.loss(predictions(case, prepared), prepared).values()), case.outputs["loss"])
+
+
+def predictions(case: Case, prepared: dict) -> dict[str, torch.Tensor]:
+    return {m: target_last(case.inputs[f"{m}_pred"], p.clean.shape[1], 1) for m, p in prepared.items() if f"{m}_pred" in case.inputs}
+
+
+@pytest.mark.parametrize("name", list_cases("01_flexible"))
+def test_the_lora_carries_the_reference_factors_that_were_recorded(name: str) -> None:
+    case = load_case("01_flexible", name)
+    strategy = strategy_of(case.config)
+    given = batch_of(case, strategy)
+    entries = {role: {"clip": Entry(tuple(s.latents.shape[1:]), float(s.rate[0]))} for role, s in given.latents.items()}
+    wanted = {key: str(value) for key, value in case.scalars.get("checkpoint_metadata", {}).items()}
+    assert strategy.metadata(Manifest(entries)) == wanted
+
+
+def test_a_mask_is_soft_where_the_recorded_trainer_thresholds() -> None:
+    table = ModalityTable(True, "audio_latents", [condition("mask", sources={"mask": "audio_masks"})])
+    mask = torch.tensor([[0.0, 0.25, 0.5, 0.75, 1.0]] * 2)
+    prepared = Flexible(audio=table).build(setting()).prepare(batch({"audio": audio()}, {"audio.cond0.mask": mask}), draws())["audio"]
+    torch.testing.assert_close(prepared.timesteps, prepared.sigma.unsqueeze(1) * (1 - mask))
+    assert prepared.loss_mask.tolist() == [[True, False, False, False, False]] * 2
+
+
+def test_the_order_of_references_and_masks_does_not_matter() -> None:
+    mask = condition("mask", sources={"mask": "audio_masks"})
+    reference = condition("reference", sources={"reference": "reference_audio_latents"})
+    values = torch.rand(2, 5, generator=torch.Generator().manual_seed(0))
+    found = []
+    for order in ([mask, reference], [reference, mask]):
+        strategy = Flexible(audio=ModalityTable(True, "audio_latents", order)).build(setting())
+        m, r = order.index(mask), order.index(reference)
+        given = batch({"audio": audio(), f"audio.cond{r}.reference": audio(4)}, {f"audio.cond{m}.mask": values})
+        found.append(strategy.prepare(given, draws())["audio"])
+    assert torch.equal(found[0].tokens, found[1].tokens)
+    assert torch.equal(found[0].timesteps, found[1].timesteps)
+    assert torch.equal(found[0].positions, found[1].positions)
+
+
+def test_first_frame_on_a_single_frame_clip_gives_nothing_and_the_image_trains() -> None:
+    strategy = Flexible(video=ModalityTable(True, "latents", [condition("first_frame")])).build(setting())
+    prepared = strategy.prepare(batch({"video": video(frames=1)}), draws())["video"]
+    assert bool(prepared.loss_mask.all())
+    assert bool((prepared.denoise_mask == 1).all())
+
+
+def test_each_sample_of_a_batch_keeps_its_own_frame_rate() -> None:
+    latents = video()
+    latents = StoredLatents(latents.latents, torch.tensor([24.0, 12.0]))
+    prepared = Flexible(video=ModalityTable(True, "latents")).build(setting()).prepare(batch({"video": latents}), draws())["video"]
+    torch.testing.assert_close(prepared.positions[1, 0], prepared.positions[0, 0] * 2)
+
+
+def test_bf16_latents_give_a_float32_velocity() -> None:
+    stored = video()
+    stored = StoredLatents(stored.latents.bfloat16(), stored.rate)
+    prepared = Flexible(video=ModalityTable(True, "latents")).build(setting()).prepare(batch({"video": stored}), draws())["video"]
+    assert prepared.velocity.dtype == torch.float32
+    torch.testing.assert_close(prepared.velocity, prepared.noise - stored.latents.float().flatten(2).transpose(1, 2), rtol=0, atol=0)
+
+
+def test_a_frozen_modality_is_clean_and_has_no_sigma_and_no_loss() -> None:
+    strategy = Flexible(video=ModalityTable(False, "latents"), audio=ModalityTable(True, "audio_latents")).build(setting())
+    prepared = strategy.prepare(batch({"video": video(), "audio": audio()}), draws())
+    assert torch.equal(prepared["video"].tokens, prepared["video"].clean)
+    assert prepared["video"].sigma.tolist() == [0.0, 0.0]
+    assert not prepared["video"].timesteps.any()
+    losses = strategy.loss({m: torch.zeros_like(p.tokens) for m, p in prepared.items()}, prepared)
+    assert list(losses) == ["audio"]
+
+
+def test_video_and_audio_draw_their_own_sigma_unless_one_is_asked_for() -> None:
+    tables = Flexible(video=ModalityTable(True, "latents"), audio=ModalityTable(True, "audio_latents"))
+    given = batch({"video": video(), "audio": audio()})
+    own = tables.build(setting()).prepare(given, draws())
+    shared = tables.build(setting(shared_sigma=True)).prepare(given, draws())
+    assert not torch.equal(own["video"].sigma, own["audio"].sigma)
+    assert torch.equal(shared["video"].sigma, shared["audio"].sigma)
+    assert torch.equal(shared["video"].sigma, own["video"].sigma)
+
+
+def test_a_shared_sigma_leaves_a_frozen_modality_clean() -> None:
+    tables = Flexible(video=ModalityTable(False, "latents"), audio=ModalityTable(True, "audio_latents"))
+    strategy = tables.build(setting(shared_sigma=True))
+    prepared = strategy.prepare(batch({"video": video(), "audio": audio()}), draws())
+    assert not strategy.shared_sigma
+    assert bool((prepared["audio"].sigma > 0).all())
+
+
+def test_a_probability_is_drawn_for_each_sample_where_tokens_are_given() -> None:
+    strategy = Flexible(video=ModalityTable(True, "latents", [condition("first_frame", 0.5)])).build(setting())
+    names = tuple(f"clip{i}" for i in range(400))
+    prepared = strategy.prepare(batch({"video": video(size=400)}), draws(names))["video"]
+    applied = prepared.applied["video.cond0.first_frame"]
+    assert 160 < int(applied.sum()) < 240
+    assert torch.equal((prepared.denoise_mask == 0).any(dim=1), applied)
+
+
+def test_a_probability_is_drawn_for_the_whole_batch_where_tokens_are_appended() -> None:
+    use = condition("reference", 0.5, {"reference": "reference_latents"})
+    strategy = Flexible(video=ModalityTable(True, "latents", [use])).build(setting())
+    applied = 0
+    for number in range(100):
+        own = CountedDraws(7, 0, ("clip0", "clip1"), f"0.{number}")
+        wanted = strategy.wanted(own)
+        given = {"video": video()} | {role: video() for role in wanted}
+        prepared = strategy.prepare(batch(given), own)["video"]
+        assert prepared.tokens.shape[1] == (24 if wanted else 12)
+        applied += bool(wanted)
+    assert 30 < applied < 70
+
+
+def test_a_source_is_optional_only_where_its_condition_appends_now_and_then() -> None:
+    uses = [condition("reference", p, {"reference": f"r{p}"}) for p in (0.5, 1.0)] + [condition("mask", 0.5, {"mask": "m"})]
+    sources = Flexible(video=ModalityTable(True, "latents", uses)).build(setting()).sources()
+    assert {role: source.optional for role, source in sources.items()} == {
+        "text": False,
+        "video": False,
+        "video.cond0.reference": True,
+        "video.cond1.reference": False,
+        "video.cond2.mask": False,
+    }
+    assert sources["video.cond2.mask"].where == "training_strategy.video.conditions.2.mask_dir"
+
+
+def test_a_sample_whose_tokens_are_all_given_in_part_has_loss_zero() -> None:
+    table = ModalityTable(True, "audio_latents", [condition("mask", sources={"mask": "audio_masks"})])
+    strategy = Flexible(audio=table).build(setting())
+    mask = torch.stack([torch.full((5,), 0.5), torch.zeros(5)])
+    prepared = strategy.prepare(batch({"audio": audio()}, {"audio.cond0.mask": mask}), draws())
+    losses = strategy.loss({"audio": torch.zeros(2, 5, 128)}, prepared)["audio"]
+    assert losses[0] == 0
+    assert losses[1] > 0
+
+
+def test_a_mode_without_a_generated_modality_is_refused() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Flexible(video=ModalityTable(False, "latents")).build(setting())
+    assert str(caught.value) == (
+        "training_strategy: no modality is generated, so there is nothing to train\n    Set is_generated = true for video, audio or both."
+    )
+
+
+def test_conditions_that_make_no_sense_are_all_named_at_once() -> None:
+    tables = Flexible(
+        video=ModalityTable(False, "latents", [condition("mask", sources={"mask": "video_masks"})]),
+        audio=ModalityTable(True, "audio_latents", [condition("first_frame")]),
+    )
+    with pytest.raises(ConfigError) as caught:
+        tables.build(setting())
+    assert str(caught.value) == (
+        'training_strategy.video.conditions.0.type: the condition "mask" has no meaning on the frozen video, which is given already\n'
+        "    Remove it, or set is_generated = true for video.\n"
+        'training_strategy.audio.conditions.0.type: the condition "first_frame" does not work on audio\n'
+        "    It works on video."
+    )
+
+
+def test_a_reference_on_a_frozen_modality_is_allowed() -> None:
+    tables = Flexible(
+        video=ModalityTable(False, "latents", [condition("reference", sources={"reference": "reference_latents"})]),
+        audio=ModalityTable(True, "audio_latents"),
+    )
+    assert tables.problems() == []
+
+
+def test_the_check_names_every_sample_that_a_condition_cannot_take() -> None:
+    table = ModalityTable(True, "audio_latents", [condition("prefix", temporal_boundary=8)])
+    entries = {"long": Entry((8, 27, 16)), "same": Entry((8, 8, 16)), "short": Entry((8, 5, 16))}
+    with pytest.raises(DataError) as caught:
+        Flexible(audio=table).build(setting()).check(Manifest({"audio": entries}))
+    remedy = "    Set temporal_boundary below the length of the shortest sample, or leave short samples out."
+    assert str(caught.value) == (
+        f"training_strategy.audio.conditions.0, sample same: a prefix of 8 latent frames leaves nothing to generate of 8\n{remedy}\n"
+        f"training_strategy.audio.conditions.0, sample short: a prefix of 8 latent frames leaves nothing to generate of 5\n{remedy}"
+    )
+
+
+def test_the_check_takes_no_memory_for_long_clips() -> None:
+    table = ModalityTable(True, "latents", [condition("first_frame")])
+    data = Manifest({"video": {"film": Entry((128, 2_000, 34, 60), 24.0)}})
+    Flexible(video=table).build(setting()).check(data)  # 2 GB in float32, were it not expanded from one number
+
+
+def test_the_same_draws_give_the_same_inputs_whatever_the_batch_around_a_sample() -> None:
+    strategy = Flexible(audio=ModalityTable(True, "audio_latents")).build(setting())
+    both = strategy.prepare(batch({"audio": audio()}), draws())["audio"]
+    alone = audio()
+    one = Batch(
+        ("clip1",),
+        {"audio": StoredLatents(alone.latents[1:], alone.rate[1:])},
+        {},
+        Text({"audio": torch.ones(1, 2, 3)}, torch.ones(1, 2)),
+    )
+    single = strategy.prepare(one, CountedDraws(7, 0, ("clip1",), "0.9"))["audio"]
+    assert torch.equal(both.tokens[1:], single.tokens)
