@@ -1,0 +1,67 @@
+"""Structuring without stopping: every mistake is written down with its key path, and reading goes on beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+import attrs
+
+KeyPath = tuple[str | int, ...]
+
+
+class Unreadable(Exception):
+    """A value could not be structured; why is already written down."""
+
+
+@attrs.frozen
+class Mistake:
+    """What is wrong at a key path, and what to do about it."""
+
+    path: KeyPath
+    what: str
+    remedy: str = ""
+
+
+@attrs.define
+class Reading:
+    """Where in the file structuring is, and what it has found."""
+
+    path: KeyPath = ()
+    mistakes: list[Mistake] = attrs.field(factory=list)
+
+    @contextmanager
+    def at(self, *keys: str | int) -> Iterator[None]:
+        """Go into a table or a list for as long as the block lasts."""
+        before = self.path
+        self.path = (*before, *keys)
+        try:
+            yield
+        finally:
+            self.path = before
+
+    def note(self, what: str, remedy: str = "", *, below: KeyPath = ()) -> None:
+        """Write a mistake down and go on."""
+        self.mistakes.append(Mistake((*self.path, *below), what, remedy))
+
+    def refuse(self, what: str, remedy: str = "") -> NoReturn:
+        """Write a mistake down and give this value up.
+
+        Raises:
+            Unreadable: always.
+        """
+        self.note(what, remedy)
+        raise Unreadable
+
+
+def spelled(path: KeyPath) -> str:
+    """A key path as it is written: `training_strategy.audio.conditions[0].type`."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            bare = part.isascii() and part.replace("_", "a").replace("-", "a").isalnum()
+            text += ("." if text else "") + (part if bare else f'"{part}"')
+    return text

@@ -1,0 +1,245 @@
+# ruff: noqa: RUF009 (`key` makes an attrs field, not a shared default)
+"""Every table of the run file: keys, defaults, units and ranges."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+
+from ltxcore.config.keys import Finding, filled, key
+from ltxcore.config.samples import ValidationTable
+from ltxcore.config.scalars import described, is_a
+from ltxcore.errors import suggestion
+
+SHIPPED_MODELS = ("tiny", "tiny-untrained")
+"""Values of `model_path` that are not paths: the small model that comes with the package, with and without its training."""
+
+SchedulerType = Literal["constant", "linear", "cosine", "cosine_with_restarts", "polynomial", "step"]
+Precision = Literal["no", "fp16", "bf16"]
+Quantization = Literal["int8-quanto", "int4-quanto", "int2-quanto", "fp8-quanto", "fp8uz-quanto"]
+
+SCHEDULER_PARAMS: dict[str, dict[str, type]] = {
+    "constant": {},
+    "linear": {"start_factor": float, "end_factor": float, "total_iters": int},
+    "cosine": {"T_max": int, "eta_min": float},
+    "cosine_with_restarts": {"T_0": int, "T_mult": int, "eta_min": float},
+    "polynomial": {"total_iters": int, "power": float},
+    "step": {"step_size": int, "gamma": float},
+}
+"""What `scheduler_params` may hold, by `scheduler_type`; the names are those of torch's schedulers."""
+
+
+@attrs.frozen(kw_only=True)
+class ModelTable:
+    """`[model]`: what is trained, and how much of it."""
+
+    model_path: str = key(help='"tiny", a safetensors file, or a diffusers folder')
+    text_encoder_path: Path | None = key(None, help="the text encoder, where the model file does not hold it", reads="either")
+    video_vae_path: Path | None = key(None, help="the video codec, where the model file does not hold it", reads="either")
+    audio_vae_path: Path | None = key(None, help="the audio codec, where the model file does not hold it", reads="either")
+    training_mode: Literal["lora", "full"] = key("lora", help="train adapters, or all weights")
+    load_checkpoint: Path | None = key(None, help="weights to start from: a file, or a folder whose newest is taken", reads="either")
+
+
+@attrs.frozen(kw_only=True)
+class LoraTable:
+    """`[lora]`: the adapters; not read when training_mode is "full"."""
+
+    rank: int = key(32, help="rank of the adapters", at_least=1)
+    alpha: int | None = key(
+        attrs.Factory(lambda self: self.rank, takes_self=True), help="their strength is alpha / rank; the rank by default", at_least=1
+    )
+    dropout: float = key(0.0, help="share of adapter inputs that are dropped in training", at_least=0, below=1)
+    target_modules: list[str] = key(
+        factory=lambda: ["to_k", "to_q", "to_v", "to_out.0"], help="modules to adapt, by the end of their names, at a dot"
+    )
+
+    def problems(self) -> list[Finding]:
+        return [] if self.target_modules else [(("target_modules",), "names no module", "Name at least one, such as to_k.")]
+
+
+@attrs.frozen(kw_only=True)
+class OptimizationTable:
+    """`[optimization]`: steps and learning rate."""
+
+    learning_rate: float = key(5e-4, help="peak learning rate", above=0)
+    steps: int = key(3000, help="optimiser steps", unit="steps", at_least=1)
+    batch_size: int = key(2, help="samples in a micro-batch", at_least=1)
+    gradient_accumulation_steps: int = key(1, help="micro-batches in an optimiser step, on each process", at_least=1)
+    max_grad_norm: float = key(1.0, help="gradients are clipped to this norm; 0: not at all", at_least=0)
+    optimizer_type: Literal["adamw", "adamw8bit"] = key("adamw", help="the optimiser")
+    weight_decay: float = key(0.01, help="AdamW's weight decay", at_least=0)
+    betas: tuple[float, float] = key((0.9, 0.999), help="AdamW's decay of the two moments", at_least=0, below=1)
+    scheduler_type: SchedulerType = key("linear", help="how the learning rate changes over the steps")
+    scheduler_params: dict[str, Any] = key(factory=dict, help="its parameters, named as in torch")
+    enable_gradient_checkpointing: bool = key(False, help="recompute activations: less memory, more time")
+
+    def problems(self) -> list[Finding]:
+        known = SCHEDULER_PARAMS[self.scheduler_type]
+        found: list[Finding] = []
+        for name, value in self.scheduler_params.items():
+            path = ("scheduler_params", name)
+            if name not in known:
+                remedy = suggestion(name, known) if known else "It takes none."
+                found.append((path, f'the scheduler "{self.scheduler_type}" has no parameter "{name}"', remedy))
+            elif not is_a(value, known[name]):
+                wanted = "a whole number" if known[name] is int else "a number"
+                found.append((path, f"must be {wanted}, not {described(value)}", ""))
+        return found
+
+
+@attrs.frozen(kw_only=True)
+class AccelerationTable:
+    """`[acceleration]`: precision and memory."""
+
+    mixed_precision_mode: Precision = key("bf16", help='arithmetic of the model; "no" is float32')
+    quantization: Quantization | None = key(None, help="store frozen weights with fewer bits")
+    load_text_encoder_in_8bit: bool = key(False, help="load the text encoder with 8-bit weights")
+    offload_optimizer_during_validation: bool = key(False, help="move the optimiser's state to host memory while samples are drawn")
+
+
+@attrs.frozen(kw_only=True)
+class DataTable:
+    """`[data]`: raw media, or a set that is already encoded."""
+
+    dataset: Path | None = key(None, help="raw media: a JSONL, JSON or CSV file; encoded on first use", reads="file")
+    preprocessed_data_root: Path | None = key(None, help="the encoded set; beside `dataset`, where first use writes it")
+    held_out: int | float | Path | None = key(
+        None, help="samples kept for evaluation: how many, what share, or a dataset of their own; by default 5 %, at most 32"
+    )
+    num_dataloader_workers: int = key(2, help="processes that read samples ahead", at_least=0)
+
+    def problems(self) -> list[Finding]:
+        found: list[Finding] = []
+        if self.dataset is None and self.preprocessed_data_root is None:
+            remedy = "Set dataset to a file that lists raw media, or preprocessed_data_root to the folder of a set that is already encoded."
+            found.append(((), "says of no data to train on", remedy))
+        elif self.dataset is None and self.preprocessed_data_root is not None and not self.preprocessed_data_root.is_dir():
+            remedy = "Correct the path, or set dataset, so that the first use encodes it."
+            found.append((("preprocessed_data_root",), f"there is no folder {self.preprocessed_data_root}", remedy))
+        found.extend((("held_out",), what, remedy) for what, remedy in self._held_out_faults())
+        return found
+
+    def _held_out_faults(self) -> list[tuple[str, str]]:
+        kept = self.held_out
+        if isinstance(kept, Path):
+            return [] if kept.is_file() else [(f"there is no file {kept}", "")]
+        if isinstance(kept, int) and kept < 0:
+            return [(f"must be at least 0, not {kept}", "")]
+        if isinstance(kept, float) and not 0 <= kept < 1:
+            return [(f"a share must be at least 0 and below 1, not {kept}", "Write a whole number to say how many samples.")]
+        return []
+
+
+@attrs.frozen(kw_only=True)
+class PreprocessingTable:
+    """`[preprocessing]`: how raw media are encoded on first use; the options of `ltx preprocess`."""
+
+    resolution_buckets: str | None = key(None, help='sizes that clips are fitted to: "WxHxF;WxHxF"', unit="pixels, pixels, frames")
+    audio_durations: list[float] = key(factory=list, help="lengths that sounds without a video are cut to", unit="seconds", above=0)
+    video_column: str | None = key(None, help="column of the clip; by default `video` or `media_path`")
+    audio_column: str | None = key(None, help="column of the sound; by default `audio`, else the clip's own sound")
+    caption_column: str | None = key(None, help="column of the text; by default `caption`")
+    reference_video_column: str | None = key(None, help="column of the reference clip; by default `reference_video` or `ref_media_path`")
+    reference_audio_column: str | None = key(None, help="column of the reference sound; by default `reference_audio`")
+    video_mask_column: str | None = key(None, help="column of the clip's mask; by default `video_mask`")
+    audio_mask_column: str | None = key(None, help="column of the sound's mask; by default `audio_mask`")
+    lora_trigger: str | None = key(None, help="word put before every caption")
+    reference_downscale_factor: int = key(1, help="reference clips are this many times smaller", at_least=1)
+    reference_temporal_scale_factor: int = key(1, help="reference clips have this many times fewer frames", at_least=1)
+    skip_audio: bool = key(False, help="leave the sound of clips out")
+    on_error: Literal["stop", "skip"] = key("stop", help="what to do about a file that cannot be used")
+    batch_size: int = key(1, help="clips encoded at a time", at_least=1)
+
+    def problems(self) -> list[Finding]:
+        if self.resolution_buckets is None:
+            return []
+        parts = [part.strip() for part in self.resolution_buckets.split(";") if part.strip()]
+        wrong = [part for part in parts if not _is_bucket(part)] if parts else [self.resolution_buckets]
+        remedy = 'Write width x height x frames, such as "960x544x49"; several with ";" between.'
+        return [(("resolution_buckets",), f'"{part}" is no bucket', remedy) for part in wrong]
+
+
+@attrs.frozen(kw_only=True)
+class CheckpointsTable:
+    """`[checkpoints]`: when weights and state are saved."""
+
+    interval: int | None = key(None, help="save every so many steps; by default only at the end", unit="steps", at_least=1)
+    keep_last_n: int = key(1, help="how many to keep; -1 and 0 keep all", at_least=-1)
+    precision: Literal["bfloat16", "float32"] = key("bfloat16", help="of saved weights")
+    no_resume: bool = key(False, help="start over even where the output folder holds an unfinished run")
+    save_training_state: Literal["full", "minimal", "off"] = key("full", help='"full" resumes exactly; "minimal" leaves out the optimiser')
+
+
+@attrs.frozen(kw_only=True)
+class FlowMatchingTable:
+    """`[flow_matching]`: how noisy training samples are made."""
+
+    timestep_sampling_mode: str = key("shifted_logit_normal", help="a registered sigma sampler")
+    timestep_sampling_params: dict[str, Any] = key(factory=dict, help="its keys")
+    shared_sigma: bool = key(False, help="one sigma for both modalities, where both are generated")
+    sampler: Any = filled()
+
+
+@attrs.frozen(kw_only=True)
+class HubTable:
+    """`[hub]`: publishing the result on the Hugging Face hub."""
+
+    push_to_hub: bool = key(False, help="upload the result at the end")
+    hub_model_id: str | None = key(None, help='where to: "name/model"')
+
+    def problems(self) -> list[Finding]:
+        if self.push_to_hub and not self.hub_model_id:
+            return [(("hub_model_id",), "push_to_hub needs it", 'Write where to publish: hub_model_id = "name/model".')]
+        return []
+
+
+@attrs.frozen(kw_only=True)
+class WandbTable:
+    """`[wandb]`: Weights & Biases."""
+
+    enabled: bool = key(False, help="send metrics there")
+    project: str = key("ltx", help="its project")
+    entity: str | None = key(None, help="its user or team")
+    tags: list[str] = key(factory=list, help="labels of the run")
+    log_validation_videos: bool = key(True, help="send samples too")
+
+
+@attrs.frozen(kw_only=True)
+class EngineTable:
+    """`[engine]`: one process or many."""
+
+    name: Literal["auto", "single", "zero"] = key("auto", help='"zero" is DeepSpeed; "auto" takes it where there is more than one process')
+    stage: int = key(3, help="what DeepSpeed divides among processes: 1 optimiser, 2 and gradients, 3 and weights", at_least=1, at_most=3)
+    deepspeed_config: Path | None = key(None, help="a DeepSpeed configuration of your own", reads="file")
+
+
+@attrs.frozen(kw_only=True)
+class RunFile:
+    """The whole run file. `training_strategy` is an object of the class registered under its `name`, `strategy_name`."""
+
+    model: ModelTable = key(help="what is trained")
+    lora: LoraTable = key(factory=LoraTable, help="the adapters")
+    training_strategy: Any = key(help="which modalities, and the conditions on them")
+    optimization: OptimizationTable = key(factory=OptimizationTable, help="steps and learning rate")
+    acceleration: AccelerationTable = key(factory=AccelerationTable, help="precision and memory")
+    data: DataTable = key(factory=DataTable, help="what it is trained on")
+    validation: ValidationTable = key(factory=ValidationTable, help="samples drawn while training")
+    checkpoints: CheckpointsTable = key(factory=CheckpointsTable, help="when weights and state are saved")
+    flow_matching: FlowMatchingTable = key(factory=FlowMatchingTable, help="how noisy training samples are made")
+    hub: HubTable = key(factory=HubTable, help="publishing the result")
+    wandb: WandbTable = key(factory=WandbTable, help="Weights & Biases")
+    seed: int = key(42, help="of every random number", at_least=0)
+    output_dir: Path = key(factory=lambda: Path("outputs"), help="where the run writes, relative to the working directory")
+    engine: EngineTable = key(factory=EngineTable, help="one process or many")
+    preprocessing: PreprocessingTable = key(factory=PreprocessingTable, help="how raw media are encoded on first use")
+    trackers: dict[str, Any] = key(factory=dict, help="where metrics go beside metrics.jsonl, by name")
+    plugins: list[Path] = key(factory=list, help="Python files that add conditions and more to this run", reads="file")
+    strategy_name: str = filled("")
+
+
+def _is_bucket(text: str) -> bool:
+    sizes = text.split("x")
+    return len(sizes) == 3 and all(size.strip().isdecimal() and int(size) > 0 for size in sizes)
