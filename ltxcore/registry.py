@@ -123,7 +123,7 @@ def load(local: Iterable[Path] = (), disabled: Iterable[str] | None = None) -> R
                 continue
             added = _collect(manager, plugin, origin)
             _check_names(names, added)
-        except Exception as error:  # a stranger's code may raise anything, and the other plugins go on
+        except Exception as error:  # noqa: BLE001 - a stranger's code may raise anything, and the other plugins go on
             reason = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
             broken.append(Broken(origin, reason, frozenset(item.name for item in added)))
             continue

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 import torch
+from torch import Tensor
+
 from golden.golden_io import Case, nest
 from ltxcore.conditions import ConditionUse
 from ltxcore.flow.sigmas import ShiftedLogitNormal
@@ -14,7 +16,6 @@ from ltxcore.modalities.video import VideoModality
 from ltxcore.protocols import Batch, Setting, StoredLatents, Text
 from ltxcore.registry import load
 from ltxcore.strategy import Flexible, FlexibleStrategy, ModalityTable
-from torch import Tensor
 
 
 @attrs.frozen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from golden.golden_io import Case, list_cases, load_case
 from golden_draws import Recorded, batch_of, strategy_of
 from ltxcore.conditions import ConditionUse

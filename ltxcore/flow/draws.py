@@ -40,7 +40,7 @@ class CountedDraws:
 
     seed: int
     epoch: int
-    names: tuple[str, ...] = attrs.field(converter=tuple)
+    names: tuple[str, ...]
     batch_id: str
 
     @property

@@ -56,7 +56,7 @@ class Reference:
                     f"references have different {what} factors: {', '.join(map(str, sorted(factors)))}",
                     remedy="Preprocess all references with the same factor: a LoRA can say one only.",
                 )
-        found = {}
+        found: dict[str, str] = {}
         if space - {1}:
             factor = str(space.pop())
             found |= {"reference_downscale_factor": factor, "reference_spatial_scale_factor": factor}

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import torch
+
 from ltxcore.flow.draws import CountedDraws, generator
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from ltxcore.flow.noise import add_noise, velocity
 
 

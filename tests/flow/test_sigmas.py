@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from golden.golden_io import load_case
 from golden_draws import Recorded
 from ltxcore.flow.draws import CountedDraws

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from golden.golden_io import list_cases, load_case
 from ltxcore.modalities.audio import AudioModality
 from ltxcore.modalities.video import VideoModality
