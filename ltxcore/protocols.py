@@ -6,6 +6,7 @@ Everything a plugin can supply, and everything the core hands to it, is on this 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -475,15 +476,36 @@ class Engine(Protocol):
         ...
 
     def step(self) -> float:
-        """Clip, update, advance the learning rate, clear the gradients; the gradient norm before clipping."""
+        """Clip, update, advance the learning rate, clear the gradients; the gradient norm before clipping. If that is not finite, nothing is updated or cleared."""
+        ...
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the step that comes next."""
+        ...
+
+    def evaluating(self) -> AbstractContextManager[None]:
+        """No gradients and no dropout meanwhile."""
+        ...
+
+    def gather(self, value: Any) -> list[Any]:
+        """What each process has, in order of rank."""
+        ...
+
+    def state(self, moments: bool = True) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that a later process needs to go on exactly: tensors by `KIND/PARAMETER`, and what goes into JSON."""
+        ...
+
+    def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
         ...
 
 
 class Tracker(Protocol):
     """Somewhere metrics go. An attrs class; its fields are the keys of `[trackers.NAME]`."""
 
-    def start(self, output_dir: Path, run: Mapping[str, Any], total_steps: int) -> None:
-        """The run begins; `run` is the resolved run file."""
+    def start(self, output_dir: Path, run: Mapping[str, Any], total_steps: int, first_step: int) -> None:
+        """The run begins, or goes on after `first_step` steps; `run` is the resolved run file."""
         ...
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
