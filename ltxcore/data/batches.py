@@ -1,0 +1,135 @@
+"""Micro-batches: which samples go together, and in what order.
+
+A micro-batch holds samples of one shape in every role, so that it can be stacked. Composition and order follow from the names, the batch size, the seed and
+the epoch alone: never from the number of processes, and never from what came before. Micro-batches of all epochs form one endless sequence; an
+optimiser step takes the next `accumulation x processes` of it, and an epoch may end within a step.
+
+**Every sample comes exactly once an epoch.** Where the samples of a shape are not a multiple of the batch size, one micro-batch of that shape is
+smaller. Filling it up with samples that come twice would draw the same noise twice, since draws are keyed by epoch and sample; and leaving it
+out would drop samples, always the same ones where a shape is rare. So that a sample in a small micro-batch counts as much as any other of its step, the loss of
+each micro-batch is multiplied by its weight (`weights`) before gradients are averaged over the step's micro-batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import attrs
+import torch
+
+from ltxcore.errors import ConfigError
+from ltxcore.flow.draws import generator
+from ltxcore.protocols import Entry, Manifest
+
+Shape = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+@attrs.frozen
+class MicroBatch:
+    """Samples that are trained on together.
+
+    Attributes:
+        id: the same in every run with this data, batch size and seed, on any number of processes; unique over all epochs.
+        names: of its samples.
+        epoch: the pass over the data, from 0.
+    """
+
+    id: str
+    names: tuple[str, ...]
+    epoch: int = 0
+
+
+@attrs.frozen
+class Plan:
+    """The endless sequence of micro-batches of a run; any of them can be asked for directly, as a resumed run does."""
+
+    shapes: tuple[tuple[str, ...], ...]
+    batch_size: int
+    seed: int
+
+    @property
+    def per_epoch(self) -> int:
+        """Micro-batches in an epoch, the same in all epochs."""
+        return sum(-(-len(names) // self.batch_size) for names in self.shapes)
+
+    def micro_batch(self, index: int) -> MicroBatch:
+        """Number `index`, from 0, over all epochs."""
+        epoch, position = divmod(index, self.per_epoch)
+        return _epoch(self.shapes, self.batch_size, self.seed, epoch)[position]
+
+    def step(self, index: int, size: int) -> list[MicroBatch]:
+        """The micro-batches of optimiser step `index`, from 0; `size` is accumulation x processes.
+
+        Any dealing of them to processes gives the same step, as long as each process takes equally many.
+        """
+        return [self.micro_batch(number) for number in range(index * size, (index + 1) * size)]
+
+
+def plan(manifest: Manifest, names: Sequence[str], batch_size: int, seed: int) -> Plan:
+    """The micro-batches of a run over the samples `names`.
+
+    Raises:
+        ConfigError: there are no samples, or a batch size below 1.
+    """
+    if batch_size < 1:
+        raise ConfigError(f"a batch size of {batch_size} is below 1")
+    if not names:
+        raise ConfigError("there are no samples to form micro-batches of")
+    groups: dict[Shape, list[str]] = {}
+    for name in sorted(names):
+        groups.setdefault(shape_of(manifest, name), []).append(name)
+    return Plan(tuple(tuple(groups[shape]) for shape in sorted(groups)), batch_size, seed)
+
+
+def micro_batches(manifest: Manifest, names: Sequence[str], batch_size: int, seed: int, epoch: int) -> list[MicroBatch]:
+    """The micro-batches of one epoch, in order; every sample in exactly one, the last of a shape perhaps smaller.
+
+    Raises:
+        ConfigError: as `plan`.
+    """
+    planned = plan(manifest, names, batch_size, seed)
+    return list(_epoch(planned.shapes, batch_size, seed, epoch))
+
+
+def in_order(manifest: Manifest, names: Sequence[str], batch_size: int) -> list[MicroBatch]:
+    """The samples in micro-batches without shuffling, as evaluation wants them.
+
+    Raises:
+        ConfigError: as `plan`.
+    """
+    planned = plan(manifest, names, batch_size, seed=0)
+    chunks = [chunk for group in planned.shapes for chunk in _cut(group, batch_size)]
+    return [MicroBatch(f"in-order.{number}", chunk) for number, chunk in enumerate(chunks)]
+
+
+def weights(step: Sequence[MicroBatch]) -> list[float]:
+    """What the mean loss of each micro-batch of an optimiser step is multiplied by, so that the mean over the step is the mean over its samples.
+
+    With M micro-batches of n_i samples, N in total: `M * n_i / N`; 1 where all are of one size.
+    """
+    total = sum(len(micro_batch.names) for micro_batch in step)
+    return [len(step) * len(micro_batch.names) / total for micro_batch in step]
+
+
+def shape_of(manifest: Manifest, name: str) -> Shape:
+    """What samples must share to be stacked: the shape in every role but text, which is padded."""
+    return tuple((role, entries[name].shape) for role, entries in sorted(manifest.entries.items()) if not _is_text(role, entries[name]))
+
+
+def _is_text(role: str, entry: Entry) -> bool:
+    return entry.kind == "text" or role == "text"
+
+
+@lru_cache(maxsize=2)
+def _epoch(shapes: tuple[tuple[str, ...], ...], batch_size: int, seed: int, epoch: int) -> tuple[MicroBatch, ...]:
+    chunks = []
+    for number, names in enumerate(shapes):
+        order = torch.randperm(len(names), generator=generator(seed, "samples", epoch, number)).tolist()
+        chunks += _cut([names[index] for index in order], batch_size)
+    order = torch.randperm(len(chunks), generator=generator(seed, "micro-batches", epoch)).tolist()
+    return tuple(MicroBatch(f"{epoch}.{position}", chunks[index], epoch) for position, index in enumerate(order))
+
+
+def _cut(names: Sequence[str], size: int) -> list[tuple[str, ...]]:
+    return [tuple(names[start : start + size]) for start in range(0, len(names), size)]

@@ -1,0 +1,121 @@
+"""From sample names to a micro-batch: files read, checked against their entries, padded and stacked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ltxcore.data.names import find_sample
+from ltxcore.data.store import expect, read_stored
+from ltxcore.data.stored import Stored
+from ltxcore.errors import DataError, Problem
+from ltxcore.modalities.audio import AudioModality
+from ltxcore.modalities.video import VideoModality
+from ltxcore.protocols import Batch, Entry, Manifest, Source, StoredLatents, Text
+
+RATES = {"video": VideoModality().default_rate, "audio": AudioModality().default_rate}
+"""Frames per second of video that does not say, and latent steps per second."""
+
+
+def load_batch(root: Path, sources: Mapping[str, Source], names: Sequence[str], roles: Collection[str], manifest: Manifest) -> Batch:
+    """Read one micro-batch.
+
+    Args:
+        root: the data root.
+        sources: of the strategy, by role.
+        names: samples of one shape in every role asked (see `batches.micro_batches`).
+        roles: to read: those that are not optional, and the optional ones that this micro-batch wants.
+        manifest: what the run was planned with.
+
+    Returns:
+        Latents `[B, C, F, H, W]` or `[B, C, T, M]`, masks `[B, F, H, W]` or `[B, T]`, and text `[B, L, E]` that is padded with zeros on the left, all float32 on
+        the CPU. Rates are in frames per second, 24 for video that does not say, 25 latent steps per second for audio. The text is as stored, before the
+        model's connectors.
+
+    Raises:
+        DataError: all files at fault: unreadable, changed since they were listed, not finite, or not of one shape; each names its file.
+    """
+    samples: dict[str, list[Stored]] = {}
+    problems: list[Problem] = []
+    for role in (each for each in sources if each in roles):
+        for name in names:
+            try:
+                samples.setdefault(role, []).append(_read(Path(root), sources[role], name, manifest.entries[role][name]))
+            except DataError as error:
+                problems.extend(error.problems)
+    if problems:
+        raise DataError.of(problems)
+    of_kind = {kind: {role: found for role, found in samples.items() if sources[role].kind == kind} for kind in ("latents", "mask", "text")}
+    return Batch(
+        names=tuple(names),
+        latents={role: _latents(role, sources[role], found, names) for role, found in of_kind["latents"].items()},
+        masks={role: _stack(role, [sample.tensors["mask"] for sample in found], names) for role, found in of_kind["mask"].items()},
+        text=_text(next(iter(of_kind["text"].values()), []), names),
+    )
+
+
+def _read(root: Path, source: Source, name: str, entry: Entry) -> Stored:
+    """A sample, as its entry says."""
+    path = find_sample(root, source.folder, name)
+    sample, size = read_stored(path)
+    expect(path, sample, source.kind, source.modality)
+    found = sample.entry(size)
+    told = {
+        "size": (entry.bytes, size),
+        "shape": (entry.shape, found.shape),
+        "fingerprint": (entry.fingerprint, found.fingerprint),
+        "rate": (entry.rate, found.rate),
+    }
+    for what, (before, now) in told.items():
+        if before != now:
+            raise DataError(
+                f"has changed since it was listed: its {what} was {before} and is {now}",
+                where=str(path),
+                remedy="Run `ltx preprocess` again, and leave the data alone while a run reads it.",
+            )
+    if not found.finite:
+        raise DataError(
+            f'the sample "{name}" holds NaN or infinite values', where=str(path), remedy="Delete the file and run `ltx preprocess` again."
+        )
+    return sample
+
+
+def _latents(role: str, source: Source, samples: Sequence[Stored], names: Sequence[str]) -> StoredLatents:
+    default = RATES[source.modality]
+    rates = [default if sample.rate is None else sample.rate for sample in samples]
+    return StoredLatents(_stack(role, [sample.tensors["latents"] for sample in samples], names), torch.tensor(rates, dtype=torch.float32))
+
+
+def _text(samples: Sequence[Stored], names: Sequence[str]) -> Text:
+    """Features padded on the left with zeros, `[B, L, E]`, and the mask of the words, `[B, L]` float32.
+
+    Source: design section 7, "Text features".
+    """
+    if not samples:
+        return Text({}, torch.zeros(len(names), 0))
+    modalities = [key for key in samples[0].tensors if all(key in sample.tensors for sample in samples)]
+    features = {
+        key: _stack("text", [_left_padded(sample.tensors[key], sample.length) for sample in samples], names) for key in sorted(modalities)
+    }
+    masks = [_left_padded(next(iter(sample.tensors.values())).new_ones(_words(sample), 1), sample.length)[:, 0] for sample in samples]
+    return Text(features, _stack("text", masks, names))
+
+
+def _words(sample: Stored) -> int:
+    return int(next(iter(sample.tensors.values())).shape[0])
+
+
+def _left_padded(features: Tensor, length: int) -> Tensor:
+    """`[l, E]` to `[L, E]`, zeros first."""
+    return torch.nn.functional.pad(features, (0, 0, length - features.shape[0], 0))
+
+
+def _stack(role: str, tensors: Sequence[Tensor], names: Sequence[str]) -> Tensor:
+    shapes = {tuple(tensor.shape): name for tensor, name in zip(tensors, names, strict=True)}
+    if len(shapes) > 1:
+        described = ", ".join(f"{list(shape)} ({name})" for shape, name in shapes.items())
+        raise DataError(f'samples of different shapes are in one micro-batch, in the role "{role}": {described}')
+    return torch.stack([tensor.to(torch.float32) for tensor in tensors])

@@ -1,0 +1,110 @@
+"""The held-out samples: never trained on, so that their loss tells what was learned.
+
+A held-out *dataset* needs no split: the caller preprocesses it to a root of its own, reads its manifest with the same sources, trains on all samples of the
+one manifest and evaluates on all of the other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+
+import attrs
+
+from ltxcore.errors import ConfigError, DataError, listed
+from ltxcore.protocols import MODALITIES, Manifest
+
+DEFAULT_SHARE = 0.05
+DEFAULT_MOST = 32
+DEFAULT_FROM = 20
+"""Fewer samples than this are all trained on, unless the user asks."""
+
+
+@attrs.frozen
+class Split:
+    """Names of the samples to train on and of those held out, each sorted."""
+
+    train: tuple[str, ...]
+    held_out: tuple[str, ...]
+
+
+def split(manifest: Manifest, held_out: int | float | None) -> Split:
+    """Choose the held-out samples.
+
+    Samples of one origin (the raw file they were cut from) stay together. Origins are taken in the order of their hashes as long as they fit, so there may be
+    fewer samples than asked; at least one origin is taken where any is asked. The choice follows from the names alone, not from the run's seed: runs that differ
+    in their seed are measured on the same samples.
+
+    Args:
+        manifest: of the run.
+        held_out: how many (int), what share of all (float below 1), or none: 5 %, at most 32, and none of fewer than 20 samples.
+
+    Raises:
+        ConfigError: it is negative, or leaves nothing to train on.
+
+    Source: design section 7, "Held-out".
+    """
+    samples = manifest.samples
+    wanted = _wanted(held_out, len(samples))
+    groups: dict[str, list[str]] = {}
+    for name in samples:
+        groups.setdefault(origin_of(manifest, name), []).append(name)
+    if wanted and len(groups) == 1:
+        if held_out is None:
+            return Split(samples, ())
+        raise ConfigError(
+            f"held_out = {held_out} leaves nothing to train on: all {len(samples)} samples come from one file, {next(iter(groups))}",
+            remedy="Set held_out = 0, or name another dataset to hold out.",
+        )
+    chosen: set[str] = set()
+    in_order = sorted(groups, key=lambda origin: (_hash(origin), origin))
+    for origin in in_order:
+        if len(chosen) + len(groups[origin]) <= wanted:
+            chosen.update(groups[origin])
+    if wanted and not chosen:  # every origin has more samples than asked
+        chosen.update(groups[min(in_order, key=lambda origin: len(groups[origin]))])
+    return Split(tuple(name for name in samples if name not in chosen), tuple(sorted(chosen)))
+
+
+def restored(manifest: Manifest, held_out: Collection[str]) -> Split:
+    """The split of a run that goes on, from its list of held-out samples.
+
+    Raises:
+        DataError: held-out samples are no longer there, or nothing is left to train on.
+    """
+    samples = manifest.samples
+    gone = sorted(set(held_out) - set(samples))
+    if gone:
+        raise DataError(
+            f"held-out samples of this run are no longer in its data: {listed(gone)}",
+            remedy="Bring them back, or start a new run in another output_dir.",
+        )
+    train = tuple(name for name in samples if name not in set(held_out))
+    if not train:
+        raise DataError("all samples are held out, and none is left to train on", remedy="Bring the other samples back.")
+    return Split(train, tuple(sorted(held_out)))
+
+
+def origin_of(manifest: Manifest, name: str) -> str:
+    """The raw file a sample was made from: that of its video, else its audio, else any; its own name where none is known."""
+    roles = [role for role in MODALITIES if role in manifest.entries]
+    roles += [role for role in sorted(manifest.entries) if role not in roles]
+    return next((origin for role in roles if (origin := manifest.entries[role][name].origin)), name)
+
+
+def _wanted(held_out: int | float | None, total: int) -> int:
+    if held_out is None:
+        return min(DEFAULT_MOST, round(DEFAULT_SHARE * total)) if total >= DEFAULT_FROM else 0
+    if not held_out >= 0:
+        raise ConfigError(f"held_out = {held_out} is negative", remedy="Use a number of samples, or a share of them below 1.")
+    wanted = held_out if isinstance(held_out, int) else max(1, round(held_out * total)) if held_out else 0
+    if wanted >= total or (isinstance(held_out, float) and held_out >= 1):
+        raise ConfigError(
+            f"held_out = {held_out} leaves nothing to train on: there {'is 1 sample' if total == 1 else f'are {total} samples'}",
+            remedy="Hold out fewer, or name another dataset to hold out.",
+        )
+    return wanted
+
+
+def _hash(origin: str) -> str:
+    return hashlib.sha256(origin.encode()).hexdigest()

@@ -1,0 +1,83 @@
+"""Manifest lines: one JSON object a sample, appended as it is finished.
+
+A line that cannot be read, such as the torn last line of a killed process, counts as not written: its sample is then looked up in its own file, whose
+header says the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from ltxcore.protocols import Entry
+
+
+@attrs.frozen
+class Line:
+    """An entry with its sample's name, when it was written (seconds), and for an index when its file last changed (nanoseconds)."""
+
+    name: str
+    entry: Entry
+    time: float = attrs.field(factory=time.time)
+    changed: int = 0
+
+
+def append_lines(path: Path, lines: Iterable[Line]) -> None:
+    """Add lines to a file, all of them in one write, after whatever a killed process left of its last one.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    text = "".join(json.dumps(_to_json(line)) + "\n" for line in lines)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+    with os.fdopen(handle, "r+b", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        if size:
+            file.seek(size - 1)
+            if file.read(1) != b"\n":
+                text = "\n" + text
+        file.write(text.encode())
+        os.fsync(file.fileno())
+
+
+def read_lines(path: Path) -> Iterator[Line]:
+    """The readable lines of a file, in order."""
+    for text in path.read_bytes().split(b"\n"):
+        line = _from_json(text)
+        if line is not None:
+            yield line
+
+
+def _to_json(line: Line) -> dict[str, Any]:
+    return {"name": line.name, **attrs.asdict(line.entry), "time": line.time, "changed": line.changed}
+
+
+def _from_json(text: bytes) -> Line | None:
+    try:
+        told = json.loads(text)
+        known = {field.name for field in attrs.fields(Entry)}
+        entry = Entry(**{key: value for key, value in told.items() if key in known})
+        line = Line(told["name"], attrs.evolve(entry, shape=tuple(entry.shape)), told.get("time", 0.0), told.get("changed", 0))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return line if _is_sound(line) else None
+
+
+def _is_sound(line: Line) -> bool:
+    entry = line.entry
+    texts = (line.name, entry.fingerprint, entry.origin, entry.encoder, entry.kind, entry.modality)
+    return (
+        all(isinstance(value, str) for value in texts)
+        and all(type(size) is int and size > 0 for size in entry.shape)
+        and (entry.rate is None or isinstance(entry.rate, (int, float)))
+        and type(entry.finite) is bool
+        and type(entry.bytes) is int
+        and isinstance(line.time, (int, float))
+        and type(line.changed) is int
+    )

@@ -1,0 +1,118 @@
+"""Manifests: what is known of the samples of a run without opening one, so that a run is planned, and refused, before it starts.
+
+Each folder has `manifest*.jsonl`, one line a sample, one file a preprocessing process; merged when read, the last line of a sample wins. A sample that
+no manifest records (a set of ltx-trainer, a mask made by hand, the last sample of a killed process) is opened once, and what was found is kept in an
+index beside the samples, or in the user's cache where that folder is read-only.
+
+With several processes, let one of them call `read_manifest` first: the others then find the index ready.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+
+from ltxcore.data import checks
+from ltxcore.data.lines import Line, append_lines
+from ltxcore.data.listing import Listing, Progress, list_folder
+from ltxcore.data.names import sample_path
+from ltxcore.errors import DataError, Problem
+from ltxcore.protocols import Entry, Manifest, Source
+
+
+def append_entry(root: Path, folder: str, name: str, entry: Entry, rank: int = 0) -> None:
+    """Record a sample that has been written, in the manifest of preprocessing process `rank`.
+
+    Raises:
+        DataError: the name leads out of the root, or the manifest cannot be written.
+    """
+    sample_path(root, folder, name)  # refuses a name that climbs
+    path = Path(root) / folder / f"manifest-{rank}.jsonl"
+    try:
+        append_lines(path, [Line(name, entry)])
+    except OSError as error:
+        raise DataError(f"cannot be written: {error.strerror}", where=str(path), remedy="Make room, or name another data root.") from error
+
+
+def read_source(root: Path, folder: str) -> dict[str, Entry]:
+    """The samples of a folder that need not be made again: recorded, and their file as recorded. Empty where there is no folder.
+
+    For preprocessing, which makes all others again. A run uses `read_manifest`, which refuses what is left out here.
+
+    Raises:
+        DataError: the folder cannot be read.
+    """
+    sample_path(root, folder, "any")
+    return dict(list_folder(Path(root) / folder).entries)
+
+
+def read_manifest(
+    root: Path,
+    sources: Mapping[str, Source],
+    *,
+    only: Collection[str] | None = None,
+    progress: Progress | None = None,
+) -> Manifest:
+    """What the sources of a run hold, if a run can be made of it. Optional sources are held to the same.
+
+    Args:
+        root: the data root.
+        sources: by role, of the strategy.
+        only: plan these samples alone, such as the rows of the dataset of this run; none: all that are there.
+        progress: told while unrecorded files are read.
+
+    Raises:
+        DataError: with all that is wrong at once: a missing root or folder; samples that are gone, changed, unreadable, not in every source, not
+            finite, or not what the role needs; masks that do not fit their target; samples of one folder that different encoders made.
+    """
+    problems = list(checks.root_problems(Path(root), sources))
+    if problems:
+        raise DataError.of(problems)
+    roles = _first_roles(sources)
+    listings: dict[str, Listing] = {}
+    for folder, role in roles.items():
+        try:
+            listings[role] = list_folder(Path(root) / folder, only, progress)
+        except DataError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise DataError.of(problems)
+    listings = checks.with_legacy_text_names({role: sources[role] for role in listings}, listings)
+    problems = list(_all_problems(Path(root), sources, listings, roles, only))
+    if problems:
+        raise DataError.of(problems)
+    return Manifest({role: dict(listings[roles[source.folder]].entries) for role, source in sources.items()})
+
+
+def _first_roles(sources: Mapping[str, Source]) -> dict[str, str]:
+    """Each folder once, with the first role that reads it."""
+    roles: dict[str, str] = {}
+    for role, source in sources.items():
+        roles.setdefault(source.folder, role)
+    return roles
+
+
+def _all_problems(
+    root: Path,
+    sources: Mapping[str, Source],
+    listings: Mapping[str, Listing],
+    roles: Mapping[str, str],
+    only: Collection[str] | None,
+) -> Iterator[Problem]:
+    places = {role: source.where or str(root / source.folder) for role, source in sources.items()}
+    for role, listing in listings.items():
+        yield from checks.file_problems(places[role], sources[role].folder, listing)
+    yield from checks.join_problems(places, {role: sources[role] for role in listings}, listings, only)
+    for role, source in sources.items():
+        entries = listings[roles[source.folder]].entries
+        wrong = list(checks.kind_problems(places[role], source, entries))
+        yield from wrong
+        if wrong:
+            continue
+        if role in listings:
+            yield from checks.value_problems(places[role], source, entries)
+        if source.kind == "mask" and source.modality in sources:
+            target = listings[roles[sources[source.modality].folder]].entries
+            yield from checks.mask_problems(places[role], source, entries, target)
+        if source.kind == "text":
+            yield from checks.text_problems(places[role], sources, entries)

@@ -1,0 +1,185 @@
+"""One safetensors file a sample and folder, with what is known of it in the header; written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from ltxcore.data import pt
+from ltxcore.data.atomic import write_whole
+from ltxcore.data.names import FOREIGN, sample_path
+from ltxcore.data.stored import Stored, stored
+from ltxcore.errors import DataError
+from ltxcore.protocols import Entry, Kind
+
+REDO = "Delete it and run `ltx preprocess` again."
+
+
+def write_sample(root: Path, folder: str, name: str, tensors: Mapping[str, Tensor], entry: Entry) -> Entry:
+    """Write one sample to `<root>/<folder>/<name>.safetensors`; the caller then records the entry that comes back (`manifest.append_entry`).
+
+    Args:
+        root: the data root.
+        folder: of the source.
+        name: of the sample, the same in every folder; it may contain "/".
+        tensors: `{"latents": [C, F, H, W]}` or `[C, T, M]`; `{"mask": [F, H, W]}` or `[T]`; or text features `[l, E]` by modality, without padding.
+        entry: what the tensors do not tell: rate (video), fingerprint, origin, encoder; for text also `shape = (L,)`, the length that it is padded to
+            when it is loaded.
+
+    Returns:
+        The entry with the rest filled in: shape, bytes, kind, modality, and whether all values are finite.
+
+    Raises:
+        DataError: a name that leads out of the root, tensors that are no sample, or a disk that does not take them.
+    """
+    path = sample_path(root, folder, name)
+    length = entry.shape[0] if len(entry.shape) == 1 else 0
+    try:
+        sample = stored(tensors, rate=entry.rate, length=length, fingerprint=entry.fingerprint, origin=entry.origin, encoder=entry.encoder)
+    except DataError as error:
+        raise error.at(str(path)) from None
+    if entry.shape and entry.shape != sample.shape:
+        raise ValueError(f"the entry of {path} says shape {entry.shape}, the tensors {sample.shape}")
+    # Copied, because safetensors refuses views that share their memory.
+    data = safetensors.torch.save(
+        {key: tensor.detach().cpu().clone().contiguous() for key, tensor in tensors.items()}, metadata=_metadata(sample)
+    )
+    try:
+        write_whole(path, data)
+    except OSError as error:
+        raise DataError(f"cannot be written: {error.strerror}", where=str(path), remedy="Make room, or name another data root.") from error
+    return sample.entry(len(data))
+
+
+def read_stored(path: Path) -> tuple[Stored, int]:
+    """A sample and the size of its file in bytes; ours, or one of ltx-trainer (`.pt`).
+
+    Raises:
+        DataError: missing, unreadable, truncated, not a sample; names the file.
+    """
+    try:
+        data = path.read_bytes()  # not mapped: a file that shrinks under a map kills the process
+    except FileNotFoundError:
+        raise DataError("there is no such file", where=str(path), remedy="Run `ltx preprocess` again.") from None
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    try:
+        return (pt.parse(data) if path.suffix == FOREIGN else _parse(data)), len(data)
+    except DataError as error:
+        raise _with_remedy(error, path) from None
+
+
+def read_latents(path: Path) -> tuple[Tensor, float | None]:
+    """Stored latents, `[C, F, H, W]` or `[C, T, M]`, and frames per second if it is video that says so.
+
+    Raises:
+        DataError: as `read_stored`, or the file holds something else.
+    """
+    sample = expect(path, read_stored(path)[0], "latents")
+    return sample.tensors["latents"], sample.rate
+
+
+def read_mask(path: Path) -> Tensor:
+    """A stored mask, `[F, H, W]` or `[T]`, values in [0, 1], 1 = given.
+
+    Raises:
+        DataError: as `read_stored`, or the file holds something else.
+    """
+    return expect(path, read_stored(path)[0], "mask").tensors["mask"]
+
+
+def read_text(path: Path) -> tuple[dict[str, Tensor], int]:
+    """Stored text features by modality, `[l, E]` without padding, and the length L that they are padded to.
+
+    Raises:
+        DataError: as `read_stored`, or the file holds something else.
+    """
+    sample = expect(path, read_stored(path)[0], "text")
+    return dict(sample.tensors), sample.length
+
+
+def expect(path: Path, sample: Stored, kind: Kind, modality: str = "") -> Stored:
+    """The same sample, if it is of this kind and, where one is named, of this modality.
+
+    Raises:
+        DataError: it is not.
+    """
+    if sample.kind != kind or (modality and sample.modality != modality):
+        raise DataError(f"holds {spoken(sample.kind, sample.modality)}, not {spoken(kind, modality)}", where=str(path))
+    return sample
+
+
+def spoken(kind: str, modality: str) -> str:
+    """A kind and a modality in words."""
+    if kind == "text":
+        return "text features"
+    article = {"audio": "an ", "video": "a ", "": "a "}[modality] if kind == "mask" else ""
+    return f"{article}{modality} {kind}".replace("  ", " ").strip()
+
+
+def _metadata(sample: Stored) -> dict[str, str]:
+    told: dict[str, Any] = {
+        "kind": sample.kind,
+        "modality": sample.modality,
+        "rate": "" if sample.rate is None else repr(float(sample.rate)),
+        "length": sample.length or "",
+        "fingerprint": sample.fingerprint,
+        "origin": sample.origin,
+        "encoder": sample.encoder,
+    }
+    return {key: str(value) for key, value in told.items() if value != ""}
+
+
+def _parse(data: bytes) -> Stored:
+    header = _header(data)
+    try:
+        tensors = safetensors.torch.load(data)
+    except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        raise DataError(f"is not a sound safetensors file: {error}") from None
+    told = header.get("__metadata__", {})
+    try:
+        rate = float(told["rate"]) if "rate" in told else None
+        length = int(told.get("length", 0))
+    except ValueError:
+        raise DataError(
+            f"its header says rate {told.get('rate')!r} and length {told.get('length')!r}, which are not both numbers"
+        ) from None
+    return stored(
+        tensors,
+        rate=rate,
+        length=length,
+        fingerprint=told.get("fingerprint", ""),
+        origin=told.get("origin", ""),
+        encoder=told.get("encoder", ""),
+    )
+
+
+def _header(data: bytes) -> dict[str, Any]:
+    """The header of a safetensors file; refuses a file that is shorter than its header says."""
+    if len(data) < 8:
+        raise DataError(f"is truncated or not a safetensors file: it has {len(data)} bytes")
+    (size,) = struct.unpack("<Q", data[:8])
+    try:
+        header = json.loads(data[8 : 8 + size]) if size < len(data) else None
+        ends = [value["data_offsets"][1] for key, value in header.items() if key != "__metadata__"] if header else []
+        whole = 8 + size + max(ends, default=0)
+    except (ValueError, AttributeError, KeyError, TypeError, IndexError):
+        header = None
+    if header is None:
+        raise DataError("is truncated or not a safetensors file: it has no readable header")
+    if len(data) < whole:
+        raise DataError(f"is truncated: {len(data)} of {whole} bytes are there")
+    return dict(header)
+
+
+def _with_remedy(error: DataError, path: Path) -> DataError:
+    problem = attrs.evolve(error.problems[0], where=str(path), remedy=error.problems[0].remedy or REDO)
+    return DataError(problem.what, where=problem.where, remedy=problem.remedy)

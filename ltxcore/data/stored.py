@@ -1,0 +1,122 @@
+"""What a stored sample is: tensors of one kind, and what is known of them; checked alike when written and when read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import attrs
+import torch
+from torch import Tensor
+
+from ltxcore.errors import DataError, listed
+from ltxcore.protocols import MODALITIES, Entry, Kind
+
+MODALITY_OF_LATENTS = {4: "video", 3: "audio"}
+MODALITY_OF_MASK = {3: "video", 1: "audio"}
+
+
+@attrs.frozen(eq=False)
+class Stored:
+    """A sample as it lies in its file.
+
+    Attributes:
+        kind: "latents" (tensor "latents", `[C, F, H, W]` or `[C, T, M]`), "mask" (tensor "mask", `[F, H, W]` or `[T]`), or "text" (a tensor `[l, E]` by
+            modality, without padding).
+        modality: "video", "audio"; for text, those it has features for, joined by "+".
+        tensors: in their stored dtype.
+        rate: frames per second (video latents that say so).
+        length: L, the positions that text is padded to when it is loaded; 0 for the other kinds.
+        fingerprint: of everything that shaped the bytes.
+        origin: the raw file it was made from.
+        encoder: fingerprint of the codec or text encoder alone.
+    """
+
+    kind: Kind
+    modality: str
+    tensors: Mapping[str, Tensor]
+    rate: float | None = None
+    length: int = 0
+    fingerprint: str = ""
+    origin: str = ""
+    encoder: str = ""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """What `Entry.shape` says of it: the tensor's shape, or `(L,)` for text."""
+        return (self.length,) if self.kind == "text" else tuple(self.tensors[self.kind].shape)
+
+    def entry(self, size: int) -> Entry:
+        """Its line in a manifest; `size` in bytes. Looks at every value."""
+        return Entry(
+            shape=self.shape,
+            rate=self.rate,
+            finite=all(bool(torch.isfinite(tensor.float()).all()) for tensor in self.tensors.values()),
+            bytes=size,
+            fingerprint=self.fingerprint,
+            origin=self.origin,
+            encoder=self.encoder,
+            kind=self.kind,
+            modality=self.modality,
+        )
+
+
+def stored(
+    tensors: Mapping[str, Tensor],
+    *,
+    rate: float | None = None,
+    length: int = 0,
+    fingerprint: str = "",
+    origin: str = "",
+    encoder: str = "",
+) -> Stored:
+    """Tensors as a sample, if that is what they are: the kind follows from their names, the modality from their shape.
+
+    Raises:
+        DataError: wrong names, dtype, shape or mask values, a rate that is none, text longer than its length. NaN is not an error here: the entry tells.
+    """
+    for name, tensor in tensors.items():
+        if not tensor.dtype.is_floating_point:
+            raise DataError(f"{name} is of type {str(tensor.dtype).removeprefix('torch.')}, not floating point")
+    if rate is not None and not (math.isfinite(rate) and rate > 0):
+        raise DataError(f"its rate is {rate:g} frames per second")
+    keys = set(tensors)
+    if keys == {"latents"}:
+        kind, modality = _latents(tensors["latents"])
+    elif keys == {"mask"}:
+        kind, modality = _mask(tensors["mask"])
+    elif keys and keys <= set(MODALITIES):
+        kind, modality = _text(tensors, length)
+    else:
+        raise DataError(
+            f'it holds {listed(sorted(keys)) or "no tensors"}; a sample holds "latents", "mask", or text features named "video" and "audio"'
+        )
+    rate = rate if (kind, modality) == ("latents", "video") else None
+    return Stored(kind, modality, tensors, rate, length if kind == "text" else 0, fingerprint, origin, encoder)
+
+
+def _latents(latents: Tensor) -> tuple[Kind, str]:
+    if latents.ndim not in MODALITY_OF_LATENTS or latents.numel() == 0:
+        raise DataError(f"latents of shape {list(latents.shape)} are neither video [C, F, H, W] nor audio [C, T, M]")
+    return "latents", MODALITY_OF_LATENTS[latents.ndim]
+
+
+def _mask(mask: Tensor) -> tuple[Kind, str]:
+    if mask.ndim not in MODALITY_OF_MASK or mask.numel() == 0:
+        raise DataError(f"a mask of shape {list(mask.shape)} is neither that of a video [F, H, W] nor of a sound [T]")
+    low, high = float(mask.min()), float(mask.max())
+    if low < 0.0 or high > 1.0:  # NaN passes, and is found with the other NaNs
+        raise DataError(f"the mask has values from {low:g} to {high:g}; 0 is generated, 1 is given")
+    return "mask", MODALITY_OF_MASK[mask.ndim]
+
+
+def _text(features: Mapping[str, Tensor], length: int) -> tuple[Kind, str]:
+    if any(tensor.ndim != 2 for tensor in features.values()) or len({tensor.shape[0] for tensor in features.values()}) > 1:
+        shapes = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in sorted(features.items()))
+        raise DataError(f"text features are [l, E] with one l for every modality, not {shapes}")
+    words = next(iter(features.values())).shape[0]
+    if length < 1:
+        raise DataError("text features without the length that they are padded to")
+    if words > length:
+        raise DataError(f"text features of {words} tokens do not fit their length of {length}")
+    return "text", "+".join(name for name in MODALITIES if name in features)
