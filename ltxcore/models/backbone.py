@@ -1,0 +1,177 @@
+"""The backbone: `backbone(video, audio)` gives velocities. The adapter between the core's `ModelInput` and the transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from ltxcore.errors import ConfigError
+from ltxcore.models.blocks import BlockSwitches
+from ltxcore.models.transformer import StreamInput, TimestepRule, Transformer
+from ltxcore.protocols import ModelInput, Text
+
+
+@attrs.frozen
+class ModelInfo:
+    """What is known of a base model without reading its weights.
+
+    Attributes:
+        name: as a person would call it: "tiny", or the file's name.
+        generation: "2.0", "2.3" or "2.5"; "tiny".
+        fingerprint: changes whenever the weights would.
+        num_layers: of the transformer.
+        video_scale: pixel frames, rows and columns that a cell of a video latent covers.
+        audio_scale: mel frames that a step of an audio latent covers.
+        text_fingerprint: of the text encoder it was trained with, where the file says so, else "".
+        has_connectors: whether text features pass through connectors before the transformer.
+    """
+
+    name: str
+    generation: str
+    fingerprint: str
+    num_layers: int
+    video_scale: tuple[int, int, int] = (8, 32, 32)
+    audio_scale: tuple[int, int, int] = (4, 1, 1)
+    text_fingerprint: str = ""
+    has_connectors: bool = False
+
+
+@attrs.frozen
+class Blueprint:
+    """The whole model, of which a backbone may hold a part; names of diffusers.
+
+    Attributes:
+        shapes: of every parameter.
+        linears: the modules that can carry an adapter.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
+    linears: frozenset[str]
+
+
+@attrs.frozen
+class Perturbation:
+    """What a pass for guidance leaves out (design section 4, "Sampling").
+
+    Attributes:
+        pass_self_attention: blocks by modality in which self-attention passes its values through.
+        audio_to_video: whether the picture attends to the sound.
+        video_to_audio: whether the sound attends to the picture.
+    """
+
+    pass_self_attention: Mapping[str, frozenset[int]] = attrs.field(factory=dict)
+    audio_to_video: bool = True
+    video_to_audio: bool = True
+
+    @classmethod
+    def isolated(cls) -> Perturbation:
+        """Neither modality attends to the other."""
+        return cls(audio_to_video=False, video_to_audio=False)
+
+    def switches(self, num_layers: int) -> tuple[BlockSwitches, ...]:
+        """The same, block by block."""
+        nowhere: frozenset[int] = frozenset()
+        video, audio = (self.pass_self_attention.get(name, nowhere) for name in ("video", "audio"))
+        return tuple(BlockSwitches(i in video, i in audio, self.audio_to_video, self.video_to_audio) for i in range(num_layers))
+
+
+class LTXBackbone(nn.Module):
+    """The denoiser, over the streams it was loaded with.
+
+    It has no parameters of its own: all are in `transformer`, and `ModelInput` objects go no deeper than this class. Names of parameters
+    (of LoRA targets, of unreached parameters) are those of `backbone.named_parameters()`.
+
+    Attributes:
+        transformer: the streams and their weights.
+        modalities: those it has weights for.
+        info: the base model.
+        blueprint: the whole of which it may hold a part.
+        fingerprint: of the base model.
+    """
+
+    def __init__(
+        self,
+        transformer: Transformer,
+        *,
+        modalities: frozenset[str],
+        info: ModelInfo,
+        blueprint: Blueprint,
+        connectors: Callable[[Text], Text] | None = None,
+    ) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.modalities = modalities
+        self.info = info
+        self.blueprint = blueprint
+        self.connectors = connectors
+
+    @property
+    def fingerprint(self) -> str:
+        return self.info.fingerprint
+
+    @property
+    def timestep_rule(self) -> TimestepRule:
+        """Which noise level modulates the attention between the modalities."""
+        return self.transformer.rule
+
+    def forward(
+        self,
+        video: ModelInput | None,
+        audio: ModelInput | None,
+        *,
+        perturbation: Perturbation | None = None,
+        attention_masks: Mapping[str, Tensor] | None = None,
+        keyframes: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Velocities of every token by modality, `[B, T + R, D]` float32.
+
+        Args:
+            video: none: the run has no pictures.
+            audio: none: the run has no sound.
+            perturbation: what this pass leaves out.
+            attention_masks: by modality, how much token i attends to token j, `[B, T + R, T + R]` in [0, 1].
+            keyframes: video tokens whose latent frame holds one pixel frame, `[B, T + R]`; read by checkpoints that mark them.
+
+        Raises:
+            ConfigError: an input for a modality that the backbone has no weights for.
+        """
+        given = {name: stream for name, stream in (("video", video), ("audio", audio)) if stream is not None}
+        absent = [name for name in given if name not in self.modalities]
+        if absent or not given:
+            asked, loaded = " and ".join(absent) or "neither video nor audio", " and ".join(sorted(self.modalities))
+            raise ConfigError(
+                f"the model is asked for {asked}, but was loaded for {loaded}",
+                remedy="Load the backbone with the modalities that the run needs.",
+            )
+        masks = attention_masks or {}
+        streams = {name: _stream(stream, masks.get(name), keyframes if name == "video" else None) for name, stream in given.items()}
+        switches = None if perturbation is None else perturbation.switches(self.info.num_layers)
+        velocities = self.transformer(streams.get("video"), streams.get("audio"), switches)
+        return {name: v.float() for name, v in zip(("video", "audio"), velocities, strict=True) if v is not None}
+
+    @torch.no_grad()
+    def connect(self, text: Text) -> Text:
+        """Stored text features to the context that the blocks attend to.
+
+        A model without connectors takes the features as they are, with the mask that says which are words.
+
+        Raises:
+            ConfigError: the checkpoint has connectors and none were given to this backbone.
+        """
+        if self.connectors is not None:
+            return self.connectors(text)
+        if self.info.has_connectors:
+            raise ConfigError(
+                f'the base model "{self.info.name}" passes text through connectors, which were not loaded',
+                remedy='Use model_path = "tiny" until connectors of real models can be loaded.',
+            )
+        return text
+
+
+def _stream(given: ModelInput, attention_mask: Tensor | None, keyframes: Tensor | None) -> StreamInput:
+    return StreamInput(
+        given.tokens, given.sigma, given.timesteps, given.positions, given.context, given.context_mask, attention_mask, keyframes
+    )

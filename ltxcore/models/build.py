@@ -1,0 +1,59 @@
+"""A backbone from a configuration: built without memory, cut down to what the run needs, then filled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ltxcore.errors import ConfigError
+from ltxcore.models.backbone import Blueprint, LTXBackbone, ModelInfo
+from ltxcore.models.settings import Config, diffusers_arguments
+from ltxcore.models.transformer import TimestepRule, Transformer
+from ltxcore.protocols import MODALITIES
+
+
+def meta_model(official: Config, where: str) -> Any:
+    """diffusers' model of this configuration on the meta device: names and shapes, no memory.
+
+    Raises:
+        CheckpointError: settings that the model cannot do.
+    """
+    from diffusers import LTX2VideoTransformer3DModel
+
+    arguments = diffusers_arguments(official, where)
+    with torch.device("meta"):
+        return LTX2VideoTransformer3DModel(**arguments)
+
+
+def blueprint_of(model: nn.Module) -> Blueprint:
+    """Names and shapes of the whole model."""
+    return Blueprint(
+        shapes={name: tuple(parameter.shape) for name, parameter in model.named_parameters()},
+        linears=frozenset(name for name, module in model.named_modules() if isinstance(module, nn.Linear)),
+    )
+
+
+def build(official: Config, info: ModelInfo, modalities: frozenset[str], *, rule: TimestepRule = "split") -> LTXBackbone:
+    """A backbone on the meta device with the streams of `modalities`, and the attention between them where there are two.
+
+    Raises:
+        ConfigError: modalities that do not exist, or none.
+        CheckpointError: settings that the model cannot do.
+    """
+    if not modalities or not modalities <= set(MODALITIES):
+        raise ConfigError(
+            f"a model cannot be loaded for the modalities {sorted(modalities)}", remedy='There are "video", "audio" and the two together.'
+        )
+    model = meta_model(official, info.name)
+    blueprint = blueprint_of(model)
+    return LTXBackbone(Transformer(model, modalities, rule=rule), modalities=modalities, info=info, blueprint=blueprint)
+
+
+def fill(backbone: LTXBackbone, tensor: Callable[[str, tuple[int, ...]], Tensor], dtype: torch.dtype) -> None:
+    """Give every parameter the values that `tensor(name, shape)` has for it (names of diffusers), in `dtype`."""
+    transformer = backbone.transformer
+    state = {name: tensor(name, tuple(parameter.shape)).to(dtype) for name, parameter in transformer.named_parameters()}
+    transformer.load_state_dict(state, strict=True, assign=True)

@@ -1,0 +1,180 @@
+"""The configuration of a transformer: as a checkpoint says it, and as diffusers' constructor takes it.
+
+A checkpoint holds JSON in its metadata under "config", with a section "transformer" in names of its own. A key that is absent there means
+the original implementation's default, not that of diffusers: they differ. Source: model facts, section 4, "Config mapping".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ltxcore.errors import CheckpointError, Problem
+
+Config = Mapping[str, Any]
+
+_SAME_NAME: dict[str, Any] = {
+    "in_channels": 128,
+    "out_channels": 128,
+    "num_attention_heads": 32,
+    "attention_head_dim": 128,
+    "num_layers": 48,
+    "cross_attention_dim": 4096,
+    "norm_eps": 1e-6,
+    "norm_elementwise_affine": False,
+    "activation_fn": "gelu-approximate",
+    "attention_bias": True,
+    "caption_channels": 3840,
+    "timestep_scale_multiplier": 1000,
+    "audio_in_channels": 128,
+    "audio_out_channels": 128,
+    "audio_num_attention_heads": 32,
+    "audio_attention_head_dim": 64,
+    "audio_cross_attention_dim": 2048,
+    "rope_type": "interleaved",
+    "ff_bias": True,
+    "audio_ff_bias": True,
+    "use_prompt_adaln_single": True,
+    "use_keyframes_abs_pos_embedding": False,
+}
+"""Settings that diffusers calls by the same name, with the original's defaults."""
+
+_OTHER_NAME: dict[str, Any] = {
+    "positional_embedding_theta": 10000.0,
+    "positional_embedding_max_pos": [20, 2048, 2048],
+    "audio_positional_embedding_max_pos": [20],
+    "av_ca_timestep_scale_multiplier": 1,
+    "frequencies_precision": "float32",
+    "apply_gated_attention": False,
+    "cross_attention_adaln": False,
+    "caption_proj_before_connector": False,
+}
+"""Settings that diffusers calls otherwise, with the original's defaults."""
+
+_ONLY: dict[str, Any] = {
+    "standardization_norm": "rms_norm",
+    "qk_norm": "rms_norm",
+    "positional_embedding_type": "rope",
+    "use_middle_indices_grid": True,
+    "use_audio_video_cross_attention": True,
+    "av_cross_ada_norm": True,
+    "share_ff": False,
+    "double_self_attention": False,
+    "only_cross_attention": False,
+    "rope_type": ("interleaved", "split"),
+    "frequencies_precision": ("float32", "float64"),
+}
+"""Settings that change the arithmetic, with the values that this model can do."""
+
+
+def transformer_config(metadata: Mapping[str, str], where: str) -> dict[str, Any]:
+    """The section "transformer" of a checkpoint's configuration.
+
+    Raises:
+        CheckpointError: where there is none, or it cannot be read.
+    """
+    section = checkpoint_config(metadata, where).get("transformer")
+    if not isinstance(section, dict) or not section:
+        raise CheckpointError(
+            'the configuration in its metadata has no section "transformer"', where=where, remedy="Name the checkpoint of the transformer."
+        )
+    return section
+
+
+def checkpoint_config(metadata: Mapping[str, str], where: str) -> dict[str, Any]:
+    """The whole configuration in a checkpoint's metadata.
+
+    Raises:
+        CheckpointError: where there is none, or it is not a JSON object.
+    """
+    text = metadata.get("config")
+    if text is None:
+        raise CheckpointError(
+            "its metadata has no configuration, without which its weights cannot be read",
+            where=where,
+            remedy='Use a file in the official layout, whose metadata has "config".',
+        )
+    try:
+        config = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise CheckpointError(
+            f"the configuration in its metadata is not JSON ({error})", where=where, remedy="Download the file again."
+        ) from None
+    if not isinstance(config, dict):
+        raise CheckpointError("the configuration in its metadata is not a JSON object", where=where, remedy="Download the file again.")
+    return config
+
+
+def diffusers_arguments(official: Config, where: str) -> dict[str, Any]:
+    """Arguments of diffusers' constructor for a configuration in official names. All of them: none is left to a default of diffusers.
+
+    Raises:
+        CheckpointError: for all settings that this model cannot do.
+    """
+    problems = [
+        Problem(f"the transformer's setting {key} = {json.dumps(official[key])} is not known (known: {json.dumps(can)})", where)
+        for key, can in _ONLY.items()
+        if key in official and official[key] not in (can if isinstance(can, tuple) else (can,))
+    ]
+    if problems:
+        raise CheckpointError.of(problems)
+    given = {key: official.get(key, default) for key, default in (_SAME_NAME | _OTHER_NAME).items()}
+    frames, height, width = given["positional_embedding_max_pos"]
+    return {
+        **{key: given[key] for key in _SAME_NAME},
+        "pos_embed_max_pos": frames,
+        "base_height": height,
+        "base_width": width,
+        "audio_pos_embed_max_pos": given["audio_positional_embedding_max_pos"][0],
+        "rope_theta": given["positional_embedding_theta"],
+        "rope_double_precision": given["frequencies_precision"] == "float64",
+        "cross_attn_timestep_scale_multiplier": given["av_ca_timestep_scale_multiplier"],
+        "gated_attn": given["apply_gated_attention"],
+        "audio_gated_attn": given["apply_gated_attention"],
+        "cross_attn_mod": given["cross_attention_adaln"],
+        "audio_cross_attn_mod": given["cross_attention_adaln"],
+        "use_prompt_embeddings": not given["caption_proj_before_connector"],
+        "attention_out_bias": True,
+        "qk_norm": "rms_norm_across_heads",
+        "patch_size": 1,
+        "patch_size_t": 1,
+        "audio_patch_size": 1,
+        "audio_patch_size_t": 1,
+        "vae_scale_factors": (8, 32, 32),
+        "audio_scale_factor": 4,
+        "audio_sampling_rate": 16000,
+        "audio_hop_length": 160,
+        "causal_offset": 1,
+        # Picks the attention processor that can pass values through; it has no parameters.
+        "perturbed_attn": True,
+    }
+
+
+def generation_of(official: Config, version: str = "") -> str:
+    """ "2.0", "2.3" or "2.5": what a checkpoint says of itself, or else what its configuration shows."""
+    numbers = version.split(".")
+    if len(numbers) > 1 and numbers[0].isdigit() and numbers[1].isdigit():
+        return f"{numbers[0]}.{numbers[1]}"
+    given = {**_SAME_NAME, **_OTHER_NAME, **official}
+    if given["use_keyframes_abs_pos_embedding"] or not given["ff_bias"]:
+        return "2.5"
+    return "2.3" if given["caption_proj_before_connector"] else "2.0"
+
+
+def video_scale_of(config: Config) -> tuple[int, int, int]:
+    """Pixel frames, rows and columns that one cell of a video latent covers, from the codec's section.
+
+    (8, 32, 32) where the section has no list of blocks.
+
+    Source: reference behaviour, F.3: a factor of 2 for each compressing block, times the patch size in space.
+    """
+    codec = config.get("vae") or {}
+    blocks = codec.get("encoder_blocks") or codec.get("decoder_blocks")
+    if not blocks:
+        return (8, 32, 32)
+    names = [str(block[0]) for block in blocks]
+    time = sum(name.startswith(("compress_time", "compress_all")) for name in names)
+    space = sum(name.startswith(("compress_space", "compress_all")) for name in names)
+    side = int(codec.get("patch_size", 4)) * 2**space
+    return (2**time, side, side)

@@ -1,0 +1,65 @@
+"""The tiny model: the same class as the real one, small enough to train on a laptop's CPU.
+
+Four layers, four heads of 32 in both streams, text features of 128 per modality; no projection of the text, no connectors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import torch
+from torch import Tensor
+
+TINY: dict[str, Any] = {
+    "num_layers": 4,
+    "num_attention_heads": 4,
+    "attention_head_dim": 32,
+    "cross_attention_dim": 128,
+    "in_channels": 128,
+    "out_channels": 128,
+    "audio_num_attention_heads": 4,
+    "audio_attention_head_dim": 32,
+    "audio_cross_attention_dim": 128,
+    "audio_in_channels": 128,
+    "audio_out_channels": 128,
+    "positional_embedding_max_pos": [20, 2048, 2048],
+    "audio_positional_embedding_max_pos": [20],
+    "positional_embedding_theta": 10000.0,
+    "rope_type": "split",
+    "frequencies_precision": "float64",
+    "timestep_scale_multiplier": 1000,
+    "av_ca_timestep_scale_multiplier": 1000,
+    "apply_gated_attention": False,
+    "cross_attention_adaln": False,
+    "caption_proj_before_connector": True,
+    "norm_eps": 1e-6,
+}
+"""Its configuration, in the names of a checkpoint."""
+
+
+def tiny_metadata() -> dict[str, str]:
+    """What a checkpoint of the tiny model says of itself."""
+    return {"config": json.dumps({"transformer": TINY}), "format": "pt"}
+
+
+def fresh_tensor(name: str, shape: tuple[int, ...], seed: int, fan_in: int) -> Tensor:
+    """An untrained parameter, float32, by its name in the model and a seed alone: the same whichever modalities are built.
+
+    Weights and biases are uniform within 1 / sqrt(fan_in); tables are normal, those of a stream scaled by 1 / sqrt(width);
+    normalisations start at 1 and the mark of key frames at 0. Source: the initialisation of `diffusers.LTX2VideoTransformer3DModel`.
+    """
+    key = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(key[:8], "big") >> 1)
+    last = name.rsplit(".", 1)[-1]
+    if last == "keyframes_abs_pos_embedding":
+        return torch.zeros(shape)
+    if ".norm_q." in name or ".norm_k." in name:
+        return torch.ones(shape)
+    if last in ("scale_shift_table", "audio_scale_shift_table"):
+        return torch.randn(shape, generator=generator) / shape[-1] ** 0.5
+    if last.endswith("scale_shift_table"):
+        return torch.randn(shape, generator=generator)
+    bound = fan_in**-0.5
+    return torch.rand(shape, generator=generator) * 2 * bound - bound

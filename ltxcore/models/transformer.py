@@ -1,0 +1,163 @@
+"""The transformer over one or two streams: from tokens, noise levels and positions to velocities.
+
+Modules and names are those of `diffusers.LTX2VideoTransformer3DModel`; the forward is ours (design section 8). It holds the parameters
+that belong to no block, so everything that touches them happens inside its forward, where ZeRO-3 has them gathered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ltxcore.models.blocks import BlockSwitches, DualStreamBlock, StreamContext
+from ltxcore.models.streams import PREFIX, is_needed
+
+TimestepRule = Literal["split", "cross", "own"]
+"""Which noise level modulates the attention between the modalities: scale and shift from, gate from.
+
+- split: a stream's own tokens; the other stream's sigma. What the models are trained with.
+- cross: the other stream's sigma; the other stream's sigma. Some older LoRAs, and pipelines of diffusers.
+- own: a stream's own tokens; its own tokens.
+
+The three agree where both streams share one sigma and no token is given.
+"""
+
+_CROSS_ROPE = {"video": "cross_attn_rope", "audio": "cross_attn_audio_rope"}
+_CROSS_GATE = {"video": "av_cross_attn_video_a2v_gate", "audio": "av_cross_attn_audio_v2a_gate"}
+
+
+class StreamInput(NamedTuple):
+    """One modality as the transformer takes it.
+
+    Attributes:
+        tokens: `[B, T, D]`.
+        sigma: `[B]` in [0, 1], float32.
+        timesteps: `[B, T]` in [0, 1], float32.
+        positions: `[B, P, T, 2]`, float32.
+        context: `[B, L, E]`.
+        context_mask: `[B, L]`, 1 = word, 0 = padding.
+        attention_mask: how much token i attends to token j, `[B, T, T]` in [0, 1].
+        keyframes: tokens whose latent frame holds a single pixel frame, `[B, T]`; only some checkpoints mark them.
+    """
+
+    tokens: Tensor
+    sigma: Tensor
+    timesteps: Tensor
+    positions: Tensor
+    context: Tensor
+    context_mask: Tensor | None = None
+    attention_mask: Tensor | None = None
+    keyframes: Tensor | None = None
+
+
+def attention_bias(weights: Tensor, dtype: torch.dtype) -> Tensor:
+    """What to add to attention scores so that they count `weights` times, in [0, 1]: the logarithm, and the least number for 0.
+
+    The least number rather than minus infinity, so that a row in which nothing counts attends evenly and is not NaN.
+    """
+    return weights.float().log().clamp_min(torch.finfo(dtype).min).to(dtype)
+
+
+class Transformer(nn.Module):
+    """Streams of `modalities`, with modules taken from a model of diffusers (which must not be used afterwards)."""
+
+    def __init__(self, model: Any, modalities: Collection[str], *, rule: TimestepRule = "split") -> None:
+        super().__init__()
+        self.rule: TimestepRule = rule
+        self.gradient_checkpointing = False
+        self.timestep_scale = float(model.config.timestep_scale_multiplier)
+        self.gate_scale = model.config.cross_attn_timestep_scale_multiplier / model.config.timestep_scale_multiplier
+        for name, child in model.named_children():
+            if name != "transformer_blocks" and is_needed(name, modalities):
+                self.add_module(name, child)
+        for name, parameter in model.named_parameters(recurse=False):
+            if is_needed(name, modalities):
+                self.register_parameter(name, parameter)
+        self.transformer_blocks = nn.ModuleList(DualStreamBlock(block, modalities) for block in model.transformer_blocks)
+
+    def forward(
+        self, video: StreamInput | None, audio: StreamInput | None, switches: tuple[BlockSwitches, ...] | None = None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Velocities `[B, T, D]` of each stream; `switches` has one entry a block (none: nothing is left out)."""
+        given = {name: stream for name, stream in (("video", video), ("audio", audio)) if stream is not None}
+        hidden = {name: self._enter(stream, name) for name, stream in given.items()}
+        levels = {name: self._levels(self._part(name, "time_embed"), stream.timesteps, name) for name, stream in given.items()}
+        contexts = {name: self._context(given, levels[name][0], name) for name in given}
+        picture, sound = hidden.get("video"), hidden.get("audio")
+        for i, block in enumerate(self.transformer_blocks):
+            inputs = (picture, sound, contexts.get("video"), contexts.get("audio"), BlockSwitches() if switches is None else switches[i])
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                picture, sound = checkpoint(block, *inputs, use_reentrant=False)
+            else:
+                picture, sound = block(*inputs)
+        return (
+            None if picture is None else self._leave(picture, levels["video"][1], "video"),
+            None if sound is None else self._leave(sound, levels["audio"][1], "audio"),
+        )
+
+    def _part(self, modality: str, name: str) -> Any:
+        return getattr(self, PREFIX[modality] + name)
+
+    def _dtype(self, modality: str) -> torch.dtype:
+        # Tables carry no adapter, so their dtype is the base's.
+        dtype: torch.dtype = self._part(modality, "scale_shift_table").dtype
+        return dtype
+
+    def _enter(self, given: StreamInput, modality: str) -> Tensor:
+        hidden: Tensor = self._part(modality, "proj_in")(given.tokens.to(self._dtype(modality)))
+        if given.keyframes is not None and hasattr(self, "keyframes_abs_pos_embedding") and modality == "video":
+            mark: Any = self.keyframes_abs_pos_embedding
+            hidden = hidden + (given.keyframes > 0).unsqueeze(-1).to(hidden.dtype) * mark.to(hidden.dtype)
+        return hidden
+
+    def _levels(self, embed: Any, levels: Tensor, modality: str) -> tuple[Tensor, Tensor]:
+        """What an AdaLN module makes of noise levels `[B, T']`: modulation `[B, T', n * C]` and embedding `[B, T', C]`."""
+        scaled = levels.float().flatten() * self.timestep_scale
+        values, embedded = embed(scaled, batch_size=levels.shape[0], hidden_dtype=self._dtype(modality))
+        return values.unflatten(0, levels.shape), embedded.unflatten(0, levels.shape)
+
+    def _context(self, streams: Mapping[str, StreamInput], values: Tensor, modality: str) -> StreamContext:
+        given, dtype = streams[modality], self._dtype(modality)
+        others = [stream for name, stream in streams.items() if name != modality]
+        prompt = cross = gate = cross_rotary = None
+        if hasattr(self, PREFIX[modality] + "prompt_adaln"):
+            prompt, _ = self._levels(self._part(modality, "prompt_adaln"), given.sigma[:, None], modality)
+        if others:
+            cross, gate = self._cross_levels(given, others[0], modality)
+            cross_rotary = getattr(self, _CROSS_ROPE[modality])(given.positions[:, :1].float(), given.positions.device)
+        return StreamContext(
+            modulation=values,
+            context=self._text(given, modality),
+            context_bias=None if given.context_mask is None else attention_bias(given.context_mask[:, None], dtype),
+            prompt_modulation=prompt,
+            rotary=self._part(modality, "rope")(given.positions.float(), given.positions.device),
+            self_bias=None if given.attention_mask is None else attention_bias(given.attention_mask, dtype),
+            cross_modulation=cross,
+            cross_gate=gate,
+            cross_rotary=cross_rotary,
+        )
+
+    def _text(self, given: StreamInput, modality: str) -> Tensor:
+        context = given.context.to(self._dtype(modality))
+        if hasattr(self, PREFIX[modality] + "caption_projection"):
+            context = self._part(modality, "caption_projection")(context)
+        return context
+
+    def _cross_levels(self, given: StreamInput, other: StreamInput, modality: str) -> tuple[Tensor, Tensor]:
+        """Modulation and gate of the attention to the other modality. Source: design section 8; model facts 2.1."""
+        theirs = other.sigma[:, None]
+        scale_shift = theirs if self.rule == "cross" else given.timesteps
+        gate = given.timesteps if self.rule == "own" else theirs
+        values, _ = self._levels(getattr(self, f"av_cross_attn_{modality}_scale_shift"), scale_shift, modality)
+        opening, _ = self._levels(getattr(self, _CROSS_GATE[modality]), gate.float() * self.gate_scale, modality)
+        return values, opening
+
+    def _leave(self, hidden: Tensor, embedded: Tensor, modality: str) -> Tensor:
+        table: Tensor = self._part(modality, "scale_shift_table")
+        shift, scale = (table[None, None] + embedded[:, :, None]).unbind(dim=2)
+        velocity: Tensor = self._part(modality, "proj_out")(self._part(modality, "norm_out")(hidden) * (1 + scale) + shift)
+        return velocity
