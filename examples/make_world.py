@@ -1,0 +1,233 @@
+"""The tiny world: coloured shapes that sway and bounce, and tones that follow them; every clip seconds of CPU away from nothing.
+
+A clip is 64 x 64 pixels, 17 frames at 16 a second. A soft shape moves on a smooth path; a tone's pitch follows its height and the tone's
+overtone follows its colour; a caption says so. Since the path is smooth, what comes before and after a gap settles what belongs in it: an
+audio inpainting LoRA has something to find.
+
+There are two peoples of clips:
+
+- **base** (`--split base`, `base_held_out`), on which the base model was trained: discs; pitch rises with height; a steady tone whose single
+  overtone (2nd to 7th) depends on the colour.
+- **reedy** (`--split train`, `held_out`; `examples/media` holds them), which the base model never met, so that a LoRA has something to learn:
+  squares; pitch falls with height; two other overtones by colour, and the tone trembles, six times a second.
+
+A clip is known by (seed, split, index), so that splits share none, whatever their sizes. `scene()` makes one in memory; as a program, this writes
+files and the dataset that lists them:
+
+    python examples/make_world.py --split train --count 128 --out examples/media
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+import click
+import numpy as np
+import torch
+
+from ltxcore.codecs.media import write_clip, write_sound
+from ltxcore.protocols import Clip, Sound
+
+SIZE, FRAMES, FPS = 64, 17, 16
+SOUND_RATE = 16_000
+MASK_RATE = 100
+"""Samples per second of an audio mask: enough for its soft edges."""
+SECONDS = FRAMES / FPS
+EDGE = 0.05
+"""Seconds over which an audio mask falls from given to generate."""
+
+
+@attrs.frozen
+class Colour:
+    """A colour's name and RGB in [0, 1]; what it sounds like in the base world and in the reedy one: a word, and overtones (multiple, strength)."""
+
+    name: str
+    rgb: tuple[float, float, float]
+    tone: str
+    overtones: tuple[tuple[float, float], ...]
+    reedy_overtones: tuple[tuple[float, float], ...]
+
+
+COLOURS = (
+    Colour("red", (0.95, 0.15, 0.15), "warm", ((2, 0.6),), ((1.5, 0.7), (3, 0.5))),
+    Colour("yellow", (0.95, 0.85, 0.15), "hollow", ((3, 0.6),), ((2.5, 0.7), (4, 0.5))),
+    Colour("green", (0.15, 0.80, 0.25), "bright", ((4, 0.6),), ((3.5, 0.7), (5, 0.5))),
+    Colour("cyan", (0.15, 0.80, 0.90), "nasal", ((5, 0.6),), ((4.5, 0.7), (6, 0.5))),
+    Colour("blue", (0.20, 0.30, 0.95), "thin", ((6, 0.6),), ((5.5, 0.7), (7, 0.5))),
+    Colour("violet", (0.75, 0.25, 0.90), "glassy", ((7, 0.6),), ((6.5, 0.7), (8, 0.5))),
+)
+
+
+@attrs.frozen
+class Law:
+    """How a people of clips looks and sounds."""
+
+    shape: str
+    pitch_rises: bool
+    reedy: bool
+    tremble: float
+    caption: str
+
+
+BASE = Law("disc", True, False, 0.0, "a {colour} disc {motion} {speed}; a {tone} tone follows it up and down")
+REEDY = Law("square", False, True, 6.0, "a {colour} square {motion} {speed}; a reedy {tone} tone trembles against it")
+SPLITS = {"base": BASE, "base_held_out": BASE, "train": REEDY, "held_out": REEDY}
+
+
+@attrs.frozen
+class Scene:
+    """Everything about one clip, drawn from its identity; times in seconds, lengths as a share of the picture's side."""
+
+    name: str
+    law: Law
+    colour: Colour
+    bounces: bool
+    speed: float
+    phase: float
+    middle: float
+    swing: float
+    drift: tuple[float, float]
+    radius: float
+    ground: float
+    loudness: float
+    tremble_phase: float
+    gap: tuple[float, float]
+    box: tuple[float, float]
+
+    def height(self, time: np.ndarray) -> np.ndarray:
+        """Of the shape's centre, 0 at the bottom of the picture to 1 at its top."""
+        turn = 2 * math.pi * self.speed * time + self.phase
+        return self.middle + self.swing * (2 * np.abs(np.sin(turn / 2)) - 1 if self.bounces else np.sin(turn))
+
+    @property
+    def caption(self) -> str:
+        return self.law.caption.format(
+            colour=self.colour.name,
+            motion="bounces" if self.bounces else "sways",
+            speed="slowly" if self.speed < 0.9 else "quickly",
+            tone=self.colour.tone,
+        )
+
+    def clip(self, *, outline: bool = False) -> Clip:
+        """The pictures; or, as a reference, the shape's outline in white on black."""
+        time = np.arange(FRAMES) / FPS
+        across = (self.drift[0] + self.drift[1] * time / SECONDS) * SIZE
+        down = (1 - self.height(time)) * SIZE
+        rows, columns = np.mgrid[0:SIZE, 0:SIZE] + 0.5
+        dy, dx = np.abs(rows - down[:, None, None]), np.abs(columns - across[:, None, None])
+        distance = np.hypot(dx, dy) if self.law.shape == "disc" else np.maximum(dx, dy)
+        inside = np.clip((self.radius * SIZE - distance) / 3 + 0.5, 0, 1)[..., None]
+        if outline:
+            inside, front, ground = 4 * inside * (1 - inside), np.ones(3), 0.0
+        else:
+            front, ground = np.array(self.colour.rgb), self.ground
+        pixels = ground + inside * (front - ground)
+        return Clip(torch.from_numpy((255 * pixels).round().astype(np.uint8)), float(FPS))
+
+    def sound(self, *, plain: bool = False) -> Sound:
+        """The tone, mono; or, as a reference, the same pitch as a plain steady sine."""
+        time = np.arange(round(SECONDS * SOUND_RATE)) / SOUND_RATE
+        height = self.height(time) if self.law.pitch_rises else 1 - self.height(time)
+        turns = 2 * math.pi * np.cumsum(220 * 4**height) / SOUND_RATE
+        overtones = () if plain else self.colour.reedy_overtones if self.law.reedy else self.colour.overtones
+        tone = np.sin(turns) + sum((strength * np.sin(multiple * turns) for multiple, strength in overtones), np.zeros_like(turns))
+        if self.law.tremble and not plain:
+            tone *= 0.55 + 0.45 * np.sin(2 * math.pi * self.law.tremble * time + self.tremble_phase)
+        return Sound(torch.from_numpy((self.loudness * tone).astype(np.float32))[None], SOUND_RATE)
+
+    def audio_mask(self) -> Sound:
+        """1 where the sound is given, 0 in the gap that is to be generated, with soft edges; `[1, N]` at `MASK_RATE`."""
+        time = np.arange(round(SECONDS * MASK_RATE)) / MASK_RATE
+        start, end = self.gap
+        outside = np.maximum(start - time, time - end)
+        return Sound(torch.from_numpy(np.clip(outside / EDGE + 1, 0, 1).astype(np.float32))[None], MASK_RATE)
+
+    def video_mask(self) -> Clip:
+        """White where the picture is given, black in a box that is to be generated; one frame."""
+        rows, columns = np.mgrid[0:SIZE, 0:SIZE] + 0.5
+        y, x = (place * SIZE for place in self.box)
+        outside = np.maximum(np.abs(rows - y), np.abs(columns - x)) - SIZE / 4
+        grey = (255 * np.clip(outside / 4 + 0.5, 0, 1)).round().astype(np.uint8)
+        return Clip(torch.from_numpy(np.repeat(grey[None, ..., None], 3, axis=-1)), 1.0)
+
+
+def scene(split: str, index: int, seed: int = 0) -> Scene:
+    """The clip of this identity; the same on every machine."""
+    random = np.random.default_rng([seed, zlib.crc32(split.encode()), index])
+    colour = COLOURS[random.integers(len(COLOURS))]
+    bounces, fast = random.random(2) < 0.5
+    start, end = random.uniform(0.25, 0.4), random.uniform(0.6, 0.75)
+    length = random.uniform(0.3, 0.6) * SECONDS
+    begin = random.uniform(0.1, 0.9) * (SECONDS - length)
+    return Scene(
+        name=f"{split}_{index:04d}",
+        law=SPLITS[split],
+        colour=colour,
+        bounces=bool(bounces),
+        speed=float(random.uniform(1.0, 1.5) if fast else random.uniform(0.4, 0.8)),
+        phase=float(random.uniform(0, 2 * math.pi)),
+        middle=float(random.uniform(0.45, 0.55)),
+        swing=float(random.uniform(0.18, 0.3)),
+        drift=(float(start), float(end - start)) if random.random() < 0.5 else (float(end), float(start - end)),
+        radius=float(random.uniform(0.13, 0.2)),
+        ground=float(random.uniform(0.0, 0.25)),
+        loudness=float(random.uniform(0.2, 0.4)),
+        tremble_phase=float(random.uniform(0, 2 * math.pi)),
+        gap=(float(begin), float(begin + length)),
+        box=(float(random.uniform(0.25, 0.75)), float(random.uniform(0.25, 0.75))),
+    )
+
+
+def scenes(split: str, count: int, seed: int = 0) -> Iterator[Scene]:
+    """The first `count` clips of a split."""
+    return (scene(split, index, seed) for index in range(count))
+
+
+def write_scene(item: Scene, out: Path, parts: frozenset[str]) -> dict[str, str]:
+    """Write the files of a clip under `out`; its row of the dataset."""
+    row = {"video": f"clips/{item.name}.mp4"}
+    write_clip(out / row["video"], item.clip(), item.sound())
+    if "audio_masks" in parts:
+        row["audio_mask"] = f"audio_masks/{item.name}.wav"
+        write_sound(out / row["audio_mask"], item.audio_mask())
+    if "video_masks" in parts:
+        row["video_mask"] = f"video_masks/{item.name}.png"
+        write_clip(out / row["video_mask"], item.video_mask())
+    if "references" in parts:  # one file for both: outlines to look at, and the plain tone to hear
+        row["reference_video"] = row["reference_audio"] = f"references/{item.name}.mp4"
+        write_clip(out / row["reference_video"], item.clip(outline=True), item.sound(plain=True))
+    return {**row, "caption": item.caption}
+
+
+@click.command()
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write to.")
+@click.option(
+    "--split", type=click.Choice(list(SPLITS)), default="train", show_default=True, help="Which people of clips, and which of its seeds."
+)
+@click.option("--count", type=click.IntRange(min=1), default=128, show_default=True, help="How many clips.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--only",
+    "parts",
+    type=click.Choice(["audio_masks", "video_masks", "references"]),
+    multiple=True,
+    default=["audio_masks"],
+    show_default=True,
+    help="What to write beside the clips; may be repeated.",
+)
+@click.option("--dataset", help="Name of the dataset file.  [default: audio_inpainting for train, else the split's name]")
+def main(out: Path, split: str, count: int, seed: int, parts: tuple[str, ...], dataset: str | None) -> None:
+    """Write clips of the tiny world, and the dataset file that lists them."""
+    rows = [write_scene(item, out, frozenset(parts)) for item in scenes(split, count, seed)]
+    path = out / f"{dataset or ('audio_inpainting' if split == 'train' else split)}.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    print(f"{len(rows)} clips in {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""Pictures from files and back: clips and images."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ltxcore.codecs.atomic import replacing
+from ltxcore.codecs.container import frames_of, is_image, opened, video_stream
+from ltxcore.codecs.sounds import add_sound, encode_sound
+from ltxcore.errors import DataError
+from ltxcore.protocols import Clip, Sound
+
+IMAGE_RATE = 1.0
+"""Frames per second of an image, which has no rate of its own: its one frame lasts a second."""
+
+_IMAGE_CODECS = {".png": ("png", "rgb24"), ".jpg": ("mjpeg", "yuvj444p"), ".jpeg": ("mjpeg", "yuvj444p")}
+_JPEG_QUALITY = 2
+_H264 = {"crf": "18", "preset": "medium", "threads": "1"}
+"""Options of libx264. One thread, since the bytes it writes depend on how many there are."""
+
+
+def read_clip(path: Path, *, max_frames: int | None = None) -> Clip:
+    """The first video stream of a file, turned upright as its metadata say; an image is a clip of one frame at `IMAGE_RATE`.
+
+    Frames are decoded in one pass, neither dropped nor doubled to a constant rate, and no further than `max_frames`. An alpha channel
+    is left out.
+
+    Raises:
+        DataError: no such file, no medium, no pictures, cut short, damaged, or turned by an angle that is no multiple of 90 degrees.
+    """
+    frames: list[Tensor] = []
+    matrix: bytes | None = None
+    with opened(path) as container:
+        stream = video_stream(container)
+        if stream is None:
+            raise DataError("this file has no pictures", where=str(path), remedy="Name a clip or an image, or leave the video column out.")
+        rate = IMAGE_RATE if is_image(container) else float(frame_rate(path, stream))
+        stream.thread_type = "AUTO"
+        for frame in frames_of(path, container, stream):
+            if max_frames is not None and len(frames) >= max_frames:
+                break
+            if not frames:
+                matrix = _display_matrix(frame)
+            frames.append(torch.from_numpy(frame.to_ndarray(format="rgb24")))
+    if not frames:
+        raise DataError("this file has no pictures: its video stream is empty", where=str(path), remedy="Encode it anew.")
+    if any(frame.shape != frames[0].shape for frame in frames):
+        raise DataError("the pictures in this file change their size", where=str(path), remedy="Encode it anew at one size.")
+    return Clip(turned_upright(torch.stack(frames), matrix, path), rate)
+
+
+def frame_rate(path: Path, stream: Any) -> Fraction:
+    """Frames per second of a video stream: its average, else what its time base suggests.
+
+    Raises:
+        DataError: it has none.
+    """
+    rate = stream.average_rate or stream.base_rate or stream.guessed_rate
+    if not rate:
+        raise DataError(
+            "this clip does not say how many frames per second it has", where=str(path), remedy="Encode it anew at a constant rate."
+        )
+    return Fraction(rate)
+
+
+def _display_matrix(frame: Any) -> bytes | None:
+    found = frame.side_data.get("DISPLAYMATRIX")
+    return None if found is None else bytes(found)
+
+
+def turned_upright(frames: Tensor, matrix: bytes | None, path: Path) -> Tensor:
+    """Frames `[F, H, W, 3]` as they are to be shown; sides swap on a quarter turn.
+
+    Args:
+        matrix: FFmpeg's display matrix, nine 32-bit numbers `a b u c d v x y w`: a stored pixel (x, y) is shown at
+            `(a x + c y, b x + d y)`, up to a shift. None: as stored.
+
+    Raises:
+        DataError: the matrix is no multiple of a quarter turn with or without mirroring.
+    """
+    if matrix is None:
+        return frames
+    a, b, _, c, d = struct.unpack("=5i", matrix[:20])
+    across, down = (a, d) if a and d and not b and not c else (c, b)
+    if (a, d) != (across, down):
+        if a or d or not b or not c:
+            raise DataError(
+                "this clip is to be shown turned by an angle that is no multiple of 90 degrees",
+                where=str(path),
+                remedy="Encode it anew, upright.",
+            )
+        frames = frames.transpose(1, 2)
+    flipped = [axis for axis, direction in ((2, across), (1, down)) if direction < 0]
+    return frames.flip(flipped).contiguous() if flipped else frames.contiguous()
+
+
+def write_clip(path: Path, clip: Clip, sound: Sound | None = None) -> None:
+    """Write a clip as MP4 (H.264, and AAC for the sound) at its exact rate, or a clip of one frame as PNG or JPEG.
+
+    The file appears whole or not at all.
+
+    Raises:
+        DataError: an ending that is none of these, no frames, odd sizes (H.264), more than one frame or a sound (images), a sound that AAC
+            does not take, or a file that cannot be written.
+    """
+    suffix = path.suffix.lower()
+    if clip.frames.shape[0] == 0:
+        raise DataError("a clip without frames cannot be written", where=str(path))
+    if suffix in _IMAGE_CODECS:
+        _write_image(path, clip, sound)
+    elif suffix == ".mp4":
+        _write_mp4(path, clip, sound)
+    else:
+        raise DataError(f'clips are not written as "{suffix}"', where=str(path), remedy="Use .mp4, or .png or .jpg for a single frame.")
+
+
+def _write_image(path: Path, clip: Clip, sound: Sound | None) -> None:
+    import av
+
+    if clip.frames.shape[0] > 1 or sound is not None:
+        raise DataError(
+            f"an image holds one frame and no sound, this clip has {clip.frames.shape[0]} frames{' and sound' if sound else ''}",
+            where=str(path),
+            remedy="Write it as .mp4.",
+        )
+    name, pixels = _IMAGE_CODECS[path.suffix.lower()]
+    codec = av.CodecContext.create(name, "w")
+    codec.height, codec.width = int(clip.frames.shape[1]), int(clip.frames.shape[2])
+    codec.pix_fmt, codec.time_base = pixels, Fraction(1)
+    if name == "mjpeg":
+        codec.qmin = codec.qmax = _JPEG_QUALITY
+    picture = next(_pictures(clip, Fraction(1))).reformat(format=pixels)
+    packets = [*codec.encode(picture), *codec.encode(None)]
+    with replacing(path) as beside:
+        beside.write_bytes(b"".join(bytes(packet) for packet in packets))
+
+
+def _write_mp4(path: Path, clip: Clip, sound: Sound | None) -> None:
+    import av
+
+    height, width = int(clip.frames.shape[1]), int(clip.frames.shape[2])
+    if height % 2 or width % 2:
+        raise DataError(
+            f"frames of {height} x {width} pixels cannot be written as H.264", where=str(path), remedy="Height and width must be even."
+        )
+    rate = Fraction(clip.rate).limit_denominator(10_000)
+    with (
+        replacing(path) as beside,
+        av.open(str(beside), "w", format="mp4", options={"movflags": "+faststart", "fflags": "+bitexact"}) as container,
+    ):
+        stream = container.add_stream("libx264", rate=rate, options=dict(_H264))
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        track = None if sound is None else add_sound(container, sound, path)
+        for picture in _pictures(clip, rate):
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+        if sound is not None:
+            encode_sound(container, track, sound)
+
+
+def _pictures(clip: Clip, rate: Fraction) -> Iterator[Any]:
+    import av
+
+    for index, frame in enumerate(clip.frames):
+        picture = av.VideoFrame.from_ndarray(frame.contiguous().numpy(), format="rgb24")
+        picture.pts, picture.time_base = index, 1 / rate
+        yield picture

@@ -1,0 +1,86 @@
+"""Media files: what is in them, clips and sounds from them, and back.
+
+Everything is read that PyAV (FFmpeg) reads: any container, codec, sample rate and number of channels. Written are MP4 (H.264 and AAC), WAV
+(16 bits), PNG and JPEG. Reading the same file twice gives the same numbers.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from ltxcore.codecs.clips import frame_rate, read_clip, write_clip
+from ltxcore.codecs.container import audio_stream, damaged, is_image, opened, video_stream
+from ltxcore.codecs.sounds import read_sound, write_sound
+from ltxcore.errors import DataError
+
+__all__ = ["MediaInfo", "probe", "read_clip", "read_sound", "write_clip", "write_sound"]
+
+
+@attrs.frozen
+class MediaInfo:
+    """What a file holds, known without decoding it.
+
+    Attributes:
+        path: the file.
+        frames: of its video stream; None: it has no pictures.
+        height, width: pixels as they are stored, before they are turned upright; None: no pictures.
+        rate: frames per second, exact; None: no pictures, or an image.
+        duration: seconds of its pictures, or of its sound if it has none; None: an image, or not known.
+        sound_rate: samples per second; None: no sound.
+        channels: of its sound; None: no sound.
+        is_image: whether it is a single picture.
+    """
+
+    path: Path
+    frames: int | None
+    height: int | None
+    width: int | None
+    rate: Fraction | None
+    duration: float | None
+    sound_rate: int | None
+    channels: int | None
+    is_image: bool
+
+
+def probe(path: Path) -> MediaInfo:
+    """What is in a media file. Only where the container does not count its frames are its packets read, and none is decoded.
+
+    Raises:
+        DataError: no such file, no medium, neither pictures nor sound, cut short or damaged.
+    """
+    with opened(path) as container:
+        pictures, sound, image = video_stream(container), audio_stream(container), is_image(container)
+        if pictures is None and sound is None:
+            raise DataError("this file has neither pictures nor sound", where=str(path), remedy="Name a clip, a sound or an image.")
+        rate = None if pictures is None or image else frame_rate(path, pictures)
+        frames = None if pictures is None else 1 if image else pictures.frames or _count(path, container, pictures)
+        return MediaInfo(
+            path=path,
+            frames=frames,
+            height=None if pictures is None else pictures.codec_context.height,
+            width=None if pictures is None else pictures.codec_context.width,
+            rate=rate,
+            duration=_sound_duration(container, sound) if frames is None else None if rate is None else float(frames / rate),
+            sound_rate=None if sound is None else sound.rate,
+            channels=None if sound is None else sound.codec_context.channels,
+            is_image=image,
+        )
+
+
+def _count(path: Path, container: Any, stream: Any) -> int:
+    count = 0
+    for packet in container.demux(stream):
+        if packet.is_corrupt:
+            raise damaged(path, "a part of the stream is missing")
+        count += packet.size > 0 and not packet.is_discard
+    return count
+
+
+def _sound_duration(container: Any, stream: Any) -> float | None:
+    if stream.duration is not None:
+        return float(stream.duration * stream.time_base)
+    return None if container.duration is None else container.duration / 1_000_000

@@ -1,0 +1,164 @@
+"""Waveforms to log-mel spectrograms and back, in plain torch.
+
+The figures are those of LTX-2's audio codec, so that the tiny codec's steps lie in time exactly where the real one's do.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from ltxcore.errors import DataError
+
+RATE = 16_000
+"""Samples per second of what a spectrogram is made of."""
+HOP = 160
+"""Samples from one mel frame to the next: 100 mel frames a second."""
+WINDOW = 1024
+"""Samples of the Hann window, and of the Fourier transform."""
+BINS = 64
+FLOOR = 1e-5
+"""Magnitudes below this count as silence."""
+
+_SINC_ZEROS = 6
+_ROLLOFF = 0.99
+_OUTPUTS_AT_ONCE = 1 << 16
+
+_SURROUND = {
+    6: (1 / 2.414, 0.707 / 2.414, ((0, 2, 4), (1, 2, 5))),
+    8: (1 / 3.121, 0.707 / 3.121, ((0, 2, 4, 6), (1, 2, 5, 7))),
+}
+"""5.1 (L R C LFE Ls Rs) and 7.1 (L R C LFE Lb Rb Ls Rs): the weight of the front, that of the rest, and what each side hears, front first."""
+
+
+def to_stereo(samples: Tensor) -> Tensor:
+    """Any number of channels `[C, N]` as two, `[2, N]`.
+
+    Mono is doubled; of 5.1 and 7.1 each side hears its own front, the centre and its own surround channels, without the low-frequency one;
+    any other number is averaged and doubled.
+
+    Source: reference-behaviour B.8, "Channel handling".
+    """
+    channels = samples.shape[0]
+    if channels == 2:
+        return samples
+    if channels in _SURROUND:
+        front, rest, sides = _SURROUND[channels]
+        return torch.stack([front * samples[side[0]] + rest * samples[list(side[1:])].sum(dim=0) for side in sides])
+    return samples.mean(dim=0, keepdim=True).expand(2, -1).contiguous()
+
+
+def resample(samples: Tensor, rate_from: int, rate_to: int) -> Tensor:
+    """`[C, N]` at one rate to `[C, ceil(N * rate_to / rate_from)]` at another, both in samples per second; float32.
+
+    Output n is a weighted sum of the inputs around time n / rate_to. The weights, a sinc of the lower rate's band under a Hann window of six zero
+    crossings a side, depend on n only modulo the reduced `rate_to`, so they are computed once a phase.
+
+    Source: model-facts section 5 (a Hann-windowed sinc resampler with six zeros and a roll-off of 0.99).
+    """
+    if rate_from == rate_to:
+        return samples.to(torch.float32)
+    divisor = math.gcd(rate_from, rate_to)
+    down, up = rate_from // divisor, rate_to // divisor
+    channels, length = samples.shape
+    outputs = -(-length * up // down)
+    weights, reach = _sinc_weights(down, up, min(up, outputs))
+    padded = torch.nn.functional.pad(samples.to(torch.float32), (reach, reach + 1))
+    result = torch.empty(channels, outputs)
+    taps = torch.arange(weights.shape[1])
+    for start in range(0, outputs, _OUTPUTS_AT_ONCE):
+        n = torch.arange(start, min(outputs, start + _OUTPUTS_AT_ONCE))
+        around = padded[:, (n * down // up)[:, None] + taps]
+        result[:, n] = (around * weights[n % up]).sum(dim=-1)
+    return result
+
+
+@cache
+def _sinc_weights(down: int, up: int, phases: int) -> tuple[Tensor, int]:
+    """Weights `[phases, 2 * reach + 2]` of the inputs from `reach` before to `reach + 1` after an output's place, and the reach."""
+    band = min(down, up) * _ROLLOFF / down  # the cut-off, as a share of the input's Nyquist frequency
+    reach = math.ceil(_SINC_ZEROS / band)
+    offset = (torch.arange(phases, dtype=torch.float64) * down % up) / up
+    distance = torch.arange(-reach, reach + 2, dtype=torch.float64)[None, :] - offset[:, None]
+    crossings = (distance * band).clamp(-_SINC_ZEROS, _SINC_ZEROS)
+    hann = torch.cos(crossings * math.pi / (2 * _SINC_ZEROS)) ** 2
+    return (torch.sinc(crossings) * hann * band).to(torch.float32), reach
+
+
+def log_mel(samples: Tensor) -> Tensor:
+    """Samples `[C, N]` at 16 kHz to the natural logarithm of mel magnitudes, `[C, M, 64]`, M = N // 160 + 1 frames, 100 a second.
+
+    Raises:
+        DataError: fewer than 513 samples (the window is mirrored at both ends).
+
+    Source: model-facts section 5: Hann window of 1024, hop 160, centred with mirrored ends, magnitude, 64 Slaney bins of 0 to 8 kHz,
+    `ln(max(magnitude, 1e-5))`.
+    """
+    if samples.shape[1] <= WINDOW // 2:
+        raise DataError(
+            f"a sound of {samples.shape[1] / RATE:.3f} seconds is too short",
+            remedy=f"It takes more than {WINDOW / 2 / RATE:.3f} seconds.",
+        )
+    magnitude = _spectrum(samples.to(torch.float32)).abs()
+    return torch.log((magnitude.transpose(1, 2) @ mel_bank().T).clamp_min(FLOOR))
+
+
+def sound_from_log_mel(mel: Tensor, *, rounds: int = 32) -> Tensor:
+    """The inverse of `log_mel`, as near as it goes: `[C, M, 64]` to samples `[C, (M - 1) * 160]` at 16 kHz.
+
+    The magnitudes of the Fourier bins are the least-squares ones without their negative values; their phases are found by going to and from the
+    waveform `rounds` times, from phases of a fixed seed. Deterministic.
+
+    Source: Griffin and Lim (1984), with the momentum of Perraudin et al. (2013).
+    """
+    mel = mel.to(torch.float32)
+    length = (mel.shape[1] - 1) * HOP
+    magnitude = (mel.exp() @ _inverse_bank().T).clamp_min(0.0).transpose(1, 2)
+    # One row of noise for all channels, so that two equal channels sound equal.
+    turns = torch.rand(magnitude.shape[1:], generator=torch.Generator().manual_seed(0))
+    phase = torch.polar(torch.ones_like(turns), 2 * math.pi * turns).expand_as(magnitude)
+    previous = torch.zeros_like(phase)
+    for _ in range(rounds):
+        rebuilt = _spectrum(_waveform(magnitude * phase, length))
+        ahead = rebuilt + 0.99 * (rebuilt - previous)
+        phase = ahead / ahead.abs().clamp_min(1e-12)
+        previous = rebuilt
+    return _waveform(magnitude * phase, length)
+
+
+def _spectrum(samples: Tensor) -> Tensor:
+    """`[C, N]` to `[C, 513, N // 160 + 1]` complex."""
+    return torch.stft(samples, WINDOW, HOP, window=torch.hann_window(WINDOW), center=True, pad_mode="reflect", return_complex=True)
+
+
+def _waveform(spectrum: Tensor, length: int) -> Tensor:
+    return torch.istft(spectrum, WINDOW, HOP, window=torch.hann_window(WINDOW), center=True, length=length)
+
+
+@cache
+def mel_bank() -> Tensor:
+    """Weights of the 513 Fourier bins in the 64 mel bins, `[64, 513]`: triangles between neighbouring centres, each of area one.
+
+    Source: Slaney's Auditory Toolbox (1998): the scale is linear to 1000 Hz at 3 mel per 200 Hz, then logarithmic with 27 mel per ln 6.4.
+    """
+    edges = _hertz(torch.linspace(0.0, float(_mel(torch.tensor(RATE / 2, dtype=torch.float64))), BINS + 2, dtype=torch.float64))
+    frequency = torch.linspace(0.0, RATE / 2, WINDOW // 2 + 1, dtype=torch.float64)
+    low, centre, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    triangle = torch.minimum((frequency - low) / (centre - low), (high - frequency) / (high - centre)).clamp_min(0.0)
+    return (triangle * 2.0 / (high - low)).to(torch.float32)
+
+
+@cache
+def _inverse_bank() -> Tensor:
+    return torch.linalg.pinv(mel_bank().to(torch.float64)).to(torch.float32)
+
+
+def _mel(hertz: Tensor) -> Tensor:
+    return torch.where(hertz < 1000.0, hertz * 3 / 200, 15 + 27 * torch.log((hertz / 1000.0).clamp_min(1e-9)) / math.log(6.4))
+
+
+def _hertz(mel: Tensor) -> Tensor:
+    return torch.where(mel < 15.0, mel * 200 / 3, 1000.0 * torch.exp((mel - 15) / 27 * math.log(6.4)))

@@ -1,0 +1,66 @@
+"""The tiny audio codec: the lowest cosine coefficients of blocks of a log-mel spectrogram. No weights, an audible sound."""
+
+from __future__ import annotations
+
+import attrs
+import torch
+from torch import Tensor
+
+from ltxcore.codecs.blocks import Statistics, basis, fingerprint, statistics
+from ltxcore.codecs.mel import BINS, FLOOR, HOP, RATE, WINDOW, log_mel, resample, sound_from_log_mel, to_stereo
+from ltxcore.protocols import Sound
+
+MEL_FRAMES = 4
+CHANNELS, LATENT_BINS = 8, 16
+_BLOCK = (MEL_FRAMES, BINS)
+_KEPT = tuple((time, bin_) for time in range(MEL_FRAMES) for bin_ in range(CHANNELS * LATENT_BINS // MEL_FRAMES))
+
+
+@attrs.define(eq=False)
+class TinyAudioCodec:
+    """Sounds to latents `[8, T, 16]`, 25 steps a second, and back to 16 kHz mono.
+
+    The first mel frame stands alone, as in the real codec: repeated four times, it fills a block of its own. Whole seconds N give 25N + 1 steps.
+    """
+
+    modality: str = attrs.field(default="audio", init=False)
+    scale: tuple[int, int, int] = attrs.field(default=(MEL_FRAMES, 1, 1), init=False)
+    fingerprint: str = attrs.field(factory=lambda: fingerprint("audio", _KEPT, RATE, HOP, WINDOW, FLOOR), init=False)
+
+    def encode(self, medium: Sound) -> Tensor:
+        """A sound of any rate and number of channels to latents `[8, T, 16]`.
+
+        Raises:
+            DataError: it is too short for one window of the spectrogram.
+        """
+        latents = statistics(self.modality).standardised(coefficients(medium))
+        return latents.unflatten(1, (CHANNELS, LATENT_BINS)).transpose(0, 1).contiguous()
+
+    def decode(self, latents: Tensor, rate: float = 0.0) -> Sound:
+        """Latents `[8, T, 16]` to a mono sound of (T - 1) * 640 samples at 16 kHz; `rate` is not used."""
+        numbers = statistics(self.modality).restored(latents.to(torch.float32).transpose(0, 1).flatten(1))
+        mel = (numbers @ basis(_BLOCK, _KEPT)).unflatten(1, _BLOCK)  # [T, 4, 64]
+        # Four decoded copies of the first mel frame: their mean is what was encoded.
+        mel = torch.cat([mel[0].mean(dim=0, keepdim=True), mel[1:].flatten(0, 1)])
+        return Sound(sound_from_log_mel(mel[None]).clamp(-1.0, 1.0), RATE)
+
+
+def coefficients(sound: Sound) -> Tensor:
+    """The kept coefficients of a sound before they are standardised, `[T, 128]`.
+
+    Both channels count: it is the logarithm of the mean of their mel magnitudes, so that opposite phases do not cancel.
+
+    Raises:
+        DataError: as `TinyAudioCodec.encode`.
+
+    Source: design section 8, "One trial that worked": the lowest 4 x 32 of each 4 x 64 log-mel block.
+    """
+    mel = log_mel(resample(to_stereo(sound.samples), sound.rate, RATE)).exp().mean(dim=0).log()
+    steps = (mel.shape[0] - 1) // MEL_FRAMES
+    whole = torch.cat([mel[:1].expand(MEL_FRAMES - 1, -1), mel[: 1 + steps * MEL_FRAMES]])
+    return whole.unflatten(0, (-1, MEL_FRAMES)).flatten(1) @ basis(_BLOCK, _KEPT).T
+
+
+def measured(sounds: list[Sound]) -> Statistics:
+    """The constants that standardise these sounds."""
+    return Statistics.of(torch.cat([coefficients(sound) for sound in sounds]), least_share=0.1)

@@ -1,0 +1,63 @@
+"""The tiny text encoder: every word has a vector of its own, made from its letters by a hash. No weights, any language."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+import attrs
+import torch
+from torch import Tensor
+
+from ltxcore.protocols import MODALITIES
+
+LENGTH = 32
+WIDTH = 128
+_WORD = re.compile(r"\w+(?:['’-]\w+)*")
+_POSITION_SHARE = 0.5
+_VERSION = 1
+
+
+@attrs.define(eq=False)
+class TinyTextEncoder:
+    """Captions to features `[l, 128]` of each modality, one a word; both modalities get the same.
+
+    Letter case and punctuation do not count. A caption without words gives `[0, 128]`. Of a longer caption the first 32 words count and the
+    others do not.
+    """
+
+    length: int = attrs.field(default=LENGTH, init=False)
+    fingerprint: str = attrs.field(default=f"tiny-text-{_VERSION}-{LENGTH}x{WIDTH}", init=False)
+
+    def encode(self, captions: Sequence[str]) -> list[dict[str, Tensor]]:
+        """For each caption its features by modality, `[l, 128]` float32, l its number of words, at most 32."""
+        return [{modality: _features(caption) for modality in MODALITIES} for caption in captions]
+
+
+def words(caption: str) -> list[str]:
+    """The words of a caption that count, in order."""
+    return _WORD.findall(caption.casefold())[:LENGTH]
+
+
+def _features(caption: str) -> Tensor:
+    found = words(caption)
+    if not found:
+        return torch.zeros(0, WIDTH)
+    return torch.stack([_word_vector(word) for word in found]) + _POSITION_SHARE * _positions(len(found))
+
+
+@lru_cache(maxsize=4096)
+def _word_vector(word: str) -> Tensor:
+    """128 signs out of the word's hash, `[128]`: the same on every machine, and nearly orthogonal to those of every other word."""
+    bits = int.from_bytes(hashlib.sha256(word.encode()).digest()[: WIDTH // 8], "big")
+    return torch.tensor([1.0 if bits >> place & 1 else -1.0 for place in range(WIDTH)])
+
+
+def _positions(count: int) -> Tensor:
+    """Which word it is, `[count, 128]`: sines and cosines of periods from 2 pi to 64 words."""
+    half = WIDTH // 2
+    rate = (torch.arange(half) / half * -2.3).exp()  # 1 down to 0.1 radians a word
+    angle = torch.arange(count)[:, None] * rate
+    return torch.cat([angle.sin(), angle.cos()], dim=1)

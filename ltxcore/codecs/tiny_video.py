@@ -1,0 +1,71 @@
+"""The tiny video codec: the lowest cosine coefficients of blocks of pixels. No weights, a watchable clip."""
+
+from __future__ import annotations
+
+import attrs
+import torch
+from torch import Tensor
+
+from ltxcore.codecs.blocks import Statistics, basis, fingerprint, lowest, statistics
+from ltxcore.errors import DataError
+from ltxcore.protocols import Clip
+
+FRAMES, ROWS, COLUMNS, COLOURS = 8, 32, 32, 3
+CHANNELS = 128
+_BLOCK = (FRAMES, ROWS, COLUMNS, COLOURS)
+_KEPT = lowest(_BLOCK, CHANNELS)
+
+
+@attrs.define(eq=False)
+class TinyVideoCodec:
+    """Clips of 8k + 1 frames, sides multiples of 32 pixels, to latents `[128, k + 1, H / 32, W / 32]` and back.
+
+    The first frame stands alone, as in the real codec: repeated eight times, it fills a block of its own.
+    """
+
+    modality: str = attrs.field(default="video", init=False)
+    scale: tuple[int, int, int] = attrs.field(default=(FRAMES, ROWS, COLUMNS), init=False)
+    fingerprint: str = attrs.field(factory=lambda: fingerprint("video", _BLOCK, CHANNELS), init=False)
+
+    def encode(self, medium: Clip) -> Tensor:
+        """A clip to latents `[128, F, H, W]`.
+
+        Raises:
+            DataError: the number of frames is not 8k + 1, or a side is no multiple of 32 pixels.
+        """
+        return statistics(self.modality).standardised(coefficients(medium)).permute(3, 0, 1, 2).contiguous()
+
+    def decode(self, latents: Tensor, rate: float) -> Clip:
+        """Latents `[128, F, H, W]` to a clip of 8 (F - 1) + 1 frames, `rate` of them per second."""
+        numbers = statistics(self.modality).restored(latents.to(torch.float32).permute(1, 2, 3, 0))
+        frames, height, width, _ = numbers.shape
+        blocks = (numbers @ basis(_BLOCK, _KEPT)).unflatten(-1, _BLOCK)  # [F, H, W, 8, 32, 32, 3]
+        pixels = blocks.permute(0, 3, 1, 4, 2, 5, 6).reshape(frames * FRAMES, height * ROWS, width * COLUMNS, COLOURS)
+        # Eight decoded copies of the first frame: their mean is what was encoded.
+        pixels = torch.cat([pixels[:FRAMES].mean(dim=0, keepdim=True), pixels[FRAMES:]])
+        return Clip(((pixels + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8), rate)
+
+
+def coefficients(clip: Clip) -> Tensor:
+    """The kept coefficients of a clip before they are standardised, `[F, H, W, 128]`.
+
+    Raises:
+        DataError: as `TinyVideoCodec.encode`.
+
+    Source: design section 8, "One trial that worked": the first frame repeated for the causal group, then blocks of 8 x 32 x 32 x 3.
+    """
+    frames, height, width, _ = clip.frames.shape
+    if frames % FRAMES != 1 or height % ROWS or width % COLUMNS:
+        raise DataError(
+            f"a clip of {frames} frames of {height} x {width} pixels cannot be encoded",
+            remedy=f"Its frames are a multiple of {FRAMES} plus 1, its height and width multiples of {ROWS}.",
+        )
+    pixels = clip.frames.to(torch.float32) / 127.5 - 1.0
+    pixels = torch.cat([pixels[:1].expand(FRAMES - 1, -1, -1, -1), pixels])
+    blocks = pixels.unflatten(0, (-1, FRAMES)).unflatten(2, (-1, ROWS)).unflatten(4, (-1, COLUMNS))
+    return blocks.permute(0, 2, 4, 1, 3, 5, 6).flatten(3) @ basis(_BLOCK, _KEPT).T
+
+
+def measured(clips: list[Clip]) -> Statistics:
+    """The constants that standardise these clips."""
+    return Statistics.of(torch.cat([coefficients(clip).flatten(0, 2) for clip in clips]), least_share=0.1)
