@@ -94,19 +94,6 @@ class ValidationSample:
     seed: int | None = key(None, help="of its noise; by default that of [validation]", at_least=0)
     frozen: list[Freeze] = filled(attrs.Factory(list))
 
-    def problems(self) -> list[Finding]:
-        found: list[Finding] = []
-        names = {freeze.modality for freeze in self.frozen}
-        if len(names) > 1:
-            found.append(
-                (("conditions",), "freezes both modalities, so there is nothing to draw", "Keep one of video_to_audio and audio_to_video.")
-            )
-        for condition in self.conditions:
-            if condition.modality in names:
-                what = f'the condition "{condition.type}" has no meaning on the frozen {condition.modality}, which is given already'
-                found.append((("conditions",), what, "Remove it, or what freezes that modality."))
-        return found
-
 
 @attrs.frozen(kw_only=True)
 class ValidationTable:

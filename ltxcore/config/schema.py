@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NewType
 
 import attrs
 
@@ -15,6 +15,9 @@ from ltxcore.errors import suggestion
 
 SHIPPED_MODELS = ("tiny", "tiny-untrained")
 """Values of `model_path` that are not paths: the small model that comes with the package, with and without its training."""
+
+ModelPath = NewType("ModelPath", str)
+"""A model: one of SHIPPED_MODELS, or an absolute path."""
 
 SchedulerType = Literal["constant", "linear", "cosine", "cosine_with_restarts", "polynomial", "step"]
 Precision = Literal["no", "fp16", "bf16"]
@@ -35,7 +38,7 @@ SCHEDULER_PARAMS: dict[str, dict[str, type]] = {
 class ModelTable:
     """`[model]`: what is trained, and how much of it."""
 
-    model_path: str = key(help='"tiny", a safetensors file, or a diffusers folder')
+    model_path: ModelPath = key(help='"tiny", a safetensors file, or a diffusers folder')
     text_encoder_path: Path | None = key(None, help="the text encoder, where the model file does not hold it", reads="either")
     video_vae_path: Path | None = key(None, help="the video codec, where the model file does not hold it", reads="either")
     audio_vae_path: Path | None = key(None, help="the audio codec, where the model file does not hold it", reads="either")

@@ -1,0 +1,80 @@
+"""TOML out of a run file: every value spelled out, so that the file says all that a run was."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ltxcore.config.plain import plain
+from ltxcore.config.sample_tables import written
+from ltxcore.config.schema import RunFile
+
+ESCAPES = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r"}
+WIDTH = 100
+
+
+def render(run: RunFile) -> str:
+    """The run file as TOML."""
+    tables = plain(run)
+    tables["training_strategy"] = {"name": run.strategy_name, **tables["training_strategy"]}
+    for table, sample in zip(tables["validation"]["samples"], run.validation.samples, strict=True):
+        table["conditions"] = [*map(_freeze, sample.frozen), *map(written, sample.conditions)]
+    return document(tables)
+
+
+def document(tables: Mapping[str, Any]) -> str:
+    """A TOML document of nested mappings."""
+    return "\n".join(_table((), tables)).strip() + "\n"
+
+
+def _table(path: tuple[str, ...], table: Mapping[str, Any]) -> list[str]:
+    inner = {name: value for name, value in table.items() if isinstance(value, Mapping)}
+    lines = [f"{_key(name)} = {_value(value)}" for name, value in table.items() if name not in inner]
+    if path and (lines or not inner):
+        lines = ["", f"[{'.'.join(map(_key, path))}]", *lines]
+    for name, value in inner.items():
+        lines += _table((*path, name), value)
+    return lines
+
+
+def _key(name: str) -> str:
+    bare = name.isascii() and name.replace("_", "a").replace("-", "a").isalnum()
+    return name if bare else _text(name)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, float):
+        return _float(value)
+    if isinstance(value, Mapping):
+        pairs = ", ".join(f"{_key(name)} = {_value(inner)}" for name, inner in value.items())
+        return f"{{ {pairs} }}" if pairs else "{}"
+    if isinstance(value, list):
+        return _list([_value(inner) for inner in value])
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def _list(values: list[str]) -> str:
+    line = f"[{', '.join(values)}]"
+    if len(line) <= WIDTH or not values:
+        return line
+    return "[\n" + "".join(f"  {value},\n" for value in values) + "]"
+
+
+def _float(value: float) -> str:
+    if math.isnan(value) or math.isinf(value):
+        return repr(value)
+    text = repr(value)
+    return text if "." in text or "e" in text else f"{text}.0"
+
+
+def _text(text: str) -> str:
+    return '"' + "".join(ESCAPES.get(c, c if ord(c) >= 0x20 and ord(c) != 0x7F else f"\\u{ord(c):04X}") for c in text) + '"'
+
+
+def _freeze(freeze: Any) -> dict[str, Any]:
+    return {"type": freeze.type, freeze.modality: str(freeze.medium)}

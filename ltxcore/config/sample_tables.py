@@ -1,0 +1,156 @@
+"""The conditions of a validation sample: the classes that training uses, with media files in place of source folders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import attrs
+
+from ltxcore.config.plain import plain
+from ltxcore.config.reading import Unreadable
+from ltxcore.config.samples import FREEZING, Freeze, SampleCondition, ValidationSample, length_field
+from ltxcore.config.tables import MEDIUM_KEYS, Key, media_key, medium_keys, needs_modality, sample_keys
+from ltxcore.errors import LtxError, listed
+from ltxcore.protocols import MODALITIES
+from ltxcore.registry import content_of, roles_of
+
+if TYPE_CHECKING:
+    from ltxcore.config.structure import Structurer
+
+LENGTHS = ("num_frames", "duration")
+OUTPUT_KEYS = ("include_in_output", "downscale_factor", "temporal_scale_factor")
+
+
+@attrs.define
+class SampleReader:
+    """Reads one `[[validation.samples]]`."""
+
+    structurer: Structurer
+    frozen: list[Freeze] = attrs.field(factory=list)
+
+    def sample(self, value: Any) -> ValidationSample:
+        keys = self.structurer.keys(ValidationSample)
+        values = self.structurer.values(value, keys, {"conditions": self.conditions})
+        return cast(ValidationSample, self.structurer.made(ValidationSample, {**values, "frozen": self.frozen}))
+
+    def conditions(self, value: Any) -> list[SampleCondition]:
+        reading = self.structurer.reading
+        if not isinstance(value, list):
+            reading.refuse("must be a list of tables", 'Write conditions = [{ type = "...", ... }].')
+        read: list[tuple[int, SampleCondition]] = []
+        failed = False
+        for index, table in enumerate(value):
+            with reading.at(index):
+                try:
+                    if isinstance(table, dict) and table.get("type") in FREEZING:
+                        self.freeze(table)
+                    else:
+                        read.append((index, self.condition(table)))
+                except Unreadable:
+                    failed = True
+        self._check_frozen(read)
+        if failed:
+            raise Unreadable
+        return [condition for _, condition in read]
+
+    def _check_frozen(self, read: list[tuple[int, SampleCondition]]) -> None:
+        reading = self.structurer.reading
+        frozen = {freeze.modality for freeze in self.frozen}
+        if len(frozen) > 1:
+            reading.note("freeze both modalities, so there is nothing to draw", "Keep one of video_to_audio and audio_to_video.")
+        for index, condition in read:
+            if condition.modality in frozen and not getattr(condition.cls, "appends", False):
+                reading.note(
+                    f'the condition "{condition.type}" has no meaning on the frozen {condition.modality}, which is given already',
+                    f"Remove it, or what freezes the {condition.modality}.",
+                    below=(index, "type"),
+                )
+
+    def freeze(self, table: Mapping[str, Any]) -> None:
+        """`video_to_audio` or `audio_to_video`: one modality is given whole."""
+        modality = FREEZING[table["type"]]
+        keys = [Key("type", str), Key(modality, Path, help=f"the {modality} that is given", reads="file")]
+        self.frozen.append(Freeze(modality=modality, medium=self.structurer.values(table, keys)[modality]))
+
+    def condition(self, table: Any) -> SampleCondition:
+        name, cls = self.structurer.chosen("condition", table, "type")
+        modality = self.modality(table, cls)
+        try:
+            keys = sample_keys(cls, modality)
+        except LtxError as error:
+            self.structurer.note_all(error)
+            raise Unreadable from error
+        values = self.structurer.values(table, keys)
+        media = {role.name: values.pop(media_key(cls, role, modality)) for role in roles_of(cls)}
+        medium = self.medium(values, cls, modality)
+        lengths = self.lengths(values, cls)
+        output = {key: values.pop(key) for key in OUTPUT_KEYS if key in values and key not in _own(cls)}
+        fields = {key: value for key, value in values.items() if key in _own(cls) and value is not None}
+        made = SampleCondition(type=name, modality=modality, cls=cls, fields=fields, medium=medium, media=media, **lengths, **output)
+        # Made once with a stand-in for an open length, so that what the class refuses is found now.
+        length = length_field(cls)
+        self.structurer.made(cls, fields if length is None or length in fields else {**fields, length: 1})
+        return made
+
+    def modality(self, table: Mapping[str, Any], cls: Any) -> str:
+        """What the condition works on, which the key of its medium says where the class leaves a choice."""
+        reading = self.structurer.reading
+        allowed = [name for name in MODALITIES if name in cls.modalities]
+        if len(allowed) == 1:
+            return allowed[0]
+        if needs_modality(cls):
+            named = [name for name in allowed if table.get("modality") == name]
+            wanted = "modality"
+        else:
+            named = [name for name in allowed if any(key in table for key in MEDIUM_KEYS[name])]
+            wanted = " or ".join(key for name in allowed for key in MEDIUM_KEYS[name])
+        if len(named) > 1:
+            reading.refuse(f"is about {' and '.join(named)}, but a condition works on one", "Write one condition for each.")
+        if not named:
+            reading.refuse("does not say what it works on", f"Set {wanted}.")
+        return named[0]
+
+    def medium(self, values: dict[str, Any], cls: Any, modality: str) -> Path | None:
+        """The file of the condition's own content."""
+        if content_of(cls) is None:
+            return None
+        keys = medium_keys(cls, modality)
+        found = [(key, path) for key in keys if (path := values.pop(key, None)) is not None]
+        if len(found) != 1:
+            fault = f"sets {listed(key for key, _ in found)}" if found else "has no medium of its own"
+            self.structurer.reading.refuse(fault, f"Set {'one of ' if len(keys) > 1 else ''}{' and '.join(keys)} to a file.")
+        return cast(Path, found[0][1])
+
+    def lengths(self, values: dict[str, Any], cls: Any) -> dict[str, Any]:
+        """`num_frames` and `duration`, of which and of the class's own length at most one may be set."""
+        length = length_field(cls)
+        if length is None:
+            return {}
+        found = {key: values.pop(key) for key in LENGTHS if key in values and key not in _own(cls)}
+        said = [key for key, value in ({length: values.get(length)} | found).items() if value is not None]
+        if len(said) > 1:
+            self.structurer.reading.refuse(f"sets {' and '.join(said)}, which say the same", "Keep one of them.")
+        return found
+
+
+def _own(cls: Any) -> set[str]:
+    return {field.alias or field.name for field in attrs.fields(cls)}
+
+
+def written(use: SampleCondition) -> dict[str, Any]:
+    """The table that reads to this condition."""
+    table: dict[str, Any] = {"type": use.type, **plain(use.fields)}
+    for name, value in (("num_frames", use.num_frames), ("duration", use.duration)):
+        if value is not None:
+            table[name] = value
+    if use.medium is not None:
+        table[medium_keys(use.cls, use.modality)[0]] = str(use.medium)
+    for role in roles_of(use.cls):
+        table[media_key(use.cls, role, use.modality)] = str(use.media[role.name])
+    if needs_modality(use.cls):
+        table["modality"] = use.modality
+    if any(key.name == OUTPUT_KEYS[0] for key in sample_keys(use.cls, use.modality)):
+        table |= {key: getattr(use, key) for key in OUTPUT_KEYS}
+    return table

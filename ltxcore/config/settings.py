@@ -1,0 +1,109 @@
+"""`--set a.b=c`: values on the command line, over those of the run file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import tomli
+
+from ltxcore.config.reading import KeyPath, spelled
+from ltxcore.config.scalars import described
+from ltxcore.errors import ConfigError, Problem
+
+PART = re.compile(r'"(?P<quoted>[^"]*)"|(?P<bare>[A-Za-z0-9_-]+)|\[(?P<index>\d+)\]')
+
+
+def apply_settings(data: dict[str, Any], settings: Sequence[str]) -> list[KeyPath]:
+    """Write each setting into the document, in order; the key paths that were set.
+
+    Values are TOML; one that is not is text as it stands. Numbers in a key count entries of a list: `conditions.0.probability=0.5`.
+
+    Raises:
+        ConfigError: for every setting that cannot be written.
+    """
+    problems, paths = [], []
+    for setting in settings:
+        try:
+            path = _path(setting)
+            _write(data, path, _value(setting))
+            paths.append(_indexed(data, path))
+        except ValueError as error:
+            problems.append(
+                Problem(
+                    str(error), f"--set {setting}", 'Write --set key=value, such as --set optimization.steps=100 or --set output_dir="out".'
+                )
+            )
+    if problems:
+        raise ConfigError.of(problems)
+    return paths
+
+
+def _path(setting: str) -> list[str]:
+    return parse_key(setting.partition("=")[0].strip())
+
+
+def parse_key(key: str) -> list[str]:
+    """The parts of a key path, `a.b.0.c` or `a.b[0].c`; indices are still text.
+
+    Raises:
+        ValueError: it is no key path.
+    """
+    parts: list[str] = []
+    at = 0
+    while at < len(key):
+        if parts and key[at] == ".":
+            at += 1
+        found = PART.match(key, at)
+        if found is None:
+            break
+        parts.append(next(part for part in found.groups() if part is not None))
+        at = found.end()
+    if not parts or at < len(key) or key.endswith("."):
+        raise ValueError(f'"{key}" is no key')
+    return parts
+
+
+def _value(setting: str) -> Any:
+    _, equals, text = setting.partition("=")
+    if not equals:
+        raise ValueError("has no value")
+    try:
+        document = tomli.loads(f"value = {text.strip()}")
+    except tomli.TOMLDecodeError as error:
+        if text.strip()[:1] in ("[", "{", '"', "'"):
+            raise ValueError(f"the value is broken TOML: {error}") from error
+        return text
+    return document["value"] if document.keys() == {"value"} else text
+
+
+def _write(data: dict[str, Any], path: list[str], value: Any) -> None:
+    inner: Any = data
+    for depth, part in enumerate(path):
+        last = depth == len(path) - 1
+        if isinstance(inner, list):
+            if not part.isdecimal() or int(part) >= len(inner):
+                raise ValueError(f"{spelled(_indexed(data, path[:depth]))} has {len(inner)} entries, counted from 0; there is no {part}")
+            step: Any = int(part)
+        elif isinstance(inner, dict):
+            step = part
+        else:
+            raise ValueError(f"{spelled(_indexed(data, path[:depth]))} is {described(inner)}, not a table")
+        if last:
+            inner[step] = value
+        else:
+            inner = inner[step] if isinstance(inner, list) else inner.setdefault(step, {})
+
+
+def _indexed(data: Any, path: Sequence[str]) -> KeyPath:
+    """A key path with whole numbers where it goes through lists."""
+    found: list[str | int] = []
+    for part in path:
+        if isinstance(data, list):
+            found.append(int(part))
+            data = data[int(part)]
+        else:
+            found.append(part)
+            data = data.get(part) if isinstance(data, dict) else None
+    return tuple(found)
