@@ -27,6 +27,7 @@ class ModelInfo:
         audio_scale: mel frames that a step of an audio latent covers.
         text_fingerprint: of the text encoder it was trained with, where the file says so, else "".
         has_connectors: whether text features pass through connectors before the transformer.
+        seed: of fresh weights; none: the weights are a file's.
     """
 
     name: str
@@ -37,6 +38,7 @@ class ModelInfo:
     audio_scale: tuple[int, int, int] = (4, 1, 1)
     text_fingerprint: str = ""
     has_connectors: bool = False
+    seed: int | None = None
 
 
 @attrs.frozen

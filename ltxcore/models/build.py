@@ -52,8 +52,8 @@ def build(official: Config, info: ModelInfo, modalities: frozenset[str], *, rule
     return LTXBackbone(Transformer(model, modalities, rule=rule), modalities=modalities, info=info, blueprint=blueprint)
 
 
-def fill(backbone: LTXBackbone, tensor: Callable[[str, tuple[int, ...]], Tensor], dtype: torch.dtype) -> None:
-    """Give every parameter the values that `tensor(name, shape)` has for it (names of diffusers), in `dtype`."""
+def fill(backbone: LTXBackbone, tensor: Callable[[str], Tensor], dtype: torch.dtype) -> None:
+    """Give every parameter the values that `tensor` has for its name (of diffusers), in `dtype`."""
     transformer = backbone.transformer
-    state = {name: tensor(name, tuple(parameter.shape)).to(dtype) for name, parameter in transformer.named_parameters()}
+    state = {name: tensor(name).to(dtype) for name, _ in transformer.named_parameters()}
     transformer.load_state_dict(state, strict=True, assign=True)

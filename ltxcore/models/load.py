@@ -80,16 +80,15 @@ def load_backbone(
             configuration: all that are missing, unexpected or of another shape.
     """
     if model_path == UNTRAINED:
-        backbone = build(TINY, describe(model_path), modalities)
-        shapes = backbone.blueprint.shapes
-        fill(backbone, lambda name, shape: fresh_tensor(name, shape, seed, _fan_in(name, shapes)), dtype)
+        backbone = build(TINY, attrs.evolve(describe(model_path), seed=seed), modalities)
+        fill(backbone, lambda name: fresh_tensor(name, backbone.blueprint.shapes, seed), dtype)
     else:
         checkpoint = open_checkpoint(model_path)
         official = transformer_config(checkpoint.header.metadata, checkpoint.where)
         backbone = build(official, _describe(checkpoint, model_path), modalities)
         check_tensors(checkpoint, backbone.blueprint.shapes)
         with open_tensors(checkpoint.header.path) as file:
-            fill(backbone, lambda name, _: _read(file, checkpoint.prefix + to_original(name)), dtype)
+            fill(backbone, lambda name: _read(file, checkpoint.prefix + to_original(name)), dtype)
     backbone.transformer.gradient_checkpointing = gradient_checkpointing
     return backbone
 
@@ -173,7 +172,3 @@ def _describe(checkpoint: Checkpoint, model_path: str) -> ModelInfo:
 def _read(file: Any, name: str) -> Tensor:
     tensor: Tensor = file.get_tensor(name)
     return tensor
-
-
-def _fan_in(name: str, shapes: Mapping[str, tuple[int, ...]]) -> int:
-    return shapes.get(name.removesuffix(".bias") + ".weight", shapes[name])[-1]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -41,18 +42,18 @@ TINY: dict[str, Any] = {
 
 def tiny_metadata() -> dict[str, str]:
     """What a checkpoint of the tiny model says of itself."""
-    return {"config": json.dumps({"transformer": TINY}), "format": "pt"}
+    return {"config": json.dumps({"transformer": TINY}), "generation": "tiny", "format": "pt"}
 
 
-def fresh_tensor(name: str, shape: tuple[int, ...], seed: int, fan_in: int) -> Tensor:
-    """An untrained parameter, float32, by its name in the model and a seed alone: the same whichever modalities are built.
+def fresh_tensor(name: str, shapes: Mapping[str, tuple[int, ...]], seed: int) -> Tensor:
+    """An untrained parameter, float32, by its name, the whole model's `shapes` and a seed: the same whichever modalities are built.
 
-    Weights and biases are uniform within 1 / sqrt(fan_in); tables are normal, those of a stream scaled by 1 / sqrt(width);
+    Weights and biases are uniform within 1 / sqrt(inputs); tables are normal, those of a stream scaled by 1 / sqrt(width);
     normalisations start at 1 and the mark of key frames at 0. Source: the initialisation of `diffusers.LTX2VideoTransformer3DModel`.
     """
     key = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(key[:8], "big") >> 1)
-    last = name.rsplit(".", 1)[-1]
+    last, shape = name.rsplit(".", 1)[-1], shapes[name]
     if last == "keyframes_abs_pos_embedding":
         return torch.zeros(shape)
     if ".norm_q." in name or ".norm_k." in name:
@@ -61,5 +62,6 @@ def fresh_tensor(name: str, shape: tuple[int, ...], seed: int, fan_in: int) -> T
         return torch.randn(shape, generator=generator) / shape[-1] ** 0.5
     if last.endswith("scale_shift_table"):
         return torch.randn(shape, generator=generator)
-    bound = fan_in**-0.5
+    inputs = shapes.get(name.removesuffix(".bias") + ".weight", shape)[-1]
+    bound = inputs**-0.5
     return torch.rand(shape, generator=generator) * 2 * bound - bound

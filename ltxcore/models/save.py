@@ -1,0 +1,82 @@
+"""A whole model, saved as a checkpoint in the original layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ltxcore.errors import CheckpointError
+from ltxcore.models.adapters import adapters
+from ltxcore.models.backbone import LTXBackbone
+from ltxcore.models.files import Stored, beside, fingerprint, open_tensors, write_tensors
+from ltxcore.models.keys import CHECKPOINT_PREFIXES, to_original
+from ltxcore.models.load import UNTRAINED, check_tensors, open_checkpoint
+from ltxcore.models.tiny import fresh_tensor, tiny_metadata
+
+
+def save_full(backbone: LTXBackbone, path: Path, *, base: str, dtype: torch.dtype, metadata: Mapping[str, str]) -> None:
+    """Save the backbone's weights as a checkpoint; what it does not hold comes from the base, bit for bit.
+
+    The streams that were not loaded, the codecs in the same file and the metadata, with the configuration, are the base's. The file appears
+    whole or not at all, and loads again through `load_backbone`.
+
+    Args:
+        backbone: without adapters.
+        path: of the file.
+        base: the `model_path` that the backbone was loaded from.
+        dtype: of the backbone's weights in the file.
+        metadata: what else the file says; replaces what the base says under the same name.
+
+    Raises:
+        CheckpointError: a backbone with adapters; a base that is not the one it was loaded from; no room on the disk.
+    """
+    if adapters(backbone):
+        raise CheckpointError("a model with adapters is saved as a LoRA, not whole", where=str(path), remedy="Use save_lora.")
+    if base == UNTRAINED:
+        _refuse_other_base(backbone, base, UNTRAINED)
+        kept = _fresh(backbone, dtype)
+        _write(backbone, path, kept, CHECKPOINT_PREFIXES[0], dtype, {**tiny_metadata(), **metadata})
+        return
+    checkpoint = open_checkpoint(base)
+    _refuse_other_base(backbone, base, fingerprint(checkpoint.header.path))
+    with open_tensors(checkpoint.header.path) as file:
+
+        def stored(name: str) -> Stored:
+            return Stored(checkpoint.header.dtypes[name], checkpoint.header.shapes[name], lambda: file.get_tensor(name))
+
+        kept = {name: stored(name) for name in checkpoint.header.shapes}
+        _write(backbone, path, kept, checkpoint.prefix, dtype, {**checkpoint.header.metadata, **metadata})
+
+
+def _write(
+    backbone: LTXBackbone, path: Path, kept: Mapping[str, Stored], prefix: str, dtype: torch.dtype, metadata: Mapping[str, str]
+) -> None:
+    def own(parameter: Tensor) -> Stored:
+        return Stored(dtype, tuple(parameter.shape), lambda: parameter)
+
+    mine = {prefix + to_original(name): own(parameter) for name, parameter in backbone.transformer.named_parameters()}
+    with beside(path) as part:
+        write_tensors(part, {**kept, **mine}, metadata)
+        check_tensors(open_checkpoint(str(part)), backbone.blueprint.shapes)
+
+
+def _fresh(backbone: LTXBackbone, dtype: torch.dtype) -> dict[str, Stored]:
+    """The whole untrained model that the backbone is a part of."""
+    shapes, seed = backbone.blueprint.shapes, backbone.info.seed or 0
+
+    def stored(name: str) -> Stored:
+        return Stored(dtype, shapes[name], lambda: fresh_tensor(name, shapes, seed))
+
+    return {CHECKPOINT_PREFIXES[0] + to_original(name): stored(name) for name in shapes}
+
+
+def _refuse_other_base(backbone: LTXBackbone, base: str, found: str) -> None:
+    if found != backbone.fingerprint:
+        raise CheckpointError(
+            f'the model was loaded from "{backbone.info.name}", and this is another base (its fingerprint differs)',
+            where=base,
+            remedy="Name the file that the run was started from.",
+        )

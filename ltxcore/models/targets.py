@@ -1,0 +1,101 @@
+"""LoRA targets: which modules a run's `target_modules` name.
+
+A target names every linear module whose path is it or ends with "." and it, so that "attn1.to_k" is not "audio_attn1.to_k". Paths may be
+written in the names of checkpoints or in those of diffusers; inside the blocks they are the same.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable, Sequence
+
+import attrs
+
+from ltxcore.errors import ConfigError, Problem, listed
+from ltxcore.models.backbone import LTXBackbone
+from ltxcore.models.keys import to_original
+from ltxcore.models.streams import is_needed, stream_of
+
+_STREAM_WORDS = {"video": "video", "audio": "audio", "cross": "the attention between video and audio"}
+
+
+@attrs.frozen
+class Targets:
+    """Modules to adapt, and those that a target names but no loss can reach in this run; paths in the backbone, sorted."""
+
+    adapted: tuple[str, ...]
+    unreachable: tuple[str, ...] = ()
+
+
+def matches(module: str, target: str) -> bool:
+    """Whether a target names a module."""
+    return any(path == target or path.endswith("." + target) for path in (module, to_original(module)))
+
+
+def resolve_targets(backbone: LTXBackbone, patterns: Sequence[str], reachable: Collection[str] | None = None) -> Targets:
+    """The modules that the targets name in this backbone.
+
+    Args:
+        backbone: before adapters are added.
+        patterns: of the run file.
+        reachable: names of parameters that a loss reaches; none: all.
+
+    Raises:
+        ConfigError: for every target that names nothing, or only what the run does not have; or where no loss reaches any of them.
+    """
+    linears = backbone.blueprint.linears
+    problems = [problem for pattern in patterns if (problem := _problem(pattern, linears, backbone.modalities)) is not None]
+    if not patterns:
+        problems = [Problem("there is no LoRA target", "lora.target_modules", _choices(linears, backbone.modalities))]
+    if problems:
+        raise ConfigError.of(problems)
+    present = sorted(m for m in linears if is_needed(m, backbone.modalities) and any(matches(m, p) for p in patterns))
+    reached = [m for m in present if reachable is None or f"transformer.{m}.weight" in reachable]
+    if not reached:
+        raise ConfigError(
+            f"no loss of this run can reach any of the LoRA targets: {listed(patterns)}",
+            where="lora.target_modules",
+            remedy="Name modules of the modality that is generated.",
+        )
+    return Targets(tuple(reached), tuple(m for m in present if m not in set(reached)))
+
+
+def _problem(pattern: str, linears: Iterable[str], modalities: frozenset[str]) -> Problem | None:
+    found = [m for m in linears if matches(m, pattern)]
+    if any(is_needed(m, modalities) for m in found):
+        return None
+    if not found:
+        return Problem(f'the LoRA target "{pattern}" names no module', "lora.target_modules", _hint(pattern, linears, modalities))
+    streams = " and ".join(_STREAM_WORDS[s] for s in ("video", "audio", "cross") if s in {stream_of(m) for m in found})
+    return Problem(
+        f'the LoRA target "{pattern}" names modules of {streams} only, and this run has {" and ".join(sorted(modalities))} only',
+        "lora.target_modules",
+        _choices(linears, modalities),
+    )
+
+
+def _hint(pattern: str, linears: Iterable[str], modalities: frozenset[str]) -> str:
+    inside = sorted({_short(m) for m in linears if f".{pattern}." in f".{m}." and is_needed(m, modalities)})
+    if inside:
+        return f"It is a group of modules. In it: {', '.join(inside)}."
+    suffixes = {s for m in linears if is_needed(m, modalities) for s in _suffixes(_short(m))}
+    close = difflib.get_close_matches(pattern, sorted(suffixes), n=1)
+    if close:
+        return f'Did you mean "{close[0]}"?'
+    return _choices(linears, modalities)
+
+
+def _choices(linears: Iterable[str], modalities: frozenset[str]) -> str:
+    blocks = sorted({_short(m) for m in linears if m.startswith("transformer_blocks.") and is_needed(m, modalities)})
+    return f"These would match: {', '.join(blocks)}."
+
+
+def _short(module: str) -> str:
+    """A module's path without the number of its block."""
+    segments = module.split(".")
+    return ".".join(segments[2:] if segments[0] == "transformer_blocks" else segments)
+
+
+def _suffixes(path: str) -> list[str]:
+    segments = path.split(".")
+    return [".".join(segments[i:]) for i in range(len(segments))]
