@@ -81,7 +81,7 @@ def load_run(path: Path, settings: Sequence[str] = ()) -> LoadedRun:
     config, mistakes = structure(data, registry, folder)
     mistakes = [*_broken_files(data, folder, registry), *mistakes]
     if mistakes or config is None:
-        ordered = sorted(mistakes, key=lambda mistake: _order(places, mistake))
+        ordered = sorted(mistakes, key=lambda mistake: places.lines.of(mistake.path))
         raise ConfigError.of(Problem(mistake.what, places.of(mistake.path), mistake.remedy) for mistake in ordered)
     return LoadedRun(path, config, registry, places)
 
@@ -123,7 +123,3 @@ def _broken_files(data: dict[str, Any], folder: Path, registry: Registry) -> lis
         for broken in registry.broken
         if broken.origin.distribution == "local file" and broken.origin.plugin in files
     ]
-
-
-def _order(places: Places, mistake: Mistake) -> tuple[int, str]:
-    return places.lines.of(mistake.path), spelled(mistake.path)

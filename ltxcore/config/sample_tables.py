@@ -12,12 +12,12 @@ from ltxcore.config.plain import plain
 from ltxcore.config.reading import Unreadable
 from ltxcore.config.samples import FREEZING, Freeze, SampleCondition, ValidationSample, length_field
 from ltxcore.config.tables import MEDIUM_KEYS, Key, media_key, medium_keys, needs_modality, sample_keys
-from ltxcore.errors import LtxError, listed
+from ltxcore.errors import listed
 from ltxcore.protocols import MODALITIES
 from ltxcore.registry import content_of, roles_of
 
 if TYPE_CHECKING:
-    from ltxcore.config.structure import Structurer
+    from ltxcore.config.structurer import Structurer
 
 LENGTHS = ("num_frames", "duration")
 OUTPUT_KEYS = ("include_in_output", "downscale_factor", "temporal_scale_factor")
@@ -77,11 +77,7 @@ class SampleReader:
     def condition(self, table: Any) -> SampleCondition:
         name, cls = self.structurer.chosen("condition", table, "type")
         modality = self.modality(table, cls)
-        try:
-            keys = sample_keys(cls, modality)
-        except LtxError as error:
-            self.structurer.note_all(error)
-            raise Unreadable from error
+        keys = self.structurer.keys(cls, lambda cls: sample_keys(cls, modality))
         values = self.structurer.values(table, keys)
         media = {role.name: values.pop(media_key(cls, role, modality)) for role in roles_of(cls)}
         medium = self.medium(values, cls, modality)

@@ -1,0 +1,207 @@
+"""From a TOML table to an object of an attrs class, with every mistake found on the way."""
+
+from __future__ import annotations
+
+import os.path
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import attrs
+import cattrs
+
+from ltxcore.config.reading import Reading, Unreadable
+from ltxcore.config.scalars import described, is_a, refuse_type, register_scalars, wanted
+from ltxcore.config.schema import SHIPPED_MODELS, ModelPath
+from ltxcore.config.tables import Key, keys_of
+from ltxcore.errors import LtxError, suggestion
+from ltxcore.registry import Registry
+
+COMPARED = {">=": "at least", ">": "above", "<=": "at most", "<": "below"}
+
+
+@attrs.define
+class Structurer:
+    """A cattrs converter that reads tables to the letter, and goes on after a mistake.
+
+    Attributes:
+        registry: where names of conditions, strategies and more are looked up.
+        folder: of the run file; relative input paths start there.
+    """
+
+    registry: Registry
+    folder: Path
+    reading: Reading = attrs.field(factory=Reading)
+    converter: cattrs.Converter = attrs.field(factory=lambda: cattrs.Converter(detailed_validation=False))
+
+    def __attrs_post_init__(self) -> None:
+        register_scalars(self.converter, self.reading)
+        self.converter.register_structure_hook_func(attrs.has, lambda value, cls: self.table(value, cls))
+        self.converter.register_structure_hook(Path, lambda value, _: self.path(value))
+        self.converter.register_structure_hook_func(lambda kind: kind is ModelPath, lambda value, _: self.model_path(value))
+
+    # ---- tables
+
+    def table(self, value: Any, cls: Any) -> Any:
+        """An object of an attrs class, from a table with its keys."""
+        return self.made(cls, self.values(value, self.keys(cls)))
+
+    def keys(self, cls: Any, of: Callable[[Any], list[Key]] = keys_of) -> list[Key]:
+        """The keys of an attrs class, or of a condition's training table (`of`)."""
+        try:
+            return of(cls)
+        except LtxError as error:
+            self.note_all(error)
+            raise Unreadable from error
+
+    def values(self, value: Any, keys: Sequence[Key], special: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The values of the keys that a table sets; unknown, missing and wrong ones are noted.
+
+        Args:
+            special: for some keys, what reads their value instead of the converter.
+
+        Raises:
+            Unreadable: a required key is missing, or a value cannot be read.
+        """
+        if not isinstance(value, dict):
+            self.reading.refuse(f"must be a table, not {described(value)}")
+        known = {key.name: key for key in keys}
+        failed = False
+        for name in value:
+            if name not in known:
+                self.reading.note("there is no such key", suggestion(name, known), below=(name,))
+        read = {}
+        for name, key in known.items():
+            try:
+                with self.reading.at(name):
+                    if name in value:
+                        read[name] = self._value(key, value[name], special or {})
+                    elif attrs.has(key.kind) and (key.required or key.default == attrs.Factory(key.kind)):
+                        read[name] = self.converter.structure({}, key.kind)
+                    elif key.required:
+                        self.reading.refuse("is missing", f"Add {name}: {wanted(key.kind)}{', ' if key.help else ''}{key.help}.")
+            except Unreadable:
+                failed = True
+        if failed:
+            raise Unreadable
+        return read
+
+    def _value(self, key: Key, value: Any, special: Mapping[str, Any]) -> Any:
+        read = special[key.name](value) if key.name in special else self.converter.structure(value, key.kind)
+        self._check(key, read)
+        return read
+
+    def _check(self, key: Key, value: Any) -> None:
+        for number in value if isinstance(value, (list, tuple)) else [value]:
+            fault = key.bounds.fault(number)
+            if fault:
+                self.reading.refuse(f"{fault}, not {number:g}" if isinstance(number, float) else f"{fault}, not {number}")
+        if key.reads:
+            for path in value if isinstance(value, list) else [value]:
+                if path is not None:
+                    self._check_input(key.reads, path)
+
+    def _check_input(self, reads: str, path: Path) -> None:
+        found = {"file": path.is_file(), "folder": path.is_dir(), "either": path.exists()}[reads]
+        if not found:
+            self.reading.note(
+                f"there is no {'file or folder' if reads == 'either' else reads} {path}", "Paths are relative to the run file."
+            )
+
+    def made(self, cls: Any, values: Mapping[str, Any]) -> Any:
+        """An object of an attrs class; what its own validators and `problems()` say is noted, each at its key.
+
+        Raises:
+            Unreadable: the class refuses the values.
+        """
+        try:
+            instance = cls(**values)
+        except Exception as error:  # a plugin's class may raise anything, and the file is read on
+            if not self._note_validators(cls, values):
+                self.note_all(error)
+            raise Unreadable from error
+        already = {mistake.path for mistake in self.reading.mistakes}
+        for path, what, remedy in getattr(instance, "problems", list)():
+            if (*self.reading.path, *path) not in already:
+                self.reading.note(what, remedy, below=path)
+        return instance
+
+    def _note_validators(self, cls: Any, values: Mapping[str, Any]) -> bool:
+        """Run all validators, where attrs itself stops at the first; whether any of them fails."""
+        bare = cls.__new__(cls)
+        for field in attrs.fields(cls):
+            if (field.alias or field.name) in values:
+                object.__setattr__(bare, field.name, values[field.alias or field.name])
+        failed = False
+        for field in attrs.fields(cls):
+            name = field.alias or field.name
+            if field.validator is None or name not in values:
+                continue
+            try:
+                field.validator(bare, field, values[name])
+            except Exception as error:  # noqa: BLE001 (as above)
+                failed = True
+                with self.reading.at(name):
+                    self.note_all(error, name)
+        return failed
+
+    def note_all(self, error: Exception, name: str = "") -> None:
+        """Note what an error says, without its own place."""
+        if isinstance(error, LtxError):
+            for problem in error.problems:
+                self.reading.note(problem.what, problem.remedy)
+        else:
+            self.reading.note(_reworded(str(error.args[0]) if error.args else type(error).__name__, name))
+
+    # ---- values with a meaning
+
+    def path(self, value: Any) -> Path:
+        """An absolute path; relative ones start at the run file, `output_dir` at the working directory."""
+        if not is_a(value, Path):
+            refuse_type(self.reading, value, Path)
+        if not value:
+            self.reading.refuse("is an empty path")
+        start = Path.cwd() if self.reading.path == ("output_dir",) else self.folder
+        return Path(os.path.normpath(start / Path(value).expanduser()))
+
+    def model_path(self, value: Any) -> str:
+        if not is_a(value, str):
+            refuse_type(self.reading, value, str)
+        if value in SHIPPED_MODELS:
+            return cast(str, value)
+        if "://" in value:
+            self.reading.refuse(f"{value} is an address", "Download the model first, and write the path of its file.")
+        path = self.path(value)
+        if not path.exists():
+            self.reading.note(
+                f"there is no file or folder {path}", 'Paths are relative to the run file; "tiny" is the model that comes with ltx.'
+            )
+        return str(path)
+
+    # ---- what plugins name
+
+    def chosen(self, kind: str, table: Any, key: str) -> tuple[str, Any]:
+        """The name under `key` of a table, and what is registered under it."""
+        if not isinstance(table, dict):
+            self.reading.refuse(f"must be a table, not {described(table)}")
+        spoken, names = kind.replace("_", " "), sorted(self.registry.of_kind(kind))
+        with self.reading.at(key):
+            if key not in table:
+                self.reading.refuse(f"names no {spoken}", f"Choose one: {', '.join(names)}.")
+            name = self.converter.structure(table[key], str)
+            return name, self.registered(kind, name)
+
+    def registered(self, kind: str, name: str) -> Any:
+        try:
+            return self.registry.get(kind, name).value
+        except LtxError as error:
+            self.note_all(error)
+            raise Unreadable from error
+
+
+def _reworded(text: str, name: str) -> str:
+    """A validator's message after a key path: without the key's name, and in words."""
+    text = re.sub(rf"^'?{re.escape(name)}'? (?=must|is|has)", "", text) if name else text
+    compared = re.fullmatch(r"must be (>=|>|<=|<) (\S+): (.*)", text)
+    return f"must be {COMPARED[compared[1]]} {compared[2]}, not {compared[3]}" if compared else text
