@@ -1,0 +1,94 @@
+"""The `ltx` program. Commands are imported when they are used, so that help is quick and a heavy command costs the others nothing."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import click
+
+from ltxcore import __version__
+from ltxcore.errors import LtxError, PluginError
+from ltxcore.registry import Registry, load
+
+COMMANDS: Mapping[str, str] = MappingProxyType(
+    {
+        "run": "Train, as a run file says.",
+        "check": "Check a run file without running it.",
+        "preprocess": "Encode raw media for training.",
+        "plugins": "List and describe plugins.",
+        "schema": "Print the JSON Schema of run files.",
+    }
+)
+"""Our commands, each in the module of its name beside this one: a click command that has its name, or is called `command`."""
+
+
+class Commands(click.Group):
+    """A group that imports a command when it is used, and adds those of plugins."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [
+            *(name for name in COMMANDS if _exists(name)),
+            *(name for name in sorted(_plugins().of_kind("command")) if name not in COMMANDS),
+        ]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in COMMANDS:
+            return _own(cmd_name) if _exists(cmd_name) else None
+        named = _plugins().of_kind("command").get(cmd_name)
+        if named is None:
+            return None
+        if not isinstance(named.value, click.Command):
+            raise PluginError(f'the command "{cmd_name}" of {named.origin} is no click command')
+        return named.value
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, without importing ours."""
+        rows = []
+        for name in self.list_commands(ctx):
+            command = None if name in COMMANDS else _plugins().of_kind("command")[name].value
+            rows.append((name, COMMANDS.get(name) or (command.get_short_help_str() if isinstance(command, click.Command) else "")))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a mistake of the user's is a message, not a traceback."""
+        try:
+            return super().invoke(ctx)
+        except LtxError as error:
+            click.echo(str(error), err=True)
+            ctx.exit(2)
+        except KeyboardInterrupt:
+            click.echo("Stopped.", err=True)
+            ctx.exit(130)
+
+
+def _exists(name: str) -> bool:
+    return importlib.util.find_spec(f"ltxcore.cli.{name}") is not None
+
+
+def _own(name: str) -> click.Command:
+    module = importlib.import_module(f"ltxcore.cli.{name}")
+    for attribute in (name, "command"):
+        command = getattr(module, attribute, None)
+        if isinstance(command, click.Command):
+            return command
+    raise ImportError(f"ltxcore.cli.{name} has no click command `{name}`")
+
+
+def _plugins() -> Registry:
+    context = click.get_current_context()
+    if "registry" not in context.meta:
+        context.meta["registry"] = load()
+    registry: Registry = context.meta["registry"]
+    return registry
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ltx")
+@click.option("--local_rank", "--local-rank", type=int, hidden=True, help="Given by launchers; LOCAL_RANK says the same.")
+def main(local_rank: int | None) -> None:
+    """Fine-tune the LTX-2 audio-video model, and add conditions of your own to it."""
