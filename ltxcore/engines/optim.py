@@ -1,0 +1,78 @@
+"""The optimiser and the learning-rate schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from torch.nn import Parameter
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, CosineAnnealingWarmRestarts, LambdaLR, LinearLR, LRScheduler, PolynomialLR, StepLR
+
+from ltxcore.errors import ConfigError
+
+
+def _constant(optimizer: Optimizer) -> LRScheduler:
+    return LambdaLR(optimizer, lambda step: 1.0)
+
+
+SCHEDULES: Mapping[str, tuple[Callable[..., LRScheduler], Callable[[int], dict[str, Any]]]] = {
+    "constant": (_constant, lambda steps: {}),
+    "linear": (LinearLR, lambda steps: {"start_factor": 1.0, "end_factor": 0.1, "total_iters": steps}),
+    "cosine": (CosineAnnealingLR, lambda steps: {"T_max": steps, "eta_min": 0.0}),
+    "cosine_with_restarts": (CosineAnnealingWarmRestarts, lambda steps: {"T_0": max(1, steps // 4), "T_mult": 1, "eta_min": 5e-5}),
+    "polynomial": (PolynomialLR, lambda steps: {"total_iters": steps, "power": 1.0}),
+    "step": (StepLR, lambda steps: {"step_size": max(1, steps // 2), "gamma": 0.1}),
+}
+"""By the name in the run file: the torch class, and its parameters for a run of so many optimiser steps."""
+
+
+def schedule(optimizer: Optimizer, kind: str, params: Mapping[str, Any], steps: int) -> LRScheduler:
+    """The learning-rate schedule, stepped once an optimiser step, whatever the accumulation and the number of processes.
+
+    Args:
+        optimizer: whose rate it sets.
+        kind: a name of `SCHEDULES`.
+        params: parameters of the torch class in place of the defaults. Only read, so that the run file keeps them.
+        steps: optimiser steps of the whole run.
+
+    Raises:
+        ConfigError: values that the torch class refuses.
+    """
+    make, defaults = SCHEDULES[kind]
+    chosen = {**defaults(steps), **params}
+    try:
+        return make(optimizer, **chosen)
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise ConfigError(
+            f'the schedule "{kind}" does not take these parameters: {error}',
+            where="optimization.scheduler_params",
+            remedy=f"For {steps} steps the defaults are {defaults(steps)}.",
+        ) from error
+
+
+def adamw(parameters: Iterable[Parameter], *, learning_rate: float, betas: tuple[float, float], weight_decay: float) -> Optimizer:
+    """AdamW over `parameters`. One kernel a step instead of a dozen a tensor: a tiny model has hundreds of small ones."""
+    return AdamW(parameters, lr=learning_rate, betas=betas, weight_decay=weight_decay, fused=True)
+
+
+def adamw8bit(parameters: Iterable[Parameter], *, learning_rate: float, betas: tuple[float, float], weight_decay: float) -> Optimizer:
+    """AdamW with moments of 8 bits, from bitsandbytes.
+
+    Raises:
+        ConfigError: bitsandbytes is not installed.
+    """
+    try:
+        import bitsandbytes  # type: ignore[import-not-found, unused-ignore]
+    except ImportError as error:
+        raise ConfigError(
+            'the optimiser "adamw8bit" needs the package bitsandbytes, which is not installed',
+            where="optimization.optimizer_type",
+            remedy='Install it with `pip install bitsandbytes`, or use "adamw".',
+        ) from error
+    optimizer: Optimizer = bitsandbytes.optim.AdamW8bit(parameters, lr=learning_rate, betas=betas, weight_decay=weight_decay)
+    return optimizer
+
+
+OPTIMIZERS: Mapping[str, Callable[..., Optimizer]] = {"adamw": adamw, "adamw8bit": adamw8bit}
+"""By `optimizer_type` in the run file."""

@@ -1,0 +1,173 @@
+"""One process: torch autocast, accumulation, clipping, AdamW."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+import attrs
+import torch
+from torch.nn import Module, Parameter
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from ltxcore.engines.optim import OPTIMIZERS, schedule
+from ltxcore.errors import CheckpointError, listed
+from ltxcore.protocols import Backbone, ModelInput
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ltxcore.config.schema import OptimizationTable
+
+AUTOCAST: Mapping[str, torch.dtype | None] = {"no": None, "bf16": torch.bfloat16}
+"""By `mixed_precision_mode`: what matrix products are computed in; none: what the weights are."""
+
+
+@attrs.define(eq=False)
+class SingleEngine:
+    """Trains `parameters` of `backbone` in this process.
+
+    Attributes:
+        backbone: called with video and audio.
+        parameters: those that are trained, by name.
+        optimizer: over `parameters`.
+        scheduler: stepped once an optimiser step.
+        accumulation: micro-batches an optimiser step.
+        max_grad_norm: gradients are scaled down to this norm; 0: never.
+        autocast: what matrix products are computed in; none: what the weights are.
+        device: where the model is.
+    """
+
+    backbone: Backbone
+    parameters: Mapping[str, Parameter]
+    optimizer: Optimizer
+    scheduler: LRScheduler
+    accumulation: int
+    max_grad_norm: float
+    autocast: torch.dtype | None
+    device: torch.device
+
+    @property
+    def rank(self) -> int:
+        return 0
+
+    @property
+    def world_size(self) -> int:
+        return 1
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the step that comes next."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def forward(self, inputs: Mapping[str, ModelInput], **options: Any) -> dict[str, Tensor]:
+        """Velocities by modality, `[B, T + R, D]` float32; `options` are the backbone's."""
+        with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
+            predicted = self.backbone(inputs.get("video"), inputs.get("audio"), **options)
+        return {name: velocity.float() for name, velocity in predicted.items()}
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of one micro-batch, so that those of a step are the mean over its micro-batches."""
+        (loss / self.accumulation).backward()
+
+    def step(self) -> float:
+        """Clip, update, advance the learning rate, clear the gradients; the norm before clipping.
+
+        A norm that is not finite: nothing was updated, and the gradients are still there to be looked at.
+        """
+        gradients = [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
+        norm = get_total_norm(gradients)
+        found = float(norm)
+        if not torch.isfinite(norm):
+            return found
+        if self.max_grad_norm > 0:
+            clip_grads_with_norm_(list(self.parameters.values()), self.max_grad_norm, norm)
+        self.optimizer.step()
+        self.scheduler.step()
+        self.optimizer.zero_grad()
+        return found
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """No gradients and no dropout."""
+        module = cast(Module, self.backbone)
+        training = module.training
+        module.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            module.train(training)
+
+    def gather(self, value: Any) -> list[Any]:
+        """What each process has, in order of rank: here the one value."""
+        return [value]
+
+    def state(self, moments: bool = True) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that a later process needs to go on exactly: tensors by `KIND/PARAMETER`, and what goes into JSON.
+
+        Args:
+            moments: whether the optimiser's moments are among them.
+        """
+        tensors = {f"parameter/{name}": parameter.detach() for name, parameter in self.parameters.items()}
+        if moments:
+            for name, parameter in self.parameters.items():
+                for kind, value in self.optimizer.state[parameter].items():
+                    tensors[f"{kind}/{name}"] = value
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        return tensors, {"scheduler": self.scheduler.state_dict(), "learning_rates": rates}
+
+    def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave. Without moments, those of the optimiser start at zero.
+
+        Raises:
+            CheckpointError: the parameters are not those of this run.
+        """
+        found = {key.removeprefix("parameter/"): value for key, value in tensors.items() if key.startswith("parameter/")}
+        wrong = sorted(
+            name
+            for name in {*found, *self.parameters}
+            if name not in found or name not in self.parameters or found[name].shape != self.parameters[name].shape
+        )
+        if wrong:
+            raise CheckpointError(
+                f"the saved parameters are not those of this run: {listed(wrong)}",
+                remedy="Resume with the run file that it was saved with.",
+            )
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(found[name])
+        for key, value in tensors.items():
+            kind, _, name = key.partition("/")
+            if kind != "parameter":
+                # AdamW counts its steps in a tensor on the CPU unless it is fused, where it lies with the parameter.
+                self.optimizer.state[self.parameters[name]][kind] = value.to(self.device, copy=True)
+        self.scheduler.load_state_dict(dict(values["scheduler"]))
+        for group, rate in zip(self.optimizer.param_groups, values["learning_rates"], strict=True):
+            group["lr"] = rate
+
+
+def single_engine(
+    backbone: Backbone, parameters: Mapping[str, Parameter], table: OptimizationTable, *, precision: str, device: torch.device
+) -> SingleEngine:
+    """An engine for `parameters`; `precision` is a key of `AUTOCAST`.
+
+    Raises:
+        ConfigError: an optimiser that is not installed, or parameters that the schedule does not take.
+    """
+    optimizer = OPTIMIZERS[table.optimizer_type](
+        parameters.values(), learning_rate=table.learning_rate, betas=tuple(table.betas), weight_decay=table.weight_decay
+    )
+    return SingleEngine(
+        backbone=backbone,
+        parameters=parameters,
+        optimizer=optimizer,
+        scheduler=schedule(optimizer, table.scheduler_type, table.scheduler_params, table.steps),
+        accumulation=table.gradient_accumulation_steps,
+        max_grad_norm=table.max_grad_norm,
+        autocast=AUTOCAST[precision],
+        device=device,
+    )

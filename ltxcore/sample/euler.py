@@ -1,0 +1,95 @@
+"""Euler steps from noise to clean tokens, with what is given held in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+
+import attrs
+import torch
+from torch import Tensor
+
+from ltxcore.protocols import ModelInput
+
+Model = Callable[[Mapping[str, ModelInput]], Mapping[str, Tensor]]
+"""Velocities by modality, `[B, T + R, D]`."""
+
+Denoiser = Callable[[Mapping[str, ModelInput]], Mapping[str, Tensor]]
+"""Clean predictions by generated modality, `[B, T + R, D]`: a model alone, or several passes of it under guidance."""
+
+Report = Callable[[int, int], None]
+"""Told after each step how many of how many are done."""
+
+
+def plain(model: Model) -> Denoiser:
+    """One pass a step, no guidance. Source: design section 4, "Sampling": `x0 = x - v * timesteps`."""
+
+    def denoise(inputs: Mapping[str, ModelInput]) -> dict[str, Tensor]:
+        velocities = model(inputs)
+        return {name: clean_prediction(given, velocities[name]) for name, given in inputs.items() if given.is_generated}
+
+    return denoise
+
+
+def clean_prediction(given: ModelInput, velocity: Tensor) -> Tensor:
+    """What a velocity says the clean tokens are, each token by its own level, `[B, T + R, D]` float32."""
+    return given.tokens.float() - velocity.float() * given.timesteps.unsqueeze(-1)
+
+
+def start(given: ModelInput, noise: Tensor) -> ModelInput:
+    """A generated modality before the first step: `noise` `[B, T, D]` where tokens are generated, `clean` where they are given.
+
+    Source: design section 4, "Sampling": `x = clean + m * (n - clean)`.
+    """
+    clean, mask = _known(given)
+    target = clean[:, : noise.shape[1]] + mask[:, : noise.shape[1]] * (noise - clean[:, : noise.shape[1]])
+    return attrs.evolve(given, tokens=torch.cat([target, clean[:, noise.shape[1] :]], dim=1))
+
+
+def euler(denoiser: Denoiser, inputs: Mapping[str, ModelInput], sigmas: Tensor, report: Report | None = None) -> dict[str, Tensor]:
+    """Clean target tokens of every generated modality, `[B, T, D]`.
+
+    Frozen modalities stay as they are. Given tokens are put back after every prediction, so that they end as they were given.
+
+    Args:
+        denoiser: predicts clean tokens.
+        inputs: by modality; a generated one starts as `start` makes it, with `clean` and `denoise_mask`.
+        sigmas: noise levels, `[N + 1]`, the last 0.
+        report: told of each step.
+
+    Source: design section 4, "Sampling".
+    """
+    current = dict(inputs)
+    steps = len(sigmas) - 1
+    for index, (sigma, after) in enumerate(pairwise(sigmas)):
+        current = {name: _at(given, float(sigma)) for name, given in current.items()}
+        for name, predicted in denoiser(current).items():
+            given = current[name]
+            clean, mask = _known(given)
+            held = predicted * mask + clean * (1 - mask)
+            tokens = given.tokens + (given.tokens - held) / sigma * (after - sigma)
+            current[name] = attrs.evolve(given, tokens=tokens)
+        if report is not None:
+            report(index + 1, steps)
+    return {name: given.tokens[:, : _target(given)] for name, given in current.items() if given.is_generated}
+
+
+def _at(given: ModelInput, sigma: float) -> ModelInput:
+    """The modality at another noise level; a frozen one has none."""
+    if not given.is_generated:
+        return given
+    assert given.denoise_mask is not None
+    return attrs.evolve(given, sigma=torch.full_like(given.sigma, sigma), timesteps=sigma * given.denoise_mask)
+
+
+def _known(given: ModelInput) -> tuple[Tensor, Tensor]:
+    """Clean tokens, target then appended, `[B, T + R, D]`, and the denoise mask `[B, T + R, 1]`."""
+    if given.clean is None or given.denoise_mask is None:
+        raise ValueError("sampling needs the clean tokens and the denoise mask")
+    return torch.cat([given.clean, given.tokens[:, _target(given) :]], dim=1), given.denoise_mask.unsqueeze(-1)
+
+
+def _target(given: ModelInput) -> int:
+    if given.clean is None:
+        raise ValueError("sampling needs the clean tokens")
+    return int(given.clean.shape[1])

@@ -1,0 +1,122 @@
+"""Guidance: several passes a step, and what they say together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import attrs
+from torch import Tensor
+
+from ltxcore.models.backbone import Perturbation
+from ltxcore.protocols import ModelInput
+from ltxcore.sample.euler import Denoiser, clean_prediction
+
+PerturbedModel = Callable[[Mapping[str, ModelInput], Perturbation | None], Mapping[str, Tensor]]
+"""Velocities by modality, with parts of the model left out."""
+
+
+@attrs.frozen
+class Scales:
+    """How strongly a modality is guided. The defaults are neutral.
+
+    Attributes:
+        cfg: towards the text, away from the negative text; 1: not.
+        stg: away from what blocks without self-attention draw; 0: not.
+        modality: towards the other modality; 1: not.
+        rescale: how much of the contrast that guidance adds is taken back, 0 to 1.
+    """
+
+    cfg: float = 1.0
+    stg: float = 0.0
+    modality: float = 1.0
+    rescale: float = 0.0
+
+
+@attrs.frozen(eq=False)
+class Passes:
+    """Clean predictions of one modality, `[B, T, D]`; a pass that its scale does not need may be missing.
+
+    Attributes:
+        whole: with the text and all of the model.
+        negative: with the negative text.
+        perturbed: with blocks that lack self-attention.
+        isolated: without the other modality.
+    """
+
+    whole: Tensor
+    negative: Tensor | None = None
+    perturbed: Tensor | None = None
+    isolated: Tensor | None = None
+
+
+def combine(passes: Passes, scales: Scales) -> Tensor:
+    """What the passes say together, in float32. One sample: contrast is measured over the whole tensor.
+
+    Source: design section 4, "Sampling": `p = c + (cfg-1)(c-u) + stg(c-q) + (mod-1)(c-i)`, then `p * (r*std(c)/std(p) + (1-r))`.
+    """
+    whole = passes.whole.float()
+    guided = whole
+    for weight, other in ((scales.cfg - 1, passes.negative), (scales.stg, passes.perturbed), (scales.modality - 1, passes.isolated)):
+        if weight != 0:
+            if other is None:
+                raise ValueError("a pass that its scale needs was not run")
+            guided = guided + weight * (whole - other.float())
+    if scales.rescale != 0:
+        guided = guided * (scales.rescale * whole.std() / guided.std() + (1 - scales.rescale))
+    return guided
+
+
+@attrs.frozen(eq=False)
+class Guidance:
+    """How a sample is guided.
+
+    Attributes:
+        scales: of each modality; one that is missing, or frozen, is not guided.
+        negative: context of the negative text by modality, `[B, L, E]`, with its mask.
+        stg_blocks: blocks that lose their self-attention in the perturbed pass; empty: all `num_layers`.
+        num_layers: of the model.
+    """
+
+    scales: Mapping[str, Scales]
+    negative: Mapping[str, tuple[Tensor, Tensor | None]]
+    stg_blocks: Sequence[int]
+    num_layers: int
+
+    def denoiser(self, model: PerturbedModel) -> Denoiser:
+        """Clean predictions under guidance. A pass that is neutral for every modality is not run.
+
+        Source: design section 4, "Sampling".
+        """
+
+        def denoise(inputs: Mapping[str, ModelInput]) -> dict[str, Tensor]:
+            scales = self._effective(inputs)
+            whole = _clean(inputs, model(inputs, None))
+            negative = perturbed = isolated = None
+            cfg = {name for name, scale in scales.items() if scale.cfg != 1}
+            if cfg:
+                changed = {name: self._with_negative(name, given) if name in cfg else given for name, given in inputs.items()}
+                negative = _clean(changed, model(changed, None))
+            stg = {name for name, scale in scales.items() if scale.stg != 0}
+            if stg:
+                blocks = frozenset(self.stg_blocks or range(self.num_layers))
+                perturbed = _clean(inputs, model(inputs, Perturbation(pass_self_attention=dict.fromkeys(stg, blocks))))
+            if any(scale.modality != 1 for scale in scales.values()):
+                isolated = _clean(inputs, model(inputs, Perturbation.isolated()))
+            absent: Mapping[str, Tensor] = {}
+            others = [found or absent for found in (negative, perturbed, isolated)]
+            return {name: combine(Passes(whole[name], *(found.get(name) for found in others)), scale) for name, scale in scales.items()}
+
+        return denoise
+
+    def _effective(self, inputs: Mapping[str, ModelInput]) -> dict[str, Scales]:
+        """The scales of generated modalities; alone, there is no other modality to be led towards."""
+        found = {name: self.scales.get(name, Scales()) for name, given in inputs.items() if given.is_generated}
+        return found if len(inputs) > 1 else {name: attrs.evolve(scale, modality=1.0) for name, scale in found.items()}
+
+    def _with_negative(self, name: str, given: ModelInput) -> ModelInput:
+        context, mask = self.negative[name]
+        return attrs.evolve(given, context=context, context_mask=mask)
+
+
+def _clean(inputs: Mapping[str, ModelInput], velocities: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: clean_prediction(given, velocities[name]) for name, given in inputs.items() if given.is_generated}

@@ -1,0 +1,136 @@
+"""Checkpoints: folders that are whole or do not count, and as many of them as were asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ltxcore.data.atomic import write_whole
+from ltxcore.errors import CheckpointError
+
+MANIFEST = "manifest.json"
+STATE = "state.safetensors"
+VALUES = "state.json"
+MARGIN = 64 * 2**20
+"""Bytes that stay free on the disk, for metrics and samples."""
+
+
+@attrs.frozen
+class Saved:
+    """A whole checkpoint."""
+
+    path: Path
+    step: int
+
+
+def save(
+    folder: Path, step: int, weights: tuple[str, Callable[[Path], None]], state: tuple[Mapping[str, Tensor], Mapping[str, Any]] | None
+) -> Saved:
+    """Write `folder/step_NNNNNN`. Its manifest, with a hash of every file, comes last: a folder without one is no checkpoint.
+
+    Args:
+        folder: of all checkpoints.
+        step: optimiser steps done.
+        weights: name of the weights' file, and what writes it to a path.
+        state: what the engine needs to go on exactly, if it is kept.
+
+    Raises:
+        CheckpointError: the disk is full, or the folder cannot be written.
+    """
+    path = folder / f"step_{step:06d}"
+    if path.exists():
+        _remove(path)
+    path.mkdir(parents=True)
+    name, write = weights
+    try:
+        write(path / name)
+        if state is not None:
+            tensors, values = state
+            save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, path / STATE)
+            _sync(path / STATE)
+            write_whole(path / VALUES, json.dumps(values).encode())
+        files = {file.name: {"bytes": file.stat().st_size, "sha256": digest(file)} for file in sorted(path.iterdir())}
+        write_whole(path / MANIFEST, json.dumps({"step": step, "files": files}, indent=1).encode())
+    except OSError as error:
+        raise CheckpointError(
+            f"this checkpoint cannot be written: {error.strerror or error}", where=str(path), remedy="Free some space, then resume."
+        ) from error
+    return Saved(path, step)
+
+
+def found(folder: Path) -> list[Saved]:
+    """Whole checkpoints, oldest first."""
+    paths = sorted(path.parent for path in folder.glob(f"step_*/{MANIFEST}"))
+    return sorted((Saved(path, int(json.loads((path / MANIFEST).read_text())["step"])) for path in paths), key=lambda saved: saved.step)
+
+
+def keep_last(folder: Path, number: int) -> None:
+    """Remove all but the newest `number` checkpoints; 0 and below keep all. The newest always stays."""
+    if number > 0:
+        for saved in found(folder)[:-number]:
+            _remove(saved.path)
+
+
+def load_state(saved: Saved) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """What `save` was given as state, once every file matches its hash; None if it was given none.
+
+    Raises:
+        CheckpointError: a file is missing or was changed.
+    """
+    manifest = json.loads((saved.path / MANIFEST).read_text())
+    for name, known in manifest["files"].items():
+        file = saved.path / name
+        if not file.is_file() or digest(file) != known["sha256"]:
+            what = "was changed since it was saved" if file.is_file() else "is missing"
+            raise CheckpointError(
+                f"{name} {what}", where=str(saved.path), remedy="Remove this checkpoint, so that the one before it is used."
+            )
+    if STATE not in manifest["files"]:
+        return None
+    return load_file(saved.path / STATE), json.loads((saved.path / VALUES).read_text())
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Refuse to begin a save that the disk has no room for.
+
+    Args:
+        folder: where it goes; it need not exist yet.
+        needed: bytes.
+
+    Raises:
+        CheckpointError: too little is free.
+    """
+    there = next(path for path in [folder, *folder.absolute().parents] if path.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed + MARGIN:
+        raise CheckpointError(
+            f"a checkpoint takes {needed / 2**30:.2f} GiB, and {free / 2**30:.2f} GiB are free",
+            where=str(folder),
+            remedy="Free some space, or choose another output_dir.",
+        )
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _remove(path: Path) -> None:
+    # The manifest goes first: what is left half-removed by a kill is no checkpoint.
+    (path / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(path)

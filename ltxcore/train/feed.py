@@ -1,0 +1,90 @@
+"""From stored samples to what the model sees: small sets are kept in memory, and text goes through the connectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import attrs
+import torch
+from torch import Tensor
+
+from ltxcore.data.dataset import load_batch
+from ltxcore.protocols import Backbone, Batch, Draws, Manifest, ModelInput, Source, StoredLatents, Strategy, Text
+
+KEPT = 2**30
+"""Bytes of samples that are kept in memory, so that a small set is read once and not once an epoch."""
+
+
+@attrs.define(eq=False)
+class Samples:
+    """Stored samples of a run.
+
+    Attributes:
+        root: the folder of all sources.
+        sources: by role.
+        manifest: what they hold.
+        limit: bytes kept in memory; a sample that no longer fits is read again each time.
+    """
+
+    root: Path
+    sources: Mapping[str, Source]
+    manifest: Manifest
+    limit: int = KEPT
+    _kept: dict[tuple[str, frozenset[str]], Batch] = attrs.field(factory=dict, init=False)
+    _bytes: int = attrs.field(default=0, init=False)
+
+    def load(self, names: Sequence[str], optional: frozenset[str] = frozenset()) -> Batch:
+        """The samples as one batch: every role but the optional ones, and of those `optional`.
+
+        Raises:
+            DataError: a file is not what the manifest says.
+        """
+        roles = frozenset(role for role, source in self.sources.items() if not source.optional or role in optional)
+        return joined([self._one(name, roles) for name in names])
+
+    def _one(self, name: str, roles: frozenset[str]) -> Batch:
+        key = (name, roles)
+        found = self._kept.get(key)
+        if found is None:
+            found = load_batch(self.root, self.sources, [name], roles, self.manifest)
+            size = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(found))
+            if self._bytes + size <= self.limit:
+                self._kept[key] = found
+                self._bytes += size
+        return found
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """Several batches of the same shapes as one."""
+    if len(batches) == 1:
+        return batches[0]
+    first = batches[0]
+    latents = {
+        role: StoredLatents(
+            torch.cat([batch.latents[role].latents for batch in batches]), torch.cat([batch.latents[role].rate for batch in batches])
+        )
+        for role in first.latents
+    }
+    masks = {role: torch.cat([batch.masks[role] for batch in batches]) for role in first.masks}
+    features = {name: torch.cat([batch.text.features[name] for batch in batches]) for name in first.text.features}
+    text = Text(features, torch.cat([batch.text.mask for batch in batches]))
+    return Batch(tuple(name for batch in batches for name in batch.names), latents, masks, text)
+
+
+def _tensors(batch: Batch) -> list[Tensor]:
+    latents = [tensor for stored in batch.latents.values() for tensor in (stored.latents, stored.rate)]
+    return [*latents, *batch.masks.values(), *batch.text.features.values(), batch.text.mask]
+
+
+def prepared(strategy: Strategy, backbone: Backbone, batch: Batch, draws: Draws, device: torch.device) -> dict[str, ModelInput]:
+    """What the model sees of a batch, on its device. The text goes through the connectors there; everything else is made on the CPU.
+
+    Raises:
+        DataError: a condition cannot apply to these samples.
+    """
+    text = Text({name: features.to(device) for name, features in batch.text.features.items()}, batch.text.mask.to(device))
+    with torch.no_grad():
+        connected = backbone.connect(text)
+    inputs = strategy.prepare(attrs.evolve(batch, text=connected), draws)
+    return {name: given.to(device) for name, given in inputs.items()}

@@ -1,0 +1,145 @@
+"""The training loop: micro-batches to gradients to steps, and the numbers of each step."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+
+import attrs
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from ltxcore.data.ahead import read_ahead
+from ltxcore.data.batches import MicroBatch, weights
+from ltxcore.data.batches import Plan as Order
+from ltxcore.errors import DataError, listed
+from ltxcore.flow.draws import CountedDraws, generator
+from ltxcore.protocols import Backbone, Batch, Engine, ModelInput, Strategy
+from ltxcore.train.feed import Samples, prepared
+from ltxcore.train.metrics import Tally, add_losses, peak_memory, tokens
+from ltxcore.train.watch import first_not_finite, last_bad_gradient
+
+
+@attrs.frozen(eq=False)
+class Loop:
+    """A run's training, from step to step.
+
+    Attributes:
+        engine: runs and updates the model.
+        backbone: for the text, and to look for what is not finite.
+        parameters: those that are trained, by name.
+        strategy: makes inputs and losses.
+        samples: what is read.
+        order: the endless sequence of micro-batches.
+        seed: of all draws.
+        accumulation: micro-batches an optimiser step and process.
+        workers: how many micro-batches are read ahead.
+    """
+
+    engine: Engine
+    backbone: Backbone
+    parameters: Mapping[str, Parameter]
+    strategy: Strategy
+    samples: Samples
+    order: Order
+    seed: int
+    accumulation: int
+    workers: int
+
+    def steps(self, total: int, first: int = 0) -> Iterator[tuple[int, dict[str, float]]]:
+        """Optimiser steps `first` + 1 to `total`: after each, its number and its metrics.
+
+        Raises:
+            DataError: a loss or a gradient is not finite; names the step, the samples, their sigmas and the module.
+        """
+        engine = self.engine
+        reading = read_ahead(self._read, self._dealt(first, total), self.workers)
+        for step in range(first + 1, total + 1):
+            began = time.perf_counter()
+            tally, seen = Tally(), 0
+            taken: list[tuple[MicroBatch, Mapping[str, ModelInput]]] = []
+            for micro_batch, weight, batch in islice(reading, self.accumulation):
+                inputs = prepared(self.strategy, self.backbone, batch, self._draws(micro_batch), engine.device)
+                self._micro_step(step, micro_batch, weight, inputs, tally)
+                taken.append((micro_batch, inputs))
+                seen += tokens(inputs)
+            rate = engine.learning_rate
+            norm = engine.step()
+            if not math.isfinite(norm):
+                raise _stopped(step, "the gradient", taken, last_bad_gradient(self.parameters))
+            yield step, self._metrics(tally, seen, rate, norm, time.perf_counter() - began)
+
+    def _dealt(self, first: int, total: int) -> Iterator[tuple[MicroBatch, float]]:
+        """The micro-batches of this process with the weight of each in its step.
+
+        A step takes accumulation x processes of them. So another number of processes with the same global batch takes the same ones.
+
+        Source: design section 4, "Randomness is counted, not streamed".
+        """
+        engine = self.engine
+        for index in range(first, total):
+            step = self.order.step(index, self.accumulation * engine.world_size)
+            yield from list(zip(step, weights(step), strict=True))[engine.rank :: engine.world_size]
+
+    def _read(self, dealt: tuple[MicroBatch, float]) -> tuple[MicroBatch, float, Batch]:
+        micro_batch, weight = dealt
+        return micro_batch, weight, self.samples.load(micro_batch.names, self.strategy.wanted(self._draws(micro_batch)))
+
+    def _draws(self, micro_batch: MicroBatch) -> CountedDraws:
+        return CountedDraws(self.seed, micro_batch.epoch, micro_batch.names, micro_batch.id)
+
+    def _micro_step(self, step: int, micro_batch: MicroBatch, weight: float, inputs: Mapping[str, ModelInput], tally: Tally) -> None:
+        with self._dropout(micro_batch):
+            losses = self.strategy.loss(self.engine.forward(inputs), inputs)
+            loss = total_loss(losses)
+            if not bool(torch.isfinite(loss)):
+                culprit = first_not_finite(self.backbone, lambda: self.engine.forward(inputs))
+                raise _stopped(step, "the loss", [(micro_batch, inputs)], culprit)
+            self.engine.backward(loss * weight)
+        tally.add("loss", float(loss.detach()) * weight)
+        add_losses(tally, losses, inputs)
+
+    @contextmanager
+    def _dropout(self, micro_batch: MicroBatch) -> Iterator[None]:
+        """Dropout takes no generator, so the global one is seeded for this micro-batch, and put back.
+
+        Source: design section 4, "Randomness is counted, not streamed".
+        """
+        devices = [self.engine.device] if self.engine.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(generator(self.seed, "dropout", micro_batch.id).initial_seed())
+            yield
+
+    def _metrics(self, tally: Tally, seen: int, rate: float, norm: float, seconds: float) -> dict[str, float]:
+        parts = self.engine.gather((tally, seen, peak_memory(self.engine.device)))
+        merged = Tally().merge(part[0] for part in parts)
+        return {
+            **merged.means(),
+            "learning_rate": rate,
+            "grad_norm": norm,
+            "step_seconds": seconds,
+            "tokens_per_second": sum(part[1] for part in parts) / seconds,
+            "peak_memory_gib": max(part[2] for part in parts),
+        }
+
+
+def total_loss(losses: Mapping[str, Tensor]) -> Tensor:
+    """Losses of the modalities added, averaged over the batch. Source: design section 4, "Training"."""
+    return torch.stack(list(losses.values())).sum(dim=0).mean()
+
+
+def _stopped(step: int, what: str, taken: Sequence[tuple[MicroBatch, Mapping[str, ModelInput]]], culprit: str) -> DataError:
+    names = [name for micro_batch, _ in taken for name in micro_batch.names]
+    sigmas = []
+    for name in taken[0][1]:
+        values = [f"{sigma:.3f}" for _, inputs in taken for sigma in inputs[name].sigma.tolist()]
+        sigmas.append(f"{name} {listed(values)}")
+    module = f", first in {culprit}" if culprit else ""
+    return DataError(
+        f"{what} is not finite (NaN or Inf) at step {step}, samples {listed(names)}, sigmas {'; '.join(sigmas)}{module}",
+        remedy="Nothing was updated in this step. Look at these samples, lower optimization.learning_rate, or lower optimization.max_grad_norm.",
+    )

@@ -1,0 +1,96 @@
+"""What is reported of an optimiser step: sums and counts, added up over micro-batches and processes, divided at the end."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from ltxcore.protocols import ModelInput
+
+QUARTERS = ("0.00-0.25", "0.25-0.50", "0.50-0.75", "0.75-1.00")
+"""Sigma buckets; the upper bound belongs to the next, but for the last."""
+
+
+@attrs.define
+class Tally:
+    """Means by name, kept as a sum and a count."""
+
+    sums: dict[str, float] = attrs.field(factory=dict)
+    counts: dict[str, float] = attrs.field(factory=dict)
+
+    def add(self, name: str, total: float, count: float = 1.0) -> None:
+        self.sums[name] = self.sums.get(name, 0.0) + total
+        self.counts[name] = self.counts.get(name, 0.0) + count
+
+    def merge(self, others: Iterable[Tally]) -> Tally:
+        """The tally of several processes."""
+        merged = Tally(dict(self.sums), dict(self.counts))
+        for other in others:
+            for name, total in other.sums.items():
+                merged.add(name, total, other.counts[name])
+        return merged
+
+    def means(self) -> dict[str, float]:
+        return {name: total / self.counts[name] for name, total in self.sums.items() if self.counts[name]}
+
+
+def add_losses(tally: Tally, losses: Mapping[str, Tensor], prepared: Mapping[str, ModelInput]) -> None:
+    """Add the losses of a micro-batch, by modality, by sigma of that modality, and by condition.
+
+    A sample without a counted token has loss 0. It is part of the mean of its modality, as of the loss that is trained on, but not of buckets
+    and conditions, where its 0 would look like skill; the share of such samples is `uncounted/MODALITY`.
+
+    Args:
+        tally: added to.
+        losses: of every sample, by generated modality, `[B]`.
+        prepared: what the model saw.
+    """
+    for name, per_sample in losses.items():
+        given = prepared[name]
+        values = per_sample.detach().float().cpu().tolist()
+        counted = _counted(given, len(values))
+        tally.add(f"loss/{name}", sum(values), len(values))
+        tally.add(f"uncounted/{name}", len(counted) - sum(counted), len(counted))
+        kept = [index for index, counts in enumerate(counted) if counts]
+        sigmas = given.sigma.cpu().tolist()
+        for index in kept:
+            tally.add(f"loss/{name}/sigma_{QUARTERS[bucket(sigmas[index])]}", values[index])
+        for key, other in conditions(prepared):
+            applied = other.cpu().tolist()
+            for index in kept:
+                tally.add(f"loss/{name}/{key}/{'applied' if applied[index] else 'not_applied'}", values[index])
+
+
+def conditions(prepared: Mapping[str, ModelInput]) -> list[tuple[str, Tensor]]:
+    """Every condition of the run, on whichever modality, and the samples it was applied to, `[B]` bool."""
+    return [(key, applied) for given in prepared.values() for key, applied in given.applied.items()]
+
+
+def bucket(sigma: float) -> int:
+    """Which quarter of [0, 1] a sigma lies in."""
+    return min(int(sigma * len(QUARTERS)), len(QUARTERS) - 1)
+
+
+def tokens(prepared: Mapping[str, ModelInput]) -> int:
+    """How many tokens the model sees in a micro-batch, targets and appended ones."""
+    return sum(given.tokens.shape[0] * given.tokens.shape[1] for given in prepared.values())
+
+
+def peak_memory(device: Any) -> float:
+    """The most memory this process has used, GiB: of the GPU where the model is on one, else resident memory."""
+    if torch.device(device).type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device)) / 2**30
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
+def _counted(given: ModelInput, size: int) -> list[bool]:
+    if given.loss_mask is None:
+        return [True] * size
+    return given.loss_mask.any(dim=1).cpu().tolist()

@@ -1,0 +1,234 @@
+"""What a run will do, checked before it writes anything: all that can be found wrong is found at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from torch.nn import Parameter
+
+from ltxcore.config.load import LoadedRun
+from ltxcore.config.schema import RunFile
+from ltxcore.data.batches import Plan as Order
+from ltxcore.data.batches import plan as plan_order
+from ltxcore.data.heldout import Split, restored, split
+from ltxcore.data.manifest import read_manifest
+from ltxcore.engines.optim import OPTIMIZERS, schedule
+from ltxcore.engines.single import AUTOCAST
+from ltxcore.errors import ConfigError, DataError, LtxError, Problem
+from ltxcore.models.backbone import LTXBackbone, ModelInfo
+from ltxcore.models.build import build
+from ltxcore.models.load import UNTRAINED, describe, open_checkpoint
+from ltxcore.models.settings import transformer_config
+from ltxcore.models.targets import resolve_targets
+from ltxcore.models.tiny import TINY
+from ltxcore.preprocess.run import default_root
+from ltxcore.protocols import Manifest, Setting, Strategy
+from ltxcore.train.folder import RunFolder, check_free
+from ltxcore.train.setup import modalities_of, setting_of
+
+
+@attrs.frozen(eq=False)
+class Outline:
+    """What is known of a run without its data.
+
+    Attributes:
+        loaded: the run file.
+        folder: where it writes.
+        resumes: whether that holds an unfinished run of the same file, to go on with.
+        info: the base model.
+        setting: what the strategy was built with.
+        strategy: makes inputs and losses.
+        modalities: that the run has.
+        root: where its encoded data are, or will be.
+    """
+
+    loaded: LoadedRun
+    folder: RunFolder
+    resumes: bool
+    info: ModelInfo
+    setting: Setting
+    strategy: Strategy
+    modalities: frozenset[str]
+    root: Path
+
+    def build(self, setting: Setting) -> Strategy:
+        """The run's strategy in another setting."""
+        built: Strategy = self.loaded.config.training_strategy.build(setting)
+        return built
+
+
+@attrs.frozen(eq=False)
+class RunPlan:
+    """What a run will do.
+
+    Attributes:
+        outline: what is known without the data.
+        manifest: of the data.
+        split: what is trained on, and what is held out.
+        order: the endless sequence of micro-batches.
+    """
+
+    outline: Outline
+    manifest: Manifest
+    split: Split
+    order: Order
+
+
+def check_run(loaded: LoadedRun) -> RunPlan | None:
+    """Check a run as far as it can be without writing; None if its data are not encoded yet.
+
+    Raises:
+        LtxError: for all that is wrong.
+    """
+    found = outline(loaded)
+    if loaded.config.data.dataset is not None and not found.root.is_dir():
+        return None
+    return plan(found)
+
+
+def outline(loaded: LoadedRun) -> Outline:
+    """The run without its data.
+
+    Raises:
+        LtxError: for all that is wrong: the output folder, the model, LoRA targets, the schedule, what this version cannot do.
+    """
+    config = loaded.config
+    folder = RunFolder(Path(config.output_dir).expanduser().absolute())
+    problems: list[Problem] = []
+    with _collecting(problems):
+        resumes = check_free(folder, loaded.resolved(), loaded.where("output_dir"), config.checkpoints.no_resume)
+    problems.extend(Problem(what, loaded.where(key), remedy) for key, what, remedy in _unavailable(config))
+    with _collecting(problems, loaded.where("optimization.scheduler_params")):
+        probe = OPTIMIZERS["adamw"](
+            [Parameter(torch.zeros(1))], learning_rate=config.optimization.learning_rate, betas=(0.9, 0.999), weight_decay=0.0
+        )
+        schedule(probe, config.optimization.scheduler_type, config.optimization.scheduler_params, config.optimization.steps)
+    with _collecting(problems, loaded.where("model.model_path")):
+        info = describe(config.model.model_path)
+        setting = setting_of(loaded, info)
+        strategy: Strategy = config.training_strategy.build(setting)
+        modalities = modalities_of(strategy)
+        if config.model.training_mode == "lora":
+            with _collecting(problems):
+                resolve_targets(sketch(config.model.model_path, info, modalities), config.lora.target_modules)
+    if problems:
+        raise ConfigError.of(problems)
+    return Outline(loaded, folder, resumes, info, setting, strategy, modalities, data_root(loaded))
+
+
+def sketch(model_path: str, info: ModelInfo, modalities: frozenset[str]) -> LTXBackbone:
+    """The backbone without its weights: names and shapes alone."""
+    if model_path == UNTRAINED:
+        return build(TINY, info, modalities)
+    checkpoint = open_checkpoint(model_path)
+    return build(transformer_config(checkpoint.header.metadata, checkpoint.where), info, modalities)
+
+
+def data_root(loaded: LoadedRun) -> Path:
+    """Where the encoded data are, or first use puts them."""
+    data = loaded.config.data
+    if data.preprocessed_data_root is not None:
+        return Path(data.preprocessed_data_root)
+    if data.dataset is None:
+        raise ConfigError(
+            "says of no data to train on", where=loaded.where("data"), remedy="Set data.dataset or data.preprocessed_data_root."
+        )
+    return default_root(data.dataset)
+
+
+def plan(found: Outline, only: Collection[str] | None = None) -> RunPlan:
+    """The run with its data.
+
+    Args:
+        found: what is known without them.
+        only: the samples of this run's dataset, where its root may hold others; none: all that are there.
+
+    Raises:
+        DataError: for all that is wrong with the sources; or for all samples that the strategy cannot train on.
+        ConfigError: a held-out split that leaves nothing to train on.
+    """
+    config = found.loaded.config
+    manifest = read_manifest(found.root, found.strategy.sources(), only=only)
+    if not manifest.samples:
+        raise DataError("there is no sample to train on", where=str(found.root), remedy="Run `ltx preprocess` on a dataset first.")
+    found.strategy.check(manifest)
+    with _at(found.loaded.where("data.held_out")):
+        chosen = _split(found, manifest)
+    return RunPlan(found, manifest, chosen, plan_order(manifest, chosen.train, config.optimization.batch_size, config.seed))
+
+
+def _split(found: Outline, manifest: Manifest) -> Split:
+    held_out = found.loaded.config.data.held_out
+    status = found.folder.status() if found.resumes else None
+    if isinstance(held_out, Path):
+        return Split(manifest.samples, ())
+    return restored(manifest, status["held_out"]) if status is not None else split(manifest, held_out)
+
+
+def _unavailable(config: Any) -> Iterator[tuple[str, str, str]]:
+    """What a run file may ask for and this version does not do: refused rather than left out in silence."""
+    if config.acceleration.mixed_precision_mode not in AUTOCAST:
+        mode = config.acceleration.mixed_precision_mode
+        yield (
+            "acceleration.mixed_precision_mode",
+            f'"{mode}" is not available, since it needs its loss scaled',
+            'Use "bf16", or "no" for float32.',
+        )
+    if config.acceleration.quantization is not None:
+        yield "acceleration.quantization", "quantized weights are not available in this version", "Remove the key."
+    if config.engine.name == "zero":
+        yield "engine.name", "the engine for several processes is not available in this version", 'Use "single" or "auto".'
+    if config.hub.push_to_hub:
+        yield (
+            "hub.push_to_hub",
+            "publishing is not available in this version",
+            "Set it to false, and upload the file that the run leaves in output_dir.",
+        )
+    if config.wandb.enabled:
+        yield (
+            "wandb.enabled",
+            "the tracker for Weights & Biases is not available in this version",
+            "Set it to false; metrics.jsonl in output_dir has every number.",
+        )
+    if config.validation.samples:
+        yield (
+            "validation.samples",
+            "samples of your own are not drawn in this version",
+            "Remove them; held-out clips are drawn before and after training.",
+        )
+
+
+@contextmanager
+def _collecting(problems: list[Problem], where: str = "") -> Iterator[None]:
+    """Add what goes wrong to `problems` and go on."""
+    try:
+        yield
+    except LtxError as error:
+        problems.extend((error.at(where) if where else error).problems)
+
+
+@contextmanager
+def _at(where: str) -> Iterator[None]:
+    try:
+        yield
+    except LtxError as error:
+        raise error.at(where) from error
+
+
+KEY = re.compile(rf"({'|'.join(field.name for field in attrs.fields(RunFile))})((?:\.\w+)*)(.*)", re.DOTALL)
+
+
+def located(error: LtxError, loaded: LoadedRun) -> LtxError:
+    """The same error, with file and line where it says a key of the run file."""
+
+    def place(where: str) -> str:
+        found = KEY.fullmatch(where)
+        return loaded.where(found[1] + found[2]) + found[3] if found else where
+
+    return type(error).of(attrs.evolve(problem, where=place(problem.where)) for problem in error.problems)

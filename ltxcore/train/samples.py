@@ -1,0 +1,107 @@
+"""Held-out clips drawn anew under the run's own conditions, each beside its original."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import attrs
+import torch
+from torch import Tensor
+
+from ltxcore.flow.draws import CountedDraws
+from ltxcore.protocols import Backbone, Codec, Draws, Engine, Modality, Setting, Strategy
+from ltxcore.sample.euler import euler, plain
+from ltxcore.sample.media import write_media
+from ltxcore.sample.schedule import schedule
+from ltxcore.train.feed import Samples, prepared
+from ltxcore.train.heldout import EPOCH, FixedSigma
+
+
+@attrs.frozen
+class Drawn:
+    """A drawn clip and its original, decoded from its latents: what the codec loses is lost in both."""
+
+    name: str
+    path: Path
+    original: Path
+
+
+@attrs.frozen(eq=False)
+class Always:
+    """Draws under which every condition with a probability applies."""
+
+    draws: Draws
+
+    @property
+    def size(self) -> int:
+        return self.draws.size
+
+    def normal(self, key: str, shape: Sequence[int] = ()) -> Tensor:
+        return self.draws.normal(key, shape)
+
+    def uniform(self, key: str, shape: Sequence[int] = ()) -> Tensor:
+        return torch.zeros(self.size, *shape)
+
+    def shared_uniform(self, key: str) -> float:
+        return 0.0
+
+
+@attrs.frozen(eq=False)
+class Drawer:
+    """Draws held-out clips.
+
+    Attributes:
+        names: of the clips to draw.
+        samples: where they are read from.
+        strategy: the run's, with sigma 1 for every sample: what it prepares is the start of sampling.
+        modalities: by name.
+        codecs: by modality.
+        steps: Euler steps.
+        seed: of the noise.
+    """
+
+    names: Sequence[str]
+    samples: Samples
+    strategy: Strategy
+    modalities: Mapping[str, Modality]
+    codecs: Mapping[str, Codec]
+    steps: int
+    seed: int
+
+    @classmethod
+    def of(
+        cls,
+        build: Callable[[Setting], Strategy],
+        setting: Setting,
+        names: Sequence[str],
+        samples: Samples,
+        codecs: Mapping[str, Codec],
+        steps: int,
+        seed: int,
+    ) -> Drawer:
+        strategy = build(attrs.evolve(setting, sigma_sampler=FixedSigma(1.0)))
+        return cls(names, samples, strategy, setting.modalities, codecs, steps, seed)
+
+    def draw(self, engine: Engine, backbone: Backbone, folder: Path, step: int) -> list[Drawn]:
+        """Draw every clip, with noise that is the same at every step, and write it to `folder`."""
+        return [self._one(engine, backbone, name, folder / f"step_{step:06d}_{index}") for index, name in enumerate(self.names, 1)]
+
+    def _one(self, engine: Engine, backbone: Backbone, name: str, path: Path) -> Drawn:
+        draws = Always(CountedDraws(self.seed, EPOCH, (name,), name))
+        batch = self.samples.load([name], self.strategy.wanted(draws))
+        with engine.evaluating():
+            inputs = prepared(self.strategy, backbone, batch, draws, engine.device)
+            tokens = euler(plain(engine.forward), inputs, schedule(self.steps))
+        own = {modality: batch.latents[modality] for modality in inputs}
+        original = {modality: stored.latents[0].float() for modality, stored in own.items()}
+        result = dict(original)
+        for modality, drawn in tokens.items():
+            grid = self.modalities[modality].grid(own[modality].latents)
+            result[modality] = self.modalities[modality].unpatchify(drawn.cpu(), grid)[0]
+        rates = {modality: float(stored.rate[0]) for modality, stored in own.items()}
+        return Drawn(
+            name=name,
+            path=write_media(result, rates, self.codecs, path),
+            original=write_media(original, rates, self.codecs, path.with_name(f"{path.name}_original")),
+        )

@@ -1,0 +1,238 @@
+"""A run from its first file to its last: measure, train, save, measure again, export, draw."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+from rich.console import Console
+from rich.table import Table
+
+from ltxcore.data.atomic import write_whole
+from ltxcore.errors import CheckpointError
+from ltxcore.protocols import Engine
+from ltxcore.train import checkpoint
+from ltxcore.train.feed import Samples
+from ltxcore.train.folder import Status
+from ltxcore.train.heldout import OTHER, OWN, SIGMAS, HeldOut
+from ltxcore.train.loop import Loop
+from ltxcore.train.model import TrainedModel
+from ltxcore.train.plan import RunPlan
+from ltxcore.train.samples import Drawer, Drawn
+from ltxcore.train.stop import Stop, listening
+from ltxcore.train.trackers import Trackers
+
+
+@attrs.frozen
+class Outcome:
+    """What a run left behind.
+
+    Attributes:
+        output_dir: where.
+        step: optimiser steps done.
+        finished: false where it was asked to stop; then `resume` is the command that goes on.
+        weights: the LoRA or model; None where it was stopped.
+        metrics: one JSON object a line.
+        drawn: clips drawn after training.
+        before: held-out losses before training; empty where nothing is held out.
+        after: after it, with own and with another clip's context.
+        resume: command line.
+    """
+
+    output_dir: Path
+    step: int
+    finished: bool
+    weights: Path | None
+    metrics: Path
+    drawn: tuple[Drawn, ...] = ()
+    before: Mapping[str, float] = attrs.field(factory=dict)
+    after: Mapping[str, float] = attrs.field(factory=dict)
+    resume: str = ""
+
+
+@attrs.frozen(eq=False)
+class Session:
+    """A run that is planned and loaded, and has written nothing yet.
+
+    Attributes:
+        plan: what it will do.
+        samples: what is read.
+        model: what is trained.
+        engine: runs and updates it.
+        held_out: measures it; None where nothing is held out.
+        drawer: draws clips; None where there is no codec to decode them.
+        trackers: told of every step.
+        console: told of the rest.
+    """
+
+    plan: RunPlan
+    samples: Samples
+    model: TrainedModel
+    engine: Engine
+    held_out: HeldOut | None
+    drawer: Drawer | None
+    trackers: Trackers
+    console: Console
+
+    def run(self) -> Outcome:
+        """Begin, or go on after the last checkpoint.
+
+        Raises:
+            DataError: a loss or gradient is not finite, or a file is not what it was.
+            CheckpointError: the checkpoint cannot be gone on with, or what is saved could not be written.
+        """
+        config = self.plan.outline.loaded.config
+        folder = self.plan.outline.folder
+        first = self._resumed()
+        if not first:
+            self._begin()
+        self.trackers.start(folder.path, config.optimization.steps, first)
+        try:
+            with listening() as stop:
+                before = self._before(first)
+                step = self._train(first, stop)
+                if step < config.optimization.steps:
+                    return self._stopped(step)
+            return self._finish(step, before)
+        finally:
+            self.trackers.finish()
+
+    # ---- beginning
+
+    def _begin(self) -> None:
+        """What an earlier run left is removed: only one that was unfinished, and is to start over, gets here."""
+        folder = self.plan.outline.folder
+        for old in (folder.checkpoints, folder.samples):
+            if old.exists():
+                shutil.rmtree(old)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        self._write_status("running")
+        write_whole(folder.run_file, self.plan.outline.loaded.resolved().encode())
+
+    def _resumed(self) -> int:
+        """The step to go on after; 0 begins."""
+        outline = self.plan.outline
+        saved = checkpoint.found(outline.folder.checkpoints) if outline.resumes else []
+        if not saved:
+            return 0
+        state = checkpoint.load_state(saved[-1])
+        if state is None:
+            raise CheckpointError(
+                'this unfinished run cannot go on, since it was told to keep no training state (save_training_state = "off")',
+                where=str(saved[-1].path),
+                remedy="Set checkpoints.no_resume = true to start over.",
+            )
+        self.engine.restore(*state)
+        self.console.print(f"going on after step {saved[-1].step}")
+        return saved[-1].step
+
+    def _before(self, first: int) -> dict[str, float]:
+        """Held-out losses of the untrained model: measured, or those that an unfinished run measured."""
+        status = self.plan.outline.folder.status() or {}
+        if self.held_out is None or status.get("before"):
+            return dict(status.get("before", {}))
+        measured = self.held_out.measure(self.engine, self.model.backbone)
+        self.trackers.log(first, measured)
+        self._write_status("running", before=measured)
+        if self.drawer is not None and not self.plan.outline.loaded.config.validation.skip_initial_validation:
+            self._draw(self.drawer, first)
+        return measured
+
+    # ---- training
+
+    def _train(self, first: int, stop: Stop) -> int:
+        config = self.plan.outline.loaded.config
+        loop = Loop(
+            engine=self.engine,
+            backbone=self.model.backbone,
+            parameters=self.model.parameters,
+            strategy=self.plan.outline.strategy,
+            samples=self.samples,
+            order=self.plan.order,
+            seed=config.seed,
+            accumulation=config.optimization.gradient_accumulation_steps,
+            workers=config.data.num_dataloader_workers,
+        )
+        total, interval = config.optimization.steps, config.checkpoints.interval
+        step = first
+        for step, metrics in loop.steps(total, first):
+            self.trackers.log(step, metrics)
+            if step < total and (stop.signal or (interval and step % interval == 0)):
+                self._save(step)
+            if stop.signal:
+                break
+        return step
+
+    def _save(self, step: int) -> None:
+        config = self.plan.outline.loaded.config.checkpoints
+        folder = self.plan.outline.folder
+        checkpoint.check_space(folder.checkpoints, self.model.checkpoint_bytes())
+        name = folder.weights(self.plan.outline.loaded.config.model.training_mode).name
+        kept = config.save_training_state
+        state = None if kept == "off" else self.engine.state(moments=kept == "full")
+        checkpoint.save(folder.checkpoints, step, (name, self._write_weights), state)
+        checkpoint.keep_last(folder.checkpoints, config.keep_last_n)
+
+    def _write_weights(self, path: Path) -> None:
+        outline = self.plan.outline
+        trigger = outline.loaded.config.preprocessing.lora_trigger
+        said = {"trigger": trigger} if trigger else {}
+        self.model.save(path, {**outline.strategy.metadata(self.plan.manifest), **said})
+
+    # ---- the end
+
+    def _stopped(self, step: int) -> Outcome:
+        outline = self.plan.outline
+        self._write_status("stopped", before=(outline.folder.status() or {}).get("before", {}))
+        return Outcome(
+            output_dir=outline.folder.path,
+            step=step,
+            finished=False,
+            weights=None,
+            metrics=outline.folder.metrics,
+            resume=shlex.join(["ltx", "run", str(outline.folder.run_file)]),
+        )
+
+    def _finish(self, step: int, before: Mapping[str, float]) -> Outcome:
+        outline = self.plan.outline
+        weights = outline.folder.weights(outline.loaded.config.model.training_mode)
+        self._write_weights(weights)
+        after: dict[str, float] = {}
+        if self.held_out is not None:
+            after = {
+                **self.held_out.measure(self.engine, self.model.backbone),
+                **self.held_out.measure(self.engine, self.model.backbone, OTHER),
+            }
+            self.trackers.log(step, after)
+        drawn = self._draw(self.drawer, step) if self.drawer is not None else []
+        self._write_status("finished", before=before, after=after)
+        if before:
+            self.console.print(held_out_table(before, after))
+        return Outcome(outline.folder.path, step, True, weights, outline.folder.metrics, tuple(drawn), before, after)
+
+    def _draw(self, drawer: Drawer, step: int) -> list[Drawn]:
+        drawn = drawer.draw(self.engine, self.model.backbone, self.plan.outline.folder.samples, step)
+        for clip in drawn:
+            self.trackers.sample(step, clip.name, clip.path)
+        return drawn
+
+    def _write_status(self, status: Status, **more: object) -> None:
+        self.plan.outline.folder.write_status(status, held_out=list(self.plan.split.held_out), **more)
+
+
+def held_out_table(before: Mapping[str, float], after: Mapping[str, float]) -> Table:
+    """The held-out loss at the highest sigma: before training, after it, and with the context of another clip."""
+    sigma = f"sigma_{max(SIGMAS):.2f}"
+    clips = int(before[f"held_out/{OWN}/clips"])
+    table = Table(title=f"Loss of generated tokens at sigma {max(SIGMAS)}, {clips} held-out clips", title_justify="left")
+    for column in ("", "before", "after", "after, with another clip's context"):
+        table.add_column(column, justify="left" if not column else "right")
+    for name in ("video", "audio"):
+        key = f"{name}/{sigma}"
+        if f"held_out/{OWN}/{key}" in before:
+            values = before[f"held_out/{OWN}/{key}"], after[f"held_out/{OWN}/{key}"], after.get(f"held_out/{OTHER}/{key}")
+            table.add_row(name, *("-" if value is None else f"{value:.4f}" for value in values))
+    return table

@@ -1,0 +1,39 @@
+"""From the run file to the setting that a strategy is built with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ltxcore.conditions import ConditionUse
+from ltxcore.config.load import LoadedRun
+from ltxcore.modalities.audio import AudioModality
+from ltxcore.modalities.video import VideoModality
+from ltxcore.models.backbone import ModelInfo
+from ltxcore.protocols import MODALITIES, Modality, Setting, Strategy
+from ltxcore.registry import Registry
+
+
+def setting_of(loaded: LoadedRun, info: ModelInfo) -> Setting:
+    """What is the model's and the run's: the modalities with this checkpoint's factors, and how sigmas are drawn."""
+    modalities: dict[str, Modality] = {
+        "video": VideoModality(scale=info.video_scale),
+        "audio": AudioModality(mel_frames=info.audio_scale[0]),
+    }
+    flow = loaded.config.flow_matching
+    return Setting(modalities, flow.sampler, flow.shared_sigma, condition_maker(loaded.registry))
+
+
+def condition_maker(registry: Registry) -> Callable[..., ConditionUse]:
+    """Makes a condition by its registered name, for strategies that build others out of conditions."""
+
+    def condition(type: str, *, probability: float = 1.0, sources: Mapping[str, str] | None = None, **fields: Any) -> ConditionUse:
+        cls = registry.get("condition", type).value
+        return ConditionUse(type, cls(**fields), probability, sources or {})
+
+    return condition
+
+
+def modalities_of(strategy: Strategy) -> frozenset[str]:
+    """The modalities that a run has, generated or frozen."""
+    return frozenset(name for name in MODALITIES if name in strategy.sources())

@@ -1,0 +1,47 @@
+"""The trackers of a run, told together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import attrs
+import tomli
+
+from ltxcore.config.load import LoadedRun
+from ltxcore.protocols import Tracker
+
+DEFAULT = ("jsonl", "console")
+"""On in every run; `[trackers.NAME]` sets their keys."""
+
+
+@attrs.frozen(eq=False)
+class Trackers:
+    """Several trackers as one."""
+
+    trackers: Sequence[Tracker]
+    run: LoadedRun
+
+    def start(self, output_dir: Path, total_steps: int, first_step: int) -> None:
+        run = tomli.loads(self.run.resolved())
+        for tracker in self.trackers:
+            tracker.start(output_dir, run, total_steps, first_step)
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        for tracker in self.trackers:
+            tracker.log(step, metrics)
+
+    def sample(self, step: int, name: str, path: Path) -> None:
+        for tracker in self.trackers:
+            tracker.sample(step, name, path)
+
+    def finish(self) -> None:
+        for tracker in self.trackers:
+            tracker.finish()
+
+
+def trackers_of(loaded: LoadedRun) -> Trackers:
+    """Those that are on in every run, as far as their plugins are, and those that the run file names."""
+    known = loaded.registry.of_kind("tracker")
+    defaults = {name: known[name].value() for name in DEFAULT if name in known}
+    return Trackers(list({**defaults, **loaded.config.trackers}.values()), loaded)
