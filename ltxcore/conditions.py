@@ -50,11 +50,15 @@ def applied_state(use: ConditionUse, state: LatentState, inputs: Inputs, where: 
     Raises:
         LtxError: what the condition says is wrong, with `where` filled in.
         PluginError: the condition breaks its protocol.
+        Exception: whatever else it raises is a mistake in it, and keeps its traceback; a note says which condition it was, and where.
     """
     try:
         after = use.condition.apply(state, inputs)
     except LtxError as error:
         raise error.at(where) from error
+    except Exception as error:
+        error.add_note(f'This is a mistake in the condition "{use.type}", which was applied at {where}.')
+        raise
     fault = _fault(use, state, after)
     if fault:
         raise PluginError(
@@ -74,8 +78,22 @@ def _fault(use: ConditionUse, before: LatentState, after: Any) -> str:
         return "removes appended tokens"
     if after.num_appended > before.num_appended and not use.appends:
         return "appends tokens, but its class does not say `appends = True`"
-    if bool((after.denoise_mask[:, : before.num_target] > before.denoise_mask[:, : before.num_target]).any()):
+    return _fault_in_numbers(before, after)
+
+
+def _fault_in_numbers(before: LatentState, after: LatentState) -> str:
+    kept, target = before.num_target + before.num_appended, before.num_target
+    if after.positions is not before.positions and not after.positions[:, :, :kept].equal(before.positions):
+        return "moves tokens that were there before it"
+    if after.appended is not before.appended and not after.appended[:, : before.num_appended].equal(before.appended):
+        return "changes tokens that another condition appended"
+    old, new = before.denoise_mask[:, :target], after.denoise_mask[:, :target]
+    if bool((new > old).any()):
         return "takes back tokens that another condition gave"
+    if not bool((new >= 0).all()):  # written so that NaN fails too
+        return "sets the denoise mask below 0"
+    if bool(after.denoise_mask[:, target:].any()):
+        return "appends tokens that are not given"
     return ""
 
 
@@ -94,30 +112,54 @@ def given_from_medium(use: ConditionUse, state: LatentState, medium: Medium | No
     the medium's content.
 
     Raises:
-        DataError: the medium does not fit the target, does not cover what the condition gives, or two conditions give one token different content.
+        DataError: the medium is missing, does not fit the target or does not cover what the condition gives, or two conditions give one token different content.
+        PluginError: the condition gives tokens, but has no `content`.
 
     Source: design section 5, "Where known content comes from".
     """
     content = getattr(use.condition, "content", None)
-    if content is None or medium is None:
-        return applied_state(use, state, inputs, where)
-    placed, covered = _placed(state, medium, content, where)
-    before = attrs.evolve(state, clean=placed)
-    after = applied_state(use, before, inputs, where)
     target = slice(0, state.num_target)
-    newly = after.denoise_mask[:, target] < state.denoise_mask[:, target]
-    if bool((newly & ~covered).any()):
+    placed, covered = _placed(state, medium, content, where) if content and medium else (state.clean, None)
+    # The mask starts anew, so that what this condition gives is seen also where another one gave already.
+    after = applied_state(use, attrs.evolve(state, clean=placed, denoise_mask=_nothing_given(state)), inputs, where)
+    gives = after.denoise_mask[:, target] < 1
+    if covered is None and bool(gives.any()):
+        raise _unknown(use, state, content, where)
+    if covered is not None and medium is not None and bool((gives & ~covered).any()):
         raise DataError(
-            f"its medium has {medium.grid} latent frames, fewer than the condition gives",
+            f"its medium of length {medium.grid.frames} (latent frames) does not cover all that the condition gives",
             where=where,
             remedy="Use a longer medium, or give less of it.",
         )
-    twice = newly & (state.denoise_mask[:, target] < 1)
+    twice = gives & (state.denoise_mask[:, target] < 1)
     if bool((twice.unsqueeze(-1) & (placed != state.clean)).any()):
         raise DataError(
             "two conditions give the same tokens different content", where=where, remedy="Let each part of the target be given once."
         )
-    return attrs.evolve(after, clean=placed.where(newly.unsqueeze(-1), state.clean))
+    mask = after.denoise_mask.clone()
+    mask[:, target] *= state.denoise_mask[:, target]
+    return attrs.evolve(after, clean=placed.where(gives.unsqueeze(-1), state.clean), denoise_mask=mask)
+
+
+def _nothing_given(state: LatentState) -> Tensor:
+    mask = state.denoise_mask.clone()
+    mask[:, : state.num_target] = 1.0
+    return mask
+
+
+def _unknown(use: ConditionUse, state: LatentState, content: str | None, where: str) -> LtxError:
+    """Tokens that nothing knows would be given as zeros."""
+    if content is None:
+        return PluginError(
+            f'the condition "{use.type}" gives tokens of the target, but its class names no content',
+            where=where,
+            remedy='Say where its medium lies on the target when sampling: content = "start", "end" or "whole".',
+        )
+    return DataError(
+        f'the condition "{use.type}" gives tokens of the {state.modality}, but has no medium to take them from',
+        where=where,
+        remedy=f"Name the {state.modality} file that it gives.",
+    )
 
 
 def _placed(state: LatentState, medium: Medium, content: str, where: str) -> tuple[Tensor, Tensor]:
@@ -133,7 +175,7 @@ def _placed(state: LatentState, medium: Medium, content: str, where: str) -> tup
         )
     if content == "whole" and own.frames < grid.frames:
         raise DataError(
-            f"its medium has {own.frames} latent frames, but covers a target of {grid.frames}",
+            f"its medium of length {own.frames} does not cover the target of length {grid.frames} (latent frames)",
             where=where,
             remedy="Use a medium as long as the target.",
         )

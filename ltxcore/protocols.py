@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_chec
 
 import attrs
 
+from ltxcore.errors import PluginError
 from ltxcore.state import Grid, LatentState
 
 if TYPE_CHECKING:
@@ -69,12 +70,32 @@ class Inputs:
     masks: Mapping[str, Tensor] = attrs.field(factory=dict)
 
     def latents(self, role: str) -> Medium:
-        """The medium of a role of kind "latents"."""
+        """The medium of a role of kind "latents".
+
+        Raises:
+            PluginError: the condition's class names no such role.
+        """
+        if role not in self.media:
+            raise _no_role(role, "latents", self.media)
         return self.media[role]
 
     def mask(self, role: str) -> Tensor:
-        """The values of a role of kind "mask", `[B, T]` float32 in [0, 1], 1 = given."""
+        """The values of a role of kind "mask", `[B, T]` float32 in [0, 1], 1 = given.
+
+        Raises:
+            PluginError: the condition's class names no such role.
+        """
+        if role not in self.masks:
+            raise _no_role(role, "mask", self.masks)
         return self.masks[role]
+
+
+def _no_role(role: str, kind: str, known: Mapping[str, object]) -> PluginError:
+    has = ", ".join(f'"{name}"' for name in known) or "none"
+    return PluginError(
+        f'a condition asks for its role "{role}" of kind "{kind}", but its class names no such role',
+        remedy=f"It has {has} of that kind; name others in `roles`.",
+    )
 
 
 @attrs.frozen
@@ -83,6 +104,7 @@ class Geometry:
 
     grid: Grid
     rate: float
+    modality: str = "video"
 
 
 class Condition(Protocol):
@@ -284,7 +306,10 @@ class ModelInput:
 class Modality(Protocol):
     """How a modality's latents become tokens, and where the tokens lie."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """ "video" or "audio"."""
+        ...
 
     @property
     def default_rate(self) -> float:
@@ -463,12 +488,23 @@ class TextEncoder(Protocol):
 class Engine(Protocol):
     """One process or many; the loop does not know which."""
 
-    rank: int
-    world_size: int
-    device: Any
+    @property
+    def rank(self) -> int:
+        """Of this process, from 0."""
+        ...
 
-    def forward(self, inputs: Mapping[str, ModelInput]) -> dict[str, Tensor]:
-        """Velocities by modality."""
+    @property
+    def world_size(self) -> int:
+        """How many processes there are."""
+        ...
+
+    @property
+    def device(self) -> Any:
+        """Where the model is."""
+        ...
+
+    def forward(self, inputs: Mapping[str, ModelInput], **options: Any) -> dict[str, Tensor]:
+        """Velocities by modality; `options` are the backbone's."""
         ...
 
     def backward(self, loss: Tensor) -> None:

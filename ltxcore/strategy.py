@@ -157,7 +157,7 @@ class FlexibleStrategy:
         return losses
 
     def check(self, data: Manifest) -> None:
-        """Apply every condition once to each geometry in the data, on empty tokens.
+        """Apply every condition once to each geometry in the data, on empty tokens; and see what the saved LoRA will say of it.
 
         Raises:
             DataError: for every geometry at fault, naming its samples.
@@ -174,14 +174,31 @@ class FlexibleStrategy:
                         problems.extend(error.problems)
         if problems:
             raise DataError.of(problems)
+        self.metadata(data)
 
     def metadata(self, data: Manifest) -> dict[str, str]:
-        """What conditions say about the saved LoRA, such as the scale of references."""
+        """What conditions say about the saved LoRA, such as the scale of references.
+
+        Raises:
+            DataError: the samples, or two conditions, differ in what one LoRA can say only once.
+        """
         found: dict[str, str] = {}
         for name, table in self.tables.items():
             for index, use in enumerate(table.conditions):
-                if isinstance(use.condition, DescribesLora):
-                    found.update(use.condition.metadata(list(self._pairs(name, index, use, data))))
+                if not isinstance(use.condition, DescribesLora):
+                    continue
+                where = f"training_strategy.{name}.conditions.{index}"
+                try:
+                    said = use.condition.metadata(list(self._pairs(name, index, use, data)))
+                except LtxError as error:
+                    raise error.at(where) from error
+                for key, value in said.items():
+                    if found.setdefault(key, value) != value:
+                        raise DataError(
+                            f"the saved LoRA would say {key} = {value}, but another condition has it say {found[key]}",
+                            where=where,
+                            remedy="A LoRA can say one only: give both conditions data of the same kind.",
+                        )
         return found
 
     # ---- states
@@ -270,7 +287,7 @@ class FlexibleStrategy:
 
     def _geometry(self, name: str, data: Manifest, role: str, sample: str) -> Geometry:
         entry = data.entries[role][sample]
-        return Geometry(self.setting.modalities[name].grid_of(entry.shape), self._rate(name, entry.rate))
+        return Geometry(self.setting.modalities[name].grid_of(entry.shape), self._rate(name, entry.rate), name)
 
     def _rate(self, name: str, stored: float | None) -> float:
         return stored if stored is not None else self.setting.modalities[name].default_rate

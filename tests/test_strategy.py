@@ -270,3 +270,32 @@ def test_the_same_draws_give_the_same_inputs_whatever_the_batch_around_a_sample(
     )
     single = strategy.prepare(one, CountedDraws(7, 0, ("clip1",), "0.9"))["audio"]
     assert torch.equal(both.tokens[1:], single.tokens)
+
+
+def references(*factors: tuple[int, ...]) -> tuple[Flexible, Manifest]:
+    """For each reference condition, by how much the reference of each sample is smaller than its target."""
+    uses = [condition("reference", sources={"reference": f"references{index}"}) for index in range(len(factors))]
+    entries = {"video": {f"clip{sample}": Entry((128, 3, 4, 4), 24.0) for sample in range(len(factors[0]))}}
+    for index, own in enumerate(factors):
+        entries[f"video.cond{index}.reference"] = {f"clip{s}": Entry((128, 3, 4 // f, 4 // f), 24.0) for s, f in enumerate(own)}
+    return Flexible(video=ModalityTable(True, "latents", uses)), Manifest(entries)
+
+
+def test_the_check_refuses_what_one_lora_cannot_say() -> None:
+    tables, data = references((1, 2))
+    with pytest.raises(DataError) as caught:
+        tables.build(setting()).check(data)
+    assert str(caught.value) == (
+        "training_strategy.video.conditions.0: references have different spatial factors: 1, 2\n"
+        "    Preprocess all references with the same factor: a LoRA can say one only."
+    )
+
+
+def test_two_references_of_which_the_lora_would_say_different_things_are_refused() -> None:
+    tables, data = references((2, 2), (4, 4))
+    with pytest.raises(DataError) as caught:
+        tables.build(setting()).check(data)
+    assert str(caught.value) == (
+        "training_strategy.video.conditions.1: the saved LoRA would say reference_downscale_factor = 4, but another condition has it say 2\n"
+        "    A LoRA can say one only: give both conditions data of the same kind."
+    )

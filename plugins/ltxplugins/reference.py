@@ -40,13 +40,15 @@ class Reference:
         return state.append(medium.tokens, _scaled(medium.positions, space, time, state.rate))
 
     def metadata(self, pairs: Sequence[tuple[Geometry, Mapping[str, Geometry]]]) -> dict[str, str]:
-        """The factors, where they are not 1.
+        """The factors, where they are not 1; a reference sound has none.
 
         Raises:
             DataError: they differ between samples.
         """
         space, time = set(), set()
         for target, others in pairs:
+            if target.modality == "audio":
+                continue
             reference = others["reference"]
             space.add(spatial_factor(target.grid, reference.grid))
             time.add(temporal_factor(target.grid, target.rate, reference.grid, reference.rate))
@@ -71,7 +73,7 @@ def spatial_factor(target: Grid, reference: Grid) -> int:
     Raises:
         DataError: by no whole factor, or by different ones in height and width.
     """
-    if target.height % max(reference.height, 1) or target.width % max(reference.width, 1):
+    if not reference.height or not reference.width or target.height % reference.height or target.width % reference.width:
         raise DataError(
             f"a reference of {reference.height} x {reference.width} latent cells does not divide its target of {target.height} x {target.width}",
             remedy="Make references as large as their targets, or smaller by a whole factor, the same in height and width.",

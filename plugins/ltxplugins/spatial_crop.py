@@ -20,8 +20,9 @@ class SpatialCrop:
     def _not_empty(self, _: object, region: tuple[int, int, int, int]) -> None:
         y1, x1, y2, x2 = region
         if not (0 <= y1 < y2 and 0 <= x1 < x2):
+            fault = "starts outside the picture" if min(y1, x1) < 0 else "is empty"
             raise ConfigError(
-                f"the region {list(region)} is empty", remedy="Write [y1, x1, y2, x2] in pixels with 0 <= y1 < y2 and 0 <= x1 < x2."
+                f"the region {list(region)} {fault}", remedy="Write [y1, x1, y2, x2] in pixels with 0 <= y1 < y2 and 0 <= x1 < x2."
             )
 
     def apply(self, state: LatentState, inputs: Inputs) -> LatentState:
