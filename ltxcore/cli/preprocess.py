@@ -1,0 +1,101 @@
+"""`ltx preprocess`: raw media to encoded samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import attrs
+import click
+
+from ltxcore.config.schema import PreprocessingTable
+from ltxcore.errors import ConfigError
+
+
+@click.command()
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option("--model-path", required=True, metavar="MODEL", help='"tiny", or a model file: its codecs and text encoder are used.')
+@click.option("--text-encoder-path", type=click.Path(path_type=Path), help="The text encoder, where the model file does not hold it.")
+@click.option("--video-vae-path", type=click.Path(path_type=Path), help="The video codec, where the model file does not hold it.")
+@click.option("--audio-vae-path", type=click.Path(path_type=Path), help="The audio codec, where the model file does not hold it.")
+@click.option("--output-dir", type=click.Path(path_type=Path), help="Where to write; by default .precomputed beside the dataset.")
+@click.option("--workers", type=click.IntRange(min=1), help="Samples decoded at a time; by default one a processor, at most 8.")
+@click.option("--progress/--no-progress", default=True, show_default=True, help="Show bars.")
+def preprocess(
+    dataset: Path,
+    model_path: str,
+    text_encoder_path: Path | None,
+    video_vae_path: Path | None,
+    audio_vae_path: Path | None,
+    output_dir: Path | None,
+    workers: int | None,
+    progress: bool,
+    **options: Any,
+) -> None:
+    """Encode the raw media that DATASET lists, or what of them is not up to date.
+
+    DATASET is a CSV, JSON or JSON Lines file with the columns video (or media_path), audio, caption, reference_video (or ref_media_path),
+    reference_audio, video_mask and audio_mask, as far as there are any. Paths in it are relative to its folder. Several processes, started by a launcher
+    such as torchrun, each take a share.
+    """
+    from ltxcore.preprocess.run import preprocess as encode
+
+    table = _table(options)
+    summary = encode(
+        dataset,
+        output_dir,
+        table,
+        model_path=model_path,
+        text_encoder_path=text_encoder_path,
+        video_vae_path=video_vae_path,
+        audio_vae_path=audio_vae_path,
+        workers=workers,
+        where=flag,
+        progress=progress,
+    )
+    click.echo(str(summary))
+
+
+def flag(key: str) -> str:
+    """A key of `[preprocessing]` as an option: `skip_audio` is `--skip-audio`."""
+    return "--" + key.replace("_", "-")
+
+
+def _table(options: dict[str, Any]) -> PreprocessingTable:
+    try:
+        return PreprocessingTable(**{name: value for name, value in options.items() if value is not None})
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _seconds(context: click.Context, option: click.Parameter, text: str | None) -> list[float] | None:
+    """Seconds with ";" between, as numbers."""
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(";") if part.strip()]
+    except ValueError:
+        raise click.BadParameter(f'"{text}" is no list of seconds; write "2.0;4.0;8.0".') from None
+
+
+def _option(field: attrs.Attribute[Any], kind: Any) -> Callable[[Any], Any]:
+    """The option of a key, with its help and its default."""
+    text = field.metadata["help"][:1].upper() + field.metadata["help"][1:] + "."
+    inner = [each for each in get_args(kind) if each is not type(None)] if get_origin(kind) is UnionType else [kind]
+    base: Any = inner[0]
+    if base is bool:
+        return click.option(flag(field.name), is_flag=True, default=field.default, help=text)
+    if get_origin(base) is Literal:
+        return click.option(flag(field.name), type=click.Choice(get_args(base)), default=field.default, show_default=True, help=text)
+    if get_origin(base) is list:
+        return click.option(flag(field.name), callback=_seconds, metavar="SECONDS;...", help=text)
+    if base is int:
+        return click.option(flag(field.name), type=click.IntRange(min=1), default=field.default, show_default=True, help=text)
+    return click.option(flag(field.name), type=base, help=text)
+
+
+_hints = get_type_hints(PreprocessingTable)
+for _field in reversed(attrs.fields(PreprocessingTable)):
+    preprocess = _option(_field, _hints[_field.name])(preprocess)

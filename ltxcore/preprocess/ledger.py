@@ -1,0 +1,79 @@
+"""What lies in the folders already, what of it is up to date, and what is written now."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import attrs
+
+from ltxcore.data.atomic import remove_unfinished
+from ltxcore.data.manifest import append_entry, read_source
+from ltxcore.data.names import sample_path
+from ltxcore.data.store import write_sample
+from ltxcore.preprocess.products import Made, Product
+from ltxcore.preprocess.summary import Counts
+from ltxcore.protocols import Entry
+
+
+class Ledger:
+    """The folders of a root as this process sees them. Safe to use from several threads."""
+
+    def __init__(self, root: Path, folders: Collection[str], rank: int) -> None:
+        self._root, self._rank = root, rank
+        self._lock = threading.Lock()
+        self._entries = {folder: read_source(root, folder) for folder in folders}
+        self._counts = {folder: Counts() for folder in folders}
+        for folder in folders:
+            if (root / folder).is_dir():
+                remove_unfinished(root / folder)
+
+    @property
+    def counts(self) -> Mapping[str, Counts]:
+        """Of each folder, in this process."""
+        return dict(self._counts)
+
+    def entries_of(self, name: str) -> dict[str, Entry]:
+        """What there is of a sample, by folder."""
+        return {folder: entries[name] for folder, entries in self._entries.items() if name in entries}
+
+    def is_fresh(self, product: Product, name: str) -> bool:
+        """Whether a sample's file is there and made of the same ingredients."""
+        entry = self._entries[product.folder].get(name)
+        return entry is not None and entry.finite and entry.fingerprint == product.fingerprint
+
+    def reuse(self, folder: str) -> None:
+        """Count a file that stays as it is."""
+        with self._lock:
+            counts = self._counts[folder]
+            self._counts[folder] = attrs.evolve(counts, reused=counts.reused + 1)
+
+    def write(self, product: Product, name: str, origin: str, made: Made, length: int = 0) -> Entry:
+        """Write a sample's file, then record it; a process that is killed between the two leaves a file that says itself what it is.
+
+        Args:
+            product: what it is made of.
+            name: of the sample.
+            origin: its raw file, as the dataset names it.
+            made: what to write.
+            length: of text, the positions that it is padded to when it is loaded.
+
+        Raises:
+            DataError: the disk does not take it.
+        """
+        shape = (length,) if length else ()
+        entry = Entry(shape=shape, rate=made.rate, fingerprint=product.fingerprint, origin=origin, encoder=product.encoder)
+        entry = write_sample(self._root, product.folder, name, made.tensors, entry)
+        with self._lock:
+            append_entry(self._root, product.folder, name, entry, self._rank)
+            self._entries[product.folder][name] = entry
+            counts = self._counts[product.folder]
+            self._counts[product.folder] = attrs.evolve(counts, done=counts.done + 1)
+        return entry
+
+    def drop(self, folder: str, name: str) -> None:
+        """Remove a sample's file that is out of date and cannot be made again, so that nothing trains on it."""
+        with self._lock:
+            if self._entries[folder].pop(name, None) is not None:
+                sample_path(self._root, folder, name).unlink(missing_ok=True)

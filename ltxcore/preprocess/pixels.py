@@ -1,0 +1,96 @@
+"""Frames fitted to a bucket: resized until they cover it, and cropped to its centre. Masks follow by the same geometry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from ltxcore.preprocess.buckets import Bucket
+
+FRAMES_AT_ONCE = 16
+
+
+@attrs.frozen
+class Cover:
+    """How a frame of `source` (height, width) covers a bucket: resized to `resized`, then cropped from (`top`, `left`); all in pixels."""
+
+    source: tuple[int, int]
+    resized: tuple[int, int]
+    top: int
+    left: int
+    size: tuple[int, int]
+
+    @classmethod
+    def of(cls, height: int, width: int, bucket: Bucket) -> Cover:
+        """The smallest cover: one side fits, the other is as long or longer; what is over goes half to each end.
+
+        Source: reference-behaviour B.6, steps 6 and 7.
+        """
+        if width * bucket.height > height * bucket.width:
+            resized = (bucket.height, max(bucket.width, width * bucket.height // height))
+        else:
+            resized = (max(bucket.height, height * bucket.width // width), bucket.width)
+        top, left = (resized[0] - bucket.height) // 2, (resized[1] - bucket.width) // 2
+        return cls((height, width), resized, top, left, (bucket.height, bucket.width))
+
+
+def fit(frames: Tensor, bucket: Bucket) -> Tensor:
+    """Frames `[F, h, w, 3]` uint8 to `[F, H, W, 3]` uint8 of a bucket's height and width: cover-resized (bicubic, antialiased), centre-cropped."""
+    cover = Cover.of(int(frames.shape[1]), int(frames.shape[2]), bucket)
+    if cover.resized != cover.source:
+        frames = torch.cat([_resized(part, cover.resized) for part in frames.split(FRAMES_AT_ONCE)])
+    return frames[:, cover.top : cover.top + bucket.height, cover.left : cover.left + bucket.width].contiguous()
+
+
+def _resized(frames: Tensor, size: tuple[int, int]) -> Tensor:
+    """`[F, h, w, 3]` to `[F, *size, 3]` uint8."""
+    # The permuted view is what torch calls channels-last, for which it has a vectorised resize of bytes.
+    return interpolate(frames.permute(0, 3, 1, 2), size=size, mode="bicubic", antialias=True).permute(0, 2, 3, 1)
+
+
+def subsampled(frames: Tensor, factor: int) -> Tensor:
+    """Every `factor`-th frame: 0, 1, 1 + factor, 1 + 2 factor, ...; `[F, ...]` to `[(F - 1) / factor + 1, ...]`.
+
+    Frame 0 is alone in its latent frame, so the steps are counted from frame 1 on, and the last ones fit.
+
+    Source: reference-behaviour B.6, step 8.
+    """
+    if factor == 1:
+        return frames
+    return torch.cat([frames[:1], frames[1::factor]])
+
+
+def cell_means(values: Tensor, cover: Cover, scale: Sequence[int]) -> Tensor:
+    """The mean of pixels `[h, w]` of a source frame over each latent cell of the bucket that it covers, `[H', W']` float32.
+
+    Exact: a cell covers a rectangle of the source with fractional edges, and pixels at its edges count by the part that is inside.
+
+    Source: design section 7, "Masks follow the pixels".
+    """
+    rows = _box_weights(cover.source[0], cover.resized[0], cover.top, cover.size[0] // scale[1], scale[1])
+    columns = _box_weights(cover.source[1], cover.resized[1], cover.left, cover.size[1] // scale[2], scale[2])
+    return (rows @ values.to(torch.float64) @ columns.T).to(torch.float32)
+
+
+def _box_weights(source: int, resized: int, offset: int, cells: int, step: int) -> Tensor:
+    """Share of each of `source` pixels in each cell, `[cells, source]` float64; a cell is `step` pixels of the resized frame, from `offset` on."""
+    edges = (offset + step * torch.arange(cells + 1, dtype=torch.float64)) * source / resized
+    pixel = torch.arange(source, dtype=torch.float64)
+    inside = torch.minimum(edges[1:, None], pixel + 1) - torch.maximum(edges[:-1, None], pixel)
+    weights = inside.clamp_min(0.0)
+    return weights / weights.sum(dim=1, keepdim=True)
+
+
+def causal_means(cells: Tensor, factor: int) -> Tensor:
+    """The mean over each latent frame's pixel frames: `[F, H', W']` to `[(F - 1) / factor + 1, H', W']`.
+
+    Source: design section 7: frame 0 alone, then `factor` frames at a time.
+    """
+    if cells.shape[0] == 1:
+        return cells
+    rest = cells[1:].unflatten(0, (-1, factor)).mean(dim=1)
+    return torch.cat([cells[:1], rest])

@@ -1,0 +1,201 @@
+"""What is made of a sample: for each folder the ingredients that shape the bytes, and the work that makes them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+from torch import Tensor
+
+from ltxcore.codecs.media import read_clip, read_sound
+from ltxcore.data.store import read_mask
+from ltxcore.errors import DataError
+from ltxcore.preprocess.buckets import Bucket, ReferenceFactors
+from ltxcore.preprocess.masks import GREY_LEVEL, PCM_STEP, audio_mask, video_mask, without_noise
+from ltxcore.preprocess.pixels import fit, subsampled
+from ltxcore.preprocess.plan import STORED_MASKS, Planned, mask_duration_misfit
+from ltxcore.preprocess.raw import RawFiles
+from ltxcore.preprocess.sounds import read_cut
+from ltxcore.protocols import Clip, Codec, Entry
+
+VERSION = 1
+"""Raised whenever a change of this package changes the bytes it makes; samples of another version are made again."""
+
+LOSSLESS = frozenset({".png", ".bmp", ".tif", ".tiff"})
+
+
+@attrs.frozen(eq=False)
+class Made:
+    """What a product's work gives: tensors to store, frames per second of video latents, seconds of silence that were added to a sound."""
+
+    tensors: Mapping[str, Tensor]
+    rate: float | None = None
+    silence: float = 0.0
+
+
+@attrs.frozen(eq=False)
+class Product:
+    """One file to be: of which folder, made of what, and how.
+
+    Attributes:
+        folder: it goes to.
+        ingredients: everything that shapes its bytes, as JSON.
+        encoder: fingerprint of the codec or text encoder alone.
+        make: the work.
+    """
+
+    folder: str
+    ingredients: Mapping[str, Any]
+    encoder: str
+    make: Callable[[], Made]
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever the bytes would."""
+        told = {"version": VERSION, "folder": self.folder, "encoder": self.encoder, **self.ingredients}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+@attrs.frozen(eq=False)
+class Tools:
+    """What all samples are made with. A codec is used by one thread at a time, since it may lie on a device."""
+
+    raw: RawFiles
+    video: Codec | None
+    audio: Codec | None
+    factors: ReferenceFactors
+    turn: threading.Lock = attrs.field(factory=threading.Lock)
+
+
+Recipe = Callable[[Planned, Tools, Mapping[str, Entry]], Product]
+
+
+def _latents(planned: Planned, tools: Tools, entries: Mapping[str, Entry]) -> Product:
+    path, bucket = planned.sample.media["video"], planned.size
+    return _pictures("latents", planned, tools, path, bucket, factor=1)
+
+
+def _reference_latents(planned: Planned, tools: Tools, entries: Mapping[str, Entry]) -> Product:
+    path = planned.sample.media["reference_video"]
+    size = tools.factors.of(planned.size)
+    if tools.raw.info(path).is_image:
+        return _pictures("reference_latents", planned, tools, path, attrs.evolve(size, frames=1), factor=1)
+    return _pictures("reference_latents", planned, tools, path, size, factor=tools.factors.temporal)
+
+
+def _pictures(folder: str, planned: Planned, tools: Tools, path: Path, size: Bucket, factor: int) -> Product:
+    codec = _codec(tools.video)
+    read = (size.frames - 1) * factor + 1
+
+    def make() -> Made:
+        with _blaming(planned.sample.at(path)):
+            clip = read_clip(path, max_frames=read)
+            if clip.frames.shape[0] < read:
+                raise DataError(
+                    f"has {clip.frames.shape[0]} frames, though it says that it has more; {read} are needed", remedy="Encode it anew."
+                )
+            frames = fit(subsampled(clip.frames, factor), size)
+            rate = clip.rate / factor
+            with tools.turn:
+                return Made({"latents": codec.encode(Clip(frames, rate))}, None if tools.raw.info(path).is_image else rate)
+
+    return Product(folder, {"content": tools.raw.content(path), "size": str(size), "factor": factor}, codec.fingerprint, make)
+
+
+def _audio_latents(planned: Planned, tools: Tools, entries: Mapping[str, Entry]) -> Product:
+    return _sound("audio_latents", planned, tools, planned.sample.sound, fill=True)
+
+
+def _reference_audio_latents(planned: Planned, tools: Tools, entries: Mapping[str, Entry]) -> Product:
+    return _sound("reference_audio_latents", planned, tools, planned.sample.media["reference_audio"], fill=False)
+
+
+def _sound(folder: str, planned: Planned, tools: Tools, path: Path, fill: bool) -> Product:
+    codec, duration = _codec(tools.audio), planned.duration
+
+    def make() -> Made:
+        with _blaming(planned.sample.at(path)):
+            cut = read_cut(path, duration, fill)
+            with tools.turn:
+                return Made({"latents": codec.encode(cut.sound)}, silence=cut.added)
+
+    length = "all" if duration is None else str(duration)
+    return Product(folder, {"content": tools.raw.content(path), "seconds": length}, codec.fingerprint, make)
+
+
+def _video_masks(planned: Planned, tools: Tools, entries: Mapping[str, Entry]) -> Product:
+    path, bucket = planned.sample.media["video_mask"], planned.size
+    scale = _codec(tools.video).scale
+
+    def make() -> Made:
+        with _blaming(planned.sample.at(path)):
+            if path.suffix.lower() in STORED_MASKS:
+                return Made({"mask": _stored_mask(path, bucket.cells(scale))})
+            frames = read_clip(path, max_frames=bucket.frames).frames
+            if 1 < frames.shape[0] < bucket.frames:
+                raise DataError(
+                    f"has {frames.shape[0]} frames, though it says that it has more; {bucket.frames} are needed", remedy="Encode it anew."
+                )
+            mask = video_mask(frames, bucket, scale)
+            return Made({"mask": mask if path.suffix.lower() in LOSSLESS else without_noise(mask, GREY_LEVEL)})
+
+    return Product("video_masks", {"content": tools.raw.content(path), "size": str(bucket), "scale": list(scale)}, "", make)
+
+
+def _audio_masks(planned: Planned, tools: Tools, entries: Mapping[str, Entry]) -> Product:
+    path, steps = planned.sample.media["audio_mask"], entries["audio_latents"].shape[1]
+    scale = _codec(tools.audio).scale
+
+    def make() -> Made:
+        with _blaming(planned.sample.at(path)):
+            if path.suffix.lower() in STORED_MASKS:
+                return Made({"mask": _stored_mask(path, (steps,))})
+            sound = read_sound(path)
+            problem = mask_duration_misfit(planned, sound.duration, scale)
+            if problem is not None:
+                raise DataError.of([problem])
+            return Made({"mask": without_noise(audio_mask(sound.samples, sound.rate, steps, scale), 1.5 * PCM_STEP)})
+
+    return Product("audio_masks", {"content": tools.raw.content(path), "steps": steps, "scale": list(scale)}, "", make)
+
+
+def _stored_mask(path: Path, shape: tuple[int, ...]) -> Tensor:
+    mask = read_mask(path).float()
+    if tuple(mask.shape) != shape:
+        wanted = " x ".join(map(str, shape))
+        raise DataError(
+            f"is a mask of {' x '.join(map(str, mask.shape))} values, its sample has {wanted}", remedy="Give it one value a latent cell."
+        )
+    return mask
+
+
+@contextmanager
+def _blaming(where: str) -> Iterator[None]:
+    """Lets errors of the block say which row and file they are about, instead of the file alone."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError.of(attrs.evolve(problem, where=where) for problem in error.problems) from error
+
+
+def _codec(codec: Codec | None) -> Codec:
+    if codec is None:
+        raise ValueError("this folder needs a codec that was not loaded")
+    return codec
+
+
+RECIPES: Mapping[str, Recipe] = {
+    "latents": _latents,
+    "audio_latents": _audio_latents,
+    "reference_latents": _reference_latents,
+    "reference_audio_latents": _reference_audio_latents,
+    "video_masks": _video_masks,
+    "audio_masks": _audio_masks,
+}
+"""By folder, in the order in which they are made: the masks of sounds come after the sounds, whose length they take."""

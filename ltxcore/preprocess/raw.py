@@ -1,0 +1,164 @@
+"""What is known of raw files: what they hold, and a hash of their content; remembered, so that files that did not change are not read again.
+
+A sample is redone when the content of its file changed, not when its date did: a copied or freshly checked out dataset keeps its encoded samples.
+The date and size only spare the reading: where they are those of last time, so is the content. A file that changed within two seconds before it was
+looked at is read again next time, since it might have changed once more under the same date.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from ltxcore.codecs.media import MediaInfo, probe, read_clip
+from ltxcore.errors import DataError
+
+FILE = "raw_files"
+UNCERTAIN = 2_000_000_000
+"""Nanoseconds in which a date does not tell two versions of a file apart, on the coarsest file systems in use."""
+
+CHUNK = 1 << 20
+
+
+@attrs.frozen
+class Facts:
+    """What is known of one version of a file.
+
+    Attributes:
+        bytes, changed: size, and time of last change in nanoseconds.
+        seen: when it was looked at, in nanoseconds.
+        info: what it holds, its height and width as shown; none: not looked at.
+        content: hash of its bytes; "": not read.
+    """
+
+    bytes: int
+    changed: int
+    seen: int
+    info: MediaInfo | None = None
+    content: str = ""
+
+
+class RawFiles:
+    """Facts of raw files, remembered in `<root>/raw_files*.jsonl`, one file a process. Safe to use from several threads."""
+
+    def __init__(self, root: Path, folder: Path, rank: int = 0) -> None:
+        """`folder` is that of the dataset, to which remembered paths are relative; `rank` is this process's.
+
+        Nothing is written as long as there is no root.
+        """
+        self._folder = folder
+        self._store = root / f"{FILE}-{rank}.jsonl"
+        self._unwritten: list[str] = []
+        self._lock = threading.Lock()
+        self._facts: dict[str, Facts] = {}
+        for path in sorted(root.glob(f"{FILE}*.jsonl")):
+            self._facts.update(_remembered(path))
+
+    def info(self, path: Path) -> MediaInfo:
+        """What a file holds, as `probe` says, but with the height and width that it is shown with.
+
+        Raises:
+            DataError: it cannot be read, or its first frame cannot.
+        """
+        known = self._known(path)
+        if known.info is None:
+            known = attrs.evolve(known, info=_upright(probe(path), path))
+            self._remember(path, known)
+        assert known.info is not None
+        return attrs.evolve(known.info, path=path)
+
+    def content(self, path: Path) -> str:
+        """A hash of a file's bytes.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        known = self._known(path)
+        if not known.content:
+            known = attrs.evolve(known, content=_hash(path))
+            self._remember(path, known)
+        return known.content
+
+    def _known(self, path: Path) -> Facts:
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise DataError(f"cannot be read: {error.strerror}", where=str(path), remedy="Check the path in the dataset.") from error
+        with self._lock:
+            known = self._facts.get(self._key(path))
+        if (
+            known is not None
+            and (known.bytes, known.changed) == (status.st_size, status.st_mtime_ns)
+            and known.seen - known.changed > UNCERTAIN
+        ):
+            return known
+        return Facts(status.st_size, status.st_mtime_ns, time.time_ns())
+
+    def _remember(self, path: Path, facts: Facts) -> None:
+        key = self._key(path)
+        line = json.dumps({"path": key, **_to_json(facts)}) + "\n"
+        with self._lock:
+            self._facts[key] = facts
+            self._unwritten.append(line)
+            if self._store.parent.is_dir():
+                # Without it files are only read again, so a root that cannot be written is no error yet.
+                with contextlib.suppress(OSError), self._store.open("a", encoding="utf-8") as file:
+                    file.write("".join(self._unwritten))
+                self._unwritten.clear()
+
+    def _key(self, path: Path) -> str:
+        return os.path.relpath(path, self._folder)
+
+
+def _upright(info: MediaInfo, path: Path) -> MediaInfo:
+    if info.frames is None:
+        return info
+    # Phones store clips on their side and say so in the first frame; a bucket is chosen by what is shown.
+    shown = read_clip(path, max_frames=1).frames
+    return attrs.evolve(info, height=int(shown.shape[1]), width=int(shown.shape[2]))
+
+
+def _hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(CHUNK):
+                digest.update(block)
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    return digest.hexdigest()
+
+
+def _remembered(path: Path) -> Iterator[tuple[str, Facts]]:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            told = json.loads(line)
+            yield told["path"], _from_json(told)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            continue  # the torn line of a killed process; its file is looked at again
+
+
+def _to_json(facts: Facts) -> dict[str, Any]:
+    told = attrs.asdict(facts)
+    if facts.info is not None:
+        rate = facts.info.rate
+        told["info"] = {**told["info"], "path": "", "rate": None if rate is None else str(rate)}
+    return told
+
+
+def _from_json(told: dict[str, Any]) -> Facts:
+    info = told["info"]
+    if info is not None:
+        rate = info["rate"]
+        info = MediaInfo(**{**info, "path": Path(), "rate": None if rate is None else Fraction(rate)})
+    return Facts(told["bytes"], told["changed"], told["seen"], info, told["content"])

@@ -1,0 +1,97 @@
+"""The rules that a dataset is planned by, from its options and what its files hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ltxcore.codecs.media import MediaInfo
+from ltxcore.config.schema import PreprocessingTable
+from ltxcore.errors import ConfigError, DataError, Problem
+from ltxcore.preprocess.buckets import Bucket, ReferenceFactors, common_size, parse_buckets
+from ltxcore.preprocess.plan import SOUND_FOLDERS, Looked, Rules
+from ltxcore.preprocess.rows import Dataset
+from ltxcore.protocols import Codec
+
+VIDEO_FOLDERS = frozenset({"latents", "reference_latents", "video_masks"})
+
+Place = Callable[[str], str]
+"""Gives the place of an option, for messages."""
+
+
+def rules_from_options(data: Dataset, options: PreprocessingTable, video: Codec | None, audio: Codec | None, where: Place) -> Rules:
+    """The rules that options alone give: all but the buckets of a dataset that names none.
+
+    Args:
+        data: the dataset.
+        options: of preprocessing.
+        video: the codec of clips; none: the dataset has none, or none is made.
+        audio: the codec of sounds; none: none is made.
+        where: gives the place of an option.
+
+    Raises:
+        ConfigError: buckets that the codec cannot take, or references that do not go with them.
+    """
+    factors = ReferenceFactors(options.reference_downscale_factor, options.reference_temporal_scale_factor)
+    buckets: tuple[Bucket, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    if options.resolution_buckets is not None and video is not None:
+        buckets, problems = parse_buckets(options.resolution_buckets, video.scale, where("resolution_buckets"))
+        if not problems and "reference_latents" in data.folders:
+            problems = tuple(_reference_problems(buckets, factors, video, where))
+    if problems:
+        raise ConfigError.of(problems)
+    scale = audio.scale if audio is not None else (4, 1, 1)
+    return Rules(data.folders, buckets, tuple(options.audio_durations), factors, scale)
+
+
+def _reference_problems(buckets: tuple[Bucket, ...], factors: ReferenceFactors, video: Codec, where: Place) -> list[Problem]:
+    return [problem for bucket in buckets for problem in factors.misfits(bucket, video.scale, where)]
+
+
+def needs_buckets(data: Dataset, rules: Rules) -> bool:
+    """Whether the size of the clips has still to be found: they are encoded, or say how long their sound is."""
+    if rules.buckets or not any("video" in sample.media for sample in data.samples):
+        return False
+    return bool(data.folders & VIDEO_FOLDERS) or not rules.durations
+
+
+def found_buckets(data: Dataset, rules: Rules, looked: Looked, video: Codec, where: Place) -> tuple[Bucket, str]:
+    """The bucket of a dataset that names none, and a note that says so.
+
+    Raises:
+        DataError: its clips have several sizes, or one that the codec does not take as it is; or references do not go with it. Beside it, all
+            files that cannot be read.
+    """
+    unreadable = [problem for found in looked.values() if isinstance(found, DataError) for problem in found.problems]
+    sizes = sizes_of(data, looked)
+    if not sizes:
+        raise DataError.of(unreadable or [Problem("none of its clips has pictures", str(data.path))])
+    bucket, problem = common_size(sizes, video.scale, str(data.path))
+    if bucket is None or problem is not None:
+        raise DataError.of([*unreadable, *([problem] if problem else [])])
+    if "reference_latents" in data.folders:
+        misfits = _reference_problems((bucket,), rules.factors, video, where)
+        if misfits:
+            raise ConfigError.of(misfits)
+    return bucket, f"{data.path}: resolution_buckets is {bucket}, the size of all its clips"
+
+
+def sizes_of(data: Dataset, looked: Looked) -> list[Bucket]:
+    """The size of each readable clip, as a bucket of its own."""
+    infos = [looked.get(sample.media["video"]) for sample in data.samples if "video" in sample.media]
+    known = [info for info in infos if isinstance(info, MediaInfo) and info.frames is not None]
+    return [Bucket(info.width or 0, info.height or 0, info.frames or 0) for info in known]
+
+
+def silent_set(data: Dataset, looked: Looked) -> Problem | None:
+    """One problem instead of many, where sound is wanted and no clip of a set has any."""
+    if (
+        not data.folders & SOUND_FOLDERS
+        or not data.samples
+        or any("video" not in each.media or "audio" in each.media for each in data.samples)
+    ):
+        return None
+    infos = [looked.get(sample.media["video"]) for sample in data.samples]
+    if any(not isinstance(info, MediaInfo) or info.sound_rate is not None for info in infos):
+        return None
+    return Problem("none of its clips has sound", str(data.path), 'Set skip_audio, or name sounds in a column "audio".')

@@ -1,0 +1,179 @@
+"""`ltx preprocess`, and the first use of a dataset by `ltx run`: raw media in, encoded samples and their manifests out."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import attrs
+
+from ltxcore.codecs.load import audio_codec, text_encoder, video_codec
+from ltxcore.config.schema import PreprocessingTable
+from ltxcore.data.cache import user_cache
+from ltxcore.errors import DataError, Problem
+from ltxcore.preprocess.ledger import Ledger
+from ltxcore.preprocess.plan import SOUND_FOLDERS, Planned, Rules, files_of, look_at, plan
+from ltxcore.preprocess.products import RECIPES, Tools
+from ltxcore.preprocess.progress import Phase, bars
+from ltxcore.preprocess.raw import RawFiles
+from ltxcore.preprocess.rows import Dataset, Sample, read_dataset
+from ltxcore.preprocess.rules import Place, found_buckets, needs_buckets, rules_from_options, silent_set
+from ltxcore.preprocess.share import Share
+from ltxcore.preprocess.summary import Summary
+from ltxcore.preprocess.work import TEXT, Outcome, drop, encode_captions, encode_media
+from ltxcore.protocols import TextEncoder
+
+MOST_WORKERS = 8
+
+
+def default_root(dataset: Path) -> Path:
+    """Where a dataset's samples go unless the user says: `.precomputed` beside the file, or the user's cache where that is read-only."""
+    folder = dataset.absolute().parent
+    beside = folder / ".precomputed"
+    if os.access(beside if beside.is_dir() else folder, os.W_OK):
+        return beside
+    key = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+    return user_cache() / "precomputed" / f"{folder.name}-{key}"
+
+
+def preprocess(
+    dataset: Path,
+    root: Path | None,
+    options: PreprocessingTable,
+    *,
+    model_path: str,
+    text_encoder_path: Path | None = None,
+    video_vae_path: Path | None = None,
+    audio_vae_path: Path | None = None,
+    folders: Collection[str] | None = None,
+    share: Share | None = None,
+    workers: int | None = None,
+    where: Place = str,
+    progress: bool = True,
+) -> Summary:
+    """Encode a dataset, or what of it is not up to date.
+
+    Everything is checked before anything is written. A sample that fails while it is encoded does not stop the others; unless `on_error` is "skip",
+    it is an error in the end.
+
+    Args:
+        dataset: a CSV, JSON or JSON Lines file.
+        root: where to write; none: `default_root`.
+        options: of `[preprocessing]`.
+        model_path: whose codecs and text encoder to use.
+        text_encoder_path: of the text encoder, where the model does not hold it.
+        video_vae_path: of the video codec, likewise.
+        audio_vae_path: of the audio codec, likewise.
+        folders: that a run reads; none: all that the dataset's columns can make.
+        share: this process's part; none: as the environment says.
+        workers: samples decoded at a time; none: one a processor, at most 8.
+        where: gives the place of an option, for messages.
+        progress: whether to show bars.
+
+    Raises:
+        ConfigError: options that do not go with the codec or with each other, all of them.
+        DataError: the dataset, or samples that cannot be made, all of them; or a root that cannot be written.
+    """
+    share = share or Share.of_environment()
+    root = root or default_root(dataset)
+    there = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
+    data = read_dataset(dataset, options, folders, there)
+    video = video_codec(str(video_vae_path or model_path)) if any("video" in sample.media for sample in data.samples) else None
+    audio = audio_codec(str(audio_vae_path or model_path)) if data.folders & SOUND_FOLDERS else None
+    encoder = text_encoder(str(text_encoder_path or model_path)) if TEXT in data.folders else None
+    rules = rules_from_options(data, options, video, audio, where)
+    tools = Tools(RawFiles(root, data.path.absolute().parent, share.rank), video, audio, rules.factors)
+    job = _Job(data, root, options, rules, tools, encoder, share, workers or min(os.cpu_count() or 1, MOST_WORKERS), where)
+    with bars(progress) as phase:
+        plans = _plan(job, phase)
+        ledger = _open(job)
+        for sample in plans.refused_samples:
+            drop(ledger, sample, data.folders)
+        outcomes = _encode(job, share.of(plans.planned), ledger, phase)
+    return _summary(job, plans, outcomes, ledger)
+
+
+@attrs.frozen(eq=False)
+class _Job:
+    """A call of `preprocess`, once the dataset is read and the codecs are loaded."""
+
+    data: Dataset
+    root: Path
+    options: PreprocessingTable
+    rules: Rules
+    tools: Tools
+    encoder: TextEncoder | None
+    share: Share
+    workers: int
+    where: Place
+
+
+@attrs.frozen(eq=False)
+class _Plans:
+    """Samples that can be made, those that cannot with the reasons, and what the user should know."""
+
+    planned: list[Planned]
+    refused_samples: list[Sample]
+    problems: list[Problem]
+    notes: list[str]
+
+
+def _plan(job: _Job, phase: Phase) -> _Plans:
+    data, rules = job.data, job.rules
+    looked = look_at(data.samples, job.tools.raw.info, job.workers, phase("files", len(files_of(data.samples))))
+    notes = list(data.notes)
+    silent = silent_set(data, looked)
+    if silent is not None:
+        raise DataError.of([silent])
+    if job.tools.video is not None and needs_buckets(data, rules):
+        bucket, note = found_buckets(data, rules, looked, job.tools.video, job.where)
+        rules = attrs.evolve(rules, buckets=(bucket,))
+        notes.append(note)
+    plans = _Plans([], [], [], notes)
+    for sample in data.samples:
+        found = plan(sample, looked, rules)
+        if isinstance(found, Planned):
+            plans.planned.append(found)
+        else:
+            plans.refused_samples.append(sample)
+            plans.problems.extend(found)
+    if plans.problems and (job.options.on_error == "stop" or not plans.planned):
+        raise DataError.of(plans.problems)
+    return plans
+
+
+def _open(job: _Job) -> Ledger:
+    try:
+        job.root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot be made: {error.strerror}", where=str(job.root), remedy="Name another folder to write to.") from error
+    order = (TEXT, *RECIPES)
+    return Ledger(job.root, [folder for folder in order if folder in job.data.folders], job.share.rank)
+
+
+def _encode(job: _Job, planned: Collection[Planned], ledger: Ledger, phase: Phase) -> Mapping[str, Outcome]:
+    outcomes: dict[str, Outcome] = {}
+    if job.encoder is not None:
+        samples = [each.sample for each in planned]
+        outcomes = encode_captions(samples, ledger, job.encoder, job.options.batch_size, phase("captions", len(samples)))
+    whole = [each for each in planned if not outcomes.get(each.sample.name, Outcome()).problems]
+    if job.data.folders - {TEXT}:
+        outcomes |= encode_media(whole, ledger, job.tools, job.data.folders, job.workers, phase("media", len(whole)))
+    return outcomes
+
+
+def _summary(job: _Job, plans: _Plans, outcomes: Mapping[str, Outcome], ledger: Ledger) -> Summary:
+    failed = [problem for outcome in outcomes.values() for problem in outcome.problems]
+    if failed and job.options.on_error == "stop":
+        raise DataError.of(failed)
+    lost = {name for name, outcome in outcomes.items() if outcome.problems}
+    silence = [each for outcome in outcomes.values() for each in outcome.silence]
+    notes = list(plans.notes)
+    if silence:
+        longest = max(silence, key=lambda each: each.seconds)
+        what = f"{len(silence)} sounds end early and were filled with silence, by at most {longest.seconds:.3f} s"
+        notes.append(f"{job.data.path}: {what} ({longest.where})")
+    names = sorted(each.sample.name for each in plans.planned if each.sample.name not in lost)
+    return Summary(job.root, ledger.counts, (*plans.problems, *failed), tuple(names), tuple(notes))
