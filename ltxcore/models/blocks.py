@@ -58,6 +58,23 @@ def modulation(table: Tensor, values: Tensor) -> tuple[Tensor, ...]:
     return rows.unbind(dim=2)
 
 
+class WeightDtypeNorm(nn.RMSNorm):
+    """The normalisation of queries and keys, computed in its weight's dtype whatever the input's.
+
+    Under autocast the input is bf16 and the weight float32; torch's own module then warns and leaves its fast path.
+    """
+
+    @classmethod
+    def of(cls, norm: nn.RMSNorm) -> WeightDtypeNorm:
+        """A norm that has the weight of another."""
+        same = cls(norm.normalized_shape, norm.eps, device="meta")
+        same.weight = norm.weight
+        return same
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.to(self.weight.dtype)).to(x.dtype)
+
+
 class DualStreamBlock(nn.Module):
     """A block over the streams of `modalities`; takes its modules and tables, with their names, from a block of diffusers."""
 
@@ -69,6 +86,10 @@ class DualStreamBlock(nn.Module):
         for name, parameter in block.named_parameters(recurse=False):
             if is_needed(f"transformer_blocks.0.{name}", modalities):
                 self.register_parameter(name, parameter)
+        for module in list(self.modules()):
+            for name, child in module.named_children():
+                if type(child) is nn.RMSNorm:
+                    setattr(module, name, WeightDtypeNorm.of(child))
         # Text is modulated in both streams as soon as one of them asks for it; the query only in the stream that does.
         self.text_is_modulated: bool = bool(block.cross_attn_adaln)
         self.query_is_modulated: dict[str, bool] = {

@@ -114,9 +114,9 @@ class Transformer(nn.Module):
             hidden = hidden + (given.keyframes > 0).unsqueeze(-1).to(hidden.dtype) * mark.to(hidden.dtype)
         return hidden
 
-    def _levels(self, embed: Any, levels: Tensor, modality: str) -> tuple[Tensor, Tensor]:
+    def _levels(self, embed: Any, levels: Tensor, modality: str, factor: float = 1.0) -> tuple[Tensor, Tensor]:
         """What an AdaLN module makes of noise levels `[B, T']`: modulation `[B, T', n * C]` and embedding `[B, T', C]`."""
-        scaled = levels.float().flatten() * self.timestep_scale
+        scaled = levels.float().flatten() * self.timestep_scale * factor
         values, embedded = embed(scaled, batch_size=levels.shape[0], hidden_dtype=self._dtype(modality))
         return values.unflatten(0, levels.shape), embedded.unflatten(0, levels.shape)
 
@@ -153,7 +153,7 @@ class Transformer(nn.Module):
         scale_shift = theirs if self.rule == "cross" else given.timesteps
         gate = given.timesteps if self.rule == "own" else theirs
         values, _ = self._levels(getattr(self, f"av_cross_attn_{modality}_scale_shift"), scale_shift, modality)
-        opening, _ = self._levels(getattr(self, _CROSS_GATE[modality]), gate.float() * self.gate_scale, modality)
+        opening, _ = self._levels(getattr(self, _CROSS_GATE[modality]), gate, modality, self.gate_scale)
         return values, opening
 
     def _leave(self, hidden: Tensor, embedded: Tensor, modality: str) -> Tensor:
