@@ -18,40 +18,37 @@ SHOWN = 5
 """Samples that a message names; of the others it gives the number."""
 
 
-def root_problems(root: Path, sources: Mapping[str, Source]) -> Iterator[Problem]:
-    """Folders that are not there, each once, with the one that may have been meant."""
-    if not root.is_dir():
-        yield Problem("there is no such folder", str(root), "Name the folder that `ltx preprocess` wrote to.")
-        return
-    known = [path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")]
+def folder_problem(root: Path, source: Source) -> Problem | None:
+    """What is wrong with a source's folder itself; where it is not there, with the one that may have been meant."""
+    folder = source.folder
+    try:
+        sample_path(root, folder, "any")
+    except DataError as error:
+        return error.at(source.where).problems[0]
+    if (root / folder).is_dir():
+        return None
     inner = root / ".precomputed"
-    firsts: dict[str, Source] = {}
-    for source in sources.values():
-        firsts.setdefault(source.folder, source)
-    for folder, source in firsts.items():
-        try:
-            sample_path(root, folder, "any")
-        except DataError as error:
-            yield from error.at(source.where).problems
-            continue
-        if not (root / folder).is_dir():
-            remedy = f'Did you mean the root "{inner}"?' if (inner / folder).is_dir() else suggestion(folder, known)
-            yield Problem(f'there is no folder "{folder}" in {root}', source.where, remedy)
+    known = [path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    remedy = f'Did you mean the root "{inner}"?' if (inner / folder).is_dir() else suggestion(folder, known)
+    return Problem(f'there is no folder "{folder}" in {root}', source.where, remedy)
 
 
 def with_legacy_text_names(sources: Mapping[str, Source], listings: Mapping[str, Listing]) -> dict[str, Listing]:
-    """The same listings, with the text `condition_X` of an early ltx-trainer under the name of its latents, `latent_X`."""
-    others = {name for role, listing in listings.items() if sources[role].kind != "text" for name in listing.entries}
+    """Listings by folder, with the text `condition_X` of an early ltx-trainer under the name of its latents, `latent_X`."""
+    texts = {source.folder for source in sources.values() if source.kind == "text"}
+    others = {name for folder, listing in listings.items() if folder not in texts for name in listing.entries}
     renamed = {legacy_text_name(name): name for name in others if legacy_text_name(name)}
-    found = dict(listings)
-    for role, listing in listings.items():
-        if sources[role].kind == "text":
-            entries = {
-                renamed[name] if name in renamed and name not in others and renamed[name] not in listing.entries else name: entry
-                for name, entry in listing.entries.items()
-            }
-            found[role] = attrs.evolve(listing, entries=entries)
-    return found
+
+    def current(name: str, listing: Listing) -> str:
+        latents = renamed.get(name)
+        return name if latents is None or name in others or latents in listing.entries else latents
+
+    return {
+        folder: attrs.evolve(listing, entries={current(name, listing): entry for name, entry in listing.entries.items()})
+        if folder in texts
+        else listing
+        for folder, listing in listings.items()
+    }
 
 
 def file_problems(place: str, folder: str, listing: Listing) -> Iterator[Problem]:
@@ -74,23 +71,20 @@ def file_problems(place: str, folder: str, listing: Listing) -> Iterator[Problem
         yield Problem(f'{len(rest)} more of "{folder}" cannot be read: {listed(rest, SHOWN)}', place)
 
 
-def join_problems(
-    places: Mapping[str, str], sources: Mapping[str, Source], listings: Mapping[str, Listing], only: Collection[str] | None
-) -> Iterator[Problem]:
+def join_problems(places: Mapping[str, str], listings: Mapping[str, Listing], only: Collection[str] | None) -> Iterator[Problem]:
     """Samples that one folder has and another lacks; folders that have none. Samples that are there but faulty are named elsewhere."""
     everything = {name for listing in listings.values() for name in [*listing.entries, *listing.at_fault]} | set(only or ())
-    for role, listing in listings.items():
-        folder = sources[role].folder
+    for folder, listing in listings.items():
         if not listing.entries and not listing.at_fault:
-            yield Problem(f'there are no samples in "{folder}"', places[role], f"{AGAIN}.")
+            yield Problem(f'there are no samples in "{folder}"', places[folder], f"{AGAIN}.")
             continue
         missing = sorted(everything - set(listing.entries) - listing.at_fault)
         if missing:
-            having = sorted({sources[other].folder for other in listings if any(name in listings[other].entries for name in missing)})
-            others = ", ".join(f'"{name}"' for name in having) or "the dataset"
+            having = sorted(other for other, held in listings.items() if not held.entries.keys().isdisjoint(missing))
+            owners = ", ".join(f'"{other}"' for other in having) or "the dataset"
             yield Problem(
-                f'"{folder}" lacks {count(missing)} of {others}: {listed(missing, SHOWN)}',
-                places[role],
+                f'"{folder}" lacks {count(missing)} of {owners}: {listed(missing, SHOWN)}',
+                places[folder],
                 "Make them with `ltx preprocess`, or take these samples out of the other folders.",
             )
 

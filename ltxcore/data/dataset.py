@@ -96,26 +96,29 @@ def _text(samples: Sequence[Stored], names: Sequence[str]) -> Text:
     """
     if not samples:
         return Text({}, torch.zeros(len(names), 0))
-    modalities = [key for key in samples[0].tensors if all(key in sample.tensors for sample in samples)]
-    features = {
-        key: _stack("text", [_left_padded(sample.tensors[key], sample.length) for sample in samples], names) for key in sorted(modalities)
-    }
-    masks = [_left_padded(next(iter(sample.tensors.values())).new_ones(_words(sample), 1), sample.length)[:, 0] for sample in samples]
-    return Text(features, _stack("text", masks, names))
+    shared = [key for key in samples[0].tensors if all(key in sample.tensors for sample in samples)]
+    features = {key: _left_padded([(sample.tensors[key], sample.length) for sample in samples], names) for key in sorted(shared)}
+    words = [(torch.ones(next(iter(sample.tensors.values())).shape[0], 1), sample.length) for sample in samples]
+    return Text(features, _left_padded(words, names)[:, :, 0])
 
 
-def _words(sample: Stored) -> int:
-    return int(next(iter(sample.tensors.values())).shape[0])
-
-
-def _left_padded(features: Tensor, length: int) -> Tensor:
-    """`[l, E]` to `[L, E]`, zeros first."""
-    return torch.nn.functional.pad(features, (0, 0, length - features.shape[0], 0))
+def _left_padded(samples: Sequence[tuple[Tensor, int]], names: Sequence[str]) -> Tensor:
+    """Features `[l, E]` with the length L of each to `[B, L, E]`, zeros first."""
+    _refuse_shapes("text", [(length, features.shape[1]) for features, length in samples], names)
+    (first, length), *_ = samples
+    padded = torch.zeros(len(samples), length, first.shape[1])  # zeros that nobody touches cost nothing: captions are short, L is not
+    for row, (features, _) in zip(padded, samples, strict=True):
+        row[length - features.shape[0] :] = features
+    return padded
 
 
 def _stack(role: str, tensors: Sequence[Tensor], names: Sequence[str]) -> Tensor:
-    shapes = {tuple(tensor.shape): name for tensor, name in zip(tensors, names, strict=True)}
-    if len(shapes) > 1:
-        described = ", ".join(f"{list(shape)} ({name})" for shape, name in shapes.items())
-        raise DataError(f'samples of different shapes are in one micro-batch, in the role "{role}": {described}')
+    _refuse_shapes(role, [tuple(tensor.shape) for tensor in tensors], names)
     return torch.stack([tensor.to(torch.float32) for tensor in tensors])
+
+
+def _refuse_shapes(role: str, shapes: Sequence[tuple[int, ...]], names: Sequence[str]) -> None:
+    by_shape = dict(zip(shapes, names, strict=True))
+    if len(by_shape) > 1:
+        described = ", ".join(f"{list(shape)} ({name})" for shape, name in by_shape.items())
+        raise DataError(f'samples of different shapes are in one micro-batch, in the role "{role}": {described}')

@@ -65,54 +65,60 @@ def read_manifest(
         DataError: with all that is wrong at once: a missing root or folder; samples that are gone, changed, unreadable, not in every source, not
             finite, or not what the role needs; masks that do not fit their target; samples of one folder that different encoders made.
     """
-    problems = list(checks.root_problems(Path(root), sources))
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError("there is no such folder", where=str(root), remedy="Name the folder that `ltx preprocess` wrote to.")
+    problems: list[Problem] = []
+    listings = checks.with_legacy_text_names(sources, _listings(root, sources, only, progress, problems))
+    problems += _sample_problems(root, sources, listings, only)
     if problems:
         raise DataError.of(problems)
-    roles = _first_roles(sources)
+    return Manifest({role: dict(listings[source.folder].entries) for role, source in sources.items()})
+
+
+def _listings(
+    root: Path, sources: Mapping[str, Source], only: Collection[str] | None, progress: Progress | None, problems: list[Problem]
+) -> dict[str, Listing]:
+    """What each folder holds, once a folder; those that cannot be listed are added to `problems`."""
     listings: dict[str, Listing] = {}
-    for folder, role in roles.items():
+    for folder, source in _first_readers(sources).items():
+        problem = checks.folder_problem(root, source)
+        if problem is not None:
+            problems.append(problem)
+            continue
         try:
-            listings[role] = list_folder(Path(root) / folder, only, progress)
+            listings[folder] = list_folder(root / folder, only, progress)
         except DataError as error:
             problems.extend(error.problems)
-    if problems:
-        raise DataError.of(problems)
-    listings = checks.with_legacy_text_names({role: sources[role] for role in listings}, listings)
-    problems = list(_all_problems(Path(root), sources, listings, roles, only))
-    if problems:
-        raise DataError.of(problems)
-    return Manifest({role: dict(listings[roles[source.folder]].entries) for role, source in sources.items()})
+    return listings
 
 
-def _first_roles(sources: Mapping[str, Source]) -> dict[str, str]:
-    """Each folder once, with the first role that reads it."""
-    roles: dict[str, str] = {}
-    for role, source in sources.items():
-        roles.setdefault(source.folder, role)
-    return roles
+def _first_readers(sources: Mapping[str, Source]) -> dict[str, Source]:
+    """Each folder once, with the first source that reads it."""
+    readers: dict[str, Source] = {}
+    for source in sources.values():
+        readers.setdefault(source.folder, source)
+    return readers
 
 
-def _all_problems(
-    root: Path,
-    sources: Mapping[str, Source],
-    listings: Mapping[str, Listing],
-    roles: Mapping[str, str],
-    only: Collection[str] | None,
+def _sample_problems(
+    root: Path, sources: Mapping[str, Source], listings: Mapping[str, Listing], only: Collection[str] | None
 ) -> Iterator[Problem]:
-    places = {role: source.where or str(root / source.folder) for role, source in sources.items()}
-    for role, listing in listings.items():
-        yield from checks.file_problems(places[role], sources[role].folder, listing)
-    yield from checks.join_problems(places, {role: sources[role] for role in listings}, listings, only)
-    for role, source in sources.items():
-        entries = listings[roles[source.folder]].entries
-        wrong = list(checks.kind_problems(places[role], source, entries))
+    readers = {folder: source for folder, source in _first_readers(sources).items() if folder in listings}
+    places = {folder: source.where or str(root / folder) for folder, source in readers.items()}
+    for folder, listing in listings.items():
+        yield from checks.file_problems(places[folder], folder, listing)
+    yield from checks.join_problems(places, listings, only)
+    for source in (each for each in sources.values() if each.folder in listings):
+        place, entries = source.where or places[source.folder], listings[source.folder].entries
+        wrong = list(checks.kind_problems(place, source, entries))
         yield from wrong
-        if wrong:
+        if wrong:  # what follows would only say the same in other words
             continue
-        if role in listings:
-            yield from checks.value_problems(places[role], source, entries)
-        if source.kind == "mask" and source.modality in sources:
-            target = listings[roles[sources[source.modality].folder]].entries
-            yield from checks.mask_problems(places[role], source, entries, target)
+        if source is readers[source.folder]:
+            yield from checks.value_problems(place, source, entries)
+        target = sources.get(source.modality)
+        if source.kind == "mask" and target is not None and target.folder in listings:
+            yield from checks.mask_problems(place, source, entries, listings[target.folder].entries)
         if source.kind == "text":
-            yield from checks.text_problems(places[role], sources, entries)
+            yield from checks.text_problems(place, sources, entries)

@@ -17,6 +17,8 @@ from torch import Tensor
 from ltxcore.data.stored import Stored, stored
 from ltxcore.errors import DataError, listed
 
+ZIP = b"PK\x03\x04"
+
 REFUSED = "Only plain tensors, numbers and strings are read from a .pt file; encode the raw file with `ltx preprocess` instead."
 
 
@@ -43,12 +45,15 @@ def parse(data: bytes) -> Stored:
 
 
 def _load(data: bytes) -> Any:
+    if not data.startswith(ZIP):  # neither is a bare pickle, which torch wrote before 1.6, when there was no ltx-trainer
+        raise DataError("is truncated or not a .pt file")
     try:
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise DataError("holds more than plain tensors, and was refused without running anything in it", remedy=REFUSED) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise DataError(f"is truncated or not a .pt file: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from None
+    except Exception as error:  # damaged bytes make torch's reader fail in many ways, none of them ours
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"is truncated or not a .pt file: {reason}") from error
 
 
 def _latents(content: Mapping[Any, Any]) -> Tensor:

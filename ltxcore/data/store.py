@@ -169,7 +169,7 @@ def _header(data: bytes) -> dict[str, Any]:
     (size,) = struct.unpack("<Q", data[:8])
     try:
         header = json.loads(data[8 : 8 + size]) if size < len(data) else None
-        ends = [value["data_offsets"][1] for key, value in header.items() if key != "__metadata__"] if header else []
+        ends = [] if header is None else [value["data_offsets"][1] for key, value in header.items() if key != "__metadata__"]
         whole = 8 + size + max(ends, default=0)
     except (ValueError, AttributeError, KeyError, TypeError, IndexError):
         header = None
