@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os.path
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from ltxcore.errors import ConfigError, Problem
 from ltxcore.registry import Registry
 from ltxcore.registry import load as load_plugins
 
+HEADER = "# The whole run: every value spelled out, input paths absolute."
+
 
 @attrs.frozen
 class Places:
@@ -32,10 +34,13 @@ class Places:
 
     def of(self, key: KeyPath) -> str:
         """`run.toml:12: a.b[0].c`, or `--set: a.b[0].c` for what the command line says."""
-        if any(key[: len(setting)] == setting for setting in self.settings):
-            return f"--set: {spelled(key)}"
-        place = f"{self.path}:{self.lines.of(key)}"
+        line = self.line(key)
+        place = f"{self.path}:{line}" if line else "--set"
         return f"{place}: {spelled(key)}" if key else place
+
+    def line(self, key: KeyPath) -> int:
+        """The line in the file; 0 for the command line."""
+        return 0 if any(key[: len(setting)] == setting for setting in self.settings) else self.lines.of(key)
 
 
 @attrs.frozen
@@ -59,7 +64,7 @@ class LoadedRun:
 
     def resolved(self) -> str:
         """The run file with every value spelled out and absolute input paths; loads again to an equal config."""
-        return render(self.config)
+        return f"{HEADER}\n{render(self.config)}"
 
 
 def load_run(path: Path, settings: Sequence[str] = ()) -> LoadedRun:
@@ -77,11 +82,12 @@ def load_run(path: Path, settings: Sequence[str] = ()) -> LoadedRun:
     data = _parsed(text, path)
     places = Places(path, locate(text), tuple(apply_settings(data, settings)))
     folder = path.absolute().parent
-    registry = load_plugins(local=_plugin_files(data, folder))
+    local = _plugin_files(data, folder)
+    registry = load_plugins(local=[file for file in local.values() if file.is_file()])
     config, mistakes = structure(data, registry, folder)
-    mistakes = [*_broken_files(data, folder, registry), *mistakes]
+    mistakes = [*_broken_files(local, registry), *mistakes]
     if mistakes or config is None:
-        ordered = sorted(mistakes, key=lambda mistake: places.lines.of(mistake.path))
+        ordered = sorted(mistakes, key=lambda mistake: places.line(mistake.path))
         raise ConfigError.of(Problem(mistake.what, places.of(mistake.path), mistake.remedy) for mistake in ordered)
     return LoadedRun(path, config, registry, places)
 
@@ -108,18 +114,17 @@ def _parsed(text: str, path: Path) -> dict[str, Any]:
         raise ConfigError(f"is not TOML: {said[1][:1].lower()}{said[1][1:]}{column}", where=f"{path}:{line}") from error
 
 
-def _plugin_files(data: dict[str, Any], folder: Path) -> list[Path]:
-    """Files of `plugins` that are there; what else is wrong with that key is found with all other keys."""
+def _plugin_files(data: dict[str, Any], folder: Path) -> dict[int, Path]:
+    """Files of `plugins`, by index; what else is wrong with that key is found with all other keys."""
     named = data.get("plugins")
-    names = [name for name in named if isinstance(name, str) and name] if isinstance(named, list) else []
-    files = [Path(os.path.normpath(folder / Path(name).expanduser())) for name in names]
-    return [file for file in files if file.is_file()]
+    names = enumerate(named) if isinstance(named, list) else ()
+    return {index: Path(os.path.normpath(folder / Path(name).expanduser())) for index, name in names if isinstance(name, str) and name}
 
 
-def _broken_files(data: dict[str, Any], folder: Path, registry: Registry) -> list[Mistake]:
-    files = [str(os.path.normpath(folder / Path(name).expanduser())) for name in data.get("plugins", []) if isinstance(name, str)]
+def _broken_files(local: Mapping[int, Path], registry: Registry) -> list[Mistake]:
+    reasons = {broken.origin.plugin: broken.reason for broken in registry.broken if broken.origin.distribution == "local file"}
     return [
-        Mistake(("plugins", files.index(broken.origin.plugin)), f"the plugin {broken.origin.plugin} is broken: {broken.reason}")
-        for broken in registry.broken
-        if broken.origin.distribution == "local file" and broken.origin.plugin in files
+        Mistake(("plugins", index), f"the plugin {file} is broken: {reasons[str(file)]}", "Mend the file, or remove it from the list.")
+        for index, file in local.items()
+        if str(file) in reasons
     ]

@@ -28,14 +28,27 @@ def document(tables: Mapping[str, Any]) -> str:
     return "\n".join(_table((), tables)).strip() + "\n"
 
 
-def _table(path: tuple[str, ...], table: Mapping[str, Any]) -> list[str]:
-    inner = {name: value for name, value in table.items() if isinstance(value, Mapping)}
+def _table(path: tuple[str, ...], table: Mapping[str, Any], brackets: tuple[str, str] = ("[", "]")) -> list[str]:
+    inner = {name: value for name, value in table.items() if isinstance(value, Mapping) or _is_tables(value)}
     lines = [f"{_key(name)} = {_value(value)}" for name, value in table.items() if name not in inner]
-    if path and (lines or not inner):
-        lines = ["", f"[{'.'.join(map(_key, path))}]", *lines]
+    if path and (lines or not inner or brackets[0] == "[["):
+        lines = ["", f"{brackets[0]}{'.'.join(map(_key, path))}{brackets[1]}", *lines]
     for name, value in inner.items():
-        lines += _table((*path, name), value)
+        if isinstance(value, Mapping):
+            lines += _table((*path, name), value)
+        else:
+            for element in value:
+                lines += _table((*path, name), element, ("[[", "]]"))
     return lines
+
+
+def _is_tables(value: Any) -> bool:
+    """Whether a list is written as tables of its own: tables that hold further lists of tables."""
+    return isinstance(value, list) and any(isinstance(element, Mapping) and _is_deep(element) for element in value)
+
+
+def _is_deep(table: Mapping[str, Any]) -> bool:
+    return any(isinstance(inner, list) and any(isinstance(element, Mapping) for element in inner) for inner in table.values())
 
 
 def _key(name: str) -> str:

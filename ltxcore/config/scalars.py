@@ -59,13 +59,14 @@ def is_a(value: Any, kind: Any) -> bool:
 
 def wanted(kind: Any) -> str:
     """A type as a message names it."""
+    kind = getattr(kind, "__supertype__", kind)
     if kind in WANTED:
         return WANTED[kind]
     origin, inner = get_origin(kind), [part for part in get_args(kind) if part is not type(None)]
     if origin is Literal:
         return " or ".join(f'"{name}"' if isinstance(name, str) else str(name) for name in inner)
     if origin in (Union, types.UnionType):
-        return " or ".join(wanted(part) for part in inner)
+        return " or ".join(wanted(part) for part in inner if not (part is int and float in inner))
     if origin is tuple and inner[-1] is not Ellipsis:
         return f"a list of {len(inner)} {_plural(inner[0])}"
     if origin in LISTS:
@@ -132,7 +133,7 @@ def refuse_type(reading: Reading, value: Any, kind: Any) -> None:
     bare = value.strip() if isinstance(value, str) else ""
     if kind is bool and bare.lower() in ("true", "false"):
         remedy = f"Write {bare.lower()}, without quotes."
-    elif kind in (int, float) and _is_number(bare, kind):
+    elif kind in (int, float) and is_number(bare, kind):
         remedy = f"Write {bare}, without quotes."
     elif kind is int and isinstance(value, float) and math.isfinite(value) and value == int(value):
         remedy = f"Write {int(value)}."
@@ -142,7 +143,8 @@ def refuse_type(reading: Reading, value: Any, kind: Any) -> None:
     reading.refuse(f"must be {what}, not {described(value)}", remedy)
 
 
-def _is_number(text: str, kind: Any) -> bool:
+def is_number(text: str, kind: Any = float) -> bool:
+    """Whether text spells a number of this type."""
     try:
         return math.isfinite(kind(text))
     except ValueError:

@@ -10,7 +10,7 @@ import attrs
 
 from ltxcore.config.keys import Finding, filled, key
 from ltxcore.config.samples import ValidationTable
-from ltxcore.config.scalars import described, is_a
+from ltxcore.config.scalars import described, is_a, is_number
 from ltxcore.errors import suggestion
 
 SHIPPED_MODELS = ("tiny", "tiny-untrained")
@@ -128,7 +128,8 @@ class DataTable:
     def _held_out_faults(self) -> list[tuple[str, str]]:
         kept = self.held_out
         if isinstance(kept, Path):
-            return [] if kept.is_file() else [(f"there is no file {kept}", "")]
+            remedy = f"Write {kept.name}, without quotes." if is_number(kept.name) else "Paths are relative to the run file."
+            return [] if kept.is_file() else [(f"there is no file {kept}", remedy)]
         if isinstance(kept, int) and kept < 0:
             return [(f"must be at least 0, not {kept}", "")]
         if isinstance(kept, float) and not 0 <= kept < 1:

@@ -48,7 +48,7 @@ class RunReader:
     structurer: Structurer
 
     def run_file(self, value: Any) -> RunFile:
-        value = {"training_strategy": {}, **value}
+        value = {"training_strategy": {}, "output_dir": "outputs", **value}
         values = self.structurer.values(
             value, self.structurer.keys(RunFile), {"training_strategy": self.strategy, "trackers": self.trackers}
         )

@@ -11,6 +11,7 @@ from typing import Any, cast
 import attrs
 import cattrs
 
+from ltxcore.config.keys import Finding
 from ltxcore.config.reading import Reading, Unreadable
 from ltxcore.config.scalars import described, is_a, refuse_type, register_scalars, wanted
 from ltxcore.config.schema import SHIPPED_MODELS, ModelPath
@@ -88,7 +89,15 @@ class Structurer:
         return read
 
     def _value(self, key: Key, value: Any, special: Mapping[str, Any]) -> Any:
-        read = special[key.name](value) if key.name in special else self.converter.structure(value, key.kind)
+        try:
+            read = special[key.name](value) if key.name in special else self.converter.structure(value, key.kind)
+        except Unreadable:
+            raise
+        except cattrs.StructureHandlerNotFoundError:
+            self.reading.refuse(f"its class types it as {key.kind}, which a run file cannot hold", "Report this to the plugin's author.")
+        except Exception as error:  # what cattrs or a plugin's own type makes of a value it cannot take
+            self.note_all(error)
+            raise Unreadable from error
         self._check(key, read)
         return read
 
@@ -121,11 +130,15 @@ class Structurer:
             if not self._note_validators(cls, values):
                 self.note_all(error)
             raise Unreadable from error
+        self._note_problems(instance)
+        return instance
+
+    def _note_problems(self, instance: Any) -> None:
         already = {mistake.path for mistake in self.reading.mistakes}
-        for path, what, remedy in getattr(instance, "problems", list)():
+        problems: Sequence[Finding] = getattr(instance, "problems", list)()
+        for path, what, remedy in problems:
             if (*self.reading.path, *path) not in already:
                 self.reading.note(what, remedy, below=path)
-        return instance
 
     def _note_validators(self, cls: Any, values: Mapping[str, Any]) -> bool:
         """Run all validators, where attrs itself stops at the first; whether any of them fails."""

@@ -44,13 +44,15 @@ def keys_of(cls: Any) -> list[Key]:
     """The keys of the table that an attrs class holds.
 
     Raises:
-        PluginError: a field's type is a name that its module does not have.
+        PluginError: it is none; or a field's type is a name that its module does not have.
     """
+    if not attrs.has(cls):
+        raise PluginError(f"{cls!r} is not an attrs class, so it has no keys")
     try:
         attrs.resolve_types(cls)
     except NameError as error:
         raise PluginError(
-            f"the types of {cls.__module__}.{cls.__qualname__} cannot be read: {error}",
+            f"the types of {cls.__qualname__} cannot be read: {error}",
             remedy="Import what its fields are typed with at the top of the module, not under TYPE_CHECKING.",
         ) from error
     return [_key_of(field) for field in attrs.fields(cls) if is_key(field)]
