@@ -90,6 +90,8 @@ def _encoded(found: Outline, dataset: Path | None, root: Path, console: Console)
         text_encoder_path=config.model.text_encoder_path,
         video_vae_path=config.model.video_vae_path,
         audio_vae_path=config.model.audio_vae_path,
+        folders={source.folder for source in found.strategy.sources().values()},
+        where=found.loaded.where,
         progress=console.is_terminal,
     )
     console.print(

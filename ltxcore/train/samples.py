@@ -20,11 +20,19 @@ from ltxcore.train.heldout import EPOCH, FixedSigma
 
 @attrs.frozen
 class Drawn:
-    """A drawn clip and its original, decoded from its latents: what the codec loses is lost in both."""
+    """A drawn clip.
+
+    Attributes:
+        name: of the clip.
+        path: what was drawn after training.
+        original: the clip itself, decoded from its latents: what the codec loses is lost in both.
+        before: what was drawn before training, where that was asked for.
+    """
 
     name: str
     path: Path
     original: Path
+    before: Path | None = None
 
 
 @attrs.frozen(eq=False)
@@ -103,5 +111,5 @@ class Drawer:
         return Drawn(
             name=name,
             path=write_media(result, rates, self.codecs, path),
-            original=write_media(original, rates, self.codecs, path.with_name(f"{path.name}_original")),
+            original=write_media(original, rates, self.codecs, path.with_name(f"original_{path.name.rpartition('_')[2]}")),
         )

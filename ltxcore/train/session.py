@@ -214,10 +214,12 @@ class Session:
         return Outcome(outline.folder.path, step, True, weights, outline.folder.metrics, tuple(drawn), before, after)
 
     def _draw(self, drawer: Drawer, step: int) -> list[Drawn]:
-        drawn = drawer.draw(self.engine, self.model.backbone, self.plan.outline.folder.samples, step)
+        folder = self.plan.outline.folder.samples
+        drawn = drawer.draw(self.engine, self.model.backbone, folder, step)
         for clip in drawn:
             self.trackers.sample(step, clip.name, clip.path)
-        return drawn
+        befores = [clip.path.with_name(clip.path.name.replace(f"step_{step:06d}", f"step_{0:06d}")) for clip in drawn]
+        return [attrs.evolve(clip, before=before if step and before.exists() else None) for clip, before in zip(drawn, befores, strict=True)]
 
     def _write_status(self, status: Status, **more: object) -> None:
         self.plan.outline.folder.write_status(status, held_out=list(self.plan.split.held_out), **more)

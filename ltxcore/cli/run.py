@@ -1,0 +1,53 @@
+"""`ltx run`: train, as a run file says, and tell where everything is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from ltxcore.train.session import Outcome
+
+STOPPED = 130
+"""Exit status of a run that was asked to stop, as after an interrupt anywhere."""
+
+
+@click.command()
+@click.argument("run_file", type=click.Path(path_type=Path))
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a value of the run file; may be repeated.")
+@click.pass_context
+def run(ctx: click.Context, run_file: Path, settings: tuple[str, ...]) -> None:
+    """Train, as a run file says.
+
+    Raw media are encoded on first use. Everything is checked before anything is written to the run's output_dir; an unfinished run there goes on where it
+    was saved, and a finished one is never overwritten. Interrupt it once, and it finishes its step and saves first.
+    """
+    from ltxcore.config.load import load_run
+
+    loaded = load_run(run_file, settings)
+    from ltxcore.train.run import run as train
+
+    outcome = train(loaded)
+    for line in told(outcome):
+        click.echo(line)
+    if not outcome.finished:
+        ctx.exit(STOPPED)
+
+
+def told(outcome: Outcome) -> list[str]:
+    """Where things are, and what to do with them."""
+    if not outcome.finished:
+        return [f"Stopped after step {outcome.step}. Go on with:", f"  {outcome.resume}"]
+    lines = [f"Done, {outcome.step} steps. In {outcome.output_dir}:"]
+    if outcome.weights is not None:
+        lines.append(f"  {outcome.weights.name:<20} the {'LoRA' if outcome.weights.name.startswith('lora') else 'model'}")
+    lines.append(f"  {outcome.metrics.name:<20} every number of the run, one JSON object a line")
+    lines.append(f"  {'run.toml':<20} the run file, with every value spelled out")
+    if outcome.drawn:
+        first = outcome.drawn[0]
+        lines.append(f"  {first.path.parent.name + '/':<20} held-out clips drawn before and after training, beside their originals")
+        lines.append(f"{'Listen' if first.path.suffix == '.wav' else 'Play'} and compare:")
+        lines += [f"  {path}" for path in (first.before, first.path, first.original) if path is not None]
+    return lines
