@@ -106,7 +106,7 @@ def _left_padded(samples: Sequence[tuple[Tensor, int]], names: Sequence[str]) ->
     """Features `[l, E]` with the length L of each to `[B, L, E]`, zeros first."""
     _refuse_shapes("text", [(length, features.shape[1]) for features, length in samples], names)
     (first, length), *_ = samples
-    padded = torch.zeros(len(samples), length, first.shape[1])  # zeros that nobody touches cost nothing: captions are short, L is not
+    padded = torch.zeros(len(samples), length, first.shape[1])
     for row, (features, _) in zip(padded, samples, strict=True):
         row[length - features.shape[0] :] = features
     return padded

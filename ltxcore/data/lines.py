@@ -20,12 +20,21 @@ from ltxcore.protocols import Entry
 
 @attrs.frozen
 class Line:
-    """An entry with its sample's name, when it was written (seconds), and for an index when its file last changed (nanoseconds)."""
+    """An entry with its sample's name.
+
+    Attributes:
+        name: of the sample.
+        entry: what is known of it.
+        time: when the line was written, in seconds; of two lines of a sample the later one counts.
+        changed: in an index, when the sample's file last changed, in nanoseconds.
+        removed: whether the sample was taken out of the folder.
+    """
 
     name: str
     entry: Entry
     time: float = attrs.field(factory=time.time)
     changed: int = 0
+    removed: bool = False
 
 
 def append_lines(path: Path, lines: Iterable[Line]) -> None:
@@ -55,7 +64,7 @@ def read_lines(path: Path) -> Iterator[Line]:
 
 
 def _to_json(line: Line) -> dict[str, Any]:
-    return {"name": line.name, **attrs.asdict(line.entry), "time": line.time, "changed": line.changed}
+    return {"name": line.name, **attrs.asdict(line.entry), "time": line.time, "changed": line.changed, "removed": line.removed}
 
 
 def _from_json(text: bytes) -> Line | None:
@@ -63,7 +72,13 @@ def _from_json(text: bytes) -> Line | None:
         told = json.loads(text)
         known = {field.name for field in attrs.fields(Entry)}
         entry = Entry(**{key: value for key, value in told.items() if key in known})
-        line = Line(told["name"], attrs.evolve(entry, shape=tuple(entry.shape)), told.get("time", 0.0), told.get("changed", 0))
+        line = Line(
+            told["name"],
+            attrs.evolve(entry, shape=tuple(entry.shape)),
+            told.get("time", 0.0),
+            told.get("changed", 0),
+            told.get("removed", False),
+        )
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
     return line if _is_sound(line) else None
@@ -80,4 +95,5 @@ def _is_sound(line: Line) -> bool:
         and type(entry.bytes) is int
         and isinstance(line.time, (int, float))
         and type(line.changed) is int
+        and type(line.removed) is bool
     )

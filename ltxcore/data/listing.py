@@ -95,7 +95,8 @@ def index_paths(folder: Path) -> tuple[Path, Path]:
 def _recorded(folder: Path) -> dict[str, Entry]:
     """Entries of all manifests of a folder; the one written last wins, whichever process wrote it."""
     lines = [line for path in sorted(folder.glob("manifest*.jsonl")) for line in read_lines(path)]
-    return {line.name: line.entry for line in sorted(lines, key=lambda line: line.time)}  # a stable sort: later lines win ties
+    last = {line.name: line for line in sorted(lines, key=lambda line: line.time)}  # a stable sort: later lines win ties
+    return {name: line.entry for name, line in last.items() if not line.removed}
 
 
 def _indexed(folder: Path, files: Mapping[str, File], progress: Progress | None) -> tuple[dict[str, Entry], dict[str, Problem]]:

@@ -27,9 +27,29 @@ def append_entry(root: Path, folder: str, name: str, entry: Entry, rank: int = 0
         DataError: the name leads out of the root, or the manifest cannot be written.
     """
     sample_path(root, folder, name)  # refuses a name that climbs
+    _append(root, folder, Line(name, entry), rank)
+
+
+def remove_sample(root: Path, folder: str, name: str, rank: int = 0) -> None:
+    """Take a sample out of a folder: its file, then its entry. A sample that is not there is no error.
+
+    Raises:
+        DataError: the name leads out of the root, or the folder cannot be written.
+    """
+    path = sample_path(root, folder, name)
+    if not path.parent.is_dir():
+        return
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot be removed: {error.strerror}", where=str(path)) from error
+    _append(root, folder, Line(name, Entry(()), removed=True), rank)
+
+
+def _append(root: Path, folder: str, line: Line, rank: int) -> None:
     path = Path(root) / folder / f"manifest-{rank}.jsonl"
     try:
-        append_lines(path, [Line(name, entry)])
+        append_lines(path, [line])
     except OSError as error:
         raise DataError(f"cannot be written: {error.strerror}", where=str(path), remedy="Make room, or name another data root.") from error
 

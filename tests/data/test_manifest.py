@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from data.sets import AUDIO, AUDIO_MASK, INPAINTING, REFERENCE, TEXT, VIDEO, VIDEO_MASK, inpainting_set, message, put, put_text, values
-from ltxcore.data.manifest import append_entry, read_manifest, read_source
+from ltxcore.data.manifest import append_entry, read_manifest, read_source, remove_sample
 from ltxcore.data.store import write_sample
 from ltxcore.errors import DataError
 from ltxcore.protocols import Entry, Source
@@ -60,6 +60,31 @@ def test_each_process_appends_to_its_own_manifest_and_the_last_entry_wins(tmp_pa
     entries = read_source(tmp_path, "audio_latents")
     assert list(entries) == ["a", "b"]
     assert (entries["a"].shape, entries["a"].fingerprint) == ((8, 7, 16), "new")
+
+
+def test_a_sample_that_is_taken_out_is_neither_there_nor_missed_and_may_come_back(tmp_path: Path) -> None:
+    sources = inpainting_set(tmp_path, ["a", "b"])
+    for source in sources.values():
+        remove_sample(tmp_path, source.folder, "a", rank=1)
+    assert not (tmp_path / "audio_masks" / "a.safetensors").exists()
+    assert read_manifest(tmp_path, sources).samples == ("b",)
+    inpainting_set(tmp_path, ["a"])
+    assert read_manifest(tmp_path, sources).samples == ("a", "b")
+
+
+def test_taking_out_a_sample_that_was_never_there_changes_nothing(tmp_path: Path) -> None:
+    remove_sample(tmp_path, "nowhere", "a")
+    assert list(tmp_path.iterdir()) == []
+    entry = put(tmp_path, "audio_latents", "a", {"latents": values(8, 5, 16)})
+    remove_sample(tmp_path, "audio_latents", "b")
+    assert read_source(tmp_path, "audio_latents") == {"a": entry}
+
+
+def test_a_sample_that_cannot_be_taken_out_is_named(tmp_path: Path) -> None:
+    (tmp_path / "audio_latents" / "a.safetensors").mkdir(parents=True)
+    with pytest.raises(DataError) as caught:
+        remove_sample(tmp_path, "audio_latents", "a")
+    assert message(caught.value, tmp_path) == "ROOT/audio_latents/a.safetensors: cannot be removed: Is a directory"
 
 
 def test_an_entry_for_a_name_that_climbs_out_is_refused(tmp_path: Path) -> None:
