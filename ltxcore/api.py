@@ -1,7 +1,7 @@
 """All that a plugin may import."""
 
 from ltxcore.conditions import ConditionUse
-from ltxcore.errors import CheckpointError, ConfigError, DataError, LtxError, PluginError
+from ltxcore.errors import CheckpointError, ConfigError, DataError, LtxError, PluginError, Problem
 from ltxcore.flow.loss import masked_loss
 from ltxcore.flow.noise import add_noise, velocity
 from ltxcore.hookspecs import hookimpl
@@ -9,6 +9,7 @@ from ltxcore.protocols import (
     Batch,
     Clip,
     Condition,
+    DescribesLora,
     Draws,
     Entry,
     Geometry,
@@ -24,6 +25,7 @@ from ltxcore.protocols import (
     Source,
     StoredLatents,
     Strategy,
+    StrategyType,
     Text,
     Tracker,
 )
@@ -38,6 +40,7 @@ __all__ = [
     "ConditionUse",
     "ConfigError",
     "DataError",
+    "DescribesLora",
     "Draws",
     "Entry",
     "Flexible",
@@ -52,6 +55,7 @@ __all__ = [
     "ModalityTable",
     "ModelInput",
     "PluginError",
+    "Problem",
     "Role",
     "Setting",
     "SigmaSampler",
@@ -59,6 +63,7 @@ __all__ = [
     "Source",
     "StoredLatents",
     "Strategy",
+    "StrategyType",
     "Text",
     "Tracker",
     "add_noise",

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import importlib.util
 import inspect
 import os
+import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType, ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import attrs
 import pluggy
 
 from ltxcore import hookspecs
-from ltxcore.errors import ConfigError, PluginError, suggestion
+from ltxcore.errors import ConfigError, PluginError, listed, suggestion
 from ltxcore.protocols import MODALITIES, Role
 
 GROUP = "ltx"
@@ -33,6 +36,19 @@ HOOKS: Mapping[str, str] = MappingProxyType(
     }
 )
 """What a plugin can add, and the hook it adds it with."""
+
+METHODS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"condition": ("apply",), "strategy": ("build",), "sigma_sampler": ("sample",), "tracker": ("start", "log", "sample", "finish")}
+)
+"""The kinds that are attrs classes, and the methods they must have."""
+
+KEYS_OF_THE_CORE = frozenset(
+    {"type", "probability", "modality", "include_in_output", "downscale_factor", "temporal_scale_factor", "image_or_video", *MODALITIES}
+)
+"""Keys that the tables of a condition have without its doing; its fields have other names."""
+
+NOT_THE_PLUGIN = ("<frozen", __file__, str(Path(pluggy.__file__).parent), str(Path(importlib.metadata.__file__).parents[1]))
+"""Where files begin that only pass a plugin's mistake on: Python's import machinery, pluggy and this module."""
 
 
 @attrs.frozen
@@ -59,19 +75,20 @@ class Named:
 
 @attrs.frozen
 class Broken:
-    """A plugin that could not be used, and why; `claims` are the names it would have added, as far as they are known."""
+    """A plugin that could not be used, and why; `claims` are the kinds and names it would have added, as far as they are known."""
 
     origin: Origin
     reason: str
-    claims: frozenset[str] = frozenset()
+    claims: frozenset[tuple[str, str]] = frozenset()
 
 
 @attrs.frozen
 class Registry:
-    """All names that plugins add, by kind, and the plugins that are broken."""
+    """All names that plugins add, by kind; and the plugins that are broken, or switched off."""
 
     names: Mapping[str, Mapping[str, Named]]
     broken: tuple[Broken, ...] = ()
+    disabled: tuple[Origin, ...] = ()
 
     def of_kind(self, kind: str) -> Mapping[str, Named]:
         return self.names.get(kind, {})
@@ -81,19 +98,28 @@ class Registry:
 
         Raises:
             ConfigError: nothing is, with the nearest name.
-            PluginError: the plugin that would add it is broken, with the reason.
+            PluginError: the plugin that would add it is broken or switched off.
         """
         found = self.of_kind(kind).get(name)
         if found is not None:
             return found
+        what = f'the {_spoken(kind)} "{name}"'
         for broken in self.broken:
-            if name in broken.claims or name == broken.origin.plugin:
+            if (kind, name) in broken.claims or name == broken.origin.plugin:
                 raise PluginError(
-                    f'the {_spoken(kind)} "{name}" comes from a broken plugin, {broken.origin}: {broken.reason}',
+                    f"{what} comes from a broken plugin, {broken.origin}: {broken.reason}",
                     where=where,
                     remedy="Mend or uninstall it; `ltx plugins list` shows all broken plugins.",
                 )
-        raise ConfigError(f'there is no {_spoken(kind)} "{name}"', where=where, remedy=suggestion(name, self.of_kind(kind)))
+        for origin in self.disabled:
+            if name == origin.plugin:
+                raise PluginError(
+                    f"{what} comes from a plugin that {DISABLE} switches off, {origin}", where=where, remedy=f"Take it out of {DISABLE}."
+                )
+        remedy = suggestion(name, self.of_kind(kind))
+        if self.broken:
+            remedy += f" Or it comes from a broken plugin: {listed(str(broken.origin) for broken in self.broken)}; see `ltx plugins list`."
+        raise ConfigError(f'there is no {_spoken(kind)} "{name}"', where=where, remedy=remedy)
 
 
 def load(local: Iterable[Path] = (), disabled: Iterable[str] | None = None) -> Registry:
@@ -105,127 +131,190 @@ def load(local: Iterable[Path] = (), disabled: Iterable[str] | None = None) -> R
     """
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
-    if disabled is None:
-        disabled = os.environ.get(DISABLE, "").split(",")
-    for name in disabled:
-        if name.strip():
-            manager.set_blocked(name.strip())
+    off = {name.strip() for name in (os.environ.get(DISABLE, "").split(",") if disabled is None else disabled)}
     names: dict[str, dict[str, Named]] = {kind: {} for kind in HOOKS}
     broken: list[Broken] = []
+    switched_off: list[Origin] = []
     for origin, load_module in [*_installed(), *_local(local)]:
-        if manager.is_blocked(origin.plugin):
+        if origin.plugin in off:
+            switched_off.append(origin)
             continue
         added: list[Named] = []
         try:
-            plugin = load_module()
-            _check_hooks(manager, plugin)
-            if manager.register(plugin, name=origin.plugin) is None:
-                continue
-            added = _collect(manager, plugin, origin)
-            _check_names(names, added)
-        except Exception as error:  # noqa: BLE001 - a stranger's code may raise anything, and the other plugins go on
-            reason = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
-            broken.append(Broken(origin, reason, frozenset(item.name for item in added)))
+            _register(manager, load_module(), origin, added)
+            for item in added:
+                _check_one(item)
+                _check_free(names, item)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's code may raise anything, and the other plugins go on
+            broken.append(Broken(origin, _reason(error), frozenset((item.kind, item.name) for item in added)))
             continue
         for item in added:
             names[item.kind][item.name] = item
-    return Registry(names, tuple(broken))
+    return Registry(names, tuple(broken), tuple(switched_off))
+
+
+# ---------------------------------------------------------------- finding
 
 
 def _installed() -> list[tuple[Origin, Callable[[], Any]]]:
-    found = []
-    for point in importlib.metadata.entry_points(group=GROUP):
-        distribution = point.dist.name if point.dist is not None else "?"
-        version = point.dist.version if point.dist is not None else ""
-        found.append((Origin(point.name, distribution, version), point.load))
-    return sorted(found, key=lambda pair: (pair[0].distribution != "ltx", pair[0].distribution, pair[0].plugin))
+    found = [pair for distribution in importlib.metadata.distributions() for pair in _of_distribution(distribution)]
+    # The first on the path is the one that Python imports; a distribution that is there twice counts once.
+    once = {(re.sub(r"[-_.]+", "-", origin.distribution).lower(), origin.plugin): (origin, loader) for origin, loader in reversed(found)}
+    return sorted(once.values(), key=lambda pair: (pair[0].distribution != "ltx", pair[0].distribution, pair[0].plugin))
+
+
+def _of_distribution(distribution: importlib.metadata.Distribution) -> Iterator[tuple[Origin, Callable[[], Any]]]:
+    try:
+        points = distribution.entry_points.select(group=GROUP)
+    except Exception as error:  # noqa: BLE001 - a distribution with a garbled list of entry points must not stop the others
+        fault = error
+        if GROUP in (distribution.read_text("entry_points.txt") or ""):
+            yield _origin(distribution, "?"), lambda: _refuse(f"its entry points cannot be read: {type(fault).__name__}: {fault}")
+        return
+    for point in points:
+        yield _origin(distribution, point.name), point.load
+
+
+def _origin(distribution: importlib.metadata.Distribution, plugin: str) -> Origin:
+    return Origin(plugin, distribution.metadata["Name"] or "unnamed distribution", distribution.metadata["Version"] or "")
 
 
 def _local(paths: Iterable[Path]) -> list[tuple[Origin, Callable[[], Any]]]:
     def loader(path: Path) -> Callable[[], ModuleType]:
-        def load_file() -> ModuleType:
-            if not path.is_file():
-                raise PluginError("there is no such file")
-            spec = importlib.util.spec_from_file_location(f"ltx_local_{path.stem}", path)
-            if spec is None or spec.loader is None:
-                raise PluginError("a local plugin is a Python file, ending in .py")
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[spec.name] = module
-            spec.loader.exec_module(module)
-            return module
-
-        return load_file
+        return lambda: _module_of_file(path)
 
     return [(Origin(str(path), "local file", ""), loader(path)) for path in paths]
 
 
-def _check_hooks(manager: pluggy.PluginManager, plugin: Any) -> None:
-    known = list(HOOKS.values())
-    offered = [name for name in dir(plugin) if manager.parse_hookimpl_opts(plugin, name) is not None]
-    for name in offered:
-        if name not in known:
-            raise PluginError(f'there is no hook "{name}". {suggestion(name, known)}')
-    if not offered:
-        raise PluginError("it offers no hook. Mark at least one function with ltxcore.api.hookimpl.")
+def _module_of_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        _refuse("there is no such file")
+    # Two files of one name must not share a module: the types of a class are looked up in its module.
+    name = f"ltx_local_{path.stem}_{hashlib.blake2b(str(path.resolve()).encode(), digest_size=4).hexdigest()}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        _refuse("a local plugin is a Python file, ending in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
 
 
-def _collect(manager: pluggy.PluginManager, plugin: Any, origin: Origin) -> list[Named]:
+# ---------------------------------------------------------------- asking
+
+
+def _register(manager: pluggy.PluginManager, plugin: Any, origin: Origin, added: list[Named]) -> None:
+    """Ask a plugin for what it adds; `added` has what it said so far also where it fails."""
+    _check_hooks(manager, plugin)
+    twice = manager.get_name(plugin)
+    if twice is not None:
+        _refuse(f"its module is that of {twice} already; one entry point a module is enough")
+    manager.register(plugin, name=str(origin))
     others = [other for other in manager.get_plugins() if other is not plugin]
-    added = []
     for kind, hook in HOOKS.items():
         for mapping in manager.subset_hook_caller(hook, remove_plugins=others)():
             if not isinstance(mapping, Mapping):
-                raise PluginError(f"{hook} returns {type(mapping).__name__}, not a mapping from names")
+                _refuse(f"{hook} returns {type(mapping).__name__}, not a mapping from names")
             for name, value in mapping.items():
                 if not isinstance(name, str) or not name:
-                    raise PluginError(f"{hook} names something {name!r}; names are non-empty strings")
+                    _refuse(f"{hook} names something {name!r}; names are non-empty strings")
                 added.append(Named(name, kind, value, origin))
-    for item in added:
-        if item.kind == "condition":
-            _check_condition(item)
-        elif item.kind == "strategy":
-            _check_table(item, "build")
-        elif item.kind == "sigma_sampler":
-            _check_table(item, "sample")
-    return added
 
 
-def _check_names(names: Mapping[str, Mapping[str, Named]], added: Iterable[Named]) -> None:
-    for item in added:
-        taken = names[item.kind].get(item.name)
-        if taken is not None:
-            raise PluginError(f'the {_spoken(item.kind)} "{item.name}" of {item.origin} is already that of {taken.origin}')
+def _check_hooks(manager: pluggy.PluginManager, plugin: Any) -> None:
+    known = list(HOOKS.values())
+    offered = 0
+    for name in dir(plugin):
+        options = manager.parse_hookimpl_opts(plugin, name)
+        if options is None:
+            continue
+        offered += 1
+        hook = options.get("specname") or name
+        if hook not in known:
+            _refuse(f'there is no hook "{hook}". {suggestion(hook, known)}')
+        parameters = inspect.signature(getattr(plugin, name)).parameters
+        if parameters:
+            _refuse(f"{hook} takes ({', '.join(parameters)}); a hook takes nothing")
+    if not offered:
+        _refuse("it offers no hook. Mark at least one function with ltxcore.api.hookimpl.")
 
 
-def _check_table(item: Named, method: str) -> None:
-    cls = item.value
+def _refuse(reason: str) -> NoReturn:
+    raise PluginError(reason)
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong in a stranger's code, and where in it."""
+    if isinstance(error, PluginError):
+        return str(error)
+    ends = "it ends the program: " if isinstance(error, SystemExit) else ""
+    said = f"{ends}{type(error).__name__}: {error}"
+    if isinstance(error, SyntaxError):  # which says where itself
+        return said
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(NOT_THE_PLUGIN)]
+    return f"{said} ({'/'.join(Path(frames[-1].filename).parts[-2:])}, line {frames[-1].lineno})" if frames else said
+
+
+# ---------------------------------------------------------------- checking
+
+
+def _check_free(names: Mapping[str, Mapping[str, Named]], item: Named) -> None:
+    taken = names[item.kind].get(item.name)
+    if taken is not None:
+        _refuse(f'the {_spoken(item.kind)} "{item.name}" of {item.origin} is already that of {taken.origin}')
+
+
+def _check_one(item: Named) -> None:
+    what = f'the {_spoken(item.kind)} "{item.name}"'
+    if item.kind in METHODS:
+        _check_class(item.value, what, METHODS[item.kind])
+    if item.kind == "condition":
+        _check_condition(item.value, what)
+    if item.kind == "reference_filter" and not callable(item.value):
+        _refuse(f"{what} is not a function")
+
+
+def _check_class(cls: Any, what: str, methods: Iterable[str]) -> None:
     if not inspect.isclass(cls) or not attrs.has(cls):
-        raise PluginError(f'the {_spoken(item.kind)} "{item.name}" is not an attrs class')
-    if not callable(getattr(cls, method, None)):
-        raise PluginError(f'the {_spoken(item.kind)} "{item.name}" has no method {method}()')
+        _refuse(f"{what} is not an attrs class")
+    for method in methods:
+        if not callable(getattr(cls, method, None)):
+            _refuse(f"{what} has no method {method}()")
 
 
-def _check_condition(item: Named) -> None:
-    _check_table(item, "apply")
-    cls, name = item.value, f'the condition "{item.name}"'
+def _check_condition(cls: Any, what: str) -> None:
     parameters = list(inspect.signature(cls.apply).parameters)
     if len(parameters) != 3:
-        raise PluginError(f"{name} has apply({', '.join(parameters)}); it takes (self, state, inputs)")
+        _refuse(f"{what} has apply({', '.join(parameters)}); it takes (self, state, inputs)")
     modalities = getattr(cls, "modalities", None)
     if not isinstance(modalities, frozenset) or not modalities or not modalities <= set(MODALITIES):
-        raise PluginError(f'{name} has modalities {modalities!r}; they are a frozenset of "video", "audio" or both')
+        _refuse(f'{what} has modalities {modalities!r}; they are a frozenset of "video", "audio" or both')
     if content_of(cls) not in (None, "start", "end", "whole"):
-        raise PluginError(f'{name} has content {content_of(cls)!r}; it is "start", "end", "whole" or None')
-    roles = roles_of(cls)
+        _refuse(f'{what} has content {content_of(cls)!r}; it is "start", "end", "whole" or None')
+    if not isinstance(getattr(cls, "appends", False), bool):
+        _refuse(f"{what} has appends {cls.appends!r}; it is True or False")
+    _check_roles(roles_of(cls), what)
+    taken = KEYS_OF_THE_CORE.union(*((role.source_key, role.media_key or role.name) for role in roles_of(cls)))
+    clashing = sorted(taken & {field.alias or field.name for field in attrs.fields(cls)})
+    if clashing:
+        _refuse(f'{what} has a field "{clashing[0]}", which is a key that all conditions have, or one of its roles')
+
+
+def _check_roles(roles: Any, what: str) -> None:
     if not isinstance(roles, tuple) or not all(isinstance(role, Role) for role in roles):
-        raise PluginError(f"{name} has roles {roles!r}; they are a tuple of ltxcore.api.Role")
-    for role in roles:
+        _refuse(f"{what} has roles {roles!r}; they are a tuple of ltxcore.api.Role")
+    for index, role in enumerate(roles):
         if role.kind not in ("mask", "latents"):
-            raise PluginError(f'{name} has a role "{role.name}" of kind {role.kind!r}; it is "mask" or "latents"')
-    reserved = {"type", "probability"} | {role.source_key for role in roles}
-    taken = reserved & {field.name for field in attrs.fields(cls)}
-    if taken:
-        raise PluginError(f"{name} has a field {sorted(taken)[0]!r}, which is a key of every condition or of one of its roles")
+            _refuse(f'{what} has a role "{role.name}" of kind {role.kind!r}; it is "mask" or "latents"')
+        if role.source_key in KEYS_OF_THE_CORE:
+            _refuse(f'{what} has a role "{role.name}" with the source key "{role.source_key}", which is a key that all conditions have')
+        for other in roles[:index]:
+            if role.name == other.name or role.source_key == other.source_key:
+                _refuse(f'{what} has two roles with the name or source key of "{role.name}"')
 
 
 def roles_of(cls: Any) -> tuple[Role, ...]:
