@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from types import UnionType
@@ -11,7 +12,6 @@ import attrs
 import click
 
 from ltxcore.config.schema import PreprocessingTable
-from ltxcore.errors import ConfigError
 
 
 @click.command()
@@ -41,21 +41,23 @@ def preprocess(
     such as torchrun, each take a share.
     """
     from ltxcore.preprocess.run import preprocess as encode
+    from ltxcore.preprocess.share import Share
 
-    table = _table(options)
+    share = Share.of_environment()
     summary = encode(
         dataset,
         output_dir,
-        table,
+        PreprocessingTable(**{name: value for name, value in options.items() if value is not None}),
         model_path=model_path,
         text_encoder_path=text_encoder_path,
         video_vae_path=video_vae_path,
         audio_vae_path=audio_vae_path,
         workers=workers,
+        share=share,
         where=flag,
-        progress=progress,
+        progress=progress and share.rank == 0,
     )
-    click.echo(str(summary))
+    click.echo(f"{share}:\n{summary}" if share.world_size > 1 else str(summary))
 
 
 def flag(key: str) -> str:
@@ -63,21 +65,17 @@ def flag(key: str) -> str:
     return "--" + key.replace("_", "-")
 
 
-def _table(options: dict[str, Any]) -> PreprocessingTable:
-    try:
-        return PreprocessingTable(**{name: value for name, value in options.items() if value is not None})
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-
-
 def _seconds(context: click.Context, option: click.Parameter, text: str | None) -> list[float] | None:
     """Seconds with ";" between, as numbers."""
     if text is None:
         return None
     try:
-        return [float(part) for part in text.split(";") if part.strip()]
+        seconds = [float(part) for part in text.split(";") if part.strip()]
     except ValueError:
-        raise click.BadParameter(f'"{text}" is no list of seconds; write "2.0;4.0;8.0".') from None
+        seconds = []
+    if not seconds or not all(0 < each < math.inf for each in seconds):
+        raise click.BadParameter(f'"{text}" is no list of durations; write seconds above 0, such as "2.0;4.0;8.0".')
+    return seconds
 
 
 def _option(field: attrs.Attribute[Any], kind: Any) -> Callable[[Any], Any]:
@@ -97,5 +95,5 @@ def _option(field: attrs.Attribute[Any], kind: Any) -> Callable[[Any], Any]:
 
 
 _hints = get_type_hints(PreprocessingTable)
-for _field in reversed(attrs.fields(PreprocessingTable)):
+for _field in attrs.fields(PreprocessingTable):
     preprocess = _option(_field, _hints[_field.name])(preprocess)

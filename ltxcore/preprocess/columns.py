@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
 from types import MappingProxyType
 
 import attrs
@@ -88,12 +87,12 @@ def option(role: str) -> str:
 
 
 def wanted_folders(
-    path: Path, columns: Mapping[str, str], folders: Collection[str] | None, *, skip_audio: bool, there: Collection[str] = ()
+    table: Table, columns: Mapping[str, str], folders: Collection[str] | None, *, skip_audio: bool, there: Collection[str] = ()
 ) -> tuple[frozenset[str], tuple[Problem, ...]]:
     """The folders to make, and what stands in the way of those asked for.
 
     Args:
-        path: of the dataset file.
+        table: the dataset.
         columns: of the roles that there are.
         folders: those that a run reads; none: all that the columns can make.
         skip_audio: whether the sound of clips is left alone.
@@ -102,7 +101,7 @@ def wanted_folders(
     roles = set(columns)
     if "video" in roles and not skip_audio:
         roles.add("audio")
-    where = str(path)
+    where = str(table.path)
     able = frozenset(folder for folder, role in FOLDERS.items() if role in roles)
     wanted = able if folders is None else frozenset(folders)
     problems = []
@@ -114,11 +113,7 @@ def wanted_folders(
     wanted |= {NEEDS[folder] for folder in wanted & NEEDS.keys()}
     problems += _without_target(where, columns, roles, wanted & able)
     if folders is None and "caption" not in roles:
-        problems.append(
-            Problem(
-                f"has no caption column; its columns are {', '.join(columns.values()) or 'of no role'}", where, _column_remedy("caption")
-            )
-        )
+        problems.append(Problem(f"has no caption column; its columns are {', '.join(table.columns)}", where, _column_remedy("caption")))
     return wanted & able, tuple(problems)
 
 
@@ -141,7 +136,7 @@ def _without_target(where: str, columns: Mapping[str, str], roles: Collection[st
     for folder, target in (*NEEDS.items(), ("reference_audio_latents", "audio_latents")):
         if folder in wanted and FOLDERS[target] not in roles:
             remedy = (
-                "Leave skip_audio out, or add a column."
+                'Leave skip_audio out, or add a column "audio".'
                 if target == "audio_latents" and "video" in columns
                 else f'Add a column "{FOLDERS[target]}".'
             )

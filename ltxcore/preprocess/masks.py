@@ -66,9 +66,11 @@ def audio_mask(samples: Tensor, rate: int, steps: int, scale: Sequence[int]) -> 
     amplitude = samples.to(torch.float64).abs().mean(dim=0)
     modality = AudioModality(mel_frames=scale[0])
     grid = modality.grid_of((1, steps, 1))
-    spans = modality.positions(grid, torch.ones(1))[0, 0].to(torch.float64)  # [T, 2] seconds
+    seconds = modality.positions(grid, torch.ones(1))[0, 0].to(torch.float64)  # [T, 2]
+    # In whole mel frames, so that a step ends exactly where the next one starts, and a sample at the edge does not leak into both.
+    spans = (seconds * modality.mel_rate).round()
     length = amplitude.shape[0]
-    edges = (spans * rate).clamp(0, length)  # in samples, fractional
+    edges = (spans * rate / modality.mel_rate).clamp(0, length)  # in samples, fractional
     before = torch.cat([torch.zeros(1, dtype=torch.float64), amplitude.cumsum(0)])  # the integral up to each whole sample
     whole = edges.floor().long().clamp(max=length - 1)
     integral = before[whole] + (edges - whole) * amplitude[whole]

@@ -79,11 +79,11 @@ def read_dataset(path: Path, options: PreprocessingTable, folders: Collection[st
     """
     table = read_table(path)
     binding = bind(table, {role: getattr(options, option(role)) for role in ALIASES})
-    wanted, unable = wanted_folders(path, binding.columns, folders, skip_audio=options.skip_audio, there=there)
+    wanted, unable = wanted_folders(table, binding.columns, folders, skip_audio=options.skip_audio, there=there)
     problems = [*table.problems, *binding.problems]
-    if table.rows:
+    if table.rows and not binding.problems:
         problems += unable
-    if binding.problems or unable:
+    if binding.problems or (table.rows and unable):
         raise DataError.of(problems)
     columns = _needed(binding.columns, wanted)
     samples = []

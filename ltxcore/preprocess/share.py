@@ -20,6 +20,9 @@ class Share:
     rank: int = 0
     world_size: int = 1
 
+    def __str__(self) -> str:
+        return f"process {self.rank} of {self.world_size}"
+
     @classmethod
     def of_environment(cls) -> Share:
         """As a launcher such as torchrun says in RANK and WORLD_SIZE; alone where it says nothing.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -71,7 +72,7 @@ def read_table(path: Path) -> Table:
 
 
 def _csv(text: str) -> Iterator[Row | Problem]:
-    reader = csv.reader(text.splitlines(keepends=True), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: list[str] | None = None
     line = 1
     while True:
@@ -135,8 +136,9 @@ def _json(text: str) -> Iterator[Row | Problem]:
         place = _skip(text, place)
         separator = text[place : place + 1] == ","
         place = _skip(text, place + 1) if separator else place
-    if text[place + 1 :].strip():
-        yield Problem("goes on after the end of the list", str(line + text.count("\n", counted, place)), remedy)
+    after = _skip(text, place + 1)
+    if after < len(text):
+        yield Problem("goes on after the end of the list", str(1 + text.count("\n", 0, after)), remedy)
 
 
 def _row(value: Any, line: int) -> Row | Problem:
