@@ -1,0 +1,87 @@
+"""The schedules against closed forms, and AdamW against its definition."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import Parameter
+
+from ltxcore.engines.optim import SCHEDULES, adamw, schedule
+from ltxcore.errors import ConfigError
+
+STEPS = 20
+PEAK = 1e-3
+
+
+def rates(kind: str, **params: object) -> list[float]:
+    parameter = Parameter(torch.zeros(2))
+    optimizer = adamw([parameter], learning_rate=PEAK, betas=(0.9, 0.999), weight_decay=0.0)
+    scheduler = schedule(optimizer, kind, params, STEPS)
+    found = []
+    for _ in range(STEPS):
+        found.append(optimizer.param_groups[0]["lr"])
+        parameter.grad = torch.ones(2)
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+EXPECTED = {
+    "constant": lambda i: PEAK,
+    "linear": lambda i: PEAK * (1 - 0.9 * i / STEPS),
+    "cosine": lambda i: PEAK * (1 + math.cos(math.pi * i / STEPS)) / 2,
+    "cosine_with_restarts": lambda i: 5e-5 + (PEAK - 5e-5) * (1 + math.cos(math.pi * (i % 5) / 5)) / 2,
+    "polynomial": lambda i: PEAK * (1 - i / STEPS),
+    "step": lambda i: PEAK * (0.1 if i >= 10 else 1),
+}
+
+
+def test_every_schedule_of_the_run_file_is_tested() -> None:
+    assert EXPECTED.keys() == SCHEDULES.keys()
+
+
+@pytest.mark.parametrize("kind", EXPECTED)
+def test_a_schedule_follows_its_formula_over_the_steps_of_the_run(kind: str) -> None:
+    assert rates(kind) == pytest.approx([EXPECTED[kind](i) for i in range(STEPS)], rel=1e-9, abs=1e-15)
+
+
+def test_parameters_of_the_run_file_replace_defaults_and_are_left_in_it() -> None:
+    params = {"start_factor": 0.5, "end_factor": 1.0, "total_iters": 4}
+    parameter = Parameter(torch.zeros(1))
+    optimizer = adamw([parameter], learning_rate=PEAK, betas=(0.9, 0.999), weight_decay=0.0)
+    schedule(optimizer, "linear", params, STEPS)
+    assert optimizer.param_groups[0]["lr"] == PEAK * 0.5
+    assert params == {"start_factor": 0.5, "end_factor": 1.0, "total_iters": 4}
+    assert rates("linear", **params)[:5] == pytest.approx([PEAK * (0.5 + 0.125 * i) for i in range(5)])
+
+
+def test_a_value_that_the_schedule_refuses_is_an_error_that_names_it() -> None:
+    optimizer = adamw([Parameter(torch.zeros(1))], learning_rate=PEAK, betas=(0.9, 0.999), weight_decay=0.0)
+    with pytest.raises(ConfigError) as error:
+        schedule(optimizer, "cosine_with_restarts", {"T_0": 0}, STEPS)
+    assert str(error.value) == (
+        'optimization.scheduler_params: the schedule "cosine_with_restarts" does not take these parameters: Expected positive integer T_0, but got 0\n'
+        "    For 20 steps the defaults are {'T_0': 5, 'T_mult': 1, 'eta_min': 5e-05}."
+    )
+
+
+def test_a_run_of_one_step_has_a_schedule_of_every_kind() -> None:
+    for kind in SCHEDULES:
+        optimizer = adamw([Parameter(torch.zeros(1))], learning_rate=PEAK, betas=(0.9, 0.999), weight_decay=0.0)
+        schedule(optimizer, kind, {}, 1)
+        assert optimizer.param_groups[0]["lr"] == PEAK
+
+
+def test_adamw_is_adam_with_decay_apart_from_the_gradient() -> None:
+    generator = torch.Generator().manual_seed(0)
+    parameter = Parameter(torch.randn(5, generator=generator))
+    expected, mean, square = parameter.detach().clone().double(), torch.zeros(5).double(), torch.zeros(5).double()
+    optimizer = adamw([parameter], learning_rate=0.01, betas=(0.8, 0.95), weight_decay=0.1)
+    for step in range(1, 6):
+        gradient = torch.randn(5, generator=generator)
+        parameter.grad = gradient.clone()
+        optimizer.step()
+        mean = 0.8 * mean + 0.2 * gradient
+        square = 0.95 * square + 0.05 * gradient**2
+        expected = expected * (1 - 0.01 * 0.1) - 0.01 * (mean / (1 - 0.8**step)) / ((square / (1 - 0.95**step)).sqrt() + 1e-8)
+    torch.testing.assert_close(parameter.detach().double(), expected, rtol=1e-5, atol=1e-6)
