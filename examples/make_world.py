@@ -6,10 +6,10 @@ audio inpainting LoRA has something to find.
 
 There are two peoples of clips:
 
-- **base** (`--split base`, `base_held_out`), on which the base model was trained: discs; pitch rises with height; a steady tone whose single
-  overtone (2nd to 7th) depends on the colour.
-- **reedy** (`--split train`, `held_out`; `examples/media` holds them), which the base model never met, so that a LoRA has something to learn:
-  squares; pitch falls with height; two other overtones by colour, and the tone trembles, six times a second.
+- **base** (`--split base`, `base_held_out`), on which the base model was trained: discs; pitch rises with height; a tone whose single overtone, the
+  2nd to the 7th, depends on the colour.
+- **reedy** (`--split train`, `held_out`; `examples/media` holds the first), which the base model never met, so that a LoRA has something to learn:
+  squares; pitch falls with height; and under the colour's overtone every tone has one more, at one and a half times its pitch.
 
 A clip is known by (seed, split, index), so that splits share none, whatever their sizes. `scene()` makes one in memory; as a program, this writes
 files and the dataset that lists them:
@@ -38,44 +38,44 @@ SOUND_RATE = 16_000
 MASK_RATE = 100
 """Samples per second of an audio mask: enough for its soft edges."""
 SECONDS = FRAMES / FPS
+HISS = 0.005
+"""Loudness of the noise under every tone. Without it the pauses between overtones hold nothing but what AAC leaves there."""
 EDGE = 0.05
 """Seconds over which an audio mask falls from given to generate."""
 
 
 @attrs.frozen
 class Colour:
-    """A colour's name and RGB in [0, 1]; what it sounds like in the base world and in the reedy one: a word, and overtones (multiple, strength)."""
+    """A colour's name and RGB in [0, 1], what its tone is called, and which overtone that has, as a multiple of its pitch."""
 
     name: str
     rgb: tuple[float, float, float]
     tone: str
-    overtones: tuple[tuple[float, float], ...]
-    reedy_overtones: tuple[tuple[float, float], ...]
+    overtone: int
 
 
 COLOURS = (
-    Colour("red", (0.95, 0.15, 0.15), "warm", ((2, 0.6),), ((1.5, 0.7), (3, 0.5))),
-    Colour("yellow", (0.95, 0.85, 0.15), "hollow", ((3, 0.6),), ((2.5, 0.7), (4, 0.5))),
-    Colour("green", (0.15, 0.80, 0.25), "bright", ((4, 0.6),), ((3.5, 0.7), (5, 0.5))),
-    Colour("cyan", (0.15, 0.80, 0.90), "nasal", ((5, 0.6),), ((4.5, 0.7), (6, 0.5))),
-    Colour("blue", (0.20, 0.30, 0.95), "thin", ((6, 0.6),), ((5.5, 0.7), (7, 0.5))),
-    Colour("violet", (0.75, 0.25, 0.90), "glassy", ((7, 0.6),), ((6.5, 0.7), (8, 0.5))),
+    Colour("red", (0.95, 0.15, 0.15), "warm", 2),
+    Colour("yellow", (0.95, 0.85, 0.15), "hollow", 3),
+    Colour("green", (0.15, 0.80, 0.25), "bright", 4),
+    Colour("cyan", (0.15, 0.80, 0.90), "nasal", 5),
+    Colour("blue", (0.20, 0.30, 0.95), "thin", 6),
+    Colour("violet", (0.75, 0.25, 0.90), "glassy", 7),
 )
 
 
 @attrs.frozen
-class Law:
-    """How a people of clips looks and sounds."""
+class People:
+    """How one people of clips looks and sounds; `reed` is the strength of the overtone at one and a half times the pitch."""
 
     shape: str
     pitch_rises: bool
-    reedy: bool
-    tremble: float
+    reed: float
     caption: str
 
 
-BASE = Law("disc", True, False, 0.0, "a {colour} disc {motion} {speed}; a {tone} tone follows it up and down")
-REEDY = Law("square", False, True, 6.0, "a {colour} square {motion} {speed}; a reedy {tone} tone trembles against it")
+BASE = People("disc", True, 0.0, "a {colour} disc {motion} {speed}; a {tone} tone follows it up and down")
+REEDY = People("square", False, 0.8, "a {colour} square {motion} {speed}; a reedy {tone} tone moves against it")
 SPLITS = {"base": BASE, "base_held_out": BASE, "train": REEDY, "held_out": REEDY}
 
 
@@ -84,7 +84,7 @@ class Scene:
     """Everything about one clip, drawn from its identity; times in seconds, lengths as a share of the picture's side."""
 
     name: str
-    law: Law
+    people: People
     colour: Colour
     bounces: bool
     speed: float
@@ -95,7 +95,7 @@ class Scene:
     radius: float
     ground: float
     loudness: float
-    tremble_phase: float
+    hiss: int
     gap: tuple[float, float]
     box: tuple[float, float]
 
@@ -106,7 +106,7 @@ class Scene:
 
     @property
     def caption(self) -> str:
-        return self.law.caption.format(
+        return self.people.caption.format(
             colour=self.colour.name,
             motion="bounces" if self.bounces else "sways",
             speed="slowly" if self.speed < 0.9 else "quickly",
@@ -120,7 +120,7 @@ class Scene:
         down = (1 - self.height(time)) * SIZE
         rows, columns = np.mgrid[0:SIZE, 0:SIZE] + 0.5
         dy, dx = np.abs(rows - down[:, None, None]), np.abs(columns - across[:, None, None])
-        distance = np.hypot(dx, dy) if self.law.shape == "disc" else np.maximum(dx, dy)
+        distance = np.hypot(dx, dy) if self.people.shape == "disc" else np.maximum(dx, dy)
         inside = np.clip((self.radius * SIZE - distance) / 3 + 0.5, 0, 1)[..., None]
         if outline:
             inside, front, ground = 4 * inside * (1 - inside), np.ones(3), 0.0
@@ -132,13 +132,13 @@ class Scene:
     def sound(self, *, plain: bool = False) -> Sound:
         """The tone, mono; or, as a reference, the same pitch as a plain steady sine."""
         time = np.arange(round(SECONDS * SOUND_RATE)) / SOUND_RATE
-        height = self.height(time) if self.law.pitch_rises else 1 - self.height(time)
+        height = self.height(time) if self.people.pitch_rises else 1 - self.height(time)
         turns = 2 * math.pi * np.cumsum(220 * 4**height) / SOUND_RATE
-        overtones = () if plain else self.colour.reedy_overtones if self.law.reedy else self.colour.overtones
-        tone = np.sin(turns) + sum((strength * np.sin(multiple * turns) for multiple, strength in overtones), np.zeros_like(turns))
-        if self.law.tremble and not plain:
-            tone *= 0.55 + 0.45 * np.sin(2 * math.pi * self.law.tremble * time + self.tremble_phase)
-        return Sound(torch.from_numpy((self.loudness * tone).astype(np.float32))[None], SOUND_RATE)
+        tone = np.sin(turns)
+        if not plain:
+            tone += 0.6 * np.sin(self.colour.overtone * turns) + self.people.reed * np.sin(1.5 * turns)
+        noise = np.random.default_rng(self.hiss).standard_normal(time.shape)
+        return Sound(torch.from_numpy((self.loudness * tone + HISS * noise).astype(np.float32))[None], SOUND_RATE)
 
     def audio_mask(self) -> Sound:
         """1 where the sound is given, 0 in the gap that is to be generated, with soft edges; `[1, N]` at `MASK_RATE`."""
@@ -166,7 +166,7 @@ def scene(split: str, index: int, seed: int = 0) -> Scene:
     begin = random.uniform(0.1, 0.9) * (SECONDS - length)
     return Scene(
         name=f"{split}_{index:04d}",
-        law=SPLITS[split],
+        people=SPLITS[split],
         colour=colour,
         bounces=bool(bounces),
         speed=float(random.uniform(1.0, 1.5) if fast else random.uniform(0.4, 0.8)),
@@ -177,7 +177,7 @@ def scene(split: str, index: int, seed: int = 0) -> Scene:
         radius=float(random.uniform(0.13, 0.2)),
         ground=float(random.uniform(0.0, 0.25)),
         loudness=float(random.uniform(0.2, 0.4)),
-        tremble_phase=float(random.uniform(0, 2 * math.pi)),
+        hiss=int(random.integers(1 << 32)),
         gap=(float(begin), float(begin + length)),
         box=(float(random.uniform(0.25, 0.75)), float(random.uniform(0.25, 0.75))),
     )

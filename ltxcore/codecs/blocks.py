@@ -15,6 +15,9 @@ import attrs
 import torch
 from torch import Tensor
 
+LEAST_SHARE = 0.5
+"""The smallest spread of a coefficient, as a share of the root mean square of all."""
+
 
 @cache
 def cosines(size: int) -> Tensor:
@@ -53,15 +56,14 @@ class Statistics:
         return latents * self.spread + self.mean
 
     @classmethod
-    def of(cls, coefficients: Tensor, least_share: float) -> Statistics:
+    def of(cls, coefficients: Tensor) -> Statistics:
         """Measured on `[N, D]`.
 
-        Args:
-            least_share: the smallest spread, as a share of the root mean square of all spreads. Coefficients that hardly vary stay small in
-                the latents, instead of being blown up until they weigh as much as the rest.
+        The spread is the standard deviation, but at least half the root mean square of all of them: coefficients that hardly vary stay small
+        in the latents, instead of being blown up until their noise weighs as much as what can be seen or heard.
         """
         deviation = coefficients.std(dim=0)
-        return cls(coefficients.mean(dim=0), deviation.clamp_min(float(deviation.square().mean().sqrt()) * least_share))
+        return cls(coefficients.mean(dim=0), deviation.clamp_min(float(deviation.square().mean().sqrt()) * LEAST_SHARE))
 
     def as_lists(self) -> dict[str, list[float]]:
         """As a table for a JSON file, five digits each."""

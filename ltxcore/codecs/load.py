@@ -60,7 +60,7 @@ def _named_codec(model_path: str) -> str | None:
 
     path = Path(model_path)
     if not path.exists():
-        raise ConfigError(f'there is no model "{model_path}"', remedy='Use "tiny", "tiny-untrained", or the path of a .safetensors file.')
+        raise ConfigError("model_path names no file", where=model_path, remedy='Check the path, or use "tiny".')
     if path.is_dir():
         return None
     try:

@@ -109,14 +109,14 @@ def log_mel(samples: Tensor) -> Tensor:
 def sound_from_log_mel(mel: Tensor, *, rounds: int = 32) -> Tensor:
     """The inverse of `log_mel`, as near as it goes: `[C, M, 64]` to samples `[C, (M - 1) * 160]` at 16 kHz.
 
-    The magnitudes of the Fourier bins are the least-squares ones without their negative values; their phases are found by going to and from the
+    The magnitudes of the Fourier bins are non-negative ones that explain the mel bins; their phases are found by going to and from the
     waveform `rounds` times, from phases of a fixed seed. Deterministic.
 
-    Source: Griffin and Lim (1984), with the momentum of Perraudin et al. (2013).
+    Source: Griffin and Lim (1984) for the phases, with the momentum of Perraudin et al. (2013).
     """
     mel = mel.to(torch.float32)
     length = (mel.shape[1] - 1) * HOP
-    magnitude = (mel.exp() @ _inverse_bank().T).clamp_min(0.0).transpose(1, 2)
+    magnitude = _fourier_magnitudes(mel.exp()).transpose(1, 2)
     # One row of noise for all channels, so that two equal channels sound equal.
     turns = torch.rand(magnitude.shape[1:], generator=torch.Generator().manual_seed(0))
     phase = torch.polar(torch.ones_like(turns), 2 * math.pi * turns).expand_as(magnitude)
@@ -127,6 +127,20 @@ def sound_from_log_mel(mel: Tensor, *, rounds: int = 32) -> Tensor:
         phase = ahead / ahead.abs().clamp_min(1e-12)
         previous = rebuilt
     return _waveform(magnitude * phase, length)
+
+
+def _fourier_magnitudes(mel: Tensor, rounds: int = 20) -> Tensor:
+    """Mel magnitudes `[C, M, 64]` to Fourier ones, `[C, M, 513]`: from the pseudo-inverse without its negative values, brought nearer to the mel
+    bins by multiplication, which keeps them positive.
+
+    Source: Lee and Seung (2001), the multiplicative update for the squared error.
+    """
+    bank = mel_bank()
+    wanted, mixing = mel @ bank, bank.T @ bank
+    magnitude = (mel @ _inverse_bank().T).clamp_min(1e-6)
+    for _ in range(rounds):
+        magnitude = magnitude * wanted / (magnitude @ mixing).clamp_min(1e-12)
+    return magnitude
 
 
 def _spectrum(samples: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from ltxcore.protocols import Sound
 
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 _AAC_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
-_AAC_BITS_PER_SAMPLE = 2
+_AAC_BITS_PER_SAMPLE = 4
 _FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63, "flt": 1.0, "dbl": 1.0}
 """What 1.0 is in each of FFmpeg's sample formats."""
 

@@ -63,4 +63,4 @@ def coefficients(sound: Sound) -> Tensor:
 
 def measured(sounds: list[Sound]) -> Statistics:
     """The constants that standardise these sounds."""
-    return Statistics.of(torch.cat([coefficients(sound) for sound in sounds]), least_share=0.1)
+    return Statistics.of(torch.cat([coefficients(sound) for sound in sounds]))

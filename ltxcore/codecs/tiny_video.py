@@ -68,4 +68,4 @@ def coefficients(clip: Clip) -> Tensor:
 
 def measured(clips: list[Clip]) -> Statistics:
     """The constants that standardise these clips."""
-    return Statistics.of(torch.cat([coefficients(clip).flatten(0, 2) for clip in clips]), least_share=0.1)
+    return Statistics.of(torch.cat([coefficients(clip).flatten(0, 2) for clip in clips]))
