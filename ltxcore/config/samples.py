@@ -120,7 +120,5 @@ class ValidationTable:
 
     def problems(self) -> list[Finding]:
         if self.samples and self.generate_audio is False and self.generate_video is False:
-            return [
-                ((), "generates neither audio nor video", "Set one of generate_audio and generate_video to true, or remove the samples.")
-            ]
+            return [((), "generates neither audio nor video", "Set generate_audio or generate_video to true, or remove the samples.")]
         return []
