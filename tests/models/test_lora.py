@@ -1,0 +1,165 @@
+"""Adapters in the model: what they are at first, what trains, and how they are switched off."""
+
+import attrs
+import pytest
+import torch
+
+from ltxcore.errors import ConfigError
+from ltxcore.models.adapters import adapters
+from ltxcore.models.load import load_backbone
+from ltxcore.models.lora import add_lora, lora_parameters, set_lora_enabled
+from models.golden_models import BOTH, random_input
+
+AUDIO = frozenset({"audio"})
+
+
+def tiny(modalities=AUDIO, dtype=torch.float32, **options):
+    return load_backbone("tiny-untrained", frozenset(modalities), dtype=dtype, **options)
+
+
+def with_lora(backbone, **options):
+    options = {"rank": 4, "alpha": 8, "dropout": 0.0, "target_modules": ["to_k", "audio_ff.net.2"]} | options
+    add_lora(backbone, **options)
+    return backbone
+
+
+def shaken(backbone):
+    """Adapters that change something."""
+    generator = torch.Generator().manual_seed(5)
+    for name, parameter in lora_parameters(backbone).items():
+        if ".lora_B." in name:
+            parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
+    return backbone
+
+
+def loss_of(backbone, modalities=AUDIO):
+    video = random_input("video", 6) if "video" in modalities else None
+    return sum(v.square().mean() for v in backbone(video, random_input("audio", 5)).values())
+
+
+def test_adapters_are_put_beside_the_targets_and_nowhere_else():
+    backbone = tiny()
+    added = add_lora(backbone, rank=4, alpha=8, dropout=0.0, target_modules=["audio_attn1.to_k", "audio_ff.net.0.proj"])
+    expected = [f"transformer_blocks.{i}.{part}" for i in range(4) for part in ("audio_attn1.to_k", "audio_ff.net.0.proj")]
+    assert list(added.targets) == sorted(expected)
+    assert added.unreachable == ()
+    assert list(adapters(backbone)) == list(added.targets)
+    assert len(lora_parameters(backbone)) == 16
+
+
+def test_many_targets_get_exactly_their_adapters():
+    backbone = tiny(BOTH)
+    added = add_lora(backbone, rank=2, alpha=2, dropout=0.0, target_modules=["to_k", "to_q", "to_v", "to_out.0"])
+    assert len(added.targets) == 96
+    assert tuple(adapters(backbone)) == added.targets
+
+
+def test_modules_that_no_loss_reaches_get_no_adapter():
+    backbone = tiny()
+    reachable = [name for name, _ in backbone.named_parameters() if "transformer_blocks.3." not in name]
+    added = add_lora(backbone, rank=2, alpha=2, dropout=0.0, target_modules=["audio_attn1.to_k"], reachable=reachable)
+    assert added.unreachable == ("transformer_blocks.3.audio_attn1.to_k",)
+    assert len(adapters(backbone)) == 3
+
+
+def test_new_adapters_change_nothing_and_are_the_same_for_the_same_seed():
+    plain, state = tiny(), torch.get_rng_state()
+    one, same, other = with_lora(tiny()), with_lora(tiny()), with_lora(tiny(), seed=1)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(loss_of(one), loss_of(plain))
+    first, second, third = (lora_parameters(b) for b in (one, same, other))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    assert any(not torch.equal(value, third[name]) for name, value in first.items())
+
+
+def test_only_the_adapters_train():
+    backbone = with_lora(tiny())
+    trained = {name for name, p in backbone.named_parameters() if p.requires_grad}
+    assert trained == set(lora_parameters(backbone))
+    loss_of(backbone).backward()
+    assert all(p.grad is not None for p in lora_parameters(backbone).values())
+    assert all(p.grad is None for name, p in backbone.named_parameters() if name not in trained)
+
+
+def test_an_adapter_counts_alpha_divided_by_rank_times():
+    backbone = shaken(with_lora(tiny(), rank=4, alpha=8))
+    for layer in adapters(backbone).values():
+        delta = layer.lora_B["default"].weight @ layer.lora_A["default"].weight
+        torch.testing.assert_close(layer.get_delta_weight("default"), 2 * delta)
+
+
+def test_dropout_acts_in_training_and_not_in_evaluation():
+    backbone = shaken(with_lora(tiny(), dropout=0.5))
+    backbone.train()
+    torch.manual_seed(0)
+    assert not torch.equal(loss_of(backbone), loss_of(backbone))
+    backbone.eval()
+    assert torch.equal(loss_of(backbone), loss_of(backbone))
+
+
+def test_a_second_set_of_adapters_is_refused():
+    with pytest.raises(ConfigError) as error:
+        with_lora(with_lora(tiny()))
+    assert str(error.value) == "the backbone has adapters already\n    Load it again to add others."
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("modalities", [AUDIO, BOTH])
+def test_float32_adapters_train_on_a_bf16_base_with_blocks_computed_again(modalities, autocast):
+    def gradients(checkpointed):
+        backbone = tiny(modalities, torch.bfloat16, gradient_checkpointing=checkpointed)
+        shaken(with_lora(backbone, target_modules=["to_k", "to_out.0"]))
+        assert {p.dtype for p in lora_parameters(backbone).values()} == {torch.float32}
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            loss = loss_of(backbone, modalities)
+        loss.backward()
+        return {name: p.grad for name, p in lora_parameters(backbone).items()}
+
+    plain, again = gradients(False), gradients(True)
+    assert {grad.dtype for grad in plain.values()} == {torch.float32}
+    for name, grad in plain.items():
+        assert grad.abs().max() > 0
+        torch.testing.assert_close(again[name], grad, rtol=0, atol=1e-7)
+
+
+def test_gradients_of_adapters_on_a_bf16_base_are_near_those_in_float32():
+    def gradients(dtype):
+        backbone = shaken(with_lora(tiny(dtype=dtype)))
+        loss_of(backbone).backward()
+        return torch.cat([p.grad.flatten() for p in lora_parameters(backbone).values()])
+
+    assert torch.cosine_similarity(gradients(torch.bfloat16), gradients(torch.float32), dim=0) > 0.999
+
+
+def test_the_base_speaks_alone_where_adapters_are_switched_off_and_everything_is_as_before_afterwards():
+    plain, backbone = tiny(), shaken(with_lora(tiny()))
+    frozen = next(iter(lora_parameters(backbone).values())).requires_grad_(False)
+    adapted = loss_of(backbone)
+    with set_lora_enabled(backbone, False):
+        assert torch.equal(loss_of(backbone), loss_of(plain))
+        with set_lora_enabled(backbone, True):
+            assert torch.equal(loss_of(backbone), adapted)
+        assert torch.equal(loss_of(backbone), loss_of(plain))
+    assert torch.equal(loss_of(backbone), adapted)
+    assert not frozen.requires_grad
+    assert sum(p.requires_grad for p in lora_parameters(backbone).values()) == len(lora_parameters(backbone)) - 1
+
+
+def test_adapters_are_switched_on_again_after_a_failure():
+    backbone = shaken(with_lora(tiny()))
+    adapted = loss_of(backbone)
+
+    def fail():
+        with set_lora_enabled(backbone, False):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert torch.equal(loss_of(backbone), adapted)
+
+
+def test_a_backbone_without_adapters_has_nothing_to_switch():
+    backbone = tiny()
+    with set_lora_enabled(backbone, False):
+        assert lora_parameters(backbone) == {}
+        assert attrs.asdict(backbone.info)["name"] == "tiny-untrained"
