@@ -14,7 +14,7 @@ There are two peoples of clips:
 A clip is known by (seed, split, index), so that splits share none, whatever their sizes. `scene()` makes one in memory; as a program, this writes
 files and the dataset that lists them:
 
-    python examples/make_world.py --split train --count 128 --out examples/media
+    python examples/make_world.py --out examples/media
 """
 
 from __future__ import annotations
@@ -209,7 +209,7 @@ def write_scene(item: Scene, out: Path, parts: frozenset[str]) -> dict[str, str]
 @click.option(
     "--split", type=click.Choice(list(SPLITS)), default="train", show_default=True, help="Which people of clips, and which of its seeds."
 )
-@click.option("--count", type=click.IntRange(min=1), default=128, show_default=True, help="How many clips.")
+@click.option("--count", type=click.IntRange(min=1), default=160, show_default=True, help="How many clips.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option(
     "--only",

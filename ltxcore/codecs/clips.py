@@ -22,8 +22,9 @@ IMAGE_RATE = 1.0
 
 _IMAGE_CODECS = {".png": ("png", "rgb24"), ".jpg": ("mjpeg", "yuvj444p"), ".jpeg": ("mjpeg", "yuvj444p")}
 _JPEG_QUALITY = 2
-_H264 = {"crf": "18", "preset": "medium", "threads": "1"}
-"""Options of libx264. One thread, since the bytes it writes depend on how many there are."""
+_H264_PIXELS = "yuv420p"
+_H264 = {"crf": "18", "preset": "medium", "threads": "1", "x264-params": "mbtree=0"}
+"""Options of libx264. One thread, since its bytes depend on how many there are; no macroblock tree, whose bytes depend on where memory happens to lie."""
 
 
 def read_clip(path: Path, *, max_frames: int | None = None) -> Clip:
@@ -136,7 +137,7 @@ def _write_image(path: Path, clip: Clip, sound: Sound | None) -> None:
     codec.pix_fmt, codec.time_base = pixels, Fraction(1)
     if name == "mjpeg":
         codec.qmin = codec.qmax = _JPEG_QUALITY
-    picture = next(_pictures(clip, Fraction(1))).reformat(format=pixels)
+    picture = next(_pictures(clip, Fraction(1), pixels))
     packets = [*codec.encode(picture), *codec.encode(None)]
     with replacing(path) as beside:
         beside.write_bytes(b"".join(bytes(packet) for packet in packets))
@@ -156,19 +157,20 @@ def _write_mp4(path: Path, clip: Clip, sound: Sound | None) -> None:
         av.open(str(beside), "w", format="mp4", options={"movflags": "+faststart", "fflags": "+bitexact"}) as container,
     ):
         stream = container.add_stream("libx264", rate=rate, options=dict(_H264))
-        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        stream.height, stream.width, stream.pix_fmt = height, width, _H264_PIXELS
         track = None if sound is None else add_sound(container, sound, path)
-        for picture in _pictures(clip, rate):
+        for picture in _pictures(clip, rate, _H264_PIXELS):
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
         if sound is not None:
             encode_sound(container, track, sound)
 
 
-def _pictures(clip: Clip, rate: Fraction) -> Iterator[Any]:
+def _pictures(clip: Clip, rate: Fraction, pixels: str) -> Iterator[Any]:
+    """The frames as PyAV has them, in the pixel format `pixels`."""
     import av
 
     for index, frame in enumerate(clip.frames):
-        picture = av.VideoFrame.from_ndarray(frame.contiguous().numpy(), format="rgb24")
+        picture = av.VideoFrame.from_ndarray(frame.contiguous().numpy(), format="rgb24").reformat(format=pixels)
         picture.pts, picture.time_base = index, 1 / rate
         yield picture
