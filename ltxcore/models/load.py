@@ -21,6 +21,7 @@ from ltxcore.models.files import Header, fingerprint, open_tensors, read_header
 from ltxcore.models.keys import CHECKPOINT_PREFIXES, to_original
 from ltxcore.models.settings import checkpoint_config, generation_of, transformer_config, video_scale_of
 from ltxcore.models.tiny import TINY, fresh_tensor
+from ltxcore.models.transformer import TimestepRule
 
 TINY_BASE = Path(__file__).parent / "tiny_base.safetensors"
 UNTRAINED = "tiny-untrained"
@@ -63,7 +64,13 @@ def describe(model_path: str) -> ModelInfo:
 
 
 def load_backbone(
-    model_path: str, modalities: frozenset[str], *, dtype: torch.dtype, gradient_checkpointing: bool = False, seed: int = 0
+    model_path: str,
+    modalities: frozenset[str],
+    *,
+    dtype: torch.dtype,
+    gradient_checkpointing: bool = False,
+    seed: int = 0,
+    rule: TimestepRule = "split",
 ) -> LTXBackbone:
     """A backbone on the CPU with the weights of `modalities`, in `dtype`.
 
@@ -73,6 +80,7 @@ def load_backbone(
         dtype: of all weights.
         gradient_checkpointing: whether blocks are computed again in the backward pass instead of kept.
         seed: of the weights of "tiny-untrained".
+        rule: which noise level modulates the attention between the modalities.
 
     Raises:
         ConfigError: a path that is no file, or no modality.
@@ -80,12 +88,12 @@ def load_backbone(
             configuration: all that are missing, unexpected or of another shape.
     """
     if model_path == UNTRAINED:
-        backbone = build(TINY, attrs.evolve(describe(model_path), seed=seed), modalities)
+        backbone = build(TINY, attrs.evolve(describe(model_path), seed=seed), modalities, rule=rule)
         fill(backbone, lambda name: fresh_tensor(name, backbone.blueprint.shapes, seed), dtype)
     else:
         checkpoint = open_checkpoint(model_path)
         official = transformer_config(checkpoint.header.metadata, checkpoint.where)
-        backbone = build(official, _describe(checkpoint, model_path), modalities)
+        backbone = build(official, _describe(checkpoint, model_path), modalities, rule=rule)
         check_tensors(checkpoint, backbone.blueprint.shapes)
         with open_tensors(checkpoint.header.path) as file:
             fill(backbone, lambda name: _read(file, checkpoint.prefix + to_original(name)), dtype)
