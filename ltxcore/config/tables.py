@@ -6,7 +6,7 @@ Structuring, `ltx plugins show` and the JSON Schema all read these lists, so tha
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 import attrs
 
@@ -44,31 +44,37 @@ def keys_of(cls: Any) -> list[Key]:
     """The keys of the table that an attrs class holds.
 
     Raises:
-        PluginError: it is none; or a field's type is a name that its module does not have.
+        PluginError: it is none; or a key's type is a name that its module does not have.
     """
     if not attrs.has(cls):
         raise PluginError(f"{cls!r} is not an attrs class, so it has no keys")
-    try:
-        attrs.resolve_types(cls)
-    except NameError as error:
-        raise PluginError(
-            f"the types of {cls.__qualname__} cannot be read: {error}",
-            remedy="Import what its fields are typed with at the top of the module, not under TYPE_CHECKING.",
-        ) from error
-    return [_key_of(field) for field in attrs.fields(cls) if is_key(field)]
+    return [_key_of(field, cls) for field in attrs.fields(cls) if is_key(field)]
 
 
-def _key_of(field: attrs.Attribute[Any]) -> Key:
+def _key_of(field: attrs.Attribute[Any], cls: Any) -> Key:
     about = field.metadata
     return Key(
         name=field.alias or field.name,
-        kind=Any if field.type is None else field.type,
+        kind=Any if field.type is None else _type_of(field, cls),
         default=REQUIRED if field.default is attrs.NOTHING else field.default,
         help=about.get("help", ""),
         unit=about.get("unit", ""),
         bounds=_bounds(field.validator),
         reads=about.get("reads"),
     )
+
+
+def _type_of(field: attrs.Attribute[Any], cls: Any) -> Any:
+    """A field's type; names are looked up where the field was written. Fields that are no keys may have types that only a checker knows."""
+    owner = next((base for base in cls.__mro__ if field.name in vars(base).get("__annotations__", {})), cls)
+    alone = type(owner.__name__, (), {"__annotations__": {field.name: field.type}, "__module__": owner.__module__})
+    try:
+        return get_type_hints(alone, localns=dict(vars(owner)), include_extras=True)[field.name]
+    except NameError as error:
+        raise PluginError(
+            f"the type of {cls.__qualname__}.{field.name} cannot be read: {error}",
+            remedy="Import it at the top of the module, not under TYPE_CHECKING.",
+        ) from error
 
 
 def _bounds(validator: Any) -> Bounds:

@@ -50,3 +50,12 @@ def mistakes(folder: Path, load: Load) -> Mistakes:
 def minimal() -> str:
     """A run file that is in order."""
     return MINIMAL
+
+
+@pytest.fixture
+def inputs(folder: Path) -> Path:
+    """The folder, with every file that a random run file names."""
+    for name in ("base.safetensors", "set.jsonl", "clip.mp4", "sound.wav", "ds.json"):
+        (folder / name).touch()
+    (folder / "extra.py").write_text("from ltxcore.api import hookimpl\n\n\n@hookimpl\ndef ltx_trackers():\n    return {}\n")
+    return folder

@@ -200,8 +200,8 @@ def test_a_type_that_only_a_checker_sees_is_the_plugins_fault(mistakes: Mistakes
     )
     (folder / "stripes.py").write_text(text.replace("every: int", "every: Fraction"))
     assert mistakes('plugins = ["stripes.py"]\n' + video(minimal, "every = 4")) == (
-        "run.toml:7: training_strategy.video.conditions[0]: the types of Stripes cannot be read: name 'Fraction' is not defined\n"
-        "    Import what its fields are typed with at the top of the module, not under TYPE_CHECKING."
+        "run.toml:7: training_strategy.video.conditions[0]: the type of Stripes.every cannot be read: name 'Fraction' is not defined\n"
+        "    Import it at the top of the module, not under TYPE_CHECKING."
     )
 
 

@@ -10,81 +10,11 @@ from typing import Any
 import pytest
 import tomli
 
-from config.run_files import Load
+from config.run_files import Load, run_file
 from ltxcore.config.load import LoadedRun, load_run
 from ltxcore.config.render import document
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.toml"))
-TRAINING = {
-    "mask": "{ type = 'mask', mask_dir = 'masks', probability = 0.25 }",
-    "prefix": "{ type = 'prefix', temporal_boundary = 8 }",
-    "suffix": "{ type = 'suffix', temporal_boundary = 2, probability = 1e-3 }",
-    "reference": "{ type = 'reference', latents_dir = 'references' }",
-    "first_frame": "{ type = 'first_frame', probability = 0.5 }",
-    "spatial_crop": "{ type = 'spatial_crop', spatial_region = [0, 32, 64, 96] }",
-}
-SAMPLING = {
-    "video_mask": "{ type = 'mask', video = 'clip.mp4', mask = 'clip.mp4' }",
-    "audio_prefix": "{ type = 'prefix', audio = 'sound.wav', duration = 0.5 }",
-    "video_prefix": "{ type = 'prefix', video = 'clip.mp4', num_frames = 9 }",
-    "video_suffix": "{ type = 'suffix', video = 'clip.mp4', temporal_boundary = 1 }",
-    "open_suffix": "{ type = 'suffix', audio = 'sound.wav' }",
-    "first_frame": "{ type = 'first_frame', image_or_video = 'clip.mp4' }",
-    "crop": "{ type = 'spatial_crop', video = 'clip.mp4', spatial_region = [0, 0, 64, 32] }",
-    "reference": "{ type = 'reference', video = 'clip.mp4', downscale_factor = 2, include_in_output = true }",
-    "audio_reference": "{ type = 'reference', audio = 'sound.wav' }",
-}
-VALUES = {
-    "lora": ["rank = 8", "alpha = 4", "dropout = 0.1", "target_modules = ['attn1.to_k', 'ff.net.2']"],
-    "optimization": [
-        "learning_rate = 1e-4",
-        "betas = [0.8, 0.99]",
-        "scheduler_type = 'cosine'",
-        "scheduler_params = { eta_min = 0 }\nscheduler_type = 'cosine'",
-        "max_grad_norm = 0",
-    ],
-    "acceleration": ["mixed_precision_mode = 'no'", "quantization = 'int8-quanto'"],
-    "checkpoints": ["interval = 250", "keep_last_n = -1"],
-    "flow_matching": ["timestep_sampling_mode = 'uniform'\ntimestep_sampling_params = { max_value = 1 }", "shared_sigma = true"],
-    "wandb": ["tags = ['a \"b\"', 'ü \\\\ \\u0007']", "entity = 'me'"],
-    "engine": ["name = 'zero'\nstage = 2\ndeepspeed_config = 'ds.json'"],
-    "preprocessing": ["resolution_buckets = '64x64x17;96x64x9'\nlora_trigger = 'TOK'", "audio_durations = [1, 2.5]"],
-    "trackers.jsonl": [""],
-    "validation": ["stg_blocks = []", "generate_audio = true", "video_dims = [64, 64, 17]", 'negative_prompt = """two\nlines\\ttab"""'],
-}
-
-
-def run_file(rng: random.Random) -> str:
-    """A random run file that is in order."""
-    lines = [f"seed = {rng.randint(0, 99)}", "plugins = ['extra.py']" if rng.random() < 0.3 else ""]
-    lines += ["[model]", "model_path = 'base.safetensors'", f"training_mode = '{rng.choice(['lora', 'full'])}'"]
-    lines += ["[data]", rng.choice(["preprocessed_data_root = '.'", "dataset = 'set.jsonl'"])]
-    lines += [rng.choice(["", "held_out = 5", "held_out = 0.1", "held_out = 'set.jsonl'"])]
-    lines += ["[training_strategy]", "name = 'flexible'"]
-    names = rng.choice([["video"], ["audio"], ["video", "audio"]])
-    for index, name in enumerate(names):
-        generated = index == 0 or rng.random() < 0.5
-        allowed = [
-            key for key in TRAINING if (name == "video" or key not in ("first_frame", "spatial_crop")) and (generated or key == "reference")
-        ]
-        conditions = ", ".join(TRAINING[key] for key in rng.sample(allowed, rng.randint(0, min(3, len(allowed)))))
-        lines += [
-            f"[training_strategy.{name}]",
-            f"is_generated = {str(generated).lower()}",
-            f"latents_dir = '{name}'",
-            f"conditions = [{conditions}]",
-        ]
-    for table in rng.sample(list(VALUES), rng.randint(0, len(VALUES))):
-        lines += [f"[{table}]", rng.choice(VALUES[table])]
-    for _ in range(rng.randint(0, 2)):
-        chosen = ", ".join(rng.choice(list(SAMPLING.values())) for _ in range(rng.randint(0, 3)))
-        lines += [
-            "[[validation.samples]]",
-            "prompt = 'a \"tone\"'",
-            f"conditions = [{chosen}]",
-            rng.choice(["", "seed = 0", "video_dims = [64, 64, 9]"]),
-        ]
-    return "\n".join(lines) + "\n"
 
 
 @pytest.fixture
@@ -98,14 +28,6 @@ def again(tmp_path: Path):  # type: ignore[no-untyped-def]
         return load_run(path)
 
     return reload
-
-
-@pytest.fixture
-def inputs(folder: Path) -> Path:
-    for name in ("base.safetensors", "set.jsonl", "clip.mp4", "sound.wav", "ds.json"):
-        (folder / name).touch()
-    (folder / "extra.py").write_text("from ltxcore.api import hookimpl\n\n\n@hookimpl\ndef ltx_trackers():\n    return {}\n")
-    return folder
 
 
 @pytest.mark.parametrize("seed", range(80))

@@ -1,0 +1,24 @@
+"""`ltx schema`: the JSON Schema of run files, for editors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option(
+    "--plugin",
+    "files",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A local plugin file to include; may be repeated.",
+)
+def schema(files: tuple[Path, ...]) -> None:
+    """Print the JSON Schema of run files, with the keys of all installed plugins."""
+    from ltxcore.config.jsonschema import json_schema
+    from ltxcore.registry import load
+
+    click.echo(json.dumps(json_schema(load(local=[file.absolute() for file in files])), indent=2))

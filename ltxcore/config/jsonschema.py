@@ -1,0 +1,184 @@
+"""The JSON Schema of run files, for editors; the keys of all plugins included.
+
+Draft 7, which TOML editors read. It is made from the same lists of keys as structuring, so that what an editor underlines is what `ltx check` refuses.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+import attrs
+
+from ltxcore.conditions import ConditionUse
+from ltxcore.config.keys import Bounds
+from ltxcore.config.plain import plain
+from ltxcore.config.samples import FREEZING, SampleCondition
+from ltxcore.config.schema import SCHEDULER_PARAMS, RunFile
+from ltxcore.config.tables import MEDIUM_KEYS, Key, keys_of, medium_keys, needs_modality, sample_keys, training_keys
+from ltxcore.protocols import MODALITIES
+from ltxcore.registry import Registry
+
+Schema = dict[str, Any]
+
+SCALARS: dict[Any, str] = {bool: "boolean", int: "integer", float: "number", str: "string", Path: "string"}
+LIMITS = {"at_least": "minimum", "above": "exclusiveMinimum", "at_most": "maximum", "below": "exclusiveMaximum"}
+
+
+def json_schema(registry: Registry) -> Schema:
+    """The schema of run files that use the plugins of this registry."""
+    builder = _Builder(registry)
+    special: dict[str, Callable[[], Schema]] = {
+        "training_strategy": builder.strategies,
+        "trackers": builder.trackers,
+        "flow_matching": builder.flow_matching,
+        "optimization": builder.optimization,
+    }
+    return {"$schema": "http://json-schema.org/draft-07/schema#", "title": "ltx run file", **builder.table(keys_of(RunFile), special)}
+
+
+@attrs.frozen
+class _Builder:
+    registry: Registry
+    modality: str | None = None
+
+    def table(self, keys: Sequence[Key], special: Mapping[str, Callable[[], Schema]] | None = None) -> Schema:
+        properties = {key.name: self.key(key, (special or {}).get(key.name)) for key in keys}
+        required = [key.name for key in keys if key.required]
+        return {"type": "object", "properties": properties, "additionalProperties": False, **({"required": required} if required else {})}
+
+    def key(self, key: Key, special: Callable[[], Schema] | None = None) -> Schema:
+        inside = attrs.evolve(self, modality=key.name) if key.name in MODALITIES else self
+        schema = special() if special is not None else inside.kind(key.kind)
+        about = f"{key.help} ({key.unit})" if key.unit else key.help
+        default = {} if key.required or key.default is None or isinstance(key.default, attrs.Factory) else {"default": plain(key.default)}  # type: ignore[arg-type]
+        return {**_bounded(schema, key.bounds), **({"description": about} if about else {}), **default}
+
+    def kind(self, kind: Any) -> Schema:
+        """The schema of a type."""
+        kind = getattr(kind, "__supertype__", kind)
+        origin, inner = get_origin(kind), [part for part in get_args(kind) if part is not type(None)]
+        if kind in SCALARS:
+            return {"type": SCALARS[kind]}
+        if kind is ConditionUse:
+            return self.uses()
+        if kind is SampleCondition:
+            return self.sample_conditions()
+        if attrs.has(kind):
+            return self.table(keys_of(kind))
+        if origin is Literal:
+            return {"enum": inner}
+        if origin in (Union, types.UnionType):
+            return self.kind(inner[0]) if len(inner) == 1 else {"anyOf": [self.kind(part) for part in inner]}
+        if origin is tuple and inner[-1] is not Ellipsis:
+            return {"type": "array", "items": [self.kind(part) for part in inner], "minItems": len(inner), "maxItems": len(inner)}
+        if origin in (dict, Mapping):
+            return {"type": "object", "additionalProperties": self.kind(inner[1])}
+        return {"type": "array", "items": self.kind(inner[0])} if inner else {}
+
+    # ---- what plugins name
+
+    def uses(self) -> Schema:
+        """A condition of the training strategy, on the modality whose table it is in."""
+        conditions = self.registry.of_kind("condition")
+        fit = [
+            (name, named.value) for name, named in conditions.items() if self.modality is None or self.modality in named.value.modalities
+        ]
+        return {"oneOf": [self.named("type", name, training_keys(cls), cls) for name, cls in fit]}
+
+    def sample_conditions(self) -> Schema:
+        """A condition of a validation sample, or what freezes a modality."""
+        found = [
+            self.sample_condition(name, named.value, modality)
+            for name, named in self.registry.of_kind("condition").items()
+            for modality in _ordered(named.value)
+        ]
+        for name, modality in FREEZING.items():
+            found.append(self.named("type", name, [Key("type", str), Key(modality, Path, help=f"the {modality} that is given")], None))
+        return {"oneOf": found}
+
+    def sample_condition(self, name: str, cls: Any, modality: str) -> Schema:
+        schema = self.named("type", name, sample_keys(cls, modality), cls)
+        if medium_keys(cls, modality):
+            schema["oneOf"] = [{"required": [key]} for key in MEDIUM_KEYS[modality]]
+        if needs_modality(cls):
+            schema["properties"]["modality"] = {"const": modality}
+            schema["required"].append("modality")
+        return schema
+
+    def strategies(self) -> Schema:
+        """`[training_strategy]`, by its name."""
+        name = Key("name", str, help="the strategy")
+        return {
+            "oneOf": [
+                self.named("name", label, [name, *keys_of(named.value)], named.value)
+                for label, named in self.registry.of_kind("strategy").items()
+            ]
+        }
+
+    def trackers(self) -> Schema:
+        tables = {
+            name: {**self.table(keys_of(named.value)), **_described(named.value)}
+            for name, named in self.registry.of_kind("tracker").items()
+        }
+        return {"type": "object", "properties": tables, "additionalProperties": False}
+
+    def flow_matching(self) -> Schema:
+        """`[flow_matching]`: the parameters depend on the mode."""
+        keys = {key.name: key for key in keys_of(_table_of("flow_matching"))}
+        samplers = self.registry.of_kind("sigma_sampler")
+        schema = self.table(list(keys.values()), {"timestep_sampling_mode": lambda: {"enum": list(samplers)}})
+        chosen = [(name, self.table(keys_of(named.value))) for name, named in samplers.items()]
+        return {
+            **schema,
+            "allOf": _chosen("timestep_sampling_mode", "timestep_sampling_params", keys["timestep_sampling_mode"].default, chosen),
+        }
+
+    def optimization(self) -> Schema:
+        """`[optimization]`: the scheduler's parameters depend on its type."""
+        keys = {key.name: key for key in keys_of(_table_of("optimization"))}
+        chosen = [(name, self.table([Key(param, kind, None) for param, kind in known.items()])) for name, known in SCHEDULER_PARAMS.items()]
+        return {
+            **self.table(list(keys.values())),
+            "allOf": _chosen("scheduler_type", "scheduler_params", keys["scheduler_type"].default, chosen),
+        }
+
+    def named(self, key: str, name: str, keys: Sequence[Key], cls: Any) -> Schema:
+        """A table whose `key` is `name`."""
+        schema = self.table(keys, {key: lambda: {"const": name}})
+        return {**schema, **_described(cls)} if cls is not None else schema
+
+
+def _chosen(mode: str, params: str, default: str, chosen: Iterable[tuple[str, Schema]]) -> list[Schema]:
+    """For each value of `mode` the schema of `params`; an absent mode is the default."""
+    rules = []
+    for name, schema in chosen:
+        named: Schema = {"properties": {mode: {"const": name}}}
+        rules.append({"if": named if name == default else {**named, "required": [mode]}, "then": {"properties": {params: schema}}})
+    return rules
+
+
+def _bounded(schema: Schema, bounds: Bounds) -> Schema:
+    """The schema with a range on its number, or on each number of its list."""
+    limits = {LIMITS[name]: limit for name, limit in attrs.asdict(bounds).items() if limit is not None}
+    if not limits:
+        return schema
+    items = schema.get("items")
+    if isinstance(items, list):
+        return {**schema, "items": [{**item, **limits} for item in items]}
+    return {**schema, "items": {**items, **limits}} if isinstance(items, dict) else {**schema, **limits}
+
+
+def _described(cls: Any) -> Schema:
+    text = (cls.__doc__ or "").strip().partition("\n")[0]
+    return {"description": text} if text else {}
+
+
+def _ordered(cls: Any) -> list[str]:
+    return [name for name in MODALITIES if name in cls.modalities]
+
+
+def _table_of(name: str) -> Any:
+    return next(key.kind for key in keys_of(RunFile) if key.name == name)
