@@ -100,21 +100,23 @@ def files_of(samples: Sequence[Sample]) -> list[Path]:
 
 def plan(sample: Sample, looked: Looked, rules: Rules) -> Planned | list[Problem]:
     """The size and length of a sample, or all that stands in its way."""
-    infos: dict[str, MediaInfo] = {}
-    problems: list[Problem] = []
-    for role, path in sample.media.items():
-        found = looked.get(path)
-        if isinstance(found, DataError):
-            problems += [attrs.evolve(problem, where=sample.at(path)) for problem in found.problems]
-        elif found is not None:
-            infos[role] = found
-    problems += _wrong_media(sample, infos, rules)
+    found = {role: looked[path] for role, path in sample.media.items() if path in looked}
+    infos = {role: info for role, info in found.items() if isinstance(info, MediaInfo)}
+    problems = [*unreadable(sample, looked), *_wrong_media(sample, infos, rules)]
     if problems:
         return problems
     planned = _beside_clip(sample, infos, rules) if rules.buckets else _alone(sample, infos, rules)
     if isinstance(planned, Problem):
         return [planned]
     return [*_reference_misfits(planned, infos, rules), *_mask_misfits(planned, infos, rules)] or planned
+
+
+def unreadable(sample: Sample, looked: Looked) -> Iterator[Problem]:
+    """The files of a sample that cannot be read."""
+    for path in sample.media.values():
+        found = looked.get(path)
+        if isinstance(found, DataError):
+            yield from (attrs.evolve(problem, where=sample.at(path)) for problem in found.problems)
 
 
 def _wrong_media(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -> Iterator[Problem]:

@@ -98,7 +98,7 @@ def _pictures(folder: str, planned: Planned, tools: Tools, path: Path, size: Buc
             clip = read_clip(path, max_frames=read)
             if clip.frames.shape[0] < read:
                 raise DataError(
-                    f"has {clip.frames.shape[0]} frames, though it says that it has more; {read} are needed", remedy="Encode it anew."
+                    f"has {clip.frames.shape[0]} frames, though it said that it has more; {read} are needed", remedy="Encode it anew."
                 )
             frames = fit(subsampled(clip.frames, factor), size)
             rate = clip.rate / factor
@@ -140,7 +140,7 @@ def _video_masks(planned: Planned, tools: Tools, entries: Mapping[str, Entry]) -
             frames = read_clip(path, max_frames=bucket.frames).frames
             if 1 < frames.shape[0] < bucket.frames:
                 raise DataError(
-                    f"has {frames.shape[0]} frames, though it says that it has more; {bucket.frames} are needed", remedy="Encode it anew."
+                    f"has {frames.shape[0]} frames, though it said that it has more; {bucket.frames} are needed", remedy="Encode it anew."
                 )
             mask = video_mask(frames, bucket, scale)
             return Made({"mask": mask if path.suffix.lower() in LOSSLESS else without_noise(mask, GREY_LEVEL)})

@@ -8,7 +8,7 @@ from ltxcore.codecs.media import MediaInfo
 from ltxcore.config.schema import PreprocessingTable
 from ltxcore.errors import ConfigError, DataError, Problem
 from ltxcore.preprocess.buckets import Bucket, ReferenceFactors, common_size, parse_buckets
-from ltxcore.preprocess.plan import SOUND_FOLDERS, Looked, Rules
+from ltxcore.preprocess.plan import SOUND_FOLDERS, Looked, Rules, unreadable
 from ltxcore.preprocess.rows import Dataset
 from ltxcore.protocols import Codec
 
@@ -62,13 +62,13 @@ def found_buckets(data: Dataset, rules: Rules, looked: Looked, video: Codec, whe
         DataError: its clips have several sizes, or one that the codec does not take as it is; or references do not go with it. Beside it, all
             files that cannot be read.
     """
-    unreadable = [problem for found in looked.values() if isinstance(found, DataError) for problem in found.problems]
+    unread = [problem for sample in data.samples for problem in unreadable(sample, looked)]
     sizes = sizes_of(data, looked)
     if not sizes:
-        raise DataError.of(unreadable or [Problem("none of its clips has pictures", str(data.path))])
+        raise DataError.of(unread or [Problem("none of its clips has pictures", str(data.path))])
     bucket, problem = common_size(sizes, video.scale, str(data.path))
     if bucket is None or problem is not None:
-        raise DataError.of([*unreadable, *([problem] if problem else [])])
+        raise DataError.of([*unread, *([problem] if problem else [])])
     if "reference_latents" in data.folders:
         misfits = _reference_problems((bucket,), rules.factors, video, where)
         if misfits:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from golden.golden_io import load_case
 
+from golden.golden_io import load_case
 from ltxcore.preprocess.buckets import Bucket
 from ltxcore.preprocess.masks import audio_mask, video_mask, without_noise
 

@@ -5,11 +5,11 @@ import struct
 from pathlib import Path
 
 import pytest
-from preprocess.raw_media import clip_file, message, sound_file
 
 from ltxcore.errors import DataError
 from ltxcore.preprocess import raw
 from ltxcore.preprocess.raw import RawFiles
+from preprocess.raw_media import clip_file, message, sound_file
 
 LONG_AGO = 1_600_000_000_000_000_000
 

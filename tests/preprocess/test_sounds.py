@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from preprocess.raw_media import sound_file
 
 from ltxcore.codecs.media import read_sound
 from ltxcore.codecs.mel import RATE, resample
 from ltxcore.preprocess.sounds import longest_fitting, read_cut
+from preprocess.raw_media import sound_file
 
 
 @pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100, 48000])

@@ -1,0 +1,287 @@
+"""A second run makes what depends on a change, and nothing else; a stopped one goes on; several processes share the work."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors import safe_open
+
+from ltxcore.codecs.media import write_clip
+from ltxcore.codecs.tiny import TinyAudioCodec, TinyTextEncoder, TinyVideoCodec
+from ltxcore.config.schema import PreprocessingTable
+from ltxcore.data.manifest import read_source
+from ltxcore.preprocess import products
+from ltxcore.preprocess.run import preprocess
+from ltxcore.preprocess.share import Share
+from ltxcore.protocols import Clip
+from preprocess.raw_media import clip_file, dataset_file, encode, mask_file, sound_file
+
+OPTIONS: dict[str, Any] = {"resolution_buckets": "64x64x17", "lora_trigger": "TRIG"}
+EVERY = ("conditions", "latents", "audio_latents", "reference_latents", "reference_audio_latents", "video_masks", "audio_masks")
+
+
+@pytest.fixture(scope="module")
+def encoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a dataset with every column, encoded once."""
+    folder = tmp_path_factory.mktemp("every")
+    rows = []
+    for index in range(2):
+        row = {
+            "video": f"clips/{index}.mp4",
+            "reference_video": f"refs/{index}.mp4",
+            "reference_audio": f"refs/{index}.wav",
+            "video_mask": f"masks/{index}.png",
+            "audio_mask": f"masks/{index}.wav",
+            "caption": f"clip {index}",
+        }
+        clip_file(folder / row["video"], frames=20, seed=index)
+        clip_file(folder / row["reference_video"], frames=20, seed=index + 5, sound=False)
+        sound_file(folder / row["reference_audio"], seconds=1.25, hertz=500)
+        clip_file(folder / row["video_mask"], frames=1, seed=index, sound=False)
+        mask_file(folder / row["audio_mask"], [1.0, 0.0], seconds=1.25)
+        rows.append(row)
+    encode(dataset_file(folder / "set.jsonl", rows), **OPTIONS)
+    return folder
+
+
+def contents(root: Path) -> dict[str, Any]:
+    """Every sample: what its header says (safetensors writes that in no order), and the bytes of its tensors."""
+    found = {}
+    for path in sorted(root.rglob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            tensors = {key: file.get_tensor(key).numpy().tobytes() for key in file.keys()}  # noqa: SIM118 (not a mapping)
+            found[path.relative_to(root).as_posix()] = (file.metadata(), tensors)
+    return found
+
+
+def written(root: Path) -> dict[str, int]:
+    return {path.relative_to(root).with_suffix("").as_posix(): path.stat().st_mtime_ns for path in root.rglob("*.safetensors")}
+
+
+def rewritten(folder: Path, change: Callable[[dict[str, str]], None]) -> None:
+    """Change row 1 of the dataset."""
+    path = folder / "set.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    change(rows[1])
+    dataset_file(path, rows)
+
+
+def of(folders: tuple[str, ...], *samples: int) -> set[str]:
+    return {f"{folder}/clips/{index}" for folder in folders for index in samples}
+
+
+VIDEO = ("latents", "reference_latents", "video_masks")
+SOUND = ("audio_latents", "reference_audio_latents")
+
+
+def clip(folder: Path) -> None:
+    clip_file(folder / "clips/1.mp4", frames=20, seed=9)
+
+
+def mask_of_pictures(folder: Path) -> None:
+    clip_file(folder / "masks/1.png", frames=1, seed=7, sound=False)
+
+
+def mask_of_sound(folder: Path) -> None:
+    mask_file(folder / "masks/1.wav", [0.0, 1.0], seconds=1.25)
+
+
+def reference(folder: Path) -> None:
+    clip_file(folder / "refs/1.mp4", frames=20, seed=2, sound=False)
+
+
+def reference_sound(folder: Path) -> None:
+    sound_file(folder / "refs/1.wav", seconds=1.25, hertz=700)
+
+
+def caption(folder: Path) -> None:
+    rewritten(folder, lambda row: row.update(caption="another"))
+
+
+def mask_of_another_row(folder: Path) -> None:
+    rewritten(folder, lambda row: row.update(audio_mask="masks/0.wav", video_mask="masks/0.png"))
+
+
+def dates(folder: Path) -> None:
+    for path in (folder / "clips").iterdir():
+        os.utime(path)
+
+
+def nothing(folder: Path) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "expected"),
+    [
+        (nothing, {}, set()),
+        (dates, {}, set()),
+        (clip, {}, of(("latents", "audio_latents"), 1)),
+        (mask_of_pictures, {}, of(("video_masks",), 1)),
+        (mask_of_sound, {}, of(("audio_masks",), 1)),
+        (reference, {}, of(("reference_latents",), 1)),
+        (reference_sound, {}, of(("reference_audio_latents",), 1)),
+        (caption, {}, of(("conditions",), 1)),
+        (mask_of_another_row, {}, of(("video_masks",), 1)),  # the audio masks are alike
+        (nothing, {"lora_trigger": "OTHER"}, of(("conditions",), 0, 1)),
+        (nothing, {"lora_trigger": " TRIG "}, set()),
+        (nothing, {"resolution_buckets": "64x32x17"}, of(VIDEO, 0, 1)),  # the sound is as long as before
+        (nothing, {"resolution_buckets": "64x64x9"}, of((*VIDEO, *SOUND, "audio_masks"), 0, 1)),
+        (nothing, {"resolution_buckets": "64x64x17;64x32x17"}, set()),
+        (nothing, {"reference_downscale_factor": 2}, of(("reference_latents",), 0, 1)),
+        (nothing, {"reference_temporal_scale_factor": 2}, of(("reference_latents",), 0, 1)),
+        (nothing, {"batch_size": 2}, set()),
+    ],
+)
+def test_a_change_redoes_exactly_what_depends_on_it(
+    encoded: Path, tmp_path: Path, change: Callable[[Path], None], options: dict[str, Any], expected: set[str]
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(encoded, folder)
+    root = folder / ".precomputed"
+    before = written(root)
+    change(folder)
+    summary = encode(folder / "set.jsonl", **{**OPTIONS, **options})
+    assert {name for name, time in written(root).items() if before.get(name) != time} == expected
+    assert (summary.done, summary.reused) == (len(expected), 14 - len(expected))
+    fresh = encode(folder / "set.jsonl", tmp_path / "fresh", **{**OPTIONS, **options})
+    assert contents(root) == contents(fresh.root)
+
+
+@pytest.mark.parametrize(
+    ("codec", "folders"),
+    [
+        (TinyVideoCodec, ("latents", "reference_latents")),
+        (TinyAudioCodec, SOUND),
+        (TinyTextEncoder, ("conditions",)),
+    ],
+)
+def test_another_codec_redoes_what_it_makes(
+    encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: type, folders: tuple[str, ...]
+) -> None:
+    shutil.copytree(encoded, tmp_path / "copy")
+    original = codec.__init__
+
+    def other(self: Any) -> None:
+        original(self)
+        object.__setattr__(self, "fingerprint", "another")
+
+    monkeypatch.setattr(codec, "__init__", other)
+    summary = encode(tmp_path / "copy/set.jsonl", **OPTIONS)
+    assert {folder for folder, counts in summary.folders.items() if counts.done} == set(folders)
+
+
+def test_another_version_redoes_everything(encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(encoded, tmp_path / "copy")
+    monkeypatch.setattr(products, "VERSION", products.VERSION + 1)
+    assert encode(tmp_path / "copy/set.jsonl", **OPTIONS).reused == 0
+
+
+@pytest.mark.parametrize("damage", ["gone", "truncated", "unrecorded"])
+def test_a_sample_that_is_not_as_recorded_is_made_again(encoded: Path, tmp_path: Path, damage: str) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(encoded, folder)
+    root = folder / ".precomputed"
+    expected, path = contents(root), root / "latents/clips/1.safetensors"
+    if damage == "gone":
+        path.unlink()
+    elif damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-100])
+    else:
+        (root / "latents/manifest-0.jsonl").unlink()
+    summary = encode(folder / "set.jsonl", **OPTIONS)
+    # A file that no manifest records tells itself what it was made of, so it is kept.
+    assert summary.done == (0 if damage == "unrecorded" else 1)
+    assert contents(root) == expected
+
+
+def test_folders_that_are_asked_for_later_are_added_to_those_there_are(encoded: Path, tmp_path: Path) -> None:
+    first = encode(encoded / "set.jsonl", tmp_path, folders=["conditions", "latents"], **OPTIONS)
+    assert first.done == 4
+    second = encode(encoded / "set.jsonl", tmp_path, **OPTIONS)
+    assert (second.done, second.reused) == (10, 4)
+    assert contents(tmp_path) == contents(encoded / ".precomputed")
+
+
+def test_processes_share_the_work_and_each_has_its_own_manifest(encoded: Path, tmp_path: Path) -> None:
+    def work(rank: int) -> None:
+        table = PreprocessingTable(**OPTIONS)
+        summaries[rank] = preprocess(
+            encoded / "set.jsonl", tmp_path, table, model_path="tiny", share=Share(rank, 2), workers=1, progress=False
+        )
+
+    summaries: dict[int, Any] = {}
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [summaries[rank].done for rank in range(2)] == [7, 7]
+    assert summaries[0].samples == summaries[1].samples == ("clips/0", "clips/1")
+    assert contents(tmp_path) == contents(encoded / ".precomputed")
+    for folder in EVERY:
+        assert sorted(path.name for path in (tmp_path / folder).glob("*.jsonl")) == ["manifest-0.jsonl", "manifest-1.jsonl"]
+        assert list(read_source(tmp_path, folder)) == ["clips/0", "clips/1"]
+
+
+def test_a_killed_process_leaves_nothing_half_done_and_the_next_one_goes_on(tmp_path: Path) -> None:
+    rows = []
+    for index in range(12):
+        clip_file(tmp_path / f"{index}.mp4", seed=index)
+        rows.append({"video": f"{index}.mp4", "caption": f"clip {index}"})
+    path = dataset_file(tmp_path / "set.jsonl", rows)
+    expected = contents(encode(path, tmp_path / "whole").root)
+    root = tmp_path / "out"
+    command = [
+        sys.executable,
+        "-m",
+        "ltxcore",
+        "preprocess",
+        str(path),
+        "--model-path",
+        "tiny",
+        "--output-dir",
+        str(root),
+        "--workers",
+        "1",
+    ]
+    for files in (2, 16, 25):
+        process = subprocess.Popen([*command, "--no-progress"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        until = time.monotonic() + 60
+        while len(list(root.rglob("*.safetensors"))) < files and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        found = contents(root)
+        assert len(found) >= files
+        assert found == {name: expected[name] for name in found}
+    summary = encode(path, root)
+    assert contents(root) == expected
+    assert summary.reused >= 25
+    assert summary.done + summary.reused == 36
+
+
+def test_a_clip_of_another_dataset_in_the_same_root_is_no_sample_of_this_one(tmp_path: Path) -> None:
+    for name in "ab":
+        write_clip(tmp_path / f"{name}.mp4", Clip(clip_frames(name), 16))
+    for name in "ab":
+        summary = encode(dataset_file(tmp_path / f"{name}.jsonl", [{"video": f"{name}.mp4", "caption": name}]), skip_audio=True)
+        assert summary.samples == (name,)
+    assert list(read_source(summary.root, "latents")) == ["a", "b"]
+
+
+def clip_frames(name: str) -> Any:
+    import torch
+
+    return torch.full((9, 32, 32, 3), 40 * ord(name) % 250, dtype=torch.uint8)
