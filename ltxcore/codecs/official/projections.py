@@ -1,0 +1,121 @@
+"""The projections from hidden states to features: in the model's file, in the packed text encoder, or in the folder of connectors.
+
+Source: reference-behaviour F.2, model-configs ("connectors").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ltxcore.codecs.official.features import FeatureExtractor, Projection
+from ltxcore.codecs.official.files import Weights, open_file, open_folder
+from ltxcore.codecs.official.gemma import Gemma
+from ltxcore.codecs.official.locate import part_folder
+from ltxcore.codecs.official.parts import Part, empty
+from ltxcore.codecs.official.settings import section
+from ltxcore.errors import CheckpointError, Problem
+
+_PREFIX = "text_embedding_projection."
+_OFFICIAL = {"both": f"{_PREFIX}aggregate_embed", "video": f"{_PREFIX}video_aggregate_embed", "audio": f"{_PREFIX}audio_aggregate_embed"}
+_DIFFUSERS = {"both": "text_proj_in", "video": "video_text_proj_in", "audio": "audio_text_proj_in"}
+_SECOND_VERSION: Mapping[str, bool] = {
+    "caption_proj_before_connector": True,
+    "caption_projection_first_linear": False,
+    "caption_projection_second_linear": False,
+    "caption_proj_input_norm": False,
+}
+"""What a transformer's configuration says where features have a projection by modality."""
+
+
+def open_projections(model_path: Path, gemma: Gemma, config: Any) -> Part:
+    """The projections that belong to a model and its text encoder, without their weights yet.
+
+    Args:
+        model_path: the model's file or folder.
+        gemma: its text encoder.
+        config: of the language model.
+
+    Raises:
+        CheckpointError: there are none, they are not whole, or were made for another text encoder or model.
+    """
+    states = int(config.num_hidden_layers) + 1
+    if model_path.is_dir():
+        return _part(open_folder(part_folder(model_path, "connectors")), _DIFFUSERS, int(config.hidden_size), states)
+    model = open_file(model_path)
+    source = model if any(name.startswith(_PREFIX) for name in model.slots) else gemma.weights
+    part = _part(source, _OFFICIAL, int(config.hidden_size), states)
+    _check_version(model, part)
+    return part
+
+
+def _part(weights: Weights, names: Mapping[str, str], hidden: int, states: int) -> Part:
+    """The projections found in `weights`: one for both modalities, or one for each."""
+    split = names["both"] + ".weight" not in weights.slots
+    wanted = ("video", "audio") if split else ("both",)
+    widths = {}
+    for name in wanted:
+        slot = weights.slots.get(f"{names[name]}.weight")
+        if slot is None or len(slot.shape) != 2:
+            raise CheckpointError(
+                f"there is no projection of text to features: no tensor {names[name]}.weight",
+                where=str(weights.where),
+                remedy="Name the checkpoint as model_path and its own text encoder as text_encoder_path under [model].",
+            )
+        if slot.shape[1] != hidden * states:
+            raise CheckpointError(
+                f"the projection {names[name]} takes {slot.shape[1]} numbers a token; the text encoder makes {states} x {hidden}",
+                where=str(weights.where),
+                remedy="Name the text encoder that belongs to the checkpoint as text_encoder_path under [model].",
+            )
+        widths[name] = slot.shape[0]
+    module = empty(lambda: nn.ModuleDict({name: nn.Linear(hidden * states, width, bias=split) for name, width in widths.items()}))
+
+    def stored(own: str) -> str:
+        name, kind = own.split(".")
+        return f"{names[name]}.{kind}"
+
+    prefixes = tuple(f"{name}." for name in names.values())
+    return Part.of("text projection", module, weights, stored, lambda name: name.startswith(prefixes))
+
+
+def _check_version(model: Weights, part: Part) -> None:
+    """Refuse projections that the configuration of the model's transformer contradicts."""
+    told = section(model, "transformer") or {}
+    split = "both.weight" not in part.stored
+    contrary = [key for key, value in _SECOND_VERSION.items() if key in told and (told[key] is value) != split]
+    # The first version may state the defaults of settings that are about something else in it.
+    contrary = contrary if split else [key for key in contrary if key == "caption_proj_before_connector"]
+    if contrary:
+        raise CheckpointError.of(
+            Problem(
+                f"the configuration says {key} = {str(told[key]).lower()}, which does not go with a projection {'for each modality' if split else 'for both'}",
+                str(model.where),
+                "Use a checkpoint and a text encoder of one release.",
+            )
+            for key in contrary
+        )
+    for name in ("video", "audio") if split else ():
+        _check_width(told, name, int(part.module[name].out_features), str(part.weights.where))
+
+
+def _check_width(told: Mapping[str, Any], name: str, width: int, where: str) -> None:
+    stem = "connector" if name == "video" else "audio_connector"
+    heads = told.get(f"{stem}_num_attention_heads", told.get("connector_num_attention_heads"))
+    size = told.get(f"{stem}_attention_head_dim", told.get("connector_attention_head_dim"))
+    if heads is not None and size is not None and heads * size != width:
+        raise CheckpointError(
+            f"the projection for {name} makes {width} numbers a token, and the checkpoint's connectors take {heads * size}",
+            where=where,
+            remedy="Use a checkpoint and a text encoder of one release.",
+        )
+
+
+def extractor(part: Part) -> FeatureExtractor:
+    """The feature extractor over projections that have been filled."""
+    return FeatureExtractor(
+        {"" if name == "both" else name: Projection(linear.weight, linear.bias) for name, linear in part.module.items()}
+    )

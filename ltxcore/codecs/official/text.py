@@ -1,0 +1,158 @@
+"""The text encoder: captions to the features that are stored, before the connectors."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import attrs
+import torch
+from torch import Tensor
+
+from ltxcore.codecs.official.features import FeatureExtractor
+from ltxcore.codecs.official.files import open_file
+from ltxcore.codecs.official.gemma import Gemma, language_model, open_gemma
+from ltxcore.codecs.official.locate import part_folder
+from ltxcore.codecs.official.memory import check_8_bit, in_8_bit, layer_by_layer
+from ltxcore.codecs.official.parts import Part
+from ltxcore.codecs.official.projections import extractor, open_projections
+from ltxcore.codecs.official.release import check_gemma
+from ltxcore.codecs.official.tokens import Tokenizer
+from ltxcore.errors import ConfigError
+
+LENGTH = 1024
+"""Positions that features are padded to, on the left, when they are loaded. Source: reference-behaviour A.5."""
+
+
+@attrs.frozen
+class Placement:
+    """Where and how a text encoder computes.
+
+    Attributes:
+        device: where.
+        dtype: in which.
+        in_8_bit: whether its linear layers have 8-bit weights (CUDA only).
+        offload: whether its weights stay in main memory and come to the device one layer at a time.
+    """
+
+    device: str = "cpu"
+    dtype: torch.dtype = torch.bfloat16
+    in_8_bit: bool = False
+    offload: bool = False
+
+
+@attrs.define(eq=False)
+class GemmaTextEncoder:
+    """Captions to features by modality, `[l, E]`, one a token; l at most 1024.
+
+    Every caption is encoded by itself at the full length, as in training, so that its features do not depend on what it is encoded with. Its
+    weights are read at the first caption.
+
+    Attributes:
+        fingerprint: changes whenever its features would; begins with the generation of models that can read them, "ltx-2.3/".
+        length: that features are padded to when they are loaded.
+    """
+
+    length: int = attrs.field(default=LENGTH, init=False)
+    fingerprint: str
+    _tokenizer: Tokenizer
+    _model: Part
+    _projections: Part
+    _placement: Placement
+    _extract: FeatureExtractor | None = attrs.field(default=None, init=False)
+
+    def encode(self, captions: Sequence[str]) -> list[dict[str, Tensor]]:
+        """For each caption its features by modality without padding, `[l, E]`, on the CPU in the encoder's dtype.
+
+        Raises:
+            CheckpointError: the weights cannot be read.
+        """
+        extract = self._filled()
+        with torch.no_grad():
+            return [self._features(extract, *self._tokenizer(caption)) for caption in captions]
+
+    def _features(self, extract: FeatureExtractor, ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        device = self._placement.device
+        states = self._model.module(
+            input_ids=ids.to(device), attention_mask=mask.to(device), output_hidden_states=True, use_cache=False
+        ).hidden_states
+        words = int(mask.sum())
+        # Words alone: the features of padding are never read, and all layers at full length take gigabytes.
+        hidden = torch.stack([state[:, -words:] for state in states], dim=-1)
+        features = extract(hidden, mask[:, -words:].to(device))
+        return {name: found[0].cpu() for name, found in features.items()}
+
+    def _filled(self) -> FeatureExtractor:
+        if self._extract is None:
+            place = self._placement
+            waits = place.in_8_bit or place.offload
+            self._model.fill(device="cpu" if waits else place.device, dtype=torch.float16 if place.in_8_bit else place.dtype)
+            if place.in_8_bit:
+                in_8_bit(self._model.module, place.device)
+            elif place.offload:
+                layer_by_layer(self._model.module, place.device)
+            else:
+                self._model.module.to(place.device)  # buffers that are computed, not stored
+            self._projections.fill(device=place.device, dtype=place.dtype)
+            self._extract = extractor(self._projections)
+        return self._extract
+
+
+def load(model_path: Path, own_path: Path | None = None, placement: Placement | None = None) -> GemmaTextEncoder:
+    """The text encoder of a model; its files are checked now and their weights are read when they are needed.
+
+    Args:
+        model_path: the model's file or folder.
+        own_path: the text encoder's folder or packed file; none where the model's folder has one.
+        placement: where and how it computes.
+
+    Raises:
+        ConfigError: no text encoder is named, or it cannot compute as asked.
+        CheckpointError: it is not what its configuration says, cannot be read, or does not belong to the model.
+    """
+    place = placement or Placement()
+    if place.in_8_bit:
+        check_8_bit(place.device)
+    if place.in_8_bit and place.offload:
+        raise ConfigError("a text encoder in 8 bits cannot be offloaded as well", remedy="Choose one of the two.")
+    if own_path is None and not model_path.is_dir():
+        raise ConfigError(
+            "the text encoder of this checkpoint is not in its file",
+            where=str(model_path),
+            remedy="Name it as text_encoder_path under [model]: the folder of Gemma 3 (LTX-2 and 2.3), or the text encoder's file (2.5).",
+        )
+    if own_path is None:
+        part_folder(model_path, "text_encoder")
+    gemma = open_gemma(own_path or model_path)
+    if model_path.is_file():
+        check_gemma(open_file(model_path), gemma.told, str(gemma.where))
+    model = language_model(gemma)
+    projections = open_projections(model_path, gemma, model.module.config)
+    tokenizer = Tokenizer.of(
+        gemma.tokenizer,
+        begin=int(model.module.config.bos_token_id),
+        padding=int(model.module.config.pad_token_id),
+        length=LENGTH,
+        vocabulary=int(model.module.config.vocab_size),
+        where=str(gemma.where),
+    )
+    return GemmaTextEncoder(_fingerprint(gemma, model, projections, place), tokenizer, model, projections, place)
+
+
+def _fingerprint(gemma: Gemma, model: Part, projections: Part, place: Placement) -> str:
+    told: Mapping[str, object] = {
+        "tokenizer": hashlib.sha256(gemma.tokenizer).hexdigest(),
+        "projections": projections.fingerprint(),
+        "dtype": str(place.dtype),
+        "in_8_bit": place.in_8_bit,
+        "length": LENGTH,
+    }
+    return f"ltx-{_generation(gemma, projections)}/{model.fingerprint(**told)}"
+
+
+def _generation(gemma: Gemma, projections: Part) -> str:
+    """The models that can read its features. Source: model-facts section 5, "Connectors"."""
+    if "both.weight" in projections.stored:
+        return "2.0"
+    return "2.3" if gemma.family == "gemma3" else "2.5"
