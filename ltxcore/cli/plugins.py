@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
+from ltxcore.cli.columns import columns
+from ltxcore.errors import ConfigError, PluginError, suggestion
 from ltxcore.protocols import MODALITIES
-from ltxcore.registry import HOOKS, Broken, Named, Registry, load
+from ltxcore.registry import DISABLE, HOOKS, Named, Registry, load
 
 
 @click.group()
@@ -25,6 +28,33 @@ def list_(kind: str | None, as_json: bool) -> None:
     registry = load()
     names = [named for of in HOOKS if kind in (None, of) for named in sorted(registry.of_kind(of).values(), key=lambda named: named.name)]
     click.echo(json.dumps(_machine(names, registry), indent=2) if as_json else _text(names, registry))
+
+
+@plugins.command("show")
+@click.argument("name")
+@click.option(
+    "--plugin",
+    "files",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A local plugin file to look into.",
+)
+def show(name: str, files: tuple[Path, ...]) -> None:
+    """What NAME does, its keys in a run file with types, defaults and units, and where it comes from."""
+    from ltxcore.cli.describe import description
+
+    registry = load(local=[file.absolute() for file in files])
+    found = [registry.of_kind(kind)[name] for kind in HOOKS if name in registry.of_kind(kind)]
+    if not found:
+        broken = [broken for broken in registry.broken if name == broken.origin.plugin or name in {claimed for _, claimed in broken.claims}]
+        if broken:
+            raise PluginError(
+                f'"{name}" comes from a broken plugin, {broken[0].origin}: {broken[0].reason}', remedy="Mend or uninstall it."
+            )
+        raise ConfigError(
+            f'no plugin names anything "{name}"', remedy=suggestion(name, {known for kind in HOOKS for known in registry.of_kind(kind)})
+        )
+    click.echo("\n\n".join(description(named) for named in found))
 
 
 def _machine(names: Iterable[Named], registry: Registry) -> dict[str, Any]:
@@ -49,6 +79,7 @@ def _machine(names: Iterable[Named], registry: Registry) -> dict[str, Any]:
             }
             for broken in registry.broken
         ],
+        "disabled": [origin.plugin for origin in registry.disabled],
     }
 
 
@@ -56,20 +87,12 @@ def _text(names: Sequence[Named], registry: Registry) -> str:
     rows = [(named.kind, named.name, ", ".join(modalities(named)) or "-", str(named.origin)) for named in names]
     blocks = [columns([("KIND", "NAME", "MODALITIES", "ORIGIN"), *rows]) if rows else "There is none."]
     if registry.broken:
-        blocks.append("\n".join(["Broken:", *(f"  {_reason(broken)}" for broken in registry.broken)]))
+        blocks.append("\n".join(["Broken:", *(f"  {broken.origin}: {broken.reason}" for broken in registry.broken)]))
+    if registry.disabled:
+        blocks.append("\n".join([f"Switched off by {DISABLE}:", *(f"  {origin}" for origin in registry.disabled)]))
     return "\n\n".join(blocks)
-
-
-def _reason(broken: Broken) -> str:
-    return f"{broken.origin}: {broken.reason}"
 
 
 def modalities(named: Named) -> list[str]:
     """The modalities that a condition works on; none for what is no condition."""
     return [name for name in MODALITIES if named.kind == "condition" and name in named.value.modalities]
-
-
-def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows with their cells one below the other."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)

@@ -30,7 +30,7 @@ def document(tables: Mapping[str, Any]) -> str:
 
 def _table(path: tuple[str, ...], table: Mapping[str, Any], brackets: tuple[str, str] = ("[", "]")) -> list[str]:
     inner = {name: value for name, value in table.items() if isinstance(value, Mapping) or _is_tables(value)}
-    lines = [f"{_key(name)} = {_value(value)}" for name, value in table.items() if name not in inner]
+    lines = [f"{_key(name)} = {value_text(value)}" for name, value in table.items() if name not in inner]
     if path and (lines or not inner or brackets[0] == "[["):
         lines = ["", f"{brackets[0]}{'.'.join(map(_key, path))}{brackets[1]}", *lines]
     for name, value in inner.items():
@@ -56,7 +56,8 @@ def _key(name: str) -> str:
     return name if bare else _text(name)
 
 
-def _value(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """A value as TOML writes it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
@@ -64,10 +65,10 @@ def _value(value: Any) -> str:
     if isinstance(value, float):
         return _float(value)
     if isinstance(value, Mapping):
-        pairs = ", ".join(f"{_key(name)} = {_value(inner)}" for name, inner in value.items())
+        pairs = ", ".join(f"{_key(name)} = {value_text(inner)}" for name, inner in value.items())
         return f"{{ {pairs} }}" if pairs else "{}"
     if isinstance(value, list):
-        return _list([_value(inner) for inner in value])
+        return _list([value_text(inner) for inner in value])
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 

@@ -77,7 +77,9 @@ def wanted(kind: Any) -> str:
 
 
 def _plural(kind: Any) -> str:
-    return {int: "whole numbers", float: "numbers", str: "texts", Path: "paths", bool: "truth values"}.get(kind, "values")
+    return {int: "whole numbers", float: "numbers", str: "texts", Path: "paths", bool: "truth values"}.get(
+        kind, "tables" if hasattr(kind, "__attrs_attrs__") else "values"
+    )
 
 
 def register_scalars(converter: cattrs.Converter, reading: Reading) -> None:

@@ -112,7 +112,7 @@ def sample_keys(cls: Any, modality: str) -> list[Key]:
         keys.append(Key("num_frames", int | None, None, f"{length}, in pixel frames", "pixel frames", Bounds(at_least=1)))
     if length is not None and "duration" not in names:
         keys.append(Key("duration", float | None, None, f"{length}, in seconds", "seconds", Bounds(above=0)))
-    keys += [Key(name, Path | None, None, f"its {modality}", reads="file") for name in medium_keys(cls, modality)]
+    keys += [Key(name, Path | None, None, "file with what it gives", reads="file") for name in medium_keys(cls, modality)]
     keys += [Key(media_key(cls, role, modality), Path, help=f"its {role.name}", reads="file") for role in roles_of(cls)]
     if needs_modality(cls):
         keys.append(Key("modality", Literal[MODALITIES], modality, "what it works on"))

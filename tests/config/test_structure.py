@@ -131,8 +131,8 @@ def test_a_mask_on_a_frozen_modality_is_refused(mistakes: Mistakes) -> None:
 @pytest.mark.parametrize(
     ("conditions", "message"),
     [
-        ("3", "conditions: must be a list of values, not 3"),
-        ("{ type = 'mask' }", "conditions: must be a list of values, not a table\n    Write it in brackets: [...]."),
+        ("3", "conditions: must be a list of tables, not 3"),
+        ("{ type = 'mask' }", "conditions: must be a list of tables, not a table\n    Write it in brackets: [...]."),
         ("['mask']", 'conditions[0]: must be a table, not the text "mask"'),
         ("[{}]", "conditions[0].type: names no condition\n    Choose one: first_frame, mask, prefix, reference, spatial_crop, suffix."),
         ("[{ type = 3 }]", 'conditions[0].type: must be text, not 3\n    Write "3", in quotes.'),

@@ -1,0 +1,151 @@
+"""The program: commands on use, messages without tracebacks, nothing heavy before it is needed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from ltxcore import __version__
+from ltxcore.cli import main as program
+from ltxcore.errors import DataError
+from ltxcore.registry import HOOKS, Named, Origin, Registry
+
+HEAVY = ("torch", "diffusers", "transformers", "peft", "deepspeed", "av", "numpy", "cattrs", "rich")
+HERE = Origin("here", "tests", "1")
+
+
+def ltx(*arguments: str) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error."""
+    done = CliRunner().invoke(program.main, list(arguments))
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.exit_code, done.stdout, done.stderr
+
+
+def with_command(monkeypatch: pytest.MonkeyPatch, name: str, command: object) -> None:
+    """Let a plugin add a command."""
+    names = {kind: {} for kind in HOOKS} | {"command": {name: Named(name, "command", command, HERE)}}
+    monkeypatch.setattr(program, "load", lambda: Registry(names))
+
+
+@click.command()
+def greet() -> None:
+    """Say hello. To everyone."""
+    click.echo("hello")
+
+
+def test_help_lists_every_command() -> None:
+    status, out, _ = ltx("--help")
+    assert status == 0
+    assert out == (
+        "Usage: ltx [OPTIONS] COMMAND [ARGS]...\n\n"
+        "  Fine-tune the LTX-2 audio-video model, and add conditions of your own to it.\n\n"
+        "Options:\n"
+        "  --version   Show the version and exit.\n"
+        "  -h, --help  Show this message and exit.\n\n"
+        "Commands:\n"
+        "  run         Train, as a run file says.\n"
+        "  check       Check a run file without running it.\n"
+        "  preprocess  Encode raw media for training.\n"
+        "  plugins     List and describe plugins.\n"
+        "  schema      Print the JSON Schema of run files.\n"
+    ).replace("ltx [OPTIONS]", "main [OPTIONS]")
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert ltx("--version") == (0, f"ltx, version {__version__}\n", "")
+
+
+@pytest.mark.parametrize("name", program.COMMANDS)
+def test_every_command_that_is_listed_is_there_and_explains_itself(name: str) -> None:
+    status, out, _ = ltx(name, "--help")
+    assert status == 0
+    assert out.startswith(f"Usage: main {name} ")
+
+
+def test_an_unknown_command_is_a_usage_error() -> None:
+    status, _, err = ltx("rnu")
+    assert status == 2
+    assert "Error: No such command 'rnu'." in err
+
+
+def test_what_a_launcher_puts_before_the_command_is_accepted() -> None:
+    for option in ("--local_rank=1", "--local-rank=1"):
+        assert ltx(option, "plugins", "list", "--kind", "strategy")[0] == 0
+
+
+def test_a_plugin_adds_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_command(monkeypatch, "greet", greet)
+    assert ltx("greet") == (0, "hello\n", "")
+    assert "  greet       Say hello.\n" in ltx("--help")[1]
+
+
+def test_a_plugin_cannot_replace_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_command(monkeypatch, "schema", greet)
+    assert ltx("schema", "--help")[1].startswith("Usage: main schema [OPTIONS]\n\n  Print the JSON Schema")
+    assert ltx("--help")[1].count("schema") == 1
+
+
+def test_a_command_that_is_no_click_command_is_the_plugins_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_command(monkeypatch, "greet", 3)
+    assert ltx("greet") == (2, "", 'the command "greet" of tests 1 (here) is no click command\n')
+    assert ltx("--help")[0] == 0
+
+
+def test_a_mistake_of_the_user_is_a_message_and_exit_status_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    @click.command()
+    def fail() -> None:
+        raise DataError("is cut off", where="clips/a.safetensors", remedy="Encode it again.")
+
+    with_command(monkeypatch, "fail", fail)
+    assert ltx("fail") == (2, "", "clips/a.safetensors: is cut off\n    Encode it again.\n")
+
+
+def test_an_interrupt_is_not_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    @click.command()
+    def wait() -> None:
+        raise KeyboardInterrupt
+
+    with_command(monkeypatch, "wait", wait)
+    assert ltx("wait") == (130, "", "Stopped.\n")
+
+
+def test_anything_else_is_a_bug_and_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    @click.command()
+    def crash() -> None:
+        raise ZeroDivisionError("a bug")
+
+    with_command(monkeypatch, "crash", crash)
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        ltx("crash")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["plugins", "list"], ["plugins", "list", "--json"]], ids=" ".join)
+def test_help_and_the_list_of_plugins_need_nothing_heavy(arguments: list[str]) -> None:
+    code = f"""
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {HEAVY!r}:
+            raise ImportError(f"{{name}} is imported")
+sys.meta_path.insert(0, Block())
+sys.argv = ["ltx", *{arguments!r}]
+from ltxcore.cli.main import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "broken" not in done.stdout.lower() or '"broken": []' in done.stdout
+
+
+def test_the_module_is_the_program(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ltxcore", "check", "gone.toml"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "gone.toml: there is no such file\n    Name a run file, such as examples/audio_inpainting.toml.\n"

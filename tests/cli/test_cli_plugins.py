@@ -1,0 +1,169 @@
+"""`ltx plugins`: what there is to name, and where it comes from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from ltxcore import __version__
+from ltxcore.cli import plugins as command
+from ltxcore.cli.main import main
+from ltxcore.registry import Broken, Named, Origin, Registry
+
+HERE = Origin("pulse", "ltx-pulse", "2.1")
+
+
+class Pulse:
+    """Give a pulse."""
+
+    modalities = frozenset({"audio"})
+
+
+REGISTRY = Registry(
+    {"condition": {"pulse": Named("pulse", "condition", Pulse, HERE)}, "strategy": {}},
+    (Broken(Origin("bad", "ltx-bad", "0.3"), "ImportError: no", frozenset({("condition", "worse")})),),
+    (Origin("quiet", "ltx-quiet", "1"),),
+)
+
+
+def ltx(*arguments: str) -> tuple[int, str, str]:
+    done = CliRunner().invoke(main, ["plugins", *arguments])
+    return done.exit_code, done.stdout, done.stderr
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "load", lambda **_: REGISTRY)
+
+
+@pytest.mark.parametrize(
+    ("name", "modalities"),
+    [
+        ("first_frame", "video"),
+        ("prefix", "video, audio"),
+        ("suffix", "video, audio"),
+        ("spatial_crop", "video"),
+        ("mask", "video, audio"),
+        ("reference", "video, audio"),
+    ],
+)
+def test_every_built_in_condition_is_listed_with_its_modalities_and_origin(name: str, modalities: str) -> None:
+    status, out, _ = ltx("list", "--kind", "condition")
+    assert status == 0
+    assert f"condition  {name:<12}  {modalities:<12}  ltx {__version__} ({name})\n" in out
+
+
+def test_the_list_has_every_kind_broken_plugins_and_those_switched_off(small: None) -> None:
+    assert ltx("list") == (
+        0,
+        "KIND       NAME   MODALITIES  ORIGIN\n"
+        "condition  pulse  audio       ltx-pulse 2.1 (pulse)\n"
+        "\n"
+        "Broken:\n"
+        "  ltx-bad 0.3 (bad): ImportError: no\n"
+        "\n"
+        "Switched off by LTX_DISABLE_PLUGINS:\n"
+        "  ltx-quiet 1 (quiet)\n",
+        "",
+    )
+
+
+def test_a_kind_of_which_there_is_none_says_so(small: None) -> None:
+    assert ltx("list", "--kind", "tracker")[1].startswith("There is none.\n")
+
+
+def test_the_list_is_there_for_machines(small: None) -> None:
+    assert json.loads(ltx("list", "--json")[1]) == {
+        "plugins": [
+            {
+                "kind": "condition",
+                "name": "pulse",
+                "modalities": ["audio"],
+                "distribution": "ltx-pulse",
+                "version": "2.1",
+                "plugin": "pulse",
+            }
+        ],
+        "broken": [{"plugin": "bad", "distribution": "ltx-bad", "version": "0.3", "reason": "ImportError: no"}],
+        "disabled": ["quiet"],
+    }
+
+
+def test_a_condition_shows_both_its_tables() -> None:
+    assert ltx("show", "suffix") == (
+        0,
+        f"condition suffix, from ltx {__version__} (suffix)\n"
+        "\n"
+        "Give the last latent frames of a clip, or the last latent steps of a sound.\n"
+        "\n"
+        "In training, a condition of video and audio:\n"
+        "  KEY                TYPE            DEFAULT   UNIT           WHAT IT IS FOR\n"
+        "  type               text            required  -              the condition\n"
+        "  probability        a number        1.0       -              how often it applies\n"
+        "  temporal_boundary  a whole number  required  latent frames  how many are given\n"
+        "\n"
+        "In a validation sample, on video:\n"
+        "  KEY                TYPE            DEFAULT   UNIT           WHAT IT IS FOR\n"
+        "  type               text            required  -              the condition\n"
+        "  temporal_boundary  a whole number  -         latent frames  how many are given\n"
+        "  num_frames         a whole number  -         pixel frames   temporal_boundary, in pixel frames\n"
+        "  duration           a number        -         seconds        temporal_boundary, in seconds\n"
+        "  video              a path          -         -              file with what it gives\n"
+        "  image_or_video     a path          -         -              file with what it gives\n"
+        "\n"
+        "In a validation sample, on audio:\n"
+        "  KEY                TYPE            DEFAULT   UNIT           WHAT IT IS FOR\n"
+        "  type               text            required  -              the condition\n"
+        "  temporal_boundary  a whole number  -         latent frames  how many are given\n"
+        "  duration           a number        -         seconds        temporal_boundary, in seconds\n"
+        "  audio              a path          -         -              file with what it gives\n",
+        "",
+    )
+
+
+def test_a_sigma_sampler_shows_its_keys() -> None:
+    assert ltx("show", "uniform")[1] == (
+        f"sigma sampler uniform, from ltx {__version__} (sigma_samplers)\n"
+        "\n"
+        "Every sigma between two bounds alike.\n"
+        "\n"
+        "[flow_matching.timestep_sampling_params]:\n"
+        "  KEY        TYPE      DEFAULT  UNIT  WHAT IT IS FOR\n"
+        "  min_value  a number  0.0      -     smallest sigma\n"
+        "  max_value  a number  1.0      -     largest sigma\n"
+    )
+
+
+def test_a_strategy_shows_the_keys_of_its_inner_tables() -> None:
+    out = ltx("show", "flexible")[1]
+    assert "[training_strategy]:\n  KEY                 TYPE                  DEFAULT   UNIT  WHAT IT IS FOR\n" in out
+    assert "  audio.conditions    a list of conditions  []        -     what of it is given, or added\n" in out
+
+
+def test_a_tracker_without_keys_says_so() -> None:
+    assert ltx("show", "jsonl")[1].endswith("[trackers.jsonl]:\n  has no keys\n")
+
+
+def test_a_local_file_is_shown_too(tmp_path: Path) -> None:
+    plugin = tmp_path / "pulse.py"
+    plugin.write_text(
+        "import attrs\nfrom ltxcore.api import hookimpl\n\n\n@attrs.frozen\nclass Pulse:\n    modalities = frozenset({'audio'})\n\n"
+        "    def apply(self, state, inputs):\n        return state\n\n\n@hookimpl\ndef ltx_conditions():\n    return {'pulse': Pulse}\n"
+    )
+    assert ltx("show", "pulse", "--plugin", str(plugin))[1].startswith(f"condition pulse, from local file ({plugin})\n")
+
+
+def test_an_unknown_name_suggests_one() -> None:
+    assert ltx("show", "sufix") == (2, "", 'no plugin names anything "sufix"\n    Did you mean "suffix"?\n')
+
+
+@pytest.mark.parametrize("name", ["bad", "worse"])
+def test_what_comes_from_a_broken_plugin_says_so(small: None, name: str) -> None:
+    assert ltx("show", name) == (
+        2,
+        "",
+        f'"{name}" comes from a broken plugin, ltx-bad 0.3 (bad): ImportError: no\n    Mend or uninstall it.\n',
+    )
