@@ -1,45 +1,28 @@
-"""Files that appear whole or not at all."""
+"""Media files that appear whole or not at all."""
 
 from __future__ import annotations
 
-import os
+import contextlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ltxcore import files
 from ltxcore.errors import DataError
 
 
-@contextmanager
+@contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; on success it is synced to disk and takes the place of `path`, on failure it is removed.
-
-    Its ending is that of `path`, since what writes media goes by it.
+    """`ltxcore.files.replacing`, in the words of media.
 
     Raises:
         DataError: the folder cannot be made, or the file cannot be written.
     """
-    beside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield beside
-        _sync(beside)
-        beside.replace(path)
-        _sync(path.parent)
+        with files.replacing(path) as beside:
+            yield beside
     except OSError as error:
         raise DataError(
             f"this file cannot be written: {error.strerror or error}",
             where=str(path),
             remedy="Check that the folder exists, may be written to, and has space left.",
         ) from error
-    finally:
-        with suppress(OSError):  # after the replace there is nothing to remove; in a folder that cannot be written, neither
-            beside.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor
 from ltxcore.codecs.atomic import replacing
 from ltxcore.codecs.container import frames_of, is_image, opened, video_stream
 from ltxcore.codecs.sounds import add_sound, encode_sound
+from ltxcore.codecs.upright import Turn, turn_of
 from ltxcore.errors import DataError
 from ltxcore.protocols import Clip, Sound
 
@@ -23,6 +23,8 @@ IMAGE_RATE = 1.0
 _IMAGE_CODECS = {".png": ("png", "rgb24"), ".jpg": ("mjpeg", "yuvj444p"), ".jpeg": ("mjpeg", "yuvj444p")}
 _JPEG_QUALITY = 2
 _H264_PIXELS = "yuv420p"
+_BT601, _STUDIO_RANGE = 6, 1
+"""The colour matrix and range that pixels are converted with, in H.264's numbers; untold, players guess by the size of the picture."""
 _H264 = {"crf": "18", "preset": "medium", "threads": "1", "x264-params": "mbtree=0"}
 """Options of libx264. One thread, since its bytes depend on how many there are; no macroblock tree, whose bytes depend on where memory happens to lie."""
 
@@ -37,7 +39,7 @@ def read_clip(path: Path, *, max_frames: int | None = None) -> Clip:
         DataError: no such file, no medium, no pictures, cut short, damaged, or turned by an angle that is no multiple of 90 degrees.
     """
     frames: list[Tensor] = []
-    matrix: bytes | None = None
+    turn = Turn()
     with opened(path) as container:
         stream = video_stream(container)
         if stream is None:
@@ -48,13 +50,13 @@ def read_clip(path: Path, *, max_frames: int | None = None) -> Clip:
             if max_frames is not None and len(frames) >= max_frames:
                 break
             if not frames:
-                matrix = _display_matrix(frame)
+                turn = turn_of(frame, path)
             frames.append(torch.from_numpy(frame.to_ndarray(format="rgb24")))
     if not frames:
         raise DataError("this file has no pictures: its video stream is empty", where=str(path), remedy="Encode it anew.")
     if any(frame.shape != frames[0].shape for frame in frames):
         raise DataError("the pictures in this file change their size", where=str(path), remedy="Encode it anew at one size.")
-    return Clip(turned_upright(torch.stack(frames), matrix, path), rate)
+    return Clip(turn.applied(torch.stack(frames)), rate)
 
 
 def frame_rate(path: Path, stream: Any) -> Fraction:
@@ -69,37 +71,6 @@ def frame_rate(path: Path, stream: Any) -> Fraction:
             "this clip does not say how many frames per second it has", where=str(path), remedy="Encode it anew at a constant rate."
         )
     return Fraction(rate)
-
-
-def _display_matrix(frame: Any) -> bytes | None:
-    found = frame.side_data.get("DISPLAYMATRIX")
-    return None if found is None else bytes(found)
-
-
-def turned_upright(frames: Tensor, matrix: bytes | None, path: Path) -> Tensor:
-    """Frames `[F, H, W, 3]` as they are to be shown; sides swap on a quarter turn.
-
-    Args:
-        matrix: FFmpeg's display matrix, nine 32-bit numbers `a b u c d v x y w`: a stored pixel (x, y) is shown at
-            `(a x + c y, b x + d y)`, up to a shift. None: as stored.
-
-    Raises:
-        DataError: the matrix is no multiple of a quarter turn with or without mirroring.
-    """
-    if matrix is None:
-        return frames
-    a, b, _, c, d = struct.unpack("=5i", matrix[:20])
-    across, down = (a, d) if a and d and not b and not c else (c, b)
-    if (a, d) != (across, down):
-        if a or d or not b or not c:
-            raise DataError(
-                "this clip is to be shown turned by an angle that is no multiple of 90 degrees",
-                where=str(path),
-                remedy="Encode it anew, upright.",
-            )
-        frames = frames.transpose(1, 2)
-    flipped = [axis for axis, direction in ((2, across), (1, down)) if direction < 0]
-    return frames.flip(flipped).contiguous() if flipped else frames.contiguous()
 
 
 def write_clip(path: Path, clip: Clip, sound: Sound | None = None) -> None:
@@ -158,6 +129,7 @@ def _write_mp4(path: Path, clip: Clip, sound: Sound | None) -> None:
     ):
         stream = container.add_stream("libx264", rate=rate, options=dict(_H264))
         stream.height, stream.width, stream.pix_fmt = height, width, _H264_PIXELS
+        stream.codec_context.colorspace, stream.codec_context.color_range = _BT601, _STUDIO_RANGE
         track = None if sound is None else add_sound(container, sound, path)
         for picture in _pictures(clip, rate, _H264_PIXELS):
             container.mux(stream.encode(picture))

@@ -56,6 +56,8 @@ def probe(path: Path) -> MediaInfo:
         pictures, sound, image = video_stream(container), audio_stream(container), is_image(container)
         if pictures is None and sound is None:
             raise DataError("this file has neither pictures nor sound", where=str(path), remedy="Name a clip, a sound or an image.")
+        if pictures is not None and not (pictures.codec_context.height and pictures.codec_context.width):
+            raise damaged(path, "its pictures have no size")
         rate = None if pictures is None or image else frame_rate(path, pictures)
         frames = None if pictures is None else 1 if image else pictures.frames or _count(path, container, pictures)
         return MediaInfo(

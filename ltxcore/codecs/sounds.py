@@ -96,12 +96,11 @@ def write_sound(path: Path, sound: Sound) -> None:
     """Write a sound as WAV, 16 bits a sample; what lies outside [-1, 1] is clipped. The file appears whole or not at all.
 
     Raises:
-        DataError: another ending than .wav, no samples, or a file that cannot be written.
+        DataError: another ending than .wav, no samples, samples that are no numbers, or a file that cannot be written.
     """
     if path.suffix.lower() != ".wav":
         raise DataError(f'sounds are not written as "{path.suffix}"', where=str(path), remedy="Use .wav.")
-    if not sound.samples.numel():
-        raise DataError("a sound without samples cannot be written", where=str(path))
+    _check(sound, path)
     scaled = (sound.samples.to(torch.float64) * _FULL_SCALE["s16"]).round().clamp(-(2**15), 2**15 - 1)
     content = scaled.to(torch.int16).T.contiguous().numpy().astype("<i2").tobytes()
     with replacing(path) as beside, wave.open(str(beside), "wb") as file:
@@ -115,8 +114,9 @@ def add_sound(container: Any, sound: Sound, path: Path) -> Any:
     """Add an AAC track for `sound` to an output container.
 
     Raises:
-        DataError: a rate or a number of channels that AAC does not have.
+        DataError: a rate or a number of channels that AAC does not have, no samples, or samples that are no numbers.
     """
+    _check(sound, path)
     channels = int(sound.samples.shape[0])
     if sound.rate not in _AAC_RATES:
         raise DataError(
@@ -131,6 +131,13 @@ def add_sound(container: Any, sound: Sound, path: Path) -> Any:
     track = container.add_stream("aac", rate=sound.rate, layout=_AAC_LAYOUTS[channels])
     track.bit_rate = _AAC_BITS_PER_SAMPLE * sound.rate * channels
     return track
+
+
+def _check(sound: Sound, path: Path) -> None:
+    if not sound.samples.numel():
+        raise DataError("a sound without samples cannot be written", where=str(path))
+    if not bool(sound.samples.isfinite().all()):
+        raise DataError("a sound with samples that are no numbers (NaN or infinite) cannot be written", where=str(path))
 
 
 def encode_sound(container: Any, track: Any, sound: Sound) -> None:

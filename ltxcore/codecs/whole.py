@@ -5,7 +5,6 @@ FFmpeg plays what there is of a file that was cut short and says nothing, so a h
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,11 +12,13 @@ _UNKNOWN_SIZE = frozenset({0, 0xFFFFFFFF})
 """What a recorder writes into a RIFF header when it does not yet know how long the recording becomes."""
 
 _OGG_HEADER = 27
+_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 
 
 def is_cut_short(path: Path) -> bool:
-    """Whether a WAV or AVI, MP4 or MOV, Ogg, or JPEG file ends before its own structure does; false for every other format."""
+    """Whether a WAV or AVI, MP4 or MOV, Ogg, Matroska or WebM, or JPEG file ends before its own structure does; false for every other format, such
+    as MP3 and MPEG-TS, which do not know their length."""
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(12)
@@ -27,7 +28,9 @@ def is_cut_short(path: Path) -> bool:
             return _boxes_are_short(file, size)
         if start[:4] == b"OggS":
             return _ogg_is_short(file, size)
-        if start[:2] == _JPEG_END[:1] + b"\xd8":
+        if start[:4] == _EBML:
+            return _matroska_is_short(file, size)
+        if start[:2] == b"\xff\xd8":
             return _jpeg_is_short(file)
     return False
 
@@ -69,8 +72,31 @@ def _ogg_is_short(file: BinaryIO, size: int) -> bool:
         if len(header) < _OGG_HEADER:
             return True
         table = file.read(header[26])
-        at += _OGG_HEADER + header[26] + sum(struct.unpack(f"{len(table)}B", table))
+        at += _OGG_HEADER + header[26] + sum(table)
     return at > size
+
+
+def _matroska_is_short(file: BinaryIO, size: int) -> bool:
+    """Matroska: a header element, then a segment that holds all the rest; a live recording does not say how long that is."""
+    file.seek(len(_EBML))
+    length = _ebml_size(file)
+    if length is None:
+        return False
+    file.seek(length, 1)
+    if file.read(len(_SEGMENT)) != _SEGMENT:
+        return size < len(_EBML) + length
+    length = _ebml_size(file)
+    return length is not None and file.tell() + length > size
+
+
+def _ebml_size(file: BinaryIO) -> int | None:
+    """A number of 1 to 8 bytes, as many as its first one has leading zero bits and one more; None: all ones, not known, or not there."""
+    first = file.read(1)
+    if not first or not first[0]:
+        return None
+    more = 8 - first[0].bit_length()
+    value = int.from_bytes(bytes([first[0] & (0x7F >> more)]) + file.read(more), "big")
+    return None if value == (1 << (7 * (more + 1))) - 1 else value
 
 
 def _jpeg_is_short(file: BinaryIO) -> bool:
