@@ -13,7 +13,22 @@ ROOT = Path(__file__).parents[1]
 CORE = sorted((ROOT / "ltxcore").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins" / "ltxplugins").rglob("*.py"))
 HEAVY = ("torch", "diffusers", "transformers", "peft", "deepspeed", "av", "numpy")
-LIGHT = ("errors", "state", "protocols", "hookspecs", "modalities", "flow", "conditions", "strategy", "registry", "api", "config", "cli", "__main__")
+LIGHT = (
+    "errors",
+    "files",
+    "state",
+    "protocols",
+    "hookspecs",
+    "modalities",
+    "flow",
+    "conditions",
+    "strategy",
+    "registry",
+    "api",
+    "config",
+    "cli",
+    "__main__",
+)
 
 
 def module(path: Path) -> str:
@@ -26,7 +41,9 @@ def name(path: Path) -> str:
 
 
 def test_imports_keep_to_the_layers() -> None:
-    lint = subprocess.run([Path(sys.executable).parent / "lint-imports", "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    lint = subprocess.run(
+        [Path(sys.executable).parent / "lint-imports", "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert lint.returncode == 0, lint.stdout + lint.stderr
 
 

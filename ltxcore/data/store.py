@@ -14,10 +14,10 @@ import safetensors.torch
 from torch import Tensor
 
 from ltxcore.data import pt
-from ltxcore.data.atomic import write_whole
 from ltxcore.data.names import FOREIGN, sample_path
 from ltxcore.data.stored import Stored, stored
 from ltxcore.errors import DataError
+from ltxcore.files import write_whole
 from ltxcore.protocols import Entry, Kind
 
 REDO = "Delete it and run `ltx preprocess` again."

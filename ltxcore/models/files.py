@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -105,30 +104,8 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()[:32]
 
 
-@contextlib.contextmanager
-def beside(path: Path) -> Iterator[Path]:
-    """A place beside `path` to write to. What is there becomes `path` at the end; where anything is raised, nothing is left."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield part
-        _sync(part)
-        part.replace(path)
-        _sync(path.parent)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def write_tensors(path: Path, tensors: Mapping[str, Stored], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file in place, one tensor in memory at a time. Use it on a path from `beside`.
+    """Write a safetensors file in place, one tensor in memory at a time. Use it on a path from `ltxcore.files.replacing`.
 
     Raises:
         CheckpointError: where the disk has no room for it.

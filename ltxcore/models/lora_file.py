@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from ltxcore.errors import CheckpointError, Problem, listed
+from ltxcore.files import replacing
 from ltxcore.models.adapters import ADAPTER, adapters, create_adapters, folded, pair
 from ltxcore.models.backbone import LTXBackbone
-from ltxcore.models.files import Stored, beside, open_tensors, read_header, write_tensors
+from ltxcore.models.files import Stored, open_tensors, read_header, write_tensors
 from ltxcore.models.keys import LORA_PREFIX, to_diffusers, to_original
 from ltxcore.models.streams import is_needed
 
@@ -53,7 +54,7 @@ def save_lora(backbone: LTXBackbone, path: Path, *, metadata: Mapping[str, str],
     tensors: dict[str, Stored] = {}
     for name, layer in layers.items():
         tensors |= _stored_pair(f"{LORA_PREFIX}{to_original(name)}", layer, dtype)
-    with beside(path) as part:
+    with replacing(path) as part:
         write_tensors(part, tensors, said)
         check_lora(part, backbone.blueprint.shapes, shown=path)
 

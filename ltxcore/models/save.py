@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from ltxcore.errors import CheckpointError
+from ltxcore.files import replacing
 from ltxcore.models.adapters import adapters
 from ltxcore.models.backbone import LTXBackbone
-from ltxcore.models.files import Stored, beside, fingerprint, open_tensors, write_tensors
+from ltxcore.models.files import Stored, fingerprint, open_tensors, write_tensors
 from ltxcore.models.keys import CHECKPOINT_PREFIXES, to_original
 from ltxcore.models.load import UNTRAINED, check_tensors, open_checkpoint
 from ltxcore.models.tiny import fresh_tensor, tiny_metadata
@@ -58,7 +59,7 @@ def _write(
         return Stored(dtype, tuple(parameter.shape), lambda: parameter)
 
     mine = {prefix + to_original(name): own(parameter) for name, parameter in backbone.transformer.named_parameters()}
-    with beside(path) as part:
+    with replacing(path) as part:
         write_tensors(part, {**kept, **mine}, metadata)
         check_tensors(open_checkpoint(str(part)), backbone.blueprint.shapes)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import attrs
 
-from ltxcore.data.atomic import remove_unfinished
 from ltxcore.data.manifest import append_entry, read_source
 from ltxcore.data.names import sample_path
 from ltxcore.data.store import write_sample
+from ltxcore.files import remove_unfinished
 from ltxcore.preprocess.products import Made, Product
 from ltxcore.preprocess.summary import Counts
 from ltxcore.protocols import Entry

@@ -14,8 +14,8 @@ import attrs
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ltxcore.data.atomic import write_whole
 from ltxcore.errors import CheckpointError
+from ltxcore.files import write_whole
 
 MANIFEST = "manifest.json"
 STATE = "state.safetensors"

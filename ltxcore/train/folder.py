@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import attrs
 
-from ltxcore.data.atomic import write_whole
 from ltxcore.errors import CheckpointError, ConfigError
+from ltxcore.files import write_whole
 
 Status = Literal["running", "stopped", "finished"]
 

@@ -11,8 +11,8 @@ import attrs
 from rich.console import Console
 from rich.table import Table
 
-from ltxcore.data.atomic import write_whole
 from ltxcore.errors import CheckpointError
+from ltxcore.files import write_whole
 from ltxcore.protocols import Engine
 from ltxcore.train import checkpoint
 from ltxcore.train.feed import Samples
@@ -219,7 +219,9 @@ class Session:
         for clip in drawn:
             self.trackers.sample(step, clip.name, clip.path)
         befores = [clip.path.with_name(clip.path.name.replace(f"step_{step:06d}", f"step_{0:06d}")) for clip in drawn]
-        return [attrs.evolve(clip, before=before if step and before.exists() else None) for clip, before in zip(drawn, befores, strict=True)]
+        return [
+            attrs.evolve(clip, before=before if step and before.exists() else None) for clip, before in zip(drawn, befores, strict=True)
+        ]
 
     def _write_status(self, status: Status, **more: object) -> None:
         self.plan.outline.folder.write_status(status, held_out=list(self.plan.split.held_out), **more)

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from data.sets import put
-from ltxcore.data.atomic import UNFINISHED, remove_unfinished
 from ltxcore.data.manifest import read_source
 from ltxcore.data.store import read_stored
+from ltxcore.files import UNFINISHED, remove_unfinished
 
 torch.set_num_threads(1)
 

@@ -6,7 +6,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ltxcore.errors import CheckpointError
-from ltxcore.models.files import Stored, beside, fingerprint, read_header, write_tensors
+from ltxcore.files import replacing
+from ltxcore.models.files import Stored, fingerprint, read_header, write_tensors
 
 TENSORS = {
     "a": torch.arange(6, dtype=torch.float32).reshape(2, 3),
@@ -53,7 +54,7 @@ def test_a_tensor_of_another_shape_than_announced_is_a_bug(tmp_path):
 
 def test_a_file_appears_whole_at_the_end_and_its_folder_is_made(tmp_path):
     path = tmp_path / "deep" / "x.txt"
-    with beside(path) as part:
+    with replacing(path) as part:
         part.write_text("new")
         assert not path.exists()
         assert part.parent == path.parent
@@ -66,7 +67,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
     path.write_text("old")
 
     def fail():
-        with beside(path) as part:
+        with replacing(path) as part:
             part.write_text("half")
             raise KeyboardInterrupt
 
