@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os.path
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -16,12 +17,14 @@ FILE = "metrics.jsonl"
 
 @attrs.define
 class Jsonl:
-    """Writes `metrics.jsonl` in the output folder; each line has `step`, and is there as soon as it is logged."""
+    """Writes `metrics.jsonl` in the output folder. Each line has `step`, and is there as soon as it is logged; paths are relative to that folder."""
 
+    _folder: Path = attrs.field(default=Path(), init=False, repr=False)
     _file: IO[str] | None = attrs.field(default=None, init=False, repr=False)
 
     def start(self, output_dir: Path, run: Mapping[str, Any], total_steps: int, first_step: int) -> None:
         """Begin the file, or go on with it: steps that will be done again, and a line cut off by a kill, are dropped."""
+        self._folder = output_dir
         path = output_dir / FILE
         kept = _until(path, first_step) if first_step and path.exists() else []
         self._file = path.open("w")
@@ -32,7 +35,7 @@ class Jsonl:
         self._write({"step": step, **metrics})
 
     def sample(self, step: int, name: str, path: Path) -> None:
-        self._write({"step": step, "sample": name, "path": str(path)})
+        self._write({"step": step, "sample": name, "path": os.path.relpath(path, self._folder)})
 
     def finish(self) -> None:
         if self._file is not None:

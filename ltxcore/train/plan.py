@@ -12,6 +12,7 @@ import attrs
 import torch
 from torch.nn import Parameter
 
+from ltxcore.codecs.load import audio_codec, text_encoder, video_codec
 from ltxcore.config.load import LoadedRun
 from ltxcore.config.schema import RunFile
 from ltxcore.data.batches import Plan as Order
@@ -20,7 +21,7 @@ from ltxcore.data.heldout import Split, restored, split
 from ltxcore.data.manifest import read_manifest
 from ltxcore.engines.optim import OPTIMIZERS, schedule
 from ltxcore.engines.single import AUTOCAST
-from ltxcore.errors import ConfigError, DataError, LtxError, Problem
+from ltxcore.errors import ConfigError, DataError, LtxError, Problem, listed
 from ltxcore.models.backbone import LTXBackbone, ModelInfo
 from ltxcore.models.build import build
 from ltxcore.models.load import UNTRAINED, describe, open_checkpoint
@@ -28,7 +29,7 @@ from ltxcore.models.settings import transformer_config
 from ltxcore.models.targets import resolve_targets
 from ltxcore.models.tiny import TINY
 from ltxcore.preprocess.run import default_root
-from ltxcore.protocols import Manifest, Setting, Strategy
+from ltxcore.protocols import Manifest, Setting, Source, Strategy
 from ltxcore.train.folder import RunFolder, check_free
 from ltxcore.train.setup import modalities_of, setting_of
 
@@ -86,10 +87,11 @@ def check_run(loaded: LoadedRun) -> RunPlan | None:
     Raises:
         LtxError: for all that is wrong.
     """
-    found = outline(loaded)
-    if loaded.config.data.dataset is not None and not found.root.is_dir():
-        return None
-    return plan(found)
+    try:
+        found = outline(loaded)
+        return plan(found) if loaded.config.data.dataset is None or found.root.is_dir() else None
+    except LtxError as error:
+        raise located(error, loaded) from error
 
 
 def outline(loaded: LoadedRun) -> Outline:
@@ -157,10 +159,41 @@ def plan(found: Outline, only: Collection[str] | None = None) -> RunPlan:
     manifest = read_manifest(found.root, found.strategy.sources(), only=only)
     if not manifest.samples:
         raise DataError("there is no sample to train on", where=str(found.root), remedy="Run `ltx preprocess` on a dataset first.")
-    found.strategy.check(manifest)
+    problems: list[Problem] = []
+    with _collecting(problems):
+        found.strategy.check(manifest)
+    problems.extend(_foreign(found, manifest))
+    if problems:
+        raise DataError.of(problems)
     with _at(found.loaded.where("data.held_out")):
         chosen = _split(found, manifest)
     return RunPlan(found, manifest, chosen, plan_order(manifest, chosen.train, config.optimization.batch_size, config.seed))
+
+
+def _foreign(found: Outline, manifest: Manifest) -> Iterator[Problem]:
+    """Sources that were encoded for another model; where it is not known what they were encoded with, or what the model takes, nothing is said."""
+    model_path = found.loaded.config.model.model_path
+    for role, source in found.strategy.sources().items():
+        taken = encoder_of(source, model_path, found.info)
+        used = {entry.encoder for entry in manifest.entries[role].values() if entry.encoder}
+        if taken and used - {taken}:
+            yield Problem(
+                f"the samples in {found.root / source.folder} were encoded by {listed(sorted(used - {taken}))}, but the base model {found.info.name} takes what {taken} encodes",
+                source.where or "data",
+                "Encode them again with this model: name another data.preprocessed_data_root, or remove that folder.",
+            )
+
+
+def encoder_of(source: Source, model_path: str, info: ModelInfo) -> str:
+    """The fingerprint of what encodes a source for this model; "" where it is not known."""
+    try:
+        if source.kind == "text":
+            return info.text_fingerprint or text_encoder(model_path).fingerprint
+        if source.kind == "latents":
+            return (video_codec if source.modality == "video" else audio_codec)(model_path).fingerprint
+    except ConfigError:  # codecs that this version does not have
+        pass
+    return ""
 
 
 def _split(found: Outline, manifest: Manifest) -> Split:

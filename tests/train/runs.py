@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from ltxcore.codecs.load import text_encoder
 from ltxcore.config.load import LoadedRun, load_run
 from ltxcore.config.render import document
 from ltxcore.data.manifest import append_entry
@@ -36,7 +37,7 @@ def put_sound(root: Path, number: int, steps: int = STEPS, given: int = 4) -> st
     put(root, "audio_latents", name, {"latents": latents.contiguous()}, fingerprint=name, origin=f"{name}.wav")
     put(root, "audio_masks", name, {"mask": mask}, fingerprint=name, origin=f"{name}.wav")
     words = torch.randn(3, 128, generator=torch.Generator().manual_seed(number))
-    put(root, "conditions", name, {"video": words, "audio": words}, shape=(4,), fingerprint=name, encoder="tiny text")
+    put(root, "conditions", name, {"video": words, "audio": words}, shape=(4,), fingerprint=name, encoder=text_encoder("tiny").fingerprint)
     return name
 
 

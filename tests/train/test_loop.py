@@ -1,0 +1,181 @@
+"""The loop: the same draws whatever the process, weights of uneven micro-batches, dropout, and what is not finite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+import pytest
+import torch
+
+from ltxcore.config.load import LoadedRun
+from ltxcore.data.batches import MicroBatch
+from ltxcore.engines.single import SingleEngine, single_engine
+from ltxcore.errors import DataError
+from ltxcore.protocols import ModelInput
+from ltxcore.train.feed import Samples
+from ltxcore.train.loop import Loop, total_loss
+from ltxcore.train.model import load_model
+from ltxcore.train.plan import RunPlan, outline, plan
+from train.runs import loaded_run, sound_set
+
+CPU = torch.device("cpu")
+
+
+def loop_of(loaded: LoadedRun) -> Loop:
+    planned: RunPlan = plan(outline(loaded))
+    config = loaded.config
+    samples = Samples(planned.outline.root, planned.outline.strategy.sources(), planned.manifest)
+    model = load_model(planned, samples, CPU)
+    engine = single_engine(model.backbone, model.parameters, config.optimization, precision="no", device=CPU)
+    accumulation, workers = config.optimization.gradient_accumulation_steps, config.data.num_dataloader_workers
+    return Loop(engine, model.backbone, model.parameters, planned.outline.strategy, samples, planned.order, config.seed, accumulation, workers)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("loop")
+    sound_set(path / "data", count=11)
+    return path
+
+
+def losses(loop: Loop, total: int = 4) -> list[float]:
+    return [metrics["loss"] for _, metrics in loop.steps(total)]
+
+
+def test_each_step_has_its_number_and_all_of_its_metrics(folder: Path) -> None:
+    found = list(loop_of(loaded_run(folder, data={"held_out": 0})).steps(3))
+    assert [step for step, _ in found] == [1, 2, 3]
+    always = {"loss", "loss/audio", "uncounted/audio", "loss/audio/audio.cond0.mask/applied"}
+    always |= {"learning_rate", "grad_norm", "step_seconds", "tokens_per_second", "peak_memory_gib"}
+    for _, metrics in found:
+        assert always <= metrics.keys()
+        assert {name for name in metrics.keys() - always if not name.startswith("loss/audio/sigma_")} == set()
+        assert metrics["loss"] == pytest.approx(metrics["loss/audio"])
+
+
+def test_a_run_takes_the_same_steps_again_however_many_threads_read(folder: Path) -> None:
+    first = losses(loop_of(loaded_run(folder, data={"held_out": 0})))
+    again = losses(loop_of(loaded_run(folder, data={"held_out": 0, "num_dataloader_workers": 3})))
+    other = losses(loop_of(loaded_run(folder, data={"held_out": 0}, seed=43)))
+    assert first == again
+    assert first != other
+
+
+def test_the_loss_of_a_step_is_the_mean_over_its_samples_and_so_is_its_gradient(folder: Path) -> None:
+    """Eleven samples in micro-batches of 8 and 3: their mean, not the mean of two means."""
+    loop = loop_of(loaded_run(folder, data={"held_out": 0}, optimization={"batch_size": 8, "gradient_accumulation_steps": 2, "max_grad_norm": 0.0}))
+    kept: dict[str, torch.Tensor] = {}
+    loop.engine.optimizer.register_step_pre_hook(lambda *_: kept.update({name: p.grad.clone() for name, p in loop.parameters.items()}))
+    whole = loop_of(loaded_run(folder, data={"held_out": 0}, optimization={"batch_size": 11, "max_grad_norm": 0.0}))
+    expected: dict[str, torch.Tensor] = {}
+    whole.engine.optimizer.register_step_pre_hook(lambda *_: expected.update({name: p.grad.clone() for name, p in whole.parameters.items()}))
+    (found,), (wanted,) = losses(loop, 1), losses(whole, 1)
+    assert found == pytest.approx(wanted, rel=1e-5)
+    for name, gradient in kept.items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-7)
+
+
+@attrs.define(eq=False)
+class OneOfTwo(SingleEngine):
+    """The engine of one of two processes, as far as dealing goes."""
+
+    number: int = 0
+
+    @property
+    def rank(self) -> int:
+        return self.number
+
+    @property
+    def world_size(self) -> int:
+        return 2
+
+
+def dealt(loop: Loop, first: int = 0, total: int = 3) -> list[MicroBatch]:
+    return [micro_batch for micro_batch, _ in loop._dealt(first, total)]
+
+
+def test_two_processes_take_the_micro_batches_that_one_takes_with_twice_the_accumulation(folder: Path) -> None:
+    alone = dealt(loop_of(loaded_run(folder, data={"held_out": 0}, optimization={"gradient_accumulation_steps": 2})))
+    loop = loop_of(loaded_run(folder, data={"held_out": 0}))
+    fields = {field.name: getattr(loop.engine, field.name) for field in attrs.fields(SingleEngine)}
+    halves = [dealt(attrs.evolve(loop, engine=OneOfTwo(**fields, number=number))) for number in range(2)]
+    assert [batch for pair in zip(*halves, strict=True) for batch in pair] == alone
+
+
+def test_a_run_that_goes_on_takes_the_micro_batches_that_come_next(folder: Path) -> None:
+    loop = loop_of(loaded_run(folder, data={"held_out": 0}, optimization={"gradient_accumulation_steps": 2}))
+    assert dealt(loop, 2, 5) == dealt(loop, 0, 5)[4:]
+
+
+def test_dropout_is_the_same_in_every_run_and_leaves_the_global_generator_alone(folder: Path) -> None:
+    run = loaded_run(folder, data={"held_out": 0}, lora={"dropout": 0.5}, optimization={"learning_rate": 0.1})
+    torch.manual_seed(1)
+    first = losses(loop_of(run))
+    after = torch.rand(1)
+    torch.manual_seed(2)
+    assert losses(loop_of(run)) == first
+    torch.manual_seed(1)
+    assert torch.equal(torch.rand(1), after)
+    assert losses(loop_of(loaded_run(folder, data={"held_out": 0}, optimization={"learning_rate": 0.1}))) != first
+
+
+def sigmas_of(loop: Loop, step: int) -> str:
+    inputs = loop.strategy.prepare(loop.samples.load(loop.order.micro_batch(step).names), loop._draws(loop.order.micro_batch(step)))
+    return ", ".join(f"{sigma:.3f}" for sigma in inputs["audio"].sigma.tolist())
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_samples_sigmas_and_module(folder: Path) -> None:
+    loop = loop_of(loaded_run(folder, data={"held_out": 0}))
+    name = "transformer.transformer_blocks.2.audio_attn1.to_v.lora_A.default"
+    steps = loop.steps(4)
+    next(steps)
+    with torch.no_grad():
+        loop.parameters[f"{name}.weight"].fill_(float("nan"))
+    with pytest.raises(DataError) as error:
+        next(steps)
+    assert str(error.value) == (
+        f"the loss is not finite (NaN or Inf) at step 2, samples {', '.join(loop.order.micro_batch(1).names)}, "
+        f"sigmas audio {sigmas_of(loop, 1)}, first in {name}\n"
+        "    Nothing was updated in this step. Look at these samples, lower optimization.learning_rate, or lower optimization.max_grad_norm."
+    )
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_and_changes_nothing(folder: Path) -> None:
+    loop = loop_of(loaded_run(folder, data={"held_out": 0}))
+    name = "transformer.transformer_blocks.1.audio_attn1.to_v.lora_B.default.weight"
+    loop.parameters[name].register_hook(lambda gradient: gradient * float("inf"))
+    before = {key: parameter.detach().clone() for key, parameter in loop.parameters.items()}
+    with pytest.raises(DataError) as error:
+        list(loop.steps(4))
+    assert str(error.value) == (
+        f"the gradient is not finite (NaN or Inf) at step 1, samples {', '.join(loop.order.micro_batch(0).names)}, "
+        f"sigmas audio {sigmas_of(loop, 0)}, first in {name}\n"
+        "    Nothing was updated in this step. Look at these samples, lower optimization.learning_rate, or lower optimization.max_grad_norm."
+    )
+    assert all(torch.equal(parameter, before[key]) for key, parameter in loop.parameters.items())
+
+
+def test_the_total_is_the_mean_over_samples_of_the_sum_over_modalities() -> None:
+    assert float(total_loss({"video": torch.tensor([1.0, 2.0]), "audio": torch.tensor([3.0, 5.0])})) == 5.5
+
+
+def test_a_full_run_trains_only_what_its_loss_reaches(folder: Path) -> None:
+    loop = loop_of(loaded_run(folder, data={"held_out": 0}, model={"training_mode": "full"}, optimization={"weight_decay": 0.5}))
+    all_of = dict(loop.backbone.named_parameters())
+    idle = all_of.keys() - loop.parameters.keys()
+    before = {name: parameter.detach().clone() for name, parameter in all_of.items()}
+    list(loop.steps(2))
+    changed = {name for name, parameter in all_of.items() if not torch.equal(parameter, before[name])}
+    assert changed <= loop.parameters.keys()
+    assert {"transformer.audio_proj_in.weight", "transformer.audio_proj_out.weight"} <= changed
+    assert all("audio" in name for name in loop.parameters)
+    assert idle == {name for name, parameter in all_of.items() if not parameter.requires_grad}
+
+
+def test_what_the_model_sees_is_on_its_device_in_float32(folder: Path) -> None:
+    loop = loop_of(loaded_run(folder, data={"held_out": 0}))
+    seen: list[ModelInput] = []
+    loop.backbone.register_forward_pre_hook(lambda module, given: seen.append(given[1]))
+    list(loop.steps(1))
+    assert {seen[0].tokens.dtype, seen[0].sigma.dtype, seen[0].timesteps.dtype, seen[0].positions.dtype} == {torch.float32}

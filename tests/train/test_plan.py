@@ -1,0 +1,160 @@
+"""What is found wrong with a run before it writes anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from ltxcore.codecs.load import audio_codec
+from ltxcore.errors import LtxError
+from ltxcore.train.folder import RunFolder
+from ltxcore.train.plan import check_run
+from train.runs import loaded_run, message, put, put_sound, sound_set
+
+
+def refusal(folder: Path, **changed: object) -> str:
+    loaded = loaded_run(folder, **changed)
+    with pytest.raises(LtxError) as error:
+        check_run(loaded)
+    assert not (folder / "out").exists()
+    return message(error.value, folder)
+
+
+def test_a_run_that_is_in_order_is_planned_without_writing(tmp_path: Path) -> None:
+    sound_set(tmp_path / "data")
+    plan = check_run(loaded_run(tmp_path))
+    assert plan is not None
+    assert len(plan.split.train) == 20 and len(plan.split.held_out) == 4
+    assert set(plan.split.train) | set(plan.split.held_out) == set(plan.manifest.samples)
+    assert plan.outline.modalities == {"audio"}
+    assert plan.order.per_epoch == 5
+    assert not (tmp_path / "out").exists()
+
+
+def test_everything_that_is_wrong_without_the_data_is_found_at_once(tmp_path: Path) -> None:
+    sound_set(tmp_path / "data", count=1)
+    RunFolder(tmp_path / "out").path.mkdir()
+    RunFolder(tmp_path / "out").write_status("finished", held_out=[])
+    loaded = loaded_run(
+        tmp_path,
+        lora={"target_modules": ["to_qq", "attn1.to_q"]},
+        optimization={"scheduler_type": "cosine_with_restarts", "scheduler_params": {"T_0": 0}},
+        acceleration={"mixed_precision_mode": "fp16"},
+        engine={"name": "zero"},
+    )
+    with pytest.raises(LtxError) as error:
+        check_run(loaded)
+    found = message(error.value, tmp_path)
+    places = [line for line in found.splitlines() if not line.startswith("    ")]
+    lines = {key: number for number, line in enumerate((tmp_path / "run.toml").read_text().splitlines(), 1) for key in [line.partition(" =")[0]]}
+    assert places == [
+        f"TMP/run.toml:{lines['output_dir']}: output_dir: TMP/out holds a finished run, which is not overwritten",
+        f'TMP/run.toml:{lines["mixed_precision_mode"]}: acceleration.mixed_precision_mode: "fp16" is not available, since it needs its loss scaled',
+        f"TMP/run.toml:{lines['name']}: engine.name: the engine for several processes is not available in this version",
+        f"TMP/run.toml:{lines['[optimization.scheduler_params]']}: optimization.scheduler_params: "
+        'the schedule "cosine_with_restarts" does not take these parameters: Expected positive integer T_0, but got 0',
+        f'TMP/run.toml:{lines["target_modules"]}: lora.target_modules: the LoRA target "to_qq" names no module',
+        f'TMP/run.toml:{lines["target_modules"]}: lora.target_modules: the LoRA target "attn1.to_q" names modules of video only, and this run has audio only',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        (
+            {"acceleration": {"quantization": "int8-quanto"}},
+            "acceleration.quantization: quantized weights are not available in this version\n    Remove the key.",
+        ),
+        (
+            {"hub": {"push_to_hub": True, "hub_model_id": "me/it"}},
+            "hub.push_to_hub: publishing is not available in this version\n    Set it to false, and upload the file that the run leaves in output_dir.",
+        ),
+        (
+            {"wandb": {"enabled": True}},
+            "wandb.enabled: the tracker for Weights & Biases is not available in this version\n"
+            "    Set it to false; metrics.jsonl in output_dir has every number.",
+        ),
+        (
+            {"validation": {"samples": [{"prompt": "a tone"}]}},
+            "validation.samples: samples of your own are not drawn in this version\n"
+            "    Remove them; held-out clips are drawn before and after training.",
+        ),
+    ],
+)
+def test_what_this_version_does_not_do_is_refused_rather_than_left_out(tmp_path: Path, changed: dict, expected: str) -> None:
+    sound_set(tmp_path / "data", count=1)
+    found = refusal(tmp_path, **changed)
+    place, _, rest = found.partition(": ")
+    assert place.startswith("TMP/run.toml:")
+    assert rest == expected
+
+
+def line_of(folder: Path, start: str) -> int:
+    return next(n for n, text in enumerate((folder / "run.toml").read_text().splitlines(), 1) if text.startswith(start))
+
+
+def test_a_source_folder_that_is_missing_is_named_with_its_key(tmp_path: Path) -> None:
+    sound_set(tmp_path / "data")
+    for path in (tmp_path / "data" / "audio_masks").iterdir():
+        path.unlink()
+    (tmp_path / "data" / "audio_masks").rmdir()
+    assert refusal(tmp_path) == (
+        f"TMP/run.toml:{line_of(tmp_path, 'conditions')}: training_strategy.audio.conditions[0].mask_dir: "
+        'there is no folder "audio_masks" in TMP/data\n'
+        '    Did you mean "audio_latents"?'
+    )
+
+
+def test_a_mask_of_the_wrong_length_is_named_with_its_sample(tmp_path: Path) -> None:
+    sound_set(tmp_path / "data", count=3)
+    put_sound(tmp_path / "data", 3, steps=6)
+    put(tmp_path / "data", "audio_masks", "sound03", {"mask": torch.ones(5)})
+    assert "sound03" in refusal(tmp_path, data={"held_out": 0})
+
+
+def test_a_prefix_as_long_as_the_clip_is_refused_with_file_and_line(tmp_path: Path) -> None:
+    sound_set(tmp_path / "data", count=2)
+    strategy = {"name": "flexible", "audio": {"is_generated": True, "latents_dir": "audio_latents", "conditions": [{"type": "prefix", "temporal_boundary": 8}]}}
+    assert refusal(tmp_path, training_strategy=strategy, data={"held_out": 0}) == (
+        f"TMP/run.toml:{line_of(tmp_path, 'conditions')}: training_strategy.audio.conditions[0], samples sound00, sound01: "
+        "a prefix of 8 latent frames leaves nothing to generate of 8\n"
+        "    Set temporal_boundary below the length of the shortest sample, or leave short samples out."
+    )
+
+
+def test_data_that_another_encoder_made_are_refused(tmp_path: Path) -> None:
+    sound_set(tmp_path / "data", count=2)
+    for name in ("sound00", "sound01"):
+        put(tmp_path / "data", "audio_latents", name, {"latents": torch.zeros(8, 8, 16)}, encoder="another-codec")
+    found = refusal(tmp_path, data={"held_out": 0})
+    line = line_of(tmp_path, "latents_dir")
+    assert found == (
+        f"TMP/run.toml:{line}: training_strategy.audio.latents_dir: the samples in TMP/data/audio_latents were encoded by another-codec, "
+        f"but the base model tiny-untrained takes what {audio_codec('tiny').fingerprint} encodes\n"
+        "    Encode them again with this model: name another data.preprocessed_data_root, or remove that folder."
+    )
+
+
+def test_a_split_that_leaves_nothing_to_train_on_is_refused_with_file_and_line(tmp_path: Path) -> None:
+    sound_set(tmp_path / "data", count=3)
+    found = refusal(tmp_path, data={"held_out": 3})
+    line = line_of(tmp_path, "held_out")
+    assert found == (
+        f"TMP/run.toml:{line}: data.held_out: held_out = 3 leaves nothing to train on: there are 3 samples\n"
+        "    Hold out fewer, or name another dataset to hold out."
+    )
+
+
+def test_a_model_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    sound_set(tmp_path / "data", count=1)
+    (tmp_path / "none.safetensors").write_bytes(b"truncated")
+    assert refusal(tmp_path, model={"model_path": str(tmp_path / "none.safetensors")}).startswith("TMP/none.safetensors: ")
+
+
+def test_data_that_are_not_encoded_yet_are_no_mistake(tmp_path: Path) -> None:
+    (tmp_path / "clips.jsonl").write_text("")
+    loaded = loaded_run(tmp_path, data={"dataset": str(tmp_path / "clips.jsonl"), "preprocessed_data_root": str(tmp_path / "later")})
+    assert check_run(loaded) is None
+    assert not (tmp_path / "later").exists()

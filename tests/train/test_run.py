@@ -1,0 +1,283 @@
+"""Whole runs: what they leave behind, going on to the last bit, starting over, and refusing."""
+
+from __future__ import annotations
+
+import json
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors import safe_open
+
+from ltxcore.codecs.media import read_sound
+from ltxcore.config.load import load_run
+from ltxcore.errors import CheckpointError, ConfigError, DataError
+from ltxcore.models.load import load_backbone
+from ltxcore.models.lora import load_lora, lora_parameters
+from ltxcore.train.heldout import OTHER, OWN
+from ltxcore.train.run import run
+from ltxcore.train.session import Outcome
+from train.runs import loaded_run, message, quiet, sound_set, tables, write_run
+
+STOPPER = '''
+"""A tracker that interrupts the run, as a user would."""
+import os
+import signal
+import attrs
+from ltxcore.api import hookimpl
+
+@attrs.define
+class Stopper:
+    at: int
+
+    def start(self, output_dir, run, total_steps, first_step):
+        pass
+
+    def log(self, step, metrics):
+        if step == self.at and "loss" in metrics:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def sample(self, step, name, path):
+        pass
+
+    def finish(self):
+        pass
+
+@hookimpl
+def ltx_trackers():
+    return {"stopper": Stopper}
+'''
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return sound_set(tmp_path_factory.mktemp("data") / "data")
+
+
+@pytest.fixture(scope="module")
+def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, str]:
+    """A run of eight steps from beginning to end, and what it said."""
+    folder = tmp_path_factory.mktemp("finished")
+    console = Console(file=StringIO(), width=140)
+    run_file = write_run(folder, tables(data, folder / "out", optimization=LONG))
+    return run(load_run(run_file), console), console.file.getvalue()
+
+
+LONG = {"steps": 8, "batch_size": 4, "learning_rate": 1e-2, "gradient_accumulation_steps": 2}
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def steps(path: Path) -> list[dict]:
+    """The lines of training steps, without what depends on the clock."""
+    clock = ("step_seconds", "tokens_per_second", "peak_memory_gib")
+    return [{key: value for key, value in line.items() if key not in clock} for line in lines(path) if "loss" in line]
+
+
+def test_a_run_leaves_its_lora_metrics_run_file_and_samples(finished: tuple[Outcome, str]) -> None:
+    outcome, _ = finished
+    assert outcome.finished and outcome.step == 8
+    assert sorted(str(path.relative_to(outcome.output_dir)) for path in outcome.output_dir.rglob("*")) == [
+        "lora.safetensors",
+        "metrics.jsonl",
+        "run.json",
+        "run.toml",
+        "samples",
+        "samples/original_1.wav",
+        "samples/original_2.wav",
+        "samples/step_000000_1.wav",
+        "samples/step_000000_2.wav",
+        "samples/step_000008_1.wav",
+        "samples/step_000008_2.wav",
+    ]
+    assert json.loads((outcome.output_dir / "run.json").read_text())["status"] == "finished"
+
+
+def test_the_saved_lora_is_what_was_trained(finished: tuple[Outcome, str]) -> None:
+    outcome, _ = finished
+    with safe_open(outcome.weights, framework="pt") as file:
+        assert all(key.startswith("diffusion_model.transformer_blocks.") for key in file.keys())  # noqa: SIM118
+        assert file.metadata()["base_model"] == "tiny-untrained"
+        assert file.metadata()["rank"] == "2"
+    backbone = load_backbone("tiny-untrained", frozenset({"audio"}), dtype=torch.float32, seed=42)
+    load_lora(backbone, outcome.weights)
+    assert len(lora_parameters(backbone)) == 16
+    assert all(bool(parameter.any()) for parameter in lora_parameters(backbone).values())
+
+
+def test_the_resolved_run_file_runs_again_as_it_is(finished: tuple[Outcome, str], tmp_path: Path) -> None:
+    outcome, _ = finished
+    again = run(load_run(outcome.output_dir / "run.toml", [f"output_dir={tmp_path / 'again'}"]), quiet())
+    assert steps(again.metrics) == steps(outcome.metrics)
+    assert again.weights.read_bytes() == outcome.weights.read_bytes()
+    for name in ("step_000000_1.wav", "step_000008_2.wav"):
+        assert (again.output_dir / "samples" / name).read_bytes() == (outcome.output_dir / "samples" / name).read_bytes()
+
+
+def test_held_out_losses_are_logged_before_and_after_and_shown_in_a_table(finished: tuple[Outcome, str]) -> None:
+    outcome, said = finished
+    logged = [line for line in lines(outcome.metrics) if f"held_out/{OWN}/clips" in line]
+    assert [line["step"] for line in logged] == [0, 8]
+    key = "audio/sigma_0.90"
+    values = outcome.before[f"held_out/{OWN}/{key}"], outcome.after[f"held_out/{OWN}/{key}"], outcome.after[f"held_out/{OTHER}/{key}"]
+    assert values == (logged[0][f"held_out/{OWN}/{key}"], logged[1][f"held_out/{OWN}/{key}"], logged[1][f"held_out/{OTHER}/{key}"])
+    assert values[1] < values[0]
+    row = next(line for line in said.splitlines() if "audio" in line and "│" in line)
+    assert [cell.strip() for cell in row.strip("│").split("│")] == ["audio", *(f"{value:.4f}" for value in values)]
+    assert "Loss of generated tokens at sigma 0.9, 4 held-out clips" in said
+
+
+def test_samples_are_logged_with_paths_inside_the_output_folder(finished: tuple[Outcome, str]) -> None:
+    outcome, _ = finished
+    logged = [line for line in lines(outcome.metrics) if "sample" in line]
+    assert [(line["step"], line["path"]) for line in logged] == [
+        (0, "samples/step_000000_1.wav"),
+        (0, "samples/step_000000_2.wav"),
+        (8, "samples/step_000008_1.wav"),
+        (8, "samples/step_000008_2.wav"),
+    ]
+
+
+def test_what_is_given_sounds_the_same_in_the_sample_and_what_is_generated_does_not(finished: tuple[Outcome, str]) -> None:
+    outcome, _ = finished
+    drawn, original = (read_sound(path).samples for path in (outcome.drawn[0].path, outcome.drawn[0].original))
+    assert drawn.shape == original.shape
+    half = drawn.shape[1] // 4
+    assert float((drawn[:, :half] - original[:, :half]).abs().max()) < 0.25 * float((drawn[:, -half:] - original[:, -half:]).abs().max())
+
+
+@pytest.fixture(scope="module")
+def interrupted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """The same run, interrupted in its third step."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    (folder / "stopper.py").write_text(STOPPER)
+    run_file = write_run(
+        folder, tables(data, folder / "out", optimization=LONG, plugins=[str(folder / "stopper.py")], trackers={"stopper": {"at": 3}})
+    )
+    return run_file, run(load_run(run_file), quiet())
+
+
+def test_an_interrupted_run_saves_what_it_has_and_goes_on_to_the_same_result_to_the_last_bit(
+    interrupted: tuple[Path, Outcome], finished: tuple[Outcome, str]
+) -> None:
+    run_file, stopped = interrupted
+    whole, _ = finished
+    assert (stopped.finished, stopped.step, stopped.weights) == (False, 3, None)
+    assert stopped.resume == f"ltx run {stopped.output_dir / 'run.toml'}"
+    assert json.loads((stopped.output_dir / "run.json").read_text())["status"] == "stopped"
+    assert sorted(path.name for path in (stopped.output_dir / "checkpoints" / "step_000003").iterdir()) == [
+        "lora.safetensors",
+        "manifest.json",
+        "state.json",
+        "state.safetensors",
+    ]
+    with (stopped.output_dir / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "loss": 1')  # the line that a kill cut off
+    outcome = run(load_run(run_file), quiet())
+    assert outcome.finished and outcome.step == 8
+    assert steps(outcome.metrics) == steps(whole.metrics)
+    assert outcome.weights.read_bytes() == whole.weights.read_bytes()
+    assert outcome.before == whole.before and outcome.after == whole.after
+    with pytest.raises(ConfigError) as error:
+        run(load_run(run_file), quiet())
+    assert "holds a finished run, which is not overwritten" in str(error.value)
+
+
+def test_checkpoints_are_saved_at_intervals_and_the_newest_kept(data: Path, tmp_path: Path) -> None:
+    checkpoints = {"interval": 2, "keep_last_n": 2}
+    outcome = run(load_run(write_run(tmp_path, tables(data, tmp_path / "out", optimization=LONG, checkpoints=checkpoints))), quiet())
+    assert sorted(path.name for path in (outcome.output_dir / "checkpoints").iterdir()) == ["step_000004", "step_000006"]
+    assert outcome.weights.exists()
+
+
+def stop_at_three(data: Path, folder: Path, **changed: object) -> Path:
+    (folder / "stopper.py").write_text(STOPPER)
+    stopper = {"plugins": [str(folder / "stopper.py")], "trackers": {"stopper": {"at": 3}}}
+    run_file = write_run(folder, tables(data, folder / "out", optimization=LONG, **stopper, **changed))
+    assert run(load_run(run_file), quiet()).step == 3
+    return run_file
+
+
+def test_a_run_that_kept_no_state_says_so_and_starts_over_when_told(data: Path, tmp_path: Path) -> None:
+    run_file = stop_at_three(data, tmp_path, checkpoints={"save_training_state": "off"})
+    with pytest.raises(CheckpointError) as error:
+        run(load_run(run_file), quiet())
+    assert message(error.value, tmp_path) == (
+        'TMP/out/checkpoints/step_000003: this unfinished run cannot go on, since it was told to keep no training state (save_training_state = "off")\n'
+        "    Set checkpoints.no_resume = true to start over."
+    )
+    outcome = run(load_run(run_file, ["checkpoints.no_resume=true", "trackers.stopper.at=99"]), quiet())
+    assert outcome.finished and len(steps(outcome.metrics)) == 8
+    assert not (tmp_path / "out" / "checkpoints").exists()
+
+
+def test_a_changed_checkpoint_is_not_gone_on_with(data: Path, tmp_path: Path) -> None:
+    run_file = stop_at_three(data, tmp_path)
+    state = tmp_path / "out" / "checkpoints" / "step_000003" / "state.json"
+    state.write_text(state.read_text().replace("0.", "1.", 1))
+    with pytest.raises(CheckpointError) as error:
+        run(load_run(run_file), quiet())
+    assert message(error.value, tmp_path) == (
+        "TMP/out/checkpoints/step_000003: state.json was changed since it was saved\n    Remove this checkpoint, so that the one before it is used."
+    )
+
+
+def test_an_unfinished_run_of_another_file_is_refused_with_file_line_and_difference(data: Path, tmp_path: Path) -> None:
+    run_file = stop_at_three(data, tmp_path)
+    with pytest.raises(ConfigError) as error:
+        run(load_run(run_file, ["seed=7"]), quiet())
+    assert message(error.value, tmp_path) == (
+        "TMP/run.toml:1: output_dir: TMP/out holds an unfinished run of another run file:\n"
+        "    -seed = 42\n"
+        "    +seed = 7\n"
+        "    Undo that to go on with it, set checkpoints.no_resume to start over in the same folder, or choose another output_dir."
+    )
+
+
+def test_a_mistake_that_is_found_before_training_leaves_no_output_folder(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        run(load_run(write_run(tmp_path, tables(data, tmp_path / "out", lora={"target_modules": ["to_qq"]}))), quiet())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_sample_that_was_changed_since_it_was_listed_stops_the_run_and_is_named(tmp_path: Path) -> None:
+    sound_set(tmp_path / "data", count=3)
+    loaded = loaded_run(tmp_path, data={"held_out": 0})
+    path = tmp_path / "data" / "audio_latents" / "sound01.safetensors"
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(DataError) as error:
+        run(loaded, quiet())
+    assert "sound01" in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_held_out_clips_training_clips_are_drawn_and_no_table_is_shown(data: Path, tmp_path: Path) -> None:
+    console = Console(file=StringIO(), width=120)
+    outcome = run(load_run(write_run(tmp_path, tables(data, tmp_path / "out", data={"held_out": 0}))), console)
+    assert outcome.before == outcome.after == {}
+    assert [clip.name for clip in outcome.drawn] == ["sound00", "sound01"]
+    assert "Loss of generated tokens" not in console.file.getvalue()
+    assert "24 samples to train on, 0 held out" in console.file.getvalue()
+
+
+def test_a_full_run_saves_a_model_that_loads_again_as_it_was(data: Path, tmp_path: Path) -> None:
+    model, checkpoints = {"model_path": "tiny-untrained", "training_mode": "full"}, {"precision": "float32"}
+    outcome = run(load_run(write_run(tmp_path, tables(data, tmp_path / "out", model=model, checkpoints=checkpoints))), quiet())
+    assert outcome.weights.name == "model.safetensors"
+    continued = {"model_path": str(outcome.weights)}
+    again = run(load_run(write_run(tmp_path, tables(data, tmp_path / "out2", model=continued), "again.toml")), quiet())
+    key = f"held_out/{OWN}/audio/sigma_0.90"
+    assert again.before[key] == pytest.approx(outcome.after[key], rel=1e-6)
+
+
+def test_a_lora_run_can_begin_with_a_lora(data: Path, finished: tuple[Outcome, str], tmp_path: Path) -> None:
+    first, _ = finished
+    model = {"model_path": "tiny-untrained", "load_checkpoint": str(first.weights)}
+    outcome = run(load_run(write_run(tmp_path, tables(data, tmp_path / "out", model=model))), quiet())
+    key = f"held_out/{OWN}/audio/sigma_0.90"
+    assert outcome.before[key] == pytest.approx(first.after[key], rel=1e-3)
+    assert outcome.before[key] < first.before[key]
