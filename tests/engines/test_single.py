@@ -84,7 +84,11 @@ def recorded_lora(case: Case, prefix: str = "") -> dict[str, Tensor]:
 
 
 def test_ten_adamw_steps_of_a_lora_agree_with_the_recording(tmp_path: Path) -> None:
-    case, batches, start = load_case("07_trajectory", "plain"), load_case("07_trajectory", "batches"), recorded_lora(load_case("06_model", "lora.weights"))
+    case, batches, start = (
+        load_case("07_trajectory", "plain"),
+        load_case("07_trajectory", "batches"),
+        recorded_lora(load_case("06_model", "lora.weights")),
+    )
     backbone = load_golden("B", tmp_path)
     add_lora(backbone, rank=4, alpha=8, dropout=0.0, target_modules=TARGETS)
     engine = engine_of(backbone)

@@ -34,7 +34,9 @@ def modality(
 def test_one_step_agrees_with_the_recording() -> None:
     case = load_case("08_sampler", "euler_step")
     sample, denoised, sigmas = (case.inputs[name] for name in ("sample", "denoised", "sigmas"))
-    given = attrs.evolve(modality(1, sample.shape[1]), tokens=sample, clean=torch.zeros_like(sample), denoise_mask=torch.ones(sample.shape[:2]))
+    given = attrs.evolve(
+        modality(1, sample.shape[1]), tokens=sample, clean=torch.zeros_like(sample), denoise_mask=torch.ones(sample.shape[:2])
+    )
     for step in (0, 3, 7):
         found = euler(lambda inputs: {"audio": denoised}, {"audio": given}, sigmas[step : step + 2])["audio"]
         torch.testing.assert_close(found, case.outputs[f"step{step}"], rtol=case.tolerance["rtol"], atol=case.tolerance["atol"])

@@ -49,7 +49,9 @@ def test_a_pass_that_is_needed_and_was_not_run_is_a_mistake() -> None:
 def guidance_of(case: Case) -> Guidance:
     table = case.config["guidance"]
     scales = {
-        name: Scales(table[f"{name}_cfg_scale"], table[f"{name}_stg_scale"], table[f"{name}_modality_guidance_scale"], table["guidance_rescale"])
+        name: Scales(
+            table[f"{name}_cfg_scale"], table[f"{name}_stg_scale"], table[f"{name}_modality_guidance_scale"], table["guidance_rescale"]
+        )
         for name in ("video", "audio")
     }
     negative = {"video": (case.inputs["v_ctx_neg"], None), "audio": (case.inputs["a_ctx_neg"], None)}

@@ -18,7 +18,9 @@ def test_it_is_registered_under_its_name() -> None:
     assert load().get("tracker", "console").value is Console
 
 
-def test_where_there_is_no_terminal_every_few_steps_are_a_line_and_so_is_the_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_where_there_is_no_terminal_every_few_steps_are_a_line_and_so_is_the_last(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     tracker = Console(every=2)
     tracker.start(tmp_path, {}, 5, 0)
     tracker.log(0, {"held_out/own_context/clips": 3.0})

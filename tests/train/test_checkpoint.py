@@ -63,7 +63,10 @@ def test_a_checkpoint_saved_twice_at_one_step_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "step_000005" / "lora.safetensors").read_text() == "second"
 
 
-@pytest.mark.parametrize(("change", "what"), [(lambda file: file.write_text("weightz"), "was changed since it was saved"), (lambda file: file.unlink(), "is missing")])
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [(lambda file: file.write_text("weightz"), "was changed since it was saved"), (lambda file: file.unlink(), "is missing")],
+)
 def test_a_file_that_was_changed_or_is_gone_is_refused(tmp_path: Path, change: object, what: str) -> None:
     saved = checkpoint.save(tmp_path, 7, write(), STATE)
     change(saved.path / "lora.safetensors")
@@ -86,7 +89,8 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(tmp_path: Pat
     with pytest.raises(CheckpointError) as error:
         checkpoint.check_space(tmp_path / "not" / "there", 2**60)
     first, remedy = message(error.value, tmp_path).splitlines()
-    assert first.startswith("TMP/not/there: a checkpoint takes 1073741824.00 GiB, and ") and first.endswith(" GiB are free")
+    assert first.startswith("TMP/not/there: a checkpoint takes 1073741824.00 GiB, and ")
+    assert first.endswith(" GiB are free")
     assert remedy == "    Free some space, or choose another output_dir."
     assert list(tmp_path.iterdir()) == []
     checkpoint.check_space(tmp_path, 1)

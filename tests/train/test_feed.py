@@ -31,9 +31,11 @@ def samples(tmp_path: Path) -> Samples:
 
 def same(one: Batch, other: Batch) -> None:
     assert one.names == other.names
-    assert one.latents.keys() == other.latents.keys() and one.masks.keys() == other.masks.keys()
+    assert one.latents.keys() == other.latents.keys()
+    assert one.masks.keys() == other.masks.keys()
     for role, stored in one.latents.items():
-        assert torch.equal(stored.latents, other.latents[role].latents) and torch.equal(stored.rate, other.latents[role].rate)
+        assert torch.equal(stored.latents, other.latents[role].latents)
+        assert torch.equal(stored.rate, other.latents[role].rate)
     for role, mask in one.masks.items():
         assert torch.equal(mask, other.masks[role])
     assert all(torch.equal(features, other.text.features[name]) for name, features in one.text.features.items())

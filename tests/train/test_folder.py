@@ -51,7 +51,9 @@ def test_an_unfinished_run_of_another_file_is_refused_with_the_difference(tmp_pa
 def test_a_finished_run_is_not_overwritten_even_when_asked_to_start_over(tmp_path: Path) -> None:
     folder = unfinished(tmp_path / "out")
     folder.write_status("finished", held_out=[])
-    expected = f"{WHERE}: TMP/out holds a finished run, which is not overwritten\n    Choose another output_dir, or remove it: rm -r TMP/out"
+    expected = (
+        f"{WHERE}: TMP/out holds a finished run, which is not overwritten\n    Choose another output_dir, or remove it: rm -r TMP/out"
+    )
     assert refusal(folder) == expected
     assert refusal(folder, start_over=True) == expected
 
@@ -74,4 +76,7 @@ def test_a_status_that_is_not_ours_is_refused(tmp_path: Path, text: str) -> None
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(CheckpointError) as error:
         RunFolder(tmp_path).status()
-    assert message(error.value, tmp_path) == "TMP/run.json: this is not the status of a run\n    Choose another output_dir, or remove that folder."
+    assert (
+        message(error.value, tmp_path)
+        == "TMP/run.json: this is not the status of a run\n    Choose another output_dir, or remove that folder."
+    )

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from ltxcore.conditions import ConditionUse
+from ltxcore.config.schema import OptimizationTable
+from ltxcore.data.manifest import read_manifest
 from ltxcore.engines.single import SingleEngine, single_engine
 from ltxcore.flow.draws import CountedDraws
 from ltxcore.flow.sigmas import Uniform
@@ -16,8 +18,6 @@ from ltxcore.modalities.video import VideoModality
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.load import load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters
-from ltxcore.config.schema import OptimizationTable
-from ltxcore.data.manifest import read_manifest
 from ltxcore.protocols import ModelInput, Setting
 from ltxcore.registry import load
 from ltxcore.strategy import Flexible, ModalityTable

@@ -29,7 +29,9 @@ def loop_of(loaded: LoadedRun) -> Loop:
     model = load_model(planned, samples, CPU)
     engine = single_engine(model.backbone, model.parameters, config.optimization, precision="no", device=CPU)
     accumulation, workers = config.optimization.gradient_accumulation_steps, config.data.num_dataloader_workers
-    return Loop(engine, model.backbone, model.parameters, planned.outline.strategy, samples, planned.order, config.seed, accumulation, workers)
+    return Loop(
+        engine, model.backbone, model.parameters, planned.outline.strategy, samples, planned.order, config.seed, accumulation, workers
+    )
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +66,16 @@ def test_a_run_takes_the_same_steps_again_however_many_threads_read(folder: Path
 
 def test_the_loss_of_a_step_is_the_mean_over_its_samples_and_so_is_its_gradient(folder: Path) -> None:
     """Eleven samples in micro-batches of 8 and 3: their mean, not the mean of two means."""
-    loop = loop_of(loaded_run(folder, data={"held_out": 0}, optimization={"batch_size": 8, "gradient_accumulation_steps": 2, "max_grad_norm": 0.0}))
+    loop = loop_of(
+        loaded_run(folder, data={"held_out": 0}, optimization={"batch_size": 8, "gradient_accumulation_steps": 2, "max_grad_norm": 0.0})
+    )
     kept: dict[str, torch.Tensor] = {}
     loop.engine.optimizer.register_step_pre_hook(lambda *_: kept.update({name: p.grad.clone() for name, p in loop.parameters.items()}))
     whole = loop_of(loaded_run(folder, data={"held_out": 0}, optimization={"batch_size": 11, "max_grad_norm": 0.0}))
     expected: dict[str, torch.Tensor] = {}
-    whole.engine.optimizer.register_step_pre_hook(lambda *_: expected.update({name: p.grad.clone() for name, p in whole.parameters.items()}))
+    whole.engine.optimizer.register_step_pre_hook(
+        lambda *_: expected.update({name: p.grad.clone() for name, p in whole.parameters.items()})
+    )
     (found,), (wanted,) = losses(loop, 1), losses(whole, 1)
     assert found == pytest.approx(wanted, rel=1e-5)
     for name, gradient in kept.items():

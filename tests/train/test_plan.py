@@ -26,7 +26,8 @@ def test_a_run_that_is_in_order_is_planned_without_writing(tmp_path: Path) -> No
     sound_set(tmp_path / "data")
     plan = check_run(loaded_run(tmp_path))
     assert plan is not None
-    assert len(plan.split.train) == 20 and len(plan.split.held_out) == 4
+    assert len(plan.split.train) == 20
+    assert len(plan.split.held_out) == 4
     assert set(plan.split.train) | set(plan.split.held_out) == set(plan.manifest.samples)
     assert plan.outline.modalities == {"audio"}
     assert plan.order.per_epoch == 5
@@ -48,7 +49,9 @@ def test_everything_that_is_wrong_without_the_data_is_found_at_once(tmp_path: Pa
         check_run(loaded)
     found = message(error.value, tmp_path)
     places = [line for line in found.splitlines() if not line.startswith("    ")]
-    lines = {key: number for number, line in enumerate((tmp_path / "run.toml").read_text().splitlines(), 1) for key in [line.partition(" =")[0]]}
+    lines = {
+        key: number for number, line in enumerate((tmp_path / "run.toml").read_text().splitlines(), 1) for key in [line.partition(" =")[0]]
+    }
     assert places == [
         f"TMP/run.toml:{lines['output_dir']}: output_dir: TMP/out holds a finished run, which is not overwritten",
         f'TMP/run.toml:{lines["mixed_precision_mode"]}: acceleration.mixed_precision_mode: "fp16" is not available, since it needs its loss scaled',
@@ -116,7 +119,10 @@ def test_a_mask_of_the_wrong_length_is_named_with_its_sample(tmp_path: Path) -> 
 
 def test_a_prefix_as_long_as_the_clip_is_refused_with_file_and_line(tmp_path: Path) -> None:
     sound_set(tmp_path / "data", count=2)
-    strategy = {"name": "flexible", "audio": {"is_generated": True, "latents_dir": "audio_latents", "conditions": [{"type": "prefix", "temporal_boundary": 8}]}}
+    strategy = {
+        "name": "flexible",
+        "audio": {"is_generated": True, "latents_dir": "audio_latents", "conditions": [{"type": "prefix", "temporal_boundary": 8}]},
+    }
     assert refusal(tmp_path, training_strategy=strategy, data={"held_out": 0}) == (
         f"TMP/run.toml:{line_of(tmp_path, 'conditions')}: training_strategy.audio.conditions[0], samples sound00, sound01: "
         "a prefix of 8 latent frames leaves nothing to generate of 8\n"

@@ -80,7 +80,8 @@ def steps(path: Path) -> list[dict]:
 
 def test_a_run_leaves_its_lora_metrics_run_file_and_samples(finished: tuple[Outcome, str]) -> None:
     outcome, _ = finished
-    assert outcome.finished and outcome.step == 8
+    assert outcome.finished
+    assert outcome.step == 8
     assert sorted(str(path.relative_to(outcome.output_dir)) for path in outcome.output_dir.rglob("*")) == [
         "lora.safetensors",
         "metrics.jsonl",
@@ -178,10 +179,12 @@ def test_an_interrupted_run_saves_what_it_has_and_goes_on_to_the_same_result_to_
     with (stopped.output_dir / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "loss": 1')  # the line that a kill cut off
     outcome = run(load_run(run_file), quiet())
-    assert outcome.finished and outcome.step == 8
+    assert outcome.finished
+    assert outcome.step == 8
     assert steps(outcome.metrics) == steps(whole.metrics)
     assert outcome.weights.read_bytes() == whole.weights.read_bytes()
-    assert outcome.before == whole.before and outcome.after == whole.after
+    assert outcome.before == whole.before
+    assert outcome.after == whole.after
     with pytest.raises(ConfigError) as error:
         run(load_run(run_file), quiet())
     assert "holds a finished run, which is not overwritten" in str(error.value)
@@ -211,7 +214,8 @@ def test_a_run_that_kept_no_state_says_so_and_starts_over_when_told(data: Path, 
         "    Set checkpoints.no_resume = true to start over."
     )
     outcome = run(load_run(run_file, ["checkpoints.no_resume=true", "trackers.stopper.at=99"]), quiet())
-    assert outcome.finished and len(steps(outcome.metrics)) == 8
+    assert outcome.finished
+    assert len(steps(outcome.metrics)) == 8
     assert not (tmp_path / "out" / "checkpoints").exists()
 
 
