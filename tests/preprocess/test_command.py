@@ -1,0 +1,112 @@
+"""`ltx preprocess` as a program."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import attrs
+import pytest
+from click.testing import CliRunner, Result
+
+from ltxcore.cli.main import main
+from ltxcore.cli.preprocess import preprocess
+from ltxcore.config.schema import PreprocessingTable
+from ltxcore.data.manifest import read_source
+from preprocess.raw_media import clip_file, dataset_file, small_set, sound_file
+
+
+def ltx(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, ["preprocess", *map(str, arguments), "--model-path", "tiny", "--no-progress"])
+
+
+def test_it_says_how_much_it_made_and_how_much_was_there(tmp_path: Path) -> None:
+    path = small_set(tmp_path)
+    found = "resolution_buckets is 64x64x17, the size of all its clips"
+    for made, reused in ((3, 0), (0, 3)):
+        result = ltx(path)
+        assert result.exit_code == 0
+        assert result.stdout == (
+            f"conditions          {made} made       {reused} reused\n"
+            f"latents             {made} made       {reused} reused\n"
+            f"audio_latents       {made} made       {reused} reused\n"
+            f"audio_masks         {made} made       {reused} reused\n"
+            f"3 samples in {tmp_path}/.precomputed\n"
+            f"{path}: {found}\n"
+        )
+        assert result.stderr == ""
+
+
+def test_every_option_of_the_run_file_is_one_of_the_command() -> None:
+    options = {option for parameter in preprocess.params for option in parameter.opts}
+    assert {"--" + field.name.replace("_", "-") for field in attrs.fields(PreprocessingTable)} <= options
+    assert {"--model-path", "--text-encoder-path", "--output-dir"} <= options
+
+
+def test_the_options_reach_the_encoding(tmp_path: Path) -> None:
+    clip_file(tmp_path / "a.mp4", frames=20, sound=False)
+    path = dataset_file(tmp_path / "set.jsonl", [{"clip": "a.mp4", "text": "c", "more": "1"}])
+    result = ltx(
+        path,
+        "--output-dir",
+        tmp_path / "out",
+        "--video-column",
+        "clip",
+        "--caption-column",
+        "text",
+        "--resolution-buckets",
+        "32x32x9",
+        "--skip-audio",
+    )
+    assert result.exit_code == 0
+    assert result.stdout == (
+        "conditions       1 made       0 reused\n"
+        "latents          1 made       0 reused\n"
+        f"1 samples in {tmp_path}/out\n"
+        f'{path}: this column is not used: "more"\n'
+    )
+    assert read_source(tmp_path / "out", "latents")["a"].shape == (128, 2, 1, 1)
+
+
+def test_durations_are_seconds_with_semicolons_between(tmp_path: Path) -> None:
+    sound_file(tmp_path / "a.wav", seconds=1.5)
+    path = dataset_file(tmp_path / "set.jsonl", [{"audio": "a.wav", "caption": "c"}])
+    assert ltx(path, "--audio-durations", "0.5; 1.0;2").exit_code == 0
+    assert read_source(tmp_path / ".precomputed", "audio_latents")["a"].shape == (8, 26, 16)
+    for wrong in ("a;1", "0", "-1", ";", "inf"):
+        result = ltx(path, "--audio-durations", wrong)
+        assert result.exit_code == 2
+        assert result.stderr.splitlines()[-1] == (
+            f'Error: Invalid value for \'--audio-durations\': "{wrong}" is no list of durations; write seconds above 0, such as "2.0;4.0;8.0".'
+        )
+
+
+def test_a_mistake_is_a_message_and_exit_status_2(tmp_path: Path) -> None:
+    path = small_set(tmp_path, 1)
+    result = ltx(path, "--resolution-buckets", "60x64x17;64x64")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr == (
+        "--resolution-buckets: the bucket 60x64x17 has width 60, which is not a multiple of 32\n    Take 32 or 64.\n"
+        '--resolution-buckets: "64x64" is no bucket\n    Write width x height x frames, such as "960x544x49"; several with ";" between.\n'
+    )
+
+
+def test_processes_of_a_launcher_each_take_a_share_and_say_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = small_set(tmp_path)
+    for rank, made in ((0, 2), (1, 1)):
+        monkeypatch.setenv("RANK", str(rank))
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        result = ltx(path)
+        assert result.exit_code == 0
+        assert result.stdout.splitlines()[:2] == [f"process {rank} of 2:", f"conditions          {made} made       0 reused"]
+
+
+def test_the_help_comes_without_torch(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text('raise ImportError("torch was imported")\n')
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "ltxcore", "preprocess", "--help"]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert "--resolution-buckets" in result.stdout
