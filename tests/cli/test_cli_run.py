@@ -1,0 +1,64 @@
+"""`ltx run` from the command line: what it says at the end, and how it ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from ltxcore.cli.main import main
+from train.runs import sound_set, tables, write_run
+from train.test_run import STOPPER
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return sound_set(tmp_path_factory.mktemp("data") / "data")
+
+
+def ltx(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+def told(result: Result, folder: Path) -> list[str]:
+    return result.output.replace(str(folder), "TMP").splitlines()
+
+
+def test_a_run_says_where_everything_is_and_what_to_listen_to(data: Path, tmp_path: Path) -> None:
+    result = ltx("run", str(write_run(tmp_path, tables(data, tmp_path / "out"))), "--set", "optimization.steps=2")
+    assert result.exit_code == 0, result.output
+    assert told(result, tmp_path)[-9:] == [
+        "Done, 2 steps. In TMP/out:",
+        "  lora.safetensors     the LoRA",
+        "  metrics.jsonl        every number of the run, one JSON object a line",
+        "  run.toml             the run file, with every value spelled out",
+        "  samples/             held-out clips drawn before and after training, beside their originals",
+        "Listen and compare:",
+        "  TMP/out/samples/step_000000_1.wav",
+        "  TMP/out/samples/step_000002_1.wav",
+        "  TMP/out/samples/original_1.wav",
+    ]
+    again = ltx("run", str(tmp_path / "run.toml"))
+    assert again.exit_code == 2
+    assert told(again, tmp_path) == [
+        "TMP/run.toml:1: output_dir: TMP/out holds a finished run, which is not overwritten",
+        "    Choose another output_dir, or remove it: rm -r TMP/out",
+    ]
+
+
+def test_an_interrupted_run_tells_the_command_that_goes_on_and_ends_as_an_interrupt(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "stopper.py").write_text(STOPPER)
+    stopper = {"plugins": [str(tmp_path / "stopper.py")], "trackers": {"stopper": {"at": 1}}}
+    result = ltx("run", str(write_run(tmp_path, tables(data, tmp_path / "out", **stopper))))
+    assert result.exit_code == 130
+    assert told(result, tmp_path)[-2:] == ["Stopped after step 1. Go on with:", "  ltx run TMP/out/run.toml"]
+
+
+def test_a_mistake_prints_without_a_traceback_and_leaves_no_folder(data: Path, tmp_path: Path) -> None:
+    run_file = write_run(tmp_path, tables(data, tmp_path / "out", lora={"target_modules": ["to_qq"]}))
+    result = ltx("run", str(run_file))
+    line = next(n for n, text in enumerate(run_file.read_text().splitlines(), 1) if text.startswith("target_modules"))
+    assert result.exit_code == 2
+    assert told(result, tmp_path)[0] == f'TMP/run.toml:{line}: lora.target_modules: the LoRA target "to_qq" names no module'
+    assert not (tmp_path / "out").exists()
