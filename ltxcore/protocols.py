@@ -377,7 +377,10 @@ class Setting:
 class Strategy(Protocol):
     """Turns a micro-batch into what the model sees, and what it says into a loss. Built by the class named in the run file."""
 
-    shared_sigma: bool
+    @property
+    def shared_sigma(self) -> bool:
+        """Whether both modalities get one sigma."""
+        ...
 
     def sources(self) -> Mapping[str, Source]:
         """The folders it reads, by role. The text role is "text"; a modality's own latents have its name."""

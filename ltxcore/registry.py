@@ -143,7 +143,7 @@ def load(local: Iterable[Path] = (), disabled: Iterable[str] | None = None) -> R
         try:
             _register(manager, load_module(), origin, added)
             for item in added:
-                _check_one(item)
+                check(item)
                 _check_free(names, item)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's code may raise anything, and the other plugins go on
             broken.append(Broken(origin, _reason(error), frozenset((item.kind, item.name) for item in added)))
@@ -268,7 +268,12 @@ def _check_free(names: Mapping[str, Mapping[str, Named]], item: Named) -> None:
         _refuse(f'the {_spoken(item.kind)} "{item.name}" of {item.origin} is already that of {taken.origin}')
 
 
-def _check_one(item: Named) -> None:
+def check(item: Named) -> None:
+    """Hold what a plugin adds to its protocol, as far as that shows without using it.
+
+    Raises:
+        PluginError: how it breaks it.
+    """
     what = f'the {_spoken(item.kind)} "{item.name}"'
     if item.kind in METHODS:
         _check_class(item.value, what, METHODS[item.kind])

@@ -1,0 +1,15 @@
+"""For authors of plugins: try a condition or a strategy before anyone else does.
+
+    from ltxcore.testing import check_condition
+
+    def test_checkerboard() -> None:
+        check_condition(Checkerboard())
+
+Each function says all that is wrong in one AssertionError, and nothing if all is well.
+"""
+
+from ltxcore.testing.conditions import check_condition
+from ltxcore.testing.imports import check_imports_lightly
+from ltxcore.testing.strategies import check_strategy
+
+__all__ = ["check_condition", "check_imports_lightly", "check_strategy"]

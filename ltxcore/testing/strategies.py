@@ -1,0 +1,204 @@
+"""Hold a strategy to its protocol, on samples of many shapes."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from ltxcore.config.tables import keys_of
+from ltxcore.errors import DataError, PluginError
+from ltxcore.protocols import MODALITIES, Batch, ModelInput, Source, Strategy
+from ltxcore.registry import Named, Origin, check
+from ltxcore.state import Grid
+from ltxcore.testing.findings import Findings
+from ltxcore.testing.runs import NAMES, Samples, alone, draws_of, samples_of, setting_of, tensors_of
+
+Fault = tuple[str, str]
+"""What is wrong, and on which samples it showed."""
+
+TEXT = "text"
+
+
+def check_strategy(table: Any, *, grids: Mapping[str, Sequence[Grid]] | None = None, **fields: Any) -> None:
+    """Check that a strategy does what the training loop relies on.
+
+    It prepares three samples at a time, of several shapes, with all that its sources name. It may refuse shapes with a DataError, but not all.
+
+    Args:
+        table: an object of the class that `ltx_strategies` names, or the class.
+        grids: latent cells to try it on, by modality, instead of `ltxcore.testing.trials.GRIDS`.
+        fields: keys to make an object of the class with.
+
+    Raises:
+        AssertionError: all that is wrong.
+    """
+    one: Any = table(**fields) if inspect.isclass(table) else table
+    cls: Any = type(one)
+    findings = Findings()
+    said = f"{cls.__name__} breaks the protocol of strategies:"
+    try:
+        check(Named(cls.__name__, "strategy", cls, Origin("", "", "")))
+        for key in keys_of(cls):
+            if key.kind is Any:
+                findings.note(f'its field "{key.name}" has no type, so that a run file may write anything there')
+    except PluginError as error:
+        findings.note(str(error).removeprefix(f'the strategy "{cls.__name__}" '))
+    findings.tell(said)
+    try:
+        strategy = one.build(setting_of(grids))
+    except Exception as error:  # noqa: BLE001 - it may raise anything, and is told
+        findings.note(f"raises {type(error).__name__} from build(): {error}")
+    findings.tell(said)
+    for fault, label in faults_of(strategy, grids):
+        findings.note(fault, label)
+    findings.tell(said)
+
+
+def faults_of(strategy: Strategy, grids: Mapping[str, Sequence[Grid]] | None = None) -> Iterator[Fault]:
+    """What is wrong with a strategy that was built."""
+    sources = strategy.sources()
+    wrong = list(_faults_of_sources(sources))
+    yield from ((fault, "") for fault in wrong)
+    if wrong:
+        return
+    accepted, refusal = 0, ""
+    for samples in samples_of(sources, grids):
+        try:
+            strategy.check(samples.manifest)
+        except DataError as error:
+            refusal = error.problems[0].what
+            continue
+        except Exception as error:  # noqa: BLE001 - as above
+            yield f"raises {type(error).__name__} from check(): {error}", samples.label
+            return
+        accepted += 1
+        for fault in _faults_on(strategy, sources, samples):
+            yield fault, samples.label
+    if not accepted:
+        yield f'refuses all samples it is tried on, the last with "{refusal}"; pass other keys, or grids that suit it', ""
+
+
+def _faults_of_sources(sources: Any) -> Iterator[str]:
+    if not isinstance(sources, Mapping) or not all(isinstance(source, Source) for source in sources.values()):
+        yield f"returns {sources!r} from sources(); it is a mapping from roles to ltxcore.api.Source"
+        return
+    if TEXT not in sources or sources[TEXT].kind != "text":
+        yield 'has no source "text" of kind "text", which holds the captions'
+    if not any(role in MODALITIES and source.kind == "latents" for role, source in sources.items()):
+        yield 'has no source "video" or "audio" of kind "latents", which holds what is trained'
+    for role, source in sources.items():
+        if source.kind not in ("latents", "mask", "text"):
+            yield f'has a source "{role}" of kind {source.kind!r}; it is "latents", "mask" or "text"'
+        elif source.kind != "text" and source.modality not in MODALITIES:
+            yield f'has a source "{role}" of the modality {source.modality!r}; it is "video" or "audio"'
+
+
+def _faults_on(strategy: Strategy, sources: Mapping[str, Source], samples: Samples) -> Iterator[str]:
+    optional = {role for role, source in sources.items() if source.optional}
+    modalities = set()
+    for number in range(4):
+        wanted = strategy.wanted(draws_of(number=number))
+        if not wanted <= set(sources):
+            yield f"wants roles that are none of its sources: {', '.join(sorted(wanted - set(sources)))}"
+            return
+        batch = samples.with_roles((set(sources) - optional) | wanted)
+        try:
+            prepared = strategy.prepare(batch, draws_of(number=number))
+        except Exception as error:  # noqa: BLE001 - as above
+            yield f"passes check(), but raises {type(error).__name__} from prepare(): {error}"
+            return
+        modalities.add(frozenset(prepared))
+        yield from _faults_of_inputs(strategy, prepared)
+        yield from _purity(strategy, batch, prepared, number)
+        yield from _neighbours(strategy, batch, prepared, number)
+        yield from _faults_of_loss(strategy, prepared)
+    if len(modalities) > 1:
+        yield "prepares other modalities for other draws; which there are is decided by the run file alone"
+    found = strategy.metadata(samples.manifest)
+    if not isinstance(found, Mapping) or not all(isinstance(text, str) for pair in found.items() for text in pair):
+        yield f"returns {found!r} from metadata(); it is a mapping from texts to texts"
+
+
+def _faults_of_inputs(strategy: Strategy, prepared: Mapping[str, ModelInput]) -> Iterator[str]:
+    if not any(given.is_generated for given in prepared.values()):
+        yield "generates no modality"
+    for name, given in prepared.items():
+        batch, tokens = given.tokens.shape[:2]
+        shapes = {"sigma": (batch,), "timesteps": (batch, tokens), "positions": (batch, 3 if name == "video" else 1, tokens, 2)}
+        for field, shape in shapes.items():
+            found = tuple(getattr(given, field).shape)
+            if found != shape:
+                yield f"prepares {name}.{field} {list(found)} for tokens [{batch}, {tokens}, ...]; it is {list(shape)}"
+                return
+        for field in ("tokens", "sigma", "timesteps", "positions"):
+            if getattr(given, field).dtype != torch.float32:
+                yield f"prepares {name}.{field} in {getattr(given, field).dtype}; it is float32"
+        if bool((given.timesteps < 0).any()) or bool((given.timesteps > given.sigma.unsqueeze(1) + 1e-6).any()):
+            yield f"prepares {name}.timesteps that are not between 0 and sigma"
+        if not given.is_generated and bool(given.timesteps.any()):
+            yield f"prepares the frozen {name} with timesteps above 0"
+    sigmas = [given.sigma for given in prepared.values() if given.is_generated]
+    if strategy.shared_sigma and any(not torch.equal(sigmas[0], sigma) for sigma in sigmas):
+        yield "says shared_sigma, but its modalities have sigmas of their own"
+
+
+def _purity(strategy: Strategy, batch: Batch, prepared: Mapping[str, ModelInput], number: int) -> Iterator[str]:
+    fresh, state = copy.deepcopy(batch), torch.get_rng_state()
+    again = strategy.prepare(fresh, draws_of(batch.names, number))
+    if not torch.equal(torch.get_rng_state(), state):
+        yield "draws from the global random number generator; take numbers from draws"
+    elif any(
+        not torch.equal(given.tokens, again[name].tokens) or not torch.equal(given.timesteps, again[name].timesteps)
+        for name, given in prepared.items()
+    ):
+        yield "prepares the same micro-batch differently the second time"
+    before, after = tensors_of(batch), tensors_of(fresh)
+    changed = [name for name, tensor in before.items() if not torch.equal(tensor, after[name])]
+    if changed:
+        yield f"changes {', '.join(changed)} in place; make new tensors instead"
+
+
+def _neighbours(strategy: Strategy, batch: Batch, prepared: Mapping[str, ModelInput], number: int) -> Iterator[str]:
+    """What a sample is given must not depend on the batch that it came in."""
+    index = len(NAMES) - 1
+    single = strategy.prepare(alone(batch, index), draws_of(NAMES[index:], number))
+    for name, given in prepared.items():
+        for field in ("tokens", "sigma", "timesteps", "positions"):
+            if not torch.equal(getattr(given, field)[index:], getattr(single[name], field)):
+                yield f"prepares other {name}.{field} for a sample alone than for the same sample in a micro-batch"
+                return
+
+
+def _faults_of_loss(strategy: Strategy, prepared: Mapping[str, ModelInput]) -> Iterator[str]:
+    predicted = {name: torch.zeros_like(given.tokens).requires_grad_() for name, given in prepared.items()}
+    try:
+        losses = strategy.loss(predicted, prepared)
+    except Exception as error:  # noqa: BLE001 - as above
+        yield f"raises {type(error).__name__} from loss(): {error}"
+        return
+    generated = {name for name, given in prepared.items() if given.is_generated}
+    if not losses or not set(losses) <= generated:
+        yield f"has losses of {sorted(losses)}, but generates {sorted(generated)}"
+        return
+    for name, loss in losses.items():
+        if tuple(loss.shape) != (len(prepared[name].tokens),):
+            yield f"has a {name} loss of shape {list(loss.shape)}; it is one number a sample, [B]"
+            return
+        if not bool(loss.isfinite().all()):
+            yield f"has a {name} loss that is not finite"
+            return
+    total = torch.stack([loss.sum() for loss in losses.values()]).sum()
+    if not total.requires_grad:
+        yield "has a loss that does not depend on what is predicted"
+        return
+    total.backward()
+    for name in losses:
+        gradient, clean = predicted[name].grad, prepared[name].clean
+        if gradient is None or not bool(gradient.isfinite().all()) or not bool(gradient.any()):
+            yield f"has a {name} loss whose gradient is zero or not finite"
+        elif clean is not None and bool(gradient[:, clean.shape[1] :].any()):
+            yield f"reads appended {name} tokens in its loss; only target tokens count"
