@@ -8,8 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ltxcore.cli.main import main
-from train.runs import sound_set, tables, write_run
-from train.test_run import STOPPER
+from train.runs import STOPPER, sound_set, tables, write_run
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +52,10 @@ def test_an_interrupted_run_tells_the_command_that_goes_on_and_ends_as_an_interr
     result = ltx("run", str(write_run(tmp_path, tables(data, tmp_path / "out", **stopper))))
     assert result.exit_code == 130
     assert told(result, tmp_path)[-2:] == ["Stopped after step 1. Go on with:", "  ltx run TMP/out/run.toml"]
+    resumed = ltx("run", str(tmp_path / "out" / "run.toml"))
+    assert resumed.exit_code == 0, resumed.output
+    assert "going on after step 1" in told(resumed, tmp_path)
+    assert "Done, 4 steps. In TMP/out:" in told(resumed, tmp_path)
 
 
 def test_a_mistake_prints_without_a_traceback_and_leaves_no_folder(data: Path, tmp_path: Path) -> None:

@@ -19,36 +19,7 @@ from ltxcore.models.lora import load_lora, lora_parameters
 from ltxcore.train.heldout import OTHER, OWN
 from ltxcore.train.run import run
 from ltxcore.train.session import Outcome
-from train.runs import loaded_run, message, quiet, sound_set, tables, write_run
-
-STOPPER = '''
-"""A tracker that interrupts the run, as a user would."""
-import os
-import signal
-import attrs
-from ltxcore.api import hookimpl
-
-@attrs.define
-class Stopper:
-    at: int
-
-    def start(self, output_dir, run, total_steps, first_step):
-        pass
-
-    def log(self, step, metrics):
-        if step == self.at and "loss" in metrics:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    def sample(self, step, name, path):
-        pass
-
-    def finish(self):
-        pass
-
-@hookimpl
-def ltx_trackers():
-    return {"stopper": Stopper}
-'''
+from train.runs import STOPPER, loaded_run, message, quiet, sound_set, tables, write_run
 
 
 @pytest.fixture(scope="module")
