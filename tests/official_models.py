@@ -43,7 +43,9 @@ def blocks(described: list[str]) -> list[list[Any]]:
 
 def video_section(generation: str, channels: int, described: Mapping[str, list[str]]) -> dict[str, Any]:
     padding = (
-        {"encoder_spatial_padding_mode": "zeros", "decoder_spatial_padding_mode": "reflect"} if generation == "2.0" else {"spatial_padding_mode": "zeros"}
+        {"encoder_spatial_padding_mode": "zeros", "decoder_spatial_padding_mode": "reflect"}
+        if generation == "2.0"
+        else {"spatial_padding_mode": "zeros"}
     )
     return {
         "_class_name": "CausalVideoAutoencoder",
@@ -101,8 +103,7 @@ def randomised(module: nn.Module, seed: int) -> nn.Module:
         values = torch.randn(tensor.shape, generator=generator) * 0.1
         if name.endswith(("latents_std", "basis")):
             values = values.abs() + 0.5
-        if not name.endswith(".filter"):
-            tensor.copy_(values.to(torch.bfloat16))
+        tensor.copy_((tensor if name.endswith(".filter") else values).to(torch.bfloat16))
     return module.eval().requires_grad_(False)
 
 
@@ -157,7 +158,9 @@ def original_tensors(part: str, generation: str, module: nn.Module, prefix: str)
 
 def write(path: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any], **metadata: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.clone().contiguous() for name, tensor in tensors.items()}, path, metadata={"config": json.dumps(config), **metadata})
+    save_file(
+        {name: tensor.clone().contiguous() for name, tensor in tensors.items()}, path, metadata={"config": json.dumps(config), **metadata}
+    )
     return path
 
 
@@ -166,7 +169,10 @@ def codec_tensors(generation: str, *, video_prefix: str = "vae.") -> tuple[dict[
     video = video_module(generation)
     tensors = {
         **original_tensors("video_vae", generation, video, video_prefix),
-        **{f"{video_prefix}per_channel_statistics.{name}": torch.zeros(CHANNELS) for name in ("channel", "mean-of-stds", "mean-of-stds_over_std-of-means")},
+        **{
+            f"{video_prefix}per_channel_statistics.{name}": torch.zeros(CHANNELS)
+            for name in ("channel", "mean-of-stds", "mean-of-stds_over_std-of-means")
+        },
         **original_tensors("audio_vae", generation, audio_module(generation), "audio_vae."),
         **original_tensors("vocoder", generation, vocoder_module(generation), "vocoder."),
     }
@@ -195,7 +201,9 @@ def write_split(folder: Path, generation: str = "2.5") -> dict[str, Path]:
     return {
         "model": write(folder / "transformer.safetensors", transformer, {"transformer": {"num_layers": 0}}, **version),
         "video": write(folder / "video-vae-conv.safetensors", video, {"vae": sections["vae"]}, **version),
-        "audio": write(folder / "audio-vae.safetensors", audio, {"audio_vae": sections["audio_vae"], "vocoder": sections["vocoder"]}, **version),
+        "audio": write(
+            folder / "audio-vae.safetensors", audio, {"audio_vae": sections["audio_vae"], "vocoder": sections["vocoder"]}, **version
+        ),
     }
 
 

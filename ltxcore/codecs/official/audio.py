@@ -102,10 +102,23 @@ def load(model_path: Path, own_path: Path | None = None, *, device: str = "cpu")
         ConfigError: the model's file does not hold them, and no other is named.
         CheckpointError: they are not what their configurations say, do not fit each other, cannot be read, or are those of another release.
     """
-    part, vocoder = locate.audio_vae(model_path, own_path), locate.vocoder(model_path, own_path)
+    part = locate.audio_vae(model_path, own_path)
+    vocoder = locate.vocoder(model_path, own_path)
+    _check_statistics(part)
     _check_vocoder(vocoder)
     scale = (int(part.module.temporal_compression_ratio), 1, 1)
     return AudioVae(scale, f"ltx-audio-{part.fingerprint()}", device, int(vocoder.module.config.output_sampling_rate), part, vocoder)
+
+
+def _check_statistics(part: Part) -> None:
+    """The latents are normalised by one number for each of their channels and bins."""
+    config = part.module.config
+    bins = int(config.mel_bins) // int(part.module.mel_compression_ratio)
+    if int(config.latent_channels) * bins != int(config.base_channels):
+        raise CheckpointError(
+            f"the audio VAE has statistics of {config.base_channels} numbers a step, but its latents have {config.latent_channels} channels of {bins} bins",
+            where=str(part.weights.where),
+        )
 
 
 def _check_vocoder(vocoder: Part) -> None:
