@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -215,8 +216,23 @@ def _unavailable(config: Any) -> Iterator[tuple[str, str, str]]:
         )
     if config.acceleration.quantization is not None:
         yield "acceleration.quantization", "quantized weights are not available in this version", "Remove the key."
-    if config.engine.name == "zero":
-        yield "engine.name", "the engine for several processes is not available in this version", 'Use "single" or "auto".'
+    if config.acceleration.load_text_encoder_in_8bit:
+        yield (
+            "acceleration.load_text_encoder_in_8bit",
+            "a text encoder with 8-bit weights is not available in this version",
+            "Remove the key.",
+        )
+    if config.acceleration.offload_optimizer_during_validation:
+        yield (
+            "acceleration.offload_optimizer_during_validation",
+            "moving the optimiser's state is not available in this version",
+            "Remove the key.",
+        )
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if config.engine.name == "zero" or (config.engine.name == "auto" and processes > 1):
+        yield "engine.name", "the engine for several processes is not available in this version", 'Use "single" or "auto", in one process.'
+    elif processes > 1:
+        yield "engine.name", f'"single" is an engine for one process, and there are {processes}', "Start it without a launcher."
     if config.hub.push_to_hub:
         yield (
             "hub.push_to_hub",

@@ -71,6 +71,14 @@ def test_everything_that_is_wrong_without_the_data_is_found_at_once(tmp_path: Pa
             "acceleration.quantization: quantized weights are not available in this version\n    Remove the key.",
         ),
         (
+            {"acceleration": {"load_text_encoder_in_8bit": True}},
+            "acceleration.load_text_encoder_in_8bit: a text encoder with 8-bit weights is not available in this version\n    Remove the key.",
+        ),
+        (
+            {"acceleration": {"offload_optimizer_during_validation": True}},
+            "acceleration.offload_optimizer_during_validation: moving the optimiser's state is not available in this version\n    Remove the key.",
+        ),
+        (
             {"hub": {"push_to_hub": True, "hub_model_id": "me/it"}},
             "hub.push_to_hub: publishing is not available in this version\n    Set it to false, and upload the file that the run leaves in output_dir.",
         ),
@@ -164,3 +172,20 @@ def test_data_that_are_not_encoded_yet_are_no_mistake(tmp_path: Path) -> None:
     loaded = loaded_run(tmp_path, data={"dataset": str(tmp_path / "clips.jsonl"), "preprocessed_data_root": str(tmp_path / "later")})
     assert check_run(loaded) is None
     assert not (tmp_path / "later").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("auto", 'the engine for several processes is not available in this version\n    Use "single" or "auto", in one process.'),
+        ("single", '"single" is an engine for one process, and there are 2\n    Start it without a launcher.'),
+    ],
+)
+def test_several_processes_are_refused_rather_than_each_taken_for_the_only_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, expected: str
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    sound_set(tmp_path / "data", count=1)
+    found = refusal(tmp_path, engine={"name": name})
+    line = line_of(tmp_path, f'name = "{name}')
+    assert found == f"TMP/run.toml:{line}: engine.name: {expected}"
