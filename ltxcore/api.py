@@ -1,7 +1,7 @@
 """All that a plugin may import."""
 
 from ltxcore.conditions import ConditionUse
-from ltxcore.errors import CheckpointError, ConfigError, DataError, LtxError, PluginError, Problem
+from ltxcore.errors import CheckpointError, ConfigError, DataError, LtxError, PluginError, Problem, notice
 from ltxcore.flow.loss import masked_loss
 from ltxcore.flow.noise import add_noise, velocity
 from ltxcore.hookspecs import hookimpl
@@ -69,5 +69,6 @@ __all__ = [
     "add_noise",
     "hookimpl",
     "masked_loss",
+    "notice",
     "velocity",
 ]

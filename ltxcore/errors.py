@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import os
+import sys
 from collections.abc import Iterable
 
 import attrs
@@ -66,6 +69,10 @@ class CheckpointError(LtxError):
     """Weights, a LoRA or a saved run cannot be read, do not match, or could not be written whole."""
 
 
+class ProcessError(LtxError):
+    """Another process of the run is gone, or does something else than this one."""
+
+
 def listed(names: Iterable[str], limit: int = 5) -> str:
     """A list for a message: the first few names, and how many more there are."""
     names = list(names)
@@ -80,3 +87,14 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     if close:
         return f'Did you mean "{close[0]}"?'
     return f"Known: {', '.join(known)}." if known else "None is known."
+
+
+@functools.cache
+def notice(text: str) -> None:
+    """Tell the user something that is no error, such as that a name is deprecated: on stderr, once a run, whichever process and however often it is called.
+
+    Python hides DeprecationWarning from users, and forgets which warnings it has shown whenever a library changes a filter.
+    """
+    if os.environ.get("RANK", "0") == "0":
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()

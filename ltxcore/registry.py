@@ -93,6 +93,10 @@ class Registry:
     def of_kind(self, kind: str) -> Mapping[str, Named]:
         return self.names.get(kind, {})
 
+    def offered(self, kind: str) -> list[str]:
+        """Names of a kind to choose from: all but those whose class says `deprecated = True`."""
+        return sorted(name for name, named in self.of_kind(kind).items() if not getattr(named.value, "deprecated", False))
+
     def get(self, kind: str, name: str, where: str = "") -> Named:
         """What is registered under `name`.
 
@@ -116,7 +120,7 @@ class Registry:
                 raise PluginError(
                     f"{what} comes from a plugin that {DISABLE} switches off, {origin}", where=where, remedy=f"Take it out of {DISABLE}."
                 )
-        remedy = suggestion(name, self.of_kind(kind))
+        remedy = suggestion(name, self.offered(kind))
         if self.broken:
             remedy += f" Or it comes from a broken plugin: {listed(str(broken.origin) for broken in self.broken)}; see `ltx plugins list`."
         raise ConfigError(f'there is no {_spoken(kind)} "{name}"', where=where, remedy=remedy)

@@ -13,7 +13,7 @@ from ltxcore.conditions import ConditionUse
 from ltxcore.flow.sigmas import ShiftedLogitNormal
 from ltxcore.modalities.audio import AudioModality
 from ltxcore.modalities.video import VideoModality
-from ltxcore.protocols import Batch, Setting, StoredLatents, Text
+from ltxcore.protocols import Batch, Setting, StoredLatents, Strategy, Text
 from ltxcore.registry import load
 from ltxcore.strategy import Flexible, FlexibleStrategy, ModalityTable
 
@@ -58,9 +58,12 @@ def strategy_of(config: dict) -> FlexibleStrategy:
     return tables.build(Setting({"video": VideoModality(scale), "audio": AudioModality()}, sampler))
 
 
-def batch_of(case: Case, strategy: FlexibleStrategy) -> Batch:
+FOLDERS = {"latents": "video_latents"}
+"""Where a recording calls a folder by another name."""
+
+
+def batch_of(case: Case, strategy: Strategy, folder: Mapping[str, str] = FOLDERS) -> Batch:
     stored = nest(case.inputs)
-    folder = {"latents": "video_latents"}  # what the recording calls the target video
     latents, masks = {}, {}
     for role, source in strategy.sources().items():
         entry = stored[folder.get(source.folder, source.folder)] if role != "text" else {}

@@ -354,6 +354,14 @@ def test_a_name_that_is_like_no_other_comes_with_all_of_its_kind() -> None:
     assert str(caught.value) == 'there is no sigma sampler "gaussian"\n    Known: shifted_logit_normal, uniform.'
 
 
+def test_a_deprecated_name_is_there_but_not_offered() -> None:
+    registry = load(disabled=())
+    assert set(registry.of_kind("strategy")) == {"flexible", "text_to_video", "video_to_video"}
+    with pytest.raises(ConfigError) as caught:
+        registry.get("strategy", "bananas")
+    assert str(caught.value) == 'there is no strategy "bananas"\n    Known: flexible.'
+
+
 def test_an_unknown_name_may_be_that_of_a_broken_plugin_which_is_named(site: Site) -> None:
     site.install("ltx-broken", {"broken": "broken"}, {"broken.py": "import no_such_package\n"})
     with pytest.raises(ConfigError) as caught:

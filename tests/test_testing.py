@@ -66,7 +66,7 @@ class Drawn(Base):
 @attrs.frozen
 class DrawnByPython(Base):
     def apply(self, state: LatentState, inputs: Inputs) -> LatentState:
-        return state.given(state.grid.frame > state.grid.frames * (0.5 + random.random() / 2))  # noqa: S311
+        return state.given(state.grid.frame > state.grid.frames * (0.5 + random.random() / 2))
 
 
 @attrs.define

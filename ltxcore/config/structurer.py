@@ -198,7 +198,7 @@ class Structurer:
         """The name under `key` of a table, and what is registered under it."""
         if not isinstance(table, dict):
             self.reading.refuse(f"must be a table, not {described(table)}")
-        spoken, names = kind.replace("_", " "), sorted(self.registry.of_kind(kind))
+        spoken, names = kind.replace("_", " "), self.registry.offered(kind)
         with self.reading.at(key):
             if key not in table:
                 self.reading.refuse(f"names no {spoken}", f"Choose one: {', '.join(names)}.")

@@ -1,0 +1,62 @@
+"""The strategy "text_to_video" of older run files: video, with sound if asked for, whose first frame is given now and then."""
+
+import json
+
+import attrs
+
+from ltxcore.api import Flexible, ModalityTable, Setting, Strategy, hookimpl, notice
+
+REPLACEMENT = """The strategy "text_to_video" is deprecated. Write instead:
+
+[training_strategy]
+name = "flexible"
+
+[training_strategy.video]
+is_generated = true
+latents_dir = "latents"
+conditions = [{{ type = "first_frame", probability = {probability} }}]
+"""
+
+WITH_AUDIO = """
+[training_strategy.audio]
+is_generated = true
+latents_dir = {audio_latents_dir}
+
+[flow_matching]
+shared_sigma = true
+"""
+
+
+@attrs.frozen
+class TextToVideo:
+    """Deprecated: the flexible strategy with video generated from text, its first frame given with a probability; with audio, both have one sigma."""
+
+    deprecated = True
+
+    first_frame_conditioning_p: float = attrs.field(
+        default=0.1,
+        validator=[attrs.validators.ge(0.0), attrs.validators.le(1.0)],
+        metadata={"help": "how often the first latent frame is given, per sample"},
+    )
+    with_audio: bool = attrs.field(default=False, metadata={"help": "generate sound too"})
+    audio_latents_dir: str = attrs.field(default="audio_latents", metadata={"help": "folder of the sound's latents"})
+
+    def replacement(self) -> str:
+        """What to write into a run file instead."""
+        text = REPLACEMENT.format(probability=float(self.first_frame_conditioning_p))
+        return text + (WITH_AUDIO.format(audio_latents_dir=json.dumps(self.audio_latents_dir)) if self.with_audio else "")
+
+    def build(self, setting: Setting) -> Strategy:
+        """The flexible strategy; says once that this name is deprecated."""
+        notice(self.replacement())
+        conditions = [setting.condition("first_frame", probability=self.first_frame_conditioning_p)]
+        tables = Flexible(
+            video=ModalityTable(is_generated=True, latents_dir="latents", conditions=conditions),
+            audio=ModalityTable(is_generated=True, latents_dir=self.audio_latents_dir) if self.with_audio else None,
+        )
+        return tables.build(attrs.evolve(setting, shared_sigma=setting.shared_sigma or self.with_audio))
+
+
+@hookimpl
+def ltx_strategies() -> dict[str, type]:
+    return {"text_to_video": TextToVideo}

@@ -1,0 +1,55 @@
+"""The strategy "video_to_video" of older run files: video beside a reference video, its first frame given now and then."""
+
+import json
+
+import attrs
+
+from ltxcore.api import Flexible, ModalityTable, Setting, Strategy, hookimpl, notice
+
+REPLACEMENT = """The strategy "video_to_video" is deprecated. Write instead:
+
+[training_strategy]
+name = "flexible"
+
+[training_strategy.video]
+is_generated = true
+latents_dir = "latents"
+conditions = [
+  {{ type = "reference", latents_dir = {reference_latents_dir} }},
+  {{ type = "first_frame", probability = {probability} }},
+]
+"""
+
+
+@attrs.frozen
+class VideoToVideo:
+    """Deprecated: the flexible strategy with video generated beside a reference, its first frame given with a probability."""
+
+    deprecated = True
+
+    first_frame_conditioning_p: float = attrs.field(
+        default=0.1,
+        validator=[attrs.validators.ge(0.0), attrs.validators.le(1.0)],
+        metadata={"help": "how often the first latent frame is given, per sample"},
+    )
+    reference_latents_dir: str = attrs.field(default="reference_latents", metadata={"help": "folder of the references' latents"})
+
+    def replacement(self) -> str:
+        """What to write into a run file instead."""
+        return REPLACEMENT.format(
+            probability=float(self.first_frame_conditioning_p), reference_latents_dir=json.dumps(self.reference_latents_dir)
+        )
+
+    def build(self, setting: Setting) -> Strategy:
+        """The flexible strategy; says once that this name is deprecated."""
+        notice(self.replacement())
+        conditions = [
+            setting.condition("reference", sources={"reference": self.reference_latents_dir}),
+            setting.condition("first_frame", probability=self.first_frame_conditioning_p),
+        ]
+        return Flexible(video=ModalityTable(is_generated=True, latents_dir="latents", conditions=conditions)).build(setting)
+
+
+@hookimpl
+def ltx_strategies() -> dict[str, type]:
+    return {"video_to_video": VideoToVideo}
