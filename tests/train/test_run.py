@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from io import StringIO
 from pathlib import Path
 
@@ -19,7 +23,7 @@ from ltxcore.models.lora import load_lora, lora_parameters
 from ltxcore.train.heldout import OTHER, OWN
 from ltxcore.train.run import run
 from ltxcore.train.session import Outcome
-from train.runs import STOPPER, loaded_run, message, quiet, sound_set, tables, write_run
+from train.runs import STOPPER, loaded_run, message, put, quiet, sound_set, tables, write_run
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +40,7 @@ def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outc
     return run(load_run(run_file), console), console.file.getvalue()
 
 
+KILLED = {"steps": 200, "batch_size": 4, "learning_rate": 1e-3}
 LONG = {"steps": 8, "batch_size": 4, "learning_rate": 1e-2, "gradient_accumulation_steps": 2}
 
 
@@ -256,3 +261,92 @@ def test_a_lora_run_can_begin_with_a_lora(data: Path, finished: tuple[Outcome, s
     key = f"held_out/{OWN}/audio/sigma_0.90"
     assert outcome.before[key] == pytest.approx(first.after[key], rel=1e-3)
     assert outcome.before[key] < first.before[key]
+
+
+def foley(root: Path, folder: Path, **changed: object) -> Path:
+    """Sound for given pictures, with a reference in half of the micro-batches and a prefix in half of the samples."""
+    strategy = {
+        "name": "flexible",
+        "video": {"is_generated": False, "latents_dir": "latents"},
+        "audio": {
+            "is_generated": True,
+            "latents_dir": "audio_latents",
+            "conditions": [
+                {"type": "prefix", "temporal_boundary": 2, "probability": 0.5},
+                {"type": "reference", "latents_dir": "reference_audio_latents", "probability": 0.5},
+            ],
+        },
+    }
+    lora = {"rank": 2, "target_modules": ["to_q", "to_v"]}
+    return write_run(folder, tables(root, folder / "out", training_strategy=strategy, lora=lora, **changed))
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = sound_set(tmp_path_factory.mktemp("films") / "data", count=10)
+    for number in range(10):
+        picture = torch.randn(128, 2, 2, 2, generator=torch.Generator().manual_seed(number))
+        put(root, "latents", f"sound{number:02d}", {"latents": picture}, rate=16.0)
+        put(root, "reference_audio_latents", f"sound{number:02d}", {"latents": torch.ones(8, 4, 16)})
+    return root
+
+
+def test_sound_for_given_pictures_with_a_reference_now_and_then_leaves_films_with_sound(films: Path, tmp_path: Path) -> None:
+    console = Console(file=StringIO(), width=160)
+    outcome = run(load_run(foley(films, tmp_path, data={"num_dataloader_workers": 2})), console)
+    keys = {key for line in steps(outcome.metrics) for key in line}
+    assert {
+        "loss/audio/audio.cond0.prefix/applied",
+        "loss/audio/audio.cond0.prefix/not_applied",
+        "loss/audio/audio.cond1.reference/applied",
+        "loss/audio/audio.cond1.reference/not_applied",
+    } <= keys
+    assert not any(key.startswith("loss/video") for key in keys)
+    assert [clip.path.suffix for clip in outcome.drawn] == [".mp4", ".mp4"]
+    assert "not trained, since no loss of this run reaches them" in console.file.getvalue()
+    with safe_open(outcome.weights, framework="pt") as file:
+        assert not any("transformer_blocks.3.audio_to_video_attn" in key for key in file.keys())  # noqa: SIM118
+
+
+@pytest.mark.parametrize("mode", ["lora", "full"])
+def test_gradient_checkpointing_changes_nothing_but_memory(films: Path, tmp_path: Path, mode: str) -> None:
+    found = []
+    for checkpointing in (False, True):
+        folder = tmp_path / str(checkpointing)
+        folder.mkdir()
+        model = {"model_path": "tiny-untrained", "training_mode": mode}
+        optimization = {"steps": 2, "enable_gradient_checkpointing": checkpointing}
+        outcome = run(load_run(foley(films, folder, model=model, optimization=optimization)), quiet())
+        found.append([line["loss"] for line in steps(outcome.metrics)])
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["lora", "full"])
+def test_bf16_trains_and_stays_near_float32(data: Path, tmp_path: Path, mode: str) -> None:
+    found = []
+    for precision in ("no", "bf16"):
+        folder = tmp_path / precision
+        folder.mkdir()
+        model, acceleration = {"model_path": "tiny-untrained", "training_mode": mode}, {"mixed_precision_mode": precision}
+        outcome = run(load_run(write_run(folder, tables(data, folder / "out", model=model, acceleration=acceleration))), quiet())
+        found.append([line["loss"] for line in steps(outcome.metrics)])
+    assert found[0] != found[1]
+    assert found[0] == pytest.approx(found[1], rel=0.02)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_goes_on_to_the_same_result_to_the_last_bit(data: Path, tmp_path: Path) -> None:
+    whole = run(
+        load_run(write_run(tmp_path, tables(data, tmp_path / "whole", optimization=KILLED, checkpoints={"interval": 5}), "whole.toml")),
+        quiet(),
+    )
+    run_file = write_run(tmp_path, tables(data, tmp_path / "killed", optimization=KILLED, checkpoints={"interval": 5}))
+    process = subprocess.Popen([sys.executable, "-m", "ltxcore", "run", str(run_file)], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "killed" / "checkpoints" / "step_000020" / "manifest.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    outcome = run(load_run(run_file), quiet())
+    assert outcome.weights.read_bytes() == whole.weights.read_bytes()
+    assert steps(outcome.metrics) == steps(whole.metrics)
