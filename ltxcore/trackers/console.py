@@ -69,7 +69,7 @@ class Console:
             self._progress.update(self._task, completed=step, numbers=numbers)
         elif step % self.every == 0 or step == self._total:
             left = (self._total - step) * self._seconds
-            self._console.print(f"step {step}/{self._total}  {numbers}  {left:.0f} s left", highlight=False)
+            self._console.out(f"step {step}/{self._total}  {numbers}  {left:.0f} s left", highlight=False)
 
     def sample(self, step: int, name: str, path: Path) -> None:
         """Nothing: the run says at its end where its samples are."""

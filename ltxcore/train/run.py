@@ -49,17 +49,19 @@ def _session(loaded: LoadedRun, console: Console) -> Session:
     """Everything up to the first file in `output_dir`."""
     config = loaded.config
     found = outline(loaded)
-    console.print(f"{config.model.training_mode} run of {' and '.join(sorted(found.modalities))} on the base model {found.info.name}")
+    console.out(
+        f"{config.model.training_mode} run of {' and '.join(sorted(found.modalities))} on the base model {found.info.name}", highlight=False
+    )
     planned = plan(found, _encoded(found, config.data.dataset, found.root, console))
     samples = Samples(found.root, found.strategy.sources(), planned.manifest)
     apart, names = _held_out(planned, samples, console)
-    console.print(f"{len(planned.split.train)} samples to train on, {len(names)} held out")
+    console.out(f"{len(planned.split.train)} samples to train on, {len(names)} held out", highlight=False)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load_model(planned, samples, device)
     count = sum(parameter.numel() for parameter in model.parameters.values())
-    console.print(f"training {count:,} parameters on {device.type}, {config.optimization.steps} steps")
+    console.out(f"training {count:,} parameters on {device.type}, {config.optimization.steps} steps", highlight=False)
     if model.idle:
-        console.print(f"not trained, since no loss of this run reaches them: {len(model.idle)}, such as {model.idle[0]}")
+        console.out(f"not trained, since no loss of this run reaches them: {len(model.idle)}, such as {model.idle[0]}", highlight=False)
     engine = single_engine(
         model.backbone, model.parameters, config.optimization, precision=config.acceleration.mixed_precision_mode, device=device
     )
@@ -94,10 +96,8 @@ def _encoded(found: Outline, dataset: Path | None, root: Path, console: Console)
         where=found.loaded.where,
         progress=console.is_terminal,
     )
-    console.print(
-        str(summary) if summary.refused else f"{len(summary.samples)} samples in {summary.root}, {summary.done} files encoded now",
-        highlight=False,
-    )
+    brief = "\n".join([f"{len(summary.samples)} samples in {summary.root}, {summary.done} files encoded now", *summary.notes])
+    console.out(str(summary) if summary.refused else brief, highlight=False)
     return summary.samples
 
 
@@ -121,7 +121,7 @@ def _drawer(planned: RunPlan, apart: Samples, names: tuple[str, ...], console: C
     try:
         codecs = _codecs(found.modalities, config.model.model_path)
     except ConfigError as error:
-        console.print(f"no samples are drawn: {error}", highlight=False)
+        console.out(f"no samples are drawn: {error}", highlight=False)
         return None
     chosen = names[:DRAWN] or planned.split.train[:DRAWN]
     return Drawer.of(found.build, found.setting, chosen, apart, codecs, config.validation.inference_steps, config.seed)

@@ -126,7 +126,7 @@ class Session:
                 remedy="Set checkpoints.no_resume = true to start over.",
             )
         self.engine.restore(*state)
-        self.console.print(f"going on after step {saved[-1].step}")
+        self.console.out(f"going on after step {saved[-1].step}", highlight=False)
         return saved[-1].step
 
     def _before(self, first: int) -> dict[str, float]:
