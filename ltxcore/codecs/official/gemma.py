@@ -114,13 +114,14 @@ def language_model(gemma: Gemma) -> Part:
 
 def _config(gemma: Gemma) -> Any:
     import transformers
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     inner = gemma.told.get("text_config")
     told = dict(inner) if isinstance(inner, Mapping) else dict(gemma.told)
     told["model_type"] = f"{gemma.family}_text"
     for leave_to_us in ("torch_dtype", "dtype", "quantization_config"):
         told.pop(leave_to_us, None)
-    if told["model_type"] not in transformers.CONFIG_MAPPING:
+    if told["model_type"] not in CONFIG_MAPPING:
         raise CheckpointError(
             f"this text encoder is a {gemma.family}, which the installed transformers {transformers.__version__} does not have",
             where=str(gemma.where),

@@ -34,7 +34,12 @@ def check_8_bit(device: str) -> None:
 
 
 def in_8_bit(module: Any, device: str) -> None:
-    """Replace every linear layer by one with 8-bit weights on `device`, and move the rest there. Source: reference-behaviour F.6."""
+    """Replace every linear layer by one with 8-bit weights on `device`, and move the rest there.
+
+    The weights are rounded from 16 bits of the finer kind; what flows between the layers keeps its own dtype, since that of Gemma does not fit float16.
+
+    Source: reference-behaviour F.6, "8-bit text encoder".
+    """
     from bitsandbytes.nn import Int8Params, Linear8bitLt  # type: ignore[import-not-found]
 
     for parent in list(module.modules()):

@@ -19,7 +19,7 @@ from ltxcore.codecs.official.parts import Part
 from ltxcore.codecs.official.projections import extractor, open_projections
 from ltxcore.codecs.official.release import check_gemma
 from ltxcore.codecs.official.tokens import Tokenizer
-from ltxcore.errors import ConfigError
+from ltxcore.errors import CheckpointError, ConfigError
 
 LENGTH = 1024
 """Positions that features are padded to, on the left, when they are loaded. Source: reference-behaviour A.5."""
@@ -87,7 +87,7 @@ class GemmaTextEncoder:
         if self._extract is None:
             place = self._placement
             waits = place.in_8_bit or place.offload
-            self._model.fill(device="cpu" if waits else place.device, dtype=torch.float16 if place.in_8_bit else place.dtype)
+            self._model.fill(device="cpu" if waits else place.device, dtype=place.dtype)
             if place.in_8_bit:
                 in_8_bit(self._model.module, place.device)
             elif place.offload:
@@ -131,13 +131,20 @@ def load(model_path: Path, own_path: Path | None = None, placement: Placement | 
     projections = open_projections(model_path, gemma, model.module.config)
     tokenizer = Tokenizer.of(
         gemma.tokenizer,
-        begin=int(model.module.config.bos_token_id),
-        padding=int(model.module.config.pad_token_id),
+        begin=_token(model, "bos_token_id"),
+        padding=_token(model, "pad_token_id"),
         length=LENGTH,
         vocabulary=int(model.module.config.vocab_size),
         where=str(gemma.where),
     )
     return GemmaTextEncoder(_fingerprint(gemma, model, projections, place), tokenizer, model, projections, place)
+
+
+def _token(model: Part, key: str) -> int:
+    number = getattr(model.module.config, key, None)
+    if not isinstance(number, int):
+        raise CheckpointError(f"the text encoder's configuration names no token as {key}", where=str(model.weights.where))
+    return number
 
 
 def _fingerprint(gemma: Gemma, model: Part, projections: Part, place: Placement) -> str:
