@@ -13,6 +13,7 @@ from ltxcore.codecs.media import MediaInfo
 from ltxcore.errors import DataError, Problem
 from ltxcore.modalities.audio import AudioModality
 from ltxcore.preprocess.buckets import Bucket, ReferenceFactors, choose
+from ltxcore.preprocess.raw import RawFiles
 from ltxcore.preprocess.rows import Sample
 from ltxcore.preprocess.sounds import longest_fitting
 
@@ -23,8 +24,18 @@ PICTURES = frozenset({"video", "reference_video", "video_mask"})
 SOUNDS = frozenset({"audio", "reference_audio", "audio_mask"})
 SOUND_FOLDERS = frozenset({"audio_latents", "reference_audio_latents", "audio_masks"})
 
-Looked = Mapping[Path, MediaInfo | DataError]
-"""What each file holds, or why it cannot be read."""
+
+@attrs.frozen(eq=False)
+class Looked:
+    """What was found out about the files of a dataset.
+
+    Attributes:
+        infos: what each file holds, or why it cannot be read.
+        heard: seconds of sound, once decoded, where that is to be known exactly: of masks of sounds, and of sounds that have one.
+    """
+
+    infos: Mapping[Path, MediaInfo | DataError]
+    heard: Mapping[Path, float] = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -35,13 +46,11 @@ class Planned:
         sample: the row.
         bucket: that its clip goes to; none: it has no clip, or its clip is only listened to.
         duration: seconds of sound; none: all that its file has.
-        lengths: seconds that a mask of its sound may have: what is used of the sound, and all there is of it.
     """
 
     sample: Sample
     bucket: Bucket | None
     duration: Fraction | None
-    lengths: tuple[float, ...] = ()
 
     @property
     def size(self) -> Bucket:
@@ -70,27 +79,30 @@ class Rules:
     audio_scale: Sequence[int] = (4, 1, 1)
 
 
-def look_at(samples: Sequence[Sample], info: Callable[[Path], MediaInfo], workers: int, step: Callable[[], None]) -> Looked:
+def look_at(samples: Sequence[Sample], raw: RawFiles, workers: int, step: Callable[[], None]) -> Looked:
     """What every file of the samples holds.
 
     Args:
         samples: the rows.
-        info: looks at one file.
+        raw: looks at one file.
         workers: threads.
         step: called after each file.
     """
+    paths, masked = files_of(samples), _masked_sounds(samples)
 
-    def look(path: Path) -> MediaInfo | DataError:
+    def look(path: Path) -> tuple[MediaInfo | DataError, float | None]:
         try:
-            return info(path)
+            info = raw.info(path)
+            return info, raw.seconds(path) if path in masked and info.sound_rate is not None else None
         except DataError as error:
-            return error
+            return error, None
         finally:
             step()
 
-    paths = files_of(samples)
     with ThreadPoolExecutor(workers) as pool:
-        return dict(zip(paths, pool.map(look, paths), strict=True))
+        found = dict(zip(paths, pool.map(look, paths), strict=True))
+    heard = {path: seconds for path, (_, seconds) in found.items() if seconds is not None}
+    return Looked({path: info for path, (info, _) in found.items()}, heard)
 
 
 def files_of(samples: Sequence[Sample]) -> list[Path]:
@@ -98,23 +110,28 @@ def files_of(samples: Sequence[Sample]) -> list[Path]:
     return list(dict.fromkeys(path for sample in samples for path in sample.media.values() if path.suffix.lower() not in STORED_MASKS))
 
 
+def _masked_sounds(samples: Sequence[Sample]) -> set[Path]:
+    masked = [sample for sample in samples if "audio_mask" in sample.media]
+    return {path for sample in masked for path in (sample.sound, sample.media["audio_mask"])}
+
+
 def plan(sample: Sample, looked: Looked, rules: Rules) -> Planned | list[Problem]:
     """The size and length of a sample, or all that stands in its way."""
-    found = {role: looked[path] for role, path in sample.media.items() if path in looked}
-    infos = {role: info for role, info in found.items() if isinstance(info, MediaInfo)}
+    infos = {role: info for role, path in sample.media.items() if isinstance(info := looked.infos.get(path), MediaInfo)}
     problems = [*unreadable(sample, looked), *_wrong_media(sample, infos, rules)]
     if problems:
         return problems
     planned = _beside_clip(sample, infos, rules) if rules.buckets else _alone(sample, infos, rules)
     if isinstance(planned, Problem):
         return [planned]
-    return [*_reference_misfits(planned, infos, rules), *_mask_misfits(planned, infos, rules)] or planned
+    problems = [*_reference_misfits(planned, infos, rules), *_mask_misfits(planned, infos), *_mask_length_misfits(planned, looked, rules)]
+    return problems or planned
 
 
 def unreadable(sample: Sample, looked: Looked) -> Iterator[Problem]:
     """The files of a sample that cannot be read."""
     for path in sample.media.values():
-        found = looked.get(path)
+        found = looked.infos.get(path)
         if isinstance(found, DataError):
             yield from (attrs.evolve(problem, where=sample.at(path)) for problem in found.problems)
 
@@ -148,21 +165,19 @@ def _beside_clip(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -
         remedy = 'Add a shorter bucket, or leave it out with on_error = "skip".'
         return Problem(f"has {frames} frames, but the shortest bucket has {shortest}", sample.at(clip.path), remedy)
     duration = bucket.frames / clip.rate if clip.rate else None
-    there = infos.get("audio", clip).duration
-    return Planned(sample, bucket, duration, tuple(float(length) for length in (duration, there) if length is not None))
+    return Planned(sample, bucket, duration)
 
 
 def _alone(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -> Planned | Problem:
-    info = infos.get("audio", infos.get("video"))
-    length = None if info is None else info.duration
-    if info is None or length is None or not rules.durations:
-        return Planned(sample, None, None, () if length is None else (length,))
+    if not rules.durations or not rules.folders & SOUND_FOLDERS:
+        return Planned(sample, None, None)
+    info = infos["audio" if "audio" in infos else "video"]
+    length = info.duration or 0.0
     duration = longest_fitting(rules.durations, length)
     if duration is None:
-        shortest = min(rules.durations)
-        remedy = 'Add a shorter one, or leave it out with on_error = "skip".'
-        return Problem(f"lasts {length:.3f} s, but the shortest of audio_durations is {shortest:g} s", sample.at(info.path), remedy)
-    return Planned(sample, None, duration, (float(duration), length))
+        what = f"lasts {length:.3f} s, but the shortest of audio_durations is {min(rules.durations):g} s"
+        return Problem(what, sample.at(info.path), 'Add a shorter one, or leave it out with on_error = "skip".')
+    return Planned(sample, None, duration)
 
 
 def _reference_misfits(planned: Planned, infos: Mapping[str, MediaInfo], rules: Rules) -> Iterator[Problem]:
@@ -187,7 +202,7 @@ def _reference_misfits(planned: Planned, infos: Mapping[str, MediaInfo], rules: 
         )
 
 
-def _mask_misfits(planned: Planned, infos: Mapping[str, MediaInfo], rules: Rules) -> Iterator[Problem]:
+def _mask_misfits(planned: Planned, infos: Mapping[str, MediaInfo]) -> Iterator[Problem]:
     mask, clip = infos.get("video_mask"), infos.get("video")
     if mask is not None and clip is not None:
         where, needed = planned.sample.at(mask.path), planned.size.frames
@@ -197,11 +212,23 @@ def _mask_misfits(planned: Planned, infos: Mapping[str, MediaInfo], rules: Rules
         if not _same_aspect(mask, clip):
             what = f"has {mask.width} x {mask.height} pixels, its clip {clip.width} x {clip.height}, which is another shape"
             yield Problem(what, where, "A mask has the width and height of its clip, or the same multiple of both.")
-    sound_mask = infos.get("audio_mask")
-    if sound_mask is not None and sound_mask.duration is not None:
-        misfit = mask_duration_misfit(planned, sound_mask.duration, rules.audio_scale)
-        if misfit is not None:
-            yield attrs.evolve(misfit, where=planned.sample.at(sound_mask.path))
+
+
+def _mask_length_misfits(planned: Planned, looked: Looked, rules: Rules) -> Iterator[Problem]:
+    """A mask of a sound that is neither as long as the sound nor as what is used of it, to a latent step."""
+    sample, step = planned.sample, 1 / AudioModality(mel_frames=rules.audio_scale[0]).default_rate
+    path = sample.media.get("audio_mask")
+    if path is None or path not in looked.heard:
+        return
+    seconds, heard = looked.heard[path], looked.heard[sample.sound]
+    clip = looked.infos.get(sample.sound)
+    # Coded sound is a little longer or shorter than the pictures that it goes with; a mask may be as long as either.
+    there = clip.duration if isinstance(clip, MediaInfo) and clip.duration is not None else heard
+    used = there if planned.duration is None else float(planned.duration)
+    if all(abs(seconds - length) > step for length in (used, there, heard)):
+        lasts = f"{there:.3f} s" + (f", of which {used:.3f} s are used" if abs(used - there) > step else "")
+        what = f"lasts {seconds:.3f} s, but its sound {lasts}"
+        yield Problem(what, sample.at(path), "A mask is as long as its sound, or as what is used of it.")
 
 
 def _same_aspect(one: MediaInfo, other: MediaInfo) -> bool:
@@ -209,13 +236,3 @@ def _same_aspect(one: MediaInfo, other: MediaInfo) -> bool:
     across = (one.width or 0) * (other.height or 0)
     down = (one.height or 0) * (other.width or 0)
     return abs(across - down) <= max(one.width or 0, one.height or 0, other.width or 0, other.height or 0)
-
-
-def mask_duration_misfit(planned: Planned, seconds: float, scale: Sequence[int]) -> Problem | None:
-    """Why a mask of this length does not lie over a sound: it is neither as long as the sound nor as what is used of it, to a latent step."""
-    step = 1 / AudioModality(mel_frames=scale[0]).default_rate
-    if not planned.lengths or any(abs(seconds - length) <= step for length in planned.lengths):
-        return None
-    used, there = planned.lengths[0], planned.lengths[-1]
-    lasts = f"{there:.3f} s" + (f", of which {used:.3f} s are used" if abs(used - there) > step else "")
-    return Problem(f"lasts {seconds:.3f} s, but its sound {lasts}", remedy="A mask is as long as its sound, or as what is used of it.")

@@ -19,7 +19,7 @@ from ltxcore.errors import DataError
 from ltxcore.preprocess.buckets import Bucket, ReferenceFactors
 from ltxcore.preprocess.masks import GREY_LEVEL, PCM_STEP, audio_mask, video_mask, without_noise
 from ltxcore.preprocess.pixels import fit, subsampled
-from ltxcore.preprocess.plan import STORED_MASKS, Planned, mask_duration_misfit
+from ltxcore.preprocess.plan import STORED_MASKS, Planned
 from ltxcore.preprocess.raw import RawFiles
 from ltxcore.preprocess.sounds import read_cut
 from ltxcore.protocols import Clip, Codec, Entry
@@ -157,9 +157,6 @@ def _audio_masks(planned: Planned, tools: Tools, entries: Mapping[str, Entry]) -
             if path.suffix.lower() in STORED_MASKS:
                 return Made({"mask": _stored_mask(path, (steps,))})
             sound = read_sound(path)
-            problem = mask_duration_misfit(planned, sound.duration, scale)
-            if problem is not None:
-                raise DataError.of([problem])
             return Made({"mask": without_noise(audio_mask(sound.samples, sound.rate, steps, scale), 1.5 * PCM_STEP)})
 
     return Product("audio_masks", {"content": tools.raw.content(path), "steps": steps, "scale": list(scale)}, "", make)

@@ -20,7 +20,7 @@ from typing import Any
 
 import attrs
 
-from ltxcore.codecs.media import MediaInfo, probe, read_clip
+from ltxcore.codecs.media import MediaInfo, probe, read_clip, read_sound
 from ltxcore.errors import DataError
 
 FILE = "raw_files"
@@ -39,6 +39,7 @@ class Facts:
         seen: when it was looked at, in nanoseconds.
         info: what it holds, its height and width as shown; none: not looked at.
         content: hash of its bytes; "": not read.
+        seconds: of its sound once decoded, which is not quite what the container says of coded sound; none: not decoded.
     """
 
     bytes: int
@@ -46,6 +47,7 @@ class Facts:
     seen: int
     info: MediaInfo | None = None
     content: str = ""
+    seconds: float | None = None
 
 
 class RawFiles:
@@ -65,14 +67,17 @@ class RawFiles:
             self._facts.update(_remembered(path))
 
     def info(self, path: Path) -> MediaInfo:
-        """What a file holds, as `probe` says, but with the height and width that it is shown with.
+        """What a file holds, as `probe` says, but with the height and width that it is shown with, and a duration for every sound.
 
         Raises:
             DataError: it cannot be read, or its first frame cannot.
         """
         known = self._known(path)
         if known.info is None:
-            known = attrs.evolve(known, info=_upright(probe(path), path))
+            info = _upright(probe(path), path)
+            if info.frames is None and info.duration is None:
+                info = attrs.evolve(info, duration=self.seconds(path))
+            known = attrs.evolve(known, info=info)
             self._remember(path, known)
         assert known.info is not None
         return attrs.evolve(known.info, path=path)
@@ -88,6 +93,19 @@ class RawFiles:
             known = attrs.evolve(known, content=_hash(path))
             self._remember(path, known)
         return known.content
+
+    def seconds(self, path: Path) -> float:
+        """How long a file's sound is when it is decoded.
+
+        Raises:
+            DataError: it cannot be read, or has no sound.
+        """
+        known = self._known(path)
+        if known.seconds is None:
+            known = attrs.evolve(known, seconds=read_sound(path).duration)
+            self._remember(path, known)
+        assert known.seconds is not None
+        return known.seconds
 
     def _known(self, path: Path) -> Facts:
         try:
@@ -161,4 +179,4 @@ def _from_json(told: dict[str, Any]) -> Facts:
     if info is not None:
         rate = info["rate"]
         info = MediaInfo(**{**info, "path": Path(), "rate": None if rate is None else Fraction(rate)})
-    return Facts(told["bytes"], told["changed"], told["seen"], info, told["content"])
+    return Facts(told["bytes"], told["changed"], told["seen"], info, told["content"], told["seconds"])

@@ -78,7 +78,7 @@ def found_buckets(data: Dataset, rules: Rules, looked: Looked, video: Codec, whe
 
 def sizes_of(data: Dataset, looked: Looked) -> list[Bucket]:
     """The size of each readable clip, as a bucket of its own."""
-    infos = [looked.get(sample.media["video"]) for sample in data.samples if "video" in sample.media]
+    infos = [looked.infos.get(sample.media["video"]) for sample in data.samples if "video" in sample.media]
     known = [info for info in infos if isinstance(info, MediaInfo) and info.frames is not None]
     return [Bucket(info.width or 0, info.height or 0, info.frames or 0) for info in known]
 
@@ -91,7 +91,7 @@ def silent_set(data: Dataset, looked: Looked) -> Problem | None:
         or any("video" not in each.media or "audio" in each.media for each in data.samples)
     ):
         return None
-    infos = [looked.get(sample.media["video"]) for sample in data.samples]
+    infos = [looked.infos.get(sample.media["video"]) for sample in data.samples]
     if any(not isinstance(info, MediaInfo) or info.sound_rate is not None for info in infos):
         return None
     return Problem("none of its clips has sound", str(data.path), 'Set skip_audio, or name sounds in a column "audio".')

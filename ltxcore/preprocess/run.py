@@ -122,7 +122,7 @@ class _Plans:
 
 def _plan(job: _Job, phase: Phase) -> _Plans:
     data, rules = job.data, job.rules
-    looked = look_at(data.samples, job.tools.raw.info, job.workers, phase("files", len(files_of(data.samples))))
+    looked = look_at(data.samples, job.tools.raw, job.workers, phase("files", len(files_of(data.samples))))
     notes = list(data.notes)
     silent = silent_set(data, looked)
     if silent is not None:

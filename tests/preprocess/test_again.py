@@ -21,6 +21,7 @@ from ltxcore.codecs.media import write_clip
 from ltxcore.codecs.tiny import TinyAudioCodec, TinyTextEncoder, TinyVideoCodec
 from ltxcore.config.schema import PreprocessingTable
 from ltxcore.data.manifest import read_source
+from ltxcore.files import UNFINISHED
 from ltxcore.preprocess import products
 from ltxcore.preprocess.run import preprocess
 from ltxcore.preprocess.share import Share
@@ -58,15 +59,19 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def contents(root: Path) -> dict[str, Any]:
     """Every sample: what its header says (safetensors writes that in no order), and the bytes of its tensors."""
     found = {}
-    for path in sorted(root.rglob("*.safetensors")):
+    for path in samples_in(root):
         with safe_open(path, "pt") as file:
             tensors = {key: file.get_tensor(key).numpy().tobytes() for key in file.keys()}  # noqa: SIM118 (not a mapping)
             found[path.relative_to(root).as_posix()] = (file.metadata(), tensors)
     return found
 
 
+def samples_in(root: Path) -> list[Path]:
+    return sorted(path for path in root.rglob("*.safetensors") if UNFINISHED not in path.name)
+
+
 def written(root: Path) -> dict[str, int]:
-    return {path.relative_to(root).with_suffix("").as_posix(): path.stat().st_mtime_ns for path in root.rglob("*.safetensors")}
+    return {path.relative_to(root).with_suffix("").as_posix(): path.stat().st_mtime_ns for path in samples_in(root)}
 
 
 def rewritten(folder: Path, change: Callable[[dict[str, str]], None]) -> None:
@@ -231,7 +236,7 @@ def test_processes_share_the_work_and_each_has_its_own_manifest(encoded: Path, t
     assert summaries[0].samples == summaries[1].samples == ("clips/0", "clips/1")
     assert contents(tmp_path) == contents(encoded / ".precomputed")
     for folder in EVERY:
-        assert sorted(path.name for path in (tmp_path / folder).glob("*.jsonl")) == ["manifest-0.jsonl", "manifest-1.jsonl"]
+        assert sorted(path.name for path in (tmp_path / folder).glob("manifest*.jsonl")) == ["manifest-0.jsonl", "manifest-1.jsonl"]
         assert list(read_source(tmp_path, folder)) == ["clips/0", "clips/1"]
 
 
@@ -259,7 +264,7 @@ def test_a_killed_process_leaves_nothing_half_done_and_the_next_one_goes_on(tmp_
     for files in (2, 16, 25):
         process = subprocess.Popen([*command, "--no-progress"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         until = time.monotonic() + 60
-        while len(list(root.rglob("*.safetensors"))) < files and process.poll() is None and time.monotonic() < until:
+        while len(samples_in(root)) < files and process.poll() is None and time.monotonic() < until:
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         process.communicate()

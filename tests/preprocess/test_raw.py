@@ -19,9 +19,9 @@ def counted(monkeypatch: pytest.MonkeyPatch, name: str) -> list[Path]:
     calls: list[Path] = []
     original = getattr(raw, name)
 
-    def counting(path: Path) -> object:
+    def counting(path: Path, **options: object) -> object:
         calls.append(path)
-        return original(path)
+        return original(path, **options)
 
     monkeypatch.setattr(raw, name, counting)
     return calls
@@ -36,11 +36,11 @@ def test_what_is_known_of_a_file_is_remembered_by_the_next_process(tmp_path: Pat
     clip, sound = aged(clip_file(tmp_path / "clips/a.mp4", rate=24000 / 1001)), aged(sound_file(tmp_path / "b.wav"))
     (tmp_path / "root").mkdir()
     first = RawFiles(tmp_path / "root", tmp_path)
-    known = [(first.info(path), first.content(path)) for path in (clip, sound)]
-    probes, hashes = counted(monkeypatch, "probe"), counted(monkeypatch, "_hash")
+    known = [(first.info(path), first.content(path), first.seconds(path)) for path in (clip, sound)]
+    calls = [counted(monkeypatch, name) for name in ("probe", "_hash", "read_clip", "read_sound")]
     second = RawFiles(tmp_path / "root", tmp_path, rank=1)
-    assert [(second.info(path), second.content(path)) for path in (clip, sound)] == known
-    assert probes == hashes == []
+    assert [(second.info(path), second.content(path), second.seconds(path)) for path in (clip, sound)] == known
+    assert calls == [[], [], [], []]
 
 
 @pytest.mark.parametrize("change", ["size", "date"])

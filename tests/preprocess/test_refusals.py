@@ -184,7 +184,7 @@ def test_masks_that_do_not_go_with_their_clips_are_named(tmp_path: Path) -> None
 
 def test_audio_masks_that_are_neither_as_long_as_the_sound_nor_as_its_part_are_named(tmp_path: Path) -> None:
     rows = []
-    for index, (frames, seconds) in enumerate(((17, 1.0), (17, 1.11), (33, 1.5), (33, 1.0625), (33, 2.0625))):
+    for index, (frames, seconds) in enumerate(((17, 1.0), (17, 1.15), (33, 1.5), (33, 1.0625), (33, 2.0625))):
         clip_file(tmp_path / f"{index}.mp4", frames=frames)
         mask_file(tmp_path / f"{index}.wav", [1.0, 0.0], seconds=seconds)
         rows.append({"video": f"{index}.mp4", "audio_mask": f"{index}.wav"})
@@ -192,7 +192,7 @@ def test_audio_masks_that_are_neither_as_long_as_the_sound_nor_as_its_part_are_n
     remedy = "    A mask is as long as its sound, or as what is used of it."
     assert refused(path, resolution_buckets="64x64x17") == (
         f"{path}:1: {tmp_path}/0.wav: lasts 1.000 s, but its sound 1.062 s\n{remedy}\n"
-        f"{path}:2: {tmp_path}/1.wav: lasts 1.110 s, but its sound 1.062 s\n{remedy}\n"
+        f"{path}:2: {tmp_path}/1.wav: lasts 1.150 s, but its sound 1.062 s\n{remedy}\n"
         f"{path}:3: {tmp_path}/2.wav: lasts 1.500 s, but its sound 2.062 s, of which 1.062 s are used\n{remedy}"
     )
 
