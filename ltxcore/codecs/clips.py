@@ -96,12 +96,10 @@ def write_clip(path: Path, clip: Clip, sound: Sound | None = None) -> None:
 def _write_image(path: Path, clip: Clip, sound: Sound | None) -> None:
     import av
 
-    if clip.frames.shape[0] > 1 or sound is not None:
-        raise DataError(
-            f"an image holds one frame and no sound, this clip has {clip.frames.shape[0]} frames{' and sound' if sound else ''}",
-            where=str(path),
-            remedy="Write it as .mp4.",
-        )
+    count = int(clip.frames.shape[0])
+    if count > 1 or sound is not None:
+        held = f"{count} frame{'s' if count > 1 else ''}{' and sound' if sound is not None else ''}"
+        raise DataError(f"an image holds one frame and no sound, this clip has {held}", where=str(path), remedy="Write it as .mp4.")
     name, pixels = _IMAGE_CODECS[path.suffix.lower()]
     codec = av.CodecContext.create(name, "w")
     codec.height, codec.width = int(clip.frames.shape[1]), int(clip.frames.shape[2])
@@ -125,7 +123,7 @@ def _write_mp4(path: Path, clip: Clip, sound: Sound | None) -> None:
     rate = Fraction(clip.rate).limit_denominator(10_000)
     with (
         replacing(path) as beside,
-        av.open(str(beside), "w", format="mp4", options={"movflags": "+faststart", "fflags": "+bitexact"}) as container,
+        av.open(str(beside.absolute()), "w", format="mp4", options={"movflags": "+faststart", "fflags": "+bitexact"}) as container,
     ):
         stream = container.add_stream("libx264", rate=rate, options=dict(_H264))
         stream.height, stream.width, stream.pix_fmt = height, width, _H264_PIXELS
