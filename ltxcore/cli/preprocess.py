@@ -61,8 +61,8 @@ def preprocess(
 
 
 def flag(key: str) -> str:
-    """A key of `[preprocessing]` as an option: `skip_audio` is `--skip-audio`."""
-    return "--" + key.replace("_", "-")
+    """A key of `[preprocessing]` as an option: `skip_audio`, or `preprocessing.skip_audio`, is `--skip-audio`."""
+    return "--" + key.removeprefix("preprocessing.").replace("_", "-")
 
 
 def _seconds(context: click.Context, option: click.Parameter, text: str | None) -> list[float] | None:

@@ -135,7 +135,7 @@ class ReferenceFactors:
         return Bucket(target.width // self.downscale, target.height // self.downscale, (target.frames - 1) // self.temporal + 1)
 
     def misfits(self, target: Bucket, scale: Sequence[int], where: Callable[[str], str]) -> Iterator[Problem]:
-        """Why references of these factors do not go with targets of this size; `where` gives the place of an option.
+        """Why references of these factors do not go with targets of this size; `where` gives the place of a key of the run file.
 
         Every target's reference is of its own bucket, so several buckets do no harm.
 
@@ -145,9 +145,15 @@ class ReferenceFactors:
         for size, name, step in ((target.width, "width", columns), (target.height, "height", rows)):
             if size % (self.downscale * step):
                 what = f"the bucket {target} has {name} {size}, which reference_downscale_factor {self.downscale} does not make a multiple of {step}"
-                yield Problem(what, where("reference_downscale_factor"), f"Take a multiple of {self.downscale * step}, or another factor.")
+                yield Problem(
+                    what,
+                    where("preprocessing.reference_downscale_factor"),
+                    f"Take a multiple of {self.downscale * step}, or another factor.",
+                )
         if (target.frames - 1) % (self.temporal * frames):
             what = f"the bucket {target} has {target.frames} frames, of which reference_temporal_scale_factor {self.temporal} does not make a multiple of {frames} plus 1"
             yield Problem(
-                what, where("reference_temporal_scale_factor"), f"Take a multiple of {self.temporal * frames} plus 1, or another factor."
+                what,
+                where("preprocessing.reference_temporal_scale_factor"),
+                f"Take a multiple of {self.temporal * frames} plus 1, or another factor.",
             )

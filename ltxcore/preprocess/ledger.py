@@ -8,7 +8,7 @@ from pathlib import Path
 
 import attrs
 
-from ltxcore.data.manifest import append_entry, read_source
+from ltxcore.data.manifest import append_entry, read_source, remove_sample
 from ltxcore.data.names import sample_path
 from ltxcore.data.store import write_sample
 from ltxcore.files import remove_unfinished
@@ -73,7 +73,12 @@ class Ledger:
         return entry
 
     def drop(self, folder: str, name: str) -> None:
-        """Remove a sample's file that is out of date and cannot be made again, so that nothing trains on it."""
+        """Take out a sample's file that is out of date and cannot be made again, so that nothing trains on it.
+
+        Raises:
+            DataError: the folder cannot be written.
+        """
         with self._lock:
-            if self._entries[folder].pop(name, None) is not None:
-                sample_path(self._root, folder, name).unlink(missing_ok=True)
+            known = self._entries[folder].pop(name, None)
+            if known is not None or sample_path(self._root, folder, name).exists():
+                remove_sample(self._root, folder, name, self._rank)

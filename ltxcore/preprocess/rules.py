@@ -15,7 +15,7 @@ from ltxcore.protocols import Codec
 VIDEO_FOLDERS = frozenset({"latents", "reference_latents", "video_masks"})
 
 Place = Callable[[str], str]
-"""Gives the place of an option, for messages."""
+"""Gives the place of a key of the run file, such as `preprocessing.resolution_buckets`, for messages."""
 
 
 def rules_from_options(data: Dataset, options: PreprocessingTable, video: Codec | None, audio: Codec | None, where: Place) -> Rules:
@@ -26,7 +26,7 @@ def rules_from_options(data: Dataset, options: PreprocessingTable, video: Codec 
         options: of preprocessing.
         video: the codec of clips; none: the dataset has none, or none is made.
         audio: the codec of sounds; none: none is made.
-        where: gives the place of an option.
+        where: gives the place of a key.
 
     Raises:
         ConfigError: buckets that the codec cannot take, or references that do not go with them.
@@ -35,7 +35,7 @@ def rules_from_options(data: Dataset, options: PreprocessingTable, video: Codec 
     buckets: tuple[Bucket, ...] = ()
     problems: tuple[Problem, ...] = ()
     if options.resolution_buckets is not None and video is not None:
-        buckets, problems = parse_buckets(options.resolution_buckets, video.scale, where("resolution_buckets"))
+        buckets, problems = parse_buckets(options.resolution_buckets, video.scale, where("preprocessing.resolution_buckets"))
         if not problems and "reference_latents" in data.folders:
             problems = tuple(_reference_problems(buckets, factors, video, where))
     if problems:

@@ -69,7 +69,7 @@ def preprocess(
         folders: that a run reads; none: all that the dataset's columns can make.
         share: this process's part; none: as the environment says.
         workers: samples decoded at a time; none: one a processor, at most 8.
-        where: gives the place of an option, for messages.
+        where: gives the place of a key of the run file, such as `preprocessing.resolution_buckets`, for messages.
         progress: whether to show bars.
 
     Raises:
@@ -89,7 +89,7 @@ def preprocess(
     with bars(progress) as phase:
         plans = _plan(job, phase)
         ledger = _open(job)
-        for sample in plans.refused_samples:
+        for sample in share.of(plans.refused_samples):
             drop(ledger, sample, data.folders)
         outcomes = _encode(job, share.of(plans.planned), ledger, phase)
     return _summary(job, plans, outcomes, ledger)

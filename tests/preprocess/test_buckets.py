@@ -105,7 +105,7 @@ def test_references_whose_factors_divide_go_with_their_targets(downscale: int, t
 
 
 def test_references_whose_factors_do_not_divide_are_refused_for_every_side() -> None:
-    assert texts(ReferenceFactors(2, 4).misfits(Bucket(960, 544, 49), SCALE, lambda key: f"run.toml: preprocessing.{key}")) == (
+    assert texts(ReferenceFactors(2, 4).misfits(Bucket(960, 544, 49), SCALE, lambda key: f"run.toml: {key}")) == (
         "run.toml: preprocessing.reference_downscale_factor: the bucket 960x544x49 has height 544, "
         "which reference_downscale_factor 2 does not make a multiple of 32\n    Take a multiple of 64, or another factor.\n"
         "run.toml: preprocessing.reference_temporal_scale_factor: the bucket 960x544x49 has 49 frames, "

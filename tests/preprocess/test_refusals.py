@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from ltxcore.codecs.tiny import TinyVideoCodec
-from ltxcore.data.manifest import read_source
+from ltxcore.data.manifest import read_manifest, read_source
 from ltxcore.data.store import write_sample
 from ltxcore.errors import ConfigError, DataError
 from ltxcore.preprocess import run
-from ltxcore.protocols import Clip, Entry
+from ltxcore.protocols import Clip, Entry, Source
 from preprocess.raw_media import clip_file, dataset_file, encode, mask_file, message, small_set, sound_file
 
 SKIP = 'on_error = "skip"'
@@ -128,18 +128,18 @@ def test_clips_of_several_sizes_without_buckets_are_refused_with_all_that_cannot
     [
         (
             {"resolution_buckets": "60x64x17"},
-            "resolution_buckets: the bucket 60x64x17 has width 60, which is not a multiple of 32\n    Take 32 or 64.",
+            "preprocessing.resolution_buckets: the bucket 60x64x17 has width 60, which is not a multiple of 32\n    Take 32 or 64.",
         ),
         (
             {"resolution_buckets": "64x64x17", "reference_downscale_factor": 4},
-            "reference_downscale_factor: the bucket 64x64x17 has width 64, which reference_downscale_factor 4 does not make a multiple of 32\n"
+            "preprocessing.reference_downscale_factor: the bucket 64x64x17 has width 64, which reference_downscale_factor 4 does not make a multiple of 32\n"
             "    Take a multiple of 128, or another factor.\n"
-            "reference_downscale_factor: the bucket 64x64x17 has height 64, which reference_downscale_factor 4 does not make a multiple of 32\n"
+            "preprocessing.reference_downscale_factor: the bucket 64x64x17 has height 64, which reference_downscale_factor 4 does not make a multiple of 32\n"
             "    Take a multiple of 128, or another factor.",
         ),
         (
             {"reference_temporal_scale_factor": 4},
-            "reference_temporal_scale_factor: the bucket 64x64x17 has 17 frames, of which reference_temporal_scale_factor 4 "
+            "preprocessing.reference_temporal_scale_factor: the bucket 64x64x17 has 17 frames, of which reference_temporal_scale_factor 4 "
             "does not make a multiple of 8 plus 1\n    Take a multiple of 32 plus 1, or another factor.",
         ),
     ],
@@ -237,6 +237,8 @@ def test_what_is_refused_now_is_not_left_from_before(tmp_path: Path) -> None:
     assert summary.samples == ("clips/0", "clips/2")
     for folder in summary.folders:
         assert list(read_source(summary.root, folder)) == ["clips/0", "clips/2"]
+    sources = {"text": Source("conditions", "text"), "video": Source("latents", "latents", "video")}
+    assert read_manifest(summary.root, sources).samples == ("clips/0", "clips/2")
 
 
 def test_values_that_are_not_finite_are_refused_and_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
