@@ -1,9 +1,14 @@
-"""The codecs and the text encoder that belong to a model, by its `model_path`."""
+"""The codecs and the text encoder that belong to a model, by its `model_path` and, where they have files of their own, by those."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
+from ltxcore.codecs.official import audio, text, video
+from ltxcore.codecs.official.text import Placement
+from ltxcore.codecs.official.tiles import Tiling
 from ltxcore.codecs.tiny import TinyAudioCodec, TinyTextEncoder, TinyVideoCodec
 from ltxcore.errors import ConfigError
 from ltxcore.protocols import Codec, TextEncoder
@@ -15,43 +20,77 @@ METADATA_KEY = "codec"
 _TINY_NAMES = (TINY, "tiny-untrained")
 
 
-def video_codec(model_path: str) -> Codec:
+def video_codec(
+    model_path: str,
+    *,
+    video_vae_path: Path | None = None,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.bfloat16,
+    tiling: Tiling | None = None,
+) -> Codec:
     """The codec of clips.
 
-    Raises:
-        ConfigError: there is no such model, or none of its codecs is available.
-    """
-    _check_tiny(model_path, "video codec")
-    return TinyVideoCodec()
-
-
-def audio_codec(model_path: str) -> Codec:
-    """The codec of sounds.
+    Args:
+        model_path: "tiny", "tiny-untrained", an official file, or a folder in the layout of diffusers.
+        video_vae_path: file or folder of the video VAE, where it is not the model's own.
+        device: where it computes.
+        dtype: that it computes in.
+        tiling: how a clip that does not fit the memory is cut into pieces; the tiny codec needs none.
 
     Raises:
-        ConfigError: there is no such model, or none of its codecs is available.
+        ConfigError: there is no such model, or it does not hold the codec and no file of its own is named.
+        CheckpointError: the codec's file is not whole, not known, or of another release.
     """
-    _check_tiny(model_path, "audio codec")
-    return TinyAudioCodec()
+    if _is_tiny(model_path, "video_vae_path", video_vae_path):
+        return TinyVideoCodec()
+    return video.load(Path(model_path), video_vae_path, device=device, dtype=dtype, tiling=tiling)
 
 
-def text_encoder(model_path: str) -> TextEncoder:
+def audio_codec(model_path: str, *, audio_vae_path: Path | None = None, device: str = "cpu") -> Codec:
+    """The codec of sounds; it computes in float32.
+
+    Args:
+        model_path: as for `video_codec`.
+        audio_vae_path: file of the audio VAE and the vocoder, or a model's folder, where they are not the model's own.
+        device: where it computes.
+
+    Raises:
+        ConfigError: as `video_codec`.
+        CheckpointError: as `video_codec`.
+    """
+    if _is_tiny(model_path, "audio_vae_path", audio_vae_path):
+        return TinyAudioCodec()
+    return audio.load(Path(model_path), audio_vae_path, device=device)
+
+
+def text_encoder(model_path: str, *, text_encoder_path: Path | None = None, placement: Placement | None = None) -> TextEncoder:
     """The encoder of captions.
 
+    Args:
+        model_path: as for `video_codec`.
+        text_encoder_path: folder or packed file of Gemma, where it is not in the model's folder.
+        placement: where and how it computes.
+
     Raises:
-        ConfigError: there is no such model, or its text encoder is not available.
+        ConfigError: as `video_codec`, or it cannot compute as asked.
+        CheckpointError: as `video_codec`, or the model was trained with another text encoder.
     """
-    _check_tiny(model_path, "text encoder")
-    return TinyTextEncoder()
+    if _is_tiny(model_path, "text_encoder_path", text_encoder_path):
+        return TinyTextEncoder()
+    return text.load(Path(model_path), text_encoder_path, placement)
 
 
-def _check_tiny(model_path: str, part: str) -> None:
-    if model_path in _TINY_NAMES or _named_codec(model_path) == TINY:
-        return
-    raise ConfigError(
-        f'the {part} of "{model_path}" is not available in this version, which has those of the tiny model',
-        remedy='Use model_path = "tiny", or a full save of it.',
-    )
+def _is_tiny(model_path: str, key: str, own_path: Path | None) -> bool:
+    """Whether a model works with the tiny codecs.
+
+    Raises:
+        ConfigError: there is no such model; or it does, and a codec of another one is named beside it.
+    """
+    if model_path not in _TINY_NAMES and _named_codec(model_path) != TINY:
+        return False
+    if own_path is not None:
+        raise ConfigError(f"the tiny model has codecs of its own, and {key} names another: {own_path}", remedy=f"Remove {key}.")
+    return True
 
 
 def _named_codec(model_path: str) -> str | None:
@@ -60,7 +99,7 @@ def _named_codec(model_path: str) -> str | None:
 
     path = Path(model_path)
     if not path.exists():
-        raise ConfigError("model_path names no file", where=model_path, remedy='Check the path, or use "tiny".')
+        raise ConfigError(f'there is no model "{model_path}"', remedy='Use "tiny", "tiny-untrained", or the path of a .safetensors file.')
     if path.is_dir():
         return None
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,6 +22,17 @@ def empty(make: Callable[[], Any]) -> Any:
     with init_empty_weights(include_buffers=False):
         module = make()
     return module.eval().requires_grad_(False)
+
+
+def with_options(identity: str, **options: object) -> str:
+    """A fingerprint of weights, and behind a "+" each option that is not the usual one: what comes before the first "+" tells whether two encoders
+    belong to one model, the whole whether they make the same bytes."""
+    return "+".join([identity, *(f"{name}={value}".replace(" ", "") for name, value in options.items() if value)])
+
+
+def spoken_dtype(dtype: torch.dtype) -> str:
+    """ "float32"; "" for the usual one, bfloat16."""
+    return "" if dtype == torch.bfloat16 else str(dtype).removeprefix("torch.")
 
 
 @attrs.frozen(eq=False)
@@ -78,12 +88,12 @@ class Part:
             )
         self.module.load_state_dict(state, strict=False, assign=True)
 
-    def fingerprint(self, **told: Any) -> str:
-        """Changes with the tensors (two samples of each are read) and with `told`; the same in every layout of file.
+    def fingerprint(self, *others: str) -> str:
+        """Changes with the tensors (two samples of each are read) and with `others`; the same in every layout of file.
 
         Source: design section 7, "fingerprint of everything that shaped the bytes".
         """
-        digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode())
+        digest = hashlib.sha256("/".join(others).encode())
         for own, stored in sorted(self.stored.items()):
             slot = self.weights.slots[stored]
             digest.update(f"{own} {slot.dtype} {slot.shape}".encode())

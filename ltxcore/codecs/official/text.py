@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
@@ -15,7 +15,7 @@ from ltxcore.codecs.official.files import open_file
 from ltxcore.codecs.official.gemma import Gemma, language_model, open_gemma
 from ltxcore.codecs.official.locate import part_folder
 from ltxcore.codecs.official.memory import check_8_bit, in_8_bit, layer_by_layer
-from ltxcore.codecs.official.parts import Part
+from ltxcore.codecs.official.parts import Part, spoken_dtype, with_options
 from ltxcore.codecs.official.projections import extractor, open_projections
 from ltxcore.codecs.official.release import check_gemma
 from ltxcore.codecs.official.tokens import Tokenizer
@@ -148,14 +148,8 @@ def _token(model: Part, key: str) -> int:
 
 
 def _fingerprint(gemma: Gemma, model: Part, projections: Part, place: Placement) -> str:
-    told: Mapping[str, object] = {
-        "tokenizer": hashlib.sha256(gemma.tokenizer).hexdigest(),
-        "projections": projections.fingerprint(),
-        "dtype": str(place.dtype),
-        "in_8_bit": place.in_8_bit,
-        "length": LENGTH,
-    }
-    return f"ltx-{_generation(gemma, projections)}/{model.fingerprint(**told)}"
+    identity = model.fingerprint(hashlib.sha256(gemma.tokenizer).hexdigest(), projections.fingerprint(), str(LENGTH))
+    return with_options(f"ltx-{_generation(gemma, projections)}/{identity}", dtype=spoken_dtype(place.dtype), bits=8 * place.in_8_bit)
 
 
 def _generation(gemma: Gemma, projections: Part) -> str:

@@ -19,7 +19,7 @@ from ltxcore.errors import ConfigError
 Span = tuple[int, int]
 
 
-@attrs.frozen
+@attrs.frozen(str=False)
 class Tiling:
     """How large a piece is and how far neighbours overlap, in pixels and pixel frames; none: not cut along that axis.
 
@@ -34,6 +34,10 @@ class Tiling:
     side_overlap: int = 128
     frames: int | None = None
     frames_overlap: int = 16
+
+    def __str__(self) -> str:
+        space = "" if self.side is None else f"{self.side}/{self.side_overlap}"
+        return space + ("" if self.frames is None else f",{self.frames}/{self.frames_overlap}")
 
     def cells(self, scale: tuple[int, int, int]) -> tuple[Span | None, Span | None, Span | None]:
         """Size and overlap of a piece along each axis in latent cells.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ltxcore.codecs.official import locate
-from ltxcore.codecs.official.parts import Part
+from ltxcore.codecs.official.parts import Part, spoken_dtype, with_options
 from ltxcore.codecs.official.tiles import Tiling, decode_tiled, encode_tiled
 from ltxcore.errors import DataError
 from ltxcore.protocols import Clip
@@ -128,5 +128,5 @@ def load(
     scale = (int(part.module.temporal_compression_ratio), side, side)
     if tiling is not None:
         tiling.cells(scale)
-    told = {"dtype": str(dtype), "tiling": tiling}
-    return VideoVae(scale, f"ltx-video-{part.fingerprint(**told)}", device, dtype, tiling, part)
+    fingerprint = with_options(f"ltx-video-{part.fingerprint()}", dtype=spoken_dtype(dtype), tiles=tiling)
+    return VideoVae(scale, fingerprint, device, dtype, tiling, part)
