@@ -1,0 +1,1 @@
+"""Sounds whose end matters."""

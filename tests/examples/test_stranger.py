@@ -1,0 +1,207 @@
+"""Packages of strangers, built and installed into a fresh environment beside ltx, are used as ours are."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import attrs
+import pytest
+import torch
+from safetensors import safe_open
+
+from train.runs import put, sound_set
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+STRANGERS = (ROOT / "examples" / "ltx-checkerboard", Path(__file__).parent / "ltx-late")
+
+RUN = """
+output_dir = "out"
+seed = 7
+
+[model]
+model_path = "tiny-untrained"
+
+[lora]
+rank = 4
+
+[optimization]
+steps = 3
+batch_size = 2
+
+[acceleration]
+mixed_precision_mode = "no"
+
+[data]
+preprocessed_data_root = "set"
+"""
+
+CHECKERBOARD = """
+[training_strategy]
+name = "flexible"
+
+[training_strategy.video]
+is_generated = true
+latents_dir = "latents"
+conditions = [{ type = "checkerboard", size = 1 }, { type = "first_frame", probability = 0.5 }]
+"""
+
+LATE = """
+[training_strategy]
+name = "late"
+latents_dir = "audio_latents"
+share = 0.25
+
+[flow_matching]
+timestep_sampling_mode = "fixed"
+timestep_sampling_params = { sigma = 0.5 }
+
+[trackers.loud]
+file = "steps.txt"
+"""
+
+
+@attrs.frozen
+class Environment:
+    """An environment of its own, which sees what this one has."""
+
+    python: Path
+
+    def ltx(self, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+        return self.run("-m", "ltxcore", *arguments, folder=folder)
+
+    def run(self, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+        command = [str(self.python), *arguments]
+        return subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, check=False, env={"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
+        )
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """Both packages, built from their sources and installed by pip without a network."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, with_pip=False, symlinks=True)
+    python = folder / "bin" / "python"
+    here = next(path for path in map(Path, sys.path) if path.name == "site-packages")
+    site = folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    site.joinpath("beside.pth").write_text(
+        f"import site; site.addsitedir({str(here)!r})\n"
+    )  # like --system-site-packages, where "system" is this environment
+    for stranger in STRANGERS:
+        source = shutil.copytree(stranger, folder / stranger.name, ignore=shutil.ignore_patterns("__pycache__", ".*_cache"))
+        install = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-index", "--no-build-isolation", source]
+        done = subprocess.run(install, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    return Environment(python)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Ten clips of 3 x 2 x 2 latent cells, and sounds."""
+    root = sound_set(tmp_path / "set", 10)
+    for number in range(10):
+        latents = torch.randn(128, 3, 2, 2, generator=torch.Generator().manual_seed(number))
+        put(root, "latents", f"sound{number:02d}", {"latents": latents}, rate=16.0, fingerprint=str(number), origin=f"{number}.mp4")
+    return tmp_path
+
+
+def write(folder: Path, strategy: str) -> None:
+    folder.joinpath("run.toml").write_text(RUN + strategy)
+
+
+def test_their_own_tests_pass_in_that_environment(environment: Environment, tmp_path: Path) -> None:
+    tests = shutil.copytree(STRANGERS[0] / "tests", tmp_path / "tests")
+    done = environment.run("-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", str(tests), folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_they_are_not_in_this_environment(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "ltxcore", "plugins", "list"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "checkerboard" not in done.stdout
+
+
+def test_they_are_listed_with_where_they_come_from(environment: Environment, tmp_path: Path) -> None:
+    done = environment.ltx("plugins", "list", "--json", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    listed = json.loads(done.stdout)
+    assert listed["broken"] == []
+    theirs = {(one["kind"], one["name"], one["distribution"], one["version"]) for one in listed["plugins"] if one["distribution"] != "ltx"}
+    assert theirs == {
+        ("condition", "checkerboard", "ltx-checkerboard", "0.1.0"),
+        ("strategy", "late", "ltx-late", "3.2.1"),
+        ("sigma_sampler", "fixed", "ltx-late", "3.2.1"),
+        ("tracker", "loud", "ltx-late", "3.2.1"),
+        ("command", "late", "ltx-late", "3.2.1"),
+    }
+
+
+def test_they_are_described_by_the_program(environment: Environment, tmp_path: Path) -> None:
+    shown = environment.ltx("plugins", "show", "checkerboard", folder=tmp_path)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "ltx-checkerboard 0.1.0 (checkerboard)" in shown.stdout
+    assert "Give every second square of the picture" in shown.stdout
+    assert "latent cells" in shown.stdout
+    assert environment.ltx("late", folder=tmp_path).stdout == "too late\n"
+    assert "Say how late it is." in environment.ltx("--help", folder=tmp_path).stdout
+
+
+def test_they_are_in_the_schema(environment: Environment, tmp_path: Path) -> None:
+    done = environment.ltx("schema", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    for name in ("checkerboard", "late", "fixed", "loud", "share"):
+        assert f'"{name}"' in done.stdout
+
+
+def test_a_condition_of_a_stranger_trains(environment: Environment, folder: Path) -> None:
+    write(folder, CHECKERBOARD)
+    done = environment.ltx("run", "run.toml", folder=folder)
+    assert done.returncode == 0, done.stderr
+    metrics = [json.loads(line) for line in folder.joinpath("out", "metrics.jsonl").read_text().splitlines()]
+    assert any("video.cond0.checkerboard" in key for line in metrics for key in line)
+    with safe_open(folder / "out" / "lora.safetensors", "pt") as lora:
+        assert lora.keys()
+    assert 'type = "checkerboard"' in folder.joinpath("out", "run.toml").read_text()
+
+
+def test_a_strategy_a_sampler_and_a_tracker_of_a_stranger_train(environment: Environment, folder: Path) -> None:
+    write(folder, LATE)
+    done = environment.ltx("run", "run.toml", folder=folder)
+    assert done.returncode == 0, done.stderr
+    assert folder.joinpath("out", "steps.txt").read_text().startswith("STEP 1\n")
+    with safe_open(folder / "out" / "lora.safetensors", "pt") as lora:
+        assert lora.metadata()["late_share"] == "0.25"
+
+
+@pytest.mark.parametrize(
+    ("strategy", "said"),
+    [
+        (
+            CHECKERBOARD.replace("size = 1", "sise = 1"),
+            'training_strategy.video.conditions[0].sise: there is no such key\n    Did you mean "size"?',
+        ),
+        (CHECKERBOARD.replace("size = 1", "size = 0"), "training_strategy.video.conditions[0].size: must be at least 1, not 0"),
+        (CHECKERBOARD.replace("size = 1", "size = true"), "training_strategy.video.conditions[0].size: must be a whole number, not true"),
+        (CHECKERBOARD.replace('"checkerboard"', '"chekerboard"'), 'there is no condition "chekerboard"\n    Did you mean "checkerboard"?'),
+        (LATE.replace("share = 0.25", "share = 2.0"), "training_strategy.share: must be at most 1, not 2"),
+    ],
+)
+def test_mistakes_in_the_tables_of_strangers_are_told_as_ours_are(environment: Environment, folder: Path, strategy: str, said: str) -> None:
+    write(folder, strategy)
+    done = environment.ltx("check", "run.toml", folder=folder)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_samples_that_a_strangers_condition_cannot_take_are_named(environment: Environment, folder: Path) -> None:
+    write(folder, CHECKERBOARD.replace("size = 1", "size = 2"))
+    done = environment.ltx("run", "run.toml", folder=folder)
+    assert done.returncode == 2
+    assert "a picture of 2 x 2 latent cells is a single square of size 2, which leaves nothing to generate\n" in done.stderr
+    assert "samples sound00, sound01, sound02, sound03, sound04 and 5 more" in done.stderr
