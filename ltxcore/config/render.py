@@ -44,7 +44,7 @@ def _table(path: tuple[str, ...], table: Mapping[str, Any], brackets: tuple[str,
 
 def _is_tables(value: Any) -> bool:
     """Whether a list is written as tables of its own: tables that hold further lists of tables."""
-    return isinstance(value, list) and any(isinstance(element, Mapping) and _is_deep(element) for element in value)
+    return isinstance(value, list) and all(isinstance(element, Mapping) for element in value) and any(map(_is_deep, value))
 
 
 def _is_deep(table: Mapping[str, Any]) -> bool:
