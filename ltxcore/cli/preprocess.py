@@ -20,6 +20,9 @@ from ltxcore.config.schema import PreprocessingTable
 @click.option("--text-encoder-path", type=click.Path(path_type=Path), help="The text encoder, where the model file does not hold it.")
 @click.option("--video-vae-path", type=click.Path(path_type=Path), help="The video codec, where the model file does not hold it.")
 @click.option("--audio-vae-path", type=click.Path(path_type=Path), help="The audio codec, where the model file does not hold it.")
+@click.option("--device", help="Where to compute; by default the process's GPU, if there is one.")
+@click.option("--vae-tiling", is_flag=True, help="Encode clips in pieces, for less memory.")
+@click.option("--load-text-encoder-in-8bit", is_flag=True, help="Load the text encoder with 8-bit weights.")
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Where to write; by default .precomputed beside the dataset.")
 @click.option("--workers", type=click.IntRange(min=1), help="Samples decoded at a time; by default one a processor, at most 8.")
 @click.option("--progress/--no-progress", default=True, show_default=True, help="Show bars.")
@@ -29,6 +32,9 @@ def preprocess(
     text_encoder_path: Path | None,
     video_vae_path: Path | None,
     audio_vae_path: Path | None,
+    device: str | None,
+    vae_tiling: bool,
+    load_text_encoder_in_8bit: bool,
     output_dir: Path | None,
     workers: int | None,
     progress: bool,
@@ -52,6 +58,9 @@ def preprocess(
         text_encoder_path=text_encoder_path,
         video_vae_path=video_vae_path,
         audio_vae_path=audio_vae_path,
+        device=device,
+        vae_tiling=vae_tiling,
+        load_text_encoder_in_8bit=load_text_encoder_in_8bit,
         workers=workers,
         share=share,
         where=flag,

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import attrs
 
-from ltxcore.codecs.load import audio_codec, text_encoder, video_codec
 from ltxcore.config.schema import PreprocessingTable
 from ltxcore.data.cache import user_cache
 from ltxcore.errors import DataError, Problem
 from ltxcore.preprocess.ledger import Ledger
+from ltxcore.preprocess.model import Model, give_back_memory, own_device
 from ltxcore.preprocess.plan import SOUND_FOLDERS, Planned, Rules, files_of, look_at, plan
 from ltxcore.preprocess.products import RECIPES, Tools
 from ltxcore.preprocess.progress import Phase, bars
@@ -47,6 +47,9 @@ def preprocess(
     text_encoder_path: Path | None = None,
     video_vae_path: Path | None = None,
     audio_vae_path: Path | None = None,
+    device: str | None = None,
+    vae_tiling: bool = False,
+    load_text_encoder_in_8bit: bool = False,
     folders: Collection[str] | None = None,
     share: Share | None = None,
     workers: int | None = None,
@@ -66,6 +69,9 @@ def preprocess(
         text_encoder_path: of the text encoder, where the model does not hold it.
         video_vae_path: of the video codec, likewise.
         audio_vae_path: of the audio codec, likewise.
+        device: where they compute; none: this process's GPU, if there is one.
+        vae_tiling: whether clips are encoded in pieces, for less memory.
+        load_text_encoder_in_8bit: whether the text encoder has 8-bit weights.
         folders: that a run reads; none: all that the dataset's columns can make.
         share: this process's part; none: as the environment says.
         workers: samples decoded at a time; none: one a processor, at most 8.
@@ -76,38 +82,52 @@ def preprocess(
         ConfigError: options that do not go with the codec or with each other, all of them.
         DataError: the dataset, or samples that cannot be made, all of them; or a root that cannot be written.
     """
-    share = share or Share.of_environment()
+    model = Model(
+        model_path,
+        text_encoder_path,
+        video_vae_path,
+        audio_vae_path,
+        device or own_device(),
+        vae_tiling,
+        load_text_encoder_in_8bit,
+    )
     root = root or default_root(dataset)
     there = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
     data = read_dataset(dataset, options, folders, there)
-    video = video_codec(str(video_vae_path or model_path)) if any("video" in sample.media for sample in data.samples) else None
-    audio = audio_codec(str(audio_vae_path or model_path)) if data.folders & SOUND_FOLDERS else None
-    encoder = text_encoder(str(text_encoder_path or model_path)) if TEXT in data.folders else None
-    rules = rules_from_options(data, options, video, audio, where)
-    tools = Tools(RawFiles(root, data.path.absolute().parent, share.rank), video, audio, rules.factors)
-    job = _Job(data, root, options, rules, tools, encoder, share, workers or min(os.cpu_count() or 1, MOST_WORKERS), where)
+    workers = workers or min(os.cpu_count() or 1, MOST_WORKERS)
+    job = _job(data, root, options, model, share or Share.of_environment(), workers, where)
     with bars(progress) as phase:
+        encoder = model.text() if TEXT in data.folders else None
         plans = _plan(job, phase)
-        ledger = _open(job)
-        for sample in share.of(plans.refused_samples):
-            drop(ledger, sample, data.folders)
-        outcomes = _encode(job, share.of(plans.planned), ledger, phase)
+        ledger = _open(job, plans)
+        mine = job.share.of(plans.planned)
+        outcomes = _captions(job, mine, encoder, ledger, phase)
+        encoder = None  # its weights make room for those of the codecs
+        give_back_memory()
+        outcomes |= _media(job, mine, outcomes, ledger, phase)
     return _summary(job, plans, outcomes, ledger)
 
 
 @attrs.frozen(eq=False)
 class _Job:
-    """A call of `preprocess`, once the dataset is read and the codecs are loaded."""
+    """A call of `preprocess`, once the dataset is read and the codecs are known."""
 
     data: Dataset
     root: Path
     options: PreprocessingTable
     rules: Rules
     tools: Tools
-    encoder: TextEncoder | None
     share: Share
     workers: int
     where: Place
+
+
+def _job(data: Dataset, root: Path, options: PreprocessingTable, model: Model, share: Share, workers: int, where: Place) -> _Job:
+    video = model.video() if any("video" in sample.media for sample in data.samples) else None
+    audio = model.audio() if data.folders & SOUND_FOLDERS else None
+    rules = rules_from_options(data, options, video, audio, where)
+    tools = Tools(RawFiles(root, data.path.absolute().parent, share.rank), video, audio, rules.factors)
+    return _Job(data, root, options, rules, tools, share, workers, where)
 
 
 @attrs.frozen(eq=False)
@@ -144,24 +164,31 @@ def _plan(job: _Job, phase: Phase) -> _Plans:
     return plans
 
 
-def _open(job: _Job) -> Ledger:
+def _open(job: _Job, plans: _Plans) -> Ledger:
+    """The root's folders, without what there was of refused samples."""
     try:
         job.root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot be made: {error.strerror}", where=str(job.root), remedy="Name another folder to write to.") from error
     order = (TEXT, *RECIPES)
-    return Ledger(job.root, [folder for folder in order if folder in job.data.folders], job.share.rank)
+    ledger = Ledger(job.root, [folder for folder in order if folder in job.data.folders], job.share.rank)
+    for sample in job.share.of(plans.refused_samples):
+        drop(ledger, sample, job.data.folders)
+    return ledger
 
 
-def _encode(job: _Job, planned: Collection[Planned], ledger: Ledger, phase: Phase) -> Mapping[str, Outcome]:
-    outcomes: dict[str, Outcome] = {}
-    if job.encoder is not None:
-        samples = [each.sample for each in planned]
-        outcomes = encode_captions(samples, ledger, job.encoder, job.options.batch_size, phase("captions", len(samples)))
-    whole = [each for each in planned if not outcomes.get(each.sample.name, Outcome()).problems]
-    if job.data.folders - {TEXT}:
-        outcomes |= encode_media(whole, ledger, job.tools, job.data.folders, job.workers, phase("media", len(whole)))
-    return outcomes
+def _captions(job: _Job, planned: Sequence[Planned], encoder: TextEncoder | None, ledger: Ledger, phase: Phase) -> dict[str, Outcome]:
+    if encoder is None:
+        return {}
+    samples = [each.sample for each in planned]
+    return encode_captions(samples, ledger, encoder, job.options.batch_size, phase("captions", len(samples)))
+
+
+def _media(job: _Job, planned: Sequence[Planned], so_far: Mapping[str, Outcome], ledger: Ledger, phase: Phase) -> dict[str, Outcome]:
+    if job.data.folders <= {TEXT}:
+        return {}
+    whole = [each for each in planned if not so_far.get(each.sample.name, Outcome()).problems]
+    return encode_media(whole, ledger, job.tools, job.data.folders, job.workers, phase("media", len(whole)))
 
 
 def _summary(job: _Job, plans: _Plans, outcomes: Mapping[str, Outcome], ledger: Ledger) -> Summary:

@@ -1,0 +1,63 @@
+"""The model whose codecs and text encoder make the samples."""
+
+from __future__ import annotations
+
+import gc
+import os
+from pathlib import Path
+
+import attrs
+import torch
+
+from ltxcore.codecs.load import audio_codec, text_encoder, video_codec
+from ltxcore.codecs.official.text import Placement
+from ltxcore.codecs.official.tiles import Tiling
+from ltxcore.protocols import Codec, TextEncoder
+
+
+@attrs.frozen
+class Model:
+    """Where the codecs and the text encoder come from, and where they compute. Files are checked when one is asked for; weights are read on use.
+
+    Attributes:
+        path: "tiny", a model file or a folder.
+        text_encoder: its own file or folder, where the model does not hold it.
+        video_vae: likewise.
+        audio_vae: likewise.
+        device: where they compute; by default this process's GPU, if there is one.
+        tiling: whether clips are encoded in pieces, for less memory.
+        text_in_8bit: whether the text encoder has 8-bit weights.
+    """
+
+    path: str
+    text_encoder: Path | None = None
+    video_vae: Path | None = None
+    audio_vae: Path | None = None
+    device: str = attrs.field(factory=lambda: own_device())
+    tiling: bool = False
+    text_in_8bit: bool = False
+
+    def video(self) -> Codec:
+        """The codec of clips."""
+        return video_codec(self.path, video_vae_path=self.video_vae, device=self.device, tiling=Tiling() if self.tiling else None)
+
+    def audio(self) -> Codec:
+        """The codec of sounds."""
+        return audio_codec(self.path, audio_vae_path=self.audio_vae, device=self.device)
+
+    def text(self) -> TextEncoder:
+        """The text encoder."""
+        placement = Placement(device=self.device, in_8_bit=self.text_in_8bit)
+        return text_encoder(self.path, text_encoder_path=self.text_encoder, placement=placement)
+
+
+def own_device() -> str:
+    """The GPU of this process, the one that a launcher numbers LOCAL_RANK; the processor where there is none."""
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+
+
+def give_back_memory() -> None:
+    """Let go of weights that nothing refers to any more, before the next are read."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
