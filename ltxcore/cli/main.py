@@ -19,7 +19,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "run": "Train, as a run file says.",
         "check": "Check a run file without running it.",
         "preprocess": "Encode raw media for training.",
-        "plugins": "List and describe plugins.",
+        "plugins": "List, describe and begin plugins.",
         "schema": "Print the JSON Schema of run files.",
     }
 )

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ltxcore.cli.columns import columns
+from ltxcore.cli.plugins_new import new
 from ltxcore.errors import ConfigError, PluginError, suggestion
 from ltxcore.protocols import MODALITIES
 from ltxcore.registry import DISABLE, HOOKS, Named, Registry, load
@@ -17,7 +18,10 @@ from ltxcore.registry import DISABLE, HOOKS, Named, Registry, load
 
 @click.group()
 def plugins() -> None:
-    """List and describe plugins."""
+    """List, describe and begin plugins."""
+
+
+plugins.add_command(new)
 
 
 @plugins.command("list")

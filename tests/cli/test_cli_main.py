@@ -52,7 +52,7 @@ def test_help_lists_every_command() -> None:
         "  run         Train, as a run file says.\n"
         "  check       Check a run file without running it.\n"
         "  preprocess  Encode raw media for training.\n"
-        "  plugins     List and describe plugins.\n"
+        "  plugins     List, describe and begin plugins.\n"
         "  schema      Print the JSON Schema of run files.\n"
     ).replace("ltx [OPTIONS]", "main [OPTIONS]")
 
