@@ -74,7 +74,7 @@ class $cls:
     """Give every n-th latent frame of a clip, or latent step of a sound."""
 
     modalities = frozenset({"video", "audio"})
-    content = "whole"  # when sampling, its medium lies on the target at its "start", its "end", or all over it
+    content = "whole"  # where its medium lies on the target when sampling: at the "start", the "end", or all over
 
     every: int = attrs.field(
         default=2,

@@ -63,7 +63,7 @@ def test_what_it_makes_is_a_plugin(package: Path) -> None:
 def test_what_it_makes_is_tidy(package: Path) -> None:
     ruff = Path(sys.executable).with_name("ruff")
     for command in (["check", "--select", "E,F,I,UP,B,PT,RUF"], ["format", "--check", "--diff"]):
-        line = [ruff, *command, "--isolated", "--no-cache", "--line-length", "110", "--target-version", "py311"]
+        line = [ruff, *command, "--isolated", "--no-cache", "--line-length", "120", "--target-version", "py311"]
         done = subprocess.run(line, cwd=package, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
