@@ -16,7 +16,9 @@ from ltxcore.protocols import Clip, Sound
 
 def gradient_clip(frames: int = 9, height: int = 64, width: int = 96, rate: float = 24.0) -> Clip:
     """Smooth colours that move, without symmetry: red grows to the right, green downwards, blue with time."""
-    time, row, column = torch.meshgrid(torch.linspace(0, 1, frames), torch.linspace(0, 1, height), torch.linspace(0, 1, width), indexing="ij")
+    time, row, column = torch.meshgrid(
+        torch.linspace(0, 1, frames), torch.linspace(0, 1, height), torch.linspace(0, 1, width), indexing="ij"
+    )
     return Clip((255 * torch.stack([column, row, time], dim=-1)).round().to(torch.uint8), rate)
 
 
@@ -27,7 +29,16 @@ def tone(seconds: float = 1.0, rate: int = 16_000, hertz: float = 440.0, channel
     return Sound(torch.stack(rows).to(torch.float32), rate)
 
 
-def encode(path: Path, clip: Clip | None = None, sound: Sound | None = None, *, pictures: str = "libx264", codec: str = "aac", late: float = 0.0, **options: Any) -> Path:
+def encode(
+    path: Path,
+    clip: Clip | None = None,
+    sound: Sound | None = None,
+    *,
+    pictures: str = "libx264",
+    codec: str = "aac",
+    late: float = 0.0,
+    **options: Any,
+) -> Path:
     """A file in any format PyAV writes, by the ending of its name; `late`: seconds by which the sound starts after the pictures."""
     with av.open(str(path), "w") as container:
         video = audio = None

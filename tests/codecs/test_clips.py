@@ -7,11 +7,11 @@ import av
 import numpy as np
 import pytest
 import torch
-from media_made import encode, gradient_clip, psnr, tone
 
 from ltxcore.codecs.media import read_clip, write_clip
 from ltxcore.errors import DataError
 from ltxcore.protocols import Clip
+from media_made import encode, gradient_clip, psnr, tone
 
 
 def test_a_written_clip_comes_back_frame_by_frame_at_its_rate(tmp_path: Path) -> None:
@@ -79,7 +79,13 @@ def test_a_clip_shorter_than_what_is_asked_for_comes_whole(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("name", "pictures", "pixels"),
-    [("a.mkv", "libx264", "yuv444p"), ("a.webm", "libvpx-vp9", "yuv420p"), ("a.mov", "mpeg4", "yuv420p"), ("a.avi", "mjpeg", "yuvj420p"), ("a.gif", "gif", "rgb8")],
+    [
+        ("a.mkv", "libx264", "yuv444p"),
+        ("a.webm", "libvpx-vp9", "yuv420p"),
+        ("a.mov", "mpeg4", "yuv420p"),
+        ("a.avi", "mjpeg", "yuvj420p"),
+        ("a.gif", "gif", "rgb8"),
+    ],
 )
 def test_other_containers_and_codecs_are_read(tmp_path: Path, name: str, pictures: str, pixels: str) -> None:
     clip = gradient_clip(10, 64, 64, rate=10.0)
@@ -154,4 +160,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     path = tmp_path / "file" / "a.mp4"
     with pytest.raises(DataError) as error:
         write_clip(path, gradient_clip())
-    assert message(error) == f"{path}: this file cannot be written: File exists\n    Check that the folder exists, may be written to, and has space left."
+    assert (
+        message(error)
+        == f"{path}: this file cannot be written: File exists\n    Check that the folder exists, may be written to, and has space left."
+    )

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from media_made import encode, gradient_clip, pitch, tone
 
 from ltxcore.codecs.media import read_sound, write_clip, write_sound
 from ltxcore.errors import DataError
 from ltxcore.protocols import Sound
+from media_made import encode, gradient_clip, pitch, tone
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(16_000, 1), (44_100, 2), (100, 1), (48_000, 6), (96_000, 2)])
@@ -53,9 +53,16 @@ def test_samples_of_any_width_fill_the_same_range(tmp_path: Path, kind: str, wid
 
 @pytest.mark.parametrize(
     ("name", "codec", "rate", "channels", "slack"),
-    [("a.flac", "flac", 44_100, 2, 0), ("a.mp3", "libmp3lame", 44_100, 2, 1152), ("a.opus", "libopus", 48_000, 2, 960), ("a.mkv", "pcm_f32le", 22_050, 2, 0)],
+    [
+        ("a.flac", "flac", 44_100, 2, 0),
+        ("a.mp3", "libmp3lame", 44_100, 2, 1152),
+        ("a.opus", "libopus", 48_000, 2, 960),
+        ("a.mkv", "pcm_f32le", 22_050, 2, 0),
+    ],
 )
-def test_other_formats_come_at_their_own_rate_and_channels(tmp_path: Path, name: str, codec: str, rate: int, channels: int, slack: int) -> None:
+def test_other_formats_come_at_their_own_rate_and_channels(
+    tmp_path: Path, name: str, codec: str, rate: int, channels: int, slack: int
+) -> None:
     sound = tone(0.8, rate, channels=channels)
     found = read_sound(encode(tmp_path / name, sound=sound, codec=codec))
     assert (found.rate, found.samples.shape[0]) == (rate, channels)
@@ -116,7 +123,10 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path / "a.mp3", tone()) == f'{tmp_path}/a.mp3: sounds are not written as ".mp3"\n    Use .wav.'
     assert refusal(tmp_path / "a.wav", Sound(torch.zeros(1, 0), 16_000)) == f"{tmp_path}/a.wav: a sound without samples cannot be written"
     broken = Sound(torch.tensor([[0.0, math.nan]]), 16_000)
-    assert refusal(tmp_path / "a.wav", broken) == f"{tmp_path}/a.wav: a sound with samples that are no numbers (NaN or infinite) cannot be written"
+    assert (
+        refusal(tmp_path / "a.wav", broken)
+        == f"{tmp_path}/a.wav: a sound with samples that are no numbers (NaN or infinite) cannot be written"
+    )
     path = tmp_path / "a.mp4"
     with pytest.raises(DataError) as error:
         write_clip(path, gradient_clip(), broken)

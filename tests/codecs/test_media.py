@@ -7,10 +7,10 @@ from pathlib import Path
 import av
 import pytest
 from av.stream import Disposition
-from media_made import cut, encode, gradient_clip, tone
 
 from ltxcore.codecs.media import MediaInfo, probe, read_clip, read_sound, write_clip, write_sound
 from ltxcore.errors import DataError
+from media_made import cut, encode, gradient_clip, tone
 
 CUT = "this file is cut short: it ends before its own header says\n    Copy or download it again."
 NO_MEDIUM = (
@@ -70,7 +70,10 @@ READERS = (probe, read_clip, read_sound)
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path, read: object) -> None:
     with pytest.raises(DataError) as error:
         read(tmp_path / "none.mp4")
-    assert str(error.value) == f"{tmp_path}/none.mp4: there is no such file\n    Check the path; paths in a dataset are relative to the dataset's own folder."
+    assert (
+        str(error.value)
+        == f"{tmp_path}/none.mp4: there is no such file\n    Check the path; paths in a dataset are relative to the dataset's own folder."
+    )
     with pytest.raises(DataError) as error:
         read(tmp_path)
     assert str(error.value) == f"{tmp_path}: this is a folder, not a medium\n    Name a file in it."
@@ -128,7 +131,9 @@ def test_a_cut_flac_file_is_damaged(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(("name", "reason"), [("a.jpg", CUT), ("a.png", "this file is damaged: {}\n    Copy or download it again, or encode it anew.")])
+@pytest.mark.parametrize(
+    ("name", "reason"), [("a.jpg", CUT), ("a.png", "this file is damaged: {}\n    Copy or download it again, or encode it anew.")]
+)
 def test_an_image_that_was_cut_short_is_refused(tmp_path: Path, name: str, reason: str) -> None:
     write_clip(tmp_path / name, gradient_clip(1, 256, 256))
     path = cut(tmp_path / name, tmp_path / f"short_{name}", 0.6)

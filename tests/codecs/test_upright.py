@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from media_made import gradient_clip, psnr
 
 from ltxcore.codecs.media import probe, read_clip, write_clip
 from ltxcore.codecs.upright import exif_orientation
 from ltxcore.errors import DataError
 from ltxcore.protocols import Clip
+from media_made import gradient_clip, psnr
 
 ONE = 1 << 16
 
@@ -94,6 +94,9 @@ def test_a_photograph_is_turned_by_its_exif_orientation(tmp_path: Path, orientat
     assert psnr(found, expected) > 36
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xd8", b"\xff\xd8\xff\xe1\x00\x0aExif\0\0II", b"\x89PNG\r\n\x1a\n", b"\xff\xd8" + exif(9), b"\xff\xd8" + exif(6)[:30]])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff\xd8", b"\xff\xd8\xff\xe1\x00\x0aExif\0\0II", b"\x89PNG\r\n\x1a\n", b"\xff\xd8" + exif(9), b"\xff\xd8" + exif(6)[:30]],
+)
 def test_exif_data_that_say_nothing_or_nonsense_mean_upright(content: bytes) -> None:
     assert exif_orientation(content) == 1
