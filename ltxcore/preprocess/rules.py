@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import attrs
+
 from ltxcore.codecs.media import MediaInfo
 from ltxcore.config.schema import PreprocessingTable
 from ltxcore.errors import ConfigError, DataError, Problem
@@ -67,6 +69,8 @@ def found_buckets(data: Dataset, rules: Rules, looked: Looked, video: Codec, whe
     if not sizes:
         raise DataError.of(unread or [Problem("none of its clips has pictures", str(data.path))])
     bucket, problem = common_size(sizes, video.scale, str(data.path))
+    if problem is not None and not data.folders & VIDEO_FOLDERS:
+        problem = attrs.evolve(problem, remedy=f"{problem.remedy} Since only their sound is used, audio_durations does as well.")
     if bucket is None or problem is not None:
         raise DataError.of([*unread, *([problem] if problem else [])])
     if "reference_latents" in data.folders:

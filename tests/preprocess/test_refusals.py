@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from ltxcore.codecs.load import video_codec
 from ltxcore.codecs.tiny import TinyVideoCodec
 from ltxcore.data.manifest import read_manifest, read_source
 from ltxcore.data.store import write_sample
@@ -121,6 +122,27 @@ def test_clips_of_several_sizes_without_buckets_are_refused_with_all_that_cannot
         f"{path}: its clips have 2 sizes (width x height x frames): 64x64x17, 64x96x17\n"
         '    Say which to fit them to with resolution_buckets = "WxHxF", several with ";" between.'
     )
+
+
+def test_clips_of_several_sizes_that_are_only_listened_to_may_have_durations_instead(tmp_path: Path) -> None:
+    clip_file(tmp_path / "a.mp4")
+    clip_file(tmp_path / "b.mp4", frames=20)
+    path = clips(tmp_path, [{"video": f"{name}.mp4"} for name in "ab"])
+    assert refused(path, folders=["audio_latents", "conditions"]) == (
+        f"{path}: its clips have 2 sizes (width x height x frames): 64x64x17, 64x64x20\n"
+        '    Say which to fit them to with resolution_buckets = "WxHxF", several with ";" between. '
+        "Since only their sound is used, audio_durations does as well."
+    )
+
+
+@pytest.mark.parametrize("key", ["text_encoder_path", "video_vae_path", "audio_vae_path"])
+def test_codecs_of_another_model_beside_the_tiny_one_are_refused(tmp_path: Path, key: str) -> None:
+    clip_file(tmp_path / "a.mp4")
+    path = clips(tmp_path, [{"video": "a.mp4"}])
+    paths: dict[str, Any] = {key: tmp_path / "other"}
+    with pytest.raises(ConfigError) as error:
+        run.preprocess(path, None, run.PreprocessingTable(), model_path="tiny", progress=False, **paths)
+    assert message(error) == f"the tiny model has codecs of its own, and {key} names another: {tmp_path}/other\n    Remove {key}."
 
 
 @pytest.mark.parametrize(
@@ -278,6 +300,9 @@ def test_a_disk_that_takes_nothing_stops_everything_at_once(tmp_path: Path) -> N
 def test_a_model_whose_codecs_are_not_there_is_refused_before_any_clip_is_opened(tmp_path: Path) -> None:
     clip_file(tmp_path / "a.mp4")
     path = clips(tmp_path, [{"video": "a.mp4"}])
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(ConfigError) as theirs:
+        video_codec("nowhere")
+    with pytest.raises(ConfigError) as ours:
         run.preprocess(path, None, run.PreprocessingTable(), model_path="nowhere", progress=False)
-    assert message(error) == 'nowhere: model_path names no file\n    Check the path, or use "tiny".'
+    assert message(ours) == message(theirs)
+    assert not (tmp_path / ".precomputed").exists()
