@@ -64,8 +64,7 @@ def _type(kind: Any) -> str:
 def _default(key: Key) -> str:
     if key.required:
         return "required"
-    default = key.default.factory() if isinstance(key.default, attrs.Factory) and not key.default.takes_self else key.default  # type: ignore[arg-type]
-    return "-" if default is None or isinstance(default, attrs.Factory) else value_text(plain(default))  # type: ignore[arg-type]
+    return "-" if key.shown is None else value_text(plain(key.shown))
 
 
 def _indented(text: str) -> str:

@@ -53,7 +53,7 @@ class _Builder:
         inside = attrs.evolve(self, modality=key.name) if key.name in MODALITIES else self
         schema = special() if special is not None else inside.kind(key.kind)
         about = f"{key.help} ({key.unit})" if key.unit else key.help
-        default = {} if key.required or key.default is None or isinstance(key.default, attrs.Factory) else {"default": plain(key.default)}  # type: ignore[arg-type]
+        default = {} if key.shown is None else {"default": plain(key.shown)}
         return {**_bounded(schema, key.bounds), **({"description": about} if about else {}), **default}
 
     def kind(self, kind: Any) -> Schema:

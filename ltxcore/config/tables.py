@@ -39,6 +39,14 @@ class Key:
     def required(self) -> bool:
         return self.default is REQUIRED
 
+    @property
+    def shown(self) -> Any:
+        """The default as a list of keys shows it; None where there is none, it is a table, or it follows from other keys."""
+        default = self.default
+        if hasattr(default, "takes_self"):
+            default = None if default.takes_self else default.factory()
+        return None if self.required or attrs.has(type(default)) else default
+
 
 def keys_of(cls: Any) -> list[Key]:
     """The keys of the table that an attrs class holds.

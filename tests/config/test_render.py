@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from config.run_files import Load, run_file
 from ltxcore.config.load import LoadedRun, load_run
 from ltxcore.config.render import document
 
+Again = Callable[[LoadedRun], LoadedRun]
+
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.toml"))
 
 
 @pytest.fixture
-def again(tmp_path: Path):  # type: ignore[no-untyped-def]
+def again(tmp_path: Path) -> Again:
     """Write a resolved run file elsewhere and load it."""
 
     def reload(run: LoadedRun) -> LoadedRun:
@@ -31,7 +34,7 @@ def again(tmp_path: Path):  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.parametrize("seed", range(80))
-def test_a_resolved_run_file_loads_to_an_equal_run(inputs: Path, load: Load, again, seed: int) -> None:  # type: ignore[no-untyped-def]
+def test_a_resolved_run_file_loads_to_an_equal_run(inputs: Path, load: Load, again: Again, seed: int) -> None:
     run = load(run_file(random.Random(seed)))
     repeated = again(run)
     assert repeated.config == run.config
@@ -39,7 +42,7 @@ def test_a_resolved_run_file_loads_to_an_equal_run(inputs: Path, load: Load, aga
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_every_example_loads_resolves_and_loads_again(path: Path, again, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_every_example_loads_resolves_and_loads_again(path: Path, again: Again, tmp_path: Path) -> None:
     run = load_run(path)
     assert again(run).config == run.config
 

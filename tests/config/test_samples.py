@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from config.run_files import Load, Mistakes
 from ltxcore.config.samples import Freeze, SampleCondition, ValidationSample
+
+Sample = Callable[[str], ValidationSample]
 
 MEDIA = ("start.png", "clip.mp4", "sound.wav", "mask.mp4", "mask.wav")
 
@@ -48,7 +51,7 @@ def ltx_conditions():
 
 
 @pytest.fixture
-def sample(load: Load, minimal: str, folder: Path):  # type: ignore[no-untyped-def]
+def sample(load: Load, minimal: str, folder: Path) -> Sample:
     """A validation sample with these conditions, from a run file beside MEDIA."""
     for name in MEDIA:
         (folder / name).touch()
@@ -61,7 +64,7 @@ def sample(load: Load, minimal: str, folder: Path):  # type: ignore[no-untyped-d
 
 
 @pytest.fixture
-def wrong(mistakes: Mistakes, minimal: str, folder: Path):  # type: ignore[no-untyped-def]
+def wrong(mistakes: Mistakes, minimal: str, folder: Path) -> Mistakes:
     """What is wrong with a sample with these conditions, which stand in line 12."""
     for name in MEDIA:
         (folder / name).touch()
@@ -86,36 +89,36 @@ def test_a_sample_has_its_prompt_sizes_and_seed(load: Load, minimal: str) -> Non
     assert (second.prompt, second.seed, second.video_dims, second.conditions) == ("two", None, None, [])
 
 
-def test_first_frame_takes_an_image_or_a_video(sample, folder: Path) -> None:  # type: ignore[no-untyped-def]
+def test_first_frame_takes_an_image_or_a_video(sample: Sample, folder: Path) -> None:
     for key, name in (("image_or_video", "start.png"), ("video", "clip.mp4")):
         found = only(sample(f"{{ type = 'first_frame', {key} = '{name}' }}"))
         assert (found.type, found.modality, found.medium, found.media) == ("first_frame", "video", folder / name, {})
 
 
-def test_the_key_of_the_medium_says_which_modality_a_condition_works_on(sample, folder: Path) -> None:  # type: ignore[no-untyped-def]
+def test_the_key_of_the_medium_says_which_modality_a_condition_works_on(sample: Sample, folder: Path) -> None:
     for key, name in (("video", "clip.mp4"), ("audio", "sound.wav")):
         found = only(sample(f"{{ type = 'suffix', {key} = '{name}', duration = 1.5 }}"))
         assert (found.modality, found.medium, found.duration, found.num_frames, dict(found.fields)) == (key, folder / name, 1.5, None, {})
 
 
-def test_a_number_of_latent_frames_may_be_left_open_until_the_grid_is_known(sample) -> None:  # type: ignore[no-untyped-def]
+def test_a_number_of_latent_frames_may_be_left_open_until_the_grid_is_known(sample: Sample) -> None:
     asked = {"": 5, ", num_frames = 33": 5, ", temporal_boundary = 3": 3}
     for text, length in asked.items():
         found = only(sample(f"{{ type = 'prefix', video = 'clip.mp4'{text} }}"))
         assert found.condition(latent_frames=5).temporal_boundary == length
 
 
-def test_a_mask_has_a_medium_and_a_file_for_its_role(sample, folder: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_mask_has_a_medium_and_a_file_for_its_role(sample: Sample, folder: Path) -> None:
     found = only(sample("{ type = 'mask', audio = 'sound.wav', mask = 'mask.wav' }"))
     assert (found.modality, found.medium, found.media) == ("audio", folder / "sound.wav", {"mask": folder / "mask.wav"})
 
 
-def test_a_spatial_crop_keeps_the_keys_of_its_class(sample) -> None:  # type: ignore[no-untyped-def]
+def test_a_spatial_crop_keeps_the_keys_of_its_class(sample: Sample) -> None:
     found = only(sample("{ type = 'spatial_crop', video = 'clip.mp4', spatial_region = [0, 0, 32, 64] }"))
     assert found.condition().spatial_region == (0, 0, 32, 64)
 
 
-def test_a_reference_names_its_role_by_the_modality(sample, folder: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_reference_names_its_role_by_the_modality(sample: Sample, folder: Path) -> None:
     found = only(
         sample("{ type = 'reference', video = 'clip.mp4', downscale_factor = 2, temporal_scale_factor = 3, include_in_output = true }")
     )
@@ -125,19 +128,19 @@ def test_a_reference_names_its_role_by_the_modality(sample, folder: Path) -> Non
     assert (heard.modality, heard.media) == ("audio", {"reference": folder / "sound.wav"})
 
 
-def test_a_modality_may_be_frozen_by_a_medium(sample, folder: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_modality_may_be_frozen_by_a_medium(sample: Sample, folder: Path) -> None:
     found = sample("{ type = 'video_to_audio', video = 'clip.mp4' }, { type = 'prefix', audio = 'sound.wav' }")
     assert found.frozen == [Freeze(modality="video", medium=folder / "clip.mp4")]
     assert found.frozen[0].type == "video_to_audio"
     assert only(found).type == "prefix"
 
 
-def test_references_may_be_added_to_a_frozen_modality(sample) -> None:  # type: ignore[no-untyped-def]
+def test_references_may_be_added_to_a_frozen_modality(sample: Sample) -> None:
     found = sample("{ type = 'audio_to_video', audio = 'sound.wav' }, { type = 'reference', audio = 'sound.wav' }")
     assert (only(found).type, found.frozen[0].modality) == ("reference", "audio")
 
 
-def test_a_strangers_condition_says_its_modality_where_nothing_else_does(sample, load: Load, minimal: str, folder: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_strangers_condition_says_its_modality_where_nothing_else_does(sample: Sample, load: Load, minimal: str, folder: Path) -> None:
     (folder / "pulse.py").write_text(PULSE)
     text = f"plugins = ['pulse.py']\n{minimal}[[validation.samples]]\nprompt = 'x'\nconditions = [\n"
     text += "  { type = 'pulse', modality = 'audio', beat = 'mask.wav', duration = 2 },\n"
@@ -209,25 +212,25 @@ def test_a_strangers_condition_says_its_modality_where_nothing_else_does(sample,
         ("'mask'", ': must be a table, not the text "mask"'),
     ],
 )
-def test_a_condition_of_a_sample_that_is_wrong_says_how(wrong, condition: str, message: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_condition_of_a_sample_that_is_wrong_says_how(wrong: Mistakes, condition: str, message: str) -> None:
     assert wrong(condition) == f"run.toml:12: validation.samples[0].conditions[0]{message}"
 
 
-def test_both_modalities_cannot_be_frozen(wrong) -> None:  # type: ignore[no-untyped-def]
+def test_both_modalities_cannot_be_frozen(wrong: Mistakes) -> None:
     assert wrong("{ type = 'video_to_audio', video = 'clip.mp4' }, { type = 'audio_to_video', audio = 'sound.wav' }") == (
         "run.toml:12: validation.samples[0].conditions: freeze both modalities, so there is nothing to draw\n"
         "    Keep one of video_to_audio and audio_to_video."
     )
 
 
-def test_a_frozen_modality_cannot_be_given_in_part(wrong) -> None:  # type: ignore[no-untyped-def]
+def test_a_frozen_modality_cannot_be_given_in_part(wrong: Mistakes) -> None:
     assert wrong("{ type = 'prefix', video = 'clip.mp4' }, { type = 'video_to_audio', video = 'clip.mp4' }") == (
         'run.toml:12: validation.samples[0].conditions[0].type: the condition "prefix" has no meaning on the frozen video, which is given already\n'
         "    Remove it, or what freezes the video."
     )
 
 
-def test_a_strangers_condition_without_a_medium_must_say_its_modality(wrong, folder: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_strangers_condition_without_a_medium_must_say_its_modality(wrong: Mistakes, folder: Path) -> None:
     (folder / "pulse.py").write_text(PULSE)
     assert wrong("{ type = 'pulse', beat = 'mask.wav' }", before="plugins = ['pulse.py']\n") == (
         "run.toml:13: validation.samples[0].conditions[0]: does not say what it works on\n    Set modality."
