@@ -33,7 +33,7 @@ def read_clip(path: Path, *, max_frames: int | None = None) -> Clip:
     """The first video stream of a file, turned upright as its metadata say; an image is a clip of one frame at `IMAGE_RATE`.
 
     Frames are decoded in one pass, neither dropped nor doubled to a constant rate, and no further than `max_frames`. An alpha channel
-    is left out.
+    is left out, and pixels are taken as square.
 
     Raises:
         DataError: no such file, no medium, no pictures, cut short, damaged, or turned by an angle that is no multiple of 90 degrees.
