@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import Parameter
 
 from ltxcore.errors import ConfigError
 from ltxcore.models.backbone import Blueprint, LTXBackbone, ModelInfo
+from ltxcore.models.quantized import Quantization, is_quantizable, quantized
 from ltxcore.models.settings import Config, diffusers_arguments
 from ltxcore.models.transformer import TimestepRule, Transformer
 from ltxcore.protocols import MODALITIES
@@ -52,8 +54,19 @@ def build(official: Config, info: ModelInfo, modalities: frozenset[str], *, rule
     return LTXBackbone(Transformer(model, modalities, rule=rule), modalities=modalities, info=info, blueprint=blueprint)
 
 
-def fill(backbone: LTXBackbone, tensor: Callable[[str], Tensor], dtype: torch.dtype) -> None:
-    """Give every parameter the values that `tensor` has for its name (of diffusers), in `dtype`."""
+def fill(backbone: LTXBackbone, tensor: Callable[[str], Tensor], dtype: torch.dtype, quantization: Quantization | None = None) -> None:
+    """Give every parameter the values that `tensor` has for its name (of diffusers), in `dtype`.
+
+    Matrices of the blocks are stored as `quantization` says, each before the next is read, so that the weights are never all there in full.
+    """
     transformer = backbone.transformer
-    state = {name: tensor(name).to(dtype) for name, _ in transformer.named_parameters()}
-    transformer.load_state_dict(state, strict=True, assign=True)
+    for path, module in list(transformer.named_modules()):
+        for own, empty in list(module.named_parameters(recurse=False)):
+            name = f"{path}.{own}" if path else own
+            values = tensor(name).to(dtype)
+            if values.shape != empty.shape:
+                raise ValueError(f"{name} is {tuple(values.shape)} and should be {tuple(empty.shape)}")
+            module.register_parameter(own, Parameter(values))
+        if quantization is not None and is_quantizable(f"{path}.weight"):
+            parent, _, child = path.rpartition(".")
+            setattr(transformer.get_submodule(parent), child, quantized(cast(nn.Linear, module), quantization))

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ltxcore.errors import CheckpointError
+from ltxcore.headers import Slot, Slots, read_file, read_folder
 
 _DTYPES: dict[str, torch.dtype] = {
     "F64": torch.float64,
@@ -36,7 +37,14 @@ _SAMPLES, _SAMPLE_BYTES = 64, 4096
 
 @attrs.frozen
 class Header:
-    """What a safetensors file says of itself: its metadata, and the shape and dtype of every tensor."""
+    """What a safetensors file, or a folder of parts of one, says of itself.
+
+    Attributes:
+        path: the file or folder.
+        metadata: of the file; empty for a folder.
+        shapes: of every tensor, by name.
+        dtypes: of every tensor, by name.
+    """
 
     path: Path
     metadata: Mapping[str, str]
@@ -53,55 +61,82 @@ class Stored:
     values: Callable[[], Tensor]
 
 
+@attrs.frozen(eq=False)
+class Tensors:
+    """An open safetensors file, or an open folder of parts of one. Tensors are mapped into memory, not copied."""
+
+    slots: Mapping[str, Slot]
+    open_file: Callable[[Path], Any]
+
+    def names(self) -> list[str]:
+        return sorted(self.slots)
+
+    def get_tensor(self, name: str) -> Tensor:
+        tensor: Tensor = self.open_file(self.slots[name].file).get_tensor(name)
+        return tensor
+
+
 @contextlib.contextmanager
-def open_tensors(path: Path) -> Iterator[Any]:
-    """A safetensors file, opened for reading tensors one by one.
+def open_tensors(path: Path) -> Iterator[Tensors]:
+    """A safetensors file or a folder of parts of one, opened for reading tensors one by one.
 
     Raises:
-        CheckpointError: where it is missing, truncated, or no safetensors file.
+        CheckpointError: where it is missing, not whole, or no safetensors file.
     """
     from safetensors import SafetensorError, safe_open
 
-    if not path.is_file():
-        raise CheckpointError("there is no such file", where=str(path), remedy="Check the path, or download the file.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except SafetensorError as error:
-        raise CheckpointError(
-            f"the file is truncated, or is no safetensors file ({error})", where=str(path), remedy="Download or copy it again."
-        ) from None
+    found = _slots(path)
+    files: dict[Path, Any] = {}
+    with contextlib.ExitStack() as stack:
+
+        def opened(file: Path) -> Any:
+            if file not in files:
+                files[file] = stack.enter_context(safe_open(file, framework="pt"))
+            return files[file]
+
+        try:
+            yield Tensors(found.slots, opened)
+        except SafetensorError as error:  # the file changed since its header was read
+            raise CheckpointError(f"is damaged: {error}", where=str(path), remedy="Download or copy it again.") from None
 
 
 def read_header(path: Path) -> Header:
-    """The header of a safetensors file; no tensor is read.
+    """The header of a safetensors file, or of all files of a folder; no tensor is read.
 
     Raises:
         CheckpointError: as `open_tensors`, and for a dtype that is not known.
     """
-    shapes, dtypes = {}, {}
-    with open_tensors(path) as file:
-        for name in file.keys():  # noqa: SIM118 (a file is no mapping)
-            tensor = file.get_slice(name)
-            shapes[name] = tuple(tensor.get_shape())
-            dtype = str(tensor.get_dtype())
-            if dtype not in _DTYPES:
-                raise CheckpointError(f"the tensor {name} has dtype {dtype}, which is not read", where=str(path), remedy="Use a bf16 file.")
-            dtypes[name] = _DTYPES[dtype]
-        return Header(path, file.metadata() or {}, shapes, dtypes)
+    found = _slots(path)
+    for name, slot in found.slots.items():
+        if slot.dtype not in _DTYPES:
+            raise CheckpointError(
+                f"the tensor {name} has dtype {slot.dtype}, which is not read", where=str(slot.file), remedy="Use a bf16 file."
+            )
+    shapes = {name: slot.shape for name, slot in found.slots.items()}
+    return Header(path, found.metadata, shapes, {name: _DTYPES[slot.dtype] for name, slot in found.slots.items()})
+
+
+def _slots(path: Path) -> Slots:
+    return read_folder(path) if path.is_dir() else read_file(path)
 
 
 def fingerprint(path: Path) -> str:
-    """A hash of a file's size, its beginning and 64 samples spread over it: seconds, not minutes, for 40 GB."""
+    """A hash of a file's size, its beginning and 64 samples spread over it: seconds, not minutes, for 40 GB. Of a folder: of all its weights."""
+    digest = hashlib.sha256()
+    for file in sorted(path.glob("*.safetensors")) if path.is_dir() else [path]:
+        _add_samples(digest, file)
+    return digest.hexdigest()[:32]
+
+
+def _add_samples(digest: Any, path: Path) -> None:
     size = path.stat().st_size
-    digest = hashlib.sha256(str(size).encode())
+    digest.update(str(size).encode())
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         digest.update(file.read(min(length, size)))
         for i in range(_SAMPLES):
             file.seek(i * max(0, size - _SAMPLE_BYTES) // (_SAMPLES - 1))
             digest.update(file.read(_SAMPLE_BYTES))
-    return digest.hexdigest()[:32]
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Stored], metadata: Mapping[str, str]) -> None:

@@ -122,9 +122,9 @@ def read_pairs(path: Path, where: str) -> Pairs:
     """
     found: dict[str, dict[str, Tensor]] = {}
     unknown = []
+    metadata = read_header(path).metadata
     with open_tensors(path) as file:
-        metadata = file.metadata() or {}
-        for name in file.keys():  # noqa: SIM118 (a file is no mapping)
+        for name in file.names():
             module, role = _parsed(name)
             if role:
                 found.setdefault(module, {})[role] = file.get_tensor(name).float()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from ltxcore.errors import CheckpointError
 from ltxcore.files import replacing
 from ltxcore.models.adapters import adapters
 from ltxcore.models.backbone import LTXBackbone
-from ltxcore.models.files import Stored, fingerprint, open_tensors, write_tensors
+from ltxcore.models.checkpoint import Checkpoint, check_tensors, open_checkpoint
+from ltxcore.models.files import Stored, Tensors, fingerprint, open_tensors, write_tensors
 from ltxcore.models.keys import CHECKPOINT_PREFIXES, to_original
-from ltxcore.models.load import UNTRAINED, check_tensors, open_checkpoint
+from ltxcore.models.load import UNTRAINED
 from ltxcore.models.tiny import fresh_tensor, tiny_metadata
 
 
@@ -44,12 +46,21 @@ def save_full(backbone: LTXBackbone, path: Path, *, base: str, dtype: torch.dtyp
     checkpoint = open_checkpoint(base)
     _refuse_other_base(backbone, base, fingerprint(checkpoint.header.path))
     with open_tensors(checkpoint.header.path) as file:
+        kept, prefix, said = _of_base(checkpoint, file)
+        _write(backbone, path, kept, prefix, dtype, {**said, **metadata})
 
-        def stored(name: str) -> Stored:
-            return Stored(checkpoint.header.dtypes[name], checkpoint.header.shapes[name], lambda: file.get_tensor(name))
 
-        kept = {name: stored(name) for name in checkpoint.header.shapes}
-        _write(backbone, path, kept, checkpoint.prefix, dtype, {**checkpoint.header.metadata, **metadata})
+def _of_base(checkpoint: Checkpoint, file: Tensors) -> tuple[dict[str, Stored], str, Mapping[str, str]]:
+    """The tensors of a base in original names, what the transformer's begin with, and the metadata of a file that holds them."""
+
+    def stored(name: str) -> Stored:
+        return Stored(checkpoint.header.dtypes[name], checkpoint.header.shapes[name], lambda: file.get_tensor(name))
+
+    if not checkpoint.is_folder:
+        return {name: stored(name) for name in checkpoint.header.shapes}, checkpoint.prefix, checkpoint.header.metadata
+    prefix = CHECKPOINT_PREFIXES[0]
+    metadata = {"config": json.dumps(checkpoint.config), "format": "pt"}
+    return {prefix + name: stored(found) for name, found in checkpoint.stored.items()}, prefix, metadata
 
 
 def _write(

@@ -6,8 +6,9 @@ the original implementation's default, not that of diffusers: they differ. Sourc
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ltxcore.errors import CheckpointError, Problem
@@ -66,6 +67,13 @@ _ONLY: dict[str, Any] = {
     "frequencies_precision": ("float32", "float64"),
 }
 """Settings that change the arithmetic, with the values that this model can do."""
+
+
+_CLASS = "LTX2VideoTransformer3DModel"
+_NO_MATTER = frozenset({"perturbed_attn", "vae_scale_factors"})
+"""Arguments of diffusers that change nothing here: which attention processor it picks, and positions, which this model is given."""
+
+_UNKNOWN = object()
 
 
 def transformer_config(metadata: Mapping[str, str], where: str) -> dict[str, Any]:
@@ -151,6 +159,48 @@ def diffusers_arguments(official: Config, where: str) -> dict[str, Any]:
     }
 
 
+def official_config(told: Config, where: str) -> dict[str, Any]:
+    """The configuration in official names of a model whose constructor's arguments a folder in the layout of diffusers tells.
+
+    A key that is absent there means the default of diffusers, as it does to diffusers itself.
+
+    Raises:
+        CheckpointError: it is that of another class, or has settings that this model cannot do.
+    """
+    from diffusers import LTX2VideoTransformer3DModel
+
+    if told.get("_class_name") != _CLASS:
+        raise CheckpointError(
+            f"its configuration is that of {told.get('_class_name')}, not of {_CLASS}", where=where, remedy="Name the folder of LTX-2."
+        )
+    defaults = {name: p.default for name, p in inspect.signature(LTX2VideoTransformer3DModel.__init__).parameters.items() if name != "self"}
+    given = {**defaults, **{key: value for key, value in told.items() if not key.startswith("_")}}
+    official = {
+        **{key: given[key] for key in _SAME_NAME},
+        "positional_embedding_theta": given["rope_theta"],
+        "positional_embedding_max_pos": [given["pos_embed_max_pos"], given["base_height"], given["base_width"]],
+        "audio_positional_embedding_max_pos": [given["audio_pos_embed_max_pos"]],
+        "av_ca_timestep_scale_multiplier": given["cross_attn_timestep_scale_multiplier"],
+        "frequencies_precision": "float64" if given["rope_double_precision"] else "float32",
+        "apply_gated_attention": given["gated_attn"],
+        "cross_attention_adaln": given["cross_attn_mod"],
+        "caption_proj_before_connector": not given["use_prompt_embeddings"],
+    }
+    can = diffusers_arguments(official, where)
+    problems = [
+        Problem(f"the transformer's setting {key} = {json.dumps(value)} is not known", where)
+        for key, value in given.items()
+        if key not in _NO_MATTER and _plain(value) != _plain(can.get(key, _UNKNOWN))
+    ]
+    if problems:
+        raise CheckpointError.of(problems)
+    return official
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
 def generation_of(official: Config, version: str = "") -> str:
     """ "2.0", "2.3" or "2.5": what a checkpoint says of itself, or else what its configuration shows."""
     numbers = version.split(".")
@@ -160,6 +210,13 @@ def generation_of(official: Config, version: str = "") -> str:
     if given["use_keyframes_abs_pos_embedding"] or not given["ff_bias"]:
         return "2.5"
     return "2.3" if given["caption_proj_before_connector"] else "2.0"
+
+
+def generation_of_tensors(names: Collection[str]) -> str:
+    """ "2.0", "2.3" or "2.5": what the names of a transformer's tensors show (original names, without prefix)."""
+    if "keyframes_abs_pos_embedding" in names:
+        return "2.5"
+    return "2.0" if any(name.startswith("caption_projection.") for name in names) else "2.3"
 
 
 def video_scale_of(config: Config) -> tuple[int, int, int]:

@@ -25,8 +25,8 @@ from ltxcore.engines.single import AUTOCAST
 from ltxcore.errors import ConfigError, DataError, LtxError, Problem, listed
 from ltxcore.models.backbone import LTXBackbone, ModelInfo
 from ltxcore.models.build import build
-from ltxcore.models.load import UNTRAINED, describe, open_checkpoint
-from ltxcore.models.settings import transformer_config
+from ltxcore.models.checkpoint import open_checkpoint
+from ltxcore.models.load import UNTRAINED, describe
 from ltxcore.models.targets import resolve_targets
 from ltxcore.models.tiny import TINY
 from ltxcore.preprocess.run import default_root
@@ -129,8 +129,7 @@ def sketch(model_path: str, info: ModelInfo, modalities: frozenset[str]) -> LTXB
     """The backbone without its weights: names and shapes alone."""
     if model_path == UNTRAINED:
         return build(TINY, info, modalities)
-    checkpoint = open_checkpoint(model_path)
-    return build(transformer_config(checkpoint.header.metadata, checkpoint.where), info, modalities)
+    return build(open_checkpoint(model_path).transformer, info, modalities)
 
 
 def data_root(loaded: LoadedRun) -> Path:

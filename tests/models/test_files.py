@@ -98,10 +98,8 @@ def test_a_truncated_file_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(CheckpointError) as error:
         read_header(path)
-    assert str(error.value) == (
-        f"{path}: the file is truncated, or is no safetensors file (Error while deserializing header: incomplete metadata, file not fully "
-        "covered)\n    Download or copy it again."
-    )
+    size = path.stat().st_size
+    assert str(error.value) == f"{path}: is truncated: {size} of {size + 5} bytes are there\n    Download or copy it again."
 
 
 @pytest.mark.parametrize("content", [b"", b"not a safetensors file at all", b"\xff" * 64])
@@ -110,10 +108,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(CheckpointError) as error:
         read_header(path)
-    problem = error.value.problems[0]
-    assert problem.where == str(path)
-    assert problem.what.startswith("the file is truncated, or is no safetensors file (Error while deserializing header: ")
-    assert problem.remedy == "Download or copy it again."
+    assert str(error.value) == f"{path}: is no safetensors file, or its beginning is damaged\n    Download or copy it again."
 
 
 def test_a_fingerprint_changes_with_a_weight_and_with_the_metadata(tmp_path):
