@@ -13,9 +13,10 @@ from typing import Any
 
 import attrs
 
-from ltxcore.codecs.official.files import Weights, open_file, open_folder, read_json
+from ltxcore.codecs.official.files import Weights, open_file, open_folder
 from ltxcore.codecs.official.parts import Part, empty
 from ltxcore.errors import CheckpointError
+from ltxcore.headers import read_json
 
 _FAMILIES = ("gemma3", "gemma4", "gemma4_unified")
 _EMBEDDING = "embed_tokens.weight"

@@ -14,12 +14,13 @@ import attrs
 
 from ltxcore.codecs.official import names
 from ltxcore.codecs.official.audio_settings import audio_arguments, vocoder_arguments
-from ltxcore.codecs.official.files import Weights, open_file, open_folder, read_json
+from ltxcore.codecs.official.files import Weights, open_file, open_folder
 from ltxcore.codecs.official.parts import Part, empty
 from ltxcore.codecs.official.release import check_same_release
 from ltxcore.codecs.official.settings import Section, section
 from ltxcore.codecs.official.video_settings import video_arguments
 from ltxcore.errors import CheckpointError, ConfigError
+from ltxcore.headers import read_json
 
 
 @attrs.frozen
