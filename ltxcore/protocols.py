@@ -5,18 +5,20 @@ Everything a plugin can supply, and everything the core hands to it, is on this 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Protocol, TypeVar, runtime_checkable
 
 import attrs
 
-from ltxcore.errors import PluginError
+from ltxcore.errors import LtxError, PluginError
 from ltxcore.state import Grid, LatentState
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+T = TypeVar("T")
 
 Kind = Literal["latents", "mask", "text"]
 """What a source holds: latents of a modality, a mask over a modality's tokens, or text features."""
@@ -531,8 +533,25 @@ class Engine(Protocol):
         """What each process has, in order of rank."""
         ...
 
-    def state(self, moments: bool = True) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """All that a later process needs to go on exactly: tensors by `KIND/PARAMETER`, and what goes into JSON."""
+    def first(self, work: Callable[[], T]) -> T:
+        """Do `work` on the first process alone, which is the only one that writes; every process gets what it returned, or ends with its error."""
+        ...
+
+    def refuse(self, error: LtxError) -> NoReturn:
+        """End the run with an error that all processes have; it is told once."""
+        ...
+
+    def bad_gradient(self) -> str:
+        """After a step whose norm was not finite: the name of the parameter furthest along the model whose gradient is not; "" if it is none in particular."""
+        ...
+
+    def whole(self, key: str) -> Tensor:
+        """Within `first`: a tensor of the state by its key; `parameter/NAME` also for parameters that are not trained."""
+        ...
+
+    def state(self, moments: bool = True) -> tuple[Mapping[str, Any], dict[str, Any]]:
+        """Within `first`: all that a later process needs to go on exactly. Tensors by `KIND/PARAMETER`, or what gives one when its turn comes (`values()`,
+        with `shape` and `dtype`); and what goes into JSON."""
         ...
 
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:

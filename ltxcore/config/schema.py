@@ -216,7 +216,15 @@ class EngineTable:
     """`[engine]`: one process or many."""
 
     name: Literal["auto", "single", "zero"] = key("auto", help='"zero" is DeepSpeed; "auto" takes it where there is more than one process')
-    stage: int = key(3, help="what DeepSpeed divides among processes: 1 optimiser, 2 and gradients, 3 and weights", at_least=1, at_most=3)
+    stage: int | None = key(
+        None,
+        help="what DeepSpeed divides among processes: 1 optimiser, 2 and gradients, 3 and weights; by default that of deepspeed_config, else 3",
+        at_least=1,
+        at_most=3,
+    )
+    offload: Literal["none", "optimizer", "all"] = key(
+        "none", help="what lies in host memory with DeepSpeed: the optimiser, or (stage 3) weights too"
+    )
     deepspeed_config: Path | None = key(None, help="a DeepSpeed configuration of your own", reads="file")
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 import attrs
 import torch
@@ -14,13 +14,16 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from ltxcore.engines.optim import OPTIMIZERS, schedule
-from ltxcore.errors import CheckpointError, listed
+from ltxcore.engines.saved import PARAMETER, check_saved
+from ltxcore.errors import LtxError
 from ltxcore.protocols import Backbone, ModelInput
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ltxcore.config.schema import OptimizationTable
+
+T = TypeVar("T")
 
 AUTOCAST: Mapping[str, torch.dtype | None] = {"no": None, "bf16": torch.bfloat16}
 """By `mixed_precision_mode`: what matrix products are computed in; none: what the weights are."""
@@ -76,8 +79,12 @@ class SingleEngine:
     def step(self) -> float:
         """Clip, update, advance the learning rate, clear the gradients; the norm before clipping.
 
+        A parameter that no loss of this step reached has a gradient of zero, as with several processes: weight decay and momentum go on.
         A norm that is not finite: nothing was updated, and the gradients are still there to be looked at.
         """
+        for parameter in self.parameters.values():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
         gradients = [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
         norm = get_total_norm(gradients)
         found = float(norm)
@@ -106,6 +113,29 @@ class SingleEngine:
         """What each process has, in order of rank: here the one value."""
         return [value]
 
+    def first(self, work: Callable[[], T]) -> T:
+        """Do `work` on the first process alone: here this one."""
+        return work()
+
+    def refuse(self, error: LtxError) -> NoReturn:
+        """End the run with an error that all processes have."""
+        raise error
+
+    def whole(self, key: str) -> Tensor:
+        """A tensor of the state, by its key; `parameter/NAME` also for those that are not trained."""
+        kind, _, name = key.partition("/")
+        parameter = cast(Module, self.backbone).get_parameter(name)
+        found: Tensor = parameter.detach() if f"{kind}/" == PARAMETER else self.optimizer.state[parameter][kind]
+        return found
+
+    def bad_gradient(self) -> str:
+        """After a norm that is not finite: the name of the parameter furthest along the model whose gradient is not; "" if all are.
+
+        A gradient runs backwards, so what spoils it lies behind the last parameter that it spoils.
+        """
+        gradients = {name: parameter.grad for name, parameter in self.parameters.items() if parameter.grad is not None}
+        return next((name for name in reversed(gradients) if not bool(torch.isfinite(gradients[name]).all())), "")
+
     def state(self, moments: bool = True) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that a later process needs to go on exactly: tensors by `KIND/PARAMETER`, and what goes into JSON.
 
@@ -126,20 +156,10 @@ class SingleEngine:
         Raises:
             CheckpointError: the parameters are not those of this run.
         """
-        found = {key.removeprefix("parameter/"): value for key, value in tensors.items() if key.startswith("parameter/")}
-        wrong = sorted(
-            name
-            for name in {*found, *self.parameters}
-            if name not in found or name not in self.parameters or found[name].shape != self.parameters[name].shape
-        )
-        if wrong:
-            raise CheckpointError(
-                f"the saved parameters are not those of this run: {listed(wrong)}",
-                remedy="Resume with the run file that it was saved with.",
-            )
+        check_saved(tensors, {name: tuple(parameter.shape) for name, parameter in self.parameters.items()})
         with torch.no_grad():
             for name, parameter in self.parameters.items():
-                parameter.copy_(found[name])
+                parameter.copy_(tensors[f"{PARAMETER}{name}"])
         for key, value in tensors.items():
             kind, _, name = key.partition("/")
             if kind != "parameter":

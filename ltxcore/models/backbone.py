@@ -127,6 +127,7 @@ class LTXBackbone(nn.Module):
         perturbation: Perturbation | None = None,
         attention_masks: Mapping[str, Tensor] | None = None,
         keyframes: Tensor | None = None,
+        runner: Callable[..., tuple[Tensor | None, Tensor | None]] | None = None,
     ) -> dict[str, Tensor]:
         """Velocities of every token by modality, `[B, T + R, D]` float32.
 
@@ -136,6 +137,7 @@ class LTXBackbone(nn.Module):
             perturbation: what this pass leaves out.
             attention_masks: by modality, how much token i attends to token j, `[B, T + R, T + R]` in [0, 1].
             keyframes: video tokens whose latent frame holds one pixel frame, `[B, T + R]`; read by checkpoints that mark them.
+            runner: what runs the streams, called as the transformer is: an engine around it; none: the transformer itself.
 
         Raises:
             ConfigError: an input for a modality that the backbone has no weights for.
@@ -151,7 +153,7 @@ class LTXBackbone(nn.Module):
         masks = attention_masks or {}
         streams = {name: _stream(stream, masks.get(name), keyframes if name == "video" else None) for name, stream in given.items()}
         switches = None if perturbation is None else perturbation.switches(self.info.num_layers)
-        velocities = self.transformer(streams.get("video"), streams.get("audio"), switches)
+        velocities = (runner or self.transformer)(streams.get("video"), streams.get("audio"), switches)
         return {name: v.float() for name, v in zip(("video", "audio"), velocities, strict=True) if v is not None}
 
     @torch.no_grad()

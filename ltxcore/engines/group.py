@@ -1,0 +1,130 @@
+"""The process group: started once, quietly and without compiling anything; and what processes tell each other through it."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, NoReturn, TypeVar
+
+import attrs
+import torch
+import torch.distributed as dist
+from torch._C._distributed_c10d import HashStore, PrefixStore
+
+from ltxcore.engines.process import TOLD, Processes
+from ltxcore.errors import LtxError
+
+T = TypeVar("T")
+
+PATIENCE = timedelta(hours=2)
+"""How long a process waits in a collective: the first one may be writing a large checkpoint meanwhile. One that is gone is noticed at once."""
+
+
+def deepspeed() -> Any:
+    """DeepSpeed, imported without its remarks, and told to compile nothing on a CPU."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    # It calls torch by names that torch has since changed, once a collective.
+    warnings.filterwarnings("ignore", message=r"`torch\.distributed\.\w+` is deprecated", category=FutureWarning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import deepspeed
+        from deepspeed.accelerator import get_accelerator
+    if get_accelerator().device_name() == "cpu":
+        # Only inference uses it, yet it would be compiled as soon as the processes are connected.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    return deepspeed
+
+
+@attrs.frozen(eq=False)
+class Group:
+    """The processes of a run, connected.
+
+    Attributes:
+        rank: of this process.
+        world_size: how many there are.
+        talk: the group for what is not a gradient or weight: on the CPU, so that it waits for no GPU.
+    """
+
+    rank: int
+    world_size: int
+    talk: Any
+
+    @classmethod
+    def start(cls, processes: Processes, device: torch.device) -> Group:
+        """Connect; where they are connected already, as in a launch of several runs, take that."""
+        place = processes.place
+        os.environ.setdefault("LOCAL_RANK", str(place.local_rank))  # DeepSpeed asks for it
+        if not dist.is_initialized():
+            store = processes.store or HashStore()
+            backend = "nccl" if device.type == "cuda" else "gloo"
+            dist.init_process_group(
+                backend, store=PrefixStore("group", store), rank=place.rank, world_size=place.world_size, timeout=PATIENCE
+            )
+            deepspeed().init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
+        return cls(place.rank, place.world_size, dist.new_group(backend="gloo", timeout=PATIENCE))
+
+    def gather(self, value: Any) -> list[Any]:
+        """What each process has, in order of rank."""
+        found: list[Any] = [None] * self.world_size
+        dist.all_gather_object(found, value, group=self.talk)
+        return found
+
+    def same(self, code: int) -> bool:
+        """Whether all processes come with the same number, in one small message."""
+        extremes = torch.tensor([code, -code], dtype=torch.int64)
+        dist.all_reduce(extremes, op=dist.ReduceOp.MAX, group=self.talk)
+        return bool(extremes[0] == -extremes[1])
+
+    def first(self, work: Callable[[], T], help_with: Callable[[str], object]) -> T:
+        """What `work` returns on the first process, on all of them; meanwhile the others join in what it asks for by `ask`.
+
+        Raises:
+            LtxError: what `work` raised, on the first process.
+            SystemExit: on the others; the first one tells.
+        """
+        if self.rank == 0:
+            return self._lead(work)
+        while True:
+            kind, value = self._hear()
+            if kind == "ask":
+                help_with(value)
+            elif kind == "done":
+                result: T = value
+                return result
+            else:
+                raise SystemExit(TOLD)
+
+    def refuse(self, error: LtxError) -> NoReturn:
+        """End the run with an error that all processes have.
+
+        Raises:
+            LtxError: `error`, on the first process, which tells.
+            SystemExit: on the others.
+        """
+        if self.rank == 0:
+            raise error
+        raise SystemExit(TOLD)
+
+    def ask(self, what: str) -> None:
+        """Within `work` of `first`: have the other processes join in this."""
+        self._say("ask", what)
+
+    def _lead(self, work: Callable[[], T]) -> T:
+        try:
+            value = work()
+        except LtxError:
+            self._say("failed", None)
+            raise
+        self._say("done", value)
+        return value
+
+    def _say(self, kind: str, value: Any) -> None:
+        dist.broadcast_object_list([kind, value], src=0, group=self.talk)
+
+    def _hear(self) -> tuple[str, Any]:
+        heard: list[Any] = [None, None]
+        dist.broadcast_object_list(heard, src=0, group=self.talk)
+        return heard[0], heard[1]

@@ -1,0 +1,29 @@
+"""What engines save, and that what is gone on with is of the same run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from ltxcore.errors import CheckpointError, listed
+
+PARAMETER = "parameter/"
+"""What the keys of weights begin with, in a saved state; those of the optimiser begin with the names that torch gives them."""
+
+
+def check_saved(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse saved weights that are not exactly the parameters of this run (`shapes`, by name).
+
+    Raises:
+        CheckpointError: names or shapes differ.
+    """
+    found = {key.removeprefix(PARAMETER): value for key, value in tensors.items() if key.startswith(PARAMETER)}
+    wrong = sorted(
+        name for name in {*found, *shapes} if name not in found or name not in shapes or tuple(found[name].shape) != tuple(shapes[name])
+    )
+    if wrong:
+        raise CheckpointError(
+            f"the saved parameters are not those of this run: {listed(wrong)}",
+            remedy="Resume with the run file that it was saved with.",
+        )

@@ -1,0 +1,218 @@
+"""Many processes: DeepSpeed's ZeRO, stages 1 to 3, called directly, with the run's own AdamW and schedule.
+
+Weights are float32, or bf16 with float32 masters. Every process runs the same modules in the same order, or ZeRO would wait forever: each forward
+begins with a small message that makes sure of it.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import attrs
+import torch
+from torch.nn import Parameter
+from torch.optim.lr_scheduler import LRScheduler
+
+from ltxcore.engines.group import Group
+from ltxcore.engines.saved import check_saved
+from ltxcore.engines.zero_state import Divided, keys_of, whole_shape
+from ltxcore.errors import LtxError, ProcessError
+from ltxcore.models.files import Stored
+from ltxcore.protocols import ModelInput
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ltxcore.models.backbone import LTXBackbone
+
+T = TypeVar("T")
+
+
+@attrs.define(eq=False)
+class ZeroEngine:
+    """Trains `parameters` of `backbone` together with other processes. All of them call the same methods in the same order.
+
+    Attributes:
+        backbone: called with video and audio; its transformer is DeepSpeed's module.
+        parameters: those that are trained, by name.
+        divided: their parts and whole values.
+        scheduler: stepped once an optimiser step.
+        group: the processes.
+        device: of this process.
+        accumulation: micro-batches an optimiser step, on each process.
+    """
+
+    backbone: LTXBackbone
+    parameters: Mapping[str, Parameter]
+    divided: Divided
+    scheduler: LRScheduler
+    group: Group
+    device: torch.device
+    accumulation: int
+    _taken: int = attrs.field(default=0, init=False)
+    _bad: str = attrs.field(default="", init=False)
+
+    @property
+    def rank(self) -> int:
+        return self.group.rank
+
+    @property
+    def world_size(self) -> int:
+        return self.group.world_size
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the step that comes next."""
+        return float(self.scheduler.optimizer.param_groups[0]["lr"])
+
+    # ---- training
+
+    def forward(self, inputs: Mapping[str, ModelInput], **options: Any) -> dict[str, Tensor]:
+        """Velocities by modality, `[B, T + R, D]` float32; `options` are the backbone's.
+
+        Raises:
+            ProcessError: the processes come with different modalities or options.
+        """
+        self._check_same(_called(inputs, options))
+        return self.backbone(inputs.get("video"), inputs.get("audio"), runner=self.divided.engine, **options)
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of one micro-batch, so that those of a step are the mean over its micro-batches on all processes."""
+        engine = self.divided.engine
+        engine.set_gradient_accumulation_boundary(self._taken == self.accumulation - 1)
+        engine.backward(loss)
+        self._taken += 1
+
+    def step(self) -> float:
+        """Clip, update, advance the learning rate, clear the gradients; the norm before clipping.
+
+        A norm that is not finite: nothing was updated, and `bad_gradient` says where it came from.
+        """
+        self._taken = 0
+        self._bad = self._last_bad(self.divided.early_gradients())
+        if self._bad:
+            return math.nan
+        self.divided.engine.step()
+        norm = float(self.divided.engine.get_global_grad_norm())
+        if not math.isfinite(norm):
+            self._bad = self._last_bad(self.divided.late_gradients())
+            return norm
+        self.divided.clear_gradients()
+        self.scheduler.step()
+        return norm
+
+    def bad_gradient(self) -> str:
+        """After a norm that is not finite: the name of the parameter furthest along the model whose gradient is not; "" if it is none in particular."""
+        return self._bad
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """No gradients and no dropout."""
+        training = self.backbone.training
+        self.backbone.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.backbone.train(training)
+
+    # ---- processes
+
+    def gather(self, value: Any) -> list[Any]:
+        """What each process has, in order of rank."""
+        return self.group.gather(value)
+
+    def first(self, work: Callable[[], T]) -> T:
+        """Do `work` on the first process alone; every process gets what it returned.
+
+        Raises:
+            LtxError: what `work` raised, on the first process; the others end.
+        """
+        return self.group.first(work, self._whole)
+
+    def refuse(self, error: LtxError) -> NoReturn:
+        """End the run with an error that all processes have: the first one tells.
+
+        Raises:
+            LtxError: `error`, on the first process.
+            SystemExit: on the others.
+        """
+        self.group.refuse(error)
+
+    # ---- state
+
+    def whole(self, key: str) -> Tensor:
+        """A tensor of the state, by its key, on the CPU; `parameter/NAME` also for those that are not trained. Called within `first`."""
+        self.group.ask(key)
+        return self._whole(key)
+
+    def state(self, moments: bool = True) -> tuple[dict[str, Stored], dict[str, Any]]:
+        """All that a later process needs to go on exactly: tensors by `KIND/PARAMETER`, and what goes into JSON.
+
+        A tensor is put together when its turn comes, so that no process holds all of them. Used within `first`.
+
+        Args:
+            moments: whether the optimiser's moments are among them.
+        """
+        tensors = {
+            key: Stored(torch.float32, () if key.startswith("step/") else self._shape(key), partial(self.whole, key))
+            for key in keys_of(self.parameters, moments and self.divided.has_moments)
+        }
+        return tensors, {"scheduler": self.scheduler.state_dict(), "learning_rates": [self.learning_rate]}
+
+    def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave, of this engine or of another. Without moments, those of the optimiser start at zero.
+
+        Raises:
+            CheckpointError: the parameters are not those of this run.
+        """
+        check_saved(tensors, {name: whole_shape(parameter) for name, parameter in self.parameters.items()})
+        steps = [key for key in tensors if key.startswith("step/")]
+        if steps:
+            self.divided.start_moments(tensors[steps[0]])
+        for key in keys_of(self.parameters, bool(steps)):
+            kind, _, name = key.partition("/")
+            if kind != "step":
+                self.divided.put(kind, name, tensors[key])
+        self.scheduler.load_state_dict(dict(values["scheduler"]))
+        for group, rate in zip(self.scheduler.optimizer.param_groups, values["learning_rates"], strict=True):
+            group["lr"] = rate
+
+    # ---- parts
+
+    def _whole(self, key: str) -> Tensor:
+        kind, _, name = key.partition("/")
+        return self.divided.whole(kind, name)
+
+    def _shape(self, key: str) -> tuple[int, ...]:
+        return whole_shape(self.parameters[key.partition("/")[2]])
+
+    def _last_bad(self, gradients: Mapping[str, Tensor]) -> str:
+        """The parameter furthest along the model whose gradient is not finite, in this process's part or in another's."""
+        mine = [name for name, gradient in gradients.items() if not bool(torch.isfinite(gradient).all())] if gradients else []
+        bad = {name for names in self.gather(mine) for name in names}
+        return next((name for name in reversed(list(self.parameters)) if name in bad), "")
+
+    def _check_same(self, what: str) -> None:
+        if self.group.same(zlib.crc32(what.encode())):
+            return
+        said = [f"process {rank} {theirs}" for rank, theirs in enumerate(self.gather(what))]
+        self.refuse(
+            ProcessError(
+                f"the processes of this run do not do the same: {', '.join(said)}",
+                remedy="Which modalities a run has is decided by its run file and must not depend on the sample; look at the strategy.",
+            )
+        )
+
+
+def _called(inputs: Mapping[str, ModelInput], options: Mapping[str, Any]) -> str:
+    """What a forward runs, in words: the same words run the same modules."""
+    streams = " and ".join(f"{'generates' if given.is_generated else 'reads'} {name}" for name, given in sorted(inputs.items()))
+    gradients = "" if torch.is_grad_enabled() else " without gradients"
+    told = "".join(f", {name}={value!r}" for name, value in sorted(options.items()) if not isinstance(value, Mapping | torch.Tensor))
+    return f"{streams or 'runs nothing'}{gradients}{told}"

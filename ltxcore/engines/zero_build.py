@@ -1,0 +1,121 @@
+"""Building the ZeRO engine: weights divided, an optimiser over them, and DeepSpeed around both."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from ltxcore.engines.group import Group, deepspeed
+from ltxcore.engines.optim import adamw, schedule
+from ltxcore.engines.process import Processes
+from ltxcore.engines.zero import ZeroEngine
+from ltxcore.engines.zero_config import Config, Wanted, resolve
+from ltxcore.engines.zero_state import Divided, partition
+from ltxcore.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ltxcore.config.schema import RunFile
+    from ltxcore.models.backbone import LTXBackbone
+
+
+def zero_engine(
+    backbone: LTXBackbone, parameters: Mapping[str, Parameter], run: RunFile, *, processes: Processes, device: torch.device
+) -> ZeroEngine:
+    """An engine over all processes, which all call this. The backbone may be on the CPU: its weights go to their devices.
+
+    Args:
+        backbone: with adapters, in a LoRA run.
+        parameters: those that are trained, by name.
+        run: the run file.
+        processes: of this launch.
+        device: of this process.
+
+    Raises:
+        ConfigError: a DeepSpeed configuration that contradicts the run file or that DeepSpeed does not take, or an offload that cannot be compiled here.
+    """
+    wanted = Wanted.of(run, processes.world_size)
+    transformer = backbone.transformer
+    config = resolve(wanted, run.engine.deepspeed_config, width=_width(backbone))
+    _check_compiled(config)
+    group = Group.start(processes, device)
+    first = {name: parameter.detach().clone() for name, parameter in parameters.items() if _loses(parameter, wanted)}
+    if wanted.precision == "bf16":
+        transformer.to(torch.bfloat16)
+    _accepted(config, run.engine.deepspeed_config)
+    if config["zero_optimization"]["stage"] == 3:
+        partition(transformer, config)
+    optimizer = _optimizer(config, parameters, wanted)
+    scheduler = schedule(optimizer, wanted.schedule, run.optimization.scheduler_params, run.optimization.steps)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        engine, *_ = deepspeed().initialize(
+            model=transformer, model_parameters=list(parameters.values()), optimizer=optimizer, config=config
+        )
+    divided = Divided(engine, parameters, dict(backbone.named_parameters()))
+    for name, value in first.items():
+        divided.put("parameter", name, value)
+    return ZeroEngine(backbone, parameters, divided, scheduler, group, device, wanted.accumulation)
+
+
+def _loses(parameter: Parameter, wanted: Wanted) -> bool:
+    """Whether a trained weight has more digits than bf16, which its float32 master is to keep."""
+    return wanted.precision == "bf16" and parameter.dtype == torch.float32
+
+
+def _width(backbone: LTXBackbone) -> int:
+    """Of the model: the shorter side of its largest matrix."""
+    return max(min(parameter.shape) for parameter in backbone.parameters() if parameter.ndim == 2)
+
+
+def _optimizer(config: Config, parameters: Mapping[str, Parameter], wanted: Wanted) -> Optimizer:
+    """The run's AdamW, or DeepSpeed's for host memory where its configuration asks for that."""
+    if not config["zero_force_ds_cpu_optimizer"]:
+        return adamw(parameters.values(), learning_rate=wanted.learning_rate, betas=wanted.betas, weight_decay=wanted.weight_decay)
+    optimizer: Optimizer = deepspeed().ops.adam.DeepSpeedCPUAdam(
+        list(parameters.values()), lr=wanted.learning_rate, betas=wanted.betas, weight_decay=wanted.weight_decay, adamw_mode=True
+    )
+    return optimizer
+
+
+def _accepted(config: Config, user: Path | None) -> None:
+    """Refuse what DeepSpeed refuses.
+
+    Raises:
+        ConfigError: with its words.
+    """
+    from deepspeed.runtime.config import DeepSpeedConfig
+
+    try:
+        DeepSpeedConfig(dict(config))
+    except (ValueError, TypeError, AssertionError, KeyError) as error:
+        raise ConfigError(f"DeepSpeed does not take this configuration: {error}", where=str(user or ""), remedy="Mend the file.") from error
+
+
+def _check_compiled(config: Config) -> None:
+    """Refuse, before anything is started, what would have to be compiled and cannot be.
+
+    Raises:
+        ConfigError: the compiler, ninja, or the headers of libaio are missing.
+    """
+    zero: Any = config["zero_optimization"]
+    asked = []
+    if config["zero_force_ds_cpu_optimizer"]:
+        asked.append(("DeepSpeed's Adam for the CPU", "CPUAdamBuilder", "zero_force_ds_cpu_optimizer"))
+    if any((zero.get(part) or {}).get("device") == "nvme" for part in ("offload_optimizer", "offload_param")):
+        asked.append(("offload to NVMe", "AsyncIOBuilder", "zero_optimization.offload_*.device"))
+    for what, builder, key in asked:
+        missing = [f"`{tool}`" for tool in ("ninja", "c++") if shutil.which(tool) is None]
+        if not missing and not getattr(deepspeed().ops.op_builder, builder)().is_compatible(verbose=False):
+            missing = ["the headers of libaio" if builder == "AsyncIOBuilder" else "what its compilation needs"]
+        if missing:
+            raise ConfigError(
+                f"{what} ({key}) is compiled on first use, and here {' and '.join(missing)} cannot be found",
+                remedy='Install it (Debian, Ubuntu: `apt-get install g++ ninja-build libaio-dev`), or set engine.offload = "optimizer" instead.',
+            )

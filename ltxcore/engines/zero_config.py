@@ -1,0 +1,274 @@
+"""The configuration of DeepSpeed: what the run file says, and what a `ds_config.json` of the user's adds to it.
+
+DeepSpeed itself takes no "auto", or takes it in silence for its default, and ignores keys that it does not know. So everything is filled in and
+checked here, before it sees any of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from ltxcore.errors import ConfigError, Problem, suggestion
+
+Config = dict[str, Any]
+
+AUTO = "auto"
+
+FORGOTTEN_PRINTS = 1_000_000_000
+"""Steps between DeepSpeed's own progress lines: the run has its own."""
+
+PASSED_ON = frozenset(
+    {
+        "aio", "comms_logger", "communication_data_type", "csv_monitor", "data_types", "disable_python_gc", "dump_state", "flops_profiler",
+        "gradient_predivide_factor", "log_level", "memory_breakdown", "prescale_gradients", "steps_per_print", "tensorboard", "timers",
+        "wall_clock_breakdown", "wandb", "zero_force_ds_cpu_optimizer", "zero_optimization",
+    }
+)  # fmt: skip
+"""Keys that are DeepSpeed's own business."""
+
+DECIDED = frozenset(
+    {
+        "bf16", "bfloat16", "fp16", "gradient_accumulation_steps", "gradient_clipping", "optimizer", "scheduler", "train_batch_size",
+        "train_micro_batch_size_per_gpu", "zero_allow_untested_optimizer",
+    }
+)  # fmt: skip
+"""Keys that the run file decides: they may say the same, or "auto"."""
+
+REFUSED: Mapping[str, str] = {
+    "activation_checkpointing": "It would do nothing here. Use optimization.enable_gradient_checkpointing in the run file.",
+    "amp": "Use acceleration.mixed_precision_mode in the run file.",
+    "torch_autocast": "Use acceleration.mixed_precision_mode in the run file.",
+    "checkpoint": "Checkpoints are the run's own. Use [checkpoints] in the run file.",
+}
+
+
+@attrs.frozen
+class Wanted:
+    """What a run file says of what DeepSpeed asks for too.
+
+    Attributes:
+        batch_size: samples in a micro-batch.
+        accumulation: micro-batches in an optimiser step, on each process.
+        world_size: processes.
+        max_grad_norm: gradients are clipped to it; 0: not at all.
+        precision: `mixed_precision_mode`, "no" or "bf16".
+        stage: `engine.stage`; None: what the DeepSpeed configuration says, else 3.
+        offload: `engine.offload`.
+        learning_rate: peak.
+        betas: of AdamW.
+        weight_decay: of AdamW.
+        schedule: `scheduler_type`.
+    """
+
+    batch_size: int
+    accumulation: int
+    world_size: int
+    max_grad_norm: float
+    precision: str
+    stage: int | None
+    offload: str
+    learning_rate: float
+    betas: tuple[float, float]
+    weight_decay: float
+    schedule: str
+
+    @classmethod
+    def of(cls, run: Any, world_size: int) -> Wanted:
+        """What a `RunFile` says."""
+        table = run.optimization
+        return cls(
+            batch_size=table.batch_size,
+            accumulation=table.gradient_accumulation_steps,
+            world_size=world_size,
+            max_grad_norm=table.max_grad_norm,
+            precision=run.acceleration.mixed_precision_mode,
+            stage=run.engine.stage,
+            offload=run.engine.offload,
+            learning_rate=table.learning_rate,
+            betas=tuple(table.betas),
+            weight_decay=table.weight_decay,
+            schedule=table.scheduler_type,
+        )
+
+
+def read(path: Path) -> Config:
+    """A `ds_config.json`.
+
+    Raises:
+        ConfigError: it is no JSON object, or says a key twice.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> Config:
+        twice = sorted({key for key, _ in pairs if sum(key == other for other, _ in pairs) > 1})
+        if twice:
+            raise ConfigError(f'says "{twice[0]}" more than once', where=str(path), remedy="Keep one of them.")
+        return dict(pairs)
+
+    try:
+        found = json.loads(path.read_text(), object_pairs_hook=once)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"is not JSON: {error}", where=str(path), remedy="Mend the file.") from error
+    if not isinstance(found, dict):
+        raise ConfigError("is not a JSON object", where=str(path), remedy="Mend the file.")
+    return found
+
+
+def resolve(wanted: Wanted, user: Path | None = None, width: int = 4096) -> Config:
+    """The whole configuration, for `deepspeed.initialize`.
+
+    Args:
+        wanted: what the run file says.
+        user: a `ds_config.json`; its "auto" is filled in.
+        width: of the model, which sizes of buffers are filled in from.
+
+    Raises:
+        ConfigError: all that contradicts the run file, that the engine does not do, or that DeepSpeed would ignore.
+    """
+    config: Config = {} if user is None else read(user)
+    where = "" if user is None else str(user)
+    problems = [*_unknown(config, where)]
+    stage = _stage(config, wanted)
+    for path, value, said in _decided(wanted, stage):
+        found = _get(config, path)
+        if found not in (None, AUTO) and not _equal(found, value):
+            what = f"{'.'.join(path)} is {json.dumps(found)}, and {said}"
+            problems.append(Problem(what, where, 'Make them equal, or write "auto" in the DeepSpeed configuration.'))
+        _set(config, path, value)
+    problems.extend(_other_optimizer(config, wanted, where))
+    _fill_sizes(config, width)
+    _offload(config, wanted, problems, where)
+    left = [".".join(path) for path, value in _leaves(config) if value == AUTO and path != ("data_types", "keep_in_fp32_modules")]
+    problems.extend(Problem(f'{key} is "auto", which nothing in the run file fills', where, "Write a value, or remove it.") for key in left)
+    if problems:
+        raise ConfigError.of(problems)
+    config.setdefault("steps_per_print", FORGOTTEN_PRINTS)
+    config.setdefault("zero_force_ds_cpu_optimizer", False)
+    return config
+
+
+def _stage(config: Config, wanted: Wanted) -> int:
+    """That of the run file, else that of the DeepSpeed configuration, else 3."""
+    theirs = _get(config, ("zero_optimization", "stage"))
+    if wanted.stage is not None:
+        return wanted.stage
+    return theirs if isinstance(theirs, int) and theirs in (1, 2, 3) else 3
+
+
+def _unknown(config: Config, where: str) -> Iterator[Problem]:
+    for key in sorted(config):
+        if key in REFUSED:
+            yield Problem(f"{key} is not used", where, REFUSED[key])
+        elif key not in PASSED_ON | DECIDED:
+            yield Problem(f"{key} is no key that is used here", where, suggestion(key, PASSED_ON | DECIDED))
+    for key in ("zenflow", "legacy_stage1"):
+        if _get(config, ("zero_optimization", key)):
+            yield Problem(f"zero_optimization.{key} is not available", where, "Remove it.")
+
+
+def _decided(wanted: Wanted, stage: int) -> list[tuple[tuple[str, ...], Any, str]]:
+    """Path, value, and what the run file says of it."""
+    whole = wanted.batch_size * wanted.accumulation * wanted.world_size
+    product = f"{wanted.batch_size} x {wanted.accumulation} x {wanted.world_size}"
+    mode = f'acceleration.mixed_precision_mode is "{wanted.precision}"'
+    return [
+        (("train_micro_batch_size_per_gpu",), wanted.batch_size, f"optimization.batch_size is {wanted.batch_size}"),
+        (("gradient_accumulation_steps",), wanted.accumulation, f"optimization.gradient_accumulation_steps is {wanted.accumulation}"),
+        (("train_batch_size",), whole, f"batch size x accumulation x processes is {product} = {whole}"),
+        (("gradient_clipping",), wanted.max_grad_norm, f"optimization.max_grad_norm is {wanted.max_grad_norm}"),
+        (("bf16", "enabled"), wanted.precision == "bf16", mode),
+        (("fp16", "enabled"), False, mode),
+        (("zero_optimization", "stage"), stage, f"engine.stage is {stage}"),
+        (("zero_allow_untested_optimizer",), True, "the optimiser is the run's own"),
+    ]
+
+
+def _other_optimizer(config: Config, wanted: Wanted, where: str) -> Iterator[Problem]:
+    """The run's own optimiser and schedule are used; sections that say the same, or "auto", are taken out."""
+    optimizer, scheduler = config.pop("optimizer", None), config.pop("scheduler", None)
+    if isinstance(optimizer, dict):
+        kind, params = optimizer.get("type", AUTO), optimizer.get("params", {})
+        if str(kind).lower() not in (AUTO, "adam", "adamw"):
+            yield Problem(
+                f'optimizer.type is "{kind}", and optimization.optimizer_type is "adamw"', where, 'Write "AdamW", or remove optimizer.'
+            )
+        own = {"lr": wanted.learning_rate, "betas": list(wanted.betas), "weight_decay": wanted.weight_decay, "eps": 1e-8}
+        keys = {"lr": "optimization.learning_rate", "betas": "optimization.betas", "weight_decay": "optimization.weight_decay"}
+        for name, value in params.items():
+            if name in own and value != AUTO and not _equal(value, own[name]):
+                said = f"{keys.get(name, 'it')} is {json.dumps(own[name])}"
+                yield Problem(f"optimizer.params.{name} is {json.dumps(value)}, and {said}", where, 'Make them equal, or write "auto".')
+            elif name not in {*own, "torch_adam", "adam_w_mode"}:
+                yield Problem(f"optimizer.params.{name} is not used", where, "Remove it.")
+    if isinstance(scheduler, dict):
+        kind = scheduler.get("type", AUTO)
+        what = f'scheduler.type is "{kind}", and optimization.scheduler_type is "{wanted.schedule}"'
+        yield Problem(what, where, "Remove scheduler: the schedule is the run file's.")
+
+
+def _fill_sizes(config: Config, width: int) -> None:
+    """Sizes that configurations for other programs leave to be filled in from the model's width; `elements`."""
+    zero = config["zero_optimization"]
+    sizes = {
+        "reduce_bucket_size": width * width,
+        "stage3_prefetch_bucket_size": int(0.9 * width * width),
+        "stage3_param_persistence_threshold": 10 * width,
+    }
+    for key, value in sizes.items():
+        if zero.get(key) == AUTO:
+            zero[key] = value
+    for key in ("stage3_gather_16bit_weights_on_model_save", "overlap_comm", "allgather_bucket_size"):
+        if zero.get(key) == AUTO:
+            del zero[key]  # DeepSpeed chooses
+
+
+def _offload(config: Config, wanted: Wanted, problems: list[Problem], where: str) -> None:
+    """What `engine.offload` says; a configuration of the user's may say more, but not otherwise."""
+    zero = config["zero_optimization"]
+    parts = {"none": (), "optimizer": ("offload_optimizer",), "all": ("offload_optimizer", "offload_param")}[wanted.offload]
+    if "offload_param" in parts and zero["stage"] < 3:
+        what = f'engine.offload = "all" moves weights, which only stage 3 divides, and the stage is {zero["stage"]}'
+        problems.append(Problem(what, "", 'Use "optimizer", or stage 3.'))
+    for part in parts:
+        device = _get(zero, (part, "device"))
+        if device in (None, AUTO):
+            zero[part] = {**(zero.get(part) or {}), "device": "cpu"}
+        elif device == "none":
+            what = f'zero_optimization.{part}.device is "none", and engine.offload is "{wanted.offload}"'
+            problems.append(Problem(what, where, "Make them agree, or remove one."))
+
+
+def _equal(found: Any, value: Any) -> bool:
+    if isinstance(value, bool) or isinstance(found, bool):
+        return found is value
+    if isinstance(value, list):
+        return isinstance(found, list) and len(found) == len(value) and all(map(_equal, found, value))
+    return isinstance(found, int | float) and float(found) == float(value)
+
+
+def _get(config: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    for key in path:
+        if not isinstance(config, Mapping) or key not in config:
+            return None
+        config = config[key]
+    return config
+
+
+def _set(config: Config, path: tuple[str, ...], value: Any) -> None:
+    for key in path[:-1]:
+        if not isinstance(config.get(key), dict):
+            config[key] = {}
+        config = config[key]
+    config[path[-1]] = value
+
+
+def _leaves(config: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if isinstance(config, Mapping):
+        for key, value in config.items():
+            yield from _leaves(value, (*path, str(key)))
+    else:
+        yield path, config

@@ -1,0 +1,193 @@
+"""The state of a ZeRO engine parameter by parameter: whole tensors out of the parts that the processes hold, and back.
+
+So a saved run knows nothing of how it was divided, and another number of processes, or one alone, goes on with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+from torch.nn import Module, Parameter
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""AdamW's, by the names of torch."""
+
+
+@attrs.frozen(eq=False)
+class Divided:
+    """The parameters of a DeepSpeed engine. Every method is called by all processes with the same arguments.
+
+    Attributes:
+        engine: DeepSpeed's.
+        trained: those that the optimiser has, by name.
+        all: those of the model, by name.
+    """
+
+    engine: Any
+    trained: Mapping[str, Parameter]
+    all: Mapping[str, Parameter]
+
+    @property
+    def optimizer(self) -> Any:
+        """DeepSpeed's optimiser, around torch's."""
+        return self.engine.optimizer
+
+    @property
+    def flats(self) -> list[Tensor]:
+        """This process's part of the float32 weights, in as many tensors as DeepSpeed updates at a time."""
+        for name in ("fp32_partitioned_groups_flat", "single_partition_of_fp32_groups", "fp32_groups_flat_partition"):
+            if hasattr(self.optimizer, name):
+                return list(getattr(self.optimizer, name))
+        raise AttributeError(f"{type(self.optimizer).__name__} keeps its float32 weights where they are not found")
+
+    @property
+    def has_moments(self) -> bool:
+        """Whether a step has been done: torch's optimiser makes its moments then."""
+        return any(flat in self.optimizer.optimizer.state for flat in self.flats)
+
+    @torch.no_grad()
+    def whole(self, kind: str, name: str) -> Tensor:
+        """A whole tensor of a parameter: its float32 value where it is trained, else its weight; a moment; or the steps that it has done."""
+        from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+
+        parameter = self.all[name]
+        if kind == "step":
+            return self._state(self.flats[0])["step"].detach().cpu().clone()
+        if kind in MOMENTS:
+            moment: Tensor = safe_get_full_optimizer_state(parameter, kind)
+            return moment.cpu()
+        if name in self.trained:
+            value: Tensor = safe_get_full_fp32_param(parameter)
+            return value.cpu()
+        with _gathered([parameter]):
+            return parameter.detach().cpu().clone()
+
+    @torch.no_grad()
+    def put(self, kind: str, name: str, value: Tensor) -> None:
+        """Set what `whole` gives, except for the steps, which `start_moments` sets."""
+        parameter = self.trained[name]
+        value = value.to(device=self.engine.device, dtype=torch.float32)
+        if kind in MOMENTS:
+            self._put_part(parameter, value, kind)
+            return
+        self._put_part(parameter, value, None)
+        with _gathered([parameter], modified=True):
+            parameter.copy_(value)
+
+    def start_moments(self, step: Tensor) -> None:
+        """Make the moments that `put` fills, as torch's optimiser would in its first step, after `step` steps."""
+        for flat in self.flats:
+            state = self.optimizer.optimizer.state[flat]
+            # Fused, torch counts on the weights' device.
+            state["step"] = step.to(device=flat.device, dtype=torch.float32, copy=True)
+            for kind in MOMENTS:
+                if kind not in state:  # DeepSpeed holds on to those that are there
+                    state[kind] = torch.zeros_like(flat)
+        if hasattr(self.optimizer, "_lazy_init_hp_params_optimizer_state"):
+            self.optimizer._lazy_init_hp_params_optimizer_state()
+
+    # ---- gradients
+
+    def early_gradients(self) -> dict[str, Tensor]:
+        """This process's parts of a step's gradients, where DeepSpeed clears them although it finds them not finite: before it is asked to step."""
+        if self.is_stage_3:
+            return {}
+        found = {}
+        for name, parameter in self.trained.items():
+            mapping = getattr(parameter, "_hp_mapping", None)
+            if mapping is not None:
+                found[name] = mapping.get_lp_grad_fragment(parameter._index_in_param_group)  # type: ignore[attr-defined]
+        return found
+
+    def late_gradients(self) -> dict[str, Tensor]:
+        """The same under stage 3, where they are still there after DeepSpeed refused to step."""
+        if not self.is_stage_3:
+            return {}
+        from deepspeed.utils import safe_get_local_grad
+
+        return {name: safe_get_local_grad(parameter) for name, parameter in self.trained.items()}
+
+    @torch.no_grad()
+    def clear_gradients(self) -> None:
+        """After a step: DeepSpeed would use the gradient of this step again for a parameter that gets none in the next."""
+        if not self.is_stage_3:
+            return
+        self.optimizer.grad_partitions_flat_buffer.zero_()
+        for flat in self.flats:
+            if flat.grad is not None:  # with the optimiser in host memory
+                flat.grad.zero_()
+
+    @property
+    def is_stage_3(self) -> bool:
+        """Whether weights are divided too."""
+        return bool(self.engine.zero_optimization_partition_weights())
+
+    # ---- parts
+
+    def _state(self, flat: Tensor) -> Mapping[str, Tensor]:
+        found: Mapping[str, Tensor] = self.optimizer.optimizer.state[flat]
+        return found
+
+    def _put_part(self, parameter: Any, value: Tensor, moment: str | None) -> None:
+        from deepspeed.utils import (
+            safe_set_full_fp32_param,
+            safe_set_full_optimizer_state,
+            safe_set_local_fp32_param,
+            safe_set_local_optimizer_state,
+        )
+
+        if not hasattr(parameter, "ds_id"):
+            if moment is None:
+                safe_set_full_fp32_param(parameter, value)
+            else:
+                safe_set_full_optimizer_state(parameter, value, moment)
+            return
+        part = part_of(parameter, value)
+        if moment is None:
+            safe_set_local_fp32_param(parameter, part)
+        else:
+            safe_set_local_optimizer_state(parameter, part, moment)
+
+
+def part_of(parameter: Any, value: Tensor) -> Tensor:
+    """This process's part of a whole tensor under stage 3; the last one is filled up with zeros where the processes do not divide it evenly."""
+    import deepspeed
+
+    size = int(parameter.ds_tensor.numel())
+    start = size * deepspeed.comm.get_rank(group=parameter.ds_process_group)
+    part = value.new_zeros(size)
+    mine = value.flatten()[start : start + size]
+    part[: mine.numel()] = mine
+    return part
+
+
+def partition(module: Module, config: Mapping[str, Any]) -> None:
+    """Divide a module's weights among the processes, one tensor at a time, so that none ever holds all of them on its device."""
+    import deepspeed
+
+    deepspeed.zero.Init(module=module, config_dict_or_path=dict(config))
+
+
+def whole_shape(parameter: Any) -> tuple[int, ...]:
+    """The shape of a parameter, divided or not."""
+    return tuple(getattr(parameter, "ds_shape", parameter.shape))
+
+
+def _gathered(parameters: Iterable[Parameter], modified: bool = False) -> Any:
+    """Within it the parameters are whole; afterwards they are as the first process left them, if they were to be modified."""
+    import deepspeed
+
+    return deepspeed.zero.GatheredParameters(list(parameters), modifier_rank=0 if modified else None)
+
+
+def keys_of(parameters: Mapping[str, Parameter], moments: bool) -> Iterator[str]:
+    """The keys of a saved state, in the order in which they are saved."""
+    for name in parameters:
+        yield f"parameter/{name}"
+    if moments:
+        for name in parameters:
+            yield from (f"{kind}/{name}" for kind in ("step", *MOMENTS))
