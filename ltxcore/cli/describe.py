@@ -27,7 +27,7 @@ def description(named: Named) -> str:
     blocks = [f"{named.kind.replace('_', ' ')} {named.name}, from {named.origin}"]
     if about:
         blocks.append(about)
-    blocks += [f"{head}\n{_indented(columns(_rows(keys)))}" if keys else f"{head}\n  has no keys" for head, keys in key_lists(named)]
+    blocks += [f"{head}\n{_indented(columns(key_rows(keys)))}" if keys else f"{head}\n  has no keys" for head, keys in key_lists(named)]
     return "\n\n".join(blocks)
 
 
@@ -43,7 +43,8 @@ def key_lists(named: Named) -> list[tuple[str, list[Key]]]:
     return []
 
 
-def _rows(keys: Sequence[Key]) -> list[tuple[str, ...]]:
+def key_rows(keys: Sequence[Key]) -> list[tuple[str, ...]]:
+    """Keys as rows of a table, a heading first: name, type, default, unit, what it is for."""
     return [("KEY", "TYPE", "DEFAULT", "UNIT", "WHAT IT IS FOR"), *_inner(keys, "")]
 
 

@@ -15,10 +15,10 @@ from ltxcore.protocols import Inputs, Medium, Modality, Role
 from ltxcore.state import Grid, LatentState
 
 GRIDS: Mapping[str, Sequence[Grid]] = {
-    "video": (Grid(1, 4, 6), Grid(3, 2, 2), Grid(5, 4, 6), Grid(9, 6, 4, (4, 16, 16)), Grid(13, 5, 3)),
+    "video": (Grid(1, 4, 6), Grid(3, 2, 2), Grid(5, 4, 6), Grid(9, 6, 4, (4, 16, 16)), Grid(2, 10, 16), Grid(13, 5, 3)),
     "audio": tuple(Grid(steps, scale=(4, 1, 1)) for steps in (1, 6, 27, 50)),
 }
-"""By default: an image, a clip of few cells, larger ones, one of a codec with finer cells, one with odd sides; sounds of up to two seconds."""
+"""By default: an image, a clip of few cells, larger ones, one of a codec with finer cells, a wide one, one with odd sides; sounds of up to two seconds."""
 
 RATES = {"video": (24.0, 25.0, 30.0), "audio": (25.0, 25.0, 25.0)}
 BATCH = 3

@@ -1,0 +1,162 @@
+"""The pages of docs/ that are made from the code: `python tests/docs_made.py` writes them, and a test compares."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ltxcore import api, hookspecs, protocols
+from ltxcore.cli.describe import key_lists, key_rows
+from ltxcore.registry import HOOKS, load
+
+DOCS = Path(__file__).parents[1] / "docs"
+HOOKS_PAGE = DOCS / "reference" / "hooks.md"
+CONDITIONS = DOCS / "conditions"
+BEGIN, END = "<!-- made by tests/docs_made.py -->", "<!-- end -->"
+
+INTRODUCTION = """\
+# Hooks
+
+<!-- made by tests/docs_made.py -->
+
+What a plugin can add, and what it then keeps to. A package offers its hooks in a module that an entry point of the group `ltx` names; each
+hook takes nothing, returns a mapping from names, and changes nothing. See [Write a condition](../plugins/README.md).
+
+```toml
+[project.entry-points.ltx]
+my_plugin = "my_package.my_module"
+```
+"""
+
+HOOKED: dict[str, type | None] = {
+    "ltx_conditions": protocols.Condition,
+    "ltx_strategies": protocols.StrategyType,
+    "ltx_sigma_samplers": protocols.SigmaSampler,
+    "ltx_reference_filters": None,
+    "ltx_trackers": protocols.Tracker,
+    "ltx_commands": None,
+}
+"""The protocol of what each hook names."""
+
+BEHIND: dict[str, tuple[type, ...]] = {
+    "ltx_conditions": (api.LatentState, api.Grid, api.Inputs, api.Medium, api.Role, api.DescribesLora, api.Geometry),
+    "ltx_strategies": (
+        api.Strategy,
+        api.Setting,
+        api.Source,
+        api.Batch,
+        api.StoredLatents,
+        api.Text,
+        api.ModelInput,
+        api.Draws,
+        api.Manifest,
+        api.Entry,
+    ),
+}
+"""What one meets when writing such a thing, in the order one meets it."""
+
+
+def hooks_page() -> str:
+    """docs/reference/hooks.md."""
+    blocks = [INTRODUCTION]
+    for kind, hook in HOOKS.items():
+        blocks.append(f"## `{hook}`\n")
+        blocks.append(f"{_about(getattr(hookspecs, hook))}\n")
+        protocol = HOOKED[hook]
+        for described in (*([protocol] if protocol else ()), *BEHIND.get(hook, ())):
+            blocks += _described(described)
+        if kind in ("reference_filter", "command"):
+            blocks.append(f"A {kind.replace('_', ' ')} keeps to no protocol of ours beyond that.\n")
+    blocks += ["## `ltxcore.api`\n", "All that a plugin may import.\n", _table(("name", "what it is"), _offered())]
+    return "\n".join(blocks).rstrip() + "\n"
+
+
+def _offered() -> Iterator[tuple[str, str]]:
+    for name in api.__all__:
+        about = _without_sources(inspect.getdoc(getattr(api, name)) or "").partition("\n\n")[0].replace("\n", " ")
+        yield f"`{name}`", about if name != "hookimpl" else "Marks a function that is a hook."
+
+
+def _described(cls: type) -> Iterator[str]:
+    yield f"### `{cls.__name__}`\n"
+    yield f"{_about(cls)}\n"
+    for name, member in vars(cls).items():
+        if name.startswith("_"):
+            continue
+        if isinstance(member, property) and member.fget is not None and member.fget.__doc__:
+            yield f"- `{name}`: {_flat(member.fget)}"
+        elif isinstance(member, classmethod) or inspect.isfunction(member):
+            function: Callable[..., Any] = getattr(cls, name)
+            yield f"- `{_signature(name, function)}`: {_flat(function)}"
+    yield ""
+
+
+def _signature(name: str, function: Callable[..., Any]) -> str:
+    text = str(inspect.signature(function)).replace("'", "").removeprefix("(self, ").removeprefix("(self")
+    return f"{name}({text}" if not text.startswith("(") else f"{name}{text}"
+
+
+def _about(what: Any) -> str:
+    """A docstring as Markdown: its attributes and arguments as a list."""
+    text = inspect.getdoc(what) or ""
+    text = re.sub(r"^(Attributes|Args|Raises):$", "", _without_sources(text), flags=re.MULTILINE)
+    text = re.sub(r"^    (\w+): (.*)$", r"- `\1`: \2", text, flags=re.MULTILINE)
+    return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def _flat(function: Any) -> str:
+    """A docstring on one line."""
+    parts = [re.sub(r"\s+", " ", part) for part in _without_sources(inspect.getdoc(function) or "").split("\n\n")]
+    return " ".join(filter(None, parts)).replace("Args: ", "Takes ").replace("Raises: ", "Raises ")
+
+
+def _without_sources(text: str) -> str:
+    """Without what only a reader of the code needs: where a formula comes from."""
+    return re.sub(r" \(design section[^)]*\)|\s*Source: .*", "", text)
+
+
+def condition_keys(name: str) -> str:
+    """The tables of keys on a condition's page."""
+    named = load(disabled=()).get("condition", name)
+    blocks = []
+    for head, keys in key_lists(named):
+        header, *rows = key_rows(keys)
+        blocks += [f"{head}\n", _table([cell.lower() for cell in header], [(f"`{row[0]}`", *row[1:]) for row in rows])]
+    return "\n".join(blocks)
+
+
+def with_keys(text: str, name: str) -> str:
+    """A condition's page with its tables of keys."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n\n{condition_keys(name)}\n{END}{after}"
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    def line(cells: Iterable[str]) -> str:
+        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
+
+    head = list(head)
+    return line(head) + line(["---"] * len(head)) + "".join(line(row) for row in rows)
+
+
+def condition_pages() -> Iterator[Path]:
+    """A page for each built-in condition."""
+    for name, named in sorted(load(disabled=()).of_kind("condition").items()):
+        if named.origin.distribution == "ltx":
+            yield CONDITIONS / f"{name}.md"
+
+
+def main() -> None:
+    HOOKS_PAGE.parent.mkdir(exist_ok=True)
+    HOOKS_PAGE.write_text(hooks_page())
+    for path in condition_pages():
+        path.write_text(with_keys(path.read_text(), path.stem))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
