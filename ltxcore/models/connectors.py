@@ -6,7 +6,7 @@ Sources: reference-behaviour F.5, "connector"; model-facts section 5, "Connector
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 
 from ltxcore.errors import CheckpointError, DataError, Problem, listed
-from ltxcore.models.files import Header, open_tensors
+from ltxcore.headers import read_json
+from ltxcore.models.checkpoint import CONNECTORS, Checkpoint
+from ltxcore.models.files import Header, open_tensors, read_header
 from ltxcore.models.settings import Config
-from ltxcore.protocols import Text
+from ltxcore.protocols import MODALITIES, Text
 
 PREFIXES = {"video": "video_embeddings_connector.", "audio": "audio_embeddings_connector."}
 """What a connector's names begin with in a checkpoint, after the transformer's prefix."""
@@ -39,9 +41,11 @@ class Connectors:
 
     Attributes:
         modules: by modality, of diffusers.
+        shared: whether both modalities read the same features (LTX-2), so that those of either will do.
     """
 
     modules: Mapping[str, Any]
+    shared: bool = False
 
     def __call__(self, text: Text) -> Text:
         """Features left-padded to a multiple of the registers' number, `[B, L, E]`, to context `[B, L, E]` and a mask of ones.
@@ -56,6 +60,8 @@ class Connectors:
     def _one(self, name: str, text: Text) -> Tensor:
         module = self.modules[name]
         features = text.features.get(name)
+        if features is None and self.shared:
+            features = next(iter(text.features.values()), None)
         count, width = module.learnable_registers.shape
         if features is None or features.shape[-1] != width:
             found = "there are none" if features is None else f"these have {features.shape[-1]}"
@@ -125,6 +131,17 @@ def to_original(name: str) -> str:
     return ".".join(segments)
 
 
+def connectors_of(checkpoint: Checkpoint, modalities: Collection[str], dtype: torch.dtype) -> Connectors:
+    """The connectors that belong to a checkpoint with some, for the modalities that a run has.
+
+    Raises:
+        CheckpointError: as `load_connectors`.
+    """
+    if checkpoint.is_folder:
+        return load_connectors_folder(checkpoint.header.path.parent / CONNECTORS, modalities, dtype)
+    return load_connectors(checkpoint.header, checkpoint.prefix, checkpoint.transformer, modalities, dtype)
+
+
 def load_connectors(header: Header, prefix: str, official: Config, modalities: Collection[str], dtype: torch.dtype) -> Connectors:
     """The connectors of a checkpoint, for the modalities that a run has.
 
@@ -139,20 +156,38 @@ def load_connectors(header: Header, prefix: str, official: Config, modalities: C
         CheckpointError: settings that are not known, or tensors that are missing, unexpected, of another shape, or not finite.
     """
     where = str(header.path)
-    modules, stored, problems = {}, {}, []
-    for name in sorted(modalities, reverse=True):
-        modules[name] = build_connector(connector_arguments(official, name, where))
-        start = prefix + PREFIXES[name]
-        stored[name] = {own: start + to_original(own) for own in modules[name].state_dict()}
-        expected = {stored[name][own]: tuple(tensor.shape) for own, tensor in modules[name].state_dict().items()}
-        found = {key: shape for key, shape in header.shapes.items() if key.startswith(start)}
-        problems += _differences(f"{name} connector", expected, found, where)
-    if problems:
-        raise CheckpointError.of(problems)
-    with open_tensors(header.path) as file:
-        for name, module in modules.items():
-            _fill(module, {own: file.get_tensor(key).to(dtype) for own, key in stored[name].items()}, name, header.path)
-    return Connectors(modules)
+    modules = {name: build_connector(connector_arguments(official, name, where)) for name in MODALITIES if name in modalities}
+    _fill(modules, header, {name: prefix + PREFIXES[name] for name in modules}, to_original, dtype)
+    return Connectors(modules, shared=not official.get("caption_proj_before_connector", False))
+
+
+def load_connectors_folder(folder: Path, modalities: Collection[str], dtype: torch.dtype) -> Connectors:
+    """The connectors of a model in the layout of diffusers, from its folder `connectors`, for the modalities that a run has.
+
+    Raises:
+        CheckpointError: as `load_connectors`.
+    """
+    told = read_json(folder / "config.json")
+    modules = {name: build_connector(_folder_arguments(told, name, str(folder))) for name in MODALITIES if name in modalities}
+    _fill(modules, read_header(folder), {name: f"{name}_connector." for name in modules}, lambda own: own, dtype)
+    return Connectors(modules, shared=not told.get("per_modality_projections", False))
+
+
+def _folder_arguments(told: Mapping[str, Any], modality: str, where: str) -> dict[str, Any]:
+    own = {
+        key: f"{modality}_connector_{key}" for key in ("num_attention_heads", "attention_head_dim", "num_layers", "num_learnable_registers")
+    }
+    common = ("rope_theta", "rope_double_precision", "causal_temporal_positioning", "rope_type")
+    names = {
+        **own,
+        **{key: key for key in common},
+        "rope_base_seq_len": "connector_rope_base_seq_len",
+        "gated_attention": f"{modality}_gated_attn",
+    }
+    missing = sorted(name for name in names.values() if name not in told)
+    if missing:
+        raise CheckpointError(f"its config.json lacks {listed(missing)}", where=where, remedy="Download the whole folder again.")
+    return {key: told[name] for key, name in names.items()}
 
 
 def _differences(part: str, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], where: str) -> list[Problem]:
@@ -162,22 +197,39 @@ def _differences(part: str, expected: Mapping[str, tuple[int, ...]], found: Mapp
         for name in sorted(expected.keys() & found.keys())
         if expected[name] != found[name]
     ]
+    told = ((missing, f"the {part} lacks"), (foreign, f"not part of the {part}:"), (wrong, f"of the wrong shape in the {part}:"))
+    return [Problem(f"{said} {listed(names)}", where) for names, said in told if names]
+
+
+def _fill(
+    modules: Mapping[str, Any], header: Header, prefixes: Mapping[str, str], stored_as: Callable[[str], str], dtype: torch.dtype
+) -> None:
+    """Give the modules their weights, all of them or none.
+
+    Args:
+        modules: by modality, on the meta device.
+        header: of the file or folder.
+        prefixes: what a modality's names begin with there.
+        stored_as: a parameter's name there, without prefix.
+        dtype: of all weights.
+    """
+    where = str(header.path)
+    stored = {name: {own: prefixes[name] + stored_as(own) for own in module.state_dict()} for name, module in modules.items()}
     problems = []
-    if missing:
-        problems.append(Problem(f"{len(missing)} tensors of the {part} are missing: {listed(missing)}", where))
-    if foreign:
-        problems.append(Problem(f"{len(foreign)} tensors are not part of the {part}: {listed(foreign)}", where))
-    if wrong:
-        problems.append(Problem(f"{len(wrong)} tensors of the {part} have the wrong shape: {listed(wrong)}", where))
-    return problems
-
-
-def _fill(module: Any, state: Mapping[str, Tensor], name: str, path: Path) -> None:
-    broken = sorted(own for own, tensor in state.items() if not bool(torch.isfinite(tensor).all()))
+    for name, module in modules.items():
+        expected = {stored[name][own]: tuple(tensor.shape) for own, tensor in module.state_dict().items()}
+        found = {key: shape for key, shape in header.shapes.items() if key.startswith(prefixes[name])}
+        problems += _differences(f"{name} connector", expected, found, where)
+    if problems:
+        raise CheckpointError.of(problems)
+    with open_tensors(header.path) as file:
+        states = {name: {own: file.get_tensor(key).to(dtype) for own, key in names.items()} for name, names in stored.items()}
+    broken = [
+        stored[name][own] for name, state in states.items() for own, tensor in state.items() if not bool(torch.isfinite(tensor).all())
+    ]
     if broken:
         raise CheckpointError(
-            f"the {name} connector has NaN or infinite values in {listed(to_original(own) for own in broken)}",
-            where=str(path),
-            remedy="Download or copy it again.",
+            f"the connectors have NaN or infinite values in {listed(broken)}", where=where, remedy="Download or copy it again."
         )
-    module.load_state_dict(state, strict=True, assign=True)
+    for name, module in modules.items():
+        module.load_state_dict(states[name], strict=True, assign=True)

@@ -14,6 +14,7 @@ from ltxcore.errors import CheckpointError
 from ltxcore.models.backbone import LTXBackbone, ModelInfo
 from ltxcore.models.build import build, fill
 from ltxcore.models.checkpoint import Checkpoint, check_tensors, open_checkpoint
+from ltxcore.models.connectors import connectors_of
 from ltxcore.models.files import Tensors, fingerprint, open_tensors
 from ltxcore.models.keys import to_original
 from ltxcore.models.quantized import Quantization
@@ -74,6 +75,8 @@ def load_backbone(
         check_tensors(checkpoint, backbone.blueprint.shapes)
         with open_tensors(checkpoint.header.path) as file:
             fill(backbone, lambda name: _read(file, checkpoint, name), dtype, quantization)
+        if checkpoint.has_connectors:
+            backbone.connectors = connectors_of(checkpoint, modalities, dtype)
     backbone.transformer.gradient_checkpointing = gradient_checkpointing
     return backbone
 

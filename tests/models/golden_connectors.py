@@ -13,6 +13,7 @@ from golden.golden_io import load_case
 
 PREFIX = "model.diffusion_model."
 SETTINGS: dict[str, Any] = {
+    "caption_proj_before_connector": True,
     "connector_num_attention_heads": 4,
     "connector_attention_head_dim": 16,
     "audio_connector_num_attention_heads": 4,

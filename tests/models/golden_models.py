@@ -38,11 +38,13 @@ def golden_config(name: str) -> dict[str, Any]:
     return load_case("06_model", f"weights.{name}").config["transformer"]
 
 
-def write_golden(name: str, folder: Path, *, extra: Mapping[str, torch.Tensor] | None = None) -> Path:
-    """The golden model as a file in the original layout, with `extra` tensors beside it."""
+def write_golden(
+    name: str, folder: Path, *, extra: Mapping[str, torch.Tensor] | None = None, settings: Mapping[str, Any] | None = None
+) -> Path:
+    """The golden model as a file in the original layout, with `extra` tensors beside it and `settings` beside those of its transformer."""
     path = folder / f"{name}.safetensors"
     tensors = {PREFIX + key: value for key, value in golden_weights(name).items()} | dict(extra or {})
-    save_file(tensors, path, metadata={"config": json.dumps({"transformer": golden_config(name)})})
+    save_file(tensors, path, metadata={"config": json.dumps({"transformer": golden_config(name) | dict(settings or {})})})
     return path
 
 

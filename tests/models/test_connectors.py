@@ -1,5 +1,7 @@
 """Connectors against the recorded cases and diffusers' own module, and what is stored of the text against what is not."""
 
+import json
+
 import pytest
 import torch
 
@@ -9,11 +11,13 @@ from ltxcore.data.dataset import load_batch
 from ltxcore.data.manifest import read_manifest
 from ltxcore.errors import CheckpointError, DataError
 from ltxcore.models.backbone import ModelInfo
-from ltxcore.models.connectors import connector_arguments, load_connectors, to_original
+from ltxcore.models.connectors import connector_arguments, load_connectors, load_connectors_folder, to_original
 from ltxcore.models.files import read_header
+from ltxcore.models.load import load_backbone
 from ltxcore.models.pairing import check_text_features
 from ltxcore.protocols import Text
 from models.golden_connectors import PREFIX, SETTINGS, connector_tensors, write_connectors
+from models.golden_models import stock_model, write_golden
 
 BOTH = ("video", "audio")
 REDO = "They were made for another model: run `ltx preprocess` again with this one."
@@ -31,6 +35,26 @@ def features(length=1024, words=40, seed=0, samples=2):
         name: torch.randn(samples, length, width, generator=generator) * mask[..., None] for name, width in (("video", 64), ("audio", 32))
     }
     return Text(made, mask)
+
+
+def stock(connect):
+    """diffusers' own module with the same weights in its connectors."""
+    from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors
+
+    told = {"num_attention_heads": 4, "num_layers": 2, "num_learnable_registers": 8}
+    module = LTX2TextConnectors(
+        caption_channels=8, text_proj_in_factor=1, per_modality_projections=True, video_hidden_dim=64, audio_hidden_dim=32, rope_type="split",
+        video_gated_attn=True, audio_gated_attn=True, video_connector_attention_head_dim=16, audio_connector_attention_head_dim=8,
+        **{f"{name}_connector_{key}": value for name in BOTH for key, value in told.items()},
+    ).eval()  # fmt: skip
+    for name in BOTH:
+        getattr(module, f"{name}_connector").load_state_dict(connect.modules[name].state_dict())
+    return module
+
+
+def write_folder(connect, folder):
+    stock(connect).save_pretrained(folder)
+    return folder
 
 
 @pytest.mark.parametrize("name", BOTH)
@@ -54,16 +78,7 @@ def test_left_padded_features_are_connected_as_recorded_and_nothing_is_padding_a
 
 
 def test_context_equals_that_of_diffusers_own_module(connect):
-    from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors
-
-    told = {"num_attention_heads": 4, "num_layers": 2, "num_learnable_registers": 8}
-    module = LTX2TextConnectors(
-        caption_channels=8, text_proj_in_factor=1, per_modality_projections=True, video_hidden_dim=64, audio_hidden_dim=32, rope_type="split",
-        video_gated_attn=True, audio_gated_attn=True, video_connector_attention_head_dim=16, audio_connector_attention_head_dim=8,
-        **{f"{name}_connector_{key}": value for name in BOTH for key, value in told.items()},
-    ).eval()  # fmt: skip
-    for name in BOTH:
-        getattr(module, f"{name}_connector").load_state_dict(connect.modules[name].state_dict())
+    module = stock(connect)
     seen = {}
     for name in BOTH:
         getattr(module, f"{name}_connector").register_forward_pre_hook(lambda _, given, name=name: seen.update({name: given[0]}))
@@ -105,6 +120,33 @@ def test_a_run_of_sound_alone_reads_its_own_connector(tmp_path):
     assert context.features["audio"].dtype == torch.bfloat16
 
 
+def test_where_both_modalities_read_the_same_features_those_of_either_will_do(tmp_path):
+    same = SETTINGS | {"caption_proj_before_connector": False}
+    tensors = {name.replace("video_", "audio_"): tensor for name, tensor in connector_tensors().items() if "video_" in name}
+    header = read_header(write_connectors(tmp_path / "c.safetensors", tensors))
+    found = load_connectors(header, PREFIX, same | {"audio_connector_attention_head_dim": 16}, {"audio"}, torch.float32)
+    given = features(length=16, words=3)
+    both = Text({"video": given.features["video"], "audio": given.features["video"]}, given.mask)
+    assert torch.equal(found(Text({"video": given.features["video"]}, given.mask)).features["audio"], found(both).features["audio"])
+
+
+def test_a_folder_of_diffusers_gives_the_same_connectors(connect, tmp_path):
+    write_folder(connect, tmp_path / "connectors")
+    found = load_connectors_folder(tmp_path / "connectors", BOTH, torch.float32)
+    given = features(length=64, words=10)
+    for name in BOTH:
+        assert torch.equal(found(given).features[name], connect(given).features[name])
+    assert set(load_connectors_folder(tmp_path / "connectors", {"audio"}, torch.float32).modules) == {"audio"}
+
+
+def test_a_folder_whose_configuration_lacks_a_setting_is_refused(connect, tmp_path):
+    place = write_folder(connect, tmp_path / "connectors") / "config.json"
+    place.write_text(json.dumps({key: value for key, value in json.loads(place.read_text()).items() if key != "rope_type"}))
+    with pytest.raises(CheckpointError) as caught:
+        load_connectors_folder(place.parent, BOTH, torch.float32)
+    assert str(caught.value) == f"{place.parent}: its config.json lacks rope_type\n    Download the whole folder again."
+
+
 def test_connectors_are_frozen_and_give_no_gradient(connect):
     given = features(length=16, words=3)
     given.features["video"].requires_grad_()
@@ -137,9 +179,9 @@ def test_tensors_that_are_not_those_of_the_settings_are_all_named(tmp_path):
     with pytest.raises(CheckpointError) as caught:
         load_connectors(read_header(path), PREFIX, SETTINGS, BOTH, torch.float32)
     assert str(caught.value) == (
-        f"{path}: 1 tensors of the video connector are missing: {video}transformer_1d_blocks.1.ff.net.2.bias\n"
-        f"{path}: 1 tensors are not part of the audio connector: {audio}transformer_1d_blocks.2.ff.net.2.bias\n"
-        f"{path}: 1 tensors of the audio connector have the wrong shape: {audio}learnable_registers is [4, 32] and should be [8, 32]"
+        f"{path}: the video connector lacks {video}transformer_1d_blocks.1.ff.net.2.bias\n"
+        f"{path}: not part of the audio connector: {audio}transformer_1d_blocks.2.ff.net.2.bias\n"
+        f"{path}: of the wrong shape in the audio connector: {audio}learnable_registers is [4, 32] and should be [8, 32]"
     )
 
 
@@ -150,9 +192,7 @@ def test_values_that_are_not_finite_are_refused(tmp_path):
     path = write_connectors(tmp_path / "c.safetensors", tensors)
     with pytest.raises(CheckpointError) as caught:
         load_connectors(read_header(path), PREFIX, SETTINGS, BOTH, torch.float32)
-    assert str(caught.value) == (
-        f"{path}: the audio connector has NaN or infinite values in transformer_1d_blocks.0.attn1.q_norm.weight\n    Download or copy it again."
-    )
+    assert str(caught.value) == (f"{path}: the connectors have NaN or infinite values in {name}\n    Download or copy it again.")
 
 
 def test_settings_that_are_not_known_are_all_named():
@@ -185,6 +225,28 @@ def test_the_real_connectors_build_without_memory():
         )
     }  # fmt: skip
     assert found == expected
+
+
+def test_a_backbone_comes_with_the_connectors_of_its_checkpoint_which_are_no_part_of_its_parameters(connect, tmp_path):
+    path = write_golden("B", tmp_path, extra=connector_tensors(), settings=SETTINGS)
+    plain_folder = tmp_path / "plain"
+    plain_folder.mkdir()
+    backbone, plain = (load_backbone(str(place), frozenset(BOTH), dtype=torch.float32) for place in (path, write_golden("B", plain_folder)))
+    given = features(length=16, words=3)
+    context = backbone.connect(given)
+    for name in BOTH:
+        assert torch.equal(context.features[name], connect(given).features[name])
+    assert [name for name, _ in backbone.named_parameters()] == [name for name, _ in plain.named_parameters()]
+    sound = load_backbone(str(path), frozenset({"audio"}), dtype=torch.float32)
+    assert set(sound.connect(given).features) == {"audio"}
+
+
+def test_so_does_one_from_a_folder_of_diffusers(connect, tmp_path):
+    stock_model("B").save_pretrained(tmp_path / "transformer")
+    write_folder(connect, tmp_path / "connectors")
+    backbone, given = load_backbone(str(tmp_path), frozenset(BOTH), dtype=torch.float32), features(length=16, words=3)
+    for name in BOTH:
+        assert torch.equal(backbone.connect(given).features[name], connect(given).features[name])
 
 
 def test_names_in_a_checkpoint():

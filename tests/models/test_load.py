@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from ltxcore.errors import CheckpointError, ConfigError
 from ltxcore.models.keys import to_original
 from ltxcore.models.load import describe, load_backbone
+from models.golden_connectors import SETTINGS, connector_tensors
 from models.golden_models import BOTH, PREFIX, golden_config, golden_inputs, golden_weights, load_golden, write_golden
 
 FOREIGN = {
@@ -16,8 +17,7 @@ FOREIGN = {
     "audio_vae.decoder.conv.weight": torch.zeros(2),
     "vocoder.conv_pre.weight": torch.zeros(2),
     "text_embedding_projection.aggregate_embed.weight": torch.zeros(2),
-    PREFIX + "video_embeddings_connector.learnable_registers": torch.zeros(2),
-    PREFIX + "audio_embeddings_connector.learnable_registers": torch.zeros(2),
+    **connector_tensors(),
 }
 
 
@@ -51,7 +51,7 @@ def test_the_other_prefix_is_read_too(tmp_path):
 def test_a_file_that_holds_codecs_and_connectors_too_loads_its_transformer(tmp_path):
     given = golden_inputs("B.joint.mask")
     expected = load_golden("B", tmp_path)(given["video"], given["audio"])
-    path = write_golden("B", tmp_path, extra=FOREIGN)
+    path = write_golden("B", tmp_path, extra=FOREIGN, settings=SETTINGS)
     found = load(path)(given["video"], given["audio"])
     assert torch.equal(found["video"], expected["video"])
     assert describe(str(path)).has_connectors

@@ -9,9 +9,10 @@ from ltxcore.models.files import read_header
 from ltxcore.models.load import describe, load_backbone
 from ltxcore.models.lora import add_lora
 from ltxcore.models.save import save_full
+from models.golden_connectors import SETTINGS, connector_tensors
 from models.golden_models import BOTH, PREFIX, golden_inputs, golden_weights, random_input, write_golden
 
-EXTRA = {"vae.encoder.conv_in.weight": torch.arange(4, dtype=torch.float32), PREFIX + "audio_embeddings_connector.x": torch.ones(2)}
+EXTRA = {"vae.encoder.conv_in.weight": torch.arange(4, dtype=torch.float32), **connector_tensors()}
 
 
 def load(path, modalities=BOTH, **options):
@@ -39,7 +40,7 @@ def test_a_saved_model_loads_again_and_says_the_same(tmp_path):
 
 
 def test_what_was_not_loaded_comes_from_the_base_bit_for_bit(tmp_path):
-    base = write_golden("B", tmp_path, extra=EXTRA)
+    base = write_golden("B", tmp_path, extra=EXTRA, settings=SETTINGS)
     backbone = trained(load(base, {"audio"}))
     path = tmp_path / "saved.safetensors"
     save_full(backbone, path, base=str(base), dtype=torch.bfloat16, metadata={})

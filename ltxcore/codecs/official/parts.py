@@ -13,6 +13,8 @@ from ltxcore.codecs.official.files import Weights, check_names
 from ltxcore.errors import CheckpointError, listed
 
 _SAMPLE_BYTES = 4096
+_MATRIX = 4096
+"""A matrix or kernel of at least this many numbers that is nothing but zeros was not trained: it was not downloaded."""
 
 
 def empty(make: Callable[[], Any]) -> Any:
@@ -75,7 +77,7 @@ class Part:
         """Give the tensors whose names begin with `prefix` their values, in `dtype`, straight on `device`.
 
         Raises:
-            CheckpointError: values that are not finite, or a file that changed since it was opened. The module is then as it was.
+            CheckpointError: values that are not finite, whole matrices of zeros, or a file that changed since it was opened. The module is then as it was.
         """
         own = {stored: name for name, stored in self.stored.items() if name.startswith(prefix)}
         state = {own[stored]: tensor.to(dtype) for stored, tensor in self.weights.read(list(own), device)}
@@ -85,6 +87,15 @@ class Part:
                 f"the {self.name} has NaN or infinite values in {listed(broken)}",
                 where=str(self.weights.where),
                 remedy="Download or copy it again.",
+            )
+        empty = sorted(
+            self.stored[name] for name, tensor in state.items() if tensor.numel() >= _MATRIX and tensor.ndim > 1 and not bool(tensor.any())
+        )
+        if empty:
+            raise CheckpointError(
+                f"the {self.name} has nothing but zeros in {listed(empty)}: the file was not downloaded whole",
+                where=str(self.weights.where),
+                remedy="Download it again.",
             )
         self.module.load_state_dict(state, strict=False, assign=True)
 

@@ -95,6 +95,19 @@ def test_values_that_are_not_finite_are_found_before_the_module_has_any(model, t
     assert all(tensor.is_meta for tensor in codec._part.module.encoder.parameters())
 
 
+def test_a_file_of_full_size_that_was_not_filled_to_its_end_is_refused(model, target):
+    name = "vae.encoder.conv_in.conv.weight"
+    path = changed(model, target, lambda tensors, _: tensors[name].zero_())
+    codec = video.load(path)
+    with pytest.raises(CheckpointError) as caught:
+        codec._fill("encoder")
+    assert (
+        str(caught.value)
+        == f"{path}: the video VAE has nothing but zeros in {name}: the file was not downloaded whole\n    Download it again."
+    )
+    assert all(tensor.is_meta for tensor in codec._part.module.encoder.parameters())
+
+
 @pytest.mark.parametrize("kept", [0.999, 0.5, 0.0])
 def test_a_truncated_file_is_refused_with_what_there_is_of_it(model, target, kept):
     whole = model.read_bytes()
