@@ -25,6 +25,8 @@ PREFIXES = {"video": "video_embeddings_connector.", "audio": "audio_embeddings_c
 """What a connector's names begin with in a checkpoint, after the transformer's prefix."""
 
 _PADDING = -10_000.0
+_MATRIX = 4096
+"""A matrix of at least this many numbers that is nothing but zeros was not trained: it was not downloaded."""
 _ONLY: Mapping[str, tuple[Any, ...]] = {
     "connector_ff_bias": (True,),
     "connector_norm_output": (True,),
@@ -224,12 +226,22 @@ def _fill(
         raise CheckpointError.of(problems)
     with open_tensors(header.path) as file:
         states = {name: {own: file.get_tensor(key).to(dtype) for own, key in names.items()} for name, names in stored.items()}
-    broken = [
-        stored[name][own] for name, state in states.items() for own, tensor in state.items() if not bool(torch.isfinite(tensor).all())
-    ]
+    _check_values({stored[name][own]: tensor for name, state in states.items() for own, tensor in state.items()}, where)
+    for name, module in modules.items():
+        module.load_state_dict(states[name], strict=True, assign=True)
+
+
+def _check_values(tensors: Mapping[str, Tensor], where: str) -> None:
+    """Refuse values that no training leaves."""
+    broken = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
     if broken:
         raise CheckpointError(
             f"the connectors have NaN or infinite values in {listed(broken)}", where=where, remedy="Download or copy it again."
         )
-    for name, module in modules.items():
-        module.load_state_dict(states[name], strict=True, assign=True)
+    hollow = [name for name, tensor in tensors.items() if tensor.ndim == 2 and tensor.numel() >= _MATRIX and not bool(tensor.any())]
+    if hollow:
+        raise CheckpointError(
+            f"the connectors have nothing but zeros in {listed(hollow)}: the file was not downloaded whole",
+            where=where,
+            remedy="Download it again.",
+        )

@@ -195,6 +195,18 @@ def test_values_that_are_not_finite_are_refused(tmp_path):
     assert str(caught.value) == (f"{path}: the connectors have NaN or infinite values in {name}\n    Download or copy it again.")
 
 
+def test_matrices_that_were_not_downloaded_are_refused(tmp_path):
+    tensors = connector_tensors()
+    name = f"{PREFIX}video_embeddings_connector.transformer_1d_blocks.0.attn1.to_q.weight"
+    tensors[name] = torch.zeros_like(tensors[name])
+    path = write_connectors(tmp_path / "c.safetensors", tensors)
+    with pytest.raises(CheckpointError) as caught:
+        load_connectors(read_header(path), PREFIX, SETTINGS, BOTH, torch.float32)
+    assert str(caught.value) == (
+        f"{path}: the connectors have nothing but zeros in {name}: the file was not downloaded whole\n    Download it again."
+    )
+
+
 def test_settings_that_are_not_known_are_all_named():
     with pytest.raises(CheckpointError) as caught:
         connector_arguments(SETTINGS | {"connector_ff_bias": False, "rope_type": "none"}, "video", "f")
