@@ -203,6 +203,23 @@ class Appending(SilentAppend):
 
 
 @attrs.frozen
+class AppendsTheTarget(Base):
+    content: ClassVar = None
+    appends: ClassVar = True
+
+    def apply(self, state: LatentState, inputs: Inputs) -> LatentState:
+        return state.append(state.clean, state.positions)
+
+
+@attrs.frozen
+class NeedsContent(Base):
+    def apply(self, state: LatentState, inputs: Inputs) -> LatentState:
+        if not state.clean.any():
+            raise DataError("the clip is empty", remedy="Leave it out.")
+        return state.given(state.grid.frame % 2 == 1)
+
+
+@attrs.frozen
 class NumbersForTheLora(Appending):
     def metadata(self, pairs: Any) -> dict[str, Any]:
         return {"factor": 2}
@@ -278,6 +295,9 @@ WRONG: dict[type, str] = {
     Crashing: f"raises IndexError from apply(): list index out of range{LONG}",
     Undeclared: f'a condition asks for its role "mask" of kind "mask", but its class names no such role{ALL}',
     SilentAppend: f"appends tokens, but its class does not say `appends = True`{HALVED}",
+    AppendsTheTarget: f"does something else in sampling, with the target as its medium, than in training{ALL}",
+    NeedsContent: 'in the flexible strategy, on generated video, refuses all samples it is tried on, the last with "the clip is empty"; '
+    "pass other keys, or grids that suit it",
     NumbersForTheLora: "returns {'factor': 2} from metadata(); it is a mapping from texts to texts",
     NothingForTheLora: "accepts video of 1 x 4 x 6 latent cells, but raises TypeError from metadata(): list indices must be integers or slices, not str",
     MovesTheTarget: f"moves tokens that were there before it{ALL}",

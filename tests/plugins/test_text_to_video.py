@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from golden.golden_io import list_cases
 from golden_legacy import assert_agrees, prepared, run_file, setting
@@ -13,6 +16,7 @@ from ltxcore.api import notice
 from ltxcore.errors import ConfigError
 from ltxcore.testing import check_strategy
 from ltxplugins.text_to_video import TextToVideo
+from train.runs import put, sound_set, tables, write_run
 
 CASES = [name for name in list_cases("04_legacy") if name.startswith("t2v.")]
 
@@ -77,6 +81,21 @@ def test_it_says_once_on_stderr_that_it_is_deprecated_and_what_to_write_instead(
     table.build(setting())
     table.build(setting())
     assert capsys.readouterr() == ("", SAID)
+
+
+@pytest.mark.slow
+def test_a_run_says_so_once_on_the_console(tmp_path: Path) -> None:
+    root = sound_set(tmp_path / "set", 6)
+    for number in range(6):
+        latents = torch.randn(128, 2, 2, 2, generator=torch.Generator().manual_seed(number))
+        put(root, "latents", f"sound{number:02d}", {"latents": latents}, rate=16.0, fingerprint=str(number), origin=f"{number}.mp4")
+    table = {"name": "text_to_video", "with_audio": True}
+    lora = {"rank": 2, "target_modules": ["to_q"]}
+    path = write_run(tmp_path, {**tables(root, tmp_path / "out", optimization={"steps": 2}, lora=lora), "training_strategy": table})
+    done = subprocess.run([sys.executable, "-m", "ltxcore", "run", path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("is deprecated") == 1
+    assert TextToVideo(with_audio=True).replacement() in done.stderr
 
 
 def test_only_the_first_process_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
