@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 import attrs
 
 from ltxcore.errors import DataError
+from ltxcore.files import UNFINISHED
 
 SUFFIX = ".safetensors"
 FOREIGN = ".pt"
@@ -79,9 +80,14 @@ def _walk(folder: Path, prefix: str, seen: set[str]) -> Iterator[tuple[str, File
         for entry in entries:
             if entry.is_dir():
                 yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", seen)
-            elif entry.name.endswith((SUFFIX, FOREIGN)) and not entry.name.startswith("._"):  # "._x" is a Mac's note on x, not a sample
+            elif entry.name.endswith((SUFFIX, FOREIGN)) and not _no_sample(entry.name):
                 status = entry.stat()
                 yield prefix + entry.name, File(Path(entry.path), status.st_size, status.st_mtime_ns)
+
+
+def _no_sample(name: str) -> bool:
+    """What a killed process left half-written; or "._x", a Mac's note on x."""
+    return name.startswith("._") or (name.startswith(".") and UNFINISHED in name)
 
 
 def _refuse_climbing(name: str, what: str) -> None:

@@ -52,7 +52,7 @@ def test_a_folder_lists_samples_alone_sorted_and_with_their_sizes(tmp_path: Path
         "sub/a.pt",
         "manifest-0.jsonl",
         ".index.jsonl",
-        ".b.safetensors.1-2.unfinished",
+        ".b.1-2.unfinished.safetensors",
         "x.pt.tmp.12",
         "._b.safetensors",
         "x.txt",
