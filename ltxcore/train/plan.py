@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -21,16 +20,19 @@ from ltxcore.data.batches import plan as plan_order
 from ltxcore.data.heldout import Split, restored, split
 from ltxcore.data.manifest import read_manifest
 from ltxcore.engines.optim import OPTIMIZERS, schedule
+from ltxcore.engines.process import Place
 from ltxcore.engines.single import AUTOCAST
 from ltxcore.errors import ConfigError, DataError, LtxError, Problem, listed
 from ltxcore.models.backbone import LTXBackbone, ModelInfo
 from ltxcore.models.build import build
 from ltxcore.models.checkpoint import open_checkpoint
 from ltxcore.models.load import UNTRAINED, describe
+from ltxcore.models.pairing import check_text_features
 from ltxcore.models.targets import resolve_targets
 from ltxcore.models.tiny import TINY
 from ltxcore.preprocess.run import default_root
 from ltxcore.protocols import Manifest, Setting, Source, Strategy
+from ltxcore.train.engine import check_deepspeed, engine_problems, uses_zero
 from ltxcore.train.folder import RunFolder, check_free
 from ltxcore.train.setup import modalities_of, setting_of
 
@@ -43,6 +45,7 @@ class Outline:
         loaded: the run file.
         folder: where it writes.
         resumes: whether that holds an unfinished run of the same file, to go on with.
+        changes: whether that may have been another file.
         info: the base model.
         setting: what the strategy was built with.
         strategy: makes inputs and losses.
@@ -53,6 +56,7 @@ class Outline:
     loaded: LoadedRun
     folder: RunFolder
     resumes: bool
+    changes: bool
     info: ModelInfo
     setting: Setting
     strategy: Strategy
@@ -95,18 +99,35 @@ def check_run(loaded: LoadedRun) -> RunPlan | None:
         raise located(error, loaded) from error
 
 
-def outline(loaded: LoadedRun) -> Outline:
+def outline(loaded: LoadedRun, processes: int | None = None, *, allow_changes: bool = False) -> Outline:
     """The run without its data.
+
+    Args:
+        loaded: the run file.
+        processes: how many run it; None: it is only looked at, and the environment says.
+        allow_changes: an unfinished run may be gone on with although its run file was another one.
 
     Raises:
         LtxError: for all that is wrong: the output folder, the model, LoRA targets, the schedule, what this version cannot do.
     """
     config = loaded.config
     folder = RunFolder(Path(config.output_dir).expanduser().absolute())
+    count = Place.of_environment().world_size if processes is None else processes
     problems: list[Problem] = []
     with _collecting(problems):
-        resumes = check_free(folder, loaded.resolved(), loaded.where("output_dir"), config.checkpoints.no_resume)
-    problems.extend(Problem(what, loaded.where(key), remedy) for key, what, remedy in _unavailable(config))
+        resumes = check_free(
+            folder,
+            loaded.resolved(),
+            loaded.where("output_dir"),
+            config.checkpoints.no_resume,
+            processes=count,
+            allow_changes=allow_changes,
+        )
+    refused = [*_unavailable(config), *engine_problems(config, count)]
+    problems.extend(Problem(what, loaded.where(key), remedy) for key, what, remedy in refused)
+    if uses_zero(config, count):
+        with _collecting(problems, loaded.where("engine")):
+            check_deepspeed(config, processes)
     with _collecting(problems, loaded.where("optimization.scheduler_params")):
         probe = OPTIMIZERS["adamw"](
             [Parameter(torch.zeros(1))], learning_rate=config.optimization.learning_rate, betas=(0.9, 0.999), weight_decay=0.0
@@ -122,7 +143,7 @@ def outline(loaded: LoadedRun) -> Outline:
                 resolve_targets(sketch(config.model.model_path, info, modalities), config.lora.target_modules)
     if problems:
         raise ConfigError.of(problems)
-    return Outline(loaded, folder, resumes, info, setting, strategy, modalities, data_root(loaded))
+    return Outline(loaded, folder, resumes, allow_changes, info, setting, strategy, modalities, data_root(loaded))
 
 
 def sketch(model_path: str, info: ModelInfo, modalities: frozenset[str]) -> LTXBackbone:
@@ -172,26 +193,41 @@ def plan(found: Outline, only: Collection[str] | None = None) -> RunPlan:
 
 def _foreign(found: Outline, manifest: Manifest) -> Iterator[Problem]:
     """Sources that were encoded for another model; where it is not known what they were encoded with, or what the model takes, nothing is said."""
-    model_path = found.loaded.config.model.model_path
     for role, source in found.strategy.sources().items():
-        taken = encoder_of(source, model_path, found.info)
+        folder = found.root / source.folder
         used = {entry.encoder for entry in manifest.entries[role].values() if entry.encoder}
-        if taken and used - {taken}:
+        if source.kind == "text":
+            for encoder in sorted(used):
+                problems: list[Problem] = []
+                with _collecting(problems):
+                    check_text_features(found.info, encoder, f"{folder}")
+                yield from problems
+        taken = encoder_of(source, found)
+        others = sorted(encoder for encoder in used if taken and _family(encoder) != _family(taken))
+        if others:
             yield Problem(
-                f"the samples in {found.root / source.folder} were encoded by {listed(sorted(used - {taken}))}, but the base model {found.info.name} takes what {taken} encodes",
+                f"the samples in {folder} were encoded by {listed(others)}, but the base model {found.info.name} takes what {taken} encodes",
                 source.where or "data",
                 "Encode them again with this model: name another data.preprocessed_data_root, or remove that folder.",
             )
 
 
-def encoder_of(source: Source, model_path: str, info: ModelInfo) -> str:
-    """The fingerprint of what encodes a source for this model; "" where it is not known."""
+def _family(fingerprint: str) -> str:
+    """An encoder without its options: tiles or another precision make latents that differ in the last digits, not another model's."""
+    return fingerprint.partition("+")[0]
+
+
+def encoder_of(source: Source, found: Outline) -> str:
+    """The fingerprint of what encodes a source for this run's model; "" where it is not known."""
+    model = found.loaded.config.model
     try:
         if source.kind == "text":
-            return info.text_fingerprint or text_encoder(model_path).fingerprint
+            return found.info.text_fingerprint or text_encoder(model.model_path, text_encoder_path=model.text_encoder_path).fingerprint
+        if source.kind == "latents" and source.modality == "video":
+            return video_codec(model.model_path, video_vae_path=model.video_vae_path).fingerprint
         if source.kind == "latents":
-            return (video_codec if source.modality == "video" else audio_codec)(model_path).fingerprint
-    except ConfigError:  # codecs that this version does not have
+            return audio_codec(model.model_path, audio_vae_path=model.audio_vae_path).fingerprint
+    except ConfigError:  # it is not named in this run, which reads encoded samples alone
         pass
     return ""
 
@@ -227,11 +263,6 @@ def _unavailable(config: Any) -> Iterator[tuple[str, str, str]]:
             "moving the optimiser's state is not available in this version",
             "Remove the key.",
         )
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if config.engine.name == "zero" or (config.engine.name == "auto" and processes > 1):
-        yield "engine.name", "the engine for several processes is not available in this version", 'Use "single" or "auto", in one process.'
-    elif processes > 1:
-        yield "engine.name", f'"single" is an engine for one process, and there are {processes}', "Start it without a launcher."
     if config.hub.push_to_hub:
         yield (
             "hub.push_to_hub",
