@@ -40,7 +40,7 @@ def in_8_bit(module: Any, device: str) -> None:
 
     Source: reference-behaviour F.6, "8-bit text encoder".
     """
-    from bitsandbytes.nn import Int8Params, Linear8bitLt  # type: ignore[import-not-found]
+    from bitsandbytes.nn import Int8Params, Linear8bitLt
 
     for parent in list(module.modules()):
         for name, linear in parent.named_children():
