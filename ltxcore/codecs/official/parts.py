@@ -19,7 +19,7 @@ _MATRIX = 4096
 
 def empty(make: Callable[[], Any]) -> Any:
     """What `make` builds, for inference, without memory for its parameters (they are on the meta device); computed buffers are real."""
-    from accelerate import init_empty_weights  # type: ignore[import-untyped]
+    from accelerate import init_empty_weights
 
     with init_empty_weights(include_buffers=False):
         module = make()
