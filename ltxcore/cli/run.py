@@ -17,21 +17,25 @@ STOPPED = 130
 @click.command()
 @click.argument("run_file", type=click.Path(path_type=Path))
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a value of the run file; may be repeated.")
+@click.option("--allow-changes", is_flag=True, help="Go on with an unfinished run although its run file was another one.")
 @click.pass_context
-def run(ctx: click.Context, run_file: Path, settings: tuple[str, ...]) -> None:
+def run(ctx: click.Context, run_file: Path, settings: tuple[str, ...], allow_changes: bool) -> None:
     """Train, as a run file says.
 
     Raw media are encoded on first use. Everything is checked before anything is written to the run's output_dir; an unfinished run there goes on where it
     was saved, and a finished one is never overwritten. Interrupt it once, and it finishes its step and saves first.
     """
     from ltxcore.config.load import load_run
+    from ltxcore.engines.process import Processes
 
-    loaded = load_run(run_file, settings)
+    processes = Processes.meet()
+    loaded = processes.together(lambda: load_run(run_file, settings))
     from ltxcore.train.run import run as train
 
-    outcome = train(loaded)
-    for line in told(outcome):
-        click.echo(line)
+    outcome = train(loaded, processes=processes, allow_changes=allow_changes)
+    if processes.rank == 0:
+        for line in told(outcome):
+            click.echo(line)
     if not outcome.finished:
         ctx.exit(STOPPED)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -49,6 +50,16 @@ def schedule(optimizer: Optimizer, kind: str, params: Mapping[str, Any], steps: 
             where="optimization.scheduler_params",
             remedy=f"For {steps} steps the defaults are {defaults(steps)}.",
         ) from error
+
+
+def advance(scheduler: LRScheduler, steps: int) -> None:
+    """Take a schedule to where it is after so many optimiser steps, by taking them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message="Detected call of `lr_scheduler.step"
+        )  # there was an optimiser step for each, in another process
+        for _ in range(steps):
+            scheduler.step()
 
 
 def adamw(parameters: Iterable[Parameter], *, learning_rate: float, betas: tuple[float, float], weight_decay: float) -> Optimizer:

@@ -13,7 +13,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from ltxcore.engines.optim import OPTIMIZERS, schedule
+from ltxcore.engines.optim import OPTIMIZERS, advance, schedule
 from ltxcore.engines.saved import PARAMETER, check_saved
 from ltxcore.errors import LtxError
 from ltxcore.protocols import Backbone, ModelInput
@@ -153,6 +153,10 @@ class SingleEngine:
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Go on from what `state` gave. Without moments, those of the optimiser start at zero.
 
+        Args:
+            tensors: by key.
+            values: with "steps" in place of "scheduler", the run's schedule goes on after so many steps, whatever the saved one was.
+
         Raises:
             CheckpointError: the parameters are not those of this run.
         """
@@ -165,6 +169,9 @@ class SingleEngine:
             if kind != "parameter":
                 # AdamW counts its steps in a tensor on the CPU unless it is fused, where it lies with the parameter.
                 self.optimizer.state[self.parameters[name]][kind] = value.to(self.device, copy=True)
+        if "scheduler" not in values:
+            advance(self.scheduler, values["steps"])
+            return
         self.scheduler.load_state_dict(dict(values["scheduler"]))
         for group, rate in zip(self.optimizer.param_groups, values["learning_rates"], strict=True):
             group["lr"] = rate

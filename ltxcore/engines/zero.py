@@ -19,6 +19,7 @@ from torch.nn import Parameter
 from torch.optim.lr_scheduler import LRScheduler
 
 from ltxcore.engines.group import Group
+from ltxcore.engines.optim import advance
 from ltxcore.engines.saved import check_saved
 from ltxcore.engines.zero_state import Divided, keys_of, whole_shape
 from ltxcore.errors import LtxError, ProcessError
@@ -168,6 +169,10 @@ class ZeroEngine:
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Go on from what `state` gave, of this engine or of another. Without moments, those of the optimiser start at zero.
 
+        Args:
+            tensors: by key.
+            values: with "steps" in place of "scheduler", the run's schedule goes on after so many steps, whatever the saved one was.
+
         Raises:
             CheckpointError: the parameters are not those of this run.
         """
@@ -179,6 +184,9 @@ class ZeroEngine:
             kind, _, name = key.partition("/")
             if kind != "step":
                 self.divided.put(kind, name, tensors[key])
+        if "scheduler" not in values:
+            advance(self.scheduler, values["steps"])
+            return
         self.scheduler.load_state_dict(dict(values["scheduler"]))
         for group, rate in zip(self.scheduler.optimizer.param_groups, values["learning_rates"], strict=True):
             group["lr"] = rate

@@ -25,8 +25,26 @@ if TYPE_CHECKING:
     from ltxcore.models.backbone import LTXBackbone
 
 
+def settled(run: RunFile, world_size: int, backbone: LTXBackbone) -> Config:
+    """The configuration of DeepSpeed for a run, once all that can be found wrong with it here was not.
+
+    Raises:
+        ConfigError: it contradicts the run file, DeepSpeed does not take it, or it asks for what cannot be compiled here.
+    """
+    config = resolve(Wanted.of(run, world_size), run.engine.deepspeed_config, width=_width(backbone))
+    _check_compiled(config)
+    _accepted(config, run.engine.deepspeed_config)
+    return config
+
+
 def zero_engine(
-    backbone: LTXBackbone, parameters: Mapping[str, Parameter], run: RunFile, *, processes: Processes, device: torch.device
+    backbone: LTXBackbone,
+    parameters: Mapping[str, Parameter],
+    run: RunFile,
+    config: Config,
+    *,
+    processes: Processes,
+    device: torch.device,
 ) -> ZeroEngine:
     """An engine over all processes, which all call this. The backbone may be on the CPU: its weights go to their devices.
 
@@ -34,21 +52,16 @@ def zero_engine(
         backbone: with adapters, in a LoRA run.
         parameters: those that are trained, by name.
         run: the run file.
+        config: of DeepSpeed, as `settled` gives it.
         processes: of this launch.
         device: of this process.
-
-    Raises:
-        ConfigError: a DeepSpeed configuration that contradicts the run file or that DeepSpeed does not take, or an offload that cannot be compiled here.
     """
     wanted = Wanted.of(run, processes.world_size)
     transformer = backbone.transformer
-    config = resolve(wanted, run.engine.deepspeed_config, width=_width(backbone))
-    _check_compiled(config)
     group = Group.start(processes, device)
     first = {name: parameter.detach().clone() for name, parameter in parameters.items() if _loses(parameter, wanted)}
     if wanted.precision == "bf16":
         transformer.to(torch.bfloat16)
-    _accepted(config, run.engine.deepspeed_config)
     if config["zero_optimization"]["stage"] == 3:
         partition(transformer, config)
     optimizer = _optimizer(config, parameters, wanted)
@@ -90,10 +103,11 @@ def _accepted(config: Config, user: Path | None) -> None:
     Raises:
         ConfigError: with its words.
     """
-    from deepspeed.runtime.config import DeepSpeedConfig
+    deepspeed()
+    from deepspeed.runtime.zero.config import get_zero_config
 
     try:
-        DeepSpeedConfig(dict(config))
+        get_zero_config(dict(config))
     except (ValueError, TypeError, AssertionError, KeyError) as error:
         raise ConfigError(f"DeepSpeed does not take this configuration: {error}", where=str(user or ""), remedy="Mend the file.") from error
 

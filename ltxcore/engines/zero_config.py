@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from ltxcore.errors import ConfigError, Problem, suggestion
+
+if TYPE_CHECKING:
+    from ltxcore.config.schema import RunFile
 
 Config = dict[str, Any]
 
@@ -54,7 +57,7 @@ class Wanted:
     Attributes:
         batch_size: samples in a micro-batch.
         accumulation: micro-batches in an optimiser step, on each process.
-        world_size: processes.
+        world_size: processes; None: not known yet.
         max_grad_norm: gradients are clipped to it; 0: not at all.
         precision: `mixed_precision_mode`, "no" or "bf16".
         stage: `engine.stage`; None: what the DeepSpeed configuration says, else 3.
@@ -67,7 +70,7 @@ class Wanted:
 
     batch_size: int
     accumulation: int
-    world_size: int
+    world_size: int | None
     max_grad_norm: float
     precision: str
     stage: int | None
@@ -78,8 +81,8 @@ class Wanted:
     schedule: str
 
     @classmethod
-    def of(cls, run: Any, world_size: int) -> Wanted:
-        """What a `RunFile` says."""
+    def of(cls, run: RunFile, world_size: int | None) -> Wanted:
+        """What a run file says, for so many processes; None: their number is not known yet, and neither is the whole batch."""
         table = run.optimization
         return cls(
             batch_size=table.batch_size,
@@ -90,7 +93,7 @@ class Wanted:
             stage=run.engine.stage,
             offload=run.engine.offload,
             learning_rate=table.learning_rate,
-            betas=tuple(table.betas),
+            betas=(table.betas[0], table.betas[1]),
             weight_decay=table.weight_decay,
             schedule=table.scheduler_type,
         )
@@ -142,6 +145,8 @@ def resolve(wanted: Wanted, user: Path | None = None, width: int = 4096) -> Conf
     problems.extend(_other_optimizer(config, wanted, where))
     _fill_sizes(config, width)
     _offload(config, wanted, problems, where)
+    if wanted.world_size is None:
+        config.pop("train_batch_size", None)
     left = [".".join(path) for path, value in _leaves(config) if value == AUTO and path != ("data_types", "keep_in_fp32_modules")]
     problems.extend(Problem(f'{key} is "auto", which nothing in the run file fills', where, "Write a value, or remove it.") for key in left)
     if problems:
@@ -172,13 +177,16 @@ def _unknown(config: Config, where: str) -> Iterator[Problem]:
 
 def _decided(wanted: Wanted, stage: int) -> list[tuple[tuple[str, ...], Any, str]]:
     """Path, value, and what the run file says of it."""
-    whole = wanted.batch_size * wanted.accumulation * wanted.world_size
-    product = f"{wanted.batch_size} x {wanted.accumulation} x {wanted.world_size}"
+    whole = []
+    if wanted.world_size is not None:
+        product = wanted.batch_size * wanted.accumulation * wanted.world_size
+        said = f"batch size x accumulation x processes is {wanted.batch_size} x {wanted.accumulation} x {wanted.world_size} = {product}"
+        whole = [(("train_batch_size",), product, said)]
     mode = f'acceleration.mixed_precision_mode is "{wanted.precision}"'
     return [
         (("train_micro_batch_size_per_gpu",), wanted.batch_size, f"optimization.batch_size is {wanted.batch_size}"),
         (("gradient_accumulation_steps",), wanted.accumulation, f"optimization.gradient_accumulation_steps is {wanted.accumulation}"),
-        (("train_batch_size",), whole, f"batch size x accumulation x processes is {product} = {whole}"),
+        *whole,
         (("gradient_clipping",), wanted.max_grad_norm, f"optimization.max_grad_norm is {wanted.max_grad_norm}"),
         (("bf16", "enabled"), wanted.precision == "bf16", mode),
         (("fp16", "enabled"), False, mode),

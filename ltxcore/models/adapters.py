@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.nn import Parameter
 
 from ltxcore.models.backbone import LTXBackbone
@@ -66,7 +65,12 @@ def pair(layer: Any) -> tuple[Parameter, Parameter]:
     return layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
 
 
-def folded(layer: Any) -> tuple[Tensor, Tensor]:
-    """A and B in float32 with alpha / rank in B, so that B @ A is all that the adapter adds."""
-    a, b = pair(layer)
-    return a.detach().float(), b.detach().float() * float(layer.scaling[ADAPTER])
+def pair_names(module: str) -> tuple[str, str]:
+    """The names of a module's A and B in `backbone.named_parameters()`; `module` is a path in the transformer."""
+    return f"transformer.{module}.lora_A.{ADAPTER}.weight", f"transformer.{module}.lora_B.{ADAPTER}.weight"
+
+
+def pair_shapes(layer: Any) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The shapes of A and B, also where several processes hold a part of each."""
+    rank = int(layer.r[ADAPTER])
+    return (rank, int(layer.in_features)), (int(layer.out_features), rank)

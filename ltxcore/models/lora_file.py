@@ -8,7 +8,7 @@ names begin with "transformer.".
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ltxcore.errors import CheckpointError, Problem, listed
 from ltxcore.files import replacing
-from ltxcore.models.adapters import ADAPTER, adapters, create_adapters, folded, pair
+from ltxcore.models.adapters import ADAPTER, adapters, create_adapters, pair, pair_names, pair_shapes
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.files import Stored, open_tensors, read_header, write_tensors
 from ltxcore.models.keys import LORA_PREFIX, to_diffusers, to_original
@@ -31,7 +31,9 @@ _OF_DIFFUSERS = "lora_adapter_metadata"
 Pairs = dict[str, tuple[Tensor, Tensor]]
 
 
-def save_lora(backbone: LTXBackbone, path: Path, *, metadata: Mapping[str, str], dtype: torch.dtype) -> None:
+def save_lora(
+    backbone: LTXBackbone, path: Path, *, metadata: Mapping[str, str], dtype: torch.dtype, weight: Callable[[str], Tensor] | None = None
+) -> None:
     """Export the adapters; whole and verified, or not at all.
 
     After writing, the file is opened again: every name must be a module of the base, of the right shape, and every pair must change
@@ -43,6 +45,7 @@ def save_lora(backbone: LTXBackbone, path: Path, *, metadata: Mapping[str, str],
         path: of the file; replaced only by a file that is right.
         metadata: what else the file says: trigger word, reference factors.
         dtype: of the tensors.
+        weight: gives a parameter by its name in `backbone.named_parameters()`, where this process holds only a part of it; none: it holds all.
 
     Raises:
         CheckpointError: no adapters; metadata that contradicts the adapters; an adapter that changes nothing or is not finite; no room.
@@ -53,17 +56,19 @@ def save_lora(backbone: LTXBackbone, path: Path, *, metadata: Mapping[str, str],
     said = {"format": "pt", **metadata, **_own_metadata(backbone, metadata, path)}
     tensors: dict[str, Stored] = {}
     for name, layer in layers.items():
-        tensors |= _stored_pair(f"{LORA_PREFIX}{to_original(name)}", layer, dtype)
+        tensors |= _stored_pair(name, layer, dtype, weight or backbone.get_parameter)
     with replacing(path) as part:
         write_tensors(part, tensors, said)
         check_lora(part, backbone.blueprint.shapes, shown=path)
 
 
-def _stored_pair(base: str, layer: Any, dtype: torch.dtype) -> dict[str, Stored]:
-    a, b = pair(layer)
+def _stored_pair(module: str, layer: Any, dtype: torch.dtype, weight: Callable[[str], Tensor]) -> dict[str, Stored]:
+    """A and B, with alpha / rank in B, so that B @ A is all that the adapter adds."""
+    base, scale = f"{LORA_PREFIX}{to_original(module)}", float(layer.scaling[ADAPTER])
+    (a_name, b_name), (a_shape, b_shape) = pair_names(module), pair_shapes(layer)
     return {
-        f"{base}.lora_A.weight": Stored(dtype, tuple(a.shape), lambda: folded(layer)[0]),
-        f"{base}.lora_B.weight": Stored(dtype, tuple(b.shape), lambda: folded(layer)[1]),
+        f"{base}.lora_A.weight": Stored(dtype, a_shape, lambda: weight(a_name).detach().float()),
+        f"{base}.lora_B.weight": Stored(dtype, b_shape, lambda: weight(b_name).detach().float() * scale),
     }
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,7 +21,15 @@ from ltxcore.models.load import UNTRAINED
 from ltxcore.models.tiny import fresh_tensor, tiny_metadata
 
 
-def save_full(backbone: LTXBackbone, path: Path, *, base: str, dtype: torch.dtype, metadata: Mapping[str, str]) -> None:
+def save_full(
+    backbone: LTXBackbone,
+    path: Path,
+    *,
+    base: str,
+    dtype: torch.dtype,
+    metadata: Mapping[str, str],
+    weight: Callable[[str], Tensor] | None = None,
+) -> None:
     """Save the backbone's weights as a checkpoint; what it does not hold comes from the base, bit for bit.
 
     The streams that were not loaded, the codecs in the same file and the metadata, with the configuration, are the base's. The file appears
@@ -32,6 +41,7 @@ def save_full(backbone: LTXBackbone, path: Path, *, base: str, dtype: torch.dtyp
         base: the `model_path` that the backbone was loaded from.
         dtype: of the backbone's weights in the file.
         metadata: what else the file says; replaces what the base says under the same name.
+        weight: gives a parameter by its name in `backbone.named_parameters()`, where this process holds only a part of it; none: it holds all.
 
     Raises:
         CheckpointError: a backbone with adapters; a base that is not the one it was loaded from; no room on the disk.
@@ -41,13 +51,13 @@ def save_full(backbone: LTXBackbone, path: Path, *, base: str, dtype: torch.dtyp
     if base == UNTRAINED:
         _refuse_other_base(backbone, base, UNTRAINED)
         kept = _fresh(backbone, dtype)
-        _write(backbone, path, kept, CHECKPOINT_PREFIXES[0], dtype, {**tiny_metadata(), **metadata})
+        _write(backbone, path, {**kept, **_own(backbone, CHECKPOINT_PREFIXES[0], dtype, weight)}, {**tiny_metadata(), **metadata})
         return
     checkpoint = open_checkpoint(base)
     _refuse_other_base(backbone, base, fingerprint(checkpoint.header.path))
     with open_tensors(checkpoint.header.path) as file:
         kept, prefix, said = _of_base(checkpoint, file)
-        _write(backbone, path, kept, prefix, dtype, {**said, **metadata})
+        _write(backbone, path, {**kept, **_own(backbone, prefix, dtype, weight)}, {**said, **metadata})
 
 
 def _of_base(checkpoint: Checkpoint, file: Tensors) -> tuple[dict[str, Stored], str, Mapping[str, str]]:
@@ -63,15 +73,18 @@ def _of_base(checkpoint: Checkpoint, file: Tensors) -> tuple[dict[str, Stored], 
     return {prefix + name: stored(found) for name, found in checkpoint.stored.items()}, prefix, metadata
 
 
-def _write(
-    backbone: LTXBackbone, path: Path, kept: Mapping[str, Stored], prefix: str, dtype: torch.dtype, metadata: Mapping[str, str]
-) -> None:
-    def own(parameter: Tensor) -> Stored:
-        return Stored(dtype, tuple(parameter.shape), lambda: parameter)
+def _own(backbone: LTXBackbone, prefix: str, dtype: torch.dtype, weight: Callable[[str], Tensor] | None) -> dict[str, Stored]:
+    """The backbone's weights in original names."""
+    read = weight or backbone.get_parameter
+    names = (name for name, _ in backbone.transformer.named_parameters())
+    return {
+        prefix + to_original(name): Stored(dtype, backbone.blueprint.shapes[name], partial(read, f"transformer.{name}")) for name in names
+    }
 
-    mine = {prefix + to_original(name): own(parameter) for name, parameter in backbone.transformer.named_parameters()}
+
+def _write(backbone: LTXBackbone, path: Path, tensors: Mapping[str, Stored], metadata: Mapping[str, str]) -> None:
     with replacing(path) as part:
-        write_tensors(part, {**kept, **mine}, metadata)
+        write_tensors(part, tensors, metadata)
         check_tensors(open_checkpoint(str(part)), backbone.blueprint.shapes)
 
 

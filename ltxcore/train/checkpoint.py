@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ltxcore.errors import CheckpointError
-from ltxcore.files import write_whole
+from ltxcore.files import sync, write_whole
+from ltxcore.models.files import Stored, open_tensors, write_tensors
 
 MANIFEST = "manifest.json"
 STATE = "state.safetensors"
@@ -33,7 +32,10 @@ class Saved:
 
 
 def save(
-    folder: Path, step: int, weights: tuple[str, Callable[[Path], None]], state: tuple[Mapping[str, Tensor], Mapping[str, Any]] | None
+    folder: Path,
+    step: int,
+    weights: tuple[str, Callable[[Path], None]],
+    state: tuple[Mapping[str, Tensor | Stored], Mapping[str, Any]] | None,
 ) -> Saved:
     """Write `folder/step_NNNNNN`. Its manifest, with a hash of every file, comes last: a folder without one is no checkpoint.
 
@@ -41,7 +43,7 @@ def save(
         folder: of all checkpoints.
         step: optimiser steps done.
         weights: name of the weights' file, and what writes it to a path.
-        state: what the engine needs to go on exactly, if it is kept.
+        state: what the engine needs to go on exactly, if it is kept: each tensor, or what gives it when its turn comes.
 
     Raises:
         CheckpointError: the disk is full, or the folder cannot be written.
@@ -55,8 +57,8 @@ def save(
         write(path / name)
         if state is not None:
             tensors, values = state
-            save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, path / STATE)
-            _sync(path / STATE)
+            write_tensors(path / STATE, {key: _stored(value) for key, value in tensors.items()}, {})
+            sync(path / STATE)
             write_whole(path / VALUES, json.dumps(values).encode())
         files = {file.name: {"bytes": file.stat().st_size, "sha256": digest(file)} for file in sorted(path.iterdir())}
         write_whole(path / MANIFEST, json.dumps({"step": step, "files": files}, indent=1).encode())
@@ -80,8 +82,8 @@ def keep_last(folder: Path, number: int) -> None:
             _remove(saved.path)
 
 
-def load_state(saved: Saved) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """What `save` was given as state, once every file matches its hash; None if it was given none.
+def check(saved: Saved) -> bool:
+    """Whether `save` was given a state, once every file matches its hash.
 
     Raises:
         CheckpointError: a file is missing or was changed.
@@ -94,9 +96,15 @@ def load_state(saved: Saved) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
             raise CheckpointError(
                 f"{name} {what}", where=str(saved.path), remedy="Remove this checkpoint, so that the one before it is used."
             )
-    if STATE not in manifest["files"]:
-        return None
-    return load_file(saved.path / STATE), json.loads((saved.path / VALUES).read_text())
+    return STATE in manifest["files"]
+
+
+def load_state(saved: Saved) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What `save` was given as state, in a checkpoint that `check` found whole."""
+    with open_tensors(saved.path / STATE) as file:
+        # Mapped, not read: a process may need a part of each only.
+        tensors = {key: file.get_tensor(key) for key in file.names()}
+    return tensors, json.loads((saved.path / VALUES).read_text())
 
 
 def check_space(folder: Path, needed: int) -> None:
@@ -125,9 +133,8 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+def _stored(value: Tensor | Stored) -> Stored:
+    return value if isinstance(value, Stored) else Stored(value.dtype, tuple(value.shape), lambda: value)
 
 
 def _remove(path: Path) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +10,7 @@ import attrs
 
 from ltxcore.errors import CheckpointError, ConfigError
 from ltxcore.files import write_whole
+from ltxcore.train.resume import difference
 
 Status = Literal["running", "stopped", "finished"]
 
@@ -69,7 +68,7 @@ class RunFolder:
         )
 
 
-def check_free(folder: RunFolder, resolved: str, where: str, start_over: bool) -> bool:
+def check_free(folder: RunFolder, resolved: str, where: str, start_over: bool, *, processes: int = 1, allow_changes: bool = False) -> bool:
     """Whether there is an unfinished run of the same run file to go on with; False where the folder is free.
 
     Args:
@@ -77,6 +76,8 @@ def check_free(folder: RunFolder, resolved: str, where: str, start_over: bool) -
         resolved: the run file with absolute paths.
         where: of `output_dir` in the run file.
         start_over: begin anew where a run is unfinished.
+        processes: how many go on with it.
+        allow_changes: go on with it although its run file was another one.
 
     Raises:
         ConfigError: the folder holds a finished run, an unfinished one of another run file, or other files.
@@ -101,16 +102,7 @@ def check_free(folder: RunFolder, resolved: str, where: str, start_over: bool) -
     if start_over:
         return False
     saved = folder.run_file.read_text() if folder.run_file.exists() else ""
-    if saved != resolved:
-        raise ConfigError(
-            f"{folder.path} holds an unfinished run of another run file:\n{difference(saved, resolved)}",
-            where=where,
-            remedy="Undo that to go on with it, set checkpoints.no_resume to start over in the same folder, or choose another output_dir.",
-        )
+    found = None if allow_changes else difference(saved, resolved, (int(status.get("processes", 1)), processes))
+    if found is not None:
+        raise ConfigError(f"{folder.path} holds an unfinished run {found.what}", where=where, remedy=found.remedy)
     return True
-
-
-def difference(saved: str, now: str) -> str:
-    """The lines that differ, `-` as saved and `+` as now."""
-    lines: Sequence[str] = list(difflib.unified_diff(saved.splitlines(), now.splitlines(), lineterm="", n=0))
-    return "\n".join(f"    {line}" for line in lines[2:] if not line.startswith("@@"))

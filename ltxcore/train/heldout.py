@@ -74,12 +74,9 @@ class HeldOut:
         Source: design section 7, "Held-out".
         """
         tally = Tally()
-        clips = 0
+        groups = [group for group in self._groups() if context == OWN or len(group) > 1]
         with engine.evaluating():
-            for group in self._groups():
-                if context == OTHER and len(group) == 1:
-                    continue
-                clips += len(group)
+            for group, counts in _dealt(groups, engine.rank, engine.world_size):
                 draws = CountedDraws(self.seed, EPOCH, tuple(group), ",".join(group))
                 for sigma, strategy in self.strategies.items():
                     optional = strategy.wanted(draws)
@@ -87,8 +84,10 @@ class HeldOut:
                     other = self.samples.load([*group[1:], group[0]], optional) if context == OTHER else own
                     inputs = self._inputs(strategy, engine, backbone, own, other, draws)
                     losses = strategy.loss(engine.forward(inputs), inputs)
-                    _add(tally, f"held_out/{context}", sigma, losses, inputs)
-        return {f"held_out/{context}/clips": float(clips), **tally.means()}
+                    if counts:
+                        _add(tally, f"held_out/{context}", sigma, losses, inputs)
+        whole = Tally().merge(engine.gather(tally))
+        return {f"held_out/{context}/clips": float(sum(map(len, groups))), **whole.means()}
 
     def _groups(self) -> Iterator[list[str]]:
         """Clips of one shape, `batch_size` at a time; a clip left over alone joins the group before it, so that it has another's context to be given."""
@@ -110,6 +109,12 @@ class HeldOut:
         mixed = prepared(strategy, backbone, with_context(own, other, inputs), draws, engine.device)
         clean = prepared(strategy, backbone, other, draws, engine.device)
         return {name: with_given(given, clean[name].clean) for name, given in mixed.items()}
+
+
+def _dealt(groups: Sequence[list[str]], rank: int, world_size: int) -> Iterator[tuple[list[str], bool]]:
+    """This process's groups, and whether they count: all processes run equally many, so that none waits for another; the last is run again where they come out uneven."""
+    for start in range(0, len(groups), world_size):
+        yield groups[min(start + rank, len(groups) - 1)], start + rank < len(groups)
 
 
 def with_context(own: Batch, other: Batch, inputs: Mapping[str, ModelInput]) -> Batch:

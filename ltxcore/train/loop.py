@@ -11,7 +11,6 @@ from itertools import islice
 import attrs
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 
 from ltxcore.data.ahead import read_ahead
 from ltxcore.data.batches import MicroBatch, weights
@@ -21,7 +20,7 @@ from ltxcore.flow.draws import CountedDraws, generator
 from ltxcore.protocols import Backbone, Batch, Engine, ModelInput, Strategy
 from ltxcore.train.feed import Samples, prepared
 from ltxcore.train.metrics import Tally, add_losses, peak_memory, tokens
-from ltxcore.train.watch import first_not_finite, last_bad_gradient
+from ltxcore.train.watch import first_not_finite
 
 
 @attrs.frozen(eq=False)
@@ -31,7 +30,6 @@ class Loop:
     Attributes:
         engine: runs and updates the model.
         backbone: for the text, and to look for what is not finite.
-        parameters: those that are trained, by name.
         strategy: makes inputs and losses.
         samples: what is read.
         order: the endless sequence of micro-batches.
@@ -42,7 +40,6 @@ class Loop:
 
     engine: Engine
     backbone: Backbone
-    parameters: Mapping[str, Parameter]
     strategy: Strategy
     samples: Samples
     order: Order
@@ -70,7 +67,7 @@ class Loop:
             rate = engine.learning_rate
             norm = engine.step()
             if not math.isfinite(norm):
-                raise _stopped(step, "the gradient", taken, last_bad_gradient(self.parameters))
+                engine.refuse(_stopped(step, "the gradient", engine.gather(_seen(taken)), engine.bad_gradient()))
             yield step, self._metrics(tally, seen, rate, norm, time.perf_counter() - began)
 
     def _dealt(self, first: int, total: int) -> Iterator[tuple[MicroBatch, float]]:
@@ -96,12 +93,20 @@ class Loop:
         with self._dropout(micro_batch):
             losses = self.strategy.loss(self.engine.forward(inputs), inputs)
             loss = total_loss(losses)
-            if not bool(torch.isfinite(loss)):
-                culprit = first_not_finite(self.backbone, lambda: self.engine.forward(inputs))
-                raise _stopped(step, "the loss", [(micro_batch, inputs)], culprit)
+            self._check_finite(step, bool(torch.isfinite(loss)), micro_batch, inputs)
             self.engine.backward(loss * weight)
         tally.add("loss", float(loss.detach()) * weight)
         add_losses(tally, losses, inputs)
+
+    def _check_finite(self, step: int, is_finite: bool, micro_batch: MicroBatch, inputs: Mapping[str, ModelInput]) -> None:
+        """Stop all processes where the loss of one is not finite: each runs its model again, since a single one could not."""
+        finite = self.engine.gather(is_finite)
+        if all(finite):
+            return
+        culprit = first_not_finite(self.backbone, lambda: self.engine.forward(inputs))
+        found = self.engine.gather((_seen([(micro_batch, inputs)]), culprit))
+        wrong = [seen for seen, fine in zip(found, finite, strict=True) if not fine]
+        self.engine.refuse(_stopped(step, "the loss", [seen for seen, _ in wrong], wrong[0][1]))
 
     @contextmanager
     def _dropout(self, micro_batch: MicroBatch) -> Iterator[None]:
@@ -132,12 +137,18 @@ def total_loss(losses: Mapping[str, Tensor]) -> Tensor:
     return torch.stack(list(losses.values())).sum(dim=0).mean()
 
 
-def _stopped(step: int, what: str, taken: Sequence[tuple[MicroBatch, Mapping[str, ModelInput]]], culprit: str) -> DataError:
+Seen = tuple[list[str], dict[str, list[str]]]
+"""Names of samples, and their sigmas by modality."""
+
+
+def _seen(taken: Sequence[tuple[MicroBatch, Mapping[str, ModelInput]]]) -> Seen:
     names = [name for micro_batch, _ in taken for name in micro_batch.names]
-    sigmas = []
-    for name in taken[0][1]:
-        values = [f"{sigma:.3f}" for _, inputs in taken for sigma in inputs[name].sigma.tolist()]
-        sigmas.append(f"{name} {listed(values)}")
+    return names, {name: [f"{sigma:.3f}" for _, inputs in taken for sigma in inputs[name].sigma.tolist()] for name in taken[0][1]}
+
+
+def _stopped(step: int, what: str, seen: Sequence[Seen], culprit: str) -> DataError:
+    names = [name for part, _ in seen for name in part]
+    sigmas = [f"{modality} {listed(value for _, part in seen for value in part[modality])}" for modality in seen[0][1]]
     module = f", first in {culprit}" if culprit else ""
     return DataError(
         f"{what} is not finite (NaN or Inf) at step {step}, samples {listed(names)}, sigmas {'; '.join(sigmas)}{module}",

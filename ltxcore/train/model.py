@@ -13,6 +13,7 @@ from torch.nn import Parameter
 
 from ltxcore.codecs.load import METADATA_KEY, TINY, text_encoder
 from ltxcore.data.batches import MicroBatch
+from ltxcore.engines.saved import PARAMETER
 from ltxcore.engines.single import AUTOCAST
 from ltxcore.errors import CheckpointError
 from ltxcore.flow.draws import CountedDraws
@@ -21,9 +22,10 @@ from ltxcore.models.load import UNTRAINED, load_backbone
 from ltxcore.models.lora import add_lora, load_lora, lora_parameters, save_lora
 from ltxcore.models.reach import unreached_parameters
 from ltxcore.models.save import save_full
+from ltxcore.protocols import Engine, ModelInput
 from ltxcore.train.feed import Samples, prepared
 from ltxcore.train.loop import total_loss
-from ltxcore.train.plan import Outline, RunPlan
+from ltxcore.train.plan import Outline, RunPlan, sketch
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 """By `checkpoints.precision`."""
@@ -38,36 +40,45 @@ class TrainedModel:
         parameters: those that are trained, by name.
         idle: modules that a LoRA target names, or parameters in full mode, that no loss of this run can reach, so that they are not trained.
         outline: of the run.
+        count: numbers that are trained.
     """
 
     backbone: LTXBackbone
     parameters: Mapping[str, Parameter]
     idle: tuple[str, ...]
     outline: Outline
+    count: int = attrs.field(init=False)
 
-    def save(self, path: Path, metadata: Mapping[str, str]) -> None:
-        """Write the LoRA or the whole model.
+    def __attrs_post_init__(self) -> None:
+        # Counted now: an engine may divide them among processes.
+        object.__setattr__(self, "count", sum(parameter.numel() for parameter in self.parameters.values()))
+
+    def save(self, path: Path, metadata: Mapping[str, str], engine: Engine) -> None:
+        """Write the LoRA or the whole model, with the weights that an engine has; within its `first`.
 
         Raises:
             CheckpointError: it could not be written whole, or changes nothing.
         """
         config = self.outline.loaded.config
         dtype = DTYPES[config.checkpoints.precision]
+
+        def weight(name: str) -> Tensor:
+            return engine.whole(f"{PARAMETER}{name}")
+
         if config.model.training_mode == "lora":
-            save_lora(self.backbone, path, metadata=metadata, dtype=dtype)
+            save_lora(self.backbone, path, metadata=metadata, dtype=dtype, weight=weight)
         else:
             base = base_of(self.outline)
             said = {**(_of_tiny(base) if base == UNTRAINED else {}), **metadata}
-            save_full(self.backbone, path, base=base, dtype=dtype, metadata=said)
+            save_full(self.backbone, path, base=base, dtype=dtype, metadata=said, weight=weight)
 
     def checkpoint_bytes(self) -> int:
         """How much a checkpoint takes: the export, and for an exact resume the trained parameters with two moments each."""
         config = self.outline.loaded.config
-        trained = sum(parameter.numel() for parameter in self.parameters.values())
         full = config.model.training_mode == "full"
-        exported = sum(math.prod(shape) for shape in self.backbone.blueprint.shapes.values()) if full else trained
+        exported = sum(math.prod(shape) for shape in self.backbone.blueprint.shapes.values()) if full else self.count
         state = {"full": 12, "minimal": 4, "off": 0}[config.checkpoints.save_training_state]
-        return exported * DTYPES[config.checkpoints.precision].itemsize + trained * state
+        return exported * DTYPES[config.checkpoints.precision].itemsize + self.count * state
 
 
 def _of_tiny(base: str) -> dict[str, str]:
@@ -98,10 +109,18 @@ def newest(path: Path) -> Path:
     return weights[-1]
 
 
-def load_model(plan: RunPlan, samples: Samples, device: torch.device) -> TrainedModel:
-    """The modalities of the run, with adapters in a LoRA run and float32 weights in full mode.
+def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided: bool = False) -> TrainedModel:
+    """The modalities of the run, with adapters in a LoRA run.
 
-    One backward on the first sample finds what the run's loss reaches: the rest is not trained, since weight decay would move it.
+    One backward on the first sample finds what the run's loss reaches: the rest is not trained, since weight decay would move it. Weights that are
+    trained whole are float32, for they are their own masters; an engine that divides them keeps masters itself, and takes them on the CPU, where
+    they are the file's pages until it does.
+
+    Args:
+        plan: of the run.
+        samples: of the run.
+        device: of this process.
+        divided: whether an engine will divide the weights among processes.
 
     Raises:
         ConfigError: LoRA targets that no loss reaches.
@@ -114,12 +133,15 @@ def load_model(plan: RunPlan, samples: Samples, device: torch.device) -> Trained
     backbone = load_backbone(
         base_of(outline),
         outline.modalities,
-        dtype=torch.float32 if full or mixed is None else mixed,
+        dtype=torch.float32 if mixed is None or (full and not divided) else mixed,
         gradient_checkpointing=config.optimization.enable_gradient_checkpointing,
         seed=config.seed,
     )
-    backbone.to(device)
-    unreached = unreached_parameters(backbone, lambda: _one_loss(plan, samples, backbone, device, mixed))
+    if divided:
+        unreached = _unreached_without_weights(plan, samples, backbone)
+    else:
+        backbone.to(device)
+        unreached = unreached_parameters(backbone, lambda: _one_loss(plan, samples, backbone, device, mixed))
     if full:
         return TrainedModel(backbone, _only_reached(backbone, unreached), tuple(sorted(unreached)), outline)
     reachable = {name for name, _ in backbone.named_parameters()} - unreached
@@ -138,6 +160,17 @@ def load_model(plan: RunPlan, samples: Samples, device: torch.device) -> Trained
     return TrainedModel(backbone, lora_parameters(backbone), added.unreachable, outline)
 
 
+def _unreached_without_weights(plan: RunPlan, samples: Samples, backbone: LTXBackbone) -> frozenset[str]:
+    """The same, found on names and shapes alone, since no device may have room for the whole model; with weights, for a loss that looks at values."""
+    outline = plan.outline
+    bare = sketch(outline.loaded.config.model.model_path, outline.info, outline.modalities)
+    inputs = {name: given.to("meta") for name, given in _one_input(plan, samples, backbone, torch.device("cpu")).items()}
+    try:
+        return unreached_parameters(bare, lambda: total_loss(outline.strategy.loss(bare(inputs.get("video"), inputs.get("audio")), inputs)))
+    except (RuntimeError, NotImplementedError):
+        return unreached_parameters(backbone, lambda: _one_loss(plan, samples, backbone, torch.device("cpu"), None))
+
+
 def _only_reached(backbone: LTXBackbone, unreached: frozenset[str]) -> dict[str, Parameter]:
     for name, parameter in backbone.named_parameters():
         parameter.requires_grad_(name not in unreached)
@@ -145,10 +178,14 @@ def _only_reached(backbone: LTXBackbone, unreached: frozenset[str]) -> dict[str,
 
 
 def _one_loss(plan: RunPlan, samples: Samples, backbone: LTXBackbone, device: torch.device, mixed: torch.dtype | None) -> Tensor:
+    inputs = _one_input(plan, samples, backbone, device)
+    with torch.autocast(device.type, dtype=mixed, enabled=mixed is not None):
+        predicted = backbone(inputs.get("video"), inputs.get("audio"))
+    return total_loss(plan.outline.strategy.loss(predicted, inputs))
+
+
+def _one_input(plan: RunPlan, samples: Samples, backbone: LTXBackbone, device: torch.device) -> dict[str, ModelInput]:
     first: MicroBatch = plan.order.micro_batch(0)
     strategy = plan.outline.strategy
     draws = CountedDraws(plan.outline.loaded.config.seed, first.epoch, first.names[:1], first.id)
-    inputs = prepared(strategy, backbone, samples.load(first.names[:1], strategy.wanted(draws)), draws, device)
-    with torch.autocast(device.type, dtype=mixed, enabled=mixed is not None):
-        predicted = backbone(inputs.get("video"), inputs.get("audio"))
-    return total_loss(strategy.loss(predicted, inputs))
+    return prepared(strategy, backbone, samples.load(first.names[:1], strategy.wanted(draws)), draws, device)

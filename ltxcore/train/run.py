@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,62 +11,71 @@ from rich.console import Console
 
 from ltxcore.codecs.load import audio_codec, video_codec
 from ltxcore.config.load import LoadedRun
+from ltxcore.config.schema import OptimizationTable
 from ltxcore.data.manifest import read_manifest
-from ltxcore.engines.single import single_engine
+from ltxcore.engines.process import Processes
 from ltxcore.errors import ConfigError, LtxError
 from ltxcore.preprocess.run import default_root, preprocess
 from ltxcore.protocols import Codec
 from ltxcore.train.checkpoint import check_space
+from ltxcore.train.engine import build_engine, uses_zero
 from ltxcore.train.feed import Samples
 from ltxcore.train.heldout import HeldOut
 from ltxcore.train.model import load_model
 from ltxcore.train.plan import Outline, RunPlan, located, outline, plan
 from ltxcore.train.samples import Drawer
 from ltxcore.train.session import Outcome, Session
-from ltxcore.train.trackers import trackers_of
+from ltxcore.train.trackers import Trackers, trackers_of
 
 DRAWN = 2
 """Clips that are drawn before and after training."""
 
 
-def run(loaded: LoadedRun, console: Console | None = None) -> Outcome:
+def run(loaded: LoadedRun, console: Console | None = None, *, processes: Processes | None = None, allow_changes: bool = False) -> Outcome:
     """Do what a run file says. An unfinished run in its `output_dir` goes on where it was last saved.
 
     Args:
         loaded: the run file.
-        console: told what is going on; by default standard output.
+        console: told what is going on; by default standard output, of the first process.
+        processes: that run it together, and all call this; none: as the environment says.
+        allow_changes: go on with an unfinished run although its run file was another one.
 
     Raises:
-        LtxError: with all that is wrong, before anything is written to `output_dir`; or what stopped the training.
+        LtxError: with all that is wrong, before anything is written to `output_dir`; or what stopped the training. With several processes, on one of them.
+        SystemExit: on the others.
     """
-    console = console or Console()
+    processes = processes or Processes.meet()
+    console = console or Console(quiet=processes.rank > 0)
     try:
-        return _session(loaded, console).run()
+        with processes.ending():
+            return _session(loaded, processes, console, allow_changes).run()
     except LtxError as error:
         raise located(error, loaded) from error
 
 
-def _session(loaded: LoadedRun, console: Console) -> Session:
-    """Everything up to the first file in `output_dir`."""
+def _session(loaded: LoadedRun, processes: Processes, console: Console, allow_changes: bool) -> Session:
+    """Everything up to the first file in `output_dir`; the processes are connected last, once each has its share of the data encoded."""
     config = loaded.config
-    found = outline(loaded)
+    found = processes.together(lambda: outline(loaded, processes.world_size, allow_changes=allow_changes))
     console.out(
         f"{config.model.training_mode} run of {' and '.join(sorted(found.modalities))} on the base model {found.info.name}", highlight=False
     )
-    planned = plan(found, _encoded(found, config.data.dataset, found.root, console))
+    only = _encoded(found, config.data.dataset, found.root, processes, console)
+    planned = processes.first_then_others(lambda: plan(found, only))
     samples = Samples(found.root, found.strategy.sources(), planned.manifest)
-    apart, names = _held_out(planned, samples, console)
+    apart, names = _held_out(planned, samples, processes, console)
     console.out(f"{len(planned.split.train)} samples to train on, {len(names)} held out", highlight=False)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = load_model(planned, samples, device)
-    count = sum(parameter.numel() for parameter in model.parameters.values())
-    console.out(f"training {count:,} parameters on {device.type}, {config.optimization.steps} steps", highlight=False)
+    device = device_of(processes)
+    model = processes.together(lambda: load_model(planned, samples, device, divided=uses_zero(config, processes.world_size)))
+    many = f" in {processes.world_size} processes" if processes.world_size > 1 else ""
+    console.out(
+        f"training {model.count:,} parameters on {device.type}{many}, {config.optimization.steps} steps of {batch(config.optimization, processes)}",
+        highlight=False,
+    )
     if model.idle:
         console.out(f"not trained, since no loss of this run reaches them: {len(model.idle)}, such as {model.idle[0]}", highlight=False)
-    engine = single_engine(
-        model.backbone, model.parameters, config.optimization, precision=config.acceleration.mixed_precision_mode, device=device
-    )
-    check_space(found.folder.path, 2 * model.checkpoint_bytes())
+    processes.together(lambda: check_space(found.folder.path, 2 * model.checkpoint_bytes()) if processes.rank == 0 else None)
+    engine = build_engine(config, model.backbone, model.parameters, processes, device)
     batch_size, seed = config.optimization.batch_size, config.seed
     return Session(
         plan=planned,
@@ -74,43 +84,61 @@ def _session(loaded: LoadedRun, console: Console) -> Session:
         engine=engine,
         held_out=HeldOut.of(found.build, found.setting, names, apart, batch_size, seed) if names else None,
         drawer=_drawer(planned, apart, names, console),
-        trackers=trackers_of(loaded),
+        trackers=trackers_of(loaded) if processes.rank == 0 else Trackers((), loaded),
         console=console,
     )
 
 
-def _encoded(found: Outline, dataset: Path | None, root: Path, console: Console) -> tuple[str, ...] | None:
-    """Encode a dataset where that is not done yet; the names of its samples, or None where the run names a set that is encoded already."""
+def device_of(processes: Processes) -> torch.device:
+    """Where this process computes: on its own GPU, where there is one."""
+    return torch.device("cuda", processes.place.local_rank) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def batch(table: OptimizationTable, processes: Processes) -> str:
+    """The samples of an optimiser step, in words: how many, and how they come about where that is not one micro-batch."""
+    parts = [table.batch_size, table.gradient_accumulation_steps, processes.world_size]
+    samples = math.prod(parts)
+    if samples == table.batch_size:
+        return f"{samples} samples"
+    accumulated = f", {parts[1]} accumulated" if parts[1] > 1 else ""
+    return f"{samples} samples ({parts[0]} at a time{accumulated}{f', {parts[2]} processes' if parts[2] > 1 else ''})"
+
+
+def _encoded(found: Outline, dataset: Path | None, root: Path, processes: Processes, console: Console) -> tuple[str, ...] | None:
+    """Encode a dataset where that is not done yet, each process its share; the names of its samples, or None where the run names a set that is encoded already."""
     if dataset is None:
         return None
     config = found.loaded.config
-    summary = preprocess(
-        dataset,
-        root,
-        config.preprocessing,
-        model_path=config.model.model_path,
-        text_encoder_path=config.model.text_encoder_path,
-        video_vae_path=config.model.video_vae_path,
-        audio_vae_path=config.model.audio_vae_path,
-        folders={source.folder for source in found.strategy.sources().values()},
-        where=found.loaded.where,
-        progress=console.is_terminal,
+    summary = processes.together(
+        lambda: preprocess(
+            dataset,
+            root,
+            config.preprocessing,
+            model_path=config.model.model_path,
+            text_encoder_path=config.model.text_encoder_path,
+            video_vae_path=config.model.video_vae_path,
+            audio_vae_path=config.model.audio_vae_path,
+            folders={source.folder for source in found.strategy.sources().values()},
+            where=found.loaded.where,
+            progress=console.is_terminal and not console.quiet,
+        )
     )
     brief = "\n".join([f"{len(summary.samples)} samples in {summary.root}, {summary.done} files encoded now", *summary.notes])
     console.out(str(summary) if summary.refused else brief, highlight=False)
-    return summary.samples
+    # Each knows of the samples that it could not encode itself.
+    return tuple(sorted(set.intersection(*(set(names) for names in processes.exchange(summary.samples)))))
 
 
-def _held_out(planned: RunPlan, samples: Samples, console: Console) -> tuple[Samples, tuple[str, ...]]:
+def _held_out(planned: RunPlan, samples: Samples, processes: Processes, console: Console) -> tuple[Samples, tuple[str, ...]]:
     """The held-out samples and where they are read from: the run's data, or a dataset of their own."""
     found = planned.outline
     dataset = found.loaded.config.data.held_out
     if not isinstance(dataset, Path):
         return samples, planned.split.held_out
     root = default_root(dataset)
-    only = _encoded(found, dataset, root, console)
-    manifest = read_manifest(root, found.strategy.sources(), only=only)
-    found.strategy.check(manifest)
+    only = _encoded(found, dataset, root, processes, console)
+    manifest = processes.first_then_others(lambda: read_manifest(root, found.strategy.sources(), only=only))
+    processes.together(lambda: found.strategy.check(manifest))
     return Samples(root, found.strategy.sources(), manifest), manifest.samples
 
 

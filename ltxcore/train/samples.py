@@ -92,7 +92,7 @@ class Drawer:
         return cls(names, samples, strategy, setting.modalities, codecs, steps, seed)
 
     def draw(self, engine: Engine, backbone: Backbone, folder: Path, step: int) -> list[Drawn]:
-        """Draw every clip, with noise that is the same at every step, and write it to `folder`."""
+        """Draw every clip, with noise that is the same at every step, and write it to `folder`. Every process draws, and the first one writes."""
         return [self._one(engine, backbone, name, folder / f"step_{step:06d}_{index}") for index, name in enumerate(self.names, 1)]
 
     def _one(self, engine: Engine, backbone: Backbone, name: str, path: Path) -> Drawn:
@@ -108,8 +108,10 @@ class Drawer:
             grid = self.modalities[modality].grid(own[modality].latents)
             result[modality] = self.modalities[modality].unpatchify(drawn.cpu(), grid)[0]
         rates = {modality: float(stored.rate[0]) for modality, stored in own.items()}
-        return Drawn(
-            name=name,
-            path=write_media(result, rates, self.codecs, path),
-            original=write_media(original, rates, self.codecs, path.with_name(f"original_{path.name.rpartition('_')[2]}")),
-        )
+
+        def write() -> Drawn:
+            beside = path.with_name(f"original_{path.name.rpartition('_')[2]}")
+            drawn, known = (write_media(latents, rates, self.codecs, place) for latents, place in ((result, path), (original, beside)))
+            return Drawn(name, drawn, known)
+
+        return engine.first(write)

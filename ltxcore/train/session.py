@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -64,7 +65,7 @@ class Session:
         engine: runs and updates it.
         held_out: measures it; None where nothing is held out.
         drawer: draws clips; None where there is no codec to decode them.
-        trackers: told of every step.
+        trackers: told of every step; none on other processes than the first.
         console: told of the rest.
     """
 
@@ -87,8 +88,7 @@ class Session:
         config = self.plan.outline.loaded.config
         folder = self.plan.outline.folder
         first = self._resumed()
-        if not first:
-            self._begin()
+        self.engine.first(lambda: self._go_on() if first else self._begin())
         self.trackers.start(folder.path, config.optimization.steps, first)
         try:
             with listening() as stop:
@@ -112,34 +112,52 @@ class Session:
         self._write_status("running")
         write_whole(folder.run_file, self.plan.outline.loaded.resolved().encode())
 
+    def _go_on(self) -> None:
+        """The same run may have another run file now, and another number of processes."""
+        folder = self.plan.outline.folder
+        self._write_status("running", before=self._measured())
+        write_whole(folder.run_file, self.plan.outline.loaded.resolved().encode())
+
     def _resumed(self) -> int:
         """The step to go on after; 0 begins."""
+        saved = self.engine.first(self._newest)
+        if saved is None:
+            return 0
+        tensors, values = checkpoint.load_state(saved)
+        changes = self.plan.outline.changes
+        self.engine.restore(tensors, {"steps": saved.step} if changes else values)
+        self.console.out(f"going on after step {saved.step}", highlight=False)
+        return saved.step
+
+    def _newest(self) -> checkpoint.Saved | None:
+        """The checkpoint to go on with, once its files match their hashes."""
         outline = self.plan.outline
         saved = checkpoint.found(outline.folder.checkpoints) if outline.resumes else []
         if not saved:
-            return 0
-        state = checkpoint.load_state(saved[-1])
-        if state is None:
+            return None
+        if not checkpoint.check(saved[-1]):
             raise CheckpointError(
                 'this unfinished run cannot go on, since it was told to keep no training state (save_training_state = "off")',
                 where=str(saved[-1].path),
                 remedy="Set checkpoints.no_resume = true to start over.",
             )
-        self.engine.restore(*state)
-        self.console.out(f"going on after step {saved[-1].step}", highlight=False)
-        return saved[-1].step
+        return saved[-1]
 
     def _before(self, first: int) -> dict[str, float]:
         """Held-out losses of the untrained model: measured, or those that an unfinished run measured."""
-        status = self.plan.outline.folder.status() or {}
-        if self.held_out is None or status.get("before"):
-            return dict(status.get("before", {}))
+        known = self.engine.first(self._measured)
+        if self.held_out is None or known:
+            return known
         measured = self.held_out.measure(self.engine, self.model.backbone)
         self.trackers.log(first, measured)
-        self._write_status("running", before=measured)
+        self.engine.first(lambda: self._write_status("running", before=measured))
         if self.drawer is not None and not self.plan.outline.loaded.config.validation.skip_initial_validation:
             self._draw(self.drawer, first)
         return measured
+
+    def _measured(self) -> dict[str, float]:
+        """Held-out losses before training, as the output folder has them; empty where they are still to be measured."""
+        return dict((self.plan.outline.folder.status() or {}).get("before", {}))
 
     # ---- training
 
@@ -148,7 +166,6 @@ class Session:
         loop = Loop(
             engine=self.engine,
             backbone=self.model.backbone,
-            parameters=self.model.parameters,
             strategy=self.plan.outline.strategy,
             samples=self.samples,
             order=self.plan.order,
@@ -160,13 +177,15 @@ class Session:
         step = first
         for step, metrics in loop.steps(total, first):
             self.trackers.log(step, metrics)
-            if step < total and (stop.signal or (interval and step % interval == 0)):
-                self._save(step)
-            if stop.signal:
+            stopping = any(self.engine.gather(bool(stop.signal)))  # a signal may reach processes in different steps
+            if step < total and (stopping or (interval and step % interval == 0)):
+                self.engine.first(partial(self._save, step))
+            if stopping:
                 break
         return step
 
     def _save(self, step: int) -> None:
+        """On the first process; the others help to put tensors together."""
         config = self.plan.outline.loaded.config.checkpoints
         folder = self.plan.outline.folder
         checkpoint.check_space(folder.checkpoints, self.model.checkpoint_bytes())
@@ -180,26 +199,28 @@ class Session:
         outline = self.plan.outline
         trigger = outline.loaded.config.preprocessing.lora_trigger
         said = {"trigger": trigger} if trigger else {}
-        self.model.save(path, {**outline.strategy.metadata(self.plan.manifest), **said})
+        self.model.save(path, {**outline.strategy.metadata(self.plan.manifest), **said}, self.engine)
 
     # ---- the end
 
     def _stopped(self, step: int) -> Outcome:
         outline = self.plan.outline
-        self._write_status("stopped", before=(outline.folder.status() or {}).get("before", {}))
+        self.engine.first(lambda: self._write_status("stopped", before=self._measured()))
+        many = self.engine.world_size
+        command = ["ltx", "run"] if many == 1 else ["ltx", "launch", "--num-gpus", str(many)]
         return Outcome(
             output_dir=outline.folder.path,
             step=step,
             finished=False,
             weights=None,
             metrics=outline.folder.metrics,
-            resume=shlex.join(["ltx", "run", str(outline.folder.run_file)]),
+            resume=shlex.join([*command, str(outline.folder.run_file)]),
         )
 
     def _finish(self, step: int, before: Mapping[str, float]) -> Outcome:
         outline = self.plan.outline
         weights = outline.folder.weights(outline.loaded.config.model.training_mode)
-        self._write_weights(weights)
+        self.engine.first(lambda: self._write_weights(weights))
         after: dict[str, float] = {}
         if self.held_out is not None:
             after = {
@@ -208,7 +229,7 @@ class Session:
             }
             self.trackers.log(step, after)
         drawn = self._draw(self.drawer, step) if self.drawer is not None else []
-        self._write_status("finished", before=before, after=after)
+        self.engine.first(lambda: self._write_status("finished", before=before, after=after))
         if before:
             self.console.print(held_out_table(before, after))
         return Outcome(outline.folder.path, step, True, weights, outline.folder.metrics, tuple(drawn), before, after)
@@ -224,7 +245,8 @@ class Session:
         ]
 
     def _write_status(self, status: Status, **more: object) -> None:
-        self.plan.outline.folder.write_status(status, held_out=list(self.plan.split.held_out), **more)
+        held_out, processes = list(self.plan.split.held_out), self.engine.world_size
+        self.plan.outline.folder.write_status(status, held_out=held_out, processes=processes, **more)
 
 
 def held_out_table(before: Mapping[str, float], after: Mapping[str, float]) -> Table:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.nn import Module, Parameter
+from torch.nn import Module
 
 
 def first_not_finite(model: object, run: Callable[[], object]) -> str:
@@ -31,15 +31,6 @@ def first_not_finite(model: object, run: Callable[[], object]) -> str:
         for handle in handles:
             handle.remove()
     return found[0] if found else ""
-
-
-def last_bad_gradient(parameters: Mapping[str, Parameter]) -> str:
-    """The name of the parameter furthest along the model whose gradient is not finite; "" if all are.
-
-    A gradient runs backwards, so what spoils it lies behind the last parameter that it spoils.
-    """
-    bad = [name for name, parameter in parameters.items() if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all())]
-    return bad[-1] if bad else ""
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

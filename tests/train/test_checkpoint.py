@@ -25,6 +25,7 @@ def test_what_is_saved_is_found_and_loaded(tmp_path: Path) -> None:
     saved = checkpoint.save(tmp_path, 7, write(), STATE)
     assert saved == Saved(tmp_path / "step_000007", 7)
     assert checkpoint.found(tmp_path) == [saved]
+    assert checkpoint.check(saved)
     tensors, values = checkpoint.load_state(saved)
     assert torch.equal(tensors["parameter/a"], torch.arange(3.0))
     assert values == {"learning_rates": [0.1]}
@@ -44,7 +45,7 @@ def test_a_half_written_folder_of_the_same_step_is_written_anew(tmp_path: Path) 
     (half / "left over").write_text("")
     saved = checkpoint.save(tmp_path, 3, write(), None)
     assert sorted(path.name for path in saved.path.iterdir()) == ["lora.safetensors", MANIFEST]
-    assert checkpoint.load_state(saved) is None
+    assert not checkpoint.check(saved)
 
 
 @pytest.mark.parametrize(("number", "kept"), [(1, [4]), (2, [3, 4]), (9, [1, 2, 3, 4]), (0, [1, 2, 3, 4]), (-1, [1, 2, 3, 4])])
@@ -71,7 +72,7 @@ def test_a_file_that_was_changed_or_is_gone_is_refused(tmp_path: Path, change: o
     saved = checkpoint.save(tmp_path, 7, write(), STATE)
     change(saved.path / "lora.safetensors")
     with pytest.raises(CheckpointError) as error:
-        checkpoint.load_state(saved)
+        checkpoint.check(saved)
     assert message(error.value, tmp_path) == (
         f"TMP/step_000007: lora.safetensors {what}\n    Remove this checkpoint, so that the one before it is used."
     )

@@ -44,7 +44,7 @@ def test_an_unfinished_run_of_another_file_is_refused_with_the_difference(tmp_pa
         f"{WHERE}: TMP/out holds an unfinished run of another run file:\n"
         "    -seed = 1\n"
         "    +seed = 2\n"
-        "    Undo that to go on with it, set checkpoints.no_resume to start over in the same folder, or choose another output_dir."
+        "    Undo that to go on with it, allow it with --allow-changes, set checkpoints.no_resume to start over in the same folder, or choose another output_dir."
     )
 
 

@@ -29,9 +29,7 @@ def loop_of(loaded: LoadedRun) -> Loop:
     model = load_model(planned, samples, CPU)
     engine = single_engine(model.backbone, model.parameters, config.optimization, precision="no", device=CPU)
     accumulation, workers = config.optimization.gradient_accumulation_steps, config.data.num_dataloader_workers
-    return Loop(
-        engine, model.backbone, model.parameters, planned.outline.strategy, samples, planned.order, config.seed, accumulation, workers
-    )
+    return Loop(engine, model.backbone, planned.outline.strategy, samples, planned.order, config.seed, accumulation, workers)
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +68,13 @@ def test_the_loss_of_a_step_is_the_mean_over_its_samples_and_so_is_its_gradient(
         loaded_run(folder, data={"held_out": 0}, optimization={"batch_size": 8, "gradient_accumulation_steps": 2, "max_grad_norm": 0.0})
     )
     kept: dict[str, torch.Tensor] = {}
-    loop.engine.optimizer.register_step_pre_hook(lambda *_: kept.update({name: p.grad.clone() for name, p in loop.parameters.items()}))
+    loop.engine.optimizer.register_step_pre_hook(
+        lambda *_: kept.update({name: p.grad.clone() for name, p in loop.engine.parameters.items()})
+    )
     whole = loop_of(loaded_run(folder, data={"held_out": 0}, optimization={"batch_size": 11, "max_grad_norm": 0.0}))
     expected: dict[str, torch.Tensor] = {}
     whole.engine.optimizer.register_step_pre_hook(
-        lambda *_: expected.update({name: p.grad.clone() for name, p in whole.parameters.items()})
+        lambda *_: expected.update({name: p.grad.clone() for name, p in whole.engine.parameters.items()})
     )
     (found,), (wanted,) = losses(loop, 1), losses(whole, 1)
     assert found == pytest.approx(wanted, rel=1e-5)
@@ -137,7 +137,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_samples_sigmas_a
     steps = loop.steps(4)
     next(steps)
     with torch.no_grad():
-        loop.parameters[f"{name}.weight"].fill_(float("nan"))
+        loop.engine.parameters[f"{name}.weight"].fill_(float("nan"))
     with pytest.raises(DataError) as error:
         next(steps)
     assert str(error.value) == (
@@ -150,8 +150,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_samples_sigmas_a
 def test_a_gradient_that_is_not_finite_stops_the_run_and_changes_nothing(folder: Path) -> None:
     loop = loop_of(loaded_run(folder, data={"held_out": 0}))
     name = "transformer.transformer_blocks.1.audio_attn1.to_v.lora_B.default.weight"
-    loop.parameters[name].register_hook(lambda gradient: gradient * float("inf"))
-    before = {key: parameter.detach().clone() for key, parameter in loop.parameters.items()}
+    loop.engine.parameters[name].register_hook(lambda gradient: gradient * float("inf"))
+    before = {key: parameter.detach().clone() for key, parameter in loop.engine.parameters.items()}
     with pytest.raises(DataError) as error:
         list(loop.steps(4))
     assert str(error.value) == (
@@ -159,7 +159,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run_and_changes_nothing(folder:
         f"sigmas audio {sigmas_of(loop, 0)}, first in {name}\n"
         "    Nothing was updated in this step. Look at these samples, lower optimization.learning_rate, or lower optimization.max_grad_norm."
     )
-    assert all(torch.equal(parameter, before[key]) for key, parameter in loop.parameters.items())
+    assert all(torch.equal(parameter, before[key]) for key, parameter in loop.engine.parameters.items())
 
 
 def test_the_total_is_the_mean_over_samples_of_the_sum_over_modalities() -> None:
@@ -169,13 +169,13 @@ def test_the_total_is_the_mean_over_samples_of_the_sum_over_modalities() -> None
 def test_a_full_run_trains_only_what_its_loss_reaches(folder: Path) -> None:
     loop = loop_of(loaded_run(folder, data={"held_out": 0}, model={"training_mode": "full"}, optimization={"weight_decay": 0.5}))
     all_of = dict(loop.backbone.named_parameters())
-    idle = all_of.keys() - loop.parameters.keys()
+    idle = all_of.keys() - loop.engine.parameters.keys()
     before = {name: parameter.detach().clone() for name, parameter in all_of.items()}
     list(loop.steps(2))
     changed = {name for name, parameter in all_of.items() if not torch.equal(parameter, before[name])}
-    assert changed <= loop.parameters.keys()
+    assert changed <= loop.engine.parameters.keys()
     assert {"transformer.audio_proj_in.weight", "transformer.audio_proj_out.weight"} <= changed
-    assert all("audio" in name for name in loop.parameters)
+    assert all("audio" in name for name in loop.engine.parameters)
     assert idle == {name for name, parameter in all_of.items() if not parameter.requires_grad}
 
 

@@ -43,7 +43,7 @@ def test_everything_that_is_wrong_without_the_data_is_found_at_once(tmp_path: Pa
         lora={"target_modules": ["to_qq", "attn1.to_q"]},
         optimization={"scheduler_type": "cosine_with_restarts", "scheduler_params": {"T_0": 0}},
         acceleration={"mixed_precision_mode": "fp16"},
-        engine={"name": "zero"},
+        engine={"name": "single", "stage": 2},
     )
     with pytest.raises(LtxError) as error:
         check_run(loaded)
@@ -55,7 +55,7 @@ def test_everything_that_is_wrong_without_the_data_is_found_at_once(tmp_path: Pa
     assert places == [
         f"TMP/run.toml:{lines['output_dir']}: output_dir: TMP/out holds a finished run, which is not overwritten",
         f'TMP/run.toml:{lines["mixed_precision_mode"]}: acceleration.mixed_precision_mode: "fp16" is not available, since it needs its loss scaled',
-        f"TMP/run.toml:{lines['name']}: engine.name: the engine for several processes is not available in this version",
+        f'TMP/run.toml:{lines["stage"]}: engine.stage: is of the engine for several processes, and engine.name is "single"',
         f"TMP/run.toml:{lines['[optimization.scheduler_params]']}: optimization.scheduler_params: "
         'the schedule "cosine_with_restarts" does not take these parameters: Expected positive integer T_0, but got 0',
         f'TMP/run.toml:{lines["target_modules"]}: lora.target_modules: the LoRA target "to_qq" names no module',
@@ -174,18 +174,11 @@ def test_data_that_are_not_encoded_yet_are_no_mistake(tmp_path: Path) -> None:
     assert not (tmp_path / "later").exists()
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("auto", 'the engine for several processes is not available in this version\n    Use "single" or "auto", in one process.'),
-        ("single", '"single" is an engine for one process, and there are 2\n    Start it without a launcher.'),
-    ],
-)
-def test_several_processes_are_refused_rather_than_each_taken_for_the_only_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, expected: str
-) -> None:
+def test_the_engine_of_one_process_is_refused_where_there_are_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     sound_set(tmp_path / "data", count=1)
-    found = refusal(tmp_path, engine={"name": name})
-    line = line_of(tmp_path, f'name = "{name}')
-    assert found == f"TMP/run.toml:{line}: engine.name: {expected}"
+    found = refusal(tmp_path, engine={"name": "single"})
+    line = line_of(tmp_path, 'name = "single')
+    assert found == (
+        f'TMP/run.toml:{line}: engine.name: "single" is an engine for one process, and there are 2\n    Start it without a launcher.'
+    )
