@@ -17,9 +17,11 @@ from ltxcore.registry import Registry, load
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "run": "Train, as a run file says.",
+        "launch": "Train in several processes, as a run file says.",
         "check": "Check a run file without running it.",
         "preprocess": "Encode raw media for training.",
         "plugins": "List, describe and begin plugins.",
+        "convert": "Make a run file from a configuration of ltx-trainer.",
         "schema": "Print the JSON Schema of run files.",
     }
 )

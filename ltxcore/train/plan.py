@@ -99,6 +99,18 @@ def check_run(loaded: LoadedRun) -> RunPlan | None:
         raise located(error, loaded) from error
 
 
+def check_outline(loaded: LoadedRun, processes: int, *, allow_changes: bool = False) -> None:
+    """Check all of a run but its data, for so many processes.
+
+    Raises:
+        LtxError: for all that is wrong.
+    """
+    try:
+        outline(loaded, processes, allow_changes=allow_changes)
+    except LtxError as error:
+        raise located(error, loaded) from error
+
+
 def outline(loaded: LoadedRun, processes: int | None = None, *, allow_changes: bool = False) -> Outline:
     """The run without its data.
 

@@ -1,0 +1,79 @@
+"""`ltx launch`: run a run file in several processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from ltxcore.engines.launch import Hosts
+
+
+@click.command()
+@click.argument("run_file", type=click.Path(path_type=Path))
+@click.option(
+    "--num-gpus", "processes", type=click.IntRange(min=1), help="Processes on this machine, each with its GPU; by default one for each GPU."
+)
+@click.option(
+    "--hostfile",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="All machines of the run: a line `NAME slots=N` for each.",
+)
+@click.option(
+    "--node-rank", type=click.IntRange(min=0), help="Which line of the hostfile this machine is, from 0; by default found by its name."
+)
+@click.option("--master-port", type=click.IntRange(min=1, max=65535), help="Where several machines meet, on the first of them.")
+@click.option(
+    "--launcher", type=click.Choice(["torchrun", "deepspeed"]), default="torchrun", show_default=True, help="What starts the processes."
+)
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a value of the run file; may be repeated.")
+@click.option("--allow-changes", is_flag=True, help="Go on with an unfinished run although its run file was another one.")
+@click.pass_context
+def launch(
+    ctx: click.Context,
+    run_file: Path,
+    processes: int | None,
+    hostfile: Path | None,
+    node_rank: int | None,
+    master_port: int | None,
+    launcher: str,
+    settings: tuple[str, ...],
+    allow_changes: bool,
+) -> None:
+    """Train in several processes, as a run file says: `ltx run` in each of them.
+
+    Without GPUs each is a process on the CPU. On several machines, give the same command on each of them, with the same hostfile.
+    """
+    from ltxcore.engines.launch import PORT, exec_deepspeed, read_hosts
+    from ltxcore.engines.launch import launch as start
+
+    hosts = None if hostfile is None else read_hosts(hostfile, node_rank if launcher == "torchrun" else 0, processes)
+    here = _processes(processes, hosts)
+    _check(run_file, settings, here * (1 if hosts is None else len(hosts.names)), allow_changes)
+    command = ["run", str(run_file), *(f"--set={setting}" for setting in settings), *(["--allow-changes"] if allow_changes else [])]
+    if launcher == "deepspeed":
+        exec_deepspeed(command, None if hosts is not None and processes is None else here, hostfile, master_port)
+    ctx.exit(start(command, here, hosts, master_port or PORT))
+
+
+def _processes(asked: int | None, hosts: Hosts | None) -> int:
+    """How many on this machine."""
+    import torch
+
+    there = torch.cuda.device_count()
+    count = asked or (hosts.slots if hosts is not None else there)
+    if not count:
+        raise click.UsageError("There is no GPU here. Say how many processes to start on the CPU: --num-gpus 2")
+    if there and count > there:
+        raise click.UsageError(f"{count} processes are asked for, and this machine has {there} GPUs.")
+    return count
+
+
+def _check(run_file: Path, settings: tuple[str, ...], world_size: int, allow_changes: bool) -> None:
+    """Say what is wrong with the run file before any process is started."""
+    from ltxcore.config.load import load_run
+    from ltxcore.train.plan import check_outline
+
+    check_outline(load_run(run_file, settings), world_size, allow_changes=allow_changes)
