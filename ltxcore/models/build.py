@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +67,6 @@ def fill(backbone: LTXBackbone, tensor: Callable[[str], Tensor], dtype: torch.dt
             if values.shape != empty.shape:
                 raise ValueError(f"{name} is {tuple(values.shape)} and should be {tuple(empty.shape)}")
             module.register_parameter(own, Parameter(values))
-        if quantization is not None and is_quantizable(f"{path}.weight"):
+        if quantization is not None and isinstance(module, nn.Linear) and is_quantizable(f"{path}.weight"):
             parent, _, child = path.rpartition(".")
-            setattr(transformer.get_submodule(parent), child, quantized(cast(nn.Linear, module), quantization))
+            setattr(transformer.get_submodule(parent), child, quantized(module, quantization))

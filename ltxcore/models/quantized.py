@@ -137,10 +137,11 @@ def quantized(linear: nn.Linear, kind: Quantization) -> nn.Linear:
     Raises:
         ConfigError: the package that it needs is missing.
     """
-    return _nf4(linear) if quantization_of(kind) == "nf4" else RoundedLinear.of(linear, kind)
+    return _nf4(linear) if kind == "nf4" else RoundedLinear.of(linear, kind)
 
 
 def _nf4(linear: nn.Linear) -> nn.Linear:
+    quantization_of("nf4")  # says what is missing
     from bitsandbytes.nn import Linear4bit, Params4bit  # type: ignore[import-not-found, unused-ignore]
 
     weight = linear.weight.detach()

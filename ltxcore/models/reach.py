@@ -2,48 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import Parameter
 
 from ltxcore.models.backbone import LTXBackbone
+
+Seen = Callable[[str], None]
 
 
 def unreached_parameters(backbone: LTXBackbone, loss_fn: Callable[[], Tensor]) -> frozenset[str]:
     """Names, as in `backbone.named_parameters()`, of the parameters that the gradient of one loss does not reach.
 
-    Gradients are dropped as they come, so that no second copy of the weights is ever held; which parameters are trained, and the gradients
-    they had, are as before. In a run that makes pictures for given sound, for example, the last block's attention from picture to sound is
-    not reached.
+    A matrix is reached where the gradient of what it makes is; that of the matrix itself is not computed, so that it may be large, stored in
+    fewer bits, or on another device. Other gradients are dropped as they come. Which parameters are trained, and the gradients they had, are
+    as before. In a run that makes pictures for given sound, for example, the last block's attention from picture to sound is not reached.
 
     Args:
         backbone: all of its parameters are looked at, frozen ones too.
         loss_fn: runs the backbone and gives a scalar.
     """
     parameters = dict(backbone.named_parameters())
-    trained = {name: parameter.requires_grad for name, parameter in parameters.items()}
-    kept = {name: parameter.grad for name, parameter in parameters.items()}
+    linears = {f"{path}.weight": module for path, module in backbone.named_modules() if isinstance(module, nn.Linear)}
+    others = {name: parameter for name, parameter in parameters.items() if name not in linears}
     reached: set[str] = set()
-
-    def watch(name: str) -> Callable[[Parameter], None]:
-        def seen(parameter: Parameter) -> None:
-            reached.add(name)
-            parameter.grad = None
-
-        return seen
-
-    hooks = []
-    try:
+    with _as_before(parameters), contextlib.ExitStack() as hooks:
         for name, parameter in parameters.items():
             parameter.grad = None
-            parameter.requires_grad_(True)
-            hooks.append(parameter.register_post_accumulate_grad_hook(watch(name)))
+            parameter.requires_grad_(name in others)
+        for name, parameter in others.items():
+            hooks.callback(parameter.register_post_accumulate_grad_hook(_of_parameter(name, reached.add)).remove)
+        for name, module in linears.items():
+            hooks.callback(module.register_forward_hook(_of_output(name, reached.add)).remove)
         loss_fn().backward()
+    return frozenset(parameters.keys() - reached)
+
+
+@contextlib.contextmanager
+def _as_before(parameters: dict[str, Parameter]) -> Iterator[None]:
+    trained = {name: parameter.requires_grad for name, parameter in parameters.items()}
+    kept = {name: parameter.grad for name, parameter in parameters.items()}
+    try:
+        yield
     finally:
-        for hook in hooks:
-            hook.remove()
         for name, parameter in parameters.items():
             parameter.requires_grad_(trained[name])
             parameter.grad = kept[name]
-    return frozenset(parameters.keys() - reached)
+
+
+def _of_parameter(name: str, seen: Seen) -> Callable[[Parameter], None]:
+    def hook(parameter: Parameter) -> None:
+        seen(name)
+        parameter.grad = None
+
+    return hook
+
+
+def _of_output(name: str, seen: Seen) -> Callable[..., None]:
+    def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        if not output.requires_grad:  # nothing before it has a gradient, and its own weight would be the first
+            output.requires_grad_(True)
+        output.register_hook(lambda gradient: seen(name))
+
+    return hook

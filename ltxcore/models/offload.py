@@ -1,0 +1,111 @@
+"""Frozen blocks in host memory: each block's matrices are on the device only while it computes, and the next block's are on their way.
+
+A matrix is not moved: while its block runs, the layer has a copy in its place. So what autograd keeps of a copy (a block that is computed
+again in the backward pass keeps it until its gradients are there) is its own, and names, checkpoints and adapters see the matrix in host
+memory, always the same. Biases, normalisations, tables and adapters stay on the device: they are small, or trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import attrs
+import torch
+from torch import Tensor, nn
+from torch.nn import Parameter
+
+from ltxcore.models.backbone import LTXBackbone
+
+Copies = dict[nn.Linear, Parameter]
+
+
+@attrs.define(eq=False)
+class Offload:
+    """The blocks of a backbone that lie in host memory.
+
+    Attributes:
+        device: where they compute.
+        blocks: the layers of each whose matrices are there, in order of the blocks.
+        stream: copies, while another computes; none on a CPU, where a copy is made when it is asked for.
+    """
+
+    device: torch.device
+    blocks: Sequence[Sequence[nn.Linear]]
+    stream: Any = None
+    _hosts: dict[nn.Linear, Tensor] = attrs.field(factory=dict, init=False)
+    _coming: dict[int, tuple[Copies, Any]] = attrs.field(factory=dict, init=False)
+    _last: int = attrs.field(default=0, init=False)
+
+    def attach(self, modules: Sequence[nn.Module]) -> None:
+        """Bring and take back the matrices of `modules`, which are the blocks."""
+        self._hosts = {layer: layer.weight for layers in self.blocks for layer in layers}
+        for index, module in enumerate(modules):
+            module.register_forward_pre_hook(self._entering(index))
+            # Also where the forward ends early: checkpointing computes a block again only as far as the backward pass needs it.
+            module.register_forward_hook(self._leaving(index), always_call=True)
+
+    def _entering(self, index: int) -> Any:
+        def hook(module: nn.Module, inputs: Any) -> None:
+            self._order(index)
+            copies, ready = self._coming.pop(index)
+            if ready is not None:
+                ready.wait()
+            for layer, copy in copies.items():
+                if ready is not None:
+                    copy.record_stream(torch.cuda.current_stream(self.device))
+                layer.weight = copy
+            forwards = index > self._last or (index == 0 and self._last != 1)  # blocks are computed again from the last to the first
+            following = index + 1 if forwards else index - 1
+            self._last = index
+            self._coming = {key: value for key, value in self._coming.items() if key == following}
+            if 0 <= following < len(self.blocks):
+                self._order(following)
+
+        return hook
+
+    def _leaving(self, index: int) -> Any:
+        def hook(module: nn.Module, inputs: Any, outputs: Any) -> None:
+            for layer in self.blocks[index]:
+                layer.weight = cast(Parameter, self._hosts[layer])
+
+        return hook
+
+    def _order(self, index: int) -> None:
+        """Begin to copy a block's matrices, where that has not begun."""
+        if index in self._coming:
+            return
+        if self.stream is None:
+            self._coming[index] = self._copies(index), None
+            return
+        with torch.cuda.stream(self.stream):
+            copies = self._copies(index)
+            self._coming[index] = copies, self.stream.record_event()
+
+    def _copies(self, index: int) -> Copies:
+        return {
+            layer: Parameter(self._hosts[layer].detach().to(self.device, non_blocking=True, copy=True), requires_grad=False)
+            for layer in self.blocks[index]
+        }
+
+
+def place(backbone: LTXBackbone, device: torch.device, offloaded: int = 0) -> None:
+    """Move a backbone to its device, and leave the matrices of its first `offloaded` blocks in host memory; more than it has: of all.
+
+    They are the first, since the last are needed again as soon as the backward pass begins. The backbone must be without adapters,
+    and its matrices are no longer trained. To save memory the blocks must be computed again in the backward pass.
+    """
+    modules = list(backbone.transformer.transformer_blocks)[:offloaded]
+    if not modules:
+        backbone.to(device)
+        return
+    blocks = [[layer for layer in module.modules() if isinstance(layer, nn.Linear)] for module in modules]
+    on_gpu = device.type == "cuda"
+    hosts = {layer: layer.weight.detach() for layers in blocks for layer in layers}
+    for layer in hosts:
+        layer.register_parameter("weight", None)
+    backbone.to(device)
+    for layer, weight in hosts.items():  # only from pinned memory does a copy run beside the computation
+        layer.weight = Parameter(weight.pin_memory() if on_gpu else weight, requires_grad=False)
+    offload = Offload(device, blocks, torch.cuda.Stream(device) if on_gpu else None)
+    offload.attach(modules)

@@ -1,0 +1,131 @@
+"""Blocks in host memory, tried on a CPU: what differs on a GPU is which memory a copy goes to, and that it is on its way beside the computation."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+import torch
+from torch import nn
+
+from ltxcore.models.load import load_backbone
+from ltxcore.models.lora import add_lora, lora_parameters, save_lora
+from ltxcore.models.offload import Offload, place
+from ltxcore.models.reach import unreached_parameters
+from models.golden_models import BOTH, random_input
+
+CPU = torch.device("cpu")
+TARGETS = ["to_k", "to_q", "to_v", "to_out.0"]
+
+
+def tiny(offloaded, *, checkpointing=True, quantization=None, lora=True, use_dora=False):
+    backbone = load_backbone("tiny-untrained", BOTH, dtype=torch.float32, gradient_checkpointing=checkpointing, quantization=quantization)
+    place(backbone, CPU, offloaded)
+    if lora:
+        add_lora(backbone, rank=4, alpha=4, dropout=0.0, target_modules=TARGETS)
+        generator = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for parameter in lora_parameters(backbone).values():
+                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
+    return backbone
+
+
+def loss_of(backbone):
+    video, audio = random_input("video", 12, seed=1), random_input("audio", 7, seed=2)
+    out = backbone(video, audio)
+    return out["video"].square().mean() + out["audio"].square().mean()
+
+
+def step(backbone):
+    loss = loss_of(backbone)
+    loss.backward()
+    return float(loss.detach()), {name: parameter.grad.clone() for name, parameter in lora_parameters(backbone).items()}
+
+
+@pytest.mark.parametrize("checkpointing", [True, False])
+@pytest.mark.parametrize("quantization", [None, "int8", "fp8"])
+@pytest.mark.parametrize("offloaded", [1, 3, 4, 99])
+def test_loss_and_gradients_are_bit_for_bit_those_without(offloaded, quantization, checkpointing):
+    options = {"quantization": quantization, "checkpointing": checkpointing}
+    expected, gradients = step(tiny(0, **options))
+    found, own = step(tiny(offloaded, **options))
+    assert found == expected
+    assert own.keys() == gradients.keys()
+    assert all(torch.equal(own[name], value) for name, value in gradients.items())
+
+
+def test_at_most_two_blocks_are_on_the_device_in_the_forward_pass_and_none_is_left_after_it(monkeypatch):
+    alive: weakref.WeakSet[nn.Parameter] = weakref.WeakSet()
+    most = []
+    copies = Offload._copies
+
+    def counted(self, index):
+        made = copies(self, index)
+        alive.update(made.values())
+        gc.collect()
+        most.append(len(alive))
+        return made
+
+    monkeypatch.setattr(Offload, "_copies", counted)
+    backbone = tiny(4)
+    layers = len([m for m in backbone.transformer.transformer_blocks[0].modules() if isinstance(m, nn.Linear)]) - 2 * len(TARGETS) * 6
+    with torch.no_grad():
+        loss_of(backbone)
+    gc.collect()
+    assert max(most) == 2 * layers
+    assert len(alive) <= layers  # of the block that was on its way
+    del most[:]
+    step(backbone)
+    assert max(most) <= 3 * layers  # and the one whose gradients are being computed
+
+
+def test_the_next_block_is_ordered_while_one_computes_forwards_and_backwards(monkeypatch):
+    ordered = []
+    copies = Offload._copies
+    monkeypatch.setattr(Offload, "_copies", lambda self, index: (ordered.append(index), copies(self, index))[1])
+    backbone = tiny(3)
+    loss = loss_of(backbone)
+    assert ordered == [0, 1, 2]
+    loss.backward()
+    assert ordered == [0, 1, 2, 2, 1, 0]
+    with torch.no_grad():
+        loss_of(backbone)
+    assert ordered == [0, 1, 2, 2, 1, 0, 0, 1, 2]
+
+
+def test_names_and_weights_are_as_they_were():
+    plain, backbone = tiny(0, lora=False), tiny(2, lora=False)
+    hosts = {name: parameter.data_ptr() for name, parameter in backbone.named_parameters()}
+    assert hosts.keys() == dict(plain.named_parameters()).keys()
+    with torch.no_grad():
+        loss_of(backbone)
+    assert {name: parameter.data_ptr() for name, parameter in backbone.named_parameters()} == hosts
+    assert all(torch.equal(value, dict(plain.named_parameters())[name]) for name, value in backbone.named_parameters())
+
+
+def test_a_block_that_fails_leaves_nothing_behind(monkeypatch):
+    backbone = tiny(4)
+    hosts = {name: parameter.data_ptr() for name, parameter in backbone.named_parameters()}
+    block = backbone.transformer.transformer_blocks[2]
+    with monkeypatch.context() as patch:
+        patch.setattr(block, "_attend", lambda *_: (_ for _ in ()).throw(ZeroDivisionError))
+        with pytest.raises(ZeroDivisionError):
+            loss_of(backbone)
+    assert {name: parameter.data_ptr() for name, parameter in backbone.named_parameters()} == hosts
+    assert step(backbone)[0] == step(tiny(0))[0]
+
+
+def test_what_no_loss_reaches_is_found_all_the_same():
+    plain, backbone = tiny(0, lora=False), tiny(4, lora=False)
+
+    def video(model):
+        return lambda: model(random_input("video", 6), random_input("audio", 5))["video"].square().mean()
+
+    assert unreached_parameters(backbone, video(backbone)) == unreached_parameters(plain, video(plain)) != frozenset()
+
+
+def test_a_lora_of_offloaded_blocks_is_saved_as_any_other(tmp_path):
+    for offloaded in (0, 4):
+        save_lora(tiny(offloaded), tmp_path / f"{offloaded}.safetensors", metadata={}, dtype=torch.float32)
+    assert (tmp_path / "0.safetensors").read_bytes() == (tmp_path / "4.safetensors").read_bytes()
