@@ -19,6 +19,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "run": "Train, as a run file says.",
         "launch": "Train in several processes, as a run file says.",
         "check": "Check a run file without running it.",
+        "inspect": "Show what the model sees in the first steps of a run.",
         "preprocess": "Encode raw media for training.",
         "plugins": "List, describe and begin plugins.",
         "convert": "Make a run file from a configuration of ltx-trainer.",

@@ -1,0 +1,60 @@
+"""`ltx convert`: a run file from a configuration of ltx-trainer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ltxcore.errors import ConfigError, LtxError
+
+
+@click.command()
+@click.argument("old", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to write the run file; by default it is printed.")
+def convert(old: Path, output: Path | None) -> None:
+    """Make a run file from OLD, a configuration of ltx-trainer in YAML.
+
+    Older strategies and older words for validation are written as what they amount to. What has no counterpart becomes a comment, and is told here too.
+    Relative paths in OLD are taken to begin at the working directory, where ltx-trainer was started.
+    """
+    from ltxcore.convert.old import convert as converted
+    from ltxcore.files import write_whole
+
+    if output is not None and output.exists():
+        raise ConfigError(f"{output} is there already", remedy="Remove it, or name another file with -o.")
+    done = converted(_text(old), str(old), start=Path.cwd(), folder=output.parent if output is not None else Path.cwd())
+    if output is None:
+        click.echo(done.text, nl=False)
+    else:
+        try:
+            write_whole(output, done.text.encode())
+        except OSError as error:
+            raise ConfigError(f"cannot be written: {error.strerror}", where=str(output)) from error
+        click.echo(f"Wrote {output}.")
+    for remark in done.remarks:
+        click.echo(remark, err=True)
+    if output is not None:
+        _try(output)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError("is not UTF-8 text", where=str(path), remedy="Save it as UTF-8.") from error
+    except OSError as error:
+        reason = "there is no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
+        raise ConfigError(reason, where=str(path), remedy="Name a configuration of ltx-trainer.") from error
+
+
+def _try(output: Path) -> None:
+    """Say what is still to be done before the run file loads, such as paths to correct."""
+    from ltxcore.config.load import load_run
+
+    try:
+        load_run(output)
+    except LtxError as error:
+        click.echo(f"\nBefore it runs, correct this:\n{error}", err=True)
+    else:
+        click.echo(f"Look at it, then: ltx check {output}")

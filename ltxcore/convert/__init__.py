@@ -1,0 +1,1 @@
+"""Configurations of ltx-trainer, in YAML, to run files."""

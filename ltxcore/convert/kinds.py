@@ -1,0 +1,146 @@
+"""What a key of the old configuration may hold, and how generously it is read.
+
+ltx-trainer turns text into numbers where a number is wanted, which is how `1e-4`, text in YAML 1.1, works as a learning rate. Here as well; and where
+text is wanted, it is taken as it was written, whatever YAML makes of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from ltxcore.config.scalars import described
+from ltxcore.convert.tree import Items, Scalar, Table, Tree
+
+TRUE, FALSE = {"true", "yes", "on", "y", "t", "1"}, {"false", "no", "off", "n", "f", "0"}
+
+Kind = Callable[[Tree], Any]
+"""Reads a value, or raises `Wrong`."""
+
+
+@attrs.frozen
+class Wrong(Exception):
+    """A value is not of its kind.
+
+    Attributes:
+        what: is wrong with it.
+        line: where it is.
+    """
+
+    what: str
+    line: int
+
+
+def spoken(tree: Tree) -> str:
+    """A value as a message shows it."""
+    if isinstance(tree, Scalar):
+        return "null" if tree.value is None else described(tree.text if isinstance(tree.value, str) else tree.value)
+    if isinstance(tree, Table):
+        return "a mapping"
+    return "a list" if tree.values else "an empty list"
+
+
+def is_null(tree: Tree) -> bool:
+    return isinstance(tree, Scalar) and tree.value is None
+
+
+def _scalar(tree: Tree, wanted: str) -> Scalar:
+    if not isinstance(tree, Scalar) or tree.value is None:
+        raise Wrong(f"must be {wanted}, not {spoken(tree)}", tree.line)
+    return tree
+
+
+def number(tree: Tree) -> float:
+    """A finite number, also one that YAML takes for text."""
+    scalar = _scalar(tree, "a number")
+    try:
+        if isinstance(scalar.value, bool):
+            raise ValueError
+        value = float(scalar.value)
+    except (ValueError, TypeError, OverflowError):
+        raise Wrong(f"must be a number, not {spoken(tree)}", tree.line) from None
+    if not math.isfinite(value):
+        raise Wrong(f"must be a finite number, not {scalar.text}", tree.line)
+    return value
+
+
+def whole(tree: Tree) -> int:
+    """A whole number; `2000.0` is one."""
+    scalar = _scalar(tree, "a whole number")
+    if isinstance(scalar.value, int) and not isinstance(scalar.value, bool):
+        return scalar.value
+    try:
+        value = number(tree)
+    except Wrong:
+        value = math.nan
+    if math.isnan(value) or value != math.floor(value):
+        raise Wrong(f"must be a whole number, not {spoken(tree)}", tree.line)
+    return int(value)
+
+
+def truth(tree: Tree) -> bool:
+    """A truth value, in any of the words that YAML or ltx-trainer take for one."""
+    scalar = _scalar(tree, "true or false")
+    word = scalar.text.strip().lower()
+    if word not in TRUE | FALSE:
+        raise Wrong(f"must be true or false, not {spoken(tree)}", tree.line)
+    return word in TRUE
+
+
+def text(tree: Tree) -> str:
+    """Text as it was written: `no` is "no", and not false."""
+    return _scalar(tree, "text").text
+
+
+def choice(*names: str) -> Kind:
+    """One of some words."""
+    wanted = " or ".join(f'"{name}"' for name in names)
+
+    def read(tree: Tree) -> str:
+        scalar = _scalar(tree, wanted)
+        if scalar.text not in names:
+            raise Wrong(f"must be {wanted}, not {spoken(tree)}", tree.line)
+        return scalar.text
+
+    return read
+
+
+def many(kind: Kind, length: int | None = None) -> Kind:
+    """A list, of this length where one is given."""
+
+    def read(tree: Tree) -> list[Any]:
+        if not isinstance(tree, Items):
+            raise Wrong(f"must be a list, not {spoken(tree)}", tree.line)
+        if length is not None and len(tree.values) != length:
+            raise Wrong(f"must be a list of {length}, not of {len(tree.values)}", tree.line)
+        return [kind(inner) for inner in tree.values]
+
+    return read
+
+
+def path(tree: Tree) -> Path:
+    """A path."""
+    found = _scalar(tree, "a path").text
+    if not found:
+        raise Wrong("is an empty path", tree.line)
+    return Path(found)
+
+
+def plain(tree: Tree) -> Any:
+    """Whatever it is, as YAML reads it; text that spells a number is a number."""
+    if isinstance(tree, Table):
+        return {key: plain(inner) for key, inner in tree.values.items()}
+    if isinstance(tree, Items):
+        return [plain(inner) for inner in tree.values]
+    try:
+        return whole(tree)
+    except Wrong:
+        pass
+    try:
+        return number(tree)
+    except Wrong:
+        return tree.value if isinstance(tree.value, (bool, type(None))) else tree.text

@@ -1,0 +1,205 @@
+"""A configuration of ltx-trainer to a run file: nothing in it is dropped in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from ltxcore.config.schema import SCHEDULER_PARAMS
+from ltxcore.convert.kinds import choice, many, number, path, spoken, text, truth, whole
+from ltxcore.convert.reading import DEFAULTED, UNSET, Field, Log, Old, carry
+from ltxcore.convert.strategy import convert_strategy
+from ltxcore.convert.toml import RunText, Section
+from ltxcore.convert.tree import Table, parse
+from ltxcore.convert.validation import convert_validation
+from ltxcore.errors import ConfigError
+
+OLD_RANK = 64
+"""What stood for a rank that was not written, and for an alpha."""
+
+OLD_PROJECT = "ltxv-trainer"
+
+FIELDS: Mapping[str, tuple[Field, ...]] = {
+    "model": (
+        Field("model_path", path, required=True),
+        Field("text_encoder_path", path, null=UNSET),
+        Field("video_vae_path", path, null=UNSET),
+        Field("audio_vae_path", path, null=UNSET),
+        Field("training_mode", choice("lora", "full")),
+        Field("load_checkpoint", path, null=UNSET),
+    ),
+    "lora": (
+        Field("rank", whole, default=OLD_RANK),
+        Field("alpha", whole, default=OLD_RANK),
+        Field("dropout", number),
+        Field("target_modules", many(text)),
+    ),
+    "optimization": (
+        Field("learning_rate", number),
+        Field("steps", whole),
+        Field("batch_size", whole),
+        Field("gradient_accumulation_steps", whole),
+        Field("max_grad_norm", number),
+        Field("optimizer_type", choice("adamw", "adamw8bit")),
+        Field("scheduler_type", choice(*SCHEDULER_PARAMS)),
+        Field("enable_gradient_checkpointing", truth),
+    ),
+    "acceleration": (
+        Field("mixed_precision_mode", choice("no", "fp16", "bf16"), null="no", why="Null before, which was float32."),
+        Field("quantization", choice(*(f"{name}-quanto" for name in ("int8", "int4", "int2", "fp8", "fp8uz"))), null=UNSET),
+        Field("load_text_encoder_in_8bit", truth),
+        Field("offload_optimizer_during_validation", truth),
+    ),
+    "data": (Field("preprocessed_data_root", path, required=True), Field("num_dataloader_workers", whole)),
+    "checkpoints": (
+        Field("interval", whole, null=UNSET),
+        Field("keep_last_n", whole),
+        Field("precision", choice("bfloat16", "float32")),
+        Field("no_resume", truth),
+        Field("save_training_state", choice("full", "minimal", "off")),
+    ),
+    "flow_matching": (Field("timestep_sampling_mode", choice("uniform", "shifted_logit_normal")),),
+    "hub": (Field("push_to_hub", truth), Field("hub_model_id", text, null=UNSET)),
+    "wandb": (
+        Field("enabled", truth),
+        Field("project", text),
+        Field("entity", text, null=UNSET),
+        Field("tags", many(text)),
+        Field("log_validation_videos", truth),
+    ),
+}
+"""Tables whose keys are the same here and there."""
+
+ACCELERATE = {"compute_environment", "distributed_type", "num_processes"}
+"""Keys of a configuration of accelerate, which lies beside those of ltx-trainer."""
+
+SAMPLER_PARAMS: Mapping[str, Mapping[str, type]] = {
+    "uniform": {"min_value": float, "max_value": float},
+    "shifted_logit_normal": {"std": float, "eps": float, "uniform_prob": float},
+}
+"""What `timestep_sampling_params` may hold, by `timestep_sampling_mode`."""
+
+
+More = Callable[[Old, Section, Mapping[str, Any]], None]
+"""Writes what a table holds beside its plain keys; gets the values of those."""
+
+
+@attrs.frozen
+class Converted:
+    """A run file, and what is to be said of it beside the comments that are in it.
+
+    Attributes:
+        text: TOML.
+        remarks: what has no counterpart, or is not as it was.
+    """
+
+    text: str
+    remarks: tuple[str, ...]
+
+
+def convert(text: str, path: str, *, start: Path, folder: Path) -> Converted:
+    """The run file that says what a configuration of ltx-trainer says.
+
+    Args:
+        text: of the configuration, YAML.
+        path: its name, for messages.
+        start: where its relative paths begin: the folder that ltx-trainer was started in.
+        folder: where the run file will be, which its relative paths begin at.
+
+    Raises:
+        ConfigError: with all that is wrong with it: no YAML, more than plain values, missing keys, wrong types.
+    """
+    tree = parse(text, path)
+    if not isinstance(tree, Table):
+        raise ConfigError(f"holds {spoken(tree)}, not the tables of a configuration", where=path)
+    if not ACCELERATE.isdisjoint(tree.values):
+        raise ConfigError(
+            "is a configuration of accelerate, which says how processes are started",
+            where=path,
+            remedy="It has no counterpart in a run file: start a run in N processes with `ltx launch --num-gpus N run.toml`.",
+        )
+    root = Old(tree, "", Log(path, start.absolute(), folder.absolute()))
+    run = _run(root, path)
+    if root.log.problems:
+        raise ConfigError.of(root.log.problems)
+    return Converted(str(run), tuple(root.log.remarks))
+
+
+def _run(root: Old, path: str) -> RunText:
+    run = RunText()
+    run.head.say(f"Made by `ltx convert` from {Path(path).name}.")
+    carry(root, run.head, (Field("output_dir", text), Field("seed", whole)))
+    _table(root, run, "model", required=True)
+    _table(root, run, "lora", _lora)
+    generated = convert_strategy(root, run)
+    _table(root, run, "optimization", _scheduler_params)
+    _table(root, run, "acceleration")
+    _table(root, run, "data", _held_out, required=True)
+    convert_validation(root, run, generated)
+    _table(root, run, "checkpoints", _training_state)
+    _table(root, run, "flow_matching", _sampler_params)
+    _table(root, run, "hub")
+    _table(root, run, "wandb", _project)
+    root.finish(run.head, FIELDS)
+    return run
+
+
+def _table(root: Old, run: RunText, name: str, more: More | None = None, *, required: bool = False) -> None:
+    """Write a table whose keys are the same, and what `more` says of it."""
+    if required and not root.has(name):
+        root.log.problem(root.line(name), name, "is missing")
+    old = root.inner(name)
+    if old is not None:
+        section = run.table(name)
+        values = carry(old, section, FIELDS[name])
+        if more is not None:
+            more(old, section, values)
+        old.finish(section)
+
+
+def _lora(old: Old, section: Section, values: Mapping[str, Any]) -> None:
+    if values.get("rank") != values.get("alpha"):
+        section.say(
+            "ltx writes alpha / rank into the saved LoRA. Before, alpha was lost there, and the LoRA as strong as with alpha = rank."
+        )
+
+
+def _scheduler_params(old: Old, section: Section, values: Mapping[str, Any]) -> None:
+    kind = values.get("scheduler_type", "linear")
+    _params(old, section, "scheduler_params", SCHEDULER_PARAMS[kind], f'the schedule "{kind}" has no such parameter')
+
+
+def _sampler_params(old: Old, section: Section, values: Mapping[str, Any]) -> None:
+    mode = values.get("timestep_sampling_mode", "shifted_logit_normal")
+    _params(old, section, "timestep_sampling_params", SAMPLER_PARAMS[mode], f'"{mode}" has no such parameter')
+
+
+def _params(old: Old, section: Section, name: str, known: Mapping[str, type], reason: str) -> None:
+    """A table of numbers whose keys are those of a scheduler or sampler."""
+    inner = old.inner(name)
+    if inner is None:
+        return
+    found = {key: inner.get(key, whole if kind is int else number) for key, kind in known.items()}
+    written = {key: value for key, value in found.items() if value is not UNSET}
+    if written:
+        section.set(name, written)
+    inner.finish(section, reason=reason)
+
+
+def _held_out(old: Old, section: Section, values: Mapping[str, Any]) -> None:
+    section.say(
+        "held_out: ltx keeps 5 % of the samples, at most 32, to measure the loss on; held_out = 0 trains on all of them, as before."
+    )
+
+
+def _training_state(old: Old, section: Section, values: Mapping[str, Any]) -> None:
+    if "save_training_state" not in values:
+        section.say('save_training_state: ltx keeps "full" if it is not written, so that a run resumes exactly; before it was "minimal".')
+
+
+def _project(old: Old, section: Section, values: Mapping[str, Any]) -> None:
+    if values.get("enabled") and "project" not in values:
+        section.set("project", OLD_PROJECT, DEFAULTED)

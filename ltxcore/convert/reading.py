@@ -1,0 +1,188 @@
+"""Taking an old configuration apart, key by key: what is wrong is collected, and what is never asked for is not forgotten."""
+
+from __future__ import annotations
+
+import os.path
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from ltxcore.config.render import value_text
+from ltxcore.convert.kinds import Kind, Wrong, is_null, plain, spoken
+from ltxcore.convert.toml import Section
+from ltxcore.convert.tree import Items, Scalar, Table, Tree
+from ltxcore.errors import Problem, suggestion
+
+DEFAULTED = "Not in the old file, whose default this was; that of ltx is another one."
+
+UNSET: Any = object()
+"""A key that is not there, or null where that means the same."""
+
+
+@attrs.define
+class Log:
+    """What there is to say about a conversion.
+
+    Attributes:
+        path: of the old configuration, for messages.
+        start: folder that its relative paths begin at.
+        folder: of the run file, which relative paths in it begin at.
+        problems: why it cannot be converted.
+        remarks: what could not be said in the run file.
+    """
+
+    path: str
+    start: Path
+    folder: Path
+    problems: list[Problem] = attrs.field(factory=list)
+    remarks: list[str] = attrs.field(factory=list)
+
+    def problem(self, line: int, key: str, what: str, remedy: str = "") -> None:
+        self.problems.append(Problem(what, f"{self.path}:{line}: {key}", remedy))
+
+    def remark(self, section: Section, line: int, text: str) -> None:
+        """Say it to the user, and in the run file."""
+        said = f"line {line} of the old file: {text}"
+        self.remarks.append(said)
+        section.say(said)
+
+    def moved(self, path: Path) -> str:
+        """A path of the old configuration, as the run file says it."""
+        if path.is_absolute() or str(path).startswith("~") or self.start == self.folder:
+            return str(path)
+        return os.path.relpath(self.start / path, self.folder)
+
+
+@attrs.define
+class Old:
+    """A mapping of the old configuration.
+
+    Attributes:
+        table: its values.
+        key: its path in the file, "" for the whole of it.
+        log: where mistakes go.
+        taken: keys that were asked for.
+    """
+
+    table: Table
+    key: str
+    log: Log
+    taken: set[str] = attrs.field(factory=set)
+
+    def at(self, name: str) -> str:
+        return f"{self.key}.{name}" if self.key else name
+
+    def line(self, name: str) -> int:
+        return self.table.lines.get(name, self.table.line)
+
+    def has(self, name: str) -> bool:
+        """Whether a key has a value other than null."""
+        return name in self.table.values and not is_null(self.table.values[name])
+
+    def get(self, name: str, kind: Kind, *, null: Any = None, required: bool = False) -> Any:
+        """The value of a key, or UNSET; mistakes are noted.
+
+        Args:
+            name: of the key.
+            kind: what it may hold.
+            null: what null stands for; None: null is a mistake.
+            required: whether leaving it out is a mistake.
+        """
+        self.taken.add(name)
+        tree = self.table.values.get(name)
+        if tree is None:
+            if required:
+                self.log.problem(self.table.line, self.at(name), "is missing")
+            return UNSET
+        if null is not None and is_null(tree):
+            return null
+        try:
+            return kind(tree)
+        except Wrong as wrong:
+            self.log.problem(wrong.line, self.at(name), wrong.what)
+            return UNSET
+
+    def inner(self, name: str) -> Old | None:
+        """A mapping under a key; None where there is none."""
+        self.taken.add(name)
+        tree = self.table.values.get(name)
+        if tree is None or is_null(tree):
+            return None
+        return self._mapping(tree, self.at(name))
+
+    def several(self, name: str) -> list[Old]:
+        """The mappings of a list under a key."""
+        self.taken.add(name)
+        tree = self.table.values.get(name)
+        if tree is None or is_null(tree):
+            return []
+        if not isinstance(tree, Items):
+            self.log.problem(self.line(name), self.at(name), f"must be a list, not {spoken(tree)}")
+            return []
+        found = [self._mapping(inner, f"{self.at(name)}[{index}]") for index, inner in enumerate(tree.values)]
+        return [each for each in found if each is not None]
+
+    def _mapping(self, tree: Tree, key: str) -> Old | None:
+        if isinstance(tree, Table):
+            return Old(tree, key, self.log)
+        self.log.problem(tree.line, key, f"must be a mapping, not {spoken(tree)}")
+        return None
+
+    def finish(self, section: Section, known: Iterable[str] = (), reason: str = "ltx-trainer has no such key either") -> None:
+        """Say of every key that was not asked for that it is not converted, and of every key that is written twice which one counted."""
+        for name in self.table.doubled:
+            self.log.remark(section, self.line(name), f"{self.at(name)} is written twice; the last one counts, as it did before.")
+        for name, tree in self.untaken():
+            remedy = suggestion(name, {*self.taken, *known})
+            meant = f" {remedy}" if remedy.startswith("Did") else ""
+            said = "" if isinstance(tree, Scalar) and tree.value is None else f" = {value_text(_short(plain(tree)))}"
+            self.log.remark(section, self.line(name), f"{self.at(name)}{said} is not converted: {reason}.{meant}")
+
+    def untaken(self) -> Iterator[tuple[str, Tree]]:
+        yield from ((name, tree) for name, tree in self.table.values.items() if name not in self.taken)
+
+
+def _short(value: Any) -> Any:
+    """A value that TOML can hold."""
+    if isinstance(value, Mapping):
+        return {key: _short(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, list):
+        return [_short(inner) for inner in value if inner is not None]
+    return value
+
+
+@attrs.frozen
+class Field:
+    """A key that means the same here and there.
+
+    Attributes:
+        name: of the key.
+        kind: what it may hold.
+        required: whether the old configuration must say it.
+        null: what null stands for: UNSET, or a value; None: null is a mistake.
+        default: of the old configuration, where ours is another; UNSET: they are the same.
+        why: said beside a value that stands for null.
+    """
+
+    name: str
+    kind: Kind
+    required: bool = False
+    null: Any = None
+    default: Any = UNSET
+    why: str = ""
+
+
+def carry(old: Old, section: Section, fields: Iterable[Field]) -> dict[str, Any]:
+    """Write the keys of a mapping that mean the same in a run file; the values that were written."""
+    written: dict[str, Any] = {}
+    for field in fields:
+        value = old.get(field.name, field.kind, null=field.null, required=field.required)
+        said = field.why if field.name in old.table.values and not old.has(field.name) else ""
+        if value is UNSET and field.name not in old.table.values:
+            value, said = field.default, DEFAULTED
+        if value is not UNSET:
+            written[field.name] = value
+            section.set(field.name, old.log.moved(value) if isinstance(value, Path) else value, said)
+    return written

@@ -1,0 +1,128 @@
+"""`training_strategy`: the flexible one key by key, the two older ones as what they amount to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ltxcore.convert.kinds import Kind, choice, many, number, text, truth, whole
+from ltxcore.convert.reading import UNSET, Old
+from ltxcore.convert.toml import RunText, Section
+from ltxcore.errors import suggestion
+from ltxcore.protocols import MODALITIES
+
+CONDITIONS: Mapping[str, Mapping[str, Kind]] = {
+    "first_frame": {},
+    "prefix": {"temporal_boundary": whole},
+    "suffix": {"temporal_boundary": whole},
+    "spatial_crop": {"spatial_region": many(whole, 4)},
+    "mask": {"mask_dir": text},
+    "reference": {"latents_dir": text},
+}
+"""Keys of each condition beside `type` and `probability`; all are required."""
+
+NAMES = ("flexible", "text_to_video", "video_to_video")
+LEGACY = "The first frame of a clip of one frame is never given, so that an image trains as an image; that was so before."
+
+
+def convert_strategy(root: Old, run: RunText) -> frozenset[str]:
+    """Write `[training_strategy]`; the modalities that are generated."""
+    table = run.table("training_strategy")
+    old = root.inner("training_strategy")
+    name = UNSET if old is None else old.get("name", choice(*NAMES))
+    table.set("name", "flexible")
+    if old is None or (name is UNSET and "name" not in old.table.values):
+        root.log.remark(
+            table, root.table.line, 'the strategy had no name, which meant "text_to_video"; it is written as the flexible strategy here.'
+        )
+        name = "text_to_video"
+    if old is None:
+        _text_to_video(None, run)
+        return frozenset({"video"})
+    if name == "flexible":
+        generated = frozenset(modality for modality in MODALITIES if _modality(old, modality, run))
+    elif name == "video_to_video":
+        generated = _video_to_video(old, run)
+    elif name == "text_to_video":
+        generated = _text_to_video(old, run)
+    else:  # an unknown name, which is noted
+        return frozenset()
+    old.finish(table)
+    return generated
+
+
+def _modality(strategy: Old, modality: str, run: RunText) -> bool:
+    """Write `[training_strategy.MODALITY]`; whether it is generated."""
+    old = strategy.inner(modality)
+    if old is None:
+        return False
+    section = run.table(f"training_strategy.{modality}")
+    is_generated = old.get("is_generated", truth, required=True)
+    section.set("is_generated", bool(is_generated is True))
+    section.set("latents_dir", old.get("latents_dir", text, required=True))
+    conditions = [_condition(each, section, frozen=is_generated is False, modality=modality) for each in old.several("conditions")]
+    written = [each for each in conditions if each is not None]
+    if written:
+        section.set("conditions", written)
+    old.finish(section)
+    return is_generated is True
+
+
+def _condition(old: Old, section: Section, *, frozen: bool, modality: str) -> dict[str, Any] | None:
+    """A condition as a table; None where it says nothing here."""
+    kind = old.get("type", text, required=True)
+    if kind is UNSET:
+        return None
+    if kind not in CONDITIONS:
+        old.log.problem(old.line("type"), old.at("type"), f'there is no condition "{kind}"', suggestion(kind, CONDITIONS))
+        return None
+    found: dict[str, Any] = {"type": kind}
+    for name, read in CONDITIONS[kind].items():
+        found[name] = old.get(name, read, required=True)
+    probability = old.get("probability", number)
+    if probability is not UNSET:
+        found["probability"] = probability
+    old.finish(section)
+    if frozen and kind != "reference":
+        old.log.remark(
+            section,
+            old.table.line,
+            f'{old.key}: "{kind}" is not converted: it has no meaning on a frozen {modality}, and did nothing before.',
+        )
+        return None
+    return found
+
+
+def _text_to_video(old: Old | None, run: RunText) -> frozenset[str]:
+    """Video from text, its first frame given now and then; with sound, both are noised alike."""
+    probability = UNSET if old is None else old.get("first_frame_conditioning_p", number)
+    with_audio = old is not None and old.get("with_audio", truth) is True
+    folder = UNSET if old is None else old.get("audio_latents_dir", text)
+    _video(run, [_first_frame(probability)])
+    if not with_audio:
+        return frozenset({"video"})
+    audio = run.table("training_strategy.audio")
+    audio.set("is_generated", True)
+    audio.set("latents_dir", "audio_latents" if folder is UNSET else folder)
+    run.table("flow_matching").set("shared_sigma", True, '"text_to_video" noised sound and picture alike.')
+    return frozenset(MODALITIES)
+
+
+def _video_to_video(old: Old, run: RunText) -> frozenset[str]:
+    """Video beside a reference, its first frame given now and then."""
+    probability = old.get("first_frame_conditioning_p", number)
+    folder = old.get("reference_latents_dir", text)
+    reference = {"type": "reference", "latents_dir": "reference_latents" if folder is UNSET else folder}
+    _video(run, [reference, _first_frame(probability)])
+    return frozenset({"video"})
+
+
+def _video(run: RunText, conditions: list[dict[str, Any]]) -> None:
+    section = run.table("training_strategy.video")
+    section.set("is_generated", True)
+    section.set("latents_dir", "latents")
+    section.set("conditions", conditions, LEGACY)
+
+
+def _first_frame(probability: Any) -> dict[str, Any]:
+    return {"type": "first_frame", "probability": 0.1 if probability is UNSET else probability}

@@ -1,0 +1,69 @@
+"""A run file as it is written: tables in order, with comments where the file says why."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+
+from ltxcore.config.render import value_text
+
+WIDTH = 100
+
+
+@attrs.define
+class Section:
+    """One table: keys with values, and comments, in the order they were added."""
+
+    lines: list[str] = attrs.field(factory=list)
+    keys: set[str] = attrs.field(factory=set)
+
+    def set(self, key: str, value: Any, comment: str = "") -> None:
+        """A key; its comment stands above it."""
+        if comment:
+            self.say(comment)
+        self.lines.append(f"{key} = {written(value)}")
+        self.keys.add(key)
+
+    def say(self, comment: str) -> None:
+        """A comment."""
+        self.lines += [f"# {line}" for line in textwrap.wrap(comment, WIDTH, break_long_words=False, break_on_hyphens=False)]
+
+
+@attrs.define
+class RunText:
+    """A run file in the making; tables come out in the order they were first asked for, those that hold nothing not at all."""
+
+    head: Section = attrs.field(factory=Section)
+    tables: dict[str, Section] = attrs.field(factory=dict)
+    samples: list[Section] = attrs.field(factory=list)
+
+    def table(self, name: str) -> Section:
+        """`[name]`; the name may have dots."""
+        return self.tables.setdefault(name, Section())
+
+    def sample(self) -> Section:
+        """One more `[[validation.samples]]`."""
+        self.samples.append(Section())
+        return self.samples[-1]
+
+    def __str__(self) -> str:
+        blocks = ["\n".join(self.head.lines)]
+        for name, section in self.tables.items():
+            blocks += self._blocks(name, section)
+        return "\n\n".join(filter(None, blocks)) + "\n"
+
+    def _blocks(self, name: str, section: Section) -> Iterator[str]:
+        if section.lines:
+            yield "\n".join([f"[{name}]", *section.lines])
+        if name == "validation":
+            yield from ("\n".join(["[[validation.samples]]", *sample.lines]) for sample in self.samples)
+
+
+def written(value: Any) -> str:
+    """A value as TOML writes it; a list of tables takes a line for each."""
+    if isinstance(value, list) and value and all(isinstance(inner, dict) for inner in value):
+        return "[\n" + "".join(f"  {value_text(inner)},\n" for inner in value) + "]"
+    return value_text(value)

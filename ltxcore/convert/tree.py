@@ -1,0 +1,176 @@
+"""YAML to plain values, each with its line. Nothing in the file is made or run: a tag that asks for an object is refused.
+
+YAML 1.1 reads `1e-4` as text, `no` as false and `1:30` as ninety. So every value is kept both as YAML reads it and as it was written; whoever knows what
+a key means chooses.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from ltxcore.errors import ConfigError
+
+if TYPE_CHECKING:
+    import yaml
+
+PREFIX = "tag:yaml.org,2002:"
+SCALARS = {f"{PREFIX}{name}" for name in ("null", "bool", "int", "float", "timestamp", "str", "value", "merge")}
+LIST, TABLE, MERGE = f"{PREFIX}seq", f"{PREFIX}map", f"{PREFIX}merge"
+
+LIMIT = 100_000
+"""Values in a file, aliases counted as often as they are used: a few lines of aliases can stand for billions."""
+
+
+@attrs.frozen
+class Scalar:
+    """A single value.
+
+    Attributes:
+        line: in the file, from 1.
+        text: as it was written, without quotes.
+        value: as YAML reads it: None, a truth value, a number, a date, or text.
+    """
+
+    line: int
+    text: str
+    value: Any
+
+
+@attrs.frozen
+class Items:
+    """A list."""
+
+    line: int
+    values: tuple[Tree, ...]
+
+
+@attrs.frozen
+class Table:
+    """A mapping.
+
+    Attributes:
+        line: in the file, from 1.
+        values: by key; a key that is written twice has its last value.
+        lines: of the keys.
+        doubled: keys that are written twice.
+    """
+
+    line: int
+    values: dict[str, Tree]
+    lines: dict[str, int]
+    doubled: tuple[str, ...] = ()
+
+
+Tree = Scalar | Items | Table
+
+
+def parse(text: str, path: str) -> Tree:
+    """The value that a YAML file holds.
+
+    Args:
+        text: of the file.
+        path: its name, for messages.
+
+    Raises:
+        ConfigError: it is not YAML, is empty, or holds more than plain values.
+    """
+    import yaml
+
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if node is not None:
+            return _Grower(path, yaml.SafeLoader("")).grown(node)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        said = getattr(error, "problem", None) or str(error).splitlines()[0]
+        place = f"{path}:{mark.line + 1}" if mark is not None else path
+        raise ConfigError(f"is not YAML: {said}", where=place) from error
+    except RecursionError:
+        raise ConfigError("is nested too deeply to be a configuration", where=path) from None
+    raise ConfigError("is empty", where=path, remedy="Name a configuration of ltx-trainer.")
+
+
+@attrs.define
+class _Grower:
+    path: str
+    constructor: yaml.SafeLoader
+    count: int = 0
+    inside: list[int] = attrs.field(factory=list)
+
+    def grown(self, node: yaml.Node) -> Tree:
+        import yaml
+
+        self.count += 1
+        if self.count > LIMIT:
+            raise self._refused(node, f"holds more than {LIMIT:,} values", "Write them out instead of using aliases of aliases.")
+        if id(node) in self.inside:
+            raise self._refused(node, "holds an alias that contains itself", "Write the value out.")
+        line = node.start_mark.line + 1
+        if isinstance(node, yaml.ScalarNode) and node.tag in SCALARS:
+            return Scalar(line, node.value, self._value(node))
+        self.inside.append(id(node))
+        try:
+            if isinstance(node, yaml.SequenceNode) and node.tag == LIST:
+                return Items(line, tuple(self.grown(inner) for inner in node.value))
+            if isinstance(node, yaml.MappingNode) and node.tag == TABLE:
+                return self._table(node, line)
+        finally:
+            self.inside.pop()
+        tag = "!!" + node.tag.removeprefix(PREFIX) if node.tag.startswith(PREFIX) else node.tag
+        raise self._refused(
+            node, f"the tag {tag} asks for more than a plain value, and was refused without running anything", _without(tag)
+        )
+
+    def _table(self, node: yaml.MappingNode, line: int) -> Table:
+        values: dict[str, Tree] = {}
+        lines: dict[str, int] = {}
+        doubled: list[str] = []
+        for key, inner in self._pairs(node):
+            if key in values:
+                doubled.append(key)
+            values[key], lines[key] = self.grown(inner), inner.start_mark.line + 1
+        for merged in self._merged(node):
+            for key, value in merged.values.items():  # what the table says itself, or an earlier one, comes first
+                if key not in values:
+                    values[key], lines[key] = value, merged.lines[key]
+        return Table(line, values, lines, tuple(dict.fromkeys(doubled)))
+
+    def _pairs(self, node: yaml.MappingNode) -> Iterator[tuple[str, yaml.Node]]:
+        import yaml
+
+        for key, inner in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag not in SCALARS:
+                raise self._refused(key, "a key is no plain word", "Write a word before the colon.")
+            if key.tag != MERGE:
+                yield key.value, inner
+
+    def _merged(self, node: yaml.MappingNode) -> Iterator[Table]:
+        """The tables that `<<` takes over."""
+        for key, inner in node.value:
+            if key.tag == MERGE:
+                grown = self.grown(inner)
+                for table in grown.values if isinstance(grown, Items) else [grown]:
+                    if not isinstance(table, Table):
+                        raise self._refused(inner, "<< takes over something that is no table", "Name an anchor of a table.")
+                    yield table
+
+    def _value(self, node: yaml.ScalarNode) -> Any:
+        try:
+            value = self.constructor.construct_object(node)
+        except (ValueError, OverflowError):  # such as the date 2024-02-31
+            return node.value
+        plain = value is None or isinstance(value, (bool, int, float, str, datetime.date))
+        return value if plain else node.value
+
+    def _refused(self, node: yaml.Node, what: str, remedy: str) -> ConfigError:
+        return ConfigError(what, where=f"{self.path}:{node.start_mark.line + 1}", remedy=remedy)
+
+
+def _without(tag: str) -> str:
+    if tag == "!!python/tuple":
+        return "Remove the tag: what follows it is then a list, which means the same here."
+    return "Remove the tag, and write a plain value."

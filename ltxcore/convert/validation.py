@@ -1,0 +1,84 @@
+"""`validation`: how samples are drawn, older words for guidance included."""
+
+from __future__ import annotations
+
+from ltxcore.convert.kinds import choice, many, number, text, truth, whole
+from ltxcore.convert.reading import UNSET, Field, Old, carry
+from ltxcore.convert.samples import convert_samples
+from ltxcore.convert.toml import RunText, Section
+from ltxcore.protocols import MODALITIES
+
+FIELDS = (
+    Field("negative_prompt", text),
+    Field("video_dims", many(whole, 3)),
+    Field("frame_rate", number),
+    Field("seed", whole),
+    Field("inference_steps", whole),
+    Field("interval", whole, null=0, why="Null before: never."),
+    Field("video_cfg_scale", number),
+    Field("audio_cfg_scale", number),
+    Field("video_stg_scale", number),
+    Field("audio_stg_scale", number),
+    Field("stg_blocks", many(whole), null=[], why="Null before: all blocks."),
+    Field("guidance_rescale", number),
+    Field("video_modality_guidance_scale", number),
+    Field("audio_modality_guidance_scale", number),
+    Field("generate_audio", truth),
+    Field("generate_video", truth),
+    Field("skip_initial_validation", truth),
+)
+
+
+def convert_validation(root: Old, run: RunText, generated: frozenset[str]) -> None:
+    """Write `[validation]` and its samples.
+
+    Args:
+        root: the old configuration.
+        run: the run file.
+        generated: modalities that are trained.
+    """
+    old = root.inner("validation")
+    if old is None:
+        return
+    section = run.table("validation")
+    carry(old, section, FIELDS)
+    _older_guidance(old, section)
+    convert_samples(old, run)
+    old.finish(section, (field.name for field in FIELDS))
+    if run.samples:
+        _defaults(section, generated)
+
+
+def _defaults(section: Section, generated: frozenset[str]) -> None:
+    """What an old configuration with samples leaves to a default that is another one in ltx."""
+    for modality in MODALITIES:
+        key = f"generate_{modality}"
+        if key not in section.keys and modality not in generated:
+            section.set(
+                key, True, f"ltx generates {modality} only where it is trained, if the run file does not say; this was the old default."
+            )
+    if "negative_prompt" not in section.keys:
+        section.say("negative_prompt: the text that stands for one that is not written is another one in ltx.")
+
+
+def _older_guidance(old: Old, section: Section) -> None:
+    """`guidance_scale` for both modalities; `stg_scale` with `stg_mode`."""
+    scale = old.get("guidance_scale", number, null=UNSET)
+    if scale is not UNSET and not _mixed(old, "guidance_scale", ("video_cfg_scale", "audio_cfg_scale")):
+        section.set("video_cfg_scale", scale)
+        section.set("audio_cfg_scale", scale)
+    amount = old.get("stg_scale", number, null=UNSET)
+    mode = old.get("stg_mode", choice("stg_av", "stg_v"), null=UNSET)
+    named = [name for name in ("stg_scale", "stg_mode") if old.has(name)]
+    if named and not _mixed(old, named[0], ("video_stg_scale", "audio_stg_scale")):
+        amount = 1.0 if amount is UNSET else amount
+        section.set("video_stg_scale", amount)
+        section.set("audio_stg_scale", 0.0 if mode == "stg_v" else amount)
+
+
+def _mixed(old: Old, older: str, newer: tuple[str, ...]) -> bool:
+    """Whether older and newer words for the same are both there, which is a mistake."""
+    both = [name for name in newer if old.has(name)]
+    if both:
+        old.log.problem(old.line(older), old.at(older), f"says what {' and '.join(both)} say{'s' if len(both) == 1 else ''}", "Keep one.")
+    return bool(both)
