@@ -45,9 +45,9 @@ class SampleReader:
             with reading.at(index):
                 try:
                     if isinstance(table, dict) and table.get("type") in FREEZING:
-                        self.freeze(table)
+                        self.freeze(index, table)
                     else:
-                        read.append((index, self.condition(table)))
+                        read.append((index, self.condition(index, table)))
                 except Unreadable:
                     failed = True
         self._check_frozen(read)
@@ -68,13 +68,14 @@ class SampleReader:
                     below=(index, "type"),
                 )
 
-    def freeze(self, table: Mapping[str, Any]) -> None:
+    def freeze(self, index: int, table: Mapping[str, Any]) -> None:
         """`video_to_audio` or `audio_to_video`: one modality is given whole."""
         modality = FREEZING[table["type"]]
         keys = [Key("type", str), Key(modality, Path, help=f"the {modality} that is given", reads="file")]
-        self.frozen.append(Freeze(modality=modality, medium=self.structurer.values(table, keys)[modality]))
+        medium = self.structurer.values(table, keys)[modality]
+        self.frozen.append(Freeze(modality=modality, medium=medium, index=index))
 
-    def condition(self, table: Any) -> SampleCondition:
+    def condition(self, index: int, table: Any) -> SampleCondition:
         name, cls = self.structurer.chosen("condition", table, "type")
         modality = self.modality(table, cls)
         keys = self.structurer.keys(cls, lambda cls: sample_keys(cls, modality))
@@ -84,7 +85,9 @@ class SampleReader:
         lengths = self.lengths(values, cls)
         output = {key: values.pop(key) for key in OUTPUT_KEYS if key in values and key not in _own(cls)}
         fields = {key: value for key, value in values.items() if key in _own(cls) and value is not None}
-        made = SampleCondition(type=name, modality=modality, cls=cls, fields=fields, medium=medium, media=media, **lengths, **output)
+        made = SampleCondition(
+            type=name, modality=modality, cls=cls, fields=fields, medium=medium, media=media, index=index, **lengths, **output
+        )
         # Made once with a stand-in for an open length, so that what the class refuses is found now.
         length = length_field(cls)
         self.structurer.made(cls, fields if length is None or length in fields else {**fields, length: 1})

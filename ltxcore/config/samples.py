@@ -33,6 +33,7 @@ class SampleCondition:
         include_in_output: show the reference beside the result.
         downscale_factor: how many times smaller than the target the reference is drawn.
         temporal_scale_factor: how many times fewer frames the reference has.
+        index: its place in the sample's list of conditions, for messages.
     """
 
     type: str
@@ -46,6 +47,7 @@ class SampleCondition:
     include_in_output: bool = False
     downscale_factor: int = 1
     temporal_scale_factor: int = 1
+    index: int = attrs.field(default=0, eq=False)
 
     def condition(self, latent_frames: int | None = None) -> Any:
         """The condition.
@@ -66,6 +68,7 @@ class Freeze:
 
     modality: str
     medium: Path
+    index: int = attrs.field(default=0, eq=False)
 
     @property
     def type(self) -> str:
