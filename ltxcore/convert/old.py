@@ -123,8 +123,7 @@ def convert(text: str, path: str, *, start: Path, folder: Path) -> Converted:
         )
     root = Old(tree, "", Log(path, start.absolute(), folder.absolute()))
     run = _run(root, path)
-    if root.log.problems:
-        raise ConfigError.of(root.log.problems)
+    root.log.refuse()
     return Converted(str(run), tuple(root.log.remarks))
 
 

@@ -13,7 +13,7 @@ from ltxcore.config.render import value_text
 from ltxcore.convert.kinds import Kind, Wrong, is_null, plain, spoken
 from ltxcore.convert.toml import Section
 from ltxcore.convert.tree import Items, Scalar, Table, Tree
-from ltxcore.errors import Problem, suggestion
+from ltxcore.errors import ConfigError, Problem, suggestion
 
 DEFAULTED = "Not in the old file, whose default this was; that of ltx is another one."
 
@@ -29,18 +29,27 @@ class Log:
         path: of the old configuration, for messages.
         start: folder that its relative paths begin at.
         folder: of the run file, which relative paths in it begin at.
-        problems: why it cannot be converted.
+        problems: why it cannot be converted, each with its line.
         remarks: what could not be said in the run file.
     """
 
     path: str
     start: Path
     folder: Path
-    problems: list[Problem] = attrs.field(factory=list)
+    problems: list[tuple[int, Problem]] = attrs.field(factory=list)
     remarks: list[str] = attrs.field(factory=list)
 
     def problem(self, line: int, key: str, what: str, remedy: str = "") -> None:
-        self.problems.append(Problem(what, f"{self.path}:{line}: {key}", remedy))
+        self.problems.append((line, Problem(what, f"{self.path}:{line}: {key}", remedy)))
+
+    def refuse(self) -> None:
+        """End the conversion if something is wrong.
+
+        Raises:
+            ConfigError: all problems, in the order of the file.
+        """
+        if self.problems:
+            raise ConfigError.of(problem for _, problem in sorted(self.problems, key=lambda found: found[0]))
 
     def remark(self, section: Section, line: int, text: str) -> None:
         """Say it to the user, and in the run file."""

@@ -94,7 +94,7 @@ def _refuse_both(old: Old, kind: str, found: Mapping[str, Any]) -> None:
 
 def _wrong(old: Old) -> bool:
     """Whether a medium is named, but wrongly, which is noted already."""
-    return any(problem.where.endswith(f": {old.at(name)}") for problem in old.log.problems for name in EITHER)
+    return any(problem.where.endswith(f": {old.at(name)}") for _, problem in old.log.problems for name in EITHER)
 
 
 # ---- older lists

@@ -21,7 +21,7 @@ PREFIX = "tag:yaml.org,2002:"
 SCALARS = {f"{PREFIX}{name}" for name in ("null", "bool", "int", "float", "timestamp", "str", "value", "merge")}
 LIST, TABLE, MERGE = f"{PREFIX}seq", f"{PREFIX}map", f"{PREFIX}merge"
 
-LIMIT = 100_000
+LIMIT = 20_000
 """Values in a file, aliases counted as often as they are used: a few lines of aliases can stand for billions."""
 
 
@@ -129,24 +129,24 @@ class _Grower:
         values: dict[str, Tree] = {}
         lines: dict[str, int] = {}
         doubled: list[str] = []
-        for key, inner in self._pairs(node):
+        for key, at, inner in self._pairs(node):
             if key in values:
                 doubled.append(key)
-            values[key], lines[key] = self.grown(inner), inner.start_mark.line + 1
+            values[key], lines[key] = self.grown(inner), at
         for merged in self._merged(node):
             for key, value in merged.values.items():  # what the table says itself, or an earlier one, comes first
                 if key not in values:
                     values[key], lines[key] = value, merged.lines[key]
         return Table(line, values, lines, tuple(dict.fromkeys(doubled)))
 
-    def _pairs(self, node: yaml.MappingNode) -> Iterator[tuple[str, yaml.Node]]:
+    def _pairs(self, node: yaml.MappingNode) -> Iterator[tuple[str, int, yaml.Node]]:
         import yaml
 
         for key, inner in node.value:
             if not isinstance(key, yaml.ScalarNode) or key.tag not in SCALARS:
                 raise self._refused(key, "a key is no plain word", "Write a word before the colon.")
             if key.tag != MERGE:
-                yield key.value, inner
+                yield key.value, key.start_mark.line + 1, inner
 
     def _merged(self, node: yaml.MappingNode) -> Iterator[Table]:
         """The tables that `<<` takes over."""

@@ -1,0 +1,83 @@
+"""`ltx convert` writes a run file, tells what it could not say in it, and what is still to be corrected."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from convert.old_files import MODEL, old_file
+from ltxcore.cli.main import main
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def convert(*arguments: str) -> tuple[int, str, str]:
+    done = CliRunner().invoke(main, ["convert", *arguments])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.exit_code, done.stdout, done.stderr
+
+
+def test_a_run_file_is_printed(here: Path) -> None:
+    (here / "old.yaml").write_text(old_file())
+    status, out, err = convert("old.yaml")
+    assert (status, err) == (0, "")
+    assert out.startswith('# Made by `ltx convert` from old.yaml.\n\n[model]\nmodel_path = "/models/ltx.safetensors"\n')
+
+
+def test_a_run_file_is_written_and_tried(here: Path) -> None:
+    (here / "ltx.safetensors").touch()
+    (here / "data").mkdir()
+    (here / "old.yaml").write_text(old_file(model={"model_path": "ltx.safetensors"}, data={"preprocessed_data_root": "data"}))
+    assert convert("old.yaml", "-o", "runs/new.toml") == (0, "Wrote runs/new.toml.\nLook at it, then: ltx check runs/new.toml\n", "")
+    assert 'model_path = "../ltx.safetensors"' in (here / "runs" / "new.toml").read_text()
+
+
+def test_what_is_still_to_be_corrected_is_told(here: Path) -> None:
+    (here / "old.yaml").write_text(old_file(model={**MODEL["model"], "revision": 3}, data={"preprocessed_data_root": str(here)}))
+    assert convert("old.yaml", "-o", "new.toml") == (
+        0,
+        "Wrote new.toml.\n",
+        "line 3 of the old file: model.revision = 3 is not converted: ltx-trainer has no such key either.\n"
+        "\n"
+        "Before it runs, correct this:\n"
+        "new.toml:4: model.model_path: there is no file or folder /models/ltx.safetensors\n"
+        '    Paths are relative to the run file; "tiny" is the model that comes with ltx.\n',
+    )
+
+
+def test_a_file_that_is_there_is_not_overwritten(here: Path) -> None:
+    (here / "old.yaml").write_text(old_file())
+    (here / "new.toml").write_text("mine")
+    assert convert("old.yaml", "-o", "new.toml") == (2, "", "new.toml is there already\n    Remove it, or name another file with -o.\n")
+    assert (here / "new.toml").read_text() == "mine"
+
+
+def test_a_file_with_python_tags_is_refused_and_writes_nothing(here: Path) -> None:
+    (here / "old.yaml").write_text(f"model: !!python/object/apply:os.mkdir ['{here / 'ran'}']\n")
+    assert convert("old.yaml", "-o", "new.toml") == (
+        2,
+        "",
+        "old.yaml:1: the tag !!python/object/apply:os.mkdir asks for more than a plain value, and was refused without running anything\n"
+        "    Remove the tag, and write a plain value.\n",
+    )
+    assert [path.name for path in here.iterdir()] == ["old.yaml"]
+
+
+def test_files_that_cannot_be_read_are_refused(here: Path) -> None:
+    (here / "latin.yaml").write_bytes(b"prompt: \xe9\n")
+    remedy = "    Name a configuration of ltx-trainer.\n"
+    assert convert("nowhere.yaml") == (2, "", f"nowhere.yaml: there is no such file\n{remedy}")
+    assert convert(".") == (2, "", f".: cannot be read: Is a directory\n{remedy}")
+    assert convert("latin.yaml") == (2, "", "latin.yaml: is not UTF-8 text\n    Save it as UTF-8.\n")
+
+
+def test_a_run_file_that_cannot_be_written_is_told(here: Path) -> None:
+    (here / "old.yaml").write_text(old_file())
+    assert convert("old.yaml", "-o", "old.yaml/new.toml") == (2, "", "old.yaml/new.toml: cannot be written: File exists\n")
