@@ -1,4 +1,4 @@
-"""The adapters of a backbone: created by peft as float32 pairs beside the linear modules that they adapt."""
+"""The adapters of a backbone: created by peft, in float32, beside the linear modules that they adapt."""
 
 from __future__ import annotations
 
@@ -7,25 +7,39 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import Parameter
 
 from ltxcore.models.backbone import LTXBackbone
+from ltxcore.models.quantized import RoundedLinear
 
 ADAPTER = "default"
 """peft's name for the one adapter that a backbone has."""
 
 
-def create_adapters(backbone: LTXBackbone, ranks: Mapping[str, int], *, alpha: float | None, dropout: float, seed: int) -> None:
+def create_adapters(
+    backbone: LTXBackbone,
+    ranks: Mapping[str, int],
+    *,
+    alpha: float | None,
+    dropout: float,
+    seed: int,
+    rslora: bool = False,
+    dora: bool = False,
+) -> None:
     """Freeze the base and put a float32 adapter beside each module of `ranks` (paths in the transformer).
 
-    A starts uniform within 1 / sqrt(inputs), each from `seed` and its name; B starts at 0, so that the model says what it said before.
+    A starts uniform within 1 / sqrt(inputs), each from `seed` and its name; B starts at 0 and a magnitude at that of the base, so that the
+    model says what it said before.
 
     Args:
         backbone: without adapters.
         ranks: of each module.
-        alpha: an adapter counts alpha / rank times; none: once.
+        alpha: an adapter counts alpha / rank times, or alpha / sqrt(rank) times; none: once.
         dropout: probability that an adapter's input is left out in training.
         seed: of A.
+        rslora: whether alpha is divided by the root of the rank. Source: rsLoRA, arXiv 2312.03732.
+        dora: whether the length of each row of an adapted matrix is learned apart from its direction. Source: DoRA, arXiv 2402.09353.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
@@ -39,17 +53,22 @@ def create_adapters(backbone: LTXBackbone, ranks: Mapping[str, int], *, alpha: f
         target_modules=list(ranks),
         rank_pattern=others,
         alpha_pattern=others if alpha is None else {},
+        use_rslora=rslora and alpha is not None,
+        use_dora=dora,
         bias="none",
     )
     with torch.random.fork_rng(devices=[]):  # peft initialises from the global generator; it is left as it was
         inject_adapter_in_model(config, backbone.transformer, adapter_name=ADAPTER)
     for name, layer in adapters(backbone).items():
-        a, b = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
+        a, b = pair(layer)
         key = hashlib.sha256(f"{seed}/{name}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(key[:8], "big") >> 1)
         bound = a.shape[1] ** -0.5
-        a.data = (torch.rand(a.shape, generator=generator) * 2 * bound - bound).to(a.device)
-        b.data = torch.zeros(b.shape, device=b.device)
+        # The base's matrix may lie in host memory or have another dtype; an adapter does not follow it.
+        a.data = (torch.rand(a.shape, generator=generator) * 2 * bound - bound).to(backbone.device)
+        b.data = torch.zeros(b.shape, device=backbone.device)
+        if dora:
+            magnitude(layer).data = row_lengths(base_weight(layer)).to(backbone.device)
 
 
 def adapters(backbone: LTXBackbone) -> dict[str, Any]:
@@ -65,9 +84,44 @@ def pair(layer: Any) -> tuple[Parameter, Parameter]:
     return layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
 
 
+def has_magnitude(layer: Any) -> bool:
+    """Whether an adapter is a DoRA."""
+    return bool(layer.use_dora[ADAPTER])
+
+
+def magnitude(layer: Any) -> Parameter:
+    """The length of each row of the adapted matrix, `[outputs]`, of a DoRA."""
+    found: Parameter = layer.lora_magnitude_vector[ADAPTER].weight
+    return found
+
+
+def adapter_parameters(layer: Any) -> tuple[Parameter, ...]:
+    """All that an adapter may learn."""
+    return (*pair(layer), magnitude(layer)) if has_magnitude(layer) else pair(layer)
+
+
+def base_weight(layer: Any) -> Tensor:
+    """The matrix that an adapter adapts, `[outputs, inputs]`, as it counts."""
+    from peft.utils.integrations import dequantize_module_weight
+
+    base = layer.get_base_layer()
+    weight: Tensor = base.dequantized(torch.float32) if isinstance(base, RoundedLinear) else dequantize_module_weight(base)
+    return weight.detach()
+
+
+def row_lengths(weight: Tensor) -> Tensor:
+    """Of a matrix `[outputs, inputs]`, the length of each row, `[outputs]`, float32."""
+    return torch.linalg.norm(weight.float(), dim=1)
+
+
 def pair_names(module: str) -> tuple[str, str]:
     """The names of a module's A and B in `backbone.named_parameters()`; `module` is a path in the transformer."""
     return f"transformer.{module}.lora_A.{ADAPTER}.weight", f"transformer.{module}.lora_B.{ADAPTER}.weight"
+
+
+def magnitude_name(module: str) -> str:
+    """The name of a module's magnitude in `backbone.named_parameters()`."""
+    return f"transformer.{module}.lora_magnitude_vector.{ADAPTER}.weight"
 
 
 def pair_shapes(layer: Any) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ltxcore.errors import ConfigError
 from ltxcore.models.blocks import BlockSwitches
+from ltxcore.models.streams import PREFIX
 from ltxcore.models.transformer import StreamInput, TimestepRule, Transformer
 from ltxcore.protocols import ModelInput, Text
 
@@ -115,9 +116,18 @@ class LTXBackbone(nn.Module):
         return self.info.fingerprint
 
     @property
+    def device(self) -> torch.device:
+        """Where it computes; matrices may lie elsewhere."""
+        return next(parameter for parameter in self.transformer.parameters(recurse=False)).device
+
+    @property
     def timestep_rule(self) -> TimestepRule:
         """Which noise level modulates the attention between the modalities."""
         return self.transformer.rule
+
+    def width(self, modality: str) -> int:
+        """D, the numbers in a token of a modality."""
+        return self.blueprint.shapes[f"{PREFIX[modality]}proj_in.weight"][1]
 
     def forward(
         self,

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 
 import attrs
 from torch.nn import Parameter
 
 from ltxcore.errors import ConfigError
-from ltxcore.models.adapters import adapters, create_adapters
+from ltxcore.models.adapters import adapter_parameters, adapters, create_adapters
 from ltxcore.models.backbone import LTXBackbone
-from ltxcore.models.lora_file import load_lora, save_lora
-from ltxcore.models.targets import resolve_targets
+from ltxcore.models.lora_load import fill_adapters, load_lora, read_fitting
+from ltxcore.models.lora_save import save_lora
+from ltxcore.models.targets import Auto, resolve_targets
 
 __all__ = ["AddedLora", "add_lora", "load_lora", "lora_parameters", "save_lora", "set_lora_enabled"]
 
 
 @attrs.frozen
 class AddedLora:
-    """Modules that got an adapter, and those that a target names but no loss of this run can reach; paths in the transformer, sorted."""
+    """Modules that got an adapter, and those that a target names but no loss of this run can reach; paths in the transformer, sorted.
+
+    Attributes:
+        targets: adapted and trained.
+        unreachable: not adapted; or, where they are in the file that the run starts from, adapted as it has them and not trained.
+    """
 
     targets: tuple[str, ...]
     unreachable: tuple[str, ...]
@@ -31,36 +38,52 @@ def add_lora(
     rank: int,
     alpha: float,
     dropout: float,
-    target_modules: Sequence[str],
+    target_modules: Sequence[str] | Auto,
     reachable: Collection[str] | None = None,
     seed: int = 0,
+    rslora: bool = False,
+    dora: bool = False,
+    start: Path | None = None,
 ) -> AddedLora:
-    """Freeze the base and add float32 adapters, which at first change nothing.
+    """Freeze the base and add float32 adapters, which at first change nothing, or what a file does.
 
     Args:
         backbone: without adapters.
         rank: width of each adapter.
         alpha: an adapter counts alpha / rank times.
         dropout: probability that an adapter's input is left out in training.
-        target_modules: which modules; each names those whose path ends with it.
+        target_modules: which modules; each names those whose path ends with it. "auto": those that the modalities of the backbone suggest.
         reachable: names of parameters that a loss of this run reaches (`backbone.named_parameters()` without what
             `reach.unreached_parameters` found); modules that none reaches get no adapter. None: all are reached.
         seed: of the adapters' first weights.
+        rslora: whether alpha is divided by the root of the rank.
+        dora: whether lengths of rows are learned apart from their directions.
+        start: a LoRA file to start from. What is in it and no loss reaches stays in the model, and in what is saved, as it is.
 
     Raises:
         ConfigError: for every target that names nothing, or only what the run does not have; where no loss reaches any; where the
             backbone has adapters already.
+        CheckpointError: a file to start from that does not fit the base or the targets.
     """
     if adapters(backbone):
         raise ConfigError("the backbone has adapters already", remedy="Load it again to add others.")
     targets = resolve_targets(backbone, target_modules, reachable)
-    create_adapters(backbone, dict.fromkeys(targets.adapted, rank), alpha=alpha, dropout=dropout, seed=seed)
+    held = read_fitting(backbone, start) if start is not None else None
+    kept = [name for name in targets.unreachable if held is not None and name in held.pairs]
+    ranks = dict.fromkeys([*targets.adapted, *kept], rank)
+    create_adapters(backbone, ranks, alpha=alpha, dropout=dropout, seed=seed, rslora=rslora, dora=dora)
+    if held is not None:
+        fill_adapters(backbone, held, str(start))
+    for name in kept:
+        for parameter in adapter_parameters(adapters(backbone)[name]):
+            parameter.requires_grad_(False)
     return AddedLora(targets.adapted, targets.unreachable)
 
 
 def lora_parameters(backbone: LTXBackbone) -> dict[str, Parameter]:
     """The adapters' parameters by their names in `backbone.named_parameters()`."""
-    return {name: parameter for name, parameter in backbone.named_parameters() if ".lora_A." in name or ".lora_B." in name}
+    own = {parameter for layer in adapters(backbone).values() for parameter in adapter_parameters(layer)}
+    return {name: parameter for name, parameter in backbone.named_parameters() if parameter in own}
 
 
 @contextlib.contextmanager

@@ -7,16 +7,34 @@ written in the names of checkpoints or in those of diffusers; inside the blocks 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Literal
 
 import attrs
 
 from ltxcore.errors import ConfigError, Problem, listed
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.keys import to_original
-from ltxcore.models.streams import is_needed, stream_of
+from ltxcore.models.streams import PREFIX, is_needed, stream_of
 
 _STREAM_WORDS = {"video": "video", "audio": "audio", "cross": "the attention between video and audio"}
+
+
+Auto = Literal["auto"]
+"""The modules that the modalities of a run suggest."""
+
+_PROJECTIONS = ("to_k", "to_q", "to_v", "to_out.0")
+_OF_ONE = (*(f"{attention}.{name}" for attention in ("attn1", "attn2") for name in _PROJECTIONS), "ff.net.0.proj", "ff.net.2")
+
+AUTO: Mapping[frozenset[str], tuple[str, ...]] = {
+    frozenset({"video", "audio"}): _PROJECTIONS,
+    frozenset({"video"}): _OF_ONE,
+    frozenset({"audio"}): tuple(f"{PREFIX['audio']}{name}" for name in _OF_ONE),
+}
+"""By the modalities of a run, frozen ones included: with two, all attention, that between them above all; with one, its attention and feed-forward.
+
+Source: training-modes.txt, "LoRA Target Modules Guidance".
+"""
 
 
 @attrs.frozen
@@ -32,17 +50,18 @@ def matches(module: str, target: str) -> bool:
     return any(path == target or path.endswith("." + target) for path in (module, to_original(module)))
 
 
-def resolve_targets(backbone: LTXBackbone, patterns: Sequence[str], reachable: Collection[str] | None = None) -> Targets:
+def resolve_targets(backbone: LTXBackbone, patterns: Sequence[str] | Auto, reachable: Collection[str] | None = None) -> Targets:
     """The modules that the targets name in this backbone.
 
     Args:
         backbone: before adapters are added.
-        patterns: of the run file.
+        patterns: of the run file; "auto": those that the modalities of the backbone suggest.
         reachable: names of parameters that a loss reaches; none: all.
 
     Raises:
         ConfigError: for every target that names nothing, or only what the run does not have; or where no loss reaches any of them.
     """
+    patterns = AUTO[backbone.modalities] if isinstance(patterns, str) else patterns
     linears = backbone.blueprint.linears
     problems = [problem for pattern in patterns if (problem := _problem(pattern, linears, backbone.modalities)) is not None]
     if not patterns:

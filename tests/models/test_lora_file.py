@@ -260,7 +260,7 @@ def test_a_file_of_diffusers_that_is_no_plain_lora_is_refused(tmp_path):
     a, b = pair()
     said = {"lora_adapter_metadata": json.dumps({"transformer.r": 4, "transformer.lora_alpha": 4, "transformer.use_dora": True})}
     path = written(tmp_path / "x.safetensors", {f"transformer.{MODULE}.lora_A.weight": a, f"transformer.{MODULE}.lora_B.weight": b}, said)
-    assert refused(load_lora, tiny(), path) == f"{path}: the LoRA needs use_dora, which is not read\n    Export it as a plain LoRA."
+    assert refused(load_lora, tiny(), path) == f"{path}: it says that it is a DoRA, and has no magnitudes\n    Export it again."
 
 
 # ---------------------------------------------------------------- what is refused
@@ -289,7 +289,7 @@ def test_modules_that_the_base_does_not_have_are_named(tmp_path):
         tensors |= {f"diffusion_model.{module}.lora_A.weight": a, f"diffusion_model.{module}.lora_B.weight": b}
     path = written(tmp_path / "x.safetensors", tensors)
     assert refused(load_lora, tiny(), path) == (
-        f"{path}: 2 modules do not fit the base: transformer_blocks.0.audio_ff.net.2 [128, 128] for [128, 512], "
+        f"{path}: 2 modules do not fit the base, which is of generation tiny: transformer_blocks.0.audio_ff.net.2 [128, 128] for [128, 512], "
         "transformer_blocks.9.audio_attn1.to_k [128, 128] for no such module\n    Use the base model it was trained on."
     )
 
@@ -308,9 +308,9 @@ def test_a_file_that_does_not_fit_the_adapters_is_refused(tmp_path):
     backbone = tiny(targets=["transformer_blocks.0.audio_attn1.to_k", "transformer_blocks.0.audio_attn1.to_v"], rank=2)
     before = {name: value.clone() for name, value in lora_parameters(backbone).items()}
     assert refused(load_lora, backbone, path) == (
-        f"{path}: 1 adapted modules are not in it: transformer_blocks.0.audio_attn1.to_v\n"
-        f"{path}: 1 modules in it are not adapted here: transformer_blocks.0.audio_attn1.to_q\n"
-        f"{path}: 1 modules have another rank: transformer_blocks.0.audio_attn1.to_k has rank 4 and here 2\n    Set lora.rank as in the file."
+        f"{path}: 1 adapted modules are not in it: transformer_blocks.0.audio_attn1.to_v\n    Set lora.target_modules to those of the file.\n"
+        f"{path}: 1 modules in it are not adapted here: transformer_blocks.0.audio_attn1.to_q\n    Set lora.target_modules to those of the file.\n"
+        f"{path}: 1 modules have a greater rank: transformer_blocks.0.audio_attn1.to_k has rank 4 and here 2\n    Set lora.rank = 4."
     )
     assert all(torch.equal(value, before[name]) for name, value in lora_parameters(backbone).items())
 

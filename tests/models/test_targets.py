@@ -106,3 +106,29 @@ def test_every_target_that_names_only_a_modality_the_run_does_not_have_is_refuse
 
 def test_no_target_at_all_is_refused():
     assert message(tiny("audio"), []) == f"lora.target_modules: there is no LoRA target\n    {AUDIO}"
+
+
+# ---------------------------------------------------------------- auto
+
+
+@pytest.mark.parametrize(
+    ("modalities", "patterns"),
+    [
+        ({"video", "audio"}, ["to_k", "to_q", "to_v", "to_out.0"]),
+        (
+            {"video"},
+            [f"{attention}.{name}" for attention in ("attn1", "attn2") for name in ("to_k", "to_q", "to_v", "to_out.0")]
+            + ["ff.net.0.proj", "ff.net.2"],
+        ),
+        (
+            {"audio"},
+            [f"audio_{attention}.{name}" for attention in ("attn1", "attn2") for name in ("to_k", "to_q", "to_v", "to_out.0")]
+            + ["audio_ff.net.0.proj", "audio_ff.net.2"],
+        ),
+    ],
+)
+def test_auto_is_what_the_modalities_of_a_run_suggest(modalities, patterns):
+    backbone = load_backbone("tiny-untrained", frozenset(modalities), dtype=torch.float32)
+    found = resolve_targets(backbone, "auto")
+    assert found == resolve_targets(backbone, patterns)
+    assert len(found.adapted) == {2: 96, 1: 40}[len(modalities)]

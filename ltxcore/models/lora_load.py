@@ -1,0 +1,141 @@
+"""LoRA files loaded into a backbone: as they are, or as what a run's adapters start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ltxcore.errors import CheckpointError, Problem, listed
+from ltxcore.models.adapters import ADAPTER, adapters, base_weight, create_adapters, has_magnitude, magnitude, pair, row_lengths
+from ltxcore.models.backbone import LTXBackbone
+from ltxcore.models.keys import to_original
+from ltxcore.models.lora_file import LoraFile, read_lora
+from ltxcore.models.lora_save import shape_shown
+from ltxcore.models.streams import is_needed
+
+
+def load_lora(backbone: LTXBackbone, path: Path) -> None:
+    """Load a LoRA file: into the adapters that the backbone has, whose modules must be those of the file, or into new ones as the file has them.
+
+    Adapters that are wider than the file's compute the same: what the file does not fill of them starts anew, at a product of 0. Adapters that
+    learn lengths as well (DoRA) start from the lengths that a plain LoRA gives.
+
+    Raises:
+        CheckpointError: a name that is not known, a pair that is not whole, another generation, modules or shapes that are not the
+            base's, modules of a modality the backbone does not have, or others, or narrower ones, than the adapters it has.
+    """
+    fill_adapters(backbone, read_fitting(backbone, path), str(path))
+
+
+def fill_adapters(backbone: LTXBackbone, found: LoraFile, where: str) -> None:
+    """Give the adapters of a backbone, or new ones where it has none, what a file of `read_fitting` holds.
+
+    Raises:
+        CheckpointError: the file's modules are others, or wider, than the adapters.
+    """
+    if not adapters(backbone):
+        ranks = {name: a.shape[0] for name, (a, _) in found.pairs.items()}
+        create_adapters(backbone, ranks, alpha=None, dropout=0.0, seed=0, dora=bool(found.magnitudes))
+    _check_adapters(backbone, found, where)
+    with torch.no_grad():
+        for name, layer in adapters(backbone).items():
+            _copy(layer, found.pairs[name], found.magnitudes.get(name))
+
+
+def read_fitting(backbone: LTXBackbone, path: Path) -> LoraFile:
+    """A LoRA file that fits the base of a backbone.
+
+    Raises:
+        CheckpointError: it cannot be read, is of another generation, or has modules that are not the base's or of a modality that is not there.
+    """
+    where = str(path)
+    found = read_lora(path, where)
+    generation = found.metadata.get("generation", backbone.info.generation)
+    if generation != backbone.info.generation:
+        raise CheckpointError(
+            f"the LoRA was made for a model of generation {generation}, and the base is of generation {backbone.info.generation}",
+            where=where,
+            remedy="Use the base model that the LoRA was trained on.",
+        )
+    _check_modules(backbone, found, where)
+    return found
+
+
+def _copy(layer: Any, given: tuple[Tensor, Tensor], lengths: Tensor | None) -> None:
+    (a, b), (own_a, own_b) = given, pair(layer)
+    rank = a.shape[0]
+    own_a[:rank].copy_(a)
+    own_b.zero_()
+    own_b[:, :rank].copy_(b / float(layer.scaling[ADAPTER]))
+    if has_magnitude(layer):
+        base = base_weight(layer).float()
+        magnitude(layer).copy_(row_lengths(base + (b @ a).to(base.device)) if lengths is None else lengths)
+
+
+def _check_modules(backbone: LTXBackbone, found: LoraFile, where: str) -> None:
+    """Refuse modules that the base does not have, or whose stream this backbone does not hold."""
+    shapes, pairs = backbone.blueprint.shapes, found.pairs
+    problems = []
+    wrong = [
+        n for n, (a, b) in pairs.items() if shapes.get(f"{n}.weight") != (b.shape[0], a.shape[1]) or n not in backbone.blueprint.linears
+    ]
+    absent = [n for n in pairs if n not in set(wrong) and not is_needed(n, backbone.modalities)]
+    if wrong:
+        shown = (
+            f"{to_original(n)} {[pairs[n][1].shape[0], pairs[n][0].shape[1]]} for {shape_shown(shapes.get(f'{n}.weight'))}" for n in wrong
+        )
+        what = f"{len(wrong)} modules do not fit the base, which is of generation {backbone.info.generation}: {listed(shown)}"
+        problems.append(Problem(what, where, "Use the base model it was trained on."))
+    if absent:
+        had = " and ".join(sorted(backbone.modalities))
+        problems.append(
+            Problem(
+                f"{len(absent)} modules belong to a modality that this run does not have (it has {had}): "
+                f"{listed(to_original(n) for n in absent)}",
+                where,
+                "Load the modalities that the LoRA was trained on.",
+            )
+        )
+    if problems:
+        raise CheckpointError.of(problems)
+
+
+def _check_adapters(backbone: LTXBackbone, found: LoraFile, where: str) -> None:
+    """Refuse a file whose modules are not those of the backbone's adapters, or that does not go into them."""
+    layers, pairs = adapters(backbone), found.pairs
+    own = {name: pair(layer)[0].shape[0] for name, layer in layers.items()}
+    problems = []
+    missing, unexpected = sorted(own.keys() - pairs.keys()), sorted(pairs.keys() - own.keys())
+    wider = [n for n in own if n in pairs and pairs[n][0].shape[0] > own[n]]
+    if missing:
+        problems.append(
+            Problem(
+                f"{len(missing)} adapted modules are not in it: {listed(map(to_original, missing))}",
+                where,
+                "Set lora.target_modules to those of the file.",
+            )
+        )
+    if unexpected:
+        problems.append(
+            Problem(
+                f"{len(unexpected)} modules in it are not adapted here: {listed(map(to_original, unexpected))}",
+                where,
+                "Set lora.target_modules to those of the file.",
+            )
+        )
+    if wider:
+        shown = (f"{to_original(n)} has rank {pairs[n][0].shape[0]} and here {own[n]}" for n in wider)
+        problems.append(
+            Problem(
+                f"{len(wider)} modules have a greater rank: {listed(shown)}",
+                where,
+                f"Set lora.rank = {max(pairs[n][0].shape[0] for n in wider)}.",
+            )
+        )
+    if found.magnitudes and not all(has_magnitude(layer) for layer in layers.values()):
+        problems.append(Problem("it is a DoRA, and the adapters here are not", where, "Set lora.use_dora = true."))
+    if problems:
+        raise CheckpointError.of(problems)

@@ -1,0 +1,130 @@
+"""LoRA files written, by the export contract (design section 8).
+
+A plain LoRA: names of the original checkpoint behind "diffusion_model.", `.lora_A.weight` and `.lora_B.weight`, with alpha / rank folded into B
+since no reader applies it. ComfyUI, diffusers and ltx-pipelines read it.
+
+A DoRA: names of diffusers behind "transformer.", with `.lora_magnitude_vector` beside them. diffusers reads it, and computes what was trained.
+There is no layout in which the others do: ltx-pipelines adds B @ A alone, and what ComfyUI calls dora_scale it divides by the length of the
+base's row, where training divides by that of the adapted row.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ltxcore.errors import CheckpointError, Problem, listed
+from ltxcore.files import replacing
+from ltxcore.models.adapters import ADAPTER, adapters, has_magnitude, magnitude_name, pair_names, pair_shapes
+from ltxcore.models.backbone import LTXBackbone
+from ltxcore.models.files import Stored, write_tensors
+from ltxcore.models.keys import LORA_PREFIX, to_original
+from ltxcore.models.lora_file import MAGNITUDE, PREFIX_OF_DIFFUSERS, read_lora
+
+
+def save_lora(
+    backbone: LTXBackbone, path: Path, *, metadata: Mapping[str, str], dtype: torch.dtype, weight: Callable[[str], Tensor] | None = None
+) -> None:
+    """Export the adapters; whole and verified, or not at all.
+
+    After writing, the file is opened again: every name must be a module of the base, of the right shape, and every adapter must change
+    something. The metadata gets the base, its fingerprint and generation, rank, alpha (for information: it is folded into B), the adapted
+    modules and the timestep rule, beside what the caller adds.
+
+    Args:
+        backbone: with adapters.
+        path: of the file; replaced only by a file that is right.
+        metadata: what else the file says: trigger word, reference factors.
+        dtype: of the tensors.
+        weight: gives a parameter by its name in `backbone.named_parameters()`, where this process holds only a part of it; none: it holds all.
+
+    Raises:
+        CheckpointError: no adapters; metadata that contradicts the adapters; an adapter that changes nothing or is not finite; no room.
+    """
+    layers = adapters(backbone)
+    if not layers:
+        raise CheckpointError("there is no LoRA to save: the backbone has no adapters", where=str(path))
+    said = {"format": "pt", **metadata, **_own_metadata(backbone, metadata, path)}
+    tensors: dict[str, Stored] = {}
+    for name, layer in layers.items():
+        tensors |= _stored(name, layer, dtype, weight or backbone.get_parameter)
+    with replacing(path) as part:
+        write_tensors(part, tensors, said)
+        check_lora(part, backbone.blueprint.shapes, shown=path)
+
+
+def _stored(module: str, layer: Any, dtype: torch.dtype, weight: Callable[[str], Tensor]) -> dict[str, Stored]:
+    """A and B, with alpha / rank in B, so that B @ A is all that the adapter adds; and the magnitude of a DoRA."""
+    dora, scale = has_magnitude(layer), float(layer.scaling[ADAPTER])
+    base = f"{PREFIX_OF_DIFFUSERS}{module}" if dora else f"{LORA_PREFIX}{to_original(module)}"
+    (a_name, b_name), (a_shape, b_shape) = pair_names(module), pair_shapes(layer)
+    tensors = {
+        f"{base}.lora_A.weight": Stored(dtype, a_shape, lambda: weight(a_name).detach().float()),
+        f"{base}.lora_B.weight": Stored(dtype, b_shape, lambda: weight(b_name).detach().float() * scale),
+    }
+    if dora:
+        tensors[f"{base}.{MAGNITUDE}"] = Stored(dtype, b_shape[:1], lambda: weight(magnitude_name(module)).detach().float())
+    return tensors
+
+
+def check_lora(path: Path, shapes: Mapping[str, tuple[int, ...]], *, shown: Path | None = None) -> None:
+    """Refuse an exported LoRA that does not fit the base (`shapes`, names of diffusers) or in which an adapter changes nothing.
+
+    A DoRA may change lengths alone.
+
+    Raises:
+        CheckpointError: for every module at fault.
+    """
+    where = str(shown or path)
+    found = read_lora(path, where)
+    problems = []
+    for name, (a, b) in found.pairs.items():
+        out_in = shapes.get(f"{name}.weight")
+        finite = all(bool(tensor.isfinite().all()) for tensor in (a, b, *([found.magnitudes[name]] if found.magnitudes else [])))
+        if out_in != (b.shape[0], a.shape[1]):
+            problems.append(Problem(f"{to_original(name)} is {[b.shape[0], a.shape[1]]} and in the base {shape_shown(out_in)}", where))
+        elif not finite:
+            problems.append(Problem(f"the adapter of {to_original(name)} has values that are not finite", where))
+        elif not found.magnitudes and not bool((a.abs().amax(dim=1) * b.abs().amax(dim=0)).any()):
+            problems.append(Problem(f"the adapter of {to_original(name)} changes nothing: its product is zero", where))
+    if problems:
+        raise CheckpointError.of(problems)
+
+
+def shape_shown(shape: tuple[int, ...] | None) -> str:
+    """The shape of a base's matrix, for a message."""
+    return "no such module" if shape is None else str(list(shape))
+
+
+def _own_metadata(backbone: LTXBackbone, given: Mapping[str, str], path: Path) -> dict[str, str]:
+    layers = adapters(backbone)
+    first = next(iter(layers.values()))
+    rank, alpha = int(first.r[ADAPTER]), float(first.lora_alpha[ADAPTER])
+    own = {
+        "base_model": backbone.info.name,
+        "base_fingerprint": backbone.fingerprint,
+        "generation": backbone.info.generation,
+        "rank": str(rank),
+        "alpha": f"{alpha:g}",
+        "alpha_is_folded": "true",
+        "target_modules": json.dumps(sorted({_in_any_block(to_original(name)) for name in layers})),
+        "timestep_rule": backbone.timestep_rule,
+    }
+    if abs(float(first.scaling[ADAPTER]) - alpha / rank) > 1e-9 * alpha:
+        own["use_rslora"] = "true"
+    if has_magnitude(first):
+        own["use_dora"] = "true"
+    clash = sorted(key for key in own.keys() & given.keys() if own[key] != given[key])
+    if clash:
+        raise CheckpointError(f"metadata that the LoRA itself decides was given otherwise: {listed(clash)}", where=str(path))
+    return own
+
+
+def _in_any_block(module: str) -> str:
+    segments = module.split(".")
+    return ".".join(segments[2:] if segments[0] == "transformer_blocks" else segments)
