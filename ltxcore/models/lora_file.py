@@ -88,21 +88,6 @@ def read_lora(path: Path, where: str) -> LoraFile:
     return LoraFile(pairs, magnitudes, metadata)
 
 
-def check_generation(backbone: LTXBackbone, path: Path) -> None:
-    """Refuse a LoRA file that says it was made for another generation of models.
-
-    Raises:
-        CheckpointError: it does.
-    """
-    generation = read_header(path).metadata.get("generation", backbone.info.generation)
-    if generation != backbone.info.generation:
-        raise CheckpointError(
-            f"the LoRA was made for a model of generation {generation}, and the base is of generation {backbone.info.generation}",
-            where=str(path),
-            remedy="Use the base model that the LoRA was trained on.",
-        )
-
-
 def read_pairs(path: Path, where: str) -> Pairs:
     """A and B of every module of a plain LoRA file, as `LoraFile.pairs`.
 

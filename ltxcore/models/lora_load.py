@@ -11,8 +11,9 @@ from torch import Tensor
 from ltxcore.errors import CheckpointError, Problem, listed
 from ltxcore.models.adapters import ADAPTER, adapters, base_weight, create_adapters, has_magnitude, magnitude, pair, row_lengths
 from ltxcore.models.backbone import LTXBackbone
+from ltxcore.models.files import read_header
 from ltxcore.models.keys import to_original
-from ltxcore.models.lora_file import LoraFile, read_lora
+from ltxcore.models.lora_file import LoraFile, Pairs, read_lora
 from ltxcore.models.lora_save import shape_shown
 from ltxcore.models.streams import is_needed
 
@@ -51,17 +52,25 @@ def read_fitting(backbone: LTXBackbone, path: Path) -> LoraFile:
     Raises:
         CheckpointError: it cannot be read, is of another generation, or has modules that are not the base's or of a modality that is not there.
     """
-    where = str(path)
-    found = read_lora(path, where)
-    generation = found.metadata.get("generation", backbone.info.generation)
+    check_generation(backbone, path)
+    found = read_lora(path, str(path))
+    check_modules(backbone, found.pairs, str(path))
+    return found
+
+
+def check_generation(backbone: LTXBackbone, path: Path) -> None:
+    """Refuse a LoRA file that says it was made for another generation of models.
+
+    Raises:
+        CheckpointError: it does.
+    """
+    generation = read_header(path).metadata.get("generation", backbone.info.generation)
     if generation != backbone.info.generation:
         raise CheckpointError(
             f"the LoRA was made for a model of generation {generation}, and the base is of generation {backbone.info.generation}",
-            where=where,
+            where=str(path),
             remedy="Use the base model that the LoRA was trained on.",
         )
-    _check_modules(backbone, found, where)
-    return found
 
 
 def _copy(layer: Any, given: tuple[Tensor, Tensor], lengths: Tensor | None) -> None:
@@ -75,9 +84,13 @@ def _copy(layer: Any, given: tuple[Tensor, Tensor], lengths: Tensor | None) -> N
         magnitude(layer).copy_(row_lengths(base + (b @ a).to(base.device)) if lengths is None else lengths)
 
 
-def _check_modules(backbone: LTXBackbone, found: LoraFile, where: str) -> None:
-    """Refuse modules that the base does not have, or whose stream this backbone does not hold."""
-    shapes, pairs = backbone.blueprint.shapes, found.pairs
+def check_modules(backbone: LTXBackbone, pairs: Pairs, where: str) -> None:
+    """Refuse modules that the base does not have, or whose stream this backbone does not hold.
+
+    Raises:
+        CheckpointError: for all of them.
+    """
+    shapes = backbone.blueprint.shapes
     problems = []
     wrong = [
         n for n, (a, b) in pairs.items() if shapes.get(f"{n}.weight") != (b.shape[0], a.shape[1]) or n not in backbone.blueprint.linears
