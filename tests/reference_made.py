@@ -1,0 +1,107 @@
+"""docs/reference/run-file.md and commands.md, from the schema and from the program: `python tests/reference_made.py` writes them, and a test compares."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import attrs
+import click
+
+from docs_made import DOCS, _table
+from ltxcore.cli.describe import key_rows
+from ltxcore.cli.main import main as program
+from ltxcore.config.schema import RunFile
+from ltxcore.config.tables import Key, keys_of
+from ltxcore.registry import load
+
+RUN_FILE_PAGE = DOCS / "reference" / "run-file.md"
+COMMANDS_PAGE = DOCS / "reference" / "commands.md"
+MADE = "<!-- made by tests/reference_made.py -->"
+
+
+def run_file_page() -> str:
+    """Every key of a run file, by table."""
+    blocks = [
+        "# The run file\n",
+        f"{MADE}\n",
+        "A run file is TOML. Input paths are relative to it, `output_dir` to the working directory. `ltx check run.toml` says what is wrong with one; "
+        "`--set table.key=value` overrides a key; the file that a run leaves in its `output_dir` spells out every value. An editor that knows TOML "
+        "schemas completes and checks it with what `ltx schema` prints.\n",
+    ]
+    keys = keys_of(RunFile)
+    plain = [key for key in keys if not _is_table(key) and key.name not in ("training_strategy", "trackers")]
+    blocks += ["## Keys of the file itself\n", _keys(plain)]
+    for key in keys:
+        if _is_table(key):
+            blocks += [f"## `[{key.name}]`\n", f"{_about(key)}\n", _keys(keys_of(_table_of(key)))]
+    blocks += list(_strategies())
+    return "\n".join(blocks).rstrip() + "\n"
+
+
+def _strategies() -> Iterator[str]:
+    registry = load(disabled=())
+    for kind, head in (
+        ("strategy", "[training_strategy]"),
+        ("sigma_sampler", "[flow_matching.timestep_sampling_params]"),
+        ("tracker", "[trackers.NAME]"),
+    ):
+        yield f"## `{head}`\n"
+        for name, named in sorted(registry.of_kind(kind).items()):
+            if named.origin.distribution == "ltx":
+                yield f"### {name}\n"
+                yield f"{(inspect.getdoc(named.value) or '').partition(chr(10) * 2)[0]}\n"
+                yield _keys(keys_of(named.value)) or "It has no keys.\n"
+    yield "The keys of conditions are on [a page each](../conditions/README.md).\n"
+
+
+def _keys(keys: Iterable[Key]) -> str:
+    header, *rows = key_rows(list(keys))
+    return _table([cell.lower() for cell in header], [(f"`{row[0]}`", *row[1:]) for row in rows]) if rows else ""
+
+
+def _table_of(key: Key) -> Any:
+    return next((kind for kind in (key.kind, *getattr(key.kind, "__args__", ())) if attrs.has(kind)), None)
+
+
+def _is_table(key: Key) -> bool:
+    return _table_of(key) is not None
+
+
+def _about(key: Key) -> str:
+    text = key.help or (inspect.getdoc(_table_of(key)) or "").partition("\n")[0]
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+
+
+def commands_page() -> str:
+    """Every command of the program, as its help says."""
+    blocks = ["# Commands\n", f"{MADE}\n", "A mistake of yours is told in words, with exit status 2; an interrupt ends with 130.\n"]
+    context = click.Context(program, info_name="ltx")
+    with context:
+        for name in sorted(program.list_commands(context)):
+            command = program.get_command(context, name)
+            if command is not None:
+                blocks += list(_command(command, f"ltx {name}", context))
+    return "\n".join(blocks).rstrip() + "\n"
+
+
+def _command(command: click.Command, path: str, parent: click.Context) -> Iterator[str]:
+    context = click.Context(command, info_name=path.rpartition(" ")[2], parent=parent, terminal_width=100, max_content_width=100)
+    yield f"## `{path}`\n"
+    yield f"```\n{command.get_help(context).rstrip()}\n```\n"
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            if inner is not None:
+                yield from _command(inner, f"{path} {name}", context)
+
+
+def main() -> None:
+    RUN_FILE_PAGE.write_text(run_file_page())
+    COMMANDS_PAGE.write_text(commands_page())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
