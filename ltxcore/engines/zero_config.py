@@ -36,7 +36,7 @@ PASSED_ON = frozenset(
 
 DECIDED = frozenset(
     {
-        "bf16", "bfloat16", "fp16", "gradient_accumulation_steps", "gradient_clipping", "optimizer", "scheduler", "train_batch_size",
+        "bf16", "fp16", "gradient_accumulation_steps", "gradient_clipping", "optimizer", "scheduler", "train_batch_size",
         "train_micro_batch_size_per_gpu", "zero_allow_untested_optimizer",
     }
 )  # fmt: skip
@@ -44,6 +44,7 @@ DECIDED = frozenset(
 
 REFUSED: Mapping[str, str] = {
     "activation_checkpointing": "It would do nothing here. Use optimization.enable_gradient_checkpointing in the run file.",
+    "bfloat16": 'Write "bf16".',
     "amp": "Use acceleration.mixed_precision_mode in the run file.",
     "torch_autocast": "Use acceleration.mixed_precision_mode in the run file.",
     "checkpoint": "Checkpoints are the run's own. Use [checkpoints] in the run file.",
@@ -170,9 +171,9 @@ def _unknown(config: Config, where: str) -> Iterator[Problem]:
             yield Problem(f"{key} is not used", where, REFUSED[key])
         elif key not in PASSED_ON | DECIDED:
             yield Problem(f"{key} is no key that is used here", where, suggestion(key, PASSED_ON | DECIDED))
-    for key in ("zenflow", "legacy_stage1"):
-        if _get(config, ("zero_optimization", key)):
-            yield Problem(f"zero_optimization.{key} is not available", where, "Remove it.")
+    for path in (("zero_optimization", "zenflow"), ("zero_optimization", "legacy_stage1"), ("bf16", "bf16_master_weights_and_grads")):
+        if _get(config, path):
+            yield Problem(f"{'.'.join(path)} is not available", where, "Remove it.")
 
 
 def _decided(wanted: Wanted, stage: int) -> list[tuple[tuple[str, ...], Any, str]]:

@@ -1,0 +1,61 @@
+"""Machines of a hostfile, and starting processes."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from ltxcore.engines.launch import Hosts, free_port, read_hosts
+from ltxcore.errors import ConfigError
+
+
+def hosts(folder: Path, text: str, **options: int) -> Hosts:
+    path = folder / "hosts"
+    path.write_text(text)
+    return read_hosts(path, **options)
+
+
+def refusal(folder: Path, text: str, **options: int) -> str:
+    with pytest.raises(ConfigError) as error:
+        hosts(folder, text, **options)
+    return str(error.value).replace(str(folder), "TMP")
+
+
+def test_a_hostfile_names_the_machines_and_finds_this_one_among_them(tmp_path: Path) -> None:
+    text = f"# all of them\n192.0.2.7 slots=8\n\n{socket.gethostname()} slots = 8  # here\n"
+    assert hosts(tmp_path, text) == Hosts(("192.0.2.7", socket.gethostname()), here=1, slots=8)
+    assert hosts(tmp_path, "192.0.2.7 slots=8\nlocalhost slots=8\n").here == 1
+
+
+def test_the_number_of_this_machine_and_of_its_processes_may_be_said(tmp_path: Path) -> None:
+    assert hosts(tmp_path, "192.0.2.7 slots=8\n192.0.2.8 slots=4\n", node_rank=1, processes=2) == Hosts(("192.0.2.7", "192.0.2.8"), 1, 2)
+    assert hosts(tmp_path, "192.0.2.7\n", node_rank=0).slots == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (
+            "a slots=2\nb slots=3\n",
+            "TMP/hosts: gives machines different numbers of slots: 2, 3\n    Write a line `NAME slots=N` for each, with one N.",
+        ),
+        ("# none\n", "TMP/hosts: names no machine\n    Write a line `NAME slots=N` for each, with one N."),
+        ("a slots=two\n", 'TMP/hosts:1: "a slots=two" is no machine, or one that was named before\n    Write: NAME slots=N'),
+        ("a\na\n", 'TMP/hosts:2: "a" is no machine, or one that was named before\n    Write: NAME slots=N'),
+    ],
+)
+def test_a_hostfile_that_is_not_understood_is_refused(tmp_path: Path, text: str, what: str) -> None:
+    assert refusal(tmp_path, text, node_rank=0) == what
+
+
+def test_a_machine_that_is_not_in_the_hostfile_is_asked_which_one_it_is(tmp_path: Path) -> None:
+    assert refusal(tmp_path, "192.0.2.7 slots=2\n") == (
+        f"TMP/hosts: this machine, {socket.gethostname()}, is none of 192.0.2.7\n    Say which one it is with --node-rank."
+    )
+
+
+def test_a_free_port_can_be_listened_on() -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", free_port()))
