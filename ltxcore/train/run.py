@@ -25,6 +25,7 @@ from ltxcore.train.model import load_model
 from ltxcore.train.plan import Outline, RunPlan, located, outline, plan
 from ltxcore.train.samples import Drawer
 from ltxcore.train.session import Outcome, Session
+from ltxcore.train.threads import few_threads
 from ltxcore.train.trackers import Trackers, trackers_of
 
 DRAWN = 2
@@ -48,7 +49,9 @@ def run(loaded: LoadedRun, console: Console | None = None, *, processes: Process
     console = console or Console(quiet=processes.rank > 0)
     try:
         with processes.ending():
-            return _session(loaded, processes, console, allow_changes).run()
+            session = _session(loaded, processes, console, allow_changes)
+            with few_threads(session.model.backbone.blueprint.shapes.values(), session.engine.device):
+                return session.run()
     except LtxError as error:
         raise located(error, loaded) from error
 
