@@ -176,6 +176,7 @@ class Entry:
         encoder: fingerprint of the codec or text encoder alone, the same for all samples of a folder; "" where it is not known.
         kind: what the file holds; "" where it is not known.
         modality: of which modality; for text, those it has features for, joined by "+".
+        widths: of text, numbers a token by modality, in the order of `modality`; empty where it is not known.
     """
 
     shape: tuple[int, ...]
@@ -187,6 +188,7 @@ class Entry:
     encoder: str = ""
     kind: Kind | Literal[""] = ""
     modality: str = ""
+    widths: tuple[int, ...] = ()
 
 
 @attrs.frozen

@@ -74,7 +74,7 @@ def _from_json(text: bytes) -> Line | None:
         entry = Entry(**{key: value for key, value in told.items() if key in known})
         line = Line(
             told["name"],
-            attrs.evolve(entry, shape=tuple(entry.shape)),
+            attrs.evolve(entry, shape=tuple(entry.shape), widths=tuple(entry.widths)),
             told.get("time", 0.0),
             told.get("changed", 0),
             told.get("removed", False),
@@ -89,7 +89,7 @@ def _is_sound(line: Line) -> bool:
     texts = (line.name, entry.fingerprint, entry.origin, entry.encoder, entry.kind, entry.modality)
     return (
         all(isinstance(value, str) for value in texts)
-        and all(type(size) is int and size > 0 for size in entry.shape)
+        and all(type(size) is int and size > 0 for size in (*entry.shape, *entry.widths))
         and (entry.rate is None or isinstance(entry.rate, (int, float)))
         and type(entry.finite) is bool
         and type(entry.bytes) is int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 import attrs
@@ -15,6 +15,9 @@ SUFFIX = ".safetensors"
 FOREIGN = ".pt"
 """Suffix of the samples of ltx-trainer, which are read but never written."""
 
+ENCODED = ".precomputed"
+"""Where the samples of a dataset lie by default, beside the file that lists its media."""
+
 
 @attrs.frozen
 class File:
@@ -23,6 +26,12 @@ class File:
     path: Path
     bytes: int
     changed: int
+
+
+def encoded_root(root: Path, folders: Iterable[str]) -> Path:
+    """Where the folders of a data root lie: in it, or in its `.precomputed`, where the folder of a dataset was named and not what was made from it."""
+    inner = root / ENCODED
+    return inner if inner.is_dir() and not any((root / folder).is_dir() for folder in folders) else root
 
 
 def sample_path(root: Path, folder: str, name: str) -> Path:

@@ -58,6 +58,7 @@ class Stored:
             encoder=self.encoder,
             kind=self.kind,
             modality=self.modality,
+            widths=tuple(self.tensors[name].shape[1] for name in self.modality.split("+")) if self.kind == "text" else (),
         )
 
 

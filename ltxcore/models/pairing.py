@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ltxcore.errors import DataError
 from ltxcore.models.backbone import ModelInfo
+from ltxcore.models.checkpoint import open_checkpoint
+from ltxcore.models.load import UNTRAINED
+from ltxcore.models.settings import Config, diffusers_arguments
+from ltxcore.models.tiny import TINY
 
 _LTX = "ltx-"
 _TINY = "tiny"
@@ -27,6 +33,27 @@ def check_text_features(info: ModelInfo, encoder: str, where: str) -> None:
             where=where,
             remedy="Run `ltx preprocess` again with this model, into another folder or in place of these.",
         )
+
+
+def text_widths(model_path: str) -> dict[str, int]:
+    """Numbers a token of the stored text features that a model takes, by modality; before connectors, which do not change it.
+
+    Source: reference-behaviour A.5: models that project the text inside the transformer take the text encoder's own width, the others that of the stream.
+    """
+    arguments = _arguments(model_path)
+    if arguments["use_prompt_embeddings"]:
+        return {"video": arguments["caption_channels"], "audio": arguments["caption_channels"]}
+    return {"video": arguments["cross_attention_dim"], "audio": arguments["audio_cross_attention_dim"]}
+
+
+def token_width(model_path: str, modality: str) -> int:
+    """Numbers a token of the latents that a model takes."""
+    return int(_arguments(model_path)["in_channels" if modality == "video" else "audio_in_channels"])
+
+
+def _arguments(model_path: str) -> dict[str, Any]:
+    official: Config = TINY if model_path == UNTRAINED else open_checkpoint(model_path).transformer
+    return diffusers_arguments(official, model_path)
 
 
 def _spoken(generation: str) -> str:

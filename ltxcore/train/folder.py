@@ -68,6 +68,11 @@ class RunFolder:
         )
 
 
+def holds(folder: RunFolder, resolved: str) -> bool:
+    """Whether there is a run of the same run file, finished or not."""
+    return folder.status() is not None and folder.run_file.exists() and folder.run_file.read_text() == resolved
+
+
 def check_free(folder: RunFolder, resolved: str, where: str, start_over: bool, *, processes: int = 1, allow_changes: bool = False) -> bool:
     """Whether there is an unfinished run of the same run file to go on with; False where the folder is free.
 

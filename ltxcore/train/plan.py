@@ -12,28 +12,28 @@ import attrs
 import torch
 from torch.nn import Parameter
 
-from ltxcore.codecs.load import audio_codec, text_encoder, video_codec
 from ltxcore.config.load import LoadedRun
 from ltxcore.config.schema import RunFile
 from ltxcore.data.batches import Plan as Order
 from ltxcore.data.batches import plan as plan_order
 from ltxcore.data.heldout import Split, restored, split
 from ltxcore.data.manifest import read_manifest
+from ltxcore.data.names import encoded_root
 from ltxcore.engines.optim import OPTIMIZERS, schedule
 from ltxcore.engines.process import Place
 from ltxcore.engines.single import AUTOCAST
-from ltxcore.errors import ConfigError, DataError, LtxError, Problem, listed
+from ltxcore.errors import ConfigError, DataError, LtxError, Problem
 from ltxcore.models.backbone import LTXBackbone, ModelInfo
 from ltxcore.models.build import build
 from ltxcore.models.checkpoint import open_checkpoint
 from ltxcore.models.load import UNTRAINED, describe
-from ltxcore.models.pairing import check_text_features
 from ltxcore.models.targets import resolve_targets
 from ltxcore.models.tiny import TINY
 from ltxcore.preprocess.run import default_root
-from ltxcore.protocols import Manifest, Setting, Source, Strategy
+from ltxcore.protocols import Manifest, Setting, Strategy
 from ltxcore.train.engine import check_deepspeed, engine_problems, uses_zero
-from ltxcore.train.folder import RunFolder, check_free
+from ltxcore.train.fits import misfits
+from ltxcore.train.folder import RunFolder, check_free, holds
 from ltxcore.train.setup import modalities_of, setting_of
 
 
@@ -44,7 +44,7 @@ class Outline:
     Attributes:
         loaded: the run file.
         folder: where it writes.
-        resumes: whether that holds an unfinished run of the same file, to go on with.
+        resumes: whether that holds an unfinished run of the same file, to go on with; or, where nothing will be written, any run of it.
         changes: whether that may have been another file.
         info: the base model.
         setting: what the strategy was built with.
@@ -111,13 +111,14 @@ def check_outline(loaded: LoadedRun, processes: int, *, allow_changes: bool = Fa
         raise located(error, loaded) from error
 
 
-def outline(loaded: LoadedRun, processes: int | None = None, *, allow_changes: bool = False) -> Outline:
+def outline(loaded: LoadedRun, processes: int | None = None, *, allow_changes: bool = False, writes: bool = True) -> Outline:
     """The run without its data.
 
     Args:
         loaded: the run file.
         processes: how many run it; None: it is only looked at, and the environment says.
         allow_changes: an unfinished run may be gone on with although its run file was another one.
+        writes: false: nothing will be written to the output folder, which may then hold anything.
 
     Raises:
         LtxError: for all that is wrong: the output folder, the model, LoRA targets, the schedule, what this version cannot do.
@@ -127,13 +128,17 @@ def outline(loaded: LoadedRun, processes: int | None = None, *, allow_changes: b
     count = Place.of_environment().world_size if processes is None else processes
     problems: list[Problem] = []
     with _collecting(problems):
-        resumes = check_free(
-            folder,
-            loaded.resolved(),
-            loaded.where("output_dir"),
-            config.checkpoints.no_resume,
-            processes=count,
-            allow_changes=allow_changes,
+        resumes = (
+            check_free(
+                folder,
+                loaded.resolved(),
+                loaded.where("output_dir"),
+                config.checkpoints.no_resume,
+                processes=count,
+                allow_changes=allow_changes,
+            )
+            if writes
+            else holds(folder, loaded.resolved())
         )
     refused = [*_unavailable(config), *engine_problems(config, count)]
     problems.extend(Problem(what, loaded.where(key), remedy) for key, what, remedy in refused)
@@ -155,7 +160,7 @@ def outline(loaded: LoadedRun, processes: int | None = None, *, allow_changes: b
                 resolve_targets(sketch(config.model.model_path, info, modalities), config.lora.target_modules)
     if problems:
         raise ConfigError.of(problems)
-    return Outline(loaded, folder, resumes, allow_changes, info, setting, strategy, modalities, data_root(loaded))
+    return Outline(loaded, folder, resumes, allow_changes, info, setting, strategy, modalities, data_root(loaded, strategy))
 
 
 def sketch(model_path: str, info: ModelInfo, modalities: frozenset[str]) -> LTXBackbone:
@@ -165,11 +170,12 @@ def sketch(model_path: str, info: ModelInfo, modalities: frozenset[str]) -> LTXB
     return build(open_checkpoint(model_path).transformer, info, modalities)
 
 
-def data_root(loaded: LoadedRun) -> Path:
+def data_root(loaded: LoadedRun, strategy: Strategy) -> Path:
     """Where the encoded data are, or first use puts them."""
     data = loaded.config.data
     if data.preprocessed_data_root is not None:
-        return Path(data.preprocessed_data_root)
+        root = Path(data.preprocessed_data_root)
+        return root if data.dataset is not None else encoded_root(root, {source.folder for source in strategy.sources().values()})
     if data.dataset is None:
         raise ConfigError(
             "says of no data to train on", where=loaded.where("data"), remedy="Set data.dataset or data.preprocessed_data_root."
@@ -195,53 +201,12 @@ def plan(found: Outline, only: Collection[str] | None = None) -> RunPlan:
     problems: list[Problem] = []
     with _collecting(problems):
         found.strategy.check(manifest)
-    problems.extend(_foreign(found, manifest))
+    problems.extend(misfits(found, manifest))
     if problems:
         raise DataError.of(problems)
     with _at(found.loaded.where("data.held_out")):
         chosen = _split(found, manifest)
     return RunPlan(found, manifest, chosen, plan_order(manifest, chosen.train, config.optimization.batch_size, config.seed))
-
-
-def _foreign(found: Outline, manifest: Manifest) -> Iterator[Problem]:
-    """Sources that were encoded for another model; where it is not known what they were encoded with, or what the model takes, nothing is said."""
-    for role, source in found.strategy.sources().items():
-        folder = found.root / source.folder
-        used = {entry.encoder for entry in manifest.entries[role].values() if entry.encoder}
-        if source.kind == "text":
-            for encoder in sorted(used):
-                problems: list[Problem] = []
-                with _collecting(problems):
-                    check_text_features(found.info, encoder, f"{folder}")
-                yield from problems
-        taken = encoder_of(source, found)
-        others = sorted(encoder for encoder in used if taken and _family(encoder) != _family(taken))
-        if others:
-            yield Problem(
-                f"the samples in {folder} were encoded by {listed(others)}, but the base model {found.info.name} takes what {taken} encodes",
-                source.where or "data",
-                "Encode them again with this model: name another data.preprocessed_data_root, or remove that folder.",
-            )
-
-
-def _family(fingerprint: str) -> str:
-    """An encoder without its options: tiles or another precision make latents that differ in the last digits, not another model's."""
-    return fingerprint.partition("+")[0]
-
-
-def encoder_of(source: Source, found: Outline) -> str:
-    """The fingerprint of what encodes a source for this run's model; "" where it is not known."""
-    model = found.loaded.config.model
-    try:
-        if source.kind == "text":
-            return found.info.text_fingerprint or text_encoder(model.model_path, text_encoder_path=model.text_encoder_path).fingerprint
-        if source.kind == "latents" and source.modality == "video":
-            return video_codec(model.model_path, video_vae_path=model.video_vae_path).fingerprint
-        if source.kind == "latents":
-            return audio_codec(model.model_path, audio_vae_path=model.audio_vae_path).fingerprint
-    except ConfigError:  # it is not named in this run, which reads encoded samples alone
-        pass
-    return ""
 
 
 def _split(found: Outline, manifest: Manifest) -> Split:
