@@ -1,0 +1,74 @@
+"""`ltx launch` before it starts anything, and what launchers put before the command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from ltxcore.cli.main import main
+from train.runs import sound_set, tables, write_run
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return sound_set(tmp_path_factory.mktemp("data") / "data")
+
+
+def ltx(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+def told(result: Result, folder: Path) -> list[str]:
+    return result.output.replace(str(folder), "TMP").splitlines()
+
+
+def test_without_gpus_one_says_how_many_processes(data: Path, tmp_path: Path) -> None:
+    result = ltx("launch", str(write_run(tmp_path, tables(data, tmp_path / "out"))))
+    assert result.exit_code == 2
+    assert told(result, tmp_path)[-1] == "Error: There is no GPU here. Say how many processes to start on the CPU: --num-gpus 2"
+
+
+def test_what_is_wrong_is_told_before_any_process_is_started(data: Path, tmp_path: Path) -> None:
+    run = tables(data, tmp_path / "out", engine={"name": "single"}, optimization={"optimizer_type": "adamw8bit"})
+    lines = write_run(tmp_path, run).read_text().splitlines()
+    result = ltx("launch", "--num-gpus", "2", str(tmp_path / "run.toml"))
+    assert result.exit_code == 2
+    assert told(result, tmp_path) == [
+        f'TMP/run.toml:{lines.index("[engine]") + 2}: engine.name: "single" is an engine for one process, and there are 2',
+        "    Start it without a launcher.",
+    ]
+    result = ltx("launch", "--num-gpus", "2", str(tmp_path / "run.toml"), "--set", "engine.name=auto")
+    key = next(number for number, line in enumerate(lines, 1) if line.startswith("optimizer_type"))
+    assert told(result, tmp_path) == [
+        f'TMP/run.toml:{key}: optimization.optimizer_type: "adamw8bit" is not available with several processes, '
+        "which divide the optimiser among them anyway",
+        '    Use "adamw".',
+    ]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_contradiction_with_a_deepspeed_configuration_is_told_for_the_number_of_processes_asked_for(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "ds.json").write_text('{"train_batch_size": 16}')
+    path = write_run(tmp_path, tables(data, tmp_path / "out", engine={"deepspeed_config": str(tmp_path / "ds.json")}))
+    result = ltx("launch", "--num-gpus", "3", str(path))
+    assert told(result, tmp_path) == [
+        "TMP/ds.json: train_batch_size is 16, and batch size x accumulation x processes is 4 x 1 x 3 = 12",
+        '    Make them equal, or write "auto" in the DeepSpeed configuration.',
+    ]
+    assert ltx("check", str(path), "--set", "engine.name=zero").exit_code == 0
+
+
+def test_a_hostfile_without_this_machine_is_told(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "hosts").write_text("192.0.2.7 slots=2\n")
+    result = ltx("launch", "--hostfile", str(tmp_path / "hosts"), str(write_run(tmp_path, tables(data, tmp_path / "out"))))
+    assert result.exit_code == 2
+    assert told(result, tmp_path)[-1] == "    Say which one it is with --node-rank."
+
+
+@pytest.mark.parametrize("option", ["--local_rank=1", "--local-rank=1"])
+def test_the_rank_that_launchers_put_before_the_command_is_taken(option: str) -> None:
+    result = ltx(option, "check", "--help")
+    assert result.exit_code == 0
+    assert result.output.startswith("Usage: main check")
