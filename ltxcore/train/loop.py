@@ -60,7 +60,7 @@ class Loop:
             tally, seen = Tally(), 0
             taken: list[tuple[MicroBatch, Mapping[str, ModelInput]]] = []
             for micro_batch, weight, batch in islice(reading, self.accumulation):
-                inputs = prepared(self.strategy, self.backbone, batch, self._draws(micro_batch), engine.device)
+                inputs = prepared(self.strategy, self.backbone, batch, draws_of(self.seed, micro_batch), engine.device)
                 self._micro_step(step, micro_batch, weight, inputs, tally)
                 taken.append((micro_batch, inputs))
                 seen += tokens(inputs)
@@ -84,13 +84,10 @@ class Loop:
 
     def _read(self, dealt: tuple[MicroBatch, float]) -> tuple[MicroBatch, float, Batch]:
         micro_batch, weight = dealt
-        return micro_batch, weight, self.samples.load(micro_batch.names, self.strategy.wanted(self._draws(micro_batch)))
-
-    def _draws(self, micro_batch: MicroBatch) -> CountedDraws:
-        return CountedDraws(self.seed, micro_batch.epoch, micro_batch.names, micro_batch.id)
+        return micro_batch, weight, self.samples.load(micro_batch.names, self.strategy.wanted(draws_of(self.seed, micro_batch)))
 
     def _micro_step(self, step: int, micro_batch: MicroBatch, weight: float, inputs: Mapping[str, ModelInput], tally: Tally) -> None:
-        with self._dropout(micro_batch):
+        with dropout(self.seed, micro_batch, self.engine.device):
             losses = self.strategy.loss(self.engine.forward(inputs), inputs)
             loss = total_loss(losses)
             self._check_finite(step, bool(torch.isfinite(loss)), micro_batch, inputs)
@@ -108,17 +105,6 @@ class Loop:
         wrong = [seen for seen, fine in zip(found, finite, strict=True) if not fine]
         self.engine.refuse(_stopped(step, "the loss", [seen for seen, _ in wrong], wrong[0][1]))
 
-    @contextmanager
-    def _dropout(self, micro_batch: MicroBatch) -> Iterator[None]:
-        """Dropout takes no generator, so the global one is seeded for this micro-batch, and put back.
-
-        Source: design section 4, "Randomness is counted, not streamed".
-        """
-        devices = [self.engine.device] if self.engine.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
-            torch.manual_seed(generator(self.seed, "dropout", micro_batch.id).initial_seed())
-            yield
-
     def _metrics(self, tally: Tally, seen: int, rate: float, norm: float, seconds: float) -> dict[str, float]:
         parts = self.engine.gather((tally, seen, peak_memory(self.engine.device)))
         merged = Tally().merge(part[0] for part in parts)
@@ -130,6 +116,23 @@ class Loop:
             "tokens_per_second": sum(part[1] for part in parts) / seconds,
             "peak_memory_gib": max(part[2] for part in parts),
         }
+
+
+def draws_of(seed: int, micro_batch: MicroBatch) -> CountedDraws:
+    """The draws that a micro-batch is trained with."""
+    return CountedDraws(seed, micro_batch.epoch, micro_batch.names, micro_batch.id)
+
+
+@contextmanager
+def dropout(seed: int, micro_batch: MicroBatch, device: torch.device) -> Iterator[None]:
+    """Dropout takes no generator, so the global one is seeded for this micro-batch, and put back.
+
+    Source: design section 4, "Randomness is counted, not streamed".
+    """
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(generator(seed, "dropout", micro_batch.id).initial_seed())
+        yield
 
 
 def total_loss(losses: Mapping[str, Tensor]) -> Tensor:

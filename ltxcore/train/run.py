@@ -15,14 +15,15 @@ from ltxcore.config.schema import OptimizationTable
 from ltxcore.data.manifest import read_manifest
 from ltxcore.engines.process import Processes
 from ltxcore.errors import ConfigError, LtxError
-from ltxcore.preprocess.run import default_root, preprocess
+from ltxcore.preprocess.run import default_root
 from ltxcore.protocols import Codec
 from ltxcore.train.checkpoint import check_space
+from ltxcore.train.encoded import encoded
 from ltxcore.train.engine import build_engine, uses_zero
 from ltxcore.train.feed import Samples
 from ltxcore.train.heldout import HeldOut
 from ltxcore.train.model import load_model
-from ltxcore.train.plan import Outline, RunPlan, located, outline, plan
+from ltxcore.train.plan import RunPlan, located, outline, plan
 from ltxcore.train.samples import Drawer
 from ltxcore.train.session import Outcome, Session
 from ltxcore.train.threads import few_threads
@@ -63,7 +64,7 @@ def _session(loaded: LoadedRun, processes: Processes, console: Console, allow_ch
     console.out(
         f"{config.model.training_mode} run of {' and '.join(sorted(found.modalities))} on the base model {found.info.name}", highlight=False
     )
-    only = _encoded(found, config.data.dataset, found.root, processes, console)
+    only = encoded(found, config.data.dataset, found.root, processes, console)
     planned = processes.first_then_others(lambda: plan(found, only))
     samples = Samples(found.root, found.strategy.sources(), planned.manifest)
     apart, names = _held_out(planned, samples, processes, console)
@@ -107,31 +108,6 @@ def batch(table: OptimizationTable, processes: Processes) -> str:
     return f"{samples} samples ({parts[0]} at a time{accumulated}{f', {parts[2]} processes' if parts[2] > 1 else ''})"
 
 
-def _encoded(found: Outline, dataset: Path | None, root: Path, processes: Processes, console: Console) -> tuple[str, ...] | None:
-    """Encode a dataset where that is not done yet, each process its share; the names of its samples, or None where the run names a set that is encoded already."""
-    if dataset is None:
-        return None
-    config = found.loaded.config
-    summary = processes.together(
-        lambda: preprocess(
-            dataset,
-            root,
-            config.preprocessing,
-            model_path=config.model.model_path,
-            text_encoder_path=config.model.text_encoder_path,
-            video_vae_path=config.model.video_vae_path,
-            audio_vae_path=config.model.audio_vae_path,
-            folders={source.folder for source in found.strategy.sources().values()},
-            where=found.loaded.where,
-            progress=console.is_terminal and not console.quiet,
-        )
-    )
-    brief = "\n".join([f"{len(summary.samples)} samples in {summary.root}, {summary.done} files encoded now", *summary.notes])
-    console.out(str(summary) if summary.refused else brief, highlight=False)
-    # Each knows of the samples that it could not encode itself.
-    return tuple(sorted(set.intersection(*(set(names) for names in processes.exchange(summary.samples)))))
-
-
 def _held_out(planned: RunPlan, samples: Samples, processes: Processes, console: Console) -> tuple[Samples, tuple[str, ...]]:
     """The held-out samples and where they are read from: the run's data, or a dataset of their own."""
     found = planned.outline
@@ -139,7 +115,7 @@ def _held_out(planned: RunPlan, samples: Samples, processes: Processes, console:
     if not isinstance(dataset, Path):
         return samples, planned.split.held_out
     root = default_root(dataset)
-    only = _encoded(found, dataset, root, processes, console)
+    only = encoded(found, dataset, root, processes, console)
     manifest = processes.first_then_others(lambda: read_manifest(root, found.strategy.sources(), only=only))
     processes.together(lambda: found.strategy.check(manifest))
     return Samples(root, found.strategy.sources(), manifest), manifest.samples
