@@ -14,7 +14,7 @@ from ltxcore.engines.single import SingleEngine, single_engine
 from ltxcore.errors import DataError
 from ltxcore.protocols import ModelInput
 from ltxcore.train.feed import Samples
-from ltxcore.train.loop import Loop, total_loss
+from ltxcore.train.loop import Loop, total_loss, draws_of
 from ltxcore.train.model import load_model
 from ltxcore.train.plan import RunPlan, outline, plan
 from train.runs import loaded_run, sound_set
@@ -127,7 +127,7 @@ def test_dropout_is_the_same_in_every_run_and_leaves_the_global_generator_alone(
 
 
 def sigmas_of(loop: Loop, step: int) -> str:
-    inputs = loop.strategy.prepare(loop.samples.load(loop.order.micro_batch(step).names), loop._draws(loop.order.micro_batch(step)))
+    inputs = loop.strategy.prepare(loop.samples.load(loop.order.micro_batch(step).names), draws_of(loop.seed, loop.order.micro_batch(step)))
     return ", ".join(f"{sigma:.3f}" for sigma in inputs["audio"].sigma.tolist())
 
 
