@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TypeVar
 
 import attrs
 
-from ltxcore.errors import ConfigError
+from ltxcore.engines.process import Place
 
 T = TypeVar("T")
 
@@ -30,14 +29,8 @@ class Share:
         Raises:
             ConfigError: they are no numbers, or the rank is not below the size.
         """
-        rank, size = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
-        if not (rank.isdecimal() and size.isdecimal() and int(rank) < int(size)):
-            raise ConfigError(
-                f"RANK={rank} and WORLD_SIZE={size} name no share of the work",
-                where="environment",
-                remedy="Let a launcher set them, such as torchrun, or unset both.",
-            )
-        return cls(int(rank), int(size))
+        place = Place.of_environment()
+        return cls(place.rank, place.world_size)
 
     def of(self, items: Sequence[T]) -> Sequence[T]:
         """Every `world_size`-th item, from number `rank` on."""

@@ -1,0 +1,63 @@
+"""Launches of several processes, with a limit on their time and no process left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+TESTS = Path(__file__).parents[1]
+WORKER = Path(__file__).with_name("worker.py")
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+    "GLOO_SOCKET_IFNAME": "lo",
+    "TORCH_DISTRIBUTED_DEBUG": "DETAIL",
+    "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]),
+}
+
+
+def environment(**more: str) -> dict[str, str]:
+    """This process's, without what a launcher would have said in it."""
+    kept = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    return {**kept, **ENVIRONMENT, **more}
+
+
+def torchrun(processes: int, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", *arguments]
+
+
+def start(command: Sequence[str], **more: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(command, env=environment(**more), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(process: subprocess.Popen[str], limit: float) -> str:
+    """What it said, once it has ended; ends it and all of its processes where it takes longer than `limit` seconds."""
+    try:
+        return process.communicate(timeout=limit)[0]
+    except subprocess.TimeoutExpired:
+        children = psutil.Process(process.pid).children(recursive=True)  # in sessions of their own: they do not end with it
+        process.send_signal(signal.SIGTERM)
+        _, left = psutil.wait_procs(children, timeout=10)
+        for child in left:
+            child.kill()
+        process.kill()
+        raise AssertionError(f"it took longer than {limit} s, and had said:\n{process.communicate()[0]}") from None
+
+
+def run_jobs(folder: Path, jobs: Sequence[Mapping[str, Any]], processes: int, limit: float = 1200) -> list[list[dict[str, Any]]]:
+    """Run several run files in one launch; what became of each, by process."""
+    path = folder / f"jobs_{processes}.json"
+    path.write_text(json.dumps([{"settings": [], **job, "run": str(job["run"])} for job in jobs]))
+    launcher = [sys.executable] if processes == 1 else torchrun(processes)
+    process = start([*launcher, str(WORKER), str(path)])
+    said = finish(process, limit)
+    assert process.returncode == 0, said
+    return [json.loads(path.with_suffix(f".{rank}.results").read_text()) for rank in range(processes)]

@@ -1,0 +1,118 @@
+"""Every way to start several processes gives the same run; interrupting one saves it; and what goes wrong is told once."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from distributed.many import finish, start, torchrun
+from distributed.modes import make_set, run_tables, write, zero
+
+pytestmark = pytest.mark.slow
+
+LTX = [sys.executable, "-m", "ltxcore"]
+DEEPSPEED = [sys.executable, "-m", "deepspeed.launcher.runner"]
+MODE = "sound, gaps, LoRA"
+SHORT = {"steps": 3, "batch_size": 2, "learning_rate": 2e-3}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("launches")
+    make_set(path / "data")
+    return path
+
+
+def run_file(folder: Path, name: str, mode: str = MODE, **changed: object) -> Path:
+    tables = {"optimization": SHORT, "engine": {**zero(folder, 3), "name": "auto"}, **changed}
+    return write(folder, name, run_tables(mode, folder / "data", folder / name, **tables))
+
+
+def test_every_launcher_gives_the_same_run(folder: Path) -> None:
+    """`ltx launch`, `ltx launch --launcher deepspeed`, `torchrun -m ltxcore run`, and `deepspeed --module ltxcore run`."""
+    commands = {
+        "own": [*LTX, "launch", "--num-gpus", "2"],
+        "own_deepspeed": [*LTX, "launch", "--launcher", "deepspeed", "--num-gpus", "2"],
+        "torchrun": torchrun(2, "-m", "ltxcore", "run"),
+        "deepspeed": [*DEEPSPEED, "--num_gpus", "2", "--master_port", "29541", "--module", "ltxcore", "run"],
+    }
+    losses = {}
+    for name, command in commands.items():
+        process = start([*command, str(run_file(folder, name))])
+        said = finish(process, limit=300)
+        assert process.returncode == 0, said
+        assert said.count("Done, 3 steps.") == 1, said
+        assert "in 2 processes" in said
+        lines = [json.loads(line) for line in (folder / name / "metrics.jsonl").read_text().splitlines()]
+        losses[name] = [line["loss"] for line in lines if "loss" in line]
+    assert all(found == losses["own"] for found in losses.values())
+
+
+def test_the_example_trains_all_weights_in_bf16_from_raw_clips_that_two_processes_share(folder: Path) -> None:
+    example = Path(__file__).parents[2] / "examples" / "full_finetune_zero3.toml"
+    lines = (example.parent / "media" / "audio_inpainting.jsonl").read_text().splitlines()[:12]
+    clips = [
+        {key: str(example.parent / "media" / value) if key != "caption" else value for key, value in json.loads(line).items()}
+        for line in lines
+    ]
+    (folder / "clips.jsonl").write_text("\n".join(map(json.dumps, clips)))
+    settings = {
+        "model.model_path": "tiny-untrained",
+        "output_dir": folder / "example",
+        "optimization.steps": 3,
+        "data.dataset": folder / "clips.jsonl",
+        "data.held_out": 2,
+        "checkpoints.precision": "float32",
+    }
+    process = start([*LTX, "launch", "--num-gpus", "2", str(example), *(f"--set={key}={value}" for key, value in settings.items())])
+    said = finish(process, limit=300)
+    assert process.returncode == 0, said
+    assert sorted(path.name for path in (folder / ".precomputed" / "latents").glob("manifest*")) == ["manifest.0.jsonl", "manifest.1.jsonl"]
+    weights = load_file(folder / "example" / "model.safetensors")
+    assert any(bool((tensor.bfloat16().float() != tensor).any()) for tensor in weights.values()), (
+        "float32 masters are saved, not their bf16 copies"
+    )
+
+
+def test_an_interrupted_launch_saves_and_tells_the_command_that_goes_on(folder: Path) -> None:
+    path = run_file(folder, "interrupted", optimization={**SHORT, "steps": 2000})
+    process = start([*LTX, "launch", "--num-gpus", "2", str(path)])
+    wait_for(folder / "interrupted" / "metrics.jsonl", lines=4)
+    process.send_signal(signal.SIGTERM)
+    said = finish(process, limit=120)
+    assert process.returncode == 130, said
+    assert said.count("Stopped after step") == 1, said
+    assert said.splitlines()[-1].strip() == f"ltx launch --num-gpus 2 {folder / 'interrupted' / 'run.toml'}"
+    assert len(list((folder / "interrupted" / "checkpoints").glob("step_*/manifest.json"))) == 1
+
+
+def wait_for(path: Path, lines: int) -> None:
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and (not path.exists() or len(path.read_text().splitlines()) < lines):
+        time.sleep(0.1)
+
+
+def test_a_sample_that_only_one_process_finds_changed_ends_both_and_is_told_once(folder: Path) -> None:
+    changed = folder / "changed"
+    make_set(changed)
+    for path in (changed / "audio_latents").glob("sound0[5-9].safetensors"):
+        path.write_bytes(path.read_bytes() + b"more")
+    tables = run_tables(MODE, changed, folder / "changed.out", optimization=SHORT, engine=zero(folder, 3))
+    process = start([*LTX, "launch", "--num-gpus", "2", str(write(folder, "changed_run", tables))])
+    said = finish(process, limit=120)
+    assert process.returncode == 2, said
+    assert "Traceback" not in said
+    assert said.count("Preprocess") + said.count("    ") >= 1
+
+
+def test_what_all_processes_find_wrong_is_told_once(folder: Path) -> None:
+    process = start([*torchrun(2, "-m", "ltxcore", "run"), str(run_file(folder, "wrong")), "--set", "engine.name=single"])
+    said = finish(process, limit=120)
+    assert process.returncode != 0
+    assert said.count('"single" is an engine for one process, and there are 2') == 1, said

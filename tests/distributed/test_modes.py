@@ -1,0 +1,104 @@
+"""Every kind of mode gives the same losses on two processes as on one: the same samples, the same draws, the same learning rates."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from distributed.many import run_jobs
+from distributed.modes import MODES, STEPS, make_set, run_tables, slug, write, zero
+
+pytestmark = pytest.mark.slow
+
+LOSS = 1e-4
+"""By how much losses may differ, in float32."""
+
+TWO = ("zero_3", "zero_2")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All modes: on one process, and on two with stages 3 and 2. The global batch is the same."""
+    path = tmp_path_factory.mktemp("modes")
+    root = make_set(path / "data")
+    one, two = [], []
+    for mode in MODES:
+        whole = run_tables(mode, root, path / f"{slug(mode)}.single")
+        accumulation = 2 * whole["optimization"]["gradient_accumulation_steps"]
+        one.append(
+            {
+                "run": write(
+                    path,
+                    f"{slug(mode)}.single",
+                    {**whole, "optimization": {**whole["optimization"], "gradient_accumulation_steps": accumulation}},
+                )
+            }
+        )
+        for name in TWO:
+            tables = run_tables(mode, root, path / f"{slug(mode)}.{name}", engine=zero(path, int(name[-1])))
+            two.append({"run": write(path, f"{slug(mode)}.{name}", tables)})
+    for processes, jobs in ((1, one), (2, two)):
+        for results in run_jobs(path, jobs, processes):
+            assert [result.get("step", result) for result in results] == [STEPS] * len(jobs)
+    return path
+
+
+def metrics(path: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(path: Path) -> list[dict[str, float]]:
+    """Losses of each step, in all and by modality and condition."""
+    return [{key: value for key, value in line.items() if key.startswith("loss")} for line in metrics(path) if "loss" in line]
+
+
+def draws(path: Path) -> list[list[object]]:
+    """What was drawn in training for each sample in each epoch, by whichever process."""
+    files = path.parent.glob(f"{path.name}.draws.*")
+    return sorted(json.loads(line) for file in files for line in file.read_text().splitlines())
+
+
+@pytest.mark.parametrize("engine", TWO)
+@pytest.mark.parametrize("mode", MODES)
+def test_losses_agree_with_those_of_one_process(folder: Path, mode: str, engine: str) -> None:
+    one, two = losses(folder / f"{slug(mode)}.single"), losses(folder / f"{slug(mode)}.{engine}")
+    assert len(one) == len(two) == STEPS
+    for step, (expected, found) in enumerate(zip(one, two, strict=True), 1):
+        assert found == pytest.approx(expected, abs=LOSS), step
+
+
+@pytest.mark.parametrize("engine", TWO)
+@pytest.mark.parametrize("mode", MODES)
+def test_learning_rates_are_identical(folder: Path, mode: str, engine: str) -> None:
+    rates = [[line["learning_rate"] for line in metrics(folder / f"{slug(mode)}.{name}") if "loss" in line] for name in ("single", engine)]
+    assert rates[0] == rates[1]
+    assert len(set(rates[0])) == STEPS
+
+
+@pytest.mark.parametrize("engine", TWO)
+@pytest.mark.parametrize("mode", MODES)
+def test_draws_are_identical_for_each_sample(folder: Path, mode: str, engine: str) -> None:
+    one, two = draws(folder / f"{slug(mode)}.single"), draws(folder / f"{slug(mode)}.{engine}")
+    # Each process looks at the first sample once before training.
+    assert [json.dumps(line) for line in one if line not in two] == []
+    assert [json.dumps(line) for line in two if line not in one] == []
+
+
+@pytest.mark.parametrize("engine", TWO)
+@pytest.mark.parametrize("mode", MODES)
+def test_held_out_losses_and_saved_weights_agree(folder: Path, mode: str, engine: str) -> None:
+    paths = [folder / f"{slug(mode)}.{name}" for name in ("single", engine)]
+    before, after = ([{k: v for k, v in line.items() if k.startswith("held_out")} for line in metrics(path)] for path in paths)
+    kept = [line for line in before if line], [line for line in after if line]
+    assert len(kept[0]) == len(kept[1]) == 2
+    for expected, found in zip(*kept, strict=True):
+        assert found == pytest.approx(expected, abs=LOSS)
+    weights = "lora.safetensors" if "LoRA" in mode else "model.safetensors"
+    one, two = (load_file(path / weights) for path in paths)
+    assert one.keys() == two.keys()
+    for key, tensor in one.items():
+        assert two[key].shape == tensor.shape
+        assert float((two[key] - tensor).abs().max()) < 2e-3, key
