@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "inspect": "Show what the model sees in the first steps of a run.",
         "preprocess": "Encode raw media for training.",
         "report": "Write a page about a run: curves, samples that play, how to use it.",
+        "sample": "Draw a prompt, or a file of prompts, with conditions and LoRAs.",
         "export": "Write a LoRA for ComfyUI, diffusers or ltx-pipelines.",
         "publish": "Upload a finished run to the Hugging Face Hub.",
         "plugins": "List, describe and begin plugins.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -29,17 +30,22 @@ _H264 = {"crf": "18", "preset": "medium", "threads": "1", "x264-params": "mbtree
 """Options of libx264. One thread, since its bytes depend on how many there are; no macroblock tree, whose bytes depend on where memory happens to lie."""
 
 
-def read_clip(path: Path, *, max_frames: int | None = None) -> Clip:
+def read_clip(path: Path, *, max_frames: int | None = None, last: bool = False) -> Clip:
     """The first video stream of a file, turned upright as its metadata say; an image is a clip of one frame at `IMAGE_RATE`.
 
-    Frames are decoded in one pass, neither dropped nor doubled to a constant rate, and no further than `max_frames`. An alpha channel
-    is left out, and pixels are taken as square.
+    Frames are decoded in one pass, neither dropped nor doubled to a constant rate, and no further than `max_frames`; or all of them, of which
+    the last `max_frames` are kept. An alpha channel is left out, and pixels are taken as square.
+
+    Args:
+        path: of the file.
+        max_frames: how many at most; none: all.
+        last: whether the last of them are wanted, not the first.
 
     Raises:
         DataError: no such file, no medium, no pictures, cut short, damaged, or turned by an angle that is no multiple of 90 degrees.
     """
-    frames: list[Tensor] = []
-    turn = Turn()
+    frames: deque[Tensor] = deque(maxlen=max_frames if last else None)
+    turn, first = Turn(), True
     with opened(path) as container:
         stream = video_stream(container)
         if stream is None:
@@ -47,16 +53,16 @@ def read_clip(path: Path, *, max_frames: int | None = None) -> Clip:
         rate = IMAGE_RATE if is_image(container) else float(frame_rate(path, stream))
         stream.thread_type = "AUTO"
         for frame in frames_of(path, container, stream):
-            if max_frames is not None and len(frames) >= max_frames:
+            if max_frames is not None and not last and len(frames) >= max_frames:
                 break
-            if not frames:
-                turn = turn_of(frame, path)
+            if first:
+                turn, first = turn_of(frame, path), False
             frames.append(torch.from_numpy(frame.to_ndarray(format="rgb24")))
     if not frames:
         raise DataError("this file has no pictures: its video stream is empty", where=str(path), remedy="Encode it anew.")
     if any(frame.shape != frames[0].shape for frame in frames):
         raise DataError("the pictures in this file change their size", where=str(path), remedy="Encode it anew at one size.")
-    return Clip(turn.applied(torch.stack(frames)), rate)
+    return Clip(turn.applied(torch.stack(list(frames))), rate)
 
 
 def frame_rate(path: Path, stream: Any) -> Fraction:

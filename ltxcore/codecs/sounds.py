@@ -15,8 +15,10 @@ from ltxcore.codecs.container import audio_stream, damaged, frames_of, opened, s
 from ltxcore.errors import DataError
 from ltxcore.protocols import Sound
 
-_AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
-_AAC_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
+AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+"""Samples per second that AAC has."""
+AAC_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
+"""Numbers of channels that AAC is written with."""
 _AAC_BITS_PER_SAMPLE = 4
 _FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63, "flt": 1.0, "dbl": 1.0}
 """What 1.0 is in each of FFmpeg's sample formats."""
@@ -118,17 +120,17 @@ def add_sound(container: Any, sound: Sound, path: Path) -> Any:
     """
     _check(sound, path)
     channels = int(sound.samples.shape[0])
-    if sound.rate not in _AAC_RATES:
+    if sound.rate not in AAC_RATES:
         raise DataError(
             f"a sound of {sound.rate} samples a second cannot be written as AAC",
             where=str(path),
-            remedy=f"AAC has {', '.join(map(str, _AAC_RATES))} samples a second.",
+            remedy=f"AAC has {', '.join(map(str, AAC_RATES))} samples a second.",
         )
-    if channels not in _AAC_LAYOUTS:
+    if channels not in AAC_LAYOUTS:
         raise DataError(
             f"a sound of {channels} channels cannot be written as AAC", where=str(path), remedy="Write 1, 2, 6 (5.1) or 8 (7.1) channels."
         )
-    track = container.add_stream("aac", rate=sound.rate, layout=_AAC_LAYOUTS[channels])
+    track = container.add_stream("aac", rate=sound.rate, layout=AAC_LAYOUTS[channels])
     track.bit_rate = _AAC_BITS_PER_SAMPLE * sound.rate * channels
     return track
 
@@ -145,7 +147,7 @@ def encode_sound(container: Any, track: Any, sound: Sound) -> None:
     import av
 
     values = sound.samples.to(torch.float32).contiguous().numpy()
-    frame = av.AudioFrame.from_ndarray(values, format="fltp", layout=_AAC_LAYOUTS[values.shape[0]])
+    frame = av.AudioFrame.from_ndarray(values, format="fltp", layout=AAC_LAYOUTS[values.shape[0]])
     frame.sample_rate, frame.pts, frame.time_base = sound.rate, 0, Fraction(1, sound.rate)
     container.mux(track.encode(frame))
     container.mux(track.encode(None))

@@ -78,8 +78,8 @@ def load_run(path: Path, settings: Sequence[str] = ()) -> LoadedRun:
         ConfigError: with every mistake that can be found without opening a sample.
     """
     path = Path(path)
-    text = _text(path)
-    data = _parsed(text, path)
+    text = text_of(path)
+    data = parsed_toml(text, path)
     places = Places(path, locate(text), tuple(apply_settings(data, settings)))
     folder = path.absolute().parent
     local = _plugin_files(data, folder)
@@ -92,17 +92,27 @@ def load_run(path: Path, settings: Sequence[str] = ()) -> LoadedRun:
     return LoadedRun(path, config, registry, places)
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path, remedy: str = "Name a run file, such as examples/audio_inpainting.toml.") -> str:
+    """The text of a file.
+
+    Raises:
+        ConfigError: it is not there, cannot be read, or is not UTF-8.
+    """
     try:
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError("is not UTF-8 text", where=str(path), remedy="Save it as UTF-8.") from error
     except OSError as error:
         reason = "there is no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
-        raise ConfigError(reason, where=str(path), remedy="Name a run file, such as examples/audio_inpainting.toml.") from error
+        raise ConfigError(reason, where=str(path), remedy=remedy) from error
 
 
-def _parsed(text: str, path: Path) -> dict[str, Any]:
+def parsed_toml(text: str, path: Path) -> dict[str, Any]:
+    """A TOML document.
+
+    Raises:
+        ConfigError: it is none, with the line.
+    """
     try:
         return tomli.loads(text)
     except tomli.TOMLDecodeError as error:

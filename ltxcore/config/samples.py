@@ -49,6 +49,12 @@ class SampleCondition:
     temporal_scale_factor: int = 1
     index: int = attrs.field(default=0, eq=False)
 
+    @property
+    def has_open_length(self) -> bool:
+        """Whether it counts latent frames, and the file does not say how many: then it is as long as its medium."""
+        length = length_field(self.cls)
+        return length is not None and length not in self.fields and self.num_frames is None and self.duration is None
+
     def condition(self, latent_frames: int | None = None) -> Any:
         """The condition.
 

@@ -69,6 +69,15 @@ def _value(setting: str) -> Any:
     _, equals, text = setting.partition("=")
     if not equals:
         raise ValueError("has no value")
+    return parse_value(text)
+
+
+def parse_value(text: str) -> Any:
+    """A value as TOML has it; what is no TOML is text as it stands.
+
+    Raises:
+        ValueError: a list, table or quoted text that is broken.
+    """
     try:
         document = tomli.loads(f"value = {text.strip()}")
     except tomli.TOMLDecodeError as error:

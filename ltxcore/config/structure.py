@@ -9,10 +9,11 @@ from typing import Any, cast
 import attrs
 
 from ltxcore.conditions import ConditionUse
+from ltxcore.config.older_samples import in_new_words
 from ltxcore.config.plain import plain
-from ltxcore.config.reading import Mistake, Unreadable
+from ltxcore.config.reading import Mistake, Reading, Unreadable
 from ltxcore.config.sample_tables import SampleReader
-from ltxcore.config.samples import ValidationSample
+from ltxcore.config.samples import ValidationSample, ValidationTable
 from ltxcore.config.scalars import described
 from ltxcore.config.schema import FlowMatchingTable, RunFile
 from ltxcore.config.structurer import Structurer
@@ -29,16 +30,30 @@ def structure(data: Mapping[str, Any], registry: Registry, folder: Path) -> tupl
         registry: where the names of strategies, conditions, samplers and trackers are looked up.
         folder: of the run file; relative input paths start there.
     """
-    structurer = Structurer(registry, folder)
+    structurer = structurer_of(registry, folder)
+    try:
+        return RunReader(structurer).run_file(data), structurer.reading.mistakes
+    except Unreadable:
+        return None, structurer.reading.mistakes
+
+
+def structurer_of(registry: Registry, folder: Path, *, start: str = "the run file", reading: Reading | None = None) -> Structurer:
+    """A structurer that knows the tables whose keys plugins decide, and older words for those of samples.
+
+    Args:
+        registry: as for `structure`.
+        folder: where relative input paths start.
+        start: what to call that in a message.
+        reading: where mistakes go; none: its own.
+    """
+    structurer = Structurer(registry, folder, reading or Reading(), start=start)
     reader = RunReader(structurer)
     hook = structurer.converter.register_structure_hook
     hook(ConditionUse, lambda value, _: reader.condition_use(value))
     hook(FlowMatchingTable, lambda value, _: reader.flow_matching(value))
+    hook(ValidationTable, lambda value, _: structurer.table(in_new_words(value, structurer.reading), ValidationTable))
     hook(ValidationSample, lambda value, _: SampleReader(structurer).sample(value))
-    try:
-        return reader.run_file(data), structurer.reading.mistakes
-    except Unreadable:
-        return None, structurer.reading.mistakes
+    return structurer
 
 
 @attrs.frozen

@@ -29,12 +29,16 @@ class Structurer:
     Attributes:
         registry: where names of conditions, strategies and more are looked up.
         folder: of the run file; relative input paths start there.
+        reading: where mistakes go.
+        converter: what does the work.
+        start: what to call that folder in a message.
     """
 
     registry: Registry
     folder: Path
     reading: Reading = attrs.field(factory=Reading)
     converter: cattrs.Converter = attrs.field(factory=lambda: cattrs.Converter(detailed_validation=False))
+    start: str = "the run file"
 
     def __attrs_post_init__(self) -> None:
         register_scalars(self.converter, self.reading)
@@ -115,7 +119,7 @@ class Structurer:
         found = {"file": path.is_file(), "folder": path.is_dir(), "either": path.exists()}[reads]
         if not found:
             self.reading.note(
-                f"there is no {'file or folder' if reads == 'either' else reads} {path}", "Paths are relative to the run file."
+                f"there is no {'file or folder' if reads == 'either' else reads} {path}", f"Paths are relative to {self.start}."
             )
 
     def made(self, cls: Any, values: Mapping[str, Any]) -> Any:
@@ -188,7 +192,7 @@ class Structurer:
         path = self.path(value)
         if not path.exists():
             self.reading.note(
-                f"there is no file or folder {path}", 'Paths are relative to the run file; "tiny" is the model that comes with ltx.'
+                f"there is no file or folder {path}", f'Paths are relative to {self.start}; "tiny" is the model that comes with ltx.'
             )
         return str(path)
 

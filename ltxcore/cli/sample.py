@@ -1,0 +1,245 @@
+"""`ltx sample`: draw a prompt, or a file of prompts, with conditions and LoRAs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import UnionType
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+
+import attrs
+import click
+
+from ltxcore.config.samples import ValidationTable
+from ltxcore.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ltxcore.config.prompts import LoadedSamples
+    from ltxcore.models.lora_stack import Strength
+    from ltxcore.sample.plan import Planned
+    from ltxcore.sample.run import Step, Studio
+
+ENDINGS = (".mp4", ".png", ".wav")
+FOLDER = Path("samples")
+"""Where samples go that no file is named for."""
+
+TINY_SIZE = {"video_dims": (64, 64, 17), "frame_rate": 16.0}
+"""What the tiny model was trained on, which is far from the defaults of the real one."""
+
+NOT_OPTIONS = ("samples", "interval", "skip_initial_validation")
+"""Keys of `[validation]` that say what is drawn while training."""
+
+
+HELP = {
+    "generate_audio": "Draw sound; on by default.",
+    "generate_video": "Draw a picture; on by default.",
+    "stg_blocks": 'Blocks that lose their self-attention for that, or "all".',
+}
+"""Of keys that mean something else on the command line: outside a run nothing is trained, and there are no lists."""
+
+
+@click.command()
+@click.argument("what", metavar="PROMPT|FILE")
+@click.option("--model", metavar="MODEL", help='"tiny", or a model file or folder; by default that of FILE, where it is a run file.')
+@click.option("--lora", "loras", multiple=True, metavar="FILE[:STRENGTH]", help="A LoRA, and how often it counts; may be repeated.")
+@click.option("--condition", "conditions", multiple=True, metavar="KEY=VALUE,...", help="A condition on every sample; may be repeated.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write (.mp4, .png, .wav), or folder.  [default: samples]")
+@click.option("--overwrite", is_flag=True, help="Write the file even where there is one.")
+@click.option(
+    "--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), metavar="FILE", help="A file with conditions of your own."
+)
+@click.option("--text-encoder-path", type=click.Path(path_type=Path), help="The text encoder, where the model file does not hold it.")
+@click.option("--video-vae-path", type=click.Path(path_type=Path), help="The video codec, where the model file does not hold it.")
+@click.option("--audio-vae-path", type=click.Path(path_type=Path), help="The audio codec, where the model file does not hold it.")
+@click.option("--device", help="Where to compute; by default the GPU, if there is one.")
+@click.option("--precision", type=click.Choice(["bf16", "no"]), help='Of the model; "no" is float32.  [default: bf16 on a GPU, else no]')
+@click.option("--vae-tiling", is_flag=True, help="Encode and decode clips in pieces, for less memory.")
+def sample(
+    what: str,
+    model: str | None,
+    loras: tuple[str, ...],
+    conditions: tuple[str, ...],
+    output: Path | None,
+    overwrite: bool,
+    plugins: tuple[Path, ...],
+    text_encoder_path: Path | None,
+    video_vae_path: Path | None,
+    audio_vae_path: Path | None,
+    device: str | None,
+    precision: str | None,
+    vae_tiling: bool,
+    **options: Any,
+) -> None:
+    """Draw a sample of PROMPT, or of every prompt in FILE, with picture and sound.
+
+    FILE is a TOML file with the table [validation] of a run file (the run file itself will do), or a JSONL file with the keys of one of its samples on each
+    line. Options stand for keys of [validation] and go before those of FILE; what a sample says of itself stays. The same seed gives the same file.
+
+    \b
+    ltx sample "a red disc sways slowly" --model tiny -o disc.mp4
+    ltx sample "..." --model tiny --lora outputs/mine/lora.safetensors:0.8
+    ltx sample "..." --model tiny --condition type=first_frame,image_or_video=a.png
+    ltx sample run.toml --lora outputs/mine/lora.safetensors
+    """
+    from ltxcore.config.located import located
+    from ltxcore.config.prompts import load_samples
+    from ltxcore.errors import LtxError
+
+    said = {name: value for name, value in options.items() if value is not None}
+    loaded = load_samples(what, conditions=conditions, options=said, plugins=plugins)
+    paths = {"text_encoder": text_encoder_path, "video_vae": video_vae_path, "audio_vae": audio_vae_path}
+    studio = _studio(loaded, model, loras, paths, device, precision, vae_tiling)
+    try:
+        planned = _planned(loaded, studio)
+        files = _files(planned, output, overwrite)
+        for note in dict.fromkeys(note for each in planned for note in [*each.notes, *_triggers(each, studio.loras)]):
+            click.echo(note, err=True)
+        with _bar(planned) as step:
+            for path in studio.draw(planned, files, step):
+                click.echo(path)
+    except LtxError as error:
+        raise located(error, loaded) from error
+
+
+def _studio(
+    loaded: LoadedSamples,
+    model: str | None,
+    loras: Sequence[str],
+    paths: dict[str, Path | None],
+    device: str | None,
+    precision: str | None,
+    tiling: bool,
+) -> Studio:
+    """The model of the command line, or that of the file."""
+    from ltxcore.models.lora_stack import Strength
+    from ltxcore.preprocess.model import Model, own_device
+    from ltxcore.sample.run import Studio
+
+    if model is None and loaded.model is None:
+        raise ConfigError(
+            "names no model to draw with", where="--model", remedy="Write --model tiny, or --model and the path of a model file."
+        )
+    if model is None and loaded.model is not None:
+        model = loaded.model.model_path
+        own = {name: getattr(loaded.model, f"{name}_path") for name in paths}
+        paths = {name: path or own[name] for name, path in paths.items()}
+    device = device or own_device()
+    chosen = precision or ("bf16" if device.startswith("cuda") else "no")
+    return Studio(Model(str(model), device=device, tiling=tiling, **paths), tuple(map(Strength.parse, loras)), chosen)
+
+
+def _planned(loaded: LoadedSamples, studio: Studio) -> list[Planned]:
+    from ltxcore.models.load import describe
+    from ltxcore.protocols import MODALITIES
+    from ltxcore.sample.request import requests
+
+    info, table = describe(studio.model.path), loaded.table
+    if info.generation == "tiny":
+        table = attrs.evolve(table, **{name: value for name, value in TINY_SIZE.items() if name not in loaded.said})
+    return studio.plan(requests(table, MODALITIES, info))
+
+
+def _files(planned: Sequence[Planned], output: Path | None, overwrite: bool) -> list[Path]:
+    """The file of each sample, without its ending.
+
+    Raises:
+        ConfigError: an ending that is not that of what is drawn, or a file that is there already.
+    """
+    folder = output or FOLDER
+    if folder.suffix.lower() not in ENDINGS:
+        first = 1 + max((int(path.stem.partition("_")[2]) for path in folder.glob("sample_*") if path.stem[7:].isdecimal()), default=0)
+        return [folder / f"sample_{number}" for number in range(first, first + len(planned))]
+    bare = folder.with_suffix("")
+    names = [bare] if len(planned) == 1 else [bare.with_name(f"{bare.name}_{number}") for number in range(1, len(planned) + 1)]
+    for each, name in zip(planned, names, strict=True):
+        ending = _ending(each)
+        if ending != folder.suffix:
+            kinds = {".mp4": "a clip", ".png": "a single picture", ".wav": "a sound"}
+            raise ConfigError(
+                f'what is drawn is {kinds[ending]}, which is not written as "{folder.suffix}"', where="--output", remedy=f"Use {ending}."
+            )
+        path = name.with_name(f"{name.name}{ending}")
+        if path.exists() and not overwrite:
+            raise ConfigError(f"there is a file {path}", where="--output", remedy="Name another, or write over it with --overwrite.")
+    return names
+
+
+def _ending(planned: Planned) -> str:
+    request = planned.canvas.request
+    if "video" not in request.modalities:
+        return ".wav"
+    return ".png" if request.size.frames == 1 else ".mp4"
+
+
+def _triggers(planned: Planned, loras: Sequence[Strength]) -> Iterator[str]:
+    """LoRAs whose trigger word the prompt does not have."""
+    prompt = planned.canvas.request.prompt
+    for lora in loras:
+        word = lora.metadata.get("trigger")
+        if word and word.lower() not in prompt.lower():
+            yield f'{lora.path} was trained with "{word}" before every caption, and the prompt "{prompt}" does not have it.'
+
+
+@contextmanager
+def _bar(planned: Sequence[Planned]) -> Iterator[Step | None]:
+    """Progress, where the output is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        total = sum(each.canvas.request.steps for each in planned)
+        task = progress.add_task("Drawing", total=total)
+        done = [sum(each.canvas.request.steps for each in planned[:index]) for index in range(len(planned))]
+        yield lambda index, step, steps: progress.update(
+            task, completed=done[index] + step, description=f"Drawing {index + 1}/{len(planned)}"
+        )
+
+
+# ---------------------------------------------------------------- options, one for each key of [validation]
+
+
+def _dims(context: click.Context, option: click.Parameter, text: str | None) -> list[int] | None:
+    """Width x height x frames, as three numbers."""
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) != 3 or not all(part.strip().isdecimal() for part in parts):
+        raise click.BadParameter(f'"{text}" is no width x height x frames, such as 960x544x89.')
+    return [int(part) for part in parts]
+
+
+def _blocks(context: click.Context, option: click.Parameter, text: str | None) -> list[int] | None:
+    """Numbers with "," between; "all" is an empty list."""
+    if text is None or text == "all":
+        return None if text is None else []
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise click.BadParameter(f'"{text}" is no list of blocks; write numbers with "," between, or "all".')
+    return [int(part) for part in parts]
+
+
+def _option(field: attrs.Attribute[Any], kind: Any) -> Callable[[Any], Any]:
+    """The option of a key, with its help; the default is that of the table, or the file's."""
+    name = f"--{field.name.replace('_', '-')}"
+    text = HELP.get(field.name) or field.metadata["help"][:1].upper() + field.metadata["help"][1:] + "."
+    inner = [each for each in get_args(kind) if each is not type(None)] if get_origin(kind) is UnionType else [kind]
+    base: Any = inner[0]
+    if base is bool:
+        return click.option(f"{name}/--no-{name[2:]}", default=None, help=text)
+    if get_origin(base) is tuple:
+        return click.option(name, callback=_dims, metavar="WxHxF", help=text)
+    if get_origin(base) is list:
+        return click.option(name, callback=_blocks, metavar="N,...", help=text)
+    return click.option(name, type=base, help=text)
+
+
+_hints = get_type_hints(ValidationTable)
+for _field in attrs.fields(ValidationTable):
+    if _field.name not in NOT_OPTIONS:
+        sample = _option(_field, _hints[_field.name])(sample)

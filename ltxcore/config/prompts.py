@@ -1,0 +1,248 @@
+"""What `ltx sample` is to draw: a prompt, or a file of prompts, with conditions and options of the command line beside them."""
+
+from __future__ import annotations
+
+import json
+import os.path
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, cast
+
+import attrs
+
+from ltxcore.config.load import parsed_toml, text_of
+from ltxcore.config.locate import Lines, locate
+from ltxcore.config.reading import KeyPath, Mistake, Unreadable, spelled
+from ltxcore.config.sample_tables import SampleReader
+from ltxcore.config.samples import Freeze, SampleCondition, ValidationSample, ValidationTable
+from ltxcore.config.schema import ModelTable
+from ltxcore.config.settings import parse_key, parse_value
+from ltxcore.config.structure import structurer_of
+from ltxcore.errors import ConfigError, Problem
+from ltxcore.registry import Registry
+from ltxcore.registry import load as load_plugins
+
+FILES = (".toml", ".jsonl")
+"""Endings of files of prompts."""
+
+TABLE = "validation"
+
+
+@attrs.frozen
+class Source:
+    """Where samples were read from.
+
+    Attributes:
+        path: the file; none: they are a prompt on the command line.
+        lines: of its keys; of a JSONL file, of its samples.
+        prefix: the keys that its samples are below, in the file itself.
+        counts: for each sample, how many conditions it has in the file; those of the command line come after them.
+        options: what the command line sets, by key.
+        conditions: as the command line has them.
+    """
+
+    path: Path | None
+    lines: Lines
+    prefix: KeyPath = (TABLE,)
+    counts: tuple[int, ...] = ()
+    options: Mapping[str, Any] = attrs.field(factory=dict)
+    conditions: tuple[str, ...] = ()
+
+    def of(self, key: KeyPath) -> str:
+        """The place of a key `validation....`, in the file or on the command line."""
+        inner = key[1:] if key[:1] == (TABLE,) else key
+        if len(inner) > 3 and inner[0] == "samples" and inner[2] == "conditions" and int(inner[3]) >= self.counts[int(inner[1])]:
+            return self._option(int(inner[3]) - self.counts[int(inner[1])], inner[4:])
+        if key[:1] == ("--condition",):
+            return self._option(int(key[1]), key[2:]) if len(key) > 1 else "--condition"
+        if inner[:1] and inner[0] in self.options:
+            return f"--{str(inner[0]).replace('_', '-')}"
+        if self.path is None:
+            return spelled(inner[2:] if inner[:1] == ("samples",) else inner)
+        if self.path.suffix == ".jsonl":
+            inside = f": {spelled(inner[2:])}" if len(inner) > 2 else ""
+            return f"{self.path}:{self.lines.of(inner[:2])}{inside}" if inner[:1] == ("samples",) else str(self.path)
+        own = (*self.prefix, *inner) if key[:1] == (TABLE,) else key
+        return f"{self.path}:{self.lines.of(own)}: {spelled(own)}" if own else str(self.path)
+
+    def _option(self, index: int, inner: KeyPath) -> str:
+        return f"--condition {self.conditions[index]}" + (f": {spelled(inner)}" if inner else "")
+
+
+@attrs.frozen
+class LoadedSamples:
+    """What is to be drawn.
+
+    Attributes:
+        table: as `[validation]` of a run file.
+        said: keys of the table that the file or the command line sets.
+        model: of the file, where it is a run file.
+        registry: the plugins that are there.
+    """
+
+    table: ValidationTable
+    said: frozenset[str]
+    model: ModelTable | None
+    registry: Registry
+    source: Source = attrs.field(repr=False)
+
+    def where(self, key: str) -> str:
+        """The place of a key `validation....` for a message."""
+        return self.source.of(tuple(int(part) if part.isdecimal() else part for part in parse_key(key)))
+
+
+def load_samples(
+    what: str, *, conditions: Sequence[str] = (), options: Mapping[str, Any] | None = None, plugins: Sequence[Path] = ()
+) -> LoadedSamples:
+    """Read what is to be drawn.
+
+    Args:
+        what: a prompt, or the path of a TOML file with `[validation]` (a run file, or one that has nothing else) or of a JSONL file with the
+            keys of a sample on each line.
+        conditions: `key=value,key=value` of `--condition`, added to every sample; their paths start at the working directory.
+        options: keys of `[validation]` that are set on the command line, over those of the file. What a sample says itself stays.
+        plugins: Python files that add conditions.
+
+    Raises:
+        ConfigError: with every mistake that can be found without opening a medium.
+    """
+    path = Path(what) if Path(what).suffix.lower() in FILES else None
+    document, source = _read(path, what)
+    table = {**document.get(TABLE, {}), **(options or {})}
+    local = [*_plugins_of(document, path), *(plugin.absolute() for plugin in plugins)]
+    registry = load_plugins(local=[file for file in local if file.is_file()])
+    _check_plugins(local, registry)
+    source = attrs.evolve(source, options=options or {}, conditions=tuple(conditions), counts=_counts(table))
+    folder = Path.cwd() if path is None else path.absolute().parent
+    found, model, mistakes = _structured(document | {TABLE: table}, _options(conditions), registry, folder)
+    if mistakes or found is None:
+        raise ConfigError.of(Problem(mistake.what, source.of(mistake.path), mistake.remedy) for mistake in mistakes)
+    if not found.samples:
+        place = source.of((TABLE,))
+        raise ConfigError("says of no sample to draw", where=place, remedy='Write [[validation.samples]] with a prompt = "..." each.')
+    return LoadedSamples(found, frozenset(table), model, registry, source)
+
+
+def _read(path: Path | None, what: str) -> tuple[dict[str, Any], Source]:
+    """A document with `[validation]`, and where it is from."""
+    if path is None:
+        return {TABLE: {"samples": [{"prompt": what}]}}, Source(None, Lines({}))
+    text = text_of(path, "Name a TOML or JSONL file of prompts, or write a prompt.")
+    if path.suffix.lower() == ".jsonl":
+        return _of_lines(text, path)
+    document = parsed_toml(text, path)
+    if TABLE in document:
+        return document, Source(path, locate(text))
+    return {TABLE: document}, Source(path, locate(text), prefix=())
+
+
+def _of_lines(text: str, path: Path) -> tuple[dict[str, Any], Source]:
+    """Each line that is not empty as a sample."""
+    samples, lines, problems = [], {}, []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            samples.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            problems.append(Problem(f"is not JSON: {error.msg}, at column {error.colno}", f"{path}:{number}"))
+            samples.append({})
+        lines["samples", len(samples) - 1] = number
+    if problems:
+        raise ConfigError.of(problems)
+    return {TABLE: {"samples": samples}}, Source(path, Lines(cast(Any, lines)))
+
+
+def _plugins_of(document: Mapping[str, Any], path: Path | None) -> list[Path]:
+    """Files of `plugins` in a run file."""
+    named = document.get("plugins")
+    if path is None or not isinstance(named, list):
+        return []
+    folder = path.absolute().parent
+    return [Path(os.path.normpath(folder / Path(name).expanduser())) for name in named if isinstance(name, str)]
+
+
+def _check_plugins(files: Sequence[Path], registry: Registry) -> None:
+    """Refuse files that are not there, or are no plugins."""
+    problems = [Problem(f"there is no file {file}", "plugins") for file in files if not file.is_file()]
+    reasons = {broken.origin.plugin: broken.reason for broken in registry.broken if broken.origin.distribution == "local file"}
+    problems += [Problem(f"the plugin {file} is broken: {reasons[str(file)]}", "plugins") for file in files if str(file) in reasons]
+    if problems:
+        raise ConfigError.of(problems)
+
+
+def _counts(table: Any) -> tuple[int, ...]:
+    """How many conditions each sample has in the file."""
+    samples = table.get("samples", []) if isinstance(table, dict) else []
+    lists = [sample.get("conditions", []) if isinstance(sample, dict) else [] for sample in (samples if isinstance(samples, list) else [])]
+    return tuple(len(own) if isinstance(own, list) else 0 for own in lists)
+
+
+def _options(conditions: Sequence[str]) -> list[dict[str, Any]]:
+    """`key=value,key=value` as tables.
+
+    Raises:
+        ConfigError: for each that is not so.
+    """
+    tables, problems = [], []
+    for text in conditions:
+        try:
+            tables.append(dict(_pair(part) for part in _parts(text)))
+        except ValueError as error:
+            remedy = "Write it as --condition type=first_frame,image_or_video=a.png."
+            problems.append(Problem(str(error), f"--condition {text}", remedy))
+    if problems:
+        raise ConfigError.of(problems)
+    return tables
+
+
+def _pair(part: str) -> tuple[str, Any]:
+    name, equals, value = part.partition("=")
+    if not equals or not name.strip():
+        raise ValueError(f'"{part}" is no key=value')
+    return name.strip(), parse_value(value)
+
+
+def _parts(text: str) -> list[str]:
+    """The text cut at its commas, but not at those inside brackets or quotes."""
+    parts, depth, quote = [""], 0, ""
+    for character in text:
+        quote = "" if character == quote else character if not quote and character in "\"'" else quote
+        depth += 0 if quote else (character in "[{") - (character in "]}")
+        if character == "," and not quote and not depth:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
+
+
+def _structured(
+    document: Mapping[str, Any], extra: list[dict[str, Any]], registry: Registry, folder: Path
+) -> tuple[ValidationTable | None, ModelTable | None, list[Mistake]]:
+    """The samples with the conditions of the command line, the model of a run file, and every mistake."""
+    structurer = structurer_of(registry, folder, start="that file")
+    reading = structurer.reading
+    table = model = None
+    if "model" in document:
+        with suppress(Unreadable), reading.at("model"):
+            model = structurer.converter.structure(document["model"], ModelTable)
+    with suppress(Unreadable), reading.at(TABLE):
+        table = structurer.converter.structure(document[TABLE], ValidationTable)
+    reader = SampleReader(structurer_of(registry, Path.cwd(), start="the working directory", reading=reading))
+    with suppress(Unreadable), reading.at("--condition"):
+        added = reader.conditions(extra)
+        if table is not None:
+            counts = _counts(document[TABLE])
+            samples = [_with(sample, added, reader.frozen, count) for sample, count in zip(table.samples, counts, strict=True)]
+            table = attrs.evolve(table, samples=samples) if counts else table
+    return table, model, reading.mistakes
+
+
+def _with(sample: ValidationSample, conditions: Sequence[SampleCondition], frozen: Sequence[Freeze], count: int) -> ValidationSample:
+    """The sample with conditions of the command line after its own."""
+    return attrs.evolve(
+        sample,
+        conditions=[*sample.conditions, *(attrs.evolve(each, index=count + each.index) for each in conditions)],
+        frozen=[*sample.frozen, *(attrs.evolve(each, index=count + each.index) for each in frozen)],
+    )

@@ -1,0 +1,97 @@
+"""Several LoRAs on one backbone, each as strong as one likes: products of matrices side by side, exact whatever the weights are stored in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
+import torch
+
+from ltxcore.errors import CheckpointError, ConfigError, listed
+from ltxcore.models.backbone import LTXBackbone
+from ltxcore.models.files import read_header
+from ltxcore.models.lora_file import LoraFile, Pairs, read_lora
+from ltxcore.models.lora_load import check_generation, check_modules, fill_adapters
+from ltxcore.models.streams import is_needed, stream_of
+
+
+@attrs.frozen
+class Strength:
+    """A LoRA file and how often it counts: 1 as it was trained, 0 not at all, below 0 against it."""
+
+    path: Path
+    strength: float = 1.0
+
+    @classmethod
+    def parse(cls, text: str) -> Strength:
+        """`FILE` or `FILE:STRENGTH`.
+
+        Raises:
+            ConfigError: there is no such file.
+        """
+        path, colon, number = text.rpartition(":")
+        try:
+            found = cls(Path(path), float(number)) if colon and not Path(text).is_file() else cls(Path(text))
+        except ValueError:  # a colon in the name
+            found = cls(Path(text))
+        if not found.path.is_file():
+            raise ConfigError(
+                f"there is no file {found.path}", remedy="Name a LoRA file, such as lora.safetensors or lora.safetensors:0.8."
+            )
+        return found
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the file says of itself.
+
+        Raises:
+            CheckpointError: it is no safetensors file.
+        """
+        return dict(read_header(self.path).metadata)
+
+
+def load_loras(backbone: LTXBackbone, loras: Sequence[Strength]) -> None:
+    """Load LoRA files, in any layout that `load_lora` reads, on a backbone without adapters.
+
+    Modules of streams that the backbone does not hold are left out: they would change nothing that it says.
+
+    Args:
+        backbone: without adapters.
+        loras: the files; their changes add up. A DoRA, whose change is no sum, comes alone and as strong as it was trained.
+
+    Raises:
+        CheckpointError: a file that is no LoRA of this model, of which nothing is left, or a DoRA beside others.
+    """
+    if not loras:
+        return
+    found = [_needed(backbone, lora.path) for lora in loras]
+    if len(loras) == 1 and loras[0].strength == 1:
+        fill_adapters(backbone, found[0], str(loras[0].path))
+        return
+    stacked: Pairs = {}
+    for lora, file in zip(loras, found, strict=True):
+        if file.magnitudes:
+            remedy = "Use it alone, without a strength."
+            raise CheckpointError("it is a DoRA, which has no strength and adds to no other", where=str(lora.path), remedy=remedy)
+        for name, (a, b) in file.pairs.items():
+            others_a, others_b = stacked.get(name, (a[:0], b[:, :0]))
+            # B1 A1 + B2 A2 = [B1 B2] [A1; A2]
+            stacked[name] = torch.cat([others_a, a]), torch.cat([others_b, b * lora.strength], dim=1)
+    fill_adapters(backbone, LoraFile(stacked, {}, {}), " + ".join(str(lora.path) for lora in loras))
+
+
+def _needed(backbone: LTXBackbone, path: Path) -> LoraFile:
+    """What of a file this backbone has modules for."""
+    check_generation(backbone, path)
+    file, known = read_lora(path, str(path)), backbone.blueprint.linears
+    kept = {name: both for name, both in file.pairs.items() if name not in known or is_needed(name, backbone.modalities)}
+    if not kept:
+        streams = " and ".join(sorted({stream_of(name) for name in file.pairs} - {"cross"})) or "the attention between picture and sound"
+        raise CheckpointError(
+            f"the LoRA changes nothing that is drawn: its modules are of {streams}, and {listed(sorted(backbone.modalities))} is drawn",
+            where=str(path),
+            remedy="Draw what it was trained for.",
+        )
+    check_modules(backbone, kept, str(path))
+    return attrs.evolve(file, pairs=kept, magnitudes={name: length for name, length in file.magnitudes.items() if name in kept})

@@ -1,0 +1,172 @@
+"""What is to be drawn: a sample of `[validation]` with every default filled in, and checked as far as the model alone can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import attrs
+
+from ltxcore.config.samples import FREEZING, Freeze, SampleCondition, ValidationSample, ValidationTable
+from ltxcore.errors import ConfigError, Problem
+from ltxcore.models.backbone import ModelInfo
+from ltxcore.preprocess.buckets import Bucket, misfits
+from ltxcore.protocols import MODALITIES
+from ltxcore.sample.guidance import Scales
+
+SPOKEN = {"video": "picture", "audio": "sound"}
+
+DEFAULT_STG_BLOCKS, DEFAULT_LAYERS = [28], 48
+"""What `stg_blocks` says where the run file does not, and how many blocks the model has that this is meant for."""
+
+
+@attrs.frozen
+class Request:
+    """A sample to draw.
+
+    Attributes:
+        prompt: what it shows.
+        negative_prompt: what it is led away from.
+        size: of its picture; the frames also say how long its sound is.
+        rate: frames per second.
+        seed: of its noise.
+        steps: Euler steps.
+        drawn: modalities that are generated.
+        freezes: modalities that are given whole, and only condition the others.
+        conditions: on drawn modalities; those that add tokens, on frozen ones too.
+        scales: how each drawn modality is guided.
+        stg_blocks: blocks that lose their self-attention for that; empty: all.
+        where: its key in the run file.
+    """
+
+    prompt: str
+    negative_prompt: str
+    size: Bucket
+    rate: float
+    seed: int
+    steps: int
+    drawn: frozenset[str]
+    freezes: tuple[Freeze, ...]
+    conditions: tuple[SampleCondition, ...]
+    scales: Mapping[str, Scales]
+    stg_blocks: tuple[int, ...]
+    where: str
+
+    @property
+    def frozen(self) -> dict[str, Path]:
+        """The file of each frozen modality."""
+        return {freeze.modality: freeze.medium for freeze in self.freezes}
+
+    @property
+    def modalities(self) -> frozenset[str]:
+        """All that the model sees of it."""
+        return self.drawn | self.frozen.keys()
+
+    @property
+    def seconds(self) -> Fraction:
+        """How long it is. The rate is as exact as media files have it."""
+        return self.size.frames / Fraction(self.rate).limit_denominator(10_000)
+
+    def place(self, condition: SampleCondition | Freeze) -> str:
+        """The key of one of its conditions."""
+        return f"{self.where}.conditions.{condition.index}"
+
+    def place_of(self, frozen: str) -> str:
+        """The key of what freezes a modality."""
+        return next(self.place(freeze) for freeze in self.freezes if freeze.modality == frozen)
+
+
+def requests(table: ValidationTable, trained: Collection[str], info: ModelInfo) -> list[Request]:
+    """The samples of a `[validation]` table.
+
+    Args:
+        table: the samples, and what they leave open.
+        trained: modalities that are drawn where the table does not say.
+        info: the model that draws them.
+
+    Raises:
+        ConfigError: all that is wrong: nothing to draw, a condition on a modality that a sample does not have, sizes that the codec does not
+            take, blocks that the model does not have.
+    """
+    blocks, problems = _stg_blocks(table.stg_blocks, info.num_layers)
+    found = [_request(table, index, sample, trained, blocks) for index, sample in enumerate(table.samples)]
+    for request, sample in zip(found, table.samples, strict=True):
+        problems += [*_misplaced(request), *_wrong_size(request, sample, info)]
+    if problems:
+        raise ConfigError.of(dict.fromkeys(problems))  # what [validation] says for all samples is said once
+    return found
+
+
+def _request(table: ValidationTable, index: int, sample: ValidationSample, trained: Collection[str], blocks: Sequence[int]) -> Request:
+    asked = {"video": table.generate_video, "audio": table.generate_audio}
+    wanted = {name for name in MODALITIES if (name in trained if asked[name] is None else asked[name])}
+    return Request(
+        prompt=sample.prompt,
+        negative_prompt=table.negative_prompt,
+        size=Bucket(*(sample.video_dims or table.video_dims)),
+        rate=table.frame_rate,
+        seed=table.seed if sample.seed is None else sample.seed,
+        steps=table.inference_steps,
+        drawn=frozenset(wanted - {freeze.modality for freeze in sample.frozen}),
+        freezes=tuple(sample.frozen),
+        conditions=tuple(sample.conditions),
+        scales=scales_of(table),
+        stg_blocks=tuple(blocks),
+        where=f"validation.samples.{index}",
+    )
+
+
+def scales_of(table: ValidationTable) -> dict[str, Scales]:
+    """How each modality is guided."""
+    rescale = table.guidance_rescale
+    return {
+        "video": Scales(table.video_cfg_scale, table.video_stg_scale, table.video_modality_guidance_scale, rescale),
+        "audio": Scales(table.audio_cfg_scale, table.audio_stg_scale, table.audio_modality_guidance_scale, rescale),
+    }
+
+
+def _stg_blocks(asked: Sequence[int], layers: int) -> tuple[list[int], list[Problem]]:
+    """Blocks of this model. The default names one of the model's usual 48; a smaller model has it at the same depth."""
+    if list(asked) == DEFAULT_STG_BLOCKS and layers <= DEFAULT_STG_BLOCKS[0]:
+        return [block * layers // DEFAULT_LAYERS for block in DEFAULT_STG_BLOCKS], []
+    absent = [block for block in asked if block >= layers]
+    problems = [
+        Problem(f"there is no block {block}", "validation.stg_blocks", f"The model has {layers}, numbered from 0.") for block in absent
+    ]
+    return list(asked), problems
+
+
+def _misplaced(request: Request) -> Iterator[Problem]:
+    """Conditions on what the sample does not have, or has whole already; and a sample that draws nothing."""
+    if len(request.freezes) > 1:
+        both = len(request.frozen) > 1
+        what = "freezes both modalities, so there is nothing to draw" if both else f"freezes the {request.freezes[0].modality} twice"
+        yield Problem(what, request.where, f"Keep one of {' and '.join(FREEZING) if both else 'them'}.")
+        return
+    if not request.drawn:
+        given = next(iter(request.frozen), None)
+        other = "audio" if given == "video" else "video"
+        what = f"freezes the {given}, and no {other} is drawn" if given else "draws neither a picture nor a sound"
+        remedy = (
+            f"Set validation.generate_{other} = true." if given else "Set validation.generate_video or validation.generate_audio to true."
+        )
+        yield Problem(what, request.where, remedy)
+        return
+    for condition in request.conditions:
+        name, where = condition.modality, request.place(condition)
+        if name not in request.modalities:
+            what = f'the condition "{condition.type}" is about the {name}, of which this sample has none'
+            yield Problem(what, where, f"Set validation.generate_{name} = true, or remove the condition.")
+        elif name in request.frozen and not getattr(condition.cls, "appends", False):
+            what = f'the condition "{condition.type}" has no meaning on the frozen {name}, which is given already'
+            yield Problem(what, where, f"Remove it, or what freezes the {name}.")
+
+
+def _wrong_size(request: Request, sample: ValidationSample, info: ModelInfo) -> Iterator[Problem]:
+    """Sizes that the codec does not take. A sound alone may have any: only the frames count, as its length."""
+    if "video" not in request.modalities:
+        return
+    where = "validation.video_dims" if sample.video_dims is None else f"{request.where}.video_dims"
+    for what, remedy in misfits(request.size, info.video_scale):
+        yield Problem(f"a picture of {request.size} has {what}", where, remedy)

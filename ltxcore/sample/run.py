@@ -1,0 +1,117 @@
+"""Samples drawn outside a run: a model from its file, LoRAs on it, and the files that come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from ltxcore.engines.single import AUTOCAST
+from ltxcore.errors import ConfigError, Problem
+from ltxcore.models.backbone import LTXBackbone
+from ltxcore.models.load import describe, load_backbone
+from ltxcore.models.lora_stack import Strength, load_loras
+from ltxcore.preprocess.model import Model
+from ltxcore.protocols import Codec, ModelInput
+from ltxcore.sample.canvas import modalities_of
+from ltxcore.sample.encode import Encoded, encode
+from ltxcore.sample.media import shown, write
+from ltxcore.sample.plan import FACTORS, Planned, plan
+from ltxcore.sample.request import Request
+from ltxcore.sample.sampler import Sampler
+
+Step = Callable[[int, int, int], None]
+"""Told after each step: the sample's number from 0, steps done, steps in all."""
+
+
+@attrs.frozen
+class Studio:
+    """A model to draw with.
+
+    Attributes:
+        model: its path, those of its codecs and text encoder, and the device.
+        loras: what changes it.
+        precision: of its weights and arithmetic, "bf16" or "no" (float32).
+    """
+
+    model: Model
+    loras: Sequence[Strength] = ()
+    precision: str = "no"
+
+    def plan(self, requests: Sequence[Request]) -> list[Planned]:
+        """Look at the media of some samples.
+
+        Raises:
+            LtxError: everything that is wrong with any of them.
+        """
+        return plan(requests, modalities_of(describe(self.model.path)), factors_of(self.loras))
+
+    def draw(self, planned: Sequence[Planned], paths: Sequence[Path], step: Step | None = None) -> list[Path]:
+        """Draw samples and write each as soon as it is drawn.
+
+        Args:
+            planned: the samples.
+            paths: of their files, without ending.
+            step: told of each step.
+
+        Returns:
+            The files, with their endings.
+
+        Raises:
+            LtxError: a file cannot be read, encoded or written, or weights cannot be loaded.
+        """
+        encoded = encode(planned, self.model)
+        modalities = frozenset(name for each in planned for name in each.canvas.request.modalities)
+        sampler = self._sampler(modalities)
+        codecs: Mapping[str, Codec] = {
+            name: self.model.video() if name == "video" else self.model.audio()
+            for name in {name for each in planned for name in each.canvas.request.drawn}
+        }
+        return [self._one(index, each, path, sampler, codecs, step) for index, (each, path) in enumerate(zip(encoded, paths, strict=True))]
+
+    def _one(self, index: int, encoded: Encoded, path: Path, sampler: Sampler, codecs: Mapping[str, Codec], step: Step | None) -> Path:
+        report = None if step is None else lambda done, total: step(index, done, total)
+        with torch.no_grad():
+            latents = sampler.draw(encoded, report=report)
+            return write(shown(encoded, latents, codecs), path)
+
+    def _sampler(self, modalities: frozenset[str]) -> Sampler:
+        device, mixed = torch.device(self.model.device), AUTOCAST[self.precision]
+        backbone = load_backbone(self.model.path, modalities, dtype=mixed or torch.float32)
+        load_loras(backbone, self.loras)
+        backbone.to(device).eval()
+        return Sampler(backbone, _forward(backbone, device, mixed), device)
+
+
+def _forward(backbone: LTXBackbone, device: torch.device, mixed: torch.dtype | None) -> Callable[..., Mapping[str, Tensor]]:
+    def forward(inputs: Mapping[str, ModelInput], **options: Any) -> Mapping[str, Tensor]:
+        with torch.autocast(device.type, dtype=mixed, enabled=mixed is not None):
+            return backbone(inputs.get("video"), inputs.get("audio"), **options)
+
+    return forward
+
+
+def factors_of(loras: Sequence[Strength]) -> dict[str, str] | None:
+    """What LoRAs say of the references that they were trained with; None where none of them can be relied on to say.
+
+    A LoRA of ltx says a factor only where it is not 1.
+
+    Raises:
+        ConfigError: two of them say different things.
+    """
+    said = [lora.metadata for lora in loras]
+    own = [{name: metadata[name] for name in FACTORS.values() if name in metadata} for metadata in said]
+    found: dict[str, str] = {}
+    problems = []
+    for lora, factors in zip(loras, own, strict=True):
+        for name, factor in factors.items():
+            if found.setdefault(name, factor) != factor:
+                remedy = "References cannot be of two sizes at once: use one of them."
+                problems.append(Problem(f"was trained with {name} = {factor}, another LoRA with {found[name]}", str(lora.path), remedy))
+    if problems:
+        raise ConfigError.of(problems)
+    return found if any(own) or any("timestep_rule" in metadata for metadata in said) else None
