@@ -14,7 +14,7 @@ from ltxcore.engines.single import SingleEngine, single_engine
 from ltxcore.errors import DataError
 from ltxcore.protocols import ModelInput
 from ltxcore.train.feed import Samples
-from ltxcore.train.loop import Loop, total_loss, draws_of
+from ltxcore.train.loop import Loop, draws_of, total_loss
 from ltxcore.train.model import load_model
 from ltxcore.train.plan import RunPlan, outline, plan
 from train.runs import loaded_run, sound_set
