@@ -34,7 +34,9 @@ from ltxcore.protocols import Manifest, Setting, Strategy
 from ltxcore.train.engine import check_deepspeed, engine_problems, uses_zero
 from ltxcore.train.fits import misfits
 from ltxcore.train.folder import RunFolder, check_free, holds
+from ltxcore.train.hub import NO_TOKEN, has_token
 from ltxcore.train.setup import modalities_of, setting_of
+from ltxcore.train.trackers import trackers_of
 
 
 @attrs.frozen(eq=False)
@@ -142,6 +144,8 @@ def outline(loaded: LoadedRun, processes: int | None = None, *, allow_changes: b
         )
     refused = [*_unavailable(config), *engine_problems(config, count)]
     problems.extend(Problem(what, loaded.where(key), remedy) for key, what, remedy in refused)
+    with _collecting(problems):
+        trackers_of(loaded)
     if uses_zero(config, count):
         with _collecting(problems, loaded.where("engine")):
             check_deepspeed(config, processes)
@@ -240,18 +244,8 @@ def _unavailable(config: Any) -> Iterator[tuple[str, str, str]]:
             "moving the optimiser's state is not available in this version",
             "Remove the key.",
         )
-    if config.hub.push_to_hub:
-        yield (
-            "hub.push_to_hub",
-            "publishing is not available in this version",
-            "Set it to false, and upload the file that the run leaves in output_dir.",
-        )
-    if config.wandb.enabled:
-        yield (
-            "wandb.enabled",
-            "the tracker for Weights & Biases is not available in this version",
-            "Set it to false; metrics.jsonl in output_dir has every number.",
-        )
+    if config.hub.push_to_hub and not has_token():
+        yield "hub.push_to_hub", NO_TOKEN, "Log in with `hf auth login`, or set HF_TOKEN."
     if config.validation.samples:
         yield (
             "validation.samples",

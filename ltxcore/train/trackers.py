@@ -9,9 +9,10 @@ import attrs
 import tomli
 
 from ltxcore.config.load import LoadedRun
+from ltxcore.errors import ConfigError, Problem
 from ltxcore.protocols import Tracker
 
-DEFAULT = ("jsonl", "console")
+DEFAULT = ("jsonl", "console", "report")
 """On in every run; `[trackers.NAME]` sets their keys."""
 
 
@@ -41,7 +42,26 @@ class Trackers:
 
 
 def trackers_of(loaded: LoadedRun) -> Trackers:
-    """Those that are on in every run, as far as their plugins are, and those that the run file names."""
+    """Those that are on in every run, as far as their plugins are, and those that the run file names.
+
+    Raises:
+        ConfigError: `[wandb]` asks for what cannot be had.
+    """
     known = loaded.registry.of_kind("tracker")
     defaults = {name: known[name].value() for name in DEFAULT if name in known}
-    return Trackers(list({**defaults, **loaded.config.trackers}.values()), loaded)
+    return Trackers(list({**defaults, **loaded.config.trackers, **_of_wandb_table(loaded)}.values()), loaded)
+
+
+def _of_wandb_table(loaded: LoadedRun) -> dict[str, Tracker]:
+    """The table `[wandb]`, which files from elsewhere have, as the tracker of that name."""
+    table, where = loaded.config.wandb, loaded.where("wandb.enabled")
+    if not table.enabled:
+        return {}
+    if "wandb" in loaded.config.trackers:
+        raise ConfigError("there is a table [trackers.wandb] too", where=where, remedy="Say it in one of them.")
+    named = loaded.registry.get("tracker", "wandb", where)
+    tracker: Tracker = named.value(project=table.project, entity=table.entity, tags=table.tags, media=table.log_validation_videos)
+    problems = [Problem(what, where, remedy) for _, what, remedy in getattr(tracker, "problems", list)()]
+    if problems:
+        raise ConfigError.of(problems)
+    return {"wandb": tracker}

@@ -79,15 +79,6 @@ def test_everything_that_is_wrong_without_the_data_is_found_at_once(tmp_path: Pa
             "acceleration.offload_optimizer_during_validation: moving the optimiser's state is not available in this version\n    Remove the key.",
         ),
         (
-            {"hub": {"push_to_hub": True, "hub_model_id": "me/it"}},
-            "hub.push_to_hub: publishing is not available in this version\n    Set it to false, and upload the file that the run leaves in output_dir.",
-        ),
-        (
-            {"wandb": {"enabled": True}},
-            "wandb.enabled: the tracker for Weights & Biases is not available in this version\n"
-            "    Set it to false; metrics.jsonl in output_dir has every number.",
-        ),
-        (
             {"validation": {"samples": [{"prompt": "a tone"}]}},
             "validation.samples: samples of your own are not drawn in this version\n"
             "    Remove them; held-out clips are drawn before and after training.",

@@ -61,6 +61,7 @@ def test_a_run_leaves_its_lora_metrics_run_file_and_samples(finished: tuple[Outc
     assert sorted(str(path.relative_to(outcome.output_dir)) for path in outcome.output_dir.rglob("*")) == [
         "lora.safetensors",
         "metrics.jsonl",
+        "report.html",
         "run.json",
         "run.toml",
         "samples",

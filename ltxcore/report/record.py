@@ -1,0 +1,144 @@
+"""What a run left in its output folder, read without running or loading anything."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import tomli
+
+from ltxcore.errors import ConfigError, LtxError
+from ltxcore.headers import read_file
+from ltxcore.report.series import Series, series_of
+from ltxcore.train.folder import RunFolder
+
+
+@attrs.frozen
+class Drawn:
+    """A sample that was drawn: at which step, of what, and the file."""
+
+    step: int
+    name: str
+    path: Path
+
+    @property
+    def original(self) -> Path | None:
+        """What it is a sample of, where that lies beside it."""
+        first, _, rest = self.path.name.removeprefix("step_").partition("_")
+        beside = self.path.with_name(f"original_{rest}")
+        return beside if first.isdecimal() and beside.is_file() else None
+
+
+@attrs.frozen
+class Weights:
+    """The file that was trained: its size in bytes, how many numbers it holds, and what it says of itself."""
+
+    path: Path
+    size: int
+    parameters: int
+    metadata: Mapping[str, str]
+
+
+@attrs.frozen
+class Record:
+    """A run.
+
+    Attributes:
+        folder: its output folder.
+        text: the run file.
+        run: the same, read.
+        status: how far it came, what was held out, and what it was trained on.
+        series: numbers over steps, by name.
+        drawn: samples in the order in which they were drawn.
+        weights: none, if it did not finish.
+    """
+
+    folder: Path
+    text: str
+    run: Mapping[str, Any]
+    status: Mapping[str, Any]
+    series: Mapping[str, Series]
+    drawn: tuple[Drawn, ...]
+    weights: Weights | None
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def last_step(self) -> int:
+        return max((series.steps[-1] for series in self.series.values() if len(series)), default=0)
+
+    @property
+    def total_steps(self) -> int:
+        return int(self.get("optimization.steps", 0))
+
+    @property
+    def seconds(self) -> float:
+        """Spent in optimiser steps."""
+        return math.fsum(self.series.get("step_seconds", Series()).values)
+
+    @property
+    def modalities(self) -> dict[str, Mapping[str, Any]]:
+        """The tables of the run file's modalities, where its strategy has such tables."""
+        strategy = self.run.get("training_strategy", {})
+        return {name: table for name, table in strategy.items() if isinstance(table, Mapping) and "is_generated" in table}
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """A value of the run file by its key path."""
+        value: Any = self.run
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        return default if value is None else value
+
+
+def read_run(folder: Path) -> Record:
+    """Read a run's output folder, whether it is finished or not.
+
+    Raises:
+        ConfigError: this is not the output folder of a run.
+        CheckpointError: its status cannot be read.
+    """
+    folder = folder.absolute()
+    place = RunFolder(folder)
+    status = place.status()
+    if status is None or not place.run_file.is_file():
+        raise ConfigError(
+            "this is not the output folder of a run", where=str(folder), remedy="Name the output_dir of a run file that `ltx run` has run."
+        )
+    text = place.run_file.read_text()
+    lines = list(_lines(place.metrics))
+    drawn = [Drawn(line["step"], str(line["sample"]), folder / str(line.get("path"))) for line in lines if "sample" in line]
+    latest = {(sample.step, sample.path): sample for sample in drawn if _is_within(sample.path, folder)}
+    found = (place.weights(mode) for mode in ("lora", "full"))
+    weights = next((_weights(path) for path in found if path.is_file()), None)
+    return Record(folder, text, tomli.loads(text), status, series_of(lines), tuple(latest.values()), weights)
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Lines of `metrics.jsonl`; the last may be cut off, where the run is still writing or was killed."""
+    if path.is_file():
+        for line in path.read_text().splitlines():
+            try:
+                found = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if isinstance(found, dict) and isinstance(found.get("step"), int):
+                yield found
+
+
+def _is_within(path: Path, folder: Path) -> bool:
+    """Whether a sample is a file of the run's: a folder from elsewhere must not bring files of this machine into a page."""
+    return path.is_file() and path.resolve().is_relative_to(folder.resolve())
+
+
+def _weights(path: Path) -> Weights | None:
+    try:
+        slots = read_file(path)
+    except LtxError:
+        return None
+    return Weights(path, path.stat().st_size, sum(slot.count for slot in slots.slots.values()), slots.metadata)
