@@ -21,7 +21,7 @@ ModelPath = NewType("ModelPath", str)
 
 SchedulerType = Literal["constant", "linear", "cosine", "cosine_with_restarts", "polynomial", "step"]
 Precision = Literal["no", "fp16", "bf16"]
-Quantization = Literal["int8-quanto", "int4-quanto", "int2-quanto", "fp8-quanto", "fp8uz-quanto"]
+Quantization = Literal["int8", "fp8", "nf4", "int8-quanto", "int4-quanto", "int2-quanto", "fp8-quanto", "fp8uz-quanto"]
 
 SCHEDULER_PARAMS: dict[str, dict[str, type]] = {
     "constant": {},
@@ -55,8 +55,11 @@ class LoraTable:
         attrs.Factory(lambda self: self.rank, takes_self=True), help="their strength is alpha / rank; the rank by default", at_least=1
     )
     dropout: float = key(0.0, help="share of adapter inputs that are dropped in training", at_least=0, below=1)
-    target_modules: list[str] = key(
-        factory=lambda: ["to_k", "to_q", "to_v", "to_out.0"], help="modules to adapt, by the end of their names, at a dot"
+    use_rslora: bool = key(False, help="their strength is alpha / sqrt(rank), for great ranks")
+    use_dora: bool = key(False, help="learn the lengths of a matrix's rows apart from their directions; the result is for diffusers alone")
+    target_modules: list[str] | Literal["auto"] = key(
+        factory=lambda: ["to_k", "to_q", "to_v", "to_out.0"],
+        help='modules to adapt, by the end of their names, at a dot; "auto": those that the run\'s modalities suggest',
     )
 
     def problems(self) -> list[Finding]:
@@ -98,7 +101,11 @@ class AccelerationTable:
     """`[acceleration]`: precision and memory."""
 
     mixed_precision_mode: Precision = key("bf16", help='arithmetic of the model; "no" is float32')
-    quantization: Quantization | None = key(None, help="store frozen weights with fewer bits")
+    quantization: Quantization | None = key(None, help="store the frozen weights of a LoRA run with fewer bits")
+    offload_blocks: int = key(
+        0, help="blocks of a LoRA run whose frozen weights stay in host memory but while they compute", unit="blocks", at_least=0
+    )
+    compile: bool = key(False, help="compile the blocks: faster steps, after minutes at the start")
     load_text_encoder_in_8bit: bool = key(False, help="load the text encoder with 8-bit weights")
     offload_optimizer_during_validation: bool = key(False, help="move the optimiser's state to host memory while samples are drawn")
 

@@ -79,7 +79,7 @@ def adamw8bit(parameters: Iterable[Parameter], *, learning_rate: float, betas: t
         raise ConfigError(
             'the optimiser "adamw8bit" needs the package bitsandbytes, which is not installed',
             where="optimization.optimizer_type",
-            remedy='Install it with `pip install bitsandbytes`, or use "adamw".',
+            remedy='Install it with `pip install "ltx[low-memory]"`, or use "adamw".',
         ) from error
     optimizer: Optimizer = bitsandbytes.optim.AdamW8bit(parameters, lr=learning_rate, betas=betas, weight_decay=weight_decay)
     return optimizer

@@ -143,12 +143,17 @@ class SingleEngine:
             moments: whether the optimiser's moments are among them.
         """
         tensors = {f"parameter/{name}": parameter.detach() for name, parameter in self.parameters.items()}
+        numbers: dict[str, int | float] = {}
         if moments:
             for name, parameter in self.parameters.items():
                 for kind, value in self.optimizer.state[parameter].items():
-                    tensors[f"{kind}/{name}"] = value
+                    if isinstance(value, torch.Tensor):
+                        # A table that parameters share is each one's own in a file.
+                        tensors[f"{kind}/{name}"] = value.clone() if kind.startswith("qmap") else value
+                    else:
+                        numbers[f"{kind}/{name}"] = value
         rates = [group["lr"] for group in self.optimizer.param_groups]
-        return tensors, {"scheduler": self.scheduler.state_dict(), "learning_rates": rates}
+        return tensors, {"scheduler": self.scheduler.state_dict(), "learning_rates": rates, "numbers": numbers}
 
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Go on from what `state` gave. Without moments, those of the optimiser start at zero.
@@ -169,6 +174,9 @@ class SingleEngine:
             if kind != "parameter":
                 # AdamW counts its steps in a tensor on the CPU unless it is fused, where it lies with the parameter.
                 self.optimizer.state[self.parameters[name]][kind] = value.to(self.device, copy=True)
+        for key, number in values.get("numbers", {}).items():
+            kind, _, name = key.partition("/")
+            self.optimizer.state[self.parameters[name]][kind] = number
         if "scheduler" not in values:
             advance(self.scheduler, values["steps"])
             return

@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from ltxcore.models.backbone import LTXBackbone
-from ltxcore.models.quantized import RoundedLinear
 
 ADAPTER = "default"
 """peft's name for the one adapter that a backbone has."""
@@ -104,8 +103,7 @@ def base_weight(layer: Any) -> Tensor:
     """The matrix that an adapter adapts, `[outputs, inputs]`, as it counts."""
     from peft.utils.integrations import dequantize_module_weight
 
-    base = layer.get_base_layer()
-    weight: Tensor = base.dequantized(torch.float32) if isinstance(base, RoundedLinear) else dequantize_module_weight(base)
+    weight: Tensor = dequantize_module_weight(layer.get_base_layer())
     return weight.detach()
 
 

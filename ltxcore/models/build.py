@@ -11,7 +11,7 @@ from torch.nn import Parameter
 
 from ltxcore.errors import ConfigError
 from ltxcore.models.backbone import Blueprint, LTXBackbone, ModelInfo
-from ltxcore.models.quantized import Quantization, is_quantizable, quantized
+from ltxcore.models.quantized import Quantization, RoundedLinear, is_quantizable
 from ltxcore.models.settings import Config, diffusers_arguments
 from ltxcore.models.transformer import TimestepRule, Transformer
 from ltxcore.protocols import MODALITIES
@@ -69,4 +69,4 @@ def fill(backbone: LTXBackbone, tensor: Callable[[str], Tensor], dtype: torch.dt
             module.register_parameter(own, Parameter(values))
         if quantization is not None and isinstance(module, nn.Linear) and is_quantizable(f"{path}.weight"):
             parent, _, child = path.rpartition(".")
-            setattr(transformer.get_submodule(parent), child, quantized(module, quantization))
+            setattr(transformer.get_submodule(parent), child, RoundedLinear.of(module, quantization))

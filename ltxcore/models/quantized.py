@@ -5,7 +5,8 @@ and the projections in and out stay as they are. Activations are never rounded: 
 is multiplied with, and again in the backward pass, so that no copy of it is kept.
 
 - int8, fp8: a row of a matrix is whole numbers, or 8-bit floating point, times one factor. torch has the number formats; nothing else is needed.
-- nf4: blocks of 64 numbers share a factor, 4.13 bits a weight. Source: QLoRA, arXiv 2305.14314. By bitsandbytes.
+- nf4: one of sixteen values, times a factor for each 64 numbers. Source: QLoRA, arXiv 2305.14314. By bitsandbytes, as far as its functions go:
+  its layers repack their weights where they are evaluated on a CPU, and cannot be trained through afterwards.
 """
 
 from __future__ import annotations
@@ -33,8 +34,11 @@ NAMES: Mapping[str, Quantization] = {
 }
 """By the name in a run file. Names that end in -quanto are those of older run files; they mean what they meant."""
 
-BITS: Mapping[Quantization, float] = {"int8": 8, "fp8": 8, "fp8uz": 8, "nf4": 4 + 8 / 64 + 32 / (64 * 256)}
-"""Bits a weight, with the factors of blocks; a row's own factor, 32 bits, is not counted."""
+_BLOCK = 64
+"""Numbers that share a factor in nf4."""
+
+BITS: Mapping[Quantization, float] = {"int8": 8, "fp8": 8, "fp8uz": 8, "nf4": 4 + 32 / _BLOCK}
+"""Bits a weight, with the factors of blocks; that of a row of thousands is not counted."""
 
 _FORMATS: Mapping[str, tuple[torch.dtype, float]] = {
     "int8": (torch.int8, 127.0),
@@ -72,37 +76,47 @@ def is_quantizable(name: str) -> bool:
 
 
 class RoundedLinear(nn.Linear):
-    """A linear layer whose weight is stored in another number format, with a factor for each row. It is frozen.
+    """A linear layer whose weight is stored in fewer bits. It is frozen.
 
     Attributes:
-        weight: `[out, in]`, int8 or 8-bit floating point.
-        scale: `[out, 1]`, float32.
+        weight: bytes, which nothing takes for numbers to compute with: `[out, in]`; nf4: two numbers a byte, `[out * in / 2, 1]`.
+        scale: the factors, float32: of rows, `[out, 1]`; nf4: of blocks, `[out * in / 64]`.
+        kind: how it is stored.
     """
 
     scale: Tensor
+    kind: Quantization
 
     @classmethod
     def of(cls, linear: nn.Linear, kind: Quantization) -> RoundedLinear:
-        """The nearest to `linear` that the format has."""
-        stored, largest = _FORMATS[kind]
-        weight = linear.weight.detach().float()
-        # A row of zeros has any factor.
-        scale = weight.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny) / largest
-        values = (weight / scale).clamp(-largest, largest)
+        """The nearest to `linear` that is stored so; the bias is as it was.
+
+        Raises:
+            ConfigError: the package that it needs is missing.
+        """
+        if kind == "nf4":
+            quantization_of(kind)  # says what is missing
         same = cls(linear.in_features, linear.out_features, bias=linear.bias is not None, device="meta")
-        same.weight = Parameter((values.round() if stored == torch.int8 else values).to(stored), requires_grad=False)
-        same.bias = linear.bias
+        stored, scale = _blocks(linear.weight.detach()) if kind == "nf4" else _rows(linear.weight.detach(), kind)
+        same.weight = Parameter(stored, requires_grad=False)
         same.register_buffer("scale", scale)
+        same.bias, same.kind = linear.bias, kind
         return same
 
-    def dequantized(self, dtype: torch.dtype) -> Tensor:
+    def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """The weight as it counts, `[out, in]`."""
-        return _restored(self.weight, self.scale, dtype)
+        return _restored(self.weight, self.scale, (self.out_features, self.in_features), self.kind, dtype)
+
+    @property
+    def W_q(self) -> Tensor:
+        """The stored weight: peft asks a layer that has this for its whole weight by `dequantize()`, where it needs that for a DoRA."""
+        return self.weight
 
     def forward(self, input: Tensor) -> Tensor:
         device = input.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else input.dtype
-        product: Tensor = _Product.apply(input, self.weight, self.scale, self.bias, dtype)  # type: ignore[no-untyped-call]
+        shape = (self.out_features, self.in_features)
+        product: Tensor = _Product.apply(input, self.weight, self.scale, self.bias, shape, self.kind, dtype)  # type: ignore[no-untyped-call]
         return product
 
 
@@ -110,50 +124,53 @@ class _Product(torch.autograd.Function):
     """`F.linear` with a weight that is restored in both passes and kept in neither."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        scale: Tensor,
+        bias: Tensor | None,
+        shape: tuple[int, int],
+        kind: Quantization,
+        dtype: torch.dtype,
+    ) -> Tensor:
         ctx.save_for_backward(weight, scale)
-        ctx.dtype = x.dtype
-        return F.linear(x.to(dtype), _restored(weight, scale, dtype), None if bias is None else bias.to(dtype))
+        ctx.shape, ctx.kind, ctx.dtype = shape, kind, x.dtype
+        return F.linear(x.to(dtype), _restored(weight, scale, shape, kind, dtype), None if bias is None else bias.to(dtype))
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None, Tensor | None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None, Tensor | None, None, None, None]:
         (gradient,) = gradients
         weight, scale = ctx.saved_tensors
         for_x = for_bias = None
         if ctx.needs_input_grad[0]:
-            for_x = (gradient @ _restored(weight, scale, gradient.dtype)).to(ctx.dtype)
+            for_x = (gradient @ _restored(weight, scale, ctx.shape, ctx.kind, gradient.dtype)).to(ctx.dtype)
         if ctx.needs_input_grad[3]:
             for_bias = gradient.flatten(0, -2).sum(dim=0)
-        return for_x, None, None, for_bias, None
+        return for_x, None, None, for_bias, None, None, None
 
 
-def _restored(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
-    return (weight.float() * scale).to(dtype)
+def _rows(weight: Tensor, kind: Quantization) -> tuple[Tensor, Tensor]:
+    """Each row in a number format, times a factor."""
+    stored, largest = _FORMATS[kind]
+    whole = weight.float()
+    # A row of zeros has any factor.
+    scale = whole.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny) / largest
+    values = (whole / scale).clamp(-largest, largest)
+    rounded = values.round() if stored == torch.int8 else values
+    return rounded.to(stored).view(torch.int8), scale
 
 
-def quantized(linear: nn.Linear, kind: Quantization) -> nn.Linear:
-    """The same layer with its weight in fewer bits, frozen; the bias is as it was.
+def _blocks(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Blocks of a matrix in nf4, with the factor of each."""
+    from bitsandbytes.functional import quantize_4bit  # type: ignore[import-not-found, unused-ignore]
 
-    Raises:
-        ConfigError: the package that it needs is missing.
-    """
-    return _nf4(linear) if kind == "nf4" else RoundedLinear.of(linear, kind)
-
-
-def _nf4(linear: nn.Linear) -> nn.Linear:
-    quantization_of("nf4")  # says what is missing
-    from bitsandbytes.nn import Linear4bit, Params4bit  # type: ignore[import-not-found, unused-ignore]
-
-    weight = linear.weight.detach()
-    same = Linear4bit(
-        linear.in_features, linear.out_features, bias=linear.bias is not None, compute_dtype=weight.dtype, quant_type="nf4", device="meta"
-    )
-    same.weight = Params4bit(weight.contiguous(), requires_grad=False, quant_type="nf4", compress_statistics=True)
-    same.bias = linear.bias
-    layer: nn.Linear = same.to(weight.device)  # rounds
-    return layer
+    packed, state = quantize_4bit(weight.contiguous(), blocksize=_BLOCK, quant_type="nf4", compress_statistics=False)
+    return packed, state.absmax
 
 
-def is_quantized(linear: nn.Module) -> bool:
-    """Whether a layer's weight is stored in fewer bits."""
-    return isinstance(linear, RoundedLinear) or type(linear).__name__ == "Linear4bit"
+def _restored(weight: Tensor, scale: Tensor, shape: tuple[int, int], kind: Quantization, dtype: torch.dtype) -> Tensor:
+    if kind != "nf4":
+        return (weight.view(_FORMATS[kind][0]).float() * scale).to(dtype)
+    whole: Tensor = torch.ops.bitsandbytes.dequantize_4bit(weight, scale, _BLOCK, "nf4", shape, dtype)
+    return whole

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from ltxcore.codecs.load import METADATA_KEY, TINY, text_encoder
+from ltxcore.config.schema import RunFile
 from ltxcore.data.batches import MicroBatch
 from ltxcore.engines.saved import PARAMETER
 from ltxcore.engines.single import AUTOCAST
@@ -19,7 +20,9 @@ from ltxcore.errors import CheckpointError
 from ltxcore.flow.draws import CountedDraws
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.load import UNTRAINED, load_backbone
-from ltxcore.models.lora import add_lora, load_lora, lora_parameters, save_lora
+from ltxcore.models.lora import add_lora, lora_parameters, save_lora
+from ltxcore.models.offload import place
+from ltxcore.models.quantized import quantization_of
 from ltxcore.models.reach import unreached_parameters
 from ltxcore.models.save import save_full
 from ltxcore.protocols import Engine, ModelInput
@@ -136,14 +139,15 @@ def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided
         dtype=torch.float32 if mixed is None or (full and not divided) else mixed,
         gradient_checkpointing=config.optimization.enable_gradient_checkpointing,
         seed=config.seed,
+        quantization=quantization_of(config.acceleration.quantization),
     )
     if divided:
         unreached = _unreached_without_weights(plan, samples, backbone)
     else:
-        backbone.to(device)
+        place(backbone, device, config.acceleration.offload_blocks)
         unreached = unreached_parameters(backbone, lambda: _one_loss(plan, samples, backbone, device, mixed))
     if full:
-        return TrainedModel(backbone, _only_reached(backbone, unreached), tuple(sorted(unreached)), outline)
+        return TrainedModel(_compiled(backbone, config), _only_reached(backbone, unreached), tuple(sorted(unreached)), outline)
     reachable = {name for name, _ in backbone.named_parameters()} - unreached
     lora = config.lora
     added = add_lora(
@@ -154,10 +158,20 @@ def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided
         target_modules=lora.target_modules,
         reachable=reachable,
         seed=config.seed,
+        rslora=lora.use_rslora,
+        dora=lora.use_dora,
+        start=None if config.model.load_checkpoint is None else newest(config.model.load_checkpoint),
     )
-    if config.model.load_checkpoint is not None:
-        load_lora(backbone, newest(config.model.load_checkpoint))
-    return TrainedModel(backbone, lora_parameters(backbone), added.unreachable, outline)
+    trained = {name: parameter for name, parameter in lora_parameters(backbone).items() if parameter.requires_grad}
+    return TrainedModel(_compiled(backbone, config), trained, added.unreachable, outline)
+
+
+def _compiled(backbone: LTXBackbone, config: RunFile) -> LTXBackbone:
+    """The backbone, with its blocks compiled where the run asks for it: last of all, since a compiled block is not changed any more."""
+    if config.acceleration.compile:
+        for block in backbone.transformer.transformer_blocks:
+            block.compile()
+    return backbone
 
 
 def _unreached_without_weights(plan: RunPlan, samples: Samples, backbone: LTXBackbone) -> frozenset[str]:

@@ -35,6 +35,7 @@ from ltxcore.train.engine import check_deepspeed, engine_problems, uses_zero
 from ltxcore.train.fits import misfits
 from ltxcore.train.folder import RunFolder, check_free, holds
 from ltxcore.train.hub import NO_TOKEN, has_token
+from ltxcore.train.memory import memory_problems
 from ltxcore.train.setup import modalities_of, setting_of
 from ltxcore.train.trackers import trackers_of
 
@@ -142,7 +143,7 @@ def outline(loaded: LoadedRun, processes: int | None = None, *, allow_changes: b
             if writes
             else holds(folder, loaded.resolved())
         )
-    refused = [*_unavailable(config), *engine_problems(config, count)]
+    refused = [*_unavailable(config), *engine_problems(config, count), *memory_problems(config, count)]
     problems.extend(Problem(what, loaded.where(key), remedy) for key, what, remedy in refused)
     with _collecting(problems):
         trackers_of(loaded)
@@ -230,8 +231,6 @@ def _unavailable(config: Any) -> Iterator[tuple[str, str, str]]:
             f'"{mode}" is not available, since it needs its loss scaled',
             'Use "bf16", or "no" for float32.',
         )
-    if config.acceleration.quantization is not None:
-        yield "acceleration.quantization", "quantized weights are not available in this version", "Remove the key."
     if config.acceleration.load_text_encoder_in_8bit:
         yield (
             "acceleration.load_text_encoder_in_8bit",

@@ -63,6 +63,8 @@ def test_the_resolved_file_is_the_whole_run(load: Load, minimal: str, folder: Pa
         "rank = 32\n"
         "alpha = 32\n"
         "dropout = 0.0\n"
+        "use_rslora = false\n"
+        "use_dora = false\n"
         'target_modules = ["to_k", "to_q", "to_v", "to_out.0"]\n'
         "\n"
         "[training_strategy]\n"

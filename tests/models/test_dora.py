@@ -127,12 +127,20 @@ def test_dropout_leaves_inputs_out_in_training_alone(dora):
     assert torch.equal(said(backbone), first)
 
 
-def test_a_dora_trains_on_weights_in_four_bits():
-    pytest.importorskip("bitsandbytes")
-    backbone = with_lora(tiny(quantization="nf4"), dora=True)
-    torch.testing.assert_close(said(backbone), said(tiny(quantization="nf4")), rtol=1e-4, atol=1e-4)
+@pytest.mark.parametrize("quantization", ["int8", "fp8", "nf4"])
+def test_a_dora_trains_on_weights_in_fewer_bits(quantization):
+    if quantization == "nf4":
+        pytest.importorskip("bitsandbytes")
+    backbone = with_lora(tiny(quantization=quantization), dora=True)
+    torch.testing.assert_close(said(backbone), said(tiny(quantization=quantization)), rtol=1e-4, atol=1e-4)
+    layer = adapters(shaken(backbone))[MODULE]
+    base = layer.get_base_layer()
+    turned = base.dequantize() + 3 * layer.lora_B["default"].weight @ layer.lora_A["default"].weight
+    expected = magnitude(layer)[:, None] * turned / turned.norm(dim=1, keepdim=True)
+    x = torch.randn(3, 128, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(layer(x), torch.nn.functional.linear(x, expected, base.bias), rtol=1e-4, atol=1e-4)
     backbone(None, random_input("audio", 5))["audio"].square().mean().backward()
-    assert bool(magnitude(adapters(backbone)[MODULE]).grad.any())
+    assert bool(magnitude(layer).grad.any())
 
 
 def test_a_dora_with_blocks_computed_again_has_the_same_gradients():

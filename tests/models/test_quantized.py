@@ -9,7 +9,7 @@ from torch import nn
 from ltxcore.errors import ConfigError
 from ltxcore.models.load import load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters, save_lora
-from ltxcore.models.quantized import NAMES, RoundedLinear, is_quantizable, is_quantized, quantization_of, quantized
+from ltxcore.models.quantized import NAMES, RoundedLinear, is_quantizable, quantization_of
 from models.golden_models import BOTH, golden_inputs, load_golden, random_input, write_golden
 
 ATTENTIONS = ("attn1", "attn2", "audio_attn1", "audio_attn2", "audio_to_video_attn", "video_to_audio_attn")
@@ -43,7 +43,7 @@ def relative(found, expected):
 
 def test_a_product_and_its_gradient_are_near_those_of_the_layer(kind):
     layer, x = linear(), torch.randn(4, 7, 128, generator=torch.Generator().manual_seed(1), requires_grad=True)
-    small = quantized(layer, kind)
+    small = RoundedLinear.of(layer, kind)
     expected, found = layer(x), small(x)
     assert 0 < relative(found, expected) < WORST[kind]
     (right,) = torch.autograd.grad(expected.square().sum(), x)
@@ -51,11 +51,10 @@ def test_a_product_and_its_gradient_are_near_those_of_the_layer(kind):
     assert relative(own, right) < 2 * WORST[kind]
 
 
-@pytest.mark.parametrize("kind", ROUNDED)
 def test_a_layer_computes_exactly_with_its_rounded_weight(kind):
-    small = quantized(linear(), kind)
+    small = RoundedLinear.of(linear(), kind)
     x = torch.randn(3, 128, requires_grad=True)
-    weight = small.dequantized(torch.float32)
+    weight = small.dequantize()
     found = small(x)
     torch.testing.assert_close(found, nn.functional.linear(x, weight, small.bias))
     torch.testing.assert_close(torch.autograd.grad(found.sum(), x)[0], weight.sum(dim=0).expand(3, 128))
@@ -67,24 +66,24 @@ def test_whole_numbers_are_those_of_rounding_each_row_to_its_largest():
     layer.weight.data = weight
     small = RoundedLinear.of(layer, "int8")
     assert small.weight.tolist() == [[127, -64, 32, 0], [0, 0, 0, 0], [1, 127, 63, -127]]
-    torch.testing.assert_close(small.dequantized(torch.float32)[2], torch.tensor([1e-3, 127e-3, 63e-3, -127e-3]))
+    torch.testing.assert_close(small.dequantize()[2], torch.tensor([1e-3, 127e-3, 63e-3, -127e-3]))
     assert torch.equal(small(torch.ones(1, 4))[0, 1], torch.tensor(0.0))
 
 
 def test_the_bias_stays_and_may_have_a_gradient():
     layer = linear()
-    small = quantized(layer, "int8")
+    small = RoundedLinear.of(layer, "int8")
     assert small.bias is layer.bias
     x = torch.randn(5, 2, 128)
     small(x).sum().backward()
     assert torch.equal(small.bias.grad, torch.full((96,), 10.0))
     assert small.weight.grad is None
-    assert quantized(linear(bias=False), "fp8")(x).shape == (5, 2, 96)
+    assert RoundedLinear.of(linear(bias=False), "fp8")(x).shape == (5, 2, 96)
 
 
 def test_no_copy_of_the_weight_is_kept_for_the_backward_pass(kind):
     layer = linear(512, 512)
-    small, kept = quantized(layer, kind), []
+    small, kept = RoundedLinear.of(layer, kind), []
     x = torch.randn(2, 512, requires_grad=True)
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: (kept.append(tensor), tensor)[1], lambda tensor: tensor):
         small(x).sum().backward()
@@ -93,10 +92,10 @@ def test_no_copy_of_the_weight_is_kept_for_the_backward_pass(kind):
 
 
 def test_under_autocast_products_are_bf16(kind):
-    small, x = quantized(linear(), kind), torch.randn(3, 128, requires_grad=True)
+    small, x = RoundedLinear.of(linear(), kind), torch.randn(3, 128, requires_grad=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = small(x)
-    assert found.dtype == (torch.float32 if kind == "nf4" else torch.bfloat16)  # what follows casts it
+    assert found.dtype == torch.bfloat16
     found.float().sum().backward()
     assert x.grad.dtype == torch.float32
 
@@ -148,13 +147,13 @@ def test_a_golden_model_says_nearly_the_same(kind, tmp_path):
     expected = load_golden("B", tmp_path)(given["video"], given["audio"])
     path = write_golden("B", tmp_path)
     backbone = load_backbone(str(path), BOTH, dtype=torch.float32, quantization=kind)
-    assert any(is_quantized(module) for module in backbone.modules())
+    assert any(isinstance(module, RoundedLinear) for module in backbone.modules())
     found = backbone(given["video"], given["audio"])
     for name in expected:
         assert 0 < relative(found[name], expected[name]) < {"int8": 0.02, "nf4": 0.25}[kind]
 
 
-def trained(kind, steps=30):
+def trained(kind, steps=15):
     """Losses of a LoRA that learns two clips by heart, on the shipped base."""
     backbone = tiny(kind, model="tiny")
     add_lora(backbone, rank=8, alpha=8, dropout=0.0, target_modules=["to_k", "to_q", "to_v", "to_out.0"])
@@ -181,17 +180,22 @@ def test_a_lora_on_rounded_weights_learns_as_one_on_whole_ones(kind, plain_losse
     near = {"int8": 0.005, "fp8": 0.02, "fp8uz": 0.02, "nf4": 0.05}[kind]
     assert losses[0] == pytest.approx(plain_losses[0], rel=near)
     assert losses[-1] == pytest.approx(plain_losses[-1], rel=near)
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.9 * losses[0]
     save_lora(backbone, tmp_path / "lora.safetensors", metadata={}, dtype=torch.bfloat16)
 
 
 def test_weights_are_rounded_one_by_one_as_they_are_read(monkeypatch):
     import ltxcore.models.build as module
 
-    read, real = [], module.quantized
-    monkeypatch.setattr(
-        module, "quantized", lambda layer, kind: (read.append(layer.bias is not None and layer.bias.is_meta), real(layer, kind))[1]
-    )
+    read, real = [], RoundedLinear.of
+
+    class Watched(RoundedLinear):
+        @classmethod
+        def of(cls, layer, kind):
+            read.append(layer.bias is not None and layer.bias.is_meta)
+            return real(layer, kind)
+
+    monkeypatch.setattr(module, "RoundedLinear", Watched)
     tiny("int8")
     assert len(read) == 4 * (6 * 4 + 2 * 2)
     assert not any(read)

@@ -1,0 +1,89 @@
+"""What a run file asks for to save memory or time, and cannot have, or not together."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterator
+
+from ltxcore.config.schema import RunFile
+from ltxcore.errors import ConfigError
+from ltxcore.models.quantized import quantization_of
+from ltxcore.train.engine import uses_zero
+
+Refusal = tuple[str, str, str]
+"""Key, what is wrong, and what to do about it."""
+
+
+def memory_problems(config: RunFile, world_size: int) -> Iterator[Refusal]:
+    """All that cannot be had, for a run of so many processes."""
+    yield from _quantization(config)
+    yield from _offload(config, uses_zero(config, world_size))
+    yield from _compile(config, uses_zero(config, world_size))
+    yield from _dora(config, uses_zero(config, world_size))
+    if config.optimization.optimizer_type == "adamw8bit" and importlib.util.find_spec("bitsandbytes") is None:
+        yield (
+            "optimization.optimizer_type",
+            '"adamw8bit" needs the package bitsandbytes, which is not installed',
+            'Install it with `pip install "ltx[low-memory]"`, or use "adamw".',
+        )
+
+
+def _quantization(config: RunFile) -> Iterator[Refusal]:
+    key, asked = "acceleration.quantization", config.acceleration.quantization
+    if asked is None:
+        return
+    if config.model.training_mode == "full":
+        yield key, "is for frozen weights, and in full mode all are trained", 'Remove the key, or set model.training_mode = "lora".'
+    try:
+        quantization_of(asked)
+    except ConfigError as error:
+        yield key, error.problems[0].what, error.problems[0].remedy
+
+
+def _offload(config: RunFile, divided: bool) -> Iterator[Refusal]:
+    key = "acceleration.offload_blocks"
+    if config.acceleration.offload_blocks == 0:
+        return
+    if config.model.training_mode == "full":
+        yield key, "is for frozen weights, and in full mode all are trained", 'Set it to 0, or set model.training_mode = "lora".'
+    if divided:
+        yield key, "is of the engine for one process; that for several has its own", 'Set it to 0, and engine.offload = "all".'
+    if not config.optimization.enable_gradient_checkpointing:
+        yield (
+            key,
+            "saves nothing unless blocks are computed again in the backward pass, which otherwise keeps their weights on the device",
+            "Set optimization.enable_gradient_checkpointing = true.",
+        )
+    if config.acceleration.compile:
+        yield key, "does not go together with compile: a compiled block takes its weights where it found them", "Choose one of the two."
+
+
+def _compile(config: RunFile, divided: bool) -> Iterator[Refusal]:
+    key = "acceleration.compile"
+    if not config.acceleration.compile:
+        return
+    if divided:
+        yield (
+            key,
+            "is not available with several processes: weights that are gathered as they are needed cannot be compiled in",
+            "Set it to false.",
+        )
+    elif not _can_compile():
+        yield (
+            key,
+            "needs a C++ compiler on a CPU, and there is none",
+            "Install one (apt-get install g++) or name it as CXX, or set it to false.",
+        )
+
+
+def _can_compile() -> bool:
+    import torch
+
+    return torch.cuda.is_available() or shutil.which(os.environ.get("CXX") or "g++") is not None
+
+
+def _dora(config: RunFile, divided: bool) -> Iterator[Refusal]:
+    if divided and config.model.training_mode == "lora" and config.lora.use_dora:
+        yield "lora.use_dora", "needs whole weights, which several processes do not have", "Set it to false."
