@@ -28,7 +28,14 @@ DEFAULTS: dict[Any, dict[str, Any]] = {
         "training_mode": "lora",
         "load_checkpoint": None,
     },
-    schema.LoraTable: {"rank": 32, "alpha": 32, "use_rslora": False, "use_dora": False, "dropout": 0.0, "target_modules": ["to_k", "to_q", "to_v", "to_out.0"]},
+    schema.LoraTable: {
+        "rank": 32,
+        "alpha": 32,
+        "use_rslora": False,
+        "use_dora": False,
+        "dropout": 0.0,
+        "target_modules": ["to_k", "to_q", "to_v", "to_out.0"],
+    },
     schema.OptimizationTable: {
         "learning_rate": 5e-4,
         "steps": 3000,
