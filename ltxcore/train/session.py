@@ -16,6 +16,7 @@ from ltxcore.errors import CheckpointError
 from ltxcore.files import write_whole
 from ltxcore.protocols import Engine
 from ltxcore.train import checkpoint
+from ltxcore.train.about import about_data
 from ltxcore.train.feed import Samples
 from ltxcore.train.folder import Status
 from ltxcore.train.heldout import OTHER, OWN, SIGMAS, HeldOut
@@ -245,8 +246,9 @@ class Session:
         ]
 
     def _write_status(self, status: Status, **more: object) -> None:
-        held_out, processes = list(self.plan.split.held_out), self.engine.world_size
-        self.plan.outline.folder.write_status(status, held_out=held_out, processes=processes, **more)
+        plan = self.plan
+        told = {"held_out": list(plan.split.held_out), "processes": self.engine.world_size, "data": about_data(plan)}
+        plan.outline.folder.write_status(status, **told, **more)
 
 
 def held_out_table(before: Mapping[str, float], after: Mapping[str, float]) -> Table:

@@ -1,0 +1,65 @@
+"""What a run is trained on, in numbers that stay with its output when the data are gone."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ltxcore.errors import listed
+from ltxcore.protocols import Entry, Modality, Source
+from ltxcore.train.plan import RunPlan
+
+SHOWN = 3
+"""Sizes that are named, the most frequent first."""
+
+
+def about_data(plan: RunPlan) -> dict[str, Any]:
+    """How many samples are trained on and held out, and of each source how large, long and heavy its samples are; all of it goes into JSON."""
+    modalities = plan.outline.setting.modalities
+    sources = [
+        _about_source(role, source, plan.manifest.entries[role], modalities.get(source.modality))
+        for role, source in plan.outline.strategy.sources().items()
+    ]
+    return {"root": str(plan.outline.root), "train": len(plan.split.train), "held_out": len(plan.split.held_out), "sources": sources}
+
+
+def _about_source(role: str, source: Source, entries: Mapping[str, Entry], modality: Modality | None) -> dict[str, Any]:
+    lengths = [seconds(entry, modality) for entry in entries.values()] if source.kind == "latents" and modality is not None else None
+    return {
+        "role": role,
+        "folder": source.folder,
+        "samples": len(entries),
+        "sizes": _sizes(size_of(entry, source, modality) for entry in entries.values()),
+        "seconds": None if lengths is None else math.fsum(lengths),
+        "bytes": sum(entry.bytes for entry in entries.values()),
+    }
+
+
+def _sizes(sizes: Iterable[str]) -> str:
+    counted = Counter(sizes).most_common()
+    return counted[0][0] if len(counted) == 1 else listed((f"{size} ({count})" for size, count in counted), SHOWN)
+
+
+def size_of(entry: Entry, source: Source, modality: Modality | None) -> str:
+    """How large a sample is, in pixels, frames and seconds; masks in the cells they have, texts in tokens."""
+    if source.kind == "text":
+        return f"{entry.shape[0]} tokens"
+    if source.kind == "mask" or modality is None:
+        return f"{' x '.join(map(str, entry.shape))} cells"
+    if modality.name != "video":
+        return f"{seconds(entry, modality):.2f} seconds"
+    grid = modality.grid_of(entry.shape)
+    frames = (grid.frames - 1) * grid.scale[0] + 1
+    rate = modality.default_rate if entry.rate is None else entry.rate
+    return f"{grid.width * grid.scale[2]} x {grid.height * grid.scale[1]} pixels, {frames} frames at {rate:.4g} a second"
+
+
+def seconds(entry: Entry, modality: Modality) -> float:
+    """How long a sample is: the first latent frame covers one frame, every other as many as the codec's factor (design section 4, "Positions")."""
+    grid = modality.grid_of(entry.shape)
+    frames = (grid.frames - 1) * grid.scale[0] + 1
+    if modality.name == "video":
+        return frames / (modality.default_rate if entry.rate is None else entry.rate)
+    return frames / (modality.default_rate * grid.scale[0])
