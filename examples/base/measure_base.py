@@ -30,8 +30,9 @@ from ltxcore.models.load import load_backbone  # noqa: E402
 from ltxcore.preprocess.run import preprocess  # noqa: E402
 from ltxcore.protocols import Setting  # noqa: E402
 from ltxcore.strategy import Flexible, ModalityTable  # noqa: E402
+from ltxcore.train.contexts import OTHER, OWN  # noqa: E402
 from ltxcore.train.feed import Samples  # noqa: E402
-from ltxcore.train.heldout import OTHER, OWN, SIGMAS, HeldOut  # noqa: E402
+from ltxcore.train.heldout import SIGMAS, HeldOut  # noqa: E402
 
 CLIPS = 64
 TABLE = HERE / "held_out.md"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import attrs
 import torch
@@ -10,18 +11,20 @@ from torch import Tensor
 
 from ltxcore.data.batches import Shape, shape_of
 from ltxcore.flow.draws import CountedDraws
-from ltxcore.flow.noise import add_noise
-from ltxcore.protocols import MODALITIES, Backbone, Batch, Draws, Engine, ModelInput, Setting, Strategy
+from ltxcore.protocols import Backbone, Draws, Engine, ModelInput, Setting, Strategy
+from ltxcore.train.contexts import CONTEXTS, OTHER, OWN, exchanged, present
 from ltxcore.train.feed import Samples, prepared
-from ltxcore.train.metrics import Tally, conditions
+from ltxcore.train.metrics import conditions
+
+__all__ = ["EPOCH", "OTHER", "OWN", "SIGMAS", "ClipLoss", "FixedSigma", "HeldOut", "ratio", "statistics"]
 
 SIGMAS = (0.3, 0.6, 0.9)
 
 EPOCH = -1
 """Held-out draws belong to no pass over the data."""
 
-OWN, OTHER = "own_context", "other_context"
-"""With what belongs to the clip, and with what belongs to another one: a model that listens to its context is worse with the other."""
+STANDARD_ERRORS = 1.96
+"""From a mean to the ends of its 95 % interval."""
 
 
 @attrs.frozen
@@ -32,6 +35,27 @@ class FixedSigma:
 
     def sample(self, draws: Draws, key: str, tokens: int) -> Tensor:
         return torch.full((draws.size,), self.value)
+
+
+@attrs.frozen
+class ClipLoss:
+    """The loss of a modality of a held-out clip.
+
+    Attributes:
+        clip: its name.
+        context: one of CONTEXTS.
+        modality: generated.
+        sigma: of all modalities that are generated.
+        loss: over its generated tokens.
+        applied: for each condition of the run, by its key, whether it was applied.
+    """
+
+    clip: str
+    context: str
+    modality: str
+    sigma: float
+    loss: float
+    applied: Mapping[str, bool]
 
 
 @attrs.frozen(eq=False)
@@ -60,34 +84,54 @@ class HeldOut:
         strategies = {sigma: build(attrs.evolve(setting, sigma_sampler=FixedSigma(sigma))) for sigma in SIGMAS}
         return cls(names, samples, strategies, batch_size, seed)
 
-    def measure(self, engine: Engine, backbone: Backbone, context: str = OWN) -> dict[str, float]:
-        """Mean losses by name: `held_out/CONTEXT/MODALITY/sigma_S`, and that with a condition's key and `applied` or `not_applied`.
-
-        Noise and what is drawn for conditions depend on the clip alone, so that two models, and two contexts, are asked the same. Clips that no
-        other has the shape of are left out where the context is another's: `held_out/CONTEXT/clips` is how many were measured.
+    def measure(self, engine: Engine, backbone: Backbone, *contexts: str) -> dict[str, float]:
+        """The numbers of `statistics`, in these contexts; by default in the clips' own.
 
         Args:
             engine: runs the model; dropout is off meanwhile.
             backbone: for the text.
-            context: OWN or OTHER.
+            contexts: of CONTEXTS.
 
         Source: design section 7, "Held-out".
         """
-        tally = Tally()
-        groups = [group for group in self._groups() if context == OWN or len(group) > 1]
+        return statistics(self.losses(engine, backbone, contexts or (OWN,)))
+
+    def losses(self, engine: Engine, backbone: Backbone, contexts: Sequence[str]) -> list[ClipLoss]:
+        """The loss of every clip at every sigma; where one part of the context alone is another's, at the highest sigma, of the clips that have that part.
+
+        Noise and what is drawn for conditions depend on the clip alone, so that two models, and two contexts, are asked the same. Clips that no
+        other has the shape of are left out where the context is another's.
+        """
+        found: list[ClipLoss] = []
+        groups = list(self._groups())
         with engine.evaluating():
             for group, counts in _dealt(groups, engine.rank, engine.world_size):
-                draws = CountedDraws(self.seed, EPOCH, tuple(group), ",".join(group))
                 for sigma, strategy in self.strategies.items():
-                    optional = strategy.wanted(draws)
-                    own = self.samples.load(group, optional)
-                    other = self.samples.load([*group[1:], group[0]], optional) if context == OTHER else own
-                    inputs = self._inputs(strategy, engine, backbone, own, other, draws)
-                    losses = strategy.loss(engine.forward(inputs), inputs)
-                    if counts:
-                        _add(tally, f"held_out/{context}", sigma, losses, inputs)
-        whole = Tally().merge(engine.gather(tally))
-        return {f"held_out/{context}/clips": float(sum(map(len, groups))), **whole.means()}
+                    some = [name for name in contexts if name in (OWN, OTHER) or sigma == max(self.strategies)]
+                    rows = self._of_group(engine, backbone, strategy, group, sigma, some)
+                    found.extend(rows if counts else [])
+        return [row for part in engine.gather(found) for row in part]
+
+    def _of_group(
+        self, engine: Engine, backbone: Backbone, strategy: Strategy, group: Sequence[str], sigma: float, contexts: Sequence[str]
+    ) -> list[ClipLoss]:
+        draws = CountedDraws(self.seed, EPOCH, tuple(group), ",".join(group))
+        optional = strategy.wanted(draws)
+        own = self.samples.load(group, optional)
+        inputs = prepared(strategy, backbone, own, draws, engine.device)
+        found: list[ClipLoss] = []
+        for context in contexts:
+            parts = CONTEXTS[context]
+            kept = present(inputs, parts) & (len(group) > 1) if parts else torch.ones(len(group), dtype=torch.bool)
+            if not any(engine.gather(bool(kept.any()))):  # all processes run the same forwards
+                continue
+            seen = inputs
+            if parts:
+                other = self.samples.load([*group[1:], group[0]], optional)
+                seen = exchanged(strategy, backbone, own, other, inputs, draws, parts)
+            losses = strategy.loss(engine.forward(seen), seen)
+            found.extend(row for row in _rows(group, context, sigma, losses, seen) if bool(kept[group.index(row.clip)]))
+        return found
 
     def _groups(self) -> Iterator[list[str]]:
         """Clips of one shape, `batch_size` at a time; a clip left over alone joins the group before it, so that it has another's context to be given."""
@@ -100,16 +144,6 @@ class HeldOut:
                 groups[-2].extend(groups.pop())
             yield from groups
 
-    def _inputs(
-        self, strategy: Strategy, engine: Engine, backbone: Backbone, own: Batch, other: Batch, draws: Draws
-    ) -> dict[str, ModelInput]:
-        inputs = prepared(strategy, backbone, own, draws, engine.device)
-        if other is own:
-            return inputs
-        mixed = prepared(strategy, backbone, with_context(own, other, inputs), draws, engine.device)
-        clean = prepared(strategy, backbone, other, draws, engine.device)
-        return {name: with_given(given, clean[name].clean) for name, given in mixed.items()}
-
 
 def _dealt(groups: Sequence[list[str]], rank: int, world_size: int) -> Iterator[tuple[list[str], bool]]:
     """This process's groups, and whether they count: all processes run equally many, so that none waits for another; the last is run again where they come out uneven."""
@@ -117,30 +151,60 @@ def _dealt(groups: Sequence[list[str]], rank: int, world_size: int) -> Iterator[
         yield groups[min(start + rank, len(groups) - 1)], start + rank < len(groups)
 
 
-def with_context(own: Batch, other: Batch, inputs: Mapping[str, ModelInput]) -> Batch:
-    """The targets and masks of `own` with the frozen modalities, references and text of `other`."""
-    targets = {name for name in MODALITIES if name in inputs and inputs[name].is_generated}
-    latents = {role: (own if role in targets else other).latents[role] for role in own.latents}
-    return attrs.evolve(own, latents=latents, text=other.text)
-
-
-def with_given(given: ModelInput, clean: Tensor | None) -> ModelInput:
-    """A generated modality whose given tokens, also those given in part, have the content of `clean` `[B, T, D]`, at the same level and noise."""
-    if not given.is_generated or clean is None or given.noise is None or given.loss_mask is None:
-        return given
-    target = slice(0, clean.shape[1])
-    content = add_noise(clean, given.noise, given.timesteps[:, target])
-    tokens = given.tokens[:, target].where(given.loss_mask.unsqueeze(-1), content)
-    return attrs.evolve(given, tokens=torch.cat([tokens, given.tokens[:, clean.shape[1] :]], dim=1))
-
-
-def _add(tally: Tally, prefix: str, sigma: float, losses: Mapping[str, Tensor], inputs: Mapping[str, ModelInput]) -> None:
+def _rows(
+    group: Sequence[str], context: str, sigma: float, losses: Mapping[str, Tensor], inputs: Mapping[str, ModelInput]
+) -> Iterator[ClipLoss]:
+    """Of the clips with a counted token."""
+    applied = {key: each.tolist() for key, each in conditions(inputs)}
     for name, per_sample in losses.items():
         mask = inputs[name].loss_mask
-        counted = torch.ones_like(per_sample, dtype=torch.bool) if mask is None else mask.any(dim=1)
-        values = per_sample.float().cpu().tolist()
-        for index in counted.nonzero().flatten().tolist():
-            key = f"{prefix}/{name}/sigma_{sigma:.2f}"
-            tally.add(key, values[index])
-            for condition, applied in conditions(inputs):
-                tally.add(f"{key}/{condition}/{'applied' if bool(applied[index]) else 'not_applied'}", values[index])
+        counted = [True] * len(group) if mask is None else mask.any(dim=1).tolist()
+        for index, (clip, loss) in enumerate(zip(group, per_sample.float().tolist(), strict=True)):
+            if counted[index]:
+                yield ClipLoss(clip, context, name, sigma, loss, {key: bool(each[index]) for key, each in applied.items()})
+
+
+def statistics(rows: Iterable[ClipLoss]) -> dict[str, float]:
+    """Means over clips by name, each with half the width of its 95 % interval where there are two clips or more.
+
+    - `held_out/CONTEXT/clips`: how many were measured;
+    - `held_out/CONTEXT/MODALITY/sigma_S`, and that with a condition's key and `applied` or `not_applied`;
+    - `held_out_ratio/CONTEXT/MODALITY/sigma_S`, of another clip's context: the mean loss of the same clips in their own, by that in this one. The lower
+      it is, the more the model listens;
+    - `half_width_95/` and any of them.
+    """
+    pairs: dict[str, list[tuple[float, float]]] = {}
+    clips: dict[str, set[str]] = {}
+    own: dict[tuple[str, str, float], float] = {}
+    for row in rows:
+        key = f"{row.context}/{row.modality}/sigma_{row.sigma:.2f}"
+        clips.setdefault(f"held_out/{row.context}/clips", set()).add(row.clip)
+        applied = [f"{key}/{condition}/{'applied' if applied else 'not_applied'}" for condition, applied in row.applied.items()]
+        for name in (key, *applied):
+            pairs.setdefault(f"held_out/{name}", []).append((row.loss, 1.0))
+        identity = row.clip, row.modality, row.sigma
+        if row.context == OWN:
+            own[identity] = row.loss
+        elif identity in own:
+            pairs.setdefault(f"held_out_ratio/{key}", []).append((own[identity], row.loss))
+    found = {key: float(len(names)) for key, names in clips.items()}
+    for key, each in pairs.items():
+        if not any(below for _, below in each):
+            continue
+        found[key], half_width = ratio(each)
+        if half_width is not None:
+            found[f"half_width_95/{key}"] = half_width
+    return found
+
+
+def ratio(pairs: Sequence[tuple[float, float]]) -> tuple[float, float | None]:
+    """The ratio of two means over the same clips, and half the width of its 95 % interval; None of a single clip.
+
+    Source: the ratio estimator of paired samples: with r the ratio, the standard error of the mean of `a - r * b`, by the mean of b.
+    """
+    count, below = len(pairs), math.fsum(b for _, b in pairs)
+    value = math.fsum(a for a, _ in pairs) / below
+    if count < 2:
+        return value, None
+    spread = math.fsum((a - value * b) ** 2 for a, b in pairs) / (count - 1)
+    return value, STANDARD_ERRORS * math.sqrt(spread / count) / (below / count)

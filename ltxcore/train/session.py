@@ -17,9 +17,10 @@ from ltxcore.files import write_whole
 from ltxcore.protocols import Engine
 from ltxcore.train import checkpoint
 from ltxcore.train.about import about_data
+from ltxcore.train.contexts import CONTEXTS, OTHER, OWN
 from ltxcore.train.feed import Samples
 from ltxcore.train.folder import Status
-from ltxcore.train.heldout import OTHER, OWN, SIGMAS, HeldOut
+from ltxcore.train.heldout import SIGMAS, HeldOut
 from ltxcore.train.loop import Loop
 from ltxcore.train.model import TrainedModel
 from ltxcore.train.plan import RunPlan
@@ -40,7 +41,7 @@ class Outcome:
         metrics: one JSON object a line.
         drawn: clips drawn after training.
         before: held-out losses before training; empty where nothing is held out.
-        after: after it, with own and with another clip's context.
+        after: after it, in every context, own and another clip's.
         resume: command line.
     """
 
@@ -224,10 +225,7 @@ class Session:
         self.engine.first(lambda: self._write_weights(weights))
         after: dict[str, float] = {}
         if self.held_out is not None:
-            after = {
-                **self.held_out.measure(self.engine, self.model.backbone),
-                **self.held_out.measure(self.engine, self.model.backbone, OTHER),
-            }
+            after = self.held_out.measure(self.engine, self.model.backbone, *CONTEXTS)
             self.trackers.log(step, after)
         drawn = self._draw(self.drawer, step) if self.drawer is not None else []
         self.engine.first(lambda: self._write_status("finished", before=before, after=after))
@@ -254,7 +252,7 @@ class Session:
 def held_out_table(before: Mapping[str, float], after: Mapping[str, float]) -> Table:
     """The held-out loss at the highest sigma: before training, after it, and with the context of another clip."""
     sigma = f"sigma_{max(SIGMAS):.2f}"
-    clips = int(before[f"held_out/{OWN}/clips"])
+    clips = int(before.get(f"held_out/{OWN}/clips", 0))
     table = Table(title=f"Loss of generated tokens at sigma {max(SIGMAS)}, {clips} held-out clips", title_justify="left")
     for column in ("", "before", "after", "after, with another clip's context"):
         table.add_column(column, justify="left" if not column else "right")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ltxcore.config.load import load_run
-from ltxcore.train.heldout import OTHER, OWN
+from ltxcore.train.contexts import OTHER, OWN
 from ltxcore.train.run import run
 from train.runs import quiet
 

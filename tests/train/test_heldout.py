@@ -1,7 +1,8 @@
-"""The held-out loss: the same question each time, by condition, and with the context of another clip."""
+"""The held-out loss: the same question each time, by condition, with the context of another clip, and with one part of it."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,9 @@ from ltxcore.models.lora import add_lora, lora_parameters
 from ltxcore.protocols import ModelInput, Setting
 from ltxcore.registry import load
 from ltxcore.strategy import Flexible, ModalityTable
+from ltxcore.train.contexts import CONTEXTS, OTHER, OWN
 from ltxcore.train.feed import Samples
-from ltxcore.train.heldout import EPOCH, OTHER, OWN, SIGMAS, FixedSigma, HeldOut
+from ltxcore.train.heldout import EPOCH, SIGMAS, ClipLoss, FixedSigma, HeldOut, ratio, statistics
 from train.runs import put, put_sound
 
 REGISTRY = load()
@@ -91,8 +93,8 @@ AUDIO, BOTH = frozenset({"audio"}), frozenset({"video", "audio"})
 def test_each_sigma_has_its_mean_over_clips_and_the_condition_its_own(root: Path, models: dict) -> None:
     engine, backbone = models[AUDIO]
     found = held_out(root, audio_only(MASK), NAMES).measure(engine, backbone)
-    applied = {f"held_out/{OWN}/{key}/audio.cond0.mask/applied" for key in KEYS}
-    assert found.keys() == {f"held_out/{OWN}/clips", *(f"held_out/{OWN}/{key}" for key in KEYS), *applied}
+    means = {f"held_out/{OWN}/{key}{end}" for key in KEYS for end in ("", "/audio.cond0.mask/applied")}
+    assert found.keys() == {f"held_out/{OWN}/clips", *means, *(f"half_width_95/{key}" for key in means)}
     assert found[f"held_out/{OWN}/clips"] == 5
     alone = [held_out(root, audio_only(MASK), [name]).measure(engine, backbone) for name in NAMES]
     for key in KEYS:
@@ -161,6 +163,79 @@ def test_references_and_a_frozen_modality_are_the_other_clips(root: Path, models
     assert torch.equal(own["video"].tokens.roll(-1, 0), other["video"].tokens)
     assert torch.equal(own["audio"].tokens[:, 8:].roll(-1, 0), other["audio"].tokens[:, 8:])
     assert torch.equal(own["audio"].tokens[:, :8], other["audio"].tokens[:, :8])
+
+
+def seen_by_context(root: Path, table: Flexible, models: dict) -> dict[str, dict[str, ModelInput | None]]:
+    """What the model saw at the highest sigma, in the contexts that it was asked in."""
+    engine, backbone = models[BOTH]
+    seen = {context: recorded(held_out(root, table, NAMES), engine, backbone, context) for context in CONTEXTS}
+    return {context: forwards[-1] for context, forwards in seen.items() if forwards}
+
+
+def test_one_part_of_the_context_can_be_another_clips_at_the_highest_sigma(root: Path, models: dict) -> None:
+    reference = use("reference", sources={"reference": "reference_audio_latents"})
+    table = Flexible(video=ModalityTable(False, "latents"), audio=ModalityTable(True, "audio_latents", [MASK, reference]))
+    seen = seen_by_context(root, table, models)
+    assert seen.keys() == CONTEXTS.keys()
+    given = seen[OWN]["audio"].denoise_mask[0, :8] == 0
+    changed = {
+        "text": lambda inputs: inputs["audio"].context,
+        "given": lambda inputs: inputs["audio"].tokens[:, :8][:, given],
+        "frozen": lambda inputs: inputs["video"].tokens,
+        "references": lambda inputs: inputs["audio"].tokens[:, 8:],
+    }
+    for context, parts in CONTEXTS.items():
+        for part, of in changed.items():
+            expected = of(seen[OWN]).roll(-1, 0) if part in parts else of(seen[OWN])
+            assert torch.equal(of(seen[context]), expected), (context, part)
+        assert torch.equal(seen[context]["audio"].tokens[:, :8][:, ~given], seen[OWN]["audio"].tokens[:, :8][:, ~given])
+        assert torch.equal(seen[context]["audio"].velocity, seen[OWN]["audio"].velocity)
+
+
+def test_a_part_that_a_run_does_not_have_is_not_asked_for(root: Path, models: dict) -> None:
+    table = Flexible(video=ModalityTable(True, "latents"), audio=ModalityTable(True, "audio_latents"))
+    assert seen_by_context(root, table, models).keys() == {OWN, OTHER, "other_text"}
+
+
+def test_a_part_that_a_clip_does_not_have_leaves_it_out_and_the_ratio_is_over_the_others(root: Path, models: dict) -> None:
+    engine, backbone = models[AUDIO]
+    held = held_out(root, audio_only(use("prefix", 0.5, temporal_boundary=2)), NAMES)
+    applied = CountedDraws(1, EPOCH, tuple(NAMES), "any").uniform("audio.cond0.prefix.u") < 0.5
+    found = held.measure(engine, backbone, OWN, "other_given")
+    key = f"{KEYS[2]}/audio.cond0.prefix/applied"
+    assert found["held_out/other_given/clips"] == int(applied.sum())
+    own, other = found[f"held_out/{OWN}/{key}"], found[f"held_out/other_given/{key}"]
+    assert found[f"held_out/other_given/{KEYS[2]}"] == pytest.approx(other)
+    assert found[f"held_out_ratio/other_given/{KEYS[2]}"] == pytest.approx(own / other)
+
+
+def row(clip: str, context: str, loss: float) -> ClipLoss:
+    return ClipLoss(clip, context, "audio", 0.9, loss, {})
+
+
+def test_the_interval_of_a_mean_is_1_96_standard_errors() -> None:
+    found = statistics([row("a", OWN, 1.0), row("b", OWN, 2.0), row("c", OWN, 6.0)])
+    assert found[f"held_out/{OWN}/{KEYS[2]}"] == 3.0
+    assert found[f"half_width_95/held_out/{OWN}/{KEYS[2]}"] == pytest.approx(1.96 * math.sqrt(7.0 / 3))
+
+
+def test_the_ratio_is_that_of_the_means_and_its_interval_that_of_pairs() -> None:
+    assert ratio([(1.0, 2.0), (2.0, 4.0), (3.0, 6.0)]) == pytest.approx((0.5, 0.0))
+    value, half_width = ratio([(1.0, 2.0), (3.0, 2.0)])
+    assert value == pytest.approx(1.0)
+    assert half_width == pytest.approx(1.96 * math.sqrt(2.0 / 2) / 2.0)
+    assert ratio([(1.0, 4.0)]) == (0.25, None)
+
+
+def test_the_interval_of_a_ratio_holds_the_true_one_95_times_in_a_hundred() -> None:
+    generator = torch.Generator().manual_seed(0)
+    hits = 0
+    for _ in range(400):
+        other = 1 + 0.3 * torch.randn(64, generator=generator)
+        own = 0.6 * other + 0.1 * torch.randn(64, generator=generator)
+        value, half_width = ratio(list(zip(own.tolist(), other.tolist(), strict=True)))
+        hits += abs(value - 0.6) <= half_width
+    assert 0.91 * 400 <= hits <= 0.98 * 400
 
 
 def test_a_clip_of_a_shape_of_its_own_has_no_other_context_and_is_left_out_of_that_mean(tmp_path: Path, models: dict) -> None:

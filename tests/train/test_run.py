@@ -20,7 +20,7 @@ from ltxcore.config.load import load_run
 from ltxcore.errors import CheckpointError, ConfigError, DataError
 from ltxcore.models.load import load_backbone
 from ltxcore.models.lora import load_lora, lora_parameters
-from ltxcore.train.heldout import OTHER, OWN
+from ltxcore.train.contexts import OTHER, OWN
 from ltxcore.train.run import run
 from ltxcore.train.session import Outcome
 from train.runs import STOPPER, loaded_run, message, put, quiet, sound_set, tables, write_run
@@ -107,6 +107,7 @@ def test_held_out_losses_are_logged_before_and_after_and_shown_in_a_table(finish
     row = next(line for line in said.splitlines() if "audio" in line and "│" in line)
     assert [cell.strip() for cell in row.strip("│").split("│")] == ["audio", *(f"{value:.4f}" for value in values)]
     assert "Loss of generated tokens at sigma 0.9, 4 held-out clips" in said
+    assert {f"held_out_ratio/{context}/{key}" for context in (OTHER, "other_text", "other_given")} <= outcome.after.keys()
 
 
 def test_samples_are_logged_with_paths_inside_the_output_folder(finished: tuple[Outcome, str]) -> None:

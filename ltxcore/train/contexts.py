@@ -1,0 +1,79 @@
+"""What a clip is denoised with, exchanged for that of another clip: a model that listens to its context is worse with the other."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import attrs
+import torch
+from torch import Tensor
+
+from ltxcore.flow.noise import add_noise
+from ltxcore.protocols import Backbone, Batch, Draws, ModelInput, Strategy
+from ltxcore.train.feed import prepared
+
+TEXT, GIVEN, FROZEN, REFERENCES = "text", "given", "frozen", "references"
+
+OWN, OTHER = "own_context", "other_context"
+"""With all that belongs to the clip, and with all of it from another one."""
+
+CONTEXTS: Mapping[str, frozenset[str]] = {
+    OWN: frozenset(),
+    OTHER: frozenset({TEXT, GIVEN, FROZEN, REFERENCES}),
+    **{f"other_{part}": frozenset({part}) for part in (TEXT, GIVEN, FROZEN, REFERENCES)},
+}
+"""By name, what is another clip's: its text, the tokens that conditions give, the frozen modality, the references."""
+
+
+def exchanged(
+    strategy: Strategy, backbone: Backbone, own: Batch, other: Batch, inputs: Mapping[str, ModelInput], draws: Draws, parts: Collection[str]
+) -> dict[str, ModelInput]:
+    """`inputs`, which are of `own`, with these parts of `other`; targets, masks and noise stay as they are.
+
+    Raises:
+        DataError: a condition cannot apply to these samples.
+    """
+    device = next(iter(inputs.values())).tokens.device
+    mixed = prepared(strategy, backbone, _mixed(own, other, inputs, parts), draws, device)
+    if GIVEN not in parts:
+        return mixed
+    clean = prepared(strategy, backbone, other, draws, device)
+    return {name: _with_given(given, clean[name].clean) for name, given in mixed.items()}
+
+
+def present(inputs: Mapping[str, ModelInput], parts: Collection[str]) -> Tensor:
+    """Which clips have any of these parts, so that another's can be put in their place, `[B]` bool."""
+    found = []
+    for given in inputs.values():
+        size, target = given.tokens.shape[0], 0 if given.clean is None else given.clean.shape[1]
+        whole = [
+            TEXT in parts,
+            FROZEN in parts and not given.is_generated,
+            REFERENCES in parts and given.clean is not None and given.tokens.shape[1] > target,
+        ]
+        found.append(torch.full((size,), any(whole)))
+        if GIVEN in parts and given.loss_mask is not None:
+            found.append(~given.loss_mask.all(dim=1).cpu())
+    return torch.stack(found).any(dim=0)
+
+
+def _mixed(own: Batch, other: Batch, inputs: Mapping[str, ModelInput], parts: Collection[str]) -> Batch:
+    """The targets and masks of `own` with the frozen modalities, references and text of `other`, as far as they are asked for."""
+
+    def taken(role: str) -> Batch:
+        if role not in inputs:
+            return other if REFERENCES in parts else own
+        return other if FROZEN in parts and not inputs[role].is_generated else own
+
+    latents = {role: taken(role).latents[role] for role in own.latents}
+    return attrs.evolve(own, latents=latents, text=(other if TEXT in parts else own).text)
+
+
+def _with_given(given: ModelInput, clean: Tensor | None) -> ModelInput:
+    """A generated modality whose given tokens, also those given in part, have the content of `clean` `[B, T, D]`, at the same level and noise."""
+    if not given.is_generated or clean is None or given.noise is None or given.loss_mask is None:
+        return given
+    target = slice(0, clean.shape[1])
+    content = add_noise(clean, given.noise, given.timesteps[:, target])
+    tokens = given.tokens[:, target].where(given.loss_mask.unsqueeze(-1), content)
+    return attrs.evolve(given, tokens=torch.cat([tokens, given.tokens[:, clean.shape[1] :]], dim=1))
