@@ -136,9 +136,12 @@ def look(path: Path) -> MediaInfo:
 
 @contextmanager
 def blaming(where: str) -> Iterator[None]:
-    """Put the key that names a file before what is wrong with the file."""
+    """Put the key that names a file before what is wrong with the file; what already says the key is left."""
     try:
         yield
     except LtxError as error:
-        problems = [attrs.evolve(each, where=f"{where}: {each.where}" if each.where else where) for each in error.problems]
+        problems = [
+            each if each.where.startswith(where) else attrs.evolve(each, where=f"{where}: {each.where}" if each.where else where)
+            for each in error.problems
+        ]
         raise type(error).of(problems) from error

@@ -53,10 +53,10 @@ def _of_duration(condition: SampleCondition, target: Grid, rate: Fraction, at_en
     frames, scale = math.floor(seconds * rate), target.scale[0]
     found = frames // scale if at_end else (frames - 1) // scale + 1
     if found < 1:
-        least = Fraction(scale if at_end else 1) / rate
+        least = math.ceil(1000 * (scale if at_end else 1) / rate) / 1000
         raise ConfigError(
             f"{float(seconds):g} seconds are shorter than one latent frame",
             where=where,
-            remedy=f"Take at least {float(least):.3f} seconds.",
+            remedy=f"Take at least {least:.3f} seconds.",
         )
     return found

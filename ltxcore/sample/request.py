@@ -61,7 +61,7 @@ class Request:
     @property
     def modalities(self) -> frozenset[str]:
         """All that the model sees of it."""
-        return self.drawn | self.frozen.keys()
+        return frozenset(self.drawn | self.frozen.keys())
 
     @property
     def seconds(self) -> Fraction:
