@@ -78,7 +78,7 @@ def _about(key: Key) -> str:
 def commands_page() -> str:
     """Every command of the program, as its help says."""
     blocks = ["# Commands\n", f"{MADE}\n", "A mistake of yours is told in words, with exit status 2; an interrupt ends with 130.\n"]
-    context = click.Context(program, info_name="ltx")
+    context = click.Context(program, info_name="ltx", **program.context_settings)
     with context:
         for name in sorted(program.list_commands(context)):
             command = program.get_command(context, name)

@@ -31,15 +31,21 @@ def test_without_gpus_one_says_how_many_processes(data: Path, tmp_path: Path) ->
 
 
 def test_what_is_wrong_is_told_before_any_process_is_started(data: Path, tmp_path: Path) -> None:
-    run = tables(data, tmp_path / "out", engine={"name": "single"}, optimization={"optimizer_type": "adamw8bit"})
-    lines = write_run(tmp_path, run).read_text().splitlines()
+    lines = write_run(tmp_path, tables(data, tmp_path / "out", engine={"name": "single"})).read_text().splitlines()
     result = ltx("launch", "--num-gpus", "2", str(tmp_path / "run.toml"))
     assert result.exit_code == 2
     assert told(result, tmp_path) == [
         f'TMP/run.toml:{lines.index("[engine]") + 2}: engine.name: "single" is an engine for one process, and there are 2',
         "    Start it without a launcher.",
     ]
-    result = ltx("launch", "--num-gpus", "2", str(tmp_path / "run.toml"), "--set", "engine.name=auto")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_optimiser_for_one_process_is_refused_for_several(data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes", reason="the optimiser of 8 bits comes with bitsandbytes")
+    run = tables(data, tmp_path / "out", optimization={"optimizer_type": "adamw8bit"})
+    lines = write_run(tmp_path, run).read_text().splitlines()
+    result = ltx("launch", "--num-gpus", "2", str(tmp_path / "run.toml"))
     key = next(number for number, line in enumerate(lines, 1) if line.startswith("optimizer_type"))
     assert told(result, tmp_path) == [
         f'TMP/run.toml:{key}: optimization.optimizer_type: "adamw8bit" is not available with several processes, '
