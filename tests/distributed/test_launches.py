@@ -98,17 +98,19 @@ def wait_for(path: Path, lines: int) -> None:
         time.sleep(0.1)
 
 
-def test_a_sample_that_only_one_process_finds_changed_ends_both_and_is_told_once(folder: Path) -> None:
-    changed = folder / "changed"
-    make_set(changed)
-    for path in (changed / "audio_latents").glob("sound0[5-9].safetensors"):
-        path.write_bytes(path.read_bytes() + b"more")
-    tables = run_tables(MODE, changed, folder / "changed.out", optimization=SHORT, engine=zero(folder, 3))
-    process = start([*LTX, "launch", "--num-gpus", "2", str(write(folder, "changed_run", tables))])
-    said = finish(process, limit=120)
+def test_a_sample_that_one_process_cannot_read_ends_both_and_is_told_once(folder: Path) -> None:
+    torn = folder / "torn"
+    make_set(torn)
+    sample = torn / "audio_latents" / "sound05.safetensors"
+    sample.write_bytes(bytes(sample.stat().st_size))  # of the right size, so that only reading it shows
+    data = {"preprocessed_data_root": str(torn), "held_out": 0, "num_dataloader_workers": 1}
+    tables = run_tables(MODE, torn, folder / "torn.out", optimization={**SHORT, "steps": 30}, engine=zero(folder, 3), data=data)
+    process = start([*LTX, "launch", "--num-gpus", "2", str(write(folder, "torn_run", tables))])
+    said = finish(process, limit=240)
     assert process.returncode == 2, said
     assert "Traceback" not in said
-    assert said.count("Preprocess") + said.count("    ") >= 1
+    assert "ended without a word" not in said
+    assert said.count("sound05.safetensors") == 1, said
 
 
 def test_what_all_processes_find_wrong_is_told_once(folder: Path) -> None:
