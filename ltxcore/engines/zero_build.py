@@ -18,7 +18,7 @@ from ltxcore.engines.process import Processes
 from ltxcore.engines.zero import ZeroEngine
 from ltxcore.engines.zero_config import Config, Wanted, resolve
 from ltxcore.engines.zero_state import Divided, partition
-from ltxcore.errors import ConfigError
+from ltxcore.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from ltxcore.config.schema import RunFile
@@ -98,18 +98,26 @@ def _optimizer(config: Config, parameters: Mapping[str, Parameter], wanted: Want
 
 
 def _accepted(config: Config, user: Path | None) -> None:
-    """Refuse what DeepSpeed refuses.
+    """Refuse what DeepSpeed refuses, in its words.
 
     Raises:
-        ConfigError: with its words.
+        ConfigError: for every key at fault.
     """
     deepspeed()
     from deepspeed.runtime.zero.config import get_zero_config
+    from pydantic import ValidationError
 
+    where = str(user or "")
     try:
         get_zero_config(dict(config))
-    except (ValueError, TypeError, AssertionError, KeyError) as error:
-        raise ConfigError(f"DeepSpeed does not take this configuration: {error}", where=str(user or ""), remedy="Mend the file.") from error
+    except ValidationError as error:
+        found = ((".".join(map(str, each["loc"])), each["msg"]) for each in error.errors())
+        raise ConfigError.of(
+            Problem(f"DeepSpeed does not take zero_optimization{'.' if key else ''}{key}: {said}", where, "Mend or remove it.")
+            for key, said in found
+        ) from error
+    except (ValueError, TypeError, AssertionError) as error:
+        raise ConfigError(f"DeepSpeed does not take this configuration: {error}", where=where, remedy="Mend the file.") from error
 
 
 def _check_compiled(config: Config) -> None:
