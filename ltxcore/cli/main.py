@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "sample": "Draw a prompt, or a file of prompts, with conditions and LoRAs.",
         "export": "Write a LoRA for ComfyUI, diffusers or ltx-pipelines.",
         "publish": "Upload a finished run to the Hugging Face Hub.",
+        "model": "Say what is in a checkpoint or a LoRA.",
         "plugins": "List, describe and begin plugins.",
         "convert": "Make a run file from a configuration of ltx-trainer.",
         "schema": "Print the JSON Schema of run files.",

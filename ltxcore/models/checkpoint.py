@@ -17,8 +17,7 @@ from ltxcore.headers import read_json
 from ltxcore.models.files import Header, read_header
 from ltxcore.models.keys import CHECKPOINT_PREFIXES, to_diffusers, to_original
 from ltxcore.models.settings import Config, checkpoint_config, generation_of, generation_of_tensors, official_config, transformer_config
-
-TINY_BASE = Path(__file__).parent / "tiny_base.safetensors"
+from ltxcore.models.shipped import TINY_BASE
 
 TRANSFORMER, WHOLE_TRANSFORMER = "transformer", "transformer_full"
 """Folders of a model of diffusers. In releases that have both, `transformer` is distilled: it draws in few steps, which training on it

@@ -19,10 +19,9 @@ from ltxcore.models.files import Tensors, fingerprint, open_tensors
 from ltxcore.models.keys import to_original
 from ltxcore.models.quantized import Quantization
 from ltxcore.models.settings import video_scale_of
+from ltxcore.models.shipped import UNTRAINED
 from ltxcore.models.tiny import TINY, fresh_tensor
 from ltxcore.models.transformer import TimestepRule
-
-UNTRAINED = "tiny-untrained"
 
 _MATRIX = 64
 """A matrix of at least this many rows and columns that is nothing but zeros was not trained: it was not downloaded."""

@@ -1,9 +1,4 @@
-"""What a LoRA file holds, in the layouts that are about.
-
-Names begin with "diffusion_model." and are those of the original checkpoint (ltx-trainer and ComfyUI write it so, with or without alpha),
-or begin with "transformer." and are those of diffusers. A DoRA has magnitudes beside A and B; they are read where they are called
-`lora_magnitude_vector`, as diffusers calls them. What some programs call `dora_scale` is refused: they do not agree on what it scales.
-"""
+"""What a LoRA file holds, in any layout that `lora_names` knows."""
 
 from __future__ import annotations
 
@@ -17,31 +12,10 @@ from torch import Tensor
 
 from ltxcore.errors import CheckpointError, Problem, listed
 from ltxcore.models.files import open_tensors, read_header
-from ltxcore.models.keys import to_diffusers, to_original
+from ltxcore.models.keys import to_original
+from ltxcore.models.lora_names import ALPHA, MAGNITUDE, OF_DIFFUSERS, PREFIX_OF_DIFFUSERS, SCALE_OF_OTHERS, A, B, parsed
 
 Pairs = dict[str, tuple[Tensor, Tensor]]
-
-PREFIX_OF_DIFFUSERS = "transformer."
-MAGNITUDE = "lora_magnitude_vector"
-
-_PREFIXES = ("diffusion_model.", "model.diffusion_model.", PREFIX_OF_DIFFUSERS)
-_BARE = "transformer_blocks."
-"""What names without a prefix begin with."""
-
-_A, _B, _ALPHA = "lora_A", "lora_B", "alpha"
-_SUFFIXES = {
-    ".lora_A.weight": _A,
-    ".lora_B.weight": _B,
-    ".lora_A.default.weight": _A,
-    ".lora_B.default.weight": _B,
-    ".lora_down.weight": _A,
-    ".lora_up.weight": _B,
-    ".alpha": _ALPHA,
-    f".{MAGNITUDE}": MAGNITUDE,
-    f".{MAGNITUDE}.weight": MAGNITUDE,
-}
-_SCALE_OF_OTHERS = ".dora_scale"
-_OF_DIFFUSERS = "lora_adapter_metadata"
 
 
 @attrs.frozen(eq=False)
@@ -71,7 +45,7 @@ def read_lora(path: Path, where: str) -> LoraFile:
     unknown = []
     with open_tensors(path) as file:
         for name in file.names():
-            module, role = _parsed(name)
+            module, role = parsed(name)
             if role:
                 found.setdefault(module, {})[role] = file.get_tensor(name).float()
             else:
@@ -84,7 +58,7 @@ def read_lora(path: Path, where: str) -> LoraFile:
     if said.get("use_dora") and not magnitudes:
         raise CheckpointError("it says that it is a DoRA, and has no magnitudes", where=where, remedy="Export it again.")
     alpha = _common_alpha(said, where)
-    pairs = {module: (roles[_A], roles[_B] * _scale(roles, alpha)) for module, roles in sorted(found.items())}
+    pairs = {module: (roles[A], roles[B] * _scale(roles, alpha)) for module, roles in sorted(found.items())}
     return LoraFile(pairs, magnitudes, metadata)
 
 
@@ -104,20 +78,9 @@ def read_pairs(path: Path, where: str) -> Pairs:
     return found.pairs
 
 
-def _parsed(name: str) -> tuple[str, str]:
-    """The module a tensor of a LoRA file belongs to, and what it is there: a key's role, or "" for a name not known."""
-    prefix = next((p for p in _PREFIXES if name.startswith(p)), None)
-    if prefix is None and name.startswith(_BARE):
-        prefix = ""
-    suffix = next((s for s in _SUFFIXES if name.endswith(s)), "")
-    if prefix is None or not suffix:
-        return name, ""
-    return to_diffusers(name.removeprefix(prefix).removesuffix(suffix)), _SUFFIXES[suffix]
-
-
 def _problems(found: Mapping[str, Mapping[str, Tensor]], unknown: list[str], where: str) -> list[Problem]:
-    scales = [name for name in unknown if name.endswith(_SCALE_OF_OTHERS)]
-    others = [name for name in unknown if not name.endswith(_SCALE_OF_OTHERS)]
+    scales = [name for name in unknown if name.endswith(SCALE_OF_OTHERS)]
+    others = [name for name in unknown if not name.endswith(SCALE_OF_OTHERS)]
     broken = [to_original(module) for module, roles in found.items() if not _is_pair(roles)]
     halves = [
         to_original(module) for module, roles in found.items() if any(MAGNITUDE in r for r in found.values()) and MAGNITUDE not in roles
@@ -138,7 +101,7 @@ def _problems(found: Mapping[str, Mapping[str, Tensor]], unknown: list[str], whe
 
 
 def _is_pair(roles: Mapping[str, Tensor]) -> bool:
-    a, b = roles.get(_A), roles.get(_B)
+    a, b = roles.get(A), roles.get(B)
     if a is None or b is None or not (a.ndim == b.ndim == 2 and a.shape[0] == b.shape[1]):
         return False
     return MAGNITUDE not in roles or roles[MAGNITUDE].numel() == b.shape[0]
@@ -146,9 +109,9 @@ def _is_pair(roles: Mapping[str, Tensor]) -> bool:
 
 def _scale(roles: Mapping[str, Tensor], common: tuple[float, bool] | None) -> float:
     """How often B @ A counts: alpha / rank where the file has an alpha, alpha / sqrt(rank) where it says so, once where it has none."""
-    rank = roles[_A].shape[0]
-    if _ALPHA in roles:
-        return float(roles[_ALPHA]) / rank
+    rank = roles[A].shape[0]
+    if ALPHA in roles:
+        return float(roles[ALPHA]) / rank
     if common is None:
         return 1.0
     alpha, by_root = common
@@ -157,7 +120,7 @@ def _scale(roles: Mapping[str, Tensor], common: tuple[float, bool] | None) -> fl
 
 def _said_by_diffusers(metadata: Mapping[str, str]) -> dict[str, Any]:
     """What a file of diffusers has in its metadata for its adapters."""
-    return {key.removeprefix(PREFIX_OF_DIFFUSERS): value for key, value in json.loads(metadata.get(_OF_DIFFUSERS, "{}")).items()}
+    return {key.removeprefix(PREFIX_OF_DIFFUSERS): value for key, value in json.loads(metadata.get(OF_DIFFUSERS, "{}")).items()}
 
 
 def _common_alpha(said: Mapping[str, Any], where: str) -> tuple[float, bool] | None:

@@ -24,7 +24,8 @@ from ltxcore.models.adapters import ADAPTER, adapters, has_magnitude, magnitude_
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.files import Stored, write_tensors
 from ltxcore.models.keys import LORA_PREFIX, to_original
-from ltxcore.models.lora_file import MAGNITUDE, PREFIX_OF_DIFFUSERS, read_lora
+from ltxcore.models.lora_file import read_lora
+from ltxcore.models.lora_names import MAGNITUDE, PREFIX_OF_DIFFUSERS
 
 
 def save_lora(

@@ -7,8 +7,8 @@ from typing import Any
 from ltxcore.errors import DataError
 from ltxcore.models.backbone import ModelInfo
 from ltxcore.models.checkpoint import open_checkpoint
-from ltxcore.models.load import UNTRAINED
 from ltxcore.models.settings import Config, diffusers_arguments
+from ltxcore.models.shipped import UNTRAINED
 from ltxcore.models.tiny import TINY
 
 _LTX = "ltx-"

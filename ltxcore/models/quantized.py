@@ -34,10 +34,10 @@ NAMES: Mapping[str, Quantization] = {
 }
 """By the name in a run file. Names that end in -quanto are those of older run files; they mean what they meant."""
 
-_BLOCK = 64
+BLOCK = 64
 """Numbers that share a factor in nf4."""
 
-BITS: Mapping[Quantization, float] = {"int8": 8, "fp8": 8, "fp8uz": 8, "nf4": 4 + 32 / _BLOCK}
+BITS: Mapping[Quantization, float] = {"int8": 8, "fp8": 8, "fp8uz": 8, "nf4": 4 + 32 / BLOCK}
 """Bits a weight, with the factors of blocks; that of a row of thousands is not counted."""
 
 _FORMATS: Mapping[str, tuple[torch.dtype, float]] = {
@@ -165,12 +165,12 @@ def _blocks(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Blocks of a matrix in nf4, with the factor of each."""
     from bitsandbytes.functional import quantize_4bit  # type: ignore[import-not-found, unused-ignore]
 
-    packed, state = quantize_4bit(weight.contiguous(), blocksize=_BLOCK, quant_type="nf4", compress_statistics=False)
+    packed, state = quantize_4bit(weight.contiguous(), blocksize=BLOCK, quant_type="nf4", compress_statistics=False)
     return packed, state.absmax
 
 
 def _restored(weight: Tensor, scale: Tensor, shape: tuple[int, int], kind: Quantization, dtype: torch.dtype) -> Tensor:
     if kind != "nf4":
         return (weight.view(_FORMATS[kind][0]).float() * scale).to(dtype)
-    whole: Tensor = torch.ops.bitsandbytes.dequantize_4bit(weight, scale, _BLOCK, "nf4", shape, dtype)
+    whole: Tensor = torch.ops.bitsandbytes.dequantize_4bit(weight, scale, BLOCK, "nf4", shape, dtype)
     return whole

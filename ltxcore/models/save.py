@@ -17,7 +17,7 @@ from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.checkpoint import Checkpoint, check_tensors, open_checkpoint
 from ltxcore.models.files import Stored, Tensors, fingerprint, open_tensors, write_tensors
 from ltxcore.models.keys import CHECKPOINT_PREFIXES, to_original
-from ltxcore.models.load import UNTRAINED
+from ltxcore.models.shipped import UNTRAINED
 from ltxcore.models.tiny import fresh_tensor, tiny_metadata
 
 

@@ -19,12 +19,13 @@ from ltxcore.engines.single import AUTOCAST
 from ltxcore.errors import CheckpointError
 from ltxcore.flow.draws import CountedDraws
 from ltxcore.models.backbone import LTXBackbone
-from ltxcore.models.load import UNTRAINED, load_backbone
+from ltxcore.models.load import load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters, save_lora
 from ltxcore.models.offload import place
 from ltxcore.models.quantized import quantization_of
 from ltxcore.models.reach import unreached_parameters
 from ltxcore.models.save import save_full
+from ltxcore.models.shipped import UNTRAINED
 from ltxcore.protocols import Engine, ModelInput
 from ltxcore.train.feed import Samples, prepared
 from ltxcore.train.loop import total_loss

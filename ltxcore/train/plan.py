@@ -26,7 +26,8 @@ from ltxcore.errors import ConfigError, DataError, LtxError, Problem
 from ltxcore.models.backbone import LTXBackbone, ModelInfo
 from ltxcore.models.build import build
 from ltxcore.models.checkpoint import open_checkpoint
-from ltxcore.models.load import UNTRAINED, describe
+from ltxcore.models.load import describe
+from ltxcore.models.shipped import UNTRAINED
 from ltxcore.models.targets import resolve_targets
 from ltxcore.models.tiny import TINY
 from ltxcore.preprocess.run import default_root

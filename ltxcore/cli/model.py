@@ -1,0 +1,120 @@
+"""`ltx model`: what is in a checkpoint or a LoRA."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import click
+
+from ltxcore.cli.columns import columns
+
+if TYPE_CHECKING:
+    from ltxcore.models.inventory import Inventory
+    from ltxcore.models.lora_inventory import LoraInventory
+
+DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3", "F8_E5M2": "float8_e5m2"}
+"""Dtypes of safetensors, in words."""
+
+STREAMS = {"video": "video", "audio": "audio", "cross": "between video and audio"}
+_LONGEST = 300
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def model(file: Path, as_json: bool) -> None:
+    """Say what is in FILE: a checkpoint, a folder in the layout of diffusers, a LoRA, or "tiny".
+
+    Only headers are read, so that 40 GB take no longer than a LoRA. A file that is not whole is refused.
+    """
+    from ltxcore.errors import CheckpointError
+    from ltxcore.headers import read_file
+    from ltxcore.models.inventory import inventory, of_slots
+    from ltxcore.models.lora_inventory import is_lora, lora_inventory
+    from ltxcore.models.shipped import TINY_BASE
+
+    path = TINY_BASE if str(file) == "tiny" and not file.exists() else file
+    if not path.exists():
+        raise CheckpointError("there is no such file or folder", where=str(file), remedy='Check the path, or use "tiny".')
+    if path.is_dir():
+        found: Inventory | LoraInventory = inventory(path)
+    else:
+        header = read_file(path)
+        found = lora_inventory(header) if is_lora(header) else of_slots(header)
+    click.echo(json.dumps(machine(found), indent=2) if as_json else "\n".join(text(found)))
+
+
+def machine(found: Inventory | LoraInventory) -> dict[str, Any]:
+    """For `--json`: the fields as they are, and what kind of file it is."""
+    kind = "lora" if hasattr(found, "ranks") else "model"
+    return {"kind": kind, **attrs.asdict(found, value_serializer=lambda _, __, value: str(value) if isinstance(value, Path) else value)}
+
+
+def text(found: Inventory | LoraInventory) -> Iterator[str]:
+    """Lines for people."""
+    yield str(found.path)
+    lines = list(_lora_lines(found) if hasattr(found, "ranks") else _model_lines(found))
+    yield from (f"  {line}" for line in columns(lines).splitlines())
+    if not hasattr(found, "ranks"):
+        yield ""
+        yield from columns(_part_rows(found)).splitlines()
+    if found.metadata:
+        yield ""
+        yield "Metadata"
+        yield from (f"  {line}" for line in columns([(key, _short(value)) for key, value in sorted(found.metadata.items())]).splitlines())
+
+
+def _model_lines(found: Any) -> Iterator[tuple[str, str]]:
+    yield "generation", _spoken(found.generation) + (f" (version {found.version})" if found.version else "")
+    yield "layout", found.layout
+    if found.num_layers:
+        yield "blocks", str(found.num_layers)
+    if found.video_scale is not None:
+        frames, rows, width = found.video_scale
+        yield "video latent", f"a cell covers {frames} frames of {width} x {rows} pixels"
+    if found.num_layers:
+        yield "audio latent", "a step covers 4 mel frames, 25 steps a second"
+        yield "text encoder", found.text_encoder
+
+
+def _part_rows(found: Any) -> list[tuple[str, str, str, str]]:
+    rows = [("PART", "PARAMETERS", "SIZE", "DTYPE")]
+    rows += [(part.name, f"{part.parameters:,}", _size(part.size), _dtypes(part.dtypes)) for part in found.parts]
+    count, size = sum(part.parameters for part in found.parts), sum(part.size for part in found.parts)
+    return [*rows, ("all", f"{count:,}", _size(size), "")]
+
+
+def _lora_lines(found: Any) -> Iterator[tuple[str, str]]:
+    yield "kind", "DoRA" if found.is_dora else "LoRA"
+    yield "base", _spoken(found.generation)
+    yield "layout", found.layout + (", with an alpha for each module" if found.has_alpha else "")
+    yield "rank", ", ".join(str(rank) if len(found.ranks) == 1 else f"{rank} ({count} modules)" for rank, count in found.ranks.items())
+    yield (
+        "modules",
+        f"{found.modules}: "
+        + ", ".join(f"{found.streams[stream]} {spoken}" for stream, spoken in STREAMS.items() if stream in found.streams),
+    )
+    yield "targets", ", ".join(f"{target} x {count}" if count > 1 else target for target, count in found.targets.items())
+    yield "parameters", f"{found.parameters:,}, {_size(found.size)}, {_dtypes(dict.fromkeys(found.dtypes, 1))}"
+
+
+def _spoken(generation: str) -> str:
+    return f"LTX-{generation}" if generation[:1].isdigit() else f"the {generation} model" if generation else "not said"
+
+
+def _size(size: int) -> str:
+    unit, of = next(((unit, of) for unit, of in (("GB", 1e9), ("MB", 1e6)) if size >= of), ("kB", 1e3))
+    return f"{size / of:.1f} {unit}"
+
+
+def _dtypes(found: Mapping[str, int]) -> str:
+    return ", ".join(DTYPES.get(name, name.lower()) for name in sorted(found, key=lambda name: -found[name]))
+
+
+def _short(value: str) -> str:
+    value = " ".join(value.split())
+    return value if len(value) <= _LONGEST else f"{value[:_LONGEST]}... ({len(value)} characters)"

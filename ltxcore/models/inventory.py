@@ -1,0 +1,212 @@
+"""What is in a checkpoint: its parts with their sizes, its generation, and what belongs to it. Read from headers, without torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from ltxcore.errors import CheckpointError
+from ltxcore.headers import Slot, Slots, read_file, read_folder, read_json
+from ltxcore.models.keys import CHECKPOINT_PREFIXES, to_diffusers
+from ltxcore.models.settings import generation_of, video_scale_of
+from ltxcore.models.streams import stream_of
+
+STREAMS = {"video": "transformer: video", "audio": "transformer: audio", "cross": "transformer: between video and audio"}
+_PREFIXES: tuple[tuple[str, str], ...] = (
+    ("video_embeddings_connector.", "text connector: video"),
+    ("audio_embeddings_connector.", "text connector: audio"),
+    ("text_embedding_projection.", "text projections"),
+    ("vae.", "video VAE"),
+    ("audio_vae.", "audio VAE"),
+    ("vocoder.", "vocoder"),
+    ("encoder.", "video VAE"),
+    ("decoder.", "video VAE"),
+    ("per_channel_statistics.", "video VAE"),
+    ("language_model.", "text encoder"),
+    ("model.", "text encoder"),
+    ("vision_tower.", "text encoder"),
+    ("multi_modal_projector.", "text encoder"),
+    ("hf_asset__", "tokenizer"),
+    ("tokenizer_json", "tokenizer"),
+)
+_FOLDERS = ("transformer", "transformer_full", "connectors", "vae", "audio_vae", "vocoder", "text_encoder")
+_TRANSFORMER = "LTX2VideoTransformer3DModel"
+_GEMMA_4_SINCE = (2, 4)
+
+
+@attrs.define
+class Part:
+    """A part of a model.
+
+    Attributes:
+        name: for people.
+        parameters: how many numbers.
+        size: in bytes.
+        dtypes: as safetensors names them, with how many numbers each has.
+    """
+
+    name: str
+    parameters: int = 0
+    size: int = 0
+    dtypes: dict[str, int] = attrs.field(factory=dict)
+
+    def add(self, slot: Slot) -> None:
+        """Count a tensor."""
+        self.parameters += slot.count
+        self.size += slot.size
+        self.dtypes[slot.dtype] = self.dtypes.get(slot.dtype, 0) + slot.count
+
+
+@attrs.frozen
+class Inventory:
+    """What is in a checkpoint.
+
+    Attributes:
+        path: the file or folder.
+        layout: "original" or "diffusers".
+        generation: "2.0", "2.3", "2.5", "tiny"; "" where nothing says it.
+        version: what it says of its version, or "".
+        parts: in order of the model.
+        num_layers: blocks of the transformer; 0 where it holds none.
+        video_scale: pixel frames, rows and columns that a cell of a video latent covers; none where nothing says it.
+        text_encoder: that the model was trained with, in words; "" where it holds no transformer.
+        metadata: of the file, without its configuration.
+    """
+
+    path: Path
+    layout: str
+    generation: str
+    version: str
+    parts: tuple[Part, ...]
+    num_layers: int
+    video_scale: tuple[int, int, int] | None
+    text_encoder: str
+    metadata: Mapping[str, str]
+
+
+def inventory(path: Path) -> Inventory:
+    """What is in a checkpoint's file or folder.
+
+    Raises:
+        CheckpointError: it is not there, not whole, or no checkpoint.
+    """
+    return _of_folder(path) if path.is_dir() else of_slots(read_file(path))
+
+
+def of_slots(found: Slots) -> Inventory:
+    """What is in a file of the original layout."""
+    config = _object(found.metadata.get("config"))
+    transformer = config.get("transformer")
+    parts = _parts(found)
+    has_transformer = any(part.name in STREAMS.values() for part in parts)
+    version = str(found.metadata.get("model_version") or config.get("model_version") or "")
+    generation = found.metadata.get("generation", "")
+    if not generation and (isinstance(transformer, dict) or version):
+        generation = generation_of(transformer or {}, version)
+    return Inventory(
+        path=found.where,
+        layout="original",
+        generation=generation,
+        version=version,
+        parts=parts,
+        num_layers=_layers(found) if has_transformer else 0,
+        video_scale=video_scale_of(config) if has_transformer or "vae" in config else None,
+        text_encoder=_text_encoder(found.metadata, config, generation) if has_transformer else "",
+        metadata={key: value for key, value in found.metadata.items() if key != "config"},
+    )
+
+
+def _parts(found: Slots) -> tuple[Part, ...]:
+    parts: dict[str, Part] = {}
+    prefix = next((p for p in CHECKPOINT_PREFIXES if any(name.startswith(p) for name in found.slots)), None)
+    for name, slot in found.slots.items():
+        called = _part_of(name, prefix)
+        parts.setdefault(called, Part(called)).add(slot)
+    order = [*STREAMS.values(), *(called for _, called in _PREFIXES)]
+    return tuple(sorted(parts.values(), key=lambda part: order.index(part.name) if part.name in order else len(order)))
+
+
+def _part_of(name: str, prefix: str | None) -> str:
+    own = name.removeprefix(prefix) if prefix is not None and name.startswith(prefix) else None
+    for start, called in _PREFIXES:
+        if (name if own is None else own).startswith(start):
+            return called
+    return "other" if own is None else STREAMS[stream_of(to_diffusers(own))]
+
+
+def _layers(found: Slots) -> int:
+    blocks = {name.partition("transformer_blocks.")[2].partition(".")[0] for name in found.slots if "transformer_blocks." in name}
+    return len({block for block in blocks if block.isdigit()})
+
+
+def _text_encoder(metadata: Mapping[str, str], config: Mapping[str, Any], generation: str) -> str:
+    """Source: reference behaviour, F.3, "gemma_source_checkpoint"."""
+    told = _object(metadata.get("gemma_source_checkpoint") or config.get("gemma_source_checkpoint")).get("gemma_version")
+    if told:
+        return str(told)
+    if generation == "tiny":
+        return "that of the tiny model"
+    numbers = tuple(int(number) for number in generation.split(".")[:2] if number.isdigit())
+    return "Gemma 4" if numbers >= _GEMMA_4_SINCE else "Gemma 3 12B"
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """A JSON object, or the text of one; empty where it is neither."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = None
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
+def _of_folder(path: Path) -> Inventory:
+    """What is in a folder of diffusers: that of a whole model, or of one part."""
+    folders = [path] if (path / "config.json").is_file() else [path / name for name in _FOLDERS if (path / name / "config.json").is_file()]
+    if not folders:
+        raise CheckpointError(
+            "this folder holds no model: it has neither a config.json nor a folder of a part", where=str(path), remedy="Name another."
+        )
+    configs = {folder: read_json(folder / "config.json") for folder in folders}
+    transformers = [told for told in configs.values() if told.get("_class_name") == _TRANSFORMER]
+    told = transformers[-1] if transformers else {}
+    generation = _generation(told) if told else ""
+    return Inventory(
+        path=path,
+        layout="diffusers",
+        generation=generation,
+        version="",
+        parts=tuple(part for folder in folders for part in _parts_of_folder(folder, configs[folder])),
+        num_layers=int(told.get("num_layers", 48)) if told else 0,
+        video_scale=tuple(told.get("vae_scale_factors", (8, 32, 32))) if told else None,
+        text_encoder=_text_encoder({}, {}, generation) if told else "",
+        metadata={},
+    )
+
+
+def _generation(told: Mapping[str, Any]) -> str:
+    """Of the settings of diffusers that tell generations apart."""
+    return generation_of(
+        {
+            "ff_bias": told.get("ff_bias", True),
+            "use_keyframes_abs_pos_embedding": told.get("use_keyframes_abs_pos_embedding", False),
+            "caption_proj_before_connector": not told.get("use_prompt_embeddings", True),
+        }
+    )
+
+
+def _parts_of_folder(folder: Path, told: Mapping[str, Any]) -> Iterator[Part]:
+    parts: dict[str, Part] = {}
+    for name, slot in read_folder(folder).slots.items():
+        if told.get("_class_name") == _TRANSFORMER:
+            called = f"{folder.name}: {STREAMS[stream_of(name)].partition(': ')[2]}"
+        elif name.startswith(("video_connector.", "audio_connector.")):
+            called = f"{folder.name}: {name.partition('_')[0]}"
+        else:
+            called = folder.name
+        parts.setdefault(called, Part(called)).add(slot)
+    yield from sorted(parts.values(), key=lambda part: part.name.endswith("between video and audio"))

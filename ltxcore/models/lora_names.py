@@ -1,0 +1,56 @@
+"""What the tensors of a LoRA file are called, in the layouts that are about. Read without torch.
+
+Names begin with "diffusion_model." and are those of the original checkpoint (ltx-trainer and ComfyUI write it so, with or without alpha),
+or begin with "transformer." and are those of diffusers. A DoRA has magnitudes beside A and B; they are read where they are called
+`lora_magnitude_vector`, as diffusers calls them.
+"""
+
+from __future__ import annotations
+
+from ltxcore.models.keys import to_diffusers
+
+PREFIX_OF_DIFFUSERS = "transformer."
+A, B, ALPHA, MAGNITUDE = "lora_A", "lora_B", "alpha", "lora_magnitude_vector"
+"""What a tensor of a LoRA file may be."""
+
+OF_DIFFUSERS = "lora_adapter_metadata"
+"""The key of the metadata under which diffusers keeps alpha and more."""
+
+SCALE_OF_OTHERS = ".dora_scale"
+"""What some programs call magnitudes, and do not agree about what it scales."""
+
+_PREFIXES = ("diffusion_model.", "model.diffusion_model.", PREFIX_OF_DIFFUSERS)
+_BARE = "transformer_blocks."
+"""What names without a prefix begin with."""
+
+_SUFFIXES = {
+    ".lora_A.weight": A,
+    ".lora_B.weight": B,
+    ".lora_A.default.weight": A,
+    ".lora_B.default.weight": B,
+    ".lora_down.weight": A,
+    ".lora_up.weight": B,
+    ".alpha": ALPHA,
+    f".{MAGNITUDE}": MAGNITUDE,
+    f".{MAGNITUDE}.weight": MAGNITUDE,
+}
+
+
+def parsed(name: str) -> tuple[str, str]:
+    """The module (a name of diffusers) a tensor of a LoRA file belongs to, and what it is there; "" for a name not known."""
+    prefix = next((p for p in _PREFIXES if name.startswith(p)), None)
+    if prefix is None and name.startswith(_BARE):
+        prefix = ""
+    suffix = next((s for s in _SUFFIXES if name.endswith(s)), "")
+    if prefix is None or not suffix:
+        return name, ""
+    return to_diffusers(name.removeprefix(prefix).removesuffix(suffix)), _SUFFIXES[suffix]
+
+
+def layout_of(name: str) -> str:
+    """The layout that a tensor's name is in, in words."""
+    if name.startswith(PREFIX_OF_DIFFUSERS):
+        return "diffusers"
+    if ".lora_down." in name or ".lora_up." in name or name.endswith(".alpha"):
+        return "ComfyUI"
+    return "original names" if name.startswith(_PREFIXES) else "original names without a prefix"

@@ -1,0 +1,80 @@
+"""What the weights of a run take: of the real models, and exactly what a small one is loaded with."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ltxcore.models.cost import weight_bytes
+from ltxcore.models.files import Tensors
+from ltxcore.models.load import load_backbone
+from models.golden_models import BOTH, write_golden
+from models.layouts import folder
+from models.test_build import built
+
+BF16 = torch.bfloat16
+
+REAL = {
+    ("2.0", "audio"): 6_531_961_088,
+    ("2.0", "video"): 26_083_041_536,
+    ("2.0", "joint"): 37_752_349_184,
+    ("2.3", "audio"): 6_572_816_640,
+    ("2.3", "video"): 26_248_632_576,
+    ("2.3", "joint"): 37_977_676_288,
+    ("2.5", "audio"): 6_572_816_640,
+    ("2.5", "video"): 26_246_674_688,
+    ("2.5", "joint"): 37_975_718_400,
+}
+"""Bytes in bf16 that a run reads and holds, as counted on backbones that were built for it on the meta device."""
+
+MODALITIES = {"audio": {"audio"}, "video": {"video"}, "joint": {"video", "audio"}}
+
+
+@pytest.fixture(scope="module")
+def shapes():
+    return {generation: built(generation, {"audio"}).blueprint.shapes for generation in ("2.0", "2.3", "2.5")}
+
+
+@pytest.mark.parametrize(("generation", "run"), REAL)
+def test_a_run_of_a_real_model_loads_so_many_bytes(generation, run, shapes):
+    assert weight_bytes(shapes[generation], MODALITIES[run], BF16) == REAL[generation, run]
+
+
+def test_a_run_of_one_modality_is_spared_the_rest(shapes):
+    whole = weight_bytes(shapes["2.0"], BOTH, BF16)
+    assert whole == 2 * 18_876_174_592
+    assert weight_bytes(shapes["2.0"], {"audio"}, BF16) / whole == pytest.approx(0.173, abs=1e-3)
+    assert weight_bytes(shapes["2.0"], {"video"}, BF16) / whole == pytest.approx(0.691, abs=1e-3)
+
+
+@pytest.mark.parametrize(("kind", "share"), [("int8", 0.51), ("fp8", 0.51), ("nf4", 0.295)])
+def test_rounded_weights_of_a_real_model_take_about_half_or_less_than_a_third(kind, share, shapes):
+    for generation in shapes:
+        found = weight_bytes(shapes[generation], BOTH, BF16, kind) / weight_bytes(shapes[generation], BOTH, BF16)
+        assert found == pytest.approx(share, abs=0.015)
+
+
+def held(backbone):
+    return sum(tensor.numel() * tensor.element_size() for tensor in [*backbone.parameters(), *backbone.transformer.buffers()])
+
+
+@pytest.mark.parametrize("kind", [None, "int8", "fp8", "nf4"])
+@pytest.mark.parametrize("modalities", [{"audio"}, {"video"}, {"video", "audio"}])
+def test_a_loaded_model_holds_exactly_what_is_said(kind, modalities):
+    if kind == "nf4":
+        pytest.importorskip("bitsandbytes")
+    backbone = load_backbone("tiny-untrained", frozenset(modalities), dtype=BF16, quantization=kind)
+    rounded = {name for name, _ in backbone.transformer.named_buffers() if name.endswith(".scale")}
+    others = sum(b.numel() * b.element_size() for name, b in backbone.transformer.named_buffers() if name not in rounded)
+    assert held(backbone) - others == weight_bytes(backbone.blueprint.shapes, modalities, BF16, kind)
+
+
+@pytest.mark.parametrize("layout", [write_golden, folder])
+@pytest.mark.parametrize("modalities", [{"audio"}, {"video"}, {"video", "audio"}])
+def test_no_more_is_read_from_a_file_than_is_said(layout, modalities, tmp_path, monkeypatch):
+    read = []
+    real = Tensors.get_tensor
+    monkeypatch.setattr(Tensors, "get_tensor", lambda self, name: (read.append(self.slots[name].size), real(self, name))[1])
+    backbone = load_backbone(str(layout("B", tmp_path)), frozenset(modalities), dtype=torch.float32)
+    assert sum(read) == weight_bytes(backbone.blueprint.shapes, modalities, BF16)
+    assert held(backbone) == 2 * sum(read)
