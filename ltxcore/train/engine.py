@@ -48,6 +48,16 @@ def engine_problems(config: RunFile, world_size: int) -> Iterator[tuple[str, str
         )
     if config.acceleration.quantization is not None:
         yield "acceleration.quantization", "quantized weights cannot be divided among processes", "Remove the key."
+    if config.acceleration.offload_blocks:
+        yield "acceleration.offload_blocks", "is of the engine for one process", 'Use engine.offload = "all".'
+    if config.acceleration.compile:
+        yield (
+            "acceleration.compile",
+            "is of the engine for one process: weights that are divided come and go within a block",
+            "Remove the key.",
+        )
+    if config.model.training_mode == "lora" and config.lora.use_dora:
+        yield "lora.use_dora", "needs whole matrices, which several processes divide", "Remove the key, or train in one process."
 
 
 def check_deepspeed(config: RunFile, world_size: int | None) -> None:

@@ -44,8 +44,8 @@ def difference(saved: str, now: str, processes: tuple[int, int] = (1, 1)) -> Dif
     if steps[0] == steps[1]:
         return None
     said = (
-        f"that takes {steps[0]} micro-batches a step ({each[0]} on each of {processes[0]} processes), and here a step would take "
-        f"{steps[1]} ({each[1]} on each of {processes[1]})"
+        f"that takes {steps[0]} micro-batches a step (accumulation {each[0]}, processes {processes[0]}), and here a step would take "
+        f"{steps[1]} (accumulation {each[1]}, processes {processes[1]})"
     )
     if steps[0] % processes[1]:
         return Difference(said, f"Go on with a number of processes that divides {steps[0]}.")

@@ -52,7 +52,7 @@ def finish(process: subprocess.Popen[str], limit: float) -> str:
         raise AssertionError(f"it took longer than {limit} s, and had said:\n{process.communicate()[0]}") from None
 
 
-def run_jobs(folder: Path, jobs: Sequence[Mapping[str, Any]], processes: int, limit: float = 1200) -> list[list[dict[str, Any]]]:
+def run_jobs(folder: Path, jobs: Sequence[Mapping[str, Any]], processes: int, limit: float = 3600) -> list[list[dict[str, Any]]]:
     """Run several run files in one launch; what became of each, by process."""
     path = folder / f"jobs_{processes}.json"
     path.write_text(json.dumps([{"settings": [], **job, "run": str(job["run"])} for job in jobs]))

@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 from torch.nn import Parameter
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
-from ltxcore.engines.optim import SCHEDULES, adamw, schedule
+from ltxcore.engines.optim import SCHEDULES, adamw, advance, schedule
 from ltxcore.errors import ConfigError
 
 STEPS = 20
@@ -85,3 +87,21 @@ def test_adamw_is_adam_with_decay_apart_from_the_gradient() -> None:
         square = 0.95 * square + 0.05 * gradient**2
         expected = expected * (1 - 0.01 * 0.1) - 0.01 * (mean / (1 - 0.8**step)) / ((square / (1 - 0.95**step)).sqrt() + 1e-8)
     torch.testing.assert_close(parameter.detach().double(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", list(SCHEDULES))
+def test_a_schedule_that_is_taken_to_a_step_is_where_it_would_have_come_to_by_itself(kind: str) -> None:
+    def made() -> tuple[Optimizer, LRScheduler]:
+        optimizer = adamw([Parameter(torch.zeros(1))], learning_rate=1e-3, betas=(0.9, 0.999), weight_decay=0.0)
+        return optimizer, schedule(optimizer, kind, {}, 20)
+
+    (stepped, own), (taken, other) = made(), made()
+    for _ in range(7):
+        stepped.step()
+        own.step()
+    advance(other, 7)
+    for _ in range(20 - 7):
+        assert taken.param_groups[0]["lr"] == stepped.param_groups[0]["lr"]
+        for optimizer, scheduler in ((stepped, own), (taken, other)):
+            optimizer.step()
+            scheduler.step()
