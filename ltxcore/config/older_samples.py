@@ -38,13 +38,9 @@ def in_new_words(table: Any, reading: Reading) -> Any:
 
 
 def _spelled(found: Mapping[str, Any]) -> str:
-    # As tables of their own also where no sample has conditions, which is how one writes them by hand.
-    samples = [
-        document({"validation": {"samples": [{**sample, "conditions": sample.get("conditions", [])}]}})
-        for sample in found.get("samples", [])
-    ]
     rest = {name: value for name, value in found.items() if name != "samples"}
-    return "\n".join([*([document({"validation": rest})] if rest else []), *samples]).replace("conditions = []\n", "")
+    samples = [f"[[validation.samples]]\n{document(sample)}" for sample in found.get("samples", [])]
+    return "\n".join([*([document({"validation": rest})] if rest else []), *samples])
 
 
 def _samples(table: Mapping[str, Any], reading: Reading) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class Source:
         path: the file; none: they are a prompt on the command line.
         lines: of its keys; of a JSONL file, of its samples.
         prefix: the keys that its samples are below, in the file itself.
-        counts: for each sample, how many conditions it has in the file; those of the command line come after them.
+        counts: for each sample, how many conditions it has in the file; those of the command line come after them. Empty: not known yet.
         options: what the command line sets, by key.
         conditions: as the command line has them.
     """
@@ -52,8 +52,10 @@ class Source:
     def of(self, key: KeyPath) -> str:
         """The place of a key `validation....`, in the file or on the command line."""
         inner = key[1:] if key[:1] == (TABLE,) else key
-        if len(inner) > 3 and inner[0] == "samples" and inner[2] == "conditions" and int(inner[3]) >= self.counts[int(inner[1])]:
-            return self._option(int(inner[3]) - self.counts[int(inner[1])], inner[4:])
+        if self.counts and len(inner) > 3 and inner[0] == "samples" and inner[2] == "conditions":
+            added = int(inner[3]) - self.counts[int(inner[1])]
+            if added >= 0:
+                return self._option(added, inner[4:])
         if key[:1] == ("--condition",):
             return self._option(int(key[1]), key[2:]) if len(key) > 1 else "--condition"
         if inner[:1] and inner[0] in self.options:
@@ -109,11 +111,12 @@ def load_samples(
     """
     path = Path(what) if Path(what).suffix.lower() in FILES else None
     document, source = _read(path, what)
-    table = {**document.get(TABLE, {}), **(options or {})}
+    table = document.get(TABLE, {})
+    table = {**table, **(options or {})} if isinstance(table, dict) else table  # what else it may be is refused below
     local = [*_plugins_of(document, path), *(plugin.absolute() for plugin in plugins)]
     registry = load_plugins(local=[file for file in local if file.is_file()])
     _check_plugins(local, registry)
-    source = attrs.evolve(source, options=options or {}, conditions=tuple(conditions), counts=_counts(table))
+    source = attrs.evolve(source, options=options or {}, conditions=tuple(conditions))
     folder = Path.cwd() if path is None else path.absolute().parent
     found, model, mistakes = _structured(document | {TABLE: table}, _options(conditions), registry, folder)
     if mistakes or found is None:
@@ -121,7 +124,8 @@ def load_samples(
     if not found.samples:
         place = source.of((TABLE,))
         raise ConfigError("says of no sample to draw", where=place, remedy='Write [[validation.samples]] with a prompt = "..." each.')
-    return LoadedSamples(found, frozenset(table), model, registry, source)
+    counts = tuple(len(sample.conditions) + len(sample.frozen) - len(conditions) for sample in found.samples)
+    return LoadedSamples(found, frozenset(table), model, registry, attrs.evolve(source, counts=counts))
 
 
 def _read(path: Path | None, what: str) -> tuple[dict[str, Any], Source]:
@@ -170,13 +174,6 @@ def _check_plugins(files: Sequence[Path], registry: Registry) -> None:
     problems += [Problem(f"the plugin {file} is broken: {reasons[str(file)]}", "plugins") for file in files if str(file) in reasons]
     if problems:
         raise ConfigError.of(problems)
-
-
-def _counts(table: Any) -> tuple[int, ...]:
-    """How many conditions each sample has in the file."""
-    samples = table.get("samples", []) if isinstance(table, dict) else []
-    lists = [sample.get("conditions", []) if isinstance(sample, dict) else [] for sample in (samples if isinstance(samples, list) else [])]
-    return tuple(len(own) if isinstance(own, list) else 0 for own in lists)
 
 
 def _options(conditions: Sequence[str]) -> list[dict[str, Any]]:
@@ -233,14 +230,13 @@ def _structured(
     with suppress(Unreadable), reading.at("--condition"):
         added = reader.conditions(extra)
         if table is not None:
-            counts = _counts(document[TABLE])
-            samples = [_with(sample, added, reader.frozen, count) for sample, count in zip(table.samples, counts, strict=True)]
-            table = attrs.evolve(table, samples=samples) if counts else table
+            table = attrs.evolve(table, samples=[_with(sample, added, reader.frozen) for sample in table.samples])
     return table, model, reading.mistakes
 
 
-def _with(sample: ValidationSample, conditions: Sequence[SampleCondition], frozen: Sequence[Freeze], count: int) -> ValidationSample:
+def _with(sample: ValidationSample, conditions: Sequence[SampleCondition], frozen: Sequence[Freeze]) -> ValidationSample:
     """The sample with conditions of the command line after its own."""
+    count = len(sample.conditions) + len(sample.frozen)
     return attrs.evolve(
         sample,
         conditions=[*sample.conditions, *(attrs.evolve(each, index=count + each.index) for each in conditions)],

@@ -149,7 +149,7 @@ def _misplaced(request: Request) -> Iterator[Problem]:
         other = "audio" if given == "video" else "video"
         what = f"freezes the {given}, and no {other} is drawn" if given else "draws neither a picture nor a sound"
         remedy = (
-            f"Set validation.generate_{other} = true." if given else "Set validation.generate_video or validation.generate_audio to true."
+            f"Set generate_{other} = true." if given else "Set generate_video or generate_audio to true."
         )
         yield Problem(what, request.where, remedy)
         return
@@ -157,7 +157,7 @@ def _misplaced(request: Request) -> Iterator[Problem]:
         name, where = condition.modality, request.place(condition)
         if name not in request.modalities:
             what = f'the condition "{condition.type}" is about the {name}, of which this sample has none'
-            yield Problem(what, where, f"Set validation.generate_{name} = true, or remove the condition.")
+            yield Problem(what, where, f"Set generate_{name} = true, or remove the condition.")
         elif name in request.frozen and not getattr(condition.cls, "appends", False):
             what = f'the condition "{condition.type}" has no meaning on the frozen {name}, which is given already'
             yield Problem(what, where, f"Remove it, or what freezes the {name}.")

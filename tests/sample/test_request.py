@@ -73,7 +73,7 @@ def test_seconds_are_as_exact_as_media_files_have_them() -> None:
 def test_a_condition_on_a_modality_that_the_sample_does_not_have_is_refused() -> None:
     assert refused(sample(condition("mask", "audio", medium=B, media={"mask": B}, index=2)), generate_audio=False) == (
         'validation.samples.0.conditions.2: the condition "mask" is about the audio, of which this sample has none\n'
-        "    Set validation.generate_audio = true, or remove the condition."
+        "    Set generate_audio = true, or remove the condition."
     )
 
 
@@ -88,7 +88,7 @@ def test_tokens_of_a_frozen_modality_cannot_be_given_but_others_added() -> None:
 
 def test_a_sample_that_draws_nothing_is_refused() -> None:
     assert refused(sample(frozen=[freeze("video", A)]), generate_audio=False) == (
-        "validation.samples.0: freezes the video, and no audio is drawn\n    Set validation.generate_audio = true."
+        "validation.samples.0: freezes the video, and no audio is drawn\n    Set generate_audio = true."
     )
     assert refused(sample(frozen=[freeze("video", A), freeze("audio", B, 1)])) == (
         "validation.samples.0: freezes both modalities, so there is nothing to draw\n    Keep one of video_to_audio and audio_to_video."
@@ -97,7 +97,7 @@ def test_a_sample_that_draws_nothing_is_refused() -> None:
         "validation.samples.0: freezes the video twice\n    Keep one of them."
     )
     assert refused(sample(), trained=frozenset()) == (
-        "validation.samples.0: draws neither a picture nor a sound\n    Set validation.generate_video or validation.generate_audio to true."
+        "validation.samples.0: draws neither a picture nor a sound\n    Set generate_video or generate_audio to true."
     )
 
 
