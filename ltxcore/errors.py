@@ -69,6 +69,10 @@ class CheckpointError(LtxError):
     """Weights, a LoRA or a saved run cannot be read, do not match, or could not be written whole."""
 
 
+class PublishError(LtxError):
+    """A finished run could not be uploaded; it is whole where it is."""
+
+
 class ProcessError(LtxError):
     """Another process of the run is gone, or does something else than this one."""
 

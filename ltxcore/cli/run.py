@@ -39,6 +39,10 @@ def run(ctx: click.Context, run_file: Path, settings: tuple[str, ...], allow_cha
     processes.exchange(None)  # whoever leaves first is taken for a failure by launchers, where the run was stopped
     if not outcome.finished:
         ctx.exit(STOPPED)
+    if processes.rank == 0 and loaded.config.hub.push_to_hub:
+        from ltxcore.publish.upload import publish
+
+        click.echo(f"Uploaded to {publish(outcome.output_dir)}")
 
 
 def told(outcome: Outcome) -> list[str]:
@@ -49,6 +53,8 @@ def told(outcome: Outcome) -> list[str]:
     if outcome.weights is not None:
         lines.append(f"  {outcome.weights.name:<20} the {'LoRA' if outcome.weights.name.startswith('lora') else 'model'}")
     lines.append(f"  {outcome.metrics.name:<20} every number of the run, one JSON object a line")
+    if (outcome.output_dir / "report.html").exists():
+        lines.append(f"  {'report.html':<20} the run on a page: did it learn, curves, samples, how to use it")
     lines.append(f"  {'run.toml':<20} the run file, with every value spelled out")
     if outcome.drawn:
         first = outcome.drawn[0]

@@ -10,7 +10,10 @@ import attrs
 
 from ltxcore.report.record import Record
 from ltxcore.report.series import Series, error_of_mean, mean
-from ltxcore.train.heldout import OTHER, OWN
+
+OWN, OTHER = "own_context", "other_context"
+"""Held-out losses in `metrics.jsonl`: with a clip's own context, and with another's. The names are those of `train.contexts`, which is not imported
+for them: it needs torch, and a page does not."""
 
 Tone = Literal["good", "fair", "bad", "none"]
 

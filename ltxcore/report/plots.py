@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
+from ltxcore.report.answers import OWN
 from ltxcore.report.record import Record
 from ltxcore.report.series import Series
-from ltxcore.train.heldout import OWN
 
 SEQUENCE = "sequence"
 """Colours that go from light to dark, for lines that have an order."""

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ltxcore.report.answers import held_out
+from ltxcore.report.answers import OTHER, OWN, held_out
 from ltxcore.report.first import beside
 from ltxcore.report.markup import Markup, joined, tag, text
 from ltxcore.report.media import Shelf
@@ -15,7 +15,6 @@ from ltxcore.report.plots import condition_label, plots_of
 from ltxcore.report.record import Record
 from ltxcore.report.series import Series
 from ltxcore.report.svg import figure
-from ltxcore.train.heldout import OTHER, OWN
 
 UNITS = ("B", "kB", "MB", "GB", "TB")
 
@@ -95,9 +94,9 @@ def data_summary(record: Record) -> Markup:
     facts = [("Dataset", record.get("data.dataset") or "–"), ("Encoded in", record.get("data.preprocessed_data_root") or "–")]
     if isinstance(known, Mapping):
         facts[1] = ("Encoded in", known.get("root", "–"))
-        facts += [("Trained on", f"{known.get('train', 0):,} samples"), ("Held out", f"{known.get('held_out', 0):,} samples")]
-    else:
-        facts.append(("Held out", f"{len(held):,} samples"))
+        facts.append(("Trained on", f"{known.get('train', 0):,} samples"))
+    measured = record.series.get(f"held_out/{OWN}/clips", Series())
+    facts.append(("Held out", f"{int(measured.values[-1]) if len(measured) else len(held):,} samples"))
     rows = known.get("sources", []) if isinstance(known, Mapping) else []
     head = ("role", "folder", "samples", "sizes", "lasting", "on disk")
     listed = [

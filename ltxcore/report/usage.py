@@ -7,6 +7,8 @@ from pathlib import Path
 
 import attrs
 
+from ltxcore.registry import load
+from ltxcore.report.commands import sample_command
 from ltxcore.report.record import Record, Weights
 
 TINY = "tiny"
@@ -32,27 +34,17 @@ def uses(record: Record) -> list[Use]:
                 command,
             )
         ]
-    if record.weights.path.name.startswith("model"):
-        return [_model(record, record.weights)]
-    return [_sample(record, record.weights), *_elsewhere(record, record.weights)]
-
-
-def prompt(record: Record, words: str = "what you want to see and hear") -> str:
-    trigger = record.get("preprocessing.lora_trigger", "")
-    return f"{trigger} {words}".strip()
+    elsewhere = [] if record.weights.path.name.startswith("model") else _elsewhere(record, record.weights)
+    return [_sample(record, record.weights), *elsewhere]
 
 
 def _sample(record: Record, weights: Weights) -> Use:
-    model, output = str(record.get("model.model_path", TINY)), "sample.mp4" if "video" in record.modalities else "sample.wav"
-    command = ["ltx", "sample", prompt(record), "--model-path", model, "--lora", str(weights.path), "-o", output]
+    command = sample_command(record, weights, load())
     trigger = record.get("preprocessing.lora_trigger")
-    return Use("ltx", f'Begin every prompt with "{trigger}".' if trigger else "", _command(command))
-
-
-def _model(record: Record, weights: Weights) -> Use:
-    output = "sample.mp4" if "video" in record.modalities else "sample.wav"
-    command = ["ltx", "sample", prompt(record), "--model-path", str(weights.path), "-o", output]
-    return Use("ltx", "It is a whole model, in the layout of the base model: use it in its place.", _command(command))
+    said = [f'Begin every prompt with "{trigger}".'] if trigger else []
+    said += ["Put files of your own for the words in capitals."] if "--condition" in command else []
+    said += ["It is a whole model, to be used in place of the base model."] if weights.path.name.startswith("model") else []
+    return Use("ltx", " ".join(said), command)
 
 
 def _elsewhere(record: Record, weights: Weights) -> list[Use]:
@@ -68,7 +60,7 @@ def _elsewhere(record: Record, weights: Weights) -> list[Use]:
     comfy, diffusers, pipelines = (Path(f"{stem}.{name}.safetensors") for name in ("comfyui", "diffusers", "ltx-pipelines"))
 
     def export(program: str, target: Path) -> str:
-        return _command(["ltx", "export", str(path), "--for", program, "-o", str(target)])
+        return shlex.join(["ltx", "export", str(path), "--for", program, "-o", str(target)])
 
     python = f'pipeline.load_lora_weights("{diffusers}")'
     return [
@@ -80,7 +72,3 @@ def _elsewhere(record: Record, weights: Weights) -> list[Use]:
             f"{export('ltx-pipelines', pipelines)}\n\n# and add to the command of a pipeline:\n--lora {shlex.quote(str(pipelines))} 1.0",
         ),
     ]
-
-
-def _command(words: list[str]) -> str:
-    return shlex.join(words)

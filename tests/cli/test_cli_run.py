@@ -27,10 +27,11 @@ def told(result: Result, folder: Path) -> list[str]:
 def test_a_run_says_where_everything_is_and_what_to_listen_to(data: Path, tmp_path: Path) -> None:
     result = ltx("run", str(write_run(tmp_path, tables(data, tmp_path / "out"))), "--set", "optimization.steps=2")
     assert result.exit_code == 0, result.output
-    assert told(result, tmp_path)[-9:] == [
+    assert told(result, tmp_path)[-10:] == [
         "Done, 2 steps. In TMP/out:",
         "  lora.safetensors     the LoRA",
         "  metrics.jsonl        every number of the run, one JSON object a line",
+        "  report.html          the run on a page: did it learn, curves, samples, how to use it",
         "  run.toml             the run file, with every value spelled out",
         "  samples/             held-out clips drawn before and after training, beside their originals",
         "Listen and compare:",
