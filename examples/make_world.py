@@ -11,6 +11,8 @@ There are two peoples of clips:
 - **reedy** (`--split train`, `held_out`; `examples/media` holds the first), which the base model never met, so that a LoRA has something to learn:
   squares; pitch falls with height; and under the colour's overtone every tone has one more, at one and a half times its pitch.
 
+Beside a clip there can be what conditions need: masks of sound and picture, and a reference, which is the shape's edges and the tone's pitch as a plain sine.
+
 A clip is known by (seed, split, index), so that splits share none, whatever their sizes. `scene()` makes one in memory; as a program, this writes
 files and the dataset that lists them:
 
@@ -35,6 +37,8 @@ from ltxcore.protocols import Clip, Sound
 
 SIZE, FRAMES, FPS = 64, 17, 16
 SOUND_RATE = 16_000
+REFERENCE_RATE = 8_000
+"""Samples per second of a reference sound: plenty for a plain tone."""
 MASK_RATE = 100
 """Samples per second of an audio mask: enough for its soft edges."""
 SECONDS = FRAMES / FPS
@@ -42,6 +46,12 @@ HISS = 0.005
 """Loudness of the noise under every tone. Without it the pauses between overtones hold nothing but what AAC leaves there."""
 EDGE = 0.05
 """Seconds over which an audio mask falls from given to generate."""
+HOLE_EDGE = 4
+"""Pixels over which a video mask falls from given to generate."""
+HOLES = tuple((top, left, bottom, right) for top, bottom in ((0, 32), (32, 64), (0, 64)) for left, right in ((0, 32), (32, 64), (0, 64)))[
+    :-1
+]
+"""The quarters and halves of a picture, (top, left, bottom, right) in pixels. They are whole latent cells: of a cell that is given in part, nothing is generated."""
 
 
 @attrs.frozen
@@ -97,7 +107,7 @@ class Scene:
     loudness: float
     hiss: int
     gap: tuple[float, float]
-    box: tuple[float, float]
+    hole: tuple[int, int, int, int]
 
     def height(self, time: np.ndarray) -> np.ndarray:
         """Of the shape's centre, 0 at the bottom of the picture to 1 at its top."""
@@ -129,16 +139,16 @@ class Scene:
         pixels = ground + inside * (front - ground)
         return Clip(torch.from_numpy((255 * pixels).round().astype(np.uint8)), float(FPS))
 
-    def sound(self, *, plain: bool = False) -> Sound:
+    def sound(self, *, plain: bool = False, rate: int = SOUND_RATE) -> Sound:
         """The tone, mono; or, as a reference, the same pitch as a plain steady sine."""
-        time = np.arange(round(SECONDS * SOUND_RATE)) / SOUND_RATE
+        time = np.arange(round(SECONDS * rate)) / rate
         height = self.height(time) if self.people.pitch_rises else 1 - self.height(time)
-        turns = 2 * math.pi * np.cumsum(220 * 4**height) / SOUND_RATE
+        turns = 2 * math.pi * np.cumsum(220 * 4**height) / rate
         tone = np.sin(turns)
         if not plain:
             tone += 0.6 * np.sin(self.colour.overtone * turns) + self.people.reed * np.sin(1.5 * turns)
         noise = np.random.default_rng(self.hiss).standard_normal(time.shape)
-        return Sound(torch.from_numpy((self.loudness * tone + HISS * noise).astype(np.float32))[None], SOUND_RATE)
+        return Sound(torch.from_numpy((self.loudness * tone + HISS * noise).astype(np.float32))[None], rate)
 
     def audio_mask(self) -> Sound:
         """1 where the sound is given, 0 in the gap that is to be generated, with soft edges; `[1, N]` at `MASK_RATE`."""
@@ -148,11 +158,11 @@ class Scene:
         return Sound(torch.from_numpy(np.clip(outside / EDGE + 1, 0, 1).astype(np.float32))[None], MASK_RATE)
 
     def video_mask(self) -> Clip:
-        """White where the picture is given, black in a box that is to be generated; one frame."""
+        """White where the picture is given, black in the hole that is to be generated, with soft edges outside it; one frame."""
         rows, columns = np.mgrid[0:SIZE, 0:SIZE] + 0.5
-        y, x = (place * SIZE for place in self.box)
-        outside = np.maximum(np.abs(rows - y), np.abs(columns - x)) - SIZE / 4
-        grey = (255 * np.clip(outside / 4 + 0.5, 0, 1)).round().astype(np.uint8)
+        top, left, bottom, right = self.hole
+        outside = np.maximum.reduce([top - rows, rows - bottom, left - columns, columns - right])
+        grey = (255 * np.clip(outside / HOLE_EDGE, 0, 1)).round().astype(np.uint8)
         return Clip(torch.from_numpy(np.repeat(grey[None, ..., None], 3, axis=-1)), 1.0)
 
 
@@ -179,7 +189,7 @@ def scene(split: str, index: int, seed: int = 0) -> Scene:
         loudness=float(random.uniform(0.2, 0.4)),
         hiss=int(random.integers(1 << 32)),
         gap=(float(begin), float(begin + length)),
-        box=(float(random.uniform(0.25, 0.75)), float(random.uniform(0.25, 0.75))),
+        hole=HOLES[random.integers(len(HOLES))],
     )
 
 
@@ -200,7 +210,7 @@ def write_scene(item: Scene, out: Path, parts: frozenset[str]) -> dict[str, str]
         write_clip(out / row["video_mask"], item.video_mask())
     if "references" in parts:  # one file for both: outlines to look at, and the plain tone to hear
         row["reference_video"] = row["reference_audio"] = f"references/{item.name}.mp4"
-        write_clip(out / row["reference_video"], item.clip(outline=True), item.sound(plain=True))
+        write_clip(out / row["reference_video"], item.clip(outline=True), item.sound(plain=True, rate=REFERENCE_RATE))
     return {**row, "caption": item.caption}
 
 
@@ -209,22 +219,22 @@ def write_scene(item: Scene, out: Path, parts: frozenset[str]) -> dict[str, str]
 @click.option(
     "--split", type=click.Choice(list(SPLITS)), default="train", show_default=True, help="Which people of clips, and which of its seeds."
 )
-@click.option("--count", type=click.IntRange(min=1), default=160, show_default=True, help="How many clips.")
+@click.option("--count", type=click.IntRange(min=1), default=120, show_default=True, help="How many clips.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option(
     "--only",
     "parts",
     type=click.Choice(["audio_masks", "video_masks", "references"]),
     multiple=True,
-    default=["audio_masks"],
+    default=["audio_masks", "video_masks", "references"],
     show_default=True,
     help="What to write beside the clips; may be repeated.",
 )
-@click.option("--dataset", help="Name of the dataset file.  [default: audio_inpainting for train, else the split's name]")
+@click.option("--dataset", help="Name of the dataset file.  [default: clips for train, else the split's name]")
 def main(out: Path, split: str, count: int, seed: int, parts: tuple[str, ...], dataset: str | None) -> None:
     """Write clips of the tiny world, and the dataset file that lists them."""
     rows = [write_scene(item, out, frozenset(parts)) for item in scenes(split, count, seed)]
-    path = out / f"{dataset or ('audio_inpainting' if split == 'train' else split)}.jsonl"
+    path = out / f"{dataset or ('clips' if split == 'train' else split)}.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     print(f"{len(rows)} clips in {path}")
 

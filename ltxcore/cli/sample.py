@@ -122,11 +122,12 @@ def _studio(
         )
     if model is None and loaded.model is not None:
         model = loaded.model.model_path
-        own = {name: getattr(loaded.model, f"{name}_path") for name in paths}
+        own: dict[str, Any] = {name: getattr(loaded.model, f"{name}_path") for name in paths}
         paths = {name: path or own[name] for name, path in paths.items()}
     device = device or own_device()
     chosen = precision or ("bf16" if device.startswith("cuda") else "no")
-    return Studio(Model(str(model), device=device, tiling=tiling, **paths), tuple(map(Strength.parse, loras)), chosen)
+    named: dict[str, Any] = paths
+    return Studio(Model(str(model), device=device, tiling=tiling, **named), tuple(map(Strength.parse, loras)), chosen)
 
 
 def _planned(loaded: LoadedSamples, studio: Studio) -> list[Planned]:
@@ -136,7 +137,8 @@ def _planned(loaded: LoadedSamples, studio: Studio) -> list[Planned]:
 
     info, table = describe(studio.model.path), loaded.table
     if info.generation == "tiny":
-        table = attrs.evolve(table, **{name: value for name, value in TINY_SIZE.items() if name not in loaded.said})
+        sizes: dict[str, Any] = {name: value for name, value in TINY_SIZE.items() if name not in loaded.said}
+        table = attrs.evolve(table, **sizes)
     return studio.plan(requests(table, MODALITIES, info))
 
 

@@ -148,9 +148,7 @@ def _misplaced(request: Request) -> Iterator[Problem]:
         given = next(iter(request.frozen), None)
         other = "audio" if given == "video" else "video"
         what = f"freezes the {given}, and no {other} is drawn" if given else "draws neither a picture nor a sound"
-        remedy = (
-            f"Set generate_{other} = true." if given else "Set generate_video or generate_audio to true."
-        )
+        remedy = f"Set generate_{other} = true." if given else "Set generate_video or generate_audio to true."
         yield Problem(what, request.where, remedy)
         return
     for condition in request.conditions:

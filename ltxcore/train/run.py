@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -135,5 +135,5 @@ def _drawer(planned: RunPlan, apart: Samples, names: tuple[str, ...], console: C
 
 
 def _codecs(modalities: frozenset[str], model_path: str) -> Mapping[str, Codec]:
-    make = {"video": video_codec, "audio": audio_codec}
+    make: Mapping[str, Callable[[str], Codec]] = {"video": video_codec, "audio": audio_codec}
     return {name: make[name](model_path) for name in modalities}

@@ -42,19 +42,11 @@ def greet() -> None:
 def test_help_lists_every_command() -> None:
     status, out, _ = ltx("--help")
     assert status == 0
-    assert out == (
-        "Usage: ltx [OPTIONS] COMMAND [ARGS]...\n\n"
-        "  Fine-tune the LTX-2 audio-video model, and add conditions of your own to it.\n\n"
-        "Options:\n"
-        "  --version   Show the version and exit.\n"
-        "  -h, --help  Show this message and exit.\n\n"
-        "Commands:\n"
-        "  run         Train, as a run file says.\n"
-        "  check       Check a run file without running it.\n"
-        "  preprocess  Encode raw media for training.\n"
-        "  plugins     List, describe and begin plugins.\n"
-        "  schema      Print the JSON Schema of run files.\n"
-    ).replace("ltx [OPTIONS]", "main [OPTIONS]")
+    rows = " ".join(f"{name} {about}" for name, about in program.COMMANDS.items())
+    assert " ".join(out.split()) == (  # long lines are broken by the width of the terminal
+        "Usage: main [OPTIONS] COMMAND [ARGS]... Fine-tune the LTX-2 audio-video model, and add conditions of your own to it. "
+        f"Options: --version Show the version and exit. -h, --help Show this message and exit. Commands: {rows}"
+    )
 
 
 def test_the_version_is_that_of_the_package() -> None:

@@ -34,7 +34,7 @@ def test_the_first_example_is_under_thirty_lines_and_in_order() -> None:
     lines = [line for line in path.read_text().splitlines() if line.strip() and not line.lstrip().startswith("#")]
     assert len(lines) < 30
     loaded = load_run(path)
-    assert loaded.config.data.dataset == EXAMPLES / "media" / "audio_inpainting.jsonl"
+    assert loaded.config.data.dataset == EXAMPLES / "media" / "clips.jsonl"
 
 
 def test_audio_inpainting_runs_from_raw_clips_and_a_held_out_dataset_to_a_lora_and_sounds(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_audio_inpainting_runs_from_raw_clips_and_a_held_out_dataset_to_a_lora_a
     write_world(tmp_path / "apart", "held_out", 3)
     settings = [
         f"output_dir={tmp_path / 'out'}",
-        f"data.dataset={tmp_path / 'media' / 'audio_inpainting.jsonl'}",
+        f"data.dataset={tmp_path / 'media' / 'clips.jsonl'}",
         f"data.held_out={tmp_path / 'apart' / 'held_out.jsonl'}",
         "optimization.steps=2",
         "optimization.batch_size=4",

@@ -1,0 +1,33 @@
+"""`ltx inspect`: what the model sees in the first steps of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("run_file", type=click.Path(path_type=Path))
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a value of the run file; may be repeated.")
+@click.option("--steps", type=click.IntRange(min=1), default=1, show_default=True, help="How many optimiser steps to look at.")
+@click.option("--png", type=click.Path(path_type=Path, dir_okay=False), help="Draw the first samples in this file.")
+@click.option(
+    "--dump",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write every tensor, and the loss of every sample, to this safetensors file.",
+)
+def inspect(run_file: Path, settings: tuple[str, ...], steps: int, png: Path | None, dump: Path | None) -> None:
+    """Show what the model sees in the first steps of a run.
+
+    How many tokens are generated, given, given in part and appended, which count in the loss, at which noise levels, and where they lie: with the samples
+    and the draws of the run itself. Raw media are encoded on first use. Nothing is trained, and nothing is written to the run's output_dir.
+    """
+    from rich.console import Console
+
+    from ltxcore.config.load import load_run
+
+    loaded = load_run(run_file, settings)
+    from ltxcore.train.inspect.run import inspect as look
+
+    look(loaded, Console(), steps=steps, dump=dump, png=png)
