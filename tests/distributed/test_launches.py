@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import sys
 import time
@@ -56,24 +57,24 @@ def test_every_launcher_gives_the_same_run(folder: Path) -> None:
 
 def test_the_example_trains_all_weights_in_bf16_from_raw_clips_that_two_processes_share(folder: Path) -> None:
     example = Path(__file__).parents[2] / "examples" / "full_finetune_zero3.toml"
-    lines = (example.parent / "media" / "clips.jsonl").read_text().splitlines()[:12]
-    clips = [
-        {key: str(example.parent / "media" / value) if key != "caption" else value for key, value in json.loads(line).items()}
-        for line in lines
-    ]
-    (folder / "clips.jsonl").write_text("\n".join(map(json.dumps, clips)))
+    shutil.copytree(example.parent / "media", folder / "media", ignore=shutil.ignore_patterns(".precomputed"))
+    dataset = folder / "media" / "clips.jsonl"
+    dataset.write_text("\n".join(dataset.read_text().splitlines()[:12]))
     settings = {
         "model.model_path": "tiny-untrained",
         "output_dir": folder / "example",
         "optimization.steps": 3,
-        "data.dataset": folder / "clips.jsonl",
+        "data.dataset": dataset,
         "data.held_out": 2,
         "checkpoints.precision": "float32",
     }
     process = start([*LTX, "launch", "--num-gpus", "2", str(example), *(f"--set={key}={value}" for key, value in settings.items())])
     said = finish(process, limit=900)
     assert process.returncode == 0, said
-    assert sorted(path.name for path in (folder / ".precomputed" / "latents").glob("manifest*")) == ["manifest.0.jsonl", "manifest.1.jsonl"]
+    assert sorted(path.name for path in (folder / "media" / ".precomputed" / "latents").glob("manifest*")) == [
+        "manifest-0.jsonl",
+        "manifest-1.jsonl",
+    ]
     weights = load_file(folder / "example" / "model.safetensors")
     assert any(bool((tensor.bfloat16().float() != tensor).any()) for tensor in weights.values()), (
         "float32 masters are saved, not their bf16 copies"
