@@ -106,6 +106,11 @@ class FlexibleStrategy:
         """One sigma for both: asked for, and both are generated."""
         return self.setting.shared_sigma and all(table.is_generated for table in self.tables.values())
 
+    @property
+    def generated(self) -> frozenset[str]:
+        """The modalities that are denoised, and in the loss."""
+        return frozenset(name for name, table in self.tables.items() if table.is_generated)
+
     def sources(self) -> dict[str, Source]:
         found = {TEXT: Source(TEXT_FOLDER, "text")}
         for name, table in self.tables.items():

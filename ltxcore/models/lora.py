@@ -40,6 +40,7 @@ def add_lora(
     dropout: float,
     target_modules: Sequence[str] | Auto,
     reachable: Collection[str] | None = None,
+    modalities: frozenset[str] | None = None,
     seed: int = 0,
     rslora: bool = False,
     dora: bool = False,
@@ -55,6 +56,7 @@ def add_lora(
         target_modules: which modules; each names those whose path ends with it. "auto": those that the modalities of the backbone suggest.
         reachable: names of parameters that a loss of this run reaches (`backbone.named_parameters()` without what
             `reach.unreached_parameters` found); modules that none reaches get no adapter. None: all are reached.
+        modalities: of the run, where the backbone has more than it trains with; none: those of the backbone.
         seed: of the adapters' first weights.
         rslora: whether alpha is divided by the root of the rank.
         dora: whether lengths of rows are learned apart from their directions.
@@ -67,7 +69,7 @@ def add_lora(
     """
     if adapters(backbone):
         raise ConfigError("the backbone has adapters already", remedy="Load it again to add others.")
-    targets = resolve_targets(backbone, target_modules, reachable)
+    targets = resolve_targets(backbone, target_modules, reachable, modalities)
     held = read_fitting(backbone, start) if start is not None else None
     kept = [name for name in targets.unreachable if held is not None and name in held.pairs]
     ranks = dict.fromkeys([*targets.adapted, *kept], rank)

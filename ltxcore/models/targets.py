@@ -50,25 +50,32 @@ def matches(module: str, target: str) -> bool:
     return any(path == target or path.endswith("." + target) for path in (module, to_original(module)))
 
 
-def resolve_targets(backbone: LTXBackbone, patterns: Sequence[str] | Auto, reachable: Collection[str] | None = None) -> Targets:
+def resolve_targets(
+    backbone: LTXBackbone,
+    patterns: Sequence[str] | Auto,
+    reachable: Collection[str] | None = None,
+    modalities: frozenset[str] | None = None,
+) -> Targets:
     """The modules that the targets name in this backbone.
 
     Args:
         backbone: before adapters are added.
         patterns: of the run file; "auto": those that the modalities of the backbone suggest.
         reachable: names of parameters that a loss reaches; none: all.
+        modalities: of the run, where the backbone has more than it trains with; none: those of the backbone.
 
     Raises:
         ConfigError: for every target that names nothing, or only what the run does not have; or where no loss reaches any of them.
     """
-    patterns = AUTO[backbone.modalities] if isinstance(patterns, str) else patterns
+    modalities = backbone.modalities if modalities is None else modalities
+    patterns = AUTO[modalities] if isinstance(patterns, str) else patterns
     linears = backbone.blueprint.linears
-    problems = [problem for pattern in patterns if (problem := _problem(pattern, linears, backbone.modalities)) is not None]
+    problems = [problem for pattern in patterns if (problem := _problem(pattern, linears, modalities)) is not None]
     if not patterns:
-        problems = [Problem("there is no LoRA target", "lora.target_modules", _choices(linears, backbone.modalities))]
+        problems = [Problem("there is no LoRA target", "lora.target_modules", _choices(linears, modalities))]
     if problems:
         raise ConfigError.of(problems)
-    present = sorted(m for m in linears if is_needed(m, backbone.modalities) and any(matches(m, p) for p in patterns))
+    present = sorted(m for m in linears if is_needed(m, modalities) and any(matches(m, p) for p in patterns))
     reached = [m for m in present if reachable is None or f"transformer.{m}.weight" in reachable]
     if not reached:
         raise ConfigError(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
@@ -11,6 +12,7 @@ from torch import Tensor
 from ltxcore.codecs.media import write_clip, write_sound
 from ltxcore.codecs.mel import resample, to_stereo
 from ltxcore.codecs.sounds import AAC_LAYOUTS, AAC_RATES
+from ltxcore.preprocess.model import Model, give_back_memory
 from ltxcore.protocols import Clip, Codec, Sound
 from ltxcore.sample.beside import with_references
 from ltxcore.sample.encode import Encoded
@@ -32,6 +34,22 @@ class Played:
         if self.clip is None:
             return ".wav"
         return ".png" if self.clip.frames.shape[0] == 1 else ".mp4"
+
+
+@contextmanager
+def decoders(model: Model, modalities: Collection[str]) -> Iterator[dict[str, Codec]]:
+    """The codecs of some modalities, gone afterwards: their weights are read when they first decode.
+
+    Raises:
+        ConfigError: the model has none.
+        CheckpointError: their files are not whole.
+    """
+    codecs = {name: model.video() if name == "video" else model.audio() for name in sorted(modalities)}
+    try:
+        yield codecs
+    finally:
+        codecs.clear()
+        give_back_memory()
 
 
 def decoded(latents: Mapping[str, Tensor], rates: Mapping[str, float], codecs: Mapping[str, Codec]) -> Played:

@@ -19,7 +19,7 @@ from ltxcore.preprocess.model import Model
 from ltxcore.protocols import Codec, ModelInput
 from ltxcore.sample.canvas import modalities_of
 from ltxcore.sample.encode import Encoded, encode
-from ltxcore.sample.media import shown, write
+from ltxcore.sample.media import decoders, shown, write
 from ltxcore.sample.plan import FACTORS, Planned, plan
 from ltxcore.sample.request import Request
 from ltxcore.sample.sampler import Sampler
@@ -67,11 +67,10 @@ class Studio:
         encoded = encode(planned, self.model)
         modalities = frozenset(name for each in planned for name in each.canvas.request.modalities)
         sampler = self._sampler(modalities)
-        codecs: Mapping[str, Codec] = {
-            name: self.model.video() if name == "video" else self.model.audio()
-            for name in {name for each in planned for name in each.canvas.request.drawn}
-        }
-        return [self._one(index, each, path, sampler, codecs, step) for index, (each, path) in enumerate(zip(encoded, paths, strict=True))]
+        with decoders(self.model, {name for each in planned for name in each.canvas.request.drawn}) as codecs:
+            return [
+                self._one(index, each, path, sampler, codecs, step) for index, (each, path) in enumerate(zip(encoded, paths, strict=True))
+            ]
 
     def _one(self, index: int, encoded: Encoded, path: Path, sampler: Sampler, codecs: Mapping[str, Codec], step: Step | None) -> Path:
         report = None if step is None else lambda done, total: step(index, done, total)

@@ -26,6 +26,7 @@ from ltxcore.models.quantized import quantization_of
 from ltxcore.models.reach import unreached_parameters
 from ltxcore.models.save import save_full
 from ltxcore.models.shipped import UNTRAINED
+from ltxcore.models.streams import is_needed
 from ltxcore.protocols import Engine, ModelInput
 from ltxcore.train.feed import Samples, prepared
 from ltxcore.train.loop import total_loss
@@ -114,7 +115,7 @@ def newest(path: Path) -> Path:
 
 
 def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided: bool = False) -> TrainedModel:
-    """The modalities of the run, with adapters in a LoRA run.
+    """The modalities of the run and those that its samples have beside them, with adapters in a LoRA run.
 
     One backward on the first sample finds what the run's loss reaches: the rest is not trained, since weight decay would move it. Weights that are
     trained whole are float32, for they are their own masters; an engine that divides them keeps masters itself, and takes them on the CPU, where
@@ -136,7 +137,7 @@ def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided
     mixed = AUTOCAST[config.acceleration.mixed_precision_mode]
     backbone = load_backbone(
         base_of(outline),
-        outline.modalities,
+        outline.streams,
         dtype=torch.float32 if mixed is None or (full and not divided) else mixed,
         gradient_checkpointing=config.optimization.enable_gradient_checkpointing,
         seed=config.seed,
@@ -147,8 +148,11 @@ def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided
     else:
         place(backbone, device, config.acceleration.offload_blocks)
         unreached = unreached_parameters(backbone, lambda: _one_loss(plan, samples, backbone, device, mixed))
+    # Streams that are only there to draw samples: no loss reaches them, and nobody thought that one would.
+    drawn = {name for name, _ in backbone.named_parameters() if not is_needed(name.removeprefix("transformer."), outline.modalities)}
+    unreached |= drawn
     if full:
-        return TrainedModel(_compiled(backbone, config), _only_reached(backbone, unreached), tuple(sorted(unreached)), outline)
+        return TrainedModel(_compiled(backbone, config), _only_reached(backbone, unreached), tuple(sorted(unreached - drawn)), outline)
     reachable = {name for name, _ in backbone.named_parameters()} - unreached
     lora = config.lora
     added = add_lora(
@@ -158,6 +162,7 @@ def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided
         dropout=lora.dropout,
         target_modules=lora.target_modules,
         reachable=reachable,
+        modalities=outline.modalities,
         seed=config.seed,
         rslora=lora.use_rslora,
         dora=lora.use_dora,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 from torch.nn import Parameter
 
 from ltxcore.config.load import LoadedRun
-from ltxcore.config.schema import RunFile
+from ltxcore.config.located import located as located
 from ltxcore.data.batches import Plan as Order
 from ltxcore.data.batches import plan as plan_order
 from ltxcore.data.heldout import Split, restored, split
@@ -32,12 +31,15 @@ from ltxcore.models.targets import resolve_targets
 from ltxcore.models.tiny import TINY
 from ltxcore.preprocess.run import default_root
 from ltxcore.protocols import Manifest, Setting, Strategy
+from ltxcore.sample.plan import Planned
+from ltxcore.sample.plan import plan as plan_samples
+from ltxcore.sample.request import requests
 from ltxcore.train.engine import check_deepspeed, engine_problems, uses_zero
 from ltxcore.train.fits import misfits
 from ltxcore.train.folder import RunFolder, check_free, holds
 from ltxcore.train.hub import NO_TOKEN, has_token
 from ltxcore.train.memory import memory_problems
-from ltxcore.train.setup import modalities_of, setting_of
+from ltxcore.train.setup import generated_of, has_references, modalities_of, setting_of
 from ltxcore.train.trackers import trackers_of
 
 
@@ -54,6 +56,7 @@ class Outline:
         setting: what the strategy was built with.
         strategy: makes inputs and losses.
         modalities: that the run has.
+        samples: that are drawn while training, as far as headers tell.
         root: where its encoded data are, or will be.
     """
 
@@ -65,7 +68,13 @@ class Outline:
     setting: Setting
     strategy: Strategy
     modalities: frozenset[str]
+    samples: tuple[Planned, ...]
     root: Path
+
+    @property
+    def streams(self) -> frozenset[str]:
+        """Modalities that the model is loaded with: those of the run, and those that its samples have beside them."""
+        return self.modalities.union(*(sample.canvas.request.modalities for sample in self.samples))
 
     def build(self, setting: Setting) -> Strategy:
         """The run's strategy in another setting."""
@@ -164,9 +173,12 @@ def outline(loaded: LoadedRun, processes: int | None = None, *, allow_changes: b
         if config.model.training_mode == "lora":
             with _collecting(problems):
                 resolve_targets(sketch(config.model.model_path, info, modalities), config.lora.target_modules)
+        with _collecting(problems):
+            asked = requests(config.validation, generated_of(strategy), info)
+            samples = plan_samples(asked, setting.modalities)
     if problems:
         raise ConfigError.of(problems)
-    return Outline(loaded, folder, resumes, allow_changes, info, setting, strategy, modalities, data_root(loaded, strategy))
+    return Outline(loaded, folder, resumes, allow_changes, info, setting, strategy, modalities, tuple(samples), data_root(loaded, strategy))
 
 
 def sketch(model_path: str, info: ModelInfo, modalities: frozenset[str]) -> LTXBackbone:
@@ -198,7 +210,7 @@ def plan(found: Outline, only: Collection[str] | None = None) -> RunPlan:
 
     Raises:
         DataError: for all that is wrong with the sources; or for all samples that the strategy cannot train on.
-        ConfigError: a held-out split that leaves nothing to train on.
+        ConfigError: samples that are to be drawn with references unlike those that are trained on; a held-out split that leaves nothing to train on.
     """
     config = found.loaded.config
     manifest = read_manifest(found.root, found.strategy.sources(), only=only)
@@ -210,6 +222,9 @@ def plan(found: Outline, only: Collection[str] | None = None) -> RunPlan:
     problems.extend(misfits(found, manifest))
     if problems:
         raise DataError.of(problems)
+    if has_references(found.strategy):
+        # Once more, since the data say what the references of the LoRA will be like.
+        plan_samples([sample.canvas.request for sample in found.samples], found.setting.modalities, found.strategy.metadata(manifest))
     with _at(found.loaded.where("data.held_out")):
         chosen = _split(found, manifest)
     return RunPlan(found, manifest, chosen, plan_order(manifest, chosen.train, config.optimization.batch_size, config.seed))
@@ -246,12 +261,6 @@ def _unavailable(config: Any) -> Iterator[tuple[str, str, str]]:
         )
     if config.hub.push_to_hub and not has_token():
         yield "hub.push_to_hub", NO_TOKEN, "Log in with `hf auth login`, or set HF_TOKEN."
-    if config.validation.samples:
-        yield (
-            "validation.samples",
-            "samples of your own are not drawn in this version",
-            "Remove them; held-out clips are drawn before and after training.",
-        )
 
 
 @contextmanager
@@ -269,16 +278,3 @@ def _at(where: str) -> Iterator[None]:
         yield
     except LtxError as error:
         raise error.at(where) from error
-
-
-KEY = re.compile(rf"({'|'.join(field.name for field in attrs.fields(RunFile))})((?:\.\w+)*)(.*)", re.DOTALL)
-
-
-def located(error: LtxError, loaded: LoadedRun) -> LtxError:
-    """The same error, with file and line where it says a key of the run file."""
-
-    def place(where: str) -> str:
-        found = KEY.fullmatch(where)
-        return loaded.where(found[1] + found[2]) + found[3] if found else where
-
-    return type(error).of(attrs.evolve(problem, where=place(problem.where)) for problem in error.problems)

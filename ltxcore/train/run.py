@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
-from ltxcore.codecs.load import audio_codec, video_codec
 from ltxcore.config.load import LoadedRun
-from ltxcore.config.schema import OptimizationTable
+from ltxcore.config.schema import OptimizationTable, RunFile
 from ltxcore.data.manifest import read_manifest
 from ltxcore.engines.process import Processes
 from ltxcore.errors import ConfigError, LtxError
+from ltxcore.preprocess.model import Model
 from ltxcore.preprocess.run import default_root
-from ltxcore.protocols import Codec
+from ltxcore.sample.encode import encode
+from ltxcore.sample.media import decoders
 from ltxcore.train.checkpoint import check_space
 from ltxcore.train.encoded import encoded
 from ltxcore.train.engine import build_engine, uses_zero
@@ -28,6 +28,7 @@ from ltxcore.train.samples import Drawer
 from ltxcore.train.session import Outcome, Session
 from ltxcore.train.threads import few_threads
 from ltxcore.train.trackers import Trackers, trackers_of
+from ltxcore.train.validation import Draws, Validation
 
 DRAWN = 2
 """Clips that are drawn before and after training."""
@@ -70,6 +71,7 @@ def _session(loaded: LoadedRun, processes: Processes, console: Console, allow_ch
     apart, names = _held_out(planned, samples, processes, console)
     console.out(f"{len(planned.split.train)} samples to train on, {len(names)} held out", highlight=False)
     device = device_of(processes)
+    drawer = _drawer(planned, apart, names, _codecs(config, device), processes, console)
     model = processes.together(lambda: load_model(planned, samples, device, divided=uses_zero(config, processes.world_size)))
     many = f" in {processes.world_size} processes" if processes.world_size > 1 else ""
     console.out(
@@ -87,7 +89,7 @@ def _session(loaded: LoadedRun, processes: Processes, console: Console, allow_ch
         model=model,
         engine=engine,
         held_out=HeldOut.of(found.build, found.setting, names, apart, batch_size, seed) if names else None,
-        drawer=_drawer(planned, apart, names, console),
+        drawer=drawer,
         trackers=trackers_of(loaded) if processes.rank == 0 else Trackers((), loaded),
         console=console,
     )
@@ -121,12 +123,19 @@ def _held_out(planned: RunPlan, samples: Samples, processes: Processes, console:
     return Samples(root, found.strategy.sources(), manifest), manifest.samples
 
 
-def _drawer(planned: RunPlan, apart: Samples, names: tuple[str, ...], console: Console) -> Drawer | None:
-    """Draws held-out clips, or the first clips of the training set where none are held out."""
+def _drawer(
+    planned: RunPlan, apart: Samples, names: tuple[str, ...], codecs: Model, processes: Processes, console: Console
+) -> Draws | None:
+    """Draws the samples of the run file, encoded now, before the model takes the memory; or held-out clips; or the first clips of the training set."""
     found = planned.outline
     config = found.loaded.config
+    if found.samples:
+        for note in dict.fromkeys(note for sample in found.samples for note in sample.notes):
+            console.out(note, highlight=False)
+        return Validation(processes.together(lambda: encode(found.samples, codecs)), codecs)
     try:
-        codecs = _codecs(found.modalities, config.model.model_path)
+        with decoders(codecs, found.modalities):
+            pass
     except ConfigError as error:
         console.out(f"no samples are drawn: {error}", highlight=False)
         return None
@@ -134,6 +143,14 @@ def _drawer(planned: RunPlan, apart: Samples, names: tuple[str, ...], console: C
     return Drawer.of(found.build, found.setting, chosen, apart, codecs, config.validation.inference_steps, config.seed)
 
 
-def _codecs(modalities: frozenset[str], model_path: str) -> Mapping[str, Codec]:
-    make: Mapping[str, Callable[[str], Codec]] = {"video": video_codec, "audio": audio_codec}
-    return {name: make[name](model_path) for name in modalities}
+def _codecs(config: RunFile, device: torch.device) -> Model:
+    """The codecs and the text encoder of the run's model, on this process's device."""
+    model = config.model
+    return Model(
+        model.model_path,
+        model.text_encoder_path,
+        model.video_vae_path,
+        model.audio_vae_path,
+        device=str(device),
+        text_in_8bit=config.acceleration.load_text_encoder_in_8bit,
+    )

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from ltxcore.flow.draws import CountedDraws
-from ltxcore.protocols import Backbone, Codec, Draws, Engine, Modality, Setting, Strategy
+from ltxcore.preprocess.model import Model
+from ltxcore.protocols import Backbone, Draws, Engine, Modality, Setting, Strategy
 from ltxcore.sample.euler import euler, plain
-from ltxcore.sample.media import write_media
+from ltxcore.sample.media import decoders, write_media
 from ltxcore.sample.schedule import schedule
 from ltxcore.train.feed import Samples, prepared
 from ltxcore.train.heldout import EPOCH, FixedSigma
@@ -25,13 +26,13 @@ class Drawn:
     Attributes:
         name: of the clip.
         path: what was drawn after training.
-        original: the clip itself, decoded from its latents: what the codec loses is lost in both.
+        original: the clip itself, decoded from its latents: what the codec loses is lost in both; none: it is a sample of a prompt.
         before: what was drawn before training, where that was asked for.
     """
 
     name: str
     path: Path
-    original: Path
+    original: Path | None = None
     before: Path | None = None
 
 
@@ -64,18 +65,20 @@ class Drawer:
         samples: where they are read from.
         strategy: the run's, with sigma 1 for every sample: what it prepares is the start of sampling.
         modalities: by name.
-        codecs: by modality.
+        model: whose codecs decode.
         steps: Euler steps.
         seed: of the noise.
+        at_intervals: false: they are drawn before and after training.
     """
 
     names: Sequence[str]
     samples: Samples
     strategy: Strategy
     modalities: Mapping[str, Modality]
-    codecs: Mapping[str, Codec]
+    model: Model
     steps: int
     seed: int
+    at_intervals: bool = attrs.field(default=False, init=False)
 
     @classmethod
     def of(
@@ -84,12 +87,12 @@ class Drawer:
         setting: Setting,
         names: Sequence[str],
         samples: Samples,
-        codecs: Mapping[str, Codec],
+        model: Model,
         steps: int,
         seed: int,
     ) -> Drawer:
         strategy = build(attrs.evolve(setting, sigma_sampler=FixedSigma(1.0)))
-        return cls(names, samples, strategy, setting.modalities, codecs, steps, seed)
+        return cls(names, samples, strategy, setting.modalities, model, steps, seed)
 
     def draw(self, engine: Engine, backbone: Backbone, folder: Path, step: int) -> list[Drawn]:
         """Draw every clip, with noise that is the same at every step, and write it to `folder`. Every process draws, and the first one writes."""
@@ -111,7 +114,8 @@ class Drawer:
 
         def write() -> Drawn:
             beside = path.with_name(f"original_{path.name.rpartition('_')[2]}")
-            drawn, known = (write_media(latents, rates, self.codecs, place) for latents, place in ((result, path), (original, beside)))
+            with decoders(self.model, result.keys()) as codecs:
+                drawn, known = (write_media(latents, rates, codecs, place) for latents, place in ((result, path), (original, beside)))
             return Drawn(name, drawn, known)
 
         return engine.first(write)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import shutil
 from collections.abc import Mapping
@@ -24,9 +25,10 @@ from ltxcore.train.heldout import SIGMAS, HeldOut
 from ltxcore.train.loop import Loop
 from ltxcore.train.model import TrainedModel
 from ltxcore.train.plan import RunPlan
-from ltxcore.train.samples import Drawer, Drawn
+from ltxcore.train.samples import Drawn
 from ltxcore.train.stop import Stop, listening
 from ltxcore.train.trackers import Trackers
+from ltxcore.train.validation import Draws
 
 
 @attrs.frozen
@@ -66,7 +68,7 @@ class Session:
         model: what is trained.
         engine: runs and updates it.
         held_out: measures it; None where nothing is held out.
-        drawer: draws clips; None where there is no codec to decode them.
+        drawer: draws the samples of the run file, or held-out clips; None where there is no codec to decode them.
         trackers: told of every step; none on other processes than the first.
         console: told of the rest.
     """
@@ -76,7 +78,7 @@ class Session:
     model: TrainedModel
     engine: Engine
     held_out: HeldOut | None
-    drawer: Drawer | None
+    drawer: Draws | None
     trackers: Trackers
     console: Console
 
@@ -146,16 +148,17 @@ class Session:
         return saved[-1]
 
     def _before(self, first: int) -> dict[str, float]:
-        """Held-out losses of the untrained model: measured, or those that an unfinished run measured."""
+        """Held-out losses of the untrained model: measured, or those that an unfinished run measured. Samples that are due by now are drawn."""
         known = self.engine.first(self._measured)
-        if self.held_out is None or known:
-            return known
-        measured = self.held_out.measure(self.engine, self.model.backbone)
-        self.trackers.log(first, measured)
-        self.engine.first(lambda: self._write_status("running", before=measured))
-        if self.drawer is not None and not self.plan.outline.loaded.config.validation.skip_initial_validation:
-            self._draw(self.drawer, first)
-        return measured
+        if self.held_out is not None and not known:
+            known = self.held_out.measure(self.engine, self.model.backbone)
+            self.trackers.log(first, known)
+            measured = known
+            self.engine.first(lambda: self._write_status("running", before=measured))
+        begins = not first and not self.plan.outline.loaded.config.validation.skip_initial_validation
+        if begins or (first and self._is_due(first) and not self.engine.first(lambda: self._is_drawn(first))):
+            self._draw(first)
+        return known
 
     def _measured(self) -> dict[str, float]:
         """Held-out losses before training, as the output folder has them; empty where they are still to be measured."""
@@ -180,11 +183,37 @@ class Session:
         for step, metrics in loop.steps(total, first):
             self.trackers.log(step, metrics)
             stopping = any(self.engine.gather(bool(stop.signal)))  # a signal may reach processes in different steps
+            if step < total and not stopping:
+                self._validate(step)
             if step < total and (stopping or (interval and step % interval == 0)):
                 self.engine.first(partial(self._save, step))
             if stopping:
                 break
         return step
+
+    def _validate(self, step: int) -> None:
+        """In the course of training: samples as often as the run file says, held-out losses so often too, but ten times at most."""
+        validation, total = self.plan.outline.loaded.config.validation, self.plan.outline.loaded.config.optimization.steps
+        if self.held_out is not None and validation.interval and step % held_out_interval(validation.interval, total) == 0:
+            self.trackers.log(step, self.held_out.measure(self.engine, self.model.backbone))
+        if self._is_due(step):
+            self._draw(step)
+
+    def _is_due(self, step: int) -> bool:
+        """Whether samples are drawn after a step in the course of training."""
+        config = self.plan.outline.loaded.config
+        interval = config.validation.interval
+        return (
+            self.drawer is not None
+            and self.drawer.at_intervals
+            and interval > 0
+            and step % interval == 0
+            and step < config.optimization.steps
+        )
+
+    def _is_drawn(self, step: int) -> bool:
+        """Whether samples were drawn after a step, as they were not where the run was stopped in it."""
+        return any(self.plan.outline.folder.samples.glob(f"step_{step:06d}_*"))
 
     def _save(self, step: int) -> None:
         """On the first process; the others help to put tensors together."""
@@ -227,15 +256,17 @@ class Session:
         if self.held_out is not None:
             after = self.held_out.measure(self.engine, self.model.backbone, *CONTEXTS)
             self.trackers.log(step, after)
-        drawn = self._draw(self.drawer, step) if self.drawer is not None else []
+        drawn = self._draw(step)
         self.engine.first(lambda: self._write_status("finished", before=before, after=after))
         if before:
             self.console.print(held_out_table(before, after))
         return Outcome(outline.folder.path, step, True, weights, outline.folder.metrics, tuple(drawn), before, after)
 
-    def _draw(self, drawer: Drawer, step: int) -> list[Drawn]:
+    def _draw(self, step: int) -> list[Drawn]:
+        if self.drawer is None:
+            return []
         folder = self.plan.outline.folder.samples
-        drawn = drawer.draw(self.engine, self.model.backbone, folder, step)
+        drawn = self.drawer.draw(self.engine, self.model.backbone, folder, step)
         for clip in drawn:
             self.trackers.sample(step, clip.name, clip.path)
         befores = [clip.path.with_name(clip.path.name.replace(f"step_{step:06d}", f"step_{0:06d}")) for clip in drawn]
@@ -247,6 +278,11 @@ class Session:
         plan = self.plan
         told = {"held_out": list(plan.split.held_out), "processes": self.engine.world_size, "data": about_data(plan)}
         plan.outline.folder.write_status(status, **told, **more)
+
+
+def held_out_interval(interval: int, total: int) -> int:
+    """Steps from one measurement of the held-out loss to the next: whole intervals of validation, and at least a tenth of the run."""
+    return interval * max(1, math.ceil(total / (10 * interval)))
 
 
 def held_out_table(before: Mapping[str, float], after: Mapping[str, float]) -> Table:

@@ -34,6 +34,17 @@ def condition_maker(registry: Registry) -> Callable[..., ConditionUse]:
     return condition
 
 
+def generated_of(strategy: Strategy) -> frozenset[str]:
+    """The modalities that a run trains: those that its strategy says it generates, or all that it has where it does not say."""
+    found: frozenset[str] = getattr(strategy, "generated", modalities_of(strategy))
+    return found
+
+
+def has_references(strategy: Strategy) -> bool:
+    """Whether a run reads latents beside those of its modalities."""
+    return any(source.kind == "latents" and role not in MODALITIES for role, source in strategy.sources().items())
+
+
 def modalities_of(strategy: Strategy) -> frozenset[str]:
     """The modalities that a run has, generated or frozen."""
     return frozenset(name for name in MODALITIES if name in strategy.sources())

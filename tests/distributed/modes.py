@@ -105,9 +105,9 @@ def run_tables(mode: str, root: Path, output: Path, **changed: Any) -> dict[str,
 
 
 def zero(folder: Path, stage: int, **more: Any) -> dict[str, Any]:
-    """`[engine]` with a DeepSpeed configuration that divides even the smallest weight, as a large model's are."""
+    """`[engine]` with a DeepSpeed configuration that divides all matrices, as those of a large model are, and leaves vectors whole."""
     path = folder / f"zero_{stage}.json"
-    path.write_text(json.dumps({"zero_optimization": {"stage": stage, "stage3_param_persistence_threshold": 0}}))
+    path.write_text(json.dumps({"zero_optimization": {"stage": stage, "stage3_param_persistence_threshold": 1000}}))
     return {"name": "zero", "deepspeed_config": str(path), **more}
 
 

@@ -1,0 +1,88 @@
+"""Samples of `[validation]`, drawn while training by the sampler that `ltx sample` uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import attrs
+from torch import Tensor
+
+from ltxcore.models.backbone import LTXBackbone
+from ltxcore.preprocess.model import Model
+from ltxcore.protocols import Engine
+from ltxcore.sample.encode import Encoded
+from ltxcore.sample.media import decoders, shown, write
+from ltxcore.sample.sampler import Sampler
+from ltxcore.train.samples import Drawn
+
+
+class Draws(Protocol):
+    """What draws samples of a model that is being trained."""
+
+    @property
+    def at_intervals(self) -> bool:
+        """Whether it does so in the course of training, or only before and after."""
+        ...
+
+    def draw(self, engine: Engine, backbone: LTXBackbone, folder: Path, step: int) -> list[Drawn]:
+        """Draw every sample, with noise that is the same at every step, and write it to `folder`."""
+        ...
+
+
+@attrs.frozen(eq=False)
+class Validation:
+    """Draws the samples of a run file.
+
+    Attributes:
+        samples: encoded before training.
+        model: whose codecs decode what is drawn. They are read anew each time, so that they take no memory from training.
+    """
+
+    samples: Sequence[Encoded]
+    model: Model
+    at_intervals: bool = attrs.field(default=True, init=False)
+
+    def draw(self, engine: Engine, backbone: LTXBackbone, folder: Path, step: int) -> list[Drawn]:
+        """Draw every sample; each process draws its share in step with the others, and the first one decodes and writes."""
+        sampler = Sampler(backbone, engine.forward, engine.device)
+        mine: dict[int, Mapping[str, Tensor]] = {}
+        with engine.evaluating():
+            for index, counts in dealt(self.samples, engine.rank, engine.world_size):
+                latents = sampler.draw(self.samples[index])
+                if counts:
+                    mine[index] = latents
+        drawn = {index: latents for part in engine.gather(mine) for index, latents in part.items()}
+        return engine.first(lambda: self._written(drawn, folder, step))
+
+    def _written(self, drawn: Mapping[int, Mapping[str, Tensor]], folder: Path, step: int) -> list[Drawn]:
+        names = named([sample.canvas.request.prompt for sample in self.samples])
+        with decoders(self.model, {name for latents in drawn.values() for name in latents}) as codecs:
+            return [
+                Drawn(names[index], write(shown(sample, drawn[index], codecs), folder / f"step_{step:06d}_{index + 1}"))
+                for index, sample in enumerate(self.samples)
+            ]
+
+
+def dealt(samples: Sequence[Encoded], rank: int, world_size: int) -> Iterator[tuple[int, bool]]:
+    """The samples of this process, by number, and whether they count.
+
+    All processes run the same passes at the same time: samples are dealt among those with the same modalities, and the last is drawn again where they
+    come out uneven.
+
+    Source: design section 9, "Validation and held-out passes run in lockstep".
+    """
+    kinds: dict[tuple[frozenset[str], frozenset[str]], list[int]] = {}
+    for index, sample in enumerate(samples):
+        request = sample.canvas.request
+        kinds.setdefault((request.modalities, request.drawn), []).append(index)
+    for alike in kinds.values():
+        for start in range(0, len(alike), world_size):
+            yield alike[min(start + rank, len(alike) - 1)], start + rank < len(alike)
+
+
+def named(prompts: Sequence[str]) -> list[str]:
+    """The prompts as names of samples: one that is there again has a number behind it."""
+    counts = [prompts[: index + 1].count(prompt) for index, prompt in enumerate(prompts)]
+    return [f"{prompt} ({count})" if count > 1 else prompt for prompt, count in zip(prompts, counts, strict=True)]
