@@ -10,18 +10,16 @@ from collections.abc import Iterator
 from ltxcore.config.schema import RunFile
 from ltxcore.errors import ConfigError
 from ltxcore.models.quantized import quantization_of
-from ltxcore.train.engine import uses_zero
 
 Refusal = tuple[str, str, str]
 """Key, what is wrong, and what to do about it."""
 
 
-def memory_problems(config: RunFile, world_size: int) -> Iterator[Refusal]:
-    """All that cannot be had, for a run of so many processes."""
+def memory_problems(config: RunFile) -> Iterator[Refusal]:
+    """All that cannot be had, whatever the engine; what an engine does not do is in `engine_problems`."""
     yield from _quantization(config)
-    yield from _offload(config, uses_zero(config, world_size))
-    yield from _compile(config, uses_zero(config, world_size))
-    yield from _dora(config, uses_zero(config, world_size))
+    yield from _offload(config)
+    yield from _compile(config)
     if config.optimization.optimizer_type == "adamw8bit" and importlib.util.find_spec("bitsandbytes") is None:
         yield (
             "optimization.optimizer_type",
@@ -42,14 +40,12 @@ def _quantization(config: RunFile) -> Iterator[Refusal]:
         yield key, error.problems[0].what, error.problems[0].remedy
 
 
-def _offload(config: RunFile, divided: bool) -> Iterator[Refusal]:
+def _offload(config: RunFile) -> Iterator[Refusal]:
     key = "acceleration.offload_blocks"
     if config.acceleration.offload_blocks == 0:
         return
     if config.model.training_mode == "full":
         yield key, "is for frozen weights, and in full mode all are trained", 'Set it to 0, or set model.training_mode = "lora".'
-    if divided:
-        yield key, "is of the engine for one process; that for several has its own", 'Set it to 0, and engine.offload = "all".'
     if not config.optimization.enable_gradient_checkpointing:
         yield (
             key,
@@ -60,19 +56,10 @@ def _offload(config: RunFile, divided: bool) -> Iterator[Refusal]:
         yield key, "does not go together with compile: a compiled block takes its weights where it found them", "Choose one of the two."
 
 
-def _compile(config: RunFile, divided: bool) -> Iterator[Refusal]:
-    key = "acceleration.compile"
-    if not config.acceleration.compile:
-        return
-    if divided:
+def _compile(config: RunFile) -> Iterator[Refusal]:
+    if config.acceleration.compile and not _can_compile():
         yield (
-            key,
-            "is not available with several processes: weights that are gathered as they are needed cannot be compiled in",
-            "Set it to false.",
-        )
-    elif not _can_compile():
-        yield (
-            key,
+            "acceleration.compile",
             "needs a C++ compiler on a CPU, and there is none",
             "Install one (apt-get install g++) or name it as CXX, or set it to false.",
         )
@@ -82,8 +69,3 @@ def _can_compile() -> bool:
     import torch
 
     return torch.cuda.is_available() or shutil.which(os.environ.get("CXX") or "g++") is not None
-
-
-def _dora(config: RunFile, divided: bool) -> Iterator[Refusal]:
-    if divided and config.model.training_mode == "lora" and config.lora.use_dora:
-        yield "lora.use_dora", "needs whole weights, which several processes do not have", "Set it to false."

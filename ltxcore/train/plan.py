@@ -153,7 +153,7 @@ def outline(loaded: LoadedRun, processes: int | None = None, *, allow_changes: b
             if writes
             else holds(folder, loaded.resolved())
         )
-    refused = [*_unavailable(config), *engine_problems(config, count), *memory_problems(config, count)]
+    refused = [*_unavailable(config), *engine_problems(config, count), *memory_problems(config)]
     problems.extend(Problem(what, loaded.where(key), remedy) for key, what, remedy in refused)
     with _collecting(problems):
         trackers_of(loaded)

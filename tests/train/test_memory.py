@@ -200,19 +200,3 @@ def test_what_needs_a_package_or_a_compiler_that_is_missing_is_refused(tmp_path:
         'optimization.optimizer_type: "adamw8bit" needs the package bitsandbytes, which is not installed',
         '    Install it with `pip install "ltx[low-memory]"`, or use "adamw".',
     ]
-
-
-def test_several_processes_have_their_own_ways(tmp_path: Path) -> None:
-    found = refusal(
-        tmp_path,
-        engine={"name": "zero"},
-        acceleration={"offload_blocks": 1, "compile": True},
-        optimization={"enable_gradient_checkpointing": True},
-        lora={"rank": 2, "target_modules": "auto", "use_dora": True},
-    )
-    assert [line for line in found if not line.startswith("    ")] == [
-        "acceleration.offload_blocks: is of the engine for one process; that for several has its own",
-        "acceleration.offload_blocks: does not go together with compile: a compiled block takes its weights where it found them",
-        "acceleration.compile: is not available with several processes: weights that are gathered as they are needed cannot be compiled in",
-        "lora.use_dora: needs whole weights, which several processes do not have",
-    ]
