@@ -5,7 +5,7 @@ Everything a plugin can supply, and everything the core hands to it, is on this 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Protocol, TypeVar, runtime_checkable
@@ -348,8 +348,8 @@ class Backbone(Protocol):
 
     def __call__(self, video: ModelInput | None, audio: ModelInput | None) -> dict[str, Tensor]: ...
 
-    def connect(self, text: Text) -> Text:
-        """Stored text features to the context that the blocks attend to; no gradient."""
+    def connect(self, text: Text, modalities: Collection[str] | None = None) -> Text:
+        """Stored text features to the context that the blocks attend to, of these modalities or of all that it has; no gradient."""
         ...
 
 

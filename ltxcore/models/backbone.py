@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import attrs
 import torch
@@ -102,7 +102,7 @@ class LTXBackbone(nn.Module):
         modalities: frozenset[str],
         info: ModelInfo,
         blueprint: Blueprint,
-        connectors: Callable[[Text], Text] | None = None,
+        connectors: Callable[[Text, Collection[str]], Text] | None = None,
     ) -> None:
         super().__init__()
         self.transformer = transformer
@@ -167,16 +167,20 @@ class LTXBackbone(nn.Module):
         return {name: v.float() for name, v in zip(("video", "audio"), velocities, strict=True) if v is not None}
 
     @torch.no_grad()
-    def connect(self, text: Text) -> Text:
+    def connect(self, text: Text, modalities: Collection[str] | None = None) -> Text:
         """Stored text features to the context that the blocks attend to.
 
         A model without connectors takes the features as they are, with the mask that says which are words.
+
+        Args:
+            text: features of the modalities that are asked for.
+            modalities: that are asked for; none: all of the backbone.
 
         Raises:
             ConfigError: the checkpoint has connectors and none were given to this backbone.
         """
         if self.connectors is not None:
-            return self.connectors(text)
+            return self.connectors(text, self.modalities if modalities is None else modalities)
         if self.info.has_connectors:
             raise ConfigError(
                 f'the base model "{self.info.name}" passes text through connectors, which were not loaded',

@@ -49,13 +49,13 @@ class Connectors:
     modules: Mapping[str, Any]
     shared: bool = False
 
-    def __call__(self, text: Text) -> Text:
-        """Features left-padded to a multiple of the registers' number, `[B, L, E]`, to context `[B, L, E]` and a mask of ones.
+    def __call__(self, text: Text, modalities: Collection[str] = MODALITIES) -> Text:
+        """Features left-padded to a multiple of the registers' number, `[B, L, E]`, to context `[B, L, E]` of `modalities` and a mask of ones.
 
         Raises:
             DataError: features of the wrong width or length, or none for a modality: they were made for another model.
         """
-        context = {name: self._one(name, text) for name in self.modules}
+        context = {name: self._one(name, text) for name in self.modules if name in modalities}
         return Text(context, torch.ones_like(text.mask))
 
     @torch.no_grad()

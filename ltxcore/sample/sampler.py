@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import attrs
@@ -50,22 +50,22 @@ class Sampler:
         """
         request, canvas = encoded.canvas.request, encoded.canvas
         widths = {name: self.backbone.width(name) for name in request.modalities}
-        inputs = inputs_of(encoded, self._connected(encoded.text), widths, noise or seeded(request.seed))
+        inputs = inputs_of(encoded, self._connected(encoded.text, request.modalities), widths, noise or seeded(request.seed))
         moved = {name: given.to(self.device) for name, given in inputs.items()}
         denoiser = self._guidance(encoded).denoiser(self._model())
         tokens = euler(denoiser, moved, schedule(request.steps).to(self.device), report)
         return {name: canvas.modalities[name].unpatchify(drawn.float().cpu(), canvas.target(name))[0] for name, drawn in tokens.items()}
 
-    def _connected(self, text: Text) -> Text:
+    def _connected(self, text: Text, modalities: Collection[str]) -> Text:
         """The text after the model's connectors, which are on the model's device."""
         moved = Text({name: features.to(self.device) for name, features in text.features.items()}, text.mask.to(self.device))
-        return self.backbone.connect(moved)
+        return self.backbone.connect(moved, modalities)
 
     def _guidance(self, encoded: Encoded) -> Guidance:
         request = encoded.canvas.request
         negative: dict[str, Any] = {}
         if any(request.scales[name].cfg != 1 for name in request.drawn):
-            text = self._connected(encoded.negative)
+            text = self._connected(encoded.negative, request.drawn)
             negative = {name: (text.features[name], text.mask) for name in request.drawn}
         return Guidance(request.scales, negative, request.stg_blocks, self.backbone.info.num_layers)
 

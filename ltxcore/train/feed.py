@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ltxcore.data.dataset import load_batch
-from ltxcore.protocols import Backbone, Batch, Draws, Manifest, ModelInput, Source, StoredLatents, Strategy, Text
+from ltxcore.protocols import MODALITIES, Backbone, Batch, Draws, Manifest, ModelInput, Source, StoredLatents, Strategy, Text
 
 KEPT = 2**30
 """Bytes of samples that are kept in memory, so that a small set is read once and not once an epoch."""
@@ -80,11 +80,13 @@ def _tensors(batch: Batch) -> list[Tensor]:
 def prepared(strategy: Strategy, backbone: Backbone, batch: Batch, draws: Draws, device: torch.device) -> dict[str, ModelInput]:
     """What the model sees of a batch, on its device. The text goes through the connectors there; everything else is made on the CPU.
 
+    The backbone may have more modalities than the batch, to draw samples with.
+
     Raises:
         DataError: a condition cannot apply to these samples.
     """
     text = Text({name: features.to(device) for name, features in batch.text.features.items()}, batch.text.mask.to(device))
     with torch.no_grad():
-        connected = backbone.connect(text)
+        connected = backbone.connect(text, [name for name in MODALITIES if name in batch.latents])
     inputs = strategy.prepare(attrs.evolve(batch, text=connected), draws)
     return {name: given.to(device) for name, given in inputs.items()}

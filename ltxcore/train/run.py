@@ -15,7 +15,6 @@ from ltxcore.engines.process import Processes
 from ltxcore.errors import ConfigError, LtxError
 from ltxcore.preprocess.model import Model
 from ltxcore.preprocess.run import default_root
-from ltxcore.sample.encode import encode
 from ltxcore.sample.media import decoders
 from ltxcore.train.checkpoint import check_space
 from ltxcore.train.encoded import encoded
@@ -132,7 +131,7 @@ def _drawer(
     if found.samples:
         for note in dict.fromkeys(note for sample in found.samples for note in sample.notes):
             console.out(note, highlight=False)
-        return Validation(processes.together(lambda: encode(found.samples, codecs)), codecs)
+        return processes.together(lambda: Validation.of(found.samples, codecs))
     try:
         with decoders(codecs, found.modalities):
             pass

@@ -119,7 +119,7 @@ class Session:
     def _go_on(self) -> None:
         """The same run may have another run file now, and another number of processes."""
         folder = self.plan.outline.folder
-        self._write_status("running", before=self._measured())
+        self._write_status("running", before=self._measured(), left_out=self._left_out())
         write_whole(folder.run_file, self.plan.outline.loaded.resolved().encode())
 
     def _resumed(self) -> int:
@@ -148,21 +148,26 @@ class Session:
         return saved[-1]
 
     def _before(self, first: int) -> dict[str, float]:
-        """Held-out losses of the untrained model: measured, or those that an unfinished run measured. Samples that are due by now are drawn."""
+        """Held-out losses of the untrained model: measured, or those that an unfinished run measured. What is due by now is drawn."""
         known = self.engine.first(self._measured)
         if self.held_out is not None and not known:
             known = self.held_out.measure(self.engine, self.model.backbone)
             self.trackers.log(first, known)
             measured = known
             self.engine.first(lambda: self._write_status("running", before=measured))
-        begins = not first and not self.plan.outline.loaded.config.validation.skip_initial_validation
-        if begins or (first and self._is_due(first) and not self.engine.first(lambda: self._is_drawn(first))):
+        if not first and not self.plan.outline.loaded.config.validation.skip_initial_validation:
             self._draw(first)
+        if first and self.engine.first(self._left_out) == first:
+            self._validate(first)
         return known
 
     def _measured(self) -> dict[str, float]:
         """Held-out losses before training, as the output folder has them; empty where they are still to be measured."""
         return dict((self.plan.outline.folder.status() or {}).get("before", {}))
+
+    def _left_out(self) -> int:
+        """The step in which the run was stopped, so that nothing was measured and drawn after it; 0: none."""
+        return int((self.plan.outline.folder.status() or {}).get("left_out", 0))
 
     # ---- training
 
@@ -211,10 +216,6 @@ class Session:
             and step < config.optimization.steps
         )
 
-    def _is_drawn(self, step: int) -> bool:
-        """Whether samples were drawn after a step, as they were not where the run was stopped in it."""
-        return any(self.plan.outline.folder.samples.glob(f"step_{step:06d}_*"))
-
     def _save(self, step: int) -> None:
         """On the first process; the others help to put tensors together."""
         config = self.plan.outline.loaded.config.checkpoints
@@ -236,7 +237,7 @@ class Session:
 
     def _stopped(self, step: int) -> Outcome:
         outline = self.plan.outline
-        self.engine.first(lambda: self._write_status("stopped", before=self._measured()))
+        self.engine.first(lambda: self._write_status("stopped", before=self._measured(), left_out=step))
         many = self.engine.world_size
         command = ["ltx", "run"] if many == 1 else ["ltx", "launch", "--num-gpus", str(many)]
         return Outcome(

@@ -12,8 +12,9 @@ from torch import Tensor
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.preprocess.model import Model
 from ltxcore.protocols import Engine
-from ltxcore.sample.encode import Encoded
+from ltxcore.sample.encode import Encoded, encode
 from ltxcore.sample.media import decoders, shown, write
+from ltxcore.sample.plan import Planned
 from ltxcore.sample.sampler import Sampler
 from ltxcore.train.samples import Drawn
 
@@ -43,6 +44,17 @@ class Validation:
     samples: Sequence[Encoded]
     model: Model
     at_intervals: bool = attrs.field(default=True, init=False)
+
+    @classmethod
+    def of(cls, samples: Sequence[Planned], model: Model) -> Validation:
+        """Encode the samples.
+
+        Raises:
+            LtxError: a file cannot be read or encoded, or the model has no text encoder, or no codec for what is to be drawn.
+        """
+        with decoders(model, {name for sample in samples for name in sample.canvas.request.drawn}):
+            pass  # what would fail after the first steps fails before them
+        return cls(encode(samples, model), model)
 
     def draw(self, engine: Engine, backbone: LTXBackbone, folder: Path, step: int) -> list[Drawn]:
         """Draw every sample; each process draws its share in step with the others, and the first one decodes and writes."""

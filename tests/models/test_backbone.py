@@ -287,7 +287,7 @@ def test_the_tiny_model_takes_text_as_it_is():
 
 def test_connectors_are_used_where_there_are_some_and_missed_where_there_should_be():
     backbone, text = tiny({"audio"}), Text({"audio": torch.ones(1, 4, 128)}, torch.ones(1, 4))
-    backbone.connectors = lambda text: attrs.evolve(text, mask=text.mask * 2)
+    backbone.connectors = lambda text, modalities: attrs.evolve(text, mask=text.mask * 2)
     assert torch.equal(backbone.connect(text).mask, torch.full((1, 4), 2.0))
     backbone.connectors = None
     backbone.info = ModelInfo("big.safetensors", "2.3", "f", 48, has_connectors=True)

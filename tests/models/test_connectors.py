@@ -248,6 +248,7 @@ def test_a_backbone_comes_with_the_connectors_of_its_checkpoint_which_are_no_par
     context = backbone.connect(given)
     for name in BOTH:
         assert torch.equal(context.features[name], connect(given).features[name])
+    assert set(backbone.connect(given, ["audio"]).features) == {"audio"}
     assert [name for name, _ in backbone.named_parameters()] == [name for name, _ in plain.named_parameters()]
     sound = load_backbone(str(path), frozenset({"audio"}), dtype=torch.float32)
     assert set(sound.connect(given).features) == {"audio"}
