@@ -28,8 +28,8 @@ def run_file_page() -> str:
         "# The run file\n",
         f"{MADE}\n",
         "A run file is TOML. Input paths are relative to it, `output_dir` to the working directory. `ltx check run.toml` says what is wrong with one; "
-        "`--set table.key=value` overrides a key; the file that a run leaves in its `output_dir` spells out every value. An editor that knows TOML "
-        "schemas completes and checks it with what `ltx schema` prints.\n",
+        "`--set table.key=value` overrides a key; the file that a run leaves in its `output_dir` spells out every value. [An editor](../how-to/edit-run-files.md) "
+        "completes and checks it with what `ltx schema` prints.\n",
     ]
     keys = keys_of(RunFile)
     plain = [key for key in keys if not _is_table(key) and key.name not in ("training_strategy", "trackers")]

@@ -213,16 +213,35 @@ def test_the_tutorial_trains(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- words
 
 
-@pytest.mark.parametrize("page", [*PAGES, *READMES], ids=lambda page: f"{page.parent.name}/{page.name}")
-def test_every_link_leads_somewhere(page: Path) -> None:
+EVERY = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
+
+
+def links(page: Path) -> Iterator[tuple[str, Path, str]]:
+    """What a page links in this repository: the link, the file or folder it names, and the heading in it."""
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        path, _, anchor = target.partition("#")
-        linked = (page.parent / path).resolve() if path else page
+        if not target.startswith("https://"):
+            path, _, anchor = target.partition("#")
+            yield target, (page.parent / path).resolve() if path else page, anchor
+
+
+@pytest.mark.parametrize("page", EVERY, ids=lambda page: f"{page.parent.name}/{page.name}")
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target, linked, anchor in links(page):
         assert linked.exists(), target
         if anchor:
             headings = re.findall(r"^#+ (.*)$", linked.read_text(), re.MULTILINE)
             assert anchor in {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}, target
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    reached, waiting = set(), [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page.suffix == ".md" and page not in reached:
+            reached.add(page)
+            waiting.extend(linked / "README.md" if linked.is_dir() else linked for _, linked, _ in links(page) if linked.exists())
+    assert {str(page.relative_to(ROOT)) for page in EVERY if page not in reached} == set()
 
 
 def test_the_messages_in_the_page_of_the_kit_are_the_kits() -> None:

@@ -14,6 +14,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from ltxcore.codecs.media import read_clip, write_clip
+from media_made import gradient_clip
 from train.runs import put, sound_set
 
 pytestmark = pytest.mark.slow
@@ -50,6 +52,20 @@ name = "flexible"
 is_generated = true
 latents_dir = "latents"
 conditions = [{ type = "checkerboard", size = 1 }, { type = "first_frame", probability = 0.5 }]
+"""
+
+SAMPLES = """
+[validation]
+video_dims = [64, 64, 17]
+frame_rate = 16.0
+inference_steps = 2
+interval = 2
+video_cfg_scale = 1.0
+video_stg_scale = 0.0
+
+[[validation.samples]]
+prompt = "a red disc rises"
+conditions = [{ type = "checkerboard", size = 1, video = "film.mp4" }]
 """
 
 LATE = """
@@ -168,6 +184,40 @@ def test_a_condition_of_a_stranger_trains(environment: Environment, folder: Path
     with safe_open(folder / "out" / "lora.safetensors", "pt") as lora:
         assert lora.keys()
     assert 'type = "checkerboard"' in folder.joinpath("out", "run.toml").read_text()
+
+
+def test_a_condition_of_a_stranger_gives_its_own_medium_in_samples_while_training_and_afterwards(
+    environment: Environment, folder: Path
+) -> None:
+    write_clip(folder / "film.mp4", gradient_clip(17, 64, 64, 16.0))
+    write(folder, CHECKERBOARD + SAMPLES)
+    done = environment.ltx("run", "run.toml", folder=folder)
+    assert done.returncode == 0, done.stderr
+    drawn = sorted(path.name for path in (folder / "out" / "samples").glob("*.mp4"))
+    assert drawn == ["step_000000_1.mp4", "step_000002_1.mp4", "step_000003_1.mp4"]
+    alone = ["sample", "a red disc rises", "--model", "tiny-untrained", "--lora", "out/lora.safetensors", "--no-generate-audio"]
+    size = ["--video-dims", "64x64x17", "--frame-rate", "16", "--inference-steps", "2", "--video-cfg-scale", "1", "--video-stg-scale", "0"]
+    done = environment.ltx(*alone, *size, "--condition", "type=checkerboard,size=1,video=film.mp4", "-o", "drawn.mp4", folder=folder)
+    assert done.returncode == 0, done.stderr
+    film = read_clip(folder / "film.mp4").frames.float()
+    for path in (folder / "out" / "samples" / "step_000003_1.mp4", folder / "drawn.mp4"):
+        frames = read_clip(path).frames.float()
+        off = (frames - film).square().mean(dim=-1 if frames.shape[-1] == 3 else 1).sqrt().mean(dim=0)
+        squares = off.unflatten(0, (2, 32)).unflatten(2, (2, 32)).mean(dim=(1, 3))
+        assert squares.diagonal().max() < 0.3 * squares.flip(0).diagonal().min(), (
+            "given squares are those of the film, others are noise yet"
+        )
+
+
+def test_what_a_strangers_condition_gives_is_shown_by_inspect(environment: Environment, folder: Path) -> None:
+    write(folder, CHECKERBOARD.replace(', { type = "first_frame", probability = 0.5 }', ""))
+    done = environment.ltx("inspect", "run.toml", "--png", "seen.png", "--dump", "seen.safetensors", folder=folder)
+    assert done.returncode == 0, done.stderr
+    assert "video.cond0.checkerboard  2 of 2 samples" in done.stdout
+    with safe_open(folder / "seen.safetensors", "pt") as seen:
+        mask = seen.get_tensor("step_1/video/denoise_mask")
+    assert mask.tolist() == [[0, 1, 1, 0] * 3] * 2
+    assert folder.joinpath("seen.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_strategy_a_sampler_and_a_tracker_of_a_stranger_train(environment: Environment, folder: Path) -> None:

@@ -75,7 +75,7 @@ def sample_table(found: Sequence[Count]) -> Table:
     table = _table(gap=1)  # for 80 columns
     table.add_column("sample", overflow="fold", min_width=8)
     table.add_column("", min_width=5)
-    for name in ("generated", "given", "in part", "appended", "in loss", "sigma", *(("loss",) if with_loss else ())):
+    for name in ("generated", "given", "part", "appended", "in loss", "sigma", *(("loss",) if with_loss else ())):
         table.add_column(name, justify="right", min_width=len(name), no_wrap=True)
     table.add_column("cond", overflow="fold", min_width=4)
     before = ""

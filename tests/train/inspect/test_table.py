@@ -52,7 +52,7 @@ def test_a_run_of_both_modalities_is_shown(tmp_path: Path) -> None:
         "video.cond1.first_frame 1 of 2 samples",
         "audio.cond0.mask 2 of 2 samples",
         "Step 1",
-        "sample generated given in part appended in loss sigma cond",
+        "sample generated given part appended in loss sigma cond",
         f"{first} video 16 8 0 0 16 {v[0]} 1",
         f"audio 2 2 4 0 2 {a[0]} 0",
         f"{second} video 24 0 0 0 24 {v[1]} -",
@@ -69,7 +69,7 @@ def test_losses_and_parts_of_a_step_are_shown_where_there_are_any(tmp_path: Path
     assert lines[:2] == ["What the model sees: tokens of a sample, in 1 sample", "video, frozen audio, generated"]
     assert lines[-4:-1] == [
         "Step 1, micro-batch 1 of 2",
-        "sample generated given in part appended in loss sigma loss cond",
+        "sample generated given part appended in loss sigma loss cond",
         f"{seen.micro_batch.names[0]} video 0 24 0 0 0 0.000 - -",
     ]
     assert " 0.2500 " in lines[-1]
