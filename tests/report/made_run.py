@@ -49,7 +49,8 @@ def run_file(folder: Path, **changed: Any) -> dict[str, Any]:
         "hub": {"push_to_hub": True, "hub_model_id": "me/made"},
     }
     for name, keys in changed.items():
-        tables[name] = {**tables[name], **keys} if isinstance(keys, Mapping) and name in tables else keys
+        merges = isinstance(keys, Mapping) and name in tables and name != "training_strategy"
+        tables[name] = {**tables[name], **keys} if merges else keys
     return tables
 
 
@@ -122,7 +123,7 @@ def weights(path: Path, **metadata: str) -> Path:
 
 
 def made_run(folder: Path, *, lines: list[dict[str, Any]] | None = None, status: str = "finished", **changed: Any) -> Path:
-    """An output folder; `changed` replaces keys of tables of its run file."""
+    """An output folder; `changed` replaces keys of tables of its run file, and its strategy whole."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "run.toml").write_text(document(run_file(folder, **changed)))
     sources = [
