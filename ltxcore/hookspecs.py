@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
-    from ltxcore.protocols import Condition, SigmaSampler, StrategyType, Tracker
+    from ltxcore.protocols import Condition, ReferenceFilter, SigmaSampler, StrategyType, Tracker
 
 PROJECT = "ltx"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -38,7 +38,7 @@ def ltx_sigma_samplers() -> Mapping[str, type[SigmaSampler]]:  # type: ignore[em
 
 
 @hookspec
-def ltx_reference_filters() -> Mapping[str, Any]:  # type: ignore[empty-body]
+def ltx_reference_filters() -> Mapping[str, ReferenceFilter]:  # type: ignore[empty-body]
     """Functions that make a reference clip out of a clip, by the name that `ltx reference --filter` takes."""
 
 

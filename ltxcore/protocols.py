@@ -1,11 +1,11 @@
-"""The seams: what a modality, a condition, a strategy, a codec, a text encoder, an engine and a tracker are.
+"""The seams: what a modality, a condition, a strategy, a codec, a reference filter, a text encoder, an engine and a tracker are.
 
 Everything a plugin can supply, and everything the core hands to it, is on this page. No module above this one is needed to read it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Protocol, TypeVar, runtime_checkable
@@ -470,6 +470,23 @@ class Codec(Protocol):
 
     def decode(self, latents: Tensor, rate: float) -> Any:
         """Latents of one sample to a `Clip` of this rate, or to a `Sound` (rate not used)."""
+        ...
+
+
+class ReferenceFilter(Protocol):
+    """Makes a reference clip out of a clip, such as its edges. A function is one.
+
+    It takes the frames of one clip in order, each `[H, W, 3]` uint8 RGB on the CPU, and gives a frame for each of them, of the same type; all of one size,
+    which may be smaller. A generator that gives a frame as it takes one needs the memory of one; what must see the whole clip takes all frames first. It is
+    called for several clips at once, each in a thread of its own, unless the user says `--workers 1`.
+    """
+
+    def __call__(self, frames: Iterator[Tensor]) -> Iterable[Tensor]:
+        """The frames of the reference.
+
+        Raises:
+            DataError: this clip is not one it can work on; the others go on.
+        """
         ...
 
 

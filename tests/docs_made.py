@@ -36,7 +36,7 @@ HOOKED: dict[str, type | None] = {
     "ltx_conditions": protocols.Condition,
     "ltx_strategies": protocols.StrategyType,
     "ltx_sigma_samplers": protocols.SigmaSampler,
-    "ltx_reference_filters": None,
+    "ltx_reference_filters": protocols.ReferenceFilter,
     "ltx_trackers": protocols.Tracker,
     "ltx_commands": None,
 }
@@ -69,8 +69,8 @@ def hooks_page() -> str:
         protocol = HOOKED[hook]
         for described in (*([protocol] if protocol else ()), *BEHIND.get(hook, ())):
             blocks += _described(described)
-        if kind in ("reference_filter", "command"):
-            blocks.append(f"A {kind.replace('_', ' ')} keeps to no protocol of ours beyond that.\n")
+        if kind == "command":
+            blocks.append("A command keeps to no protocol of ours beyond that.\n")
     blocks += ["## `ltxcore.api`\n", "All that a plugin may import.\n", _table(("name", "what it is"), _offered())]
     return "\n".join(blocks).rstrip() + "\n"
 
@@ -85,7 +85,7 @@ def _described(cls: type) -> Iterator[str]:
     yield f"### `{cls.__name__}`\n"
     yield f"{_about(cls)}\n"
     for name, member in vars(cls).items():
-        if name.startswith("_"):
+        if name.startswith("_") and name != "__call__":
             continue
         if isinstance(member, property) and member.fget is not None and member.fget.__doc__:
             yield f"- `{name}`: {_flat(member.fget)}"

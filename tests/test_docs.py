@@ -100,6 +100,7 @@ def test_every_plugin_in_the_pages_is_accepted(registry: Registry) -> None:
         ("condition", "gently"),
         ("condition", "voice"),
         ("sigma_sampler", "middle"),
+        ("reference_filter", "grey"),
         ("tracker", "table"),
         ("strategy", "foley"),
         ("command", "hello"),
@@ -126,6 +127,12 @@ def test_the_sampler_in_the_pages_draws_sigmas(registry: Registry) -> None:
     sigma = registry.get("sigma_sampler", "middle").value().sample(CountedDraws(1, 0, ("a", "b"), "0"), "audio", 100)
     assert sigma.shape == (2,)
     assert bool(((sigma > 0) & (sigma < 1)).all())
+
+
+def test_the_filter_in_the_pages_takes_the_colour_out(registry: Registry) -> None:
+    frame = torch.tensor([[[10, 20, 30], [40, 50, 60]]], dtype=torch.uint8)
+    (grey,) = registry.get("reference_filter", "grey").value(iter([frame]))
+    assert grey.tolist() == [[[20, 20, 20], [50, 50, 50]]]
 
 
 def test_the_tracker_in_the_pages_writes_its_table(registry: Registry, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "check": "Check a run file without running it.",
         "inspect": "Show what the model sees in the first steps of a run.",
         "preprocess": "Encode raw media for training.",
+        "reference": "Make reference clips for a dataset.",
         "decode": "Turn encoded samples back into files that play.",
         "report": "Write a page about a run: curves, samples that play, how to use it.",
         "sample": "Draw a prompt, or a file of prompts, with conditions and LoRAs.",

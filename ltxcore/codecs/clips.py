@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ IMAGE_RATE = 1.0
 
 _IMAGE_CODECS = {".png": ("png", "rgb24"), ".jpg": ("mjpeg", "yuvj444p"), ".jpeg": ("mjpeg", "yuvj444p")}
 _JPEG_QUALITY = 2
-_H264_PIXELS = "yuv420p"
+_H264_PIXELS, _H264_ODD_PIXELS = "yuv420p", "yuv444p"
 _BT601, _STUDIO_RANGE = 6, 1
 """The colour matrix and range that pixels are converted with, in H.264's numbers; untold, players guess by the size of the picture."""
 _H264 = {"crf": "18", "preset": "medium", "threads": "1", "x264-params": "mbtree=0"}
@@ -45,24 +47,37 @@ def read_clip(path: Path, *, max_frames: int | None = None, last: bool = False) 
         DataError: no such file, no medium, no pictures, cut short, damaged, or turned by an angle that is no multiple of 90 degrees.
     """
     frames: deque[Tensor] = deque(maxlen=max_frames if last else None)
-    turn, first = Turn(), True
-    with opened(path) as container:
-        stream = video_stream(container)
-        if stream is None:
-            raise DataError("this file has no pictures", where=str(path), remedy="Name a clip or an image, or leave the video column out.")
-        rate = IMAGE_RATE if is_image(container) else float(frame_rate(path, stream))
-        stream.thread_type = "AUTO"
-        for frame in frames_of(path, container, stream):
-            if max_frames is not None and not last and len(frames) >= max_frames:
-                break
-            if first:
-                turn, first = turn_of(frame, path), False
-            frames.append(torch.from_numpy(frame.to_ndarray(format="rgb24")))
+    with reading(path) as (rate, pictures):
+        frames.extend(pictures if last else islice(pictures, max_frames))
     if not frames:
         raise DataError("this file has no pictures: its video stream is empty", where=str(path), remedy="Encode it anew.")
     if any(frame.shape != frames[0].shape for frame in frames):
         raise DataError("the pictures in this file change their size", where=str(path), remedy="Encode it anew at one size.")
-    return Clip(turn.applied(torch.stack(list(frames))), rate)
+    return Clip(torch.stack(list(frames)), float(rate))
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[tuple[Fraction, Iterator[Tensor]]]:
+    """The exact frames per second of a file's first video stream, and its frames one at a time, `[H, W, 3]` uint8 RGB, upright as its metadata say.
+
+    Raises:
+        DataError: as `read_clip`; from the frames, where they do not decode.
+    """
+    with opened(path) as container:
+        stream = video_stream(container)
+        if stream is None:
+            raise DataError("this file has no pictures", where=str(path), remedy="Name a clip or an image, or leave the video column out.")
+        stream.thread_type = "AUTO"
+        rate = Fraction(IMAGE_RATE) if is_image(container) else frame_rate(path, stream)
+        yield rate, _upright(path, frames_of(path, container, stream))
+
+
+def _upright(path: Path, frames: Iterator[Any]) -> Iterator[Tensor]:
+    turn: Turn | None = None
+    for frame in frames:
+        if turn is None:
+            turn = turn_of(frame, path)
+        yield turn.applied(torch.from_numpy(frame.to_ndarray(format="rgb24"))[None])[0]
 
 
 def frame_rate(path: Path, stream: Any) -> Fraction:
@@ -112,41 +127,56 @@ def _write_image(path: Path, clip: Clip, sound: Sound | None) -> None:
     codec.pix_fmt, codec.time_base = pixels, Fraction(1)
     if name == "mjpeg":
         codec.qmin = codec.qmax = _JPEG_QUALITY
-    picture = next(_pictures(clip, Fraction(1), pixels))
+    picture = next(_pictures(clip.frames, Fraction(1), pixels))
     packets = [*codec.encode(picture), *codec.encode(None)]
     with replacing(path) as beside:
         beside.write_bytes(b"".join(bytes(packet) for packet in packets))
 
 
 def _write_mp4(path: Path, clip: Clip, sound: Sound | None) -> None:
-    import av
-
     height, width = int(clip.frames.shape[1]), int(clip.frames.shape[2])
     if height % 2 or width % 2:
         raise DataError(
             f"frames of {height} x {width} pixels cannot be written as H.264", where=str(path), remedy="Height and width must be even."
         )
-    rate = Fraction(clip.rate).limit_denominator(10_000)
+    write_frames(path, iter(clip.frames), Fraction(clip.rate).limit_denominator(10_000), sound)
+
+
+def write_frames(path: Path, frames: Iterator[Tensor], rate: Fraction, sound: Sound | None = None) -> None:
+    """Write frames `[H, W, 3]` uint8 RGB of one size as MP4, one at a time, so that a clip of any length takes the memory of a frame.
+
+    Odd sizes are written too, with full colour (4:4:4), which not every player shows. The file appears whole or not at all.
+
+    Raises:
+        DataError: there are no frames, a sound that AAC does not take, or a file that cannot be written.
+    """
+    import av
+
+    first = next(frames, None)
+    if first is None:
+        raise DataError("a clip without frames cannot be written", where=str(path))
+    height, width = int(first.shape[0]), int(first.shape[1])
+    pixels = _H264_ODD_PIXELS if height % 2 or width % 2 else _H264_PIXELS
     with (
         replacing(path) as beside,
         av.open(str(beside.absolute()), "w", format="mp4", options={"movflags": "+faststart", "fflags": "+bitexact"}) as container,
     ):
         stream = container.add_stream("libx264", rate=rate, options=dict(_H264))
-        stream.height, stream.width, stream.pix_fmt = height, width, _H264_PIXELS
+        stream.height, stream.width, stream.pix_fmt = height, width, pixels
         stream.codec_context.colorspace, stream.codec_context.color_range = _BT601, _STUDIO_RANGE
         track = None if sound is None else add_sound(container, sound, path)
-        for picture in _pictures(clip, rate, _H264_PIXELS):
+        for picture in _pictures(chain([first], frames), rate, pixels):
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
         if sound is not None:
             encode_sound(container, track, sound)
 
 
-def _pictures(clip: Clip, rate: Fraction, pixels: str) -> Iterator[Any]:
+def _pictures(frames: Iterable[Tensor], rate: Fraction, pixels: str) -> Iterator[Any]:
     """The frames as PyAV has them, in the pixel format `pixels`."""
     import av
 
-    for index, frame in enumerate(clip.frames):
+    for index, frame in enumerate(frames):
         picture = av.VideoFrame.from_ndarray(frame.contiguous().numpy(), format="rgb24").reformat(format=pixels)
         picture.pts, picture.time_base = index, 1 / rate
         yield picture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import wave
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -49,29 +51,51 @@ def read_sound(path: Path, *, max_duration: float | None = None) -> Sound:
 def _decode(path: Path, container: Any, stream: Any, origin: Fraction | None, max_duration: float | None) -> tuple[Tensor, int]:
     """Samples `[channels, N]` and their rate, aligned to `origin` seconds on the container's clock."""
     parts: list[Tensor] = []
-    rate = wanted = length = 0
+    rate, wanted, length = int(stream.rate or 1), -1, 0
+    for part in _parts(path, container, stream, origin):
+        if not parts:
+            rate = part.rate
+            wanted = -1 if max_duration is None else int(max_duration * rate)
+        parts.append(part.samples)
+        length += part.samples.shape[1]
+        if 0 <= wanted <= length:
+            break
+    if not parts:
+        return torch.zeros(1, 0), rate
+    samples = torch.cat(parts, dim=1)
+    return (samples if wanted < 0 else samples[:, :wanted]), rate
+
+
+@contextmanager
+def hearing(path: Path) -> Iterator[Iterator[Sound]]:
+    """The first sound of a file piece by piece, aligned as `read_sound` has it; no piece where it has no sound.
+
+    Raises:
+        DataError: no such file, no medium; from the pieces, where they do not decode.
+    """
+    with opened(path) as container:
+        stream, pictures = audio_stream(container), video_stream(container)
+        if stream is None:
+            yield iter(())
+        else:
+            yield _parts(path, container, stream, None if pictures is None else start_seconds(pictures))
+
+
+def _parts(path: Path, container: Any, stream: Any, origin: Fraction | None) -> Iterator[Sound]:
+    rate = channels = skip = 0
     for frame in frames_of(path, container, stream):
         part = _as_float(frame)
-        if not parts:
-            rate = int(frame.sample_rate)
-            wanted = -1 if max_duration is None else int(max_duration * rate)
+        if not rate:
+            rate, channels = int(frame.sample_rate), int(part.shape[0])
             lead = _lead(frame, origin, rate)
             if lead > 0:
-                parts.append(part.new_zeros(part.shape[0], lead))
+                yield Sound(part.new_zeros(channels, lead), rate)
             skip = max(0, -lead)
-            length = max(0, lead)
-        elif int(frame.sample_rate) != rate or part.shape[0] != parts[0].shape[0]:
+        elif int(frame.sample_rate) != rate or part.shape[0] != channels:
             raise damaged(path, "its sound changes rate or channels on the way")
         cut = min(skip, part.shape[1])
         skip -= cut
-        parts.append(part[:, cut:])
-        length += part.shape[1] - cut
-        if wanted >= 0 and length >= wanted:
-            break
-    if not parts:
-        return torch.zeros(1, 0), int(stream.rate or 1)
-    samples = torch.cat(parts, dim=1)
-    return (samples if wanted < 0 else samples[:, :wanted]), rate
+        yield Sound(part[:, cut:], rate)
 
 
 def _lead(frame: Any, origin: Fraction | None, rate: int) -> int:

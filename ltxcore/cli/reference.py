@@ -1,0 +1,43 @@
+"""`ltx reference`: reference clips for a dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ltxcore.cli.tally import tell
+
+
+@click.command()
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Dataset file to write (.jsonl, .json, .csv).")
+@click.option("--filter", "name", default="canny", show_default=True, metavar="NAME", help="What makes a reference of a clip.")
+@click.option(
+    "--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), metavar="FILE", help="A file with filters of your own."
+)
+@click.option("--video-column", metavar="NAME", help="Column of the clip; by default video or media_path.")
+@click.option("--overwrite", is_flag=True, help="Make also what is there already.")
+@click.option("--workers", type=click.IntRange(min=1), help="Clips at a time; by default one a processor, at most 8.")
+@click.option("--progress/--no-progress", default=True, show_default=True, help="Show a bar.")
+def reference(
+    dataset: Path,
+    output: Path,
+    name: str,
+    plugins: tuple[Path, ...],
+    video_column: str | None,
+    overwrite: bool,
+    workers: int | None,
+    progress: bool,
+) -> None:
+    """Make a reference of every clip of DATASET, for an IC-LoRA: its edges, or what a filter of a plugin makes of it.
+
+    DATASET is a dataset file, or a folder of clips. References go to the folder references/NAME beside the output, each as long as its clip and at its frame
+    rate; the output is the dataset with a column reference_video. `ltx plugins list --kind reference_filter` shows the filters.
+    """
+    from ltxcore.prepare.reference import reference as make
+    from ltxcore.registry import load
+
+    filter_ = load(local=plugins).get("reference_filter", name, where="--filter")
+    tally = make(dataset, output, filter_, video_column=video_column, overwrite=overwrite, workers=workers, progress=progress)
+    tell(tally, output)

@@ -1,0 +1,48 @@
+"""What a folder's files were made of, so that a second run makes only what has changed."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+from ltxcore.errors import DataError
+
+NAME = "made.jsonl"
+
+
+class Made:
+    """A record in a folder, a line a file, appended when the file is there. Safe to use from several threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._path = folder, folder / NAME
+        self._lock = threading.Lock()
+        self._of: dict[str, tuple[str, int]] = {}
+        if self._path.is_file():
+            for line in self._path.read_text(encoding="utf-8", errors="replace").splitlines():
+                try:
+                    told = json.loads(line)
+                    self._of[str(told["name"])] = str(told["of"]), int(told["bytes"])
+                except (ValueError, TypeError, KeyError):
+                    continue  # the torn line of a killed process; its file is made again
+
+    def is_fresh(self, path: Path, of: str) -> bool:
+        """Whether a file is there as it was made, and of the same."""
+        return path.is_file() and self._of.get(self._name(path)) == (of, path.stat().st_size)
+
+    def record(self, path: Path, of: str) -> None:
+        """Note that a file was made now.
+
+        Raises:
+            DataError: the record cannot be written.
+        """
+        told = {"name": self._name(path), "of": of, "bytes": path.stat().st_size}
+        try:
+            with self._lock, self._path.open("a", encoding="utf-8") as file:
+                file.write(f"\n{json.dumps(told)}\n")  # on a line of its own, whatever a killed process left of the last one
+                file.flush()
+        except OSError as error:
+            raise DataError(f"cannot be written: {error.strerror}", where=str(self._path)) from error
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self._folder).as_posix()

@@ -1,0 +1,243 @@
+"""`ltx reference`: reference clips for a dataset, made from its clips by a filter."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import attrs
+import torch
+from torch import Tensor
+
+from ltxcore.codecs.clips import reading, write_clip, write_frames
+from ltxcore.codecs.media import probe
+from ltxcore.errors import ConfigError, DataError, LtxError, PluginError, Problem
+from ltxcore.files import remove_unfinished
+from ltxcore.prepare.made import Made
+from ltxcore.prepare.tables import IMAGES, NO_CHOICE, Listed, Row, check_format, read_listed, write_rows
+from ltxcore.prepare.work import Tally, each, usual_workers
+from ltxcore.preprocess.progress import bars
+from ltxcore.preprocess.table import read_table
+from ltxcore.protocols import Clip
+from ltxcore.registry import Named
+
+COLUMN = "reference_video"
+OTHER_COLUMN = "ref_media_path"
+FOLDER = "references"
+
+
+@attrs.frozen
+class _Job:
+    """A clip and where its reference goes."""
+
+    clip: Path
+    place: Path
+    rows: tuple[Row, ...]
+
+
+def reference(
+    dataset: Path,
+    output: Path,
+    filter_: Named,
+    *,
+    video_column: str | None = None,
+    overwrite: bool = False,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Tally:
+    """Make a reference of every clip that is not up to date, and write the dataset with the column "reference_video".
+
+    References go to `references/FILTER` beside the output, each with the frame count and the exact frame rate of its clip; those of images are PNG. A clip
+    that fails is left out of the output and told; all others are in it.
+
+    Args:
+        dataset: a dataset file, or a folder of clips.
+        output: the dataset file to write; all clips lie under its folder.
+        filter_: the registered filter.
+        video_column: of the clips; none: by convention.
+        overwrite: whether to make also what is up to date.
+        workers: clips at a time; none: one a processor, at most 8.
+        progress: whether to show a bar.
+
+    Raises:
+        ConfigError: an output that is the dataset itself, of an unknown format, or in a folder that does not hold the clips.
+        DataError: the dataset cannot be read, or none of its clips gives a reference.
+    """
+    folder = Path(os.path.normpath(output.absolute().parent))
+    _check_output(dataset, output, filter_)
+    listed = read_listed(dataset, {**NO_CHOICE, "video": video_column}, apart=folder / FOLDER)
+    if "video" not in listed.columns:
+        raise DataError('has no column "video"', where=str(dataset), remedy="Name yours with --video-column.")
+    home = folder / FOLDER / filter_.name
+    jobs, problems = _jobs(listed, folder, home)
+    home.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(home)
+    made, origin = Made(home), _origin(filter_)
+
+    def work(job: _Job) -> bool:
+        of = _made_of(job.clip, origin)
+        if not overwrite and made.is_fresh(job.place, of):
+            return False
+        _make(job, filter_)
+        made.record(job.place, of)
+        return True
+
+    results: dict[Path, bool | LtxError] = {}
+    with bars(progress) as phase:
+        step = phase("reference", len(jobs))
+        for job, result in each(jobs, work, workers or usual_workers()):
+            results[job.place] = result
+            step()
+    for job in jobs:
+        failed = results[job.place]
+        if isinstance(failed, LtxError):
+            problems += [_told(problem, row, job.clip) for row in job.rows for problem in failed.problems]
+    whole = {id(row): job.place for job in jobs if isinstance(results[job.place], bool) for row in job.rows}
+    if not whole:
+        raise DataError.of(problems)
+    write_rows(output, [_row(listed, row, folder, whole[id(row)]) for row in listed.rows if id(row) in whole])
+    done = sum(result is True for result in results.values())
+    return Tally(done, len([r for r in results.values() if r is False]), tuple(problems))
+
+
+def _check_output(dataset: Path, output: Path, filter_: Named) -> None:
+    check_format(output)
+    if not output.is_file():
+        return
+    if dataset.is_file() and output.samefile(dataset):
+        what = "the output would replace the dataset, without the rows whose clips fail"
+        raise ConfigError(what, where=str(output), remedy="Name another file.")
+    ours = f"{FOLDER}/{filter_.name}/"
+    if not all(str(row.values.get(COLUMN, "")).startswith(ours) for row in read_table(output).rows):
+        what = f'is there already, and was not written by this command with the filter "{filter_.name}"'
+        raise ConfigError(what, where=str(output), remedy="Remove it, or name another file.")
+
+
+def _jobs(listed: Listed, folder: Path, home: Path) -> tuple[list[_Job], list[Problem]]:
+    """The clips, each once, and rows without one."""
+    found: dict[Path, _Job] = {}
+    problems: list[Problem] = []
+    for row in listed.rows:
+        try:
+            clip = listed.file(row, "video")
+            if not clip.is_relative_to(folder):
+                raise ConfigError(
+                    f"the clip {clip} does not lie under the folder of the output, {folder}",
+                    where=row.where,
+                    remedy=f"Write the output to {Path(os.path.commonpath([clip.parent, folder]))}.",
+                )
+            job = _Job(clip, _place(clip, folder, home), (row,))
+            other = found.setdefault(job.place, job)
+            if other.clip != clip:
+                raise DataError(
+                    f"its reference would have the name of that of {other.clip}",
+                    where=row.where or str(clip),
+                    remedy="Rename one of the clips.",
+                )
+            if other is not job:
+                found[job.place] = attrs.evolve(other, rows=(*other.rows, row))
+        except DataError as error:
+            problems += error.problems
+    return list(found.values()), problems
+
+
+def _place(clip: Path, folder: Path, home: Path) -> Path:
+    """Where the reference of a clip goes; an image's is a PNG."""
+    ending = ".png" if clip.suffix.lower() in IMAGES else ".mp4"
+    return (home / clip.relative_to(folder)).with_suffix(ending)
+
+
+def _origin(filter_: Named) -> str:
+    """The filter, with its version; for a local file, with its content."""
+    local = Path(filter_.origin.plugin)
+    content = hashlib.sha256(local.read_bytes()).hexdigest() if local.suffix == ".py" and local.is_file() else ""
+    return f"{filter_.name} of {filter_.origin} {content}".strip()
+
+
+def _made_of(clip: Path, origin: str) -> str:
+    """What a reference depends on.
+
+    Raises:
+        DataError: there is no such clip.
+    """
+    if not clip.is_file():
+        raise DataError("there is no such file", where=str(clip), remedy="Check the path; it is relative to the dataset's own folder.")
+    status = clip.stat()
+    return hashlib.sha256(json.dumps([status.st_size, status.st_mtime_ns, origin]).encode()).hexdigest()
+
+
+def _make(job: _Job, filter_: Named) -> None:
+    is_image = probe(job.clip).is_image
+    if is_image != (job.place.suffix == ".png"):
+        raise DataError("its ending does not say whether it is a clip or an image", where=str(job.clip), remedy="Rename it by what it is.")
+    with reading(job.clip) as (rate, frames):
+        filtered = _filtered(frames, filter_, job.clip)
+        if is_image:
+            write_clip(job.place, Clip(torch.stack(list(filtered)), 1.0))
+        else:
+            write_frames(job.place, filtered, rate)
+
+
+class _Taken:
+    """Frames, counted as they are taken; remembers the error that ended them, so that it is not taken for the filter's."""
+
+    def __init__(self, frames: Iterator[Tensor]) -> None:
+        self._frames = frames
+        self.count = 0
+        self.error: Exception | None = None
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return self
+
+    def __next__(self) -> Tensor:
+        try:
+            frame = next(self._frames)
+        except StopIteration:
+            raise
+        except Exception as error:
+            self.error = error
+            raise
+        self.count += 1
+        return frame
+
+
+def _filtered(frames: Iterator[Tensor], filter_: Named, clip: Path) -> Iterator[Tensor]:
+    """What the filter makes of a clip, held to its protocol.
+
+    Raises:
+        PluginError: it breaks it, or fails.
+    """
+    taken, given, size = _Taken(frames), 0, None
+    what = f'the reference filter "{filter_.name}" of {filter_.origin}'
+    try:
+        for frame in filter_.value(taken):
+            if not isinstance(frame, Tensor) or frame.dtype != torch.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+                kind = f"{frame.dtype} {list(frame.shape)}" if isinstance(frame, Tensor) else type(frame).__name__
+                raise PluginError(f"{what} gives {kind}, not torch.uint8 [H, W, 3]", where=str(clip))
+            if size not in (None, frame.shape):
+                raise PluginError(f"{what} gives frames of different sizes", where=str(clip))
+            size, given = frame.shape, given + 1
+            yield frame
+        for _ in taken:  # how many there were in all
+            pass
+    except LtxError:
+        raise
+    except Exception as error:
+        if error is taken.error:
+            raise
+        raise PluginError(f"{what} failed: {type(error).__name__}: {error}", where=str(clip)) from error
+    if given != taken.count:
+        raise PluginError(f"{what} gives {given} frames for {taken.count}", where=str(clip))
+
+
+def _told(problem: Problem, row: Row, clip: Path) -> Problem:
+    place = problem.where or str(clip)
+    return attrs.evolve(problem, where=f"{row.where}: {place}" if row.where else place)
+
+
+def _row(listed: Listed, row: Row, folder: Path, place: Path) -> Mapping[str, object]:
+    values = {column: value for column, value in listed.moved(row, folder).items() if column != OTHER_COLUMN}
+    return {**values, COLUMN: place.relative_to(folder).as_posix()}
