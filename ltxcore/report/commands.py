@@ -53,7 +53,7 @@ def _condition(table: Mapping[str, Any], cls: Any, modality: str, metadata: Mapp
     keys = {key.name for key in sample_keys(cls, modality)}
     found: dict[str, Any] = {"type": table["type"]}
     length = length_field(cls)
-    found |= {key: value for key, value in table.items() if key in keys and key not in ("type", length, *MEDIA)}
+    found |= {key: value for key, value in table.items() if key in keys and key not in ("type", *MEDIA)}
     if content_of(cls) is not None:
         still = "image_or_video" in keys and content_of(cls) == "start" and length is None
         found |= {"image_or_video": "FRAME.png"} if still else {modality: MEDIA[modality]}

@@ -100,14 +100,15 @@ class RunPlan:
 
 
 def check_run(loaded: LoadedRun) -> RunPlan | None:
-    """Check a run as far as it can be without writing; None if its data are not encoded yet.
+    """Check a run as far as it can be without writing; None if its data are not encoded yet, or only what another run of them needs.
 
     Raises:
         LtxError: for all that is wrong.
     """
     try:
         found = outline(loaded)
-        return plan(found) if loaded.config.data.dataset is None or found.root.is_dir() else None
+        is_encoded = all((found.root / source.folder).is_dir() for source in found.strategy.sources().values())
+        return plan(found) if loaded.config.data.dataset is None or is_encoded else None
     except LtxError as error:
         raise located(error, loaded) from error
 

@@ -62,7 +62,7 @@ def test_a_lora_is_used_with_its_conditions_and_its_trigger(tmp_path: Path) -> N
         ),
         (
             {"audio": {"is_generated": True, "conditions": [{"type": "prefix", "temporal_boundary": 4}]}},
-            ["--condition", "type=prefix,audio=SOUND.wav", "--no-generate-video", "-o", "sample.wav"],
+            ["--condition", "type=prefix,temporal_boundary=4,audio=SOUND.wav", "--no-generate-video", "-o", "sample.wav"],
         ),
         (
             {"video": {"is_generated": True, "conditions": [{"type": "spatial_crop", "spatial_region": [0, 0, 32, 64]}]}},

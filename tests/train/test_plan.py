@@ -74,11 +74,6 @@ def test_everything_that_is_wrong_without_the_data_is_found_at_once(tmp_path: Pa
             {"acceleration": {"offload_optimizer_during_validation": True}},
             "acceleration.offload_optimizer_during_validation: moving the optimiser's state is not available in this version\n    Remove the key.",
         ),
-        (
-            {"validation": {"samples": [{"prompt": "a tone"}]}},
-            "validation.samples: samples of your own are not drawn in this version\n"
-            "    Remove them; held-out clips are drawn before and after training.",
-        ),
     ],
 )
 def test_what_this_version_does_not_do_is_refused_rather_than_left_out(tmp_path: Path, changed: dict, expected: str) -> None:
@@ -169,3 +164,12 @@ def test_the_engine_of_one_process_is_refused_where_there_are_more(tmp_path: Pat
     assert found == (
         f'TMP/run.toml:{line}: engine.name: "single" is an engine for one process, and there are 2\n    Start it without a launcher.'
     )
+
+
+def test_a_dataset_of_which_only_another_run_needed_a_part_is_not_encoded_yet(tmp_path: Path) -> None:
+    (tmp_path / "sounds.jsonl").write_text('{"audio": "sound.wav", "caption": "a tone"}\n')
+    sound_set(tmp_path / "data", count=3)
+    changed = {"data": {"dataset": str(tmp_path / "sounds.jsonl"), "held_out": 0}}
+    assert check_run(loaded_run(tmp_path, **changed)) is not None
+    (tmp_path / "data" / "audio_masks").rename(tmp_path / "data" / "others")
+    assert check_run(loaded_run(tmp_path, **changed)) is None

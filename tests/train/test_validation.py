@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -245,6 +246,16 @@ def test_full_mode_leaves_a_stream_alone_that_only_draws(clips: Path, tmp_path: 
     changed = {name for name in before if not before[name].float().equal(after[name])}
     assert changed
     assert not [name for name in changed if "audio" in name or "av_" in name]
+
+
+def test_the_samples_in_the_guide_are_those_of_a_run_file(tmp_path: Path) -> None:
+    page = (MEDIA.parents[1] / "docs" / "how-to" / "watch-a-run.md").read_text()
+    (block,) = (block for block in re.findall(r"```toml\n(.*?)```", page, re.DOTALL) if "[validation]" in block)
+    run_file = tmp_path / "run.toml"
+    run_file.write_text((MEDIA.parent / "i2v.toml").read_text().replace('"media/', f'"{MEDIA}/') + block.replace('"media/', f'"{MEDIA}/'))
+    loaded = load_run(run_file, [f"output_dir={tmp_path / 'out'}"])
+    check_run(loaded)
+    assert [sample.seed for sample in loaded.config.validation.samples] == [None, 0]
 
 
 # ---------------------------------------------------------------- refused before training

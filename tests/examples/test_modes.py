@@ -1,0 +1,131 @@
+"""Every mode from its example to a LoRA, and from that, by the command that its report says, to samples."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import torch
+from click.testing import CliRunner
+
+from ltxcore.cli.main import main
+from ltxcore.cli.sample import TINY_SIZE
+from ltxcore.codecs.media import read_clip, read_sound, write_clip, write_sound
+from ltxcore.config.load import load_run
+from ltxcore.config.prompts import load_samples
+from ltxcore.models.load import describe, load_backbone
+from ltxcore.models.lora_stack import Strength, load_loras
+from ltxcore.protocols import MODALITIES, Clip
+from ltxcore.report.record import read_run
+from ltxcore.report.usage import uses
+from ltxcore.sample.canvas import modalities_of
+from ltxcore.sample.encode import Encoded, encode
+from ltxcore.sample.plan import plan
+from ltxcore.sample.request import requests
+from ltxcore.sample.run import factors_of
+from ltxcore.sample.states import inputs_of, seeded
+from ltxcore.train.run import run
+from sample.sample_made import MODEL, PLAIN, sampler
+from train.runs import quiet
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+ELSEWHERE = {"full_finetune_zero3"}
+"""Tested with several processes."""
+
+NAMES = sorted({path.stem for path in EXAMPLES.glob("*.toml")} - ELSEWHERE)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six clips with all that goes with them."""
+    folder = tmp_path_factory.mktemp("clips")
+    rows = (EXAMPLES / "media" / "clips.jsonl").read_text().splitlines()[:6]
+    for media in {value for row in rows for key, value in json.loads(row).items() if key != "caption"}:
+        (folder / media).parent.mkdir(exist_ok=True)
+        shutil.copy(EXAMPLES / "media" / media, folder / media)
+    (folder / "clips.jsonl").write_text("\n".join(rows))
+    return folder / "clips.jsonl"
+
+
+@pytest.fixture(scope="module")
+def media(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files that a report's command stands for, by the words that it has for them."""
+    folder = tmp_path_factory.mktemp("media")
+    row = {key: clips.parent / value for key, value in json.loads(clips.read_text().splitlines()[0]).items()}
+    shutil.copy(row["video"], folder / "CLIP.mp4")
+    shutil.copy(row["reference_video"], folder / "REFERENCE.mp4")
+    shutil.copy(row["audio_mask"], folder / "MASK.wav")
+    write_sound(folder / "SOUND.wav", read_sound(row["video"]))
+    write_sound(folder / "REFERENCE.wav", read_sound(row["reference_audio"]))
+    write_clip(folder / "FRAME.png", Clip(read_clip(row["video"], max_frames=1).frames, 1.0))
+    write_clip(folder / "MASK.mp4", Clip(read_clip(row["video_mask"]).frames.expand(17, -1, -1, -1).contiguous(), 16.0))
+    return folder
+
+
+def command_of(name: str, clips: Path, output: Path) -> tuple[list[str], list[Path]]:
+    """What the report of a short run of an example says of how to use it, and the samples that the run left to judge by."""
+    small = [
+        "optimization.steps=2",
+        "optimization.batch_size=2",
+        "data.held_out=2",
+        "validation.inference_steps=2",
+        f"data.dataset={clips}",
+    ]
+    outcome = run(load_run(EXAMPLES / f"{name}.toml", [f"output_dir={output}", *small]), quiet())
+    return shlex.split(uses(read_run(output))[0].code), [path for clip in outcome.drawn for path in (clip.before, clip.path) if path]
+
+
+def asked(words: list[str]) -> Encoded:
+    """The sample of a command, encoded."""
+    conditions = tuple(words[index + 1] for index, word in enumerate(words) if word == "--condition")
+    options: dict[str, Any] = {f"generate_{name}": False for name in MODALITIES if f"--no-generate-{name}" in words}
+    table = load_samples(words[2], conditions=conditions, options=options | {"inference_steps": 2, **PLAIN}, plugins=()).table
+    info = describe("tiny")
+    (planned,) = plan(requests(attrs.evolve(table, **TINY_SIZE), MODALITIES, info), modalities_of(info), factors_of(strengths(words)))
+    (found,) = encode([planned], MODEL)
+    return found
+
+
+def strengths(words: list[str]) -> list[Strength]:
+    return [Strength.parse(words[index + 1]) for index, word in enumerate(words) if word == "--lora"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_a_mode_leaves_samples_and_its_command_draws_with_what_is_given(
+    name: str, clips: Path, media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words, left = command_of(name, clips, tmp_path / "out")
+    assert len(left) == 4
+    assert all(path.stat().st_size > 0 for path in left)
+    monkeypatch.chdir(media)
+
+    what = asked(words)
+    model = words[words.index("--model") + 1]
+    backbone = load_backbone(model, what.canvas.request.modalities, dtype=torch.float32).eval()
+    load_loras(backbone, strengths(words))
+    with torch.no_grad():
+        drawn = sampler(backbone).draw(what)
+    start = inputs_of(what, what.text, dict.fromkeys(what.canvas.request.modalities, 128), seeded(42))
+    for modality, given in start.items():
+        if modality in what.frozen:
+            assert modality not in drawn
+            assert not bool(given.timesteps.any())
+            continue
+        tokens = what.canvas.modalities[modality].patchify(drawn[modality][None])
+        known = given.denoise_mask[:, : tokens.shape[1]] == 0
+        assert torch.equal(tokens[known], given.clean[known])
+        assert not bool((tokens[~known] == given.clean[~known]).any())
+
+    quick = ["--inference-steps", "2", "--device", "cpu", "--overwrite"]
+    files = []
+    for _ in range(2):
+        done = CliRunner().invoke(main, [*words[1:], *quick])
+        assert (done.exit_code, done.stdout) == (0, f"{words[-1]}\n"), done.stderr
+        files.append((media / words[-1]).read_bytes())
+    assert files[0] == files[1]
