@@ -24,6 +24,9 @@ BITS: Mapping[str, int] = {
 }
 """Bits of a number, by the dtype's name in a file."""
 
+INDEX = ".index.json"
+"""What follows the name of a safetensors file in the name of the index of its parts."""
+
 _LONGEST_HEADER = 100_000_000
 _AGAIN = "Download or copy it again."
 _WHOLE_FOLDER = "Download the whole folder again."
@@ -55,8 +58,8 @@ class Slots:
     """The tensors of one file, or of the parts of one folder, by name.
 
     Attributes:
-        where: the file or folder.
-        metadata: of the file; empty for a folder.
+        where: the file, index or folder.
+        metadata: of the file, or of the first of those that an index names; empty for a folder.
         slots: every tensor.
     """
 
@@ -64,14 +67,27 @@ class Slots:
     metadata: Mapping[str, str]
     slots: Mapping[str, Slot]
 
+    @property
+    def files(self) -> list[Path]:
+        """Those that the tensors lie in, sorted."""
+        return sorted({slot.file for slot in self.slots.values()})
+
+
+def is_index(path: Path) -> bool:
+    """Whether a path is that of an index: of a file that was written in parts."""
+    return path.name.endswith(f".safetensors{INDEX}")
+
 
 def read_file(path: Path) -> Slots:
-    """The header of a safetensors file.
+    """The header of a safetensors file; or of all parts of one, whose index this is.
 
     Raises:
-        CheckpointError: missing, no safetensors file, truncated, or a pointer to a file that was not downloaded.
+        CheckpointError: missing, no safetensors file, truncated, or a pointer to a file that was not downloaded; or parts that are missing, or are
+            not what the index says.
     """
     where = str(path)
+    if is_index(path):
+        return _read_index(path)
     if not path.is_file():
         raise CheckpointError("there is no such file", where=where, remedy="Check the path, or download the file.")
     size = path.stat().st_size
@@ -102,29 +118,32 @@ def read_folder(folder: Path) -> Slots:
     Raises:
         CheckpointError: none, or not all that the index names, or tensors that are not in the file that the index says.
     """
-    indices = sorted(folder.glob("*.safetensors.index.json"))
-    if not indices:
-        return Slots(folder, {}, read_file(_single(folder)).slots)
-    placed = read_json(indices[0]).get("weight_map")
-    if not isinstance(placed, dict) or not all(isinstance(name, str) for name in placed.values()):
-        raise CheckpointError("says of no tensor which file it is in", where=str(indices[0]), remedy=_WHOLE_FOLDER)
+    indices = sorted(folder.glob(f"*.safetensors{INDEX}"))
+    return Slots(folder, {}, read_file(indices[0] if indices else _single(folder)).slots)
+
+
+def _read_index(index: Path) -> Slots:
+    folder, placed = index.parent, read_json(index).get("weight_map")
+    if not isinstance(placed, dict) or not placed or not all(isinstance(name, str) for name in placed.values()):
+        raise CheckpointError("says of no tensor which file it is in", where=str(index), remedy=_WHOLE_FOLDER)
     outside = sorted(name for name in set(placed.values()) if Path(name).name != name)
     if outside:
-        raise CheckpointError(f"names files outside its folder: {listed(outside)}", where=str(indices[0]), remedy=_WHOLE_FOLDER)
+        raise CheckpointError(f"names files outside its folder: {listed(outside)}", where=str(index), remedy=_WHOLE_FOLDER)
     missing = sorted(name for name in set(placed.values()) if not (folder / name).is_file())
     if missing:
         raise CheckpointError(
-            f"{len(missing)} of the {len(set(placed.values()))} files that {indices[0].name} names are missing: {listed(missing)}",
+            f"{len(missing)} of the {len(set(placed.values()))} files that {index.name} names are missing: {listed(missing)}",
             where=str(folder),
             remedy="Download the rest of the folder.",
         )
-    found = {name: (file, slot) for file in sorted(set(placed.values())) for name, slot in read_file(folder / file).slots.items()}
+    parts = {file: read_file(folder / file) for file in sorted(set(placed.values()))}
+    found = {name: (file, slot) for file, part in parts.items() for name, slot in part.slots.items()}
     astray = sorted(name for name in placed.keys() | found.keys() if name not in found or placed.get(name) != found[name][0])
     if astray:
         raise CheckpointError(
-            f"{indices[0].name} and the files that it names do not agree about {listed(astray)}", where=str(folder), remedy=_AGAIN
+            f"{index.name} and the files that it names do not agree about {listed(astray)}", where=str(folder), remedy=_AGAIN
         )
-    return Slots(folder, {}, {name: slot for name, (_, slot) in found.items()})
+    return Slots(index, next(iter(parts.values())).metadata, {name: slot for name, (_, slot) in found.items()})
 
 
 def _single(folder: Path) -> Path:

@@ -10,7 +10,8 @@ from ltxcore.codecs.official import audio, text, video
 from ltxcore.codecs.official.text import Placement
 from ltxcore.codecs.official.tiles import Tiling
 from ltxcore.codecs.tiny import TinyAudioCodec, TinyTextEncoder, TinyVideoCodec
-from ltxcore.errors import ConfigError
+from ltxcore.errors import CheckpointError, ConfigError
+from ltxcore.headers import read_file
 from ltxcore.protocols import Codec, TextEncoder
 
 TINY = "tiny"
@@ -95,15 +96,12 @@ def _is_tiny(model_path: str, key: str, own_path: Path | None) -> bool:
 
 def _named_codec(model_path: str) -> str | None:
     """What the metadata of a safetensors file say of its codecs; None if they say nothing, or it is another kind of file or a folder."""
-    from safetensors import SafetensorError, safe_open
-
     path = Path(model_path)
     if not path.exists():
         raise ConfigError(f'there is no model "{model_path}"', remedy='Use "tiny", "tiny-untrained", or the path of a .safetensors file.')
     if path.is_dir():
         return None
     try:
-        with safe_open(path, framework="pt") as file:
-            return (file.metadata() or {}).get(METADATA_KEY)
-    except (OSError, SafetensorError):
+        return read_file(path).metadata.get(METADATA_KEY)
+    except (OSError, CheckpointError):
         return None  # whoever loads the weights says what is wrong with the file

@@ -180,6 +180,9 @@ class CheckpointsTable:
     interval: int | None = key(None, help="save every so many steps; by default only at the end", unit="steps", at_least=1)
     keep_last_n: int = key(1, help="how many to keep; -1 and 0 keep all", at_least=-1)
     precision: Literal["bfloat16", "float32"] = key("bfloat16", help="of saved weights")
+    max_shard_size: float | None = key(
+        None, help="a whole model that is larger is saved in parts, with an index; by default it is one file", unit="GiB", above=0
+    )
     no_resume: bool = key(False, help="start over even where the output folder holds an unfinished run")
     save_training_state: Literal["full", "minimal", "off"] = key("full", help='"full" resumes exactly; "minimal" leaves out the optimiser')
 

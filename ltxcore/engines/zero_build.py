@@ -59,11 +59,15 @@ def zero_engine(
     wanted = Wanted.of(run, processes.world_size)
     transformer = backbone.transformer
     group = Group.start(processes, device)
-    first = {name: parameter.detach().clone() for name, parameter in parameters.items() if _loses(parameter, wanted)}
-    if wanted.precision == "bf16":
-        transformer.to(torch.bfloat16)
+    dtype = torch.bfloat16 if wanted.precision == "bf16" else torch.float32
+    # Not copied: pages of the base's file, or a LoRA's few numbers. What the transformer gets in their place is new.
+    first = {
+        name: parameter.data for name, parameter in parameters.items() if wanted.precision == "bf16" and parameter.dtype == torch.float32
+    }
     if config["zero_optimization"]["stage"] == 3:
-        partition(transformer, config)
+        partition(transformer, config, dtype)
+    else:
+        transformer.to(dtype)
     optimizer = _optimizer(config, parameters, wanted)
     scheduler = schedule(optimizer, wanted.schedule, run.optimization.scheduler_params, run.optimization.steps)
     with warnings.catch_warnings():
@@ -75,11 +79,6 @@ def zero_engine(
     for name, value in first.items():
         divided.put("parameter", name, value)
     return ZeroEngine(backbone, parameters, divided, scheduler, group, device, wanted.accumulation)
-
-
-def _loses(parameter: Parameter, wanted: Wanted) -> bool:
-    """Whether a trained weight has more digits than bf16, which its float32 master is to keep."""
-    return wanted.precision == "bf16" and parameter.dtype == torch.float32
 
 
 def _width(backbone: LTXBackbone) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import torch
 from torch import Tensor
-from torch.nn import Module, Parameter
+from torch.nn import Parameter
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """AdamW's, by the names of torch."""
@@ -165,11 +165,18 @@ def part_of(parameter: Any, value: Tensor) -> Tensor:
     return part
 
 
-def partition(module: Module, config: Mapping[str, Any]) -> None:
-    """Divide a module's weights among the processes, one tensor at a time, so that none ever holds all of them on its device."""
+def partition(transformer: Any, config: Mapping[str, Any], dtype: torch.dtype) -> None:
+    """Divide the weights among the processes, one block after the other, so that none ever holds more than a whole block of its own.
+
+    What each process is given is a copy in `dtype`: the weights as they came may be pages of a file, and DeepSpeed writes to what it divides.
+    """
     import deepspeed
 
-    deepspeed.zero.Init(module=module, config_dict_or_path=dict(config))
+    for part in (*transformer.transformer_blocks, transformer):
+        for parameter in part.parameters():
+            if not hasattr(parameter, "ds_id"):
+                parameter.data = parameter.data.to(dtype, copy=True)
+        deepspeed.zero.Init(module=part, config_dict_or_path=dict(config))
 
 
 def whole_shape(parameter: Any) -> tuple[int, ...]:

@@ -54,8 +54,10 @@ def build(official: Config, info: ModelInfo, modalities: frozenset[str], *, rule
     return LTXBackbone(Transformer(model, modalities, rule=rule), modalities=modalities, info=info, blueprint=blueprint)
 
 
-def fill(backbone: LTXBackbone, tensor: Callable[[str], Tensor], dtype: torch.dtype, quantization: Quantization | None = None) -> None:
-    """Give every parameter the values that `tensor` has for its name (of diffusers), in `dtype`.
+def fill(
+    backbone: LTXBackbone, tensor: Callable[[str], Tensor], dtype: torch.dtype | None, quantization: Quantization | None = None
+) -> None:
+    """Give every parameter the values that `tensor` has for its name (of diffusers), in `dtype`; None: as they come.
 
     Matrices of the blocks are stored as `quantization` says, each before the next is read, so that the weights are never all there in full.
     """
@@ -63,7 +65,8 @@ def fill(backbone: LTXBackbone, tensor: Callable[[str], Tensor], dtype: torch.dt
     for path, module in list(transformer.named_modules()):
         for own, empty in list(module.named_parameters(recurse=False)):
             name = f"{path}.{own}" if path else own
-            values = tensor(name).to(dtype)
+            values = tensor(name)
+            values = values if dtype is None else values.to(dtype)
             if values.shape != empty.shape:
                 raise ValueError(f"{name} is {tuple(values.shape)} and should be {tuple(empty.shape)}")
             module.register_parameter(own, Parameter(values))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ltxcore.errors import CheckpointError
-from ltxcore.headers import Slot, Slots, read_file, read_folder
+from ltxcore.headers import Slot, Slots, is_index, read_file, read_folder
 
 _DTYPES: dict[str, torch.dtype] = {
     "F64": torch.float64,
@@ -37,11 +37,11 @@ _SAMPLES, _SAMPLE_BYTES = 64, 4096
 
 @attrs.frozen
 class Header:
-    """What a safetensors file, or a folder of parts of one, says of itself.
+    """What a safetensors file, the index of one in parts, or a folder, says of itself.
 
     Attributes:
-        path: the file or folder.
-        metadata: of the file; empty for a folder.
+        path: the file, index or folder.
+        metadata: of the file, or its first part; empty for a folder.
         shapes: of every tensor, by name.
         dtypes: of every tensor, by name.
     """
@@ -121,9 +121,10 @@ def _slots(path: Path) -> Slots:
 
 
 def fingerprint(path: Path) -> str:
-    """A hash of a file's size, its beginning and 64 samples spread over it: seconds, not minutes, for 40 GB. Of a folder: of all its weights."""
+    """A hash of a file's size, its beginning and 64 samples spread over it: seconds, not minutes, for 40 GB. Of a folder or index: of all its weights."""
     digest = hashlib.sha256()
-    for file in sorted(path.glob("*.safetensors")) if path.is_dir() else [path]:
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else read_file(path).files if is_index(path) else [path]
+    for file in files:
         _add_samples(digest, file)
     return digest.hexdigest()[:32]
 

@@ -48,6 +48,7 @@ def load_backbone(
     seed: int = 0,
     rule: TimestepRule = "split",
     quantization: Quantization | None = None,
+    as_stored: bool = False,
 ) -> LTXBackbone:
     """A backbone on the CPU with the weights of `modalities`, in `dtype`.
 
@@ -59,6 +60,8 @@ def load_backbone(
         seed: of the weights of "tiny-untrained".
         rule: which noise level modulates the attention between the modalities.
         quantization: how the matrices of the blocks are stored with fewer bits, each as soon as it is read; none: as all others are.
+        as_stored: the transformer's weights stay in the dtype of the file, and are its pages, which processes share: whoever divides them
+            converts each part in its turn. 8-bit numbers, with which nothing can be computed, are converted to `dtype` all the same.
 
     Raises:
         ConfigError: a path that is neither file nor folder, or no modality; the library that quantizes is not installed.
@@ -67,13 +70,13 @@ def load_backbone(
     """
     if model_path == UNTRAINED:
         backbone = build(TINY, attrs.evolve(describe(model_path), seed=seed), modalities, rule=rule)
-        fill(backbone, lambda name: fresh_tensor(name, backbone.blueprint.shapes, seed), dtype, quantization)
+        fill(backbone, lambda name: fresh_tensor(name, backbone.blueprint.shapes, seed), None if as_stored else dtype, quantization)
     else:
         checkpoint = open_checkpoint(model_path)
         backbone = build(checkpoint.transformer, _describe(checkpoint, model_path), modalities, rule=rule)
         check_tensors(checkpoint, backbone.blueprint.shapes)
         with open_tensors(checkpoint.header.path) as file:
-            fill(backbone, lambda name: _read(file, checkpoint, name), dtype, quantization)
+            fill(backbone, lambda name: _computable(_read(file, checkpoint, name), dtype), None if as_stored else dtype, quantization)
         if checkpoint.has_connectors:
             backbone.connectors = connectors_of(checkpoint, modalities, dtype)
     backbone.transformer.gradient_checkpointing = gradient_checkpointing
@@ -94,19 +97,23 @@ def _describe(checkpoint: Checkpoint, model_path: str) -> ModelInfo:
     )
 
 
+def _computable(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """8-bit numbers can be converted and little else."""
+    return tensor.to(dtype) if tensor.dtype.itemsize == 1 else tensor
+
+
 def _read(file: Tensors, checkpoint: Checkpoint, name: str) -> Tensor:
-    """A tensor by its name of diffusers.
+    """A tensor by its name of diffusers, as it is stored.
 
     Raises:
         CheckpointError: values that no training leaves: not finite, or a whole matrix of zeros.
     """
     stored = checkpoint.stored[to_original(name)]
     tensor = file.get_tensor(stored)
-    if tensor.dtype.itemsize == 1:  # 8-bit numbers can be converted and little else
-        tensor = tensor.float()
-    if not bool(torch.isfinite(tensor).all()):
+    values = _computable(tensor, torch.float32)
+    if not bool(torch.isfinite(values).all()):
         raise CheckpointError(f"{stored} has NaN or infinite values", where=checkpoint.where, remedy="Download or copy it again.")
-    if tensor.ndim == 2 and min(tensor.shape) >= _MATRIX and not bool(tensor.any()):
+    if tensor.ndim == 2 and min(tensor.shape) >= _MATRIX and not bool(values.any()):
         raise CheckpointError(
             f"{stored} is nothing but zeros: the file was not downloaded whole", where=checkpoint.where, remedy="Download it again."
         )

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from ltxcore.errors import CheckpointError
-from ltxcore.files import replacing
 from ltxcore.models.adapters import adapters
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.checkpoint import Checkpoint, check_tensors, open_checkpoint
-from ltxcore.models.files import Stored, Tensors, fingerprint, open_tensors, write_tensors
+from ltxcore.models.files import Stored, Tensors, fingerprint, open_tensors
 from ltxcore.models.keys import CHECKPOINT_PREFIXES, to_original
+from ltxcore.models.shards import write_sharded
 from ltxcore.models.shipped import UNTRAINED
 from ltxcore.models.tiny import fresh_tensor, tiny_metadata
 
@@ -29,11 +29,12 @@ def save_full(
     dtype: torch.dtype,
     metadata: Mapping[str, str],
     weight: Callable[[str], Tensor] | None = None,
-) -> None:
+    largest: int | None = None,
+) -> Path:
     """Save the backbone's weights as a checkpoint; what it does not hold comes from the base, bit for bit.
 
     The streams that were not loaded, the codecs in the same file and the metadata, with the configuration, are the base's. The file appears
-    whole or not at all, and loads again through `load_backbone`.
+    whole or not at all, and loads again through `load_backbone`, as does the index where it was written in parts.
 
     Args:
         backbone: without adapters.
@@ -42,6 +43,10 @@ def save_full(
         dtype: of the backbone's weights in the file.
         metadata: what else the file says; replaces what the base says under the same name.
         weight: gives a parameter by its name in `backbone.named_parameters()`, where this process holds only a part of it; none: it holds all.
+        largest: bytes of tensors in a file; more are written in parts, with an index. None: in one file, whatever its size.
+
+    Returns:
+        The file, or the index.
 
     Raises:
         CheckpointError: a backbone with adapters; a base that is not the one it was loaded from; no room on the disk.
@@ -51,13 +56,13 @@ def save_full(
     if base == UNTRAINED:
         _refuse_other_base(backbone, base, UNTRAINED)
         kept = _fresh(backbone, dtype)
-        _write(backbone, path, {**kept, **_own(backbone, CHECKPOINT_PREFIXES[0], dtype, weight)}, {**tiny_metadata(), **metadata})
-        return
+        own = _own(backbone, CHECKPOINT_PREFIXES[0], dtype, weight)
+        return _write(backbone, path, {**kept, **own}, {**tiny_metadata(), **metadata}, largest)
     checkpoint = open_checkpoint(base)
     _refuse_other_base(backbone, base, fingerprint(checkpoint.header.path))
     with open_tensors(checkpoint.header.path) as file:
         kept, prefix, said = _of_base(checkpoint, file)
-        _write(backbone, path, {**kept, **_own(backbone, prefix, dtype, weight)}, {**said, **metadata})
+        return _write(backbone, path, {**kept, **_own(backbone, prefix, dtype, weight)}, {**said, **metadata}, largest)
 
 
 def _of_base(checkpoint: Checkpoint, file: Tensors) -> tuple[dict[str, Stored], str, Mapping[str, str]]:
@@ -82,10 +87,11 @@ def _own(backbone: LTXBackbone, prefix: str, dtype: torch.dtype, weight: Callabl
     }
 
 
-def _write(backbone: LTXBackbone, path: Path, tensors: Mapping[str, Stored], metadata: Mapping[str, str]) -> None:
-    with replacing(path) as part:
-        write_tensors(part, tensors, metadata)
-        check_tensors(open_checkpoint(str(part)), backbone.blueprint.shapes)
+def _write(backbone: LTXBackbone, path: Path, tensors: Mapping[str, Stored], metadata: Mapping[str, str], largest: int | None) -> Path:
+    def check(written: Path) -> None:
+        check_tensors(open_checkpoint(str(written)), backbone.blueprint.shapes)
+
+    return write_sharded(path, tensors, metadata, largest, check)
 
 
 def _fresh(backbone: LTXBackbone, dtype: torch.dtype) -> dict[str, Stored]:

@@ -76,6 +76,7 @@ def upload_of(folder: Path, repository: str = "") -> Upload:
             "NOTICE.md": notice(shown).encode(),
             "run.toml": run_file.encode(),
             record.weights.path.name: record.weights.path,
+            **{part.name: part for part in record.weights.parts},
             **samples,
             **{path.name: path for path in licence_files(record) if path.name != "NOTICE.md"},
         },

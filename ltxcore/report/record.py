@@ -12,7 +12,7 @@ import attrs
 import tomli
 
 from ltxcore.errors import ConfigError, LtxError
-from ltxcore.headers import read_file
+from ltxcore.headers import INDEX, is_index, read_file
 from ltxcore.report.series import Series, series_of
 from ltxcore.train.folder import RunFolder
 
@@ -35,12 +35,13 @@ class Drawn:
 
 @attrs.frozen
 class Weights:
-    """The file that was trained: its size in bytes, how many numbers it holds, and what it says of itself."""
+    """The file that was trained, or the index of its parts: its size in bytes, how many numbers it holds, and what it says of itself."""
 
     path: Path
     size: int
     parameters: int
     metadata: Mapping[str, str]
+    parts: tuple[Path, ...] = ()
 
 
 @attrs.frozen
@@ -114,7 +115,8 @@ def read_run(folder: Path) -> Record:
     lines = list(_lines(place.metrics))
     drawn = [Drawn(line["step"], str(line["sample"]), folder / str(line.get("path"))) for line in lines if "sample" in line]
     latest = {(sample.step, sample.path): sample for sample in drawn if _is_within(sample.path, folder)}
-    found = (place.weights(mode) for mode in ("lora", "full"))
+    files = [place.weights(mode) for mode in ("lora", "full")]
+    found = (*files, *(path.with_name(path.name + INDEX) for path in files))
     weights = next((_weights(path) for path in found if path.is_file()), None)
     return Record(folder, text, tomli.loads(text), status, series_of(lines), tuple(latest.values()), weights)
 
@@ -141,4 +143,5 @@ def _weights(path: Path) -> Weights | None:
         slots = read_file(path)
     except LtxError:
         return None
-    return Weights(path, path.stat().st_size, sum(slot.count for slot in slots.slots.values()), slots.metadata)
+    size, count = sum(file.stat().st_size for file in slots.files), sum(slot.count for slot in slots.slots.values())
+    return Weights(path, size, count, slots.metadata, tuple(slots.files) if is_index(path) else ())

@@ -34,7 +34,7 @@ class Saved:
 def save(
     folder: Path,
     step: int,
-    weights: tuple[str, Callable[[Path], None]],
+    weights: tuple[str, Callable[[Path], object]],
     state: tuple[Mapping[str, Tensor | Stored], Mapping[str, Any]] | None,
 ) -> Saved:
     """Write `folder/step_NNNNNN`. Its manifest, with a hash of every file, comes last: a folder without one is no checkpoint.
@@ -42,7 +42,7 @@ def save(
     Args:
         folder: of all checkpoints.
         step: optimiser steps done.
-        weights: name of the weights' file, and what writes it to a path.
+        weights: name of the weights' file, and what writes it to a path; or parts of it beside it.
         state: what the engine needs to go on exactly, if it is kept: each tensor, or what gives it when its turn comes.
 
     Raises:

@@ -18,6 +18,7 @@ from ltxcore.engines.saved import PARAMETER
 from ltxcore.engines.single import AUTOCAST
 from ltxcore.errors import CheckpointError
 from ltxcore.flow.draws import CountedDraws
+from ltxcore.headers import INDEX, is_index, read_file
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.load import load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters, save_lora
@@ -28,6 +29,7 @@ from ltxcore.models.save import save_full
 from ltxcore.models.shipped import UNTRAINED
 from ltxcore.models.streams import is_needed
 from ltxcore.protocols import Engine, ModelInput
+from ltxcore.train.checkpoint import STATE
 from ltxcore.train.feed import Samples, prepared
 from ltxcore.train.loop import total_loss
 from ltxcore.train.plan import Outline, RunPlan, sketch
@@ -58,8 +60,11 @@ class TrainedModel:
         # Counted now: an engine may divide them among processes.
         object.__setattr__(self, "count", sum(parameter.numel() for parameter in self.parameters.values()))
 
-    def save(self, path: Path, metadata: Mapping[str, str], engine: Engine) -> None:
+    def save(self, path: Path, metadata: Mapping[str, str], engine: Engine) -> Path:
         """Write the LoRA or the whole model, with the weights that an engine has; within its `first`.
+
+        Returns:
+            The file; of a model that was written in parts, the index.
 
         Raises:
             CheckpointError: it could not be written whole, or changes nothing.
@@ -72,10 +77,11 @@ class TrainedModel:
 
         if config.model.training_mode == "lora":
             save_lora(self.backbone, path, metadata=metadata, dtype=dtype, weight=weight)
-        else:
-            base = base_of(self.outline)
-            said = {**(_of_tiny(base) if base == UNTRAINED else {}), **metadata}
-            save_full(self.backbone, path, base=base, dtype=dtype, metadata=said, weight=weight)
+            return path
+        base, size = base_of(self.outline), config.checkpoints.max_shard_size
+        said = {**(_of_tiny(base) if base == UNTRAINED else {}), **metadata}
+        largest = None if size is None else int(size * 2**30)
+        return save_full(self.backbone, path, base=base, dtype=dtype, metadata=said, weight=weight, largest=largest)
 
     def checkpoint_bytes(self) -> int:
         """How much a checkpoint takes: the export, and for an exact resume the trained parameters with two moments each."""
@@ -100,15 +106,16 @@ def base_of(outline: Outline) -> str:
 
 
 def newest(path: Path) -> Path:
-    """A weights file, or the one in a folder that was written last.
+    """A weights file or the index of one, or the one in a folder that was written last.
 
     Raises:
         CheckpointError: the folder holds none.
     """
     if not path.is_dir():
         return path
-    found = sorted(path.rglob("*.safetensors"), key=lambda file: file.stat().st_mtime)
-    weights = [file for file in found if file.name != "state.safetensors"]
+    found = [*path.rglob("*.safetensors"), *path.rglob(f"*.safetensors{INDEX}")]
+    parts = {part for file in found if is_index(file) for part in read_file(file).files}
+    weights = sorted((file for file in found if file.name != STATE and file not in parts), key=lambda file: file.stat().st_mtime)
     if not weights:
         raise CheckpointError("the folder holds no weights", where=str(path), remedy="Name a .safetensors file.")
     return weights[-1]
@@ -118,8 +125,8 @@ def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided
     """The modalities of the run and those that its samples have beside them, with adapters in a LoRA run.
 
     One backward on the first sample finds what the run's loss reaches: the rest is not trained, since weight decay would move it. Weights that are
-    trained whole are float32, for they are their own masters; an engine that divides them keeps masters itself, and takes them on the CPU, where
-    they are the file's pages until it does.
+    trained whole are float32, for they are their own masters; an engine that divides them keeps masters itself, and takes them as they lie in the
+    file, whose pages they are until it converts and divides them.
 
     Args:
         plan: of the run.
@@ -142,6 +149,7 @@ def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided
         gradient_checkpointing=config.optimization.enable_gradient_checkpointing,
         seed=config.seed,
         quantization=quantization_of(config.acceleration.quantization),
+        as_stored=divided,
     )
     if divided:
         unreached = _unreached_without_weights(plan, samples, backbone)
@@ -188,7 +196,8 @@ def _unreached_without_weights(plan: RunPlan, samples: Samples, backbone: LTXBac
     try:
         return unreached_parameters(bare, lambda: total_loss(outline.strategy.loss(bare(inputs.get("video"), inputs.get("audio")), inputs)))
     except (RuntimeError, NotImplementedError):
-        return unreached_parameters(backbone, lambda: _one_loss(plan, samples, backbone, torch.device("cpu"), None))
+        # The weights are in the file's dtype, and may be in several.
+        return unreached_parameters(backbone, lambda: _one_loss(plan, samples, backbone, torch.device("cpu"), torch.bfloat16))
 
 
 def _only_reached(backbone: LTXBackbone, unreached: frozenset[str]) -> dict[str, Parameter]:

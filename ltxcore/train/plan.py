@@ -260,6 +260,8 @@ def _unavailable(config: Any) -> Iterator[tuple[str, str, str]]:
             "moving the optimiser's state is not available in this version",
             "Remove the key.",
         )
+    if config.checkpoints.max_shard_size is not None and config.model.training_mode == "lora":
+        yield "checkpoints.max_shard_size", "is of a whole model, and a LoRA is one file", "Remove the key."
     if config.hub.push_to_hub and not has_token():
         yield "hub.push_to_hub", NO_TOKEN, "Log in with `hf auth login`, or set HF_TOKEN."
 

@@ -227,11 +227,11 @@ class Session:
         checkpoint.save(folder.checkpoints, step, (name, self._write_weights), state)
         checkpoint.keep_last(folder.checkpoints, config.keep_last_n)
 
-    def _write_weights(self, path: Path) -> None:
+    def _write_weights(self, path: Path) -> Path:
         outline = self.plan.outline
         trigger = outline.loaded.config.preprocessing.lora_trigger
         said = {"trigger": trigger} if trigger else {}
-        self.model.save(path, {**outline.strategy.metadata(self.plan.manifest), **said}, self.engine)
+        return self.model.save(path, {**outline.strategy.metadata(self.plan.manifest), **said}, self.engine)
 
     # ---- the end
 
@@ -251,8 +251,8 @@ class Session:
 
     def _finish(self, step: int, before: Mapping[str, float]) -> Outcome:
         outline = self.plan.outline
-        weights = outline.folder.weights(outline.loaded.config.model.training_mode)
-        self.engine.first(lambda: self._write_weights(weights))
+        path = outline.folder.weights(outline.loaded.config.model.training_mode)
+        weights = self.engine.first(lambda: self._write_weights(path))
         after: dict[str, float] = {}
         if self.held_out is not None:
             after = self.held_out.measure(self.engine, self.model.backbone, *CONTEXTS)

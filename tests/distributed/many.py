@@ -52,12 +52,14 @@ def finish(process: subprocess.Popen[str], limit: float) -> str:
         raise AssertionError(f"it took longer than {limit} s, and had said:\n{process.communicate()[0]}") from None
 
 
-def run_jobs(folder: Path, jobs: Sequence[Mapping[str, Any]], processes: int, limit: float = 3600) -> list[list[dict[str, Any]]]:
-    """Run several run files in one launch; what became of each, by process."""
+def run_jobs(
+    folder: Path, jobs: Sequence[Mapping[str, Any]], processes: int, limit: float = 3600, **more: str
+) -> list[list[dict[str, Any]]]:
+    """Run several run files in one launch, with `more` in its environment; what became of each, by process."""
     path = folder / f"jobs_{processes}.json"
     path.write_text(json.dumps([{"settings": [], **job, "run": str(job["run"])} for job in jobs]))
     launcher = [sys.executable] if processes == 1 else torchrun(processes)
-    process = start([*launcher, str(WORKER), str(path)])
+    process = start([*launcher, str(WORKER), str(path)], **more)
     said = finish(process, limit)
     assert process.returncode == 0, said
     return [json.loads(path.with_suffix(f".{rank}.results").read_text()) for rank in range(processes)]

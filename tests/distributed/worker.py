@@ -1,6 +1,7 @@
 """One process of a launch that runs several run files one after the other: `worker.py JOBS.json`.
 
-A job is a run file, settings that replace its values, and variables of the environment. What became of each is written beside the jobs, by every process.
+A job is a run file, settings that replace its values, and variables of the environment. What became of each, and the memory that it took where that is
+"measured", is written beside the jobs, by every process.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import os
 import sys
 import warnings
 from pathlib import Path
+
+from distributed.anonymous import watched
 
 warnings.simplefilter("error")
 warnings.filterwarnings("ignore", category=UserWarning, module="bitsandbytes")
@@ -24,16 +27,25 @@ def main(path: Path) -> None:
     from ltxcore.train.run import run
 
     torch.set_num_threads(1)
-    results = []
-    for job in json.loads(path.read_text()):
+    jobs = json.loads(path.read_text())
+    if any(job.get("measured") for job in jobs):  # the memory of libraries is not that of a run
+        import deepspeed  # noqa: F401
+        import peft  # noqa: F401
+        from diffusers import LTX2VideoTransformer3DModel  # noqa: F401
+    results: list[dict[str, object]] = []
+    for job in jobs:
         os.environ.update(job.get("environment", {}))
-        try:
-            outcome = run(load_run(Path(job["run"]), job["settings"]), Console(quiet=True), allow_changes=job.get("allow_changes", False))
-            results.append({"finished": outcome.finished, "step": outcome.step, "after": dict(outcome.after)})
-        except LtxError as error:
-            results.append({"error": f"{type(error).__name__}: {error}"})
-        except SystemExit as end:
-            results.append({"exit": end.code})
+        with watched() as peak:
+            try:
+                loaded = load_run(Path(job["run"]), job["settings"])
+                outcome = run(loaded, Console(quiet=True), allow_changes=job.get("allow_changes", False))
+                results.append({"finished": outcome.finished, "step": outcome.step, "after": dict(outcome.after)})
+            except LtxError as error:
+                results.append({"error": f"{type(error).__name__}: {error}"})
+            except SystemExit as end:
+                results.append({"exit": end.code})
+        if job.get("measured"):
+            results[-1]["grown"] = peak.grown
         path.with_suffix(f".{os.environ.get('RANK', '0')}.results").write_text(json.dumps(results))
 
 

@@ -174,3 +174,19 @@ def test_weights_that_change_in_memory_do_not_change_in_the_file(tmp_path):
         for parameter in backbone.parameters():
             parameter.zero_()
     assert path.read_bytes() == before
+
+
+def test_weights_that_are_to_be_divided_stay_as_they_lie_in_the_file_but_for_eight_bits(tmp_path):
+    eight = PREFIX + "transformer_blocks.0.attn1.to_q.weight"
+
+    def stored(tensors):
+        tensors |= {name: tensor.bfloat16() for name, tensor in tensors.items()}
+        tensors[eight] = tensors[eight].to(torch.float8_e4m3fn)
+
+    path = changed(write_golden("B", tmp_path), stored)
+    backbone = load_backbone(str(path), BOTH, dtype=torch.float32, as_stored=True)
+    dtypes = {name: parameter.dtype for name, parameter in backbone.transformer.named_parameters()}
+    assert dtypes.pop("transformer_blocks.0.attn1.to_q.weight") == torch.float32
+    assert set(dtypes.values()) == {torch.bfloat16}
+    whole = load_backbone(str(path), BOTH, dtype=torch.float32)
+    assert all(torch.equal(p.float(), q) for p, q in zip(backbone.parameters(), whole.parameters(), strict=True))

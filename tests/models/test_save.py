@@ -55,6 +55,44 @@ def test_what_was_not_loaded_comes_from_the_base_bit_for_bit(tmp_path):
     assert torch.equal(after["vae.encoder.conv_in.weight"], EXTRA["vae.encoder.conv_in.weight"])
 
 
+def test_a_model_larger_than_asked_is_saved_in_parts_whose_index_loads_again(tmp_path):
+    base = write_golden("B", tmp_path, extra=EXTRA, settings=SETTINGS)
+    backbone = trained(load(base, {"audio"}))
+    largest = base.stat().st_size // 3
+    one = save_full(backbone, tmp_path / "one.safetensors", base=str(base), dtype=torch.float32, metadata={"step": "7"})
+    index = save_full(
+        backbone, tmp_path / "parts" / "model.safetensors", base=str(base), dtype=torch.float32, metadata={"step": "7"}, largest=largest
+    )
+    assert index == tmp_path / "parts" / "model.safetensors.index.json"
+    parts = sorted(index.parent.glob("*.safetensors"))
+    assert len(parts) >= 3
+    assert [part.name for part in parts] == [f"model-{i + 1:05d}-of-{len(parts):05d}.safetensors" for i in range(len(parts))]
+    together = {name: tensor for part in parts for name, tensor in load_file(part).items()}
+    whole = load_file(one)
+    assert together.keys() == whole.keys()
+    assert all(torch.equal(together[name], whole[name]) for name in whole)
+    said = json.loads(index.read_text())
+    assert said["weight_map"] == {name: part.name for part in parts for name in load_file(part)}
+    assert said["metadata"] == {"total_size": sum(tensor.nbytes for tensor in whole.values())}
+    assert read_header(index).metadata == read_header(one).metadata
+    expected, found = (load(path, {"audio"})(None, golden_inputs("B.joint.mask")["audio"])["audio"] for path in (one, index))
+    assert torch.equal(found, expected)
+    again = save_full(load(index, {"audio"}), tmp_path / "again.safetensors", base=str(index), dtype=torch.float32, metadata={})
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in load_file(again).items())
+
+
+def test_an_index_with_a_part_that_is_missing_is_refused(tmp_path):
+    backbone = load("tiny-untrained", {"audio"})
+    index = save_full(backbone, tmp_path / "model.safetensors", base="tiny-untrained", dtype=torch.bfloat16, metadata={}, largest=2**22)
+    (tmp_path / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(CheckpointError) as error:
+        load(index)
+    assert str(error.value).replace(str(tmp_path), "TMP") == (
+        "TMP: 1 of the 2 files that model.safetensors.index.json names are missing: model-00002-of-00002.safetensors\n"
+        "    Download the rest of the folder."
+    )
+
+
 def test_the_untrained_tiny_model_is_saved_whole_though_only_a_part_was_loaded(tmp_path):
     backbone = trained(load("tiny-untrained", {"audio"}, seed=3))
     path = tmp_path / "tiny.safetensors"

@@ -20,6 +20,7 @@ from ltxcore.config.load import load_run
 from ltxcore.errors import CheckpointError, ConfigError, DataError
 from ltxcore.models.load import load_backbone
 from ltxcore.models.lora import load_lora, lora_parameters
+from ltxcore.report.record import read_run
 from ltxcore.train.contexts import OTHER, OWN
 from ltxcore.train.run import run
 from ltxcore.train.session import Outcome
@@ -254,6 +255,34 @@ def test_a_full_run_saves_a_model_that_loads_again_as_it_was(data: Path, tmp_pat
     again = run(load_run(write_run(tmp_path, tables(data, tmp_path / "out2", model=continued), "again.toml")), quiet())
     key = f"held_out/{OWN}/audio/sigma_0.90"
     assert again.before[key] == pytest.approx(outcome.after[key], rel=1e-6)
+
+
+def test_a_full_run_saves_a_large_model_in_parts_which_a_run_begins_with(data: Path, tmp_path: Path) -> None:
+    model = {"model_path": "tiny-untrained", "training_mode": "full"}
+    checkpoints = {"max_shard_size": 0.004, "interval": 2, "keep_last_n": 1}
+    outcome = run(load_run(write_run(tmp_path, tables(data, tmp_path / "out", model=model, checkpoints=checkpoints))), quiet())
+    parts = [f"model-{number:05d}-of-00002.safetensors" for number in (1, 2)]
+    assert outcome.weights.name == "model.safetensors.index.json"
+    assert sorted(path.name for path in (tmp_path / "out").glob("model*")) == [*parts, outcome.weights.name]
+    (saved,) = (tmp_path / "out" / "checkpoints").iterdir()
+    assert {*parts, outcome.weights.name} < set(json.loads((saved / "manifest.json").read_text())["files"])
+    record = read_run(tmp_path / "out")
+    assert [path.name for path in record.weights.parts] == parts
+    assert record.weights.size == sum((tmp_path / "out" / name).stat().st_size for name in parts)
+    for name, path in (("file", outcome.weights), ("folder", saved)):
+        begun = {"model_path": "tiny-untrained", "training_mode": "full", "load_checkpoint": str(path)}
+        again = run(load_run(write_run(tmp_path, tables(data, tmp_path / name, model=begun), f"{name}.toml")), quiet())
+        key = f"held_out/{OWN}/audio/sigma_0.90"
+        assert again.before[key] < outcome.before[key]
+        assert name == "folder" or again.before[key] == pytest.approx(outcome.after[key], rel=1e-2)
+
+
+def test_parts_of_a_lora_are_not_to_be_had(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        run(load_run(write_run(tmp_path, tables(data, tmp_path / "out", checkpoints={"max_shard_size": 1.0}))), quiet())
+    assert message(error.value, tmp_path).partition(": ")[2] == (
+        "checkpoints.max_shard_size: is of a whole model, and a LoRA is one file\n    Remove the key."
+    )
 
 
 def test_a_lora_run_can_begin_with_a_lora(data: Path, finished: tuple[Outcome, str], tmp_path: Path) -> None:

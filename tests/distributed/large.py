@@ -1,0 +1,62 @@
+"""A model that is large beside what a process has apart from it, and a run that trains its sound on two short samples."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ltxcore.codecs.load import METADATA_KEY, text_encoder
+from ltxcore.models.build import build
+from ltxcore.models.files import Stored, write_tensors
+from ltxcore.models.keys import CHECKPOINT_PREFIXES, to_original
+from ltxcore.models.load import describe
+from ltxcore.models.tiny import TINY, fresh_tensor, tiny_metadata
+from train.runs import write_run
+
+WIDE = {**TINY, "num_layers": 10, "audio_num_attention_heads": 16, "audio_attention_head_dim": 64, "audio_in_channels": 128}
+"""The tiny model with a stream of sound of 1024 numbers a token: about 150 million parameters, nearly all of it."""
+
+CAREFUL = {
+    "stage3_max_live_parameters": 0,
+    "stage3_max_reuse_distance": 0,
+    "stage3_prefetch_bucket_size": 0,
+    "reduce_bucket_size": 1_000_000,
+}
+"""DeepSpeed keeps a thousand million gathered numbers by default, which is more than this model has."""
+
+
+def write_wide(path: Path) -> int:
+    """Write the checkpoint in bf16; the parameters of its stream of sound."""
+    shapes = build(WIDE, describe("tiny-untrained"), frozenset({"video", "audio"})).blueprint.shapes
+    tensors = {
+        CHECKPOINT_PREFIXES[0] + to_original(name): Stored(torch.bfloat16, shape, partial(fresh_tensor, name, shapes, 0))
+        for name, shape in shapes.items()
+    }
+    said = {"config": json.dumps({"transformer": WIDE}), METADATA_KEY: "tiny", "text_fingerprint": text_encoder("tiny").fingerprint}
+    write_tensors(path, tensors, {**tiny_metadata(), **said})
+    sound = build(WIDE, describe("tiny-untrained"), frozenset({"audio"}))
+    return sum(parameter.numel() for parameter in sound.parameters())
+
+
+def wide_run(folder: Path, name: str, mode: str, precision: str, **changed: Any) -> Path:
+    """One step of two of the samples in `folder/data`."""
+    config = folder / "careful.json"
+    config.write_text(json.dumps({"zero_optimization": {"stage": 3, **CAREFUL}}))
+    run: dict[str, Any] = {
+        "output_dir": str(folder / name),
+        "model": {"model_path": str(folder / "wide.safetensors"), "training_mode": mode},
+        "training_strategy": {"name": "flexible", "audio": {"is_generated": True, "latents_dir": "audio_latents"}},
+        "optimization": {"steps": 1, "batch_size": 1, "learning_rate": 1e-3},
+        "acceleration": {"mixed_precision_mode": precision},
+        "engine": {"name": "zero", "deepspeed_config": str(config)},
+        "validation": {"inference_steps": 2, "skip_initial_validation": True},
+        "data": {"preprocessed_data_root": str(folder / "data"), "held_out": 0, "num_dataloader_workers": 0},
+        **changed,
+    }
+    if mode == "lora":
+        run["lora"] = {"rank": 4, "target_modules": ["to_k", "to_q", "to_v", "to_out.0"]}
+    return write_run(folder, run, f"{name}.toml")
