@@ -19,6 +19,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "run": "Train, as a run file says.",
         "launch": "Train in several processes, as a run file says.",
         "check": "Check a run file without running it.",
+        "plan": "Say what a run needs in memory and on disk, and whether it fits.",
         "inspect": "Show what the model sees in the first steps of a run.",
         "preprocess": "Encode raw media for training.",
         "reference": "Make reference clips for a dataset.",

@@ -103,6 +103,15 @@ class RoundedLinear(nn.Linear):
         same.bias, same.kind = linear.bias, kind
         return same
 
+    @classmethod
+    def hollow(cls, linear: nn.Linear) -> RoundedLinear:
+        """One of int8 in the shape of a layer on the meta device, without values."""
+        same = cls(linear.in_features, linear.out_features, bias=linear.bias is not None, device="meta")
+        same.weight = Parameter(torch.empty(linear.weight.shape, dtype=torch.int8, device="meta"), requires_grad=False)
+        same.register_buffer("scale", torch.empty(linear.out_features, 1, device="meta"))
+        same.bias, same.kind = linear.bias, "int8"
+        return same
+
     def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """The weight as it counts, `[out, in]`."""
         return _restored(self.weight, self.scale, (self.out_features, self.in_features), self.kind, dtype)

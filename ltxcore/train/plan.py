@@ -23,9 +23,9 @@ from ltxcore.engines.process import Place
 from ltxcore.engines.single import AUTOCAST
 from ltxcore.errors import ConfigError, DataError, LtxError, Problem
 from ltxcore.models.backbone import LTXBackbone, ModelInfo
+from ltxcore.models.base import Base, base_of
 from ltxcore.models.build import build
 from ltxcore.models.checkpoint import open_checkpoint
-from ltxcore.models.load import describe
 from ltxcore.models.shipped import UNTRAINED
 from ltxcore.models.targets import resolve_targets
 from ltxcore.models.tiny import TINY
@@ -125,7 +125,9 @@ def check_outline(loaded: LoadedRun, processes: int, *, allow_changes: bool = Fa
         raise located(error, loaded) from error
 
 
-def outline(loaded: LoadedRun, processes: int | None = None, *, allow_changes: bool = False, writes: bool = True) -> Outline:
+def outline(
+    loaded: LoadedRun, processes: int | None = None, *, allow_changes: bool = False, writes: bool = True, base: Base | None = None
+) -> Outline:
     """The run without its data.
 
     Args:
@@ -133,6 +135,7 @@ def outline(loaded: LoadedRun, processes: int | None = None, *, allow_changes: b
         processes: how many run it; None: it is only looked at, and the environment says.
         allow_changes: an unfinished run may be gone on with although its run file was another one.
         writes: false: nothing will be written to the output folder, which may then hold anything.
+        base: the model in place of that at `model_path`, which need not be there then.
 
     Raises:
         LtxError: for all that is wrong: the output folder, the model, LoRA targets, the schedule, what this version cannot do.
@@ -167,13 +170,14 @@ def outline(loaded: LoadedRun, processes: int | None = None, *, allow_changes: b
         )
         schedule(probe, config.optimization.scheduler_type, config.optimization.scheduler_params, config.optimization.steps)
     with _collecting(problems, loaded.where("model.model_path")):
-        info = describe(config.model.model_path)
+        base = base_of(config.model.model_path) if base is None else base
+        info = base.info
         setting = setting_of(loaded, info)
         strategy: Strategy = config.training_strategy.build(setting)
         modalities = modalities_of(strategy)
         if config.model.training_mode == "lora":
             with _collecting(problems):
-                resolve_targets(sketch(config.model.model_path, info, modalities), config.lora.target_modules)
+                resolve_targets(base.sketch(modalities), config.lora.target_modules)
         with _collecting(problems):
             asked = requests(config.validation, generated_of(strategy), info)
             samples = plan_samples(asked, setting.modalities)

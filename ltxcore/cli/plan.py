@@ -1,0 +1,71 @@
+"""`ltx plan`: what a run needs in memory and on disk, before it starts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from ltxcore.cli.columns import columns
+
+TOO_LARGE = 1
+"""Exit status where the run does not fit."""
+
+
+@click.command()
+@click.argument("run_file", type=click.Path(path_type=Path))
+@click.option("--gpus", type=click.IntRange(min=1), help="Processes, each with its GPU; by default those of this machine, or one.")
+@click.option(
+    "--gpu-memory", type=click.FloatRange(min=0, min_open=True), help="GiB of each GPU; by default that of the first one here, or 80."
+)
+@click.option("--nodes", type=click.IntRange(min=1), default=1, show_default=True, help="Machines that the GPUs are in, evenly.")
+@click.option("--model", metavar="NAME", help="Plan for a released model without its weights: ltx-2-19b, ltx-2.3-22b or ltx-2.5-22b.")
+@click.option("--bucket", metavar="WxHxF", help="Size of the largest clip, in place of that of the run file or the data.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a value of the run file; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="For machines, in bytes.")
+@click.pass_context
+def plan(
+    ctx: click.Context,
+    run_file: Path,
+    gpus: int | None,
+    gpu_memory: float | None,
+    nodes: int,
+    model: str | None,
+    bucket: str | None,
+    settings: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Say what a run needs on each GPU, in host memory and on disk, and what to change where it does not fit.
+
+    The real model is run on tensors without memory, so neither a GPU nor the weights are needed. Ends with status 1 where the run does not fit.
+    """
+    from ltxcore.config.load import load_run
+
+    # A released model is known by its name: the run file may name a path that is on another machine.
+    loaded = load_run(run_file, settings if model is None else (*settings, 'model.model_path="tiny"'))
+    from ltxcore.train.cost.run import GIB, UNKNOWN, advice, cost, machine, told
+
+    count, memory = _here(gpus, gpu_memory)
+    if nodes > count:
+        raise click.UsageError(f"{count} GPUs cannot be in {nodes} machines.")
+    found = cost(loaded, count, int(memory * GIB), nodes=nodes, model=model, bucket=bucket)
+    if as_json:
+        click.echo(json.dumps(machine(found), indent=2))
+    else:
+        for head, rows in told(found):
+            click.echo(f"{head}\n{columns([('  ' + name, value) for name, value in rows])}\n")
+        for line in advice(found):
+            click.echo(line)
+        click.echo(UNKNOWN)
+    if not found.fits:
+        ctx.exit(TOO_LARGE)
+
+
+def _here(gpus: int | None, gpu_memory: float | None) -> tuple[int, float]:
+    """GPUs and their memory: as was said, else as they are here."""
+    import torch
+
+    there = torch.cuda.device_count()
+    memory = torch.cuda.get_device_properties(0).total_memory / 2**30 if there else 80.0
+    return gpus or max(1, there), gpu_memory or memory

@@ -1,0 +1,119 @@
+"""Base models known by their configuration alone: of a checkpoint's header, or of a released model by its name, without its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from math import prod
+from typing import Any
+
+import attrs
+
+from ltxcore.errors import ConfigError, suggestion
+from ltxcore.models.backbone import LTXBackbone, ModelInfo
+from ltxcore.models.build import build
+from ltxcore.models.checkpoint import open_checkpoint
+from ltxcore.models.connectors import build_connector, connector_arguments
+from ltxcore.models.load import describe
+from ltxcore.models.settings import Config, diffusers_arguments, generation_of
+from ltxcore.models.shipped import UNTRAINED
+from ltxcore.models.tiny import TINY
+
+LAYERS = 48
+"""Blocks of a model whose configuration does not say."""
+
+_COMMON: Config = {
+    "num_layers": 48,
+    "rope_type": "split",
+    "frequencies_precision": "float64",
+    "av_ca_timestep_scale_multiplier": 1000,
+    "connector_num_attention_heads": 30,
+    "connector_attention_head_dim": 128,
+    "connector_num_layers": 2,
+}
+_GATED: Config = {
+    **_COMMON,
+    "apply_gated_attention": True,
+    "cross_attention_adaln": True,
+    "caption_proj_before_connector": True,
+    "connector_num_attention_heads": 32,
+    "connector_num_layers": 8,
+    "audio_connector_attention_head_dim": 64,
+    "connector_apply_gated_attention": True,
+}
+
+RELEASED: Mapping[str, Config] = {
+    "ltx-2-19b": _COMMON,
+    "ltx-2.3-22b": _GATED,
+    "ltx-2.5-22b": {**_GATED, "ff_bias": False, "use_keyframes_abs_pos_embedding": True},
+}
+"""Configurations of released models, in official names; what is not said is as in the original implementation."""
+
+
+@attrs.frozen(eq=False)
+class Base:
+    """A base model without its weights.
+
+    Attributes:
+        info: what is known of it.
+        transformer: its configuration, in official names.
+    """
+
+    info: ModelInfo
+    transformer: Config
+
+    @property
+    def num_layers(self) -> int:
+        """Blocks of the transformer."""
+        return int(self.transformer.get("num_layers", LAYERS))
+
+    def sketch(self, modalities: frozenset[str], num_layers: int | None = None) -> LTXBackbone:
+        """The backbone on the meta device: names and shapes alone; with another number of blocks, where one is named."""
+        layers = self.num_layers if num_layers is None else num_layers
+        return build({**self.transformer, "num_layers": layers}, attrs.evolve(self.info, num_layers=layers), modalities)
+
+    @property
+    def context_widths(self) -> dict[str, int]:
+        """Numbers a token of the text that the blocks attend to, by modality. Source: `pairing.text_widths`."""
+        given = self._arguments
+        if given["use_prompt_embeddings"]:
+            return {"video": given["caption_channels"], "audio": given["caption_channels"]}
+        return {"video": given["cross_attention_dim"], "audio": given["audio_cross_attention_dim"]}
+
+    @property
+    def token_widths(self) -> dict[str, int]:
+        """Numbers a token of the latents, by modality."""
+        return {"video": self._arguments["in_channels"], "audio": self._arguments["audio_in_channels"]}
+
+    def connector_numbers(self, modalities: Collection[str]) -> int:
+        """Numbers in the weights of the text connectors of some modalities; 0 where there are none."""
+        if not self.info.has_connectors:
+            return 0
+        modules = [build_connector(connector_arguments(self.transformer, name, self.info.name)) for name in sorted(modalities)]
+        return sum(prod(tensor.shape) for module in modules for tensor in module.state_dict().values())
+
+    @property
+    def _arguments(self) -> dict[str, Any]:
+        return diffusers_arguments(self.transformer, self.info.name)
+
+
+def base_of(model_path: str) -> Base:
+    """The base model that a `model_path` names; its header is read and no more.
+
+    Raises:
+        ConfigError: a path that is neither file nor folder.
+        CheckpointError: a file or folder that is no checkpoint of this model.
+    """
+    return Base(describe(model_path), TINY if model_path == UNTRAINED else open_checkpoint(model_path).transformer)
+
+
+def released(name: str) -> Base:
+    """A released model, by its name.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if name not in RELEASED:
+        raise ConfigError(f'no released model is called "{name}"', where="--model", remedy=suggestion(name, RELEASED))
+    config = RELEASED[name]
+    info = ModelInfo(name, generation_of(config), name, int(config["num_layers"]), has_connectors=True)
+    return Base(info, config)

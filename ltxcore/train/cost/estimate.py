@@ -1,0 +1,214 @@
+"""What a run needs: on each device, in host memory and on disk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import torch
+
+from ltxcore.config.schema import RunFile
+from ltxcore.engines.single import AUTOCAST
+from ltxcore.engines.zero_config import Config, Wanted, resolve
+from ltxcore.models.base import Base
+from ltxcore.models.quantized import NAMES
+from ltxcore.preprocess.buckets import Bucket
+from ltxcore.train.cost.parameters import Parameters, parameters_of
+from ltxcore.train.cost.shapes import Shapes, inputs_of, of_bucket
+from ltxcore.train.cost.states import States, single_states, zero_states
+from ltxcore.train.cost.trace import Activations, Choice, activations
+from ltxcore.train.engine import uses_zero
+from ltxcore.train.feed import KEPT
+from ltxcore.train.model import DTYPES
+from ltxcore.train.plan import Outline
+
+SHARE, CONTEXT = 0.1, 2**30
+"""The margin: a tenth for fragmentation and what kernels work in, and a GiB for the device's context. A convention; neither can be computed."""
+
+PROCESS = 3 * 2**30
+"""Host memory of a process itself, with its libraries. A convention, as above."""
+
+
+@attrs.frozen
+class Need:
+    """Bytes.
+
+    Attributes:
+        parameters: of the run.
+        states: weights, gradients, optimiser and communication, a process.
+        activations: of the largest micro-batch.
+        processes: that run it.
+        nodes: machines, over which they are divided evenly.
+        checkpoint: of one checkpoint.
+        exported: of the LoRA or the model.
+        checkpoints: that are on the disk at once; none: as many as the run makes.
+        engine: in words.
+    """
+
+    parameters: Parameters
+    states: States
+    activations: Activations
+    processes: int
+    nodes: int
+    checkpoint: int
+    exported: int
+    checkpoints: int
+    engine: str
+
+    @property
+    def backward(self) -> int:
+        """On a device, at the most in forward and backward."""
+        states = self.states
+        lasting = states.weights + states.gradients + states.optimizer
+        return lasting + states.communication + self.activations.peak + self.activations.inputs
+
+    @property
+    def update(self) -> int:
+        """On a device, at the most in an optimiser step."""
+        states = self.states
+        return states.weights + states.gradients + states.optimizer + states.step
+
+    @property
+    def device(self) -> int:
+        """On a device, at the most, without a margin."""
+        return max(self.backward, self.update)
+
+    @property
+    def with_margin(self) -> int:
+        """On a device, with the margin."""
+        return int(self.device * (1 + SHARE)) + CONTEXT
+
+    def fits(self, memory: int) -> bool:
+        """Whether a device of so many bytes will do."""
+        return self.with_margin <= memory
+
+    @property
+    def host(self) -> int:
+        """Host memory of a machine: of its processes, what they keep of the data, and what was moved there."""
+        here = -(-self.processes // self.nodes)
+        return here * (self.states.host + PROCESS + KEPT)
+
+    @property
+    def disk(self) -> int:
+        """What the run writes, at the most at once."""
+        return self.checkpoint * self.checkpoints + self.exported
+
+
+@attrs.define(eq=False)
+class Estimator:
+    """Estimates of a run, and of the same run with other settings; what was traced once is not traced again.
+
+    Attributes:
+        found: the run without its data.
+        base: the model.
+        shapes: of its largest micro-batch.
+        nodes: machines.
+    """
+
+    found: Outline
+    base: Base
+    shapes: Shapes
+    nodes: int = 1
+    _activations: dict[Any, Activations] = attrs.field(factory=dict, init=False)
+    _parameters: dict[Any, Parameters] = attrs.field(factory=dict, init=False)
+
+    def need(self, config: RunFile, processes: int, size: Bucket | None = None) -> Need:
+        """What a run of these settings needs.
+
+        Args:
+            config: the run file, or one like it.
+            processes: that run it.
+            size: of clips, in place of the run's.
+
+        Raises:
+            ConfigError: a DeepSpeed configuration that contradicts the run file.
+        """
+        divided = uses_zero(config, processes)
+        choice = _choice(config, self.found.modalities, divided)
+        parameters = self._of_parameters(config, choice)
+        if divided:
+            wanted = resolve(Wanted.of(config, processes), config.engine.deepspeed_config, width=_width(parameters))
+            states, engine = zero_states(parameters, wanted, processes), _said(wanted)
+        else:
+            states, engine = self._single(config, parameters, choice), "one process"
+        checkpoint, exported = _saved(config, parameters)
+        keep = config.checkpoints.keep_last_n
+        interval = config.checkpoints.interval
+        made = 0 if interval is None else (config.optimization.steps - 1) // interval
+        return Need(
+            parameters=parameters,
+            states=states,
+            activations=self._of_activations(config, choice, size),
+            processes=processes,
+            nodes=self.nodes,
+            checkpoint=checkpoint,
+            exported=exported,
+            # A new one is whole before an old one goes.
+            checkpoints=min(made, keep + 1) if keep > 0 else made,
+            engine=engine,
+        )
+
+    def _single(self, config: RunFile, parameters: Parameters, choice: Choice) -> States:
+        return single_states(
+            parameters,
+            dtype=choice.dtype,
+            quantization=None if config.acceleration.quantization is None else NAMES[config.acceleration.quantization],
+            optimizer=config.optimization.optimizer_type,
+            offloaded=config.acceleration.offload_blocks,
+            num_layers=self.base.num_layers,
+        )
+
+    def _of_parameters(self, config: RunFile, choice: Choice) -> Parameters:
+        key = None if choice.lora is None else attrs.astuple(choice.lora, recurse=False).__repr__()
+        if key not in self._parameters:
+            inputs = inputs_of(self.found, self.base, self.shapes, 1)
+            self._parameters[key] = parameters_of(self.base, self.found.streams, choice, self.found.strategy, inputs)
+        return self._parameters[key]
+
+    def _of_activations(self, config: RunFile, choice: Choice, size: Bucket | None) -> Activations:
+        batch_size = config.optimization.batch_size
+        key = (repr(attrs.astuple(choice, recurse=False)), batch_size, size)
+        if key not in self._activations:
+            shapes = self.shapes if size is None else of_bucket(self.found, self.base, size)
+            inputs = inputs_of(self.found, self.base, shapes, batch_size)
+            self._activations[key] = activations(self.base, choice, self.found.strategy, inputs)
+        return self._activations[key]
+
+
+def _choice(config: RunFile, modalities: frozenset[str], divided: bool) -> Choice:
+    """Dtypes as `train.model.load_model` and the engines have them."""
+    mixed = AUTOCAST[config.acceleration.mixed_precision_mode]
+    is_full = config.model.training_mode == "full"
+    whole = torch.float32 if mixed is None or (is_full and not divided) else mixed
+    return Choice(
+        modalities=modalities,
+        lora=None if is_full else config.lora,
+        dtype=whole,
+        adapter_dtype=whole if divided else torch.float32,
+        autocast=None if divided else mixed,
+        checkpointing=config.optimization.enable_gradient_checkpointing,
+        is_quantized=config.acceleration.quantization is not None,
+    )
+
+
+def _width(parameters: Parameters) -> int:
+    """As `engines.zero_build` has it: the shorter side of the largest matrix."""
+    return max(min(each.shape) for each in parameters.weights if len(each.shape) == 2)
+
+
+def _said(config: Config) -> str:
+    zero = config["zero_optimization"]
+    away = [
+        name
+        for part, name in (("offload_optimizer", "optimiser"), ("offload_param", "weights"))
+        if (zero.get(part) or {}).get("device", "none") != "none"
+    ]
+    return f"ZeRO stage {zero['stage']}{', ' + ' and '.join(away) + ' in host memory' if away else ''}"
+
+
+def _saved(config: RunFile, parameters: Parameters) -> tuple[int, int]:
+    """Bytes of a checkpoint, and of what the run ends with. Source: `train.model.TrainedModel.checkpoint_bytes`."""
+    numbers = parameters.whole if config.model.training_mode == "full" else parameters.trained
+    exported = numbers * DTYPES[config.checkpoints.precision].itemsize
+    state = {"full": 12, "minimal": 4, "off": 0}[config.checkpoints.save_training_state]
+    return exported + parameters.trained * state, exported

@@ -1,0 +1,52 @@
+"""Tensor bytes that are alive, counted as operations make them and as Python and autograd let go of them."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class LiveBytes(TorchDispatchMode):
+    """Within it, every storage that an operation makes counts until nothing holds it: what autograd keeps, and what is only passing through.
+
+    Storages are counted, not tensors, so that views cost nothing. It works on tensors without memory too.
+
+    Attributes:
+        live: bytes now.
+        peak: the most there were, since this began or `peak` was set.
+    """
+
+    def __init__(self, known: Iterable[Tensor] = ()) -> None:
+        """`known`: tensors that were there before, and are not counted."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.live = 0
+        self.peak = 0
+        self._held: dict[int, tuple[int, Any]] = {}
+        self._known = {tensor.untyped_storage()._cdata: tensor for tensor in known}
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, Tensor):
+                self._count(tensor.untyped_storage())
+        return made
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        if key in self._held or key in self._known:
+            return
+        self._held[key] = storage.nbytes(), weakref.ref(storage, lambda _: self._let_go(key))
+        self.live += storage.nbytes()
+        self.peak = max(self.peak, self.live)
+
+    def _let_go(self, key: int) -> None:
+        size, _ = self._held.pop(key)
+        self.live -= size

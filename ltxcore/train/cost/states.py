@@ -1,0 +1,161 @@
+"""Weights, gradients and the optimiser of each engine, in bytes, from the sizes of the parameters and DeepSpeed's own settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+import torch
+
+from ltxcore.engines.zero_config import Config
+from ltxcore.models.quantized import Quantization
+from ltxcore.train.cost.parameters import Parameters
+
+MASTER = 4
+"""Bytes of a float32 number."""
+
+MOMENTS = 2 * MASTER
+"""Of AdamW, a parameter."""
+
+EIGHT_BIT_BLOCK, EIGHT_BIT_LEAST = 256, 4096
+"""adamw8bit: numbers that share a factor, and the least a parameter must have for its moments to be of 8 bits. Source: bitsandbytes, Optimizer2State."""
+
+DEFAULTS: Mapping[str, int] = {
+    "reduce_bucket_size": 500_000_000,
+    "stage3_prefetch_bucket_size": 50_000_000,
+    "stage3_param_persistence_threshold": 100_000,
+    "stage3_max_live_parameters": 1_000_000_000,
+    "stage3_max_reuse_distance": 1_000_000_000,
+    "sub_group_size": 1_000_000_000,
+}
+"""DeepSpeed's, in numbers, where a configuration does not say."""
+
+
+@attrs.frozen
+class States:
+    """Bytes that last from step to step, or come back in each.
+
+    Attributes:
+        weights: on the device.
+        gradients: on the device.
+        optimizer: on the device: moments, and float32 masters where they are beside the weights.
+        communication: on the device, while gradients are made: buffers to reduce them in, and weights that are gathered to compute with.
+        step: on the device, while the optimiser steps and activations are gone.
+        host: in host memory, a process.
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+    communication: int = 0
+    step: int = 0
+    host: int = 0
+
+
+def single_states(
+    parameters: Parameters,
+    *,
+    dtype: torch.dtype,
+    quantization: Quantization | None,
+    optimizer: str,
+    offloaded: int = 0,
+    num_layers: int = 0,
+) -> States:
+    """Of the engine for one process. What is trained is float32.
+
+    Args:
+        parameters: of the run.
+        dtype: of frozen weights.
+        quantization: of them.
+        optimizer: `optimizer_type`.
+        offloaded: blocks whose matrices lie in host memory but while they compute, and while the next block computes.
+        num_layers: of the model.
+    """
+    connectors = parameters.connectors * dtype.itemsize
+    frozen = parameters.stored(dtype, quantization)
+    block = parameters.block_matrices(dtype, quantization)
+    away = min(offloaded, num_layers) * block
+    coming = min(2, offloaded, num_layers) * block
+    trained = parameters.trained * MASTER
+    return States(
+        weights=frozen - away + coming + trained + connectors,
+        gradients=trained,
+        optimizer=_moments(parameters, optimizer),
+        host=away,
+    )
+
+
+def _moments(parameters: Parameters, optimizer: str) -> int:
+    if optimizer != "adamw8bit":
+        return parameters.trained * MOMENTS
+    total = 0
+    for each in parameters.weights:
+        if each.is_trained:
+            small = each.numbers < EIGHT_BIT_LEAST
+            blocks = -(-each.numbers // EIGHT_BIT_BLOCK)
+            total += each.times * (each.numbers * MOMENTS if small else 2 * (each.numbers + blocks * MASTER))
+    return total
+
+
+def zero_states(parameters: Parameters, config: Config, world_size: int) -> States:
+    """Of one process of a ZeRO engine, with the configuration that DeepSpeed is given.
+
+    Source: DeepSpeed 0.19, runtime/zero/stage3.py and stage_1_and_2.py: the buffers that they allocate.
+    """
+    zero: dict[str, Any] = config["zero_optimization"]
+    is_bf16 = bool(config["bf16"]["enabled"])
+    size = 2 if is_bf16 else MASTER
+    made = _stage_3(parameters, zero, world_size, size) if zero["stage"] == 3 else _stages_1_and_2(parameters, zero, world_size, size)
+    return attrs.evolve(made, weights=made.weights + parameters.connectors * size)
+
+
+def _stage_3(parameters: Parameters, zero: Mapping[str, Any], world_size: int, size: int) -> States:
+    said = {key: _number(zero, key) for key in DEFAULTS}
+    threshold = said["stage3_param_persistence_threshold"]
+    parts = sum(each.times * -(-each.numbers // world_size) for each in parameters.weights)
+    mine = sum(each.times * -(-each.numbers // world_size) for each in parameters.weights if each.is_trained)
+    whole = sum(each.times * each.numbers for each in parameters.weights if each.numbers <= threshold)
+    gathered = min(
+        parameters.loaded - whole,
+        max(said["stage3_max_live_parameters"], said["stage3_max_reuse_distance"]) + said["stage3_prefetch_bucket_size"],
+    )
+    reduced = min(parameters.trained, said["reduce_bucket_size"])  # copied once more, in the order of the processes, to be sent
+    offloads, weights_away = _is_away(zero, "offload_optimizer"), _is_away(zero, "offload_param")
+    # float32 weights are their own masters, unless these lie elsewhere
+    masters = MASTER if size < MASTER or offloads else 0
+    group = min(mine, said["sub_group_size"])
+    host = (mine * (size + 2 * MASTER + MOMENTS) if offloads else 0) + (parts * size if weights_away else 0)
+    return States(
+        weights=(0 if weights_away else parts * size) + whole * size,
+        gradients=0 if offloads else mine * size,
+        optimizer=0 if offloads else mine * (masters + MOMENTS),
+        communication=(said["reduce_bucket_size"] + reduced + gathered) * size,
+        step=said["reduce_bucket_size"] * size + (0 if offloads else group * (size + (MASTER if size < MASTER else 0))),
+        host=host,
+    )
+
+
+def _stages_1_and_2(parameters: Parameters, zero: Mapping[str, Any], world_size: int, size: int) -> States:
+    trained = parameters.trained
+    mine = -(-trained // world_size)
+    offloads = _is_away(zero, "offload_optimizer")
+    buckets = _number(zero, "reduce_bucket_size") * (2 if zero.get("overlap_comm") else 1)
+    kept = trained if zero["stage"] == 1 else 0 if offloads else mine
+    return States(
+        weights=parameters.loaded * size,
+        gradients=kept * size,
+        optimizer=0 if offloads else mine * (MASTER + MOMENTS),
+        communication=buckets * size,
+        step=0 if offloads else mine * (size + (MASTER if size < MASTER else 0)),
+        host=mine * (size + 2 * MASTER + MOMENTS) if offloads else 0,
+    )
+
+
+def _is_away(zero: Mapping[str, Any], part: str) -> bool:
+    """Whether a part lies in host memory, or beyond it on a disk, through host memory."""
+    return (zero.get(part) or {}).get("device") in ("cpu", "nvme")
+
+
+def _number(zero: Mapping[str, Any], key: str) -> int:
+    return int(zero.get(key, DEFAULTS[key]))

@@ -1,0 +1,65 @@
+"""`ltx plan`: for the real models without their weights, and for people and machines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from ltxcore.cli.main import main
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def plan(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["plan", *arguments])
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, object]:
+    """Full fine-tuning of the 22B model on eight GPUs of 80 GiB."""
+    result = plan(
+        str(EXAMPLES / "full_finetune_zero3.toml"),
+        "--gpus=8",
+        "--gpu-memory=80",
+        "--model=ltx-2.3-22b",
+        "--bucket=512x512x25",
+        "--set=optimization.batch_size=1",
+        "--json",
+    )
+    assert result.exit_code == 0, result.output
+    return json.loads(result.output)
+
+
+def test_full_fine_tuning_of_a_real_model_fits_on_eight_gpus_as_deepspeeds_own_estimate_says(found: dict[str, object]) -> None:
+    gpu = found["gpu"]
+    assert found["trained_parameters"] == 18_988_838_144
+    # A bf16 weight, a bf16 gradient, a float32 master and two float32 moments, divided by eight.
+    divided = 18_988_838_144 / 8
+    assert gpu["gradients"] == pytest.approx(2 * divided, rel=1e-3)
+    assert gpu["optimizer"] == pytest.approx(12 * divided, rel=1e-3)
+    connectors = 2 * 2_016_166_400
+    assert gpu["weights"] - connectors == pytest.approx(2 * divided, rel=0.02)
+    assert found["fits"] is True
+    assert found["would_fit"] == []
+    assert found["disk"]["result"] == 2 * 18_988_838_144
+
+
+def test_a_size_that_is_no_bucket_is_told() -> None:
+    result = plan(str(EXAMPLES / "full_finetune_zero3.toml"), "--gpus=8", "--model=ltx-2.3-22b", "--bucket=500x512x25")
+    assert result.exit_code == 2
+    assert result.output == "--bucket: the bucket 500x512x25 has width 500, which is not a multiple of 32\n    Take 480 or 512.\n"
+
+
+def test_a_model_that_was_not_released_is_told() -> None:
+    result = plan(str(EXAMPLES / "full_finetune_zero3.toml"), "--model=ltx-2.4-22b")
+    assert result.exit_code == 2
+    assert result.output == '--model: no released model is called "ltx-2.4-22b"\n    Did you mean "ltx-2.5-22b"?\n'
+
+
+def test_more_machines_than_gpus_are_refused() -> None:
+    result = plan(str(EXAMPLES / "full_finetune_zero3.toml"), "--gpus=2", "--nodes=4")
+    assert result.exit_code == 2
+    assert "2 GPUs cannot be in 4 machines." in result.output
