@@ -58,7 +58,13 @@ def told(outcome: Outcome) -> list[str]:
     lines.append(f"  {'run.toml':<20} the run file, with every value spelled out")
     if outcome.drawn:
         first = outcome.drawn[0]
-        lines.append(f"  {first.path.parent.name + '/':<20} held-out clips drawn before and after training, beside their originals")
+        whose = "held-out clips" if outcome.before else "clips"
+        drawn = (
+            "the samples of the run file, step by step"
+            if first.original is None
+            else f"{whose} drawn before and after training, beside their originals"
+        )
+        lines.append(f"  {first.path.parent.name + '/':<20} {drawn}")
         lines.append(f"{'Listen' if first.path.suffix == '.wav' else 'Play'} and compare:")
         lines += [f"  {path}" for path in (first.before, first.path, first.original) if path is not None]
     return lines

@@ -24,9 +24,6 @@ ENDINGS = (".mp4", ".png", ".wav")
 FOLDER = Path("samples")
 """Where samples go that no file is named for."""
 
-TINY_SIZE = {"video_dims": (64, 64, 17), "frame_rate": 16.0}
-"""What the tiny model was trained on, which is far from the defaults of the real one."""
-
 NOT_OPTIONS = ("samples", "interval", "skip_initial_validation")
 """Keys of `[validation]` that say what is drawn while training."""
 
@@ -133,7 +130,7 @@ def _studio(
 def _planned(loaded: LoadedSamples, studio: Studio) -> list[Planned]:
     from ltxcore.models.load import describe
     from ltxcore.protocols import MODALITIES
-    from ltxcore.sample.request import requests
+    from ltxcore.sample.request import TINY_SIZE, requests
 
     info, table = describe(studio.model.path), loaded.table
     if info.generation == "tiny":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -19,6 +20,10 @@ SPOKEN = {"video": "picture", "audio": "sound"}
 
 DEFAULT_STG_BLOCKS, DEFAULT_LAYERS = [28], 48
 """What `stg_blocks` says where the run file does not, and how many blocks the model has that this is meant for."""
+
+
+TINY_SIZE: dict[str, Any] = {"video_dims": (64, 64, 17), "frame_rate": 16.0}
+"""What the tiny model was trained on, which is far from the defaults of the real one."""
 
 
 @attrs.frozen
@@ -81,7 +86,7 @@ def requests(table: ValidationTable, trained: Collection[str], info: ModelInfo) 
     """The samples of a `[validation]` table.
 
     Args:
-        table: the samples, and what they leave open.
+        table: the samples, and what they leave open. Of the tiny model the default size is that of its own world.
         trained: modalities that are drawn where the table does not say.
         info: the model that draws them.
 
@@ -89,6 +94,7 @@ def requests(table: ValidationTable, trained: Collection[str], info: ModelInfo) 
         ConfigError: all that is wrong: nothing to draw, a condition on a modality that a sample does not have, sizes that the codec does not
             take, blocks that the model does not have.
     """
+    table = _of_a_size(table, info)
     blocks, problems = _stg_blocks(table.stg_blocks, info.num_layers)
     found = [_request(table, index, sample, trained, blocks) for index, sample in enumerate(table.samples)]
     for request, sample in zip(found, table.samples, strict=True):
@@ -115,6 +121,14 @@ def _request(table: ValidationTable, index: int, sample: ValidationSample, train
         stg_blocks=tuple(blocks),
         where=f"validation.samples.{index}",
     )
+
+
+def _of_a_size(table: ValidationTable, info: ModelInfo) -> ValidationTable:
+    """The table, with the size and rate of the tiny model where it has the default size, which that model cannot draw."""
+    usual = ValidationTable()
+    if info.generation != "tiny" or table.video_dims != usual.video_dims:
+        return table
+    return attrs.evolve(table, **{name: value for name, value in TINY_SIZE.items() if getattr(table, name) == getattr(usual, name)})
 
 
 def scales_of(table: ValidationTable) -> dict[str, Scales]:

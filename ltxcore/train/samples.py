@@ -57,6 +57,15 @@ class Always:
 
 
 @attrs.frozen(eq=False)
+class _Latents:
+    """A clip as it was drawn and as it is, by modality `[C, ...]`, and the frames or latent steps per second of each."""
+
+    drawn: Mapping[str, Tensor]
+    original: Mapping[str, Tensor]
+    rates: Mapping[str, float]
+
+
+@attrs.frozen(eq=False)
 class Drawer:
     """Draws held-out clips.
 
@@ -95,10 +104,11 @@ class Drawer:
         return cls(names, samples, strategy, setting.modalities, model, steps, seed)
 
     def draw(self, engine: Engine, backbone: Backbone, folder: Path, step: int) -> list[Drawn]:
-        """Draw every clip, with noise that is the same at every step, and write it to `folder`. Every process draws, and the first one writes."""
-        return [self._one(engine, backbone, name, folder / f"step_{step:06d}_{index}") for index, name in enumerate(self.names, 1)]
+        """Draw every clip, with noise that is the same at every step, and write it to `folder`. Every process draws, and the first one decodes and writes."""
+        clips = [self._one(engine, backbone, name) for name in self.names]
+        return engine.first(lambda: self._written(clips, folder, step))
 
-    def _one(self, engine: Engine, backbone: Backbone, name: str, path: Path) -> Drawn:
+    def _one(self, engine: Engine, backbone: Backbone, name: str) -> _Latents:
         draws = Always(CountedDraws(self.seed, EPOCH, (name,), name))
         batch = self.samples.load([name], self.strategy.wanted(draws))
         with engine.evaluating():
@@ -110,12 +120,13 @@ class Drawer:
         for modality, drawn in tokens.items():
             grid = self.modalities[modality].grid(own[modality].latents)
             result[modality] = self.modalities[modality].unpatchify(drawn.cpu(), grid)[0]
-        rates = {modality: float(stored.rate[0]) for modality, stored in own.items()}
+        return _Latents(result, original, {modality: float(stored.rate[0]) for modality, stored in own.items()})
 
-        def write() -> Drawn:
-            beside = path.with_name(f"original_{path.name.rpartition('_')[2]}")
-            with decoders(self.model, result.keys()) as codecs:
-                drawn, known = (write_media(latents, rates, codecs, place) for latents, place in ((result, path), (original, beside)))
-            return Drawn(name, drawn, known)
-
-        return engine.first(write)
+    def _written(self, clips: Sequence[_Latents], folder: Path, step: int) -> list[Drawn]:
+        found = []
+        with decoders(self.model, {modality for clip in clips for modality in clip.drawn}) as codecs:
+            for index, (name, clip) in enumerate(zip(self.names, clips, strict=True), 1):
+                drawn = write_media(clip.drawn, clip.rates, codecs, folder / f"step_{step:06d}_{index}")
+                original = write_media(clip.original, clip.rates, codecs, folder / f"original_{index}")
+                found.append(Drawn(name, drawn, original))
+        return found

@@ -47,6 +47,17 @@ def test_a_run_says_where_everything_is_and_what_to_listen_to(data: Path, tmp_pa
     ]
 
 
+def test_samples_of_the_run_file_are_called_so(data: Path, tmp_path: Path) -> None:
+    asked = {"samples": [{"prompt": "a tone"}], "video_dims": [32, 32, 9]}
+    result = ltx("run", str(write_run(tmp_path, tables(data, tmp_path / "out", validation=asked))), "--set", "optimization.steps=1")
+    assert told(result, tmp_path)[-4:] == [
+        "  samples/             the samples of the run file, step by step",
+        "Listen and compare:",
+        "  TMP/out/samples/step_000000_1.wav",
+        "  TMP/out/samples/step_000001_1.wav",
+    ]
+
+
 def test_an_interrupted_run_tells_the_command_that_goes_on_and_ends_as_an_interrupt(data: Path, tmp_path: Path) -> None:
     (tmp_path / "stopper.py").write_text(STOPPER)
     stopper = {"plugins": [str(tmp_path / "stopper.py")], "trackers": {"stopper": {"at": 1}}}

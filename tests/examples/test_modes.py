@@ -8,13 +8,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 import torch
 from click.testing import CliRunner
 
 from ltxcore.cli.main import main
-from ltxcore.cli.sample import TINY_SIZE
 from ltxcore.codecs.media import read_clip, read_sound, write_clip, write_sound
 from ltxcore.config.load import load_run
 from ltxcore.config.prompts import load_samples
@@ -86,7 +84,7 @@ def asked(words: list[str]) -> Encoded:
     options: dict[str, Any] = {f"generate_{name}": False for name in MODALITIES if f"--no-generate-{name}" in words}
     table = load_samples(words[2], conditions=conditions, options=options | {"inference_steps": 2, **PLAIN}, plugins=()).table
     info = describe("tiny")
-    (planned,) = plan(requests(attrs.evolve(table, **TINY_SIZE), MODALITIES, info), modalities_of(info), factors_of(strengths(words)))
+    (planned,) = plan(requests(table, MODALITIES, info), modalities_of(info), factors_of(strengths(words)))
     (found,) = encode([planned], MODEL)
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
+import attrs
 import pytest
 
 from ltxcore.config.samples import SampleCondition, ValidationSample, ValidationTable
@@ -128,3 +129,20 @@ def test_the_place_of_a_condition_is_that_in_its_list() -> None:
     found = request(one, frozen=[freeze("audio", B, 1)])
     assert found.place(one) == "validation.samples.0.conditions.3"
     assert found.place_of("audio") == "validation.samples.0.conditions.1"
+
+
+def test_the_tiny_model_draws_the_size_that_it_was_trained_on_unless_another_is_asked_for() -> None:
+    one = ValidationTable(samples=[sample()])
+    asked = {
+        "nothing": one,
+        "a rate": attrs.evolve(one, frame_rate=8.0),
+        "a size": attrs.evolve(one, video_dims=(96, 64, 9)),
+    }
+    found = {name: [(each.size, each.rate) for each in requests(table, {"video"}, info())] for name, table in asked.items()}
+    assert found == {
+        "nothing": [(Bucket(64, 64, 17), 16.0)],
+        "a rate": [(Bucket(64, 64, 17), 8.0)],
+        "a size": [(Bucket(96, 64, 9), 24.0)],
+    }
+    (real,) = requests(one, {"video"}, attrs.evolve(info(), generation="2.3", num_layers=48))
+    assert (real.size, real.rate) == (Bucket(960, 544, 89), 24.0)

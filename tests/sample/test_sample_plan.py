@@ -261,7 +261,7 @@ def test_conditions_of_strangers_are_planned_like_any_other(media: Path) -> None
 
 
 def test_empty_tokens_take_no_memory(media: Path) -> None:
-    blank = planned(video_dims=(960, 544, 89)).canvas.empty("video")
-    assert blank.clean.shape == (1, 12 * 17 * 30, 128)
+    blank = planned(video_dims=(992, 544, 89)).canvas.empty("video")
+    assert blank.clean.shape == (1, 12 * 17 * 31, 128)
     assert blank.clean.untyped_storage().nbytes() == 4
     assert torch.equal(blank.clean, torch.zeros(1).expand_as(blank.clean))
