@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "preprocess": "Encode raw media for training.",
         "reference": "Make reference clips for a dataset.",
         "decode": "Turn encoded samples back into files that play.",
+        "doctor": "Check raw media and encoded sets before training.",
         "report": "Write a page about a run: curves, samples that play, how to use it.",
         "sample": "Draw a prompt, or a file of prompts, with conditions and LoRAs.",
         "export": "Write a LoRA for ComfyUI, diffusers or ltx-pipelines.",

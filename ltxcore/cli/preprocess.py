@@ -103,6 +103,12 @@ def _option(field: attrs.Attribute[Any], kind: Any) -> Callable[[Any], Any]:
     return click.option(flag(field.name), type=base, help=text)
 
 
-_hints = get_type_hints(PreprocessingTable)
-for _field in attrs.fields(PreprocessingTable):
-    preprocess = _option(_field, _hints[_field.name])(preprocess)
+def with_options(command: click.Command) -> click.Command:
+    """A command with an option for every key of `[preprocessing]`."""
+    hints = get_type_hints(PreprocessingTable)
+    for field in attrs.fields(PreprocessingTable):
+        command = _option(field, hints[field.name])(command)
+    return command
+
+
+preprocess = with_options(preprocess)

@@ -17,7 +17,11 @@ from ltxcore.codecs.container import audio_stream, damaged, is_image, opened, vi
 from ltxcore.codecs.sounds import read_sound, write_sound
 from ltxcore.errors import DataError
 
-__all__ = ["MediaInfo", "probe", "read_clip", "read_sound", "write_clip", "write_sound"]
+__all__ = ["MediaInfo", "frame_seconds", "probe", "read_clip", "read_sound", "write_clip", "write_sound"]
+
+
+MOST_REORDERED = 32
+"""Packets by which a frame may come later in a file than it is shown: more than any codec allows."""
 
 
 @attrs.frozen
@@ -71,6 +75,27 @@ def probe(path: Path) -> MediaInfo:
             channels=None if sound is None else sound.codec_context.channels,
             is_image=image,
         )
+
+
+def frame_seconds(path: Path, max_frames: int) -> list[float]:
+    """When each of the first frames of a clip is shown, in seconds, in order; read from its packets, none of which is decoded.
+
+    Empty where the file has no pictures, or does not say.
+
+    Raises:
+        DataError: as `probe`.
+    """
+    times: list[Fraction] = []
+    with opened(path) as container:
+        stream = video_stream(container)
+        if stream is None or stream.time_base is None:
+            return []
+        for packet in container.demux(stream):
+            if packet.size and packet.pts is not None and not packet.is_discard:
+                times.append(packet.pts * Fraction(stream.time_base))
+            if len(times) >= max_frames + MOST_REORDERED:
+                break
+    return [float(seconds) for seconds in sorted(times)[:max_frames]]
 
 
 def _count(path: Path, container: Any, stream: Any) -> int:

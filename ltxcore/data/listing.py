@@ -54,13 +54,14 @@ class Listing:
         return frozenset([*self.gone, *self.changed, *self.unreadable])
 
 
-def list_folder(folder: Path, only: Collection[str] | None = None, progress: Progress | None = None) -> Listing:
+def list_folder(folder: Path, only: Collection[str] | None = None, progress: Progress | None = None, remember: bool = True) -> Listing:
     """What a folder holds; an empty listing where there is no folder.
 
     Args:
         folder: of one source.
         only: look at these samples alone, by name; none: at all.
         progress: told while unrecorded files are read.
+        remember: whether what is found in them is written to the index.
 
     Raises:
         DataError: the folder cannot be read.
@@ -77,7 +78,8 @@ def list_folder(folder: Path, only: Collection[str] | None = None, progress: Pro
         recorded = {name: entry for name, entry in recorded.items() if name in wanted}
     entries = {name: recorded[name] for name, file in files.items() if name in recorded and recorded[name].bytes == file.bytes}
     changed = tuple(name for name in files if name in recorded and name not in entries)
-    indexed, unreadable = _indexed(folder, {name: file for name, file in files.items() if name not in recorded}, progress)
+    unrecorded = {name: file for name, file in files.items() if name not in recorded}
+    indexed, unreadable = _indexed(folder, unrecorded, progress, remember)
     return Listing(
         entries=dict(sorted({**entries, **indexed}.items())),
         gone=tuple(sorted(recorded.keys() - files.keys())),
@@ -99,7 +101,9 @@ def _recorded(folder: Path) -> dict[str, Entry]:
     return {name: line.entry for name, line in last.items() if not line.removed}
 
 
-def _indexed(folder: Path, files: Mapping[str, File], progress: Progress | None) -> tuple[dict[str, Entry], dict[str, Problem]]:
+def _indexed(
+    folder: Path, files: Mapping[str, File], progress: Progress | None, remember: bool
+) -> tuple[dict[str, Entry], dict[str, Problem]]:
     """Entries of unrecorded files, from the index where it is up to date, else from the files, which are then added to it."""
     if not files:
         return {}, {}
@@ -117,7 +121,8 @@ def _indexed(folder: Path, files: Mapping[str, File], progress: Progress | None)
         lines = [Line(name, found, changed=files[name].changed) for name, found in chunk if isinstance(found, Entry)]
         unreadable.update({name: found for name, found in chunk if isinstance(found, Problem)})
         entries.update({line.name: line.entry for line in lines})
-        _remember(folder, lines)
+        if remember:
+            _remember(folder, lines)
         done += len(chunk)
         if progress is not None:
             progress(folder.name, done, len(unread))

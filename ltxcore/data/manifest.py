@@ -85,19 +85,49 @@ def read_manifest(
         DataError: with all that is wrong at once: a missing root or folder; samples that are gone, changed, unreadable, not in every source, not
             finite, or not what the role needs; masks that do not fit their target; samples of one folder that different encoders made.
     """
+    manifest, problems = survey_manifest(root, sources, only=only, progress=progress)
+    if problems:
+        raise DataError.of(problems)
+    return manifest
+
+
+def survey_manifest(
+    root: Path,
+    sources: Mapping[str, Source],
+    *,
+    only: Collection[str] | None = None,
+    progress: Progress | None = None,
+    remember: bool = True,
+) -> tuple[Manifest, tuple[Problem, ...]]:
+    """As `read_manifest`, but with the samples that there are, and beside them all that is wrong.
+
+    Args:
+        root: the data root.
+        sources: by role, of the strategy.
+        only: look at these samples alone.
+        progress: told while unrecorded files are read.
+        remember: whether what is found in unrecorded files is written to the index.
+
+    Raises:
+        DataError: there is no such root.
+    """
     root = Path(root)
     if not root.is_dir():
         raise DataError("there is no such folder", where=str(root), remedy="Name the folder that `ltx preprocess` wrote to.")
     problems: list[Problem] = []
-    listings = checks.with_legacy_text_names(sources, _listings(root, sources, only, progress, problems))
+    listings = checks.with_legacy_text_names(sources, _listings(root, sources, only, progress, problems, remember))
     problems += _sample_problems(root, sources, listings, only)
-    if problems:
-        raise DataError.of(problems)
-    return Manifest({role: dict(listings[source.folder].entries) for role, source in sources.items()})
+    held = {role: listings[source.folder].entries for role, source in sources.items() if source.folder in listings}
+    return Manifest({role: dict(entries) for role, entries in held.items()}), tuple(problems)
 
 
 def _listings(
-    root: Path, sources: Mapping[str, Source], only: Collection[str] | None, progress: Progress | None, problems: list[Problem]
+    root: Path,
+    sources: Mapping[str, Source],
+    only: Collection[str] | None,
+    progress: Progress | None,
+    problems: list[Problem],
+    remember: bool,
 ) -> dict[str, Listing]:
     """What each folder holds, once a folder; those that cannot be listed are added to `problems`."""
     listings: dict[str, Listing] = {}
@@ -107,7 +137,7 @@ def _listings(
             problems.append(problem)
             continue
         try:
-            listings[folder] = list_folder(root / folder, only, progress)
+            listings[folder] = list_folder(root / folder, only, progress, remember)
         except DataError as error:
             problems.extend(error.problems)
     return listings

@@ -108,14 +108,14 @@ def common_size(sizes: Collection[Bucket], scale: Sequence[int], where: str) -> 
         return None, Problem(what, where, 'Say which to fit them to with resolution_buckets = "WxHxF", several with ";" between.')
     wrong = [what for what, _ in misfits(different[0], scale)]
     if wrong:
-        fitted = _nearest(different[0], scale)
+        fitted = nearest(different[0], scale)
         return None, Problem(
             f"its clips have {' and '.join(wrong)}", where, f'Say what to fit them to, such as resolution_buckets = "{fitted}".'
         )
     return different[0], None
 
 
-def _nearest(size: Bucket, scale: Sequence[int]) -> Bucket:
+def nearest(size: Bucket, scale: Sequence[int]) -> Bucket:
     """The largest size a codec takes that is not larger than this one, nor smaller than a cell."""
     frames, rows, columns = scale
     return Bucket(

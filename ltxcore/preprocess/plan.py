@@ -209,7 +209,7 @@ def _mask_misfits(planned: Planned, infos: Mapping[str, MediaInfo]) -> Iterator[
         if not mask.is_image and (mask.frames or 0) < needed:
             what = f"has {mask.frames} frames, but its clip has {needed} in the bucket {planned.size}"
             yield Problem(what, where, "Make it as long as its clip, or an image.")
-        if not _same_aspect(mask, clip):
+        if not same_shape(mask, clip):
             what = f"has {mask.width} x {mask.height} pixels, its clip {clip.width} x {clip.height}, which is another shape"
             yield Problem(what, where, "A mask has the width and height of its clip, or the same multiple of both.")
 
@@ -231,7 +231,7 @@ def _mask_length_misfits(planned: Planned, looked: Looked, rules: Rules) -> Iter
         yield Problem(what, sample.at(path), "A mask is as long as its sound, or as what is used of it.")
 
 
-def _same_aspect(one: MediaInfo, other: MediaInfo) -> bool:
+def same_shape(one: MediaInfo, other: MediaInfo) -> bool:
     """Whether two pictures have one shape, up to a pixel of the smaller one."""
     across = (one.width or 0) * (other.height or 0)
     down = (one.height or 0) * (other.width or 0)

@@ -53,12 +53,12 @@ class Facts:
 class RawFiles:
     """Facts of raw files, remembered in `<root>/raw_files*.jsonl`, one file a process. Safe to use from several threads."""
 
-    def __init__(self, root: Path, folder: Path, rank: int = 0) -> None:
+    def __init__(self, root: Path, folder: Path, rank: int = 0, *, writes: bool = True) -> None:
         """`folder` is that of the dataset, to which remembered paths are relative; `rank` is this process's.
 
-        Nothing is written as long as there is no root.
+        Nothing is written as long as there is no root, or where `writes` is false.
         """
-        self._folder = folder
+        self._folder, self._writes = folder, writes
         self._store = root / f"{FILE}-{rank}.jsonl"
         self._unwritten: list[str] = []
         self._lock = threading.Lock()
@@ -128,7 +128,7 @@ class RawFiles:
         with self._lock:
             self._facts[key] = facts
             self._unwritten.append(line)
-            if self._store.parent.is_dir():
+            if self._writes and self._store.parent.is_dir():
                 # Without it files are only read again, so a root that cannot be written is no error yet.
                 with contextlib.suppress(OSError), self._store.open("a", encoding="utf-8") as file:
                     file.write("".join(self._unwritten))

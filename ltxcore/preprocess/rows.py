@@ -77,6 +77,20 @@ def read_dataset(path: Path, options: PreprocessingTable, folders: Collection[st
         DataError: with every mistake: columns that are missing or in doubt, cells that are empty, files that are not there, paths that lead out of the
             dataset's folder, rows that are there twice or whose samples would have one name.
     """
+    data, problems = survey_dataset(path, options, folders, there)
+    if problems:
+        raise DataError.of(problems)
+    return data
+
+
+def survey_dataset(
+    path: Path, options: PreprocessingTable, folders: Collection[str] | None = None, there: Collection[str] = ()
+) -> tuple[Dataset, tuple[Problem, ...]]:
+    """As `read_dataset`, but with the rows that are in order, and beside them what is wrong with the others.
+
+    Raises:
+        DataError: the file cannot be read, or its columns do not do; there are no rows then to look at.
+    """
     table = read_table(path)
     binding = bind(table, {role: getattr(options, option(role)) for role in ALIASES})
     wanted, unable = wanted_folders(table, binding.columns, folders, skip_audio=options.skip_audio, there=there)
@@ -94,9 +108,9 @@ def read_dataset(path: Path, options: PreprocessingTable, folders: Collection[st
         else:
             problems += found
     problems += _same_names(samples)
-    if problems:
-        raise DataError.of(sorted(problems, key=lambda problem: _line(problem, table)))
-    return Dataset(path, tuple(samples), wanted, tuple(_notes(table, binding.unused)))
+    first = {sample.name: sample for sample in reversed(samples)}
+    data = Dataset(path, tuple(sample for sample in samples if first[sample.name] is sample), wanted, tuple(_notes(table, binding.unused)))
+    return data, tuple(sorted(problems, key=lambda problem: _line(problem, table)))
 
 
 def with_trigger(caption: str, trigger: str | None) -> str:

@@ -52,7 +52,7 @@ def encode_captions(
     outcomes: dict[str, Outcome] = {}
     stale: list[tuple[Sample, Product]] = []
     for sample in samples:
-        product = _text(sample, encoder)
+        product = text_product(sample.caption, encoder.length, encoder.fingerprint)
         if ledger.is_fresh(product, sample.name):
             ledger.reuse(TEXT)
             outcomes[sample.name] = Outcome()
@@ -67,11 +67,13 @@ def encode_captions(
     return outcomes
 
 
-def _text(sample: Sample, encoder: TextEncoder) -> Product:
+def text_product(caption: str, length: int, encoder: str) -> Product:
+    """The features of a caption: padded to `length` when loaded, by the encoder of this fingerprint. For what they are made of; the work is `encode_captions`."""
+
     def refuse() -> Made:
         raise ValueError("captions are encoded several at a time")
 
-    return Product(TEXT, {"caption": sample.caption, "length": encoder.length}, encoder.fingerprint, refuse)
+    return Product(TEXT, {"caption": caption, "length": length}, encoder, refuse)
 
 
 def encode_media(

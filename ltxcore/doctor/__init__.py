@@ -1,0 +1,1 @@
+"""`ltx doctor`: raw media and encoded sets, checked before any training. Nothing is written."""

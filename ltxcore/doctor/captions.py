@@ -1,0 +1,47 @@
+"""Captions that say nothing, that another row has too, or that the text encoder does not take whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ltxcore.doctor.findings import Finding, warning
+from ltxcore.preprocess.rows import Dataset, Sample, with_trigger
+
+
+def examine_captions(data: Dataset, trigger: str | None, length: int) -> Iterator[Finding]:
+    """What is wrong with the captions of a dataset.
+
+    Args:
+        data: whose captions are used.
+        trigger: that stands before each of them.
+        length: tokens that the text encoder takes.
+    """
+    first: dict[str, Sample] = {}
+    for sample in data.samples:
+        caption = sample.caption.strip()
+        if caption == with_trigger("", trigger).strip():
+            yield warning(
+                "empty-caption",
+                sample.where,
+                "its caption is empty",
+                "Describe the clip, or leave it as it is if the run is to learn without words.",
+            )
+            continue
+        other = first.setdefault(caption, sample)
+        if other is not sample:
+            line = other.where.rpartition(":")[2]
+            yield warning(
+                "duplicate-caption",
+                sample.where,
+                f"its caption is that of line {line} too",
+                "Say what tells the clips apart, unless they are alike.",
+            )
+        # A word is at least one token, so that this many are lost for certain, whichever text encoder it is.
+        words = len(caption.split())
+        if words > length:
+            yield warning(
+                "long-caption",
+                sample.where,
+                f"its caption has {words} words, and the text encoder takes {length} tokens: the rest is left out",
+                "Shorten it, with what matters first.",
+            )

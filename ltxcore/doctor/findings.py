@@ -1,0 +1,65 @@
+"""What the doctor found, and what it looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import attrs
+
+from ltxcore.errors import Problem
+
+Severity = Literal["error", "warning"]
+"""An error is refused by preprocessing or by a run, or would train on wrong numbers; a warning is taken as it is, but is hardly meant."""
+
+
+@attrs.frozen
+class Finding:
+    """One thing that is wrong: which check found it, how bad it is, where it is, what it is, and what to do about it."""
+
+    check: str
+    severity: Severity
+    where: str
+    what: str
+    remedy: str
+
+
+@attrs.define
+class Checkup:
+    """A checkup as it goes on.
+
+    Attributes:
+        findings: so far, in the order of the checks.
+        looked: what was looked at, and what was not, in sentences.
+    """
+
+    findings: list[Finding] = attrs.field(factory=list)
+    looked: list[str] = attrs.field(factory=list)
+
+    def refuse(self, check: str, problems: Iterable[Problem], severity: Severity = "error") -> None:
+        """Note problems as the rest of the program words them; one that is noted already is not noted again."""
+        told = {(finding.where, finding.what) for finding in self.findings}
+        new = [each for each in problems if (each.where, each.what) not in told]
+        self.findings += [Finding(check, severity, each.where, each.what, each.remedy) for each in new]
+
+    def add(self, findings: Iterable[Finding]) -> None:
+        """Note findings."""
+        self.findings += findings
+
+    def say(self, sentence: str) -> None:
+        """Tell what was looked at, or why it was not."""
+        self.looked.append(sentence)
+
+    def count(self, severity: Severity) -> int:
+        """Findings of a severity."""
+        return sum(finding.severity == severity for finding in self.findings)
+
+
+def warning(check: str, where: str, what: str, remedy: str) -> Finding:
+    """A finding that nothing refuses."""
+    return Finding(check, "warning", where, what, remedy)
+
+
+def errors(check: str, problems: Iterable[Problem]) -> list[Finding]:
+    """Problems as findings."""
+    return [Finding(check, "error", each.where, each.what, each.remedy) for each in problems]

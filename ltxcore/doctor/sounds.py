@@ -1,0 +1,101 @@
+"""Sounds: silent, mono, clipped, with samples that are no numbers, or of another length than their pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import attrs
+
+from ltxcore.codecs.media import MediaInfo, read_sound
+from ltxcore.doctor.findings import Finding, errors, warning
+from ltxcore.errors import DataError, Problem
+from ltxcore.preprocess.plan import Looked, Planned
+from ltxcore.preprocess.sounds import MARGIN
+from ltxcore.protocols import Sound
+
+SILENT = 1e-3
+"""Peak amplitude below which a sound counts as silent: -60 dB of full scale."""
+
+FULL, CLIPPED = 0.999, 1e-3
+"""Amplitude from which a sample counts as clipped, and the share of such samples from which a sound does; a single peak is no fault."""
+
+
+def examine_sounds(planned: Planned, looked: Looked, folders: frozenset[str]) -> Iterator[Finding]:
+    """What is wrong with the sounds of a sample, decoded as far as they are used.
+
+    Args:
+        planned: the sample.
+        looked: what its files hold.
+        folders: that are made.
+    """
+    sample = planned.sample
+    if "audio_latents" in folders:
+        yield from _heard(sample.at(sample.sound), sample.sound, planned.duration, beside=planned.bucket is not None)
+        yield from _goes_on(planned, looked)
+    if "reference_audio_latents" in folders:
+        path = sample.media["reference_audio"]
+        yield from _heard(sample.at(path), path, planned.duration, beside=False)
+
+
+def _heard(where: str, path: Path, duration: Fraction | None, beside: bool) -> Iterator[Finding]:
+    """`duration` seconds are used; `beside`: they are as long as pictures are."""
+    try:
+        sound = read_sound(path, max_duration=None if duration is None else float(duration) + MARGIN)
+    except DataError as error:
+        yield from errors("unreadable", [attrs.evolve(problem, where=where) for problem in error.problems])
+        return
+    if not bool(sound.samples.isfinite().all()):
+        yield from errors("sound", [Problem("its sound has samples that are no numbers (NaN or infinite)", where, "Encode it anew.")])
+        return
+    yield from _levels(where, sound)
+    missing = 0.0 if duration is None else float(duration) - sound.duration
+    if beside and missing > MARGIN:
+        yield warning(
+            "sound-length",
+            where,
+            f"its sound ends {missing:.3f} s before the {float(duration or 0):.3f} s of pictures that are used, and is filled with silence",
+            "Name a sound as long as the clip, or cut the clip where its sound ends.",
+        )
+
+
+def _levels(where: str, sound: Sound) -> Iterator[Finding]:
+    amplitude = sound.samples.abs()
+    if float(amplitude.max()) < SILENT:
+        yield warning(
+            "silent-sound",
+            where,
+            "its sound is silent: no sample is above -60 dB of full scale",
+            'Name a sound that can be heard in a column "audio", leave the row out, or set skip_audio.',
+        )
+    elif float((amplitude >= FULL).float().mean()) > CLIPPED:
+        share = float((amplitude >= FULL).float().mean())
+        yield warning(
+            "clipped-sound",
+            where,
+            f"its sound is clipped: {100 * share:.1f} % of its samples are at full scale",
+            "Take a recording with a lower level; turning a clipped one down does not mend it.",
+        )
+    if sound.samples.shape[0] == 1:
+        yield warning(
+            "mono-sound",
+            where,
+            "its sound has one channel",
+            "It is trained on as equal left and right. Name a stereo sound if there is one.",
+        )
+
+
+def _goes_on(planned: Planned, looked: Looked) -> Iterator[Finding]:
+    """A sound file of its own that is longer than its clip."""
+    sample = planned.sample
+    own, clip = looked.infos.get(sample.media.get("audio", Path())), looked.infos.get(sample.media.get("video", Path()))
+    if not isinstance(own, MediaInfo) or not isinstance(clip, MediaInfo) or planned.bucket is None:
+        return
+    if own.duration is not None and clip.duration is not None and own.duration - clip.duration > MARGIN:
+        yield warning(
+            "sound-length",
+            sample.at(own.path),
+            f"lasts {own.duration:.3f} s, its clip {clip.duration:.3f} s: what follows is left out",
+            "Cut it to its clip, and see that both start together.",
+        )

@@ -1,0 +1,80 @@
+"""A checkup as a person reads it, and as a program does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+import attrs
+from rich.console import Console
+from rich.text import Text
+
+from ltxcore.doctor.findings import Checkup, Finding, Severity
+
+SHOWN = 5
+"""Findings of one check that are listed; of the others their number is told."""
+
+STYLES: dict[Severity, str] = {"error": "bold red", "warning": "bold yellow"}
+
+
+def as_json(target: str, checkup: Checkup) -> dict[str, Any]:
+    """Everything, for a program."""
+    return {
+        "target": target,
+        "errors": checkup.count("error"),
+        "warnings": checkup.count("warning"),
+        "findings": [attrs.asdict(finding) for finding in checkup.findings],
+        "looked_at": checkup.looked,
+    }
+
+
+def show(checkup: Checkup, console: Console, *, all_of_them: bool) -> None:
+    """Findings by severity and check, what was looked at, and a count."""
+    for severity in STYLES:
+        for check, found in _by_check(checkup.findings, severity).items():
+            shown = found if all_of_them else found[:SHOWN]
+            _line(console, Text.assemble((severity, STYLES[severity]), f" {check}", (f" ({len(found)})" if len(found) > 1 else "", "dim")))
+            for line in _lines(shown):
+                _line(console, line)
+            if len(found) > len(shown):
+                _line(console, Text(f"  and {len(found) - len(shown)} more like these (--all lists them)", style="dim"))
+            _line(console, Text())
+    _line(console, Text("Looked at", style="bold"))
+    for sentence in checkup.looked:
+        _line(console, Text(f"  {sentence}"))
+    _line(console, Text())
+    _line(console, Text(counted(checkup), style=_worst(checkup)))
+
+
+def counted(checkup: Checkup) -> str:
+    """How many findings there are, in words."""
+    counts = [(checkup.count("error"), "error"), (checkup.count("warning"), "warning")]
+    told = [f"{number} {noun}{'' if number == 1 else 's'}" for number, noun in counts if number]
+    return ", ".join(told) or "Nothing is wrong."
+
+
+def _worst(checkup: Checkup) -> str:
+    return next((style for severity, style in STYLES.items() if checkup.count(severity)), "bold green")
+
+
+def _by_check(findings: Sequence[Finding], severity: Severity) -> dict[str, list[Finding]]:
+    found: dict[str, list[Finding]] = {}
+    for finding in findings:
+        if finding.severity == severity:
+            found.setdefault(finding.check, []).append(finding)
+    return found
+
+
+def _lines(findings: Sequence[Finding]) -> Iterator[Text]:
+    """Each finding, and what to do about it once for all that follow each other."""
+    for remedy, group in groupby(findings, key=lambda finding: finding.remedy):
+        for finding in group:
+            yield Text.assemble(f"  {finding.where}: " if finding.where else "  ", finding.what)
+        if remedy:
+            yield Text(f"    {remedy}", style="dim")
+
+
+def _line(console: Console, text: Text) -> None:
+    # Not wrapped, so that paths stay whole and can be searched for.
+    console.print(text, soft_wrap=True)
