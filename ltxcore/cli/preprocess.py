@@ -22,7 +22,8 @@ from ltxcore.config.schema import PreprocessingTable
 @click.option("--audio-vae-path", type=click.Path(path_type=Path), help="The audio codec, where the model file does not hold it.")
 @click.option("--device", help="Where to compute; by default the process's GPU, if there is one.")
 @click.option("--vae-tiling", is_flag=True, help="Encode clips in pieces, for less memory.")
-@click.option("--load-text-encoder-in-8bit", is_flag=True, help="Load the text encoder with 8-bit weights.")
+@click.option("--load-text-encoder-in-8bit", is_flag=True, help="Load the text encoder with 8-bit weights (GPU only).")
+@click.option("--offload-text-encoder", is_flag=True, help="Keep the text encoder's weights in main memory, and bring them layer by layer.")
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Where to write; by default .precomputed beside the dataset.")
 @click.option("--workers", type=click.IntRange(min=1), help="Samples decoded at a time; by default one a processor, at most 8.")
 @click.option("--progress/--no-progress", default=True, show_default=True, help="Show bars.")
@@ -35,6 +36,7 @@ def preprocess(
     device: str | None,
     vae_tiling: bool,
     load_text_encoder_in_8bit: bool,
+    offload_text_encoder: bool,
     output_dir: Path | None,
     workers: int | None,
     progress: bool,
@@ -61,6 +63,7 @@ def preprocess(
         device=device,
         vae_tiling=vae_tiling,
         load_text_encoder_in_8bit=load_text_encoder_in_8bit,
+        offload_text_encoder=offload_text_encoder,
         workers=workers,
         share=share,
         where=flag,

@@ -52,6 +52,16 @@ HELP = {
 @click.option("--device", help="Where to compute; by default the GPU, if there is one.")
 @click.option("--precision", type=click.Choice(["bf16", "no"]), help='Of the model; "no" is float32.  [default: bf16 on a GPU, else no]')
 @click.option("--vae-tiling", is_flag=True, help="Encode and decode clips in pieces, for less memory.")
+@click.option("--quantization", type=click.Choice(["int8", "fp8", "nf4"]), help="Store the model's weights with fewer bits.")
+@click.option(
+    "--offload-blocks",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Blocks whose weights stay in main memory but while they compute.",
+)
+@click.option("--load-text-encoder-in-8bit", is_flag=True, help="Load the text encoder with 8-bit weights (GPU only).")
+@click.option("--offload-text-encoder", is_flag=True, help="Keep the text encoder's weights in main memory, and bring them layer by layer.")
 def sample(
     what: str,
     model: str | None,
@@ -66,6 +76,10 @@ def sample(
     device: str | None,
     precision: str | None,
     vae_tiling: bool,
+    quantization: str | None,
+    offload_blocks: int,
+    load_text_encoder_in_8bit: bool,
+    offload_text_encoder: bool,
     **options: Any,
 ) -> None:
     """Draw a sample of PROMPT, or of every prompt in FILE, with picture and sound.
@@ -82,11 +96,14 @@ def sample(
     from ltxcore.config.located import located
     from ltxcore.config.prompts import load_samples
     from ltxcore.errors import LtxError
+    from ltxcore.models.quantized import quantization_of
 
     said = {name: value for name, value in options.items() if value is not None}
     loaded = load_samples(what, conditions=conditions, options=said, plugins=plugins)
     paths = {"text_encoder": text_encoder_path, "video_vae": video_vae_path, "audio_vae": audio_vae_path}
-    studio = _studio(loaded, model, loras, paths, device, precision, vae_tiling)
+    text = {"text_in_8bit": load_text_encoder_in_8bit, "text_offload": offload_text_encoder}
+    studio = _studio(loaded, model, loras, paths, {"tiling": vae_tiling, **text}, device, precision)
+    studio = attrs.evolve(studio, quantization=quantization_of(quantization), offload_blocks=offload_blocks)
     try:
         planned = _planned(loaded, studio)
         files = _files(planned, output, overwrite)
@@ -104,9 +121,9 @@ def _studio(
     model: str | None,
     loras: Sequence[str],
     paths: dict[str, Path | None],
+    codecs: dict[str, bool],
     device: str | None,
     precision: str | None,
-    tiling: bool,
 ) -> Studio:
     """The model of the command line, or that of the file."""
     from ltxcore.models.lora_stack import Strength
@@ -123,8 +140,8 @@ def _studio(
         paths = {name: path or own[name] for name, path in paths.items()}
     device = device or own_device()
     chosen = precision or ("bf16" if device.startswith("cuda") else "no")
-    named: dict[str, Any] = paths
-    return Studio(Model(str(model), device=device, tiling=tiling, **named), tuple(map(Strength.parse, loras)), chosen)
+    named: dict[str, Any] = {**paths, **codecs}
+    return Studio(Model(str(model), device=device, **named), tuple(map(Strength.parse, loras)), chosen)
 
 
 def _planned(loaded: LoadedSamples, studio: Studio) -> list[Planned]:

@@ -106,7 +106,8 @@ class AccelerationTable:
         0, help="blocks of a LoRA run whose frozen weights stay in host memory but while they compute", unit="blocks", at_least=0
     )
     compile: bool = key(False, help="compile the blocks: faster steps, after minutes at the start")
-    load_text_encoder_in_8bit: bool = key(False, help="load the text encoder with 8-bit weights")
+    load_text_encoder_in_8bit: bool = key(False, help="load the text encoder with 8-bit weights, on a GPU")
+    offload_text_encoder: bool = key(False, help="keep the text encoder's weights in host memory, and bring them to the GPU layer by layer")
     offload_optimizer_during_validation: bool = key(False, help="move the optimiser's state to host memory while samples are drawn")
 
 

@@ -183,8 +183,8 @@ class LTXBackbone(nn.Module):
             return self.connectors(text, self.modalities if modalities is None else modalities)
         if self.info.has_connectors:
             raise ConfigError(
-                f'the base model "{self.info.name}" passes text through connectors, which were not loaded',
-                remedy='Use model_path = "tiny" until connectors of real models can be loaded.',
+                f'the base model "{self.info.name}" passes text through connectors, which this backbone does not have',
+                remedy="Load it with `load_backbone`, which reads them.",
             )
         return text
 

@@ -13,6 +13,7 @@ from ltxcore.errors import ConfigError
 from ltxcore.models.backbone import Blueprint, LTXBackbone, ModelInfo
 from ltxcore.models.quantized import Quantization, RoundedLinear, is_quantizable
 from ltxcore.models.settings import Config, diffusers_arguments
+from ltxcore.models.streams import block_of
 from ltxcore.models.transformer import TimestepRule, Transformer
 from ltxcore.protocols import MODALITIES
 
@@ -55,11 +56,16 @@ def build(official: Config, info: ModelInfo, modalities: frozenset[str], *, rule
 
 
 def fill(
-    backbone: LTXBackbone, tensor: Callable[[str], Tensor], dtype: torch.dtype | None, quantization: Quantization | None = None
+    backbone: LTXBackbone,
+    tensor: Callable[[str], Tensor],
+    dtype: torch.dtype | None,
+    quantization: Quantization | None = None,
+    offloaded: int = 0,
 ) -> None:
-    """Give every parameter the values that `tensor` has for its name (of diffusers), in `dtype`; None: as they come.
+    """Give every parameter the values that `tensor` has for its name (of diffusers), on the device that they come on, in `dtype`; None: as they come.
 
-    Matrices of the blocks are stored as `quantization` says, each before the next is read, so that the weights are never all there in full.
+    Matrices of the blocks are stored as `quantization` says, and those of the first `offloaded` blocks taken to host memory, each before the next is
+    read, so that the weights are never all there in full.
     """
     transformer = backbone.transformer
     for path, module in list(transformer.named_modules()):
@@ -70,6 +76,12 @@ def fill(
             if values.shape != empty.shape:
                 raise ValueError(f"{name} is {tuple(values.shape)} and should be {tuple(empty.shape)}")
             module.register_parameter(own, Parameter(values))
-        if quantization is not None and isinstance(module, nn.Linear) and is_quantizable(f"{path}.weight"):
+        if not isinstance(module, nn.Linear):
+            continue
+        layer: nn.Linear = module
+        if quantization is not None and is_quantizable(f"{path}.weight"):
+            layer = RoundedLinear.of(module, quantization)
             parent, _, child = path.rpartition(".")
-            setattr(transformer.get_submodule(parent), child, RoundedLinear.of(module, quantization))
+            setattr(transformer.get_submodule(parent), child, layer)
+        if block_of(path) in range(offloaded):
+            layer.weight = Parameter(layer.weight.detach().cpu(), requires_grad=layer.weight.requires_grad)

@@ -23,6 +23,8 @@ from ltxcore.models.shipped import UNTRAINED
 from ltxcore.models.tiny import TINY, fresh_tensor
 from ltxcore.models.transformer import TimestepRule
 
+CPU = torch.device("cpu")
+
 _MATRIX = 64
 """A matrix of at least this many rows and columns that is nothing but zeros was not trained: it was not downloaded."""
 
@@ -49,8 +51,10 @@ def load_backbone(
     rule: TimestepRule = "split",
     quantization: Quantization | None = None,
     as_stored: bool = False,
+    device: torch.device = CPU,
+    offloaded: int = 0,
 ) -> LTXBackbone:
-    """A backbone on the CPU with the weights of `modalities`, in `dtype`.
+    """A backbone with the weights of `modalities`, in `dtype`, each read straight to where it stays.
 
     Args:
         model_path: "tiny", "tiny-untrained", a file, or a folder.
@@ -62,6 +66,9 @@ def load_backbone(
         quantization: how the matrices of the blocks are stored with fewer bits, each as soon as it is read; none: as all others are.
         as_stored: the transformer's weights stay in the dtype of the file, and are its pages, which processes share: whoever divides them
             converts each part in its turn. 8-bit numbers, with which nothing can be computed, are converted to `dtype` all the same.
+        device: where it will compute. On the CPU weights are the file's pages, mapped, until something changes them.
+        offloaded: blocks whose matrices lie in host memory, the first ones: each goes there when it is read, and rounded. They compute only after
+            `offload.place`.
 
     Raises:
         ConfigError: a path that is neither file nor folder, or no modality; the library that quantizes is not installed.
@@ -70,13 +77,15 @@ def load_backbone(
     """
     if model_path == UNTRAINED:
         backbone = build(TINY, attrs.evolve(describe(model_path), seed=seed), modalities, rule=rule)
-        fill(backbone, lambda name: fresh_tensor(name, backbone.blueprint.shapes, seed), None if as_stored else dtype, quantization)
+        own = None if as_stored else dtype
+        fill(backbone, lambda name: fresh_tensor(name, backbone.blueprint.shapes, seed).to(device), own, quantization, offloaded)
     else:
         checkpoint = open_checkpoint(model_path)
         backbone = build(checkpoint.transformer, _describe(checkpoint, model_path), modalities, rule=rule)
         check_tensors(checkpoint, backbone.blueprint.shapes)
         with open_tensors(checkpoint.header.path) as file:
-            fill(backbone, lambda name: _computable(_read(file, checkpoint, name), dtype), None if as_stored else dtype, quantization)
+            own = None if as_stored else dtype
+            fill(backbone, lambda name: _computable(_read(file, checkpoint, name, device), dtype), own, quantization, offloaded)
         if checkpoint.has_connectors:
             backbone.connectors = connectors_of(checkpoint, modalities, dtype)
     backbone.transformer.gradient_checkpointing = gradient_checkpointing
@@ -102,14 +111,14 @@ def _computable(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.to(dtype) if tensor.dtype.itemsize == 1 else tensor
 
 
-def _read(file: Tensors, checkpoint: Checkpoint, name: str) -> Tensor:
-    """A tensor by its name of diffusers, as it is stored.
+def _read(file: Tensors, checkpoint: Checkpoint, name: str, device: torch.device) -> Tensor:
+    """A tensor by its name of diffusers, as it is stored, on a device: so a large file is read from disk once.
 
     Raises:
         CheckpointError: values that no training leaves: not finite, or a whole matrix of zeros.
     """
     stored = checkpoint.stored[to_original(name)]
-    tensor = file.get_tensor(stored)
+    tensor = file.get_tensor(stored).to(device)
     values = _computable(tensor, torch.float32)
     if not bool(torch.isfinite(values).all()):
         raise CheckpointError(f"{stored} has NaN or infinite values", where=checkpoint.where, remedy="Download or copy it again.")

@@ -33,3 +33,9 @@ def is_needed(name: str, modalities: Collection[str]) -> bool:
     """Whether a run of these modalities reads the parameter or module: its stream, and the attention between two."""
     stream = stream_of(name)
     return len(modalities) > 1 if stream == "cross" else stream in modalities
+
+
+def block_of(name: str) -> int | None:
+    """The number of the block that a parameter or module is in; none: it is in no block."""
+    segments = name.split(".")
+    return int(segments[1]) if segments[0] == "transformer_blocks" and len(segments) > 1 else None

@@ -27,6 +27,7 @@ class Model:
         device: where they compute; by default this process's GPU, if there is one.
         tiling: whether clips are encoded in pieces, for less memory.
         text_in_8bit: whether the text encoder has 8-bit weights.
+        text_offload: whether the text encoder's weights stay in main memory, and come to the device one layer at a time.
     """
 
     path: str
@@ -36,6 +37,7 @@ class Model:
     device: str = attrs.field(factory=lambda: own_device())
     tiling: bool = False
     text_in_8bit: bool = False
+    text_offload: bool = False
 
     def video(self) -> Codec:
         """The codec of clips."""
@@ -47,7 +49,7 @@ class Model:
 
     def text(self) -> TextEncoder:
         """The text encoder."""
-        placement = Placement(device=self.device, in_8_bit=self.text_in_8bit)
+        placement = Placement(device=self.device, in_8_bit=self.text_in_8bit, offload=self.text_offload)
         return text_encoder(self.path, text_encoder_path=self.text_encoder, placement=placement)
 
 

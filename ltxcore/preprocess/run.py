@@ -50,6 +50,7 @@ def preprocess(
     device: str | None = None,
     vae_tiling: bool = False,
     load_text_encoder_in_8bit: bool = False,
+    offload_text_encoder: bool = False,
     folders: Collection[str] | None = None,
     share: Share | None = None,
     workers: int | None = None,
@@ -72,6 +73,7 @@ def preprocess(
         device: where they compute; none: this process's GPU, if there is one.
         vae_tiling: whether clips are encoded in pieces, for less memory.
         load_text_encoder_in_8bit: whether the text encoder has 8-bit weights.
+        offload_text_encoder: whether the text encoder's weights stay in main memory, and come to the device one layer at a time.
         folders: that a run reads; none: all that the dataset's columns can make.
         share: this process's part; none: as the environment says.
         workers: samples decoded at a time; none: one a processor, at most 8.
@@ -90,6 +92,7 @@ def preprocess(
         device or own_device(),
         vae_tiling,
         load_text_encoder_in_8bit,
+        offload_text_encoder,
     )
     root = root or default_root(dataset)
     there = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []

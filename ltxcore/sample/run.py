@@ -15,6 +15,8 @@ from ltxcore.errors import ConfigError, Problem
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.load import describe, load_backbone
 from ltxcore.models.lora_stack import Strength, load_loras
+from ltxcore.models.offload import place
+from ltxcore.models.quantized import Quantization
 from ltxcore.preprocess.model import Model
 from ltxcore.protocols import Codec, ModelInput
 from ltxcore.sample.canvas import modalities_of
@@ -36,11 +38,15 @@ class Studio:
         model: its path, those of its codecs and text encoder, and the device.
         loras: what changes it.
         precision: of its weights and arithmetic, "bf16" or "no" (float32).
+        quantization: how the matrices of its blocks are stored with fewer bits; none: as all others are.
+        offload_blocks: blocks whose matrices stay in host memory but while they compute.
     """
 
     model: Model
     loras: Sequence[Strength] = ()
     precision: str = "no"
+    quantization: Quantization | None = None
+    offload_blocks: int = 0
 
     def plan(self, requests: Sequence[Request]) -> list[Planned]:
         """Look at the media of some samples.
@@ -80,10 +86,17 @@ class Studio:
 
     def _sampler(self, modalities: frozenset[str]) -> Sampler:
         device, mixed = torch.device(self.model.device), AUTOCAST[self.precision]
-        backbone = load_backbone(self.model.path, modalities, dtype=mixed or torch.float32)
+        backbone = load_backbone(
+            self.model.path,
+            modalities,
+            dtype=mixed or torch.float32,
+            quantization=self.quantization,
+            device=device,
+            offloaded=self.offload_blocks,
+        )
+        place(backbone, device, self.offload_blocks)
         load_loras(backbone, self.loras)
-        backbone.to(device).eval()
-        return Sampler(backbone, _forward(backbone, device, mixed), device)
+        return Sampler(backbone.eval(), _forward(backbone, device, mixed), device)
 
 
 def _forward(backbone: LTXBackbone, device: torch.device, mixed: torch.dtype | None) -> Callable[..., Mapping[str, Tensor]]:

@@ -25,6 +25,8 @@ def encoded(found: Outline, dataset: Path | None, root: Path, processes: Process
             text_encoder_path=config.model.text_encoder_path,
             video_vae_path=config.model.video_vae_path,
             audio_vae_path=config.model.audio_vae_path,
+            load_text_encoder_in_8bit=config.acceleration.load_text_encoder_in_8bit,
+            offload_text_encoder=config.acceleration.offload_text_encoder,
             folders={source.folder for source in found.strategy.sources().values()},
             where=found.loaded.where,
             progress=console.is_terminal and not console.quiet,

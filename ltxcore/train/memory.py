@@ -7,9 +7,11 @@ import os
 import shutil
 from collections.abc import Iterator
 
+from ltxcore.codecs.official.memory import check_8_bit
 from ltxcore.config.schema import RunFile
 from ltxcore.errors import ConfigError
 from ltxcore.models.quantized import quantization_of
+from ltxcore.preprocess.model import own_device
 
 Refusal = tuple[str, str, str]
 """Key, what is wrong, and what to do about it."""
@@ -19,6 +21,7 @@ def memory_problems(config: RunFile) -> Iterator[Refusal]:
     """All that cannot be had, whatever the engine; what an engine does not do is in `engine_problems`."""
     yield from _quantization(config)
     yield from _offload(config)
+    yield from _text_encoder(config)
     yield from _compile(config)
     if config.optimization.optimizer_type == "adamw8bit" and importlib.util.find_spec("bitsandbytes") is None:
         yield (
@@ -54,6 +57,18 @@ def _offload(config: RunFile) -> Iterator[Refusal]:
         )
     if config.acceleration.compile:
         yield key, "does not go together with compile: a compiled block takes its weights where it found them", "Choose one of the two."
+
+
+def _text_encoder(config: RunFile) -> Iterator[Refusal]:
+    key, asked = "acceleration.load_text_encoder_in_8bit", config.acceleration
+    if not asked.load_text_encoder_in_8bit:
+        return
+    try:
+        check_8_bit(own_device())
+    except ConfigError as error:
+        yield key, error.problems[0].what, error.problems[0].remedy
+    if asked.offload_text_encoder:
+        yield key, "does not go together with offload_text_encoder", "Choose one of the two."
 
 
 def _compile(config: RunFile) -> Iterator[Refusal]:

@@ -150,6 +150,8 @@ def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided
         seed=config.seed,
         quantization=quantization_of(config.acceleration.quantization),
         as_stored=divided,
+        device=torch.device("cpu") if divided else device,
+        offloaded=config.acceleration.offload_blocks,
     )
     if divided:
         unreached = _unreached_without_weights(plan, samples, backbone)

@@ -252,12 +252,6 @@ def _unavailable(config: Any) -> Iterator[tuple[str, str, str]]:
             f'"{mode}" is not available, since it needs its loss scaled',
             'Use "bf16", or "no" for float32.',
         )
-    if config.acceleration.load_text_encoder_in_8bit:
-        yield (
-            "acceleration.load_text_encoder_in_8bit",
-            "a text encoder with 8-bit weights is not available in this version",
-            "Remove the key.",
-        )
     if config.acceleration.offload_optimizer_during_validation:
         yield (
             "acceleration.offload_optimizer_during_validation",

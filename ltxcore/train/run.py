@@ -152,4 +152,5 @@ def _codecs(config: RunFile, device: torch.device) -> Model:
         model.audio_vae_path,
         device=str(device),
         text_in_8bit=config.acceleration.load_text_encoder_in_8bit,
+        text_offload=config.acceleration.offload_text_encoder,
     )

@@ -294,8 +294,8 @@ def test_connectors_are_used_where_there_are_some_and_missed_where_there_should_
     with pytest.raises(ConfigError) as error:
         backbone.connect(text)
     assert str(error.value) == (
-        'the base model "big.safetensors" passes text through connectors, which were not loaded\n'
-        '    Use model_path = "tiny" until connectors of real models can be loaded.'
+        'the base model "big.safetensors" passes text through connectors, which this backbone does not have\n'
+        "    Load it with `load_backbone`, which reads them."
     )
 
 

@@ -61,9 +61,7 @@ def test_only_the_tensors_of_the_run_are_read(tmp_path, monkeypatch):
 
     read = []
     real = module._read
-    monkeypatch.setattr(
-        module, "_read", lambda file, checkpoint, name: (read.append(checkpoint.stored[to_original(name)]), real(file, checkpoint, name))[1]
-    )
+    monkeypatch.setattr(module, "_read", lambda *given: (read.append(given[1].stored[to_original(given[2])]), real(*given))[1])
     load(write_golden("B", tmp_path), {"audio"})
     assert read
     assert all(name.removeprefix(PREFIX).split(".")[2 if "transformer_blocks" in name else 0].startswith("audio_") for name in read)

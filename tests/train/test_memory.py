@@ -185,6 +185,21 @@ def test_what_does_not_go_together_is_refused_in_one_go(tmp_path: Path) -> None:
     ]
 
 
+def test_a_text_encoder_in_8_bits_needs_a_gpu_and_is_not_offloaded_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    monkeypatch.setattr("ltxcore.train.memory.own_device", lambda: "cpu")
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: object() if name == "bitsandbytes" else find(name, *more))
+    found = refusal(tmp_path, acceleration={"load_text_encoder_in_8bit": True, "offload_text_encoder": True})
+    assert found == [
+        'acceleration.load_text_encoder_in_8bit: a text encoder in 8 bits needs a CUDA device, and this is "cpu"',
+        "    Leave load_text_encoder_in_8bit out.",
+        "acceleration.load_text_encoder_in_8bit: does not go together with offload_text_encoder",
+        "    Choose one of the two.",
+    ]
+
+
 def test_what_needs_a_package_or_a_compiler_that_is_missing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib.util
 

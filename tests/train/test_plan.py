@@ -67,10 +67,6 @@ def test_everything_that_is_wrong_without_the_data_is_found_at_once(tmp_path: Pa
     ("changed", "expected"),
     [
         (
-            {"acceleration": {"load_text_encoder_in_8bit": True}},
-            "acceleration.load_text_encoder_in_8bit: a text encoder with 8-bit weights is not available in this version\n    Remove the key.",
-        ),
-        (
             {"acceleration": {"offload_optimizer_during_validation": True}},
             "acceleration.offload_optimizer_during_validation: moving the optimiser's state is not available in this version\n    Remove the key.",
         ),

@@ -24,12 +24,12 @@ def check_8_bit(device: str) -> None:
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ConfigError(
             "a text encoder in 8 bits needs the package bitsandbytes, which is not installed",
-            remedy="Install it (pip install bitsandbytes), or set load_text_encoder_in_8bit = false under [acceleration].",
+            remedy='Install it with `pip install "ltx[low-memory]"`, or leave load_text_encoder_in_8bit out.',
         )
     if torch.device(device).type != "cuda":
         raise ConfigError(
             f'a text encoder in 8 bits needs a CUDA device, and this is "{device}"',
-            remedy="Set load_text_encoder_in_8bit = false under [acceleration].",
+            remedy="Leave load_text_encoder_in_8bit out.",
         )
 
 

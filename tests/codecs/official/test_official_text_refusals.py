@@ -229,12 +229,12 @@ def test_eight_bits_need_bitsandbytes_and_cuda(model, gemma, monkeypatch):
 
     assert refusal(model, gemma, Placement(in_8_bit=True), error=ConfigError) in (
         "a text encoder in 8 bits needs the package bitsandbytes, which is not installed\n"
-        "    Install it (pip install bitsandbytes), or set load_text_encoder_in_8bit = false under [acceleration].",
-        'a text encoder in 8 bits needs a CUDA device, and this is "cpu"\n    Set load_text_encoder_in_8bit = false under [acceleration].',
+        '    Install it with `pip install "ltx[low-memory]"`, or leave load_text_encoder_in_8bit out.',
+        'a text encoder in 8 bits needs a CUDA device, and this is "cpu"\n    Leave load_text_encoder_in_8bit out.',
     )
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     assert refusal(model, gemma, Placement(in_8_bit=True), error=ConfigError) == (
-        'a text encoder in 8 bits needs a CUDA device, and this is "cpu"\n    Set load_text_encoder_in_8bit = false under [acceleration].'
+        'a text encoder in 8 bits needs a CUDA device, and this is "cpu"\n    Leave load_text_encoder_in_8bit out.'
     )
     assert refusal(model, gemma, Placement("cuda", in_8_bit=True, offload=True), error=ConfigError) == (
         "a text encoder in 8 bits cannot be offloaded as well\n    Choose one of the two."
