@@ -1,0 +1,64 @@
+"""`ltx caption`: captions for a dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ltxcore.cli.tally import tell
+
+
+@click.command()
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Dataset file to write (.jsonl, .json, .csv).")
+@click.option("--base-url", required=True, metavar="URL", help='The server, such as "http://127.0.0.1:8000/v1".')
+@click.option("--model", required=True, metavar="NAME", help="The server's name for the model.")
+@click.option(
+    "--key-variable", default="OPENAI_API_KEY", show_default=True, metavar="NAME", help="Environment variable that holds the key."
+)
+@click.option("--instruction", metavar="TEXT", help="What to ask; by default for a description of the clip.")
+@click.option("--frames", type=click.IntRange(min=1), default=8, show_default=True, help="Frames sent of each clip.")
+@click.option("--size", type=click.IntRange(min=32), default=512, show_default=True, help="Their longer side, in pixels, at most.")
+@click.option("--sound", is_flag=True, help="Send the sound too, to a model that hears.")
+@click.option("--max-tokens", type=click.IntRange(min=1), default=1024, show_default=True, help="Of an answer, at most.")
+@click.option(
+    "--retries", type=click.IntRange(min=0), default=5, show_default=True, help="Of a request, where the server is too busy or fails."
+)
+@click.option("--timeout", type=click.FloatRange(min=1), default=600.0, show_default=True, help="Seconds for one answer.")
+@click.option("--video-column", metavar="NAME", help="Column of the clip; by default video or media_path.")
+@click.option("--overwrite", is_flag=True, help="Ask also for captions that are there already.")
+@click.option("--workers", type=click.IntRange(min=1), default=4, show_default=True, help="Requests at a time.")
+@click.option("--progress/--no-progress", default=True, show_default=True, help="Show a bar.")
+def caption(
+    dataset: Path,
+    output: Path,
+    base_url: str,
+    model: str,
+    key_variable: str,
+    instruction: str | None,
+    frames: int,
+    size: int,
+    sound: bool,
+    max_tokens: int,
+    retries: int,
+    timeout: float,
+    video_column: str | None,
+    overwrite: bool,
+    workers: int,
+    progress: bool,
+) -> None:
+    """Write captions for DATASET with a model behind an OpenAI-compatible server: vLLM, llama.cpp, Ollama, or a service.
+
+    DATASET is a dataset file, or a folder of clips. Frames of each clip are sent to the server that you name, and its sound where you say so. The output is whole
+    after every answer; the same command goes on where it was stopped.
+    """
+    from ltxcore.prepare.caption import INSTRUCTION, Asking
+    from ltxcore.prepare.caption import caption as write
+    from ltxcore.prepare.endpoint import Endpoint
+
+    endpoint = Endpoint(base_url, model, key_variable, retries, timeout, max_tokens)
+    asking = Asking(instruction or INSTRUCTION, frames, size, sound)
+    tell(
+        write(dataset, output, endpoint, asking, video_column=video_column, overwrite=overwrite, workers=workers, progress=progress), output
+    )

@@ -1,0 +1,209 @@
+"""Captions from a server on this machine that speaks the chat protocol: what it is sent, what is written, and what happens when it fails."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import threading
+import wave
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from ltxcore.cli.main import main
+from preprocess.raw_media import clip_file, dataset_file, sound_file
+
+Reply = tuple[int, dict[str, Any]]
+
+
+def said(text: str | None, finish: str = "stop", **message: Any) -> Reply:
+    choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": text, **message}}
+    return 200, {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
+
+
+class Server:
+    """Answers as `reply` says, which is given the number of the request; keeps what it was sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[dict[str, Any]] = []
+        self.keys: list[str | None] = []
+        self.reply: Callable[[int], Reply] = lambda number: said(f"caption {number}")
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                outer.sent.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                outer.keys.append(self.headers["Authorization"])
+                status, body = outer.reply(len(outer.sent)) if self.path == "/v1/chat/completions" else (404, {})
+                content = json.dumps(body).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(content)))
+                self.send_header("retry-after-ms", "10")
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/v1"
+
+    def parts(self, number: int = 0) -> list[dict[str, Any]]:
+        return list(self.sent[number]["messages"][0]["content"])
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server()
+    thread = threading.Thread(target=made.http.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield made
+    made.http.shutdown()
+    made.http.server_close()
+    thread.join()
+
+
+def ltx(server: Server, *arguments: str | Path, model: str = "m") -> Result:
+    options = ["--base-url", server.url, "--model", model, "--no-progress", "--workers", "1"]
+    return CliRunner().invoke(main, ["caption", *map(str, arguments), *options])
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def clips(folder: Path, count: int = 3) -> Path:
+    for index in range(count):
+        clip_file(folder / f"clips/{index}.mp4", seed=index)
+    return folder / "clips"
+
+
+def test_every_clip_of_a_folder_gets_a_caption(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "secret")
+    output = tmp_path / "set.jsonl"
+    result = ltx(server, clips(tmp_path), "-o", output, "--key-variable", "MY_KEY")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"3 made, 0 reused in {output}\n", "")
+    assert rows(output) == [{"video": f"clips/{index}.mp4", "caption": f"caption {index + 1}"} for index in range(3)]
+    assert {sent["model"] for sent in server.sent} == {"m"}
+    assert set(server.keys) == {"Bearer secret"}
+
+
+def test_frames_are_sent_as_pictures_and_sound_where_it_is_asked_for(server: Server, tmp_path: Path) -> None:
+    ltx(server, clips(tmp_path, 1), "-o", tmp_path / "a.json", "--frames", "3", "--size", "32", "--instruction", "What is it?", "--sound")
+    text, *pictures, sound = server.parts()
+    assert text == {"type": "text", "text": "What is it?"}
+    assert len(pictures) == 3
+    for part in pictures:
+        head, _, content = part["image_url"]["url"].partition(",")
+        assert head == "data:image/jpeg;base64"
+        assert Image.open(io.BytesIO(base64.b64decode(content))).size == (32, 32)
+    with wave.open(io.BytesIO(base64.b64decode(sound["input_audio"]["data"]))) as file:
+        assert (file.getframerate(), file.getnchannels(), file.getnframes() / 16_000) == (16_000, 1, pytest.approx(17 / 16, abs=0.1))
+    ltx(server, tmp_path / "clips", "-o", tmp_path / "b.json")
+    assert [part["type"] for part in server.parts(1)] == ["text", *["image_url"] * 8]
+
+
+def test_sounds_without_pictures_are_sent_as_sound(server: Server, tmp_path: Path) -> None:
+    sound_file(tmp_path / "a.wav")
+    ltx(server, dataset_file(tmp_path / "set.jsonl", [{"audio": "a.wav"}]), "-o", tmp_path / "out.jsonl")
+    assert [part["type"] for part in server.parts()] == ["text", "input_audio"]
+    assert rows(tmp_path / "out.jsonl") == [{"audio": "a.wav", "caption": "caption 1"}]
+
+
+def test_captions_that_are_there_are_kept_and_the_rest_is_asked_for(server: Server, tmp_path: Path) -> None:
+    clips(tmp_path)
+    listed = [{"video": f"clips/{index}.mp4", "text": "mine" if index == 0 else ""} for index in range(3)]
+    data, output = dataset_file(tmp_path / "set.jsonl", [{**row, "caption": row.pop("text")} for row in listed]), tmp_path / "out.jsonl"
+    server.reply = lambda number: said("yours") if number == 1 else (400, {"error": {"message": "too large"}})
+    result = ltx(server, data, "-o", output)
+    assert (result.exit_code, result.stdout) == (2, f"1 made, 1 reused, 1 failed in {output}\n")
+    assert result.stderr == f"{data}:3: clips/2.mp4: the server answers 400: too large\n"
+    assert [row["caption"] for row in rows(output)] == ["mine", "yours"]
+    server.reply = lambda number: said("at last")
+    assert ltx(server, data, "-o", output).stdout == f"1 made, 2 reused in {output}\n"
+    assert [row["caption"] for row in rows(output)] == ["mine", "yours", "at last"]
+    assert ltx(server, data, "-o", output).stdout == f"0 made, 3 reused in {output}\n"
+    assert len(server.sent) == 3
+
+
+def test_a_server_that_is_too_busy_or_fails_is_asked_again(server: Server, tmp_path: Path) -> None:
+    server.reply = lambda number: (429, {}) if number == 1 else (503, {}) if number == 2 else said("in the end")
+    assert ltx(server, clips(tmp_path, 1), "-o", tmp_path / "a.jsonl").exit_code == 0
+    assert (len(server.sent), rows(tmp_path / "a.jsonl")[0]["caption"]) == (3, "in the end")
+
+
+def test_it_is_not_asked_for_ever(server: Server, tmp_path: Path) -> None:
+    server.reply = lambda number: (500, {"error": {"message": "on fire"}})
+    result = ltx(server, clips(tmp_path, 1), "-o", tmp_path / "a.jsonl", "--retries", "1")
+    assert (result.exit_code, len(server.sent)) == (2, 2)
+    assert result.stderr == "0.mp4: the server answers 500: on fire\n"
+
+
+@pytest.mark.parametrize(
+    ("reply", "told"),
+    [
+        (said(None, refusal="I will not"), "the model refuses: I will not"),
+        (said("It is a", finish="length"), "the answer is longer than 1024 tokens\n    Allow more: --max-tokens."),
+        (
+            (200, {"choices": []}),
+            "the server's answer holds no message\n    See that --base-url ends as the server's manual says, often in /v1.",
+        ),
+        (said("<think>hm</think>\n"), "the model's answer is empty"),
+    ],
+)
+def test_an_answer_that_is_none_loses_only_its_row(server: Server, tmp_path: Path, reply: Reply, told: str) -> None:
+    server.reply = lambda number: reply if number == 1 else said("<think>well</think>a\nsquare")
+    result = ltx(server, clips(tmp_path, 2), "-o", tmp_path / "a.jsonl")
+    assert (result.exit_code, result.stderr) == (2, f"0.mp4: {told}\n")
+    assert rows(tmp_path / "a.jsonl") == [{"video": "clips/1.mp4", "caption": "a square"}]
+
+
+def test_what_would_fail_for_every_row_stops_at_once(server: Server, tmp_path: Path) -> None:
+    folder = clips(tmp_path)
+    server.reply = lambda number: (401, {"error": {"message": "who are you?"}})
+    result = ltx(server, folder, "-o", tmp_path / "a.jsonl")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"{server.url}: the server answers 401: who are you?\n"
+        "    Put your key into the environment variable OPENAI_API_KEY, or name another with --key-variable.\n"
+    )
+    server.reply = lambda number: (404, {"error": {"message": "no such model"}})
+    assert ltx(server, folder, "-o", tmp_path / "a.jsonl").stderr == (
+        f'{server.url}: the server answers 404: no such model\n    See that --base-url is right, and that the server knows the model "m".\n'
+    )
+    server.url = "127.0.0.1"
+    assert ltx(server, folder, "-o", tmp_path / "a.jsonl").stderr == (
+        '--base-url: "127.0.0.1" is no address of a server\n    It begins with http:// or https://.\n'
+    )
+
+
+def test_a_server_that_is_not_there_is_named(server: Server, tmp_path: Path) -> None:
+    server.url = "http://127.0.0.1:9/v1"
+    result = ltx(server, clips(tmp_path, 1), "-o", tmp_path / "a.jsonl", "--retries", "0")
+    assert (result.exit_code, result.stderr) == (2, f"{server.url}: there is no answer from this server\n    See that it runs.\n")
+
+
+def test_an_output_that_is_the_dataset_or_something_else_is_refused(server: Server, tmp_path: Path) -> None:
+    clips(tmp_path, 1)
+    data = dataset_file(tmp_path / "set.jsonl", [{"video": "clips/0.mp4"}])
+    other = dataset_file(tmp_path / "other.jsonl", [{"video": "clips/9.mp4", "caption": "c"}])
+    assert ltx(server, data, "-o", data).stderr == (
+        f"{data}: the output would replace the dataset, without the rows that fail\n    Name another file.\n"
+    )
+    assert (
+        ltx(server, data, "-o", other).stderr == f"{other}: is there already, and holds other clips\n    Remove it, or name another file.\n"
+    )
+    assert server.sent == []
+
+
+def test_without_its_package_it_says_how_to_install_it(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "openai", None)
+    result = ltx(server, clips(tmp_path, 1), "-o", tmp_path / "a.jsonl")
+    assert result.stderr == 'captions need the package openai, which is not installed\n    Install it: pip install "ltx[tools]"\n'
