@@ -13,7 +13,7 @@ from ltxcore.conditions import ConditionUse
 from ltxcore.flow.sigmas import ShiftedLogitNormal
 from ltxcore.modalities.audio import AudioModality
 from ltxcore.modalities.video import VideoModality
-from ltxcore.protocols import Batch, Setting, StoredLatents, Strategy, Text
+from ltxcore.protocols import Batch, ModelInput, Setting, StoredLatents, Strategy, Text
 from ltxcore.registry import load
 from ltxcore.strategy import Flexible, FlexibleStrategy, ModalityTable
 
@@ -53,9 +53,14 @@ def strategy_of(config: dict) -> FlexibleStrategy:
         return table and ModalityTable(table["is_generated"], table["latents_dir"], [use(c) for c in table.get("conditions", [])])
 
     tables = Flexible(video=modality(config["strategy"].get("video")), audio=modality(config["strategy"].get("audio")))
+    return tables.build(setting_of(config))
+
+
+def setting_of(config: dict) -> Setting:
+    """What a recorded strategy is built with."""
     scale = tuple(config.get("video_scale_factors", (8, 32, 32)))
     sampler = ShiftedLogitNormal(**config.get("timestep_sampler_params", {}))
-    return tables.build(Setting({"video": VideoModality(scale), "audio": AudioModality()}, sampler))
+    return Setting({"video": VideoModality(scale), "audio": AudioModality()}, sampler)
 
 
 FOLDERS = {"latents": "video_latents"}
@@ -76,3 +81,24 @@ def batch_of(case: Case, strategy: Strategy, folder: Mapping[str, str] = FOLDERS
     features = {"video": text["video_prompt_embeds"], "audio": text["audio_prompt_embeds"]}
     names = tuple(f"sample{i}" for i in range(features["video"].shape[0]))
     return Batch(names, latents, masks, Text(features, text["prompt_attention_mask"]))
+
+
+def assert_as_recorded(case: Case, prepared: Mapping[str, ModelInput]) -> None:
+    """Everything that the model sees of each modality, its targets, and which of them count."""
+    close = lambda found, wanted: torch.testing.assert_close(found, wanted, check_dtype=False, **case.tolerance)  # noqa: E731
+    for modality, found in prepared.items():
+        target = found.clean.shape[1]
+        close(found.tokens, target_last(case.outputs[f"{modality}.latent"], target, 1))
+        close(found.timesteps, target_last(case.outputs[f"{modality}.timesteps"], target, 1))
+        close(found.sigma, case.outputs[f"{modality}.sigma"])
+        if f"{modality}.positions" in case.outputs:
+            close(found.positions, target_last(case.outputs[f"{modality}.positions"], target, 2))
+            close(found.context, case.outputs[f"{modality}.context"])
+        if found.is_generated:
+            close(found.velocity, case.outputs[f"{modality}.targets"])
+            assert torch.equal(found.loss_mask, target_last(case.outputs[f"{modality}.loss_mask"], target, 1)[:, :target])
+
+
+def target_last(recorded: Tensor, target: int, dim: int) -> Tensor:
+    """The recordings have references before the target; we have them after it. (Deliberate difference: reference tokens.)"""
+    return recorded.roll(target, dims=dim) if recorded.shape[dim] > target else recorded

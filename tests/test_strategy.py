@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from golden.golden_io import Case, list_cases, load_case
-from golden_draws import Recorded, batch_of, strategy_of
+from golden_draws import Recorded, assert_as_recorded, batch_of, strategy_of, target_last
 from ltxcore.conditions import ConditionUse
 from ltxcore.errors import ConfigError, DataError
 from ltxcore.flow.draws import CountedDraws
@@ -49,31 +49,15 @@ def draws(names: tuple[str, ...] = ("clip0", "clip1")) -> CountedDraws:
     return CountedDraws(7, 0, names, "0.0")
 
 
-def target_last(recorded: torch.Tensor, target: int, dim: int) -> torch.Tensor:
-    """The recordings have references before the target; we have them after it. (Deliberate difference: reference tokens.)"""
-    return recorded.roll(target, dims=dim) if recorded.shape[dim] > target else recorded
-
-
 @pytest.mark.parametrize(("group", "name"), CASES)
 def test_what_the_model_sees_and_the_loss_agree_with_the_recording(group: str, name: str) -> None:
     case = load_case(group, name)
     strategy = strategy_of(case.config)
     given = batch_of(case, strategy)
     prepared = strategy.prepare(given, Recorded(case.draws, len(given.names)))
-    close = lambda found, wanted: torch.testing.assert_close(found, wanted, check_dtype=False, **case.tolerance)  # noqa: E731
-
-    for modality, found in prepared.items():
-        target = found.clean.shape[1]
-        close(found.tokens, target_last(case.outputs[f"{modality}.latent"], target, 1))
-        close(found.timesteps, target_last(case.outputs[f"{modality}.timesteps"], target, 1))
-        close(found.sigma, case.outputs[f"{modality}.sigma"])
-        if f"{modality}.positions" in case.outputs:
-            close(found.positions, target_last(case.outputs[f"{modality}.positions"], target, 2))
-            close(found.context, case.outputs[f"{modality}.context"])
-        if found.is_generated:
-            close(found.velocity, case.outputs[f"{modality}.targets"])
-            assert torch.equal(found.loss_mask, target_last(case.outputs[f"{modality}.loss_mask"], target, 1)[:, :target])
-    close(sum(strategy.loss(predictions(case, prepared), prepared).values()), case.outputs["loss"])
+    assert_as_recorded(case, prepared)
+    loss = sum(strategy.loss(predictions(case, prepared), prepared).values())
+    torch.testing.assert_close(loss, case.outputs["loss"], check_dtype=False, **case.tolerance)
 
 
 def predictions(case: Case, prepared: dict) -> dict[str, torch.Tensor]:
