@@ -1,4 +1,4 @@
-"""Show that every mode learns: run the run file of each, and write what its losses say into docs/reference/modes.md.
+"""Show that every mode learns: run the run file of each, and write what its losses say into docs/reference/modes.md and the mode's own page.
 
     python examples/measure_modes.py            # all modes, on two processes: under ten minutes on two free cores
     python examples/measure_modes.py v2a t2a    # only these; the rows of the others stay as they are
@@ -47,6 +47,10 @@ BOUND = 0.85
 """What the loss is at most, as a share of that with another clip's part, where the part settles what is generated."""
 
 
+WORDS = {"video": "picture", "audio": "sound", TEXT: "caption", GIVEN: "given tokens", FROZEN: "frozen modality", REFERENCES: "references"}
+"""What the table calls them."""
+
+
 @attrs.frozen
 class Mode:
     """What a mode has to show.
@@ -68,7 +72,7 @@ BOTH, PICTURE, SOUND = ("video", "audio"), ("video",), ("audio",)
 MODES = {
     "t2v": Mode(BOTH, TEXT),
     "t2v_low_vram": Mode(BOTH, TEXT),
-    "i2v": Mode(BOTH, GIVEN, applied="video.cond0.first_frame"),
+    "i2v": Mode(BOTH, GIVEN, loosely=SOUND, applied="video.cond0.first_frame"),  # it says where the tone begins, not how it goes on
     "video_extend": Mode(BOTH, GIVEN),
     "video_suffix": Mode(BOTH, GIVEN),
     "v2v_ic": Mode(PICTURE, REFERENCES),
@@ -148,7 +152,7 @@ def doubts(row: Row) -> list[str]:
     if not row.own.value + row.own.half_width < row.base.value - row.base.half_width:
         found.append(f"loss {row.own} is not below that of the base model, {row.base}")
     if not row.ratio.value + row.ratio.half_width < 1:
-        found.append(f"loss {row.own} is not below that with the {row.part} of another clip, {row.other}: ratio {row.ratio}")
+        found.append(f"loss {row.own} is not below that with the {WORDS[row.part]} of another clip, {row.other}: ratio {row.ratio}")
     if row.modality not in about.loosely and row.ratio.value > BOUND:
         found.append(f"ratio {row.ratio} is above {BOUND}")
     return [f"{row.mode}, {row.modality}: {each}" for each in found]
@@ -160,16 +164,14 @@ def doubts(row: Row) -> list[str]:
 def write_data(folder: Path, clips: int = CLIPS) -> list[str]:
     """Write the held-out clips, and encode them and those of the examples, all that any mode needs; the settings of a run that uses them."""
     held_out = folder / "world" / "held_out.jsonl"
-    listed = [json.dumps(write_scene(item, held_out.parent, frozenset(PARTS))) for item in scenes("held_out", clips)]
+    parts = frozenset({"audio_masks", "video_masks", "references"})
+    listed = [json.dumps(write_scene(item, held_out.parent, parts)) for item in scenes("held_out", clips)]
     held_out.write_text("\n".join(listed) + "\n", encoding="utf-8")
     encoded = folder / "encoded"
     options = PreprocessingTable()
     preprocess(EXAMPLES / "media" / "clips.jsonl", encoded, options, model_path="tiny", progress=False)
     preprocess(held_out, None, options, model_path="tiny", progress=False)
     return [f"data.preprocessed_data_root={encoded}", f"data.held_out={held_out}"]
-
-
-PARTS = ("audio_masks", "video_masks", "references")
 
 
 def measured(mode: str, folder: Path, settings: Sequence[str]) -> tuple[list[Row], float]:
@@ -192,41 +194,53 @@ def all_measured(modes: Sequence[str], folder: Path, workers: int = 2) -> Iterat
 
 # ---------------------------------------------------------------- the table
 
-HEAD = "| mode | generated | exchanged | clips | base model | after training | with another clip's | ratio |\n|---|---|---|---|---|---|---|---|\n"
+COLUMNS = ("generated", "exchanged", "clips", "base model", "after training", "with another clip's", "ratio")
 LINE = re.compile(
-    r"^\| \[`(\w+)`\]\([^)]*\) \| (picture|sound) \| (\w+) \| (\d+) " + r"\| ([\d.]+) ± ([\d.]+) " * 4 + r"\|$", flags=re.MULTILINE
+    r"^\| \[`(\w+)`\]\([^)]*\) \| (picture|sound) \| ([\w ]+) \| (\d+) " + r"\| ([\d.]+) ± ([\d.]+) " * 4 + r"\|$", flags=re.MULTILINE
 )
-WORDS = {"video": "picture", "audio": "sound"}
 
 
-def table(found: Sequence[Row]) -> str:
-    """The table in Markdown, in the order of MODES."""
+def table(found: Sequence[Row], *, named: bool) -> str:
+    """The table in Markdown, in the order of MODES; with a column of modes where it is `named`."""
     order = list(MODES)
-    lines = []
+    lines = [["mode"] * named + list(COLUMNS), ["---"] * (named + len(COLUMNS))]
     for row in sorted(found, key=lambda row: (order.index(row.mode), MODES[row.mode].generated.index(row.modality))):
-        link = f"[`{row.mode}`](../how-to/modes/{row.mode}.md)"
-        cells = (link, WORDS[row.modality], row.part, row.clips, row.base, row.own, row.other, row.ratio)
-        lines.append("| " + " | ".join(map(str, cells)) + " |\n")
-    return HEAD + "".join(lines)
+        link = [f"[`{row.mode}`](../how-to/modes/{row.mode}.md)"] * named
+        lines.append([*link, WORDS[row.modality], WORDS[row.part], *map(str, (row.clips, row.base, row.own, row.other, row.ratio))])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def read_table(text: str) -> list[Row]:
-    """The rows of a table that `table` wrote, to as many digits as it shows."""
-    modality = {word: name for name, word in WORDS.items()}
+    """The rows of a table with a column of modes, to as many digits as it shows."""
+    names = {word: name for name, word in WORDS.items()}
     found = []
     for mode, word, part, clips, *numbers in LINE.findall(text):
         values = list(map(float, numbers))
         means = [Mean(*pair) for pair in zip(values[::2], values[1::2], strict=True)]
-        found.append(Row(mode, modality[word], part, int(clips), *means))
+        found.append(Row(mode, names[word], names[part], int(clips), *means))
     return found
 
 
-def with_table(text: str, found: Sequence[Row]) -> str:
-    """The page with these rows in place of those of the same modes."""
+def with_rows(text: str, made: str) -> str:
+    """A page with a table in place of the one that it has."""
     before, _, rest = text.partition(BEGIN)
-    old, _, after = rest.partition(END)
-    kept = [row for row in read_table(old) if row.mode not in {row.mode for row in found}]
-    return f"{before}{BEGIN}\n\n{table([*kept, *found])}\n{END}{after}"
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n\n{made}\n{END}{after}"
+
+
+def write_rows(found: Sequence[Row]) -> None:
+    """Write the rows of one mode into the page of all modes, in place of those that it has, and into its own."""
+    mode = found[0].mode
+    text = PAGE.read_text(encoding="utf-8")
+    kept = [row for row in read_table(text) if row.mode != mode]
+    PAGE.write_text(with_rows(text, table([*kept, *found], named=True)), encoding="utf-8")
+    own = page_of(mode)
+    own.write_text(with_rows(own.read_text(encoding="utf-8"), table(found, named=False)), encoding="utf-8")
+
+
+def page_of(mode: str) -> Path:
+    """The how-to of a mode."""
+    return EXAMPLES.parent / "docs" / "how-to" / "modes" / f"{mode}.md"
 
 
 @click.command()
@@ -243,7 +257,7 @@ def main(modes: tuple[str, ...], folder: Path | None, workers: int) -> None:
                     f"{row.mode} {row.modality}: {row.base} -> {row.own}, other {row.part} {row.other}, ratio {row.ratio}  ({seconds:.0f} s)"
                 )
             found.extend(each)
-            PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), each), encoding="utf-8")
+            write_rows(each)
     if wrong := [doubt for row in found for doubt in doubts(row)]:
         raise SystemExit("\n".join(wrong))
 
