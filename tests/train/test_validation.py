@@ -31,6 +31,9 @@ MEDIA = Path(__file__).parents[2] / "examples" / "media"
 SOUND = {"video_dims": [32, 32, 9], "frame_rate": 24.0, "inference_steps": 2, **PLAIN}
 """A third of a second of sound, in two passes."""
 
+UNMEASURED = {"data": {"held_out": 0}}
+"""Nothing is held out, where nothing is to be seen of that."""
+
 TWO = [{"prompt": "a reedy tone"}, {"prompt": "a glassy tone"}]
 
 COUNTER = '''
@@ -69,9 +72,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return sound_set(tmp_path_factory.mktemp("data") / "data")
 
 
-def ran(data: Path, folder: Path, validation: Mapping[str, Any], **changed: Any) -> Outcome:
+def ran(root: Path, folder: Path, validation: Mapping[str, Any], **changed: Any) -> Outcome:
     folder.mkdir(exist_ok=True)
-    return run(load_run(write_run(folder, tables(data, folder / "out", validation={**SOUND, **validation}, **changed))), quiet())
+    return run(load_run(write_run(folder, tables(root, folder / "out", validation={**SOUND, **validation}, **changed))), quiet())
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +149,7 @@ def test_a_run_that_was_stopped_draws_and_measures_what_was_due_when_it_goes_on(
 
 def test_zero_is_a_seed_and_a_sample_without_one_has_that_of_the_table(data: Path, tmp_path: Path) -> None:
     asked = [{"prompt": "a tone", "seed": 0}, {"prompt": "a tone"}, {"prompt": "a tone", "seed": 42}]
-    found = samples(ran(data, tmp_path, {"samples": asked}, optimization={"steps": 1}))
+    found = samples(ran(data, tmp_path, {"samples": asked}, optimization={"steps": 1}, **UNMEASURED))
     zero, default, written = (found[f"step_000000_{index}.wav"] for index in (1, 2, 3))
     assert default == written != zero
 
@@ -159,7 +162,7 @@ def test_a_prompt_that_is_there_again_has_a_number() -> None:
 
 
 def test_drawing_changes_neither_the_draws_of_training_nor_what_is_learned(data: Path, tmp_path: Path, drawn: Outcome) -> None:
-    dropout = {"lora": {"dropout": 0.5}}
+    dropout = {"lora": {"dropout": 0.5}, **UNMEASURED}
     without = ran(data, tmp_path / "without", {"interval": 0, "skip_initial_validation": True}, **dropout)
     beside = ran(data, tmp_path / "with", {"interval": 1, "samples": TWO}, **dropout)
     assert len(samples(beside)) == 10
@@ -168,7 +171,7 @@ def test_drawing_changes_neither_the_draws_of_training_nor_what_is_learned(data:
 
 
 def test_the_model_draws_without_dropout(data: Path, tmp_path: Path, drawn: Outcome) -> None:
-    begun = {"model": {"load_checkpoint": str(drawn.weights)}, "optimization": {"steps": 1}}
+    begun = {"model": {"load_checkpoint": str(drawn.weights)}, "optimization": {"steps": 1}, **UNMEASURED}
     found = [
         samples(ran(data, tmp_path / str(dropout), {"samples": TWO}, lora={"dropout": dropout}, **begun))["step_000000_1.wav"]
         for dropout in (0.0, 0.5)
@@ -178,7 +181,7 @@ def test_the_model_draws_without_dropout(data: Path, tmp_path: Path, drawn: Outc
 
 def test_no_codec_and_no_text_encoder_is_alive_while_training(data: Path, tmp_path: Path) -> None:
     (tmp_path / "counter.py").write_text(COUNTER)
-    plugin = {"plugins": [str(tmp_path / "counter.py")], "trackers": {"counter": {"path": str(tmp_path / "alive.txt")}}}
+    plugin = {"plugins": [str(tmp_path / "counter.py")], "trackers": {"counter": {"path": str(tmp_path / "alive.txt")}}, **UNMEASURED}
     sound_file(tmp_path / "tone.wav")
     asked = [{"prompt": "a tone", "conditions": [{"type": "prefix", "audio": "tone.wav", "duration": 0.1}]}]
     ran(data, tmp_path, {"interval": 1, "samples": asked}, **plugin)
@@ -214,7 +217,7 @@ def of_example(name: str, clips: Path, folder: Path, *settings: str, **validatio
     table = write_run(folder, {"validation": {"inference_steps": 2, **PLAIN, **validation}}, f"{name}_validation.toml").read_text()
     run_file = folder / f"{name}.toml"
     run_file.write_text((MEDIA.parent / f"{name}.toml").read_text() + "\n" + table)
-    small = ["optimization.steps=2", "optimization.batch_size=2", "data.held_out=2", f"data.dataset={clips}"]
+    small = ["optimization.steps=2", "optimization.batch_size=2", "data.held_out=0", f"data.dataset={clips}"]
     return run(load_run(run_file, [f"output_dir={folder / name}", *small, *settings]), quiet())
 
 
