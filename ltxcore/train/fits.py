@@ -20,14 +20,16 @@ def misfits(found: Outline, manifest: Manifest) -> Iterator[Problem]:
         yield from _widths(found, source, manifest.entries[role])
         folder = found.root / source.folder
         used = {entry.encoder for entry in manifest.entries[role].values() if entry.encoder}
+        refused: set[str] = set()
         if source.kind == "text":
             for encoder in sorted(used):
                 try:
                     check_text_features(found.info, encoder, f"{folder}")
                 except DataError as error:
+                    refused.add(encoder)
                     yield from error.problems
         taken = encoder_of(source, found)
-        others = sorted(encoder for encoder in used if taken and _family(encoder) != _family(taken))
+        others = sorted(encoder for encoder in used - refused if taken and _family(encoder) != _family(taken))
         if others:
             yield Problem(
                 f"the samples in {folder} were encoded by {listed(others)}, but the base model {found.info.name} takes what {taken} encodes",

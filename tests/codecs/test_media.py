@@ -8,7 +8,7 @@ import av
 import pytest
 from av.stream import Disposition
 
-from ltxcore.codecs.media import MediaInfo, probe, read_clip, read_sound, write_clip, write_sound
+from ltxcore.codecs.media import MediaInfo, frame_seconds, probe, read_clip, read_sound, write_clip, write_sound
 from ltxcore.errors import DataError
 from media_made import cut, encode, gradient_clip, tone
 
@@ -159,3 +159,13 @@ def test_a_clip_with_a_hole_in_it_is_damaged(tmp_path: Path) -> None:
     assert str(error.value) == (
         f"{path}: this file is damaged: Invalid data found when processing input\n    Copy or download it again, or encode it anew."
     )
+
+
+def test_the_times_of_frames_are_told_in_the_order_in_which_they_are_shown(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.mp4", gradient_clip(frames=25, rate=16))
+    with av.open(str(path)) as container:
+        stored = [packet.pts for packet in container.demux(container.streams.video[0]) if packet.size]
+    assert stored != sorted(stored)  # frames that others are predicted from come first
+    assert frame_seconds(path, 5) == [0, 1 / 16, 2 / 16, 3 / 16, 4 / 16]
+    assert len(frame_seconds(path, 100)) == 25
+    assert frame_seconds(encode(tmp_path / "a.wav", sound=tone(), codec="pcm_s16le"), 5) == []

@@ -1,0 +1,130 @@
+"""`ltx doctor` as a program: what it prints, and its exit status for scripts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import attrs
+import pytest
+from click.testing import CliRunner
+
+from doctor.healthy import change_row, put_clip, write_rows
+from ltxcore.cli.doctor import doctor
+from ltxcore.cli.main import main
+from ltxcore.config.schema import PreprocessingTable
+
+
+def ltx(*arguments: str | Path) -> tuple[int, str, str]:
+    done = CliRunner().invoke(main, ["doctor", *map(str, arguments)])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.exit_code, done.stdout, done.stderr
+
+
+def looked(folder: Path) -> str:
+    return (
+        "Looked at\n"
+        f"  {folder}/set.jsonl: resolution_buckets is 64x64x17, the size of all its clips.\n"
+        f"  {folder}/set.jsonl: 3 rows in order, for audio_latents, conditions, latents.\n"
+        "  3 media files: opened; of clips the first frame was decoded (--deep decodes all that are used), of sounds and masks what is used.\n"
+        "  The sizes are those of all LTX-2 models, since no --model-path was named.\n"
+        f"  {folder}/.precomputed: 0 of 3 samples are encoded; `ltx preprocess` or the first run encodes the others.\n"
+    )
+
+
+@pytest.fixture
+def clips(raw: Path) -> Path:
+    """The healthy set without masks and references."""
+    write_rows(raw, [{"video": f"clips/{number}.mp4", "caption": f"clip number {number}"} for number in range(3)])
+    return raw
+
+
+def test_where_nothing_is_wrong_it_says_what_it_looked_at(clips: Path) -> None:
+    assert ltx(clips / "set.jsonl") == (0, f"{looked(clips)}\nNothing is wrong.\n", "")
+
+
+def test_warnings_alone_are_no_failure_unless_the_user_is_strict(clips: Path) -> None:
+    change_row(clips, 2, caption="")
+    text = (
+        "warning empty-caption\n"
+        f"  {clips}/set.jsonl:2: its caption is empty\n"
+        "    Describe the clip, or leave it as it is if the run is to learn without words.\n"
+        f"\n{looked(clips)}\n1 warning\n"
+    )
+    assert ltx(clips / "set.jsonl") == (0, text, "")
+    assert ltx(clips / "set.jsonl", "--strict") == (1, text, "")
+
+
+def test_errors_come_before_warnings_and_fail(clips: Path) -> None:
+    change_row(clips, 1, caption="")
+    put_clip(clips / "clips/1.mp4", 1, frames=9)
+    status, out, _ = ltx(clips / "set.jsonl", "--resolution-buckets", "64x64x17")
+    assert status == 1
+    assert out.startswith(
+        "error unusable\n"
+        f"  {clips}/set.jsonl:2: {clips}/clips/1.mp4: has 9 frames, but the shortest bucket has 17\n"
+        '    Add a shorter bucket, or leave it out with on_error = "skip".\n'
+        "\n"
+        "warning empty-caption\n"
+        f"  {clips}/set.jsonl:1: its caption is empty\n"
+    )
+    assert out.endswith("\n1 error, 1 warning\n")
+
+
+def test_of_many_findings_of_a_kind_five_are_listed_and_all_on_demand(clips: Path) -> None:
+    text = "".join(json.dumps({"audio": f"{number}.wav", "caption": ""}) + "\n" for number in range(8))
+    (clips / "sounds.jsonl").write_text(text)
+    status, out, _ = ltx(clips / "sounds.jsonl")
+    assert status == 1
+    assert out.startswith("error dataset (8)\n")
+    assert "5.wav" not in out
+    assert "  and 3 more like these (--all lists them)\n" in out
+    assert f'{clips}/sounds.jsonl:8: its audio "7.wav" is not there' in ltx(clips / "sounds.jsonl", "--all")[1]
+
+
+def test_a_program_gets_json(clips: Path) -> None:
+    change_row(clips, 3, caption="")
+    status, out, err = ltx(clips / "set.jsonl", "--json")
+    told = json.loads(out)
+    assert (status, err) == (0, "")
+    assert told["findings"] == [
+        {
+            "check": "empty-caption",
+            "severity": "warning",
+            "where": f"{clips}/set.jsonl:3",
+            "what": "its caption is empty",
+            "remedy": "Describe the clip, or leave it as it is if the run is to learn without words.",
+        }
+    ]
+    assert (told["target"], told["errors"], told["warnings"]) == (f"{clips}/set.jsonl", 0, 1)
+    assert looked(clips) == "Looked at\n" + "".join(f"  {sentence}\n" for sentence in told["looked_at"])
+
+
+def test_a_mistake_of_use_is_status_2(clips: Path) -> None:
+    path = clips / "set.jsonl"
+    assert ltx(clips / "none.jsonl") == (
+        2,
+        "",
+        f"{clips}/none.jsonl: there is no such file or folder\n    Name a dataset file, an encoded set or a run file.\n",
+    )
+    status, out, err = ltx(path, "--resolution-buckets", "60x64x17")
+    assert (status, out) == (2, "")
+    assert err == "--resolution-buckets: the bucket 60x64x17 has width 60, which is not a multiple of 32\n    Take 32 or 64.\n"
+
+
+def test_options_that_would_have_no_effect_are_refused(clips: Path) -> None:
+    status, _, err = ltx(clips, "--skip-audio")
+    assert status == 2
+    assert err.endswith(f"Error: --skip-audio is for a dataset, and {clips} is an encoded set.\n")
+    status, _, err = ltx("run.toml", "--model-path", "tiny")
+    assert status == 2
+    assert err.endswith("Error: --model-path is for a dataset, and run.toml is a run file.\n")
+    status, _, err = ltx(clips / "set.jsonl", "--set", "seed=1")
+    assert status == 2
+    assert err.endswith(f"Error: --set is for a run file, and {clips}/set.jsonl is a dataset.\n")
+
+
+def test_every_option_of_preprocessing_is_one_of_the_command() -> None:
+    options = {option for parameter in doctor.params for option in parameter.opts}
+    assert {"--" + field.name.replace("_", "-") for field in attrs.fields(PreprocessingTable)} <= options
