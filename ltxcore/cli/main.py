@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "plan": "Say what a run needs in memory and on disk, and whether it fits.",
         "inspect": "Show what the model sees in the first steps of a run.",
         "preprocess": "Encode raw media for training.",
+        "split": "Cut films into their scenes.",
         "caption": "Write captions with a model that sees and hears.",
         "reference": "Make reference clips for a dataset.",
         "decode": "Turn encoded samples back into files that play.",

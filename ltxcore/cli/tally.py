@@ -20,5 +20,7 @@ def tell(tally: Tally, output: Path) -> None:
         DataError: something failed.
     """
     click.echo(f"{tally} in {output}")
+    for note in tally.notes:
+        click.echo(note)
     if tally.problems:
         raise DataError.of(tally.problems)

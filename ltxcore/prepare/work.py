@@ -24,6 +24,8 @@ class Tally:
     done: int = 0
     reused: int = 0
     problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What is no mistake but good to know."""
 
     def __str__(self) -> str:
         failed = f", {len(self.problems)} failed" if self.problems else ""

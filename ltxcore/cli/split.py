@@ -1,0 +1,31 @@
+"""`ltx split`: films cut into their scenes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ltxcore.cli.tally import tell
+
+
+@click.command()
+@click.argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to write to.")
+@click.option("--threshold", type=float, default=27.0, show_default=True, help="How much a picture changes at a cut; less finds more cuts.")
+@click.option("--min-seconds", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Leave shorter scenes out.")
+@click.option("--overwrite", is_flag=True, help="Cut again what is there already.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Films at a time.")
+@click.option("--progress/--no-progress", default=True, show_default=True, help="Show a bar.")
+def split(
+    videos: tuple[Path, ...], output: Path, threshold: float, min_seconds: float, overwrite: bool, workers: int, progress: bool
+) -> None:
+    """Cut VIDEOS, files or folders of them, into their scenes, and list these in dataset.jsonl in the output.
+
+    Scenes are found by PySceneDetect. Each is written as MP4 with the frames, the exact frame rate and the sound of its film.
+    """
+    from ltxcore.prepare.split import Cutting
+    from ltxcore.prepare.split import split as cut
+
+    cutting = Cutting(threshold, min_seconds)
+    tell(cut(videos, output, cutting, overwrite=overwrite, workers=workers, progress=progress), output)

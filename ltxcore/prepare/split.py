@@ -1,0 +1,202 @@
+"""`ltx split`: films cut into their scenes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from ltxcore.codecs.clips import reading, write_frames
+from ltxcore.codecs.sounds import hearing
+from ltxcore.errors import ConfigError, DataError, LtxError, Problem
+from ltxcore.files import remove_unfinished
+from ltxcore.prepare.made import Made
+from ltxcore.prepare.tables import clips_in, write_rows
+from ltxcore.prepare.work import Tally, each
+from ltxcore.preprocess.progress import bars
+from ltxcore.protocols import Sound
+from ltxcore.sample.media import for_aac
+
+LIST = "dataset.jsonl"
+SIGHT = 256
+"""Columns of the small frames that scenes are found in."""
+
+
+@attrs.frozen
+class Cutting:
+    """How scenes are found: a cut is where the picture changes by more than `threshold`; scenes shorter than `shortest` seconds are left out."""
+
+    threshold: float = 27.0
+    shortest: float = 1.0
+
+
+@attrs.frozen
+class _Film:
+    """A film and the folder of its scenes."""
+
+    path: Path
+    folder: Path
+
+
+def split(
+    videos: Sequence[Path], output: Path, cutting: Cutting, *, overwrite: bool = False, workers: int = 1, progress: bool = True
+) -> Tally:
+    """Cut films into scenes, `output/FILM/0000.mp4` and so on, and list them in `output/dataset.jsonl`.
+
+    A scene has the frames of its film, its exact frame rate and its sound. A film that was cut already is left as it is.
+
+    Args:
+        videos: files, or folders of them.
+        output: the folder to write to.
+        cutting: how scenes are found.
+        overwrite: whether to cut again what is there.
+        workers: films at a time.
+        progress: whether to show a bar.
+
+    Raises:
+        ConfigError: PySceneDetect is not installed, or two films have one name.
+        DataError: there is no film.
+    """
+    detector_type()
+    films = _films(videos, output)
+    output.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(output)
+    made, counts, problems = Made(output), dict.fromkeys((True, False), 0), list[Problem]()
+
+    short: list[int] = []
+
+    def work(film: _Film) -> tuple[bool, int]:
+        of = _made_of(film.path, cutting)
+        end = film.folder / "scenes.json"
+        if not overwrite and made.is_fresh(end, of):
+            return False, len(json.loads(end.read_text()))
+        names, left_out = _cut(film, cutting)
+        short.append(left_out)
+        write_rows(end, [{"video": name} for name in names])
+        made.record(end, of)
+        return True, len(names)
+
+    with bars(progress) as phase:
+        step = phase("films", len(films))
+        for film, result in each(films, work, workers):
+            if isinstance(result, LtxError):
+                problems += result.at(str(film.path)).problems
+            else:
+                counts[result[0]] += result[1]
+            step()
+    rows = [row for film in films if (end := film.folder / "scenes.json").is_file() for row in json.loads(end.read_text())]
+    write_rows(output / LIST, [{"video": row["video"]} for row in rows])
+    notes = (
+        [
+            f"{sum(short)} scene{'' if sum(short) == 1 else 's'} shorter than {cutting.shortest:g} s {'was' if sum(short) == 1 else 'were'} left out"
+        ]
+        if any(short)
+        else []
+    )
+    return Tally(counts[True], counts[False], tuple(problems), tuple(notes))
+
+
+def detector_type() -> Any:
+    """PySceneDetect's detector of cuts.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        from scenedetect import ContentDetector
+    except ImportError as error:
+        what = "scenes are found by PySceneDetect, which is not installed"
+        raise ConfigError(what, remedy='Install it: pip install "ltx[tools]"') from error
+    return ContentDetector
+
+
+def _films(videos: Sequence[Path], output: Path) -> list[_Film]:
+    files = [file for path in videos for file in (clips_in(path) if path.is_dir() else (path,))]
+    if not files:
+        raise DataError("there are no films in these folders", where=", ".join(map(str, videos)))
+    films: dict[Path, _Film] = {}
+    for file in files:
+        film = _Film(file, output / file.stem)
+        other = films.setdefault(film.folder, film)
+        if other is not film:
+            raise ConfigError(f"its scenes would go where those of {other.path} do", where=str(file), remedy="Rename one of the films.")
+    return list(films.values())
+
+
+def _made_of(film: Path, cutting: Cutting) -> str:
+    if not film.is_file():
+        raise DataError("there is no such file", where=str(film))
+    status = film.stat()
+    return hashlib.sha256(json.dumps([status.st_size, status.st_mtime_ns, attrs.astuple(cutting)]).encode()).hexdigest()
+
+
+def scenes(film: Path, threshold: float) -> tuple[Fraction, list[tuple[int, int]]]:
+    """The exact rate of a film, and its scenes as first frame and the one after the last."""
+    from scenedetect import FrameTimecode
+
+    with reading(film) as (rate, frames):
+        detector = detector_type()(threshold=threshold, min_scene_len=1)
+        cuts, count = [0], 0
+        for frame in frames:
+            step = max(1, frame.shape[1] // SIGHT)
+            small = frame[::step, ::step].flip(-1).contiguous().numpy()  # it takes blue, green, red
+            cuts += [cut.frame_num for cut in detector.process_frame(FrameTimecode(count, rate), small)]
+            count += 1
+    return rate, list(zip(cuts, [*cuts[1:], count], strict=True))
+
+
+def _cut(film: _Film, cutting: Cutting) -> tuple[list[str], int]:
+    """Write the scenes of a film, and say how many were too short; what there was of other scenes of it goes."""
+    rate, every = scenes(film.path, cutting.threshold)
+    found = [(start, end) for start, end in every if end - start >= cutting.shortest * rate]
+    names = [f"{index:04d}.mp4" for index in range(len(found))]
+    with reading(film.path) as (_, frames), hearing(film.path) as pieces:
+        at, sound = 0, _Heard(pieces)
+        for name, (start, end) in zip(names, found, strict=True):
+            for _ in islice(frames, start - at):
+                pass
+            part = sound.between(start / rate, end / rate)
+            write_frames(film.folder / name, _taken(frames, end - start), rate, None if part is None else for_aac(part))
+            at = end
+    for path in film.folder.glob("[0-9][0-9][0-9][0-9]*.mp4"):
+        if path.name not in names:
+            path.unlink()
+    return [f"{film.folder.name}/{name}" for name in names], len(every) - len(found)
+
+
+def _taken(frames: Iterator[Tensor], count: int) -> Iterator[Tensor]:
+    yield from islice(frames, count)
+
+
+class _Heard:
+    """A sound that is taken in order, no more of it in memory than a scene."""
+
+    def __init__(self, pieces: Iterator[Sound]) -> None:
+        self._pieces, self._held, self._at = pieces, list[Tensor](), 0
+        self._rate = 0
+
+    def between(self, start: Fraction, end: Fraction) -> Sound | None:
+        """From `start` to `end` seconds, which is not before what was taken last; None where there is no sound."""
+        held = sum(part.shape[1] for part in self._held)
+        while not self._rate or self._at + held < round(end * self._rate):
+            piece = next(self._pieces, None)
+            if piece is None:
+                break
+            self._rate = piece.rate
+            self._held.append(piece.samples)
+            held += piece.samples.shape[1]
+        if not self._rate:
+            return None
+        samples = torch.cat(self._held, dim=1) if self._held else torch.zeros(1, 0)
+        first, last = round(start * self._rate) - self._at, round(end * self._rate) - self._at
+        self._held, self._at = [samples[:, last:]], self._at + last
+        part = samples[:, max(0, first) : last]
+        return Sound(part, self._rate) if part.shape[1] else None
