@@ -17,6 +17,7 @@ from ltxcore.preprocess.model import Model
 from ltxcore.preprocess.run import default_root
 from ltxcore.sample.media import decoders
 from ltxcore.train.checkpoint import check_space
+from ltxcore.train.cost.start import said_at_start
 from ltxcore.train.encoded import encoded
 from ltxcore.train.engine import build_engine, uses_zero
 from ltxcore.train.feed import Samples
@@ -70,6 +71,9 @@ def _session(loaded: LoadedRun, processes: Processes, console: Console, allow_ch
     apart, names = _held_out(planned, samples, processes, console)
     console.out(f"{len(planned.split.train)} samples to train on, {len(names)} held out", highlight=False)
     device = device_of(processes)
+    if device.type == "cuda" and processes.rank == 0:
+        memory = torch.cuda.get_device_properties(device).total_memory
+        console.out(said_at_start(planned, processes.world_size, memory), highlight=False)
     drawer = _drawer(planned, apart, names, _codecs(config, device), processes, console)
     model = processes.together(lambda: load_model(planned, samples, device, divided=uses_zero(config, processes.world_size)))
     many = f" in {processes.world_size} processes" if processes.world_size > 1 else ""

@@ -60,7 +60,7 @@ def shapes_of(found: Outline, base: Base, bucket: str | None = None) -> Shapes:
     """
     config = found.loaded.config
     if bucket is None and found.root.is_dir() and any((found.root / each.folder).is_dir() for each in found.strategy.sources().values()):
-        return _of_data(read_manifest(found.root, found.strategy.sources()), found)
+        return of_manifest(read_manifest(found.root, found.strategy.sources()), found)
     said = bucket if bucket is not None else config.preprocessing.resolution_buckets
     where = "--bucket" if bucket is not None else found.loaded.where("preprocessing.resolution_buckets")
     modalities = found.modalities
@@ -119,7 +119,7 @@ def _text_length(base: Base) -> int:
     return TINY_LENGTH if base.info.generation == "tiny" else LENGTH
 
 
-def _of_data(manifest: Manifest, found: Outline) -> Shapes:
+def of_manifest(manifest: Manifest, found: Outline) -> Shapes:
     """The shapes of the samples that have most tokens."""
     names = manifest.samples
     groups = order(manifest, names, 1, 0).shapes

@@ -1,0 +1,35 @@
+"""What `ltx run` says of memory before it loads the model."""
+
+from __future__ import annotations
+
+import shlex
+
+from ltxcore.errors import LtxError
+from ltxcore.models.base import base_of
+from ltxcore.train.cost.estimate import Estimator
+from ltxcore.train.cost.run import gib
+from ltxcore.train.cost.shapes import of_manifest
+from ltxcore.train.plan import RunPlan
+
+
+def said_at_start(planned: RunPlan, processes: int, memory: int) -> str:
+    """One line: what each device is to hold, and whether that is too much. A run is not stopped by it, since an estimate is not a fact.
+
+    Args:
+        planned: the run.
+        processes: that run it.
+        memory: bytes of a device.
+    """
+    found = planned.outline
+    loaded = found.loaded
+    try:
+        base = base_of(loaded.config.model.model_path)
+        need = Estimator(found, base, of_manifest(planned.manifest, found)).need(loaded.config, processes)
+    except (LtxError, RuntimeError, NotImplementedError, TypeError, ValueError) as error:
+        # A strategy of the user's may do what needs values, which tensors without memory do not have.
+        return f"what it needs in memory is not known: {error}"
+    line = f"needs about {gib(need.with_margin)} of the {gib(memory)} of each GPU"
+    if need.fits(memory):
+        return line
+    command = shlex.join(["ltx", "plan", str(loaded.path), "--gpus", str(processes)])
+    return f"WARNING: {line}, and may run out of memory. What would make it fit: {command}"

@@ -1,0 +1,87 @@
+"""docs/reference/memory.md, computed from the real models without their weights: `python tests/memory_made.py` writes it, and a slow test compares."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from docs_made import DOCS, _table
+from ltxcore.config.load import load_run
+from ltxcore.config.schema import RunFile
+from ltxcore.models.base import released
+from ltxcore.train.cost.estimate import Estimator, Need
+from ltxcore.train.cost.run import GIB, UNKNOWN
+from ltxcore.train.cost.shapes import shapes_of
+from ltxcore.train.plan import outline
+
+PAGE = DOCS / "reference" / "memory.md"
+EXAMPLE = Path(__file__).parents[1] / "examples" / "full_finetune_zero3.toml"
+BUCKET = "768x448x89"
+GPUS = (1, 4, 8, 16)
+MODELS = ("ltx-2-19b", "ltx-2.3-22b")
+
+INTRODUCTION = f"""\
+# Memory
+
+<!-- made by tests/memory_made.py -->
+
+What each GPU is to hold, in GiB, at the most in a step, with the margin of `ltx plan`; and behind a plus what lies in host memory for it, if all GPUs
+are in one machine. Pictures and sound are trained together, on one clip of {BUCKET} a GPU, in bf16, with
+`optimization.enable_gradient_checkpointing = true`; LoRAs have rank 32 on all attention. `ltx plan run.toml` says the same of your run, with your
+clips: [how to use it](../how-to/multi-gpu.md).
+
+{UNKNOWN}
+"""
+
+WAYS: tuple[tuple[str, dict[str, dict[str, Any]]], ...] = (
+    ("LoRA, one process", {"model": {"training_mode": "lora"}, "engine": {"name": "single", "stage": None}}),
+    (
+        "LoRA, one process, `acceleration.offload_blocks = 48`",
+        {"model": {"training_mode": "lora"}, "engine": {"name": "single", "stage": None}, "acceleration": {"offload_blocks": 48}},
+    ),
+    ("LoRA, stage 2", {"model": {"training_mode": "lora"}, "engine": {"stage": 2}}),
+    ("LoRA, stage 3", {"model": {"training_mode": "lora"}}),
+    ("full, stage 1", {"engine": {"stage": 1}}),
+    ("full, stage 2", {"engine": {"stage": 2}}),
+    ("full, stage 3", {}),
+    ('full, stage 3, `engine.offload = "optimizer"`', {"engine": {"offload": "optimizer"}}),
+    ('full, stage 3, `engine.offload = "all"`', {"engine": {"offload": "all"}}),
+)
+
+
+def page() -> str:
+    """The whole page."""
+    blocks = [INTRODUCTION]
+    for name in MODELS:
+        blocks += [f"## {name}\n", _table(("GPUs", *map(str, GPUS)), _rows(name))]
+    return "\n".join(blocks).rstrip() + "\n"
+
+
+def _rows(name: str) -> Iterator[tuple[str, ...]]:
+    loaded = load_run(EXAMPLE, ("optimization.batch_size=1",))
+    base = released(name)
+    found = outline(loaded, GPUS[-1], writes=False, base=base)
+    estimator = Estimator(found, base, shapes_of(found, base, BUCKET))
+    for way, tables in WAYS:
+        config: RunFile = attrs.evolve(
+            loaded.config, **{table: attrs.evolve(getattr(loaded.config, table), **keys) for table, keys in tables.items()}
+        )
+        alone = config.engine.name == "single"
+        yield (way, *(_cell(estimator.need(config, count), count) if count == 1 or not alone else "" for count in GPUS))
+
+
+def _cell(need: Need, processes: int) -> str:
+    host = need.states.host * processes
+    return f"{need.with_margin / GIB:.0f}" + (f" + {host / GIB:.0f}" if host else "")
+
+
+def main() -> None:
+    PAGE.write_text(page())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
