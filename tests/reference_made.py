@@ -22,6 +22,10 @@ COMMANDS_PAGE = DOCS / "reference" / "commands.md"
 MADE = "<!-- made by tests/reference_made.py -->"
 
 
+OF_CONDITIONS = "samples.conditions."
+"""What a sample's conditions are read into; their keys are those of each condition, on its own page."""
+
+
 def run_file_page() -> str:
     """Every key of a run file, by table."""
     blocks = [
@@ -37,6 +41,8 @@ def run_file_page() -> str:
     for key in keys:
         if _is_table(key):
             blocks += [f"## `[{key.name}]`\n", f"{_about(key)}\n", _keys(keys_of(_table_of(key)))]
+            if key.name == "validation":
+                blocks.append("The keys of `samples.conditions` are on [a page for each condition](../conditions/README.md).\n")
     blocks += list(_strategies())
     return "\n".join(blocks).rstrip() + "\n"
 
@@ -58,7 +64,8 @@ def _strategies() -> Iterator[str]:
 
 
 def _keys(keys: Iterable[Key]) -> str:
-    header, *rows = key_rows(list(keys))
+    header, *every = key_rows(list(keys))
+    rows = [row for row in every if not row[0].startswith(OF_CONDITIONS)]
     return _table([cell.lower() for cell in header], [(f"`{row[0]}`", *row[1:]) for row in rows]) if rows else ""
 
 

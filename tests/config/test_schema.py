@@ -63,6 +63,7 @@ DEFAULTS: dict[Any, dict[str, Any]] = {
         "interval": None,
         "keep_last_n": 1,
         "precision": "bfloat16",
+        "max_shard_size": None,
         "no_resume": False,
         "save_training_state": "full",
     },
