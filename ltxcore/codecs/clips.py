@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ltxcore.codecs.atomic import replacing
 from ltxcore.codecs.container import frames_of, is_image, opened, video_stream
+from ltxcore.codecs.pictures import Pictures, Resize
 from ltxcore.codecs.sounds import add_sound, encode_sound
 from ltxcore.codecs.upright import Turn, turn_of
 from ltxcore.errors import DataError
@@ -32,7 +33,9 @@ _H264 = {"crf": "18", "preset": "medium", "threads": "1", "x264-params": "mbtree
 """Options of libx264. One thread, since its bytes depend on how many there are; no macroblock tree, whose bytes depend on where memory happens to lie."""
 
 
-def read_clip(path: Path, *, max_frames: int | None = None, last: bool = False) -> Clip:
+def read_clip(
+    path: Path, *, max_frames: int | None = None, last: bool = False, resize: Resize | None = None, threads: int | None = None
+) -> Clip:
     """The first video stream of a file, turned upright as its metadata say; an image is a clip of one frame at `IMAGE_RATE`.
 
     Frames are decoded in one pass, neither dropped nor doubled to a constant rate, and no further than `max_frames`; or all of them, of which
@@ -42,23 +45,28 @@ def read_clip(path: Path, *, max_frames: int | None = None, last: bool = False) 
         path: of the file.
         max_frames: how many at most; none: all.
         last: whether the last of them are wanted, not the first.
+        resize: to what height and width; none: as they are. Frame by frame, so that no more than the result is held.
+        threads: of the decoder; none: one a processor.
 
     Raises:
         DataError: no such file, no medium, no pictures, cut short, damaged, or turned by an angle that is no multiple of 90 degrees.
     """
     frames: deque[Tensor] = deque(maxlen=max_frames if last else None)
-    with reading(path) as (rate, pictures):
+    with reading(path, resize=resize, threads=threads) as (rate, pictures):
         frames.extend(pictures if last else islice(pictures, max_frames))
     if not frames:
         raise DataError("this file has no pictures: its video stream is empty", where=str(path), remedy="Encode it anew.")
-    if any(frame.shape != frames[0].shape for frame in frames):
-        raise DataError("the pictures in this file change their size", where=str(path), remedy="Encode it anew at one size.")
     return Clip(torch.stack(list(frames)), float(rate))
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[tuple[Fraction, Iterator[Tensor]]]:
+def reading(path: Path, *, resize: Resize | None = None, threads: int | None = None) -> Iterator[tuple[Fraction, Iterator[Tensor]]]:
     """The exact frames per second of a file's first video stream, and its frames one at a time, `[H, W, 3]` uint8 RGB, upright as its metadata say.
+
+    Args:
+        path: of the file.
+        resize: as `read_clip`.
+        threads: as `read_clip`.
 
     Raises:
         DataError: as `read_clip`; from the frames, where they do not decode.
@@ -67,17 +75,40 @@ def reading(path: Path) -> Iterator[tuple[Fraction, Iterator[Tensor]]]:
         stream = video_stream(container)
         if stream is None:
             raise DataError("this file has no pictures", where=str(path), remedy="Name a clip or an image, or leave the video column out.")
-        stream.thread_type = "AUTO"
+        stream.thread_type, stream.thread_count = "AUTO", threads or 0
         rate = Fraction(IMAGE_RATE) if is_image(container) else frame_rate(path, stream)
-        yield rate, _upright(path, frames_of(path, container, stream))
+        yield rate, _upright(path, frames_of(path, container, stream), resize)
 
 
-def _upright(path: Path, frames: Iterator[Any]) -> Iterator[Tensor]:
-    turn: Turn | None = None
+def _upright(path: Path, frames: Iterator[Any], resize: Resize | None) -> Iterator[Tensor]:
+    pictures, turn, stored, size = Pictures(), Turn(), (0, 0), (0, 0)
     for frame in frames:
-        if turn is None:
-            turn = turn_of(frame, path)
-        yield turn.applied(torch.from_numpy(frame.to_ndarray(format="rgb24"))[None])[0]
+        found = (frame.height, frame.width)
+        if stored == (0, 0):
+            turn, stored = turn_of(frame, path), found
+            size = turn.size(*resize(*turn.size(*stored))) if resize else stored
+        if found != stored:
+            raise DataError("the pictures in this file change their size", where=str(path), remedy="Encode it anew at one size.")
+        yield turn.applied(pictures.pixels(frame, size)[None])[0]
+
+
+def shown_size(path: Path) -> tuple[int, int] | None:
+    """Height and width of a file's pictures as they are shown, in pixels; None: it has no pictures. No more than the first frame is decoded.
+
+    Raises:
+        DataError: as `read_clip`.
+    """
+    with opened(path, quick=True) as container:
+        stream = video_stream(container)
+        if stream is None:
+            return None
+        stream.thread_type, stream.thread_count = "NONE", 1
+        packet = next(iter(container.demux(stream)))
+        # Told that nothing follows, the decoder gives the frame at once, instead of waiting for those that may be shown before it.
+        for frame in packet.decode() or stream.decode(None):
+            return turn_of(frame, path).size(frame.height, frame.width)
+    height, width = read_clip(path, max_frames=1).frames.shape[1:3]  # its first packet does not stand alone
+    return int(height), int(width)
 
 
 def frame_rate(path: Path, stream: Any) -> Fraction:

@@ -15,9 +15,17 @@ _TEXT_AS_PICTURES = frozenset({"tty", "bin", "xbin", "adf", "idf"})
 """Demuxers that render any text file as pictures of a terminal."""
 
 
+_UNDECODED = {"skip_frame": "all"}
+_MOST_STREAMS = 16
+
+
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
+def opened(path: Path, *, quick: bool = False) -> Iterator[Any]:
     """A PyAV input container. What PyAV raises inside the block, decoding included, leaves it as a DataError that names the file.
+
+    Args:
+        path: of the file.
+        quick: whether FFmpeg opens it without decoding pictures to learn more than the container itself says.
 
     Raises:
         DataError: no such file, a folder, no medium, cut short, or damaged.
@@ -30,7 +38,8 @@ def opened(path: Path) -> Iterator[Any]:
         raise DataError("this file is cut short: it ends before its own header says", where=where, remedy="Copy or download it again.")
     try:
         # An absolute path: a relative one with a colon in it would be taken for an address.
-        container = av.open(str(path.absolute()), metadata_errors="replace")
+        options = [_UNDECODED] * _MOST_STREAMS if quick else []
+        container = av.open(str(path.absolute()), metadata_errors="replace", stream_options=options)
     except av.error.FFmpegError as error:
         raise _not_media(where) from error
     with container:
@@ -87,6 +96,12 @@ def video_stream(container: Any) -> Any | None:
 def audio_stream(container: Any) -> Any | None:
     """The first stream of sound; None if there is none."""
     return next(iter(container.streams.audio), None)
+
+
+def counts_its_frames(container: Any) -> bool:
+    """Whether the container's own tables tell the length, size and rate of its pictures, as those of MP4 and MOV do."""
+    stream = video_stream(container)
+    return "mp4" in container.format.name.split(",") and stream is not None and stream.frames > 0 and bool(stream.average_rate)
 
 
 def is_image(container: Any) -> bool:

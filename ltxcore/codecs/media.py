@@ -12,12 +12,12 @@ from typing import Any
 
 import attrs
 
-from ltxcore.codecs.clips import frame_rate, read_clip, write_clip
-from ltxcore.codecs.container import audio_stream, damaged, is_image, opened, video_stream
+from ltxcore.codecs.clips import frame_rate, read_clip, shown_size, write_clip
+from ltxcore.codecs.container import audio_stream, counts_its_frames, damaged, is_image, opened, video_stream
 from ltxcore.codecs.sounds import read_sound, write_sound
 from ltxcore.errors import DataError
 
-__all__ = ["MediaInfo", "frame_seconds", "probe", "read_clip", "read_sound", "write_clip", "write_sound"]
+__all__ = ["MediaInfo", "frame_seconds", "probe", "read_clip", "read_sound", "shown_size", "write_clip", "write_sound"]
 
 
 MOST_REORDERED = 32
@@ -56,25 +56,32 @@ def probe(path: Path) -> MediaInfo:
     Raises:
         DataError: no such file, no medium, neither pictures nor sound, cut short or damaged.
     """
+    with opened(path, quick=True) as container:
+        if counts_its_frames(container):
+            return _described(path, container)
     with opened(path) as container:
-        pictures, sound, image = video_stream(container), audio_stream(container), is_image(container)
-        if pictures is None and sound is None:
-            raise DataError("this file has neither pictures nor sound", where=str(path), remedy="Name a clip, a sound or an image.")
-        if pictures is not None and not (pictures.codec_context.height and pictures.codec_context.width):
-            raise damaged(path, "its pictures have no size")
-        rate = None if pictures is None or image else frame_rate(path, pictures)
-        frames = None if pictures is None else 1 if image else pictures.frames or _count(path, container, pictures)
-        return MediaInfo(
-            path=path,
-            frames=frames,
-            height=None if pictures is None else pictures.codec_context.height,
-            width=None if pictures is None else pictures.codec_context.width,
-            rate=rate,
-            duration=_sound_duration(container, sound) if frames is None else None if rate is None else float(frames / rate),
-            sound_rate=None if sound is None else sound.rate,
-            channels=None if sound is None else sound.codec_context.channels,
-            is_image=image,
-        )
+        return _described(path, container)
+
+
+def _described(path: Path, container: Any) -> MediaInfo:
+    pictures, sound, image = video_stream(container), audio_stream(container), is_image(container)
+    if pictures is None and sound is None:
+        raise DataError("this file has neither pictures nor sound", where=str(path), remedy="Name a clip, a sound or an image.")
+    if pictures is not None and not (pictures.codec_context.height and pictures.codec_context.width):
+        raise damaged(path, "its pictures have no size")
+    rate = None if pictures is None or image else frame_rate(path, pictures)
+    frames = None if pictures is None else 1 if image else pictures.frames or _count(path, container, pictures)
+    return MediaInfo(
+        path=path,
+        frames=frames,
+        height=None if pictures is None else pictures.codec_context.height,
+        width=None if pictures is None else pictures.codec_context.width,
+        rate=rate,
+        duration=_sound_duration(container, sound) if frames is None else None if rate is None else float(frames / rate),
+        sound_rate=None if sound is None else sound.rate,
+        channels=None if sound is None else sound.codec_context.channels,
+        is_image=image,
+    )
 
 
 def frame_seconds(path: Path, max_frames: int) -> list[float]:

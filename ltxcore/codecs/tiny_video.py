@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from functools import cache
+
 import attrs
 import torch
 from torch import Tensor
 
-from ltxcore.codecs.blocks import Statistics, basis, fingerprint, lowest, statistics
+from ltxcore.codecs.blocks import Statistics, basis, cosines, fingerprint, lowest, statistics
 from ltxcore.errors import DataError
 from ltxcore.protocols import Clip
 
@@ -14,6 +17,8 @@ FRAMES, ROWS, COLUMNS, COLOURS = 8, 32, 32, 3
 CHANNELS = 128
 _BLOCK = (FRAMES, ROWS, COLUMNS, COLOURS)
 _KEPT = lowest(_BLOCK, CHANNELS)
+_COUNTS = tuple(max(k[axis] for k in _KEPT) + 1 for axis in range(len(_BLOCK)))
+"""Cosines that the kept frequencies use, by axis."""
 
 
 @attrs.define(eq=False)
@@ -60,10 +65,34 @@ def coefficients(clip: Clip) -> Tensor:
             f"a clip of {frames} frames of {height} x {width} pixels cannot be encoded",
             remedy=f"Its frames are a multiple of {FRAMES} plus 1, its height and width multiples of {ROWS}.",
         )
-    pixels = clip.frames.to(torch.float32) / 127.5 - 1.0
-    pixels = torch.cat([pixels[:1].expand(FRAMES - 1, -1, -1, -1), pixels])
-    blocks = pixels.unflatten(0, (-1, FRAMES)).unflatten(2, (-1, ROWS)).unflatten(4, (-1, COLUMNS))
-    return blocks.permute(0, 2, 4, 1, 3, 5, 6).flatten(3) @ basis(_BLOCK, _KEPT).T
+    # The products of the basis are taken one axis at a time, the cosines being separable: a fortieth of the work, and a frame at a time stays in the cache.
+    along_time, down, across = _axes()
+    projected = torch.stack([_projected(frame, down, across) for frame in clip.frames])  # [frames, H, ky, W, kx * kc]
+    # The first frame eight times over has a mean, and no swing in time.
+    first = torch.cat([projected[:1] * math.sqrt(FRAMES), projected.new_zeros(along_time.shape[0] - 1, *projected.shape[1:])])
+    rest = (along_time @ projected[1:].unflatten(0, (-1, FRAMES)).flatten(2)).unflatten(2, projected.shape[1:])
+    every = torch.cat([first[None], rest]).permute(0, 2, 4, 1, 3, 5).flatten(3)  # [F, H, W, kt * ky * kx * kc]
+    return every[..., _places()] / 127.5
+
+
+def _projected(frame: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    """A frame's bytes `[32 H, 32 W, 3]`, less 127.5, on the cosines of its columns and rows, `[H, ky, W, kx * kc]`."""
+    rows = down @ frame.to(torch.float32).sub_(127.5).unflatten(0, (-1, ROWS)).flatten(2)  # [H, ky, 32 W * 3]
+    return rows.unflatten(2, (-1, COLUMNS * COLOURS)) @ across
+
+
+@cache
+def _axes() -> tuple[Tensor, Tensor, Tensor]:
+    """The cosines that are kept, by axis: of time `[kt, 8]`, of rows `[ky, 32]`, of columns and colours together `[32 * 3, kx * kc]`."""
+    times, rows, columns, colours = (cosines(size)[:count] for size, count in zip(_BLOCK, _COUNTS, strict=True))
+    return times, rows, torch.kron(columns, colours).T.contiguous()
+
+
+@cache
+def _places() -> Tensor:
+    """Where the kept frequencies lie among all products of the cosines that are kept by axis, `[128]`."""
+    strides = [math.prod(_COUNTS[axis + 1 :]) for axis in range(len(_COUNTS))]
+    return torch.tensor([sum(k * stride for k, stride in zip(each, strides, strict=True)) for each in _KEPT])
 
 
 def measured(clips: list[Clip]) -> Statistics:

@@ -23,6 +23,10 @@ class Turn:
     across: bool = False
     down: bool = False
 
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """The height and width of stored pixels once they are shown, or the other way round."""
+        return (width, height) if self.exchanged else (height, width)
+
     def applied(self, frames: Tensor) -> Tensor:
         """Frames `[F, H, W, 3]` as they are shown; H and W swap on a quarter turn."""
         frames = frames.transpose(1, 2) if self.exchanged else frames

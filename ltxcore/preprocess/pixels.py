@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import attrs
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
+from ltxcore.codecs.media import read_clip
+from ltxcore.errors import DataError
 from ltxcore.preprocess.buckets import Bucket
-
-FRAMES_AT_ONCE = 16
+from ltxcore.protocols import Clip
 
 
 @attrs.frozen
@@ -38,18 +39,31 @@ class Cover:
         return cls((height, width), resized, top, left, (bucket.height, bucket.width))
 
 
-def fit(frames: Tensor, bucket: Bucket) -> Tensor:
-    """Frames `[F, h, w, 3]` uint8 to `[F, H, W, 3]` uint8 of a bucket's height and width: cover-resized (bicubic, antialiased), centre-cropped."""
-    cover = Cover.of(int(frames.shape[1]), int(frames.shape[2]), bucket)
-    if cover.resized != cover.source:
-        frames = torch.cat([_resized(part, cover.resized) for part in frames.split(FRAMES_AT_ONCE)])
-    return frames[:, cover.top : cover.top + bucket.height, cover.left : cover.left + bucket.width].contiguous()
+def read_fitted(path: Path, size: Bucket, *, factor: int = 1, last: bool = False, threads: int | None = None) -> Clip:
+    """A file's frames fitted to a bucket: cover-resized (bicubic, antialiased) as they are decoded, then centre-cropped.
 
+    Args:
+        path: of the file.
+        size: of the result.
+        factor: every `factor`-th frame is taken, as `subsampled` says.
+        last: whether the file's last frames are wanted, not its first.
+        threads: of the decoder; none: one a processor.
 
-def _resized(frames: Tensor, size: tuple[int, int]) -> Tensor:
-    """`[F, h, w, 3]` to `[F, *size, 3]` uint8."""
-    # The permuted view is what torch calls channels-last, for which it has a vectorised resize of bytes.
-    return interpolate(frames.permute(0, 3, 1, 2), size=size, mode="bicubic", antialias=True).permute(0, 2, 3, 1)
+    Returns:
+        `[F, H, W, 3]` uint8 of the bucket's size, at the file's rate divided by `factor`.
+
+    Raises:
+        DataError: as `read_clip`, or the file has fewer frames than are needed.
+    """
+    needed = (size.frames - 1) * factor + 1
+    clip = read_clip(path, max_frames=needed, last=last, resize=lambda *source: Cover.of(*source, size).resized, threads=threads)
+    found, height, width, _ = clip.frames.shape
+    if found < needed:
+        what = f"has {found} frames, though it said that it has more; {needed} are needed"
+        raise DataError(what, where=str(path), remedy="Encode it anew.")
+    top, left = (height - size.height) // 2, (width - size.width) // 2
+    frames = subsampled(clip.frames, factor)[:, top : top + size.height, left : left + size.width]
+    return Clip(frames, clip.rate / factor)
 
 
 def subsampled(frames: Tensor, factor: int) -> Tensor:

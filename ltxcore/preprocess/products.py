@@ -18,13 +18,13 @@ from ltxcore.data.store import read_mask
 from ltxcore.errors import DataError
 from ltxcore.preprocess.buckets import Bucket, ReferenceFactors
 from ltxcore.preprocess.masks import GREY_LEVEL, PCM_STEP, audio_mask, video_mask, without_noise
-from ltxcore.preprocess.pixels import fit, subsampled
+from ltxcore.preprocess.pixels import read_fitted
 from ltxcore.preprocess.plan import STORED_MASKS, Planned
 from ltxcore.preprocess.raw import RawFiles
 from ltxcore.preprocess.sounds import read_cut
-from ltxcore.protocols import Clip, Codec, Entry
+from ltxcore.protocols import Codec, Entry
 
-VERSION = 1
+VERSION = 2
 """Raised whenever a change of this package changes the bytes it makes; samples of another version are made again."""
 
 LOSSLESS = frozenset({".png", ".bmp", ".tif", ".tiff"})
@@ -64,12 +64,20 @@ class Product:
 
 @attrs.frozen(eq=False)
 class Tools:
-    """What all samples are made with. A codec is used by one thread at a time, since it may lie on a device."""
+    """What all samples are made with. A codec is used by one thread at a time, since it may lie on a device.
+
+    Attributes:
+        raw: what is known of the files.
+        video, audio: codecs; none: not needed.
+        factors: of references.
+        threads: of each decoder.
+    """
 
     raw: RawFiles
     video: Codec | None
     audio: Codec | None
     factors: ReferenceFactors
+    threads: int = 1
     turn: threading.Lock = attrs.field(factory=threading.Lock)
 
 
@@ -91,19 +99,12 @@ def _reference_latents(planned: Planned, tools: Tools, entries: Mapping[str, Ent
 
 def _pictures(folder: str, planned: Planned, tools: Tools, path: Path, size: Bucket, factor: int) -> Product:
     codec = _codec(tools.video)
-    read = (size.frames - 1) * factor + 1
 
     def make() -> Made:
         with _blaming(planned.sample.at(path)):
-            clip = read_clip(path, max_frames=read)
-            if clip.frames.shape[0] < read:
-                raise DataError(
-                    f"has {clip.frames.shape[0]} frames, though it said that it has more; {read} are needed", remedy="Encode it anew."
-                )
-            frames = fit(subsampled(clip.frames, factor), size)
-            rate = clip.rate / factor
+            clip = read_fitted(path, size, factor=factor, threads=tools.threads)
             with tools.turn:
-                return Made({"latents": codec.encode(Clip(frames, rate))}, None if tools.raw.info(path).is_image else rate)
+                return Made({"latents": codec.encode(clip)}, None if tools.raw.info(path).is_image else clip.rate)
 
     return Product(folder, {"content": tools.raw.content(path), "size": str(size), "factor": factor}, codec.fingerprint, make)
 
@@ -137,7 +138,7 @@ def _video_masks(planned: Planned, tools: Tools, entries: Mapping[str, Entry]) -
         with _blaming(planned.sample.at(path)):
             if path.suffix.lower() in STORED_MASKS:
                 return Made({"mask": _stored_mask(path, bucket.cells(scale))})
-            frames = read_clip(path, max_frames=bucket.frames).frames
+            frames = read_clip(path, max_frames=bucket.frames, threads=tools.threads).frames
             if 1 < frames.shape[0] < bucket.frames:
                 raise DataError(
                     f"has {frames.shape[0]} frames, though it said that it has more; {bucket.frames} are needed", remedy="Encode it anew."

@@ -20,7 +20,8 @@ from typing import Any
 
 import attrs
 
-from ltxcore.codecs.media import MediaInfo, probe, read_clip, read_sound
+from ltxcore.codecs.boxes import shows_as_stored
+from ltxcore.codecs.media import MediaInfo, probe, read_sound, shown_size
 from ltxcore.errors import DataError
 
 FILE = "raw_files"
@@ -139,11 +140,12 @@ class RawFiles:
 
 
 def _upright(info: MediaInfo, path: Path) -> MediaInfo:
-    if info.frames is None:
+    if info.frames is None or (info.frames > 1 and shows_as_stored(path)):
         return info
     # Phones store clips on their side and say so in the first frame; a bucket is chosen by what is shown.
-    shown = read_clip(path, max_frames=1).frames
-    return attrs.evolve(info, height=int(shown.shape[1]), width=int(shown.shape[2]))
+    shown = shown_size(path)
+    assert shown is not None
+    return attrs.evolve(info, height=shown[0], width=shown[1])
 
 
 def _hash(path: Path) -> str:

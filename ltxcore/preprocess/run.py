@@ -20,7 +20,7 @@ from ltxcore.preprocess.progress import Phase, bars
 from ltxcore.preprocess.raw import RawFiles
 from ltxcore.preprocess.rows import Dataset, Sample, read_dataset
 from ltxcore.preprocess.rules import Place, found_buckets, needs_buckets, rules_from_options, silent_set
-from ltxcore.preprocess.share import Share
+from ltxcore.preprocess.share import Share, processors
 from ltxcore.preprocess.summary import Summary
 from ltxcore.preprocess.work import TEXT, Outcome, drop, encode_captions, encode_media
 from ltxcore.protocols import TextEncoder
@@ -97,7 +97,7 @@ def preprocess(
     root = root or default_root(dataset)
     there = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
     data = read_dataset(dataset, options, folders, there)
-    workers = workers or min(os.cpu_count() or 1, MOST_WORKERS)
+    workers = workers or min(processors(), MOST_WORKERS)
     job = _job(data, root, options, model, share or Share.of_environment(), workers, where)
     with bars(progress) as phase:
         encoder = model.text() if TEXT in data.folders else None
@@ -129,7 +129,7 @@ def _job(data: Dataset, root: Path, options: PreprocessingTable, model: Model, s
     video = model.video() if any("video" in sample.media for sample in data.samples) else None
     audio = model.audio() if data.folders & SOUND_FOLDERS else None
     rules = rules_from_options(data, options, video, audio, where)
-    tools = Tools(RawFiles(root, data.path.absolute().parent, share.rank), video, audio, rules.factors)
+    tools = Tools(RawFiles(root, data.path.absolute().parent, share.rank), video, audio, rules.factors, max(1, processors() // workers))
     return _Job(data, root, options, rules, tools, share, workers, where)
 
 

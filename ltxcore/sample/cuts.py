@@ -13,11 +13,11 @@ from pathlib import Path
 
 import attrs
 
-from ltxcore.codecs.media import MediaInfo, probe, read_clip, read_sound
+from ltxcore.codecs.media import MediaInfo, probe, read_sound
 from ltxcore.codecs.mel import HOP, RATE, resample
 from ltxcore.errors import DataError, LtxError
 from ltxcore.preprocess.buckets import Bucket
-from ltxcore.preprocess.pixels import fit, subsampled
+from ltxcore.preprocess.pixels import read_fitted
 from ltxcore.preprocess.sounds import read_cut
 from ltxcore.protocols import Clip, Sound
 
@@ -40,11 +40,6 @@ class ClipCut:
     from_end: bool = False
     rate: Fraction | None = None
 
-    @property
-    def frames(self) -> int:
-        """Frames that are read."""
-        return (self.size.frames - 1) * self.factor + 1
-
     def shortened(self, frames: int) -> ClipCut:
         """The same file with no more than its first `frames` frames."""
         return attrs.evolve(self, size=attrs.evolve(self.size, frames=min(frames, self.size.frames)))
@@ -55,14 +50,7 @@ class ClipCut:
         Raises:
             DataError: the file cannot be read, or is shorter than its header says.
         """
-        clip = read_clip(self.path, max_frames=self.frames, last=self.from_end)
-        if clip.frames.shape[0] < self.frames:
-            raise DataError(
-                f"has {clip.frames.shape[0]} frames, though it said that it has more; {self.frames} are needed",
-                where=str(self.path),
-                remedy="Encode it anew.",
-            )
-        return Clip(fit(subsampled(clip.frames, self.factor), self.size), rate)
+        return Clip(read_fitted(self.path, self.size, factor=self.factor, last=self.from_end).frames, rate)
 
 
 def clip_cut(info: MediaInfo, target: Bucket, scale: Sequence[int], *, factor: int = 1, from_end: bool = False) -> ClipCut:

@@ -103,3 +103,12 @@ def test_the_fingerprint_changes_with_the_constants(monkeypatch: pytest.MonkeyPa
 def test_latents_far_from_any_clip_s_still_decode() -> None:
     decoded = CODEC.decode(50 * torch.randn(128, 2, 1, 1, generator=torch.Generator().manual_seed(0)), 16.0)
     assert decoded.frames.shape == (9, 32, 32, 3)
+
+
+def test_the_axes_one_by_one_give_what_the_whole_basis_gives() -> None:
+    clip = Clip(torch.randint(0, 256, (17, 64, 96, 3), generator=torch.Generator().manual_seed(1)).to(torch.uint8), 24.0)
+    pixels = clip.frames.double() / 127.5 - 1
+    padded = torch.cat([pixels[:1].expand(7, -1, -1, -1), pixels])
+    blocks_of = padded.unflatten(0, (3, 8)).unflatten(2, (2, 32)).unflatten(4, (3, 32)).permute(0, 2, 4, 1, 3, 5, 6).flatten(3)
+    expected = blocks_of @ blocks.basis((8, 32, 32, 3), blocks.lowest((8, 32, 32, 3), 128)).T.double()
+    torch.testing.assert_close(tiny_video.coefficients(clip).double(), expected, atol=2e-5, rtol=0)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ltxcore.errors import ConfigError
-from ltxcore.preprocess.share import Share
+from ltxcore.preprocess.share import Share, processors
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
@@ -33,3 +33,12 @@ def test_an_environment_that_names_no_share_is_refused(monkeypatch: pytest.Monke
     assert str(error.value) == (
         f"environment: RANK={rank} and WORLD_SIZE={size} name no share of the work\n    Let a launcher set them, such as torchrun, or unset both."
     )
+
+
+def test_processes_of_one_machine_share_its_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)))
+    for beside, expected in ((None, 8), ("1", 8), ("2", 4), ("3", 2), ("16", 1), ("x", 8), ("0", 8)):
+        monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+        if beside is not None:
+            monkeypatch.setenv("LOCAL_WORLD_SIZE", beside)
+        assert processors() == expected

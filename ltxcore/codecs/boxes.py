@@ -1,0 +1,61 @@
+"""What the boxes of an MP4 or MOV file say of how its pictures are to be shown, without opening a decoder."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+_AS_STORED = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+"""The display matrix that leaves pictures as they are."""
+
+_MATRIX_AT = {b"mvhd": (36, 48), b"tkhd": (40, 52)}
+"""Where the matrix lies in the box of the whole film and in that of a track; with 32-bit times, and with 64-bit ones."""
+
+_MOST_BYTES = 1 << 26
+
+
+def shows_as_stored(path: Path) -> bool:
+    """Whether the file says that its pictures are shown as they are stored; false where it says otherwise or is of another kind, and a frame has to be asked."""
+    moov = _moov(path)
+    matrices = [_matrix(kind, content) for kind, content in _leaves(moov)]
+    return bool(matrices) and all(matrix == _AS_STORED for matrix in matrices)
+
+
+def _moov(path: Path) -> bytes:
+    """The content of the box that describes the tracks; empty where there is none."""
+    size, at = path.stat().st_size, 0
+    with path.open("rb") as file:
+        while at + 8 <= size:
+            file.seek(at)
+            header = file.read(16)
+            length, skipped = int.from_bytes(header[:4], "big"), 8
+            if length == 1:
+                length, skipped = int.from_bytes(header[8:16], "big"), 16
+            if length < skipped or length > size - at:
+                return b""
+            if header[4:8] == b"moov":
+                file.seek(at + skipped)
+                return file.read(length - skipped) if length <= _MOST_BYTES else b""
+            at += length
+    return b""
+
+
+def _leaves(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The boxes that hold a matrix, in the box of the film and in those of its tracks."""
+    at = 0
+    while at + 8 <= len(content):
+        length, kind = int.from_bytes(content[at : at + 4], "big"), content[at + 4 : at + 8]
+        if length < 8:
+            return
+        inside = content[at + 8 : at + length]
+        if kind == b"trak":
+            yield from _leaves(inside)
+        elif kind in _MATRIX_AT:
+            yield kind, inside
+        at += length
+
+
+def _matrix(kind: bytes, content: bytes) -> bytes:
+    at = _MATRIX_AT[kind][content[:1] == b"\1"]
+    return content[at : at + len(_AS_STORED)]
