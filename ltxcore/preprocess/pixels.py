@@ -56,7 +56,7 @@ def read_fitted(path: Path, size: Bucket, *, factor: int = 1, last: bool = False
         DataError: as `read_clip`, or the file has fewer frames than are needed.
     """
     needed = (size.frames - 1) * factor + 1
-    clip = read_clip(path, max_frames=needed, last=last, resize=lambda *source: Cover.of(*source, size).resized, threads=threads)
+    clip = read_clip(path, max_frames=needed, last=last, resize=lambda h, w: Cover.of(h, w, size).resized, threads=threads)
     found, height, width, _ = clip.frames.shape
     if found < needed:
         what = f"has {found} frames, though it said that it has more; {needed} are needed"

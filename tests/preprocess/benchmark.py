@@ -15,6 +15,7 @@ import json
 import math
 import multiprocessing
 import os
+import queue
 import shutil
 import tempfile
 import time
@@ -187,7 +188,7 @@ def measure(
         processes = [context.Process(target=work, args=(rank, folder, shares, bucket, barrier, results)) for rank in range(PROCESSES)]
         for process in processes:
             process.start()
-        found = [results.get() for _ in processes]
+        found = [_result(results, processes) for _ in processes]
         for process in processes:
             process.join()
         bits = sum((folder / each).stat().st_size for each in names) * 8 / (count * frames / 24.0)
@@ -206,6 +207,18 @@ def measure(
         "stages": stages,
         "costliest": max(beside, key=lambda stage: beside[stage]),
     }
+
+
+def _result(results: Any, processes: Sequence[Any]) -> Any:
+    """What a process found out; an error where one of them failed, since the others would wait for it."""
+    while True:
+        try:
+            return results.get(timeout=1.0)
+        except queue.Empty:
+            if any(process.exitcode for process in processes):
+                for process in processes:
+                    process.terminate()
+                raise SystemExit("a process of the benchmark failed; its error is above") from None
 
 
 def text(report: dict[str, Any]) -> str:

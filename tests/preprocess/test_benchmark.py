@@ -9,7 +9,7 @@ from preprocess.benchmark import STAGES, measure, text
 
 @pytest.mark.slow
 def test_the_benchmark_reports_both_speeds_and_where_the_time_goes() -> None:
-    report = measure(8, different=2, frames=17, parts=2)
+    report = measure(8, different=2, frames=17, bucket="640x352x17", parts=2)
     assert report["clips"] == 8
     assert set(report["stages"]) == {*STAGES, "other"}
     assert all(report["stages"][stage] > 0 for stage in STAGES)
