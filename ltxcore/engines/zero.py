@@ -79,7 +79,7 @@ class ZeroEngine:
         Raises:
             ProcessError: the processes come with different modalities or options.
         """
-        self._check_same(_called(inputs, options))
+        self._check_same(called(inputs, options))
         return self.backbone(inputs.get("video"), inputs.get("audio"), runner=self.divided.engine, **options)
 
     def backward(self, loss: Tensor) -> None:
@@ -218,9 +218,23 @@ class ZeroEngine:
         )
 
 
-def _called(inputs: Mapping[str, ModelInput], options: Mapping[str, Any]) -> str:
+def called(inputs: Mapping[str, ModelInput], options: Mapping[str, Any]) -> str:
     """What a forward runs, in words: the same words run the same modules."""
     streams = " and ".join(f"{'generates' if given.is_generated else 'reads'} {name}" for name, given in sorted(inputs.items()))
     gradients = "" if torch.is_grad_enabled() else " without gradients"
-    told = "".join(f", {name}={value!r}" for name, value in sorted(options.items()) if not isinstance(value, Mapping | torch.Tensor))
+    told = "".join(
+        f", {name}={_spelled(value)}" for name, value in sorted(options.items()) if not isinstance(value, Mapping | torch.Tensor)
+    )
     return f"{streams or 'runs nothing'}{gradients}{told}"
+
+
+def _spelled(value: Any) -> str:
+    """A value in words that are the same on every process: the order of a set is its process's own, and so is that of a mapping made from one."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(sorted(f"{key}: {_spelled(inner)}" for key, inner in value.items())) + "}"
+    if isinstance(value, set | frozenset):
+        return "{" + ", ".join(sorted(map(_spelled, value))) + "}"
+    if attrs.has(type(value)):
+        fields = (f"{field.name}={_spelled(getattr(value, field.name))}" for field in attrs.fields(type(value)))
+        return f"{type(value).__name__}({', '.join(fields)})"
+    return repr(value)

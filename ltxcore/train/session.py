@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ltxcore.errors import CheckpointError
-from ltxcore.files import write_whole
+from ltxcore.files import remove_unfinished, write_whole
 from ltxcore.protocols import Engine
 from ltxcore.train import checkpoint
 from ltxcore.train.about import about_data
@@ -117,8 +117,9 @@ class Session:
         write_whole(folder.run_file, self.plan.outline.loaded.resolved().encode())
 
     def _go_on(self) -> None:
-        """The same run may have another run file now, and another number of processes."""
+        """The same run may have another run file now, and another number of processes. A model that a kill left half-written takes much of a disk."""
         folder = self.plan.outline.folder
+        remove_unfinished(folder.path, older_than=0)
         self._write_status("running", before=self._measured(), left_out=self._left_out())
         write_whole(folder.run_file, self.plan.outline.loaded.resolved().encode())
 

@@ -104,10 +104,15 @@ def run_tables(mode: str, root: Path, output: Path, **changed: Any) -> dict[str,
     return run
 
 
-def zero(folder: Path, stage: int, **more: Any) -> dict[str, Any]:
-    """`[engine]` with a DeepSpeed configuration that divides all matrices, as those of a large model are, and leaves vectors whole."""
-    path = folder / f"zero_{stage}.json"
-    path.write_text(json.dumps({"zero_optimization": {"stage": stage, "stage3_param_persistence_threshold": 1000}}))
+WHOLE = 1000
+"""Numbers up to which DeepSpeed leaves a weight whole: all vectors. To gather each of them too, as with 0, would take three times as long."""
+
+
+def zero(folder: Path, stage: int, *, whole: int | None = WHOLE, **more: Any) -> dict[str, Any]:
+    """`[engine]` with a DeepSpeed configuration that divides what has more than `whole` numbers; None: DeepSpeed's default, 100,000, which leaves a tiny model whole."""
+    path = folder / f"zero_{stage}_{whole}.json"
+    threshold = {} if whole is None else {"stage3_param_persistence_threshold": whole}
+    path.write_text(json.dumps({"zero_optimization": {"stage": stage, **threshold}}))
     return {"name": "zero", "deepspeed_config": str(path), **more}
 
 

@@ -10,13 +10,16 @@ import time
 from pathlib import Path
 
 import pytest
+import tomli
 from safetensors.torch import load_file
 
-from distributed.many import environment, finish, run_jobs, start
-from distributed.modes import MODES, make_set, run_tables, slug, write, zero
+from distributed.many import finish, run_jobs, start
+from distributed.modes import MODES, PLUGIN, make_set, run_tables, slug, write, zero
 from ltxcore.train import checkpoint
 
 pytestmark = pytest.mark.slow
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 SHORT = {"steps": 8, "batch_size": 2, "learning_rate": 2e-3}
 MANY = [("both, reference and suffix, LoRA", 3), ("both, full, accumulation", 3), ("sound, prefix, full", 2)]
@@ -47,20 +50,46 @@ def losses(output: Path) -> list[dict[str, float]]:
     return [{key: value for key, value in line.items() if key not in clock} for line in lines if "loss" in line]
 
 
-def test_every_mode_goes_on_to_the_last_bit_after_a_kill_on_one_process(folder: Path) -> None:
-    whole, killed = [], []
+def example(folder: Path, name: str, output: str, **changed: object) -> Path:
+    """A run file of `examples/` on six clips, for six steps."""
+    tables = tomli.loads((EXAMPLES / f"{name}.toml").read_text())
+    shorter = {
+        "optimization": {**tables["optimization"], "steps": 6, "batch_size": 2},
+        "validation": {"inference_steps": 2, "skip_initial_validation": True},
+        "data": {"dataset": str(folder / "world" / "clips.jsonl"), "held_out": 2, "num_dataloader_workers": 0},
+        "plugins": [str(PLUGIN)],
+        "trackers": {"ender": {}},
+    }
+    return write(folder, output, {**tables, "output_dir": str(folder / output), **shorter, **changed})
+
+
+def goes_on(whole: Path, killed: Path) -> list[dict[str, object]]:
+    """Jobs: a run from beginning to end; the same one, killed without a word in its fifth step; and gone on with."""
+    kill = {"environment": {"STOP_AT": "5:9"}, "forked": True}
+    quiet = {"environment": {"STOP_AT": "0:0"}}
+    return [{"run": whole, **quiet}, {"run": killed, **kill}, {"run": killed, **quiet}]
+
+
+def test_every_run_file_and_every_mode_goes_on_to_the_last_bit_after_a_kill_on_one_process(folder: Path) -> None:
+    made = [sys.executable, EXAMPLES / "make_world.py", "--count", "6", "--out", folder / "world"]
+    subprocess.run(made, check=True, capture_output=True)
+    names = sorted(path.stem for path in EXAMPLES.glob("*.toml") if path.stem != "full_finetune_zero3")
+    assert len(names) >= 16
+    saves = {"interval": 3}
+    runs = {name: (example(folder, name, f"{name}.whole"), example(folder, name, f"{name}.killed", checkpoints=saves)) for name in names}
     for mode in MODES:
-        whole.append({"run": run_file(folder, f"{slug(mode)}.whole", mode)})
-        killed.append({"run": run_file(folder, f"{slug(mode)}.killed", mode, checkpoints={"interval": 3})})
-    assert all(result["finished"] for result in run_jobs(folder, whole, 1)[0])
-    for job in killed:  # each in a process of its own, which ends without a word in its fifth step
-        kill = [sys.executable, "-m", "ltxcore", "run", str(job["run"])]
-        assert subprocess.run(kill, env=environment(STOP_AT="5:9"), capture_output=True, check=False).returncode == -signal.SIGKILL
-    assert all(result["finished"] for result in run_jobs(folder, killed, 1)[0])
-    for mode in MODES:
-        first, second = folder / f"{slug(mode)}.whole", folder / f"{slug(mode)}.killed"
-        assert weights(second) == weights(first), mode
-        assert losses(second) == losses(first), mode
+        runs[slug(mode)] = (
+            run_file(folder, f"{slug(mode)}.whole", mode),
+            run_file(folder, f"{slug(mode)}.killed", mode, checkpoints=saves),
+        )
+    (results,) = run_jobs(folder, [job for paths in runs.values() for job in goes_on(*paths)], 1)
+    for name, (first, kill, second) in zip(runs, zip(*[iter(results)] * 3, strict=True), strict=True):
+        assert first.get("finished"), (name, first)
+        assert kill == {"signal": signal.SIGKILL}, (name, kill)
+        assert second.get("finished"), (name, second)
+        whole, killed = folder / f"{name}.whole", folder / f"{name}.killed"
+        assert weights(killed) == weights(whole), name
+        assert losses(killed) == losses(whole), name
 
 
 FORKED = """

@@ -11,11 +11,30 @@ import os
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 from distributed.anonymous import watched
 
 warnings.simplefilter("error")
 warnings.filterwarnings("ignore", category=UserWarning, module="bitsandbytes")
+
+
+def record_latents(folder: Path) -> None:
+    """Write down what is drawn for samples of `[validation]` before codecs, which lose something, make media of it."""
+    from safetensors.torch import save_file
+
+    import ltxcore.train.validation as drawing
+
+    shown, folder = drawing.shown, folder.with_name(f"{folder.name}.latents")
+    folder.mkdir()
+
+    def recorded(sample: Any, latents: Any, codecs: Any) -> Any:
+        save_file(
+            {name: tensor.contiguous() for name, tensor in latents.items()}, folder / f"{len(list(folder.iterdir())):02d}.safetensors"
+        )
+        return shown(sample, latents, codecs)
+
+    drawing.shown = recorded
 
 
 def main(path: Path) -> None:
@@ -34,7 +53,16 @@ def main(path: Path) -> None:
         from diffusers import LTX2VideoTransformer3DModel  # noqa: F401
     results: list[dict[str, object]] = []
     for job in jobs:
+        if job.get("recorded") and os.environ.get("RANK", "0") == "0":
+            record_latents(load_run(Path(job["run"])).config.output_dir)
         os.environ.update(job.get("environment", {}))
+        if job.get("forked"):  # the run may end its process
+            child = os.fork()
+            if not child:
+                run(load_run(Path(job["run"]), job["settings"]), Console(quiet=True))
+                os._exit(0)
+            results.append({"signal": os.WTERMSIG(os.waitpid(child, 0)[1])})
+            continue
         with watched() as peak:
             try:
                 loaded = load_run(Path(job["run"]), job["settings"])

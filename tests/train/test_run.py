@@ -157,9 +157,12 @@ def test_an_interrupted_run_saves_what_it_has_and_goes_on_to_the_same_result_to_
     ]
     with (stopped.output_dir / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "loss": 1')  # the line that a kill cut off
+    half = stopped.output_dir / ".lora.12-34.unfinished.safetensors"
+    half.write_bytes(b"half")  # and the file that it was writing
     outcome = run(load_run(run_file), quiet())
     assert outcome.finished
     assert outcome.step == 8
+    assert not half.exists()
     assert steps(outcome.metrics) == steps(whole.metrics)
     assert outcome.weights.read_bytes() == whole.weights.read_bytes()
     assert outcome.before == whole.before
