@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -184,7 +186,9 @@ def test_no_codec_and_no_text_encoder_is_alive_while_training(data: Path, tmp_pa
     plugin = {"plugins": [str(tmp_path / "counter.py")], "trackers": {"counter": {"path": str(tmp_path / "alive.txt")}}, **UNMEASURED}
     sound_file(tmp_path / "tone.wav")
     asked = [{"prompt": "a tone", "conditions": [{"type": "prefix", "audio": "tone.wav", "duration": 0.1}]}]
-    ran(data, tmp_path, {"interval": 1, "samples": asked}, **plugin)
+    path = write_run(tmp_path, tables(data, tmp_path / "out", validation={**SOUND, "interval": 1, "samples": asked}, **plugin))
+    # In a process of its own, where nothing is alive but what the run itself has.
+    subprocess.run([sys.executable, "-m", "ltxcore", "run", str(path)], check=True, capture_output=True)
     assert (tmp_path / "alive.txt").read_text().splitlines() == ["1", "2", "3", "4"]
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 import attrs
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 
 @attrs.define
@@ -41,10 +42,10 @@ def sizes(tensors: Iterable[Tensor]) -> dict[int, int]:
 
 
 def alive() -> Iterator[Tensor]:
-    """All tensors that Python knows of."""
+    """All tensors with memory that Python knows of; what other tests left behind may be sparse, or have none."""
     gc.collect()
     for each in gc.get_objects():
-        if issubclass(type(each), Tensor):
+        if issubclass(type(each), Tensor) and not isinstance(each, FakeTensor) and each.layout == torch.strided and not each.is_meta:
             yield each
 
 
