@@ -18,7 +18,7 @@ from ltxcore.doctor.sounds import examine_sounds
 from ltxcore.errors import ConfigError, DataError, LtxError
 from ltxcore.preprocess.buckets import nearest
 from ltxcore.preprocess.model import Model
-from ltxcore.preprocess.plan import SOUND_FOLDERS, Looked, Planned, Rules, files_of, look_at, plan, unreadable
+from ltxcore.preprocess.plan import SOUND_FOLDERS, Looked, Planned, Rules, files_of, look_at, plan, plan_silent, unreadable
 from ltxcore.preprocess.products import Tools
 from ltxcore.preprocess.progress import Phase
 from ltxcore.preprocess.raw import RawFiles
@@ -124,8 +124,8 @@ def _media(data: Dataset, request: Request, encoder: TextEncoder | None, checkup
     def examine(each: Planned) -> list[Finding]:
         found = [
             *examine_pictures(each, looked, chosen=chosen, deep=request.deep),
-            *examine_sounds(each, looked, data.folders),
-            *(examine_masks(each, tools, data.folders) if has_sizes or each.bucket is None else ()),
+            *examine_sounds(each, looked, each.folders),
+            *(examine_masks(each, tools, each.folders) if has_sizes or each.bucket is None else ()),
         ]
         step()
         return found
@@ -162,8 +162,11 @@ def _planned(data: Dataset, rules: Rules, looked: Looked, request: Request, chec
         found = plan(sample, looked, rules)
         if isinstance(found, Planned):
             planned.append(found)
-        else:
-            problems += found
+            continue
+        problems += found
+        part = plan_silent(sample, looked, rules)
+        if request.options.on_error == "skip" and part is not None:
+            planned.append(part)
     # Where the user said that such samples are left out, they stop nothing as long as others are left.
     checkup.refuse("unusable", problems, "warning" if request.options.on_error == "skip" and planned else "error")
     return planned

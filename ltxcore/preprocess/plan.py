@@ -46,11 +46,13 @@ class Planned:
         sample: the row.
         bucket: that its clip goes to; none: it has no clip, or its clip is only listened to.
         duration: seconds of sound; none: all that its file has.
+        folders: to be made of it.
     """
 
     sample: Sample
     bucket: Bucket | None
     duration: Fraction | None
+    folders: frozenset[str]
 
     @property
     def size(self) -> Bucket:
@@ -117,15 +119,36 @@ def _masked_sounds(samples: Sequence[Sample]) -> set[Path]:
 
 def plan(sample: Sample, looked: Looked, rules: Rules) -> Planned | list[Problem]:
     """The size and length of a sample, or all that stands in its way."""
-    infos = {role: info for role, path in sample.media.items() if isinstance(info := looked.infos.get(path), MediaInfo)}
+    infos = _infos(sample, looked)
     problems = [*unreadable(sample, looked), *_wrong_media(sample, infos, rules)]
     if problems:
         return problems
+    silent = list(_soundless(sample, infos)) if rules.folders & SOUND_FOLDERS else []
+    if silent:
+        other = plan(sample, looked, _without_sound(rules))
+        return [*silent, *(other if isinstance(other, list) else ())]
     planned = _beside_clip(sample, infos, rules) if rules.buckets else _alone(sample, infos, rules)
     if isinstance(planned, Problem):
         return [planned]
     problems = [*_reference_misfits(planned, infos, rules), *_mask_misfits(planned, infos), *_mask_length_misfits(planned, looked, rules)]
     return problems or planned
+
+
+def plan_silent(sample: Sample, looked: Looked, rules: Rules) -> Planned | None:
+    """What can be made of a sample whose clip has no sound: all that needs none; nothing of others, nor where something else is wrong too."""
+    if not any(True for _ in _soundless(sample, _infos(sample, looked))):
+        return None
+    found = plan(sample, looked, _without_sound(rules))
+    return found if isinstance(found, Planned) else None
+
+
+def _without_sound(rules: Rules) -> Rules:
+    return attrs.evolve(rules, folders=rules.folders - SOUND_FOLDERS)
+
+
+def _infos(sample: Sample, looked: Looked) -> dict[str, MediaInfo]:
+    """What the readable files of a sample hold, by role."""
+    return {role: info for role, path in sample.media.items() if isinstance(info := looked.infos.get(path), MediaInfo)}
 
 
 def unreadable(sample: Sample, looked: Looked) -> Iterator[Problem]:
@@ -144,14 +167,20 @@ def _wrong_media(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -
             yield Problem("has no pictures", where, "Name a clip or an image.")
         if role in SOUNDS and info.sound_rate is None:
             yield Problem("has no sound", where, "Name a file with sound.")
+
+
+def _soundless(sample: Sample, infos: Mapping[str, MediaInfo]) -> Iterator[Problem]:
+    """That a clip has no sound, where that is so."""
     clip = infos.get("video")
-    if clip is None or not rules.folders & SOUND_FOLDERS:
+    if clip is None:
         return
     where = sample.at(clip.path)
     if clip.is_image:
-        yield Problem("is an image, which has no duration and no sound", where, 'Set skip_audio, or leave it out with on_error = "skip".')
-    elif "audio" not in infos and clip.sound_rate is None:
-        yield Problem("has no sound", where, 'Set skip_audio, name a sound in a column "audio", or leave it out with on_error = "skip".')
+        remedy = 'Set skip_audio, or keep its picture alone with on_error = "skip".'
+        yield Problem("is an image, which has no duration and no sound", where, remedy)
+    elif "audio" not in sample.media and clip.sound_rate is None:
+        remedy = 'Set skip_audio, name a sound in a column "audio", or keep its pictures alone with on_error = "skip".'
+        yield Problem("has no sound", where, remedy)
 
 
 def _beside_clip(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -> Planned | Problem:
@@ -165,19 +194,19 @@ def _beside_clip(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -
         remedy = 'Add a shorter bucket, or leave it out with on_error = "skip".'
         return Problem(f"has {frames} frames, but the shortest bucket has {shortest}", sample.at(clip.path), remedy)
     duration = bucket.frames / clip.rate if clip.rate else None
-    return Planned(sample, bucket, duration)
+    return Planned(sample, bucket, duration, rules.folders)
 
 
 def _alone(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -> Planned | Problem:
     if not rules.durations or not rules.folders & SOUND_FOLDERS:
-        return Planned(sample, None, None)
+        return Planned(sample, None, None, rules.folders)
     info = infos["audio" if "audio" in infos else "video"]
     length = info.duration or 0.0
     duration = longest_fitting(rules.durations, length)
     if duration is None:
         what = f"lasts {length:.3f} s, but the shortest of audio_durations is {min(rules.durations):g} s"
         return Problem(what, sample.at(info.path), 'Add a shorter one, or leave it out with on_error = "skip".')
-    return Planned(sample, None, duration)
+    return Planned(sample, None, duration, rules.folders)
 
 
 def _reference_misfits(planned: Planned, infos: Mapping[str, MediaInfo], rules: Rules) -> Iterator[Problem]:
@@ -218,7 +247,7 @@ def _mask_length_misfits(planned: Planned, looked: Looked, rules: Rules) -> Iter
     """A mask of a sound that is neither as long as the sound nor as what is used of it, to a latent step."""
     sample, step = planned.sample, 1 / AudioModality(mel_frames=rules.audio_scale[0]).default_rate
     path = sample.media.get("audio_mask")
-    if path is None or path not in looked.heard:
+    if path is None or path not in looked.heard or "audio_masks" not in rules.folders:
         return
     seconds, heard = looked.heard[path], looked.heard[sample.sound]
     clip = looked.infos.get(sample.sound)

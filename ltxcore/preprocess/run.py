@@ -14,7 +14,7 @@ from ltxcore.data.cache import user_cache
 from ltxcore.errors import DataError, Problem
 from ltxcore.preprocess.ledger import Ledger
 from ltxcore.preprocess.model import Model, give_back_memory, own_device
-from ltxcore.preprocess.plan import SOUND_FOLDERS, Planned, Rules, files_of, look_at, plan
+from ltxcore.preprocess.plan import SOUND_FOLDERS, Planned, Rules, files_of, look_at, plan, plan_silent
 from ltxcore.preprocess.products import RECIPES, Tools
 from ltxcore.preprocess.progress import Phase, bars
 from ltxcore.preprocess.raw import RawFiles
@@ -135,11 +135,12 @@ def _job(data: Dataset, root: Path, options: PreprocessingTable, model: Model, s
 
 @attrs.frozen(eq=False)
 class _Plans:
-    """Samples that can be made, those that cannot with the reasons, and what the user should know."""
+    """Samples that can be made, of which some without their sound, and why; those that cannot, and why; and what the user should know."""
 
     planned: list[Planned]
     refused_samples: list[Sample]
     problems: list[Problem]
+    silent: list[Problem]
     notes: list[str]
 
 
@@ -154,16 +155,22 @@ def _plan(job: _Job, phase: Phase) -> _Plans:
         bucket, note = found_buckets(data, rules, looked, job.tools.video, job.where)
         rules = attrs.evolve(rules, buckets=(bucket,))
         notes.append(note)
-    plans = _Plans([], [], [], notes)
+    plans, lacking = _Plans([], [], [], [], notes), list[Problem]()
     for sample in data.samples:
         found = plan(sample, looked, rules)
         if isinstance(found, Planned):
             plans.planned.append(found)
+            continue
+        lacking += found
+        if (part := plan_silent(sample, looked, rules)) is not None:
+            plans.planned.append(part)
+            plans.silent.extend(found)
         else:
             plans.refused_samples.append(sample)
             plans.problems.extend(found)
-    if plans.problems and (job.options.on_error == "stop" or not plans.planned):
-        raise DataError.of(plans.problems)
+    none_whole = all(each.folders != data.folders for each in plans.planned)
+    if lacking and (job.options.on_error == "stop" or none_whole):
+        raise DataError.of(lacking)
     return plans
 
 
@@ -177,6 +184,8 @@ def _open(job: _Job, plans: _Plans) -> Ledger:
     ledger = Ledger(job.root, [folder for folder in order if folder in job.data.folders], job.share.rank)
     for sample in job.share.of(plans.refused_samples):
         drop(ledger, sample, job.data.folders)
+    for each in job.share.of(plans.planned):
+        drop(ledger, each.sample, job.data.folders - each.folders)
     return ledger
 
 
@@ -191,7 +200,7 @@ def _media(job: _Job, planned: Sequence[Planned], so_far: Mapping[str, Outcome],
     if job.data.folders <= {TEXT}:
         return {}
     whole = [each for each in planned if not so_far.get(each.sample.name, Outcome()).problems]
-    return encode_media(whole, ledger, job.tools, job.data.folders, job.workers, phase("media", len(whole)))
+    return encode_media(whole, ledger, job.tools, job.workers, phase("media", len(whole)))
 
 
 def _summary(job: _Job, plans: _Plans, outcomes: Mapping[str, Outcome], ledger: Ledger) -> Summary:
@@ -205,5 +214,6 @@ def _summary(job: _Job, plans: _Plans, outcomes: Mapping[str, Outcome], ledger: 
         longest = max(silence, key=lambda each: each.seconds)
         what = f"{len(silence)} sounds end early and were filled with silence, by at most {longest.seconds:.3f} s"
         notes.append(f"{job.data.path}: {what} ({longest.where})")
-    names = sorted(each.sample.name for each in plans.planned if each.sample.name not in lost)
-    return Summary(job.root, ledger.counts, (*plans.problems, *failed), tuple(names), tuple(notes))
+    whole = [each.sample.name for each in plans.planned if each.folders == job.data.folders]
+    names = sorted(set(whole) - lost)
+    return Summary(job.root, ledger.counts, (*plans.problems, *failed), tuple(plans.silent), tuple(names), tuple(notes))

@@ -76,16 +76,13 @@ def text_product(caption: str, length: int, encoder: str) -> Product:
     return Product(TEXT, {"caption": caption, "length": length}, encoder, refuse)
 
 
-def encode_media(
-    planned: Sequence[Planned], ledger: Ledger, tools: Tools, folders: Collection[str], workers: int, step: Callable[[], None]
-) -> dict[str, Outcome]:
+def encode_media(planned: Sequence[Planned], ledger: Ledger, tools: Tools, workers: int, step: Callable[[], None]) -> dict[str, Outcome]:
     """All that is to be made of the samples' media and is not up to date.
 
     Args:
         planned: this process's samples.
         ledger: of the folders.
         tools: codecs and raw files.
-        folders: to be made.
         workers: samples decoded at a time.
         step: called after each sample.
 
@@ -96,11 +93,10 @@ def encode_media(
         DataError: the folders cannot be written. What was done by then stays done.
     """
     outcomes: dict[str, Outcome] = {}
-    recipes = [folder for folder in RECIPES if folder in folders]
     # One thread a sample: on a processor, several samples at a time are faster than several threads in each.
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
     try:
-        futures = {pool.submit(_encode_sample, each, ledger, tools, recipes): each for each in planned}
+        futures = {pool.submit(_encode_sample, each, ledger, tools): each for each in planned}
         for future in as_completed(futures):
             outcomes[futures[future].sample.name] = future.result()
             step()
@@ -109,7 +105,8 @@ def encode_media(
     return {each.sample.name: outcomes[each.sample.name] for each in planned}
 
 
-def _encode_sample(planned: Planned, ledger: Ledger, tools: Tools, folders: Sequence[str]) -> Outcome:
+def _encode_sample(planned: Planned, ledger: Ledger, tools: Tools) -> Outcome:
+    folders = [folder for folder in RECIPES if folder in planned.folders]
     sample, current, silence = planned.sample, dict[str, Entry](), list[Silence]()
     for folder in folders:
         try:

@@ -33,6 +33,6 @@ def encoded(found: Outline, dataset: Path | None, root: Path, processes: Process
         )
     )
     brief = "\n".join([f"{len(summary.samples)} samples in {summary.root}, {summary.done} files encoded now", *summary.notes])
-    console.out(str(summary) if summary.refused else brief, highlight=False)
+    console.out(str(summary) if summary.refused or summary.silent else brief, highlight=False)
     # Each knows of the samples that it could not encode itself.
     return tuple(sorted(set.intersection(*(set(names) for names in processes.exchange(summary.samples)))))

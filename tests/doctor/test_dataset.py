@@ -18,6 +18,7 @@ from media_made import encode as encoded_as
 from preprocess.raw_media import RATE, mask_file, pictures
 
 SKIP = 'or leave it out with on_error = "skip".'
+NAME_A_SOUND = 'Set skip_audio, name a sound in a column "audio", or keep its pictures alone with on_error = "skip".'
 
 
 def test_nothing_is_wrong_with_the_healthy_set_and_nothing_is_written(raw: Path) -> None:
@@ -301,8 +302,23 @@ def test_a_clip_without_sound(raw: Path) -> None:
             "error",
             "TMP/set.jsonl:2: TMP/clips/1.mp4",
             "has no sound",
-            f'Set skip_audio, name a sound in a column "audio", {SKIP}',
+            NAME_A_SOUND,
         )
+    ]
+
+
+def test_a_clip_without_sound_whose_pictures_are_kept_is_looked_at_nevertheless(raw: Path) -> None:
+    uneven_clip(raw / "clips/1.mp4")
+    place = "TMP/set.jsonl:2: TMP/clips/1.mp4"
+    assert found(raw, raw / "set.jsonl", on_error="skip") == [
+        ("unusable", "warning", place, "has no sound", NAME_A_SOUND),
+        (
+            "variable-rate",
+            "warning",
+            place,
+            "its frames last from 0.031 to 0.125 s, and are taken as if all lasted as long",
+            "Encode it anew at a constant rate, so that its movements and its sound keep their time.",
+        ),
     ]
 
 

@@ -48,9 +48,11 @@ def test_all_samples_that_cannot_be_made_are_named_at_once(tmp_path: Path) -> No
         f"{path}:2: {tmp_path}/short.mp4: has 9 frames, but the shortest bucket has 17\n"
         f"    Add a shorter bucket, or leave it out with {SKIP}.\n"
         f"{path}:3: {tmp_path}/silent.mp4: has no sound\n"
-        f'    Set skip_audio, name a sound in a column "audio", or leave it out with {SKIP}.\n'
+        f'    Set skip_audio, name a sound in a column "audio", or keep its pictures alone with {SKIP}.\n'
         f"{path}:4: {tmp_path}/image.png: is an image, which has no duration and no sound\n"
-        f"    Set skip_audio, or leave it out with {SKIP}.\n"
+        f"    Set skip_audio, or keep its picture alone with {SKIP}.\n"
+        f"{path}:4: {tmp_path}/image.png: is an image, and no bucket has one frame\n"
+        '    Add a bucket such as "64x64x1".\n'
         f"{path}:5: {tmp_path}/sound.wav: has no pictures\n    Name a clip or an image.\n"
         f"{path}:6: {tmp_path}/text.mp4: this is not a clip, a sound or an image that can be read\n"
         "    Play it to see whether it is whole, and convert it to MP4, WAV or PNG.\n"
