@@ -5,6 +5,7 @@ A file that is not whole is refused here, before anything is read of it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ INDEX = ".index.json"
 """What follows the name of a safetensors file in the name of the index of its parts."""
 
 _LONGEST_HEADER = 100_000_000
+_SAMPLE_BYTES = 4096
 _AGAIN = "Download or copy it again."
 _WHOLE_FOLDER = "Download the whole folder again."
 
@@ -71,6 +73,21 @@ class Slots:
     def files(self) -> list[Path]:
         """Those that the tensors lie in, sorted."""
         return sorted({slot.file for slot in self.slots.values()})
+
+
+def tensors_fingerprint(slots: Mapping[str, Slot], *others: str) -> str:
+    """Changes with tensors (two samples of each are read), the names that they are given here, and `others`; the same wherever they lie.
+
+    Source: design section 7, "fingerprint of everything that shaped the bytes".
+    """
+    digest = hashlib.sha256("/".join(others).encode())
+    for name, slot in sorted(slots.items()):
+        digest.update(f"{name} {slot.dtype} {slot.shape}".encode())
+        with slot.file.open("rb") as file:
+            for start in (slot.start, max(slot.start, slot.end - _SAMPLE_BYTES)):
+                file.seek(start)
+                digest.update(file.read(min(_SAMPLE_BYTES, slot.end - start)))
+    return digest.hexdigest()[:16]
 
 
 def is_index(path: Path) -> bool:

@@ -162,6 +162,19 @@ class Source:
     where: str = ""
 
 
+_CONNECTORS = "+connectors="
+
+
+def with_connectors(encoder: str, connectors: str) -> str:
+    """The fingerprint of a text encoder and of the connectors that its features go through before they are stored."""
+    return f"{encoder}{_CONNECTORS}{connectors}"
+
+
+def connectors_in(encoder: str) -> str:
+    """The fingerprint of the connectors in such a one; "": it is that of a text encoder alone."""
+    return encoder.partition(_CONNECTORS)[2]
+
+
 @attrs.frozen
 class Entry:
     """One line of a manifest: what is known of a stored sample without opening it.
@@ -190,6 +203,11 @@ class Entry:
     modality: str = ""
     widths: tuple[int, ...] = ()
 
+    @property
+    def connectors(self) -> str:
+        """Of text that is stored after a model's connectors, their fingerprint; "": it is features, or no text."""
+        return connectors_in(self.encoder)
+
 
 @attrs.frozen
 class Manifest:
@@ -214,10 +232,17 @@ class StoredLatents:
 
 @attrs.frozen(eq=False)
 class Text:
-    """Text that the modalities attend to: per modality `[B, L, E]`, and which of the L positions are words, `[B, L]` (1) or padding (0)."""
+    """Text that the modalities attend to.
+
+    Attributes:
+        features: per modality, `[B, L, E]`.
+        mask: which of the L positions are words, `[B, L]` (1), or padding (0).
+        is_connected: whether it has been through the model's connectors.
+    """
 
     features: Mapping[str, Tensor]
     mask: Tensor
+    is_connected: bool = False
 
 
 @attrs.frozen(eq=False)
@@ -349,7 +374,10 @@ class Backbone(Protocol):
     def __call__(self, video: ModelInput | None, audio: ModelInput | None) -> dict[str, Tensor]: ...
 
     def connect(self, text: Text, modalities: Collection[str] | None = None) -> Text:
-        """Stored text features to the context that the blocks attend to, of these modalities or of all that it has; no gradient."""
+        """Stored text features to the context that the blocks attend to, of these modalities or of all that it has; no gradient.
+
+        Text that is connected already is left as it is.
+        """
         ...
 
 

@@ -161,6 +161,11 @@ class PreprocessingTable:
     lora_trigger: str | None = key(None, help="word put before every caption")
     reference_downscale_factor: int = key(1, help="reference clips are this many times smaller", at_least=1)
     reference_temporal_scale_factor: int = key(1, help="reference clips have this many times fewer frames", at_least=1)
+    connector_outputs: bool = key(
+        False,
+        help="store what the model's text connectors make of a caption, not what goes into them: training then runs without connectors "
+        "and need not load them, and every file has all positions instead of the caption's own",
+    )
     skip_audio: bool = key(False, help="leave the sound of clips out")
     on_error: Literal["stop", "skip"] = key("stop", help="what to do about a file that cannot be used")
     batch_size: int = key(1, help="clips encoded at a time", at_least=1)

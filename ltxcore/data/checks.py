@@ -115,6 +115,10 @@ def value_problems(place: str, source: Source, entries: Mapping[str, Entry]) -> 
         )
     if source.kind == "text":
         yield from _disagreement(place, source, entries, "length", lambda entry: entry.shape[0])
+        mixed = list(_mixed(place, source, entries))
+        yield from mixed
+        if mixed:  # their encoders differ by that alone, or say it again
+            return
     if source.kind == "latents":
         yield from _disagreement(place, source, entries, "number of channels", lambda entry: entry.shape[0])
     if source.kind == "latents" and source.modality == "audio":
@@ -122,6 +126,19 @@ def value_problems(place: str, source: Source, entries: Mapping[str, Entry]) -> 
     yield from _disagreement(
         place, source, {name: entry for name, entry in entries.items() if entry.encoder}, "encoder", lambda entry: entry.encoder
     )
+
+
+def _mixed(place: str, source: Source, entries: Mapping[str, Entry]) -> Iterator[Problem]:
+    """Text of which some is features and some is what connectors made of them."""
+    outputs = [name for name, entry in entries.items() if entry.connectors]
+    features = [name for name, entry in entries.items() if not entry.connectors]
+    if outputs and features:
+        yield Problem(
+            f'"{source.folder}" mixes the outputs of connectors, in {count(outputs)} ({listed(outputs, SHOWN)}), with text features, in '
+            f"{count(features)} ({listed(features, SHOWN)})",
+            place,
+            "Run `ltx preprocess` again on the whole dataset, with connector_outputs or without.",
+        )
 
 
 def mask_problems(place: str, source: Source, masks: Mapping[str, Entry], targets: Mapping[str, Entry]) -> Iterator[Problem]:

@@ -14,7 +14,7 @@ from ltxcore.data.stored import Stored
 from ltxcore.errors import DataError, Problem
 from ltxcore.modalities.audio import AudioModality
 from ltxcore.modalities.video import VideoModality
-from ltxcore.protocols import Batch, Entry, Manifest, Source, StoredLatents, Text
+from ltxcore.protocols import Batch, Entry, Manifest, Source, StoredLatents, Text, connectors_in
 
 RATES = {"video": VideoModality().default_rate, "audio": AudioModality().default_rate}
 """Frames per second of video that does not say, and latent steps per second."""
@@ -32,8 +32,8 @@ def load_batch(root: Path, sources: Mapping[str, Source], names: Sequence[str], 
 
     Returns:
         Latents `[B, C, F, H, W]` or `[B, C, T, M]`, masks `[B, F, H, W]` or `[B, T]`, and text `[B, L, E]` that is padded with zeros on the left, all float32 on
-        the CPU. Rates are in frames per second, 24 for video that does not say, 25 latent steps per second for audio. The text is as stored, before the
-        model's connectors.
+        the CPU. Rates are in frames per second, 24 for video that does not say, 25 latent steps per second for audio. The text is as stored: before the
+        model's connectors, or after them, as it says.
 
     Raises:
         DataError: all files at fault: unreadable, changed since they were listed, not finite, or not of one shape; each names its file.
@@ -99,7 +99,8 @@ def _text(samples: Sequence[Stored], names: Sequence[str]) -> Text:
     shared = [key for key in samples[0].tensors if all(key in sample.tensors for sample in samples)]
     features = {key: _left_padded([(sample.tensors[key], sample.length) for sample in samples], names) for key in sorted(shared)}
     words = [(torch.ones(next(iter(sample.tensors.values())).shape[0], 1), sample.length) for sample in samples]
-    return Text(features, _left_padded(words, names)[:, :, 0])
+    is_connected = all(connectors_in(sample.encoder) for sample in samples)
+    return Text(features, _left_padded(words, names)[:, :, 0], is_connected)
 
 
 def _left_padded(samples: Sequence[tuple[Tensor, int]], names: Sequence[str]) -> Tensor:

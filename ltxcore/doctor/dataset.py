@@ -17,6 +17,7 @@ from ltxcore.doctor.pictures import different_rates, examine_pictures, same_clip
 from ltxcore.doctor.sounds import examine_sounds
 from ltxcore.errors import ConfigError, DataError, LtxError
 from ltxcore.preprocess.buckets import nearest
+from ltxcore.preprocess.connected import connected
 from ltxcore.preprocess.model import Model
 from ltxcore.preprocess.plan import SOUND_FOLDERS, Looked, Planned, Rules, files_of, look_at, plan, plan_silent, unreadable
 from ltxcore.preprocess.products import Tools
@@ -93,7 +94,10 @@ def examine_dataset(path: Path, request: Request, checkup: Checkup, phase: Phase
 
 def _encoder(request: Request) -> TextEncoder | None:
     try:
-        return None if request.model is None else request.model.text()
+        if request.model is None:
+            return None
+        encoder, model = request.model.text(), request.model
+        return connected(encoder, model.path, model.device) if request.options.connector_outputs else encoder
     except ConfigError:  # it is not named, for a set that was encoded elsewhere
         return None
 

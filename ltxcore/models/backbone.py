@@ -170,7 +170,8 @@ class LTXBackbone(nn.Module):
     def connect(self, text: Text, modalities: Collection[str] | None = None) -> Text:
         """Stored text features to the context that the blocks attend to.
 
-        A model without connectors takes the features as they are, with the mask that says which are words.
+        A model without connectors takes the features as they are, with the mask that says which are words. So does any model text that has been
+        through its connectors before it was stored.
 
         Args:
             text: features of the modalities that are asked for.
@@ -179,6 +180,8 @@ class LTXBackbone(nn.Module):
         Raises:
             ConfigError: the checkpoint has connectors and none were given to this backbone.
         """
+        if text.is_connected:
+            return text
         if self.connectors is not None:
             return self.connectors(text, self.modalities if modalities is None else modalities)
         if self.info.has_connectors:

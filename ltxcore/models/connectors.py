@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ltxcore.errors import CheckpointError, DataError, Problem, listed
-from ltxcore.headers import read_json
+from ltxcore.headers import read_json, tensors_fingerprint
 from ltxcore.models.checkpoint import CONNECTORS, Checkpoint
 from ltxcore.models.files import Header, open_tensors, read_header
 from ltxcore.models.settings import Config
@@ -23,6 +23,9 @@ from ltxcore.protocols import MODALITIES, Text
 
 PREFIXES = {"video": "video_embeddings_connector.", "audio": "audio_embeddings_connector."}
 """What a connector's names begin with in a checkpoint, after the transformer's prefix."""
+
+_FOLDER_PREFIXES = {"video": "video_connector.", "audio": "audio_connector."}
+"""The same in a folder of diffusers."""
 
 _PADDING = -10_000.0
 _MATRIX = 4096
@@ -56,7 +59,7 @@ class Connectors:
             DataError: features of the wrong width or length, or none for a modality: they were made for another model.
         """
         context = {name: self._one(name, text) for name in self.modules if name in modalities}
-        return Text(context, torch.ones_like(text.mask))
+        return Text(context, torch.ones_like(text.mask), is_connected=True)
 
     @torch.no_grad()
     def _one(self, name: str, text: Text) -> Tensor:
@@ -144,6 +147,26 @@ def connectors_of(checkpoint: Checkpoint, modalities: Collection[str], dtype: to
     return load_connectors(checkpoint.header, checkpoint.prefix, checkpoint.transformer, modalities, dtype)
 
 
+def connectors_fingerprint(checkpoint: Checkpoint) -> str:
+    """Changes with the weights of a checkpoint's connectors, those of all modalities; "" where there are none.
+
+    Raises:
+        CheckpointError: they cannot be read.
+    """
+    if not checkpoint.has_connectors:
+        return ""
+    folder = checkpoint.header.path.parent / CONNECTORS if checkpoint.is_folder else checkpoint.header.path
+    prefixes = _FOLDER_PREFIXES if checkpoint.is_folder else {name: checkpoint.prefix + prefix for name, prefix in PREFIXES.items()}
+    with open_tensors(folder) as file:
+        slots = {
+            f"{modality}.{to_original(name.removeprefix(prefix))}": slot
+            for modality, prefix in prefixes.items()
+            for name, slot in file.slots.items()
+            if name.startswith(prefix)
+        }
+    return tensors_fingerprint(slots)
+
+
 def load_connectors(header: Header, prefix: str, official: Config, modalities: Collection[str], dtype: torch.dtype) -> Connectors:
     """The connectors of a checkpoint, for the modalities that a run has.
 
@@ -171,7 +194,7 @@ def load_connectors_folder(folder: Path, modalities: Collection[str], dtype: tor
     """
     told = read_json(folder / "config.json")
     modules = {name: build_connector(_folder_arguments(told, name, str(folder))) for name in MODALITIES if name in modalities}
-    _fill(modules, read_header(folder), {name: f"{name}_connector." for name in modules}, lambda own: own, dtype)
+    _fill(modules, read_header(folder), {name: _FOLDER_PREFIXES[name] for name in modules}, lambda own: own, dtype)
     return Connectors(modules, shared=not told.get("per_modality_projections", False))
 
 

@@ -53,6 +53,7 @@ def load_backbone(
     as_stored: bool = False,
     device: torch.device = CPU,
     offloaded: int = 0,
+    with_connectors: bool = True,
 ) -> LTXBackbone:
     """A backbone with the weights of `modalities`, in `dtype`, each read straight to where it stays.
 
@@ -69,6 +70,7 @@ def load_backbone(
         device: where it will compute. On the CPU weights are the file's pages, mapped, until something changes them.
         offloaded: blocks whose matrices lie in host memory, the first ones: each goes there when it is read, and rounded. They compute only after
             `offload.place`.
+        with_connectors: false: text connectors are not read, since all text that it will get has been through them.
 
     Raises:
         ConfigError: a path that is neither file nor folder, or no modality; the library that quantizes is not installed.
@@ -86,7 +88,7 @@ def load_backbone(
         with open_tensors(checkpoint.header.path) as file:
             own = None if as_stored else dtype
             fill(backbone, lambda name: _computable(_read(file, checkpoint, name, device), dtype), own, quantization, offloaded)
-        if checkpoint.has_connectors:
+        if with_connectors and checkpoint.has_connectors:
             backbone.connectors = connectors_of(checkpoint, modalities, dtype)
     backbone.transformer.gradient_checkpointing = gradient_checkpointing
     return backbone

@@ -7,9 +7,11 @@ from typing import Any
 from ltxcore.errors import DataError
 from ltxcore.models.backbone import ModelInfo
 from ltxcore.models.checkpoint import open_checkpoint
+from ltxcore.models.connectors import connectors_fingerprint
 from ltxcore.models.settings import Config, diffusers_arguments
 from ltxcore.models.shipped import UNTRAINED
 from ltxcore.models.tiny import TINY
+from ltxcore.protocols import connectors_in
 
 _LTX = "ltx-"
 _TINY = "tiny"
@@ -32,6 +34,28 @@ def check_text_features(info: ModelInfo, encoder: str, where: str) -> None:
             f"these text features were made for {_spoken(made_for)}, and the model {info.name} is {_spoken(info.generation)}",
             where=where,
             remedy="Run `ltx preprocess` again with this model, into another folder or in place of these.",
+        )
+
+
+def check_connectors(info: ModelInfo, model_path: str, encoder: str, where: str) -> None:
+    """Refuse text that was stored after the connectors of another model.
+
+    Args:
+        info: the base model.
+        model_path: of it.
+        encoder: fingerprint of what made the text (`Entry.encoder`).
+        where: the folder it is in.
+
+    Raises:
+        DataError: its connectors have other weights than those of the model, or the model has none.
+        CheckpointError: the model's connectors cannot be read.
+    """
+    used = connectors_in(encoder)
+    if used and (not info.has_connectors or used != connectors_fingerprint(open_checkpoint(model_path))):
+        raise DataError(
+            f"this text went through connectors that are not those of the model {info.name} before it was stored",
+            where=where,
+            remedy="Run `ltx preprocess` again with this model, into another folder or in place of it.",
         )
 
 

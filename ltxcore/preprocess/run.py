@@ -11,7 +11,8 @@ import attrs
 
 from ltxcore.config.schema import PreprocessingTable
 from ltxcore.data.cache import user_cache
-from ltxcore.errors import DataError, Problem
+from ltxcore.errors import ConfigError, DataError, Problem
+from ltxcore.preprocess.connected import connected
 from ltxcore.preprocess.ledger import Ledger
 from ltxcore.preprocess.model import Model, give_back_memory, own_device
 from ltxcore.preprocess.plan import SOUND_FOLDERS, Planned, Rules, files_of, look_at, plan, plan_silent
@@ -100,7 +101,7 @@ def preprocess(
     workers = workers or min(processors(), MOST_WORKERS)
     job = _job(data, root, options, model, share or Share.of_environment(), workers, where)
     with bars(progress) as phase:
-        encoder = model.text() if TEXT in data.folders else None
+        encoder = _text_encoder(job, model) if TEXT in data.folders else None
         plans = _plan(job, phase)
         ledger = _open(job, plans)
         mine = job.share.of(plans.planned)
@@ -131,6 +132,16 @@ def _job(data: Dataset, root: Path, options: PreprocessingTable, model: Model, s
     rules = rules_from_options(data, options, video, audio, where)
     tools = Tools(RawFiles(root, data.path.absolute().parent, share.rank), video, audio, rules.factors, max(1, processors() // workers))
     return _Job(data, root, options, rules, tools, share, workers, where)
+
+
+def _text_encoder(job: _Job, model: Model) -> TextEncoder:
+    encoder = model.text()
+    if not job.options.connector_outputs:
+        return encoder
+    try:
+        return connected(encoder, model.path, model.device)
+    except ConfigError as error:
+        raise error.at(job.where("preprocessing.connector_outputs")) from None
 
 
 @attrs.frozen(eq=False)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ltxcore.codecs.media import read_clip, read_sound
 from ltxcore.conditions import ConditionUse
+from ltxcore.data.padding import padded
 from ltxcore.data.store import read_mask
 from ltxcore.errors import DataError
 from ltxcore.preprocess.masks import GREY_LEVEL, PCM_STEP, audio_mask, video_mask, without_noise
@@ -88,21 +89,6 @@ def encode(planned: Sequence[Planned], model: Model) -> list[Encoded]:
 def _texts(planned: Sequence[Planned], encoder: TextEncoder) -> dict[str, Text]:
     captions = list(dict.fromkeys(text for each in planned for text in (each.canvas.request.prompt, each.canvas.request.negative_prompt)))
     return {caption: padded(features, encoder.length) for caption, features in zip(captions, encoder.encode(captions), strict=True)}
-
-
-def padded(features: Mapping[str, Tensor], length: int) -> Text:
-    """Features of a text `[l, E]` by modality, as `[1, length, E]` with zeros on the left, float32; and the mask of its words.
-
-    Source: design section 7, "Text features".
-    """
-    words = next(iter(features.values())).shape[0]
-    found = {}
-    for name, own in features.items():
-        found[name] = torch.zeros(1, length, own.shape[1])
-        found[name][0, length - words :] = own.to(torch.float32)
-    mask = torch.zeros(1, length)
-    mask[0, length - words :] = 1.0
-    return Text(found, mask)
 
 
 @attrs.define(eq=False)

@@ -62,7 +62,9 @@ def alone(batch: Batch, index: int) -> Batch:
     row = slice(index, index + 1)
     latents = {role: StoredLatents(stored.latents[row], stored.rate[row]) for role, stored in batch.latents.items()}
     masks = {role: mask[row] for role, mask in batch.masks.items()}
-    text = Text({modality: features[row] for modality, features in batch.text.features.items()}, batch.text.mask[row])
+    text = Text(
+        {modality: features[row] for modality, features in batch.text.features.items()}, batch.text.mask[row], batch.text.is_connected
+    )
     return Batch(batch.names[row], latents, masks, text)
 
 

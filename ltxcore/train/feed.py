@@ -68,7 +68,7 @@ def joined(batches: Sequence[Batch]) -> Batch:
     }
     masks = {role: torch.cat([batch.masks[role] for batch in batches]) for role in first.masks}
     features = {name: torch.cat([batch.text.features[name] for batch in batches]) for name in first.text.features}
-    text = Text(features, torch.cat([batch.text.mask for batch in batches]))
+    text = Text(features, torch.cat([batch.text.mask for batch in batches]), first.text.is_connected)
     return Batch(tuple(name for batch in batches for name in batch.names), latents, masks, text)
 
 
@@ -78,14 +78,15 @@ def _tensors(batch: Batch) -> list[Tensor]:
 
 
 def prepared(strategy: Strategy, backbone: Backbone, batch: Batch, draws: Draws, device: torch.device) -> dict[str, ModelInput]:
-    """What the model sees of a batch, on its device. The text goes through the connectors there; everything else is made on the CPU.
+    """What the model sees of a batch, on its device. The text goes through the connectors there, unless it has already; all else is made on the CPU.
 
     The backbone may have more modalities than the batch, to draw samples with.
 
     Raises:
         DataError: a condition cannot apply to these samples.
     """
-    text = Text({name: features.to(device) for name, features in batch.text.features.items()}, batch.text.mask.to(device))
+    stored = batch.text
+    text = Text({name: features.to(device) for name, features in stored.features.items()}, stored.mask.to(device), stored.is_connected)
     with torch.no_grad():
         connected = backbone.connect(text, [name for name in MODALITIES if name in batch.latents])
     inputs = strategy.prepare(attrs.evolve(batch, text=connected), draws)

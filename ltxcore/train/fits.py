@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ltxcore.codecs.load import audio_codec, text_encoder, video_codec
 from ltxcore.errors import ConfigError, DataError, Problem, listed
-from ltxcore.models.pairing import check_text_features, text_widths, token_width
+from ltxcore.models.pairing import check_connectors, check_text_features, text_widths, token_width
 from ltxcore.protocols import Entry, Manifest, Source
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def misfits(found: Outline, manifest: Manifest) -> Iterator[Problem]:
             for encoder in sorted(used):
                 try:
                     check_text_features(found.info, encoder, f"{folder}")
+                    check_connectors(found.info, found.loaded.config.model.model_path, encoder, f"{folder}")
                 except DataError as error:
                     refused.add(encoder)
                     yield from error.problems

@@ -152,6 +152,7 @@ def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided
         as_stored=divided,
         device=torch.device("cpu") if divided else device,
         offloaded=config.acceleration.offload_blocks,
+        with_connectors=_needs_connectors(plan),
     )
     if divided:
         unreached = _unreached_without_weights(plan, samples, backbone)
@@ -180,6 +181,18 @@ def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided
     )
     trained = {name: parameter for name, parameter in lora_parameters(backbone).items() if parameter.requires_grad}
     return TrainedModel(_compiled(backbone, config), trained, added.unreachable, outline)
+
+
+def _needs_connectors(plan: RunPlan) -> bool:
+    """Whether any text of a run is still to go through the connectors: a prompt, or a sample that was stored before them. A held-out dataset may be either."""
+    texts = [
+        entry
+        for role, source in plan.outline.strategy.sources().items()
+        if source.kind == "text"
+        for entry in plan.manifest.entries[role].values()
+    ]
+    has_prompts = bool(plan.outline.samples)
+    return has_prompts or isinstance(plan.outline.loaded.config.data.held_out, Path) or not all(entry.connectors for entry in texts)
 
 
 def _compiled(backbone: LTXBackbone, config: RunFile) -> LTXBackbone:

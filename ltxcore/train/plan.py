@@ -29,6 +29,7 @@ from ltxcore.models.checkpoint import open_checkpoint
 from ltxcore.models.shipped import UNTRAINED
 from ltxcore.models.targets import resolve_targets
 from ltxcore.models.tiny import TINY
+from ltxcore.preprocess.connected import no_connectors
 from ltxcore.preprocess.run import default_root
 from ltxcore.protocols import Manifest, Setting, Strategy
 from ltxcore.sample.plan import Planned
@@ -178,6 +179,8 @@ def outline(
         if config.model.training_mode == "lora":
             with _collecting(problems):
                 resolve_targets(base.sketch(modalities), config.lora.target_modules)
+        if config.preprocessing.connector_outputs and not info.has_connectors:
+            problems.extend(no_connectors(info.name).at(loaded.where("preprocessing.connector_outputs")).problems)
         with _collecting(problems):
             asked = requests(config.validation, generated_of(strategy), info)
             samples = plan_samples(asked, setting.modalities)

@@ -84,6 +84,7 @@ DEFAULTS: dict[Any, dict[str, Any]] = {
         "lora_trigger": None,
         "reference_downscale_factor": 1,
         "reference_temporal_scale_factor": 1,
+        "connector_outputs": False,
         "skip_audio": False,
         "on_error": "stop",
         "batch_size": 1,

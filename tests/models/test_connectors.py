@@ -9,9 +9,10 @@ from data.sets import TEXT, put
 from golden.golden_io import load_case
 from ltxcore.data.dataset import load_batch
 from ltxcore.data.manifest import read_manifest
-from ltxcore.errors import CheckpointError, DataError
+from ltxcore.errors import CheckpointError, ConfigError, DataError
 from ltxcore.models.backbone import ModelInfo
-from ltxcore.models.connectors import connector_arguments, load_connectors, load_connectors_folder, to_original
+from ltxcore.models.checkpoint import open_checkpoint
+from ltxcore.models.connectors import connector_arguments, connectors_fingerprint, load_connectors, load_connectors_folder, to_original
 from ltxcore.models.files import read_header
 from ltxcore.models.load import load_backbone
 from ltxcore.models.pairing import check_text_features
@@ -260,6 +261,35 @@ def test_so_does_one_from_a_folder_of_diffusers(connect, tmp_path):
     backbone, given = load_backbone(str(tmp_path), frozenset(BOTH), dtype=torch.float32), features(length=16, words=3)
     for name in BOTH:
         assert torch.equal(backbone.connect(given).features[name], connect(given).features[name])
+
+
+def test_their_fingerprint_is_that_of_their_weights_in_any_layout(connect, tmp_path):
+    file = write_golden("B", tmp_path, extra=connector_tensors(), settings=SETTINGS)
+    stock_model("B").save_pretrained(tmp_path / "model" / "transformer")
+    stock(connect).to(torch.bfloat16).save_pretrained(tmp_path / "model" / "connectors")
+    found = connectors_fingerprint(open_checkpoint(str(file)))
+    assert found == connectors_fingerprint(open_checkpoint(str(tmp_path / "model")))
+    changed = connector_tensors()
+    changed[f"{PREFIX}audio_embeddings_connector.learnable_registers"][0, 0] += 1.0
+    other, plain = tmp_path / "other", tmp_path / "plain"
+    other.mkdir()
+    plain.mkdir()
+    assert found != connectors_fingerprint(open_checkpoint(str(write_golden("B", other, extra=changed, settings=SETTINGS))))
+    assert connectors_fingerprint(open_checkpoint(str(write_golden("B", plain)))) == ""
+
+
+def test_a_backbone_without_them_takes_connected_text_and_no_other(tmp_path):
+    path = write_golden("B", tmp_path, extra=connector_tensors(), settings=SETTINGS)
+    backbone = load_backbone(str(path), frozenset(BOTH), dtype=torch.float32, with_connectors=False)
+    given = features(length=16, words=3)
+    text = Text(given.features, given.mask, is_connected=True)
+    assert backbone.connect(text) is text
+    with pytest.raises(ConfigError) as caught:
+        backbone.connect(given)
+    assert str(caught.value) == (
+        f'the base model "{path.name}" passes text through connectors, which this backbone does not have\n'
+        "    Load it with `load_backbone`, which reads them."
+    )
 
 
 def test_names_in_a_checkpoint():

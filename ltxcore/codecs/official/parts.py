@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,8 +10,8 @@ import torch
 
 from ltxcore.codecs.official.files import Weights, check_names
 from ltxcore.errors import CheckpointError, listed
+from ltxcore.headers import tensors_fingerprint
 
-_SAMPLE_BYTES = 4096
 _MATRIX = 4096
 """A matrix or kernel of at least this many numbers that is nothing but zeros was not trained: it was not downloaded."""
 
@@ -100,16 +99,5 @@ class Part:
         self.module.load_state_dict(state, strict=False, assign=True)
 
     def fingerprint(self, *others: str) -> str:
-        """Changes with the tensors (two samples of each are read) and with `others`; the same in every layout of file.
-
-        Source: design section 7, "fingerprint of everything that shaped the bytes".
-        """
-        digest = hashlib.sha256("/".join(others).encode())
-        for own, stored in sorted(self.stored.items()):
-            slot = self.weights.slots[stored]
-            digest.update(f"{own} {slot.dtype} {slot.shape}".encode())
-            with slot.file.open("rb") as file:
-                for start in (slot.start, max(slot.start, slot.end - _SAMPLE_BYTES)):
-                    file.seek(start)
-                    digest.update(file.read(min(_SAMPLE_BYTES, slot.end - start)))
-        return digest.hexdigest()[:16]
+        """Changes with the tensors and with `others`; the same in every layout of file."""
+        return tensors_fingerprint({own: self.weights.slots[stored] for own, stored in self.stored.items()}, *others)
