@@ -11,7 +11,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import attrs
 import click
 
+from ltxcore.cli.tally import tell
 from ltxcore.config.schema import PreprocessingTable
+from ltxcore.errors import ConfigError
 
 
 @click.command()
@@ -25,6 +27,8 @@ from ltxcore.config.schema import PreprocessingTable
 @click.option("--load-text-encoder-in-8bit", is_flag=True, help="Load the text encoder with 8-bit weights (GPU only).")
 @click.option("--offload-text-encoder", is_flag=True, help="Keep the text encoder's weights in main memory, and bring them layer by layer.")
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Where to write; by default .precomputed beside the dataset.")
+@click.option("--overwrite", is_flag=True, help="Make everything again, also what is up to date.")
+@click.option("--decode", is_flag=True, help="Then decode what is there to OUTPUT/decoded, as `ltx decode` does, to look at.")
 @click.option("--workers", type=click.IntRange(min=1), help="Samples decoded at a time; by default one a processor, at most 8.")
 @click.option("--progress/--no-progress", default=True, show_default=True, help="Show bars.")
 def preprocess(
@@ -38,6 +42,8 @@ def preprocess(
     load_text_encoder_in_8bit: bool,
     offload_text_encoder: bool,
     output_dir: Path | None,
+    overwrite: bool,
+    decode: bool,
     workers: int | None,
     progress: bool,
     **options: Any,
@@ -52,6 +58,9 @@ def preprocess(
     from ltxcore.preprocess.share import Share
 
     share = Share.of_environment()
+    if decode and share.world_size > 1:
+        what = f"is for one process, and there are {share.world_size}: none of them knows when the others are done"
+        raise ConfigError(what, where="--decode", remedy="Leave it out, and call `ltx decode` afterwards.")
     summary = encode(
         dataset,
         output_dir,
@@ -66,10 +75,18 @@ def preprocess(
         offload_text_encoder=offload_text_encoder,
         workers=workers,
         share=share,
+        overwrite=overwrite,
         where=flag,
         progress=progress and share.rank == 0,
     )
     click.echo(f"{share}:\n{summary}" if share.world_size > 1 else str(summary))
+    if decode:
+        from ltxcore.prepare.decode import decode as decode_samples
+        from ltxcore.preprocess.model import Model, own_device
+
+        model = Model(model_path, video_vae=video_vae_path, audio_vae=audio_vae_path, device=device or own_device(), tiling=vae_tiling)
+        output = summary.root / "decoded"
+        tell(decode_samples(summary.root, output, model=model, overwrite=overwrite, progress=progress), output)
 
 
 def flag(key: str) -> str:

@@ -159,6 +159,7 @@ class PreprocessingTable:
     video_mask_column: str | None = key(None, help="column of the clip's mask; by default `video_mask`")
     audio_mask_column: str | None = key(None, help="column of the sound's mask; by default `audio_mask`")
     lora_trigger: str | None = key(None, help="word put before every caption")
+    remove_llm_prefixes: bool = key(False, help='leave out how models begin captions, such as "The video shows"')
     reference_downscale_factor: int = key(1, help="reference clips are this many times smaller", at_least=1)
     reference_temporal_scale_factor: int = key(1, help="reference clips have this many times fewer frames", at_least=1)
     connector_outputs: bool = key(
@@ -167,8 +168,10 @@ class PreprocessingTable:
         "and need not load them, and every file has all positions instead of the caption's own",
     )
     skip_audio: bool = key(False, help="leave the sound of clips out")
-    on_error: Literal["stop", "skip"] = key("stop", help="what to do about a file that cannot be used")
-    batch_size: int = key(1, help="clips encoded at a time", at_least=1)
+    on_error: Literal["stop", "skip"] = key(
+        "stop", help='what to do about a file that cannot be used; "skip" keeps the pictures of a clip that only lacks sound'
+    )
+    batch_size: int = key(1, help="captions encoded at a time; clips and sounds are encoded one by one", at_least=1)
 
     def problems(self) -> list[Finding]:
         if self.resolution_buckets is None:

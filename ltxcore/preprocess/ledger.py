@@ -20,8 +20,9 @@ from ltxcore.protocols import Entry
 class Ledger:
     """The folders of a root as this process sees them. Safe to use from several threads."""
 
-    def __init__(self, root: Path, folders: Collection[str], rank: int) -> None:
-        self._root, self._rank = root, rank
+    def __init__(self, root: Path, folders: Collection[str], rank: int, anew: bool = False) -> None:
+        """`anew`: nothing that is there counts as up to date."""
+        self._root, self._rank, self._anew = root, rank, anew
         self._lock = threading.Lock()
         self._entries = {folder: read_source(root, folder) for folder in folders}
         self._counts = {folder: Counts() for folder in folders}
@@ -41,7 +42,7 @@ class Ledger:
     def is_fresh(self, product: Product, name: str) -> bool:
         """Whether a sample's file is there and made of the same ingredients."""
         entry = self._entries[product.folder].get(name)
-        return entry is not None and entry.finite and entry.fingerprint == product.fingerprint
+        return not self._anew and entry is not None and entry.finite and entry.fingerprint == product.fingerprint
 
     def reuse(self, folder: str) -> None:
         """Count a file that stays as it is."""

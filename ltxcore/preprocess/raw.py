@@ -54,17 +54,17 @@ class Facts:
 class RawFiles:
     """Facts of raw files, remembered in `<root>/raw_files*.jsonl`, one file a process. Safe to use from several threads."""
 
-    def __init__(self, root: Path, folder: Path, rank: int = 0, *, writes: bool = True) -> None:
+    def __init__(self, root: Path, folder: Path, rank: int = 0, *, writes: bool = True, recalls: bool = True) -> None:
         """`folder` is that of the dataset, to which remembered paths are relative; `rank` is this process's.
 
-        Nothing is written as long as there is no root, or where `writes` is false.
+        Nothing is written as long as there is no root, or where `writes` is false. Where `recalls` is false, what was remembered before is not believed.
         """
         self._folder, self._writes = folder, writes
         self._store = root / f"{FILE}-{rank}.jsonl"
         self._unwritten: list[str] = []
         self._lock = threading.Lock()
         self._facts: dict[str, Facts] = {}
-        for path in sorted(root.glob(f"{FILE}*.jsonl")):
+        for path in sorted(root.glob(f"{FILE}*.jsonl")) if recalls else ():
             self._facts.update(_remembered(path))
 
     def info(self, path: Path) -> MediaInfo:

@@ -11,6 +11,7 @@ import attrs
 from ltxcore.config.schema import PreprocessingTable
 from ltxcore.errors import DataError, Problem
 from ltxcore.preprocess.columns import ALIASES, FOLDERS, bind, option, wanted_folders
+from ltxcore.preprocess.openings import without_opening
 from ltxcore.preprocess.table import Row, Table, read_table
 
 
@@ -104,13 +105,20 @@ def survey_dataset(
     for row in table.rows:
         found = _sample(table, row, columns, _roles_to_open(binding.columns, wanted))
         if isinstance(found, Sample):
-            samples.append(attrs.evolve(found, caption=with_trigger(found.caption, options.lora_trigger)))
+            samples.append(found)
         else:
             problems += found
     problems += _same_names(samples)
     first = {sample.name: sample for sample in reversed(samples)}
-    data = Dataset(path, tuple(sample for sample in samples if first[sample.name] is sample), wanted, tuple(_notes(table, binding.unused)))
-    return data, tuple(sorted(problems, key=lambda problem: _line(problem, table)))
+    samples = [sample for sample in samples if first[sample.name] is sample]
+    notes = [*_notes(table, binding.unused)]
+    if options.remove_llm_prefixes and "conditions" in wanted:
+        shorter = [attrs.evolve(sample, caption=without_opening(sample.caption)) for sample in samples]
+        changed = sum(one.caption != other.caption for one, other in zip(samples, shorter, strict=True))
+        notes.append(f"{path}: {changed} of {len(samples)} captions have a stock opening, which is left out")
+        samples = shorter
+    samples = [attrs.evolve(sample, caption=with_trigger(sample.caption, options.lora_trigger)) for sample in samples]
+    return Dataset(path, tuple(samples), wanted, tuple(notes)), tuple(sorted(problems, key=lambda problem: _line(problem, table)))
 
 
 def with_trigger(caption: str, trigger: str | None) -> str:

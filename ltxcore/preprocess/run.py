@@ -54,6 +54,7 @@ def preprocess(
     offload_text_encoder: bool = False,
     folders: Collection[str] | None = None,
     share: Share | None = None,
+    overwrite: bool = False,
     workers: int | None = None,
     where: Place = str,
     progress: bool = True,
@@ -77,6 +78,7 @@ def preprocess(
         offload_text_encoder: whether the text encoder's weights stay in main memory, and come to the device one layer at a time.
         folders: that a run reads; none: all that the dataset's columns can make.
         share: this process's part; none: as the environment says.
+        overwrite: whether to make also what is up to date.
         workers: samples decoded at a time; none: one a processor, at most 8.
         where: gives the place of a key of the run file, such as `preprocessing.resolution_buckets`, for messages.
         progress: whether to show bars.
@@ -99,7 +101,7 @@ def preprocess(
     there = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
     data = read_dataset(dataset, options, folders, there)
     workers = workers or min(processors(), MOST_WORKERS)
-    job = _job(data, root, options, model, share or Share.of_environment(), workers, where)
+    job = _job(data, root, options, model, share or Share.of_environment(), overwrite, workers, where)
     with bars(progress) as phase:
         encoder = _text_encoder(job, model) if TEXT in data.folders else None
         plans = _plan(job, phase)
@@ -122,16 +124,20 @@ class _Job:
     rules: Rules
     tools: Tools
     share: Share
+    overwrite: bool
     workers: int
     where: Place
 
 
-def _job(data: Dataset, root: Path, options: PreprocessingTable, model: Model, share: Share, workers: int, where: Place) -> _Job:
+def _job(
+    data: Dataset, root: Path, options: PreprocessingTable, model: Model, share: Share, overwrite: bool, workers: int, where: Place
+) -> _Job:
     video = model.video() if any("video" in sample.media for sample in data.samples) else None
     audio = model.audio() if data.folders & SOUND_FOLDERS else None
     rules = rules_from_options(data, options, video, audio, where)
-    tools = Tools(RawFiles(root, data.path.absolute().parent, share.rank), video, audio, rules.factors, max(1, processors() // workers))
-    return _Job(data, root, options, rules, tools, share, workers, where)
+    raw = RawFiles(root, data.path.absolute().parent, share.rank, recalls=not overwrite)
+    tools = Tools(raw, video, audio, rules.factors, max(1, processors() // workers))
+    return _Job(data, root, options, rules, tools, share, overwrite, workers, where)
 
 
 def _text_encoder(job: _Job, model: Model) -> TextEncoder:
@@ -192,7 +198,7 @@ def _open(job: _Job, plans: _Plans) -> Ledger:
     except OSError as error:
         raise DataError(f"cannot be made: {error.strerror}", where=str(job.root), remedy="Name another folder to write to.") from error
     order = (TEXT, *RECIPES)
-    ledger = Ledger(job.root, [folder for folder in order if folder in job.data.folders], job.share.rank)
+    ledger = Ledger(job.root, [folder for folder in order if folder in job.data.folders], job.share.rank, job.overwrite)
     for sample in job.share.of(plans.refused_samples):
         drop(ledger, sample, job.data.folders)
     for each in job.share.of(plans.planned):

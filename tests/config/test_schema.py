@@ -82,6 +82,7 @@ DEFAULTS: dict[Any, dict[str, Any]] = {
         "video_mask_column": None,
         "audio_mask_column": None,
         "lora_trigger": None,
+        "remove_llm_prefixes": False,
         "reference_downscale_factor": 1,
         "reference_temporal_scale_factor": 1,
         "connector_outputs": False,

@@ -44,7 +44,7 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "reference_audio": f"refs/{index}.wav",
             "video_mask": f"masks/{index}.png",
             "audio_mask": f"masks/{index}.wav",
-            "caption": f"clip {index}",
+            "caption": f"Clip {index}",
         }
         clip_file(folder / row["video"], frames=20, seed=index)
         clip_file(folder / row["reference_video"], frames=20, seed=index + 5, sound=False)
@@ -114,6 +114,10 @@ def caption(folder: Path) -> None:
     rewritten(folder, lambda row: row.update(caption="another"))
 
 
+def stock_opening(folder: Path) -> None:
+    rewritten(folder, lambda row: row.update(caption="The video shows clip 1"))
+
+
 def mask_of_another_row(folder: Path) -> None:
     rewritten(folder, lambda row: row.update(audio_mask="masks/0.wav", video_mask="masks/0.png"))
 
@@ -141,6 +145,8 @@ def nothing(folder: Path) -> None:
         (mask_of_another_row, {}, of(("video_masks",), 1)),  # the audio masks are alike
         (nothing, {"lora_trigger": "OTHER"}, of(("conditions",), 0, 1)),
         (nothing, {"lora_trigger": " TRIG "}, set()),
+        (stock_opening, {}, of(("conditions",), 1)),
+        (stock_opening, {"remove_llm_prefixes": True}, set()),
         (nothing, {"resolution_buckets": "64x32x17"}, of(VIDEO, 0, 1)),  # the sound is as long as before
         (nothing, {"resolution_buckets": "64x64x9"}, of((*VIDEO, *SOUND, "audio_masks"), 0, 1)),
         (nothing, {"resolution_buckets": "64x64x17;64x32x17"}, set()),
@@ -209,6 +215,31 @@ def test_a_sample_that_is_not_as_recorded_is_made_again(encoded: Path, tmp_path:
     # A file that no manifest records tells itself what it was made of, so it is kept.
     assert summary.done == (0 if damage == "unrecorded" else 1)
     assert contents(root) == expected
+
+
+def test_everything_is_made_again_where_the_user_says_so(encoded: Path, tmp_path: Path) -> None:
+    root = tmp_path / ".precomputed"
+    shutil.copytree(encoded / ".precomputed", root)
+    before, expected = written(root), contents(root)
+    summary = preprocess(
+        encoded / "set.jsonl", root, PreprocessingTable(**OPTIONS), model_path="tiny", overwrite=True, progress=False, workers=2
+    )
+    assert (summary.done, summary.reused) == (14, 0)
+    assert all(time > before[name] for name, time in written(root).items())
+    assert contents(root) == expected
+
+
+def test_a_file_that_changed_under_its_old_date_is_found_where_everything_is_made_again(tmp_path: Path) -> None:
+    sound, old = sound_file(tmp_path / "a.wav", hertz=300), 1_000_000_000
+    os.utime(sound, ns=(old, old))
+    path = dataset_file(tmp_path / "set.jsonl", [{"audio": "a.wav", "caption": "c"}])
+    root = encode(path).root
+    sound_file(tmp_path / "a.wav", hertz=600)
+    os.utime(sound, ns=(old, old))
+    assert encode(path).done == 0
+    fingerprint = read_source(root, "audio_latents")["a"].fingerprint
+    preprocess(path, root, PreprocessingTable(), model_path="tiny", overwrite=True, progress=False)
+    assert read_source(root, "audio_latents")["a"].fingerprint != fingerprint
 
 
 def test_folders_that_are_asked_for_later_are_added_to_those_there_are(encoded: Path, tmp_path: Path) -> None:

@@ -94,6 +94,29 @@ def test_a_mistake_is_a_message_and_exit_status_2(tmp_path: Path) -> None:
     )
 
 
+def test_everything_is_made_again_and_decoded_where_the_user_says_so(tmp_path: Path) -> None:
+    path, root = small_set(tmp_path, 1), tmp_path / ".precomputed"
+    for options, made, reused in (((), 2, 0), ((), 0, 2), (("--overwrite",), 2, 0)):
+        result = ltx(path, "--decode", *options)
+        assert result.exit_code == 0
+        assert result.stdout.splitlines()[0] == f"conditions          {made // 2} made       {reused // 2} reused"
+        assert result.stdout.splitlines()[-1] == f"{made} made, {reused} reused in {root}/decoded"
+    files = sorted(each.relative_to(root / "decoded").as_posix() for each in (root / "decoded").rglob("*.*"))
+    assert files == ["audio_masks/clips/0.png", "latents/clips/0.mp4"]
+
+
+def test_a_share_of_the_work_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = ltx(small_set(tmp_path, 1), "--decode")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "--decode: is for one process, and there are 2: none of them knows when the others are done\n"
+        "    Leave it out, and call `ltx decode` afterwards.\n"
+    )
+    assert not (tmp_path / ".precomputed").exists()
+
+
 def test_processes_of_a_launcher_each_take_a_share_and_say_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = small_set(tmp_path)
     for rank, made in ((0, 2), (1, 1)):

@@ -256,6 +256,17 @@ def test_csv_and_json_datasets_give_the_same_samples(tmp_path: Path) -> None:
         assert [(each.name, each.media, each.caption) for each in found] == [(each.name, each.media, each.caption) for each in lines]
 
 
+def test_stock_openings_are_left_out_before_the_trigger_word_is_put_there_and_counted(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.wav").touch()
+    rows = [{"audio": "a.wav", "caption": "The audio contains rain"}, {"audio": "b.wav", "caption": "wind"}]
+    path = dataset_file(tmp_path / "set.jsonl", rows)
+    data = read(path, remove_llm_prefixes=True, lora_trigger="TRIG")
+    assert [sample.caption for sample in data.samples] == ["TRIG Rain", "TRIG wind"]
+    assert data.notes == (f"{path}: 1 of 2 captions have a stock opening, which is left out",)
+    assert [sample.caption for sample in read(path).samples] == ["The audio contains rain", "wind"]
+
+
 @pytest.mark.parametrize(("trigger", "expected"), [(" TRIG ", "TRIG a dog"), ("", "a dog"), (None, "a dog"), ("  ", "a dog")])
 def test_the_trigger_word_comes_before_every_caption(trigger: str | None, expected: str) -> None:
     assert with_trigger("a dog", trigger) == expected
