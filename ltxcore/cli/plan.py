@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import attrs
 import click
 
 from ltxcore.cli.columns import columns
+from ltxcore.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from ltxcore.config.load import LoadedRun
 
 TOO_LARGE = 1
 """Exit status where the run does not fit."""
@@ -40,10 +46,7 @@ def plan(
 
     The real model is run on tensors without memory, so neither a GPU nor the weights are needed. Ends with status 1 where the run does not fit.
     """
-    from ltxcore.config.load import load_run
-
-    # A released model is known by its name: the run file may name a path that is on another machine.
-    loaded = load_run(run_file, settings if model is None else (*settings, 'model.model_path="tiny"'))
+    loaded = _loaded(run_file, settings, model)
     from ltxcore.train.cost.run import GIB, UNKNOWN, advice, cost, machine, told
 
     count, memory = _here(gpus, gpu_memory)
@@ -60,6 +63,22 @@ def plan(
         click.echo(UNKNOWN)
     if not found.fits:
         ctx.exit(TOO_LARGE)
+
+
+def _loaded(run_file: Path, settings: tuple[str, ...], model: str | None) -> LoadedRun:
+    """The run file; a released model is known by its name, so the paths of `[model]` may be on another machine."""
+    from ltxcore.config.load import load_run
+
+    try:
+        return load_run(run_file, settings, elsewhere=() if model is None else ("model",))
+    except ConfigError as error:
+        raise ConfigError.of(_with_model(problem) if model is None else problem for problem in error.problems) from error
+
+
+def _with_model(problem: Problem) -> Problem:
+    if not problem.where.endswith(": model.model_path"):
+        return problem
+    return attrs.evolve(problem, remedy=f"{problem.remedy} If it is on another machine, say which it is: --model NAME.".strip())
 
 
 def _here(gpus: int | None, gpu_memory: float | None) -> tuple[int, float]:

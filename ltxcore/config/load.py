@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os.path
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +67,13 @@ class LoadedRun:
         return f"{HEADER}\n{render(self.config)}"
 
 
-def load_run(path: Path, settings: Sequence[str] = ()) -> LoadedRun:
+def load_run(path: Path, settings: Sequence[str] = (), *, elsewhere: Collection[str] = ()) -> LoadedRun:
     """Read a run file.
 
     Args:
         path: the file.
         settings: `a.b=c` of `--set`, written over the file's values.
+        elsewhere: tables whose input paths are on another machine, and need not be here.
 
     Raises:
         ConfigError: with every mistake that can be found without opening a sample.
@@ -84,7 +85,7 @@ def load_run(path: Path, settings: Sequence[str] = ()) -> LoadedRun:
     folder = path.absolute().parent
     local = _plugin_files(data, folder)
     registry = load_plugins(local=[file for file in local.values() if file.is_file()])
-    config, mistakes = structure(data, registry, folder)
+    config, mistakes = structure(data, registry, folder, elsewhere)
     mistakes = [*_broken_files(local, registry), *mistakes]
     if mistakes or config is None:
         ordered = sorted(mistakes, key=lambda mistake: places.line(mistake.path))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,15 +22,19 @@ from ltxcore.protocols import MODALITIES
 from ltxcore.registry import Registry, roles_of
 
 
-def structure(data: Mapping[str, Any], registry: Registry, folder: Path) -> tuple[RunFile | None, list[Mistake]]:
+def structure(
+    data: Mapping[str, Any], registry: Registry, folder: Path, elsewhere: Collection[str] = ()
+) -> tuple[RunFile | None, list[Mistake]]:
     """The run file, if it could be read at all, and every mistake in it.
 
     Args:
         data: the TOML document.
         registry: where the names of strategies, conditions, samplers and trackers are looked up.
         folder: of the run file; relative input paths start there.
+        elsewhere: tables whose input paths are on another machine, and need not be here.
     """
     structurer = structurer_of(registry, folder)
+    structurer.elsewhere = elsewhere
     try:
         return RunReader(structurer).run_file(data), structurer.reading.mistakes
     except Unreadable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os.path
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,6 +32,7 @@ class Structurer:
         reading: where mistakes go.
         converter: what does the work.
         start: what to call that folder in a message.
+        elsewhere: tables whose input paths are on another machine, and need not be here.
     """
 
     registry: Registry
@@ -39,6 +40,7 @@ class Structurer:
     reading: Reading = attrs.field(factory=Reading)
     converter: cattrs.Converter = attrs.field(factory=lambda: cattrs.Converter(detailed_validation=False))
     start: str = "the run file"
+    elsewhere: Collection[str] = ()
 
     def __attrs_post_init__(self) -> None:
         register_scalars(self.converter, self.reading)
@@ -116,11 +118,17 @@ class Structurer:
                     self._check_input(key.reads, path)
 
     def _check_input(self, reads: str, path: Path) -> None:
+        if self._is_elsewhere:
+            return
         found = {"file": path.is_file(), "folder": path.is_dir(), "either": path.exists()}[reads]
         if not found:
             self.reading.note(
                 f"there is no {'file or folder' if reads == 'either' else reads} {path}", f"Paths are relative to {self.start}."
             )
+
+    @property
+    def _is_elsewhere(self) -> bool:
+        return self.reading.path[:1] != () and self.reading.path[0] in self.elsewhere
 
     def made(self, cls: Any, values: Mapping[str, Any]) -> Any:
         """An object of an attrs class; what its own validators and `problems()` say is noted, each at its key.
@@ -190,7 +198,7 @@ class Structurer:
         if "://" in value:
             self.reading.refuse(f"{value} is an address", "Download the model first, and write the path of its file.")
         path = self.path(value)
-        if not path.exists():
+        if not path.exists() and not self._is_elsewhere:
             self.reading.note(
                 f"there is no file or folder {path}", f'Paths are relative to {self.start}; "tiny" is the model that comes with ltx.'
             )

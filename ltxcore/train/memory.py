@@ -10,17 +10,25 @@ from collections.abc import Iterator
 from ltxcore.codecs.official.memory import check_8_bit
 from ltxcore.config.schema import RunFile
 from ltxcore.errors import ConfigError
-from ltxcore.models.quantized import quantization_of
+from ltxcore.models.quantized import NAMES, quantization_of
 from ltxcore.preprocess.model import own_device
 
 Refusal = tuple[str, str, str]
 """Key, what is wrong, and what to do about it."""
 
 
-def memory_problems(config: RunFile) -> Iterator[Refusal]:
-    """All that cannot be had, whatever the engine; what an engine does not do is in `engine_problems`."""
+def contradictions(config: RunFile) -> Iterator[Refusal]:
+    """What no machine could do, whatever the engine; what an engine does not do is in `engine_problems`."""
     yield from _quantization(config)
     yield from _offload(config)
+    if config.acceleration.load_text_encoder_in_8bit and config.acceleration.offload_text_encoder:
+        yield "acceleration.load_text_encoder_in_8bit", "does not go together with offload_text_encoder", "Choose one of the two."
+
+
+def missing_here(config: RunFile) -> Iterator[Refusal]:
+    """What another machine may do and this one does not: a package, a GPU or a compiler is missing."""
+    if config.acceleration.quantization in NAMES:
+        yield from _refused(config.acceleration.quantization)
     yield from _text_encoder(config)
     yield from _compile(config)
     if config.optimization.optimizer_type == "adamw8bit" and importlib.util.find_spec("bitsandbytes") is None:
@@ -37,10 +45,15 @@ def _quantization(config: RunFile) -> Iterator[Refusal]:
         return
     if config.model.training_mode == "full":
         yield key, "is for frozen weights, and in full mode all are trained", 'Remove the key, or set model.training_mode = "lora".'
+    if asked not in NAMES:
+        yield from _refused(asked)
+
+
+def _refused(quantization: str | None) -> Iterator[Refusal]:
     try:
-        quantization_of(asked)
+        quantization_of(quantization)
     except ConfigError as error:
-        yield key, error.problems[0].what, error.problems[0].remedy
+        yield "acceleration.quantization", error.problems[0].what, error.problems[0].remedy
 
 
 def _offload(config: RunFile) -> Iterator[Refusal]:
@@ -67,8 +80,6 @@ def _text_encoder(config: RunFile) -> Iterator[Refusal]:
         check_8_bit(own_device())
     except ConfigError as error:
         yield key, error.problems[0].what, error.problems[0].remedy
-    if asked.offload_text_encoder:
-        yield key, "does not go together with offload_text_encoder", "Choose one of the two."
 
 
 def _compile(config: RunFile) -> Iterator[Refusal]:

@@ -32,7 +32,7 @@ from ltxcore.protocols import Engine, ModelInput
 from ltxcore.train.checkpoint import STATE
 from ltxcore.train.feed import Samples, prepared
 from ltxcore.train.loop import total_loss
-from ltxcore.train.plan import Outline, RunPlan, sketch
+from ltxcore.train.plan import Outline, RunPlan
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 """By `checkpoints.precision`."""
@@ -206,7 +206,7 @@ def _compiled(backbone: LTXBackbone, config: RunFile) -> LTXBackbone:
 def _unreached_without_weights(plan: RunPlan, samples: Samples, backbone: LTXBackbone) -> frozenset[str]:
     """The same, found on names and shapes alone, since no device may have room for the whole model; with weights, for a loss that looks at values."""
     outline = plan.outline
-    bare = sketch(outline.loaded.config.model.model_path, outline.info, outline.modalities)
+    bare = outline.base.sketch(outline.modalities)
     inputs = {name: given.to("meta") for name, given in _one_input(plan, samples, backbone, torch.device("cpu")).items()}
     try:
         return unreached_parameters(bare, lambda: total_loss(outline.strategy.loss(bare(inputs.get("video"), inputs.get("audio")), inputs)))

@@ -22,13 +22,9 @@ from ltxcore.engines.optim import OPTIMIZERS, schedule
 from ltxcore.engines.process import Place
 from ltxcore.engines.single import AUTOCAST
 from ltxcore.errors import ConfigError, DataError, LtxError, Problem
-from ltxcore.models.backbone import LTXBackbone, ModelInfo
+from ltxcore.models.backbone import ModelInfo
 from ltxcore.models.base import Base, base_of
-from ltxcore.models.build import build
-from ltxcore.models.checkpoint import open_checkpoint
-from ltxcore.models.shipped import UNTRAINED
 from ltxcore.models.targets import resolve_targets
-from ltxcore.models.tiny import TINY
 from ltxcore.preprocess.connected import no_connectors
 from ltxcore.preprocess.run import default_root
 from ltxcore.protocols import Manifest, Setting, Strategy
@@ -39,7 +35,7 @@ from ltxcore.train.engine import check_deepspeed, engine_problems, uses_zero
 from ltxcore.train.fits import misfits
 from ltxcore.train.folder import RunFolder, check_free, holds
 from ltxcore.train.hub import NO_TOKEN, has_token
-from ltxcore.train.memory import memory_problems
+from ltxcore.train.memory import contradictions, missing_here
 from ltxcore.train.setup import generated_of, has_references, modalities_of, setting_of
 from ltxcore.train.trackers import trackers_of
 
@@ -53,7 +49,7 @@ class Outline:
         folder: where it writes.
         resumes: whether that holds an unfinished run of the same file, to go on with; or, where nothing will be written, any run of it.
         changes: whether that may have been another file.
-        info: the base model.
+        base: the model, without its weights.
         setting: what the strategy was built with.
         strategy: makes inputs and losses.
         modalities: that the run has.
@@ -65,12 +61,17 @@ class Outline:
     folder: RunFolder
     resumes: bool
     changes: bool
-    info: ModelInfo
+    base: Base
     setting: Setting
     strategy: Strategy
     modalities: frozenset[str]
     samples: tuple[Planned, ...]
     root: Path
+
+    @property
+    def info(self) -> ModelInfo:
+        """What is known of the base model."""
+        return self.base.info
 
     @property
     def streams(self) -> frozenset[str]:
@@ -127,7 +128,13 @@ def check_outline(loaded: LoadedRun, processes: int, *, allow_changes: bool = Fa
 
 
 def outline(
-    loaded: LoadedRun, processes: int | None = None, *, allow_changes: bool = False, writes: bool = True, base: Base | None = None
+    loaded: LoadedRun,
+    processes: int | None = None,
+    *,
+    allow_changes: bool = False,
+    writes: bool = True,
+    base: Base | None = None,
+    here: bool = True,
 ) -> Outline:
     """The run without its data.
 
@@ -137,6 +144,7 @@ def outline(
         allow_changes: an unfinished run may be gone on with although its run file was another one.
         writes: false: nothing will be written to the output folder, which may then hold anything.
         base: the model in place of that at `model_path`, which need not be there then.
+        here: false: another machine will run it, which may have packages and devices that this one has not.
 
     Raises:
         LtxError: for all that is wrong: the output folder, the model, LoRA targets, the schedule, what this version cannot do.
@@ -158,7 +166,7 @@ def outline(
             if writes
             else holds(folder, loaded.resolved())
         )
-    refused = [*_unavailable(config), *engine_problems(config, count), *memory_problems(config)]
+    refused = [*_unavailable(config), *engine_problems(config, count), *(_not_here(config) if here else ()), *contradictions(config)]
     problems.extend(Problem(what, loaded.where(key), remedy) for key, what, remedy in refused)
     with _collecting(problems):
         trackers_of(loaded)
@@ -186,14 +194,7 @@ def outline(
             samples = plan_samples(asked, setting.modalities)
     if problems:
         raise ConfigError.of(problems)
-    return Outline(loaded, folder, resumes, allow_changes, info, setting, strategy, modalities, tuple(samples), data_root(loaded, strategy))
-
-
-def sketch(model_path: str, info: ModelInfo, modalities: frozenset[str]) -> LTXBackbone:
-    """The backbone without its weights: names and shapes alone."""
-    if model_path == UNTRAINED:
-        return build(TINY, info, modalities)
-    return build(open_checkpoint(model_path).transformer, info, modalities)
+    return Outline(loaded, folder, resumes, allow_changes, base, setting, strategy, modalities, tuple(samples), data_root(loaded, strategy))
 
 
 def data_root(loaded: LoadedRun, strategy: Strategy) -> Path:
@@ -263,6 +264,11 @@ def _unavailable(config: Any) -> Iterator[tuple[str, str, str]]:
         )
     if config.checkpoints.max_shard_size is not None and config.model.training_mode == "lora":
         yield "checkpoints.max_shard_size", "is of a whole model, and a LoRA is one file", "Remove the key."
+
+
+def _not_here(config: Any) -> Iterator[tuple[str, str, str]]:
+    """What this machine lacks for it."""
+    yield from missing_here(config)
     if config.hub.push_to_hub and not has_token():
         yield "hub.push_to_hub", NO_TOKEN, "Log in with `hf auth login`, or set HF_TOKEN."
 

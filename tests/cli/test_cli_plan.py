@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ltxcore.cli.main import main
+from ltxcore.config.load import load_run
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -63,3 +64,22 @@ def test_more_machines_than_gpus_are_refused() -> None:
     result = plan(str(EXAMPLES / "full_finetune_zero3.toml"), "--gpus=2", "--nodes=4")
     assert result.exit_code == 2
     assert "2 GPUs cannot be in 4 machines." in result.output
+
+
+def test_a_model_that_is_not_here_may_be_named(tmp_path: Path) -> None:
+    run_file = tmp_path / "run.toml"
+    here = (EXAMPLES / "t2a.toml").read_text()
+    run_file.write_text(here.replace('"media/', f'"{EXAMPLES}/media/'))
+    result = plan(str(run_file), f"--set=model.model_path={tmp_path}/none.safetensors")
+    assert result.exit_code == 2
+    assert result.output == (
+        f"--set: model.model_path: there is no file or folder {tmp_path}/none.safetensors\n"
+        f'    Paths are relative to the run file; "tiny" is the model that comes with ltx. '
+        "If it is on another machine, say which it is: --model NAME.\n"
+    )
+
+
+def test_paths_of_a_table_that_are_elsewhere_are_not_looked_for() -> None:
+    there = ["model_path", "text_encoder_path", "video_vae_path", "audio_vae_path"]
+    loaded = load_run(EXAMPLES / "t2a.toml", [f"model.{key}=/far/{key}" for key in there], elsewhere=("model",))
+    assert [str(getattr(loaded.config.model, key)) for key in there] == [f"/far/{key}" for key in there]

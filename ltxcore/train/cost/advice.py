@@ -2,21 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import attrs
 
 from ltxcore.config.schema import RunFile
-from ltxcore.errors import ConfigError
+from ltxcore.errors import LtxError
+from ltxcore.models.quantized import BITS, NAMES
 from ltxcore.preprocess.buckets import Bucket
 from ltxcore.train.cost.estimate import Estimator, Need
 from ltxcore.train.engine import engine_problems, uses_zero
-from ltxcore.train.memory import memory_problems
+from ltxcore.train.memory import contradictions
 
 GPUS = (2, 4, 8, 16, 32, 64)
 """Numbers of processes that are tried."""
 
 LEAST_RANK = 8
+
+OFFLOADED_AT_ONCE = 4
+"""By so many blocks more are tried in host memory."""
+
+INSTALL = 'which needs `pip install "ltx[low-memory]"`'
+"""Said wherever it holds, since another machine may train than the one that plans."""
+
+
+@attrs.frozen
+class Change:
+    """One change of a run.
+
+    Attributes:
+        said: as one writes it.
+        tables: keys of the run file and their values, by table.
+        processes: that run it; none: as many as before.
+        size: of its clips; none: as they were.
+    """
+
+    said: str
+    tables: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
+    processes: int | None = None
+    size: Bucket | None = None
 
 
 @attrs.frozen
@@ -27,22 +52,22 @@ class Variant:
         config: its run file.
         processes: that run it.
         size: of its clips; none: as they are.
-        said: the changes, as one writes them.
+        changes: that made it.
     """
 
     config: RunFile
     processes: int
     size: Bucket | None = None
-    said: tuple[str, ...] = ()
+    changes: tuple[Change, ...] = ()
 
-    def changed(self, said: str, *, processes: int | None = None, size: Bucket | None = None, **tables: dict[str, object]) -> Variant:
-        """The same with one change more; `tables` holds keys by table."""
-        told = {name: attrs.evolve(getattr(self.config, name), **keys) for name, keys in tables.items()}
+    def changed(self, change: Change) -> Variant:
+        """The same with one change more."""
+        tables = {name: attrs.evolve(getattr(self.config, name), **keys) for name, keys in change.tables.items()}
         return Variant(
-            attrs.evolve(self.config, **told),
-            self.processes if processes is None else processes,
-            self.size if size is None else size,
-            (*self.said, said),
+            attrs.evolve(self.config, **tables),
+            self.processes if change.processes is None else change.processes,
+            self.size if change.size is None else change.size,
+            (*self.changes, change),
         )
 
 
@@ -55,7 +80,7 @@ class Remedy:
 
 
 def remedies(estimator: Estimator, config: RunFile, processes: int, memory: int) -> list[Remedy]:
-    """Each change that is enough by itself; where none is, the fewest in a row that are enough together; empty: these are not enough.
+    """Each kind of change that is enough by itself, no further than it must go; where none is, one set of changes that is enough; empty: none is.
 
     Args:
         estimator: of the run.
@@ -65,101 +90,142 @@ def remedies(estimator: Estimator, config: RunFile, processes: int, memory: int)
     """
     start = Variant(config, processes)
     alone = []
-    for change in CHANGES:
-        tried = ((variant, need) for variant in change(start, estimator) if (need := _need(estimator, variant)) is not None)
-        fitting = next(((variant, need) for variant, need in tried if need.fits(memory)), None)
-        if fitting is not None:
-            alone.append(Remedy(fitting[0].said, fitting[1]))
-    return alone or _together(estimator, start, memory)
+    for kind in KINDS:
+        found = (_remedy(estimator, start.changed(change), memory) for change in kind(start, estimator))
+        alone += [remedy for remedy in [next(filter(None, found), None)] if remedy is not None]
+    if alone:
+        return alone
+    # What more GPUs allow and what one allows exclude each other in part, so that each number of them is a start of its own.
+    starts = [start, *(start.changed(change) for change in _gpus(start, estimator))]
+    found = (_together(estimator, each, start, memory) for each in starts)
+    return [remedy for remedy in [next(filter(None, found), None)] if remedy is not None]
 
 
-def _together(estimator: Estimator, start: Variant, memory: int) -> list[Remedy]:
-    """Change after change, each as far as it goes, as long as it helps."""
-    reached, best = start, _need(estimator, start)
-    for change in CHANGES:
-        for variant in change(reached, estimator):
-            need = _need(estimator, variant)
-            if need is None or (best is not None and need.device >= best.device):
+def _together(estimator: Estimator, reached: Variant, bare: Variant, memory: int) -> Remedy | None:
+    """Kind after kind, each as far as it helps, until the run fits; then without those that were not needed after all."""
+    need = _need(estimator, reached)
+    for kind in KINDS:
+        if kind is _gpus or need is None:
+            continue
+        for change in kind(before := reached, estimator):
+            variant = before.changed(change)
+            tried = _need(estimator, variant)
+            if tried is None or tried.device >= need.device:
                 continue
-            reached, best = attrs.evolve(variant, said=_last_of_each(variant.said)), need
+            reached, need = variant, tried
             if need.fits(memory):
-                return [Remedy(reached.said, need)]
-    return []
+                return _least(estimator, reached, bare, memory)
+    return None
 
 
-def _last_of_each(said: tuple[str, ...]) -> tuple[str, ...]:
-    """Changes, of several of one key the last."""
-    return tuple({each.partition(" ")[0]: each for each in said}.values())
+def _least(estimator: Estimator, reached: Variant, bare: Variant, memory: int) -> Remedy:
+    """Of changes that fit together those that are needed; what costs most is given up first."""
+    kept = reached.changes
+    for change in reversed(reached.changes):
+        fewer = tuple(each for each in kept if each is not change)
+        if _remedy(estimator, _all(bare, fewer), memory) is not None:
+            kept = fewer
+    remedy = _remedy(estimator, _all(bare, kept), memory)
+    assert remedy is not None
+    return remedy
+
+
+def _all(bare: Variant, changes: tuple[Change, ...]) -> Variant:
+    for change in changes:
+        bare = bare.changed(change)
+    return bare
+
+
+def _remedy(estimator: Estimator, variant: Variant, memory: int) -> Remedy | None:
+    need = _need(estimator, variant)
+    return Remedy(tuple(change.said for change in variant.changes), need) if need is not None and need.fits(memory) else None
 
 
 def _need(estimator: Estimator, variant: Variant) -> Need | None:
     """What a variant needs; none: it cannot be had."""
-    refused = [*engine_problems(variant.config, variant.processes), *memory_problems(variant.config)]
-    if refused:
+    if any(engine_problems(variant.config, variant.processes)) or any(contradictions(variant.config)):
         return None
     try:
         return estimator.need(variant.config, variant.processes, variant.size)
-    except ConfigError:  # it contradicts the user's own configuration of DeepSpeed
+    except LtxError:  # it contradicts the user's own configuration of DeepSpeed, or leaves clips too short for a condition
         return None
 
 
-# ---- changes, those that cost least first
+# ---- kinds of change, those that cost least first
 
 
-def _checkpointing(run: Variant, estimator: Estimator) -> Iterator[Variant]:
+def _checkpointing(run: Variant, estimator: Estimator) -> Iterator[Change]:
     if not run.config.optimization.enable_gradient_checkpointing:
-        yield run.changed("optimization.enable_gradient_checkpointing = true", optimization={"enable_gradient_checkpointing": True})
+        yield Change("optimization.enable_gradient_checkpointing = true", {"optimization": {"enable_gradient_checkpointing": True}})
 
 
-def _batch_size(run: Variant, estimator: Estimator) -> Iterator[Variant]:
+def _precision(run: Variant, estimator: Estimator) -> Iterator[Change]:
+    if run.config.acceleration.mixed_precision_mode == "no":
+        yield Change('acceleration.mixed_precision_mode = "bf16"', {"acceleration": {"mixed_precision_mode": "bf16"}})
+
+
+def _quantization(run: Variant, estimator: Estimator) -> Iterator[Change]:
+    now = run.config.acceleration.quantization
+    for name, needs in (("int8", ""), ("nf4", f", {INSTALL}")):
+        if now is None or BITS[NAMES[name]] < BITS[NAMES[now]]:
+            yield Change(f'acceleration.quantization = "{name}"{needs}', {"acceleration": {"quantization": name}})
+
+
+def _optimizer(run: Variant, estimator: Estimator) -> Iterator[Change]:
+    if run.config.optimization.optimizer_type == "adamw":
+        yield Change(f'optimization.optimizer_type = "adamw8bit", {INSTALL}', {"optimization": {"optimizer_type": "adamw8bit"}})
+
+
+def _offload_blocks(run: Variant, estimator: Estimator) -> Iterator[Change]:
+    layers, now = estimator.base.num_layers, run.config.acceleration.offload_blocks
+    for count in sorted({*range(0, layers, OFFLOADED_AT_ONCE), layers}):
+        if count > now:
+            yield Change(f"acceleration.offload_blocks = {count}", {"acceleration": {"offload_blocks": count}})
+
+
+def _stage(run: Variant, estimator: Estimator) -> Iterator[Change]:
+    if uses_zero(run.config, run.processes) and run.config.engine.stage in (1, 2):
+        yield Change("engine.stage = 3", {"engine": {"stage": 3}})
+
+
+def _batch_size(run: Variant, estimator: Estimator) -> Iterator[Change]:
     table = run.config.optimization
     if table.batch_size > 1:
         accumulated = table.batch_size * table.gradient_accumulation_steps
-        yield run.changed(
+        yield Change(
             f"optimization.batch_size = 1, and gradient_accumulation_steps = {accumulated} for the same global batch",
-            optimization={"batch_size": 1, "gradient_accumulation_steps": accumulated},
+            {"optimization": {"batch_size": 1, "gradient_accumulation_steps": accumulated}},
         )
 
 
-def _stage(run: Variant, estimator: Estimator) -> Iterator[Variant]:
-    if uses_zero(run.config, run.processes) and run.config.engine.stage in (1, 2):
-        yield run.changed("engine.stage = 3", engine={"stage": 3})
-
-
-def _quantization(run: Variant, estimator: Estimator) -> Iterator[Variant]:
-    if run.config.acceleration.quantization is None:
-        for name in ("int8", "nf4"):
-            yield run.changed(f'acceleration.quantization = "{name}"', acceleration={"quantization": name})
-
-
-def _offload(run: Variant, estimator: Estimator) -> Iterator[Variant]:
+def _offload(run: Variant, estimator: Estimator) -> Iterator[Change]:
+    now = run.config.engine
     if uses_zero(run.config, run.processes):
-        for name in {"none": ("optimizer", "all"), "optimizer": ("all",), "all": ()}[run.config.engine.offload]:
-            yield run.changed(f'engine.offload = "{name}"', engine={"offload": name})
+        if now.offload == "none":
+            yield Change('engine.offload = "optimizer"', {"engine": {"offload": "optimizer"}})
+        if now.offload != "all":
+            stage = {} if now.stage in (None, 3) else {"stage": 3}  # which by itself may take more
+            yield Change(f'{"engine.stage = 3, and " * bool(stage)}engine.offload = "all"', {"engine": {"offload": "all", **stage}})
 
 
-def _offload_blocks(run: Variant, estimator: Estimator) -> Iterator[Variant]:
-    for count in range(max(4, run.config.acceleration.offload_blocks + 4), estimator.base.num_layers + 1, 4):
-        yield run.changed(f"acceleration.offload_blocks = {count}", acceleration={"offload_blocks": count})
+def _gpus(run: Variant, estimator: Estimator) -> Iterator[Change]:
+    for count in GPUS:
+        if count > run.processes:
+            yield Change(f"--gpus {count}", processes=count)
 
 
-def _gpus(run: Variant, estimator: Estimator) -> Iterator[Variant]:
-    for count in (count for count in GPUS if count > run.processes):
-        yield run.changed(f"--gpus {count}", processes=count)
+def _rank(run: Variant, estimator: Estimator) -> Iterator[Change]:
+    if run.config.model.training_mode == "lora" and run.config.lora.rank > LEAST_RANK:
+        yield Change(f"lora.rank = {LEAST_RANK}", {"lora": {"rank": LEAST_RANK}})
 
 
-def _size(run: Variant, estimator: Estimator) -> Iterator[Variant]:
+def _size(run: Variant, estimator: Estimator) -> Iterator[Change]:
     size, frames = run.size or estimator.shapes.size, estimator.base.info.video_scale[0]
     while size is not None and size.frames > frames:
         size = Bucket(size.width, size.height, (size.frames - 1) // (2 * frames) * frames + 1)
-        yield run.changed(f'preprocessing.resolution_buckets = "{size}"', size=size)
+        yield Change(f'preprocessing.resolution_buckets = "{size}"', size=size)
 
 
-def _rank(run: Variant, estimator: Estimator) -> Iterator[Variant]:
-    if run.config.model.training_mode == "lora" and run.config.lora.rank > LEAST_RANK:
-        yield run.changed(f"lora.rank = {LEAST_RANK}", lora={"rank": LEAST_RANK, "alpha": None})
-
-
-CHANGES: tuple[Callable[[Variant, Estimator], Iterator[Variant]], ...] = (
-    _checkpointing, _quantization, _offload_blocks, _stage, _batch_size, _offload, _gpus, _rank, _size,
+KINDS: tuple[Callable[[Variant, Estimator], Iterator[Change]], ...] = (
+    _checkpointing, _precision, _quantization, _optimizer, _offload_blocks, _stage, _batch_size, _offload, _gpus, _rank, _size,
 )  # fmt: skip

@@ -9,10 +9,11 @@ import attrs
 
 from ltxcore.config.load import LoadedRun
 from ltxcore.errors import LtxError
-from ltxcore.models.base import Base, base_of, released
+from ltxcore.models.base import released
 from ltxcore.train.cost.advice import Remedy, remedies
 from ltxcore.train.cost.estimate import CONTEXT, SHARE, Estimator, Need
 from ltxcore.train.cost.shapes import Shapes, shapes_of
+from ltxcore.train.memory import missing_here
 from ltxcore.train.plan import Outline, located, outline
 
 GIB = 2**30
@@ -29,19 +30,19 @@ class Cost:
 
     Attributes:
         found: the run without its data.
-        base: its model.
         shapes: of its largest micro-batch.
         need: bytes.
         memory: of a device.
         remedies: changes with which it fits, where it does not.
+        lacking: what the run file asks for and this machine lacks; the one that trains needs it.
     """
 
     found: Outline
-    base: Base
     shapes: Shapes
     need: Need
     memory: int
     remedies: tuple[Remedy, ...]
+    lacking: tuple[str, ...]
 
     @property
     def fits(self) -> bool:
@@ -64,13 +65,14 @@ def cost(loaded: LoadedRun, processes: int, memory: int, *, nodes: int = 1, mode
         LtxError: for all that is wrong with the run file; nothing says how large clips are.
     """
     try:
-        base = base_of(loaded.config.model.model_path) if model is None else released(model)
-        found = outline(loaded, processes, writes=False, base=base)
-        shapes = shapes_of(found, base, bucket)
-        estimator = Estimator(found, base, shapes, nodes)
+        base = None if model is None else released(model)
+        found = outline(loaded, processes, writes=False, base=base, here=False)
+        shapes = shapes_of(found, found.base, bucket)
+        estimator = Estimator(found, found.base, shapes, nodes)
         need = estimator.need(loaded.config, processes)
         better = [] if need.fits(memory) else remedies(estimator, loaded.config, processes, memory)
-        return Cost(found, base, shapes, need, memory, tuple(better))
+        lacking = tuple(f"{key} {what}. {remedy}" for key, what, remedy in missing_here(loaded.config))
+        return Cost(found, shapes, need, memory, tuple(better), lacking)
     except LtxError as error:
         raise located(error, loaded) from error
 
@@ -86,7 +88,7 @@ def told(found: Cost) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     streams = " and ".join(sorted(found.found.modalities))
     ways = "checkpointed" if config.optimization.enable_gradient_checkpointing else "not checkpointed"
     yield (
-        f"{kind} of {streams} on {found.base.info.name}, {need.engine}",
+        f"{kind} of {streams} on {found.found.info.name}, {need.engine}",
         [
             ("trained", f"{need.parameters.trained:,} of {need.parameters.loaded:,} parameters loaded"),
             ("micro-batch", f"{config.optimization.batch_size} of {found.shapes.described}"),
@@ -122,23 +124,27 @@ def told(found: Cost) -> Iterator[tuple[str, list[tuple[str, str]]]]:
 
 
 def advice(found: Cost) -> Iterator[str]:
-    """What to change, where the run does not fit."""
+    """What the machine that trains must have; and what to change, where the run does not fit."""
+    for each in found.lacking:
+        yield f"Not here, and needed where it trains: {each}"
     if found.fits:
         return
     if not found.remedies:
         yield "No setting makes it fit, nor do all of them together: it needs GPUs with more memory."
         return
-    yield "It would fit with any one of:" if len(found.remedies) > 1 or len(found.remedies[0].said) == 1 else "It would fit with all of:"
+    together = len(found.remedies[0].said) > 1
+    yield f"It would fit with {'all of' if together else 'any one of' if len(found.remedies) > 1 else 'this'}:"
     for remedy in found.remedies:
-        for each in remedy.said:
-            yield f"  {each}" + (f"  ({gib(remedy.need.with_margin)})" if each == remedy.said[-1] else "")
+        for each in remedy.said[:-1]:
+            yield f"  {each}"
+        yield f"  {remedy.said[-1]}  ({gib(remedy.need.with_margin)})"
 
 
 def machine(found: Cost) -> dict[str, Any]:
     """For `--json`, in bytes."""
     need = found.need
     return {
-        "model": found.base.info.name,
+        "model": found.found.info.name,
         "engine": need.engine,
         "processes": need.processes,
         "trained_parameters": need.parameters.trained,
@@ -156,6 +162,7 @@ def machine(found: Cost) -> dict[str, Any]:
             "result": need.exported,
             "data": found.shapes.stored_bytes,
         },
+        "lacking": list(found.lacking),
         "would_fit": [{"changes": list(remedy.said), "gpu_peak_with_margin": remedy.need.with_margin} for remedy in found.remedies],
     }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 
 from ltxcore.errors import LtxError
-from ltxcore.models.base import base_of
 from ltxcore.train.cost.estimate import Estimator
 from ltxcore.train.cost.run import gib
 from ltxcore.train.cost.shapes import of_manifest
@@ -23,8 +22,7 @@ def said_at_start(planned: RunPlan, processes: int, memory: int) -> str:
     found = planned.outline
     loaded = found.loaded
     try:
-        base = base_of(loaded.config.model.model_path)
-        need = Estimator(found, base, of_manifest(planned.manifest, found)).need(loaded.config, processes)
+        need = Estimator(found, found.base, of_manifest(planned.manifest, found)).need(loaded.config, processes)
     except (LtxError, RuntimeError, NotImplementedError, TypeError, ValueError) as error:
         # A strategy of the user's may do what needs values, which tensors without memory do not have.
         return f"what it needs in memory is not known: {error}"

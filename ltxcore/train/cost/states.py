@@ -122,8 +122,7 @@ def _stage_3(parameters: Parameters, zero: Mapping[str, Any], world_size: int, s
     )
     reduced = min(parameters.trained, said["reduce_bucket_size"])  # copied once more, in the order of the processes, to be sent
     offloads, weights_away = _is_away(zero, "offload_optimizer"), _is_away(zero, "offload_param")
-    # float32 weights are their own masters, unless these lie elsewhere
-    masters = MASTER if size < MASTER or offloads else 0
+    masters = MASTER if size < MASTER else 0  # float32 weights are their own masters
     group = min(mine, said["sub_group_size"])
     host = (mine * (size + 2 * MASTER + MOMENTS) if offloads else 0) + (parts * size if weights_away else 0)
     return States(
