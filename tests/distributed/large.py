@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ltxcore.codecs.load import METADATA_KEY, text_encoder
+from distributed.untrained import write_untrained
 from ltxcore.models.build import build
-from ltxcore.models.files import Stored, write_tensors
-from ltxcore.models.keys import CHECKPOINT_PREFIXES, to_original
 from ltxcore.models.load import describe
-from ltxcore.models.tiny import TINY, fresh_tensor, tiny_metadata
+from ltxcore.models.tiny import TINY
 from train.runs import write_run
 
 WIDE = {**TINY, "num_layers": 10, "audio_num_attention_heads": 16, "audio_attention_head_dim": 64, "audio_in_channels": 128}
@@ -31,13 +28,7 @@ CAREFUL = {
 
 def write_wide(path: Path) -> int:
     """Write the checkpoint in bf16; the parameters of its stream of sound."""
-    shapes = build(WIDE, describe("tiny-untrained"), frozenset({"video", "audio"})).blueprint.shapes
-    tensors = {
-        CHECKPOINT_PREFIXES[0] + to_original(name): Stored(torch.bfloat16, shape, partial(fresh_tensor, name, shapes, 0))
-        for name, shape in shapes.items()
-    }
-    said = {"config": json.dumps({"transformer": WIDE}), METADATA_KEY: "tiny", "text_fingerprint": text_encoder("tiny").fingerprint}
-    write_tensors(path, tensors, {**tiny_metadata(), **said})
+    write_untrained(path, WIDE, torch.bfloat16)
     sound = build(WIDE, describe("tiny-untrained"), frozenset({"audio"}))
     return sum(parameter.numel() for parameter in sound.parameters())
 

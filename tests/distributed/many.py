@@ -23,6 +23,9 @@ ENVIRONMENT = {
     "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]),
 }
 
+UNCHECKED = {"TORCH_DISTRIBUTED_DEBUG": "OFF"}
+"""For runs in which every process does the same: to check each message against the other process's takes longer than the message itself."""
+
 
 def environment(**more: str) -> dict[str, str]:
     """This process's, without what a launcher would have said in it."""

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 LTX = [sys.executable, "-m", "ltxcore"]
 DEEPSPEED = [sys.executable, "-m", "deepspeed.launcher.runner"]
-MODE = "sound, gaps, LoRA"
+MODE = "audio_inpainting"
 SHORT = {"steps": 3, "batch_size": 2, "learning_rate": 2e-3}
 
 

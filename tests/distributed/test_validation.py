@@ -53,6 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             MODE,
             root,
             path / name,
+            model={"model_path": "tiny-untrained"},
             optimization=steps,
             engine=engine,
             validation=table(SAMPLES),
