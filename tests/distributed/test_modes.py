@@ -1,4 +1,7 @@
-"""Every kind of mode gives the same losses on two processes as on one: the same samples, the same draws, the same learning rates."""
+"""Every kind of mode gives the same losses on two processes as on one: the same samples, the same draws, the same learning rates.
+
+Takes about four minutes on two free cores.
+"""
 
 from __future__ import annotations
 
