@@ -88,6 +88,12 @@ def list_folder(folder: Path, only: Collection[str] | None = None, progress: Pro
     )
 
 
+def whole_samples(root: Path, folders: Collection[str], names: Collection[str] | None = None) -> tuple[str, ...]:
+    """Names of the samples, or of those of `names`, that are there in every folder in some way, as they should be or at fault."""
+    held = [list_folder(root / folder, names, remember=False) for folder in folders]
+    return tuple(sorted(set.intersection(*({*listing.entries, *listing.at_fault} for listing in held)))) if held else ()
+
+
 def index_paths(folder: Path) -> tuple[Path, Path]:
     """Where an index may lie: beside the samples, or in the user's cache where that folder is read-only."""
     key = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]

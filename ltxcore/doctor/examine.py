@@ -11,11 +11,12 @@ import attrs
 from ltxcore.config.load import LoadedRun, load_run
 from ltxcore.config.located import located
 from ltxcore.config.schema import PreprocessingTable
+from ltxcore.data.listing import whole_samples
 from ltxcore.data.names import encoded_root
 from ltxcore.doctor.dataset import Examined, Request, examine_dataset
 from ltxcore.doctor.encoded import EncodedSet, Placed, at_folders, examine_encoded
 from ltxcore.doctor.findings import Checkup
-from ltxcore.doctor.fresh import examine_fresh, whole_samples
+from ltxcore.doctor.fresh import examine_fresh
 from ltxcore.doctor.whole import TARGETS, whole_set
 from ltxcore.errors import DataError, LtxError
 from ltxcore.preprocess.model import Model

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import attrs
 
-from ltxcore.data.listing import Listing, list_folder
+from ltxcore.data.listing import list_folder
 from ltxcore.data.names import find_sample
 from ltxcore.doctor.dataset import Examined
 from ltxcore.doctor.findings import Checkup, Finding, warning
@@ -17,16 +17,6 @@ from ltxcore.preprocess.products import RECIPES, Product
 from ltxcore.preprocess.progress import Phase
 from ltxcore.preprocess.work import TEXT, text_product
 from ltxcore.protocols import Entry
-
-
-def whole_samples(root: Path, folders: Collection[str], names: Collection[str]) -> tuple[str, ...]:
-    """Those of `names` that are there in every folder in some way, whole or at fault; the others have still to be encoded."""
-    listings = [list_folder(root / folder, names, remember=False) for folder in folders]
-    return tuple(sorted(name for name in names if listings and all(_is_there(listing, name) for listing in listings)))
-
-
-def _is_there(listing: Listing, name: str) -> bool:
-    return name in listing.entries or name in listing.at_fault
 
 
 def examine_fresh(root: Path, found: Examined, folders: Collection[str], model_known: bool, checkup: Checkup, phase: Phase) -> None:

@@ -16,6 +16,7 @@ from ltxcore.config.located import located as located
 from ltxcore.data.batches import Plan as Order
 from ltxcore.data.batches import plan as plan_order
 from ltxcore.data.heldout import Split, restored, split
+from ltxcore.data.listing import whole_samples
 from ltxcore.data.manifest import read_manifest
 from ltxcore.data.names import encoded_root
 from ltxcore.engines.optim import OPTIMIZERS, schedule
@@ -109,10 +110,17 @@ def check_run(loaded: LoadedRun) -> RunPlan | None:
     """
     try:
         found = outline(loaded)
-        is_encoded = all((found.root / source.folder).is_dir() for source in found.strategy.sources().values())
-        return plan(found) if loaded.config.data.dataset is None or is_encoded else None
+        only = encoded_so_far(found)
+        return None if only == () else plan(found, only)
     except LtxError as error:
         raise located(error, loaded) from error
+
+
+def encoded_so_far(found: Outline) -> tuple[str, ...] | None:
+    """The samples that are encoded whole, of a run that names a dataset, whose first use makes the others whole or leaves them out; none: it names an encoded set."""
+    if found.loaded.config.data.dataset is None:
+        return None
+    return whole_samples(found.root, {source.folder for source in found.strategy.sources().values()})
 
 
 def check_outline(loaded: LoadedRun, processes: int, *, allow_changes: bool = False) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
+from ltxcore.cli.main import main
 from ltxcore.config.load import load_run
 from ltxcore.data.manifest import read_manifest, read_source
 from ltxcore.errors import DataError
 from ltxcore.protocols import Source
+from ltxcore.train.plan import check_run
 from ltxcore.train.run import run
 from preprocess.raw_media import clip_file, dataset_file, encode, message
 from train.runs import tables, write_run
@@ -49,8 +53,8 @@ def soundless(mixed: Path, remedies: bool) -> str:
     return "\n".join(f"{what}\n    {remedy}" if remedies else f"  {what}" for what, remedy in told)
 
 
-def trained(mixed: Path, folder: Path, sound: bool, **options: Any) -> str:
-    """What a run of two steps of two samples says, of pictures alone or with sound."""
+def run_file(mixed: Path, folder: Path, sound: bool, **options: Any) -> Path:
+    """A run of two steps of two samples, of pictures alone or with sound."""
     modalities = {"video": "latents", "audio": "audio_latents"} if sound else {"video": "latents"}
     strategy = {name: {"is_generated": True, "latents_dir": source} for name, source in modalities.items()}
     told = tables(
@@ -62,8 +66,13 @@ def trained(mixed: Path, folder: Path, sound: bool, **options: Any) -> str:
         preprocessing={"resolution_buckets": BUCKETS, **options},
     )
     told["training_strategy"] = {"name": "flexible", **strategy}
+    return write_run(folder, told)
+
+
+def trained(path: Path) -> str:
+    """What a run says."""
     console = Console(file=StringIO(), width=140)
-    outcome = run(load_run(write_run(folder, told)), console)
+    outcome = run(load_run(path), console)
     assert outcome.finished
     return console.file.getvalue()
 
@@ -104,7 +113,7 @@ def test_unless_the_user_says_so_they_are_refused_where_sound_is_made(mixed: Pat
 
 
 def test_a_run_of_pictures_alone_uses_every_clip_and_image_of_every_bucket(mixed: Path, tmp_path: Path) -> None:
-    said = trained(mixed, tmp_path, sound=False)
+    said = trained(run_file(mixed, tmp_path, sound=False))
     assert f"6 samples in {tmp_path}/root, 12 files encoded now\n6 samples to train on, 0 held out\n" in said
     assert "2 more without sound" not in said
     assert sorted(path.name for path in (tmp_path / "root").iterdir() if path.is_dir()) == ["conditions", "latents"]
@@ -112,11 +121,20 @@ def test_a_run_of_pictures_alone_uses_every_clip_and_image_of_every_bucket(mixed
 
 def test_a_run_with_sound_refuses_them_or_says_which_it_leaves_out(mixed: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
-        trained(mixed, tmp_path, sound=True)
+        trained(run_file(mixed, tmp_path, sound=True))
     assert message(error) == soundless(mixed, remedies=True)
-    said = trained(mixed, tmp_path, sound=True, on_error="skip")
+    path = run_file(mixed, tmp_path, sound=True, on_error="skip")
+    assert check_run(load_run(path)) is None
+    said = trained(path)
     assert f"4 samples in {tmp_path}/root\n2 more without sound, for runs of pictures alone:\n{soundless(mixed, remedies=False)}\n" in said
     assert list(read_source(tmp_path / "root", "audio_latents")) == WITH_SOUND
+    shutil.rmtree(tmp_path / "out")
+    planned = check_run(load_run(path))
+    assert planned is not None
+    assert planned.manifest.samples == tuple(WITH_SOUND)
+    result = CliRunner().invoke(main, ["plan", str(path)])
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "4 encoded samples, the largest such as square0" in result.stdout
 
 
 def test_a_clip_that_lost_its_sound_loses_its_encoded_sound_alone(tmp_path: Path) -> None:

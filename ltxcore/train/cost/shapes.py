@@ -17,7 +17,7 @@ from ltxcore.models.base import Base
 from ltxcore.preprocess.buckets import Bucket, parse_buckets
 from ltxcore.protocols import MODALITIES, Batch, Manifest, ModelInput, Source, StoredLatents, Text
 from ltxcore.sample.cuts import samples_in, steps_of
-from ltxcore.train.plan import Outline
+from ltxcore.train.plan import Outline, encoded_so_far
 from ltxcore.train.setup import setting_of
 
 RATE = 24.0
@@ -59,8 +59,9 @@ def shapes_of(found: Outline, base: Base, bucket: str | None = None) -> Shapes:
         DataError: data that are encoded and cannot be read.
     """
     config = found.loaded.config
-    if bucket is None and found.root.is_dir() and any((found.root / each.folder).is_dir() for each in found.strategy.sources().values()):
-        return of_manifest(read_manifest(found.root, found.strategy.sources()), found)
+    only = encoded_so_far(found)
+    if bucket is None and only != () and any((found.root / each.folder).is_dir() for each in found.strategy.sources().values()):
+        return of_manifest(read_manifest(found.root, found.strategy.sources(), only=only), found)
     said = bucket if bucket is not None else config.preprocessing.resolution_buckets
     where = "--bucket" if bucket is not None else found.loaded.where("preprocessing.resolution_buckets")
     modalities = found.modalities
