@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from ltxcore.cli.main import main
 from ltxcore.config.load import load_run
+from train.runs import sound_set, tables, write_run
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -83,3 +85,53 @@ def test_paths_of_a_table_that_are_elsewhere_are_not_looked_for() -> None:
     there = ["model_path", "text_encoder_path", "video_vae_path", "audio_vae_path"]
     loaded = load_run(EXAMPLES / "t2a.toml", [f"model.{key}=/far/{key}" for key in there], elsewhere=("model",))
     assert [str(getattr(loaded.config.model, key)) for key in there] == [f"/far/{key}" for key in there]
+
+
+SHOWN = """\
+LoRA of rank N of audio on tiny-untrained, one process
+  trained      N of N parameters loaded
+  micro-batch  N of N encoded samples, the largest such as soundN
+
+The GPU
+  weights                        N MiB
+  gradients                      N MiB
+  optimiser                      N MiB
+  communication                  N MiB
+  activations, not checkpointed  N MiB, of which N MiB wait for the backward
+  inputs                         N MiB
+  at the most                    N MiB, in forward and backward
+  with the margin                N GiB of N GiB: fits
+
+Host memory
+  moved there    N MiB
+  in all, about  N GiB
+
+Disk
+  checkpoints   N MiB, N of N MiB at once
+  result        N MiB
+  encoded data  N MiB
+
+Computed from the model's shapes, as PyTorch's own kernels keep tensors. Not known: fragmentation, and what kernels (cuDNN, flash attention, NCCL) work in. \
+The margin of N% and N GiB is for them.
+"""
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> str:
+    """A run file of a small set of sounds."""
+    sound_set(tmp_path / "data", count=6)
+    return str(write_run(tmp_path, tables(tmp_path / "data", tmp_path / "out")))
+
+
+def test_people_are_told_in_words(small: str) -> None:
+    result = plan(small, "--gpus=1", "--gpu-memory=8")
+    assert re.sub(r"\d[\d,.]*(?<![,.])", "N", result.output) == SHOWN
+    assert result.exit_code == 0
+
+
+@pytest.mark.slow
+def test_where_nothing_makes_it_fit_people_are_told_so_and_scripts_by_status_1(small: str) -> None:
+    """Nothing fits where the margin alone does not."""
+    result = plan(small, "--gpus=1", "--gpu-memory=0.5")
+    assert "No setting makes it fit, nor do all of them together: it needs GPUs with more memory.\n" in result.output
+    assert result.exit_code == 1
