@@ -56,28 +56,28 @@ def heard(what: Planned) -> SoundCut:
 
 
 def test_of_a_clip_no_more_is_read_than_its_condition_gives(media: Path) -> None:
-    assert cut_of(planned(condition("first_frame", medium=media / "film.mp4"))).frames == 1
-    assert cut_of(planned(condition("prefix", medium=media / "film.mp4", num_frames=9))).frames == 9
-    assert cut_of(planned(condition("prefix", medium=media / "film.mp4", fields={"temporal_boundary": 2}))).frames == 9
+    assert cut_of(planned(condition("first_frame", medium=media / "film.mp4"))).size.frames == 1
+    assert cut_of(planned(condition("prefix", medium=media / "film.mp4", num_frames=9))).size.frames == 9
+    assert cut_of(planned(condition("prefix", medium=media / "film.mp4", fields={"temporal_boundary": 2}))).size.frames == 9
 
 
 def test_a_prefix_is_as_long_as_its_medium(media: Path) -> None:
     found = planned(condition("prefix", medium=media / "short.mp4"))
-    assert (cut_of(found).frames, found.conditions[0].use.condition.temporal_boundary) == (9, 2)
+    assert (cut_of(found).size.frames, found.conditions[0].use.condition.temporal_boundary) == (9, 2)
     found = planned(condition("prefix", "audio", medium=media / "short.wav"))
     assert found.conditions[0].use.condition.temporal_boundary == 13
 
 
 def test_the_end_of_a_longer_medium_is_what_a_suffix_gives_with_all_that_fits_before_it(media: Path) -> None:
     cut = cut_of(planned(condition("suffix", medium=media / "long.mp4", num_frames=8)))
-    assert (cut.frames, cut.from_end) == (17, True)
+    assert (cut.size.frames, cut.from_end) == (17, True)
     sound = heard(planned(condition("suffix", "audio", medium=media / "long.wav", duration=0.4)))
     assert sound.sound.samples.shape == (2, 17_000)
 
 
 def test_media_longer_than_what_is_drawn_are_cut(media: Path) -> None:
     found = planned(frozen=[freeze("video", media / "long.mp4")])
-    assert found.frozen["video"].frames == 17
+    assert found.frozen["video"].size.frames == 17
     found = planned(frozen=[freeze("audio", media / "long.wav")])
     assert found.frozen["audio"].sound.samples.shape == (2, 17_000)
 
@@ -99,13 +99,13 @@ def test_a_reference_is_smaller_and_has_fewer_frames_by_its_factors(media: Path)
     asked = condition("reference", media={"reference": media / "long.mp4"}, downscale_factor=2, temporal_scale_factor=2)
     found = planned(asked, video_dims=(128, 64, 33))
     cut = cut_of(found)
-    assert (str(cut.size), cut.frames) == ("64x32x17", 33)
+    assert (str(cut.size), cut.factor) == ("64x32x17", 2)
     assert found.conditions[0].rate(cut, found.canvas) == 8.0
 
 
 def test_a_reference_may_be_shorter_or_a_picture(media: Path) -> None:
-    assert cut_of(planned(condition("reference", media={"reference": media / "short.mp4"}))).frames == 9
-    assert cut_of(planned(condition("reference", media={"reference": media / "image.png"}))).frames == 1
+    assert cut_of(planned(condition("reference", media={"reference": media / "short.mp4"}))).size.frames == 9
+    assert cut_of(planned(condition("reference", media={"reference": media / "image.png"}))).size.frames == 1
     still = planned(condition("reference", media={"reference": media / "image.png"}, temporal_scale_factor=2))
     assert still.conditions[0].rate(cut_of(still), still.canvas) == 16.0
 
@@ -253,11 +253,11 @@ class Opening:
 
 def test_conditions_of_strangers_are_planned_like_any_other(media: Path) -> None:
     found = planned(condition("ends", cls=Ends, medium=media / "film.mp4"))
-    assert cut_of(found).frames == 17
+    assert cut_of(found).size.frames == 17
     one = condition("opening", cls=Opening, medium=media / "short.mp4", media={"other": media / "film.mp4"})
     found = planned(one)
     assert found.conditions[0].use.condition == Opening(2)
-    assert [cut.frames for cut in found.conditions[0].media.values()] == [17]
+    assert [cut.size.frames for cut in found.conditions[0].media.values()] == [17]
 
 
 def test_empty_tokens_take_no_memory(media: Path) -> None:
