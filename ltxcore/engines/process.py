@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -149,7 +151,8 @@ class Processes:
     def _left_behind(self, error: BaseException) -> BaseException:
         """What to raise where a collective failed since another process is gone."""
         self._say(f"left/{self.rank}")
-        time.sleep(GRACE)
+        with _undisturbed():
+            time.sleep(GRACE)
         try:
             if self._is_said("told") or self.store is None or self.store.add("telling", 1) > 1:
                 return SystemExit(TOLD)
@@ -177,6 +180,19 @@ class Processes:
 
     def _is_said(self, key: str) -> bool:
         return self.store is not None and self.store.check([key])
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Without SIGTERM, which a launcher sends as soon as one process is gone: the others still have to say why they end, and then do."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread gets signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def is_loss(error: BaseException) -> bool:

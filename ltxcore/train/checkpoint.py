@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -70,9 +71,12 @@ def save(
 
 
 def found(folder: Path) -> list[Saved]:
-    """Whole checkpoints, oldest first."""
-    paths = sorted(path.parent for path in folder.glob(f"step_*/{MANIFEST}"))
-    return sorted((Saved(path, int(json.loads((path / MANIFEST).read_text())["step"])) for path in paths), key=lambda saved: saved.step)
+    """Whole checkpoints, oldest first; without those that are removed while this looks."""
+    whole = []
+    for manifest in folder.glob(f"step_*/{MANIFEST}"):
+        with contextlib.suppress(FileNotFoundError):
+            whole.append(Saved(manifest.parent, int(json.loads(manifest.read_text())["step"])))
+    return sorted(whole, key=lambda saved: saved.step)
 
 
 def keep_last(folder: Path, number: int) -> None:
