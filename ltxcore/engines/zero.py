@@ -80,13 +80,15 @@ class ZeroEngine:
             ProcessError: the processes come with different modalities or options.
         """
         self._check_same(called(inputs, options))
-        return self.backbone(inputs.get("video"), inputs.get("audio"), runner=self.divided.engine, **options)
+        with self.divided.linear.in_place():
+            return self.backbone(inputs.get("video"), inputs.get("audio"), runner=self.divided.engine, **options)
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of one micro-batch, so that those of a step are the mean over its micro-batches on all processes."""
         engine = self.divided.engine
         engine.set_gradient_accumulation_boundary(self._taken == self.accumulation - 1)
-        engine.backward(loss)
+        with self.divided.linear.in_place():  # blocks that are computed again
+            engine.backward(loss)
         self._taken += 1
 
     def step(self) -> float:

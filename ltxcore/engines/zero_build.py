@@ -17,7 +17,7 @@ from ltxcore.engines.optim import adamw, schedule
 from ltxcore.engines.process import Processes
 from ltxcore.engines.zero import ZeroEngine
 from ltxcore.engines.zero_config import Config, Wanted, resolve
-from ltxcore.engines.zero_state import Divided, partition
+from ltxcore.engines.zero_state import Divided, Linear, partition
 from ltxcore.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -64,18 +64,20 @@ def zero_engine(
     first = {
         name: parameter.data for name, parameter in parameters.items() if wanted.precision == "bf16" and parameter.dtype == torch.float32
     }
-    if config["zero_optimization"]["stage"] == 3:
-        partition(transformer, config, dtype)
-    else:
-        transformer.to(dtype)
-    optimizer = _optimizer(config, parameters, wanted)
-    scheduler = schedule(optimizer, wanted.schedule, run.optimization.scheduler_params, run.optimization.steps)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        engine, *_ = deepspeed().initialize(
-            model=transformer, model_parameters=list(parameters.values()), optimizer=optimizer, config=config
-        )
-    divided = Divided(engine, parameters, dict(backbone.named_parameters()))
+    linear = Linear()
+    with linear.taken():
+        if config["zero_optimization"]["stage"] == 3:
+            partition(transformer, config, dtype)
+        else:
+            transformer.to(dtype)
+        optimizer = _optimizer(config, parameters, wanted)
+        scheduler = schedule(optimizer, wanted.schedule, run.optimization.scheduler_params, run.optimization.steps)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            engine, *_ = deepspeed().initialize(
+                model=transformer, model_parameters=list(parameters.values()), optimizer=optimizer, config=config
+            )
+    divided = Divided(engine, parameters, dict(backbone.named_parameters()), linear)
     for name, value in first.items():
         divided.put("parameter", name, value)
     return ZeroEngine(backbone, parameters, divided, scheduler, group, device, wanted.accumulation)

@@ -5,7 +5,8 @@ So a saved run knows nothing of how it was divided, and another number of proces
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import attrs
@@ -17,6 +18,36 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 """AdamW's, by the names of torch."""
 
 
+@attrs.define(eq=False)
+class Linear:
+    """`torch.nn.functional.linear` as stage 3 replaces it, by one that keeps no gathered weight until the backward pass; only where it belongs.
+
+    DeepSpeed leaves the replacement in place for good. Codecs, text encoders, and the next run in this process would compute with it too, and in the last
+    bit it gives other numbers than torch's.
+    """
+
+    _function: Callable[..., Tensor] = attrs.field(factory=lambda: torch.nn.functional.linear)
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """What DeepSpeed puts in place within this is kept here, and torch's is put back."""
+        plain = torch.nn.functional.linear
+        try:
+            yield
+        finally:
+            self._function, torch.nn.functional.linear = torch.nn.functional.linear, plain
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Within this, what was kept is in place."""
+        plain = torch.nn.functional.linear
+        torch.nn.functional.linear = self._function
+        try:
+            yield
+        finally:
+            torch.nn.functional.linear = plain
+
+
 @attrs.frozen(eq=False)
 class Divided:
     """The parameters of a DeepSpeed engine. Every method is called by all processes with the same arguments.
@@ -25,11 +56,13 @@ class Divided:
         engine: DeepSpeed's.
         trained: those that the optimiser has, by name.
         all: those of the model, by name.
+        linear: what the model computes `torch.nn.functional.linear` with.
     """
 
     engine: Any
     trained: Mapping[str, Parameter]
     all: Mapping[str, Parameter]
+    linear: Linear
 
     @property
     def optimizer(self) -> Any:

@@ -56,7 +56,7 @@ def finish(process: subprocess.Popen[str], limit: float) -> str:
 
 
 def run_jobs(
-    folder: Path, jobs: Sequence[Mapping[str, Any]], processes: int, limit: float = 3600, **more: str
+    folder: Path, jobs: Sequence[Mapping[str, Any]], processes: int, limit: float = 1200, **more: str
 ) -> list[list[dict[str, Any]]]:
     """Run several run files in one launch, with `more` in its environment; what became of each, by process."""
     path = folder / f"jobs_{processes}.json"

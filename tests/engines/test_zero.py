@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ltxcore.engines.zero import called
+from ltxcore.engines.zero_state import Linear
 from ltxcore.models.backbone import Perturbation
 from models.golden_models import random_input
 
@@ -30,3 +31,20 @@ def test_what_a_set_or_mapping_holds_is_said_in_one_order_whatever_that_of_the_p
 
 def test_values_of_tensors_are_no_part_of_it() -> None:
     assert called({}, {"keyframes": torch.zeros(2)}) == called({}, {"keyframes": torch.ones(2)})
+
+
+def test_a_replaced_linear_is_in_place_only_while_the_model_computes() -> None:
+    plain = torch.nn.functional.linear
+
+    def replacement(*arguments: torch.Tensor) -> torch.Tensor:
+        return plain(*arguments)
+
+    linear = Linear()
+    with linear.in_place():
+        assert torch.nn.functional.linear is plain  # nothing was put in its place
+    with linear.taken():
+        torch.nn.functional.linear = replacement
+    assert torch.nn.functional.linear is plain
+    with linear.in_place():
+        assert torch.nn.functional.linear is replacement
+    assert torch.nn.functional.linear is plain
