@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -10,6 +10,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -33,8 +34,28 @@ _H264 = {"crf": "18", "preset": "medium", "threads": "1", "x264-params": "mbtree
 """Options of libx264. One thread, since its bytes depend on how many there are; no macroblock tree, whose bytes depend on where memory happens to lie."""
 
 
+@attrs.define(eq=False)
+class Memory:
+    """Memory for the pixels of one clip after the other: to ask the system for new memory takes as long as a quarter of a resize."""
+
+    _held: Tensor = attrs.field(factory=lambda: torch.empty(0, dtype=torch.uint8))
+
+    def take(self, *shape: int) -> Tensor:
+        """Bytes of a shape, in the place of those that were taken before."""
+        size = math.prod(shape)
+        if self._held.numel() < size:
+            self._held = torch.empty(size, dtype=torch.uint8)
+        return self._held[:size].view(shape)
+
+
 def read_clip(
-    path: Path, *, max_frames: int | None = None, last: bool = False, resize: Resize | None = None, threads: int | None = None
+    path: Path,
+    *,
+    max_frames: int | None = None,
+    last: bool = False,
+    resize: Resize | None = None,
+    threads: int | None = None,
+    memory: Memory | None = None,
 ) -> Clip:
     """The first video stream of a file, turned upright as its metadata say; an image is a clip of one frame at `IMAGE_RATE`.
 
@@ -47,16 +68,34 @@ def read_clip(
         last: whether the last of them are wanted, not the first.
         resize: to what height and width; none: as they are. Frame by frame, so that no more than the result is held.
         threads: of the decoder; none: one a processor.
+        memory: that the pixels of up to `max_frames` are written to, and stay in until the next clip is read to it; none: memory of their own.
 
     Raises:
         DataError: no such file, no medium, no pictures, cut short, damaged, or turned by an angle that is no multiple of 90 degrees.
     """
-    frames: deque[Tensor] = deque(maxlen=max_frames if last else None)
     with reading(path, resize=resize, threads=threads) as (rate, pictures):
-        frames.extend(pictures if last else islice(pictures, max_frames))
-    if not frames:
+        frames = _gathered(pictures if last else islice(pictures, max_frames), max_frames, memory or Memory())
+    if frames is None:
         raise DataError("this file has no pictures: its video stream is empty", where=str(path), remedy="Encode it anew.")
-    return Clip(torch.stack(list(frames)), float(rate))
+    return Clip(frames, float(rate))
+
+
+def _gathered(pictures: Iterator[Tensor], most: int | None, memory: Memory) -> Tensor | None:
+    """Pictures `[H, W, 3]` as `[F, H, W, 3]`, the last `most` of them; None: there are none.
+
+    Each is copied as it comes, so that the next one takes the place of its frame in the decoder's memory.
+    """
+    if most is None:
+        every = [picture.clone() for picture in pictures]
+        return torch.stack(every) if every else None
+    frames, count = None, 0
+    for count, picture in enumerate(pictures, 1):
+        if frames is None:
+            frames = memory.take(most, *picture.shape)
+        frames[(count - 1) % most] = picture
+    if frames is None or count <= most:
+        return None if frames is None else frames[:count]
+    return frames.roll(-count, dims=0)
 
 
 @contextmanager

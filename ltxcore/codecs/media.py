@@ -12,12 +12,12 @@ from typing import Any
 
 import attrs
 
-from ltxcore.codecs.clips import frame_rate, read_clip, shown_size, write_clip
+from ltxcore.codecs.clips import Memory, frame_rate, read_clip, shown_size, write_clip
 from ltxcore.codecs.container import audio_stream, counts_its_frames, damaged, is_image, opened, video_stream
 from ltxcore.codecs.sounds import read_sound, write_sound
 from ltxcore.errors import DataError
 
-__all__ = ["MediaInfo", "frame_seconds", "probe", "read_clip", "read_sound", "shown_size", "write_clip", "write_sound"]
+__all__ = ["MediaInfo", "Memory", "frame_seconds", "probe", "read_clip", "read_sound", "shown_size", "write_clip", "write_sound"]
 
 
 MOST_REORDERED = 32

@@ -67,7 +67,8 @@ def coefficients(clip: Clip) -> Tensor:
         )
     # The products of the basis are taken one axis at a time, the cosines being separable: a fortieth of the work, and a frame at a time stays in the cache.
     along_time, down, across = _axes()
-    projected = torch.stack([_projected(frame, down, across) for frame in clip.frames])  # [frames, H, ky, W, kx * kc]
+    pixels = torch.empty(height, width, COLOURS)  # of one frame after the other: new memory for each would take longer than the products
+    projected = torch.stack([_projected(pixels.copy_(frame), down, across) for frame in clip.frames])  # [frames, H, ky, W, kx * kc]
     # The first frame eight times over has a mean, and no swing in time.
     first = torch.cat([projected[:1] * math.sqrt(FRAMES), projected.new_zeros(along_time.shape[0] - 1, *projected.shape[1:])])
     rest = (along_time @ projected[1:].unflatten(0, (-1, FRAMES)).flatten(2)).unflatten(2, projected.shape[1:])
@@ -75,9 +76,9 @@ def coefficients(clip: Clip) -> Tensor:
     return every[..., _places()] / 127.5
 
 
-def _projected(frame: Tensor, down: Tensor, across: Tensor) -> Tensor:
-    """A frame's bytes `[32 H, 32 W, 3]`, less 127.5, on the cosines of its columns and rows, `[H, ky, W, kx * kc]`."""
-    rows = down @ frame.to(torch.float32).sub_(127.5).unflatten(0, (-1, ROWS)).flatten(2)  # [H, ky, 32 W * 3]
+def _projected(pixels: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    """A frame `[32 H, 32 W, 3]` of 0 to 255, less 127.5, which is done in place, on the cosines of its columns and rows, `[H, ky, W, kx * kc]`."""
+    rows = down @ pixels.sub_(127.5).unflatten(0, (-1, ROWS)).flatten(2)  # [H, ky, 32 W * 3]
     return rows.unflatten(2, (-1, COLUMNS * COLOURS)) @ across
 
 

@@ -9,7 +9,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ltxcore.codecs.media import read_clip
+from ltxcore.codecs.media import Memory, read_clip
 from ltxcore.errors import DataError
 from ltxcore.preprocess.buckets import Bucket
 from ltxcore.protocols import Clip
@@ -39,7 +39,9 @@ class Cover:
         return cls((height, width), resized, top, left, (bucket.height, bucket.width))
 
 
-def read_fitted(path: Path, size: Bucket, *, factor: int = 1, last: bool = False, threads: int | None = None) -> Clip:
+def read_fitted(
+    path: Path, size: Bucket, *, factor: int = 1, last: bool = False, threads: int | None = None, memory: Memory | None = None
+) -> Clip:
     """A file's frames fitted to a bucket: cover-resized (bicubic, antialiased) as they are decoded, then centre-cropped.
 
     Args:
@@ -48,6 +50,7 @@ def read_fitted(path: Path, size: Bucket, *, factor: int = 1, last: bool = False
         factor: every `factor`-th frame is taken, as `subsampled` says.
         last: whether the file's last frames are wanted, not its first.
         threads: of the decoder; none: one a processor.
+        memory: as `read_clip`.
 
     Returns:
         `[F, H, W, 3]` uint8 of the bucket's size, at the file's rate divided by `factor`.
@@ -56,7 +59,7 @@ def read_fitted(path: Path, size: Bucket, *, factor: int = 1, last: bool = False
         DataError: as `read_clip`, or the file has fewer frames than are needed.
     """
     needed = (size.frames - 1) * factor + 1
-    clip = read_clip(path, max_frames=needed, last=last, resize=lambda h, w: Cover.of(h, w, size).resized, threads=threads)
+    clip = read_clip(path, max_frames=needed, last=last, resize=lambda h, w: Cover.of(h, w, size).resized, threads=threads, memory=memory)
     found, height, width, _ = clip.frames.shape
     if found < needed:
         what = f"has {found} frames, though it said that it has more; {needed} are needed"

@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 from torch import Tensor
 
-from ltxcore.codecs.media import read_clip, read_sound
+from ltxcore.codecs.media import Memory, read_clip, read_sound
 from ltxcore.data.store import read_mask
 from ltxcore.errors import DataError
 from ltxcore.preprocess.buckets import Bucket, ReferenceFactors
@@ -79,6 +79,15 @@ class Tools:
     factors: ReferenceFactors
     threads: int = 1
     turn: threading.Lock = attrs.field(factory=threading.Lock)
+    _own: threading.local = attrs.field(factory=threading.local)
+
+    @property
+    def memory(self) -> Memory:
+        """This thread's, for the pixels of the clip that it works on."""
+        if not hasattr(self._own, "memory"):
+            self._own.memory = Memory()
+        found: Memory = self._own.memory
+        return found
 
 
 Recipe = Callable[[Planned, Tools, Mapping[str, Entry]], Product]
@@ -102,7 +111,7 @@ def _pictures(folder: str, planned: Planned, tools: Tools, path: Path, size: Buc
 
     def make() -> Made:
         with _blaming(planned.sample.at(path)):
-            clip = read_fitted(path, size, factor=factor, threads=tools.threads)
+            clip = read_fitted(path, size, factor=factor, threads=tools.threads, memory=tools.memory)
             with tools.turn:
                 return Made({"latents": codec.encode(clip)}, None if tools.raw.info(path).is_image else clip.rate)
 
