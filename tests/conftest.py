@@ -1,10 +1,15 @@
-"""Tests run in as many processes as there are processors, each of which computes with one thread: two that want all of them wait for each other."""
+"""Tests run in as many processes as there are processors, each of which computes with one thread: two that want all of them wait for each other.
+
+With more, matrix products would also sum in another order and differ in the last bits. And no test is one process of a launch, wherever it was started.
+"""
 
 from __future__ import annotations
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = "1"
+for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+    os.environ.pop(name, None)
 
 
 def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:

@@ -31,18 +31,24 @@ INTRODUCTION = f"""\
 
 What each GPU is to hold, in GiB, at the most in a step, with the margin of `ltx plan`; and behind a plus what lies in host memory for it, if all GPUs
 are in one machine. Pictures and sound are trained together, on one clip of {BUCKET} a GPU, in bf16, with
-`optimization.enable_gradient_checkpointing = true`; LoRAs have rank 32 on all attention. `ltx plan run.toml` says the same of your run, with your
-clips: [how to use it](../how-to/multi-gpu.md).
+`optimization.enable_gradient_checkpointing = true`; LoRAs have rank 32 on all attention, and what makes room for
+them is set under `[acceleration]`. `ltx plan run.toml` says the same of your run, with your clips: [how to use it](../how-to/multi-gpu.md).
 
 {UNKNOWN}
 """
 
+ALONE: dict[str, dict[str, Any]] = {"model": {"training_mode": "lora"}, "engine": {"name": "single", "stage": None}}
+SAVINGS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("offload_blocks = 48", {"offload_blocks": 48}),
+    ('quantization = "int8"', {"quantization": "int8"}),
+    ('quantization = "nf4"', {"quantization": "nf4"}),
+    ('quantization = "int8", offload_blocks = 24', {"quantization": "int8", "offload_blocks": 24}),
+)
+"""What one GPU may do without, under `[acceleration]`."""
+
 WAYS: tuple[tuple[str, dict[str, dict[str, Any]]], ...] = (
-    ("LoRA, one process", {"model": {"training_mode": "lora"}, "engine": {"name": "single", "stage": None}}),
-    (
-        "LoRA, one process, `acceleration.offload_blocks = 48`",
-        {"model": {"training_mode": "lora"}, "engine": {"name": "single", "stage": None}, "acceleration": {"offload_blocks": 48}},
-    ),
+    ("LoRA, one process", ALONE),
+    *((f"LoRA, one process, `{said}`", {**ALONE, "acceleration": keys}) for said, keys in SAVINGS),
     ("LoRA, stage 2", {"model": {"training_mode": "lora"}, "engine": {"stage": 2}}),
     ("LoRA, stage 3", {"model": {"training_mode": "lora"}}),
     ("full, stage 1", {"engine": {"stage": 1}}),

@@ -65,6 +65,17 @@ class LoraTable:
     def problems(self) -> list[Finding]:
         return [] if self.target_modules else [(("target_modules",), "names no module", "Name at least one, such as to_k.")]
 
+    def adapters(self) -> dict[str, Any]:
+        """What it says, as `models.lora.add_lora` takes it."""
+        return {
+            "rank": self.rank,
+            "alpha": self.rank if self.alpha is None else self.alpha,
+            "dropout": self.dropout,
+            "target_modules": self.target_modules,
+            "rslora": self.use_rslora,
+            "dora": self.use_dora,
+        }
+
 
 @attrs.frozen(kw_only=True)
 class OptimizationTable:

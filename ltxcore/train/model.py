@@ -165,18 +165,12 @@ def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided
     if full:
         return TrainedModel(_compiled(backbone, config), _only_reached(backbone, unreached), tuple(sorted(unreached - drawn)), outline)
     reachable = {name for name, _ in backbone.named_parameters()} - unreached
-    lora = config.lora
     added = add_lora(
         backbone,
-        rank=lora.rank,
-        alpha=lora.rank if lora.alpha is None else lora.alpha,
-        dropout=lora.dropout,
-        target_modules=lora.target_modules,
+        **config.lora.adapters(),
         reachable=reachable,
         modalities=outline.modalities,
         seed=config.seed,
-        rslora=lora.use_rslora,
-        dora=lora.use_dora,
         start=None if config.model.load_checkpoint is None else newest(config.model.load_checkpoint),
     )
     trained = {name: parameter for name, parameter in lora_parameters(backbone).items() if parameter.requires_grad}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ltxcore.codecs.media import read_clip, write_clip
+from ltxcore.codecs.media import Memory, read_clip, write_clip
 from ltxcore.errors import DataError
 from ltxcore.protocols import Clip
 from media_made import encode, gradient_clip, psnr, tone
@@ -70,6 +70,25 @@ def test_only_the_frames_that_are_asked_for_are_decoded(tmp_path: Path, monkeypa
     monkeypatch.setattr("ltxcore.codecs.clips.frames_of", counted)
     assert read_clip(path, max_frames=9).frames.shape[0] == 9
     assert len(packets) < 40
+
+
+def test_clips_are_read_into_one_memory_one_after_the_other(tmp_path: Path) -> None:
+    for name, clip in (("long", gradient_clip(17, 64, 64)), ("short", gradient_clip(9, 32, 64))):
+        write_clip(tmp_path / f"{name}.mp4", clip)
+    memory = Memory()
+    places = set()
+    for name in ("long", "short", "long"):
+        found = read_clip(tmp_path / f"{name}.mp4", max_frames=9, memory=memory).frames
+        assert torch.equal(found, read_clip(tmp_path / f"{name}.mp4", max_frames=9).frames)
+        places.add(found.data_ptr())
+    assert len(places) == 1
+
+
+@pytest.mark.parametrize("most", [1, 5, 17, 30])
+def test_the_last_frames_are_those_at_the_end(tmp_path: Path, most: int) -> None:
+    write_clip(tmp_path / "a.mp4", gradient_clip(17, 64, 64))
+    whole = read_clip(tmp_path / "a.mp4").frames
+    assert torch.equal(read_clip(tmp_path / "a.mp4", max_frames=most, last=True).frames, whole[-most:])
 
 
 def test_a_clip_shorter_than_what_is_asked_for_comes_whole(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from distributed.many import finish, start, torchrun
 from distributed.modes import make_set, run_tables, write, zero
+from ltxcore.engines.launch import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -43,16 +44,38 @@ def test_every_launcher_gives_the_same_run(folder: Path) -> None:
         "torchrun": torchrun(2, "-m", "ltxcore", "run"),
         "deepspeed": [*DEEPSPEED, "--num_gpus", "2", "--master_port", "29541", "--module", "ltxcore", "run"],
     }
-    losses = {}
+    found = {}
     for name, command in commands.items():
         process = start([*command, str(run_file(folder, name))])
         said = finish(process, limit=900)
         assert process.returncode == 0, said
         assert said.count("Done, 3 steps.") == 1, said
         assert "in 2 processes" in said
-        lines = [json.loads(line) for line in (folder / name / "metrics.jsonl").read_text().splitlines()]
-        losses[name] = [line["loss"] for line in lines if "loss" in line]
-    assert all(found == losses["own"] for found in losses.values())
+        found[name] = losses(folder / name)
+    assert all(each == found["own"] for each in found.values())
+
+
+def test_machines_of_a_hostfile_give_the_same_run_as_one(folder: Path) -> None:
+    """This machine twice, by two of its names: the same command on each, with the number of its line."""
+    hosts = folder / "hosts"
+    hosts.write_text("localhost slots=1\n127.0.0.1 slots=1\n")
+    paths = {"one_machine": run_file(folder, "one_machine"), "two_machines": run_file(folder, "two_machines")}
+    one = start([*LTX, "launch", "--num-gpus", "2", str(paths["one_machine"])])
+    assert finish(one, limit=900).count("Done, 3 steps.") == 1
+    port = ["--master-port", str(free_port())]
+    two = [
+        start([*LTX, "launch", "--hostfile", str(hosts), "--node-rank", str(rank), *port, str(paths["two_machines"])]) for rank in (0, 1)
+    ]
+    said = [finish(process, limit=900) for process in two]
+    assert [process.returncode for process in two] == [0, 0], said
+    assert [text.count("Done, 3 steps.") for text in said] == [1, 0], said
+    assert "in 2 processes" in said[0]
+    assert losses(folder / "two_machines") == losses(folder / "one_machine")
+
+
+def losses(output: Path) -> list[float]:
+    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in lines if "loss" in line]
 
 
 def test_the_example_trains_all_weights_in_bf16_from_raw_clips_that_two_processes_share(folder: Path) -> None:

@@ -96,17 +96,7 @@ def sketched(base: Base, choice: Choice, strategy: Strategy, inputs: Mapping[str
             parameter.requires_grad_(name not in unreached)
         return Sketch(backbone, frozenset(name for name, _ in backbone.named_parameters()) - unreached, unreached)
     reachable = {name for name, _ in backbone.named_parameters()} - unreached
-    lora = choice.lora
-    add_lora(
-        backbone,
-        rank=lora.rank,
-        alpha=lora.rank if lora.alpha is None else lora.alpha,
-        dropout=lora.dropout,
-        target_modules=lora.target_modules,
-        reachable=reachable,
-        rslora=lora.use_rslora,
-        dora=lora.use_dora,
-    )
+    add_lora(backbone, **choice.lora.adapters(), reachable=reachable)
     return Sketch(backbone, frozenset(lora_parameters(backbone)), unreached)
 
 

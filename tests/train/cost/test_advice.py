@@ -10,7 +10,7 @@ import pytest
 from ltxcore.config.load import load_run
 from ltxcore.models.base import base_of
 from ltxcore.train.cost.advice import INSTALL, KINDS, Change, Remedy, Variant, remedies
-from ltxcore.train.cost.estimate import Estimator
+from ltxcore.train.cost.estimate import CONTEXT, Estimator
 from ltxcore.train.cost.shapes import shapes_of
 from ltxcore.train.plan import outline
 from train.runs import write_run
@@ -148,3 +148,17 @@ def _made(variant: Variant, changes: list[Change]) -> Variant:
     for change in changes:
         variant = variant.changed(change)
     return variant
+
+
+def test_where_nothing_fits_nothing_is_advised(alone: Estimator) -> None:
+    assert advised(alone, CONTEXT) == []
+
+
+@pytest.mark.slow
+def test_clips_are_not_made_too_short_for_a_condition(tmp_path: Path) -> None:
+    prefix = {"type": "prefix", "temporal_boundary": 3}
+    video = {"is_generated": True, "latents_dir": "latents", "conditions": [prefix]}
+    estimator = estimator_of(tmp_path, training_strategy={"name": "flexible", "video": video}, engine={"name": "single"})
+    assert 'preprocessing.resolution_buckets = "64x64x17"' in tried(estimator)
+    memory = estimator.need(estimator.found.loaded.config, 1).with_margin - 2**10
+    assert [remedy.said for remedy in advised(estimator, memory) if "buckets" in remedy.said[0]] == []
