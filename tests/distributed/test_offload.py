@@ -1,18 +1,21 @@
-"""What lies in host memory under ZeRO, the optimiser or weights too, trains as what lies on the device does. Nothing is compiled for it.
+"""What lies in host memory under ZeRO, or on a disk, the optimiser or weights too, trains as what lies on the device does.
 
-Takes about a minute on two free cores.
+Takes about two minutes on two free cores, one of them for the compilation of DeepSpeed's Adam; four more where what NVMe needs is compiled too.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
 
 from distributed.many import UNCHECKED, run_jobs
-from distributed.modes import make_set, run_tables, slug, write, zero
+from distributed.modes import WHOLE, make_set, run_tables, slug, write, zero
+from ltxcore.engines.group import deepspeed
 
 pytestmark = pytest.mark.slow
 
@@ -23,6 +26,10 @@ STEPS = {"steps": 3, "batch_size": 2, "learning_rate": 2e-3}
 
 def name_of(mode: str, offload: str) -> str:
     return f"{slug(mode)}.{offload}"
+
+
+def is_compilable(builder: str) -> bool:
+    return all(map(shutil.which, ("ninja", "c++"))) and getattr(deepspeed().ops.op_builder, builder)().is_compatible(verbose=False)
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +66,33 @@ def test_a_run_in_host_memory_has_the_losses_and_the_weights_of_one_on_the_devic
     one, two = (load_file(next((folder / name_of(mode, how)).glob("*.safetensors"))) for how in ("none", offload))
     assert one.keys() == two.keys()
     assert max(float((one[key] - two[key]).abs().max()) for key in one) < 1e-4
+
+
+ON_DISK = ({"offload_optimizer": "nvme"}, {"offload_optimizer": "nvme", "offload_param": "nvme"})
+
+
+@pytest.mark.parametrize(
+    ("builder", "config", "away"),
+    [
+        pytest.param("CPUAdamBuilder", {"zero_force_ds_cpu_optimizer": True}, {"offload_optimizer": "cpu"}, id="DeepSpeed's Adam"),
+        *(pytest.param("AsyncIOBuilder", {}, away, id=" and ".join(away)) for away in ON_DISK),
+    ],
+)
+def test_what_is_compiled_trains_as_what_is_not(
+    folder: Path, tmp_path: Path, builder: str, config: dict[str, Any], away: dict[str, str]
+) -> None:
+    if not is_compilable(builder):
+        pytest.skip(
+            f"{builder} cannot be compiled here: {'libaio-dev' if builder == 'AsyncIOBuilder' else 'g++ or ninja-build'} is not installed"
+        )
+    mode = MODES[0]
+    places = {"cpu": {"device": "cpu"}, "nvme": {"device": "nvme", "nvme_path": str(tmp_path)}}
+    zero_optimization = {"stage": 3, "stage3_param_persistence_threshold": WHOLE, **{part: places[place] for part, place in away.items()}}
+    (tmp_path / "ds.json").write_text(json.dumps({**config, "zero_optimization": zero_optimization}))
+    engine = {"name": "zero", "deepspeed_config": str(tmp_path / "ds.json")}
+    data = {"preprocessed_data_root": str(folder / "data"), "held_out": 0, "num_dataloader_workers": 0}
+    tables = run_tables(mode, folder / "data", tmp_path / "run", optimization=STEPS, data=data, engine=engine)
+    for results in run_jobs(tmp_path, [{"run": write(tmp_path, "run", tables)}], 2, **UNCHECKED):
+        assert results[0].get("finished"), results
+    for expected, found in zip(losses(folder / name_of(mode, "none")), losses(tmp_path / "run"), strict=True):
+        assert found == pytest.approx(expected, abs=1e-5)
