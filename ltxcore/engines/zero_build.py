@@ -17,7 +17,7 @@ from ltxcore.engines.optim import adamw, schedule
 from ltxcore.engines.process import Processes
 from ltxcore.engines.zero import ZeroEngine
 from ltxcore.engines.zero_config import Config, Wanted, resolve
-from ltxcore.engines.zero_state import Divided, Linear, partition
+from ltxcore.engines.zero_state import Divided, ReplacedLinear, partition
 from ltxcore.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def zero_engine(
     first = {
         name: parameter.data for name, parameter in parameters.items() if wanted.precision == "bf16" and parameter.dtype == torch.float32
     }
-    linear = Linear()
+    linear = ReplacedLinear()
     with linear.taken():
         if config["zero_optimization"]["stage"] == 3:
             partition(transformer, config, dtype)

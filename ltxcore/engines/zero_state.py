@@ -19,7 +19,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 @attrs.define(eq=False)
-class Linear:
+class ReplacedLinear:
     """`torch.nn.functional.linear` as stage 3 replaces it, by one that keeps no gathered weight until the backward pass; only where it belongs.
 
     DeepSpeed leaves the replacement in place for good. Codecs, text encoders, and the next run in this process would compute with it too, and in the last
@@ -62,7 +62,7 @@ class Divided:
     engine: Any
     trained: Mapping[str, Parameter]
     all: Mapping[str, Parameter]
-    linear: Linear
+    linear: ReplacedLinear
 
     @property
     def optimizer(self) -> Any:

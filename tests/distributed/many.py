@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def run_jobs(
     folder: Path, jobs: Sequence[Mapping[str, Any]], processes: int, limit: float = 1200, **more: str
 ) -> list[list[dict[str, Any]]]:
     """Run several run files in one launch, with `more` in its environment; what became of each, by process."""
-    path = folder / f"jobs_{processes}.json"
+    path = Path(tempfile.mkdtemp(prefix="jobs", dir=folder)) / "jobs.json"
     path.write_text(json.dumps([{"settings": [], **job, "run": str(job["run"])} for job in jobs]))
     launcher = [sys.executable] if processes == 1 else torchrun(processes)
     process = start([*launcher, str(WORKER), str(path)], **more)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ltxcore.engines.zero import called
-from ltxcore.engines.zero_state import Linear
+from ltxcore.engines.zero_state import ReplacedLinear
 from ltxcore.models.backbone import Perturbation
 from models.golden_models import random_input
 
@@ -39,7 +39,7 @@ def test_a_replaced_linear_is_in_place_only_while_the_model_computes() -> None:
     def replacement(*arguments: torch.Tensor) -> torch.Tensor:
         return plain(*arguments)
 
-    linear = Linear()
+    linear = ReplacedLinear()
     with linear.in_place():
         assert torch.nn.functional.linear is plain  # nothing was put in its place
     with linear.taken():
