@@ -1,4 +1,7 @@
-"""Every way to start several processes gives the same run; interrupting one saves it; and what goes wrong is told once."""
+"""Every way to start several processes gives the same run; interrupting one saves it; and what goes wrong is told once.
+
+Takes about four minutes on two free cores.
+"""
 
 from __future__ import annotations
 

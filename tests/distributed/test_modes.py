@@ -1,6 +1,6 @@
 """Every kind of mode gives the same losses on two processes as on one: the same samples, the same draws, the same learning rates.
 
-Takes about four minutes on two free cores.
+Takes about five minutes on two free cores.
 """
 
 from __future__ import annotations

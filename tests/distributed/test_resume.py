@@ -144,10 +144,8 @@ for number in range(kills):
 def test_twenty_kills_at_any_moment_lose_nothing_but_the_steps_since_the_last_save(folder: Path) -> None:
     mode = "both, full, accumulation"
     steps = {**SHORT, "steps": 400, "gradient_accumulation_steps": 1}
-    larger = {
-        "model": {**MODES[mode]["model"], "model_path": "tiny-untrained"},
-        "optimization": steps,
-    }  # no kill would meet a save of a small one
+    # Not the small model, no save of which a kill would meet.
+    larger = {"model": {**MODES[mode]["model"], "model_path": "tiny-untrained"}, "optimization": steps}
     killed = run_file(folder, "kills", mode, **larger, checkpoints={"interval": 1, "keep_last_n": 2, "precision": "bfloat16"})
     said = finish(start([sys.executable, "-c", FORKED, str(killed), str(KILLS), "7"]), limit=900)
     told = [line.split() for line in said.splitlines() if line.replace(" ", "").isdecimal()]
