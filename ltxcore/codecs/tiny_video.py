@@ -67,9 +67,8 @@ def coefficients(clip: Clip) -> Tensor:
         )
     # The products of the basis are taken one axis at a time, the cosines being separable: a fortieth of the work, and a frame at a time stays in the cache.
     along_time, down, across = _axes()
-    pixels = torch.empty(
-        height, width, COLOURS
-    )  # of one frame after the other: new memory for each took a third more time, and at times far more
+    # Of one frame after the other: new memory for each took a third more time, and at times far more.
+    pixels = torch.empty(height, width, COLOURS)
     projected = torch.stack([_projected(pixels.copy_(frame), down, across) for frame in clip.frames])  # [frames, H, ky, W, kx * kc]
     # The first frame eight times over has a mean, and no swing in time.
     first = torch.cat([projected[:1] * math.sqrt(FRAMES), projected.new_zeros(along_time.shape[0] - 1, *projected.shape[1:])])

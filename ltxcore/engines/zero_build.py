@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,19 +121,27 @@ def _accepted(config: Config, user: Path | None) -> None:
         raise ConfigError(f"DeepSpeed does not take this configuration: {error}", where=where, remedy="Mend the file.") from error
 
 
+def compiled(config: Config) -> list[str]:
+    """What is compiled where it was not yet, which takes minutes, in words."""
+    return [what for what, _, _ in _compiled(config)]
+
+
+def _compiled(config: Config) -> Iterator[tuple[str, str, str]]:
+    """What is compiled on first use, DeepSpeed's builder of it, and the key that asks for it."""
+    zero: Any = config["zero_optimization"]
+    if config["zero_force_ds_cpu_optimizer"]:
+        yield "DeepSpeed's Adam for the CPU", "CPUAdamBuilder", "zero_force_ds_cpu_optimizer"
+    if any((zero.get(part) or {}).get("device") == "nvme" for part in ("offload_optimizer", "offload_param")):
+        yield "offload to NVMe", "AsyncIOBuilder", "zero_optimization.offload_*.device"
+
+
 def _check_compiled(config: Config) -> None:
     """Refuse, before anything is started, what would have to be compiled and cannot be.
 
     Raises:
         ConfigError: the compiler, ninja, or the headers of libaio are missing.
     """
-    zero: Any = config["zero_optimization"]
-    asked = []
-    if config["zero_force_ds_cpu_optimizer"]:
-        asked.append(("DeepSpeed's Adam for the CPU", "CPUAdamBuilder", "zero_force_ds_cpu_optimizer"))
-    if any((zero.get(part) or {}).get("device") == "nvme" for part in ("offload_optimizer", "offload_param")):
-        asked.append(("offload to NVMe", "AsyncIOBuilder", "zero_optimization.offload_*.device"))
-    for what, builder, key in asked:
+    for what, builder, key in _compiled(config):
         missing = [f"`{tool}`" for tool in ("ninja", "c++") if shutil.which(tool) is None]
         if not missing and not getattr(deepspeed().ops.op_builder, builder)().is_compatible(verbose=False):
             missing = ["the headers of libaio" if builder == "AsyncIOBuilder" else "what its compilation needs"]

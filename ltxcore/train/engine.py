@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -74,9 +74,14 @@ def check_deepspeed(config: RunFile, world_size: int | None) -> None:
 
 
 def build_engine(
-    config: RunFile, backbone: LTXBackbone, parameters: Mapping[str, Parameter], processes: Processes, device: torch.device
+    config: RunFile,
+    backbone: LTXBackbone,
+    parameters: Mapping[str, Parameter],
+    processes: Processes,
+    device: torch.device,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Engine:
-    """The run's engine; with several processes all call this.
+    """The run's engine; with several processes all call this. `tell` is told what may take minutes.
 
     Raises:
         ConfigError: an optimiser that is not installed; a DeepSpeed configuration that DeepSpeed does not take; an offload that cannot be compiled here.
@@ -84,7 +89,9 @@ def build_engine(
     if not uses_zero(config, processes.world_size):
         precision = config.acceleration.mixed_precision_mode
         return single_engine(backbone, parameters, config.optimization, precision=precision, device=device)
-    from ltxcore.engines.zero_build import settled, zero_engine
+    from ltxcore.engines.zero_build import compiled, settled, zero_engine
 
     settings = processes.together(lambda: settled(config, processes.world_size, backbone))
+    for what in compiled(settings):
+        tell(f"{what} is compiled on first use, which takes minutes")
     return zero_engine(backbone, parameters, config, settings, processes=processes, device=device)

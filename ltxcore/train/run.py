@@ -84,7 +84,7 @@ def _session(loaded: LoadedRun, processes: Processes, console: Console, allow_ch
     if model.idle:
         console.out(f"not trained, since no loss of this run reaches them: {len(model.idle)}, such as {model.idle[0]}", highlight=False)
     processes.together(lambda: check_space(found.folder.path, 2 * model.checkpoint_bytes()) if processes.rank == 0 else None)
-    engine = build_engine(config, model.backbone, model.parameters, processes, device)
+    engine = build_engine(config, model.backbone, model.parameters, processes, device, lambda text: console.out(text, highlight=False))
     batch_size, seed = config.optimization.batch_size, config.seed
     return Session(
         plan=planned,

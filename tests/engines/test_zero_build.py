@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ltxcore.config.schema import AccelerationTable, EngineTable, ModelTable, OptimizationTable, RunFile
-from ltxcore.engines.zero_build import settled
+from ltxcore.engines.zero_build import compiled, settled
 from ltxcore.engines.zero_config import Config
 from ltxcore.errors import ConfigError
 from ltxcore.models.backbone import LTXBackbone
@@ -51,6 +51,12 @@ def test_what_deepspeed_refuses_is_told_in_its_words_for_every_key(tmp_path: Pat
         "TMP/ds.json: DeepSpeed does not take zero_optimization.reduce_bucket_size: Input should be greater than 0\n    Mend or remove it.\n"
         "TMP/ds.json: DeepSpeed does not take zero_optimization.overlap_com: Extra inputs are not permitted\n    Mend or remove it."
     )
+
+
+def test_what_is_compiled_on_first_use_is_named() -> None:
+    nvme = {"offload_param": {"device": "nvme"}}
+    assert compiled({"zero_force_ds_cpu_optimizer": False, "zero_optimization": {"offload_param": {"device": "cpu"}}}) == []
+    assert compiled({"zero_force_ds_cpu_optimizer": True, "zero_optimization": nvme}) == ["DeepSpeed's Adam for the CPU", "offload to NVMe"]
 
 
 REMEDY = '    Install it (Debian, Ubuntu: `apt-get install g++ ninja-build libaio-dev`), or set engine.offload = "optimizer" instead.'
