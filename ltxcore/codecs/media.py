@@ -37,6 +37,8 @@ class MediaInfo:
         sound_rate: samples per second; None: no sound.
         channels: of its sound; None: no sound.
         is_image: whether it is a single picture.
+        picture_corrections: what is set right in its pictures that 0.1.0 got wrong, by their names in `corrections.CORRECTIONS`, sorted.
+        sound_corrections: likewise in its sound.
     """
 
     path: Path
@@ -48,6 +50,8 @@ class MediaInfo:
     sound_rate: int | None
     channels: int | None
     is_image: bool
+    picture_corrections: tuple[str, ...] = ()
+    sound_corrections: tuple[str, ...] = ()
 
 
 def probe(path: Path) -> MediaInfo:

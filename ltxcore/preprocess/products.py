@@ -48,17 +48,27 @@ class Product:
         ingredients: everything that shapes its bytes, as JSON.
         encoder: fingerprint of the codec or text encoder alone.
         make: the work.
+        corrections: what is set right in its file that 0.1.0 read otherwise; see `ltxcore.codecs.corrections`.
     """
 
     folder: str
     ingredients: Mapping[str, Any]
     encoder: str
     make: Callable[[], Made]
+    corrections: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:
         """Changes whenever the bytes would."""
-        told = {"version": VERSION, "folder": self.folder, "encoder": self.encoder, **self.ingredients}
+        return self._fingerprint({"corrections": list(self.corrections)} if self.corrections else {})
+
+    @property
+    def fingerprint_before(self) -> str:
+        """What the fingerprint was before anything was set right in reading its file."""
+        return self._fingerprint({})
+
+    def _fingerprint(self, more: Mapping[str, Any]) -> str:
+        told = {"version": VERSION, "folder": self.folder, "encoder": self.encoder, **self.ingredients, **more}
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
@@ -107,15 +117,16 @@ def _reference_latents(planned: Planned, tools: Tools, entries: Mapping[str, Ent
 
 
 def _pictures(folder: str, planned: Planned, tools: Tools, path: Path, size: Bucket, factor: int) -> Product:
-    codec = _codec(tools.video)
+    codec, info = _codec(tools.video), tools.raw.info(path)
 
     def make() -> Made:
         with _blaming(planned.sample.at(path)):
             clip = read_fitted(path, size, factor=factor, threads=tools.threads, memory=tools.memory)
             with tools.turn:
-                return Made({"latents": codec.encode(clip)}, None if tools.raw.info(path).is_image else clip.rate)
+                return Made({"latents": codec.encode(clip)}, None if info.is_image else clip.rate)
 
-    return Product(folder, {"content": tools.raw.content(path), "size": str(size), "factor": factor}, codec.fingerprint, make)
+    ingredients = {"content": tools.raw.content(path), "size": str(size), "factor": factor}
+    return Product(folder, ingredients, codec.fingerprint, make, info.picture_corrections)
 
 
 def _audio_latents(planned: Planned, tools: Tools, entries: Mapping[str, Entry]) -> Product:
@@ -136,7 +147,8 @@ def _sound(folder: str, planned: Planned, tools: Tools, path: Path, fill: bool) 
                 return Made({"latents": codec.encode(cut.sound)}, silence=cut.added)
 
     length = "all" if duration is None else str(duration)
-    return Product(folder, {"content": tools.raw.content(path), "seconds": length}, codec.fingerprint, make)
+    corrections = tools.raw.info(path).sound_corrections
+    return Product(folder, {"content": tools.raw.content(path), "seconds": length}, codec.fingerprint, make, corrections)
 
 
 def _video_masks(planned: Planned, tools: Tools, entries: Mapping[str, Entry]) -> Product:
@@ -155,7 +167,9 @@ def _video_masks(planned: Planned, tools: Tools, entries: Mapping[str, Entry]) -
             mask = video_mask(frames, bucket, scale)
             return Made({"mask": mask if path.suffix.lower() in LOSSLESS else without_noise(mask, GREY_LEVEL)})
 
-    return Product("video_masks", {"content": tools.raw.content(path), "size": str(bucket), "scale": list(scale)}, "", make)
+    corrections = () if path.suffix.lower() in STORED_MASKS else tools.raw.info(path).picture_corrections
+    ingredients = {"content": tools.raw.content(path), "size": str(bucket), "scale": list(scale)}
+    return Product("video_masks", ingredients, "", make, corrections)
 
 
 def _audio_masks(planned: Planned, tools: Tools, entries: Mapping[str, Entry]) -> Product:
@@ -169,7 +183,9 @@ def _audio_masks(planned: Planned, tools: Tools, entries: Mapping[str, Entry]) -
             sound = read_sound(path)
             return Made({"mask": without_noise(audio_mask(sound.samples, sound.rate, steps, scale), 1.5 * PCM_STEP)})
 
-    return Product("audio_masks", {"content": tools.raw.content(path), "steps": steps, "scale": list(scale)}, "", make)
+    corrections = () if path.suffix.lower() in STORED_MASKS else tools.raw.info(path).sound_corrections
+    ingredients = {"content": tools.raw.content(path), "steps": steps, "scale": list(scale)}
+    return Product("audio_masks", ingredients, "", make, corrections)
 
 
 def _stored_mask(path: Path, shape: tuple[int, ...]) -> Tensor:

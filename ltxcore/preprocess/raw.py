@@ -30,6 +30,9 @@ UNCERTAIN = 2_000_000_000
 
 CHUNK = 1 << 20
 
+READERS = 2
+"""Raised whenever readers find out more of a file, or something else: what was remembered of it by others is looked at again, but for its hash."""
+
 
 @attrs.frozen
 class Facts:
@@ -169,7 +172,7 @@ def _remembered(path: Path) -> Iterator[tuple[str, Facts]]:
 
 
 def _to_json(facts: Facts) -> dict[str, Any]:
-    told = attrs.asdict(facts)
+    told = {**attrs.asdict(facts), "readers": READERS}
     if facts.info is not None:
         rate = facts.info.rate
         told["info"] = {**told["info"], "path": "", "rate": None if rate is None else str(rate)}
@@ -177,8 +180,16 @@ def _to_json(facts: Facts) -> dict[str, Any]:
 
 
 def _from_json(told: dict[str, Any]) -> Facts:
+    if told.get("readers") != READERS:
+        return Facts(told["bytes"], told["changed"], told["seen"], content=told["content"])
     info = told["info"]
     if info is not None:
         rate = info["rate"]
-        info = MediaInfo(**{**info, "path": Path(), "rate": None if rate is None else Fraction(rate)})
+        known = {
+            "path": Path(),
+            "rate": None if rate is None else Fraction(rate),
+            "picture_corrections": tuple(info["picture_corrections"]),
+            "sound_corrections": tuple(info["sound_corrections"]),
+        }
+        info = MediaInfo(**{**info, **known})
     return Facts(told["bytes"], told["changed"], told["seen"], info, told["content"], told["seconds"])

@@ -1,0 +1,18 @@
+"""What readers set right that version 0.1.0 got wrong.
+
+A file is read as it always was unless one of these applies to it. Each is named in what a sample is made of, so that the samples of such files, and
+only those, are stale in sets that 0.1.0 encoded, and the reason can be told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+CORRECTIONS: Mapping[str, str] = MappingProxyType({})
+"""By name, what is done now that was not done before, as the end of a sentence: "the picture is turned as its EXIF orientation says"."""
+
+
+def told(corrections: tuple[str, ...]) -> str:
+    """What was set right, in words."""
+    return "; ".join(CORRECTIONS[name] for name in corrections)
