@@ -1,6 +1,7 @@
 """What safetensors files say of themselves. Read without torch, and without their tensors: 40 GB are described in milliseconds.
 
-A file that is not whole is refused here, before anything is read of it.
+A file that is not whole is refused here, before anything is read of it. The scales of 8-bit weights are found here too: whoever reads a tensor
+multiplies it by the scale that its `Slot` names, and never sees the scale as a tensor of its own.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from ltxcore.errors import CheckpointError, listed
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BITS: Mapping[str, int] = {
     **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
@@ -28,21 +32,53 @@ BITS: Mapping[str, int] = {
 INDEX = ".index.json"
 """What follows the name of a safetensors file in the name of the index of its parts."""
 
+_PICKLE = "a PyTorch file (.ckpt, .pt, .bin), which may run programs when it is opened"
+_SCALES = (".weight_scale", ".scale_weight")
+"""How the scale of `NAME.weight` is called after NAME: in official 8-bit files and those of ComfyUI, and in older ones of ComfyUI."""
+
+_BESIDE_WEIGHTS = (".input_scale", ".scale_input", ".comfy_quant")
+"""What 8-bit files say besides of `NAME.weight`: how inputs are scaled where arithmetic is 8-bit too, and how the weight is stored."""
+
+_MARKER = "scaled_fp8"
+"""A tensor by which older files of ComfyUI say that their weights have scales."""
+
+_FLOATING = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
+_READABLE = frozenset({"float8_e4m3fn", "float8_e5m2"})
+"""Formats of ComfyUI in which a weight is numbers times a scale."""
+
+_OTHERS = {
+    b"GGUF": "a GGUF file, whose weights are packed in a few bits",
+    b"PK\x03\x04": _PICKLE,
+    b"\x80\x02": _PICKLE,
+    b"\x80\x04": _PICKLE,
+}
+"""Other kinds of model files, by how they begin."""
+
 _LONGEST_HEADER = 100_000_000
 _SAMPLE_BYTES = 4096
 _AGAIN = "Download or copy it again."
 _WHOLE_FOLDER = "Download the whole folder again."
+_BF16 = "Use the bf16 file, and quantization under [acceleration]."
 
 
 @attrs.frozen
 class Slot:
-    """Where a tensor lies: its file, dtype (as safetensors names it), shape, and its bytes from `start` to `end`."""
+    """Where a tensor lies.
+
+    Attributes:
+        file: that holds it.
+        dtype: as safetensors names it.
+        shape: of the tensor.
+        start, end: of its bytes in the file.
+        scale: where the tensor lies that it is multiplied by, `[]`, `[1]`, `[rows]` or `[rows, 1]`; and under which name. None: it is read as it is.
+    """
 
     file: Path
     dtype: str
     shape: tuple[int, ...]
     start: int
     end: int
+    scale: tuple[str, Slot] | None = None
 
     @property
     def count(self) -> int:
@@ -83,11 +119,23 @@ def tensors_fingerprint(slots: Mapping[str, Slot], *others: str) -> str:
     digest = hashlib.sha256("/".join(others).encode())
     for name, slot in sorted(slots.items()):
         digest.update(f"{name} {slot.dtype} {slot.shape}".encode())
-        with slot.file.open("rb") as file:
-            for start in (slot.start, max(slot.start, slot.end - _SAMPLE_BYTES)):
-                file.seek(start)
-                digest.update(file.read(min(_SAMPLE_BYTES, slot.end - start)))
+        for part in (slot, *(slot.scale[1:] if slot.scale else ())):
+            with part.file.open("rb") as file:
+                for start in (part.start, max(part.start, part.end - _SAMPLE_BYTES)):
+                    file.seek(start)
+                    digest.update(file.read(min(_SAMPLE_BYTES, part.end - start)))
     return digest.hexdigest()[:16]
+
+
+def scaled(stored: Tensor, scale: Tensor) -> Tensor:
+    """The weight that stored numbers and a scale stand for: their product, in float32 where the numbers have 8 bits, else in their own dtype.
+
+    Args:
+        stored: numbers `[rows, ...]`.
+        scale: `[]` or `[1]`, one for all of them; `[rows]` or `[rows, 1]`, one for each row.
+    """
+    product = stored.float() * scale.float().reshape(-1, *(1 for _ in stored.shape[1:]))
+    return product if stored.dtype.itemsize == 1 else product.to(stored.dtype)
 
 
 def is_index(path: Path) -> bool:
@@ -100,18 +148,25 @@ def read_file(path: Path) -> Slots:
 
     Raises:
         CheckpointError: missing, no safetensors file, truncated, or a pointer to a file that was not downloaded; or parts that are missing, or are
-            not what the index says.
+            not what the index says; or weights that are stored in a format that is not read.
     """
+    found = _read_index(path) if is_index(path) else _read_one(path)
+    return attrs.evolve(found, slots=_with_scales(found.slots))
+
+
+def _read_one(path: Path) -> Slots:
+    """One safetensors file; every tensor is one of its own, scales too."""
     where = str(path)
-    if is_index(path):
-        return _read_index(path)
     if not path.is_file():
         raise CheckpointError("there is no such file", where=where, remedy="Check the path, or download the file.")
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        first = file.read(8)
-        length = int.from_bytes(first, "little")
-        head = file.read(length) if 2 <= length <= _LONGEST_HEADER else b""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            first = file.read(8)
+            length = int.from_bytes(first, "little")
+            head = file.read(length) if 2 <= length <= _LONGEST_HEADER else b""
+    except OSError as error:
+        raise CheckpointError(f"cannot be read: {error.strerror}", where=where, remedy="Check who may read it.") from None
     if first == b"version ":
         raise CheckpointError("is a pointer of Git LFS, not the file itself", where=where, remedy="Run `git lfs pull` in its folder.")
     begin = 8 + length
@@ -119,7 +174,8 @@ def read_file(path: Path) -> Slots:
         header = json.loads(head)
         metadata = header.pop("__metadata__", {})
         slots = {name: _slot(path, begin, told) for name, told in header.items()}
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        _refuse_other_kinds(first, where)  # only now: the length of a header may begin with the same bytes
         raise CheckpointError("is no safetensors file, or its beginning is damaged", where=where, remedy=_AGAIN) from None
     end = max((slot.end for slot in slots.values()), default=begin)
     if size < end:
@@ -127,6 +183,64 @@ def read_file(path: Path) -> Slots:
     if size > end or sum(slot.size for slot in slots.values()) != end - begin:
         raise CheckpointError("is damaged: its tensors do not fill it exactly", where=where, remedy=_AGAIN)
     return Slots(path, metadata, slots)
+
+
+def _refuse_other_kinds(first: bytes, where: str) -> None:
+    kind = next((told for beginning, told in _OTHERS.items() if first.startswith(beginning)), None)
+    if kind is not None:
+        raise CheckpointError(
+            f"is {kind}, and only safetensors files are read",
+            where=where,
+            remedy="Use the bf16 or fp8 safetensors file of the model; quantization under [acceleration] makes it smaller in memory.",
+        )
+
+
+def _with_scales(slots: Mapping[str, Slot]) -> dict[str, Slot]:
+    """Tensors with the scales of 8-bit weights in them, and without what only says how they are stored.
+
+    Raises:
+        CheckpointError: weights in a format that is not read, such as NVFP4, where every few numbers of a row have a scale.
+    """
+    found = dict(slots)
+    for name in slots:
+        owner, _, last = name.rpartition(".")
+        weight = slots.get(f"{owner}.weight")
+        if last == _MARKER and slots[name].dtype.startswith("F8"):
+            del found[name]
+        elif weight is None or weight.dtype not in _FLOATING or f".{last}" not in (*_SCALES, *_BESIDE_WEIGHTS):
+            continue
+        elif f".{last}" in _SCALES:
+            _refuse_blocks(name, slots[name], weight)
+            found[f"{owner}.weight"] = attrs.evolve(weight, scale=(name, slots[name]))
+            del found[name]
+        else:
+            if last == "comfy_quant":
+                _refuse_formats(name, slots[name])
+            del found[name]
+    return found
+
+
+def _refuse_blocks(name: str, scale: Slot, weight: Slot) -> None:
+    rows = weight.shape[:1]
+    if scale.dtype not in _FLOATING or scale.shape not in ((), (1,), rows, (*rows, 1)):
+        raise CheckpointError(
+            f"{name} is {scale.dtype} of the shape {list(scale.shape)}: one scale for a weight or for each of its rows is read, others are not",
+            where=str(scale.file),
+            remedy=_BF16,
+        )
+
+
+def _refuse_formats(name: str, marker: Slot) -> None:
+    """What ComfyUI says of a weight's format: a JSON object in a tensor of bytes."""
+    with marker.file.open("rb") as file:
+        file.seek(marker.start)
+        content = file.read(marker.size)
+    try:
+        told = json.loads(content)["format"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        told = content[:40]
+    if told not in _READABLE:
+        raise CheckpointError(f"{name} says that the weight is stored as {told!r}, which is not read", where=str(marker.file), remedy=_BF16)
 
 
 def read_folder(folder: Path) -> Slots:
@@ -146,6 +260,9 @@ def _read_index(index: Path) -> Slots:
     outside = sorted(name for name in set(placed.values()) if Path(name).name != name)
     if outside:
         raise CheckpointError(f"names files outside its folder: {listed(outside)}", where=str(index), remedy=_WHOLE_FOLDER)
+    indices = sorted(name for name in set(placed.values()) if is_index(Path(name)))
+    if indices:
+        raise CheckpointError(f"names indices, not files of tensors: {listed(indices)}", where=str(index), remedy=_WHOLE_FOLDER)
     missing = sorted(name for name in set(placed.values()) if not (folder / name).is_file())
     if missing:
         raise CheckpointError(
@@ -153,7 +270,7 @@ def _read_index(index: Path) -> Slots:
             where=str(folder),
             remedy="Download the rest of the folder.",
         )
-    parts = {file: read_file(folder / file) for file in sorted(set(placed.values()))}
+    parts = {file: _read_one(folder / file) for file in sorted(set(placed.values()))}
     found = {name: (file, slot) for file, part in parts.items() for name, slot in part.slots.items()}
     astray = sorted(name for name in placed.keys() | found.keys() if name not in found or placed.get(name) != found[name][0])
     if astray:
@@ -181,7 +298,7 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError("there is no such file", where=str(path), remedy=_WHOLE_FOLDER) from None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise CheckpointError("is no JSON object", where=str(path), remedy=_AGAIN)

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ltxcore.models.settings import diffusers_arguments
+from models.eight_bits import in_eight_bits
 from models.golden_connectors import SETTINGS, connector_tensors
 from models.golden_models import PREFIX, golden_config, golden_weights
 from official_models import BINS, CHANNELS, codec_tensors, randomised, write, write_folder
@@ -105,4 +106,12 @@ def diffusers_folder(folder: Path) -> dict[str, Path]:
     return {"model_path": folder}
 
 
-WHOLE = {"unified": unified, "split": split, "folder": diffusers_folder}
+def unified_in_eight_bits(folder: Path) -> dict[str, Path]:
+    """LTX-2.3 as it is published in 8 bits: the matrices of the blocks, and of the text connectors, with a scale each."""
+    found = unified(folder)
+    for among in ("transformer_blocks.", "transformer_1d_blocks."):
+        in_eight_bits(found["model_path"], "official", among)
+    return found
+
+
+WHOLE = {"unified": unified, "unified in 8 bits": unified_in_eight_bits, "split": split, "folder": diffusers_folder}

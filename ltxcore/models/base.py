@@ -10,8 +10,8 @@ import attrs
 
 from ltxcore.errors import ConfigError, suggestion
 from ltxcore.models.backbone import LTXBackbone, ModelInfo
-from ltxcore.models.build import build
-from ltxcore.models.checkpoint import open_checkpoint
+from ltxcore.models.build import blueprint_of, build, meta_model
+from ltxcore.models.checkpoint import Checkpoint, check_tensors, open_checkpoint
 from ltxcore.models.connectors import build_connector, connector_arguments
 from ltxcore.models.load import describe
 from ltxcore.models.settings import Config, diffusers_arguments, generation_of
@@ -56,10 +56,12 @@ class Base:
     Attributes:
         info: what is known of it.
         transformer: its configuration, in official names.
+        checkpoint: its file or folder; none: it has none, or it is elsewhere.
     """
 
     info: ModelInfo
     transformer: Config
+    checkpoint: Checkpoint | None = None
 
     @property
     def num_layers(self) -> int:
@@ -70,6 +72,15 @@ class Base:
         """The backbone on the meta device: names and shapes alone; with another number of blocks, where one is named."""
         layers = self.num_layers if num_layers is None else num_layers
         return build({**self.transformer, "num_layers": layers}, attrs.evolve(self.info, num_layers=layers), modalities)
+
+    def check_tensors(self) -> None:
+        """Hold the names, shapes and dtypes of the checkpoint's tensors against the configuration, as loading does; none of them is read.
+
+        Raises:
+            CheckpointError: for all tensors that are missing, unexpected, of another shape, or stored in a format that is not read.
+        """
+        if self.checkpoint is not None:
+            check_tensors(self.checkpoint, blueprint_of(meta_model(self.transformer, self.info.name)).shapes)
 
     @property
     def context_widths(self) -> dict[str, int]:
@@ -103,7 +114,10 @@ def base_of(model_path: str) -> Base:
         ConfigError: a path that is neither file nor folder.
         CheckpointError: a file or folder that is no checkpoint of this model.
     """
-    return Base(describe(model_path), TINY if model_path == UNTRAINED else open_checkpoint(model_path).transformer)
+    if model_path == UNTRAINED:
+        return Base(describe(model_path), TINY)
+    checkpoint = open_checkpoint(model_path)
+    return Base(describe(model_path), checkpoint.transformer, checkpoint)
 
 
 def released(name: str) -> Base:

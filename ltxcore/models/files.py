@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ltxcore.errors import CheckpointError
-from ltxcore.headers import Slot, Slots, is_index, read_file, read_folder
+from ltxcore.headers import Slot, Slots, is_index, read_file, read_folder, scaled
 
 _DTYPES: dict[str, torch.dtype] = {
     "F64": torch.float64,
@@ -43,13 +43,15 @@ class Header:
         path: the file, index or folder.
         metadata: of the file, or its first part; empty for a folder.
         shapes: of every tensor, by name.
-        dtypes: of every tensor, by name.
+        dtypes: of every tensor, by name; where it has a scale, of the numbers that are multiplied by it.
+        scaled: names of the tensors that have a scale.
     """
 
     path: Path
     metadata: Mapping[str, str]
     shapes: Mapping[str, tuple[int, ...]]
     dtypes: Mapping[str, torch.dtype]
+    scaled: frozenset[str] = frozenset()
 
 
 @attrs.frozen
@@ -63,7 +65,7 @@ class Stored:
 
 @attrs.frozen(eq=False)
 class Tensors:
-    """An open safetensors file, or an open folder of parts of one. Tensors are mapped into memory, not copied."""
+    """An open safetensors file, or an open folder of parts of one. Tensors are mapped into memory, not copied, but for 8-bit weights with a scale."""
 
     slots: Mapping[str, Slot]
     open_file: Callable[[Path], Any]
@@ -72,8 +74,13 @@ class Tensors:
         return sorted(self.slots)
 
     def get_tensor(self, name: str) -> Tensor:
-        tensor: Tensor = self.open_file(self.slots[name].file).get_tensor(name)
-        return tensor
+        """A tensor as it is stored; or, where it is stored with a scale, multiplied by that, in float32."""
+        slot = self.slots[name]
+        tensor: Tensor = self.open_file(slot.file).get_tensor(name)
+        if slot.scale is None:
+            return tensor
+        scale, place = slot.scale
+        return scaled(tensor, self.open_file(place.file).get_tensor(scale))
 
 
 @contextlib.contextmanager
@@ -113,7 +120,8 @@ def read_header(path: Path) -> Header:
                 f"the tensor {name} has dtype {slot.dtype}, which is not read", where=str(slot.file), remedy="Use a bf16 file."
             )
     shapes = {name: slot.shape for name, slot in found.slots.items()}
-    return Header(path, found.metadata, shapes, {name: _DTYPES[slot.dtype] for name, slot in found.slots.items()})
+    dtypes = {name: _DTYPES[slot.dtype] for name, slot in found.slots.items()}
+    return Header(path, found.metadata, shapes, dtypes, frozenset(name for name, slot in found.slots.items() if slot.scale is not None))
 
 
 def _slots(path: Path) -> Slots:

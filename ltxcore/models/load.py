@@ -87,7 +87,7 @@ def load_backbone(
         check_tensors(checkpoint, backbone.blueprint.shapes)
         with open_tensors(checkpoint.header.path) as file:
             own = None if as_stored else dtype
-            fill(backbone, lambda name: _computable(_read(file, checkpoint, name, device), dtype), own, quantization, offloaded)
+            fill(backbone, lambda name: _read(file, checkpoint, name, device, dtype), own, quantization, offloaded)
         if with_connectors and checkpoint.has_connectors:
             backbone.connectors = connectors_of(checkpoint, modalities, dtype)
     backbone.transformer.gradient_checkpointing = gradient_checkpointing
@@ -108,23 +108,20 @@ def _describe(checkpoint: Checkpoint, model_path: str) -> ModelInfo:
     )
 
 
-def _computable(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """8-bit numbers can be converted and little else."""
-    return tensor.to(dtype) if tensor.dtype.itemsize == 1 else tensor
-
-
-def _read(file: Tensors, checkpoint: Checkpoint, name: str, device: torch.device) -> Tensor:
-    """A tensor by its name of diffusers, as it is stored, on a device: so a large file is read from disk once.
+def _read(file: Tensors, checkpoint: Checkpoint, name: str, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """A tensor by its name of diffusers, on a device, so that a large file is read from disk once: as it is stored, but 8-bit numbers, with which
+    nothing can be computed, in `dtype`.
 
     Raises:
         CheckpointError: values that no training leaves: not finite, or a whole matrix of zeros.
     """
     stored = checkpoint.stored[to_original(name)]
     tensor = file.get_tensor(stored).to(device)
-    values = _computable(tensor, torch.float32)
-    if not bool(torch.isfinite(values).all()):
+    if checkpoint.header.dtypes[stored].itemsize == 1:
+        tensor = tensor.to(dtype)
+    if not bool(torch.isfinite(tensor).all()):
         raise CheckpointError(f"{stored} has NaN or infinite values", where=checkpoint.where, remedy="Download or copy it again.")
-    if tensor.ndim == 2 and min(tensor.shape) >= _MATRIX and not bool(values.any()):
+    if tensor.ndim == 2 and min(tensor.shape) >= _MATRIX and not bool(tensor.any()):
         raise CheckpointError(
             f"{stored} is nothing but zeros: the file was not downloaded whole", where=checkpoint.where, remedy="Download it again."
         )

@@ -20,6 +20,9 @@ from ltxcore.models.shards import write_sharded
 from ltxcore.models.shipped import UNTRAINED
 from ltxcore.models.tiny import fresh_tensor, tiny_metadata
 
+_QUANTIZED = "_quantization_metadata"
+"""By which files of ComfyUI say which weights are stored in 8 bits: of a base alone, since what is saved has none."""
+
 
 def save_full(
     backbone: LTXBackbone,
@@ -31,7 +34,7 @@ def save_full(
     weight: Callable[[str], Tensor] | None = None,
     largest: int | None = None,
 ) -> Path:
-    """Save the backbone's weights as a checkpoint; what it does not hold comes from the base, bit for bit.
+    """Save the backbone's weights as a checkpoint; what it does not hold comes from the base, bit for bit (8-bit weights with a scale: in `dtype`).
 
     The streams that were not loaded, the codecs in the same file and the metadata, with the configuration, are the base's. The file appears
     whole or not at all, and loads again through `load_backbone`, as does the index where it was written in parts.
@@ -61,18 +64,24 @@ def save_full(
     checkpoint = open_checkpoint(base)
     _refuse_other_base(backbone, base, fingerprint(checkpoint.header.path))
     with open_tensors(checkpoint.header.path) as file:
-        kept, prefix, said = _of_base(checkpoint, file)
+        kept, prefix, said = _of_base(checkpoint, file, dtype)
         return _write(backbone, path, {**kept, **_own(backbone, prefix, dtype, weight)}, {**said, **metadata}, largest)
 
 
-def _of_base(checkpoint: Checkpoint, file: Tensors) -> tuple[dict[str, Stored], str, Mapping[str, str]]:
+def _of_base(checkpoint: Checkpoint, file: Tensors, dtype: torch.dtype) -> tuple[dict[str, Stored], str, Mapping[str, str]]:
     """The tensors of a base in original names, what the transformer's begin with, and the metadata of a file that holds them."""
 
     def stored(name: str) -> Stored:
-        return Stored(checkpoint.header.dtypes[name], checkpoint.header.shapes[name], lambda: file.get_tensor(name))
+        # The scale of an 8-bit weight is not written, so the weight is written as it was read.
+        return Stored(
+            dtype if name in checkpoint.header.scaled else checkpoint.header.dtypes[name],
+            checkpoint.header.shapes[name],
+            lambda: file.get_tensor(name),
+        )
 
     if not checkpoint.is_folder:
-        return {name: stored(name) for name in checkpoint.header.shapes}, checkpoint.prefix, checkpoint.header.metadata
+        said = {key: value for key, value in checkpoint.header.metadata.items() if key != _QUANTIZED}
+        return {name: stored(name) for name in checkpoint.header.shapes}, checkpoint.prefix, said
     prefix = CHECKPOINT_PREFIXES[0]
     metadata = {"config": json.dumps(checkpoint.config), "format": "pt"}
     return {prefix + name: stored(found) for name, found in checkpoint.stored.items()}, prefix, metadata

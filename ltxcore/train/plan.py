@@ -188,6 +188,7 @@ def outline(
         schedule(probe, config.optimization.scheduler_type, config.optimization.scheduler_params, config.optimization.steps)
     with _collecting(problems, loaded.where("model.model_path")):
         base = base_of(config.model.model_path) if base is None else base
+        base.check_tensors()
         info = base.info
         setting = setting_of(loaded, info)
         strategy: Strategy = config.training_strategy.build(setting)

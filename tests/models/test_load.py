@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from ltxcore.errors import CheckpointError, ConfigError
 from ltxcore.models.keys import to_original
 from ltxcore.models.load import describe, load_backbone
+from models.eight_bits import SPELLINGS, in_eight_bits
 from models.golden_connectors import SETTINGS, connector_tensors
 from models.golden_models import BOTH, PREFIX, golden_config, golden_inputs, golden_weights, load_golden, write_golden
 
@@ -188,3 +189,55 @@ def test_weights_that_are_to_be_divided_stay_as_they_lie_in_the_file_but_for_eig
     assert set(dtypes.values()) == {torch.bfloat16}
     whole = load_backbone(str(path), BOTH, dtype=torch.float32)
     assert all(torch.equal(p.float(), q) for p, q in zip(backbone.parameters(), whole.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_in_eight_bits_are_multiplied_by_their_scales(tmp_path, spelling, dtype):
+    path = write_golden("B", tmp_path)
+    meant = in_eight_bits(path, spelling)
+    found = {PREFIX + to_original(name): value for name, value in load(path, dtype=dtype).transformer.named_parameters()}
+    assert found.keys() == {PREFIX + name for name in golden_weights("B")}
+    for name, weight in golden_weights("B").items():
+        expected = meant.get(PREFIX + name, weight.float()).to(dtype)
+        assert torch.equal(found[PREFIX + name], expected), name
+    # Three bits of mantissa are within a sixteenth of what was rounded, and the smallest steps within a part of the scale.
+    worst = max(
+        float((meant[PREFIX + name] - weight.float()).abs().max() / weight.float().abs().max())
+        for name, weight in golden_weights("B").items()
+        if PREFIX + name in meant
+    )
+    assert 0 < worst < 0.04
+
+
+def test_a_scaled_file_whose_weights_are_divided_comes_in_the_dtype_of_the_run(tmp_path):
+    path = write_golden("B", tmp_path)
+    meant = in_eight_bits(path, "official")
+    backbone = load_backbone(str(path), BOTH, dtype=torch.bfloat16, as_stored=True)
+    name = "transformer_blocks.0.attn1.to_q.weight"
+    assert torch.equal(backbone.transformer.get_parameter(name), meant[PREFIX + name].bfloat16())
+
+
+def test_text_connectors_in_eight_bits_are_read_too(tmp_path):
+    path = write_golden("B", tmp_path, extra=FOREIGN, settings=SETTINGS)
+    meant = in_eight_bits(path, "official", among="video_embeddings_connector.")
+    module = load(path).connectors.modules["video"]
+    name = "video_embeddings_connector.transformer_1d_blocks.0.attn1.to_q.weight"
+    assert torch.equal(module.get_parameter("transformer_blocks.0.attn1.to_q.weight"), meant[PREFIX + name])
+
+
+def test_a_scale_of_nothing_is_not_part_of_the_model(tmp_path):
+    path = changed(write_golden("B", tmp_path), lambda tensors: tensors.update({PREFIX + "foo.weight_scale": torch.ones(())}))
+    with pytest.raises(CheckpointError) as error:
+        load(path)
+    assert str(error.value) == f"{path}: 1 tensors are not part of the model: foo.weight_scale"
+
+
+def test_a_scale_that_is_no_number_is_found(tmp_path):
+    path = write_golden("B", tmp_path)
+    in_eight_bits(path, "official")
+    name = PREFIX + "transformer_blocks.0.attn1.to_q.weight"
+    changed(path, lambda tensors: tensors.update({f"{name}_scale": torch.tensor(float("nan"))}))
+    with pytest.raises(CheckpointError) as error:
+        load(path)
+    assert str(error.value) == f"{path}: {name} has NaN or infinite values\n    Download or copy it again."

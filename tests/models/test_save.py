@@ -9,6 +9,7 @@ from ltxcore.models.files import read_header
 from ltxcore.models.load import describe, load_backbone
 from ltxcore.models.lora import add_lora
 from ltxcore.models.save import save_full
+from models.eight_bits import in_eight_bits
 from models.golden_connectors import SETTINGS, connector_tensors
 from models.golden_models import BOTH, PREFIX, golden_inputs, golden_weights, random_input, write_golden
 
@@ -53,6 +54,21 @@ def test_what_was_not_loaded_comes_from_the_base_bit_for_bit(tmp_path):
     name = PREFIX + "audio_patchify_proj.weight"
     assert torch.equal(after[name], (before[name].float() * 1.25).bfloat16())
     assert torch.equal(after["vae.encoder.conv_in.weight"], EXTRA["vae.encoder.conv_in.weight"])
+
+
+def test_what_was_not_loaded_of_a_base_in_eight_bits_is_saved_as_it_was_read(tmp_path):
+    base = write_golden("B", tmp_path, extra=EXTRA, settings=SETTINGS)
+    meant = in_eight_bits(base, "official")
+    backbone = trained(load(base, {"audio"}))
+    path = tmp_path / "saved.safetensors"
+    save_full(backbone, path, base=str(base), dtype=torch.bfloat16, metadata={})
+    after = load_file(path)
+    assert not any(name.endswith("_scale") for name in after)
+    kept = PREFIX + "transformer_blocks.0.attn1.to_q.weight"
+    assert torch.equal(after[kept], meant[kept].bfloat16())
+    own = PREFIX + "transformer_blocks.0.audio_attn1.to_q.weight"
+    assert torch.equal(after[own], (meant[own] * 1.25).bfloat16())
+    load(path)
 
 
 def test_a_model_larger_than_asked_is_saved_in_parts_whose_index_loads_again(tmp_path):

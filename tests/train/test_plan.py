@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from ltxcore.codecs.load import audio_codec
 from ltxcore.errors import LtxError
+from ltxcore.models.shipped import TINY_BASE
 from ltxcore.train.folder import RunFolder
 from ltxcore.train.plan import check_run
 from train.runs import loaded_run, message, put, put_sound, sound_set
@@ -143,6 +146,22 @@ def test_a_model_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     sound_set(tmp_path / "data", count=1)
     (tmp_path / "none.safetensors").write_bytes(b"truncated")
     assert refusal(tmp_path, model={"model_path": str(tmp_path / "none.safetensors")}).startswith("TMP/none.safetensors: ")
+
+
+def test_a_model_whose_weights_are_packed_is_refused_before_anything_is_encoded(tmp_path: Path) -> None:
+    (tmp_path / "clips.jsonl").write_text("")
+    tensors = load_file(TINY_BASE)
+    with safe_open(TINY_BASE, framework="pt") as file:
+        metadata = file.metadata()
+    name = next(name for name in tensors if name.endswith("audio_attn1.to_q.weight"))
+    path = tmp_path / "packed.safetensors"
+    save_file(tensors | {name: tensors[name].to(torch.int8)}, path, metadata=metadata)
+    found = refusal(tmp_path, model={"model_path": str(path)}, data={"dataset": str(tmp_path / "clips.jsonl")})
+    own = name.removeprefix("model.diffusion_model.")
+    assert found == (
+        f"TMP/packed.safetensors: 1 tensors are packed, which is not read: {own} (torch.int8)\n"
+        "    Use the bf16 file, and quantization under [acceleration]."
+    )
 
 
 def test_data_that_are_not_encoded_yet_are_no_mistake(tmp_path: Path) -> None:

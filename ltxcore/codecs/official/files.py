@@ -12,9 +12,9 @@ import attrs
 from torch import Tensor
 
 from ltxcore.errors import CheckpointError, Problem, listed
-from ltxcore.headers import Slot, Slots, read_file, read_folder
+from ltxcore.headers import Slot, Slots, read_file, read_folder, scaled
 
-_FLOATING = frozenset({"F64", "F32", "F16", "BF16"})
+_FLOATING = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
 
 
 @attrs.frozen(eq=False)
@@ -43,7 +43,7 @@ class Weights:
         return self.header.slots
 
     def read(self, names: Collection[str], device: str = "cpu") -> Iterator[tuple[str, Tensor]]:
-        """These tensors as they are stored, mapped into memory (CPU) or straight to `device`; file by file.
+        """These tensors as they are stored, mapped into memory (CPU) or straight to `device`; 8-bit weights with a scale multiplied by it; file by file.
 
         Raises:
             CheckpointError: a file that changed since its header was read.
@@ -55,9 +55,19 @@ class Weights:
                 with safe_open(path, framework="pt", device=device) as file:
                     for name in names:
                         if self.slots[name].file == path:
-                            yield name, file.get_tensor(name)
+                            yield name, self._scaled(name, file.get_tensor(name))
             except (OSError, SafetensorError) as error:
                 raise CheckpointError(f"is damaged: {error}", where=str(path), remedy="Download or copy it again.") from None
+
+    def _scaled(self, name: str, stored: Tensor) -> Tensor:
+        from safetensors import safe_open
+
+        found = self.slots[name].scale
+        if found is None:
+            return stored
+        scale, place = found
+        with safe_open(place.file, framework="pt") as file:
+            return scaled(stored, file.get_tensor(scale).to(stored.device))
 
     def bytes_of(self, name: str) -> bytes:
         """The content of a tensor that holds a file, such as a packed tokenizer."""

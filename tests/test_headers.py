@@ -1,0 +1,101 @@
+"""Headers of model files: the scales of 8-bit weights, and files that are none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ltxcore.errors import CheckpointError
+from ltxcore.headers import read_file, scaled, tensors_fingerprint
+
+EIGHT = torch.float8_e4m3fn
+BF16 = "Use the bf16 file, and quantization under [acceleration]."
+SAFETENSORS = "Use the bf16 or fp8 safetensors file of the model; quantization under [acceleration] makes it smaller in memory."
+
+
+def written(folder: Path, **tensors: Tensor) -> Path:
+    path = folder / "model.safetensors"
+    save_file({name.replace("__", "."): tensor for name, tensor in tensors.items()}, path)
+    return path
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(CheckpointError) as error:
+        read_file(path)
+    return str(error.value)
+
+
+def test_a_scale_belongs_to_its_weight_and_is_no_tensor_of_its_own(tmp_path: Path) -> None:
+    path = written(
+        tmp_path, a__weight=torch.ones(2, 3).to(EIGHT), a__weight_scale=torch.tensor(0.5), a__input_scale=torch.ones(()), b=torch.ones(1)
+    )
+    slots = read_file(path).slots
+    assert slots.keys() == {"a.weight", "b"}
+    assert slots["b"].scale is None
+    name, place = slots["a.weight"].scale or ("", slots["b"])
+    assert (name, place.dtype, place.shape) == ("a.weight_scale", "F32", ())
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (2,), (2, 1)])
+def test_a_scale_is_for_all_of_a_weight_or_for_each_of_its_rows(shape: tuple[int, ...]) -> None:
+    scale = torch.tensor([2.0, 4.0])[: max(1, torch.Size(shape).numel())].reshape(shape)
+    found = scaled(torch.tensor([[1.0, 2.0], [3.0, -4.0]]).to(EIGHT), scale)
+    second = float(scale.flatten()[-1])
+    assert found.dtype == torch.float32
+    assert found.tolist() == [[2.0, 4.0], [3.0 * second, -4.0 * second]]
+
+
+def test_a_scaled_weight_of_sixteen_bits_keeps_its_dtype() -> None:
+    assert scaled(torch.ones(2, 2, dtype=torch.bfloat16), torch.tensor(3.0)).dtype == torch.bfloat16
+
+
+def test_weights_with_another_scale_are_other_weights(tmp_path: Path) -> None:
+    found = []
+    for scale in (0.5, 0.25):
+        path = written(tmp_path, a__weight=torch.ones(2, 3).to(EIGHT), a__weight_scale=torch.tensor(scale))
+        found.append(tensors_fingerprint(read_file(path).slots))
+    assert found[0] != found[1]
+
+
+def test_a_scale_for_every_few_numbers_is_refused_by_its_shape(tmp_path: Path) -> None:
+    path = written(tmp_path, a__weight=torch.ones(2, 64).to(EIGHT), a__weight_scale=torch.ones(2, 4))
+    what = "a.weight_scale is F32 of the shape [2, 4]: one scale for a weight or for each of its rows is read, others are not"
+    assert refusal(path) == f"{path}: {what}\n    {BF16}"
+
+
+def test_a_format_that_is_not_read_is_named(tmp_path: Path) -> None:
+    told = torch.tensor(list(json.dumps({"format": "float8_blockwise"}).encode()), dtype=torch.uint8)
+    path = written(tmp_path, a__weight=torch.ones(2, 4).to(EIGHT), a__weight_scale=torch.ones(()), a__comfy_quant=told)
+    assert refusal(path) == f"{path}: a.comfy_quant says that the weight is stored as 'float8_blockwise', which is not read\n    {BF16}"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("model.gguf", b"GGUF\3\0\0\0" + bytes(64), "a GGUF file, whose weights are packed in a few bits"),
+        ("model.ckpt", b"PK\3\4" + bytes(64), "a PyTorch file (.ckpt, .pt, .bin), which may run programs when it is opened"),
+        ("model.pt", b"\x80\2ctorch" + bytes(64), "a PyTorch file (.ckpt, .pt, .bin), which may run programs when it is opened"),
+        ("renamed.safetensors", b"GGUF\3\0\0\0" + bytes(64), "a GGUF file, whose weights are packed in a few bits"),
+    ],
+)
+def test_model_files_of_other_kinds_are_refused_for_what_they_are(tmp_path: Path, name: str, content: bytes, what: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert refusal(tmp_path / name) == f"{tmp_path / name}: is {what}, and only safetensors files are read\n    {SAFETENSORS}"
+
+
+def test_a_header_nested_without_end_is_damaged(tmp_path: Path) -> None:
+    head = b"[" * 100_000
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(len(head).to_bytes(8, "little") + head)
+    assert refusal(path) == f"{path}: is no safetensors file, or its beginning is damaged\n    Download or copy it again."
+
+
+def test_an_index_that_names_itself_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors.index.json"
+    path.write_text(json.dumps({"weight_map": {"a": path.name}}))
+    assert refusal(path) == f"{path}: names indices, not files of tensors: {path.name}\n    Download the whole folder again."
