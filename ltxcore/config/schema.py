@@ -129,7 +129,8 @@ class DataTable:
     dataset: Path | None = key(None, help="raw media: a JSONL, JSON or CSV file; encoded on first use", reads="file")
     preprocessed_data_root: Path | None = key(None, help="the encoded set; beside `dataset`, where first use writes it")
     held_out: int | float | Path | None = key(
-        None, help="samples kept for evaluation: how many, what share, or a dataset of their own; by default 5 %, at most 32"
+        None,
+        help="samples kept for evaluation: how many, what share, or a dataset of their own; by default 5 %, at least 1 and at most 32, and none of fewer than 5",
     )
     num_dataloader_workers: int = key(2, help="processes that read samples ahead", at_least=0)
 

@@ -190,7 +190,7 @@ def _params(old: Old, section: Section, name: str, known: Mapping[str, type], re
 
 def _held_out(old: Old, section: Section, values: Mapping[str, Any]) -> None:
     section.say(
-        "held_out: ltx keeps 5 % of the samples, at most 32, to measure the loss on; held_out = 0 trains on all of them, as before."
+        "held_out: ltx keeps 5 % of the samples, at least one and at most 32, to measure the loss on; held_out = 0 trains on all of them, as before."
     )
 
 

@@ -16,16 +16,23 @@ from ltxcore.protocols import MODALITIES, Manifest
 
 DEFAULT_SHARE = 0.05
 DEFAULT_MOST = 32
-DEFAULT_FROM = 20
-"""Fewer samples than this are all trained on, unless the user asks."""
+DEFAULT_FROM = 5
+"""Fewer samples than this are all trained on, unless the user asks: one less would be missed."""
 
 
 @attrs.frozen
 class Split:
-    """Names of the samples to train on and of those held out, each sorted."""
+    """Which samples are trained on.
+
+    Attributes:
+        train: names of the samples to train on, sorted.
+        held_out: names of the others, sorted.
+        why_none: why nothing is held out, as the end of a sentence; "" where something is.
+    """
 
     train: tuple[str, ...]
     held_out: tuple[str, ...]
+    why_none: str = ""
 
 
 def split(manifest: Manifest, held_out: int | float | None) -> Split:
@@ -37,7 +44,7 @@ def split(manifest: Manifest, held_out: int | float | None) -> Split:
 
     Args:
         manifest: of the run.
-        held_out: how many (int), what share of all (float below 1), or none: 5 %, at most 32, and none of fewer than 20 samples.
+        held_out: how many (int), what share of all (float below 1), or none: 5 %, at least one and at most 32, and none of fewer than 5 samples.
 
     Raises:
         ConfigError: it is negative, or leaves nothing to train on.
@@ -51,7 +58,7 @@ def split(manifest: Manifest, held_out: int | float | None) -> Split:
         groups.setdefault(origin_of(manifest, name), []).append(name)
     if wanted and len(groups) == 1:
         if held_out is None:
-            return Split(samples, ())
+            return Split(samples, (), f"all of them come from one file, {next(iter(groups))}")
         raise ConfigError(
             f"held_out = {held_out} leaves nothing to train on: all {len(samples)} samples come from one file, {next(iter(groups))}",
             remedy="Set held_out = 0, or name another dataset to hold out.",
@@ -63,7 +70,8 @@ def split(manifest: Manifest, held_out: int | float | None) -> Split:
             chosen.update(groups[origin])
     if wanted and not chosen:  # every origin has more samples than asked
         chosen.update(groups[min(in_order, key=lambda origin: len(groups[origin]))])
-    return Split(tuple(name for name in samples if name not in chosen), tuple(sorted(chosen)))
+    why = "" if chosen else "held_out = 0 asks for that" if held_out is not None else f"there are only {len(samples)} samples"
+    return Split(tuple(name for name in samples if name not in chosen), tuple(sorted(chosen)), why)
 
 
 def restored(manifest: Manifest, held_out: Collection[str]) -> Split:
@@ -82,7 +90,7 @@ def restored(manifest: Manifest, held_out: Collection[str]) -> Split:
     train = tuple(name for name in samples if name not in set(held_out))
     if not train:
         raise DataError("all samples are held out, and none is left to train on", remedy="Bring the other samples back.")
-    return Split(train, tuple(sorted(held_out)))
+    return Split(train, tuple(sorted(held_out)), "" if held_out else "nothing was when this run began")
 
 
 def origin_of(manifest: Manifest, name: str) -> str:
@@ -94,7 +102,7 @@ def origin_of(manifest: Manifest, name: str) -> str:
 
 def _wanted(held_out: int | float | None, total: int) -> int:
     if held_out is None:
-        return min(DEFAULT_MOST, round(DEFAULT_SHARE * total)) if total >= DEFAULT_FROM else 0
+        return min(DEFAULT_MOST, max(1, round(DEFAULT_SHARE * total))) if total >= DEFAULT_FROM else 0
     if not held_out >= 0:
         raise ConfigError(f"held_out = {held_out} is negative", remedy="Use a number of samples, or a share of them below 1.")
     wanted = held_out if isinstance(held_out, int) else max(1, round(held_out * total)) if held_out else 0

@@ -23,6 +23,8 @@ CLEAR, FAINT = 0.05, 0.01
 FEWEST = 40
 """Steps below which nothing is said about a trend."""
 
+HOLD_OUT = "Set held_out under [data] to measure the next run on clips that it never trains on."
+
 SURE = 2.0
 """A difference counts where it is this many standard errors."""
 
@@ -97,7 +99,7 @@ def _averaged(series: Sequence[Series]) -> Series:
 
 
 def learned(record: Record) -> Answer:
-    """Whether the loss on held-out clips fell; where none are held out, the training loss."""
+    """Whether the loss on held-out clips fell; where none are held out, that is not known."""
     measured = [each for each in held_out(record) if len(each.own) > 1]
     if not measured:
         return _learned_by_training(record)
@@ -149,15 +151,23 @@ def _overfitted(measured: Sequence[Measured]) -> str:
 
 
 def _learned_by_training(record: Record) -> Answer:
-    loss = record.series.get("loss", Series())
+    """The training loss falls for what is learned by heart too, so it is told, and is no answer."""
+    loss, why = record.series.get("loss", Series()), _why_none(record)
     if len(loss) < FEWEST:
-        return Answer("Not known", "Nothing was held out, and there are too few steps to tell from the training loss.", "none")
+        return Answer("Not known", f"{why}, and there are too few steps to tell how the training loss changed. {HOLD_OUT}", "none")
     tenth = max(len(loss) // 10, 10)
     first, last = loss.values[:tenth], loss.values[-tenth:]
     fall = 1 - mean(last) / mean(first) if mean(first) > 0 else 0.0
-    word, tone = _word(fall) if abs(mean(first) - mean(last)) > SURE * math.hypot(error_of_mean(first), error_of_mean(last)) else _word(0.0)
-    reason = f"The training loss {_changed(fall)} from the first tenth of the steps to the last. Nothing was held out, so this may be learning by heart."
-    return Answer(word, reason, tone, {"training": [Bar("before", mean(first), "before"), Bar("after", mean(last), "after")]})
+    by_chance = abs(mean(first) - mean(last)) <= SURE * math.hypot(error_of_mean(first), error_of_mean(last))
+    said = f"{_changed(fall)}{', which may be chance,' if by_chance else ''}"
+    reason = f"{why}. The training loss {said} from the first tenth of the steps to the last: this may be learning by heart. {HOLD_OUT}"
+    return Answer("Not known", reason, "none", {"training": [Bar("before", mean(first), "before"), Bar("after", mean(last), "after")]})
+
+
+def _why_none(record: Record) -> str:
+    data = record.status.get("data")
+    why = data.get("why_none_held_out") if isinstance(data, Mapping) else ""
+    return f"Nothing was held out, since {why}" if why else "Nothing was held out"
 
 
 # ---------------------------------------------------------------- is it still learning

@@ -53,8 +53,9 @@ def figure(plot: Plot) -> Markup:
         aria_label=name,
     )
     title = tag("h3", plot.title, tag("small", plot.unit) if plot.unit else None)
+    # A caption is a figure's first or last child, or the page is not valid.
     return tag(
-        "figure", title, _legend(plot.lines, colours), picture, tag("figcaption", plot.note), _numbers(drawn, x, y, few), class_="plot"
+        "figure", title, _legend(plot.lines, colours), picture, _numbers(drawn, x, y, few), tag("figcaption", plot.note), class_="plot"
     )
 
 

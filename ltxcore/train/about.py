@@ -22,7 +22,13 @@ def about_data(plan: RunPlan) -> dict[str, Any]:
         _about_source(role, source, plan.manifest.entries[role], modalities.get(source.modality))
         for role, source in plan.outline.strategy.sources().items()
     ]
-    return {"root": str(plan.outline.root), "train": len(plan.split.train), "held_out": len(plan.split.held_out), "sources": sources}
+    return {
+        "root": str(plan.outline.root),
+        "train": len(plan.split.train),
+        "held_out": len(plan.split.held_out),
+        "why_none_held_out": plan.split.why_none,
+        "sources": sources,
+    }
 
 
 def _about_source(role: str, source: Source, entries: Mapping[str, Entry], modality: Modality | None) -> dict[str, Any]:

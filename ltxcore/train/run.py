@@ -30,6 +30,9 @@ from ltxcore.train.threads import few_threads
 from ltxcore.train.trackers import Trackers, trackers_of
 from ltxcore.train.validation import Draws, Validation
 
+HOLD_OUT = "set held_out under [data] to a number of samples, or to a dataset of its own"
+"""What to do where the loss is measured on nothing."""
+
 DRAWN = 2
 """Clips that are drawn before and after training."""
 
@@ -70,6 +73,8 @@ def _session(loaded: LoadedRun, processes: Processes, console: Console, allow_ch
     samples = Samples(found.root, found.strategy.sources(), planned.manifest)
     apart, names = _held_out(planned, samples, processes, console)
     console.out(f"{len(planned.split.train)} samples to train on, {len(names)} held out", highlight=False)
+    if not names:
+        console.out(f"nothing is held out, since {planned.split.why_none}, so what is learned is not measured; {HOLD_OUT}", highlight=False)
     device = device_of(processes)
     if device.type == "cuda" and processes.rank == 0:
         memory = torch.cuda.get_device_properties(device).total_memory

@@ -11,7 +11,8 @@ from convert.old_files import MODEL, WHOLE, converted, old_file, refused, remark
 from ltxcore.config.load import load_run
 
 HELD_OUT = (
-    "# held_out: ltx keeps 5 % of the samples, at most 32, to measure the loss on; held_out = 0 trains on\n# all of them, as before.\n"
+    "# held_out: ltx keeps 5 % of the samples, at least one and at most 32, to measure the loss on;\n"
+    "# held_out = 0 trains on all of them, as before.\n"
 )
 
 

@@ -15,8 +15,8 @@ def _clips(count: int) -> Manifest:
     return _manifest({f"clip{number:03}": f"clip{number:03}.wav" for number in range(count)})
 
 
-@pytest.mark.parametrize(("samples", "expected"), [(1, 0), (19, 0), (20, 1), (40, 2), (100, 5), (640, 32), (700, 32)])
-def test_by_default_five_percent_are_held_out_of_twenty_or_more_and_at_most_32(samples: int, expected: int) -> None:
+@pytest.mark.parametrize(("samples", "expected"), [(1, 0), (4, 0), (5, 1), (19, 1), (29, 1), (40, 2), (100, 5), (640, 32), (700, 32)])
+def test_by_default_five_percent_are_held_out_of_five_or_more_at_least_one_and_at_most_32(samples: int, expected: int) -> None:
     found = split(_clips(samples), None)
     assert len(found.held_out) == expected
     assert sorted(found.train + found.held_out) == list(_clips(samples).samples)
@@ -83,7 +83,7 @@ def test_a_negative_number_is_refused(held_out: int | float) -> None:
 
 def test_clips_of_one_file_alone_are_all_trained_on_unless_asked() -> None:
     manifest = _manifest({f"scene{number:03}": "film.mp4" for number in range(40)})
-    assert split(manifest, None) == Split(manifest.samples, ())
+    assert split(manifest, None) == Split(manifest.samples, (), "all of them come from one file, film.mp4")
     with pytest.raises(ConfigError) as caught:
         split(manifest, 4)
     told = "held_out = 4 leaves nothing to train on: all 40 samples come from one file, film.mp4"
@@ -98,6 +98,13 @@ def test_the_origin_is_that_of_the_video_then_the_audio_then_any_then_the_name()
     assert origin_of(manifest(text="caption", audio="a.wav"), "a") == "a.wav"
     assert origin_of(manifest(text="caption", audio=""), "a") == "caption"
     assert origin_of(manifest(text="", audio=""), "a") == "a"
+
+
+def test_why_nothing_is_held_out_is_said() -> None:
+    assert split(_clips(4), None).why_none == "there are only 4 samples"
+    assert split(_clips(40), 0).why_none == "held_out = 0 asks for that"
+    assert split(_clips(5), None).why_none == ""
+    assert restored(_clips(5), []).why_none == "nothing was when this run began"
 
 
 def test_a_run_that_goes_on_keeps_its_held_out_samples() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ltxcore.report.answers import Bar, held_out, learned, quarter_change, still_learning
+from ltxcore.report.answers import HOLD_OUT, Bar, held_out, learned, quarter_change, still_learning
 from ltxcore.report.record import Record, read_run
 from report.made_run import STEPS, made_run, metrics
 
@@ -58,20 +58,20 @@ def test_a_loss_that_rose_again_is_told_of(tmp_path: Path) -> None:
     )
 
 
-def test_without_held_out_clips_the_training_loss_is_what_there_is(tmp_path: Path) -> None:
+def test_without_held_out_clips_it_is_not_known_and_the_training_loss_is_told(tmp_path: Path) -> None:
     answer = learned(record(tmp_path, held_out=()))
-    assert answer.word == "Yes"
+    assert (answer.word, answer.tone) == ("Not known", "none")
     # Mean of 0.2 + exp(-3 t) over the first and the last tenth of t.
     first, last = (0.2 + (math.exp(-3 * a) - math.exp(-3 * (a + 0.1))) / 0.3 for a in (0.0, 0.9))
     assert [bar.value for bar in answer.bars["training"]] == pytest.approx([2 * first, 2 * last], rel=0.05)
     assert answer.reason == (
-        "The training loss fell by 77% from the first tenth of the steps to the last. Nothing was held out, so this may be learning by heart."
+        f"Nothing was held out. The training loss fell by 77% from the first tenth of the steps to the last: this may be learning by heart. {HOLD_OUT}"
     )
 
 
 def test_of_too_few_steps_nothing_is_said(tmp_path: Path) -> None:
     found = record(tmp_path, held_out=(), steps=30)
-    assert learned(found).reason == "Nothing was held out, and there are too few steps to tell from the training loss."
+    assert learned(found).reason == f"Nothing was held out, and there are too few steps to tell how the training loss changed. {HOLD_OUT}"
     assert still_learning(found).reason == "There are too few steps to tell (30)."
     assert (learned(found).word, still_learning(found).word) == ("Not known", "Not known")
 

@@ -44,6 +44,13 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(made_run(folder, lines=[*metrics(), *lines], preprocessing={"lora_trigger": HOSTILE}))
 
 
+def test_a_caption_is_the_first_or_the_last_child_of_its_figure(page: Path) -> None:
+    # Within a figure nothing follows its caption, and no script stands behind it: what HTML allows.
+    captions = re.findall(r"</figcaption>(.{9})", page.read_text(), re.DOTALL)
+    assert len(captions) > 10
+    assert set(captions) == {"</figure>"}
+
+
 def test_the_page_has_every_part(page: Path) -> None:
     assert page.name == "report.html"
     found = read(page)

@@ -243,12 +243,16 @@ def test_a_sample_that_was_changed_since_it_was_listed_stops_the_run_and_is_name
 
 
 def test_without_held_out_clips_training_clips_are_drawn_and_no_table_is_shown(data: Path, tmp_path: Path) -> None:
-    console = Console(file=StringIO(), width=120)
+    console = Console(file=StringIO(), width=240)
     outcome = run(load_run(write_run(tmp_path, tables(data, tmp_path / "out", data={"held_out": 0}))), console)
     assert outcome.before == outcome.after == {}
     assert [clip.name for clip in outcome.drawn] == ["sound00", "sound01"]
     assert "Loss of generated tokens" not in console.file.getvalue()
-    assert "24 samples to train on, 0 held out" in console.file.getvalue()
+    assert (
+        "24 samples to train on, 0 held out\n"
+        "nothing is held out, since held_out = 0 asks for that, so what is learned is not measured; "
+        "set held_out under [data] to a number of samples, or to a dataset of its own"
+    ) in console.file.getvalue()
 
 
 def test_a_full_run_saves_a_model_that_loads_again_as_it_was(data: Path, tmp_path: Path) -> None:
