@@ -31,7 +31,7 @@ from ltxcore.protocols import (
     Tracker,
 )
 from ltxcore.state import Grid, LatentState
-from ltxcore.strategy import Flexible, ModalityTable
+from ltxcore.strategy import Flexible, ModalityTable, VideoTable
 
 __all__ = [
     "Batch",
@@ -68,6 +68,7 @@ __all__ = [
     "StrategyType",
     "Text",
     "Tracker",
+    "VideoTable",
     "add_noise",
     "hookimpl",
     "masked_loss",

@@ -305,6 +305,7 @@ class ModelInput:
         velocity: the target, `noise - clean`, `[B, T, D]` (training, generated).
         denoise_mask: `[B, T + R]`.
         loss_mask: tokens that count, `[B, T]` bool (training, generated).
+        marked: video tokens that the model is told hold a single pixel frame, `[B, T + R]` bool; none: it takes no such marker, or is not given it.
         applied: for each condition, by its key in the run file, the samples it was applied to, `[B]` bool.
     """
 
@@ -320,7 +321,32 @@ class ModelInput:
     velocity: Tensor | None = None
     denoise_mask: Tensor | None = None
     loss_mask: Tensor | None = None
+    marked: Tensor | None = None
     applied: Mapping[str, Tensor] = attrs.field(factory=dict)
+
+    @classmethod
+    def of(cls, state: LatentState, sigma: Tensor, text: Text, *, is_generated: bool, marks: bool) -> ModelInput:
+        """A state as the model sees it, in training and in generation alike; its tokens are still clean.
+
+        Args:
+            state: after all conditions.
+            sigma: noise level of the modality, `[B]`; 0 for a frozen modality.
+            text: features of the modality.
+            is_generated: false for a frozen modality.
+            marks: whether the target's first latent frame is marked; sound has no marker.
+        """
+        return cls(
+            tokens=state.tokens(),
+            sigma=sigma,
+            timesteps=sigma.unsqueeze(1) * state.denoise_mask,
+            positions=state.positions,
+            context=text.features[state.modality],
+            context_mask=text.mask,
+            is_generated=is_generated,
+            clean=state.clean,
+            denoise_mask=state.denoise_mask,
+            marked=state.first_frame if marks and state.modality == "video" else None,
+        )
 
     def to(self, device: Any) -> ModelInput:
         """The same on another device."""
@@ -398,12 +424,14 @@ class Setting:
         sigma_sampler: of `[flow_matching]`.
         shared_sigma: whether the run file asks for one sigma for both modalities.
         condition: makes a condition by its registered name: `setting.condition("first_frame", probability=0.1)`.
+        takes_marker: whether the model can be told which video tokens hold a single pixel frame (`ModelInput.marked`).
     """
 
     modalities: Mapping[str, Modality]
     sigma_sampler: SigmaSampler
     shared_sigma: bool = False
     condition: Any = None
+    takes_marker: bool = False
 
 
 class Strategy(Protocol):

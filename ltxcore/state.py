@@ -125,6 +125,14 @@ class LatentState:
         """R, the number of appended tokens."""
         return int(self.appended.shape[1])
 
+    @property
+    def first_frame(self) -> Tensor:
+        """Which tokens are of the target's first latent frame, `[B, T + R]` bool; appended ones never are, whatever their time."""
+        import torch
+
+        frame = torch.cat([self.grid.frame, torch.full((self.num_appended,), -1)]).to(self.clean.device)
+        return (frame == 0).expand(self.batch_size, -1)
+
     def given(self, amount: Tensor) -> LatentState:
         """Give target tokens: `amount` 1 is known and clean, 0 leaves the token as it is, between gives it in part.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
@@ -36,9 +36,18 @@ TEXT = "text"
 TEXT_FOLDER = "conditions"
 
 
+MARKER = "mark_first_frame"
+"""The key of the run file, and what a LoRA calls it in its metadata: "true" or "false"; only of models that take the marker."""
+
+
 @attrs.frozen
 class ModalityTable:
-    """`[training_strategy.video]` or `[training_strategy.audio]`."""
+    """`[training_strategy.audio]`, and what `[training_strategy.video]` has of it."""
+
+    not_here: ClassVar[Mapping[str, tuple[str, str]]] = {
+        MARKER: ("is for pictures: sound has no frames to mark", "Write it in [training_strategy.video], or remove it.")
+    }
+    """Keys that one might look for here: what is wrong with that, and the remedy."""
 
     is_generated: bool = attrs.field(metadata={"help": "true: denoised, in the loss; false: clean, only conditions the other modality"})
     latents_dir: str = attrs.field(metadata={"help": "folder of its latents"})
@@ -46,16 +55,33 @@ class ModalityTable:
 
 
 @attrs.frozen
+class VideoTable(ModalityTable):
+    """`[training_strategy.video]`."""
+
+    mark_first_frame: bool = attrs.field(
+        default=True,
+        metadata={"help": "tell a model that takes the marker (LTX-2.5) which tokens are of the first latent frame; others take no notice"},
+    )
+
+
+def _of_video(table: ModalityTable | None) -> VideoTable | None:
+    """A table of the keys that both modalities have, with the defaults of those that video has beside them."""
+    if table is None or isinstance(table, VideoTable):
+        return table
+    return VideoTable(table.is_generated, table.latents_dir, table.conditions)
+
+
+@attrs.frozen
 class Flexible:
     """Any mode: each modality is generated or frozen, with conditions of its own."""
 
-    video: ModalityTable | None = attrs.field(default=None, metadata={"help": "the picture; without it, sound only"})
+    video: VideoTable | None = attrs.field(default=None, converter=_of_video, metadata={"help": "the picture; without it, sound only"})
     audio: ModalityTable | None = attrs.field(default=None, metadata={"help": "the sound; without it, picture only"})
 
     @property
     def tables(self) -> dict[str, ModalityTable]:
         """The modalities that the run has, in order."""
-        both = {"video": self.video, "audio": self.audio}
+        both: dict[str, ModalityTable | None] = {"video": self.video, "audio": self.audio}
         return {name: table for name in MODALITIES if (table := both[name]) is not None}
 
     def problems(self) -> list[tuple[tuple[str | int, ...], str, str]]:
@@ -148,7 +174,8 @@ class FlexibleStrategy:
         for name, table in self.tables.items():
             state, applied = self._conditioned(name, table, batch, draws)
             sigma = self._sigma(name, table, state, draws, prepared)
-            prepared[name] = _model_input(state, sigma, table, batch.text, draws, applied)
+            seen = ModelInput.of(state, sigma, batch.text, is_generated=table.is_generated, marks=self._marks(table))
+            prepared[name] = attrs.evolve(_noised(seen, state, draws) if table.is_generated else seen, applied=applied)
         return prepared
 
     def loss(self, predicted: Mapping[str, Tensor], prepared: Mapping[str, ModelInput]) -> dict[str, Tensor]:
@@ -182,12 +209,14 @@ class FlexibleStrategy:
         self.metadata(data)
 
     def metadata(self, data: Manifest) -> dict[str, str]:
-        """What conditions say about the saved LoRA, such as the scale of references.
+        """What conditions say about the saved LoRA, such as the scale of references; and whether a model that takes the marker was given it.
 
         Raises:
             DataError: the samples, or two conditions, differ in what one LoRA can say only once.
         """
         found: dict[str, str] = {}
+        if self.setting.takes_marker and "video" in self.tables:
+            found[MARKER] = "true" if self._marks(self.tables["video"]) else "false"
         for name, table in self.tables.items():
             for index, use in enumerate(table.conditions):
                 if not isinstance(use.condition, DescribesLora):
@@ -207,6 +236,10 @@ class FlexibleStrategy:
         return found
 
     # ---- states
+
+    def _marks(self, table: ModalityTable) -> bool:
+        """Whether the first latent frame is marked; a plain table says nothing of it."""
+        return self.setting.takes_marker and getattr(table, MARKER, True)
 
     def _conditioned(self, name: str, table: ModalityTable, batch: Batch, draws: Draws) -> tuple[LatentState, dict[str, Tensor]]:
         import torch
@@ -298,36 +331,19 @@ class FlexibleStrategy:
         return stored if stored is not None else self.setting.modalities[name].default_rate
 
 
-def _model_input(
-    state: LatentState, sigma: Tensor, table: ModalityTable, text: Text, draws: Draws, applied: Mapping[str, Tensor]
-) -> ModelInput:
-    """Noise on the state's target by each token's own level. Source: design section 4, "Training, per modality"."""
+def _noised(seen: ModelInput, state: LatentState, draws: Draws) -> ModelInput:
+    """Noise on the state's target by each token's own level, and what is expected. Source: design section 4, "Training, per modality"."""
     import torch
 
-    timesteps = sigma.unsqueeze(1) * state.denoise_mask
     target = slice(0, state.num_target)
-    noise = loss_mask = wanted = None
-    tokens = state.tokens()
-    if table.is_generated:
-        noise = draws.normal(f"{state.modality}.noise", state.clean.shape[1:])
-        noisy = add_noise(state.clean, noise, timesteps[:, target])
-        tokens = torch.cat([noisy, state.appended], dim=1)
-        loss_mask = state.denoise_mask[:, target] == 1
-        wanted = velocity(state.clean, noise)
-    return ModelInput(
-        tokens=tokens,
-        sigma=sigma,
-        timesteps=timesteps,
-        positions=state.positions,
-        context=text.features[state.modality],
-        context_mask=text.mask,
-        is_generated=table.is_generated,
-        clean=state.clean,
+    noise = draws.normal(f"{state.modality}.noise", state.clean.shape[1:])
+    noisy = add_noise(state.clean, noise, seen.timesteps[:, target])
+    return attrs.evolve(
+        seen,
+        tokens=torch.cat([noisy, state.appended], dim=1),
         noise=noise,
-        velocity=wanted,
-        denoise_mask=state.denoise_mask,
-        loss_mask=loss_mask,
-        applied=applied,
+        velocity=velocity(state.clean, noise),
+        loss_mask=state.denoise_mask[:, target] == 1,
     )
 
 

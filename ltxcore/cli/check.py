@@ -25,20 +25,22 @@ def check(run_file: Path, settings: tuple[str, ...]) -> None:
     from ltxcore.config.load import load_run
 
     loaded = load_run(run_file, settings)
-    samples = _check_data(loaded)
+    samples, notes = _check_data(loaded)
     click.echo(f"{run_file} is in order.")
     for name, value in [*summary(loaded), ("samples", samples)]:
         click.echo(f"  {name:<11} {value}")
+    for note in notes:
+        click.echo(f"The unfinished run in {loaded.config.output_dir} {note}.")
 
 
-def _check_data(loaded: LoadedRun) -> str:
-    """How many samples there are; raises what `ltx run` would find wrong with them before it starts."""
+def _check_data(loaded: LoadedRun) -> tuple[str, tuple[str, ...]]:
+    """How many samples there are, and what an unfinished run keeps; raises what `ltx run` would find wrong with them before it starts."""
     from ltxcore.train.plan import check_run
 
     plan = check_run(loaded)
     if plan is None:
-        return f"not encoded yet; the first run encodes {loaded.config.data.dataset}"
-    return f"{len(plan.split.train)} to train on, {len(plan.split.held_out)} held out"
+        return f"not encoded yet; the first run encodes {loaded.config.data.dataset}", ()
+    return f"{len(plan.split.train)} to train on, {len(plan.split.held_out)} held out", plan.outline.notes
 
 
 def summary(loaded: LoadedRun) -> list[tuple[str, str]]:

@@ -60,6 +60,11 @@ HELP = {
     metavar="N",
     help="Blocks whose weights stay in main memory but while they compute.",
 )
+@click.option(
+    "--mark-first-frame/--no-mark-first-frame",
+    default=None,
+    help="Mark the first frame for a model that takes the marker (LTX-2.5); by default as the LoRAs were trained, else yes.",
+)
 @click.option("--load-text-encoder-in-8bit", is_flag=True, help="Load the text encoder with 8-bit weights (GPU only).")
 @click.option("--offload-text-encoder", is_flag=True, help="Keep the text encoder's weights in main memory, and bring them layer by layer.")
 def sample(
@@ -78,6 +83,7 @@ def sample(
     vae_tiling: bool,
     quantization: str | None,
     offload_blocks: int,
+    mark_first_frame: bool | None,
     load_text_encoder_in_8bit: bool,
     offload_text_encoder: bool,
     **options: Any,
@@ -103,11 +109,13 @@ def sample(
     paths = {"text_encoder": text_encoder_path, "video_vae": video_vae_path, "audio_vae": audio_vae_path}
     text = {"text_in_8bit": load_text_encoder_in_8bit, "text_offload": offload_text_encoder}
     studio = _studio(loaded, model, loras, paths, {"tiling": vae_tiling, **text}, device, precision)
-    studio = attrs.evolve(studio, quantization=quantization_of(quantization), offload_blocks=offload_blocks)
+    stored = quantization_of(quantization)
+    studio = attrs.evolve(studio, quantization=stored, offload_blocks=offload_blocks, mark_first_frame=mark_first_frame)
     try:
         planned = _planned(loaded, studio)
         files = _files(planned, output, overwrite)
-        for note in dict.fromkeys(note for each in planned for note in [*each.notes, *_triggers(each, studio.loras)]):
+        marking = studio.marking.notes if any("video" in each.canvas.request.modalities for each in planned) else ()
+        for note in dict.fromkeys([*(note for each in planned for note in [*each.notes, *_triggers(each, studio.loras)]), *marking]):
             click.echo(note, err=True)
         with _bar(planned) as step:
             for path in studio.draw(planned, files, step):

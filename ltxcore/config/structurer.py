@@ -21,6 +21,9 @@ from ltxcore.registry import Registry
 
 COMPARED = {">=": "at least", ">": "above", "<=": "at most", "<": "below"}
 
+NO_SUCH_KEY = "there is no such key"
+"""What is wrong with a key that no table of today has."""
+
 
 @attrs.define
 class Structurer:
@@ -52,7 +55,7 @@ class Structurer:
 
     def table(self, value: Any, cls: Any) -> Any:
         """An object of an attrs class, from a table with its keys."""
-        return self.made(cls, self.values(value, self.keys(cls)))
+        return self.made(cls, self.values(value, self.keys(cls), not_here=getattr(cls, "not_here", {})))
 
     def keys(self, cls: Any, of: Callable[[Any], list[Key]] = keys_of) -> list[Key]:
         """The keys of an attrs class, or of a condition's training table (`of`)."""
@@ -62,11 +65,18 @@ class Structurer:
             self.note_all(error)
             raise Unreadable from error
 
-    def values(self, value: Any, keys: Sequence[Key], special: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def values(
+        self,
+        value: Any,
+        keys: Sequence[Key],
+        special: Mapping[str, Any] | None = None,
+        not_here: Mapping[str, tuple[str, str]] | None = None,
+    ) -> dict[str, Any]:
         """The values of the keys that a table sets; unknown, missing and wrong ones are noted.
 
         Args:
             special: for some keys, what reads their value instead of the converter.
+            not_here: for some keys of other tables, why they are not in this one, and the remedy.
 
         Raises:
             Unreadable: a required key is missing, or a value cannot be read.
@@ -77,7 +87,8 @@ class Structurer:
         failed = False
         for name in value:
             if name not in known:
-                self.reading.note("there is no such key", suggestion(name, known), below=(name,))
+                what, remedy = (not_here or {}).get(name, (NO_SUCH_KEY, suggestion(name, known)))
+                self.reading.note(what, remedy, below=(name,))
         read = {}
         for name, key in known.items():
             try:

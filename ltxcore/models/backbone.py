@@ -28,6 +28,8 @@ class ModelInfo:
         audio_scale: mel frames that a step of an audio latent covers.
         text_fingerprint: of the text encoder it was trained with, where the file says so, else "".
         has_connectors: whether text features pass through connectors before the transformer.
+        takes_marker: whether it reads which video tokens hold a single pixel frame (`ModelInput.marked`).
+        marks: whether generation gives it the marker; not where the file says that it was trained without.
         seed: of fresh weights; none: the weights are a file's.
     """
 
@@ -39,6 +41,8 @@ class ModelInfo:
     audio_scale: tuple[int, int, int] = (4, 1, 1)
     text_fingerprint: str = ""
     has_connectors: bool = False
+    takes_marker: bool = False
+    marks: bool = True
     seed: int | None = None
 
 
@@ -136,7 +140,6 @@ class LTXBackbone(nn.Module):
         *,
         perturbation: Perturbation | None = None,
         attention_masks: Mapping[str, Tensor] | None = None,
-        keyframes: Tensor | None = None,
         runner: Callable[..., tuple[Tensor | None, Tensor | None]] | None = None,
     ) -> dict[str, Tensor]:
         """Velocities of every token by modality, `[B, T + R, D]` float32.
@@ -146,7 +149,6 @@ class LTXBackbone(nn.Module):
             audio: none: the run has no sound.
             perturbation: what this pass leaves out.
             attention_masks: by modality, how much token i attends to token j, `[B, T + R, T + R]` in [0, 1].
-            keyframes: video tokens whose latent frame holds one pixel frame, `[B, T + R]`; read by checkpoints that mark them.
             runner: what runs the streams, called as the transformer is: an engine around it; none: the transformer itself.
 
         Raises:
@@ -161,7 +163,7 @@ class LTXBackbone(nn.Module):
                 remedy="Load the backbone with the modalities that the run needs.",
             )
         masks = attention_masks or {}
-        streams = {name: _stream(stream, masks.get(name), keyframes if name == "video" else None) for name, stream in given.items()}
+        streams = {name: _stream(stream, masks.get(name)) for name, stream in given.items()}
         switches = None if perturbation is None else perturbation.switches(self.info.num_layers)
         velocities = (runner or self.transformer)(streams.get("video"), streams.get("audio"), switches)
         return {name: v.float() for name, v in zip(("video", "audio"), velocities, strict=True) if v is not None}
@@ -192,7 +194,7 @@ class LTXBackbone(nn.Module):
         return text
 
 
-def _stream(given: ModelInput, attention_mask: Tensor | None, keyframes: Tensor | None) -> StreamInput:
+def _stream(given: ModelInput, attention_mask: Tensor | None) -> StreamInput:
     return StreamInput(
-        given.tokens, given.sigma, given.timesteps, given.positions, given.context, given.context_mask, attention_mask, keyframes
+        given.tokens, given.sigma, given.timesteps, given.positions, given.context, given.context_mask, attention_mask, given.marked
     )

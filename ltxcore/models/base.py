@@ -14,7 +14,7 @@ from ltxcore.models.build import blueprint_of, build, meta_model
 from ltxcore.models.checkpoint import Checkpoint, check_tensors, open_checkpoint
 from ltxcore.models.connectors import build_connector, connector_arguments
 from ltxcore.models.load import describe
-from ltxcore.models.settings import Config, diffusers_arguments, generation_of
+from ltxcore.models.settings import Config, diffusers_arguments, generation_of, takes_marker
 from ltxcore.models.shipped import UNTRAINED
 from ltxcore.models.tiny import TINY
 
@@ -129,5 +129,5 @@ def released(name: str) -> Base:
     if name not in RELEASED:
         raise ConfigError(f'no released model is called "{name}"', where="--model", remedy=suggestion(name, RELEASED))
     config = RELEASED[name]
-    info = ModelInfo(name, generation_of(config), name, int(config["num_layers"]), has_connectors=True)
+    info = ModelInfo(name, generation_of(config), name, int(config["num_layers"]), has_connectors=True, takes_marker=takes_marker(config))
     return Base(info, config)

@@ -18,10 +18,11 @@ from ltxcore.models.connectors import connectors_of
 from ltxcore.models.files import Tensors, fingerprint, open_tensors
 from ltxcore.models.keys import to_original
 from ltxcore.models.quantized import Quantization
-from ltxcore.models.settings import video_scale_of
+from ltxcore.models.settings import takes_marker, video_scale_of
 from ltxcore.models.shipped import UNTRAINED
 from ltxcore.models.tiny import TINY, fresh_tensor
 from ltxcore.models.transformer import TimestepRule
+from ltxcore.strategy import MARKER
 
 CPU = torch.device("cpu")
 
@@ -105,6 +106,8 @@ def _describe(checkpoint: Checkpoint, model_path: str) -> ModelInfo:
         video_scale=video_scale_of(checkpoint.config),
         text_fingerprint=metadata.get("text_fingerprint", ""),
         has_connectors=checkpoint.has_connectors,
+        takes_marker=takes_marker(checkpoint.transformer),
+        marks=metadata.get(MARKER) != "false",
     )
 
 

@@ -212,6 +212,11 @@ def generation_of(official: Config, version: str = "") -> str:
     return "2.3" if given["caption_proj_before_connector"] else "2.0"
 
 
+def takes_marker(official: Config) -> bool:
+    """Whether a transformer has a learned mark for video tokens whose latent frame holds a single pixel frame."""
+    return bool({**_SAME_NAME, **official}["use_keyframes_abs_pos_embedding"])
+
+
 def generation_of_tensors(names: Collection[str]) -> str:
     """ "2.0", "2.3" or "2.5": what the names of a transformer's tensors show (original names, without prefix)."""
     if "keyframes_abs_pos_embedding" in names:

@@ -41,7 +41,7 @@ class StreamInput(NamedTuple):
         context: `[B, L, E]`.
         context_mask: `[B, L]`, 1 = word, 0 = padding.
         attention_mask: how much token i attends to token j, `[B, T, T]` in [0, 1].
-        keyframes: tokens whose latent frame holds a single pixel frame, `[B, T]`; only some checkpoints mark them.
+        marked: tokens whose latent frame holds a single pixel frame, `[B, T]` bool; only some checkpoints read it.
     """
 
     tokens: Tensor
@@ -51,7 +51,7 @@ class StreamInput(NamedTuple):
     context: Tensor
     context_mask: Tensor | None = None
     attention_mask: Tensor | None = None
-    keyframes: Tensor | None = None
+    marked: Tensor | None = None
 
 
 def attention_bias(weights: Tensor, dtype: torch.dtype) -> Tensor:
@@ -109,9 +109,9 @@ class Transformer(nn.Module):
 
     def _enter(self, given: StreamInput, modality: str) -> Tensor:
         hidden: Tensor = self._part(modality, "proj_in")(given.tokens.to(self._dtype(modality)))
-        if given.keyframes is not None and hasattr(self, "keyframes_abs_pos_embedding") and modality == "video":
+        if given.marked is not None and hasattr(self, "keyframes_abs_pos_embedding") and modality == "video":
             mark: Any = self.keyframes_abs_pos_embedding
-            hidden = hidden + (given.keyframes > 0).unsqueeze(-1).to(hidden.dtype) * mark.to(hidden.dtype)
+            hidden = hidden + given.marked.unsqueeze(-1).to(hidden.dtype) * mark.to(hidden.dtype)
         return hidden
 
     def _levels(self, embed: Any, levels: Tensor, modality: str, factor: float = 1.0) -> tuple[Tensor, Tensor]:

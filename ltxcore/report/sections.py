@@ -15,6 +15,7 @@ from ltxcore.report.plots import condition_label, plots_of
 from ltxcore.report.record import Record
 from ltxcore.report.series import Series
 from ltxcore.report.svg import figure
+from ltxcore.strategy import MARKER
 
 UNITS = ("B", "kB", "MB", "GB", "TB")
 
@@ -171,6 +172,8 @@ def _file(record: Record) -> list[tuple[str, object]]:
         facts.append(("Reference", ", ".join(factors)))
     if "timestep_rule" in said:
         facts.append(("Timestep rule", said["timestep_rule"]))
+    if MARKER in said:
+        facts.append(("First frame", "marked" if said[MARKER] == "true" else "not marked"))
     return facts
 
 

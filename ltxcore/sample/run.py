@@ -21,6 +21,7 @@ from ltxcore.preprocess.model import Model
 from ltxcore.protocols import Codec, ModelInput
 from ltxcore.sample.canvas import modalities_of
 from ltxcore.sample.encode import Encoded, encode
+from ltxcore.sample.marker import Marking, marking_of
 from ltxcore.sample.media import decoders, shown, write
 from ltxcore.sample.plan import FACTORS, Planned, plan
 from ltxcore.sample.request import Request
@@ -40,6 +41,7 @@ class Studio:
         precision: of its weights and arithmetic, "bf16" or "no" (float32).
         quantization: how the matrices of its blocks are stored with fewer bits; none: as all others are.
         offload_blocks: blocks whose matrices stay in host memory but while they compute.
+        mark_first_frame: whether the first latent frame is marked, for a model that takes the marker; none: as what is used was trained.
     """
 
     model: Model
@@ -47,6 +49,16 @@ class Studio:
     precision: str = "no"
     quantization: Quantization | None = None
     offload_blocks: int = 0
+    mark_first_frame: bool | None = None
+
+    @property
+    def marking(self) -> Marking:
+        """Whether the first latent frame is marked, and why not.
+
+        Raises:
+            LtxError: LoRAs that were trained differently, and nothing is chosen.
+        """
+        return marking_of(self.loras, describe(self.model.path), self.mark_first_frame)
 
     def plan(self, requests: Sequence[Request]) -> list[Planned]:
         """Look at the media of some samples.
@@ -70,9 +82,10 @@ class Studio:
         Raises:
             LtxError: a file cannot be read, encoded or written, or weights cannot be loaded.
         """
+        marks = self.marking.marks
         encoded = encode(planned, self.model)
         modalities = frozenset(name for each in planned for name in each.canvas.request.modalities)
-        sampler = self._sampler(modalities)
+        sampler = self._sampler(modalities, marks)
         with decoders(self.model, {name for each in planned for name in each.canvas.request.drawn}) as codecs:
             return [
                 self._one(index, each, path, sampler, codecs, step) for index, (each, path) in enumerate(zip(encoded, paths, strict=True))
@@ -84,7 +97,7 @@ class Studio:
             latents = sampler.draw(encoded, report=report)
             return write(shown(encoded, latents, codecs), path)
 
-    def _sampler(self, modalities: frozenset[str]) -> Sampler:
+    def _sampler(self, modalities: frozenset[str], marks: bool) -> Sampler:
         device, mixed = torch.device(self.model.device), AUTOCAST[self.precision]
         backbone = load_backbone(
             self.model.path,
@@ -96,7 +109,7 @@ class Studio:
         )
         place(backbone, device, self.offload_blocks)
         load_loras(backbone, self.loras)
-        return Sampler(backbone.eval(), _forward(backbone, device, mixed), device)
+        return Sampler(backbone.eval(), _forward(backbone, device, mixed), device, marks)
 
 
 def _forward(backbone: LTXBackbone, device: torch.device, mixed: torch.dtype | None) -> Callable[..., Mapping[str, Tensor]]:

@@ -29,11 +29,13 @@ class Sampler:
         backbone: for the text, and to know its layers and the width of its tokens.
         forward: runs it: an engine's, or the backbone's own.
         device: where it is.
+        marks: whether the first latent frame is marked, for a model that takes the marker.
     """
 
     backbone: LTXBackbone
     forward: Forward
     device: torch.device
+    marks: bool = True
 
     def draw(self, encoded: Encoded, *, noise: Noise | None = None, report: Report | None = None) -> dict[str, Tensor]:
         """Latents of every drawn modality, `[C, ...]` float32 on the CPU.
@@ -50,7 +52,8 @@ class Sampler:
         """
         request, canvas = encoded.canvas.request, encoded.canvas
         widths = {name: self.backbone.width(name) for name in request.modalities}
-        inputs = inputs_of(encoded, self._connected(encoded.text, request.modalities), widths, noise or seeded(request.seed))
+        text, marks = self._connected(encoded.text, request.modalities), self.marks and self.backbone.info.takes_marker
+        inputs = inputs_of(encoded, text, widths, noise or seeded(request.seed), marks=marks)
         moved = {name: given.to(self.device) for name, given in inputs.items()}
         denoiser = self._guidance(encoded).denoiser(self._model())
         tokens = euler(denoiser, moved, schedule(request.steps).to(self.device), report)

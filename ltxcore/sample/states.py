@@ -28,7 +28,7 @@ def seeded(seed: int) -> Noise:
     return noise
 
 
-def inputs_of(encoded: Encoded, text: Text, widths: Mapping[str, int], noise: Noise) -> dict[str, ModelInput]:
+def inputs_of(encoded: Encoded, text: Text, widths: Mapping[str, int], noise: Noise, *, marks: bool) -> dict[str, ModelInput]:
     """What the model sees at the first step, by modality, on the CPU in float32.
 
     Args:
@@ -36,6 +36,7 @@ def inputs_of(encoded: Encoded, text: Text, widths: Mapping[str, int], noise: No
         text: its prompt, after the model's connectors.
         widths: numbers in a token of each modality.
         noise: of generated modalities.
+        marks: whether the target's first latent frame is marked, as in training.
 
     Raises:
         DataError: conditions that do not fit what is drawn, or each other.
@@ -47,7 +48,7 @@ def inputs_of(encoded: Encoded, text: Text, widths: Mapping[str, int], noise: No
         known, is_generated = encoded.frozen.get(name), name in encoded.canvas.request.drawn
         state = unknown(encoded, name, widths[name]) if known is None else _whole(known, encoded.canvas.modalities[name])
         state = conditioned(state, encoded.canvas.modalities[name], [each for each in encoded.conditions if each.modality == name])
-        given = _model_input(state, text, is_generated)
+        given = _seen(state, text, is_generated, marks)
         found[name] = start(given, noise(name, state.clean.shape)) if is_generated else given
     return found
 
@@ -90,17 +91,6 @@ def _whole(stored: StoredLatents, modality: Modality) -> LatentState:
     return attrs.evolve(state, denoise_mask=torch.zeros_like(state.denoise_mask))
 
 
-def _model_input(state: LatentState, text: Text, is_generated: bool) -> ModelInput:
+def _seen(state: LatentState, text: Text, is_generated: bool, marks: bool) -> ModelInput:
     """At sigma 1, or 0 for a frozen modality."""
-    sigma = torch.ones(1) if is_generated else torch.zeros(1)
-    return ModelInput(
-        tokens=state.tokens(),
-        sigma=sigma,
-        timesteps=sigma.unsqueeze(1) * state.denoise_mask,
-        positions=state.positions,
-        context=text.features[state.modality],
-        context_mask=text.mask,
-        is_generated=is_generated,
-        clean=state.clean,
-        denoise_mask=state.denoise_mask,
-    )
+    return ModelInput.of(state, torch.ones(1) if is_generated else torch.zeros(1), text, is_generated=is_generated, marks=marks)

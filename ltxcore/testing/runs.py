@@ -41,7 +41,7 @@ def setting_of(grids: Mapping[str, Sequence[Grid]] | None = None) -> Setting:
     """A setting as a run makes it, with all registered conditions; codecs have the scale of the first grid of their modality."""
     video, audio = ((grids or GRIDS)[modality][0].scale for modality in MODALITIES)
     modalities: dict[str, Modality] = {"video": VideoModality(video), "audio": AudioModality(audio[0], BINS)}
-    return Setting(modalities, ShiftedLogitNormal(), False, condition_maker(load()))
+    return Setting(modalities, ShiftedLogitNormal(), False, condition_maker(load()), takes_marker=True)
 
 
 def draws_of(names: Sequence[str] = NAMES, number: int = 0) -> CountedDraws:

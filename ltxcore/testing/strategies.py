@@ -137,6 +137,7 @@ def _faults_of_inputs(strategy: Strategy, prepared: Mapping[str, ModelInput]) ->
         for field in ("tokens", "sigma", "timesteps", "positions"):
             if getattr(given, field).dtype != torch.float32:
                 yield f"prepares {name}.{field} in {getattr(given, field).dtype}; it is float32"
+        yield from _faults_of_marker(name, given)
         if bool((given.timesteps < 0).any()) or bool((given.timesteps > given.sigma.unsqueeze(1) + 1e-6).any()):
             yield f"prepares {name}.timesteps that are not between 0 and sigma"
         if not given.is_generated and bool(given.timesteps.any()):
@@ -144,6 +145,19 @@ def _faults_of_inputs(strategy: Strategy, prepared: Mapping[str, ModelInput]) ->
     sigmas = [given.sigma for given in prepared.values() if given.is_generated]
     if strategy.shared_sigma and any(not torch.equal(sigmas[0], sigma) for sigma in sigmas):
         yield "says shared_sigma, but its modalities have sigmas of their own"
+
+
+def _faults_of_marker(name: str, given: ModelInput) -> Iterator[str]:
+    """The marker is of the target's tokens in the first latent frame of a video; appended tokens do not have it."""
+    if given.marked is None:
+        return
+    shape, target = tuple(given.tokens.shape[:2]), given.tokens.shape[1] if given.clean is None else given.clean.shape[1]
+    if name != "video":
+        yield f"marks tokens of {name}; the model takes a marker for video alone"
+    elif tuple(given.marked.shape) != shape or given.marked.dtype != torch.bool:
+        yield f"prepares video.marked {list(given.marked.shape)} in {given.marked.dtype}; it is {list(shape)} in torch.bool"
+    elif bool(given.marked[:, target:].any()):
+        yield "marks appended tokens; only the target's first latent frame is marked"
 
 
 def _purity(strategy: Strategy, batch: Batch, prepared: Mapping[str, ModelInput], number: int) -> Iterator[str]:
@@ -167,10 +181,18 @@ def _neighbours(strategy: Strategy, batch: Batch, prepared: Mapping[str, ModelIn
     index = len(NAMES) - 1
     single = strategy.prepare(alone(batch, index), draws_of(NAMES[index:], number))
     for name, given in prepared.items():
-        for field in ("tokens", "sigma", "timesteps", "positions"):
-            if not torch.equal(getattr(given, field)[index:], getattr(single[name], field)):
-                yield f"prepares other {name}.{field} for a sample alone than for the same sample in a micro-batch"
-                return
+        other = [
+            field
+            for field in ("tokens", "sigma", "timesteps", "positions", "marked")
+            if not _alike(None if (own := getattr(given, field)) is None else own[index:], getattr(single[name], field))
+        ]
+        if other:
+            yield f"prepares other {name}.{other[0]} for a sample alone than for the same sample in a micro-batch"
+            return
+
+
+def _alike(one: torch.Tensor | None, other: torch.Tensor | None) -> bool:
+    return one is other if one is None or other is None else torch.equal(one, other)
 
 
 def _faults_of_loss(strategy: Strategy, prepared: Mapping[str, ModelInput]) -> Iterator[str]:

@@ -68,17 +68,20 @@ class RunFolder:
         )
 
 
-def holds(folder: RunFolder, resolved: str) -> bool:
-    """Whether there is a run of the same run file, finished or not."""
-    return folder.status() is not None and folder.run_file.exists() and folder.run_file.read_text() == resolved
+def holds(folder: RunFolder, resolved: str, saved: str) -> bool:
+    """Whether there is a run of the same run file, finished or not; `saved` is its run file as it would be written now."""
+    return folder.status() is not None and saved == resolved
 
 
-def check_free(folder: RunFolder, resolved: str, where: str, start_over: bool, *, processes: int = 1, allow_changes: bool = False) -> bool:
+def check_free(
+    folder: RunFolder, resolved: str, saved: str, where: str, start_over: bool, *, processes: int = 1, allow_changes: bool = False
+) -> bool:
     """Whether there is an unfinished run of the same run file to go on with; False where the folder is free.
 
     Args:
         folder: the run's output folder.
         resolved: the run file with absolute paths.
+        saved: that of the run in the folder, as it would be written now (`resume.begun`); "" where there is none.
         where: of `output_dir` in the run file.
         start_over: begin anew where a run is unfinished.
         processes: how many go on with it.
@@ -106,7 +109,6 @@ def check_free(folder: RunFolder, resolved: str, where: str, start_over: bool, *
         )
     if start_over:
         return False
-    saved = folder.run_file.read_text() if folder.run_file.exists() else ""
     found = None if allow_changes else difference(saved, resolved, (int(status.get("processes", 1)), processes))
     if found is not None:
         raise ConfigError(f"{folder.path} holds an unfinished run {found.what}", where=where, remedy=found.remedy)

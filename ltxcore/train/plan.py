@@ -37,6 +37,7 @@ from ltxcore.train.fits import misfits
 from ltxcore.train.folder import RunFolder, check_free, holds
 from ltxcore.train.hub import NO_TOKEN, has_token
 from ltxcore.train.memory import contradictions, missing_here
+from ltxcore.train.resume import Begun, begun
 from ltxcore.train.setup import generated_of, has_references, modalities_of, setting_of
 from ltxcore.train.trackers import trackers_of
 
@@ -46,10 +47,11 @@ class Outline:
     """What is known of a run without its data.
 
     Attributes:
-        loaded: the run file.
+        loaded: the run file; of an unfinished run, with what that keeps from its beginning.
         folder: where it writes.
         resumes: whether that holds an unfinished run of the same file, to go on with; or, where nothing will be written, any run of it.
         changes: whether that may have been another file.
+        notes: what it keeps from its beginning although the run file's defaults say otherwise.
         base: the model, without its weights.
         setting: what the strategy was built with.
         strategy: makes inputs and losses.
@@ -62,6 +64,7 @@ class Outline:
     folder: RunFolder
     resumes: bool
     changes: bool
+    notes: tuple[str, ...]
     base: Base
     setting: Setting
     strategy: Strategy
@@ -157,23 +160,18 @@ def outline(
     Raises:
         LtxError: for all that is wrong: the output folder, the model, LoRA targets, the schedule, what this version cannot do.
     """
-    config = loaded.config
-    folder = RunFolder(Path(config.output_dir).expanduser().absolute())
+    folder = RunFolder(Path(loaded.config.output_dir).expanduser().absolute())
     count = Place.of_environment().world_size if processes is None else processes
     problems: list[Problem] = []
+    unreadable: list[Problem] = []
+    with _collecting(unreadable, loaded.where("model.model_path")):
+        base = base_of(loaded.config.model.model_path) if base is None else base
+    resumes, notes = False, tuple[str, ...]()
     with _collecting(problems):
-        resumes = (
-            check_free(
-                folder,
-                loaded.resolved(),
-                loaded.where("output_dir"),
-                config.checkpoints.no_resume,
-                processes=count,
-                allow_changes=allow_changes,
-            )
-            if writes
-            else holds(folder, loaded.resolved())
-        )
+        there = begun(loaded, folder.run_file, None if base is None else base.info)
+        resumes = _resumes(there, folder, count, allow_changes) if writes else holds(folder, there.loaded.resolved(), there.saved)
+        loaded, notes = (there.loaded, there.notes) if resumes else (loaded, ())
+    config = loaded.config
     refused = [*_unavailable(config), *engine_problems(config, count), *(_not_here(config) if here else ()), *contradictions(config)]
     problems.extend(Problem(what, loaded.where(key), remedy) for key, what, remedy in refused)
     with _collecting(problems):
@@ -186,8 +184,10 @@ def outline(
             [Parameter(torch.zeros(1))], learning_rate=config.optimization.learning_rate, betas=(0.9, 0.999), weight_decay=0.0
         )
         schedule(probe, config.optimization.scheduler_type, config.optimization.scheduler_params, config.optimization.steps)
+    problems.extend(unreadable)
+    if base is None:
+        raise ConfigError.of(problems)
     with _collecting(problems, loaded.where("model.model_path")):
-        base = base_of(config.model.model_path) if base is None else base
         base.check_tensors()
         info = base.info
         setting = setting_of(loaded, info)
@@ -203,7 +203,15 @@ def outline(
             samples = plan_samples(asked, setting.modalities)
     if problems:
         raise ConfigError.of(problems)
-    return Outline(loaded, folder, resumes, allow_changes, base, setting, strategy, modalities, tuple(samples), data_root(loaded, strategy))
+    root = data_root(loaded, strategy)
+    return Outline(loaded, folder, resumes, allow_changes, notes, base, setting, strategy, modalities, tuple(samples), root)
+
+
+def _resumes(there: Begun, folder: RunFolder, processes: int, allow_changes: bool) -> bool:
+    """Whether the output folder holds an unfinished run to go on with."""
+    loaded = there.loaded
+    where, start_over = loaded.where("output_dir"), loaded.config.checkpoints.no_resume
+    return check_free(folder, loaded.resolved(), there.saved, where, start_over, processes=processes, allow_changes=allow_changes)
 
 
 def data_root(loaded: LoadedRun, strategy: Strategy) -> Path:

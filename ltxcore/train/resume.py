@@ -1,15 +1,117 @@
-"""Whether an unfinished run is the one that a run file says: the same file, on whatever number of processes, with the same global batch."""
+"""Whether an unfinished run is the one that a run file says: the same file, on whatever number of processes, with the same global batch.
+
+A saved run file may be older than some keys. It counts as it would be written now: a key that it does not have is at its default of now, and where a run of then
+did something else, at what it did.
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
 import tomli
 
+from ltxcore.config.load import HEADER, LoadedRun, parsed_toml
+from ltxcore.config.reading import spelled
+from ltxcore.config.render import render
+from ltxcore.config.structure import structure
+from ltxcore.config.structurer import NO_SUCH_KEY
+from ltxcore.models.backbone import ModelInfo
+from ltxcore.strategy import MARKER
+
 ACCUMULATION = "gradient_accumulation_steps"
+
+
+@attrs.frozen
+class Younger:
+    """A key that is younger than some runs, which do not do what its default says.
+
+    An unfinished run keeps what it began with, unless the run file says otherwise.
+
+    Attributes:
+        path: of the key.
+        before: what such a run does.
+        matters: whether it makes a difference to this model.
+        told: what the user is told where an unfinished run does not follow the default.
+    """
+
+    path: tuple[str, ...]
+    before: Any
+    matters: Callable[[ModelInfo], bool]
+    told: str
+
+
+_NO_MARKER = "goes on without the marker of the first frame, as it began; a new run marks it"
+YOUNGER = tuple(
+    Younger((*table, MARKER), False, lambda info: info.takes_marker, _NO_MARKER)
+    for table in (("training_strategy", "video"), ("training_strategy",))
+)
+
+
+@attrs.frozen(eq=False)
+class Begun:
+    """A run file beside the run that its output folder holds.
+
+    Attributes:
+        loaded: the run file, with what that run keeps from its beginning.
+        saved: that run's own file, as it would be written now; "" where there is none.
+        notes: what is kept although the run file's defaults say otherwise.
+    """
+
+    loaded: LoadedRun
+    saved: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def begun(loaded: LoadedRun, path: Path, info: ModelInfo | None) -> Begun:
+    """The run file beside a saved one.
+
+    Args:
+        loaded: the run file.
+        path: the saved one.
+        info: the model; none: it is not known.
+
+    Raises:
+        ConfigError: the saved file is not TOML.
+    """
+    if not path.exists():
+        return Begun(loaded)
+    text = path.read_text()
+    saved, now = parsed_toml(text, path), tomli.loads(loaded.resolved())
+    notes = []
+    for key in YOUNGER:
+        then, today = _table(saved, key.path[:-1]), _table(now, key.path[:-1])
+        name = key.path[-1]
+        if info is None or not key.matters(info) or then is None or today is None or name not in today:
+            continue
+        value = then.setdefault(name, key.before)
+        if value == key.before != today[name] and not loaded.places.has(key.path):
+            loaded = attrs.evolve(loaded, config=_with(loaded.config, key.path, value))
+            notes.append(f"{key.told} ({spelled(key.path)} = {str(value).lower()})")
+    return Begun(loaded, _as_now(saved, loaded) or text, tuple(notes))
+
+
+def _as_now(saved: Mapping[str, Any], loaded: LoadedRun) -> str:
+    """A saved run file with all keys of now; "" where it cannot be read as one, or has keys that no table has now."""
+    config, mistakes = structure(saved, loaded.registry, loaded.path.absolute().parent, elsewhere=saved.keys())
+    known = config is not None and all(mistake.what != NO_SUCH_KEY for mistake in mistakes)
+    return f"{HEADER}\n{render(config)}" if config is not None and known else ""
+
+
+def _table(tables: Mapping[str, Any], path: Sequence[str]) -> dict[str, Any] | None:
+    found: Any = tables
+    for part in path:
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found if isinstance(found, dict) else None
+
+
+def _with(table: Any, path: Sequence[str], value: Any) -> Any:
+    """A table, or one of tables in tables, with another value of a key."""
+    inner = value if len(path) == 1 else _with(getattr(table, path[0]), path[1:], value)
+    return attrs.evolve(table, **{path[0]: inner})
 
 
 @attrs.frozen

@@ -15,6 +15,7 @@ from ltxcore.engines.process import Processes
 from ltxcore.errors import ConfigError, LtxError
 from ltxcore.preprocess.model import Model
 from ltxcore.preprocess.run import default_root
+from ltxcore.sample.marker import of_metadata
 from ltxcore.sample.media import decoders
 from ltxcore.train.checkpoint import check_space
 from ltxcore.train.cost.start import said_at_start
@@ -63,8 +64,10 @@ def run(loaded: LoadedRun, console: Console | None = None, *, processes: Process
 
 def _session(loaded: LoadedRun, processes: Processes, console: Console, allow_changes: bool) -> Session:
     """Everything up to the first file in `output_dir`; the processes are connected last, once each has its share of the data encoded."""
-    config = loaded.config
     found = processes.together(lambda: outline(loaded, processes.world_size, allow_changes=allow_changes))
+    config = found.loaded.config
+    for note in found.notes:
+        console.out(f"this unfinished run {note}", highlight=False)
     console.out(
         f"{config.model.training_mode} run of {' and '.join(sorted(found.modalities))} on the base model {found.info.name}", highlight=False
     )
@@ -98,7 +101,7 @@ def _session(loaded: LoadedRun, processes: Processes, console: Console, allow_ch
         engine=engine,
         held_out=HeldOut.of(found.build, found.setting, names, apart, batch_size, seed) if names else None,
         drawer=drawer,
-        trackers=trackers_of(loaded) if processes.rank == 0 else Trackers((), loaded),
+        trackers=trackers_of(found.loaded) if processes.rank == 0 else Trackers((), found.loaded),
         console=console,
     )
 
@@ -140,7 +143,8 @@ def _drawer(
     if found.samples:
         for note in dict.fromkeys(note for sample in found.samples for note in sample.notes):
             console.out(note, highlight=False)
-        return processes.together(lambda: Validation.of(found.samples, codecs))
+        said = of_metadata(found.strategy.metadata(planned.manifest))
+        return processes.together(lambda: Validation.of(found.samples, codecs, found.info.marks if said is None else said))
     try:
         with decoders(codecs, found.modalities):
             pass

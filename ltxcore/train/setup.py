@@ -21,7 +21,7 @@ def setting_of(loaded: LoadedRun, info: ModelInfo) -> Setting:
         "audio": AudioModality(mel_frames=info.audio_scale[0]),
     }
     flow = loaded.config.flow_matching
-    return Setting(modalities, flow.sampler, flow.shared_sigma, condition_maker(loaded.registry))
+    return Setting(modalities, flow.sampler, flow.shared_sigma, condition_maker(loaded.registry), info.takes_marker)
 
 
 def condition_maker(registry: Registry) -> Callable[..., ConditionUse]:

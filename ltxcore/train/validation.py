@@ -39,14 +39,16 @@ class Validation:
     Attributes:
         samples: encoded before training.
         model: whose codecs decode what is drawn. They are read anew each time, so that they take no memory from training.
+        marks: whether the first latent frame is marked, as in the run's training.
     """
 
     samples: Sequence[Encoded]
     model: Model
+    marks: bool = True
     at_intervals: bool = attrs.field(default=True, init=False)
 
     @classmethod
-    def of(cls, samples: Sequence[Planned], model: Model) -> Validation:
+    def of(cls, samples: Sequence[Planned], model: Model, marks: bool = True) -> Validation:
         """Encode the samples.
 
         Raises:
@@ -54,11 +56,11 @@ class Validation:
         """
         with decoders(model, {name for sample in samples for name in sample.canvas.request.drawn}):
             pass  # what would fail after the first steps fails before them
-        return cls(encode(samples, model), model)
+        return cls(encode(samples, model), model, marks)
 
     def draw(self, engine: Engine, backbone: LTXBackbone, folder: Path, step: int) -> list[Drawn]:
         """Draw every sample; each process draws its share in step with the others, and the first one decodes and writes."""
-        sampler = Sampler(backbone, engine.forward, engine.device)
+        sampler = Sampler(backbone, engine.forward, engine.device, self.marks)
         mine: dict[int, Mapping[str, Tensor]] = {}
         with engine.evaluating():
             for index, counts in dealt(self.samples, engine.rank, engine.world_size):

@@ -4,7 +4,7 @@ import json
 
 import attrs
 
-from ltxcore.api import Flexible, ModalityTable, Setting, Strategy, hookimpl, notice
+from ltxcore.api import Flexible, ModalityTable, Setting, Strategy, VideoTable, hookimpl, notice
 
 REPLACEMENT = """The strategy "text_to_video" is deprecated. Write instead:
 
@@ -14,7 +14,7 @@ name = "flexible"
 [training_strategy.video]
 is_generated = true
 latents_dir = "latents"
-conditions = [{{ type = "first_frame", probability = {probability} }}]
+{marker}conditions = [{{ type = "first_frame", probability = {probability} }}]
 """
 
 WITH_AUDIO = """
@@ -40,10 +40,14 @@ class TextToVideo:
     )
     with_audio: bool = attrs.field(default=False, metadata={"help": "generate sound too"})
     audio_latents_dir: str = attrs.field(default="audio_latents", metadata={"help": "folder of the sound's latents"})
+    mark_first_frame: bool = attrs.field(
+        default=True, metadata={"help": "tell a model that takes the marker (LTX-2.5) which tokens are of the first latent frame"}
+    )
 
     def replacement(self) -> str:
         """What to write into a run file instead."""
-        text = REPLACEMENT.format(probability=float(self.first_frame_conditioning_p))
+        marker = "" if self.mark_first_frame else "mark_first_frame = false\n"
+        text = REPLACEMENT.format(probability=float(self.first_frame_conditioning_p), marker=marker)
         return text + (WITH_AUDIO.format(audio_latents_dir=json.dumps(self.audio_latents_dir)) if self.with_audio else "")
 
     def build(self, setting: Setting) -> Strategy:
@@ -51,7 +55,7 @@ class TextToVideo:
         notice(self.replacement())
         conditions = [setting.condition("first_frame", probability=self.first_frame_conditioning_p)]
         tables = Flexible(
-            video=ModalityTable(is_generated=True, latents_dir="latents", conditions=conditions),
+            video=VideoTable(is_generated=True, latents_dir="latents", conditions=conditions, mark_first_frame=self.mark_first_frame),
             audio=ModalityTable(is_generated=True, latents_dir=self.audio_latents_dir) if self.with_audio else None,
         )
         return tables.build(attrs.evolve(setting, shared_sigma=setting.shared_sigma or self.with_audio))

@@ -4,7 +4,7 @@ import json
 
 import attrs
 
-from ltxcore.api import Flexible, ModalityTable, Setting, Strategy, hookimpl, notice
+from ltxcore.api import Flexible, Setting, Strategy, VideoTable, hookimpl, notice
 
 REPLACEMENT = """The strategy "video_to_video" is deprecated. Write instead:
 
@@ -14,7 +14,7 @@ name = "flexible"
 [training_strategy.video]
 is_generated = true
 latents_dir = "latents"
-conditions = [
+{marker}conditions = [
   {{ type = "reference", latents_dir = {reference_latents_dir} }},
   {{ type = "first_frame", probability = {probability} }},
 ]
@@ -33,11 +33,16 @@ class VideoToVideo:
         metadata={"help": "how often the first latent frame is given, per sample"},
     )
     reference_latents_dir: str = attrs.field(default="reference_latents", metadata={"help": "folder of the references' latents"})
+    mark_first_frame: bool = attrs.field(
+        default=True, metadata={"help": "tell a model that takes the marker (LTX-2.5) which tokens are of the first latent frame"}
+    )
 
     def replacement(self) -> str:
         """What to write into a run file instead."""
         return REPLACEMENT.format(
-            probability=float(self.first_frame_conditioning_p), reference_latents_dir=json.dumps(self.reference_latents_dir)
+            probability=float(self.first_frame_conditioning_p),
+            reference_latents_dir=json.dumps(self.reference_latents_dir),
+            marker="" if self.mark_first_frame else "mark_first_frame = false\n",
         )
 
     def build(self, setting: Setting) -> Strategy:
@@ -47,7 +52,9 @@ class VideoToVideo:
             setting.condition("reference", sources={"reference": self.reference_latents_dir}),
             setting.condition("first_frame", probability=self.first_frame_conditioning_p),
         ]
-        return Flexible(video=ModalityTable(is_generated=True, latents_dir="latents", conditions=conditions)).build(setting)
+        return Flexible(
+            video=VideoTable(is_generated=True, latents_dir="latents", conditions=conditions, mark_first_frame=self.mark_first_frame)
+        ).build(setting)
 
 
 @hookimpl

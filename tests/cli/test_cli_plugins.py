@@ -141,8 +141,8 @@ def test_a_sigma_sampler_shows_its_keys() -> None:
 
 def test_a_strategy_shows_the_keys_of_its_inner_tables() -> None:
     out = ltx("show", "flexible")[1]
-    assert "[training_strategy]:\n  KEY                 TYPE                  DEFAULT   UNIT  WHAT IT IS FOR\n" in out
-    assert "  audio.conditions    a list of conditions  []        -     what of it is given, or added\n" in out
+    assert "[training_strategy]:\n  KEY                     TYPE                  DEFAULT   UNIT  WHAT IT IS FOR\n" in out
+    assert "  audio.conditions        a list of conditions  []        -     what of it is given, or added\n" in out
 
 
 def test_a_tracker_without_keys_says_so() -> None:

@@ -120,14 +120,13 @@ def test_isolation_and_passing_values_through_are_those_of_diffusers(tmp_path):
 
 def test_the_mark_of_key_frames_is_that_of_diffusers_and_reaches_only_models_that_have_one(tmp_path):
     video, audio = both_inputs("C")
-    marked = torch.zeros(2, 12)
-    marked[:, :4] = 1
+    told = attrs.evolve(video, marked=(torch.arange(12) < 4).expand(2, -1))
     backbone, stock = load_golden("C", tmp_path), stock_model("C")
-    plain, found = backbone(video, audio)["video"], backbone(video, audio, keyframes=marked)["video"]
-    assert_same({"video": found}, {"video": ask_stock(stock, video, audio, video_keyframes_mask=marked[..., None])["video"]})
+    plain, found = backbone(video, audio)["video"], backbone(told, audio)["video"]
+    assert_same({"video": found}, {"video": ask_stock(stock, video, audio, video_keyframes_mask=told.marked[..., None].float())["video"]})
     assert (found - plain).abs().max() > 1e-4
     other = load_golden("B", tmp_path)
-    assert torch.equal(other(video, audio, keyframes=marked)["video"], other(video, audio)["video"])
+    assert torch.equal(other(told, audio)["video"], other(video, audio)["video"])
 
 
 @pytest.mark.parametrize("name", ["A", "B", "C", "tiny"])

@@ -118,7 +118,7 @@ def test_noise_is_put_where_tokens_are_generated_as_recorded_and_levels_follow_t
     modality, grid, rate = target(case)
     sample = recorded({modality.name: grid}, recorded_conditions(case, rate), no_text(modality.name), no_text(modality.name))
     noise = case.draws["noise"][:, : grid.num_tokens].float()
-    given = inputs_of(sample, sample.text, {modality.name: 128}, lambda name, shape: noise)[modality.name]
+    given = inputs_of(sample, sample.text, {modality.name: 128}, lambda name, shape: noise, marks=True)[modality.name]
     close(given.tokens, case.outputs["noised.latent"], case)
     if "timesteps.sigma0.6" in case.outputs:
         close(0.6 * given.timesteps, case.outputs["timesteps.sigma0.6"].reshape(1, -1), case)
@@ -150,7 +150,7 @@ def test_a_reference_changes_no_noise_of_either_modality() -> None:
     cells = {"video": grid, "audio": MODALITIES["audio"].grid_of((8, 7, 16))}
     text = Text({name: torch.zeros(1, 1, 4) for name in cells}, torch.ones(1, 1))
     bare, added = (
-        inputs_of(recorded(cells, conditions, text, text), text, dict.fromkeys(cells, 128), seeded(3))
+        inputs_of(recorded(cells, conditions, text, text), text, dict.fromkeys(cells, 128), seeded(3), marks=False)
         for conditions in ([], recorded_conditions(case, rate))
     )
     assert list(bare) == ["video", "audio"]

@@ -23,20 +23,21 @@ def unfinished(path: Path, text: str = "seed = 1\nsteps = 4\n") -> RunFolder:
 
 def refusal(folder: RunFolder, resolved: str = "", start_over: bool = False) -> str:
     with pytest.raises(ConfigError) as error:
-        check_free(folder, resolved, WHERE, start_over)
+        check_free(folder, resolved, folder.run_file.read_text() if folder.run_file.exists() else "", WHERE, start_over)
     return message(error.value, folder.path.parent)
 
 
 def test_a_folder_that_is_not_there_or_empty_is_free(tmp_path: Path) -> None:
-    assert check_free(RunFolder(tmp_path / "out"), "", WHERE, False) is False
-    assert check_free(RunFolder(tmp_path), "", WHERE, False) is False
+    assert check_free(RunFolder(tmp_path / "out"), "", "", WHERE, False) is False
+    assert check_free(RunFolder(tmp_path), "", "", WHERE, False) is False
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unfinished_run_of_the_same_file_goes_on(tmp_path: Path) -> None:
     folder = unfinished(tmp_path / "out")
-    assert check_free(folder, "seed = 1\nsteps = 4\n", WHERE, False) is True
-    assert check_free(folder, "anything", WHERE, True) is False
+    saved = folder.run_file.read_text()
+    assert check_free(folder, "seed = 1\nsteps = 4\n", saved, WHERE, False) is True
+    assert check_free(folder, "anything", saved, WHERE, True) is False
 
 
 def test_an_unfinished_run_of_another_file_is_refused_with_the_difference(tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ class Count:
         generated, given, partly: tokens of the target: generated, given, given in part.
         appended: tokens beside the target.
         in_loss: tokens that count.
+        marked: tokens that the model is told are of the first latent frame; None where it is told nothing.
         sigma: noise level of the modality.
         timesteps: lowest and highest noise level of a token.
         seconds: where the target begins and ends.
@@ -99,6 +100,7 @@ class Count:
     partly: int
     appended: int
     in_loss: int
+    marked: int | None
     sigma: float
     timesteps: tuple[float, float]
     seconds: tuple[float, float]
@@ -123,6 +125,7 @@ def counts(seen: Seen) -> Iterator[Count]:
                 partly=int(((target.given > 0) & (target.given < 1)).sum()),
                 appended=int(tokens.appended.given.numel()),
                 in_loss=int(tokens.counted.sum()),
+                marked=None if inputs.marked is None else int(inputs.marked[index].sum()),
                 sigma=tokens.sigma,
                 timesteps=(float(tokens.timesteps.min()), float(tokens.timesteps.max())),
                 seconds=(float(seconds.min()), float(seconds.max())),

@@ -24,6 +24,7 @@ FIELDS = {
     "noisy": "tokens",
     "velocity": "velocity",
     "loss_mask": "loss_mask",
+    "marked": "marked",
     "positions": "positions",
     "context": "context",
     "context_mask": "context_mask",

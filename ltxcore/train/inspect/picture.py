@@ -115,6 +115,7 @@ def sentence(count: Count) -> str:
     """A modality in a line."""
     numbers = ((count.generated, "generated"), (count.given, "given"), (count.partly, "given in part"), (count.appended, "appended"))
     parts = [f"{number} {what if count.is_generated or what == 'appended' else 'frozen'}" for number, what in numbers if number]
-    told = f"{', '.join(parts)}; in the loss: {count.in_loss}; sigma: {count.sigma:.3f}"
+    marked = f"; marked: {count.marked}" if count.marked else ""
+    told = f"{', '.join(parts)}{marked}; in the loss: {count.in_loss}; sigma: {count.sigma:.3f}"
     applied = ", ".join(key.rpartition(".")[2] for key in count.conditions)
     return f"Tokens: {told}" + (f"; conditions: {applied}" if applied else "")

@@ -43,6 +43,8 @@ def inspect(loaded: LoadedRun, console: Console, *, steps: int = 1, dump: Path |
         seen = list(first_seen(planned, samples, steps, _backbone(planned, samples) if dump is not None else None))
     except LtxError as error:
         raise located(error, loaded) from error
+    for note in planned.outline.notes:
+        console.out(f"the run in {planned.outline.folder.path} {note}", highlight=False)
     for title, table in tables(seen):
         console.print(f"\n{title}", style="bold", highlight=False, markup=False)
         console.print(table)
@@ -50,7 +52,7 @@ def inspect(loaded: LoadedRun, console: Console, *, steps: int = 1, dump: Path |
         write_picture(png, seen, f"What the model sees: {loaded.path.name}")
         console.out(f"drawn in {png}", highlight=False)
     if dump is not None:
-        write_dump(dump, seen, loaded.resolved())
+        write_dump(dump, seen, planned.outline.loaded.resolved())
         console.out(f"every tensor is in {dump}", highlight=False)
     return seen
 

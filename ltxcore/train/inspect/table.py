@@ -39,12 +39,15 @@ def summary_table(every: Sequence[Count]) -> Table:
         "given": [_span([count.given for count in found]) for found in of.values()],
         "given in part": [_span([count.partly for count in found]) for found in of.values()],
         "appended": [_span([count.appended for count in found]) for found in of.values()],
+        "marked": [_span([count.marked or 0 for count in found]) for found in of.values()],
         "in the loss": [_span([count.in_loss for count in found]) for found in of.values()],
         "sigma": [_range([count.sigma for count in found]) for found in of.values()],
         "timesteps": [_range([level for count in found for level in count.timesteps]) for found in of.values()],
         "lies at, seconds": [_range([moment for count in found for moment in count.seconds], 2) for found in of.values()],
         "lies at, pixels": [_sizes(found) for found in of.values()],
     }
+    if all(count.marked is None for count in every):
+        del rows["marked"]
     for name, cells in rows.items():
         table.add_row(name, *cells)
     return table

@@ -1,0 +1,82 @@
+"""Whether the first latent frame is marked for a model that takes the marker (LTX-2.5): as what is used was trained, else as the model's makers do it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+
+import attrs
+
+from ltxcore.errors import ConfigError, Problem
+from ltxcore.models.backbone import ModelInfo
+from ltxcore.models.lora_stack import Strength
+from ltxcore.models.streams import stream_of
+from ltxcore.strategy import MARKER
+
+
+@attrs.frozen
+class Marking:
+    """Whether the first latent frame is marked, and what to tell the user about it."""
+
+    marks: bool
+    notes: tuple[str, ...] = ()
+
+
+def marking_of(loras: Sequence[Strength], info: ModelInfo, asked: bool | None = None) -> Marking:
+    """How to generate with a model and LoRAs.
+
+    Args:
+        loras: that are used.
+        info: the model.
+        asked: what the user asked for; none: nothing.
+
+    Raises:
+        ConfigError: LoRAs that were trained differently, and the user does not choose.
+    """
+    if not info.takes_marker:
+        return Marking(False, () if asked is None else (f"The model {info.name} takes no marker of its first frame.",))
+    trained = {str(lora.path): said for lora in loras if (said := of_lora(lora.metadata)) is not None}
+    if asked is not None:
+        return Marking(asked, tuple(_otherwise(trained, asked)))
+    if len(set(trained.values())) > 1:
+        way = {True: "with", False: "without"}
+        raise ConfigError.of(
+            Problem(
+                f"was trained {way[said]} the marker of the first frame, and another LoRA {way[not said]} it",
+                path,
+                "Choose with --mark-first-frame or --no-mark-first-frame, or use one of them.",
+            )
+            for path, said in trained.items()
+        )
+    marks = next(iter(trained.values()), info.marks)
+    if marks:
+        return Marking(True)
+    why = next(iter(trained), f"the model {info.name}")
+    return Marking(False, (f"The first frame is not marked, since {why} was trained without its marker; --mark-first-frame marks it.",))
+
+
+def of_metadata(metadata: Mapping[str, str]) -> bool | None:
+    """Whether the first frame was marked in training, as a strategy or a file says; None where it does not."""
+    return {"true": True, "false": False}.get(metadata.get(MARKER, ""))
+
+
+def of_lora(metadata: Mapping[str, str]) -> bool | None:
+    """The same of a LoRA for a model that takes the marker. One that ltx made of video and that does not say is older than the marker: trained without."""
+    said = of_metadata(metadata)
+    is_ours = "timestep_rule" in metadata
+    return False if said is None and is_ours and not _is_of_sound(metadata) else said
+
+
+def _is_of_sound(metadata: Mapping[str, str]) -> bool:
+    """Whether a LoRA of ltx changes the sound's own modules alone."""
+    try:
+        modules = json.loads(metadata.get("target_modules", "[]"))
+    except json.JSONDecodeError:
+        return False
+    return bool(modules) and all(stream_of(str(module)) == "audio" for module in modules)
+
+
+def _otherwise(trained: Mapping[str, bool], asked: bool) -> Iterator[str]:
+    for path, said in trained.items():
+        if said != asked:
+            yield f"{path} was trained {'with' if said else 'without'} the marker of the first frame, and is used {'with' if asked else 'without'} it."
