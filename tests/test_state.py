@@ -136,3 +136,15 @@ def test_a_grid_counts_tokens_frame_by_frame_row_by_row() -> None:
 def test_a_grid_is_written_as_its_sides_or_its_length() -> None:
     assert str(Grid(3, 17, 30)) == "3 x 17 x 30"
     assert str(Grid(27, scale=(4, 1, 1))) == "27"
+
+
+def test_the_first_latent_frame_is_the_targets_alone() -> None:
+    first = state().append(*extra()).first_frame
+    assert first.dtype == torch.bool
+    assert first.tolist() == [[True, True, False, False, False, False, False, False, False]] * 2
+
+
+def test_of_a_single_frame_all_is_the_first_frame() -> None:
+    grid, rate = Grid(1, 1, 2), torch.full((1,), 24.0)
+    image = LatentState.start("video", grid, rate, torch.zeros(1, 2, 4), VideoModality().positions(grid, rate))
+    assert image.first_frame.tolist() == [[True, True]]

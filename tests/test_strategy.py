@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 import torch
 
@@ -15,7 +16,7 @@ from ltxcore.modalities.audio import AudioModality
 from ltxcore.modalities.video import VideoModality
 from ltxcore.protocols import Batch, Entry, Manifest, Setting, StoredLatents, Text
 from ltxcore.registry import load
-from ltxcore.strategy import Flexible, ModalityTable
+from ltxcore.strategy import Flexible, ModalityTable, VideoTable
 
 REGISTRY = load()
 CASES = [(group, case) for group in ("01_flexible", "02_soft_mask") for case in list_cases(group)]
@@ -283,3 +284,60 @@ def test_two_references_of_which_the_lora_would_say_different_things_are_refused
         "training_strategy.video.conditions.1: the saved LoRA would say reference_downscale_factor = 4, but another condition has it say 2\n"
         "    A LoRA can say one only: give both conditions data of the same kind."
     )
+
+
+# ---------------------------------------------------------------- the marker of the first frame
+
+
+def marking(shared_sigma: bool = False) -> Setting:
+    """A model that takes the marker."""
+    return attrs.evolve(setting(shared_sigma), takes_marker=True)
+
+
+@pytest.mark.parametrize("is_generated", [True, False])
+def test_the_targets_first_latent_frame_is_marked_and_no_reference_is(is_generated: bool) -> None:
+    table = VideoTable(is_generated, "latents", [condition("reference", sources={"reference": "reference_latents"})])
+    strategy = Flexible(video=table, audio=ModalityTable(True, "audio_latents")).build(marking())
+    given = batch({"video": video(), "video.cond0.reference": video(frames=3), "audio": audio()})
+    prepared = strategy.prepare(given, draws())
+    marked = prepared["video"].marked
+    assert marked is not None
+    assert marked.shape == prepared["video"].tokens.shape[:2] == (2, 24)
+    assert marked.tolist() == [[True] * 4 + [False] * 20] * 2
+    assert prepared["audio"].marked is None
+
+
+def test_a_clip_of_one_frame_is_marked_throughout() -> None:
+    prepared = Flexible(video=VideoTable(True, "latents")).build(marking()).prepare(batch({"video": video(frames=1)}), draws())
+    assert bool(prepared["video"].marked.all())
+
+
+def test_nothing_is_marked_for_a_model_without_marker_or_where_the_run_file_says_so() -> None:
+    off = VideoTable(True, "latents", mark_first_frame=False)
+    for table, told in ((off, marking()), (off, setting()), (VideoTable(True, "latents"), setting())):
+        assert Flexible(video=table).build(told).prepare(batch({"video": video()}), draws())["video"].marked is None
+
+
+def test_the_marker_changes_nothing_else_of_what_is_trained_on() -> None:
+    off, on = (
+        Flexible(video=VideoTable(True, "latents", [condition("first_frame", 0.5)], mark_first_frame=said)).build(marking())
+        for said in (False, True)
+    )
+    one, other = (strategy.prepare(batch({"video": video()}), draws())["video"] for strategy in (off, on))
+    names = [field.name for field in attrs.fields(type(one)) if isinstance(getattr(one, field.name), torch.Tensor)]
+    assert len(names) > 8
+    assert all(torch.equal(getattr(one, name), getattr(other, name)) for name in names)
+
+
+def test_a_plain_table_of_video_is_marked_so_that_older_plugins_are() -> None:
+    assert Flexible(video=ModalityTable(True, "latents")).video == VideoTable(True, "latents")
+
+
+def test_the_lora_says_whether_the_first_frame_was_marked_where_the_model_takes_the_marker() -> None:
+    entries = Manifest({"video": {"clip": Entry((128, 3, 2, 2), 24.0)}})
+    for said, told in ((True, "true"), (False, "false")):
+        tables = Flexible(video=VideoTable(True, "latents", mark_first_frame=said))
+        assert tables.build(marking()).metadata(entries) == {"mark_first_frame": told}
+        assert tables.build(setting()).metadata(entries) == {}
+    sound = Manifest({"audio": {"clip": Entry((8, 5, 16), None)}})
+    assert Flexible(audio=ModalityTable(True, "audio_latents")).build(marking()).metadata(sound) == {}

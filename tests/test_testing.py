@@ -407,6 +407,11 @@ ALTERED: dict[tuple[str, str], Any] = {
     ("prepare", "one sigma"): lambda built: evolved(built, sigma=lambda given: given.sigma[:1]),
     ("prepare", "noisy"): lambda built: evolved(built, timesteps=lambda given: given.timesteps * 2),
     ("prepare", "half"): lambda built: evolved(built, sigma=lambda given: given.sigma.half().float().double()),
+    ("prepare", "marks a guide"): lambda built: evolved(
+        built, marked=lambda given: torch.ones(given.tokens.shape[:2], dtype=torch.bool), clean=lambda given: given.clean[:, :-1]
+    ),
+    ("prepare", "marks numbers"): lambda built: evolved(built, marked=lambda given: given.marked.float()),
+    ("prepare", "marks by the batch"): lambda built: evolved(built, marked=lambda given: given.marked & (given.tokens.shape[0] > 1)),
     ("prepare", "nothing"): lambda built: (
         lambda batch, draws: {n: attrs.evolve(g, is_generated=False) for n, g in built.prepare(batch, draws).items()}
     ),
@@ -435,6 +440,9 @@ STRATEGY_FAULTS = {
     ("prepare", "one sigma"): f"prepares video.sigma [1] for tokens [3, 24, ...]; it is [3]{SHAPES}",
     ("prepare", "noisy"): f"prepares video.timesteps that are not between 0 and sigma{SHAPES}",
     ("prepare", "half"): f"prepares video.sigma in torch.float64; it is float32{SHAPES}",
+    ("prepare", "marks a guide"): f"marks appended tokens; only the target's first latent frame is marked{SHAPES}",
+    ("prepare", "marks numbers"): f"prepares video.marked [3, 24] in torch.float32; it is [3, 24] in torch.bool{SHAPES}",
+    ("prepare", "marks by the batch"): f"prepares other video.marked for a sample alone than for the same sample in a micro-batch{SHAPES}",
     ("prepare", "nothing"): f"generates no modality{SHAPES}",
     ("shared_sigma", "says so"): f"says shared_sigma, but its modalities have sigmas of their own{SHAPES}",
     ("loss", "crashing"): f"raises RuntimeError from loss(): boom{SHAPES}",

@@ -353,3 +353,13 @@ def test_beside_a_dataset_the_root_need_not_exist_yet(load: Load, minimal: str, 
     (folder / "set.jsonl").write_text("")
     data = load(minimal.replace('root = "."', 'root = "set"\ndataset = "set.jsonl"')).config.data
     assert (data.preprocessed_data_root, data.dataset) == (folder / "set", folder / "set.jsonl")
+
+
+def test_the_marker_of_the_first_frame_is_a_key_of_video_alone(load: Load, mistakes: Mistakes) -> None:
+    video = AUDIO.replace("audio]", "video]").replace("audio_latents", "latents")
+    assert load(video + REST).config.training_strategy.video.mark_first_frame is True
+    assert load(video + "mark_first_frame = false\n" + REST).config.training_strategy.video.mark_first_frame is False
+    assert mistakes(AUDIO + "mark_first_frame = true\n" + REST) == (
+        "run.toml:6: training_strategy.audio.mark_first_frame: is for pictures: sound has no frames to mark\n"
+        "    Write it in [training_strategy.video], or remove it."
+    )

@@ -10,7 +10,7 @@ from ltxcore.models.backbone import ModelInfo, Perturbation
 from ltxcore.models.load import load_backbone
 from ltxcore.models.transformer import attention_bias
 from ltxcore.protocols import Text
-from models.golden_models import BOTH, ask_stock, golden_inputs, load_golden, random_input, stock_model, write_golden
+from models.golden_models import BOTH, ask_stock, golden_inputs, golden_weights, load_golden, random_input, stock_model, write_golden
 
 PLAIN = [
     f"{model}.{case}"
@@ -18,6 +18,8 @@ PLAIN = [
     for case in ("joint.mask", "video_only.mask", "audio_only.mask")
     if (model, case) != ("C", "audio_only.mask")
 ]
+SHARE = 0.134
+"""How much of the recorded velocity of model C the marker makes, over all tokens."""
 WIDTHS = {"A": (48, 48), "B": (64, 32), "C": (64, 32)}
 
 
@@ -323,3 +325,28 @@ def test_every_parameter_is_held_by_a_module_whose_own_forward_uses_it():
     backbone(*both_inputs("tiny"))
     holders = {name: id(m) in called for name, m in backbone.named_modules() if list(m.parameters(recurse=False))}
     assert all(holders.values()), [name for name, was in holders.items() if not was]
+
+
+def test_the_mark_is_added_where_tokens_enter_so_that_tokens_moved_by_as_much_are_predicted_alike(tmp_path):
+    """By injection: the way in is wider than the stream, so there are tokens that enter as the marked ones do."""
+    given, backbone = golden_inputs("C.joint.mask"), load_golden("C", tmp_path)
+    weights = golden_weights("C")
+    marked = given["video"].positions[:, 0, :, 0] == 0
+    assert marked.sum(dim=1).tolist() == [12, 12], "half of the recorded tokens are of the first latent frame"
+    told = attrs.evolve(given["video"], marked=marked)
+    shift = torch.linalg.pinv(weights["patchify_proj.weight"].double()) @ weights["keyframes_abs_pos_embedding"].double()[0]
+    moved = attrs.evolve(given["video"], tokens=(given["video"].tokens.double() + marked.unsqueeze(-1) * shift).float())
+    found, injected = backbone(told, given["audio"]), backbone(moved, given["audio"])
+    assert_same(found, injected)
+    recorded = load_case("06_model", "C.joint.mask").outputs["video"]
+    share = (found["video"] - recorded).norm() / recorded.norm()
+    assert float(share) == pytest.approx(SHARE, abs=0.005)
+
+
+@pytest.mark.parametrize("name", ["A", "B"])
+def test_models_without_a_mark_take_no_notice_to_the_last_bit(name, tmp_path):
+    given, backbone = golden_inputs(f"{name}.joint.mask"), load_golden(name, tmp_path)
+    told = attrs.evolve(given["video"], marked=torch.ones(given["video"].tokens.shape[:2], dtype=torch.bool))
+    one, other = backbone(given["video"], given["audio"]), backbone(told, given["audio"])
+    assert all(torch.equal(one[modality], other[modality]) for modality in one)
+    assert not backbone.info.takes_marker

@@ -124,3 +124,13 @@ def test_a_probability_above_1_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         run_file(tmp_path, '[training_strategy]\nname = "text_to_video"\nfirst_frame_conditioning_p = 1.5\n')
     assert str(caught.value) == f"{tmp_path}/run.toml:9: training_strategy.first_frame_conditioning_p: must be at most 1, not 1.5"
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_it_marks_the_first_frame_as_its_key_says_and_so_does_what_it_says_to_write_instead(tmp_path: Path, said: bool) -> None:
+    table = TextToVideo(mark_first_frame=said)
+    ours: Any = table.build(setting())
+    assert ours.tables["video"].mark_first_frame is said
+    assert ("mark_first_frame" in table.replacement()) is not said
+    written: Any = run_file(tmp_path, table.replacement().partition("\n")[2]).training_strategy.build(setting())
+    assert written.tables == ours.tables

@@ -142,3 +142,13 @@ def test_what_it_says_to_write_instead_is_the_same(tmp_path: Path, table: VideoT
 def test_a_run_file_names_it_with_its_own_keys(tmp_path: Path) -> None:
     text = '[training_strategy]\nname = "video_to_video"\nfirst_frame_conditioning_p = 0.0\nreference_latents_dir = "depth"\n'
     assert run_file(tmp_path, text).training_strategy == VideoToVideo(0.0, "depth")
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_it_marks_the_first_frame_as_its_key_says_and_so_does_what_it_says_to_write_instead(tmp_path: Path, said: bool) -> None:
+    table = VideoToVideo(mark_first_frame=said)
+    ours: Any = table.build(setting())
+    assert ours.tables["video"].mark_first_frame is said
+    assert ("mark_first_frame" in table.replacement()) is not said
+    written: Any = run_file(tmp_path, table.replacement().partition("\n")[2]).training_strategy.build(setting())
+    assert written.tables == ours.tables

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -15,13 +17,16 @@ from ltxcore.modalities.audio import AudioModality
 from ltxcore.modalities.video import VideoModality
 from ltxcore.models.backbone import ModelInfo
 from ltxcore.preprocess.buckets import Bucket
-from ltxcore.protocols import Modality, StoredLatents, Text
+from ltxcore.protocols import Batch, Modality, Setting, StoredLatents, Text
 from ltxcore.sample.canvas import Canvas, modalities_of
 from ltxcore.sample.encode import Encoded, EncodedCondition
 from ltxcore.sample.guidance import Scales
 from ltxcore.sample.request import Request
 from ltxcore.sample.states import conditioned, empty, inputs_of, medium_of, seeded
 from ltxcore.state import Grid, LatentState
+from ltxcore.strategy import Flexible, VideoTable
+from ltxcore.train.heldout import FixedSigma
+from models.golden_models import load_golden
 from sample.sample_made import registry
 
 MODALITIES: dict[str, Modality] = {"video": VideoModality(), "audio": AudioModality()}
@@ -52,6 +57,23 @@ def recorded_conditions(case: Case, rate: float) -> list[EncodedCondition]:
     if name == "video.reference_half":
         return [EncodedCondition(use("reference"), "video", media={"reference": latents})]
     return [EncodedCondition(use("prefix", temporal_boundary=latents.latents.shape[2]), "audio", latents)]
+
+
+@attrs.frozen(eq=False)
+class Known:
+    """Draws of one sample whose noise is known; every condition applies."""
+
+    noise: Tensor
+    size: int = 1
+
+    def normal(self, key: str, shape: Sequence[int] = ()) -> Tensor:
+        return self.noise
+
+    def uniform(self, key: str, shape: Sequence[int] = ()) -> Tensor:
+        return torch.zeros(1, *shape)
+
+    def shared_uniform(self, key: str) -> float:
+        return 0.0
 
 
 STATES = ["state.video.first_frame", "state.video.mask", "state.video.reference_half", "state.audio.prefix3"]
@@ -171,3 +193,43 @@ def test_an_empty_target_generates_everything() -> None:
     assert isinstance(state, LatentState)
     assert bool((state.denoise_mask == 1).all())
     assert not bool(state.clean.any())
+
+
+@pytest.mark.parametrize("name", ["state.video.first_frame", "state.video.mask", "state.video.reference_half"])
+def test_the_marker_of_the_first_frame_is_as_recorded(name: str) -> None:
+    case = load_case("08_sampler", name)
+    _, grid, rate = target(case)
+    sample = recorded({"video": grid}, recorded_conditions(case, rate), no_text("video"), no_text("video"))
+    marked, plain = (inputs_of(sample, sample.text, {"video": 128}, seeded(0), marks=said)["video"].marked for said in (True, False))
+    assert marked is not None
+    assert torch.equal(marked.float(), case.outputs["clean.keyframes_mask"][..., 0])
+    assert plain is None
+
+
+def test_training_and_generation_see_the_same_and_predict_the_same(tmp_path: Path) -> None:
+    """A clip that is nothing but its first frame, with a reference: at sigma 1 both know the same of it, and draw the same noise."""
+    grid = MODALITIES["video"].grid_of((128, 3, 2, 4))
+    draw = torch.Generator().manual_seed(3)
+    clip, guide = torch.zeros(1, 128, 3, 2, 4), torch.randn(1, 128, 2, 1, 2, generator=draw)
+    clip[:, :, 0] = torch.randn(1, 128, 2, 4, generator=draw)
+    noise = torch.randn(1, grid.num_tokens, 128, generator=draw)
+    rate, text = torch.tensor([24.0]), Text({"video": torch.randn(1, 16, 64, generator=draw)}, torch.ones(1, 16))
+    uses = [attrs.evolve(use("first_frame")), attrs.evolve(use("reference"), sources={"reference": "reference_latents"})]
+    setting = Setting(MODALITIES, FixedSigma(1.0), takes_marker=True)
+    latents = {"video": StoredLatents(clip, rate), "video.cond1.reference": StoredLatents(guide, rate)}
+    strategy = Flexible(video=VideoTable(True, "latents", uses)).build(setting)
+    trained = strategy.prepare(Batch(("clip",), latents, {}, text), Known(noise))
+    first = EncodedCondition(uses[0], "video", StoredLatents(clip[:, :, :1], rate))
+    conditions = [first, EncodedCondition(uses[1], "video", media={"reference": StoredLatents(guide, rate)})]
+    drawn = inputs_of(recorded({"video": grid}, conditions, text, text), text, {"video": 128}, lambda *_: noise, marks=True)
+    for name in ("tokens", "sigma", "timesteps", "positions", "denoise_mask", "context", "marked"):
+        assert torch.equal(getattr(trained["video"], name), getattr(drawn["video"], name)), name
+    assert trained["video"].marked is not None
+    assert trained["video"].marked.sum() == 8
+    backbone = load_golden("C", tmp_path, {"video"})
+    with torch.no_grad():
+        one, other, unmarked = (
+            backbone(given, None)["video"] for given in (trained["video"], drawn["video"], attrs.evolve(drawn["video"], marked=None))
+        )
+    assert torch.equal(one, other)
+    assert not torch.allclose(one, unmarked, rtol=1e-2)
