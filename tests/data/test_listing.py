@@ -10,7 +10,7 @@ import torch
 from data.sets import put, values
 from ltxcore.data.cache import user_cache
 from ltxcore.data.listing import CHUNK, INDEX, index_paths, list_folder
-from ltxcore.data.store import write_sample
+from ltxcore.data.store import checksum, write_sample
 from ltxcore.protocols import Entry
 
 
@@ -38,10 +38,11 @@ def test_a_folder_without_a_manifest_is_indexed_once(tmp_path: Path) -> None:
     _masks(folder, ["a", "b"])
     first = list_folder(folder)
     assert (folder / INDEX).exists()
+    data = (folder / "a.safetensors").read_bytes()
     _spoil(folder, "a")
     assert list_folder(folder) == first
-    size = (folder / "a.safetensors").stat().st_size
-    assert first.entries["a"] == Entry((5,), None, True, size, kind="mask", modality="audio")
+    size = len(data)
+    assert first.entries["a"] == Entry((5,), None, True, size, kind="mask", modality="audio", checksum=checksum(data))
 
 
 def test_an_indexed_file_that_changed_is_read_again(tmp_path: Path) -> None:

@@ -6,13 +6,14 @@ import os
 import struct
 from pathlib import Path
 
+import attrs
 import pytest
 import safetensors
 import safetensors.torch
 import torch
 
 from data.sets import message, text, values
-from ltxcore.data.store import read_latents, read_mask, read_stored, read_text, write_sample
+from ltxcore.data.store import checksum, damage, read_latents, read_mask, read_recorded, read_stored, read_text, write_sample
 from ltxcore.errors import DataError
 from ltxcore.protocols import Entry
 
@@ -50,8 +51,9 @@ def test_text_comes_back_without_padding_and_with_its_length(tmp_path: Path, wor
 def test_the_entry_that_comes_back_knows_what_was_measured(tmp_path: Path) -> None:
     told = Entry((), rate=24.0, fingerprint="f", origin="a.mp4", encoder="dct-1")
     entry = write_sample(tmp_path, "latents", "a", {"latents": values(128, 3, 2, 2)}, told)
-    size = (tmp_path / "latents" / "a.safetensors").stat().st_size
-    assert entry == Entry((128, 3, 2, 2), 24.0, True, size, "f", "a.mp4", "dct-1", "latents", "video")
+    data = (tmp_path / "latents" / "a.safetensors").read_bytes()
+    measured = Entry((128, 3, 2, 2), 24.0, True, len(data), "f", "a.mp4", "dct-1", "latents", "video")
+    assert entry == attrs.evolve(measured, checksum=checksum(data))
 
 
 def test_the_entry_of_text_has_its_padded_length_and_its_modalities(tmp_path: Path) -> None:

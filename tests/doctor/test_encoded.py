@@ -98,16 +98,10 @@ def test_latents_that_are_not_finite_behind_their_manifest_are_found_where_they_
         {"latents": held},
         Entry((), entry.rate, fingerprint=entry.fingerprint, origin=entry.origin, encoder=entry.encoder),
     )
-    assert found(encoded, root) == []
-    assert found(encoded, root, deep=True) == [
-        (
-            "encoded",
-            "error",
-            "TMP/.precomputed/latents/clips/1.safetensors",
-            "holds NaN or infinite values, and its manifest says that it does not",
-            "Delete it and run `ltx preprocess` again.",
-        )
-    ]
+    path, redo = "TMP/.precomputed/latents/clips/1.safetensors", "Delete it and run `ltx preprocess` again."
+    assert found(encoded, root) == [("encoded", "error", path, "is damaged: its bytes are not those that were written", redo)]
+    what = "holds NaN or infinite values, and its manifest says that it does not"
+    assert found(encoded, root, deep=True) == [("encoded", "error", path, what, redo)]
 
 
 def test_a_file_that_is_truncated(encoded: Path) -> None:
