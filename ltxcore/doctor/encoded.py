@@ -69,7 +69,7 @@ def examine_encoded(encoded: EncodedSet, checkup: Checkup, phase: Phase, deep: b
     how = "every value was read (--deep)" if deep else "known from their manifests, masks were read (--deep reads every value)"
     many = f"{len(files)} encoded file{'' if len(files) == 1 else 's'} in {', '.join(folders)}"
     checkup.say(f"{encoded.root}: {many}; {how}; {_compared(files)}.")
-    checkup.add(_masks(encoded.root, sources, manifest, phase))
+    checkup.add(_masks(encoded.root, sources, manifest, deep, phase))
     if deep:
         checkup.add(_read(encoded.root, files, phase))
     else:
@@ -86,21 +86,22 @@ def examine_encoded(encoded: EncodedSet, checkup: Checkup, phase: Phase, deep: b
     return manifest
 
 
-def _masks(root: Path, sources: Mapping[str, Source], manifest: Manifest, phase: Phase) -> Iterator[Finding]:
-    names = [
-        (source.folder, name)
+def _masks(root: Path, sources: Mapping[str, Source], manifest: Manifest, deep: bool, phase: Phase) -> Iterator[Finding]:
+    masks = {
+        (source.folder, name): entry
         for role, source in sources.items()
         if source.kind == "mask"
         for name, entry in manifest.entries.get(role, {}).items()
         if entry.kind in ("", "mask") and entry.finite
-    ]
-    step = phase("masks", len(names))
-    for folder, name in dict.fromkeys(names):
+    }
+    step = phase("masks", len(masks))
+    for (folder, name), entry in masks.items():
         path = find_sample(root, folder, name)
         try:
             yield from one_value(str(path), read_mask(path))
         except DataError as error:  # changed since it was recorded
-            yield from errors("encoded", error.problems)
+            if not deep and not entry.checksum:  # else it is told where all are read
+                yield from errors("encoded", error.problems)
         step()
 
 

@@ -39,3 +39,9 @@ def test_another_run_file_is_refused_with_the_lines_that_differ() -> None:
         "of another run file:\n    -seed = 1\n    +seed = 2",
         "Undo that to go on with it, allow it with --allow-changes, set checkpoints.no_resume to start over in the same folder, or choose another output_dir.",
     )
+
+
+def test_what_is_verified_before_a_run_is_no_difference() -> None:
+    saved = "[data]\nheld_out = 4\n"
+    assert difference(saved, saved + "verify = 0.01\n") is None
+    assert difference(saved, saved.replace("4", "5") + "verify = 0.01\n") is not None
