@@ -362,11 +362,11 @@ def test_a_file_with_a_flipped_bit_is_made_again_when_it_is_looked_for_or_was_de
     assert path.read_bytes() == whole
 
 
-LONG = ("x" * 251, "猫" * 83 + "1", "猫" * 83 + "2")
-"""Stems of clips whose names are as long as a file system takes."""
+LONG = ("x" * 251, "猫" * 83 + "1", os.fsdecode(b"caf\xe9"))
+"""Stems of clips whose names are as long as a file system takes, and one that is no text."""
 
 
-def test_clips_with_the_longest_names_are_encoded_listed_examined_and_decoded(tmp_path: Path) -> None:
+def test_clips_with_the_oddest_names_are_encoded_listed_examined_and_decoded(tmp_path: Path) -> None:
     rows = []
     for index, stem in enumerate(LONG):
         clip_file(tmp_path / "clips" / f"{stem}.mp4", seed=index)
