@@ -1,15 +1,28 @@
-"""Files that are either whole or not there: written beside their place, synced to disk, renamed into it."""
+"""Files that are either whole or not there: written beside their place, synced to disk, renamed into it. And names that a file system takes."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
 import os
+import stat
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 UNFINISHED = ".unfinished"
+
+LONGEST_NAME = 255
+"""Bytes that a file's name may have on the file systems in use."""
+
+LONGEST_ENDING = 16
+"""Bytes of an ending that what is written beside a file's place has too; a longer one is no ending, but a part of a name."""
+
+MARK = "~"
+DIGITS = 32
+"""Of the hash that ends a shortened name, after the mark."""
 
 
 @contextlib.contextmanager
@@ -22,7 +35,9 @@ def replacing(path: Path) -> Iterator[Path]:
         OSError: the disk is full, or the folder cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.stem}.{os.getpid()}-{threading.get_ident()}{UNFINISHED}{path.suffix}")
+    ending = path.suffix if len(os.fsencode(path.suffix)) <= LONGEST_ENDING else ""
+    writer = f".{os.getpid()}-{threading.get_ident()}{UNFINISHED}{ending}"
+    beside = path.with_name(f".{fitted(path.name.removesuffix(ending), len(os.fsencode(writer)) + 1)}{writer}")
     try:
         yield beside
         sync(beside)
@@ -41,6 +56,42 @@ def write_whole(path: Path, data: bytes) -> None:
     """
     with replacing(path) as beside:
         beside.write_bytes(data)
+
+
+def fitted(name: str, beside: int = 0) -> str:
+    """A name that a file system takes: the name itself; or, where it is too long, its beginning, a mark, and a hash of the whole.
+
+    Args:
+        name: of a file or folder, without the folders above it.
+        beside: bytes that are put before and after it.
+    """
+    data, room = os.fsencode(name), LONGEST_NAME - beside
+    if len(data) <= room:
+        return name
+    # What was cut in the midst of a letter is left out; bytes that are no letter of any text stay what they are.
+    begin = data[: room - DIGITS - len(MARK)].decode("utf-8", "ignore" if _is_text(name) else "surrogateescape")
+    return f"{begin}{MARK}{hashlib.sha256(data).hexdigest()[:DIGITS]}"
+
+
+def _is_text(name: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def read_regular(path: Path, most: int | None = None) -> bytes:
+    """The content of an ordinary file. A named pipe, which would be waited for without end, and a device are refused unopened.
+
+    Args:
+        path: of the file.
+        most: bytes that are read, from its beginning; none: all.
+
+    Raises:
+        OSError: it cannot be read, or is no ordinary file.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # of a folder the system says it better
+        raise OSError(errno.EINVAL, "it is a named pipe or a device, not an ordinary file", str(path))
+    with path.open("rb") as file:
+        return file.read() if most is None else file.read(most)
 
 
 def sync(path: Path) -> None:

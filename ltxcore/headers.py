@@ -173,8 +173,10 @@ def _read_one(path: Path) -> Slots:
     try:
         header = json.loads(head)
         metadata = header.pop("__metadata__", {})
+        if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+            raise ValueError("metadata that are not text")
         slots = {name: _slot(path, begin, told) for name, told in header.items()}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError):
         _refuse_other_kinds(first, where)  # only now: the length of a header may begin with the same bytes
         raise CheckpointError("is no safetensors file, or its beginning is damaged", where=where, remedy=_AGAIN) from None
     end = max((slot.end for slot in slots.values()), default=begin)
@@ -307,7 +309,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _slot(path: Path, begin: int, told: Mapping[str, Any]) -> Slot:
     start, end = told["data_offsets"]
-    shape = tuple(int(side) for side in told["shape"])
+    shape = tuple(told["shape"])
+    if not all(type(number) is int and number >= 0 for number in (start, end, *shape)):
+        raise ValueError("a tensor whose place or shape is none")
     if (end - start) * 8 != math.prod(shape) * BITS[told["dtype"]]:
         raise ValueError("a tensor whose size is not that of its shape")
     return Slot(path, told["dtype"], shape, begin + start, begin + end)

@@ -190,6 +190,7 @@ class Entry:
         kind: what the file holds; "" where it is not known.
         modality: of which modality; for text, those it has features for, joined by "+".
         widths: of text, numbers a token by modality, in the order of `modality`; empty where it is not known.
+        checksum: of the whole file as it was written; "" where it is not known, as of a set that 0.1.0 encoded.
     """
 
     shape: tuple[int, ...]
@@ -202,6 +203,7 @@ class Entry:
     kind: Kind | Literal[""] = ""
     modality: str = ""
     widths: tuple[int, ...] = ()
+    checksum: str = ""
 
     @property
     def connectors(self) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ltxcore.files import remove_unfinished, write_whole
+from ltxcore.files import read_regular, remove_unfinished, replacing, write_whole
 
 
 def test_a_written_file_is_there_and_nothing_beside_it(tmp_path: Path) -> None:
@@ -36,6 +36,39 @@ def test_the_file_is_synced_before_it_gets_its_name(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(os, "fsync", lambda handle: (there.append((tmp_path / "a").exists()), sync(handle)))
     write_whole(tmp_path / "a", b"one")
     assert there == [False, True]  # the file, and after the rename the folder that names it
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "x" * 251 + ".mp4", "猫" * 85, "a." + "x" * 253, os.fsdecode(b"\xfe" * 255)])
+def test_a_file_of_the_longest_name_is_written_whole(tmp_path: Path, name: str) -> None:
+    with replacing(tmp_path / name) as beside:
+        assert len(os.fsencode(beside.name)) <= 255
+        assert beside.suffix == (".mp4" if name.endswith(".mp4") else beside.suffix)
+        beside.write_bytes(b"whole")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(name, b"whole")]
+
+
+def test_two_files_of_long_names_are_written_at_once_without_meeting(tmp_path: Path) -> None:
+    with replacing(tmp_path / f"{'x' * 254}1") as one, replacing(tmp_path / f"{'x' * 254}2") as two:
+        one.write_bytes(b"one")
+        two.write_bytes(b"two")
+    assert sorted(path.read_bytes() for path in tmp_path.iterdir()) == [b"one", b"two"]
+
+
+def test_a_long_name_that_was_left_unfinished_is_removed(tmp_path: Path) -> None:
+    with replacing(tmp_path / ("x" * 255)) as beside:
+        beside.write_bytes(b"whole")
+    beside.write_bytes(b"half")  # as a process leaves it that is killed
+    assert remove_unfinished(tmp_path, older_than=-1.0) == 1
+
+
+def test_only_ordinary_files_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"content")
+    assert read_regular(tmp_path / "a") == b"content"
+    assert read_regular(tmp_path / "a", 3) == b"con"
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(OSError, match="it is a named pipe or a device, not an ordinary file"):
+            read_regular(path)
 
 
 def test_leftovers_of_killed_processes_are_removed_but_not_what_is_being_written(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ltxcore.errors import CheckpointError
-from ltxcore.headers import read_file, scaled, tensors_fingerprint
+from ltxcore.headers import read_file, read_json, scaled, tensors_fingerprint
 
 EIGHT = torch.float8_e4m3fn
 BF16 = "Use the bf16 file, and quantization under [acceleration]."
@@ -99,3 +100,32 @@ def test_an_index_that_names_itself_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors.index.json"
     path.write_text(json.dumps({"weight_map": {"a": path.name}}))
     assert refusal(path) == f"{path}: names indices, not files of tensors: {path.name}\n    Download the whole folder again."
+
+
+DEEP = "[" * 50_000 + "]" * 50_000
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        DEEP,
+        f'{{"x": {{"dtype": "F32", "shape": {DEEP}, "data_offsets": [0, 4]}}}}',
+        '{"x": {"dtype": "F32", "shape": [Infinity], "data_offsets": [0, 4]}}',
+        '{"x": {"dtype": "F32", "shape": [1], "data_offsets": [0.0, 4.0]}}',
+        '{"x": {"dtype": "F32", "shape": [-1, -1], "data_offsets": [0, 4]}}',
+        '{"__metadata__": [1], "x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}',
+        '{"__metadata__": {"a": 1}, "x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}',
+        '{"__metadata__": null}',
+    ],
+)
+def test_a_header_that_makes_no_sense_is_refused(tmp_path: Path, header: str) -> None:
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header.encode() + bytes(4))
+    with pytest.raises(CheckpointError, match="is no safetensors file, or its beginning is damaged"):
+        read_file(path)
+
+
+def test_a_table_that_is_nested_too_deep_is_no_table(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(DEEP)
+    with pytest.raises(CheckpointError, match="is no JSON object"):
+        read_json(tmp_path / "config.json")

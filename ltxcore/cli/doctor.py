@@ -17,7 +17,7 @@ _OF_A_DATASET = ("model_path", "text_encoder_path", "video_vae_path", "audio_vae
 
 @click.command()
 @click.argument("target", metavar="DATASET|ROOT|RUN.TOML", type=click.Path(path_type=Path))
-@click.option("--deep", is_flag=True, help="Decode every frame that is used, and read every encoded file, whatever its manifest says.")
+@click.option("--deep", is_flag=True, help="Decode every frame that is used, and look at every value of every encoded file.")
 @click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.option("--all", "all_of_them", is_flag=True, help="List every finding, not the first few of each kind.")

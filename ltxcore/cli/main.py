@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import io
+import sys
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -70,6 +72,9 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a mistake of the user's is a message, not a traceback."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # the names of files may have bytes that are no text
         try:
             return super().invoke(ctx)
         except LtxError as error:

@@ -28,6 +28,7 @@ from ltxcore.errors import ConfigError
 @click.option("--offload-text-encoder", is_flag=True, help="Keep the text encoder's weights in main memory, and bring them layer by layer.")
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Where to write; by default .precomputed beside the dataset.")
 @click.option("--overwrite", is_flag=True, help="Make everything again, also what is up to date.")
+@click.option("--verify", is_flag=True, help="Read what is up to date, and make again what is damaged.")
 @click.option("--decode", is_flag=True, help="Then decode what is there to OUTPUT/decoded, as `ltx decode` does, to look at.")
 @click.option("--workers", type=click.IntRange(min=1), help="Samples decoded at a time; by default one a processor, at most 8.")
 @click.option("--progress/--no-progress", default=True, show_default=True, help="Show bars.")
@@ -43,6 +44,7 @@ def preprocess(
     offload_text_encoder: bool,
     output_dir: Path | None,
     overwrite: bool,
+    verify: bool,
     decode: bool,
     workers: int | None,
     progress: bool,
@@ -76,6 +78,7 @@ def preprocess(
         workers=workers,
         share=share,
         overwrite=overwrite,
+        verify=verify,
         where=flag,
         progress=progress and share.rank == 0,
     )

@@ -133,6 +133,12 @@ class DataTable:
         help="samples kept for evaluation: how many, what share, or a dataset of their own; by default 5 %, at least 1 and at most 32, and none of fewer than 5",
     )
     num_dataloader_workers: int = key(2, help="processes that read samples ahead", at_least=0)
+    verify: float = key(
+        0.0,
+        help="share of the samples whose encoded files are read in full, and compared with their checksums, before the run begins",
+        at_least=0,
+        at_most=1,
+    )
 
     def problems(self) -> list[Finding]:
         found: list[Finding] = []

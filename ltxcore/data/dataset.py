@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ltxcore.data.names import find_sample
-from ltxcore.data.store import expect, read_stored
+from ltxcore.data.store import damage, expect, read_stored
 from ltxcore.data.stored import Stored
 from ltxcore.errors import DataError, Problem
 from ltxcore.modalities.audio import AudioModality
@@ -18,6 +21,9 @@ from ltxcore.protocols import Batch, Entry, Manifest, Source, StoredLatents, Tex
 
 RATES = {"video": VideoModality().default_rate, "audio": AudioModality().default_rate}
 """Frames per second of video that does not say, and latent steps per second."""
+
+READERS = 4
+"""Files that are read at a time to be verified; reading and hashing let go of Python's lock."""
 
 
 def load_batch(root: Path, sources: Mapping[str, Source], names: Sequence[str], roles: Collection[str], manifest: Manifest) -> Batch:
@@ -55,6 +61,51 @@ def load_batch(root: Path, sources: Mapping[str, Source], names: Sequence[str], 
         masks={role: _stack(role, [sample.tensors["mask"] for sample in found], names) for role, found in of_kind["mask"].items()},
         text=_text(next(iter(of_kind["text"].values()), []), names),
     )
+
+
+def to_verify(names: Sequence[str], share: float, seed: int) -> tuple[str, ...]:
+    """The samples that a run reads in full before it begins: this share of all, at least one unless it is 0; they follow from seed and names alone.
+
+    Args:
+        names: of all samples.
+        share: of them, from 0 to 1.
+        seed: of the run.
+    """
+    count = math.ceil(share * len(names) - 1e-9)  # 0.07 of 100 is a little more than 7
+    return tuple(sorted(sorted(names, key=lambda name: hashlib.sha256(repr((seed, name)).encode()).digest())[:count]))
+
+
+def verify(root: Path, sources: Mapping[str, Source], names: Sequence[str], manifest: Manifest) -> int:
+    """Read all files of some samples, and compare their bytes with the checksums in the manifest; where it has none, their values with what it says.
+
+    Returns:
+        How many files were compared with a checksum.
+
+    Raises:
+        DataError: all files at fault, each by its name.
+    """
+
+    def fault(source: Source, name: str, entry: Entry) -> tuple[Problem, ...]:
+        if not entry.checksum:
+            try:
+                _read(Path(root), source, name, entry)
+            except DataError as error:
+                return error.problems
+            return ()
+        found = damage(find_sample(Path(root), source.folder, name), entry)
+        return () if found is None else (found,)
+
+    files = {
+        (source.folder, name): (source, name, manifest.entries[role][name])
+        for role, source in sources.items()
+        for name in names
+        if role in manifest.entries
+    }
+    with ThreadPoolExecutor(max_workers=READERS) as pool:
+        problems = [problem for found in pool.map(fault, *zip(*files.values(), strict=True)) for problem in found] if files else []
+    if problems:
+        raise DataError.of(problems)
+    return sum(bool(entry.checksum) for _, _, entry in files.values())
 
 
 def _read(root: Path, source: Source, name: str, entry: Entry) -> Stored:

@@ -115,4 +115,4 @@ def _wanted(held_out: int | float | None, total: int) -> int:
 
 
 def _hash(origin: str) -> str:
-    return hashlib.sha256(origin.encode()).hexdigest()
+    return hashlib.sha256(origin.encode("utf-8", "backslashreplace")).hexdigest()

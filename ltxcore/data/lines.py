@@ -7,6 +7,7 @@ header says the same.
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -15,7 +16,15 @@ from typing import Any
 
 import attrs
 
-from ltxcore.protocols import Entry
+from ltxcore.data.stored import LONGEST_TEXT, MODALITY_OF_LATENTS, MODALITY_OF_MASK, RATES, most_bytes
+from ltxcore.files import read_regular
+from ltxcore.protocols import MODALITIES, Entry
+
+LATEST = 1e11
+"""Seconds; a line that says that it is of a later time is not believed."""
+
+TICK = 1e-3
+"""Seconds between a line and the latest one that was there before it, where the clock says less."""
 
 
 @attrs.frozen
@@ -25,7 +34,7 @@ class Line:
     Attributes:
         name: of the sample.
         entry: what is known of it.
-        time: when the line was written, in seconds; of two lines of a sample the later one counts.
+        time: when the line was written, in seconds. Clocks jump: in one file the later line counts whatever they say.
         changed: in an index, when the sample's file last changed, in nanoseconds.
         removed: whether the sample was taken out of the folder.
     """
@@ -56,8 +65,12 @@ def append_lines(path: Path, lines: Iterable[Line]) -> None:
 
 
 def read_lines(path: Path) -> Iterator[Line]:
-    """The readable lines of a file, in order."""
-    for text in path.read_bytes().split(b"\n"):
+    """The readable lines of a file, in order.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    for text in read_regular(path).split(b"\n"):
         line = _from_json(text)
         if line is not None:
             yield line
@@ -79,21 +92,35 @@ def _from_json(text: bytes) -> Line | None:
             told.get("changed", 0),
             told.get("removed", False),
         )
-    except (ValueError, TypeError, KeyError, AttributeError):
+        return line if _is_sound(line) else None
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError):
         return None
-    return line if _is_sound(line) else None
 
 
 def _is_sound(line: Line) -> bool:
     entry = line.entry
-    texts = (line.name, entry.fingerprint, entry.origin, entry.encoder, entry.kind, entry.modality)
+    texts = (line.name, entry.fingerprint, entry.origin, entry.encoder, entry.kind, entry.modality, entry.checksum)
     return (
         all(isinstance(value, str) for value in texts)
+        and bool(os.fsencode(line.name))
         and all(type(size) is int and size > 0 for size in (*entry.shape, *entry.widths))
-        and (entry.rate is None or isinstance(entry.rate, (int, float)))
+        and (entry.rate is None or (isinstance(entry.rate, (int, float)) and RATES[0] <= entry.rate <= RATES[1]))
         and type(entry.finite) is bool
         and type(entry.bytes) is int
         and isinstance(line.time, (int, float))
+        and 0 <= line.time < LATEST
         and type(line.changed) is int
         and type(line.removed) is bool
+        and (line.removed or _is_sample(entry))
     )
+
+
+def _is_sample(entry: Entry) -> bool:
+    """Whether an entry has the shape of what it says that it is."""
+    axes = len(entry.shape)
+    if entry.kind == "text":
+        modalities = entry.modality.split("+")
+        is_text = axes == 1 and entry.shape[0] <= LONGEST_TEXT
+        return is_text and set(modalities) <= set(MODALITIES) and len(entry.widths) in (0, len(modalities))
+    known = {"latents": MODALITY_OF_LATENTS, "mask": MODALITY_OF_MASK}.get(entry.kind, {})
+    return known.get(axes) == entry.modality and math.prod(entry.shape) <= most_bytes(entry.bytes)

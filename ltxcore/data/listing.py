@@ -1,4 +1,9 @@
-"""What one folder holds: its manifests beside its files; a file that no manifest records is opened once and remembered."""
+"""What one folder holds: its manifests beside its files; a file that no manifest records is opened once and remembered.
+
+**Which line counts, where a sample has several.** In one manifest the later line does, whatever the times in them: a clock may have been set back between
+them. Of several manifests, that is of several processes, the newest line that fits the file's size does, if the file was last changed when it was written;
+where several fit and that does not tell them apart, the file itself is read, and the line that says the same as it counts.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +14,22 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import attrs
 
 from ltxcore.data.cache import user_cache
 from ltxcore.data.lines import Line, append_lines, read_lines
-from ltxcore.data.names import File, files_in
-from ltxcore.data.store import read_stored
+from ltxcore.data.names import SUFFIX, File, files_in, looks_shortened, stored_name
+from ltxcore.data.store import read_recorded, told_name
 from ltxcore.errors import DataError, Problem
 from ltxcore.protocols import Entry
 
 INDEX = ".index.jsonl"
 """Beside the samples: what was found in files that no manifest records."""
+
+SOON = (-2.0, 60.0)
+"""Seconds from the last change of a file to the line that records it, least and most; file systems round, and wait for the disk."""
 
 CHUNK = 64
 """Files indexed between two writes of the index, so that an index that was interrupted goes on where it was."""
@@ -41,12 +49,14 @@ class Listing:
         gone: recorded, but without a file.
         changed: recorded with another size than their file has.
         unreadable: files that are no samples, each with the reason.
+        latest: the latest time in the manifests, in seconds.
     """
 
     entries: Mapping[str, Entry]
     gone: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     unreadable: Mapping[str, Problem] = attrs.field(factory=dict)
+    latest: float = 0.0
 
     @property
     def at_fault(self) -> frozenset[str]:
@@ -72,19 +82,23 @@ def list_folder(folder: Path, only: Collection[str] | None = None, progress: Pro
         files, recorded = files_in(folder), _recorded(folder)
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=str(error.filename or folder)) from error
+    latest = max((line.time for lines in recorded.values() for line in lines), default=0.0)
+    files = _by_sample(files, recorded)
     if only is not None:
         wanted = set(only)
         files = {name: file for name, file in files.items() if name in wanted}
-        recorded = {name: entry for name, entry in recorded.items() if name in wanted}
-    entries = {name: recorded[name] for name, file in files.items() if name in recorded and recorded[name].bytes == file.bytes}
-    changed = tuple(name for name in files if name in recorded and name not in entries)
-    unrecorded = {name: file for name, file in files.items() if name not in recorded}
-    indexed, unreadable = _indexed(folder, unrecorded, progress, remember)
+        recorded = {name: lines for name, lines in recorded.items() if name in wanted}
+    claims = {name: _claim(lines, files.get(name)) for name, lines in recorded.items()}
+    entries = {name: claim.entry for name, claim in claims.items() if claim.says == "known" and claim.entry is not None}
+    unclear = {name: file for name, file in files.items() if name not in claims or claims[name].says in ("nothing", "unclear")}
+    read, unreadable = _indexed(folder, unclear, {name for name in unclear if name in claims}, progress, remember)
+    read = {name: claims[name].settled(entry) if name in claims else entry for name, entry in read.items()}
     return Listing(
-        entries=dict(sorted({**entries, **indexed}.items())),
-        gone=tuple(sorted(recorded.keys() - files.keys())),
-        changed=changed,
+        entries=dict(sorted({**entries, **read}.items())),
+        gone=tuple(sorted(name for name, claim in claims.items() if claim.says == "gone")),
+        changed=tuple(sorted(name for name, claim in claims.items() if claim.says == "changed")),
         unreadable=unreadable,
+        latest=latest,
     )
 
 
@@ -100,17 +114,71 @@ def index_paths(folder: Path) -> tuple[Path, Path]:
     return folder / INDEX, user_cache() / "index" / f"{key}.jsonl"
 
 
-def _recorded(folder: Path) -> dict[str, Entry]:
-    """Entries of all manifests of a folder; the one written last wins, whichever process wrote it."""
-    lines = [line for path in sorted(folder.glob("manifest*.jsonl")) for line in read_lines(path)]
-    last = {line.name: line for line in sorted(lines, key=lambda line: line.time)}  # a stable sort: later lines win ties
-    return {name: line.entry for name, line in last.items() if not line.removed}
+def _recorded(folder: Path) -> dict[str, list[Line]]:
+    """The last line of each sample in each manifest that has one, whichever process wrote it."""
+    found: dict[str, list[Line]] = {}
+    for path in sorted(folder.glob("manifest*.jsonl")):
+        for name, line in {line.name: line for line in read_lines(path)}.items():
+            found.setdefault(name, []).append(line)
+    return found
+
+
+def _by_sample(files: Mapping[str, File], recorded: Collection[str]) -> dict[str, File]:
+    """Files by the names of their samples, where those of files were shortened."""
+    whole = {stored: name for name in recorded if (stored := stored_name(name)) != name}
+    found: dict[str, File] = {}
+    for stored, file in files.items():
+        name = whole.get(stored, stored)
+        if name == stored and looks_shortened(stored):  # its line was lost
+            told = told_name(file.path)
+            name = told if told and stored_name(told) == stored else stored
+        if name not in found or file.path.suffix == SUFFIX:
+            found[name] = file
+    return dict(sorted(found.items()))
+
+
+@attrs.frozen
+class _Claim:
+    """What the manifests say of a sample.
+
+    Attributes:
+        says: "known": `entry`; "gone" and "changed": as `Listing` has them; "nothing": it was removed; "unclear": one of several things, as the file will tell.
+        entry: the newest that fits the file, if any does.
+        entries: all that fit it.
+    """
+
+    says: Literal["known", "gone", "changed", "nothing", "unclear"]
+    entry: Entry | None = None
+    entries: tuple[Entry, ...] = ()
+
+    def settled(self, found: Entry) -> Entry:
+        """Of an unclear claim the entry that is true, given what was found in the file; where none is, the newest: it is refused when it is loaded."""
+        same = [entry for entry in self.entries if entry in (found, attrs.evolve(found, checksum=""))]
+        return found if same or self.entry is None else self.entry
+
+
+def _claim(lines: list[Line], file: File | None) -> _Claim:
+    """What is said by the last line of each manifest that knows a sample, with its file, if there is one."""
+    newest = lines[0] if len(lines) == 1 else sorted(lines, key=lambda line: line.time)[-1]  # a stable sort: the later manifest wins ties
+    if file is None:
+        return _Claim("nothing" if newest.removed else "gone")
+    fitting = [line for line in lines if not line.removed and line.entry.bytes == file.bytes]
+    if not fitting:
+        return _Claim("nothing" if newest.removed else "changed")
+    if len(lines) == 1:
+        return _Claim("known", newest.entry)
+    *_, last = sorted(fitting, key=lambda line: line.time)
+    soon = [line for line in lines if SOON[0] <= line.time - file.changed / 1e9 <= SOON[1]]
+    told_apart = [line.time for line in soon] == [last.time] and not newest.removed
+    if told_apart or all(line.entry == last.entry for line in lines):
+        return _Claim("known", last.entry)
+    return _Claim("unclear", None if newest.removed else last.entry, tuple(line.entry for line in fitting))
 
 
 def _indexed(
-    folder: Path, files: Mapping[str, File], progress: Progress | None, remember: bool
+    folder: Path, files: Mapping[str, File], unclear: Collection[str], progress: Progress | None, remember: bool
 ) -> tuple[dict[str, Entry], dict[str, Problem]]:
-    """Entries of unrecorded files, from the index where it is up to date, else from the files, which are then added to it."""
+    """Entries of files, from the index where it is up to date, else from the files, which are then added to it; of those that are `unclear` with a checksum."""
     if not files:
         return {}, {}
     entries: dict[str, Entry] = {}
@@ -118,7 +186,8 @@ def _indexed(
         with contextlib.suppress(OSError):
             for line in read_lines(path):
                 file = files.get(line.name)
-                if file is not None and (file.bytes, file.changed) == (line.entry.bytes, line.changed):
+                fits = file is not None and (file.bytes, file.changed) == (line.entry.bytes, line.changed)
+                if fits and (line.entry.checksum or line.name not in unclear):
                     entries[line.name] = line.entry
     unread = {name: file for name, file in files.items() if name not in entries}
     unreadable: dict[str, Problem] = {}
@@ -139,10 +208,9 @@ def _read_all(files: Mapping[str, File]) -> Iterator[tuple[str, Entry | Problem]
     def read(item: tuple[str, File]) -> tuple[str, Entry | Problem]:
         name, file = item
         try:
-            sample, size = read_stored(file.path)
+            return name, read_recorded(file.path)[1]
         except DataError as error:
             return name, error.problems[0]
-        return name, sample.entry(size)
 
     # Chunk by chunk, so that results do not pile up ahead of whoever takes them.
     with ThreadPoolExecutor(max_workers=4) as pool:

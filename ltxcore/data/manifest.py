@@ -1,6 +1,6 @@
 """Manifests: what is known of the samples of a run without opening one, so that a run is planned, and refused, before it starts.
 
-Each folder has `manifest*.jsonl`, one line a sample, one file a preprocessing process; merged when read, the last line of a sample wins. A sample that
+Each folder has `manifest*.jsonl`, one line a sample, one file a preprocessing process; merged when read (see `listing`). A sample that
 no manifest records (a set of ltx-trainer, a mask made by hand, the last sample of a killed process) is opened once, and what was found is kept in an
 index beside the samples, or in the user's cache where that folder is read-only.
 
@@ -9,29 +9,42 @@ With several processes, let one of them call `read_manifest` first: the others t
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from ltxcore.data import checks
-from ltxcore.data.lines import Line, append_lines
+from ltxcore.data.lines import TICK, Line, append_lines
 from ltxcore.data.listing import Listing, Progress, list_folder
 from ltxcore.data.names import sample_path
 from ltxcore.errors import DataError, Problem
 from ltxcore.protocols import Entry, Manifest, Source
 
 
-def append_entry(root: Path, folder: str, name: str, entry: Entry, rank: int = 0) -> None:
+def append_entry(root: Path, folder: str, name: str, entry: Entry, rank: int = 0, after: float = 0.0) -> None:
     """Record a sample that has been written, in the manifest of preprocessing process `rank`.
+
+    Args:
+        root: the data root.
+        folder: of the sample.
+        name: of the sample.
+        entry: that `write_sample` gave.
+        rank: of this process.
+        after: the latest time in the manifests, in seconds; the line gets a later one, also where this process's clock says less.
 
     Raises:
         DataError: the name leads out of the root, or the manifest cannot be written.
     """
     sample_path(root, folder, name)  # refuses a name that climbs
-    _append(root, folder, Line(name, entry), rank)
+    _append(root, folder, Line(name, entry, _later(after)), rank)
 
 
-def remove_sample(root: Path, folder: str, name: str, rank: int = 0) -> None:
-    """Take a sample out of a folder: its file, then its entry. A sample that is not there is no error.
+def _later(after: float) -> float:
+    return max(time.time(), after + TICK)
+
+
+def remove_sample(root: Path, folder: str, name: str, rank: int = 0, after: float = 0.0) -> None:
+    """Take a sample out of a folder: its file, then its entry. A sample that is not there is no error. Arguments as of `append_entry`.
 
     Raises:
         DataError: the name leads out of the root, or the folder cannot be written.
@@ -43,7 +56,7 @@ def remove_sample(root: Path, folder: str, name: str, rank: int = 0) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(f"cannot be removed: {error.strerror}", where=str(path)) from error
-    _append(root, folder, Line(name, Entry(()), removed=True), rank)
+    _append(root, folder, Line(name, Entry(()), _later(after), removed=True), rank)
 
 
 def _append(root: Path, folder: str, line: Line, rank: int) -> None:
@@ -57,13 +70,22 @@ def _append(root: Path, folder: str, line: Line, rank: int) -> None:
 def read_source(root: Path, folder: str) -> dict[str, Entry]:
     """The samples of a folder that need not be made again: recorded, and their file as recorded. Empty where there is no folder.
 
-    For preprocessing, which makes all others again. A run uses `read_manifest`, which refuses what is left out here.
+    Preprocessing makes all others again. A run uses `read_manifest`, which refuses what is left out here.
 
     Raises:
         DataError: the folder cannot be read.
     """
+    return dict(source_listing(root, folder).entries)
+
+
+def source_listing(root: Path, folder: str) -> Listing:
+    """All that a folder of a data root holds, in order or not; an empty listing where there is no folder.
+
+    Raises:
+        DataError: the folder cannot be read, or its name leads out of the root.
+    """
     sample_path(root, folder, "any")
-    return dict(list_folder(Path(root) / folder).entries)
+    return list_folder(Path(root) / folder)
 
 
 def read_manifest(

@@ -1,15 +1,21 @@
-"""Where samples lie: `<root>/<folder>/<name>.safetensors`, and nowhere else."""
+"""Where samples lie: `<root>/<folder>/<name>.safetensors`, and nowhere else.
+
+Where a part of a name is longer than a file system takes with the ending behind it, the file's name is shortened, and ends in a hash of the whole. From
+name to file that is arithmetic; from file to name the manifest tells, and the file's own header.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 import attrs
 
 from ltxcore.errors import DataError
-from ltxcore.files import UNFINISHED
+from ltxcore.files import DIGITS, LONGEST_NAME, MARK, UNFINISHED, fitted
 
 SUFFIX = ".safetensors"
 FOREIGN = ".pt"
@@ -19,9 +25,15 @@ ENCODED = ".precomputed"
 """Where the samples of a dataset lie by default, beside the file that lists its media."""
 
 
+FITS = 60
+"""Letters of a name that is not looked at more closely, since it fits whatever they are."""
+
+SHORTENED = re.compile(rf"{MARK}[0-9a-f]{{{DIGITS}}}\Z")
+
+
 @attrs.frozen
 class File:
-    """A sample's file; `bytes` is its size, `changed` its time of last change in nanoseconds."""
+    """A sample's file; `bytes` is its size, `changed` its time of last change in nanoseconds. Both are 0 where the system does not say, as of a broken link."""
 
     path: Path
     bytes: int
@@ -38,11 +50,31 @@ def sample_path(root: Path, folder: str, name: str) -> Path:
     """Where the sample `name` of a folder is written.
 
     Raises:
-        DataError: the folder or the name would lead outside `root`.
+        DataError: the folder or the name would lead outside `root`, or is no name for a file.
     """
     _refuse_climbing(folder, "folder")
     _refuse_climbing(name, "sample")
-    return Path(root) / folder / f"{name}{SUFFIX}"
+    return Path(root) / folder / f"{stored_name(name)}{SUFFIX}"
+
+
+def stored_name(name: str, ending: int = len(SUFFIX)) -> str:
+    """A sample's name as its file has it: the same, or with what is too long in it shortened.
+
+    Args:
+        name: of the sample.
+        ending: bytes that follow it in the file's name.
+    """
+    if len(name) <= FITS:
+        return name
+    *parents, last = name.split("/")
+    return "/".join([*map(fitted, parents), fitted(last, ending)])
+
+
+def looks_shortened(stored: str) -> bool:
+    """Whether a file's name, without ending, may be that of a sample with a longer name."""
+    longest = LONGEST_NAME - len(SUFFIX)
+    # A letter of up to four bytes may have been cut, of which nothing is left.
+    return len(stored) > FITS and any(SHORTENED.search(part) and len(os.fsencode(part)) > longest - 4 for part in stored.split("/"))
 
 
 def find_sample(root: Path, folder: str, name: str) -> Path:
@@ -52,10 +84,10 @@ def find_sample(root: Path, folder: str, name: str) -> Path:
         DataError: the folder or the name would lead outside `root`.
     """
     ours = sample_path(root, folder, name)
-    if ours.exists():
+    if os.path.lexists(ours):
         return ours
     candidates = [ours.with_name(PurePosixPath(each).name + FOREIGN) for each in (name, legacy_text_name(name)) if each]
-    return next((path for path in candidates if path.exists()), ours)
+    return next((path for path in candidates if os.path.lexists(path)), ours)
 
 
 def legacy_text_name(name: str) -> str:
@@ -68,7 +100,11 @@ def legacy_text_name(name: str) -> str:
 
 
 def files_in(folder: Path) -> dict[str, File]:
-    """The samples whose files lie in a folder, by name, sorted. Where a sample has two files, ours counts."""
+    """The samples whose files lie in a folder, by the file's name without ending, sorted. Where a sample has two files, ours counts.
+
+    Raises:
+        OSError: the folder, or one in it, cannot be read.
+    """
     found: dict[str, File] = {}
     for relative, file in sorted(_walk(folder, "", set()), key=lambda pair: file_order(pair[0])):
         found.setdefault(relative.rpartition(".")[0], file)
@@ -87,11 +123,21 @@ def _walk(folder: Path, prefix: str, seen: set[str]) -> Iterator[tuple[str, File
     seen = seen | {real}
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.is_dir():
+            if _is_folder(entry):
                 yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", seen)
             elif entry.name.endswith((SUFFIX, FOREIGN)) and not _no_sample(entry.name):
-                status = entry.stat()
-                yield prefix + entry.name, File(Path(entry.path), status.st_size, status.st_mtime_ns)
+                size = changed = 0
+                with contextlib.suppress(OSError):  # a link that leads nowhere; whoever opens it says so
+                    status = entry.stat()
+                    size, changed = status.st_size, status.st_mtime_ns
+                yield prefix + entry.name, File(Path(entry.path), size, changed)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _no_sample(name: str) -> bool:
@@ -100,6 +146,10 @@ def _no_sample(name: str) -> bool:
 
 
 def _refuse_climbing(name: str, what: str) -> None:
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        raise DataError(f"the {what} name {name!a} has characters that no file's name can have") from None
     path = Path(name)  # the system's own reading of the name, beside POSIX's: on Windows a backslash separates too
     parts = name.split("/")
     if path.is_absolute() or path.drive or ".." in path.parts or any(part in ("", ".", "..") for part in parts) or "\0" in name:

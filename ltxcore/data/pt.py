@@ -7,17 +7,25 @@ as well: latents that are already tokens, one `prompt_embeds` for both modalitie
 from __future__ import annotations
 
 import io
+import math
 import pickle
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ltxcore.data.stored import Stored, stored
+from ltxcore.data.stored import Stored, most_bytes, readable, stored
 from ltxcore.errors import DataError, listed
 
 ZIP = b"PK\x03\x04"
+
+SHOWN = 80
+"""Letters of a value that a message repeats."""
+
+LARGEST_NUMBER = 2**31
+"""That a file's frames, sizes and rate stay below."""
 
 REFUSED = "Only plain tensors, numbers and strings are read from a .pt file; encode the raw file with `ltx preprocess` instead."
 
@@ -48,7 +56,13 @@ def _load(data: bytes) -> Any:
     if not data.startswith(ZIP):  # neither is a bare pickle, which torch wrote before 1.6, when there was no ltx-trainer
         raise DataError("is truncated or not a .pt file")
     try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            unpacked = sum(each.file_size for each in archive.infolist())
+        if unpacked > most_bytes(len(data)):
+            raise DataError(f"has {len(data):,} bytes and would take {unpacked:,} once unpacked, and was not", remedy=REFUSED)
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except DataError:
+        raise
     except pickle.UnpicklingError:
         raise DataError("holds more than plain tensors, and was refused without running anything in it", remedy=REFUSED) from None
     except Exception as error:  # damaged bytes make torch's reader fail in many ways, none of them ours
@@ -65,8 +79,11 @@ def _latents(content: Mapping[Any, Any]) -> Tensor:
         sizes = [_number(content, key) for key in keys]
         if None in sizes:
             continue
+        for key, size in zip(keys, sizes, strict=True):
+            if size is None or size != size // 1 or size < 1:
+                raise DataError(f"{key} is {size:g}, not a number of cells")
         grid = [int(size) for size in sizes if size is not None]
-        if torch.Size(grid).numel() != latents.shape[0]:
+        if math.prod(grid) != latents.shape[0]:
             raise DataError(f"its {latents.shape[0]} tokens are not {' x '.join(map(str, grid))}, as its {', '.join(keys)} say")
         return latents.unflatten(0, grid).movedim(-1, 0).contiguous()
     raise DataError("latents that are tokens need num_frames, height and width (video), or num_time_steps and frequency_bins (audio)")
@@ -85,15 +102,26 @@ def _text(content: Mapping[Any, Any]) -> Stored:
 
 def _tensor(content: Mapping[Any, Any], key: str) -> Tensor:
     value = content[key]
-    if type(value) is not Tensor or value.layout is not torch.strided:
+    if type(value) is not Tensor or value.layout is not torch.strided or value.is_quantized:
         raise DataError(f"{key} is a {type(value).__name__}, not a plain tensor", remedy=REFUSED)
-    return value
+    if value.device.type != "cpu":
+        raise DataError(f"{key} is a tensor without values", remedy=REFUSED)
+    there = value.untyped_storage().nbytes()
+    if value.nbytes > most_bytes(there):  # a few values that are repeated by strides of 0
+        raise DataError(f"{key} says that it is {list(value.shape)}, and {there:,} bytes of it are there")
+    return readable(key, value.detach()) if value.dtype.is_floating_point else value
 
 
 def _number(content: Mapping[Any, Any], key: str) -> float | None:
     value = content.get(key)
-    if isinstance(value, Tensor) and value.numel() == 1:
-        value = value.item()
-    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
-        return value
-    raise DataError(f"{key} is {value!r}, not a number")
+    if type(value) is Tensor and value.numel() == 1:
+        value = _tensor(content, key).item()
+    if value is None:
+        return None
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        shown = repr(value) if isinstance(value, (str, bool)) else f"a {type(value).__name__}"
+        raise DataError(f"{key} is {shown[:SHOWN]}, not a number")
+    if not abs(value) < LARGEST_NUMBER:  # nor is NaN
+        shown = f"{value:g}" if isinstance(value, float) else f"a number of {value.bit_length()} bits"
+        raise DataError(f"{key} is {shown}, and {LARGEST_NUMBER:,} is the most")
+    return value

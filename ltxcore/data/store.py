@@ -1,7 +1,8 @@
-"""One safetensors file a sample and folder, with what is known of it in the header; written whole or not at all."""
+"""One safetensors file a sample and folder, with what is known of it in the header; written whole or not at all, and with the same bytes every time."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 from collections.abc import Mapping
@@ -14,13 +15,21 @@ import safetensors.torch
 from torch import Tensor
 
 from ltxcore.data import pt
-from ltxcore.data.names import FOREIGN, sample_path
+from ltxcore.data.names import FOREIGN, SUFFIX, sample_path, stored_name
 from ltxcore.data.stored import Stored, stored
-from ltxcore.errors import DataError
-from ltxcore.files import write_whole
+from ltxcore.errors import DataError, Problem
+from ltxcore.files import read_regular, write_whole
 from ltxcore.protocols import Entry, Kind
 
 REDO = "Delete it and run `ltx preprocess` again."
+
+DAMAGED = "is damaged: its bytes are not those that were written"
+
+LARGEST = 2**32
+"""Bytes of a file that is read as a sample. Video of minutes takes a hundredth; what is larger, such as a file with a hole in it, would take all memory."""
+
+LONGEST_HEADER = 100_000_000
+"""As safetensors has it."""
 
 
 def write_sample(root: Path, folder: str, name: str, tensors: Mapping[str, Tensor], entry: Entry) -> Entry:
@@ -35,7 +44,7 @@ def write_sample(root: Path, folder: str, name: str, tensors: Mapping[str, Tenso
             when it is loaded.
 
     Returns:
-        The entry with the rest filled in: shape, bytes, kind, modality, and whether all values are finite.
+        The entry with the rest filled in: shape, bytes, checksum, kind, modality, and whether all values are finite.
 
     Raises:
         DataError: a name that leads out of the root, tensors that are no sample, or a disk that does not take them.
@@ -43,20 +52,36 @@ def write_sample(root: Path, folder: str, name: str, tensors: Mapping[str, Tenso
     path = sample_path(root, folder, name)
     length = entry.shape[0] if len(entry.shape) == 1 else 0
     try:
-        sample = stored(tensors, rate=entry.rate, length=length, fingerprint=entry.fingerprint, origin=entry.origin, encoder=entry.encoder)
+        origin = _as_text(entry.origin)
+        sample = stored(tensors, rate=entry.rate, length=length, fingerprint=entry.fingerprint, origin=origin, encoder=entry.encoder)
     except DataError as error:
         raise error.at(str(path)) from None
     if entry.shape and entry.shape != sample.shape:
         raise ValueError(f"the entry of {path} says shape {entry.shape}, the tensors {sample.shape}")
     # Copied, because safetensors refuses views that share their memory.
-    data = safetensors.torch.save(
-        {key: tensor.detach().cpu().clone().contiguous() for key, tensor in tensors.items()}, metadata=_metadata(sample)
-    )
+    data = safetensors.torch.save({key: tensor.detach().cpu().clone().contiguous() for key, tensor in tensors.items()})
+    data = _with_metadata(data, _metadata(sample, name))
     try:
         write_whole(path, data)
     except OSError as error:
         raise DataError(f"cannot be written: {error.strerror}", where=str(path), remedy="Make room, or name another data root.") from error
-    return sample.entry(len(data))
+    return sample.entry(len(data), checksum(data))
+
+
+def checksum(data: bytes) -> str:
+    """What `Entry.checksum` says of a file with these bytes: half of their SHA-256, for which processors have instructions."""
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
+def damage(path: Path, entry: Entry) -> Problem | None:
+    """What is wrong with the bytes of a sample's file; none: they are those that were written, or the entry has no checksum and the file can be read."""
+    try:
+        data = _bytes(path)
+    except DataError as error:
+        return error.problems[0]
+    if not entry.checksum or entry.checksum == checksum(data):
+        return None
+    return Problem(DAMAGED, str(path), REDO)
 
 
 def read_stored(path: Path) -> tuple[Stored, int]:
@@ -65,16 +90,56 @@ def read_stored(path: Path) -> tuple[Stored, int]:
     Raises:
         DataError: missing, unreadable, truncated, not a sample; names the file.
     """
+    data = _bytes(path)
+    return _sample(path, data), len(data)
+
+
+def read_recorded(path: Path) -> tuple[Stored, Entry]:
+    """A sample, and the line that a manifest would have of it, with the checksum of its file as it is now.
+
+    Raises:
+        DataError: as `read_stored`.
+    """
+    data = _bytes(path)
+    sample = _sample(path, data)
+    return sample, sample.entry(len(data), checksum(data))
+
+
+def told_name(path: Path) -> str:
+    """The whole name of the sample in a file whose own name was shortened, as its header says; "" where it does not."""
+    if path.suffix != SUFFIX:
+        return ""
     try:
-        data = path.read_bytes()  # not mapped: a file that shrinks under a map kills the process
+        (size,) = struct.unpack("<Q", read_regular(path, 8))
+        if size > LONGEST_HEADER:
+            return ""
+        told = json.loads(json.loads(read_regular(path, 8 + size)[8:])["__metadata__"]["name"])
+    except (OSError, struct.error, ValueError, LookupError, TypeError, RecursionError):
+        return ""
+    return told if isinstance(told, str) else ""
+
+
+def _bytes(path: Path) -> bytes:
+    """The content of a file; not mapped, since a file that shrinks under a map kills the process."""
+    try:
+        size = path.stat().st_size
+        if size > LARGEST:
+            raise DataError(f"has {size:,} bytes, and a sample has {LARGEST:,} at most", where=str(path), remedy=REDO)
+        return read_regular(path)
     except FileNotFoundError:
         raise DataError("there is no such file", where=str(path), remedy="Run `ltx preprocess` again.") from None
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
+
+
+def _sample(path: Path, data: bytes) -> Stored:
     try:
-        return (pt.parse(data) if path.suffix == FOREIGN else _parse(data)), len(data)
+        return pt.parse(data) if path.suffix == FOREIGN else _parse(data)
     except DataError as error:
         raise _with_remedy(error, path) from None
+    except Exception as error:  # whatever a stranger's bytes make of torch's functions, only this file is lost
+        told = (str(error).splitlines() or [""])[0]
+        raise DataError(f"cannot be read as a sample: {type(error).__name__} {told}".strip(), where=str(path), remedy=REDO) from error
 
 
 def read_latents(path: Path) -> tuple[Tensor, float | None]:
@@ -125,8 +190,9 @@ def spoken(kind: str, modality: str) -> str:
     return f"{article}{modality} {kind}".replace("  ", " ").strip()
 
 
-def _metadata(sample: Stored) -> dict[str, str]:
+def _metadata(sample: Stored, name: str) -> dict[str, str]:
     told: dict[str, Any] = {
+        "name": json.dumps(name) if stored_name(name) != name else "",
         "kind": sample.kind,
         "modality": sample.modality,
         "rate": "" if sample.rate is None else repr(float(sample.rate)),
@@ -136,6 +202,20 @@ def _metadata(sample: Stored) -> dict[str, str]:
         "encoder": sample.encoder,
     }
     return {key: str(value) for key, value in told.items() if value != ""}
+
+
+def _with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file with metadata in its header, in the order of their names. The library writes them in another order each time."""
+    (size,) = struct.unpack("<Q", data[:8])
+    slots = json.loads(data[8 : 8 + size])
+    header = json.dumps({"__metadata__": dict(sorted(metadata.items())), **slots}, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return b"".join([struct.pack("<Q", len(header)), header, memoryview(data)[8 + size :]])
+
+
+def _as_text(name: str) -> str:
+    """The name of a file, with bytes that are no letters spelled out, since a header holds text alone."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _parse(data: bytes) -> Stored:
@@ -171,7 +251,7 @@ def _header(data: bytes) -> dict[str, Any]:
         header = json.loads(data[8 : 8 + size]) if size < len(data) else None
         ends = [] if header is None else [value["data_offsets"][1] for key, value in header.items() if key != "__metadata__"]
         whole = 8 + size + max(ends, default=0)
-    except (ValueError, AttributeError, KeyError, TypeError, IndexError):
+    except (ValueError, AttributeError, KeyError, TypeError, IndexError, RecursionError):
         header = None
     if header is None:
         raise DataError("is truncated or not a safetensors file: it has no readable header")

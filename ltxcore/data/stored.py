@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import attrs
@@ -15,6 +14,17 @@ from ltxcore.protocols import MODALITIES, Entry, Kind
 MODALITY_OF_LATENTS = {4: "video", 3: "audio"}
 MODALITY_OF_MASK = {3: "video", 1: "audio"}
 
+LONGEST_TEXT = 2**20
+"""Positions that text may be padded to. Encoders take a thousand; a header that says a billion is damaged, and would be believed when memory is set aside."""
+
+RATES = (1e-6, 1e6)
+"""Frames per second, least and most."""
+
+
+def most_bytes(size: int) -> int:
+    """Bytes of memory that a file of `size` bytes may say that it takes. What is far more is damaged, or meant to do harm."""
+    return max(2**28, 16 * size)
+
 
 @attrs.frozen(eq=False)
 class Stored:
@@ -24,7 +34,7 @@ class Stored:
         kind: "latents" (tensor "latents", `[C, F, H, W]` or `[C, T, M]`), "mask" (tensor "mask", `[F, H, W]` or `[T]`), or "text" (a tensor `[l, E]` by
             modality, without padding).
         modality: "video", "audio"; for text, those it has features for, joined by "+".
-        tensors: in their stored dtype.
+        tensors: in their stored dtype; those of 8-bit floating point as float32, with which torch can compute.
         rate: frames per second (video latents that say so).
         length: L, the positions that text is padded to when it is loaded; 0 for the other kinds.
         fingerprint: of everything that shaped the bytes.
@@ -46,8 +56,8 @@ class Stored:
         """What `Entry.shape` says of it: the tensor's shape, or `(L,)` for text."""
         return (self.length,) if self.kind == "text" else tuple(self.tensors[self.kind].shape)
 
-    def entry(self, size: int) -> Entry:
-        """Its line in a manifest; `size` in bytes. Looks at every value."""
+    def entry(self, size: int, checksum: str = "") -> Entry:
+        """Its line in a manifest; `size` in bytes, with the checksum of its file where that is known. Looks at every value."""
         return Entry(
             shape=self.shape,
             rate=self.rate,
@@ -59,6 +69,7 @@ class Stored:
             kind=self.kind,
             modality=self.modality,
             widths=tuple(self.tensors[name].shape[1] for name in self.modality.split("+")) if self.kind == "text" else (),
+            checksum=checksum,
         )
 
 
@@ -76,10 +87,8 @@ def stored(
     Raises:
         DataError: wrong names, dtype, shape or mask values, a rate that is none, text longer than its length. NaN is not an error here: the entry tells.
     """
-    for name, tensor in tensors.items():
-        if not tensor.dtype.is_floating_point:
-            raise DataError(f"{name} is of type {str(tensor.dtype).removeprefix('torch.')}, not floating point")
-    if rate is not None and not (math.isfinite(rate) and rate > 0):
+    tensors = {name: readable(name, tensor) for name, tensor in tensors.items()}
+    if rate is not None and not RATES[0] <= rate <= RATES[1]:
         raise DataError(f"its rate is {rate:g} frames per second")
     keys = set(tensors)
     if keys == {"latents"}:
@@ -94,6 +103,23 @@ def stored(
         )
     rate = rate if (kind, modality) == ("latents", "video") else None
     return Stored(kind, modality, tensors, rate, length if kind == "text" else 0, fingerprint, origin, encoder)
+
+
+def readable(name: str, tensor: Tensor) -> Tensor:
+    """A tensor of floating point that can be computed with; one of 8 bits as float32, which holds the same numbers.
+
+    Raises:
+        DataError: it is of another type.
+    """
+    kind = str(tensor.dtype).removeprefix("torch.")
+    if not tensor.dtype.is_floating_point:
+        raise DataError(f"{name} is of type {kind}, not floating point")
+    if tensor.element_size() > 1:
+        return tensor
+    try:
+        return tensor.float()
+    except RuntimeError:  # as of two numbers in a byte
+        raise DataError(f"{name} is of type {kind}, which is not read") from None
 
 
 def _latents(latents: Tensor) -> tuple[Kind, str]:
@@ -115,9 +141,13 @@ def _text(features: Mapping[str, Tensor], length: int) -> tuple[Kind, str]:
     if any(tensor.ndim != 2 for tensor in features.values()) or len({tensor.shape[0] for tensor in features.values()}) > 1:
         shapes = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in sorted(features.items()))
         raise DataError(f"text features are [l, E] with one l for every modality, not {shapes}")
+    if any(tensor.shape[1] == 0 for tensor in features.values()):
+        raise DataError("text features without a number a token")
     words = next(iter(features.values())).shape[0]
     if length < 1:
         raise DataError("text features without the length that they are padded to")
+    if length > LONGEST_TEXT:
+        raise DataError(f"text features that are padded to {length:,} positions; {LONGEST_TEXT:,} is the most")
     if words > length:
         raise DataError(f"text features of {words} tokens do not fit their length of {length}")
     return "text", "+".join(name for name in MODALITIES if name in features)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import attrs
 import torch
 
+from ltxcore.data.dataset import READERS
 from ltxcore.data.manifest import survey_manifest
 from ltxcore.data.names import find_sample
-from ltxcore.data.store import read_mask, read_stored
+from ltxcore.data.store import DAMAGED, REDO, damage, read_mask, read_recorded
 from ltxcore.doctor.findings import Checkup, Finding, errors, warning
 from ltxcore.doctor.masks import one_value
 from ltxcore.doctor.pictures import RATES_REMEDY, rates_told
@@ -64,11 +66,14 @@ def examine_encoded(encoded: EncodedSet, checkup: Checkup, phase: Phase, deep: b
     checkup.refuse("encoded", [encoded.placed(problem) for problem in problems])
     folders = sorted({source.folder for source in sources.values()})
     files = {(sources[role].folder, name): entry for role, entries in manifest.entries.items() for name, entry in entries.items()}
-    how = "every one was read (--deep)" if deep else "known from their manifests, masks were read (--deep reads all)"
-    checkup.say(f"{encoded.root}: {len(files)} encoded file{'' if len(files) == 1 else 's'} in {', '.join(folders)}; {how}.")
-    checkup.add(_masks(encoded.root, sources, manifest, phase))
+    how = "every value was read (--deep)" if deep else "known from their manifests, masks were read (--deep reads every value)"
+    many = f"{len(files)} encoded file{'' if len(files) == 1 else 's'} in {', '.join(folders)}"
+    checkup.say(f"{encoded.root}: {many}; {how}; {_compared(files)}.")
+    checkup.add(_masks(encoded.root, sources, manifest, deep, phase))
     if deep:
         checkup.add(_read(encoded.root, files, phase))
+    else:
+        checkup.add(_damaged(encoded.root, files, phase))
     checkup.add(_rates(encoded.root, sources, manifest))
     checkup.add(_lengths(encoded.root, sources, manifest))
     if problems:
@@ -81,22 +86,42 @@ def examine_encoded(encoded: EncodedSet, checkup: Checkup, phase: Phase, deep: b
     return manifest
 
 
-def _masks(root: Path, sources: Mapping[str, Source], manifest: Manifest, phase: Phase) -> Iterator[Finding]:
-    names = [
-        (source.folder, name)
+def _masks(root: Path, sources: Mapping[str, Source], manifest: Manifest, deep: bool, phase: Phase) -> Iterator[Finding]:
+    masks = {
+        (source.folder, name): entry
         for role, source in sources.items()
         if source.kind == "mask"
         for name, entry in manifest.entries.get(role, {}).items()
         if entry.kind in ("", "mask") and entry.finite
-    ]
-    step = phase("masks", len(names))
-    for folder, name in dict.fromkeys(names):
+    }
+    step = phase("masks", len(masks))
+    for (folder, name), entry in masks.items():
         path = find_sample(root, folder, name)
         try:
             yield from one_value(str(path), read_mask(path))
         except DataError as error:  # changed since it was recorded
-            yield from errors("encoded", error.problems)
+            if not deep and not entry.checksum:  # else it is told where all are read
+                yield from errors("encoded", error.problems)
         step()
+
+
+def _compared(files: Mapping[tuple[str, str], Entry]) -> str:
+    """Which files' bytes are compared with their checksums, in words."""
+    without = sum(not entry.checksum for entry in files.values())
+    if without == len(files):
+        return "none has a checksum, as files that were encoded by 0.1.0"
+    rest = f"; the other {without}, encoded by 0.1.0, have none" if without else ""
+    return f"the bytes of {'all' if not without else len(files) - without} were compared with their checksums{rest}"
+
+
+def _damaged(root: Path, files: Mapping[tuple[str, str], Entry], phase: Phase) -> Iterator[Finding]:
+    """Files whose bytes are not those that were written, of those that have a checksum."""
+    known = [(find_sample(root, folder, name), entry) for (folder, name), entry in files.items() if entry.checksum]
+    step = phase("encoded", len(known))
+    with ThreadPoolExecutor(max_workers=READERS) as pool:
+        for problem in pool.map(lambda each: damage(*each), known):
+            yield from errors("encoded", [] if problem is None else [problem])
+            step()
 
 
 def _read(root: Path, files: Mapping[tuple[str, str], Entry], phase: Phase) -> Iterator[Finding]:
@@ -105,20 +130,21 @@ def _read(root: Path, files: Mapping[tuple[str, str], Entry], phase: Phase) -> I
     for (folder, name), entry in files.items():
         path = find_sample(root, folder, name)
         try:
-            found, size = read_stored(path)
+            _, held = read_recorded(path)
         except DataError as error:
             yield from errors("encoded", error.problems)
         else:
-            held = found.entry(size)
             what = (
                 "holds NaN or infinite values, and its manifest says that it does not"
                 if entry.finite and not held.finite
                 else f"has the shape {list(held.shape)}, and its manifest says {list(entry.shape)}"
                 if held.shape != entry.shape
+                else DAMAGED
+                if entry.checksum and entry.checksum != held.checksum
                 else ""
             )
             if what:
-                yield from errors("encoded", [Problem(what, str(path), "Delete it and run `ltx preprocess` again.")])
+                yield from errors("encoded", [Problem(what, str(path), REDO)])
         step()
 
 

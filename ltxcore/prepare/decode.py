@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ltxcore.codecs.load import TINY
-from ltxcore.data.names import find_sample
+from ltxcore.data.names import find_sample, stored_name
 from ltxcore.data.store import read_latents, read_mask
 from ltxcore.errors import ConfigError, DataError, LtxError, listed
 from ltxcore.modalities.video import VideoModality
@@ -104,7 +104,8 @@ def _items(root: Path, found: Sequence[Shelf], output: Path) -> Iterator[_Item]:
                 files["audio"] = find_sample(root, sounds.folder, name)
                 paired.setdefault(sounds.folder, set()).add(name)
             rate = entry.rate or _target_rate(by_name, name)
-            yield _Item(files, shelf.kind == "mask", rate, output / shelf.folder / name)
+            place = output / shelf.folder / stored_name(name, max(map(len, ENDINGS)))
+            yield _Item(files, shelf.kind == "mask", rate, place)
 
 
 def _target_rate(by_name: Mapping[str, Shelf], name: str) -> float:

@@ -23,7 +23,7 @@ class Made:
                 try:
                     told = json.loads(line)
                     self._of[str(told["name"])] = str(told["of"]), int(told["bytes"])
-                except (ValueError, TypeError, KeyError):
+                except (ValueError, TypeError, KeyError, RecursionError):
                     continue  # the torn line of a killed process; its file is made again
 
     def is_fresh(self, path: Path, of: str) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor
 from ltxcore.codecs.clips import reading, write_clip, write_frames
 from ltxcore.codecs.media import probe
 from ltxcore.errors import ConfigError, DataError, LtxError, PluginError, Problem
-from ltxcore.files import remove_unfinished
+from ltxcore.files import fitted, remove_unfinished
 from ltxcore.prepare.made import Made
 from ltxcore.prepare.tables import IMAGES, NO_CHOICE, Listed, Row, check_format, read_listed, write_rows
 from ltxcore.prepare.work import Tally, each, usual_workers
@@ -147,7 +147,8 @@ def _jobs(listed: Listed, folder: Path, home: Path) -> tuple[list[_Job], list[Pr
 def _place(clip: Path, folder: Path, home: Path) -> Path:
     """Where the reference of a clip goes; an image's is a PNG."""
     ending = ".png" if clip.suffix.lower() in IMAGES else ".mp4"
-    return (home / clip.relative_to(folder)).with_suffix(ending)
+    place = home / clip.relative_to(folder)
+    return place.with_name(fitted(place.stem, len(ending)) + ending)
 
 
 def _origin(filter_: Named) -> str:

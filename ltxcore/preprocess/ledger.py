@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import attrs
 
-from ltxcore.data.manifest import append_entry, read_source, remove_sample
-from ltxcore.data.names import sample_path
-from ltxcore.data.store import write_sample
+from ltxcore.data.manifest import append_entry, remove_sample, source_listing
+from ltxcore.data.names import find_sample, sample_path
+from ltxcore.data.store import damage, write_sample
 from ltxcore.files import remove_unfinished
 from ltxcore.preprocess.products import Made, Product
 from ltxcore.preprocess.summary import Counts
@@ -20,11 +21,14 @@ from ltxcore.protocols import Entry
 class Ledger:
     """The folders of a root as this process sees them. Safe to use from several threads."""
 
-    def __init__(self, root: Path, folders: Collection[str], rank: int, anew: bool = False) -> None:
-        """`anew`: nothing that is there counts as up to date."""
-        self._root, self._rank, self._anew = root, rank, anew
+    def __init__(self, root: Path, folders: Collection[str], rank: int, anew: bool = False, verify: bool = False) -> None:
+        """`anew`: nothing that is there counts as up to date. `verify`: files are, if their bytes are those that were written, for which they are read."""
+        self._root, self._rank, self._anew, self._verify = root, rank, anew, verify
         self._lock = threading.Lock()
-        self._entries = {folder: read_source(root, folder) for folder in folders}
+        listings = {folder: source_listing(root, folder) for folder in folders}
+        self._entries = {folder: dict(listing.entries) for folder, listing in listings.items()}
+        self._gone = {folder: frozenset(listing.gone) for folder, listing in listings.items()}
+        self._after = {folder: listing.latest for folder, listing in listings.items()}
         self._counts = {folder: Counts() for folder in folders}
         for folder in folders:
             if (root / folder).is_dir():
@@ -42,7 +46,9 @@ class Ledger:
     def is_fresh(self, product: Product, name: str) -> bool:
         """Whether a sample's file is there and made of the same ingredients."""
         entry = self._entries[product.folder].get(name)
-        return not self._anew and entry is not None and entry.finite and entry.fingerprint == product.fingerprint
+        if self._anew or entry is None or not entry.finite or entry.fingerprint != product.fingerprint:
+            return False
+        return not self._verify or damage(find_sample(self._root, product.folder, name), entry) is None
 
     def reuse(self, folder: str) -> None:
         """Count a file that stays as it is."""
@@ -67,7 +73,7 @@ class Ledger:
         entry = Entry(shape=shape, rate=made.rate, fingerprint=product.fingerprint, origin=origin, encoder=product.encoder)
         entry = write_sample(self._root, product.folder, name, made.tensors, entry)
         with self._lock:
-            append_entry(self._root, product.folder, name, entry, self._rank)
+            append_entry(self._root, product.folder, name, entry, self._rank, self._after[product.folder])
             self._entries[product.folder][name] = entry
             counts = self._counts[product.folder]
             self._counts[product.folder] = attrs.evolve(counts, done=counts.done + 1)
@@ -81,5 +87,5 @@ class Ledger:
         """
         with self._lock:
             known = self._entries[folder].pop(name, None)
-            if known is not None or sample_path(self._root, folder, name).exists():
-                remove_sample(self._root, folder, name, self._rank)
+            if known is not None or name in self._gone[folder] or os.path.lexists(sample_path(self._root, folder, name)):
+                remove_sample(self._root, folder, name, self._rank, self._after[folder])

@@ -167,7 +167,7 @@ def _remembered(path: Path) -> Iterator[tuple[str, Facts]]:
         try:
             told = json.loads(line)
             yield told["path"], _from_json(told)
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError):
             continue  # the torn line of a killed process; its file is looked at again
 
 

@@ -55,6 +55,7 @@ def preprocess(
     folders: Collection[str] | None = None,
     share: Share | None = None,
     overwrite: bool = False,
+    verify: bool = False,
     workers: int | None = None,
     where: Place = str,
     progress: bool = True,
@@ -79,6 +80,7 @@ def preprocess(
         folders: that a run reads; none: all that the dataset's columns can make.
         share: this process's part; none: as the environment says.
         overwrite: whether to make also what is up to date.
+        verify: whether to read what is up to date, and to make again what is damaged.
         workers: samples decoded at a time; none: one a processor, at most 8.
         where: gives the place of a key of the run file, such as `preprocessing.resolution_buckets`, for messages.
         progress: whether to show bars.
@@ -105,7 +107,7 @@ def preprocess(
     with bars(progress) as phase:
         encoder = _text_encoder(job, model) if TEXT in data.folders else None
         plans = _plan(job, phase)
-        ledger = _open(job, plans)
+        ledger = _open(job, plans, verify)
         mine = job.share.of(plans.planned)
         outcomes = _captions(job, mine, encoder, ledger, phase)
         encoder = None  # its weights make room for those of the codecs
@@ -191,14 +193,14 @@ def _plan(job: _Job, phase: Phase) -> _Plans:
     return plans
 
 
-def _open(job: _Job, plans: _Plans) -> Ledger:
+def _open(job: _Job, plans: _Plans, verify: bool) -> Ledger:
     """The root's folders, without what there was of refused samples."""
     try:
         job.root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot be made: {error.strerror}", where=str(job.root), remedy="Name another folder to write to.") from error
     order = (TEXT, *RECIPES)
-    ledger = Ledger(job.root, [folder for folder in order if folder in job.data.folders], job.share.rank, job.overwrite)
+    ledger = Ledger(job.root, [folder for folder in order if folder in job.data.folders], job.share.rank, job.overwrite, verify)
     for sample in job.share.of(plans.refused_samples):
         drop(ledger, sample, job.data.folders)
     for each in job.share.of(plans.planned):

@@ -30,5 +30,5 @@ def write_report(folder: Path, target: Path | None = None, embed: float = EMBED)
     """
     record = read_run(folder)
     target = (target or record.folder / FILE).absolute()
-    write_whole(target, page(record, Shelf(target, embed)).encode())
+    write_whole(target, page(record, Shelf(target, embed)).encode("utf-8", "backslashreplace"))
     return target

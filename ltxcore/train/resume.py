@@ -125,7 +125,7 @@ class Difference:
 def difference(saved: str, now: str, processes: tuple[int, int] = (1, 1)) -> Difference | None:
     """What differs between the run file of an unfinished run and that of now; None where one can go on with the other.
 
-    `[engine]` may differ, and so may the accumulation where the number of processes makes up for it.
+    `[engine]` and `data.verify` may differ, and so may the accumulation where the number of processes makes up for it.
 
     Args:
         saved: resolved run file.
@@ -137,6 +137,7 @@ def difference(saved: str, now: str, processes: tuple[int, int] = (1, 1)) -> Dif
     steps = each[0] * processes[0], each[1] * processes[1]
     for run in (before, after):
         run.pop("engine", None)
+        run.get("data", {}).pop("verify", None)  # what is looked at before a run changes nothing in it
         run.get("optimization", {}).pop(ACCUMULATION, None)
     if before != after:
         return Difference(

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from ltxcore.config.load import LoadedRun
 from ltxcore.config.schema import OptimizationTable, RunFile
+from ltxcore.data.dataset import to_verify, verify
 from ltxcore.data.manifest import read_manifest
 from ltxcore.engines.process import Processes
 from ltxcore.errors import ConfigError, LtxError
@@ -75,6 +76,8 @@ def _session(loaded: LoadedRun, processes: Processes, console: Console, allow_ch
     planned = processes.first_then_others(lambda: plan(found, only))
     samples = Samples(found.root, found.strategy.sources(), planned.manifest)
     apart, names = _held_out(planned, samples, processes, console)
+    for each in (samples, apart)[: 1 if apart is samples else 2]:
+        _verify(each, config, processes, console)
     console.out(f"{len(planned.split.train)} samples to train on, {len(names)} held out", highlight=False)
     if not names:
         console.out(f"nothing is held out, since {planned.split.why_none}, so what is learned is not measured; {HOLD_OUT}", highlight=False)
@@ -119,6 +122,18 @@ def batch(table: OptimizationTable, processes: Processes) -> str:
         return f"{samples} samples"
     accumulated = f", {parts[1]} accumulated" if parts[1] > 1 else ""
     return f"{samples} samples ({parts[0]} at a time{accumulated}{f', {parts[2]} processes' if parts[2] > 1 else ''})"
+
+
+def _verify(samples: Samples, config: RunFile, processes: Processes, console: Console) -> None:
+    """Read the share of the samples in full that `data.verify` says, each process its part of it."""
+    names = to_verify(samples.manifest.samples, config.data.verify, config.seed)
+    if not names:
+        return
+    mine = names[processes.rank :: processes.world_size]
+    compared = sum(processes.exchange(processes.together(lambda: verify(samples.root, samples.sources, mine, samples.manifest))))
+    of = f"{len(names)} of {len(samples.manifest.samples)} samples in {samples.root} were read in full, and are as they were written"
+    told = f"{compared} files have a checksum" if compared else "none has a checksum, so only sizes, shapes and NaN were looked at"
+    console.out(f"{of} ({told})", highlight=False)
 
 
 def _held_out(planned: RunPlan, samples: Samples, processes: Processes, console: Console) -> tuple[Samples, tuple[str, ...]]:

@@ -1,12 +1,13 @@
 """Micro-batches are read as stored, checked against what the run was planned with."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
 from data.sets import AUDIO, INPAINTING, REFERENCE, TEXT, VIDEO, inpainting_set, message, put, put_text, text, values
-from ltxcore.data.dataset import load_batch
+from ltxcore.data.dataset import load_batch, to_verify, verify
 from ltxcore.data.manifest import read_manifest
 from ltxcore.data.store import write_sample
 from ltxcore.errors import DataError
@@ -82,6 +83,49 @@ def test_without_the_text_role_there_is_no_text(tmp_path: Path) -> None:
     batch = load_batch(tmp_path, sources, ["a", "b"], ["video"], read_manifest(tmp_path, sources))
     assert dict(batch.text.features) == {}
     assert batch.text.mask.shape == (2, 0)
+
+
+# ---- a share of them read in full before a run
+
+
+def test_the_samples_that_are_read_in_full_follow_from_seed_and_names_alone() -> None:
+    names = [f"clips/{number}" for number in range(1000)]
+    chosen = to_verify(names, 0.01, 42)
+    assert len(chosen) == 10
+    assert chosen == to_verify(names[::-1], 0.01, 42)
+    assert chosen != to_verify(names, 0.01, 43)
+    assert set(chosen) < set(to_verify(names, 0.02, 42))
+    assert [len(to_verify(names, share, 42)) for share in (0.0, 1e-6, 0.07, 1.0)] == [0, 1, 70, 1000]
+    assert len(to_verify(names[:3], 0.01, 42)) == 1
+    assert to_verify([], 1.0, 42) == ()
+
+
+def test_all_damaged_files_of_the_samples_are_named(tmp_path: Path) -> None:
+    sources = inpainting_set(tmp_path, ["a", "b", "c"])
+    manifest = read_manifest(tmp_path, sources)
+    assert verify(tmp_path, sources, ["a", "b", "c"], manifest) == 9
+    for folder, name in (("conditions", "a"), ("audio_masks", "a"), ("audio_latents", "c")):
+        path = tmp_path / folder / f"{name}.safetensors"
+        data = bytearray(path.read_bytes())
+        data[-3] ^= 4
+        path.write_bytes(data)
+    assert verify(tmp_path, sources, ["b"], manifest) == 3
+    with pytest.raises(DataError) as caught:
+        verify(tmp_path, sources, ["a", "b", "c"], manifest)
+    damaged = [f"ROOT/{each}.safetensors: is damaged" for each in ("conditions/a", "audio_latents/c", "audio_masks/a")]
+    assert message(caught.value, tmp_path) == "\n".join(f"{each}: its bytes are not those that were written{REDO}" for each in damaged)
+
+
+def test_files_of_0_1_0_which_have_no_checksum_are_held_to_what_their_manifest_says(tmp_path: Path) -> None:
+    sources = inpainting_set(tmp_path, ["a", "b"])
+    for path in tmp_path.rglob("manifest-0.jsonl"):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps({key: value for key, value in line.items() if key != "checksum"}) + "\n" for line in lines))
+    manifest = read_manifest(tmp_path, sources)
+    assert verify(tmp_path, sources, ["a", "b"], manifest) == 0
+    write_sample(tmp_path, "audio_latents", "b", {"latents": torch.full((8, 6, 16), torch.nan)}, manifest.entries["audio"]["b"])
+    with pytest.raises(DataError, match='the sample "b" holds NaN or infinite values'):
+        verify(tmp_path, sources, ["a", "b"], manifest)
 
 
 # ---- refusals

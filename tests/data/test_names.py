@@ -1,12 +1,14 @@
 """Sample names never lead out of the data root; files are found by name."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from data.sets import message
-from ltxcore.data.names import files_in, find_sample, sample_path
+from ltxcore.data.names import files_in, find_sample, looks_shortened, sample_path, stored_name
 from ltxcore.errors import DataError
+from ltxcore.files import write_whole
 
 
 def test_a_sample_lies_under_its_root_and_folder_by_its_name(tmp_path: Path) -> None:
@@ -91,3 +93,59 @@ def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
     (tmp_path / "latents" / "more").symlink_to(tmp_path / "disk")
     (tmp_path / "disk" / "back").symlink_to(tmp_path / "latents")
     assert list(files_in(tmp_path / "latents")) == ["more/a"]
+
+
+# ---- names that are too long for a file
+
+
+LONG = {
+    "letters": "x" * 251,
+    "letters of three bytes": "猫" * 83,
+    "letters of four bytes": "🐈" * 62 + "xyz",
+    "bytes that are no text": os.fsdecode(b"\xff" * 250),
+    "a folder too": f"{'y' * 255}/{'x' * 255}",
+}
+
+
+@pytest.mark.parametrize("case", LONG)
+def test_a_name_of_any_length_has_a_file_that_can_be_written_and_is_found_again(tmp_path: Path, case: str) -> None:
+    name = LONG[case]
+    write_whole(sample_path(tmp_path, "latents", name), b"a sample")
+    assert find_sample(tmp_path, "latents", name).read_bytes() == b"a sample"
+    (stored,) = files_in(tmp_path / "latents")
+    assert stored == stored_name(name) != name
+    assert looks_shortened(stored)
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "猫", "🐈"])
+def test_a_name_is_shortened_where_its_file_would_not_fit_and_not_before(letter: str) -> None:
+    size = len(letter.encode())
+    fits = letter * ((255 - len(".safetensors")) // size)
+    assert stored_name(fits) == fits
+    assert not looks_shortened(fits)
+    shortened = stored_name(fits + letter)
+    assert shortened.startswith(letter * 40)
+    assert len(f"{shortened}.safetensors".encode()) <= 255
+    assert stored_name(shortened) == shortened  # a file whose whole name is lost goes by this one
+
+
+def test_names_that_differ_in_their_last_letter_alone_have_files_of_their_own() -> None:
+    names = [f"{'x' * 250}{number}" for number in range(100)]
+    assert len({stored_name(name) for name in names}) == 100
+
+
+def test_a_name_whose_file_fits_is_that_of_its_file_as_ever(tmp_path: Path) -> None:
+    for name in ("a", "clips/a", "x" * 243, f"{'~' + 'a' * 32}", f"{'y' * 255}/a"):
+        assert sample_path(tmp_path, "latents", name) == tmp_path / "latents" / f"{name}.safetensors"
+
+
+def test_a_sample_of_ltx_trainer_with_a_long_name_is_found_by_it(tmp_path: Path) -> None:
+    name = "x" * 252
+    _touch(tmp_path / "latents", f"{name}.pt")
+    assert find_sample(tmp_path, "latents", name) == tmp_path / "latents" / f"{name}.pt"
+    assert list(files_in(tmp_path / "latents")) == [name]
+
+
+def test_a_name_with_characters_that_no_file_can_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"'a\\ud800' has characters that no file's name can have"):
+        sample_path(tmp_path, "latents", "a\ud800")

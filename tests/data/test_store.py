@@ -1,18 +1,31 @@
 """Samples come back bit for bit, and a file that is none says why."""
 
 import errno
+import hashlib
 import json
 import os
 import struct
 from pathlib import Path
 
+import attrs
 import pytest
 import safetensors
 import safetensors.torch
 import torch
 
 from data.sets import message, text, values
-from ltxcore.data.store import read_latents, read_mask, read_stored, read_text, write_sample
+from ltxcore.data.names import find_sample
+from ltxcore.data.store import (
+    checksum,
+    damage,
+    read_latents,
+    read_mask,
+    read_recorded,
+    read_stored,
+    read_text,
+    told_name,
+    write_sample,
+)
 from ltxcore.errors import DataError
 from ltxcore.protocols import Entry
 
@@ -50,8 +63,9 @@ def test_text_comes_back_without_padding_and_with_its_length(tmp_path: Path, wor
 def test_the_entry_that_comes_back_knows_what_was_measured(tmp_path: Path) -> None:
     told = Entry((), rate=24.0, fingerprint="f", origin="a.mp4", encoder="dct-1")
     entry = write_sample(tmp_path, "latents", "a", {"latents": values(128, 3, 2, 2)}, told)
-    size = (tmp_path / "latents" / "a.safetensors").stat().st_size
-    assert entry == Entry((128, 3, 2, 2), 24.0, True, size, "f", "a.mp4", "dct-1", "latents", "video")
+    data = (tmp_path / "latents" / "a.safetensors").read_bytes()
+    measured = Entry((128, 3, 2, 2), 24.0, True, len(data), "f", "a.mp4", "dct-1", "latents", "video")
+    assert entry == attrs.evolve(measured, checksum=checksum(data))
 
 
 def test_the_entry_of_text_has_its_padded_length_and_its_modalities(tmp_path: Path) -> None:
@@ -245,3 +259,81 @@ def test_a_file_of_another_kind_says_what_it_holds(tmp_path: Path) -> None:
     assert refused(read_latents, "mask") == "ROOT/any/mask.safetensors: holds an audio mask, not latents"
     assert refused(read_latents, "text") == "ROOT/any/text.safetensors: holds text features, not latents"
     assert refused(read_text, "video") == "ROOT/any/video.safetensors: holds video latents, not text features"
+
+
+# ---- the same bytes, and a checksum of them
+
+
+def test_a_sample_that_is_written_again_has_the_same_bytes(tmp_path: Path) -> None:
+    told = Entry((), rate=25.0, fingerprint="f", origin="clips/ä.mp4", encoder="dct-1")
+    written = {
+        write_sample(tmp_path / str(number), "latents", "a", {"latents": values(16, 3, 2, 2)}, told).checksum for number in range(12)
+    }
+    assert len(written) == 1
+    features = {write_sample(tmp_path / str(number), "conditions", "a", text(4), Entry((8,), encoder="e")).checksum for number in range(12)}
+    assert len(features) == 1
+    files = [path.read_bytes() for path in sorted(tmp_path.rglob("latents/a.safetensors"))]
+    assert len(files) == 12
+    assert set(files) == {files[0]}
+
+
+def test_the_values_begin_where_a_processor_likes_them_to(tmp_path: Path) -> None:
+    for number in range(9):  # safetensors wants a multiple of 8
+        write_sample(tmp_path, "masks", "a", {"mask": torch.ones(7)}, Entry((), fingerprint="f" * number))
+        assert struct.unpack("<Q", (tmp_path / "masks" / "a.safetensors").read_bytes()[:8])[0] % 8 == 0
+
+
+def test_the_checksum_is_of_the_bytes_that_were_written_and_that_are_read(tmp_path: Path) -> None:
+    entry = write_sample(tmp_path, "latents", "a", {"latents": values(16, 3, 2, 2)}, Entry(()))
+    path = tmp_path / "latents" / "a.safetensors"
+    assert entry.checksum == checksum(path.read_bytes()) == hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+    assert read_recorded(path)[1] == entry
+
+
+def test_any_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    entry = write_sample(tmp_path, "masks", "a", {"mask": torch.full((7,), 0.5)}, Entry((), fingerprint="f"))
+    path = tmp_path / "masks" / "a.safetensors"
+    whole = path.read_bytes()
+    assert damage(path, entry) is None
+    for bit in range(0, 8 * len(whole), 11):
+        path.write_bytes(whole[: bit // 8] + bytes([whole[bit // 8] ^ 1 << bit % 8]) + whole[bit // 8 + 1 :])
+        problem = damage(path, entry)
+        assert problem is not None
+        told = message(DataError.of([problem]), tmp_path)
+        assert told == f"ROOT/masks/a.safetensors: is damaged: its bytes are not those that were written{REDO}"
+
+
+def test_a_file_without_a_checksum_is_taken_as_it_is_as_long_as_it_can_be_read(tmp_path: Path) -> None:
+    entry = attrs.evolve(write_sample(tmp_path, "masks", "a", {"mask": torch.ones(7)}, Entry(())), checksum="")
+    path = tmp_path / "masks" / "a.safetensors"
+    path.write_bytes(bytes(entry.bytes))
+    assert damage(path, entry) is None
+    path.unlink()
+    problem = damage(path, entry)
+    assert problem is not None
+    assert problem.what == "there is no such file"
+
+
+def test_an_origin_that_is_no_text_is_spelled_out_and_the_sample_is_read_again(tmp_path: Path) -> None:
+    told = Entry((), origin=os.fsdecode(b"caf\xe9.mp4"))
+    entry = write_sample(tmp_path, "masks", os.fsdecode(b"caf\xe9"), {"mask": torch.ones(7)}, told)
+    assert entry.origin == "caf\\udce9.mp4"
+    (path,) = (tmp_path / "masks").iterdir()
+    assert read_recorded(path)[1] == entry
+
+
+@pytest.mark.parametrize("name", ["x" * 250, "clips/" + "猫" * 84, os.fsdecode(b"\xe9" * 250)])
+def test_a_file_whose_name_was_shortened_says_the_whole_name(tmp_path: Path, name: str) -> None:
+    write_sample(tmp_path, "masks", name, {"mask": torch.ones(7)}, Entry(()))
+    path = find_sample(tmp_path, "masks", name)
+    assert told_name(path) == name
+    assert torch.equal(read_mask(path), torch.ones(7))
+
+
+def test_a_file_whose_name_fits_says_no_name(tmp_path: Path) -> None:
+    write_sample(tmp_path, "masks", "a", {"mask": torch.ones(7)}, Entry(()))
+    path = tmp_path / "masks" / "a.safetensors"
+    assert told_name(path) == ""
+    for data in (b"", b"short", bytes(100), struct.pack("<Q", 2) + b"[]", struct.pack("<Q", 10**18)):
+        path.write_bytes(data)
+        assert told_name(path) == ""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from torch import Tensor
 from doctor.healthy import change_row, checkup, found, put_clip, put_video_mask
 from ltxcore.data.manifest import append_entry, read_source, remove_sample
 from ltxcore.data.names import sample_path
-from ltxcore.data.store import read_latents, write_sample
+from ltxcore.data.store import DAMAGED, read_latents, read_stored, write_sample
 from ltxcore.errors import ConfigError, DataError
 from ltxcore.protocols import Entry
 from preprocess.raw_media import encode
@@ -98,16 +101,62 @@ def test_latents_that_are_not_finite_behind_their_manifest_are_found_where_they_
         {"latents": held},
         Entry((), entry.rate, fingerprint=entry.fingerprint, origin=entry.origin, encoder=entry.encoder),
     )
-    assert found(encoded, root) == []
-    assert found(encoded, root, deep=True) == [
-        (
-            "encoded",
-            "error",
-            "TMP/.precomputed/latents/clips/1.safetensors",
-            "holds NaN or infinite values, and its manifest says that it does not",
-            "Delete it and run `ltx preprocess` again.",
+    path, redo = "TMP/.precomputed/latents/clips/1.safetensors", "Delete it and run `ltx preprocess` again."
+    assert found(encoded, root) == [("encoded", "error", path, "is damaged: its bytes are not those that were written", redo)]
+    what = "holds NaN or infinite values, and its manifest says that it does not"
+    assert found(encoded, root, deep=True) == [("encoded", "error", path, what, redo)]
+
+
+@pytest.mark.parametrize("kind", ["conditions", "latents", "audio_latents", "video_masks", "audio_masks", "reference_latents"])
+def test_a_file_with_a_flipped_bit(encoded: Path, kind: str) -> None:
+    path = sample_path(root_of(encoded), kind, "clips/1")
+    data = bytearray(path.read_bytes())
+    data[-7] ^= 1
+    path.write_bytes(data)
+    place, redo = f"TMP/.precomputed/{kind}/clips/1.safetensors", "Delete it and run `ltx preprocess` again."
+    for target in (root_of(encoded), encoded / "set.jsonl"):
+        assert [each for each in found(encoded, target) if each[0] == "encoded"] == [("encoded", "error", place, DAMAGED, redo)]
+        assert [each[2:] for each in found(encoded, target, deep=True) if each[0] == "encoded"] == [(place, what_of(path), redo)]
+
+
+def what_of(path: Path) -> str:
+    """What is wrong with the values, or else that there is damage."""
+    try:
+        read_stored(path)
+    except DataError as error:
+        return error.problems[0].what
+    return DAMAGED
+
+
+def test_it_says_whose_bytes_were_compared(encoded: Path) -> None:
+    def told() -> str:
+        (sentence,) = (each for each in checkup(root_of(encoded)).looked if "encoded files in" in each)
+        return sentence
+
+    assert told().endswith("; the bytes of all were compared with their checksums.")
+    forget_checksums(root_of(encoded) / "latents")
+    assert told().endswith("; the bytes of 18 were compared with their checksums; the other 3, encoded by 0.1.0, have none.")
+    forget_checksums(root_of(encoded))
+    assert told().endswith("; none has a checksum, as files that were encoded by 0.1.0.")
+    assert found(encoded, root_of(encoded)) == []
+
+
+def forget_checksums(folder: Path) -> None:
+    """Manifests as 0.1.0 wrote them."""
+    for path in folder.rglob("manifest*.jsonl"):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps({key: value for key, value in line.items() if key != "checksum"}) + "\n" for line in lines))
+
+
+def test_a_sample_whose_name_is_no_text_is_told_of(encoded: Path) -> None:
+    put_mask = write_sample(root_of(encoded), "video_masks", os.fsdecode(b"caf\xe9"), {"mask": torch.ones(3, 2, 2)}, Entry(()))
+    assert put_mask.finite
+    for form in ([], ["--json"]):
+        result = subprocess.run(
+            [sys.executable, "-m", "ltxcore", "doctor", str(root_of(encoded)), *form], capture_output=True, check=False, timeout=120
         )
-    ]
+        assert (result.returncode, result.stderr) == (1, b"")
+        assert b"caf\\udce9" in result.stdout
 
 
 def test_a_file_that_is_truncated(encoded: Path) -> None:

@@ -67,6 +67,16 @@ def test_the_dataset_is_written_with_a_reference_beside_every_clip(tmp_path: Pat
     ]
 
 
+def test_a_clip_with_the_longest_name_has_a_reference(tmp_path: Path) -> None:
+    name = f"{'x' * 252}.ts"  # with .mp4 for .ts it would be too long
+    clip_file(tmp_path / "a.mp4", sound=False).rename(tmp_path / name)
+    result = ltx(dataset_file(tmp_path / "set.jsonl", [{"video": name, "caption": "long"}]), "-o", tmp_path / "edges.jsonl")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"1 made, 0 reused in {tmp_path}/edges.jsonl\n", "")
+    (row,) = rows(tmp_path / "edges.jsonl")
+    assert (tmp_path / row["reference_video"]).is_file()
+    assert len(Path(row["reference_video"]).name) == 255
+
+
 def test_canny_is_that_of_opencv_at_100_and_200(tmp_path: Path) -> None:
     ltx(two_clips(tmp_path), "-o", tmp_path / "edges.jsonl")
     frames = read_clip(tmp_path / "clips/0.mp4").frames.numpy()

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from safetensors import safe_open
 
+from ltxcore.cli.main import main
 from ltxcore.codecs.media import write_clip
 from ltxcore.codecs.tiny import TinyAudioCodec, TinyTextEncoder, TinyVideoCodec
 from ltxcore.config.schema import PreprocessingTable
-from ltxcore.data.manifest import read_source
+from ltxcore.data.manifest import read_source, source_listing
 from ltxcore.files import UNFINISHED
 from ltxcore.preprocess import products
 from ltxcore.preprocess.run import preprocess
@@ -321,3 +323,91 @@ def clip_frames(name: str) -> Any:
     import torch
 
     return torch.full((9, 32, 32, 3), 40 * ord(name) % 250, dtype=torch.uint8)
+
+
+# ---------------------------------------------------------------- the same bytes, damage, long names, clocks
+
+
+def test_a_set_that_is_encoded_twice_has_the_same_files_byte_for_byte(encoded: Path, tmp_path: Path) -> None:
+    """Whatever the threads and however the captions are batched."""
+    files = []
+    for number, (workers, batch_size) in enumerate([(1, 8), (3, 1)]):
+        table = PreprocessingTable(**OPTIONS, batch_size=batch_size)
+        preprocess(encoded / "set.jsonl", tmp_path / str(number), table, model_path="tiny", workers=workers, progress=False)
+        root = tmp_path / str(number)
+        files.append({path.relative_to(root).as_posix(): path.read_bytes() for path in samples_in(root)})
+    assert len(files[0]) == 2 * len(EVERY)
+    assert files[0] == files[1]
+
+
+def _flip_a_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 8  # in a number
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("folder", EVERY)
+def test_a_file_with_a_flipped_bit_is_made_again_when_it_is_looked_for_or_was_deleted(encoded: Path, tmp_path: Path, folder: str) -> None:
+    shutil.copytree(encoded, tmp_path / "set")
+    dataset, path = tmp_path / "set/set.jsonl", tmp_path / f"set/.precomputed/{folder}/clips/1.safetensors"
+    whole = path.read_bytes()
+    _flip_a_bit(path)
+    assert encode(dataset, **OPTIONS).done == 0  # nothing is read that is up to date
+    found = preprocess(dataset, None, PreprocessingTable(**OPTIONS), model_path="tiny", verify=True, workers=2, progress=False)
+    assert {name: counts.done for name, counts in found.folders.items() if counts.done} == {folder: 1}
+    assert path.read_bytes() == whole
+    _flip_a_bit(path)
+    path.unlink()
+    assert encode(dataset, **OPTIONS).done == 1
+    assert path.read_bytes() == whole
+
+
+LONG = ("x" * 251, "猫" * 83 + "1", os.fsdecode(b"caf\xe9"))
+"""Stems of clips whose names are as long as a file system takes, and one that is no text."""
+
+
+def test_clips_with_the_oddest_names_are_encoded_listed_examined_and_decoded(tmp_path: Path) -> None:
+    rows = []
+    for index, stem in enumerate(LONG):
+        clip_file(tmp_path / "clips" / f"{stem}.mp4", seed=index)
+        rows.append({"video": f"clips/{stem}.mp4", "caption": f"clip {index}"})
+    dataset = dataset_file(tmp_path / "set.jsonl", rows)
+    options = {"resolution_buckets": "64x64x17"}
+    assert encode(dataset, **options).done == 9
+    assert encode(dataset, **options).done == 0
+    names = sorted(f"clips/{stem}" for stem in LONG)
+    root = tmp_path / ".precomputed"
+    assert list(read_source(root, "latents")) == names
+    for path in root.rglob("manifest*.jsonl"):
+        path.unlink()  # the files say their names themselves
+    assert list(read_source(root, "latents")) == names
+    assert encode(dataset, **options).done == 0
+    result = CliRunner().invoke(main, ["doctor", str(dataset), "--resolution-buckets", "64x64x17", "--model-path", "tiny"])
+    assert "3 of 3 samples are encoded" in result.stdout
+    assert (result.exit_code, result.stdout.splitlines()[-1].strip()) == (0, "3 warnings")  # one channel of sound
+    result = CliRunner().invoke(main, ["decode", str(root), "-o", str(tmp_path / "decoded"), "--no-progress"])
+    assert (result.exit_code, result.stdout) == (0, f"3 made, 0 reused in {tmp_path / 'decoded'}\n")
+    assert len(list((tmp_path / "decoded/latents/clips").glob("*.mp4"))) == 3
+
+
+def test_a_set_that_was_encoded_by_a_clock_that_was_ahead_is_made_again_once(encoded: Path, tmp_path: Path) -> None:
+    shutil.copytree(encoded, tmp_path / "set")
+    dataset = tmp_path / "set/set.jsonl"
+    for path in (tmp_path / "set/.precomputed").rglob("manifest-0.jsonl"):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps({**line, "time": line["time"] + 86_400.0}) + "\n" for line in lines))
+    for trigger in ("OTHER", "THIRD"):
+        options = {**OPTIONS, "lora_trigger": trigger}
+        assert encode(dataset, **options).done == 2
+        assert encode(dataset, **options).done == 0
+
+
+def test_a_file_that_was_deleted_and_cannot_be_made_again_is_taken_out_of_the_manifest(encoded: Path, tmp_path: Path) -> None:
+    shutil.copytree(encoded, tmp_path / "set")
+    root = tmp_path / "set/.precomputed"
+    (root / "latents/clips/1.safetensors").unlink()
+    clip_file(tmp_path / "set/clips/1.mp4", frames=3)  # too short
+    encode(tmp_path / "set/set.jsonl", **OPTIONS, on_error="skip")
+    for folder in EVERY:
+        found = source_listing(root, folder)
+        assert (list(found.entries), found.at_fault) == (["clips/0"], frozenset())

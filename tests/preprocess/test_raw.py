@@ -82,7 +82,8 @@ def test_torn_lines_are_passed_over(tmp_path: Path) -> None:
     path = aged(sound_file(tmp_path / "b.wav"))
     content = RawFiles(tmp_path, tmp_path).content(path)
     store = tmp_path / "raw_files-0.jsonl"
-    store.write_text(store.read_text() + '{"path": "b.wav", "byt\n[]\n')
+    deep = "[" * 50_000
+    store.write_text(store.read_text() + f'{{"path": "b.wav", "byt\n[]\n{deep}\n')
     assert RawFiles(tmp_path, tmp_path).content(path) == content
 
 

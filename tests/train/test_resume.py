@@ -150,3 +150,9 @@ def test_without_a_saved_file_there_is_nothing_to_keep_and_one_that_is_broken_is
     with pytest.raises(ConfigError) as error:
         beside(tmp_path, "seed =", new)
     assert str(error.value).startswith(f"{tmp_path}/saved.toml:1: is not TOML")
+
+
+def test_what_is_verified_before_a_run_is_no_difference() -> None:
+    saved = "[data]\nheld_out = 4\n"
+    assert difference(saved, saved + "verify = 0.01\n") is None
+    assert difference(saved, saved.replace("4", "5") + "verify = 0.01\n") is not None

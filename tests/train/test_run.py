@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from safetensors import safe_open
 
 from ltxcore.codecs.media import read_sound
 from ltxcore.config.load import load_run
+from ltxcore.data.dataset import to_verify
 from ltxcore.errors import CheckpointError, ConfigError, DataError
 from ltxcore.models.load import load_backbone
 from ltxcore.models.lora import load_lora, lora_parameters
@@ -240,6 +242,27 @@ def test_a_sample_that_was_changed_since_it_was_listed_stops_the_run_and_is_name
         run(loaded, quiet())
     assert "sound01" in str(error.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_verifies_the_share_of_its_samples_that_its_file_says_before_it_begins(tmp_path: Path) -> None:
+    sound_set(tmp_path / "data", count=6)
+    console = quiet()
+    run(loaded_run(tmp_path, data={"held_out": 0, "verify": 0.4}), console)
+    said = f"3 of 6 samples in {tmp_path / 'data'} were read in full, and are as they were written (9 files have a checksum)"
+    assert said in console.file.getvalue()  # type: ignore[attr-defined]
+    shutil.rmtree(tmp_path / "out")
+    for number in range(6):
+        path = tmp_path / "data" / "conditions" / f"sound{number:02d}.safetensors"
+        data = bytearray(path.read_bytes())
+        data[-9] ^= 1
+        path.write_bytes(data)
+    with pytest.raises(DataError) as error:
+        run(loaded_run(tmp_path, data={"held_out": 0, "verify": 0.4}), quiet())
+    chosen = to_verify([f"sound{number:02d}" for number in range(6)], 0.4, 42)
+    damaged = [f"TMP/data/conditions/{name}.safetensors: is damaged: its bytes are not those that were written" for name in chosen]
+    assert message(error.value, tmp_path) == "\n".join(f"{each}\n    Delete it and run `ltx preprocess` again." for each in damaged)
+    assert not (tmp_path / "out").exists()
+    run(loaded_run(tmp_path, data={"held_out": 0}), quiet())  # the default reads none beforehand
 
 
 def test_without_held_out_clips_training_clips_are_drawn_and_no_table_is_shown(data: Path, tmp_path: Path) -> None:
