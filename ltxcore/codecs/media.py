@@ -15,13 +15,10 @@ import attrs
 from ltxcore.codecs.clips import Memory, frame_rate, read_clip, shown_size, write_clip
 from ltxcore.codecs.container import audio_stream, counts_its_frames, damaged, is_image, opened, video_stream
 from ltxcore.codecs.sounds import read_sound, write_sound
+from ltxcore.codecs.timing import MOST_REORDERED, sound_corrections
 from ltxcore.errors import DataError
 
 __all__ = ["MediaInfo", "Memory", "frame_seconds", "probe", "read_clip", "read_sound", "shown_size", "write_clip", "write_sound"]
-
-
-MOST_REORDERED = 32
-"""Packets by which a frame may come later in a file than it is shown: more than any codec allows."""
 
 
 @attrs.frozen
@@ -85,6 +82,7 @@ def _described(path: Path, container: Any) -> MediaInfo:
         sound_rate=None if sound is None else sound.rate,
         channels=None if sound is None else sound.codec_context.channels,
         is_image=image,
+        sound_corrections=sound_corrections(path, container),
     )
 
 
