@@ -212,6 +212,9 @@ def _is_mp4(container: Any) -> bool:
     return "mp4" in container.format.name.split(",")
 
 
+_WITHOUT_CLOCK = frozenset({"wav", "w64", "aiff"})
+"""Containers of nothing but samples, one after the other."""
+
 IN_TIME = "sound_in_time"
 """The correction of sounds some part of which lies elsewhere than where 0.1.0 put it: each frame after the one before, the first one by its time stamp, and
 the pictures where their stream starts."""
@@ -227,7 +230,7 @@ def sound_corrections(path: Path, container: Any) -> tuple[str, ...]:
         path: of the file.
         container: the file, open; it is not read from.
     """
-    if audio_stream(container) is None:
+    if audio_stream(container) is None or container.format.name in _WITHOUT_CLOCK:
         return ()
     origin = first_shown(path, container)
     with suppress(DataError), opened(path, quick=_is_mp4(container)) as again:
@@ -249,21 +252,20 @@ def _is_even(container: Any, stream: Any) -> bool:
     if not samples or not rate:
         return False
     tick = Fraction(stream.time_base) * rate
+    # In whole numbers, of which an hour of sound needs many.
+    ticks, parts, slack = tick.numerator, tick.denominator, max(tick.numerator, tick.denominator)
     first, count, is_over = None, 0, False
     for packet in _alone(container, stream):
-        if not packet.size:
+        if not packet.size or (packet.is_discard and first is None):
             continue
+        # What is trimmed is shorter than a frame: at the end that makes no difference, at the beginning none where stamps are as exact as samples.
         is_trimmed = packet.is_discard or packet.has_sidedata("skip_samples")
-        if first is None:
-            first = None if packet.is_discard else packet.pts
-            count = 0 if packet.is_discard else 1
-            if not packet.is_discard and packet.pts is None:
-                return False
-            continue
-        # What is trimmed before the end is shorter than a frame.
-        if is_over or packet.pts is None or abs((packet.pts - first) * tick - count * samples) > max(1, tick):
+        if packet.pts is None or is_over or (first is None and is_trimmed and tick > 1):
             return False
-        count, is_over = count + 1, is_trimmed
+        first = packet.pts if first is None else first
+        if abs((packet.pts - first) * ticks - count * samples * parts) > slack:
+            return False
+        count, is_over = count + 1, is_trimmed and count > 0
     return True
 
 

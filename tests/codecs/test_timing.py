@@ -68,7 +68,7 @@ def check_clicks(path: Path, codec: str, rate: int, change: Change) -> None:
     # give in milliseconds too.
     is_stamped_later = any(change(at / 100) not in (None, 0.0) for at in range(200))
     is_rounded = (tick > sample and is_stamped_later) or (change(0.0) != 0.0 and path.suffix in (".mkv", ".webm", ".mp4", ".mov"))
-    slack = float(sample) + 0.0005 * is_rounded if codec in LOSSLESS else 0.002
+    slack = float(sample) + 0.001 * is_rounded if codec in LOSSLESS else 0.002
     frame = FRAMES.get(codec, 1024) / rate
     # A packet that is gone takes with it what the codec mixes into its neighbours: much in MP3, which puts bits of one into others.
     blur = 0.0 if codec in LOSSLESS else 3 * frame if codec == "libmp3lame" else frame

@@ -445,7 +445,7 @@ def test_overlaps_are_told_beside_holes(raw: Path) -> None:
     change_row(raw, 1, audio="joined.mkv")
     # Stamped 30 ms earlier from 0.3 s on, and 70 ms later than that from 0.7 s on.
     changed(raw / "sound.mkv", raw / "joined.mkv", lambda at: -0.03 * (at > 0.3) + 0.07 * (at > 0.7))
-    [(check, _, _, what, _)] = [each for each in found(raw, raw / "set.jsonl") if each[0] == "sound-holes"]
+    [what] = [what for check, _, _, what, _ in found(raw, raw / "set.jsonl") if check == "sound-holes"]
     assert what == (
         "its sound has 1 hole of 0.070 s, filled with silence; and 1 overlap of 0.030 s, of which the later part is left out; the first at 0.320 s"
     )
