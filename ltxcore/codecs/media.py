@@ -14,11 +14,15 @@ import attrs
 
 from ltxcore.codecs.clips import Memory, frame_rate, read_clip, shown_size, write_clip
 from ltxcore.codecs.container import audio_stream, counts_its_frames, damaged, is_image, opened, video_stream
+from ltxcore.codecs.sound_times import sound_corrections
 from ltxcore.codecs.sounds import read_sound, write_sound
-from ltxcore.codecs.timing import MOST_REORDERED, sound_corrections
 from ltxcore.errors import DataError
 
 __all__ = ["MediaInfo", "Memory", "frame_seconds", "probe", "read_clip", "read_sound", "shown_size", "write_clip", "write_sound"]
+
+
+MOST_REORDERED = 32
+"""Packets by which a frame may come later in a file than it is shown: more than any codec allows."""
 
 
 @attrs.frozen

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ltxcore.codecs.atomic import replacing
 from ltxcore.codecs.container import audio_stream, opened
-from ltxcore.codecs.timing import first_shown, in_place
+from ltxcore.codecs.sound_times import first_shown, in_place
 from ltxcore.errors import DataError
 from ltxcore.protocols import Sound
 

@@ -16,8 +16,8 @@ import torch
 
 from clicks_made import Change, changed, click_file, click_times, heard, read_as_before, read_by_ffmpeg, with_edits
 from ltxcore.codecs.media import probe, read_sound, write_clip, write_sound
+from ltxcore.codecs.sound_times import Stamped, placed
 from ltxcore.codecs.sounds import Gap, hearing, read_with_gaps
-from ltxcore.codecs.timing import Stamped, placed
 from media_made import encode, gradient_clip, tone
 
 KINDS = (

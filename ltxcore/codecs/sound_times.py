@@ -19,8 +19,8 @@ import attrs
 from ltxcore.codecs.container import audio_stream, damaged, frames_of, opened, start_seconds, video_stream
 from ltxcore.errors import DataError
 
-MOST_REORDERED = 32
-"""Packets by which a frame may come later in a file than it is shown: more than any codec allows."""
+_EARLY = 32
+"""Packets of pictures among which the one that is shown first is: no codec reorders as many."""
 
 WOBBLE_SECONDS, WOBBLE_TICKS = Fraction(1, 1000), 3
 """Up to how far stamps are off, in seconds or in ticks of the container, where the sound goes on without a break: recorders stamp with a clock that is
@@ -188,7 +188,7 @@ def first_shown(path: Path, container: Any) -> Fraction | None:
 
 def _first_of(container: Any, stream: Any) -> Fraction | None:
     packets = _alone(container, stream)
-    early = list(islice(packets, MOST_REORDERED))
+    early = list(islice(packets, _EARLY))
     times = [packet.pts for packet in early if packet.size and packet.pts is not None]
     if times and early[0].is_keyframe and not early[0].is_discard and early[0].pts == min(times):
         return Fraction(early[0].pts) * Fraction(stream.time_base)
