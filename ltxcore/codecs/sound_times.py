@@ -92,29 +92,29 @@ def placed(frames: Iterator[Stamped], rate: int, tick: Fraction) -> Iterator[Pla
         tick: of the time stamps, in samples.
     """
     ahead = _Ahead(frames)
+    first = next(iter(ahead), None)
+    if first is None:
+        return
+    yield Placed(first.frame, round(first.stated or 0), first.length, is_moved=False)
     slack, wobble = max(Fraction(1), tick), max(WOBBLE_SECONDS * rate, WOBBLE_TICKS * tick)
-    base, count, set_anew = Fraction(0), 0, Fraction(0)
-    last, before = Fraction(0), None
+    # Where the samples since the last move began, exactly, and how many they are; what is added to stamps since the clock was set anew.
+    base, count, set_anew = first.stated or Fraction(0), first.length, Fraction(0)
+    before, off_before = first, Fraction(0)
     for each in ahead:
-        off, is_moved = Fraction(0), False
-        if before is None:
-            base = each.stated or Fraction(0)
-        elif each.stated is not None:
-            off = each.stated + set_anew - base - count
-            if not -BACK_SECONDS * rate <= off <= AHEAD_SECONDS * rate:
-                set_anew, off = set_anew - off, Fraction(0)
-            elif abs(off) > wobble:
-                is_moved = True
-            elif abs(off) > slack and abs(off - last) > max(Fraction(1), tick / 2):
-                is_moved = _stays(ahead.next(SETTLED_SECONDS * rate), base + count + each.length - set_anew, off, slack)
-        if is_moved and before is not None:
+        off = Fraction(0) if each.stated is None else each.stated + set_anew - base - count
+        if not -BACK_SECONDS * rate <= off <= AHEAD_SECONDS * rate:
+            set_anew, off = set_anew - off, Fraction(0)
+        is_moved = abs(off) > wobble
+        if slack < abs(off) <= wobble and abs(off - off_before) > max(Fraction(1), tick / 2):
+            is_moved = _stays(ahead.next(SETTLED_SECONDS * rate), base + count + each.length - set_anew, off, slack)
+        if is_moved:
             base, count, off = base + count + _whole_frames(off, each, before, tick), 0, Fraction(0)
         yield Placed(each.frame, round(base) + count, each.length, is_moved)
-        count, last, before = count + each.length, off, each
+        count, before, off_before = count + each.length, each, off
 
 
 def _stays(following: Iterator[Stamped], expected: Fraction, off: Fraction, slack: Fraction) -> bool:
-    """Whether the frames that follow, the first of which is expected at a sample, are all off to the same side."""
+    """Whether the stamps of the frames that follow, the first of which would go on at the sample `expected`, are all off to the same side as `off`."""
     for each in following:
         if each.stated is not None:
             found = each.stated - expected
@@ -175,9 +175,8 @@ def first_shown(path: Path, container: Any) -> Fraction | None:
     pictures = video_stream(container)
     if pictures is None:
         return None
-    if (
-        container.format.name == "avi"
-    ):  # which has no time stamps of pictures; what FFmpeg gives are guesses, wrong where frames are reordered
+    if container.format.name == "avi":
+        # It has no time stamps of pictures. What FFmpeg gives are guesses, wrong where frames are reordered.
         return start_seconds(pictures)
     with suppress(DataError), opened(path, quick=_is_mp4(container)) as again:
         stream = video_stream(again)
