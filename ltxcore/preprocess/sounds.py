@@ -47,7 +47,8 @@ def read_cut(path: Path, duration: Fraction | None, fill: bool = True) -> Cut:
         DataError: the file cannot be read or has no sound.
     """
     sound, gaps = read_with_gaps(path, max_duration=None if duration is None else float(duration) + MARGIN)
-    holes = sum(gap.seconds for gap in gaps if gap.seconds > 0 and (duration is None or gap.at < duration))
+    end = math.inf if duration is None else float(duration)
+    holes = sum(min(gap.seconds, end - gap.at) for gap in gaps if gap.seconds > 0 and gap.at < end)
     samples = resample(sound.samples, sound.rate, RATE)
     if duration is None:
         return Cut(Sound(samples, RATE), 0.0, holes)
