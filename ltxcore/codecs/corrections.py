@@ -9,7 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-CORRECTIONS: Mapping[str, str] = MappingProxyType({})
+CORRECTIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "sound_in_time": "each part of its sound is where its time stamp says, counted from the first picture that is shown",
+    }
+)
 """By name, what is done now that was not done before, as the end of a sentence: "the picture is turned as its EXIF orientation says"."""
 
 

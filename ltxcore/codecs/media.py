@@ -14,6 +14,7 @@ import attrs
 
 from ltxcore.codecs.clips import Memory, frame_rate, read_clip, shown_size, write_clip
 from ltxcore.codecs.container import audio_stream, counts_its_frames, damaged, is_image, opened, video_stream
+from ltxcore.codecs.sound_times import sound_corrections
 from ltxcore.codecs.sounds import read_sound, write_sound
 from ltxcore.errors import DataError
 
@@ -85,6 +86,7 @@ def _described(path: Path, container: Any) -> MediaInfo:
         sound_rate=None if sound is None else sound.rate,
         channels=None if sound is None else sound.codec_context.channels,
         is_image=image,
+        sound_corrections=sound_corrections(path, container),
     )
 
 

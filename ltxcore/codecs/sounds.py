@@ -9,11 +9,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import attrs
 import torch
 from torch import Tensor
 
 from ltxcore.codecs.atomic import replacing
-from ltxcore.codecs.container import audio_stream, damaged, frames_of, opened, start_seconds, video_stream
+from ltxcore.codecs.container import audio_stream, opened
+from ltxcore.codecs.sound_times import first_shown, in_place
 from ltxcore.errors import DataError
 from ltxcore.protocols import Sound
 
@@ -26,86 +28,96 @@ _FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63, "fl
 """What 1.0 is in each of FFmpeg's sample formats."""
 
 
-def read_sound(path: Path, *, max_duration: float | None = None) -> Sound:
-    """The first sound of a file at its own rate and with all its channels.
+@attrs.frozen
+class Gap:
+    """A place where a sound does not simply go on: a hole, which is silence, or an overlap, of which the second half is left out.
 
-    Sample 0 is where the file's pictures start (its own start, if it has none): a track that starts later is led by silence, one that starts
-    earlier is cut. Nothing is decoded beyond `max_duration` seconds.
+    Attributes:
+        at: where, in seconds from the first sample.
+        seconds: how long; negative: an overlap.
+    """
+
+    at: float
+    seconds: float
+
+
+def read_sound(path: Path, *, max_duration: float | None = None) -> Sound:
+    """The first sound of a file at its own rate and with all its channels, each part where its time stamp says.
+
+    Sample 0 is where the first picture that the file shows starts (its sound's own start, if it has none): a track that starts later is led by silence,
+    one that starts earlier is cut. A hole in it is silence; where two parts overlap, the first one counts. Nothing is decoded beyond `max_duration` seconds.
 
     Raises:
         DataError: no such file, no medium, no sound, cut short or damaged.
     """
+    return read_with_gaps(path, max_duration=max_duration)[0]
+
+
+def read_with_gaps(path: Path, *, max_duration: float | None = None) -> tuple[Sound, tuple[Gap, ...]]:
+    """A sound as `read_sound` has it, and its holes and overlaps in order.
+
+    Raises:
+        DataError: as `read_sound`.
+    """
+    gaps: list[Gap] = []
     with opened(path) as container:
         stream = audio_stream(container)
         if stream is None:
             raise DataError(
                 "this file has no sound", where=str(path), remedy="Name a file with sound, or leave the sound of this sample out."
             )
-        pictures = video_stream(container)
-        samples, rate = _decode(path, container, stream, None if pictures is None else start_seconds(pictures), max_duration)
-    if not samples.shape[1]:
+        sound = _decode(_parts(path, container, stream, gaps), int(stream.rate or 1), max_duration)
+    if not sound.samples.shape[1]:
         raise DataError("this file has no sound: its sound track is empty", where=str(path), remedy="Record or encode it anew.")
-    return Sound(samples, rate)
+    return sound, tuple(gaps)
 
 
-def _decode(path: Path, container: Any, stream: Any, origin: Fraction | None, max_duration: float | None) -> tuple[Tensor, int]:
-    """Samples `[channels, N]` and their rate, aligned to `origin` seconds on the container's clock."""
-    parts: list[Tensor] = []
-    rate, wanted, length = int(stream.rate or 1), -1, 0
-    for part in _parts(path, container, stream, origin):
-        if not parts:
+def _decode(parts: Iterator[Sound], rate: int, max_duration: float | None) -> Sound:
+    """Pieces in one, of no more than `max_duration` seconds."""
+    taken: list[Tensor] = []
+    wanted, length = -1, 0
+    for part in parts:
+        if not taken:
             rate = part.rate
             wanted = -1 if max_duration is None else int(max_duration * rate)
-        parts.append(part.samples)
+        taken.append(part.samples)
         length += part.samples.shape[1]
         if 0 <= wanted <= length:
             break
-    if not parts:
-        return torch.zeros(1, 0), rate
-    samples = torch.cat(parts, dim=1)
-    return (samples if wanted < 0 else samples[:, :wanted]), rate
+    if not taken:
+        return Sound(torch.zeros(1, 0), rate)
+    samples = torch.cat(taken, dim=1)
+    return Sound(samples if wanted < 0 else samples[:, :wanted], rate)
 
 
 @contextmanager
 def hearing(path: Path) -> Iterator[Iterator[Sound]]:
-    """The first sound of a file piece by piece, aligned as `read_sound` has it; no piece where it has no sound.
+    """The first sound of a file piece by piece, in its place as `read_sound` has it; no piece where it has no sound.
 
     Raises:
         DataError: no such file, no medium; from the pieces, where they do not decode.
     """
     with opened(path) as container:
-        stream, pictures = audio_stream(container), video_stream(container)
-        if stream is None:
-            yield iter(())
-        else:
-            yield _parts(path, container, stream, None if pictures is None else start_seconds(pictures))
+        stream = audio_stream(container)
+        yield iter(()) if stream is None else _parts(path, container, stream, [])
 
 
-def _parts(path: Path, container: Any, stream: Any, origin: Fraction | None) -> Iterator[Sound]:
-    rate = channels = skip = 0
-    for frame in frames_of(path, container, stream):
-        part = _as_float(frame)
-        if not rate:
-            rate, channels = int(frame.sample_rate), int(part.shape[0])
-            lead = _lead(frame, origin, rate)
-            if lead > 0:
-                yield Sound(part.new_zeros(channels, lead), rate)
-            skip = max(0, -lead)
-        elif int(frame.sample_rate) != rate or part.shape[0] != channels:
-            raise damaged(path, "its sound changes rate or channels on the way")
-        cut = min(skip, part.shape[1])
-        skip -= cut
-        yield Sound(part[:, cut:], rate)
+def _parts(path: Path, container: Any, stream: Any, gaps: list[Gap]) -> Iterator[Sound]:
+    """Pieces of sound that follow each other without a break, silence among them. Holes and overlaps are added to `gaps` as they are met."""
+    at = 0
+    for each in in_place(path, container, stream, first_shown(path, container)):
+        samples, rate = samples_of(each.frame), int(each.frame.sample_rate)
+        if each.is_moved and each.start != at and max(each.start, at) > 0:
+            gaps.append(Gap(at / rate, (each.start - at) / rate))
+        while at < each.start:  # a second at a time, so that no more of a long silence is made than is used
+            yield Sound(samples.new_zeros(samples.shape[0], min(each.start - at, rate)), rate)
+            at += min(each.start - at, rate)
+        if each.start + each.length > at:
+            yield Sound(samples[:, at - each.start :], rate)
+            at = each.start + each.length
 
 
-def _lead(frame: Any, origin: Fraction | None, rate: int) -> int:
-    """Samples of silence before the first frame; negative: samples of it that come before the pictures start."""
-    if origin is None or frame.pts is None:
-        return 0
-    return round((Fraction(frame.pts) * Fraction(frame.time_base) - origin) * rate)
-
-
-def _as_float(frame: Any) -> Tensor:
+def samples_of(frame: Any) -> Tensor:
     """A decoded frame as `[channels, N]` float32."""
     name = frame.format.name
     values = torch.from_numpy(frame.to_ndarray())

@@ -1,14 +1,15 @@
-"""Sounds: silent, mono, clipped, with samples that are no numbers, or of another length than their pictures."""
+"""Sounds: silent, mono, clipped, with samples that are no numbers, with holes, or of another length than their pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import attrs
 
-from ltxcore.codecs.media import MediaInfo, read_sound
+from ltxcore.codecs.media import MediaInfo
+from ltxcore.codecs.sounds import Gap, read_with_gaps
 from ltxcore.doctor.findings import Finding, errors, warning
 from ltxcore.errors import DataError, Problem
 from ltxcore.preprocess.plan import Looked, Planned
@@ -20,6 +21,10 @@ SILENT = 1e-3
 
 FULL, CLIPPED = 0.999, 1e-3
 """Amplitude from which a sample counts as clipped, and the share of such samples from which a sound does; a single peak is no fault."""
+
+
+HOLES = 0.05
+"""Seconds of holes and overlaps together from which a sound is not whole: less is heard as a click at most, and moves nothing that is seen."""
 
 
 def examine_sounds(planned: Planned, looked: Looked, folders: frozenset[str]) -> Iterator[Finding]:
@@ -42,7 +47,7 @@ def examine_sounds(planned: Planned, looked: Looked, folders: frozenset[str]) ->
 def _heard(where: str, path: Path, duration: Fraction | None, beside: bool) -> Iterator[Finding]:
     """`duration` seconds are used; `beside`: they are as long as pictures are."""
     try:
-        sound = read_sound(path, max_duration=None if duration is None else float(duration) + MARGIN)
+        sound, gaps = read_with_gaps(path, max_duration=None if duration is None else float(duration) + MARGIN)
     except DataError as error:
         yield from errors("unreadable", [attrs.evolve(problem, where=where) for problem in error.problems])
         return
@@ -50,6 +55,7 @@ def _heard(where: str, path: Path, duration: Fraction | None, beside: bool) -> I
         yield from errors("sound", [Problem("its sound has samples that are no numbers (NaN or infinite)", where, "Encode it anew.")])
         return
     yield from _levels(where, sound)
+    yield from _whole(where, [gap for gap in gaps if duration is None or gap.at < duration])
     missing = 0.0 if duration is None else float(duration) - sound.duration
     if beside and missing > MARGIN:
         yield warning(
@@ -84,6 +90,28 @@ def _levels(where: str, sound: Sound) -> Iterator[Finding]:
             "its sound has one channel",
             "It is trained on as equal left and right. Name a stereo sound if there is one.",
         )
+
+
+def _whole(where: str, gaps: Sequence[Gap]) -> Iterator[Finding]:
+    holes = [gap.seconds for gap in gaps if gap.seconds > 0]
+    overlaps = [-gap.seconds for gap in gaps if gap.seconds < 0]
+    if sum(holes) + sum(overlaps) < HOLES - 1e-9:
+        return
+    parts = []
+    if holes:
+        parts.append(f"{_counted(holes, 'hole')}, filled with silence")
+    if overlaps:
+        parts.append(f"{_counted(overlaps, 'overlap')}, of which the later part is left out")
+    yield warning(
+        "sound-holes",
+        where,
+        f"its sound has {'; and '.join(parts)}; the first at {gaps[0].at:.3f} s",
+        "Listen to it there, and leave the clip out or record it anew where what is missing matters. All that follows keeps its time.",
+    )
+
+
+def _counted(seconds: Sequence[float], noun: str) -> str:
+    return f"{len(seconds)} {noun}{'' if len(seconds) == 1 else 's'} of {sum(seconds):.3f} s{'' if len(seconds) == 1 else ' in all'}"
 
 
 def _goes_on(planned: Planned, looked: Looked) -> Iterator[Finding]:

@@ -32,11 +32,13 @@ LOSSLESS = frozenset({".png", ".bmp", ".tif", ".tiff"})
 
 @attrs.frozen(eq=False)
 class Made:
-    """What a product's work gives: tensors to store, frames per second of video latents, seconds of silence that were added to a sound."""
+    """What a product's work gives: tensors to store, frames per second of video latents, seconds of silence that were added to the end of a sound, and
+    of holes in it that are silence."""
 
     tensors: Mapping[str, Tensor]
     rate: float | None = None
     silence: float = 0.0
+    holes: float = 0.0
 
 
 @attrs.frozen(eq=False)
@@ -144,7 +146,7 @@ def _sound(folder: str, planned: Planned, tools: Tools, path: Path, fill: bool) 
         with _blaming(planned.sample.at(path)):
             cut = read_cut(path, duration, fill)
             with tools.turn:
-                return Made({"latents": codec.encode(cut.sound)}, silence=cut.added)
+                return Made({"latents": codec.encode(cut.sound)}, silence=cut.added, holes=cut.holes)
 
     length = "all" if duration is None else str(duration)
     corrections = tools.raw.info(path).sound_corrections

@@ -227,12 +227,14 @@ def _summary(job: _Job, plans: _Plans, outcomes: Mapping[str, Outcome], ledger: 
     if failed and job.options.on_error == "stop":
         raise DataError.of(failed)
     lost = {name for name, outcome in outcomes.items() if outcome.problems}
-    silence = [each for outcome in outcomes.values() for each in outcome.silence]
     notes = list(plans.notes)
-    if silence:
-        longest = max(silence, key=lambda each: each.seconds)
-        what = f"{len(silence)} sounds end early and were filled with silence, by at most {longest.seconds:.3f} s"
-        notes.append(f"{job.data.path}: {what} ({longest.where})")
+    for what, silence in (
+        ("sounds end early and were filled with silence, by", [each for outcome in outcomes.values() for each in outcome.silence]),
+        ("sounds have holes, which are silence now, of", [each for outcome in outcomes.values() for each in outcome.holes]),
+    ):
+        if silence:
+            longest = max(silence, key=lambda each: each.seconds)
+            notes.append(f"{job.data.path}: {len(silence)} {what} at most {longest.seconds:.3f} s ({longest.where})")
     whole = [each.sample.name for each in plans.planned if each.folders == job.data.folders]
     names = sorted(set(whole) - lost)
     return Summary(job.root, ledger.counts, (*plans.problems, *failed), tuple(plans.silent), tuple(names), tuple(notes))

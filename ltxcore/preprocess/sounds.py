@@ -10,8 +10,8 @@ from pathlib import Path
 import attrs
 from torch.nn.functional import pad
 
-from ltxcore.codecs.media import read_sound
 from ltxcore.codecs.mel import RATE, resample
+from ltxcore.codecs.sounds import read_with_gaps
 from ltxcore.protocols import Sound
 
 MARGIN = 0.1
@@ -20,10 +20,17 @@ MARGIN = 0.1
 
 @attrs.frozen(eq=False)
 class Cut:
-    """A sound of the length that was asked for, and how much of its end is silence that was added, in seconds."""
+    """A sound of the length that was asked for.
+
+    Attributes:
+        sound: the sound.
+        added: how much of its end is silence that was added, in seconds.
+        holes: how much of what comes before is silence where its file has no sound, in seconds.
+    """
 
     sound: Sound
     added: float
+    holes: float = 0.0
 
 
 def read_cut(path: Path, duration: Fraction | None, fill: bool = True) -> Cut:
@@ -39,15 +46,17 @@ def read_cut(path: Path, duration: Fraction | None, fill: bool = True) -> Cut:
     Raises:
         DataError: the file cannot be read or has no sound.
     """
-    sound = read_sound(path, max_duration=None if duration is None else float(duration) + MARGIN)
+    sound, gaps = read_with_gaps(path, max_duration=None if duration is None else float(duration) + MARGIN)
+    end = math.inf if duration is None else float(duration)
+    holes = sum(min(gap.seconds, end - gap.at) for gap in gaps if gap.seconds > 0 and gap.at < end)
     samples = resample(sound.samples, sound.rate, RATE)
     if duration is None:
-        return Cut(Sound(samples, RATE), 0.0)
+        return Cut(Sound(samples, RATE), 0.0, holes)
     wanted = math.floor(duration * RATE)
     missing = max(0, wanted - samples.shape[1])
     if not fill and missing > MARGIN * RATE:
         missing = 0
-    return Cut(Sound(pad(samples[:, :wanted], (0, missing)).contiguous(), RATE), missing / RATE)
+    return Cut(Sound(pad(samples[:, :wanted], (0, missing)).contiguous(), RATE), missing / RATE, holes)
 
 
 def longest_fitting(durations: Iterable[float], length: float) -> Fraction | None:

@@ -20,7 +20,7 @@ TEXT = "conditions"
 
 @attrs.frozen
 class Silence:
-    """Seconds of silence that were added to the end of a sample's sound."""
+    """Seconds of silence in a sample's sound that its file does not hold."""
 
     where: str
     seconds: float
@@ -28,10 +28,11 @@ class Silence:
 
 @attrs.frozen
 class Outcome:
-    """What became of a sample: why it is refused (nothing: it is whole), and the silence it was given."""
+    """What became of a sample: why it is refused (nothing: it is whole), the silence at the end of its sounds, and that in holes of them."""
 
     problems: tuple[Problem, ...] = ()
     silence: tuple[Silence, ...] = ()
+    holes: tuple[Silence, ...] = ()
 
 
 def encode_captions(
@@ -107,7 +108,7 @@ def encode_media(planned: Sequence[Planned], ledger: Ledger, tools: Tools, worke
 
 def _encode_sample(planned: Planned, ledger: Ledger, tools: Tools) -> Outcome:
     folders = [folder for folder in RECIPES if folder in planned.folders]
-    sample, current, silence = planned.sample, dict[str, Entry](), list[Silence]()
+    sample, current, silence, holes = planned.sample, dict[str, Entry](), list[Silence](), list[Silence]()
     for folder in folders:
         try:
             product = RECIPES[folder](planned, tools, current)
@@ -124,9 +125,11 @@ def _encode_sample(planned: Planned, ledger: Ledger, tools: Tools) -> Outcome:
             drop(ledger, sample, [other for other in folders if other not in current])
             return outcome
         current[folder] = ledger.entries_of(sample.name)[folder]
-        if made.silence:
-            silence.append(Silence(sample.at(sample.sound), made.silence))
-    return Outcome(silence=tuple(silence))
+        if made.silence or made.holes:
+            path = sample.media["reference_audio"] if folder == "reference_audio_latents" else sample.sound
+            silence += [Silence(sample.at(path), made.silence)] if made.silence else []
+            holes += [Silence(sample.at(path), made.holes)] if made.holes else []
+    return Outcome(silence=tuple(silence), holes=tuple(holes))
 
 
 def _write(ledger: Ledger, sample: Sample, product: Product, made: Made, length: int = 0) -> Outcome:

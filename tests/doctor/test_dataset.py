@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from clicks_made import changed
 from doctor.healthy import BUCKET, change_row, found, put_clip, put_sound, put_video_mask, rows, stereo, write_rows
 from ltxcore.data.store import write_sample
 from ltxcore.protocols import Entry, Sound
@@ -402,6 +403,52 @@ def test_a_sound_that_ends_before_its_pictures(raw: Path) -> None:
             "Name a sound as long as the clip, or cut the clip where its sound ends.",
         )
     ]
+
+
+def with_hole(folder: Path, name: str, seconds: float) -> None:
+    """Stamp the sound of a file later from its middle on, so that it has a hole there; negative: an overlap."""
+    changed(folder / name, folder / f"changed.{name[-3:]}", lambda at: seconds * (at > 0.5))
+    shutil.move(folder / f"changed.{name[-3:]}", folder / name)
+
+
+HOLES_REMEDY = (
+    "Listen to it there, and leave the clip out or record it anew where what is missing matters. All that follows keeps its time."
+)
+
+
+def test_a_sound_with_a_hole_in_a_clip_or_a_reference(raw: Path) -> None:
+    with_hole(raw, "clips/0.mp4", 0.2)
+    with_hole(raw, "references/1.mp4", 0.05)
+    assert found(raw, raw / "set.jsonl") == [
+        (
+            "sound-holes",
+            "warning",
+            f"TMP/set.jsonl:{line}: TMP/{name}",
+            f"its sound has 1 hole of {seconds} s, filled with silence; the first at 0.512 s",
+            HOLES_REMEDY,
+        )
+        for line, name, seconds in ((1, "clips/0.mp4", "0.200"), (2, "references/1.mp4", "0.050"))
+    ]
+
+
+def test_holes_of_less_than_50_ms_or_beyond_what_is_used_are_no_fault(raw: Path) -> None:
+    with_hole(raw, "clips/0.mp4", 0.049)
+    name_sounds(raw)
+    encoded_as(raw / "sounds/1.mkv", sound=stereo(3.0), codec="flac")
+    changed(raw / "sounds/1.mkv", raw / "sounds/2.mkv", lambda at: 0.5 * (at > 2))
+    change_row(raw, 2, audio="sounds/2.mkv")
+    assert [check for check, *_ in found(raw, raw / "set.jsonl")] == ["sound-length"]
+
+
+def test_overlaps_are_told_beside_holes(raw: Path) -> None:
+    encoded_as(raw / "sound.mkv", sound=stereo(), codec="aac")
+    change_row(raw, 1, audio="joined.mkv")
+    # Stamped 30 ms earlier from 0.3 s on, and 70 ms later than that from 0.7 s on.
+    changed(raw / "sound.mkv", raw / "joined.mkv", lambda at: -0.03 * (at > 0.3) + 0.07 * (at > 0.7))
+    [what] = [what for check, _, _, what, _ in found(raw, raw / "set.jsonl") if check == "sound-holes"]
+    assert what == (
+        "its sound has 1 hole of 0.070 s, filled with silence; and 1 overlap of 0.030 s, of which the later part is left out; the first at 0.320 s"
+    )
 
 
 def test_a_sound_that_goes_on_after_its_pictures(raw: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from clicks_made import changed
 from ltxcore.codecs.load import audio_codec, text_encoder, video_codec
 from ltxcore.codecs.media import read_clip, write_clip, write_sound
 from ltxcore.data.manifest import read_manifest, read_source
@@ -108,6 +109,19 @@ def test_a_sound_of_its_own_is_cut_to_its_clip_or_filled_up_to_it(tmp_path: Path
         f"{path}: resolution_buckets is 64x64x17, the size of all its clips",
         f"{path}: 1 sounds end early and were filled with silence, by at most 0.562 s ({path}:2: {tmp_path}/sounds/1.wav)",
     )
+
+
+def test_holes_in_sounds_are_silence_and_told(tmp_path: Path) -> None:
+    for index, hole in enumerate((0.0, 0.2, 0.3)):
+        source = clip_file(tmp_path / f"whole/{index}.mp4", seed=index)
+        changed(source, tmp_path / f"{index}.mp4", lambda at, hole=hole: hole * (at > 0.5))
+    path = dataset_file(tmp_path / "set.jsonl", [{"video": f"{index}.mp4", "caption": "c"} for index in range(3)])
+    summary = encode(path)
+    assert summary.notes[1:] == (f"{path}: 2 sounds have holes, which are silence now, of at most 0.300 s ({path}:3: {tmp_path}/2.mp4)",)
+    cut = read_cut(tmp_path / "2.mp4", DURATION)
+    assert cut.holes == pytest.approx(0.3)
+    assert cut.sound.samples[:, round(0.55 * 16_000) : round(0.77 * 16_000)].abs().max() < 1e-3
+    assert torch.equal(read_latents(stored(summary.root, "audio_latents", "2"))[0], audio_codec("tiny").encode(cut.sound))
 
 
 def test_the_sound_of_clips_is_left_out_where_the_user_says_so(tmp_path: Path) -> None:

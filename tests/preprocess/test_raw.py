@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from clicks_made import changed
 from ltxcore.errors import DataError
 from ltxcore.preprocess import raw
 from ltxcore.preprocess.raw import RawFiles
@@ -41,6 +42,17 @@ def test_what_is_known_of_a_file_is_remembered_by_the_next_process(tmp_path: Pat
     second = RawFiles(tmp_path / "root", tmp_path, rank=1)
     assert [(second.info(path), second.content(path), second.seconds(path)) for path in (clip, sound)] == known
     assert calls == [[], [], [], []]
+
+
+def test_that_a_sound_has_holes_is_remembered_too(tmp_path: Path) -> None:
+    whole = aged(clip_file(tmp_path / "a.mp4"))
+    holed = aged(changed(whole, tmp_path / "b.mp4", lambda at: 0.2 * (at > 0.5)))
+    (tmp_path / "root").mkdir()
+    for rank in range(2):
+        files = RawFiles(tmp_path / "root", tmp_path, rank=rank)
+        assert files.info(whole).sound_corrections == ()
+        assert files.info(holed).sound_corrections == ("sound_in_time",)
+        assert files.info(holed).picture_corrections == files.info(whole).picture_corrections == ()
 
 
 @pytest.mark.parametrize("change", ["size", "date"])
