@@ -9,7 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-CORRECTIONS: Mapping[str, str] = MappingProxyType({})
+CORRECTIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "animation": "all pictures of an animated AVIF or HEIC are read, not the one that stands for them",
+        "turned": "the picture is turned as its metadata say",
+    }
+)
 """By name, what is done now that was not done before, as the end of a sentence: "the picture is turned as its EXIF orientation says"."""
 
 

@@ -13,7 +13,16 @@ import torch
 from torch import Tensor
 
 from ltxcore.codecs.atomic import replacing
-from ltxcore.codecs.container import audio_stream, damaged, frames_of, opened, start_seconds, video_stream
+from ltxcore.codecs.container import (
+    NEW_CODEC_REMEDY,
+    audio_stream,
+    damaged,
+    frames_of,
+    opened,
+    start_seconds,
+    unknown_codec,
+    video_stream,
+)
 from ltxcore.errors import DataError
 from ltxcore.protocols import Sound
 
@@ -37,6 +46,8 @@ def read_sound(path: Path, *, max_duration: float | None = None) -> Sound:
     """
     with opened(path) as container:
         stream = audio_stream(container)
+        if unheard := unknown_codec(container, "sound"):
+            raise DataError(unheard, where=str(path), remedy=NEW_CODEC_REMEDY)
         if stream is None:
             raise DataError(
                 "this file has no sound", where=str(path), remedy="Name a file with sound, or leave the sound of this sample out."
@@ -75,6 +86,8 @@ def hearing(path: Path) -> Iterator[Iterator[Sound]]:
     """
     with opened(path) as container:
         stream, pictures = audio_stream(container), video_stream(container)
+        if unheard := unknown_codec(container, "sound"):
+            raise DataError(unheard, where=str(path), remedy=NEW_CODEC_REMEDY)
         if stream is None:
             yield iter(())
         else:
