@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from ltxcore.codecs.atomic import replacing
-from ltxcore.codecs.container import NEW_CODEC_REMEDY, frames_of, is_image, opened, unknown_codec, video_stream
+from ltxcore.codecs.container import empty, frames_of, is_image, opened, unknown_codec, video_stream
 from ltxcore.codecs.photos import photo_of
 from ltxcore.codecs.pictures import Pictures, Resize
 from ltxcore.codecs.sounds import add_sound, encode_sound
-from ltxcore.codecs.upright import Turn, is_turned_anew, turn_of
+from ltxcore.codecs.upright import Turn, turn_of
 from ltxcore.errors import DataError
 from ltxcore.protocols import Clip, Sound
 
@@ -77,12 +77,8 @@ def read_clip(
     with reading(path, resize=resize, threads=threads) as (rate, pictures):
         frames = _gathered(pictures if last else islice(pictures, max_frames), max_frames, memory or Memory())
     if frames is None:
-        raise _empty(path)
+        raise empty(path)
     return Clip(frames, float(rate))
-
-
-def _empty(path: Path) -> DataError:
-    return DataError("this file has no pictures: its video stream is empty", where=str(path), remedy="Encode it anew.")
 
 
 def _gathered(pictures: Iterator[Tensor], most: int | None, memory: Memory) -> Tensor | None:
@@ -121,8 +117,8 @@ def reading(path: Path, *, resize: Resize | None = None, threads: int | None = N
         return
     with opened(path) as container:
         stream = video_stream(container)
-        if unseen := unknown_codec(container, "pictures"):
-            raise DataError(unseen, where=str(path), remedy=NEW_CODEC_REMEDY)
+        if (unseen := unknown_codec(path, container, "pictures")) is not None:
+            raise unseen
         if stream is None:
             raise DataError("this file has no pictures", where=str(path), remedy="Name a clip or an image, or leave the video column out.")
         stream.thread_type, stream.thread_count = "AUTO", threads or 0
@@ -140,71 +136,6 @@ def _upright(path: Path, frames: Iterator[Any], resize: Resize | None) -> Iterat
         if found != stored:
             raise DataError("the pictures in this file change their size", where=str(path), remedy="Encode it anew at one size.")
         yield turn.applied(pictures.pixels(frame, size)[None])[0]
-
-
-def shown_size(path: Path) -> tuple[int, int] | None:
-    """Height and width of a file's pictures as they are shown, in pixels; None: it has no pictures. No more than the first frame is decoded.
-
-    Raises:
-        DataError: as `read_clip`.
-    """
-    found = first_look(path)
-    return None if found is None else found.size
-
-
-@attrs.frozen
-class FirstLook:
-    """What a file's first frame tells.
-
-    Attributes:
-        size: height and width of the pictures as they are shown, in pixels.
-        is_turned_anew: whether version 0.1.0 showed them otherwise.
-    """
-
-    size: tuple[int, int]
-    is_turned_anew: bool
-
-
-def first_look(path: Path) -> FirstLook | None:
-    """What the first frame of a file tells, the only one that is decoded; None: it has no pictures.
-
-    Raises:
-        DataError: as `read_clip`.
-    """
-    with _first_frames(path) as frames:
-        if frames is None:
-            return None
-        frame = next(frames, None)
-        if frame is None:
-            raise _empty(path)
-        return FirstLook(turn_of(frame, path).size(frame.height, frame.width), is_turned_anew(frame, path))
-
-
-@contextmanager
-def _first_frames(path: Path) -> Iterator[Iterator[Any] | None]:
-    """The first frames of a file; None: it has no pictures."""
-    photo = photo_of(path)
-    if photo is not None:
-        yield photo.frames()
-        return
-    with opened(path, quick=True) as container:
-        stream = video_stream(container)
-        frames = [] if stream is None else _decoded_at_once(container, stream)
-        if unseen := unknown_codec(container, "pictures"):
-            raise DataError(unseen, where=str(path), remedy=NEW_CODEC_REMEDY)
-        if stream is None or frames:
-            yield iter(frames) if frames else None
-            return
-    with opened(path) as container:  # its first packet does not stand alone
-        yield frames_of(path, container, video_stream(container))
-
-
-def _decoded_at_once(container: Any, stream: Any) -> list[Any]:
-    """The frames of a stream's first packet; none: it does not stand alone."""
-    stream.thread_type, stream.thread_count = "NONE", 1
-    packet = next(iter(container.demux(stream)))
-    # Told that nothing follows, the decoder gives the frame at once, instead of waiting for those that may be shown before it.
-    return [*packet.decode()] or [*stream.decode(None)]
 
 
 def frame_rate(path: Path, stream: Any) -> Fraction:

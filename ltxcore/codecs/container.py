@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ltxcore.codecs.elsewhere import HEAD, lead, options
 from ltxcore.codecs.whole import as_readable, is_cut_short, says_no_length
@@ -150,6 +150,11 @@ def damaged(path: Path, reason: str) -> DataError:
     return DataError(f"this file is damaged: {reason}", where=str(path), remedy="Copy or download it again, or encode it anew.")
 
 
+def empty(path: Path) -> DataError:
+    """The error for a file whose stream of pictures has none."""
+    return DataError("this file has no pictures: its video stream is empty", where=str(path), remedy="Encode it anew.")
+
+
 def packets_of(path: Path, container: Any, stream: Any) -> Iterator[Any]:
     """The packets of a stream, in the order of the file.
 
@@ -200,20 +205,16 @@ def _pictures(container: Any) -> list[Any]:
     return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
 
 
-NEW_CODEC_REMEDY = "Convert it, to PNG, or to MP4 with H.264 and AAC; or, if the codec is a new one, pip install --upgrade av"
-
-
-def unknown_codec(container: Any, kind: str) -> str:
-    """That the pictures, or the sound, of a file are in a codec that this FFmpeg cannot decode, in words; "" where there are none, or they can.
-
-    Args:
-        container: that is open.
-        kind: "pictures" or "sound".
-    """
+def unknown_codec(path: Path, container: Any, kind: Literal["pictures", "sound"]) -> DataError | None:
+    """The error for a file whose pictures, or whose sound, are in a codec that this FFmpeg cannot decode; none where there are none, or they can."""
     streams = _pictures(container) if kind == "pictures" else list(container.streams.audio)
     if not streams or any(stream.codec_context is not None for stream in streams):
-        return ""
-    return f"the codec {_codec(container, streams[0])} of its {kind} is not known to this FFmpeg"
+        return None
+    return DataError(
+        f"the codec {_codec(container, streams[0])} of its {kind} is not known to this FFmpeg",
+        where=str(path),
+        remedy="Convert it, to PNG, or to MP4 with H.264 and AAC; or, if the codec is a new one, pip install --upgrade av",
+    )
 
 
 def _codec(container: Any, stream: Any) -> str:

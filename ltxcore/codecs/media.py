@@ -12,9 +12,8 @@ from typing import Any
 
 import attrs
 
-from ltxcore.codecs.clips import Memory, frame_rate, read_clip, shown_size, write_clip
+from ltxcore.codecs.clips import Memory, frame_rate, read_clip, write_clip
 from ltxcore.codecs.container import (
-    NEW_CODEC_REMEDY,
     audio_stream,
     counts_its_frames,
     damaged,
@@ -27,6 +26,7 @@ from ltxcore.codecs.container import (
 )
 from ltxcore.codecs.photos import photo_of
 from ltxcore.codecs.sounds import read_sound, write_sound
+from ltxcore.codecs.upright import shown_size
 from ltxcore.errors import DataError
 
 __all__ = ["MediaInfo", "Memory", "frame_seconds", "probe", "read_clip", "read_sound", "shown_size", "write_clip", "write_sound"]
@@ -87,9 +87,10 @@ def probe(path: Path) -> MediaInfo:
 
 def _described(path: Path, container: Any) -> MediaInfo:
     pictures, sound, image = video_stream(container), audio_stream(container), is_image(container)
-    unseen, unheard = unknown_codec(container, "pictures"), unknown_codec(container, "sound")
-    if unseen or (unheard and pictures is None):
-        raise DataError(unseen or unheard, where=str(path), remedy=NEW_CODEC_REMEDY)
+    unseen, unheard = unknown_codec(path, container, "pictures"), unknown_codec(path, container, "sound")
+    refusal = unheard if unseen is None and pictures is None else unseen
+    if refusal is not None:
+        raise refusal
     if pictures is None and sound is None:
         raise DataError("this file has neither pictures nor sound", where=str(path), remedy="Name a clip, a sound or an image.")
     if pictures is not None and not (pictures.codec_context.height and pictures.codec_context.width):
@@ -109,7 +110,7 @@ def _described(path: Path, container: Any) -> MediaInfo:
         channels=None if sound is None else sound.codec_context.channels,
         is_image=image,
         picture_corrections=("animation",) if is_animation(container) else (),
-        unheard=unheard,
+        unheard="" if unheard is None else unheard.problems[0].what,
     )
 
 

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ltxcore.codecs.atomic import replacing
 from ltxcore.codecs.container import (
-    NEW_CODEC_REMEDY,
     audio_stream,
     damaged,
     frames_of,
@@ -46,8 +45,8 @@ def read_sound(path: Path, *, max_duration: float | None = None) -> Sound:
     """
     with opened(path) as container:
         stream = audio_stream(container)
-        if unheard := unknown_codec(container, "sound"):
-            raise DataError(unheard, where=str(path), remedy=NEW_CODEC_REMEDY)
+        if (unheard := unknown_codec(path, container, "sound")) is not None:
+            raise unheard
         if stream is None:
             raise DataError(
                 "this file has no sound", where=str(path), remedy="Name a file with sound, or leave the sound of this sample out."
@@ -86,8 +85,8 @@ def hearing(path: Path) -> Iterator[Iterator[Sound]]:
     """
     with opened(path) as container:
         stream, pictures = audio_stream(container), video_stream(container)
-        if unheard := unknown_codec(container, "sound"):
-            raise DataError(unheard, where=str(path), remedy=NEW_CODEC_REMEDY)
+        if (unheard := unknown_codec(path, container, "sound")) is not None:
+            raise unheard
         if stream is None:
             yield iter(())
         else:

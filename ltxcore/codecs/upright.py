@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,6 +12,8 @@ from typing import Any, BinaryIO
 import attrs
 from torch import Tensor
 
+from ltxcore.codecs.container import empty, frames_of, opened, unknown_codec, video_stream
+from ltxcore.codecs.photos import photo_of
 from ltxcore.errors import DataError
 
 _ORIENTATION_TAG = 0x0112
@@ -53,6 +57,71 @@ _BY_ORIENTATION = {
     8: Turn(exchanged=True, down=True),
 }
 """EXIF's numbers."""
+
+
+def shown_size(path: Path) -> tuple[int, int] | None:
+    """Height and width of a file's pictures as they are shown, in pixels; None: it has no pictures. No more than the first frame is decoded.
+
+    Raises:
+        DataError: as `read_clip`.
+    """
+    found = first_look(path)
+    return None if found is None else found.size
+
+
+@attrs.frozen
+class FirstLook:
+    """What a file's first frame tells.
+
+    Attributes:
+        size: height and width of the pictures as they are shown, in pixels.
+        is_turned_anew: whether version 0.1.0 showed them otherwise.
+    """
+
+    size: tuple[int, int]
+    is_turned_anew: bool
+
+
+def first_look(path: Path) -> FirstLook | None:
+    """What the first frame of a file tells, the only one that is decoded; None: it has no pictures.
+
+    Raises:
+        DataError: as `read_clip`.
+    """
+    with _first_frames(path) as frames:
+        if frames is None:
+            return None
+        frame = next(frames, None)
+        if frame is None:
+            raise empty(path)
+        return FirstLook(turn_of(frame, path).size(frame.height, frame.width), is_turned_anew(frame, path))
+
+
+@contextmanager
+def _first_frames(path: Path) -> Iterator[Iterator[Any] | None]:
+    """The first frames of a file; None: it has no pictures."""
+    photo = photo_of(path)
+    if photo is not None:
+        yield photo.frames()
+        return
+    with opened(path, quick=True) as container:
+        stream = video_stream(container)
+        frames = [] if stream is None else _decoded_at_once(container, stream)
+        if (unseen := unknown_codec(path, container, "pictures")) is not None:
+            raise unseen
+        if stream is None or frames:
+            yield iter(frames) if frames else None
+            return
+    with opened(path) as container:  # its first packet does not stand alone
+        yield frames_of(path, container, video_stream(container))
+
+
+def _decoded_at_once(container: Any, stream: Any) -> list[Any]:
+    """The frames of a stream's first packet; none: it does not stand alone."""
+    stream.thread_type, stream.thread_count = "NONE", 1
+    packet = next(iter(container.demux(stream)))
+    # Told that nothing follows, the decoder gives the frame at once, instead of waiting for those that may be shown before it.
+    return [*packet.decode()] or [*stream.decode(None)]
 
 
 def turn_of(frame: Any, path: Path) -> Turn:

@@ -21,8 +21,8 @@ from typing import Any
 import attrs
 
 from ltxcore.codecs.boxes import shows_as_stored
-from ltxcore.codecs.clips import first_look
 from ltxcore.codecs.media import MediaInfo, probe, read_sound
+from ltxcore.codecs.upright import first_look
 from ltxcore.errors import DataError
 
 FILE = "raw_files"
