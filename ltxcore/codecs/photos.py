@@ -31,7 +31,8 @@ class Photo:
 
     Attributes:
         path: of the file.
-        height, width: in pixels; of AVIF and HEIC as they are shown, of an animated WebP as they are stored.
+        height, width: in pixels, of the frames.
+        is_upright: whether the frames are turned as they are to be shown, as those of AVIF and HEIC are, of an animated WebP they are not.
         lasts: milliseconds that each picture is shown; none: there is one, and it is shown as long as one likes.
         image: opens the file with Pillow.
     """
@@ -39,6 +40,7 @@ class Photo:
     path: Path
     height: int
     width: int
+    is_upright: bool
     lasts: tuple[int, ...]
     image: Callable[[BinaryIO], Any] = attrs.field(repr=False)
 
@@ -105,7 +107,7 @@ class Photo:
                 if self.lasts:
                     image.seek(index)
                 image.load()
-                shown = image if self.lasts else ImageOps.exif_transpose(image)
+                shown = ImageOps.exif_transpose(image) if self.is_upright else image
                 yield shown.convert("RGBA" if shown.has_transparency_data else "RGB")
 
 
@@ -119,7 +121,8 @@ def photo_of(path: Path) -> Photo | None:
         return None
     with blaming(path, opening=True), path.open("rb") as file:
         start = file.read(21)
-    if start[:4] == b"RIFF" and start[8:16] == b"WEBPVP8X" and start[20] & _WEBP_IS_ANIMATED:
+    is_webp = start[:4] == b"RIFF" and start[8:16] == b"WEBPVP8X" and bool(start[20:21]) and bool(start[20] & _WEBP_IS_ANIMATED)
+    if is_webp:
         image, lasts = _webp, _webp_lasts(path)
     elif start[4:8] == b"ftyp" and (brands := photograph(path)) & (_AVIF | _HEIC):
         image, lasts = (_avif if brands & _AVIF else _heic), ()
@@ -129,9 +132,9 @@ def photo_of(path: Path) -> Photo | None:
     with _pillows(path), path.open("rb") as file:
         opened = image(file)
         width, height = opened.size
-        if not lasts and opened.getexif().get(0x0112, 1) in (5, 6, 7, 8):
+        if not is_webp and opened.getexif().get(0x0112, 1) in (5, 6, 7, 8):
             width, height = height, width
-    return Photo(path, height, width, lasts if len(lasts) > 1 else (), image)
+    return Photo(path, height, width, not is_webp, lasts if len(lasts) > 1 else (), image)
 
 
 def _avif(file: BinaryIO) -> Any:

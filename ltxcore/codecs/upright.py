@@ -83,11 +83,14 @@ class FirstLook:
 
 
 def first_look(path: Path) -> FirstLook | None:
-    """What the first frame of a file tells, the only one that is decoded; None: it has no pictures.
+    """What the first frame of a file tells, the only one that is decoded, if at all; None: it has no pictures.
 
     Raises:
         DataError: as `read_clip`.
     """
+    photo = photo_of(path)
+    if photo is not None and photo.is_upright:
+        return FirstLook((photo.height, photo.width), is_turned_anew=False)
     with _first_frames(path) as frames:
         if frames is None:
             return None

@@ -169,6 +169,23 @@ def test_an_animation_with_alpha_and_one_of_a_single_picture_are_read(tmp_path: 
     assert torch.equal(read_clip(tmp_path / "c.webp").frames[0], gradient_clip(2, 64, 96).frames[0])
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_animated_webp_is_turned_once(tmp_path: Path, count: int) -> None:
+    path = tmp_path / "a.webp"
+    frames = gradient_clip(3, 64, 96).frames
+    images = [Image.fromarray(frame.numpy()) for frame in frames]
+    images[0].save(path, save_all=True, append_images=images[1:], duration=40, lossless=True, exif=exif(6))
+    if count == 1:  # the first picture alone, and what follows the pictures
+        content = path.read_bytes()
+        places = [at for at in range(len(content) - 4) if content[at : at + 4] == b"ANMF"]
+        content = content[: places[1]] + content[content.index(b"EXIF", places[-1]) :]
+        path.write_bytes(b"RIFF" + (len(content) - 8).to_bytes(4, "little") + content[8:])
+    clip = read_clip(path)
+    assert torch.equal(clip.frames, torch.rot90(frames[:count], -1, (1, 2)))
+    info = RawFiles(tmp_path, tmp_path).info(path)
+    assert (info.frames, info.height, info.width, info.is_image) == (count, 96, 64, count == 1)
+
+
 def test_an_animation_without_times_has_no_rate(tmp_path: Path) -> None:
     path = animation(tmp_path / "a.webp", [40, 40])
     content = bytearray(path.read_bytes())
@@ -189,6 +206,20 @@ def test_what_colours_a_photograph_is_in_goes_with_its_pixels(tmp_path: Path) ->
     path.write_bytes(content[:at] + b"\0\x09\0\x10" + content[at + 4 :])
     frame = next(photo_of(path).frames())
     assert (int(frame.color_primaries), int(frame.color_trc)) == (9, 16)
+
+
+def test_a_sequence_of_heic_pictures_is_a_clip(tmp_path: Path) -> None:
+    path = tmp_path / "a.heics"
+    with av.open(str(path), "w", format="mp4", options={"brand": "msf1"}) as container:
+        stream = container.add_stream("libx265", rate=10, options={"x265-params": "log-level=none"})
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for index, pixels in enumerate(gradient_clip(5, 64, 96).frames.numpy()):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = index, Fraction(1, 10)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert (probe(path).frames, probe(path).rate, probe(path).is_image) == (5, 10, False)
+    assert psnr(read_clip(path).frames, gradient_clip(5, 64, 96).frames) > 30
 
 
 def test_everything_else_is_left_to_ffmpeg(tmp_path: Path) -> None:
