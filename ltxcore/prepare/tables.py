@@ -18,10 +18,8 @@ from ltxcore.files import write_whole
 from ltxcore.preprocess.columns import ALIASES, bind
 from ltxcore.preprocess.table import read_table
 
-CLIPS = frozenset(
-    (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".vob", ".ts", ".mts", ".m2ts", ".3gp", ".wmv", ".flv", ".gif")
-)
-IMAGES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"))
+CLIPS = frozenset((".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv", ".gif"))
+IMAGES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp"))
 """Endings of the files in a folder that are taken for clips and images."""
 
 

@@ -10,7 +10,6 @@ import attrs
 
 from ltxcore.config.schema import PreprocessingTable
 from ltxcore.errors import DataError, Problem
-from ltxcore.files import why_unreadable
 from ltxcore.preprocess.columns import ALIASES, FOLDERS, bind, option, wanted_folders
 from ltxcore.preprocess.openings import without_opening
 from ltxcore.preprocess.table import Row, Table, read_table
@@ -164,9 +163,9 @@ def _sample(table: Table, row: Row, columns: Mapping[str, str], opened: Collecti
         problems.append(Problem(what, where, remedy))
     media = {role: Path(os.path.normpath(folder / cell)) for role, cell in cells.items() if role in opened}
     for role, path in media.items():
-        why = why_unreadable(path)
-        if why in ("is not there", "is a folder, not a file"):  # what else there is to say against it, whoever reads it says
-            problems.append(Problem(f'its {role} "{cells[role]}" {why}', where, f"Paths are relative to {folder}."))
+        if not path.is_file():
+            what = "is a folder, not a file" if path.is_dir() else "is not there"
+            problems.append(Problem(f'its {role} "{cells[role]}" {what}', where, f"Paths are relative to {folder}."))
     if problems or name is None:
         return problems
     return Sample(name, where, cells[naming], media, cells.get("caption", ""))

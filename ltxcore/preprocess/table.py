@@ -13,7 +13,6 @@ from typing import Any
 import attrs
 
 from ltxcore.errors import DataError, Problem, suggestion
-from ltxcore.files import why_unreadable
 
 
 @attrs.frozen
@@ -46,13 +45,10 @@ def read_table(path: Path) -> Table:
     Raises:
         DataError: no such file, a suffix of another format, text that is not UTF-8, or no row at all.
     """
-    why = why_unreadable(path)
-    if why == "is a folder, not a file":
+    if path.is_dir():
         raise DataError("is a folder, not a dataset file", where=str(path), remedy=f"Name a file in it that ends in {_known()}.")
-    if why == "is not there":
+    if not path.is_file():
         raise DataError("there is no such dataset file", where=str(path), remedy=_nearest(path))
-    if why:
-        raise DataError(why, where=str(path), remedy="Name a file that can be read, or give yourself the right to read it.")
     parse = FORMATS.get(path.suffix.lower())
     if parse is None:
         raise DataError(f'datasets do not come as "{path.suffix}" files', where=str(path), remedy=f"Write it as {_known()}.")
@@ -60,8 +56,6 @@ def read_table(path: Path) -> Table:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"is not UTF-8 text (byte {error.start})", where=str(path), remedy="Save it as UTF-8.") from None
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=str(path), remedy="Check the disk that it lies on.") from error
     rows: list[Row] = []
     problems: list[Problem] = []
     for item in parse(text):

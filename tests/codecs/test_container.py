@@ -14,7 +14,6 @@ from ltxcore.codecs.container import blaming, opened
 from ltxcore.codecs.media import frame_seconds, probe, read_clip, read_sound, shown_size, write_clip
 from ltxcore.errors import DataError
 from ltxcore.preprocess.raw import RawFiles
-from ltxcore.preprocess.table import read_table
 from media_made import encode, gradient_clip, psnr, tone
 
 REMEDY = "    Convert it, to PNG, or to MP4 with H.264 and AAC; or, if the codec is a new one, pip install --upgrade av"
@@ -120,13 +119,11 @@ def open_folder() -> Iterator[Path]:
 
 
 def test_a_file_that_may_not_be_read_is_named(open_folder: Path) -> None:
-    path, table, locked = open_folder / "a.png", open_folder / "a.jsonl", open_folder / "locked"
+    path, locked = open_folder / "a.png", open_folder / "locked"
     write_clip(path, gradient_clip(1, 16, 16))
     assert read_clip(path).frames.shape[0] == 1  # whatever is imported on the way is by now
-    table.write_text('{"video": "a.png", "caption": "x"}\n')
     locked.mkdir()
     path.chmod(0)
-    table.chmod(0)
     locked.chmod(0)
     told = "this file cannot be read: Permission denied\n    Check its permissions and the disk that it lies on."
     with as_nobody():
@@ -138,8 +135,6 @@ def test_a_file_that_may_not_be_read_is_named(open_folder: Path) -> None:
                     assert str(error.value) == f"{place}: {told}"
         with pytest.raises(DataError, match=f"{path}: cannot be read: Permission denied"):
             RawFiles(open_folder / "none", open_folder).content(path)
-        with pytest.raises(DataError, match=f"{table}: cannot be read: Permission denied"):
-            read_table(table)
     locked.chmod(0o755)
 
 
