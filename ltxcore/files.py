@@ -1,4 +1,5 @@
-"""Files that are either whole or not there: written beside their place, synced to disk, renamed into it. And names that a file system takes."""
+"""Files that are either whole or not there: written beside their place, synced to disk, renamed into it. And names that a file system takes, and why a
+path leads to no file."""
 
 from __future__ import annotations
 
@@ -118,3 +119,27 @@ def remove_unfinished(folder: Path, older_than: float = 3600.0) -> int:
                 path.unlink()
                 removed += 1
     return removed
+
+
+_OTHER_THINGS = (
+    (stat.S_ISDIR, "folder"),
+    (stat.S_ISFIFO, "pipe"),
+    (stat.S_ISSOCK, "socket"),
+    (stat.S_ISCHR, "device"),
+    (stat.S_ISBLK, "device"),
+)
+
+
+def why_unreadable(path: Path) -> str:
+    """Why a path leads to no file that can be read, as what follows "it": "is not there", "is a pipe, not a file", "cannot be read: Permission
+    denied"; "" where it does. Nothing is opened, since a pipe would wait for whoever writes to it."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last: a name that no file can have
+        return "is not there"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    for is_one, name in _OTHER_THINGS:
+        if is_one(mode):
+            return f"is a {name}, not a file"
+    return "" if os.access(path, os.R_OK) else f"cannot be read: {os.strerror(errno.EACCES)}"

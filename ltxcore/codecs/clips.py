@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from ltxcore.codecs.atomic import replacing
-from ltxcore.codecs.container import frames_of, is_image, opened, video_stream
+from ltxcore.codecs.container import empty, frames_of, is_image, opened, unknown_codec, video_stream
+from ltxcore.codecs.photos import photo_of
 from ltxcore.codecs.pictures import Pictures, Resize
 from ltxcore.codecs.sounds import add_sound, encode_sound
 from ltxcore.codecs.upright import Turn, turn_of
@@ -76,7 +77,7 @@ def read_clip(
     with reading(path, resize=resize, threads=threads) as (rate, pictures):
         frames = _gathered(pictures if last else islice(pictures, max_frames), max_frames, memory or Memory())
     if frames is None:
-        raise DataError("this file has no pictures: its video stream is empty", where=str(path), remedy="Encode it anew.")
+        raise empty(path)
     return Clip(frames, float(rate))
 
 
@@ -110,8 +111,14 @@ def reading(path: Path, *, resize: Resize | None = None, threads: int | None = N
     Raises:
         DataError: as `read_clip`; from the frames, where they do not decode.
     """
+    photo = photo_of(path)
+    if photo is not None:
+        yield photo.rate or Fraction(IMAGE_RATE), _upright(path, photo.frames(), resize)
+        return
     with opened(path) as container:
         stream = video_stream(container)
+        if (unseen := unknown_codec(path, container, "pictures")) is not None:
+            raise unseen
         if stream is None:
             raise DataError("this file has no pictures", where=str(path), remedy="Name a clip or an image, or leave the video column out.")
         stream.thread_type, stream.thread_count = "AUTO", threads or 0
@@ -129,25 +136,6 @@ def _upright(path: Path, frames: Iterator[Any], resize: Resize | None) -> Iterat
         if found != stored:
             raise DataError("the pictures in this file change their size", where=str(path), remedy="Encode it anew at one size.")
         yield turn.applied(pictures.pixels(frame, size)[None])[0]
-
-
-def shown_size(path: Path) -> tuple[int, int] | None:
-    """Height and width of a file's pictures as they are shown, in pixels; None: it has no pictures. No more than the first frame is decoded.
-
-    Raises:
-        DataError: as `read_clip`.
-    """
-    with opened(path, quick=True) as container:
-        stream = video_stream(container)
-        if stream is None:
-            return None
-        stream.thread_type, stream.thread_count = "NONE", 1
-        packet = next(iter(container.demux(stream)))
-        # Told that nothing follows, the decoder gives the frame at once, instead of waiting for those that may be shown before it.
-        for frame in packet.decode() or stream.decode(None):
-            return turn_of(frame, path).size(frame.height, frame.width)
-    height, width = read_clip(path, max_frames=1).frames.shape[1:3]  # its first packet does not stand alone
-    return int(height), int(width)
 
 
 def frame_rate(path: Path, stream: Any) -> Fraction:

@@ -11,7 +11,9 @@ from types import MappingProxyType
 
 CORRECTIONS: Mapping[str, str] = MappingProxyType(
     {
+        "animation": "all pictures of an animated AVIF or HEIC are read, not the one that stands for them",
         "sound_in_time": "each part of its sound is where its time stamp says, counted from the first picture that is shown",
+        "turned": "the picture is turned as its metadata say",
     }
 )
 """By name, what is done now that was not done before, as the end of a sentence: "the picture is turned as its EXIF orientation says"."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ltxcore.codecs.atomic import replacing
-from ltxcore.codecs.container import audio_stream, opened
+from ltxcore.codecs.container import audio_stream, opened, unknown_codec
 from ltxcore.codecs.sound_times import first_shown, in_place
 from ltxcore.errors import DataError
 from ltxcore.protocols import Sound
@@ -62,6 +62,8 @@ def read_with_gaps(path: Path, *, max_duration: float | None = None) -> tuple[So
     gaps: list[Gap] = []
     with opened(path) as container:
         stream = audio_stream(container)
+        if (unheard := unknown_codec(path, container, "sound")) is not None:
+            raise unheard
         if stream is None:
             raise DataError(
                 "this file has no sound", where=str(path), remedy="Name a file with sound, or leave the sound of this sample out."
@@ -99,6 +101,8 @@ def hearing(path: Path) -> Iterator[Iterator[Sound]]:
     """
     with opened(path) as container:
         stream = audio_stream(container)
+        if (unheard := unknown_codec(path, container, "sound")) is not None:
+            raise unheard
         yield iter(()) if stream is None else _parts(path, container, stream, [])
 
 

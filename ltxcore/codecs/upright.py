@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import attrs
 from torch import Tensor
 
+from ltxcore.codecs.container import empty, frames_of, opened, unknown_codec, video_stream
+from ltxcore.codecs.photos import photo_of
 from ltxcore.errors import DataError
 
-_EXIF_MARKER, _SCAN_MARKER = 0xE1, 0xDA
 _ORIENTATION_TAG = 0x0112
+_MATRIX = "DISPLAYMATRIX"
+
+_MOST_KINDS_OF_SIDE_DATA = 64
+"""More than FFmpeg has, of which PyAV has names for the first ones."""
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_TEXTS = frozenset({b"eXIf", b"tEXt", b"zTXt", b"iTXt"})
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 @attrs.frozen
@@ -34,30 +46,139 @@ class Turn:
         return (frames.flip(mirrored) if mirrored else frames).contiguous()
 
 
-_BY_ORIENTATION = (
-    Turn(),
-    Turn(across=True),
-    Turn(across=True, down=True),
-    Turn(down=True),
-    Turn(exchanged=True),
-    Turn(exchanged=True, across=True),
-    Turn(exchanged=True, across=True, down=True),
-    Turn(exchanged=True, down=True),
-)
-"""EXIF orientations 1 to 8."""
+_BY_ORIENTATION = {
+    1: Turn(),
+    2: Turn(across=True),
+    3: Turn(across=True, down=True),
+    4: Turn(down=True),
+    5: Turn(exchanged=True),
+    6: Turn(exchanged=True, across=True),
+    7: Turn(exchanged=True, across=True, down=True),
+    8: Turn(exchanged=True, down=True),
+}
+"""EXIF's numbers."""
+
+
+def shown_size(path: Path) -> tuple[int, int] | None:
+    """Height and width of a file's pictures as they are shown, in pixels; None: it has no pictures. No more than the first frame is decoded.
+
+    Raises:
+        DataError: as `read_clip`.
+    """
+    found = first_look(path)
+    return None if found is None else found.size
+
+
+@attrs.frozen
+class FirstLook:
+    """What a file's first frame tells.
+
+    Attributes:
+        size: height and width of the pictures as they are shown, in pixels.
+        is_turned_anew: whether version 0.1.0 showed them otherwise.
+    """
+
+    size: tuple[int, int]
+    is_turned_anew: bool
+
+
+def first_look(path: Path) -> FirstLook | None:
+    """What the first frame of a file tells, the only one that is decoded, if at all; None: it has no pictures.
+
+    Raises:
+        DataError: as `read_clip`.
+    """
+    photo = photo_of(path)
+    if photo is not None and photo.is_upright:
+        return FirstLook((photo.height, photo.width), is_turned_anew=False)
+    with _first_frames(path) as frames:
+        if frames is None:
+            return None
+        frame = next(frames, None)
+        if frame is None:
+            raise empty(path)
+        return FirstLook(turn_of(frame, path).size(frame.height, frame.width), is_turned_anew(frame, path))
+
+
+@contextmanager
+def _first_frames(path: Path) -> Iterator[Iterator[Any] | None]:
+    """The first frames of a file; None: it has no pictures."""
+    photo = photo_of(path)
+    if photo is not None:
+        yield photo.frames()
+        return
+    with opened(path, quick=True) as container:
+        stream = video_stream(container)
+        frames = [] if stream is None else _decoded_at_once(container, stream)
+        if (unseen := unknown_codec(path, container, "pictures")) is not None:
+            raise unseen
+        if stream is None or frames:
+            yield iter(frames) if frames else None
+            return
+    with opened(path) as container:  # its first packet does not stand alone
+        yield frames_of(path, container, video_stream(container))
+
+
+def _decoded_at_once(container: Any, stream: Any) -> list[Any]:
+    """The frames of a stream's first packet; none: it does not stand alone."""
+    stream.thread_type, stream.thread_count = "NONE", 1
+    packet = next(iter(container.demux(stream)))
+    # Told that nothing follows, the decoder gives the frame at once, instead of waiting for those that may be shown before it.
+    return [*packet.decode()] or [*stream.decode(None)]
 
 
 def turn_of(frame: Any, path: Path) -> Turn:
-    """How a decoded frame is to be shown.
+    """How the first decoded frame of a file is to be shown: of a photograph that Pillow can read as Pillow says, of all else by its display matrix.
 
     Raises:
         DataError: turned by an angle that is no multiple of 90 degrees.
     """
+    orientation = orientation_of(path)
+    if orientation is not None:
+        return _BY_ORIENTATION[orientation]
+    matrix = _display_matrix(frame)
+    return Turn() if matrix is None else turn_of_matrix(matrix, path)
+
+
+def is_turned_anew(frame: Any, path: Path) -> bool:
+    """Whether the first decoded frame of a file is shown otherwise than version 0.1.0 did, which knew no orientation of photographs but that in the
+    EXIF data of a JPEG, and no display matrix beside data that PyAV has no name for."""
     try:
-        matrix = frame.side_data.get("DISPLAYMATRIX")
-    except ValueError:  # PyAV has no name for EXIF data, and then shows no side data at all
-        return _BY_ORIENTATION[exif_orientation(path.read_bytes()) - 1]
-    return Turn() if matrix is None else turn_of_matrix(bytes(matrix), path)
+        matrix = frame.side_data.get(_MATRIX)
+    except ValueError:
+        before = _BY_ORIENTATION[orientation_of(path, only_jpeg=True) or 1]
+    else:
+        before = Turn() if matrix is None else turn_of_matrix(bytes(matrix), path)
+    return turn_of(frame, path) != before
+
+
+def _display_matrix(frame: Any) -> bytes | None:
+    try:
+        matrix = frame.side_data.get(_MATRIX)
+    except ValueError:  # PyAV shows no side data at all where it has no name for some: those are taken away first
+        matrix = _known_alone(frame).side_data.get(_MATRIX)
+    return None if matrix is None else bytes(matrix)
+
+
+def _known_alone(frame: Any) -> Any:
+    """The same frame without side data of the kinds that PyAV has no name for, which FFmpeg knows by their number."""
+    from av.filter import Graph
+    from av.sidedata.sidedata import Type
+
+    graph = Graph()
+    last = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1))
+    source = last
+    named: set[Any] = {kind.value for kind in Type}
+    for kind in range(_MOST_KINDS_OF_SIDE_DATA):
+        if kind not in named:
+            without = graph.add("sidedata", f"mode=delete:type={kind}")
+            last.link_to(without)
+            last = without
+    sink = graph.add("buffersink")
+    last.link_to(sink)
+    graph.configure()
+    source.push(frame)
+    return sink.pull()
 
 
 def turn_of_matrix(matrix: bytes, path: Path) -> Turn:
@@ -77,30 +198,63 @@ def turn_of_matrix(matrix: bytes, path: Path) -> Turn:
     )
 
 
-def exif_orientation(content: bytes) -> int:
-    """The orientation 1 to 8 in a JPEG file's EXIF data; 1, upright, where it says none."""
-    at = 2
-    while content[:2] == b"\xff\xd8" and at + 4 <= len(content):
-        marker, length = content[at + 1], int.from_bytes(content[at + 2 : at + 4], "big")
-        if content[at] != 0xFF or marker == _SCAN_MARKER:
-            break
-        segment = content[at + 4 : at + 2 + length]
-        if marker == _EXIF_MARKER and segment[:6] == b"Exif\0\0":
-            return _orientation(segment[6:])
-        at += 2 + length
-    return 1
+def orientation_of(path: Path, *, only_jpeg: bool = False) -> int | None:
+    """The orientation 1 to 8 of a JPEG, PNG, WebP or TIFF file as Pillow finds it, in its EXIF data or else its XMP; 1, upright, where it says none.
+
+    Args:
+        path: of the file.
+        only_jpeg: whether nothing counts but the EXIF data of a JPEG.
+
+    Returns:
+        None for a file of another kind, and for one that Pillow cannot read though FFmpeg can.
+    """
+    with path.open("rb") as file:
+        start = file.read(12)
+        file.seek(0)
+        if only_jpeg and start[:2] != b"\xff\xd8":
+            return None
+        try:
+            exif = _exif(file, start, only_jpeg)
+        except Exception:  # noqa: BLE001 - nothing but Pillow runs in it, which raises all there is on damaged metadata
+            return None
+    if exif is None:
+        return None
+    found = exif.get(_ORIENTATION_TAG, 1)
+    return found if found in _BY_ORIENTATION else 1
 
 
-def _orientation(tiff: bytes) -> int:
-    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
-    if order is None or len(tiff) < 10:
-        return 1
-    (start,) = struct.unpack_from(f"{order}I", tiff, 4)
-    if start + 2 > len(tiff):
-        return 1
-    (count,) = struct.unpack_from(f"{order}H", tiff, start)
-    for entry in range(start + 2, min(start + 2 + 12 * count, len(tiff) - 11), 12):
-        tag, kind, _, value = struct.unpack_from(f"{order}HHIH", tiff, entry)
-        if tag == _ORIENTATION_TAG and kind == 3 and 1 <= value <= 8:
-            return int(value)
-    return 1
+def _exif(file: BinaryIO, start: bytes, only_jpeg: bool) -> Any:
+    """EXIF data as Pillow has them, made up from XMP where they tell no orientation; None: a file of another kind.
+
+    Its classes are called by name, since `Image.open` would warn of large pictures, of which none is decoded here.
+    """
+    from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+
+    if start[:2] == b"\xff\xd8":
+        photograph = JpegImagePlugin.JpegImageFile(file)
+        if not only_jpeg:
+            return photograph.getexif()
+        exif = Image.Exif()
+        exif.load(photograph.info.get("exif", b""))
+        return exif
+    if start[:8] == _PNG:
+        tells_later = _png_tells_after_its_pixels(file)
+        file.seek(0)
+        image = PngImagePlugin.PngImageFile(file)
+        return image.getexif() if tells_later else Image.Image.getexif(image)  # the first decodes the pixels to find what follows them
+    if start[:4] == b"RIFF" and start[8:] == b"WEBP":
+        return WebPImagePlugin.WebPImageFile(file).getexif()
+    return TiffImagePlugin.TiffImageFile(file).getexif() if start[:4] in _TIFF else None
+
+
+def _png_tells_after_its_pixels(file: BinaryIO) -> bool:
+    at, pixels = len(_PNG), False
+    while True:
+        file.seek(at)
+        header = file.read(8)
+        if len(header) < 8:
+            return False
+        if pixels and header[4:] in _PNG_TEXTS:
+            return True
+        pixels = pixels or header[4:] == b"IDAT"
+        at += 12 + int.from_bytes(header[:4], "big")

@@ -5,11 +5,15 @@ FFmpeg plays what there is of a file that was cut short and says nothing, so a h
 
 from __future__ import annotations
 
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
-_UNKNOWN_SIZE = frozenset({0, 0xFFFFFFFF})
-"""What a recorder writes into a RIFF header when it does not yet know how long the recording becomes."""
+_ENDLESS = ((0, 0), (0x7FFFF000, 0x80000100), (0xFFFFFF00, 0xFFFFFFFF), (1 << 62, 1 << 64))
+"""From and to which size a header says that a recorder did not yet know how long the recording becomes, or could not go back to say so."""
+
+_WAVES = (b"RIFF", b"RF64", b"BW64")
+_MOST_CHUNKS = 64
 
 _OGG_HEADER = 27
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
@@ -17,13 +21,17 @@ _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 
 
 def is_cut_short(path: Path) -> bool:
-    """Whether a WAV or AVI, MP4 or MOV, Ogg, Matroska or WebM, or JPEG file ends before its own structure does; false for every other format, such
-    as MP3 and MPEG-TS, which do not know their length."""
+    """Whether a WAV or AVI, MP4, MOV, AVIF or HEIC, Ogg, Matroska or WebM, or JPEG file ends before its own structure does; false for every other
+    format, such as MP3 and MPEG-TS, which do not know their length.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(12)
-        if start[:4] in (b"RIFF", b"RF64"):
-            return _riff_is_short(start, size)
+        if start[:4] in _WAVES:
+            return _riff_is_short(file, start, size)
         if start[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
             return _boxes_are_short(file, size)
         if start[:4] == b"OggS":
@@ -35,14 +43,97 @@ def is_cut_short(path: Path) -> bool:
     return False
 
 
-def _riff_is_short(start: bytes, size: int) -> bool:
-    """RIFF: the size in the header counts what follows its first 8 bytes; an odd last chunk may lack its padding byte."""
+def says_no_length(path: Path) -> bool:
+    """Whether a WAV or CAF file does not say how long its sound is, since it was written to a pipe or by a recorder that was stopped: it goes on to
+    the end of the file, and whether it is all there cannot be told.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        start = file.read(12)
+        if start[:4] in _WAVES and start[8:] == b"WAVE":
+            return _is_endless(_wave_size(file))
+        return start[:4] == b"caff" and _caf_is_endless(file)
+
+
+def as_readable(path: Path) -> FileIO | None:
+    """A file that FFmpeg can read in place of a long WAV (RF64) whose 64-bit sizes say nothing, which FFmpeg takes for empty; none for all others.
+
+    Without the name RF64 the 32-bit size counts, and where it says nothing either, the sound goes on to the end of the file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        start = file.read(12)
+        if start[:4] in _WAVES[1:] and start[8:] == b"WAVE" and _is_endless(_wave_sizes(file)[1]):
+            return _AsShort(path, "rb")
+    return None
+
+
+class _AsShort(FileIO):
+    """A file whose first four bytes read RIFF."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        at = self.tell()
+        content = super().read(size) or b""
+        return b"RIFF"[at : at + len(content)] + content[max(0, 4 - at) :] if at < 4 else content
+
+
+def _is_endless(size: int | None) -> bool:
+    return size is not None and any(low <= size <= high for low, high in _ENDLESS)
+
+
+def _riff_is_short(file: BinaryIO, start: bytes, size: int) -> bool:
+    """RIFF: the size in the header counts what follows its first 8 bytes; an odd last chunk may lack its padding byte. Where it says nothing, that of
+    a WAV's samples may; in RF64 a chunk of 64-bit sizes says both."""
     declared = int.from_bytes(start[4:8], "little")
-    return start[:4] == b"RIFF" and declared not in _UNKNOWN_SIZE and declared + 8 > size + 1
+    if start[:4] == b"RIFF" and not _is_endless(declared):
+        return declared + 8 > size + 1
+    if start[8:] != b"WAVE":
+        return False
+    samples = _wave_size(file)
+    return samples is not None and not _is_endless(samples) and file.tell() + samples > size
+
+
+def _wave_size(file: BinaryIO) -> int | None:
+    """Bytes of samples that a WAV says it has, the file then being where they start; none: it has no samples."""
+    short, long = _wave_sizes(file)
+    return long if short == 0xFFFFFFFF and long is not None else short
+
+
+def _wave_sizes(file: BinaryIO) -> tuple[int | None, int | None]:
+    """As `_wave_size`, in 32 and in 64 bits; none: it does not say so."""
+    file.seek(12)
+    long = None
+    for _ in range(_MOST_CHUNKS):
+        header = file.read(8)
+        length = int.from_bytes(header[4:], "little")
+        if header[:4] == b"data" or len(header) < 8:
+            return (length if len(header) == 8 else None), long
+        at = file.tell()
+        if header[:4] == b"ds64":
+            long = int.from_bytes(file.read(16)[8:], "little")
+        file.seek(at + length + length % 2)
+    return None, long
+
+
+def _caf_is_endless(file: BinaryIO) -> bool:
+    """CAF: chunks of 64-bit sizes; that of the samples is -1 where it is not known."""
+    file.seek(8)
+    for _ in range(_MOST_CHUNKS):
+        header = file.read(12)
+        length = int.from_bytes(header[4:], "big", signed=True)
+        if len(header) < 12 or length < 0 or header[:4] == b"data":
+            return header[:4] == b"data" and length == -1
+        file.seek(length, 1)
+    return False
 
 
 def _boxes_are_short(file: BinaryIO, size: int) -> bool:
-    """ISO base media: a chain of boxes, each led by its size; 1: a 64-bit size follows, 0: it goes on to the end of the file."""
+    """ISO base media: a chain of boxes, each led by its size; 1: a 64-bit size follows, 0: it goes on to the end of the file. One of them describes
+    the tracks, or, in AVIF and HEIC photographs, the items."""
     at = 0
     kinds = set()
     while at + 8 <= size:
@@ -58,7 +149,7 @@ def _boxes_are_short(file: BinaryIO, size: int) -> bool:
         if length < 8:
             return False  # not a chain of boxes after all; let the demuxer speak
         at += length
-    return at > size or b"moov" not in kinds
+    return at > size or not kinds & {b"moov", b"meta"}
 
 
 def _ogg_is_short(file: BinaryIO, size: int) -> bool:

@@ -13,6 +13,7 @@ import attrs
 from ltxcore.codecs.media import MediaInfo, frame_seconds, read_clip
 from ltxcore.doctor.findings import Finding, errors, warning
 from ltxcore.errors import DataError, Problem, listed
+from ltxcore.files import why_unreadable
 from ltxcore.preprocess.plan import Looked, Planned, same_shape
 from ltxcore.preprocess.raw import RawFiles
 from ltxcore.preprocess.rows import Dataset, Sample
@@ -143,7 +144,7 @@ def same_clips(samples: Sequence[Sample], raw: RawFiles, step: Callable[[], None
     by_size: dict[int, list[Sample]] = {}
     for sample in samples:
         path = _main(sample)
-        if path is not None and path.is_file():
+        if path is not None and not why_unreadable(path):
             by_size.setdefault(path.stat().st_size, []).append(sample)
     for alike in by_size.values():
         first: dict[str, Sample] = {}

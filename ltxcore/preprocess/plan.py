@@ -166,7 +166,7 @@ def _wrong_media(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -
         if role in PICTURES and info.frames is None and (role != "video" or rules.buckets):
             yield Problem("has no pictures", where, "Name a clip or an image.")
         if role in SOUNDS and info.sound_rate is None:
-            yield Problem("has no sound", where, "Name a file with sound.")
+            yield Problem(info.unheard or "has no sound", where, "Name a file with sound.")
 
 
 def _soundless(sample: Sample, infos: Mapping[str, MediaInfo]) -> Iterator[Problem]:
@@ -180,7 +180,7 @@ def _soundless(sample: Sample, infos: Mapping[str, MediaInfo]) -> Iterator[Probl
         yield Problem("is an image, which has no duration and no sound", where, remedy)
     elif "audio" not in sample.media and clip.sound_rate is None:
         remedy = 'Set skip_audio, name a sound in a column "audio", or keep its pictures alone with on_error = "skip".'
-        yield Problem("has no sound", where, remedy)
+        yield Problem(clip.unheard or "has no sound", where, remedy)
 
 
 def _beside_clip(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -> Planned | Problem:

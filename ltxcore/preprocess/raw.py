@@ -21,7 +21,8 @@ from typing import Any
 import attrs
 
 from ltxcore.codecs.boxes import shows_as_stored
-from ltxcore.codecs.media import MediaInfo, probe, read_sound, shown_size
+from ltxcore.codecs.media import MediaInfo, probe, read_sound
+from ltxcore.codecs.upright import first_look
 from ltxcore.errors import DataError
 
 FILE = "raw_files"
@@ -146,9 +147,10 @@ def _upright(info: MediaInfo, path: Path) -> MediaInfo:
     if info.frames is None or (info.frames > 1 and shows_as_stored(path)):
         return info
     # Phones store clips on their side and say so in the first frame; a bucket is chosen by what is shown.
-    shown = shown_size(path)
-    assert shown is not None
-    return attrs.evolve(info, height=shown[0], width=shown[1])
+    look = first_look(path)
+    assert look is not None
+    corrections = {*info.picture_corrections, *(("turned",) if look.is_turned_anew else ())}
+    return attrs.evolve(info, height=look.size[0], width=look.size[1], picture_corrections=tuple(sorted(corrections)))
 
 
 def _hash(path: Path) -> str:
@@ -163,7 +165,11 @@ def _hash(path: Path) -> str:
 
 
 def _remembered(path: Path) -> Iterator[tuple[str, Facts]]:
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return  # another user's, for example; its files are looked at again
+    for line in lines:
         try:
             told = json.loads(line)
             yield told["path"], _from_json(told)

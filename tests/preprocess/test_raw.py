@@ -38,7 +38,7 @@ def test_what_is_known_of_a_file_is_remembered_by_the_next_process(tmp_path: Pat
     (tmp_path / "root").mkdir()
     first = RawFiles(tmp_path / "root", tmp_path)
     known = [(first.info(path), first.content(path), first.seconds(path)) for path in (clip, sound)]
-    calls = [counted(monkeypatch, name) for name in ("probe", "_hash", "shown_size", "read_sound")]
+    calls = [counted(monkeypatch, name) for name in ("probe", "_hash", "first_look", "read_sound")]
     second = RawFiles(tmp_path / "root", tmp_path, rank=1)
     assert [(second.info(path), second.content(path), second.seconds(path)) for path in (clip, sound)] == known
     assert calls == [[], [], [], []]

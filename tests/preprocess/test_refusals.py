@@ -8,15 +8,18 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
+import media_made
 from ltxcore.codecs.load import video_codec
 from ltxcore.codecs.tiny import TinyVideoCodec
 from ltxcore.data.manifest import read_manifest, read_source
 from ltxcore.data.store import write_sample
 from ltxcore.errors import ConfigError, DataError
 from ltxcore.preprocess import run
+from ltxcore.preprocess.raw import RawFiles
 from ltxcore.protocols import Clip, Entry, Source
-from preprocess.raw_media import clip_file, dataset_file, encode, mask_file, message, small_set, sound_file
+from preprocess.raw_media import clip_file, dataset_file, encode, mask_file, message, pictures, small_set, sound_file, tone
 
 SKIP = 'on_error = "skip"'
 
@@ -76,6 +79,54 @@ def test_skip_leaves_them_out_counts_them_and_says_why(tmp_path: Path) -> None:
     )
     for folder in ("conditions", "latents", "audio_latents"):
         assert list(read_source(summary.root, folder)) == ["good"]
+
+
+def test_files_of_every_kind_that_cannot_be_read_lose_themselves_alone(tmp_path: Path) -> None:
+    clip_file(tmp_path / "good.mp4")
+    clip_file(tmp_path / "new.mp4")
+    content = (tmp_path / "new.mp4").read_bytes()
+    (tmp_path / "new.mp4").write_bytes(content.replace(b"avc1", b"zzzz"))
+    (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile good.mp4\n")
+    (tmp_path / "drawing.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+    media_made.encode(tmp_path / "old.mpg", pictures(rate=25), tone(1.0, 48_000), pictures="mpeg1video", codec="mp2")
+    names = ("good.mp4", "new.mp4", "list.mp4", "drawing.svg", "old.mpg")
+    path = clips(tmp_path, [{"video": name} for name in names])
+    summary = encode(path, resolution_buckets="64x64x17", on_error="skip")
+    assert summary.samples == ("good", "old")
+    convert = "Convert it, to PNG, or to MP4 with H.264 and AAC; or, if the codec is a new one, pip install --upgrade av"
+    assert [str(problem) for problem in summary.refused] == [
+        f'{path}:2: {tmp_path}/new.mp4: the codec "zzzz" of its pictures is not known to this FFmpeg\n    {convert}',
+        f"{path}:3: {tmp_path}/list.mp4: this is a list of files to be joined (ffconcat), which is no medium itself\n    Name the files that it leads to.",
+        f'{path}:4: {tmp_path}/drawing.svg: the codec "svg" of its pictures is not known to this FFmpeg\n    {convert}',
+    ]
+
+
+def test_a_clip_whose_sound_cannot_be_decoded_keeps_its_pictures(tmp_path: Path) -> None:
+    clip_file(tmp_path / "a.mp4")
+    content = (tmp_path / "a.mp4").read_bytes()
+    (tmp_path / "a.mp4").write_bytes(content.replace(b"mp4a", b"zzzz").replace(b"esds", b"free"))
+    clip_file(tmp_path / "b.mp4")
+    path = clips(tmp_path, [{"video": "a.mp4"}, {"video": "b.mp4"}])
+    assert refused(path, resolution_buckets="64x64x17") == (
+        f'{path}:1: {tmp_path}/a.mp4: the codec "zzzz" of its sound is not known to this FFmpeg\n'
+        f'    Set skip_audio, name a sound in a column "audio", or keep its pictures alone with {SKIP}.'
+    )
+    summary = encode(path, resolution_buckets="64x64x17", on_error="skip")
+    assert (summary.samples, list(read_source(summary.root, "latents"))) == (("b",), ["a", "b"])
+    assert encode(path, tmp_path / "silent", resolution_buckets="64x64x17", skip_audio=True).samples == ("a", "b")
+
+
+def test_pictures_that_are_turned_now_and_were_not_are_stale_and_nothing_else_is(tmp_path: Path) -> None:
+    for name in ("a.png", "b.jpg", "c.png"):
+        exif = Image.Exif()
+        exif[0x0112] = 6 if name[0] in "ab" else 1
+        Image.fromarray(pictures(1, 64, 96).frames[0].numpy()).save(tmp_path / name, exif=exif)
+    path = clips(tmp_path, [{"video": name} for name in ("a.png", "b.jpg", "c.png")])
+    summary = encode(path, resolution_buckets="96x64x1;64x96x1", skip_audio=True)
+    entries = read_source(summary.root, "latents")
+    assert [entries[name].shape[-2:] for name in "abc"] == [(3, 2), (3, 2), (2, 3)]
+    infos = [RawFiles(tmp_path, tmp_path).info(tmp_path / name) for name in ("a.png", "b.jpg", "c.png")]
+    assert [info.picture_corrections for info in infos] == [("turned",), (), ()]
 
 
 def test_a_set_of_which_nothing_is_left_is_refused_even_with_skip(tmp_path: Path) -> None:

@@ -1,0 +1,75 @@
+"""Files that are no media but lead to others. A row names a medium: whatever else is read with it would neither be hashed nor moved with the dataset.
+
+FFmpeg follows playlists and scripts whatever their file is called. They are known by their first words here, so that they are refused by name; and
+whatever is not known so is kept from FFmpeg by `options`, which leave it no format that opens another file, and no protocol but that of files.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+
+HEAD = 1 << 13
+"""Bytes from the beginning of a file that `lead` looks at."""
+
+_FOLLOWING = frozenset(
+    {"concat", "dash", "hls", "image2pipe", "imf", "mlv", "rtp", "rtsp", "sap", "sbg", "sdp", "vobsub", "webm_dash_manifest"}
+)
+"""Demuxers that open, or listen to, what their file names; or, of sounds, that make them by the words of a script."""
+
+_DEVICES = frozenset({"alsa", "fbdev", "kmsgrab", "lavfi", "oss", "video4linux2,v4l2", "x11grab"})
+_TEXT_AS_PICTURES = frozenset({"tty", "bin", "xbin", "adf", "idf"})
+"""Demuxers that render any text file as pictures of a terminal."""
+
+_NAME_THEM = "Name the files that it leads to."
+_LEADS = (
+    (r"#extm3u", "a playlist (M3U, as HLS has them)"),
+    (r"\[playlist\]", "a playlist (PLS)"),
+    (r"\[reference\]", "a playlist (ASX)"),
+    (r"ffconcat\b|(?:#[^\n]*\n\s*)*file\s+['\"]?[^\s<{]+['\"]?\s*(?:\n|$)", "a list of files to be joined (ffconcat)"),
+    (r"v=0\s+o=", "the description of a stream (SDP)"),
+    (r"(?:rtsp|rtmp|mms|https?|ftp)://", "an address"),
+    (r"\[internetshortcut\]", "a link to an address"),
+    (
+        r"(?:(?:rem|title|performer|songwriter|catalog|cdtextfile) [^\n]*\n\s*)*file \"[^\n]*\" (?:wave|mp3|aiff|binary)",
+        "a list of tracks (CUE)",
+    ),
+    (r"(?:<[!?][^>]*>\s*)*<asx", "a playlist (ASX)"),
+    (r"(?:<[!?][^>]*>\s*)*<smil", "a playlist (SMIL)"),
+    (r"(?:<[!?][^>]*>\s*)*<playlist", "a playlist (XSPF)"),
+    (r"(?:<[!?][^>]*>\s*)*<mpd\b", "a playlist (DASH)"),
+    (r"(?:<[!?][^>]*>\s*)*<smoothstreamingmedia", "a playlist (Smooth Streaming)"),
+    (r"(?:<[!?][^>]*>\s*)*<(?:\w+:)?(?:compositionplaylist|assetmap)", "a playlist (IMF)"),
+)
+_STANDING_FOR_IT = (
+    (r"version https://git-lfs", "a pointer of Git LFS", "Get the file itself: git lfs pull"),
+    (r"<!doctype html|<html", "a web page", "Download the file itself."),
+)
+
+
+def lead(head: bytes) -> tuple[str, str] | None:
+    """What a file is, by its first bytes, and what to do, if it is no medium but leads to one or stands for one; none otherwise.
+
+    Args:
+        head: the first `HEAD` bytes, or all.
+    """
+    for mark, coding in ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"), (b"\xef\xbb\xbf", "utf-8"), (b"", "latin-1")):
+        if head.startswith(mark):
+            text = head[len(mark) :].decode(coding, errors="replace").lstrip().lower()
+            break
+    if not text[:1] or text[0] not in "#[<abcdefghijklmnopqrstuvwxyz":
+        return None
+    known = (*((pattern, what, _NAME_THEM) for pattern, what in _LEADS), *_STANDING_FOR_IT)
+    return next(((what, remedy) for pattern, what, remedy in known if re.match(pattern, text)), None)
+
+
+@functools.cache
+def options() -> dict[str, str]:
+    """What FFmpeg is told when it opens a file: which formats and protocols there are for it, and that no name stands for several files.
+
+    Formats are named rather than forbidden, since FFmpeg knows no other way; they are all that it has but those above.
+    """
+    import av
+
+    formats = av.formats_available - _FOLLOWING - _DEVICES - _TEXT_AS_PICTURES
+    return {"format_whitelist": ",".join(sorted(formats)), "protocol_whitelist": "file", "pattern_type": "none"}
