@@ -30,7 +30,7 @@ _FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63, "fl
 
 @attrs.frozen
 class Gap:
-    """A place where a sound does not simply go on: a hole, which is silence, or an overlap, of which the second half is left out.
+    """A place where a sound does not simply go on: a hole, which is silence, or an overlap, whose later part is left out.
 
     Attributes:
         at: where, in seconds from the first sample.

@@ -111,8 +111,9 @@ def test_each_click_is_heard_at_its_time(tmp_path: Path, container: str, codec: 
 @pytest.mark.parametrize("name", CHANGES)
 @pytest.mark.parametrize(("container", "codec"), KINDS)
 def test_each_click_is_heard_at_its_time_in_every_container_and_codec(tmp_path: Path, container: str, codec: str, name: str) -> None:
-    for rate in (48_000,) if codec == "libopus" else (48_000, 44_100):
-        check(tmp_path, container, codec, rate, name)
+    # Every other one at a rate whose frames are no whole number of milliseconds, and of ticks of MPEG-TS.
+    is_odd = (KINDS.index((container, codec)) + list(CHANGES).index(name)) % 2 == 1
+    check(tmp_path, container, codec, 44_100 if is_odd and codec != "libopus" else 48_000, name)
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mov", "mkv", "ts"])
