@@ -153,11 +153,16 @@ def is_turned_anew(frame: Any, path: Path) -> bool:
 
 
 def _display_matrix(frame: Any) -> bytes | None:
-    try:
-        matrix = frame.side_data.get(_MATRIX)
-    except ValueError:  # PyAV shows no side data at all where it has no name for some: those are taken away first
-        matrix = _known_alone(frame).side_data.get(_MATRIX)
+    matrix = side_data(frame).get(_MATRIX)
     return None if matrix is None else bytes(matrix)
+
+
+def side_data(frame: Any) -> Any:
+    """What PyAV has names for of the data that come with a decoded frame. Where it has none for some, `frame.side_data` raises and shows nothing at all."""
+    try:
+        return frame.side_data
+    except ValueError:
+        return _known_alone(frame).side_data
 
 
 def _known_alone(frame: Any) -> Any:
