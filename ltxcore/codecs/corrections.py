@@ -9,7 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-CORRECTIONS: Mapping[str, str] = MappingProxyType({})
+CORRECTIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "alpha": "transparent parts show a background, not the colour that is stored under them",
+        "shown_rate": "the frame rate is that of the frames that are shown, not the one that the container tells",
+        "square_pixels": "pixels that are wider or narrower than high are stretched to square ones",
+    }
+)
 """By name, what is done now that was not done before, as the end of a sentence: "the picture is turned as its EXIF orientation says"."""
 
 
