@@ -19,7 +19,24 @@ _DRAWN = frozenset({"gif", "apng"})
 _TELL_ON_OPENING = frozenset({"hevc", "vp9"})
 """Codecs whose stream says it in what comes before its frames, or has no way to say it."""
 
-_H264_ASPECTS = ("1", "12/11", "10/11", "16/11", "40/33", "24/11", "20/11", "32/11", "80/33", "18/11", "15/11", "64/33", "160/99", "4/3", "3/2", "2")
+_H264_ASPECTS = (
+    "1",
+    "12/11",
+    "10/11",
+    "16/11",
+    "40/33",
+    "24/11",
+    "20/11",
+    "32/11",
+    "80/33",
+    "18/11",
+    "15/11",
+    "64/33",
+    "160/99",
+    "4/3",
+    "3/2",
+    "2",
+)
 """By their numbers from 1 on. Source: ITU-T H.264, table E-1."""
 _H264_OTHER_ASPECT = 255
 _H264_WITH_CHROMA = frozenset({100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135})
@@ -32,8 +49,8 @@ def pixel_aspect(container: Any, stream: Any, *, decoded: bool = True) -> Fracti
     Args:
         container: of PyAV.
         stream: its pictures.
-        decoded: whether FFmpeg has decoded a frame by now, as it does when it opens a file unless it has to be quick. If not, it does not know what the stream itself says; of H.264 the parameters
-            in the container are read, of other codecs the result is None where the container says nothing.
+        decoded: whether FFmpeg has decoded a frame by now, as it does when it opens a file unless it has to be quick. If not, it does not know what the
+            stream itself says; of H.264 the parameters in the container are read, of other codecs the result is None where the container says nothing.
     """
     if is_image(container) or container.format.name in _DRAWN:
         return SQUARE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache
 from typing import Any
 
@@ -30,6 +30,11 @@ class Rendering:
     """
 
     alpha_color: Color = BLACK
+
+    def told(self, corrections: Collection[str]) -> dict[str, str]:
+        """What was chosen otherwise than by default, by its key, as far as it makes a difference to a file in whose pictures these things are set right."""
+        chosen = self.alpha_color != BLACK and "alpha" in corrections
+        return {"alpha_color": "#{:02X}{:02X}{:02X}".format(*self.alpha_color)} if chosen else {}
 
 
 @attrs.define(eq=False)

@@ -25,6 +25,7 @@ from ltxcore.codecs.boxes import shows_as_stored
 from ltxcore.codecs.media import MediaInfo, probe, read_sound, shown_size
 from ltxcore.codecs.times import Uneven
 from ltxcore.errors import DataError
+from ltxcore.preprocess.uneven import resampled
 
 FILE = "raw_files"
 UNCERTAIN = 2_000_000_000
@@ -159,12 +160,6 @@ def _upright(info: MediaInfo, path: Path) -> MediaInfo:
     shown = shown_size(path)
     assert shown is not None
     return attrs.evolve(info, height=shown[0], width=shown[1])
-
-
-def resampled(info: MediaInfo, uneven: Uneven) -> MediaInfo:
-    """A clip as it is once its frames, or those of the uneven clip that it goes with frame by frame, are taken at a constant rate."""
-    seconds = float(uneven.resampled_frames / uneven.resampled_rate)
-    return attrs.evolve(info, frames=uneven.resampled_frames, rate=uneven.resampled_rate, duration=seconds)
 
 
 def _hash(path: Path) -> str:

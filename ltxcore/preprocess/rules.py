@@ -7,6 +7,8 @@ from collections.abc import Callable
 import attrs
 
 from ltxcore.codecs.media import MediaInfo
+from ltxcore.codecs.pictures import Rendering
+from ltxcore.config.colors import REMEDY, parse_color
 from ltxcore.config.schema import PreprocessingTable
 from ltxcore.errors import ConfigError, DataError, Problem
 from ltxcore.preprocess.buckets import Bucket, ReferenceFactors, common_size, parse_buckets
@@ -43,7 +45,19 @@ def rules_from_options(data: Dataset, options: PreprocessingTable, video: Codec 
     if problems:
         raise ConfigError.of(problems)
     scale = audio.scale if audio is not None else (4, 1, 1)
-    return Rules(data.folders, buckets, tuple(options.audio_durations), factors, scale)
+    return Rules(data.folders, buckets, tuple(options.audio_durations), factors, scale, options.variable_rate == "resample")
+
+
+def rendering_from_options(options: PreprocessingTable, where: Place) -> Rendering:
+    """How the frames of clips become RGB.
+
+    Raises:
+        ConfigError: a colour that is none.
+    """
+    color = parse_color(options.alpha_color)
+    if color is None:
+        raise ConfigError(f'"{options.alpha_color}" is no colour', where=where("preprocessing.alpha_color"), remedy=REMEDY)
+    return Rendering(color)
 
 
 def _reference_problems(buckets: tuple[Bucket, ...], factors: ReferenceFactors, video: Codec, where: Place) -> list[Problem]:

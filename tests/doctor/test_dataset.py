@@ -271,7 +271,7 @@ def test_a_clip_of_variable_frame_rate(raw: Path) -> None:
             "warning",
             "TMP/set.jsonl:2: TMP/clips/1.mp4",
             "its frames last from 0.031 to 0.125 s, and are taken as if all lasted as long",
-            "Encode it anew at a constant rate, so that its movements and its sound keep their time.",
+            'Set variable_rate = "resample", or encode it anew at a constant rate, so that its movements and its sound keep their time.',
         )
     ]
 
@@ -317,7 +317,7 @@ def test_a_clip_without_sound_whose_pictures_are_kept_is_looked_at_nevertheless(
             "warning",
             place,
             "its frames last from 0.031 to 0.125 s, and are taken as if all lasted as long",
-            "Encode it anew at a constant rate, so that its movements and its sound keep their time.",
+            'Set variable_rate = "resample", or encode it anew at a constant rate, so that its movements and its sound keep their time.',
         ),
     ]
 
