@@ -28,6 +28,9 @@ _ABOUT = Fraction(1, 500)
 """Share by which a rate may differ from the one told: more than what 30 and 30000/1001 differ by."""
 _WOBBLE = Fraction(1, 2000)
 """Share by which the mean of times that a clock gave may be off: half of what 30 and 30000/1001 differ by."""
+_UNSTEADY = Fraction(1, 200)
+"""The same for a clip of uneven times, whose clock was none."""
+_SLOW = 16
 _INVISIBLE_IN = "vp8"
 _SHOWN_BIT = 1 << 4
 """Of a VP8 packet's first byte: frames that others are only predicted from are packets of their own."""
@@ -94,11 +97,11 @@ class Times:
                 return count
         return len(self.starts)
 
-    def usual_rate(self, told: Fraction | None = None) -> Fraction:
+    def usual_rate(self, told: Fraction | None = None, wobble: Fraction = _WOBBLE) -> Fraction:
         """Frames per second by the median time of a frame: the mean of all that last about as long, taken for the rate that the container tells, or for
-        one that cameras have, where their rounding allows it."""
+        one that cameras have, where their rounding allows it or it differs by no more than the share `wobble`."""
         gaps = sorted(end - start for start, end in pairwise(self.starts))
-        median = max(1, gaps[(len(gaps) - 1) // 2])
+        median = max(1, _median(gaps))
         alike = [gap for gap in gaps if median <= _LIKE_MOST * gap and gap <= _LIKE_MOST * median] or [median]
         mean = Fraction(sum(alike), len(alike)) * self.tick
         if alike[0] == alike[-1]:
@@ -107,7 +110,7 @@ class Times:
         likely = [*([told] if told else ()), *_plain_rates(1 / mean)]
         # Of those that rounding does not tell apart the first, else the nearest.
         nearest = min(likely, key=lambda rate: max(rounding, abs(1 / rate - mean)))
-        return nearest if abs(1 / nearest - mean) <= max(rounding, _WOBBLE * mean) else 1 / mean
+        return nearest if abs(1 / nearest - mean) <= max(rounding, wobble * mean) else 1 / mean
 
     def repeats(self, rate: Fraction) -> tuple[int, ...]:
         """How often each frame is shown when the clip is shown at a constant rate: at each time the frame that has then begun last, times rounded to the
@@ -121,13 +124,18 @@ class Times:
         count, steady = len(self.starts), self.steady
         if steady == count:
             return None
-        rate = self.usual_rate()
+        rate = self.usual_rate(wobble=_UNSTEADY)
         return Uneven(count, steady, rate, max(1, sum(self.repeats(rate))))
 
 
 def _plain_rates(rate: Fraction) -> list[Fraction]:
-    """The rates nearest to one: a whole number, half of one, and 1000/1001 of one, as television has it."""
-    return [Fraction(max(1, round(rate))), Fraction(max(1, round(2 * rate)), 2), max(1, round(rate * 1001 / 1000)) * Fraction(1000, 1001)]
+    """The rates nearest to one: a whole number, half of one where it is low, and 1000/1001 of one, as television has it."""
+    whole, half, film = round(rate), Fraction(round(2 * rate), 2), round(rate * 1001 / 1000) * Fraction(1000, 1001)
+    return [found for found in (Fraction(whole), half if rate < _SLOW else Fraction(), film) if found]
+
+
+def _median(ordered: Sequence[int]) -> int:
+    return ordered[(len(ordered) - 1) // 2]
 
 
 def _nearest(value: Fraction) -> int:
@@ -235,7 +243,6 @@ def _decodable(path: Path, starts: Sequence[int]) -> list[int]:
 
 
 def _times(starts: Sequence[int], lasts: Mapping[int, int], tick: Fraction) -> Times:
-    """The times of frames that start at `starts`, in order; the last one ends after its own duration, or, if it tells none, after one of the mean."""
-    last = starts[-1]
-    mean = _nearest(Fraction(last - starts[0], max(1, len(starts) - 1)))
-    return Times(tuple(starts), last + (lasts.get(last) or max(1, mean)), tick)
+    """The times of frames that start at `starts`, in order; the last one ends after its own duration, or, if it tells none, after that of most."""
+    last, gaps = starts[-1], sorted(after - before for before, after in pairwise(starts))
+    return Times(tuple(starts), last + (lasts.get(last) or (max(1, _median(gaps)) if gaps else 1)), tick)
