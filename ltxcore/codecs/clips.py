@@ -17,6 +17,8 @@ from torch import Tensor
 from ltxcore.codecs.aspect import SQUARE, pixel_aspect, squared
 from ltxcore.codecs.atomic import replacing
 from ltxcore.codecs.container import damaged, frames_of, is_image, opened, video_stream
+from ltxcore.codecs.dolby_vision import refuse_unshowable
+from ltxcore.codecs.hdr_frames import Tags
 from ltxcore.codecs.pictures import Pictures, Rendering, Resize
 from ltxcore.codecs.sounds import add_sound, encode_sound
 from ltxcore.codecs.times import shown_frames
@@ -76,8 +78,8 @@ def read_clip(
     timing: Timing | None = None,
     stretched: bool = True,
 ) -> Clip:
-    """The first video stream of a file as it is shown: turned upright as its metadata say, with square pixels, its transparent parts on a background. An
-    image is a clip of one frame at `IMAGE_RATE`.
+    """The first video stream of a file as it is shown: turned upright as its metadata say, with square pixels, its transparent parts on a background,
+    HDR as BT.709. An image is a clip of one frame at `IMAGE_RATE`.
 
     Frames are decoded in one pass, each once unless `timing` says otherwise, and no further than `max_frames`; or all of them, of which the last
     `max_frames` are kept.
@@ -149,13 +151,14 @@ def reading(
         stream = video_stream(container)
         if stream is None:
             raise DataError("this file has no pictures", where=str(path), remedy="Name a clip or an image, or leave the video column out.")
+        refuse_unshowable(path, container, stream)
         stream.thread_type, stream.thread_count = "AUTO", threads or 0
         aspect = (pixel_aspect(container, stream) or SQUARE) if stretched else SQUARE
         rate = Fraction(IMAGE_RATE) if is_image(container) else timing.rate or shown_frames(path)[1]
         frames = _decoded(path, container, stream)
         if timing.repeats is not None:
             frames = (frame for frame, times in zip(frames, timing.repeats, strict=False) for _ in range(times))
-        yield rate, _upright(path, frames, resize, aspect, Pictures(rendering or Rendering()))
+        yield rate, _upright(path, frames, resize, aspect, Pictures(rendering or Rendering(), Tags.of(stream.codec_context), str(path)))
 
 
 def _decoded(path: Path, container: Any, stream: Any) -> Iterator[Any]:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 CORRECTIONS: Mapping[str, str] = MappingProxyType(
     {
         "alpha": "transparent parts show a background, not the colour that is stored under them",
+        "hdr": "its HDR pictures are converted to BT.709",
         "shown_rate": "the frame rate is that of the frames that are shown, not the one that the container tells",
         "square_pixels": "pixels that are wider or narrower than high are stretched to square ones",
     }

@@ -15,6 +15,8 @@ import attrs
 from ltxcore.codecs.aspect import SQUARE, pixel_aspect, squared
 from ltxcore.codecs.clips import Memory, alpha_decoder, read_clip, shown_size, write_clip
 from ltxcore.codecs.container import audio_stream, counts_its_frames, damaged, is_image, opened, video_stream
+from ltxcore.codecs.dolby_vision import refuse_unshowable
+from ltxcore.codecs.hdr_frames import is_hdr
 from ltxcore.codecs.pictures import is_transparent, may_be_transparent
 from ltxcore.codecs.sounds import read_sound, write_sound
 from ltxcore.codecs.times import Uneven, packets_of, shown_in, told_rate
@@ -62,7 +64,7 @@ def probe(path: Path) -> MediaInfo:
     frames are decoded.
 
     Raises:
-        DataError: no such file, no medium, neither pictures nor sound, cut short or damaged.
+        DataError: no such file, no medium, neither pictures nor sound, cut short or damaged, or Dolby Vision that cannot be shown.
     """
     with opened(path, quick=True) as container:
         if counts_its_frames(container) and pixel_aspect(container, video_stream(container), decoded=False) is not None:
@@ -94,10 +96,11 @@ def _described(path: Path, container: Any, *, decoded: bool) -> MediaInfo:
 
 
 def _with_pictures(info: MediaInfo, container: Any, pictures: Any, decoded: bool) -> MediaInfo:
+    refuse_unshowable(info.path, container, pictures)
     codec = pictures.codec_context
     aspect = pixel_aspect(container, pictures, decoded=decoded) or SQUARE
     info = attrs.evolve(info, height=codec.height, width=codec.width, aspect=aspect)
-    corrections = set[str]()
+    corrections = {"hdr"} if is_hdr(info.path, pictures) else set[str]()
     if squared(codec.height, codec.width, aspect) != (codec.height, codec.width):
         corrections.add("square_pixels")
     if info.is_image:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import torch
 from torch import Tensor
 
+from ltxcore.codecs.hdr import Signal
+from ltxcore.codecs.hdr_frames import HdrPictures, Tags, signal_of
 from ltxcore.config.colors import BLACK, Color
 
 Resize = Callable[[int, int], tuple[int, int]]
 """From the height and width of a picture as it is shown to those that it is wanted in; all in pixels."""
+
+Hdr = Literal["bt709", "keep"]
+"""What becomes of HDR pictures: they are converted to BT.709, or their numbers are taken as if they were of BT.709, which looks flat and pale."""
 
 _RGB = "rgb24"
 _RGB_WITH_ALPHA = "rgba"
@@ -27,9 +32,15 @@ class Rendering:
 
     Attributes:
         alpha_color: what is seen through transparent pixels.
+        hdr: what becomes of HDR pictures.
     """
 
     alpha_color: Color = BLACK
+    hdr: Hdr = "bt709"
+
+    def corrected(self, corrections: Collection[str]) -> tuple[str, ...]:
+        """Which of the things that are set right in a file's pictures are set right so: all but HDR that is kept, which is read as it always was."""
+        return tuple(name for name in corrections if name != "hdr" or self.hdr == "bt709")
 
     def told(self, corrections: Collection[str]) -> dict[str, str]:
         """What was chosen otherwise than by default, by its key, as far as it makes a difference to a file in whose pictures these things are set right."""
@@ -39,9 +50,18 @@ class Rendering:
 
 @attrs.define(eq=False)
 class Pictures:
-    """Turns the frames of one stream into pixels. The tables of a conversion are made once, and frames of one size share them."""
+    """Turns the frames of one stream into pixels. The tables of a conversion are made once, and frames of one size share them.
+
+    Attributes:
+        rendering: what was chosen.
+        tags: of the stream, where a frame has none of its own.
+        where: the file, for messages.
+    """
 
     rendering: Rendering = attrs.field(factory=Rendering)
+    tags: Tags = attrs.field(factory=Tags)
+    where: str = ""
+    _hdr_pictures: HdrPictures = attrs.field(factory=HdrPictures, init=False)
     _resizer: Any = attrs.field(init=False)
     _converter: Any = attrs.field(init=False)
     _to_alpha: Any = attrs.field(init=False)
@@ -57,22 +77,33 @@ class Pictures:
         Args:
             frame: of PyAV.
             size: height and width of the result, in pixels.
+
+        Raises:
+            DataError: colours that are written in a way that is not read.
         """
-        # What changes colours comes first, on the stored pixels, so that a resize mixes none that are not seen.
-        frame = self._opaque(frame)
+        signal = signal_of(frame, self.tags, self.where)
+        signal = signal if self.rendering.hdr == "bt709" else None
+        # What is transparent comes first, on the stored pixels, so that a resize mixes no colours that are not seen.
+        opaque = self._opaque(frame, signal)
+        if signal is not None and opaque is frame:
+            return self._hdr_pictures.pixels(frame, size, signal)
+        frame = opaque
         if size != (frame.height, frame.width):
             frame = self._resizer.reformat(frame, size[1], size[0], _RGB_BY_PLANES, interpolation=_bicubic(), threads=1)
         return _rows(self._converter.reformat(frame, format=_RGB, threads=1), 3)
 
-    def _opaque(self, frame: Any) -> Any:
-        """A frame with its background where it is transparent; the frame itself where it is opaque everywhere."""
+    def _opaque(self, frame: Any, signal: Signal | None) -> Any:
+        """A frame with its background where it is transparent, of BT.709 where it was HDR; the frame itself where it is opaque everywhere."""
         if not may_be_transparent(frame.format.name):
             return frame
         import av
+        import numpy as np
 
         colors = _rows(self._to_alpha.reformat(frame, format=_RGB_WITH_ALPHA, threads=1), 4).numpy()
         if (colors[..., 3] == _OPAQUE).all():
             return frame
+        if signal is not None:
+            colors = np.dstack([self._hdr_pictures.pixels(frame, (frame.height, frame.width), signal).numpy(), colors[..., 3]])
         return av.VideoFrame.from_ndarray(_blended(colors, self.rendering.alpha_color), format=_RGB)
 
 

@@ -180,6 +180,9 @@ class PreprocessingTable:
         help="store what the model's text connectors make of a caption, not what goes into them: training then runs without connectors "
         "and need not load them, and every file has all positions instead of the caption's own",
     )
+    hdr: Literal["bt709", "keep"] = key(
+        "bt709", help='what becomes of HDR pictures (HLG, PQ): "bt709" converts them, "keep" takes their numbers as they are, flat and pale'
+    )
     skip_audio: bool = key(False, help="leave the sound of clips out")
     variable_rate: Literal["keep", "resample"] = key(
         "keep",

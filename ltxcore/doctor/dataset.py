@@ -24,7 +24,16 @@ from ltxcore.preprocess.products import Tools
 from ltxcore.preprocess.progress import Phase
 from ltxcore.preprocess.raw import RawFiles
 from ltxcore.preprocess.rows import Dataset, survey_dataset
-from ltxcore.preprocess.rules import Place, found_buckets, needs_buckets, rendering_from_options, rules_from_options, silent_set, sizes_of
+from ltxcore.preprocess.rules import (
+    Place,
+    found_buckets,
+    hdr_told,
+    needs_buckets,
+    rendering_from_options,
+    rules_from_options,
+    silent_set,
+    sizes_of,
+)
 from ltxcore.preprocess.work import TEXT
 from ltxcore.protocols import TextEncoder
 
@@ -122,6 +131,8 @@ def _media(data: Dataset, request: Request, encoder: TextEncoder | None, checkup
     rules, has_sizes = _with_buckets(data, rules, looked, tools, request, checkup)
     planned = _planned(data, rules, looked, request, checkup)
     checkup.add(different_rates(data, looked))
+    if told := hdr_told(data, looked, request.options.hdr):
+        checkup.say(f"{told}.")
     checkup.add(same_clips(data.samples, tools.raw, phase("copies", len(data.samples))))
     chosen = bool(request.options.resolution_buckets)
     step = phase("media", len(planned))

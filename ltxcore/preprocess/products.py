@@ -30,6 +30,10 @@ from ltxcore.protocols import Codec, Entry
 VERSION = 2
 """Raised whenever a change of this package changes the bytes it makes; samples of another version are made again."""
 
+MASKS = Rendering(hdr="keep")
+"""How masks are read: their numbers are shares and no light, whatever their tags say, and nothing is given where they are transparent: it is black, whatever
+the colour behind clips."""
+
 LOSSLESS = frozenset({".png", ".bmp", ".tif", ".tiff"})
 
 
@@ -134,7 +138,8 @@ def _pictures(folder: str, planned: Planned, tools: Tools, path: Path, size: Buc
 
     ingredients = {"content": tools.raw.content(path), "size": str(size), "factor": factor}
     chosen = {**(tools.rendering.told(info.picture_corrections)), **_told_times(retimed, tools)}
-    return Product(folder, {**ingredients, **chosen}, codec.fingerprint, make, info.picture_corrections)
+    corrections = tools.rendering.corrected(info.picture_corrections)
+    return Product(folder, {**ingredients, **chosen}, codec.fingerprint, make, corrections)
 
 
 def _retimed(planned: Planned, tools: Tools, info: MediaInfo) -> MediaInfo | None:
@@ -190,9 +195,8 @@ def _video_masks(planned: Planned, tools: Tools, entries: Mapping[str, Entry]) -
 
     def make() -> Made:
         with _blaming(planned.sample.at(path)):
-            # Its transparent parts are black, whatever the colour behind clips: nothing is given where nothing was drawn.
-            timing = _timing(info, retimed)
-            frames = read_clip(path, max_frames=bucket.frames, threads=tools.threads, timing=timing, stretched=False).frames
+            timing, most = _timing(info, retimed), bucket.frames
+            frames = read_clip(path, max_frames=most, threads=tools.threads, rendering=MASKS, timing=timing, stretched=False).frames
             if 1 < frames.shape[0] < bucket.frames:
                 raise DataError(
                     f"has {frames.shape[0]} frames, though it said that it has more; {bucket.frames} are needed", remedy="Encode it anew."
@@ -201,7 +205,7 @@ def _video_masks(planned: Planned, tools: Tools, entries: Mapping[str, Entry]) -
             return Made({"mask": mask if path.suffix.lower() in LOSSLESS else without_noise(mask, GREY_LEVEL)})
 
     stretched = {"square_pixels"} if shape not in (None, (info.height, info.width)) else set()
-    corrections = tuple(sorted({*info.picture_corrections, *stretched}))
+    corrections = tuple(sorted({*MASKS.corrected(info.picture_corrections), *stretched}))
     return Product("video_masks", {**ingredients, **_told_times(retimed, tools)}, "", make, corrections)
 
 

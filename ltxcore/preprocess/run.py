@@ -24,6 +24,7 @@ from ltxcore.preprocess.rules import (
     VIDEO_FOLDERS,
     Place,
     found_buckets,
+    hdr_told,
     needs_buckets,
     rendering_from_options,
     rules_from_options,
@@ -181,6 +182,8 @@ def _plan(job: _Job, phase: Phase) -> _Plans:
         bucket, note = found_buckets(data, rules, looked, job.tools.video, job.where)
         rules = attrs.evolve(rules, buckets=(bucket,))
         notes.append(note)
+    if (told := hdr_told(data, looked, job.options.hdr)) and rules.buckets:
+        notes.append(told)
     plans, lacking = _Plans([], [], [], [], notes), list[Problem]()
     for sample in data.samples:
         found = plan(sample, looked, rules)
