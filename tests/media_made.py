@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -82,3 +83,42 @@ def pitch(sound: Sound, low: float = 60.0, high: float = 2000.0) -> float:
     spectrum = torch.fft.rfft(samples * torch.hann_window(len(samples), dtype=torch.float64), 8 * len(samples)).abs()
     hertz = torch.arange(len(spectrum)) * sound.rate / (8 * len(samples))
     return float(hertz[(spectrum * ((hertz > low) & (hertz < high))).argmax()])
+
+
+def cut_without_encoding(path: Path, to: Path, seconds: float) -> Path:
+    """What is left of a clip's pictures from `seconds` on, its packets as they are, as `ffmpeg -ss SECONDS -c copy` leaves them: from the key frame
+    before, with an edit list that hides what comes too early where the container has one."""
+    with av.open(str(path)) as source, av.open(str(to), "w") as target:
+        stream = source.streams.video[0]
+        copied = target.add_stream_from_template(stream)
+        start = round(Fraction(seconds) / stream.time_base)
+        source.seek(start, stream=stream)
+        for packet in source.demux(stream):
+            if packet.dts is None or packet.pts is None:
+                continue
+            packet.pts, packet.dts, packet.stream = packet.pts - start, packet.dts - start, copied
+            target.mux(packet)
+    return to
+
+
+def timed_clip(path: Path, ticks: Sequence[int], tick: Fraction, *, pictures: str = "libx264", rate: float = 24.0, size: int = 64) -> Path:
+    """A clip whose frames start at `ticks`, each of `tick` seconds; number n is shown by the bits of n in eight bars, see `number_of`."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(pictures, rate=Fraction(rate).limit_denominator(10_000))
+        stream.height = stream.width = size
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = tick
+        for number, at in enumerate(ticks):
+            bars = np.array([230 if number >> bar & 1 else 20 for bar in range(8)], np.uint8).repeat(size // 8)
+            pixels = np.ascontiguousarray(np.broadcast_to(bars[None, :, None], (size, size, 3)))
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = at, tick
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def number_of(picture: torch.Tensor) -> int:
+    """The number that a frame of `timed_clip` shows."""
+    bars = picture.float().mean(dim=(0, 2)).reshape(8, -1).mean(dim=1) > 128
+    return sum(int(bar) << number for number, bar in enumerate(bars))

@@ -20,10 +20,10 @@ _PHOTOGRAPHS_IN_TRACKS = (b"jpeg", b"mjp", b"png ", b"tiff", b"mp4v")
 
 def shows_as_stored(path: Path) -> bool:
     """Whether the file says that its pictures are shown as they are stored; false where it says otherwise or is of another kind, and a frame has to be asked."""
-    moov = _moov(path)
-    if any(codec in moov for codec in _PHOTOGRAPHS_IN_TRACKS):
+    content = moov(path)
+    if any(codec in content for codec in _PHOTOGRAPHS_IN_TRACKS):
         return False
-    matrices = [_matrix(kind, content) for kind, content in _leaves(moov)]
+    matrices = [_matrix(kind, content) for kind, content in _leaves(content)]
     return bool(matrices) and all(matrix == _AS_STORED for matrix in matrices)
 
 
@@ -45,7 +45,7 @@ def described_colours(path: Path) -> tuple[int, int] | None:
     return None if at < 0 or at + 12 > len(meta) else struct.unpack_from(">2H", meta, at + 8)
 
 
-def _moov(path: Path) -> bytes:
+def moov(path: Path) -> bytes:
     """The content of the box that describes the tracks; empty where there is none."""
     return _box(path, b"moov") or b""
 
@@ -69,19 +69,31 @@ def _box(path: Path, kind: bytes) -> bytes | None:
     return None
 
 
-def _leaves(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The boxes that hold a matrix, in the box of the film and in those of its tracks."""
+def boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The boxes that lie one after the other in some content: the kind of each, and its own content."""
     at = 0
     while at + 8 <= len(content):
         length, kind = int.from_bytes(content[at : at + 4], "big"), content[at + 4 : at + 8]
         if length < 8:
             return
-        inside = content[at + 8 : at + length]
-        if kind == b"trak":
-            yield from _leaves(inside)
-        elif kind in _MATRIX_AT:
-            yield kind, inside
+        yield kind, content[at + 8 : at + length]
         at += length
+
+
+def inside(content: bytes, *kinds: bytes) -> Iterator[bytes]:
+    """The contents of the boxes of the last kind, in boxes of the kind before, and so on."""
+    for kind, held in boxes(content):
+        if kind == kinds[0]:
+            yield from inside(held, *kinds[1:]) if kinds[1:] else (held,)
+
+
+def _leaves(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The boxes that hold a matrix, in the box of the film and in those of its tracks."""
+    for kind, held in boxes(content):
+        if kind == b"trak":
+            yield from _leaves(held)
+        elif kind in _MATRIX_AT:
+            yield kind, held
 
 
 def _matrix(kind: bytes, content: bytes) -> bytes:

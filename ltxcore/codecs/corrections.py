@@ -11,8 +11,12 @@ from types import MappingProxyType
 
 CORRECTIONS: Mapping[str, str] = MappingProxyType(
     {
+        "alpha": "transparent parts show a background, not the colour that is stored under them",
         "animation": "all pictures of an animated AVIF or HEIC are read, not the one that stands for them",
+        "hdr": "its HDR pictures are converted to BT.709",
+        "shown_rate": "the frame rate is that of the frames that are shown, not the one that the container tells",
         "sound_in_time": "each part of its sound is where its time stamp says, counted from the first picture that is shown",
+        "square_pixels": "pixels that are wider or narrower than high are stretched to square ones",
         "turned": "the picture is turned as its metadata say",
     }
 )

@@ -12,29 +12,30 @@ from typing import Any
 
 import attrs
 
-from ltxcore.codecs.clips import Memory, frame_rate, read_clip, write_clip
+from ltxcore.codecs.aspect import SQUARE, pixel_aspect, squared
+from ltxcore.codecs.clips import Memory, alpha_decoder, read_clip, write_clip
 from ltxcore.codecs.container import (
     audio_stream,
     counts_its_frames,
     damaged,
+    frames_of,
     is_animation,
     is_image,
     opened,
-    packets_of,
     unknown_codec,
     video_stream,
 )
-from ltxcore.codecs.photos import photo_of
+from ltxcore.codecs.dolby_vision import refuse_unshowable
+from ltxcore.codecs.hdr_frames import is_hdr
+from ltxcore.codecs.photos import Photo, photo_of
+from ltxcore.codecs.pictures import is_transparent, may_be_transparent
 from ltxcore.codecs.sound_times import sound_corrections
 from ltxcore.codecs.sounds import read_sound, write_sound
+from ltxcore.codecs.times import Uneven, counted, shown_in, told_rate
 from ltxcore.codecs.upright import shown_size
 from ltxcore.errors import DataError
 
 __all__ = ["MediaInfo", "Memory", "frame_seconds", "probe", "read_clip", "read_sound", "shown_size", "write_clip", "write_sound"]
-
-
-MOST_REORDERED = 32
-"""Packets by which a frame may come later in a file than it is shown: more than any codec allows."""
 
 
 @attrs.frozen
@@ -43,9 +44,9 @@ class MediaInfo:
 
     Attributes:
         path: the file.
-        frames: of its video stream; None: it has no pictures.
-        height, width: pixels as they are stored, before they are turned upright; None: no pictures.
-        rate: frames per second, exact; None: no pictures, or an image.
+        frames: that its video stream shows; None: it has no pictures.
+        height, width: pixels as they are stored, before they are turned upright and stretched; None: no pictures.
+        rate: frames per second, exact, on the average where they are uneven; None: no pictures, or an image.
         duration: seconds of its pictures, or of its sound if it has none; None: an image, or not known.
         sound_rate: samples per second; None: no sound, or none that can be decoded.
         channels: of its sound; None: likewise.
@@ -53,6 +54,8 @@ class MediaInfo:
         picture_corrections: what is set right in its pictures that 0.1.0 got wrong, by their names in `corrections.CORRECTIONS`, sorted.
         sound_corrections: likewise in its sound.
         unheard: why its sound cannot be decoded, where that is so.
+        aspect: width of a stored pixel divided by its height.
+        uneven: what becomes of its frames at a constant rate; None: they are shown equally long, or it is not known when they are shown.
     """
 
     path: Path
@@ -67,27 +70,46 @@ class MediaInfo:
     picture_corrections: tuple[str, ...] = ()
     sound_corrections: tuple[str, ...] = ()
     unheard: str = ""
+    aspect: Fraction = SQUARE
+    uneven: Uneven | None = None
 
 
 def probe(path: Path) -> MediaInfo:
-    """What is in a media file. Only where the container does not count its frames are its packets read, and none is decoded.
+    """What is in a media file. Its packets are read only where the container does not tell which frames are shown and when, and no more than the first
+    frames are decoded.
 
     Raises:
         DataError: as `read_clip`, or neither pictures nor sound.
     """
     photo = photo_of(path)
     if photo is not None:
-        duration = float(photo.count / photo.rate) if photo.rate else None
-        return MediaInfo(path, photo.count, photo.height, photo.width, photo.rate, duration, None, None, photo.is_image)
+        return _of_photo(photo)
     with opened(path, quick=True) as container:
-        if counts_its_frames(container):
-            return _described(path, container)
+        if counts_its_frames(container) and pixel_aspect(container, video_stream(container), decoded=False) is not None:
+            return _described(path, container, decoded=False)
     with opened(path) as container:
-        return _described(path, container)
+        return _described(path, container, decoded=True)
 
 
-def _described(path: Path, container: Any) -> MediaInfo:
-    pictures, sound, image = video_stream(container), audio_stream(container), is_image(container)
+def _of_photo(photo: Photo) -> MediaInfo:
+    times = photo.times
+    return MediaInfo(
+        path=photo.path,
+        frames=photo.count,
+        height=photo.height,
+        width=photo.width,
+        rate=photo.rate,
+        duration=float(photo.count / photo.rate) if photo.rate else None,
+        sound_rate=None,
+        channels=None,
+        is_image=photo.is_image,
+        picture_corrections=photo.corrections,
+        uneven=None if times is None else times.uneven,
+    )
+
+
+def _described(path: Path, container: Any, *, decoded: bool) -> MediaInfo:
+    pictures, sound = video_stream(container), audio_stream(container)
     unseen, unheard = unknown_codec(path, container, "pictures"), unknown_codec(path, container, "sound")
     refusal = unheard if unseen is None and pictures is None else unseen
     if refusal is not None:
@@ -98,22 +120,58 @@ def _described(path: Path, container: Any) -> MediaInfo:
         raise damaged(path, "its pictures have no size")
     if sound is not None and not (sound.rate and sound.codec_context.channels):
         raise damaged(path, "its sound has no rate or no channels")
-    rate = None if pictures is None or image else frame_rate(path, pictures)
-    frames = None if pictures is None else 1 if image else pictures.frames or _count(path, container, pictures)
-    return MediaInfo(
+    info = MediaInfo(
         path=path,
-        frames=frames,
-        height=None if pictures is None else pictures.codec_context.height,
-        width=None if pictures is None else pictures.codec_context.width,
-        rate=rate,
-        duration=_sound_duration(container, sound) if frames is None else None if rate is None else float(frames / rate),
+        frames=None,
+        height=None,
+        width=None,
+        rate=None,
+        duration=None,
         sound_rate=None if sound is None else sound.rate,
         channels=None if sound is None else sound.codec_context.channels,
-        is_image=image,
-        picture_corrections=("animation",) if is_animation(container) else (),
-        unheard="" if unheard is None else unheard.problems[0].what,
+        is_image=is_image(container),
         sound_corrections=sound_corrections(path, container),
+        unheard="" if unheard is None else unheard.problems[0].what,
     )
+    if pictures is None:
+        return attrs.evolve(info, duration=_sound_duration(container, sound))
+    return _with_pictures(info, container, pictures, decoded)
+
+
+def _with_pictures(info: MediaInfo, container: Any, pictures: Any, decoded: bool) -> MediaInfo:
+    refuse_unshowable(info.path, container, pictures)
+    codec = pictures.codec_context
+    aspect = pixel_aspect(container, pictures, decoded=decoded) or SQUARE
+    info = attrs.evolve(info, height=codec.height, width=codec.width, aspect=aspect)
+    corrections = {"hdr"} if is_hdr(info.path, pictures) else set[str]()
+    if is_animation(container):
+        corrections.add("animation")
+    if squared(codec.height, codec.width, aspect) != (codec.height, codec.width):
+        corrections.add("square_pixels")
+    if info.is_image:
+        if codec.pix_fmt and may_be_transparent(codec.pix_fmt) and is_transparent(_first_frame(info.path, container, pictures)):
+            corrections.add("alpha")
+        return attrs.evolve(info, frames=1, picture_corrections=tuple(sorted(corrections)))
+    if (codec.pix_fmt and may_be_transparent(codec.pix_fmt)) or alpha_decoder(pictures) is not None:
+        corrections.add("alpha")
+    shown, rate = shown_in(info.path, container, pictures)
+    if rate != told_rate(pictures):
+        corrections.add("shown_rate")
+    return attrs.evolve(
+        info,
+        frames=shown.frames,
+        rate=rate,
+        duration=float(shown.frames / rate),
+        picture_corrections=tuple(sorted(corrections)),
+        uneven=None if shown.times is None else shown.times.uneven,
+    )
+
+
+def _first_frame(path: Path, container: Any, stream: Any) -> Any:
+    frame = next(frames_of(path, container, stream), None)
+    if frame is None:
+        raise damaged(path, "its picture does not decode")
+    return frame
 
 
 def frame_seconds(path: Path, max_frames: int) -> list[float]:
@@ -127,21 +185,10 @@ def frame_seconds(path: Path, max_frames: int) -> list[float]:
     photo = photo_of(path)
     if photo is not None:
         return photo.seconds[:max_frames]
-    times: list[Fraction] = []
     with opened(path) as container:
         stream = video_stream(container)
-        if stream is None or stream.time_base is None:
-            return []
-        for packet in container.demux(stream):
-            if packet.size and packet.pts is not None and not packet.is_discard:
-                times.append(packet.pts * Fraction(stream.time_base))
-            if len(times) >= max_frames + MOST_REORDERED:
-                break
-    return [float(seconds) for seconds in sorted(times)[:max_frames]]
-
-
-def _count(path: Path, container: Any, stream: Any) -> int:
-    return sum(packet.size > 0 and not packet.is_discard for packet in packets_of(path, container, stream))
+        times = None if stream is None else counted(path, container, stream).times
+    return [] if times is None else [float(start * times.tick) for start in times.starts[:max_frames]]
 
 
 def _sound_duration(container: Any, stream: Any) -> float | None:

@@ -13,6 +13,8 @@ import attrs
 
 from ltxcore.codecs.boxes import described_colours, photograph
 from ltxcore.codecs.container import blaming, check_whole, damaged
+from ltxcore.codecs.hdr_frames import Tags
+from ltxcore.codecs.times import Times
 from ltxcore.errors import DataError
 from ltxcore.files import why_unreadable
 
@@ -34,6 +36,7 @@ class Photo:
         height, width: in pixels, of the frames.
         is_upright: whether the frames are turned as they are to be shown, as those of AVIF and HEIC are, of an animated WebP they are not.
         lasts: milliseconds that each picture is shown; none: there is one, and it is shown as long as one likes.
+        is_transparent: whether pixels may be other than opaque.
         image: opens the file with Pillow.
     """
 
@@ -42,6 +45,7 @@ class Photo:
     width: int
     is_upright: bool
     lasts: tuple[int, ...]
+    is_transparent: bool
     image: Callable[[BinaryIO], Any] = attrs.field(repr=False)
 
     @property
@@ -72,9 +76,21 @@ class Photo:
         return self.count / (sum(self.lasts) * _MILLISECOND)
 
     @property
+    def times(self) -> Times | None:
+        """When each picture is shown; none: a single one."""
+        return Times(tuple(accumulate(self.lasts[:-1], initial=0)), sum(self.lasts), _MILLISECOND) if self.lasts else None
+
+    @property
     def seconds(self) -> list[float]:
-        """When each picture is shown; empty for a single one."""
-        return [float(at * _MILLISECOND) for at in accumulate(self.lasts[:-1], initial=0)] if self.lasts else []
+        """When each picture is shown, in seconds; empty for a single one."""
+        return [] if self.times is None else [float(at * _MILLISECOND) for at in self.times.starts]
+
+    @property
+    def corrections(self) -> tuple[str, ...]:
+        """What is done to its pictures that may be chosen otherwise, by its names in `corrections.CORRECTIONS`. 0.1.0 read no such file."""
+        colours = described_colours(self.path) if self.is_image else None
+        is_hdr = colours is not None and Tags(transfer=colours[1]).is_hdr
+        return tuple(name for name, applies in (("alpha", self.is_transparent), ("hdr", is_hdr)) if applies)
 
     def frames(self) -> Iterator[Any]:
         """The pictures as frames of PyAV, RGB with or without alpha, with their times.
@@ -132,9 +148,10 @@ def photo_of(path: Path) -> Photo | None:
     with _pillows(path), path.open("rb") as file:
         opened = image(file)
         width, height = opened.size
+        is_transparent = bool(opened.has_transparency_data)
         if not is_webp and opened.getexif().get(0x0112, 1) in (5, 6, 7, 8):
             width, height = height, width
-    return Photo(path, height, width, not is_webp, lasts if len(lasts) > 1 else (), image)
+    return Photo(path, height, width, not is_webp, lasts if len(lasts) > 1 else (), is_transparent, image)
 
 
 def _avif(file: BinaryIO) -> Any:

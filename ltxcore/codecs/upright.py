@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import attrs
 from torch import Tensor
 
+from ltxcore.codecs.aspect import SQUARE, pixel_aspect, squared
 from ltxcore.codecs.container import empty, frames_of, opened, unknown_codec, video_stream
 from ltxcore.codecs.photos import photo_of
 from ltxcore.errors import DataError
@@ -91,21 +92,23 @@ def first_look(path: Path) -> FirstLook | None:
     photo = photo_of(path)
     if photo is not None and photo.is_upright:
         return FirstLook((photo.height, photo.width), is_turned_anew=False)
-    with _first_frames(path) as frames:
-        if frames is None:
+    with _first_frames(path) as found:
+        if found is None:
             return None
+        frames, aspect = found
         frame = next(frames, None)
         if frame is None:
             raise empty(path)
-        return FirstLook(turn_of(frame, path).size(frame.height, frame.width), is_turned_anew(frame, path))
+        size = turn_of(frame, path).size(*squared(frame.height, frame.width, aspect))
+        return FirstLook(size, is_turned_anew(frame, path))
 
 
 @contextmanager
-def _first_frames(path: Path) -> Iterator[Iterator[Any] | None]:
-    """The first frames of a file; None: it has no pictures."""
+def _first_frames(path: Path) -> Iterator[tuple[Iterator[Any], Fraction] | None]:
+    """The first frames of a file, and the aspect of their pixels; None: it has no pictures."""
     photo = photo_of(path)
     if photo is not None:
-        yield photo.frames()
+        yield photo.frames(), SQUARE
         return
     with opened(path, quick=True) as container:
         stream = video_stream(container)
@@ -113,10 +116,11 @@ def _first_frames(path: Path) -> Iterator[Iterator[Any] | None]:
         if (unseen := unknown_codec(path, container, "pictures")) is not None:
             raise unseen
         if stream is None or frames:
-            yield iter(frames) if frames else None
+            yield (iter(frames), pixel_aspect(container, stream) or SQUARE) if frames else None
             return
     with opened(path) as container:  # its first packet does not stand alone
-        yield frames_of(path, container, video_stream(container))
+        stream = video_stream(container)
+        yield frames_of(path, container, stream), pixel_aspect(container, stream) or SQUARE
 
 
 def _decoded_at_once(container: Any, stream: Any) -> list[Any]:

@@ -8,6 +8,7 @@ from typing import Any, Literal, NewType
 
 import attrs
 
+from ltxcore.config.colors import REMEDY, parse_color
 from ltxcore.config.keys import Finding, filled, key
 from ltxcore.config.samples import ValidationTable
 from ltxcore.config.scalars import described, is_a, is_number
@@ -185,19 +186,29 @@ class PreprocessingTable:
         help="store what the model's text connectors make of a caption, not what goes into them: training then runs without connectors "
         "and need not load them, and every file has all positions instead of the caption's own",
     )
+    hdr: Literal["bt709", "keep"] = key(
+        "bt709", help='what becomes of HDR pictures (HLG, PQ): "bt709" converts them, "keep" takes their numbers as they are, flat and pale'
+    )
     skip_audio: bool = key(False, help="leave the sound of clips out")
+    variable_rate: Literal["keep", "resample"] = key(
+        "keep",
+        help='clips whose frames are not shown equally long: "keep" takes frame after frame as if they were, "resample" takes the frame that is shown '
+        "at each time, at the rate that most of its frames have",
+    )
+    alpha_color: str = key("#000000", help='what is behind transparent pictures: "#RRGGBB", black, white or gray')
     on_error: Literal["stop", "skip"] = key(
         "stop", help='what to do about a file that cannot be used; "skip" keeps the pictures of a clip that only lacks sound'
     )
     batch_size: int = key(1, help="captions encoded at a time; clips and sounds are encoded one by one", at_least=1)
 
     def problems(self) -> list[Finding]:
+        color: list[Finding] = [] if parse_color(self.alpha_color) else [(("alpha_color",), f'"{self.alpha_color}" is no colour', REMEDY)]
         if self.resolution_buckets is None:
-            return []
+            return color
         parts = [part.strip() for part in self.resolution_buckets.split(";") if part.strip()]
         wrong = [part for part in parts if not _is_bucket(part)] if parts else [self.resolution_buckets]
         remedy = 'Write width x height x frames, such as "960x544x49"; several with ";" between.'
-        return [(("resolution_buckets",), f'"{part}" is no bucket', remedy) for part in wrong]
+        return [*color, *((("resolution_buckets",), f'"{part}" is no bucket', remedy) for part in wrong)]
 
 
 @attrs.frozen(kw_only=True)

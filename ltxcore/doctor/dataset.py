@@ -24,7 +24,16 @@ from ltxcore.preprocess.products import Tools
 from ltxcore.preprocess.progress import Phase
 from ltxcore.preprocess.raw import RawFiles
 from ltxcore.preprocess.rows import Dataset, survey_dataset
-from ltxcore.preprocess.rules import Place, found_buckets, needs_buckets, rules_from_options, silent_set, sizes_of
+from ltxcore.preprocess.rules import (
+    Place,
+    found_buckets,
+    hdr_told,
+    needs_buckets,
+    rendering_from_options,
+    rules_from_options,
+    silent_set,
+    sizes_of,
+)
 from ltxcore.preprocess.work import TEXT
 from ltxcore.protocols import TextEncoder
 
@@ -108,7 +117,8 @@ def _media(data: Dataset, request: Request, encoder: TextEncoder | None, checkup
     video = model.video() if any("video" in sample.media for sample in data.samples) else None
     audio = model.audio() if data.folders & SOUND_FOLDERS else None
     rules = rules_from_options(data, request.options, video, audio, request.where)
-    tools = Tools(RawFiles(request.root, data.path.absolute().parent, writes=False), video, audio, rules.factors)
+    raw = RawFiles(request.root, data.path.absolute().parent, writes=False, resamples=rules.resamples)
+    tools = Tools(raw, video, audio, rules.factors, rendering=rendering_from_options(request.options, request.where))
     files = files_of(data.samples)
     looked = look_at(data.samples, tools.raw, request.workers, phase("files", len(files)))
     for sample in data.samples:
@@ -121,13 +131,15 @@ def _media(data: Dataset, request: Request, encoder: TextEncoder | None, checkup
     rules, has_sizes = _with_buckets(data, rules, looked, tools, request, checkup)
     planned = _planned(data, rules, looked, request, checkup)
     checkup.add(different_rates(data, looked))
+    if told := hdr_told(data, looked, request.options.hdr):
+        checkup.say(f"{told}.")
     checkup.add(same_clips(data.samples, tools.raw, phase("copies", len(data.samples))))
     chosen = bool(request.options.resolution_buckets)
     step = phase("media", len(planned))
 
     def examine(each: Planned) -> list[Finding]:
         found = [
-            *examine_pictures(each, looked, chosen=chosen, deep=request.deep),
+            *examine_pictures(each, looked, chosen=chosen, deep=request.deep, resamples=rules.resamples),
             *examine_sounds(each, looked, each.folders),
             *(examine_masks(each, tools, each.folders) if has_sizes or each.bucket is None else ()),
         ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
@@ -14,18 +13,15 @@ from ltxcore.codecs.media import MediaInfo, frame_seconds, read_clip
 from ltxcore.doctor.findings import Finding, errors, warning
 from ltxcore.errors import DataError, Problem, listed
 from ltxcore.files import why_unreadable
-from ltxcore.preprocess.plan import Looked, Planned, same_shape
+from ltxcore.preprocess.plan import Looked, Planned, infos_of, is_uneven, same_shape
 from ltxcore.preprocess.raw import RawFiles
 from ltxcore.preprocess.rows import Dataset, Sample
-
-UNEVEN = 1.5
-"""How many times longer than the middle one a frame may last in a clip of a constant rate, whose times a container may have rounded."""
 
 SAME_RATE = Fraction(1, 1000)
 """Share by which two rates may differ that containers round differently."""
 
 
-def examine_pictures(planned: Planned, looked: Looked, *, chosen: bool, deep: bool) -> Iterator[Finding]:
+def examine_pictures(planned: Planned, looked: Looked, *, chosen: bool, deep: bool, resamples: bool = False) -> Iterator[Finding]:
     """What is wrong with the pictures of a sample.
 
     Args:
@@ -33,10 +29,11 @@ def examine_pictures(planned: Planned, looked: Looked, *, chosen: bool, deep: bo
         looked: what its files hold.
         chosen: whether its bucket is the user's choice, so that it matters which frames it leaves.
         deep: whether frames are decoded as far as they are used.
+        resamples: whether uneven clips are taken at a constant rate.
     """
-    sample, bucket = planned.sample, planned.bucket
-    clip = looked.infos.get(sample.media.get("video", Path()))
-    if bucket is None or not isinstance(clip, MediaInfo) or clip.is_image:
+    sample, bucket, infos = planned.sample, planned.bucket, infos_of(planned.sample, looked, resamples)
+    clip = infos.get("video")
+    if bucket is None or clip is None or clip.is_image:
         return
     where, frames = sample.at(clip.path), clip.frames or 0
     if chosen and frames > bucket.frames:
@@ -46,12 +43,14 @@ def examine_pictures(planned: Planned, looked: Looked, *, chosen: bool, deep: bo
             f"has {frames} frames, of which the bucket {bucket} takes the first {bucket.frames}",
             "Frame counts are multiples of 8 plus 1: cut it where it may end, add a longer bucket, or split it into several clips.",
         )
-    yield from _uneven(where, clip.path, bucket.frames)
-    reference = looked.infos.get(sample.media.get("reference_video", Path()))
-    if isinstance(reference, MediaInfo):
+    if not resamples and is_uneven(clip, bucket.frames):
+        yield from _uneven(where, clip.path, bucket.frames)
+    reference = infos.get("reference_video")
+    if reference is not None:
         yield from _another_shape(sample, clip, reference)
     if deep:
-        yield from _decoded(where, clip.path, bucket.frames)
+        used = bucket.frames if clip.uneven is None or not resamples else min(bucket.frames, clip.uneven.frames)
+        yield from _decoded(where, clip.path, used)
 
 
 def _uneven(where: str, path: Path, frames: int) -> Iterator[Finding]:
@@ -62,13 +61,11 @@ def _uneven(where: str, path: Path, frames: int) -> Iterator[Finding]:
         yield from errors("unreadable", [_at(problem, where) for problem in error.problems])
         return
     gaps = [after - before for before, after in pairwise(times)]
-    if len(gaps) < 2 or max(gaps) <= UNEVEN * statistics.median(gaps):
-        return
     yield warning(
         "variable-rate",
         where,
         f"its frames last from {min(gaps):.3f} to {max(gaps):.3f} s, and are taken as if all lasted as long",
-        "Encode it anew at a constant rate, so that its movements and its sound keep their time.",
+        'Set variable_rate = "resample", or encode it anew at a constant rate, so that its movements and its sound keep their time.',
     )
 
 

@@ -166,8 +166,9 @@ def _made_of(clip: Path, origin: str) -> str:
     """
     if not clip.is_file():
         raise DataError("there is no such file", where=str(clip), remedy="Check the path; it is relative to the dataset's own folder.")
-    status = clip.stat()
-    return hashlib.sha256(json.dumps([status.st_size, status.st_mtime_ns, origin]).encode()).hexdigest()
+    status, corrections = clip.stat(), probe(clip).picture_corrections
+    told = [status.st_size, status.st_mtime_ns, origin, *([list(corrections)] if corrections else [])]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def _make(job: _Job, filter_: Named) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -15,7 +16,7 @@ GREY_LEVEL = 1 / 255
 PCM_STEP = 1 / 32768
 
 
-def video_mask(frames: Tensor, bucket: Bucket, scale: Sequence[int]) -> Tensor:
+def video_mask(frames: Tensor, bucket: Bucket, scale: Sequence[int], shape: tuple[int, int] | None = None) -> Tensor:
     """Mask frames `[F, h, w, 3]` or `[F, h, w]`, uint8 or in [0, 1], to the cells of a bucket's latents, `[F', H', W']` float32.
 
     One frame counts for all. Grey is the mean of the channels; space and time are averaged over the pixels that a cell covers.
@@ -24,10 +25,12 @@ def video_mask(frames: Tensor, bucket: Bucket, scale: Sequence[int]) -> Tensor:
         frames: at least as many as the bucket has, or one.
         bucket: of the target.
         scale: of the video codec.
+        shape: height and width that the mask is shown with; none: those of its frames. Its pixels need not be square.
 
     Source: design section 7, "Masks follow the pixels".
     """
-    cover = Cover.of(int(frames.shape[1]), int(frames.shape[2]), bucket)
+    stored = (int(frames.shape[1]), int(frames.shape[2]))
+    cover = attrs.evolve(Cover.of(*(shape or stored), bucket), source=stored)
     cells = torch.stack([cell_means(_grey(frame), cover, scale) for frame in frames[: bucket.frames]])
     count = bucket.cells(scale)[0]
     pooled = causal_means(cells, scale[0]) if frames.shape[0] > 1 else cells.expand(count, -1, -1)

@@ -9,7 +9,9 @@ import attrs
 import torch
 from torch import Tensor
 
+from ltxcore.codecs.clips import Timing
 from ltxcore.codecs.media import Memory, read_clip
+from ltxcore.codecs.pictures import Rendering
 from ltxcore.errors import DataError
 from ltxcore.preprocess.buckets import Bucket
 from ltxcore.protocols import Clip
@@ -40,7 +42,15 @@ class Cover:
 
 
 def read_fitted(
-    path: Path, size: Bucket, *, factor: int = 1, last: bool = False, threads: int | None = None, memory: Memory | None = None
+    path: Path,
+    size: Bucket,
+    *,
+    factor: int = 1,
+    last: bool = False,
+    threads: int | None = None,
+    memory: Memory | None = None,
+    rendering: Rendering | None = None,
+    timing: Timing | None = None,
 ) -> Clip:
     """A file's frames fitted to a bucket: cover-resized (bicubic, antialiased) as they are decoded, then centre-cropped.
 
@@ -51,6 +61,8 @@ def read_fitted(
         last: whether the file's last frames are wanted, not its first.
         threads: of the decoder; none: one a processor.
         memory: as `read_clip`.
+        rendering: as `read_clip`.
+        timing: as `read_clip`.
 
     Returns:
         `[F, H, W, 3]` uint8 of the bucket's size, at the file's rate divided by `factor`.
@@ -59,7 +71,16 @@ def read_fitted(
         DataError: as `read_clip`, or the file has fewer frames than are needed.
     """
     needed = (size.frames - 1) * factor + 1
-    clip = read_clip(path, max_frames=needed, last=last, resize=lambda h, w: Cover.of(h, w, size).resized, threads=threads, memory=memory)
+    clip = read_clip(
+        path,
+        max_frames=needed,
+        last=last,
+        resize=lambda h, w: Cover.of(h, w, size).resized,
+        threads=threads,
+        memory=memory,
+        rendering=rendering,
+        timing=timing,
+    )
     found, height, width, _ = clip.frames.shape
     if found < needed:
         what = f"has {found} frames, though it said that it has more; {needed} are needed"

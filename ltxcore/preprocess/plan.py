@@ -16,6 +16,7 @@ from ltxcore.preprocess.buckets import Bucket, ReferenceFactors, choose
 from ltxcore.preprocess.raw import RawFiles
 from ltxcore.preprocess.rows import Sample
 from ltxcore.preprocess.sounds import longest_fitting
+from ltxcore.preprocess.uneven import resampled, times_of
 
 STORED_MASKS = frozenset({".safetensors", ".pt"})
 """Masks that are already one value a latent cell."""
@@ -72,6 +73,7 @@ class Rules:
         durations: seconds that sounds without a clip are cut to; empty: not at all.
         factors: of references.
         audio_scale: of the audio codec; its first number is the mel frames in a latent step.
+        resamples: whether uneven clips are taken at a constant rate.
     """
 
     folders: frozenset[str]
@@ -79,6 +81,7 @@ class Rules:
     durations: tuple[float, ...] = ()
     factors: ReferenceFactors = attrs.field(factory=ReferenceFactors)
     audio_scale: Sequence[int] = (4, 1, 1)
+    resamples: bool = False
 
 
 def look_at(samples: Sequence[Sample], raw: RawFiles, workers: int, step: Callable[[], None]) -> Looked:
@@ -119,7 +122,7 @@ def _masked_sounds(samples: Sequence[Sample]) -> set[Path]:
 
 def plan(sample: Sample, looked: Looked, rules: Rules) -> Planned | list[Problem]:
     """The size and length of a sample, or all that stands in its way."""
-    infos = _infos(sample, looked)
+    infos = infos_of(sample, looked, rules.resamples)
     problems = [*unreadable(sample, looked), *_wrong_media(sample, infos, rules)]
     if problems:
         return problems
@@ -136,7 +139,7 @@ def plan(sample: Sample, looked: Looked, rules: Rules) -> Planned | list[Problem
 
 def plan_silent(sample: Sample, looked: Looked, rules: Rules) -> Planned | None:
     """What can be made of a sample whose clip has no sound: all that needs none; nothing of others, nor where something else is wrong too."""
-    if not any(True for _ in _soundless(sample, _infos(sample, looked))):
+    if not any(True for _ in _soundless(sample, infos_of(sample, looked, rules.resamples))):
         return None
     found = plan(sample, looked, _without_sound(rules))
     return found if isinstance(found, Planned) else None
@@ -146,9 +149,14 @@ def _without_sound(rules: Rules) -> Rules:
     return attrs.evolve(rules, folders=rules.folders - SOUND_FOLDERS)
 
 
-def _infos(sample: Sample, looked: Looked) -> dict[str, MediaInfo]:
-    """What the readable files of a sample hold, by role."""
-    return {role: info for role, path in sample.media.items() if isinstance(info := looked.infos.get(path), MediaInfo)}
+def infos_of(sample: Sample, looked: Looked, resamples: bool) -> dict[str, MediaInfo]:
+    """What the readable files of a sample hold, by role; where uneven clips are resampled, what goes with one frame by frame has its frames and rate."""
+    infos = {role: info for role, path in sample.media.items() if isinstance(info := looked.infos.get(path), MediaInfo)}
+    clip = infos.get("video")
+    if not resamples or clip is None or clip.uneven is None:
+        return infos
+    goes_with = {role for role, info in infos.items() if role in PICTURES and times_of(info, clip) is clip}
+    return {role: resampled(info, clip.uneven) if role in goes_with else info for role, info in infos.items()}
 
 
 def unreadable(sample: Sample, looked: Looked) -> Iterator[Problem]:
@@ -238,7 +246,7 @@ def _mask_misfits(planned: Planned, infos: Mapping[str, MediaInfo]) -> Iterator[
         if not mask.is_image and (mask.frames or 0) < needed:
             what = f"has {mask.frames} frames, but its clip has {needed} in the bucket {planned.size}"
             yield Problem(what, where, "Make it as long as its clip, or an image.")
-        if not same_shape(mask, clip):
+        if mask_shape(mask, clip) is None:
             what = f"has {mask.width} x {mask.height} pixels, its clip {clip.width} x {clip.height}, which is another shape"
             yield Problem(what, where, "A mask has the width and height of its clip, or the same multiple of both.")
 
@@ -258,6 +266,26 @@ def _mask_length_misfits(planned: Planned, looked: Looked, rules: Rules) -> Iter
         lasts = f"{there:.3f} s" + (f", of which {used:.3f} s are used" if abs(used - there) > step else "")
         what = f"lasts {seconds:.3f} s, but its sound {lasts}"
         yield Problem(what, sample.at(path), "A mask is as long as its sound, or as what is used of it.")
+
+
+def uneven_clips(planned: Sequence[Planned], looked: Looked) -> list[str]:
+    """The names, as the dataset has them, of clips whose frames are not shown equally long, as far as their buckets take them."""
+    infos = [(each, looked.infos.get(each.sample.media["video"])) for each in planned if each.bucket is not None]
+    return [each.sample.origin for each, info in infos if isinstance(info, MediaInfo) and is_uneven(info, each.size.frames)]
+
+
+def is_uneven(info: MediaInfo, frames: int) -> bool:
+    """Whether the first so many frames of a clip are not shown equally long."""
+    return info.uneven is not None and info.uneven.steady < frames
+
+
+def mask_shape(mask: MediaInfo, clip: MediaInfo) -> tuple[int, int] | None:
+    """Height and width that a mask is shown with: its own; those of its clip where it was drawn on the clip's stored pixels, which are not square; None: it
+    has another shape than its clip."""
+    if same_shape(mask, clip):
+        return mask.height or 0, mask.width or 0
+    stored = attrs.evolve(clip, width=round((clip.width or 0) / clip.aspect))
+    return (clip.height or 0, clip.width or 0) if same_shape(mask, stored) else None
 
 
 def same_shape(one: MediaInfo, other: MediaInfo) -> bool:

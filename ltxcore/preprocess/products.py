@@ -13,19 +13,26 @@ from typing import Any
 import attrs
 from torch import Tensor
 
-from ltxcore.codecs.media import Memory, read_clip, read_sound
+from ltxcore.codecs.clips import Timing
+from ltxcore.codecs.media import MediaInfo, Memory, read_clip, read_sound
+from ltxcore.codecs.pictures import Rendering
 from ltxcore.data.store import read_mask
 from ltxcore.errors import DataError
 from ltxcore.preprocess.buckets import Bucket, ReferenceFactors
 from ltxcore.preprocess.masks import GREY_LEVEL, PCM_STEP, audio_mask, video_mask, without_noise
 from ltxcore.preprocess.pixels import read_fitted
-from ltxcore.preprocess.plan import STORED_MASKS, Planned
+from ltxcore.preprocess.plan import STORED_MASKS, Planned, mask_shape
 from ltxcore.preprocess.raw import RawFiles
 from ltxcore.preprocess.sounds import read_cut
+from ltxcore.preprocess.uneven import times_of, timing_of
 from ltxcore.protocols import Codec, Entry
 
 VERSION = 2
 """Raised whenever a change of this package changes the bytes it makes; samples of another version are made again."""
+
+MASKS = Rendering(hdr="keep")
+"""How masks are read: their numbers are shares and no light, whatever their tags say, and nothing is given where they are transparent: it is black, whatever
+the colour behind clips."""
 
 LOSSLESS = frozenset({".png", ".bmp", ".tif", ".tiff"})
 
@@ -83,6 +90,7 @@ class Tools:
         video, audio: codecs; none: not needed.
         factors: of references.
         threads: of each decoder.
+        rendering: how the frames of clips become RGB.
     """
 
     raw: RawFiles
@@ -90,6 +98,7 @@ class Tools:
     audio: Codec | None
     factors: ReferenceFactors
     threads: int = 1
+    rendering: Rendering = attrs.field(factory=Rendering)
     turn: threading.Lock = attrs.field(factory=threading.Lock)
     _own: threading.local = attrs.field(factory=threading.local)
 
@@ -120,15 +129,33 @@ def _reference_latents(planned: Planned, tools: Tools, entries: Mapping[str, Ent
 
 def _pictures(folder: str, planned: Planned, tools: Tools, path: Path, size: Bucket, factor: int) -> Product:
     codec, info = _codec(tools.video), tools.raw.info(path)
+    retimed = _retimed(planned, tools, info)
 
     def make() -> Made:
         with _blaming(planned.sample.at(path)):
-            clip = read_fitted(path, size, factor=factor, threads=tools.threads, memory=tools.memory)
+            timing, rendering = _timing(info, retimed), tools.rendering
+            clip = read_fitted(path, size, factor=factor, threads=tools.threads, memory=tools.memory, rendering=rendering, timing=timing)
             with tools.turn:
                 return Made({"latents": codec.encode(clip)}, None if info.is_image else clip.rate)
 
     ingredients = {"content": tools.raw.content(path), "size": str(size), "factor": factor}
-    return Product(folder, ingredients, codec.fingerprint, make, info.picture_corrections)
+    chosen = {**(tools.rendering.told(info.picture_corrections)), **_told_times(retimed, tools)}
+    corrections = tools.rendering.corrected(info.picture_corrections)
+    return Product(folder, {**ingredients, **chosen}, codec.fingerprint, make, corrections)
+
+
+def _retimed(planned: Planned, tools: Tools, info: MediaInfo) -> MediaInfo | None:
+    """The uneven clip by whose times a file's frames are taken at a constant rate; None: they are taken as they are."""
+    return times_of(info, tools.raw.info(planned.sample.media["video"])) if tools.raw.resamples else None
+
+
+def _timing(info: MediaInfo, retimed: MediaInfo | None) -> Timing:
+    return Timing(info.rate) if retimed is None or retimed.uneven is None else timing_of(retimed.path, retimed.uneven)
+
+
+def _told_times(retimed: MediaInfo | None, tools: Tools) -> Mapping[str, Any]:
+    """The choice to take frames at a constant rate, as an ingredient of what is made, where it makes a difference."""
+    return {} if retimed is None else {"times": tools.raw.content(retimed.path), "rate": str(retimed.rate)}
 
 
 def _audio_latents(planned: Planned, tools: Tools, entries: Mapping[str, Entry]) -> Product:
@@ -156,22 +183,32 @@ def _sound(folder: str, planned: Planned, tools: Tools, path: Path, fill: bool) 
 def _video_masks(planned: Planned, tools: Tools, entries: Mapping[str, Entry]) -> Product:
     path, bucket = planned.sample.media["video_mask"], planned.size
     scale = _codec(tools.video).scale
+    ingredients = {"content": tools.raw.content(path), "size": str(bucket), "scale": list(scale)}
+    if path.suffix.lower() in STORED_MASKS:
+
+        def make_stored() -> Made:
+            with _blaming(planned.sample.at(path)):
+                return Made({"mask": _stored_mask(path, bucket.cells(scale))})
+
+        return Product("video_masks", ingredients, "", make_stored)
+
+    info, clip = tools.raw.info(path), tools.raw.info(planned.sample.media["video"])
+    shape, retimed = mask_shape(info, clip), _retimed(planned, tools, info)
 
     def make() -> Made:
         with _blaming(planned.sample.at(path)):
-            if path.suffix.lower() in STORED_MASKS:
-                return Made({"mask": _stored_mask(path, bucket.cells(scale))})
-            frames = read_clip(path, max_frames=bucket.frames, threads=tools.threads).frames
+            timing, most = _timing(info, retimed), bucket.frames
+            frames = read_clip(path, max_frames=most, threads=tools.threads, rendering=MASKS, timing=timing, stretched=False).frames
             if 1 < frames.shape[0] < bucket.frames:
                 raise DataError(
                     f"has {frames.shape[0]} frames, though it said that it has more; {bucket.frames} are needed", remedy="Encode it anew."
                 )
-            mask = video_mask(frames, bucket, scale)
+            mask = video_mask(frames, bucket, scale, shape)
             return Made({"mask": mask if path.suffix.lower() in LOSSLESS else without_noise(mask, GREY_LEVEL)})
 
-    corrections = () if path.suffix.lower() in STORED_MASKS else tools.raw.info(path).picture_corrections
-    ingredients = {"content": tools.raw.content(path), "size": str(bucket), "scale": list(scale)}
-    return Product("video_masks", ingredients, "", make, corrections)
+    stretched = {"square_pixels"} if shape not in (None, (info.height, info.width)) else set()
+    corrections = tuple(sorted({*MASKS.corrected(info.picture_corrections), *stretched}))
+    return Product("video_masks", {**ingredients, **_told_times(retimed, tools)}, "", make, corrections)
 
 
 def _audio_masks(planned: Planned, tools: Tools, entries: Mapping[str, Entry]) -> Product:

@@ -20,10 +20,13 @@ from typing import Any
 
 import attrs
 
+from ltxcore.codecs.aspect import squared
 from ltxcore.codecs.boxes import shows_as_stored
 from ltxcore.codecs.media import MediaInfo, probe, read_sound
+from ltxcore.codecs.times import Uneven
 from ltxcore.codecs.upright import first_look
 from ltxcore.errors import DataError
+from ltxcore.preprocess.uneven import resampled
 
 FILE = "raw_files"
 UNCERTAIN = 2_000_000_000
@@ -58,12 +61,15 @@ class Facts:
 class RawFiles:
     """Facts of raw files, remembered in `<root>/raw_files*.jsonl`, one file a process. Safe to use from several threads."""
 
-    def __init__(self, root: Path, folder: Path, rank: int = 0, *, writes: bool = True, recalls: bool = True) -> None:
+    def __init__(
+        self, root: Path, folder: Path, rank: int = 0, *, writes: bool = True, recalls: bool = True, resamples: bool = False
+    ) -> None:
         """`folder` is that of the dataset, to which remembered paths are relative; `rank` is this process's.
 
         Nothing is written as long as there is no root, or where `writes` is false. Where `recalls` is false, what was remembered before is not believed.
+        Where `resamples` is true, clips whose frames are uneven are taken at a constant rate.
         """
-        self._folder, self._writes = folder, writes
+        self._folder, self._writes, self.resamples = folder, writes, resamples
         self._store = root / f"{FILE}-{rank}.jsonl"
         self._unwritten: list[str] = []
         self._lock = threading.Lock()
@@ -72,7 +78,8 @@ class RawFiles:
             self._facts.update(_remembered(path))
 
     def info(self, path: Path) -> MediaInfo:
-        """What a file holds, as `probe` says, but with the height and width that it is shown with, and a duration for every sound.
+        """What a file holds, as `probe` says, but with the height and width that it is shown with, and a duration for every sound; where clips are
+        resampled, with the frames and the rate of an uneven one that it has then.
 
         Raises:
             DataError: it cannot be read, or its first frame cannot.
@@ -85,7 +92,8 @@ class RawFiles:
             known = attrs.evolve(known, info=info)
             self._remember(path, known)
         assert known.info is not None
-        return attrs.evolve(known.info, path=path)
+        info = attrs.evolve(known.info, path=path)
+        return resampled(info, info.uneven) if self.resamples and info.uneven is not None else info
 
     def content(self, path: Path) -> str:
         """A hash of a file's bytes.
@@ -144,8 +152,11 @@ class RawFiles:
 
 
 def _upright(info: MediaInfo, path: Path) -> MediaInfo:
-    if info.frames is None or (info.frames > 1 and shows_as_stored(path)):
+    if info.frames is None or info.height is None or info.width is None:
         return info
+    if info.frames > 1 and shows_as_stored(path):
+        height, width = squared(info.height, info.width, info.aspect)
+        return attrs.evolve(info, height=height, width=width)
     # Phones store clips on their side and say so in the first frame; a bucket is chosen by what is shown.
     look = first_look(path)
     assert look is not None
@@ -180,9 +191,15 @@ def _remembered(path: Path) -> Iterator[tuple[str, Facts]]:
 def _to_json(facts: Facts) -> dict[str, Any]:
     told = {**attrs.asdict(facts), "readers": READERS}
     if facts.info is not None:
-        rate = facts.info.rate
-        told["info"] = {**told["info"], "path": "", "rate": None if rate is None else str(rate)}
+        info, uneven = told["info"], facts.info.uneven
+        info |= {"path": "", "rate": _text(facts.info.rate), "aspect": str(facts.info.aspect)}
+        if uneven is not None:
+            info["uneven"] |= {"resampled_rate": str(uneven.resampled_rate)}
     return told
+
+
+def _text(rate: Fraction | None) -> str | None:
+    return None if rate is None else str(rate)
 
 
 def _from_json(told: dict[str, Any]) -> Facts:
@@ -190,12 +207,14 @@ def _from_json(told: dict[str, Any]) -> Facts:
         return Facts(told["bytes"], told["changed"], told["seen"], content=told["content"])
     info = told["info"]
     if info is not None:
-        rate = info["rate"]
+        rate, uneven = info["rate"], info["uneven"]
         known = {
             "path": Path(),
             "rate": None if rate is None else Fraction(rate),
+            "aspect": Fraction(info["aspect"]),
             "picture_corrections": tuple(info["picture_corrections"]),
             "sound_corrections": tuple(info["sound_corrections"]),
+            "uneven": None if uneven is None else Uneven(**{**uneven, "resampled_rate": Fraction(uneven["resampled_rate"])}),
         }
         info = MediaInfo(**{**info, **known})
     return Facts(told["bytes"], told["changed"], told["seen"], info, told["content"], told["seconds"])

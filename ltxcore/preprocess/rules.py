@@ -7,8 +7,10 @@ from collections.abc import Callable
 import attrs
 
 from ltxcore.codecs.media import MediaInfo
+from ltxcore.codecs.pictures import Hdr, Rendering
+from ltxcore.config.colors import REMEDY, parse_color
 from ltxcore.config.schema import PreprocessingTable
-from ltxcore.errors import ConfigError, DataError, Problem
+from ltxcore.errors import ConfigError, DataError, Problem, listed
 from ltxcore.preprocess.buckets import Bucket, ReferenceFactors, common_size, parse_buckets
 from ltxcore.preprocess.plan import SOUND_FOLDERS, Looked, Rules, unreadable
 from ltxcore.preprocess.rows import Dataset
@@ -43,7 +45,19 @@ def rules_from_options(data: Dataset, options: PreprocessingTable, video: Codec 
     if problems:
         raise ConfigError.of(problems)
     scale = audio.scale if audio is not None else (4, 1, 1)
-    return Rules(data.folders, buckets, tuple(options.audio_durations), factors, scale)
+    return Rules(data.folders, buckets, tuple(options.audio_durations), factors, scale, options.variable_rate == "resample")
+
+
+def rendering_from_options(options: PreprocessingTable, where: Place) -> Rendering:
+    """How the frames of clips become RGB.
+
+    Raises:
+        ConfigError: a colour that is none.
+    """
+    color = parse_color(options.alpha_color)
+    if color is None:
+        raise ConfigError(f'"{options.alpha_color}" is no colour', where=where("preprocessing.alpha_color"), remedy=REMEDY)
+    return Rendering(color, options.hdr)
 
 
 def _reference_problems(buckets: tuple[Bucket, ...], factors: ReferenceFactors, video: Codec, where: Place) -> list[Problem]:
@@ -85,6 +99,24 @@ def sizes_of(data: Dataset, looked: Looked) -> list[Bucket]:
     infos = [looked.infos.get(sample.media["video"]) for sample in data.samples if "video" in sample.media]
     known = [info for info in infos if isinstance(info, MediaInfo) and info.frames is not None]
     return [Bucket(info.width or 0, info.height or 0, info.frames or 0) for info in known]
+
+
+def hdr_told(data: Dataset, looked: Looked, hdr: Hdr) -> str:
+    """That clips or references of a set are HDR, and what becomes of them; "" where none is."""
+    roles = ("video", "reference_video")
+    files = dict.fromkeys(path for sample in data.samples for role, path in sample.media.items() if role in roles)
+    found = [path.name for path in files if isinstance(info := looked.infos.get(path), MediaInfo) and "hdr" in info.picture_corrections]
+    if not found:
+        return ""
+    are = "1 file is HDR, and is" if len(found) == 1 else f"{len(found)} files are HDR, and are"
+    done = (
+        "converted to BT.709"
+        if hdr == "bt709"
+        else "left as it is, flat and pale"
+        if len(found) == 1
+        else "left as they are, flat and pale"
+    )
+    return f'{data.path}: {are} {done} (hdr = "{hdr}"): {listed(found)}'
 
 
 def silent_set(data: Dataset, looked: Looked) -> Problem | None:

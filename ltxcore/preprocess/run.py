@@ -15,14 +15,24 @@ from ltxcore.errors import ConfigError, DataError, Problem
 from ltxcore.preprocess.connected import connected
 from ltxcore.preprocess.ledger import Ledger
 from ltxcore.preprocess.model import Model, give_back_memory, own_device
-from ltxcore.preprocess.plan import SOUND_FOLDERS, Planned, Rules, files_of, look_at, plan, plan_silent
+from ltxcore.preprocess.plan import SOUND_FOLDERS, Planned, Rules, files_of, look_at, plan, plan_silent, uneven_clips
 from ltxcore.preprocess.products import RECIPES, Tools
 from ltxcore.preprocess.progress import Phase, bars
 from ltxcore.preprocess.raw import RawFiles
 from ltxcore.preprocess.rows import Dataset, Sample, read_dataset
-from ltxcore.preprocess.rules import Place, found_buckets, needs_buckets, rules_from_options, silent_set
+from ltxcore.preprocess.rules import (
+    VIDEO_FOLDERS,
+    Place,
+    found_buckets,
+    hdr_told,
+    needs_buckets,
+    rendering_from_options,
+    rules_from_options,
+    silent_set,
+)
 from ltxcore.preprocess.share import Share, processors
 from ltxcore.preprocess.summary import Summary
+from ltxcore.preprocess.uneven import note as uneven_note
 from ltxcore.preprocess.work import TEXT, Outcome, drop, encode_captions, encode_media
 from ltxcore.protocols import TextEncoder
 
@@ -137,8 +147,8 @@ def _job(
     video = model.video() if any("video" in sample.media for sample in data.samples) else None
     audio = model.audio() if data.folders & SOUND_FOLDERS else None
     rules = rules_from_options(data, options, video, audio, where)
-    raw = RawFiles(root, data.path.absolute().parent, share.rank, recalls=not overwrite)
-    tools = Tools(raw, video, audio, rules.factors, max(1, processors() // workers))
+    raw = RawFiles(root, data.path.absolute().parent, share.rank, recalls=not overwrite, resamples=rules.resamples)
+    tools = Tools(raw, video, audio, rules.factors, max(1, processors() // workers), rendering_from_options(options, where))
     return _Job(data, root, options, rules, tools, share, overwrite, workers, where)
 
 
@@ -174,6 +184,8 @@ def _plan(job: _Job, phase: Phase) -> _Plans:
         bucket, note = found_buckets(data, rules, looked, job.tools.video, job.where)
         rules = attrs.evolve(rules, buckets=(bucket,))
         notes.append(note)
+    if (told := hdr_told(data, looked, job.options.hdr)) and rules.buckets:
+        notes.append(told)
     plans, lacking = _Plans([], [], [], [], notes), list[Problem]()
     for sample in data.samples:
         found = plan(sample, looked, rules)
@@ -187,6 +199,9 @@ def _plan(job: _Job, phase: Phase) -> _Plans:
         else:
             plans.refused_samples.append(sample)
             plans.problems.extend(found)
+    if (found_uneven := uneven_clips(plans.planned, looked)) and data.folders & VIDEO_FOLDERS:
+        clips = sum(each.bucket is not None for each in plans.planned)
+        plans.notes.append(uneven_note(data.path, clips, found_uneven, rules.resamples))
     none_whole = all(each.folders != data.folders for each in plans.planned)
     if lacking and (job.options.on_error == "stop" or none_whole):
         raise DataError.of(lacking)

@@ -9,7 +9,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ltxcore.codecs.media import read_clip, read_sound
+from ltxcore.codecs.media import read_clip, read_sound, shown_size
 from ltxcore.conditions import ConditionUse
 from ltxcore.data.padding import padded
 from ltxcore.data.store import read_mask
@@ -194,11 +194,11 @@ def _stored(mask: Tensor, canvas: Canvas, name: str) -> Tensor:
 
 def _video_mask(planned: PlannedCondition, role: str, canvas: Canvas) -> Tensor:
     path, size = planned.masks[role], canvas.request.size
-    frames = read_clip(path, max_frames=size.frames).frames
+    frames = read_clip(path, max_frames=size.frames, stretched=False).frames
     if 1 < frames.shape[0] < size.frames:
         remedy = "Name a longer one or a single picture, or draw fewer frames with video_dims."
         raise DataError(f"has {frames.shape[0]} frames, and {size.frames} are drawn", remedy=remedy)
-    mask = video_mask(frames, size, canvas.scale("video"))
+    mask = video_mask(frames, size, canvas.scale("video"), shown_size(path))
     return (mask if path.suffix.lower() in LOSSLESS else without_noise(mask, GREY_LEVEL)).flatten()[None]
 
 

@@ -86,6 +86,7 @@ DEFAULTS: dict[Any, dict[str, Any]] = {
         "reference_downscale_factor": 1,
         "reference_temporal_scale_factor": 1,
         "connector_outputs": False,
+        "hdr": "bt709",
         "skip_audio": False,
         "on_error": "stop",
         "batch_size": 1,

@@ -296,6 +296,11 @@ def test_trackers_are_made_by_name(load: Load, minimal: str) -> None:
             'run.toml:1: preprocessing.resolution_buckets: "64x64" is no bucket\n'
             '    Write width x height x frames, such as "960x544x49"; several with ";" between.',
         ),
+        (
+            "preprocessing.alpha_color = 'mauve'\n",
+            'run.toml:1: preprocessing.alpha_color: "mauve" is no colour\n'
+            '    Write it as "#RRGGBB", such as "#00FF00", or as black, white, gray, grey.',
+        ),
         ("preprocessing.audio_durations = [2, 0]\n", "run.toml:1: preprocessing.audio_durations: must be above 0, not 0"),
         ("checkpoints.keep_last_n = -2\n", "run.toml:1: checkpoints.keep_last_n: must be at least -1, not -2"),
     ],

@@ -15,6 +15,7 @@ from clicks_made import changed
 from doctor.healthy import BUCKET, change_row, found, put_clip, put_sound, put_video_mask, rows, stereo, write_rows
 from ltxcore.data.store import write_sample
 from ltxcore.protocols import Entry, Sound
+from media_made import cut_without_encoding, timed_clip
 from media_made import encode as encoded_as
 from preprocess.raw_media import RATE, mask_file, pictures
 
@@ -272,9 +273,44 @@ def test_a_clip_of_variable_frame_rate(raw: Path) -> None:
             "warning",
             "TMP/set.jsonl:2: TMP/clips/1.mp4",
             "its frames last from 0.031 to 0.125 s, and are taken as if all lasted as long",
-            "Encode it anew at a constant rate, so that its movements and its sound keep their time.",
+            'Set variable_rate = "resample", or encode it anew at a constant rate, so that its movements and its sound keep their time.',
         )
     ]
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4"])
+def test_a_clip_most_of_whose_frames_are_long(tmp_path: Path, name: str) -> None:
+    timed_clip(tmp_path / name, [*range(15), *range(15, 120, 4)], Fraction(1, 30), rate=30)
+    write_rows(tmp_path, [{"video": name, "caption": "a"}])
+    options = {"skip_audio": True, "resolution_buckets": "64x64x33"}
+    (finding,) = [each for each in found(tmp_path, tmp_path / "set.jsonl", **options) if each[0] == "variable-rate"]
+    assert finding[3].startswith("its frames last from 0.033 to 0.13")
+    assert finding[3].endswith(" s, and are taken as if all lasted as long")
+    # At their true times there are other frames to choose a bucket by.
+    assert found(tmp_path, tmp_path / "set.jsonl", variable_rate="resample", skip_audio=True, resolution_buckets="64x64x25") == [
+        (
+            "unused-frames",
+            "warning",
+            f"TMP/set.jsonl:1: TMP/{name}",
+            "has 30 frames, of which the bucket 64x64x25 takes the first 25",
+            "Frame counts are multiples of 8 plus 1: cut it where it may end, add a longer bucket, or split it into several clips.",
+        )
+    ]
+
+
+def test_a_cut_without_encoding_has_the_frames_that_it_shows(tmp_path: Path) -> None:
+    cut_without_encoding(timed_clip(tmp_path / "whole.mp4", range(72), Fraction(1, 24)), tmp_path / "a.mp4", 0.7)
+    write_rows(tmp_path, [{"video": "a.mp4", "caption": "a"}])
+    for deep in (False, True):
+        assert found(tmp_path, tmp_path / "set.jsonl", deep=deep, skip_audio=True, resolution_buckets="64x64x65;64x64x49") == [
+            (
+                "unused-frames",
+                "warning",
+                "TMP/set.jsonl:1: TMP/a.mp4",
+                "has 55 frames, of which the bucket 64x64x49 takes the first 49",
+                "Frame counts are multiples of 8 plus 1: cut it where it may end, add a longer bucket, or split it into several clips.",
+            )
+        ]
 
 
 def uneven_clip(path: Path) -> None:
@@ -318,7 +354,7 @@ def test_a_clip_without_sound_whose_pictures_are_kept_is_looked_at_nevertheless(
             "warning",
             place,
             "its frames last from 0.031 to 0.125 s, and are taken as if all lasted as long",
-            "Encode it anew at a constant rate, so that its movements and its sound keep their time.",
+            'Set variable_rate = "resample", or encode it anew at a constant rate, so that its movements and its sound keep their time.',
         ),
     ]
 

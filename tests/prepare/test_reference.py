@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -108,6 +109,18 @@ def test_clips_of_odd_size_and_other_formats_and_images_have_references_too(tmp_
         ]
     assert read_clip(tmp_path / "references/canny/odd.mp4").frames.shape == (5, 35, 47, 3)
     assert read_clip(tmp_path / "references/canny/image.png").frames.shape == (1, 64, 64, 3)
+
+
+def test_a_reference_has_the_shape_that_its_clip_is_shown_with(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=24)
+        stream.height, stream.width, stream.pix_fmt = 64, 64, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(2)
+        for picture in pictures(frames=3).frames.numpy():
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    assert ltx(tmp_path, "-o", tmp_path / "edges.jsonl").exit_code == 0
+    assert read_clip(tmp_path / "references/canny/a.mp4").frames.shape == (3, 64, 128, 3)
 
 
 def test_paths_of_a_dataset_in_another_folder_lead_where_they_did(tmp_path: Path) -> None:
