@@ -17,8 +17,9 @@ from ltxcore.codecs.media import probe
 from ltxcore.errors import ConfigError, DataError, LtxError, PluginError, Problem
 from ltxcore.files import remove_unfinished
 from ltxcore.prepare.made import Made
-from ltxcore.prepare.tables import IMAGES, NO_CHOICE, Listed, Row, check_format, read_listed, write_rows
+from ltxcore.prepare.tables import NO_CHOICE, Listed, Row, check_format, read_listed, write_rows
 from ltxcore.prepare.work import Tally, each, usual_workers
+from ltxcore.preprocess.folder import kind_of
 from ltxcore.preprocess.progress import bars
 from ltxcore.preprocess.table import read_table
 from ltxcore.protocols import Clip
@@ -73,6 +74,7 @@ def reference(
         raise DataError('has no column "video"', where=str(dataset), remedy="Name yours with --video-column.")
     home = folder / FOLDER / filter_.name
     jobs, problems = _jobs(listed, folder, home)
+    problems += listed.problems
     home.mkdir(parents=True, exist_ok=True)
     remove_unfinished(home)
     made, origin = Made(home), _origin(filter_)
@@ -121,6 +123,8 @@ def _jobs(listed: Listed, folder: Path, home: Path) -> tuple[list[_Job], list[Pr
     found: dict[Path, _Job] = {}
     problems: list[Problem] = []
     for row in listed.rows:
+        if listed.role(row) == "audio":
+            continue  # a sound in a folder of clips has nothing to show
         try:
             clip = listed.file(row, "video")
             if not clip.is_relative_to(folder):
@@ -146,7 +150,7 @@ def _jobs(listed: Listed, folder: Path, home: Path) -> tuple[list[_Job], list[Pr
 
 def _place(clip: Path, folder: Path, home: Path) -> Path:
     """Where the reference of a clip goes; an image's is a PNG."""
-    ending = ".png" if clip.suffix.lower() in IMAGES else ".mp4"
+    ending = ".png" if kind_of(clip.name) == "image" else ".mp4"
     return (home / clip.relative_to(folder)).with_suffix(ending)
 
 
