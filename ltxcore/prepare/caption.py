@@ -205,7 +205,7 @@ def _parts(listed: Listed, row: Row, role: str, asking: Asking) -> Iterator[dict
     if role == "video":
         for picture in _pictures(path, asking):
             yield {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{_base64(picture)}"}}
-    own = listed.file(row, "audio") if "audio" in listed.columns else path
+    own = path if listed.path.is_dir() or "audio" not in listed.columns else listed.file(row, "audio")
     if role == "audio" or (asking.sound and probe(own).sound_rate is not None):
         yield {"type": "input_audio", "input_audio": {"data": _base64(_wav(own)), "format": "wav"}}
 

@@ -102,7 +102,9 @@ def reference(
         raise DataError.of(problems)
     write_rows(output, [_row(listed, row, folder, whole[id(row)]) for row in listed.rows if id(row) in whole])
     done = sum(result is True for result in results.values())
-    return Tally(done, len([r for r in results.values() if r is False]), tuple(problems))
+    sounds = sum(listed.role(row) == "audio" for row in listed.rows)
+    notes = [f"{sounds} sound{' has' if sounds == 1 else 's have'} nothing to show, and no row in the output"] if sounds else []
+    return Tally(done, len([r for r in results.values() if r is False]), tuple(problems), tuple(notes))
 
 
 def _check_output(dataset: Path, output: Path, filter_: Named) -> None:

@@ -127,7 +127,7 @@ def survey_dataset(
             samples.append(found)
         else:
             problems += found
-    problems += _same_names(samples)
+    problems += () if table.is_folder else _same_names(samples)
     first = {sample.name: sample for sample in reversed(samples)}
     samples = [sample for sample in samples if first[sample.name] is sample]
     notes = [*table.notes, *_notes(table, binding.unused), *_backslashes(table, columns, samples)]

@@ -220,7 +220,7 @@ def wrong(folder: Path) -> Sequence[tuple[tuple[str | Path, ...], str]]:
         ),
         (
             (folder / "empty", "-o", folder / "a.csv"),
-            f"{folder}/empty: has no clips and no images in it\n    Name a folder of clips, or a dataset file.\n",
+            f"{folder}/empty: has no clips, pictures or sounds in it\n    Name a folder of media, or a dataset file.\n",
         ),
         ((data, "-o", folder / "a.csv", "--filter", "cany"), '--filter: there is no reference filter "cany"\n    Did you mean "canny"?\n'),
         (
