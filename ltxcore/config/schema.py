@@ -175,10 +175,10 @@ class PreprocessingTable:
     prefer: Literal["video", "image"] | None = key(
         None, help="of a clip and a picture of one name in a folder (Live Photos), the one to take; by default they are a mistake"
     )
-    caption_from: Literal["text", "folder"] = key(
-        "text",
-        help='captions of a folder of media: "text", the text files beside them; "folder", for those without one the name of the folder that they lie in, '
-        'without a number before it ("10_red car")',
+    caption_from: Literal["folder"] | None = key(
+        None,
+        help='where the captions of files in a folder come from that have no text beside them: "folder", the name of the folder that a file lies in, '
+        'without a number before it ("10_red car"); by default such files are a mistake',
     )
     lora_trigger: str | None = key(None, help="word put before every caption")
     remove_llm_prefixes: bool = key(False, help='leave out how models begin captions, such as "The video shows"')

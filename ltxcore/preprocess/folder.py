@@ -64,13 +64,13 @@ class Found:
     others: list[str] = attrs.field(factory=list)
 
 
-def read_folder(folder: Path, prefer: str | None = None, caption_from: str = "text") -> Table:
+def read_folder(folder: Path, prefer: str | None = None, caption_from: str | None = None) -> Table:
     """A folder of media as the rows of a dataset, in the bytewise order of their paths.
 
     Args:
         folder: with its sub-folders.
         prefer: of a clip and a picture of one name, the one to take, "video" or "image"; none: they are a mistake.
-        caption_from: "text", captions are text files alone; "folder", those without one are captioned with the name of the folder they lie in.
+        caption_from: "folder", files without a text are captioned with the name of the folder they lie in; none: they have no caption.
 
     Raises:
         DataError: it cannot be read, holds no media, or is what this program wrote: an encoded set, or the output of a run.
@@ -248,7 +248,7 @@ def _remedy_of_one_name(kinds: list[Kind]) -> str:
     return "Rename all but one of them."
 
 
-def _row(folder: Path, name: str, kind: Kind, found: Found, caption_from: str) -> Row:
+def _row(folder: Path, name: str, kind: Kind, found: Found, caption_from: str | None) -> Row:
     values: dict[str, Any] = {"audio" if kind == "sound" else "video": name}
     caption = _caption(folder, name, found.texts.get(stem_of(name), []), caption_from)
     if isinstance(caption, Problem):
@@ -256,7 +256,7 @@ def _row(folder: Path, name: str, kind: Kind, found: Found, caption_from: str) -
     return Row(0, {**values, "caption": caption}, name)
 
 
-def _caption(folder: Path, name: str, texts: list[str], caption_from: str) -> str | Problem:
+def _caption(folder: Path, name: str, texts: list[str], caption_from: str | None) -> str | Problem:
     """What the text beside a medium says; or why it says nothing."""
     place = str(folder / name)
     if len(texts) > 1:
