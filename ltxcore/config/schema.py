@@ -12,6 +12,7 @@ from ltxcore.config.keys import Finding, filled, key
 from ltxcore.config.samples import ValidationTable
 from ltxcore.config.scalars import described, is_a, is_number
 from ltxcore.errors import suggestion
+from ltxcore.files import is_file, is_folder
 
 SHIPPED_MODELS = ("tiny", "tiny-untrained")
 """Values of `model_path` that are not paths: the small model that comes with the package, with and without its training."""
@@ -141,7 +142,7 @@ class DataTable:
         if self.dataset is None and self.preprocessed_data_root is None:
             remedy = "Set dataset to a folder of media or a file that lists them, or preprocessed_data_root to the folder of a set that is already encoded."
             found.append(((), "says of no data to train on", remedy))
-        elif self.dataset is None and self.preprocessed_data_root is not None and not self.preprocessed_data_root.is_dir():
+        elif self.dataset is None and self.preprocessed_data_root is not None and not is_folder(self.preprocessed_data_root):
             remedy = "Correct the path, or set dataset, so that the first use encodes it."
             found.append((("preprocessed_data_root",), f"there is no folder {self.preprocessed_data_root}", remedy))
         found.extend((("held_out",), what, remedy) for what, remedy in self._held_out_faults())
@@ -151,7 +152,16 @@ class DataTable:
         kept = self.held_out
         if isinstance(kept, Path):
             remedy = f"Write {kept.name}, without quotes." if is_number(kept.name) else "Paths are relative to the run file."
-            return [] if kept.exists() else [(f"there is no file or folder {kept}", remedy)]
+            if not is_file(kept) and not is_folder(kept):
+                return [(f"there is no file or folder {kept}", remedy)]
+            if self.dataset is not None and is_folder(self.dataset) and self.dataset in (kept, *kept.parents) and is_folder(kept):
+                return [
+                    (
+                        f"lies in the folder {self.dataset}, whose media would be trained on and held out at once",
+                        "Move it beside that folder.",
+                    )
+                ]
+            return []
         if isinstance(kept, int) and kept < 0:
             return [(f"must be at least 0, not {kept}", "")]
         if isinstance(kept, float) and not 0 <= kept < 1:

@@ -82,6 +82,7 @@ def caption(
     listed = read_listed(dataset, {**NO_CHOICE, "video": video_column})
     if not {"video", "audio"} & listed.columns.keys():
         raise DataError('has neither a column "video" nor "audio"', where=str(dataset), remedy="Name yours with --video-column.")
+    listed, notes = (listed, ()) if output is None else listed.without_sounds()
     page = _Texts(listed) if output is None else _File(listed, output, overwrite)
     wanted = [index for index in page.indices if overwrite or not page.has(index)]
     client = endpoint.client()
@@ -105,7 +106,7 @@ def caption(
                 done += 1
             step()
     page.end()
-    return Tally(done, len(page.indices) - len(wanted), tuple(problems))
+    return Tally(done, len(page.indices) - len(wanted), tuple(problems), notes)
 
 
 class _File:

@@ -15,7 +15,7 @@ from torch import Tensor
 from ltxcore.codecs.clips import reading, write_clip, write_frames
 from ltxcore.codecs.media import probe
 from ltxcore.errors import ConfigError, DataError, LtxError, PluginError, Problem
-from ltxcore.files import remove_unfinished
+from ltxcore.files import is_file, remove_unfinished
 from ltxcore.prepare.made import Made
 from ltxcore.prepare.tables import NO_CHOICE, Listed, Row, check_format, read_listed, write_rows
 from ltxcore.prepare.work import Tally, each, usual_workers
@@ -70,9 +70,12 @@ def reference(
     folder = Path(os.path.normpath(output.absolute().parent))
     _check_output(dataset, output, filter_)
     listed = read_listed(dataset, {**NO_CHOICE, "video": video_column}, apart=folder / FOLDER)
+    if "video" not in listed.columns and dataset.is_dir():
+        raise DataError("has no clips and no pictures in it", where=str(dataset), remedy="Name a folder of clips, or a dataset file.")
     if "video" not in listed.columns:
         raise DataError('has no column "video"', where=str(dataset), remedy="Name yours with --video-column.")
     home = folder / FOLDER / filter_.name
+    listed, notes = listed.without_sounds()
     jobs, problems = _jobs(listed, folder, home)
     problems += listed.problems
     home.mkdir(parents=True, exist_ok=True)
@@ -102,9 +105,7 @@ def reference(
         raise DataError.of(problems)
     write_rows(output, [_row(listed, row, folder, whole[id(row)]) for row in listed.rows if id(row) in whole])
     done = sum(result is True for result in results.values())
-    sounds = sum(listed.role(row) == "audio" for row in listed.rows)
-    notes = [f"{sounds} sound{' has' if sounds == 1 else 's have'} nothing to show, and no row in the output"] if sounds else []
-    return Tally(done, len([r for r in results.values() if r is False]), tuple(problems), tuple(notes))
+    return Tally(done, len([r for r in results.values() if r is False]), tuple(problems), notes)
 
 
 def _check_output(dataset: Path, output: Path, filter_: Named) -> None:
@@ -125,8 +126,6 @@ def _jobs(listed: Listed, folder: Path, home: Path) -> tuple[list[_Job], list[Pr
     found: dict[Path, _Job] = {}
     problems: list[Problem] = []
     for row in listed.rows:
-        if listed.role(row) == "audio":
-            continue  # a sound in a folder of clips has nothing to show
         try:
             clip = listed.file(row, "video")
             if not clip.is_relative_to(folder):
@@ -169,7 +168,7 @@ def _made_of(clip: Path, origin: str) -> str:
     Raises:
         DataError: there is no such clip.
     """
-    if not clip.is_file():
+    if not is_file(clip):
         raise DataError("there is no such file", where=str(clip), remedy="Check the path; it is relative to the dataset's own folder.")
     status = clip.stat()
     return hashlib.sha256(json.dumps([status.st_size, status.st_mtime_ns, origin]).encode()).hexdigest()

@@ -17,7 +17,7 @@ from torch import Tensor
 from ltxcore.codecs.clips import reading, write_frames
 from ltxcore.codecs.sounds import hearing
 from ltxcore.errors import ConfigError, DataError, LtxError, Problem
-from ltxcore.files import remove_unfinished
+from ltxcore.files import is_file, remove_unfinished
 from ltxcore.prepare.made import Made
 from ltxcore.prepare.tables import films_in, write_rows
 from ltxcore.prepare.work import Tally, each
@@ -132,7 +132,7 @@ def _films(videos: Sequence[Path], output: Path) -> list[_Film]:
 
 
 def _made_of(film: Path, cutting: Cutting) -> str:
-    if not film.is_file():
+    if not is_file(film):
         raise DataError("there is no such file", where=str(film))
     status = film.stat()
     return hashlib.sha256(json.dumps([status.st_size, status.st_mtime_ns, attrs.astuple(cutting)]).encode()).hexdigest()

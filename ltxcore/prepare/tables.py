@@ -52,6 +52,16 @@ class Listed:
         """Whether a row is a clip or a picture ("video"), or a sound ("audio")."""
         return "video" if "video" in self.columns and (self.columns["video"] in row.values or "audio" not in self.columns) else "audio"
 
+    def without_sounds(self) -> tuple[Listed, tuple[str, ...]]:
+        """The rows that a dataset file can have beside each other, and a note about the sounds of a folder of clips, which it cannot."""
+        rows = tuple(row for row in self.rows if self.role(row) == "video")
+        if not self.path.is_dir() or len(rows) in (0, len(self.rows)):
+            return self, ()
+        count = len(self.rows) - len(rows)
+        columns = {role: column for role, column in self.columns.items() if role != "audio"}
+        note = f"{count} sound{' has' if count == 1 else 's have'} no row in the output, since its rows are clips and pictures"
+        return attrs.evolve(self, rows=rows, columns=columns), (note,)
+
     def file(self, row: Row, role: str) -> Path:
         """The file that a row names for a role.
 

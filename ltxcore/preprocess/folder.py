@@ -31,8 +31,10 @@ KINDS: Mapping[Kind, frozenset[str]] = MappingProxyType(
 )
 """Endings of the files that are taken for clips, pictures and sounds; what a file really holds is seen when it is opened."""
 
-SYSTEM = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx"})
-"""Names of what operating systems leave in folders, in small letters; what begins with a dot is left out as well."""
+SYSTEM = frozenset(
+    {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
+)
+"""Names of what operating systems and storage servers leave in folders, in small letters; what begins with a dot is left out as well."""
 
 SAMPLES = (".safetensors", ".pt")
 NUMBERED = re.compile(r"\d+_")

@@ -337,6 +337,26 @@ def test_data_that_is_wrong_says_how(mistakes: Mistakes, minimal: str, text: str
     assert mistakes(f"{minimal}{text}\n") == f"run.toml:10: data.{message}"
 
 
+@pytest.mark.parametrize("key", ["dataset", "held_out", "preprocessed_data_root"])
+def test_a_path_that_no_file_can_have_is_not_there(mistakes: Mistakes, minimal: str, key: str) -> None:
+    text = minimal.replace('preprocessed_data_root = "."\n', "") if key == "preprocessed_data_root" else minimal
+    said = mistakes(f"{text}{key} = '{'x' * 5000}'\n")
+    assert f"data.{key}: there is no " in said
+
+
+def test_clips_that_are_held_out_do_not_lie_among_those_that_are_trained_on(
+    load: Load, mistakes: Mistakes, minimal: str, folder: Path
+) -> None:
+    for name in ("clips/held", "held"):
+        (folder / name).mkdir(parents=True)
+    folders = f"{minimal}dataset = 'clips'\nheld_out = "
+    assert load(f"{folders}'held'\n").config.data.held_out == folder / "held"
+    assert mistakes(f"{folders}'clips/held'\n") == (
+        "run.toml:11: data.held_out: lies in the folder clips, whose media would be trained on and held out at once\n"
+        "    Move it beside that folder."
+    )
+
+
 @pytest.mark.parametrize("kept", ["0", "12", "0.0", "0.25"])
 def test_held_out_is_a_number_of_samples_or_a_share(load: Load, minimal: str, kept: str) -> None:
     found = load(f"{minimal}held_out = {kept}\n").config.data.held_out

@@ -254,3 +254,17 @@ def test_a_dataset_file_needs_another_to_write_to(server: Server, tmp_path: Path
     assert ltx(server, path).stderr == (
         "--output: says of no file to write\n    Name one; only a folder's captions go into text files beside its media.\n"
     )
+
+
+def test_a_dataset_file_of_a_folder_has_its_clips_and_says_that_the_sounds_are_not_in_it(server: Server, tmp_path: Path) -> None:
+    folder = clips(tmp_path, 2)
+    sound_file(folder / "waves.wav")
+    (folder / "0.txt").write_text("mine\n")
+    output = tmp_path / "set.jsonl"
+    note = "1 sound has no row in the output, since its rows are clips and pictures"
+    assert ltx(server, folder, "-o", output).stdout == f"1 made, 1 reused in {output}\n{note}\n"
+    assert rows(output) == [{"video": "clips/0.mp4", "caption": "mine"}, {"video": "clips/1.mp4", "caption": "caption 1"}]
+    (tmp_path / "clips/0.mp4").unlink()
+    (tmp_path / "clips/1.mp4").unlink()
+    assert ltx(server, folder, "-o", tmp_path / "sounds.jsonl").stdout == f"1 made, 0 reused in {tmp_path}/sounds.jsonl\n"
+    assert rows(tmp_path / "sounds.jsonl") == [{"audio": "clips/waves.wav", "caption": "caption 2"}]
