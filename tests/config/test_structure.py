@@ -373,3 +373,10 @@ def test_beside_a_dataset_the_root_need_not_exist_yet(load: Load, minimal: str, 
     (folder / "set.jsonl").write_text("")
     data = load(minimal.replace('root = "."', 'root = "set"\ndataset = "set.jsonl"')).config.data
     assert (data.preprocessed_data_root, data.dataset) == (folder / "set", folder / "set.jsonl")
+
+
+def test_keys_of_folders_that_are_not_set_are_not_spelled_out_so_that_unfinished_runs_of_0_1_0_go_on(load: Load, minimal: str) -> None:
+    resolved = load(minimal).resolved()
+    assert "skip_audio = false" in resolved
+    assert "prefer" not in resolved
+    assert "caption_from" not in resolved
