@@ -118,7 +118,10 @@ def media_under(folder: Path) -> Found:
         remedy = "Name the folder of your media; a set that is encoded already is named in data.preprocessed_data_root."
         raise DataError("is a set of encoded samples, not a folder of media", where=str(folder), remedy=remedy)
     found = Found()
-    _walk(folder, "", os.path.realpath(folder), found)
+    try:
+        _walk(folder, "", os.path.realpath(folder), found)
+    except RecursionError:
+        raise DataError("has folders in folders, too deep to follow", where=str(folder), remedy="Move the media further up.") from None
     by_bytes = sorted(found.media.items(), key=lambda pair: os.fsencode(pair[0]))
     found.media = dict(by_bytes)
     return found
@@ -195,7 +198,7 @@ def _file(entry: os.DirEntry[str], prefix: str, found: Found) -> None:
     if kind is None and not is_text:
         found.others.append(name)
         return
-    why = _no_file(entry)
+    why = _no_file(entry, name)
     if why is not None:
         found.unusable.append(Problem(why, _shown(entry.path), "Remove it, or put the file itself there."))
     elif kind is not None:
@@ -204,10 +207,10 @@ def _file(entry: os.DirEntry[str], prefix: str, found: Found) -> None:
         found.texts.setdefault(stem_of(name), []).append(name)
 
 
-def _no_file(entry: os.DirEntry[str]) -> str | None:
+def _no_file(entry: os.DirEntry[str], name: str) -> str | None:
     """Why an entry is not taken for a file; None: it is one."""
     try:
-        entry.name.encode()
+        name.encode()
         mode = entry.stat().st_mode
     except UnicodeEncodeError:
         return "has a name that is not UTF-8"

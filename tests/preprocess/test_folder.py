@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,33 @@ def test_pipes_and_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
         f"{tmp_path}/pipe.mp4: is no ordinary file, but a pipe or a device\n    Remove it, or put the file itself there.\n"
         f"{tmp_path}/\\udcff.mp4: has a name that is not UTF-8\n    Remove it, or put the file itself there."
     )
+
+
+def test_media_in_a_folder_whose_name_is_no_text_are_refused(tmp_path: Path) -> None:
+    touched(tmp_path, "a.mp4", "a.txt")
+    inner = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    touched(inner, "b.mp4")
+    with pytest.raises(DataError) as error:
+        read(tmp_path)
+    assert [problem.where for problem in error.value.problems] == [f"{tmp_path}/\\udcff/b.mp4"]
+
+
+def test_folders_that_are_nested_without_end_are_refused_in_words(tmp_path: Path) -> None:
+    before = os.open(tmp_path, os.O_RDONLY)
+    place = before
+    for _ in range(1100):
+        os.mkdir("d", dir_fd=place)
+        inner = os.open("d", os.O_RDONLY, dir_fd=place)
+        os.close(place)
+        place = inner
+    os.close(place)
+    touched(tmp_path, "a.mp4", "a.txt")
+    try:
+        with pytest.raises(DataError) as error:
+            read(tmp_path)
+    finally:
+        subprocess.run(["rm", "-r", str(tmp_path / "d")], check=True)  # what removes the tests' folders recurses too
+    assert error.value.problems[0].what == "has folders in folders, too deep to follow"
 
 
 def test_odd_names_are_taken_as_they_are(tmp_path: Path) -> None:
