@@ -11,7 +11,12 @@ from ltxcore.cli.tally import tell
 
 @click.command()
 @click.argument("dataset", type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Dataset file to write (.jsonl, .json, .csv).")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Dataset file to write (.jsonl, .json, .csv); by default text files beside the media of a folder.",
+)
 @click.option("--base-url", required=True, metavar="URL", help='The server, such as "http://127.0.0.1:8000/v1".')
 @click.option("--model", required=True, metavar="NAME", help="The server's name for the model.")
 @click.option(
@@ -32,7 +37,7 @@ from ltxcore.cli.tally import tell
 @click.option("--progress/--no-progress", default=True, show_default=True, help="Show a bar.")
 def caption(
     dataset: Path,
-    output: Path,
+    output: Path | None,
     base_url: str,
     model: str,
     key_variable: str,
@@ -50,8 +55,8 @@ def caption(
 ) -> None:
     """Write captions for DATASET with a model behind an OpenAI-compatible server: vLLM, llama.cpp, Ollama, or a service.
 
-    DATASET is a dataset file, or a folder of clips. Frames of each clip are sent to the server that you name, and its sound where you say so. The output is whole
-    after every answer; the same command goes on where it was stopped.
+    DATASET is a dataset file, or a folder of clips, pictures and sounds. Frames of each clip are sent to the server that you name, and its sound where you say so.
+    The output is whole after every answer; the same command goes on where it was stopped.
     """
     from ltxcore.prepare.caption import INSTRUCTION, Asking
     from ltxcore.prepare.caption import caption as write
@@ -60,5 +65,6 @@ def caption(
     endpoint = Endpoint(base_url, model, key_variable, retries, timeout, max_tokens)
     asking = Asking(instruction or INSTRUCTION, frames, size, sound)
     tell(
-        write(dataset, output, endpoint, asking, video_column=video_column, overwrite=overwrite, workers=workers, progress=progress), output
+        write(dataset, output, endpoint, asking, video_column=video_column, overwrite=overwrite, workers=workers, progress=progress),
+        output or dataset,
     )

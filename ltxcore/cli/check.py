@@ -1,7 +1,8 @@
-"""`ltx check`: what can be found wrong with a run without running it."""
+"""`ltx check`: what can be found wrong with a run without running it, and what a dataset holds."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,38 +10,97 @@ import attrs
 import click
 
 from ltxcore.conditions import ConditionUse
+from ltxcore.errors import DataError
 
 if TYPE_CHECKING:
     from ltxcore.config.load import LoadedRun
+    from ltxcore.preprocess.progress import Phase
+    from ltxcore.preprocess.rows import Dataset
 
 
 @click.command()
-@click.argument("run_file", type=click.Path(path_type=Path))
+@click.argument("target", metavar="RUN.TOML|DATASET", type=click.Path(path_type=Path))
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a value of the run file; may be repeated.")
-def check(run_file: Path, settings: tuple[str, ...]) -> None:
-    """Check a run file without running it.
+def check(target: Path, settings: tuple[str, ...]) -> None:
+    """Check a run file without running it; or show a dataset, a folder of media or a dataset file, as it is understood.
 
-    Every mistake that can be found without opening a sample is printed in one go; where the data are encoded already, they are checked from their manifests.
+    Of a run file, every mistake that can be found without opening a sample is printed in one go; where the data are encoded already, they are checked from their
+    manifests. Of a dataset, its media are counted and measured, and buckets are proposed for it; --set takes keys of [preprocessing], such as --set prefer=video.
     """
+    from ltxcore.files import is_folder
+    from ltxcore.preprocess.table import FORMATS
+
+    if is_folder(target) or target.suffix.lower() in FORMATS:
+        _check_dataset(target, settings)
+        return
     from ltxcore.config.load import load_run
 
-    loaded = load_run(run_file, settings)
+    loaded = load_run(target, settings)
     samples, notes = _check_data(loaded)
-    click.echo(f"{run_file} is in order.")
+    click.echo(f"{target} is in order.")
     for name, value in [*summary(loaded), ("samples", samples)]:
         click.echo(f"  {name:<11} {value}")
     for note in notes:
-        click.echo(f"The unfinished run in {loaded.config.output_dir} {note}.")
+        click.echo(note)
 
 
-def _check_data(loaded: LoadedRun) -> tuple[str, tuple[str, ...]]:
-    """How many samples there are, and what an unfinished run keeps; raises what `ltx run` would find wrong with them before it starts."""
+def _check_data(loaded: LoadedRun) -> tuple[str, list[str]]:
+    """How many samples there are, and what is good to know of them; raises what `ltx run` would find wrong with them before it starts."""
+    from ltxcore.preprocess.overview import sizes_without_buckets
     from ltxcore.train.plan import check_run
 
-    plan = check_run(loaded)
-    if plan is None:
-        return f"not encoded yet; the first run encodes {loaded.config.data.dataset}", ()
-    return f"{len(plan.split.train)} to train on, {len(plan.split.held_out)} held out", plan.outline.notes
+    config = loaded.config
+    said: list[str] = []
+
+    def first_use(rows: Dataset, root: Path) -> None:
+        with _bars() as phase:
+            note = sizes_without_buckets(rows, config.preprocessing, root, phase)
+        said.extend([f"{len(rows.samples)}, not encoded yet; the first run encodes {config.data.dataset}", *rows.notes, note])
+
+    plan = check_run(loaded, first_use)
+    if plan is not None:
+        kept = [f"The unfinished run in {config.output_dir} {note}." for note in plan.outline.notes]
+        return f"{len(plan.split.train)} to train on, {len(plan.split.held_out)} held out", kept
+    return said[0], [note for note in said[1:] if note]
+
+
+def _check_dataset(path: Path, settings: tuple[str, ...]) -> None:
+    """Print what a dataset holds.
+
+    Raises:
+        DataError: it cannot be used as it is.
+    """
+    from ltxcore.config.load import preprocessing_of
+    from ltxcore.preprocess.overview import lines, overview
+
+    options = preprocessing_of(settings)
+    with _bars() as phase:
+        found = overview(path, options, phase)
+    count = len(found.data.samples)
+    click.echo(f"{path} is a dataset of {count} sample{'' if count == 1 else 's'}.")
+    for name, value in lines(found):
+        click.echo(f"  {name:<11} {value}")
+    for note in found.data.notes:
+        click.echo(note)
+    if found.data.left_out:
+        click.echo(f"{len(found.data.left_out)} left out, as on_error says:")
+        for problem in found.data.left_out:
+            click.echo(f"  {problem.where}: {problem.what}")
+    if found.buckets and options.resolution_buckets is None:
+        click.echo(
+            "For the [preprocessing] of a run file, if the clips are to keep about their size (smaller ones take less memory, see `ltx plan`):"
+        )
+        click.echo(found.buckets)
+    if found.problems:
+        raise DataError.of(found.problems)
+
+
+def _bars() -> AbstractContextManager[Phase]:
+    from rich.console import Console
+
+    from ltxcore.preprocess.progress import bars
+
+    return bars(Console(stderr=True).is_terminal)
 
 
 def summary(loaded: LoadedRun) -> list[tuple[str, str]]:

@@ -26,7 +26,7 @@ _OF_A_DATASET = ("model_path", "text_encoder_path", "video_vae_path", "audio_vae
 @click.option("--text-encoder-path", type=click.Path(path_type=Path), help="The text encoder, where the model file does not hold it.")
 @click.option("--video-vae-path", type=click.Path(path_type=Path), help="The video codec, where the model file does not hold it.")
 @click.option("--audio-vae-path", type=click.Path(path_type=Path), help="The audio codec, where the model file does not hold it.")
-@click.option("--output-dir", type=click.Path(path_type=Path), help="Where a dataset is encoded; by default .precomputed beside it.")
+@click.option("--output-dir", type=click.Path(path_type=Path), help="Where a dataset is encoded; by default beside it.")
 @click.option("--workers", type=click.IntRange(min=1), help="Samples examined at a time; by default one a processor, at most 8.")
 @click.option("--progress/--no-progress", default=None, help="Show bars; by default on a terminal.")
 @click.pass_context
@@ -48,7 +48,7 @@ def doctor(
     progress: bool | None,
     **options: Any,
 ) -> None:
-    """Check a dataset, an encoded set, or the data of a run file, before any training.
+    """Check a dataset (a file, or a folder of media), an encoded set, or the data of a run file, before any training.
 
     Every finding is listed with its place and what to do about it. An error is what preprocessing or a run refuses, or what would train on wrong numbers; a
     warning is taken as it is, but is hardly meant. Nothing is written. A dataset takes the options that `ltx preprocess` takes; a run file has its own.
@@ -79,7 +79,11 @@ def _refuse_options_of_others(context: click.Context, target: Path) -> None:
     """Options that would have no effect on what is examined."""
     given = {name for name in context.params if context.get_parameter_source(name) == ParameterSource.COMMANDLINE}
     of_dataset = given & {*_OF_A_DATASET, *PreprocessingTable.__annotations__}
-    kind = "an encoded set" if target.is_dir() else "a run file" if target.suffix.lower() == ".toml" else ""
+    kind = "a run file" if target.suffix.lower() == ".toml" and not target.is_dir() else ""
+    if target.is_dir() and (of_dataset or "settings" in given):
+        from ltxcore.preprocess.folder import is_media_folder
+
+        kind = "" if is_media_folder(target) else "an encoded set"
     if kind and of_dataset:
         raise click.UsageError(f"{flag(min(of_dataset))} is for a dataset, and {target} is {kind}.")
     if "settings" in given and kind != "a run file":

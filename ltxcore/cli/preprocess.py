@@ -26,7 +26,11 @@ from ltxcore.errors import ConfigError
 @click.option("--vae-tiling", is_flag=True, help="Encode clips in pieces, for less memory.")
 @click.option("--load-text-encoder-in-8bit", is_flag=True, help="Load the text encoder with 8-bit weights (GPU only).")
 @click.option("--offload-text-encoder", is_flag=True, help="Keep the text encoder's weights in main memory, and bring them layer by layer.")
-@click.option("--output-dir", type=click.Path(path_type=Path), help="Where to write; by default .precomputed beside the dataset.")
+@click.option(
+    "--output-dir",
+    type=click.Path(path_type=Path),
+    help="Where to write; by default .precomputed beside the dataset file, FOLDER.precomputed beside a folder.",
+)
 @click.option("--overwrite", is_flag=True, help="Make everything again, also what is up to date.")
 @click.option("--verify", is_flag=True, help="Read what is up to date, and make again what is damaged.")
 @click.option("--decode", is_flag=True, help="Then decode what is there to OUTPUT/decoded, as `ltx decode` does, to look at.")
@@ -50,11 +54,11 @@ def preprocess(
     progress: bool,
     **options: Any,
 ) -> None:
-    """Encode the raw media that DATASET lists, or what of them is not up to date.
+    """Encode the raw media of DATASET, or what of them is not up to date.
 
-    DATASET is a CSV, JSON or JSON Lines file with the columns video (or media_path), audio, caption, reference_video (or ref_media_path),
-    reference_audio, video_mask and audio_mask, as far as there are any. Paths in it are relative to its folder. Several processes, started by a launcher
-    such as torchrun, each take a share.
+    DATASET is a folder of clips, pictures and sounds, each with its caption in a text file of its name beside it; or a CSV, TSV, JSON or JSON Lines file
+    with the columns video (or media_path), audio, caption, reference_video (or ref_media_path), reference_audio, video_mask and audio_mask, as far as there
+    are any, with paths relative to its folder. Several processes, started by a launcher such as torchrun, each take a share.
     """
     from ltxcore.preprocess.run import preprocess as encode
     from ltxcore.preprocess.share import Share

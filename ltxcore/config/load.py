@@ -6,17 +6,17 @@ import os.path
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import tomli
 
 from ltxcore.config.locate import Lines, locate
-from ltxcore.config.reading import KeyPath, Mistake, spelled
+from ltxcore.config.reading import KeyPath, Mistake, Unreadable, spelled
 from ltxcore.config.render import render
-from ltxcore.config.schema import RunFile
+from ltxcore.config.schema import PreprocessingTable, RunFile
 from ltxcore.config.settings import apply_settings, parse_key
-from ltxcore.config.structure import structure
+from ltxcore.config.structure import structure, structurer_of
 from ltxcore.errors import ConfigError, Problem
 from ltxcore.registry import Registry
 from ltxcore.registry import load as load_plugins
@@ -98,6 +98,25 @@ def load_run(path: Path, settings: Sequence[str] = (), *, elsewhere: Collection[
         ordered = sorted(mistakes, key=lambda mistake: places.line(mistake.path))
         raise ConfigError.of(Problem(mistake.what, places.of(mistake.path), mistake.remedy) for mistake in ordered)
     return LoadedRun(path, config, registry, places)
+
+
+def preprocessing_of(settings: Sequence[str]) -> PreprocessingTable:
+    """What `[preprocessing]` of a run file would be with these settings alone, `skip_audio=true` or `preprocessing.skip_audio=true`.
+
+    Raises:
+        ConfigError: for every setting that is none of its keys, or has a value that it does not take.
+    """
+    data: dict[str, Any] = {}
+    apply_settings(data, [setting.strip().removeprefix("preprocessing.") for setting in settings])
+    structurer = structurer_of(load_plugins(), Path.cwd(), start="the working directory")
+    try:
+        table = structurer.table(data, PreprocessingTable)
+    except Unreadable:
+        table = None
+    mistakes = structurer.reading.mistakes
+    if mistakes or table is None:
+        raise ConfigError.of(Problem(mistake.what, f"--set: {spelled(mistake.path)}", mistake.remedy) for mistake in mistakes)
+    return cast(PreprocessingTable, table)
 
 
 def text_of(path: Path, remedy: str = "Name a run file, such as examples/audio_inpainting.toml.") -> str:

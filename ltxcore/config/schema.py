@@ -13,6 +13,7 @@ from ltxcore.config.keys import Finding, filled, key
 from ltxcore.config.samples import ValidationTable
 from ltxcore.config.scalars import described, is_a, is_number
 from ltxcore.errors import suggestion
+from ltxcore.files import is_file, is_folder
 
 SHIPPED_MODELS = ("tiny", "tiny-untrained")
 """Values of `model_path` that are not paths: the small model that comes with the package, with and without its training."""
@@ -127,7 +128,9 @@ class AccelerationTable:
 class DataTable:
     """`[data]`: raw media, or a set that is already encoded."""
 
-    dataset: Path | None = key(None, help="raw media: a JSONL, JSON or CSV file; encoded on first use", reads="file")
+    dataset: Path | None = key(
+        None, help="raw media: a folder of them, or a JSONL, JSON, CSV or TSV file; encoded on first use", reads="either"
+    )
     preprocessed_data_root: Path | None = key(None, help="the encoded set; beside `dataset`, where first use writes it")
     held_out: int | float | Path | None = key(
         None,
@@ -144,9 +147,9 @@ class DataTable:
     def problems(self) -> list[Finding]:
         found: list[Finding] = []
         if self.dataset is None and self.preprocessed_data_root is None:
-            remedy = "Set dataset to a file that lists raw media, or preprocessed_data_root to the folder of a set that is already encoded."
+            remedy = "Set dataset to a folder of media or a file that lists them, or preprocessed_data_root to the folder of a set that is already encoded."
             found.append(((), "says of no data to train on", remedy))
-        elif self.dataset is None and self.preprocessed_data_root is not None and not self.preprocessed_data_root.is_dir():
+        elif self.dataset is None and self.preprocessed_data_root is not None and not is_folder(self.preprocessed_data_root):
             remedy = "Correct the path, or set dataset, so that the first use encodes it."
             found.append((("preprocessed_data_root",), f"there is no folder {self.preprocessed_data_root}", remedy))
         found.extend((("held_out",), what, remedy) for what, remedy in self._held_out_faults())
@@ -156,7 +159,16 @@ class DataTable:
         kept = self.held_out
         if isinstance(kept, Path):
             remedy = f"Write {kept.name}, without quotes." if is_number(kept.name) else "Paths are relative to the run file."
-            return [] if kept.is_file() else [(f"there is no file {kept}", remedy)]
+            if not is_file(kept) and not is_folder(kept):
+                return [(f"there is no file or folder {kept}", remedy)]
+            if self.dataset is not None and is_folder(self.dataset) and self.dataset in (kept, *kept.parents) and is_folder(kept):
+                return [
+                    (
+                        f"lies in the folder {self.dataset}, whose media would be trained on and held out at once",
+                        "Move it beside that folder.",
+                    )
+                ]
+            return []
         if isinstance(kept, int) and kept < 0:
             return [(f"must be at least 0, not {kept}", "")]
         if isinstance(kept, float) and not 0 <= kept < 1:
@@ -177,6 +189,14 @@ class PreprocessingTable:
     reference_audio_column: str | None = key(None, help="column of the reference sound; by default `reference_audio`")
     video_mask_column: str | None = key(None, help="column of the clip's mask; by default `video_mask`")
     audio_mask_column: str | None = key(None, help="column of the sound's mask; by default `audio_mask`")
+    prefer: Literal["video", "image"] | None = key(
+        None, help="of a clip and a picture of one name in a folder (Live Photos), the one to take; by default they are a mistake"
+    )
+    caption_from: Literal["folder"] | None = key(
+        None,
+        help='where the captions of files in a folder come from that have no text beside them: "folder", the name of the folder that a file lies in, '
+        'without a number before it ("10_red car"); by default such files are a mistake',
+    )
     lora_trigger: str | None = key(None, help="word put before every caption")
     remove_llm_prefixes: bool = key(False, help='leave out how models begin captions, such as "The video shows"')
     reference_downscale_factor: int = key(1, help="reference clips are this many times smaller", at_least=1)

@@ -17,6 +17,7 @@ from ltxcore.config.scalars import described, is_a, refuse_type, register_scalar
 from ltxcore.config.schema import SHIPPED_MODELS, ModelPath
 from ltxcore.config.tables import Key, keys_of
 from ltxcore.errors import LtxError, suggestion
+from ltxcore.files import is_file, is_folder
 from ltxcore.registry import Registry
 
 COMPARED = {">=": "at least", ">": "above", "<=": "at most", "<": "below"}
@@ -131,7 +132,7 @@ class Structurer:
     def _check_input(self, reads: str, path: Path) -> None:
         if self._is_elsewhere:
             return
-        found = {"file": path.is_file(), "folder": path.is_dir(), "either": path.exists()}[reads]
+        found = {"file": is_file(path), "folder": is_folder(path), "either": is_file(path) or is_folder(path)}[reads]
         if not found:
             self.reading.note(
                 f"there is no {'file or folder' if reads == 'either' else reads} {path}", f"Paths are relative to {self.start}."

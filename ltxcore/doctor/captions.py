@@ -29,11 +29,10 @@ def examine_captions(data: Dataset, trigger: str | None, length: int) -> Iterato
             continue
         other = first.setdefault(caption, sample)
         if other is not sample:
-            line = other.where.rpartition(":")[2]
             yield warning(
                 "duplicate-caption",
                 sample.where,
-                f"its caption is that of line {line} too",
+                f"its caption is that of {other.called} too",
                 "Say what tells the clips apart, unless they are alike.",
             )
         # A word is at least one token, so that this many are lost for certain, whichever text encoder it is.

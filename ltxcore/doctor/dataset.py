@@ -1,4 +1,4 @@
-"""A dataset file and the raw media that it lists, by the rules of preprocessing; and what is encoded of them already."""
+"""A dataset, a file or a folder, and its raw media, by the rules of preprocessing; and what is encoded of them already."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ltxcore.errors import ConfigError, DataError, LtxError
 from ltxcore.preprocess.buckets import nearest
 from ltxcore.preprocess.connected import connected
 from ltxcore.preprocess.model import Model
-from ltxcore.preprocess.plan import SOUND_FOLDERS, Looked, Planned, Rules, files_of, look_at, plan, plan_silent, unreadable
+from ltxcore.preprocess.plan import SOUND_FOLDERS, Looked, Planned, Rules, files_of, look_at, plan, plan_part, unreadable
 from ltxcore.preprocess.products import Tools
 from ltxcore.preprocess.progress import Phase
 from ltxcore.preprocess.raw import RawFiles
@@ -93,6 +93,7 @@ def examine_dataset(path: Path, request: Request, checkup: Checkup, phase: Phase
         checkup.refuse("dataset", error.problems)
         return None
     checkup.refuse("dataset", problems)
+    checkup.refuse("dataset", data.left_out, "warning")
     for note in data.notes:
         checkup.say(f"{note}.")
     encoder = _encoder(request) if TEXT in data.folders else None
@@ -117,7 +118,7 @@ def _media(data: Dataset, request: Request, encoder: TextEncoder | None, checkup
     video = model.video() if any("video" in sample.media for sample in data.samples) else None
     audio = model.audio() if data.folders & SOUND_FOLDERS else None
     rules = rules_from_options(data, request.options, video, audio, request.where)
-    raw = RawFiles(request.root, data.path.absolute().parent, writes=False, resamples=rules.resamples)
+    raw = RawFiles(request.root, data.folder.absolute(), writes=False, resamples=rules.resamples)
     tools = Tools(raw, video, audio, rules.factors, rendering=rendering_from_options(request.options, request.where))
     files = files_of(data.samples)
     looked = look_at(data.samples, tools.raw, request.workers, phase("files", len(files)))
@@ -180,7 +181,7 @@ def _planned(data: Dataset, rules: Rules, looked: Looked, request: Request, chec
             planned.append(found)
             continue
         problems += found
-        part = plan_silent(sample, looked, rules)
+        part = plan_part(sample, looked, rules)
         if request.options.on_error == "skip" and part is not None:
             planned.append(part)
     # Where the user said that such samples are left out, they stop nothing as long as others are left.
@@ -189,7 +190,9 @@ def _planned(data: Dataset, rules: Rules, looked: Looked, request: Request, chec
 
 
 def _tell(data: Dataset, files: int, request: Request, checkup: Checkup) -> None:
-    checkup.say(f"{data.path}: {_count(len(data.samples), 'row')} in order, for {', '.join(sorted(data.folders)) or 'nothing'}.")
+    checkup.say(
+        f"{data.path}: {_count(len(data.samples), 'file' if data.is_folder else 'row')} in order, for {', '.join(sorted(data.folders)) or 'nothing'}."
+    )
     decoded = "every frame that is used" if request.deep else "the first frame"
     more = "" if request.deep else " (--deep decodes all that are used)"
     checkup.say(f"{_count(files, 'media file')}: opened; of clips {decoded} was decoded{more}, of sounds and masks what is used.")

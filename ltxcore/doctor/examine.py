@@ -12,17 +12,20 @@ from ltxcore.config.load import LoadedRun, load_run
 from ltxcore.config.located import located
 from ltxcore.config.schema import PreprocessingTable
 from ltxcore.data.listing import whole_samples
-from ltxcore.data.names import encoded_root
+from ltxcore.data.names import ENCODED, encoded_root
 from ltxcore.doctor.dataset import Examined, Request, examine_dataset
 from ltxcore.doctor.encoded import EncodedSet, Placed, at_folders, examine_encoded
 from ltxcore.doctor.findings import Checkup
 from ltxcore.doctor.fresh import examine_fresh
 from ltxcore.doctor.whole import TARGETS, whole_set
 from ltxcore.errors import DataError, LtxError
+from ltxcore.files import is_file, is_folder
+from ltxcore.preprocess.folder import is_media_folder
 from ltxcore.preprocess.model import Model
 from ltxcore.preprocess.progress import Phase
+from ltxcore.preprocess.roots import default_root
 from ltxcore.preprocess.rules import Place
-from ltxcore.preprocess.run import MOST_WORKERS, default_root
+from ltxcore.preprocess.run import MOST_WORKERS
 from ltxcore.preprocess.table import FORMATS
 from ltxcore.train.fits import misfits
 from ltxcore.train.plan import Outline, outline
@@ -57,21 +60,24 @@ class Options:
 
 
 def examine(path: Path, options: Options, phase: Phase) -> Checkup:
-    """Examine what `path` is: a run file (.toml), a folder of encoded samples, or a dataset file. Nothing is written.
+    """Examine what `path` is: a run file (.toml), a folder of encoded samples, a folder of media, or a dataset file. Nothing is written.
 
     Raises:
         DataError: there is no such thing, or it is none of these.
         ConfigError: a run file that is not in order, or options that do not go with the codec.
     """
     checkup = Checkup()
-    if path.is_dir():
+    if not (is_file(path) or is_folder(path)):
+        remedy = "Name a dataset file, a folder of media, an encoded set or a run file."
+        raise DataError("there is no such file or folder", where=str(path), remedy=remedy)
+    if path.is_dir() and not is_media_folder(path):
         _root(path, options, checkup, phase)
-    elif not path.exists():
-        raise DataError("there is no such file or folder", where=str(path), remedy="Name a dataset file, an encoded set or a run file.")
-    elif path.suffix.lower() == ".toml":
+    elif path.is_file() and path.suffix.lower() == ".toml":
         _run(path, options, checkup, phase)
-    elif path.suffix.lower() in FORMATS:
-        root = options.root or default_root(path)
+    elif path.is_dir() or path.suffix.lower() in FORMATS:
+        if path.is_dir():
+            checkup.say(f"{path}: taken for a folder of media, since it has some and no encoded samples.")
+        root = options.root or default_root(path, options.preprocessing)
         request = Request(options.preprocessing, options.model, root, None, options.where, options.deep, options.threads)
         found = examine_dataset(path, request, checkup, phase)
         encoded = None if found is None else _encoded_of(found, request, None, checkup, phase)
@@ -80,7 +86,7 @@ def examine(path: Path, options: Options, phase: Phase) -> Checkup:
     else:
         known = ", ".join(FORMATS)
         raise DataError(
-            "is neither a dataset file, nor an encoded set, nor a run file",
+            "is neither a dataset, nor an encoded set, nor a run file",
             where=str(path),
             remedy=f"Name a folder, or a file in {known} or .toml.",
         )
@@ -91,8 +97,12 @@ def _root(path: Path, options: Options, checkup: Checkup, phase: Phase) -> None:
     root = encoded_root(path, TARGETS.values())
     found = whole_set(root)
     if found is None:
-        remedy = "Name the folder that `ltx preprocess` wrote to; it holds latents, audio_latents or both."
-        raise DataError("there are no latents in this folder", where=str(path), remedy=remedy)
+        remedy = "Name the folder that `ltx preprocess` wrote to, which holds latents, audio_latents or both; or a folder of clips, pictures or sounds."
+        raise DataError("there are no latents in this folder, and no media", where=str(path), remedy=remedy)
+    if root != path:
+        checkup.say(
+            f"{path}: taken for the folder of a dataset file, since it has {ENCODED}, which was looked at; as a folder of media it was not."
+        )
     for folder in found.left:
         checkup.say(f"{root / folder}: not looked at, since there are no latents that it goes with.")
     checkup.say(f"{root}: whether it is up to date with its raw media is known only when the dataset or a run file is named.")
@@ -146,7 +156,7 @@ def _run(path: Path, options: Options, checkup: Checkup, phase: Phase) -> None:
     held_out = data.held_out if isinstance(data.held_out, Path) else None
     for dataset, root in ((data.dataset, found.root), (held_out, None)):
         if dataset is not None:
-            request = _request(loaded, found, root or default_root(dataset), options)
+            request = _request(loaded, found, root or default_root(dataset, loaded.config.preprocessing), options)
             rows = examine_dataset(dataset, request, checkup, phase)
             run = EncodedSet(request.root, found.strategy, _in_file(loaded))
             encoded = None if rows is None else _encoded_of(rows, request, run, checkup, phase)

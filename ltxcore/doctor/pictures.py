@@ -153,8 +153,8 @@ def same_clips(samples: Sequence[Sample], raw: RawFiles, step: Callable[[], None
                     yield warning(
                         "duplicate-clip",
                         sample.at(path),
-                        f'is a copy of "{other.origin}" in line {other.where.rpartition(":")[2]}',
-                        "Keep one of the rows, or it counts twice.",
+                        f'is a copy of "{other.origin}"{f" in {other.called}" if other.line else ""}',
+                        f"Keep one of the {'rows' if other.line else 'files'}, or it counts twice.",
                     )
             step()
 

@@ -16,9 +16,11 @@ from ltxcore.codecs.clips import reading
 from ltxcore.codecs.media import probe, read_sound, write_sound
 from ltxcore.codecs.mel import resample
 from ltxcore.errors import ConfigError, DataError, LtxError, Problem
+from ltxcore.files import write_whole
 from ltxcore.prepare.endpoint import Endpoint
 from ltxcore.prepare.tables import NO_CHOICE, Listed, Row, check_format, read_listed, write_rows
 from ltxcore.prepare.work import Tally, each
+from ltxcore.preprocess.folder import kind_of, stem_of
 from ltxcore.preprocess.progress import bars
 from ltxcore.protocols import Sound
 
@@ -44,7 +46,7 @@ class Asking:
 
 def caption(
     dataset: Path,
-    output: Path,
+    output: Path | None,
     endpoint: Endpoint,
     asking: Asking,
     *,
@@ -53,13 +55,13 @@ def caption(
     workers: int = 4,
     progress: bool = True,
 ) -> Tally:
-    """Write a dataset with a caption in every row, whole after each answer, so that a run that was stopped goes on.
+    """Write a dataset with a caption in every row, or text files beside the media of a folder; whole after each answer, so that a run that was stopped goes on.
 
-    Rows that have a caption, in the dataset or in the output of an earlier run, keep it. A row that fails is left out and told; the next run tries it again.
+    What has a caption, in the dataset or in the output of an earlier run, keeps it. A row that fails is left out and told; the next run tries it again.
 
     Args:
-        dataset: a dataset file, or a folder of clips.
-        output: the dataset file to write.
+        dataset: a dataset file, or a folder of media.
+        output: the dataset file to write; none: text files beside the media of a folder.
         endpoint: where captions come from.
         asking: what is sent.
         video_column: of the clips; none: by convention.
@@ -69,55 +71,116 @@ def caption(
 
     Raises:
         ConfigError: the output is the dataset or something else, or the endpoint cannot be used.
-        DataError: the dataset cannot be read.
+        DataError: the dataset cannot be read, or a caption cannot be written.
     """
-    check_format(output)
+    if output is not None:
+        check_format(output)
+    elif not dataset.is_dir():
+        raise ConfigError(
+            "says of no file to write", where="--output", remedy="Name one; only a folder's captions go into text files beside its media."
+        )
     listed = read_listed(dataset, {**NO_CHOICE, "video": video_column})
-    role = "video" if "video" in listed.columns else "audio"
-    if role not in listed.columns:
+    if not {"video", "audio"} & listed.columns.keys():
         raise DataError('has neither a column "video" nor "audio"', where=str(dataset), remedy="Name yours with --video-column.")
-    column = listed.columns.get("caption", "caption")
-    rows = [listed.moved(row, output.parent) for row in listed.rows]
-    earlier = _earlier(dataset, output, rows, listed.columns[role], column)
-    if not overwrite:
-        for row in rows:
-            row[column] = _text(row.get(column)) or earlier.get(row.get(listed.columns[role])) or ""
-    wanted = [index for index, row in enumerate(rows) if overwrite or not row[column]]
-    answered = set(range(len(rows))) - set(wanted)
+    listed, notes = (listed, ()) if output is None else listed.without_sounds()
+    page = _Texts(listed) if output is None else _File(listed, output, overwrite)
+    wanted = [index for index in page.indices if overwrite or not page.has(index)]
     client = endpoint.client()
-    problems: list[Problem] = []
+    problems = list(listed.problems)
 
     def work(index: int) -> str:
-        return _cleaned(endpoint.ask(client, list(_parts(listed, listed.rows[index], role, asking))))
+        row = listed.rows[index]
+        return _cleaned(endpoint.ask(client, list(_parts(listed, row, listed.role(row), asking))))
 
+    done = 0
     with bars(progress) as phase:
         step = phase("captions", len(wanted))
         for index, result in each(wanted, work, workers):
             if isinstance(result, ConfigError):
                 raise result
             if isinstance(result, LtxError):
-                problems += [_told(problem, listed, listed.rows[index], role) for problem in result.problems]
+                row = listed.rows[index]
+                problems += [_told(problem, listed, row, listed.role(row)) for problem in result.problems]
             else:
-                rows[index][column] = result
-                answered.add(index)
-                write_rows(output, [rows[each_] for each_ in sorted(answered)])
+                page.write(index, result)
+                done += 1
             step()
-    if answered and not wanted:
-        write_rows(output, rows)
-    return Tally(len(wanted) - len(problems), len(rows) - len(wanted), tuple(problems))
+    page.end()
+    return Tally(done, len(page.indices) - len(wanted), tuple(problems), notes)
 
 
-def _earlier(dataset: Path, output: Path, rows: list[dict[str, Any]], key: str, column: str) -> dict[Any, str]:
-    """Captions that an earlier run wrote, by clip."""
+class _File:
+    """The dataset file that captions go to."""
+
+    def __init__(self, listed: Listed, output: Path, overwrite: bool) -> None:
+        self._output, self._column = output, listed.columns.get("caption", "caption")
+        self._rows = [listed.moved(row, output.parent) for row in listed.rows]
+        keys = [listed.columns[listed.role(row)] for row in listed.rows]
+        earlier = _earlier(listed.path, output, self._rows, keys, self._column)
+        if not overwrite:
+            for row, key in zip(self._rows, keys, strict=True):
+                row[self._column] = _text(row.get(self._column)) or earlier.get(row.get(key)) or ""
+        self.indices = range(len(self._rows))
+        self._answered = {index for index in self.indices if not overwrite and self._rows[index][self._column]}
+        self._all_there = len(self._answered) == len(self._rows)
+
+    def has(self, index: int) -> bool:
+        return bool(self._rows[index][self._column])
+
+    def write(self, index: int, caption: str) -> None:
+        self._rows[index][self._column] = caption
+        self._answered.add(index)
+        write_rows(self._output, [self._rows[each_] for each_ in sorted(self._answered)])
+
+    def end(self) -> None:
+        """Write rows all of which had a caption already."""
+        if self._answered and self._all_there:
+            write_rows(self._output, self._rows)
+
+
+class _Texts:
+    """The text files beside the media of a folder; a clip and a picture of one name have one, and the clip is asked about."""
+
+    def __init__(self, listed: Listed) -> None:
+        self._listed = listed
+        first: dict[str, int] = {}
+        for index, row in enumerate(listed.rows):
+            stem = stem_of(self._name(row))
+            if stem not in first or kind_of(self._name(listed.rows[first[stem]])) == "image":
+                first[stem] = index
+        self.indices = sorted(first.values())
+
+    def _name(self, row: Row) -> str:
+        return str(row.values[self._listed.role(row)])
+
+    def has(self, index: int) -> bool:
+        return bool(self._listed.rows[index].values.get("caption"))
+
+    def write(self, index: int, caption: str) -> None:
+        name = self._name(self._listed.rows[index])
+        path = self._listed.folder / self._listed.texts.get(name, f"{stem_of(name)}.txt")
+        try:
+            write_whole(path, f"{caption}\n".encode())
+        except OSError as error:
+            remedy = "Make room, or write a dataset file elsewhere with --output."
+            raise DataError(f"cannot be written: {error.strerror}", where=str(path), remedy=remedy) from error
+
+    def end(self) -> None:
+        """Nothing is left to do."""
+
+
+def _earlier(dataset: Path, output: Path, rows: list[dict[str, Any]], keys: list[str], column: str) -> dict[Any, str]:
+    """Captions that an earlier run wrote, by clip; `keys` are the columns that name the clip of each row."""
     if not output.is_file():
         return {}
     if dataset.is_file() and output.samefile(dataset):
         what = "the output would replace the dataset, without the rows that fail"
         raise ConfigError(what, where=str(output), remedy="Name another file.")
-    written, known = read_listed(output, NO_CHOICE).rows, {row.get(key) for row in rows}
-    if any(row.values.get(key) not in known for row in written):
+    written, known = read_listed(output, NO_CHOICE).rows, {row.get(key) for row, key in zip(rows, keys, strict=True)}
+    clips = {next((row.values[key] for key in dict.fromkeys(keys) if row.values.get(key)), None): row for row in written}
+    if not clips.keys() <= known:
         raise ConfigError("is there already, and holds other clips", where=str(output), remedy="Remove it, or name another file.")
-    return {row.values.get(key): _text(row.values.get(column)) for row in written}
+    return {clip: _text(row.values.get(column)) for clip, row in clips.items()}
 
 
 def _text(cell: Any) -> str:
@@ -143,7 +206,7 @@ def _parts(listed: Listed, row: Row, role: str, asking: Asking) -> Iterator[dict
     if role == "video":
         for picture in _pictures(path, asking):
             yield {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{_base64(picture)}"}}
-    own = listed.file(row, "audio") if "audio" in listed.columns else path
+    own = path if listed.path.is_dir() or "audio" not in listed.columns else listed.file(row, "audio")
     if role == "audio" or (asking.sound and probe(own).sound_rate is not None):
         yield {"type": "input_audio", "input_audio": {"data": _base64(_wav(own)), "format": "wav"}}
 

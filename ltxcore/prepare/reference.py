@@ -15,10 +15,11 @@ from torch import Tensor
 from ltxcore.codecs.clips import reading, write_clip, write_frames
 from ltxcore.codecs.media import probe
 from ltxcore.errors import ConfigError, DataError, LtxError, PluginError, Problem
-from ltxcore.files import fitted, remove_unfinished
+from ltxcore.files import fitted, is_file, remove_unfinished
 from ltxcore.prepare.made import Made
-from ltxcore.prepare.tables import IMAGES, NO_CHOICE, Listed, Row, check_format, read_listed, write_rows
+from ltxcore.prepare.tables import NO_CHOICE, Listed, Row, check_format, read_listed, write_rows
 from ltxcore.prepare.work import Tally, each, usual_workers
+from ltxcore.preprocess.folder import kind_of
 from ltxcore.preprocess.progress import bars
 from ltxcore.preprocess.table import read_table
 from ltxcore.protocols import Clip
@@ -69,10 +70,14 @@ def reference(
     folder = Path(os.path.normpath(output.absolute().parent))
     _check_output(dataset, output, filter_)
     listed = read_listed(dataset, {**NO_CHOICE, "video": video_column}, apart=folder / FOLDER)
+    if "video" not in listed.columns and dataset.is_dir():
+        raise DataError("has no clips and no pictures in it", where=str(dataset), remedy="Name a folder of clips, or a dataset file.")
     if "video" not in listed.columns:
         raise DataError('has no column "video"', where=str(dataset), remedy="Name yours with --video-column.")
     home = folder / FOLDER / filter_.name
+    listed, notes = listed.without_sounds()
     jobs, problems = _jobs(listed, folder, home)
+    problems += listed.problems
     home.mkdir(parents=True, exist_ok=True)
     remove_unfinished(home)
     made, origin = Made(home), _origin(filter_)
@@ -100,7 +105,7 @@ def reference(
         raise DataError.of(problems)
     write_rows(output, [_row(listed, row, folder, whole[id(row)]) for row in listed.rows if id(row) in whole])
     done = sum(result is True for result in results.values())
-    return Tally(done, len([r for r in results.values() if r is False]), tuple(problems))
+    return Tally(done, len([r for r in results.values() if r is False]), tuple(problems), notes)
 
 
 def _check_output(dataset: Path, output: Path, filter_: Named) -> None:
@@ -146,7 +151,7 @@ def _jobs(listed: Listed, folder: Path, home: Path) -> tuple[list[_Job], list[Pr
 
 def _place(clip: Path, folder: Path, home: Path) -> Path:
     """Where the reference of a clip goes; an image's is a PNG."""
-    ending = ".png" if clip.suffix.lower() in IMAGES else ".mp4"
+    ending = ".png" if kind_of(clip.name) == "image" else ".mp4"
     place = home / clip.relative_to(folder)
     return place.with_name(fitted(place.stem, len(ending)) + ending)
 
@@ -164,7 +169,7 @@ def _made_of(clip: Path, origin: str) -> str:
     Raises:
         DataError: there is no such clip.
     """
-    if not clip.is_file():
+    if not is_file(clip):
         raise DataError("there is no such file", where=str(clip), remedy="Check the path; it is relative to the dataset's own folder.")
     status, corrections = clip.stat(), probe(clip).picture_corrections
     told = [status.st_size, status.st_mtime_ns, origin, *([list(corrections)] if corrections else [])]

@@ -17,9 +17,9 @@ from torch import Tensor
 from ltxcore.codecs.clips import reading, write_frames
 from ltxcore.codecs.sounds import hearing
 from ltxcore.errors import ConfigError, DataError, LtxError, Problem
-from ltxcore.files import remove_unfinished
+from ltxcore.files import is_file, remove_unfinished
 from ltxcore.prepare.made import Made
-from ltxcore.prepare.tables import clips_in, write_rows
+from ltxcore.prepare.tables import films_in, write_rows
 from ltxcore.prepare.work import Tally, each
 from ltxcore.preprocess.progress import bars
 from ltxcore.protocols import Sound
@@ -119,7 +119,7 @@ def detector_type() -> Any:
 
 
 def _films(videos: Sequence[Path], output: Path) -> list[_Film]:
-    files = [file for path in videos for file in (clips_in(path) if path.is_dir() else (path,))]
+    files = [file for path in videos for file in (films_in(path, output) if path.is_dir() else (path,))]
     if not files:
         raise DataError("there are no films in these folders", where=", ".join(map(str, videos)))
     films: dict[Path, _Film] = {}
@@ -132,7 +132,7 @@ def _films(videos: Sequence[Path], output: Path) -> list[_Film]:
 
 
 def _made_of(film: Path, cutting: Cutting) -> str:
-    if not film.is_file():
+    if not is_file(film):
         raise DataError("there is no such file", where=str(film))
     status = film.stat()
     return hashlib.sha256(json.dumps([status.st_size, status.st_mtime_ns, attrs.astuple(cutting)]).encode()).hexdigest()

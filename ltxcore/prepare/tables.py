@@ -13,14 +13,11 @@ from typing import Any
 
 import attrs
 
-from ltxcore.errors import ConfigError, DataError
+from ltxcore.errors import ConfigError, DataError, Problem
 from ltxcore.files import write_whole
 from ltxcore.preprocess.columns import ALIASES, bind
-from ltxcore.preprocess.table import read_table
-
-CLIPS = frozenset((".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv", ".gif"))
-IMAGES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp"))
-"""Endings of the files in a folder that are taken for clips and images."""
+from ltxcore.preprocess.folder import Found, media_under, read_caption, stem_of
+from ltxcore.preprocess.table import medium_at, read_table
 
 
 @attrs.frozen
@@ -40,12 +37,30 @@ class Listed:
         folder: that paths in it are relative to.
         columns: by role, such as "video".
         rows: in order.
+        problems: of a folder, files that cannot be taken.
+        texts: of a folder, the text file of each medium that has one, by the medium's path under the folder.
     """
 
     path: Path
     folder: Path
     columns: Mapping[str, str]
     rows: tuple[Row, ...]
+    problems: tuple[Problem, ...] = ()
+    texts: Mapping[str, str] = attrs.field(factory=dict)
+
+    def role(self, row: Row) -> str:
+        """Whether a row is a clip or a picture ("video"), or a sound ("audio")."""
+        return "video" if "video" in self.columns and (self.columns["video"] in row.values or "audio" not in self.columns) else "audio"
+
+    def without_sounds(self) -> tuple[Listed, tuple[str, ...]]:
+        """The rows that a dataset file can have beside each other, and a note about the sounds of a folder of clips, which it cannot."""
+        rows = tuple(row for row in self.rows if self.role(row) == "video")
+        if not self.path.is_dir() or len(rows) in (0, len(self.rows)):
+            return self, ()
+        count = len(self.rows) - len(rows)
+        columns = {role: column for role, column in self.columns.items() if role != "audio"}
+        note = f"{count} sound{' has' if count == 1 else 's have'} no row in the output, since its rows are clips and pictures"
+        return attrs.evolve(self, rows=rows, columns=columns), (note,)
 
     def file(self, row: Row, role: str) -> Path:
         """The file that a row names for a role.
@@ -57,7 +72,7 @@ class Listed:
         cell = row.values.get(column)
         if not isinstance(cell, str) or not cell.strip():
             raise DataError(f'its "{column}" names no file', where=row.where, remedy="Name a file, or leave the row out.")
-        return Path(os.path.normpath(self.folder / cell.strip()))
+        return self.folder / cell if self.path.is_dir() else medium_at(self.folder, cell.strip())[1]
 
     def moved(self, row: Row, to: Path) -> dict[str, Any]:
         """The cells of a row for a dataset file in the folder `to`: its relative paths lead where they did."""
@@ -71,7 +86,7 @@ class Listed:
 
 
 def read_listed(path: Path, chosen: Mapping[str, str | None], apart: Path | None = None) -> Listed:
-    """A dataset file, or a folder whose clips and images are the rows of a dataset with the column "video".
+    """A dataset file, or a folder whose clips and pictures are rows with the column "video", its sounds rows with "audio".
 
     Args:
         path: of the file or the folder.
@@ -79,28 +94,50 @@ def read_listed(path: Path, chosen: Mapping[str, str | None], apart: Path | None
         apart: a folder whose files are none of the dataset's.
 
     Raises:
-        DataError: there is no such file, it cannot be read, a column is missing or in doubt; or a folder without clips.
+        DataError: there is no such file, it cannot be read, a column is missing or in doubt; or a folder without media.
     """
     if path.is_dir():
-        folder = Path(os.path.normpath(path.absolute()))
-        clips = [clip for clip in clips_in(path) if apart is None or not clip.absolute().is_relative_to(apart.absolute())]
-        if not clips:
-            raise DataError("has no clips and no images in it", where=str(path), remedy="Name a folder of clips, or a dataset file.")
-        return Listed(path, folder, {"video": "video"}, tuple(Row("", {"video": clip.relative_to(path).as_posix()}) for clip in clips))
+        return _of_folder(path, apart)
     table = read_table(path)
     binding = bind(table, chosen)
     if table.problems or binding.problems:
         raise DataError.of([*table.problems, *binding.problems])
-    rows = tuple(Row(table.at(row.line), row.values) for row in table.rows)
+    rows = tuple(Row(table.at(row), row.values) for row in table.rows)
     return Listed(path, Path(os.path.normpath(path.absolute().parent)), binding.columns, rows)
 
 
-def clips_in(folder: Path) -> Iterator[Path]:
-    """The clips and images under a folder, sorted, without those in hidden folders."""
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix.lower() in CLIPS | IMAGES and not hidden and path.is_file():
-            yield path
+def _of_folder(path: Path, apart: Path | None) -> Listed:
+    found = media_under(path)
+    names = [name for name in found.media if apart is None or not (path / name).absolute().is_relative_to(apart.absolute())]
+    if not names:
+        if found.unusable:
+            raise DataError.of(found.unusable)
+        raise DataError("has no clips, pictures or sounds in it", where=str(path), remedy="Name a folder of media, or a dataset file.")
+    texts = {name: found.texts[stem_of(name)][0] for name in names if stem_of(name) in found.texts}
+    rows, problems = [], list(found.unusable)
+    for name in names:
+        caption = read_caption(path / texts[name]) if name in texts else ""
+        if isinstance(caption, Problem):
+            problems.append(caption)
+        else:
+            column = "audio" if found.media[name] == "sound" else "video"
+            rows.append(Row("", {column: name, **({"caption": caption} if caption else {})}))
+    columns = {column: column for column in ("video", "audio") if any(column in row.values for row in rows)}
+    return Listed(path, Path(os.path.normpath(path.absolute())), {**columns, "caption": "caption"}, tuple(rows), tuple(problems), texts)
+
+
+def films_in(folder: Path, apart: Path) -> Iterator[Path]:
+    """The clips under a folder, but those under `apart`.
+
+    Raises:
+        DataError: the folder cannot be read, or a clip in it cannot be taken.
+    """
+    found: Found = media_under(folder)
+    if found.unusable:
+        raise DataError.of(found.unusable)
+    for name, kind in found.media.items():
+        if kind == "video" and not (folder / name).absolute().is_relative_to(apart.absolute()):
+            yield folder / name
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -105,13 +105,10 @@ def common_size(sizes: Collection[Bucket], scale: Sequence[int], where: str) -> 
     if len(different) > 1:
         found = listed([str(size) for size in different])
         what = f"its clips have {len(different)} sizes (width x height x frames): {found}"
-        return None, Problem(what, where, 'Say which to fit them to with resolution_buckets = "WxHxF", several with ";" between.')
+        return None, Problem(what, where)
     wrong = [what for what, _ in misfits(different[0], scale)]
     if wrong:
-        fitted = nearest(different[0], scale)
-        return None, Problem(
-            f"its clips have {' and '.join(wrong)}", where, f'Say what to fit them to, such as resolution_buckets = "{fitted}".'
-        )
+        return None, Problem(f"its clips have {' and '.join(wrong)}", where)
     return different[0], None
 
 

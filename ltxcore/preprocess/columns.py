@@ -8,6 +8,7 @@ from types import MappingProxyType
 import attrs
 
 from ltxcore.errors import Problem, suggestion
+from ltxcore.preprocess.folder import kind_of
 from ltxcore.preprocess.table import Table
 
 ALIASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -22,6 +23,9 @@ ALIASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 """Roles, and the columns that play them by convention."""
+
+BORROWED: Mapping[str, tuple[str, ...]] = MappingProxyType({"video": ("video_path", "file_name"), "caption": ("text",)})
+"""Columns of other programs' datasets, taken for a role only where no column of ours is there that they could be meant beside."""
 
 FOLDERS: Mapping[str, str] = MappingProxyType(
     {
@@ -69,6 +73,7 @@ def bind(table: Table, chosen: Mapping[str, str | None]) -> Binding:
             problems.append(Problem(f"has the columns {both}, which are both the {role}", where, f"Say which one with {option(role)}."))
         if found:
             columns[role] = found[0]
+    columns |= _borrowed(table, columns, chosen)
     by_column: dict[str, list[str]] = {}
     for role, column in columns.items():
         by_column.setdefault(column, []).append(role)
@@ -79,6 +84,21 @@ def bind(table: Table, chosen: Mapping[str, str | None]) -> Binding:
             )
     unused = tuple(column for column in table.columns if column not in by_column)
     return Binding(columns, unused, tuple(problems))
+
+
+def _borrowed(table: Table, columns: Mapping[str, str], chosen: Mapping[str, str | None]) -> dict[str, str]:
+    """The columns that other programs call otherwise; a `file_name` is a sound where all its files have the ending of one."""
+    found: dict[str, str] = {}
+    for role, names in BORROWED.items():
+        there = [name for name in names if name in table.columns and name not in chosen.values()]
+        taken = {"video", "audio"} & columns.keys() if role == "video" else {role} & columns.keys()
+        if len(there) == 1 and not taken:
+            found[role] = there[0]
+    column = found.get("video")
+    cells = [cell for row in table.rows if isinstance(cell := row.values.get(column or ""), str)]
+    if column == "file_name" and cells and all(kind_of(cell.strip()) == "sound" for cell in cells):
+        found["audio"] = found.pop("video")
+    return found
 
 
 def option(role: str) -> str:
@@ -107,7 +127,7 @@ def wanted_folders(
     problems = []
     for folder in sorted(wanted - able):
         if folder in FOLDERS:
-            problems.append(_unable(where, folder, skip_audio and "video" in roles))
+            problems.append(_unable(table, folder, skip_audio and "video" in roles))
         elif folder not in there:
             problems.append(Problem(f'nothing in it makes the folder "{folder}", which the run reads', where, suggestion(folder, FOLDERS)))
     wanted |= {NEEDS[folder] for folder in wanted & NEEDS.keys()}
@@ -117,12 +137,16 @@ def wanted_folders(
     return wanted & able, tuple(problems)
 
 
-def _unable(where: str, folder: str, skipped: bool) -> Problem:
-    role = FOLDERS[folder]
+def _unable(table: Table, folder: str, skipped: bool) -> Problem:
+    role, where = FOLDERS[folder], str(table.path)
     if folder == "audio_latents" and skipped:
         return Problem(
             f'the run reads the folder "{folder}", but skip_audio leaves the sound of the clips out', where, "Leave skip_audio out."
         )
+    if table.is_folder:
+        nothing = {"latents": "no clip and no picture", "audio_latents": "no sound"}.get(folder, f"no {role.replace('_', ' ')}")
+        remedy = "Put some there." if folder in ("latents", "audio_latents") else f'Write a dataset file with a column "{role}".'
+        return Problem(f'the run reads the folder "{folder}", but there is {nothing} in it', where, remedy)
     wanted = '"video" or "audio"' if folder == "audio_latents" else f'"{role}"'
     return Problem(f'the run reads the folder "{folder}", but there is no column {wanted}', where, _column_remedy(role))
 

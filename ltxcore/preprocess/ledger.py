@@ -39,6 +39,11 @@ class Ledger:
         """Of each folder, in this process."""
         return dict(self._counts)
 
+    @property
+    def origins(self) -> Mapping[str, str]:
+        """The raw file of each sample that is there, as its dataset named it."""
+        return {name: entry.origin for entries in self._entries.values() for name, entry in entries.items()}
+
     def entries_of(self, name: str) -> dict[str, Entry]:
         """What there is of a sample, by folder."""
         return {folder: entries[name] for folder, entries in self._entries.items() if name in entries}

@@ -24,6 +24,7 @@ STORED_MASKS = frozenset({".safetensors", ".pt"})
 PICTURES = frozenset({"video", "reference_video", "video_mask"})
 SOUNDS = frozenset({"audio", "reference_audio", "audio_mask"})
 SOUND_FOLDERS = frozenset({"audio_latents", "reference_audio_latents", "audio_masks"})
+VIDEO_FOLDERS = frozenset({"latents", "reference_latents", "video_masks"})
 
 
 @attrs.frozen(eq=False)
@@ -126,27 +127,38 @@ def plan(sample: Sample, looked: Looked, rules: Rules) -> Planned | list[Problem
     problems = [*unreadable(sample, looked), *_wrong_media(sample, infos, rules)]
     if problems:
         return problems
-    silent = list(_soundless(sample, infos)) if rules.folders & SOUND_FOLDERS else []
-    if silent:
-        other = plan(sample, looked, _without_sound(rules))
-        return [*silent, *(other if isinstance(other, list) else ())]
-    planned = _beside_clip(sample, infos, rules) if rules.buckets else _alone(sample, infos, rules)
+    lacking, rest = _lacking(sample, infos, rules)
+    if lacking:
+        other = plan(sample, looked, rest)
+        return [*lacking, *(other if isinstance(other, list) else ())]
+    planned = _beside_clip(sample, infos, rules) if rules.buckets and "video" in infos else _alone(sample, infos, rules)
     if isinstance(planned, Problem):
         return [planned]
     problems = [*_reference_misfits(planned, infos, rules), *_mask_misfits(planned, infos), *_mask_length_misfits(planned, looked, rules)]
     return problems or planned
 
 
-def plan_silent(sample: Sample, looked: Looked, rules: Rules) -> Planned | None:
-    """What can be made of a sample whose clip has no sound: all that needs none; nothing of others, nor where something else is wrong too."""
-    if not any(True for _ in _soundless(sample, infos_of(sample, looked, rules.resamples))):
+def plan_part(sample: Sample, looked: Looked, rules: Rules) -> Planned | None:
+    """What can be made of a sample that lacks sound or pictures: all that needs none; nothing of others, nor where something else is wrong too."""
+    lacking, rest = _lacking(sample, infos_of(sample, looked, rules.resamples), rules)
+    if not lacking or not rest.folders & (SOUND_FOLDERS | VIDEO_FOLDERS):
         return None
-    found = plan(sample, looked, _without_sound(rules))
+    found = plan(sample, looked, rest)
     return found if isinstance(found, Planned) else None
 
 
-def _without_sound(rules: Rules) -> Rules:
-    return attrs.evolve(rules, folders=rules.folders - SOUND_FOLDERS)
+def _lacking(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -> tuple[list[Problem], Rules]:
+    """That a sample lacks the sound or the pictures that are wanted, where that is so, and the rules for the rest of it."""
+    silent = list(_soundless(sample, infos)) if rules.folders & SOUND_FOLDERS else []
+    if silent:
+        return silent, attrs.evolve(rules, folders=rules.folders - SOUND_FOLDERS)
+    if rules.folders & VIDEO_FOLDERS and "video" not in sample.media:
+        remedy = 'Move it elsewhere, or keep its sound alone with on_error = "skip".'
+        if not rules.folders & SOUND_FOLDERS:
+            remedy = 'Move it elsewhere, or leave it out with on_error = "skip".'
+        problem = Problem("is a sound, which has no pictures", sample.at(sample.sound), remedy)
+        return [problem], attrs.evolve(rules, folders=rules.folders - VIDEO_FOLDERS)
+    return [], rules
 
 
 def infos_of(sample: Sample, looked: Looked, resamples: bool) -> dict[str, MediaInfo]:

@@ -107,6 +107,12 @@ class RawFiles:
             self._remember(path, known)
         return known.content
 
+    def remembered(self, path: Path) -> str:
+        """The hash of the bytes that a file had when it was last read, even if it is gone; "": it was never read."""
+        with self._lock:
+            known = self._facts.get(self._key(path))
+        return "" if known is None else known.content
+
     def seconds(self, path: Path) -> float:
         """How long a file's sound is when it is decoded.
 

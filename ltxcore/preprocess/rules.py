@@ -12,11 +12,10 @@ from ltxcore.config.colors import REMEDY, parse_color
 from ltxcore.config.schema import PreprocessingTable
 from ltxcore.errors import ConfigError, DataError, Problem, listed
 from ltxcore.preprocess.buckets import Bucket, ReferenceFactors, common_size, parse_buckets
-from ltxcore.preprocess.plan import SOUND_FOLDERS, Looked, Rules, unreadable
+from ltxcore.preprocess.plan import SOUND_FOLDERS, VIDEO_FOLDERS, Looked, Rules, unreadable
+from ltxcore.preprocess.proposed import proposed_line
 from ltxcore.preprocess.rows import Dataset
 from ltxcore.protocols import Codec
-
-VIDEO_FOLDERS = frozenset({"latents", "reference_latents", "video_masks"})
 
 Place = Callable[[str], str]
 """Gives the place of a key of the run file, such as `preprocessing.resolution_buckets`, for messages."""
@@ -83,6 +82,8 @@ def found_buckets(data: Dataset, rules: Rules, looked: Looked, video: Codec, whe
     if not sizes:
         raise DataError.of(unread or [Problem("none of its clips has pictures", str(data.path))])
     bucket, problem = common_size(sizes, video.scale, str(data.path))
+    if problem is not None:
+        problem = attrs.evolve(problem, remedy=f"Say what to fit them to, such as {proposed_line(sizes, video.scale)}.")
     if problem is not None and not data.folders & VIDEO_FOLDERS:
         problem = attrs.evolve(problem, remedy=f"{problem.remedy} Since only their sound is used, audio_durations does as well.")
     if bucket is None or problem is not None:

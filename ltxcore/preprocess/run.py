@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import attrs
 
 from ltxcore.config.schema import PreprocessingTable
-from ltxcore.data.cache import user_cache
-from ltxcore.errors import ConfigError, DataError, Problem
+from ltxcore.errors import ConfigError, DataError, Problem, listed
 from ltxcore.preprocess.connected import connected
 from ltxcore.preprocess.ledger import Ledger
 from ltxcore.preprocess.model import Model, give_back_memory, own_device
-from ltxcore.preprocess.plan import SOUND_FOLDERS, Planned, Rules, files_of, look_at, plan, plan_silent, uneven_clips
+from ltxcore.preprocess.plan import SOUND_FOLDERS, VIDEO_FOLDERS, Planned, Rules, files_of, look_at, plan, plan_part, uneven_clips
 from ltxcore.preprocess.products import RECIPES, Tools
 from ltxcore.preprocess.progress import Phase, bars
 from ltxcore.preprocess.raw import RawFiles
+from ltxcore.preprocess.roots import claim
+from ltxcore.preprocess.roots import default_root as default_root
 from ltxcore.preprocess.rows import Dataset, Sample, read_dataset
 from ltxcore.preprocess.rules import (
-    VIDEO_FOLDERS,
     Place,
     found_buckets,
     hdr_told,
@@ -37,16 +35,6 @@ from ltxcore.preprocess.work import TEXT, Outcome, drop, encode_captions, encode
 from ltxcore.protocols import TextEncoder
 
 MOST_WORKERS = 8
-
-
-def default_root(dataset: Path) -> Path:
-    """Where a dataset's samples go unless the user says: `.precomputed` beside the file, or the user's cache where that is read-only."""
-    folder = dataset.absolute().parent
-    beside = folder / ".precomputed"
-    if os.access(beside if beside.is_dir() else folder, os.W_OK):
-        return beside
-    key = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-    return user_cache() / "precomputed" / f"{folder.name}-{key}"
 
 
 def preprocess(
@@ -76,7 +64,7 @@ def preprocess(
     it is an error in the end.
 
     Args:
-        dataset: a CSV, JSON or JSON Lines file.
+        dataset: a CSV, TSV, JSON or JSON Lines file, or a folder of media.
         root: where to write; none: `default_root`.
         options: of `[preprocessing]`.
         model_path: whose codecs and text encoder to use.
@@ -109,14 +97,16 @@ def preprocess(
         load_text_encoder_in_8bit,
         offload_text_encoder,
     )
-    root = root or default_root(dataset)
-    there = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
+    to = root or default_root(dataset, options)
+    there = [path.name for path in to.iterdir() if path.is_dir()] if to.is_dir() else []
     data = read_dataset(dataset, options, folders, there)
     workers = workers or min(processors(), MOST_WORKERS)
-    job = _job(data, root, options, model, share or Share.of_environment(), overwrite, workers, where)
+    job = _job(data, to, options, model, share or Share.of_environment(), overwrite, workers, where)
     with bars(progress) as phase:
         encoder = _text_encoder(job, model) if TEXT in data.folders else None
         plans = _plan(job, phase)
+        if root is None:
+            job = attrs.evolve(job, root=claim(to, dataset, options))
         ledger = _open(job, plans, verify)
         mine = job.share.of(plans.planned)
         outcomes = _captions(job, mine, encoder, ledger, phase)
@@ -147,7 +137,7 @@ def _job(
     video = model.video() if any("video" in sample.media for sample in data.samples) else None
     audio = model.audio() if data.folders & SOUND_FOLDERS else None
     rules = rules_from_options(data, options, video, audio, where)
-    raw = RawFiles(root, data.path.absolute().parent, share.rank, recalls=not overwrite, resamples=rules.resamples)
+    raw = RawFiles(root, data.folder.absolute(), share.rank, recalls=not overwrite, resamples=rules.resamples)
     tools = Tools(raw, video, audio, rules.factors, max(1, processors() // workers), rendering_from_options(options, where))
     return _Job(data, root, options, rules, tools, share, overwrite, workers, where)
 
@@ -164,17 +154,20 @@ def _text_encoder(job: _Job, model: Model) -> TextEncoder:
 
 @attrs.frozen(eq=False)
 class _Plans:
-    """Samples that can be made, of which some without their sound, and why; those that cannot, and why; and what the user should know."""
+    """Samples that can be made, of which some without their sound or pictures, and why; those that cannot, and why; and what the user should know."""
 
     planned: list[Planned]
     refused_samples: list[Sample]
     problems: list[Problem]
     silent: list[Problem]
+    pictureless: list[Problem]
     notes: list[str]
 
 
 def _plan(job: _Job, phase: Phase) -> _Plans:
     data, rules = job.data, job.rules
+    if data.left_out and not data.samples:
+        raise DataError.of(data.left_out)
     looked = look_at(data.samples, job.tools.raw, job.workers, phase("files", len(files_of(data.samples))))
     notes = list(data.notes)
     silent = silent_set(data, looked)
@@ -186,16 +179,16 @@ def _plan(job: _Job, phase: Phase) -> _Plans:
         notes.append(note)
     if (told := hdr_told(data, looked, job.options.hdr)) and rules.buckets:
         notes.append(told)
-    plans, lacking = _Plans([], [], [], [], notes), list[Problem]()
+    plans, lacking = _Plans([], [], list(data.left_out), [], [], notes), list[Problem]()
     for sample in data.samples:
         found = plan(sample, looked, rules)
         if isinstance(found, Planned):
             plans.planned.append(found)
             continue
         lacking += found
-        if (part := plan_silent(sample, looked, rules)) is not None:
+        if (part := plan_part(sample, looked, rules)) is not None:
             plans.planned.append(part)
-            plans.silent.extend(found)
+            (plans.silent if "video" in sample.media else plans.pictureless).extend(found)
         else:
             plans.refused_samples.append(sample)
             plans.problems.extend(found)
@@ -242,7 +235,7 @@ def _summary(job: _Job, plans: _Plans, outcomes: Mapping[str, Outcome], ledger: 
     if failed and job.options.on_error == "stop":
         raise DataError.of(failed)
     lost = {name for name, outcome in outcomes.items() if outcome.problems}
-    notes = list(plans.notes)
+    notes = [*plans.notes, *_renamed(job, ledger)]
     for what, silence in (
         ("sounds end early and were filled with silence, by", [each for outcome in outcomes.values() for each in outcome.silence]),
         ("sounds have holes, which are silence now, of", [each for outcome in outcomes.values() for each in outcome.holes]),
@@ -252,4 +245,26 @@ def _summary(job: _Job, plans: _Plans, outcomes: Mapping[str, Outcome], ledger: 
             notes.append(f"{job.data.path}: {len(silence)} {what} at most {longest.seconds:.3f} s ({longest.where})")
     whole = [each.sample.name for each in plans.planned if each.folders == job.data.folders]
     names = sorted(set(whole) - lost)
-    return Summary(job.root, ledger.counts, (*plans.problems, *failed), tuple(plans.silent), tuple(names), tuple(notes))
+    problems = (*plans.problems, *failed)
+    return Summary(job.root, ledger.counts, problems, tuple(plans.silent), tuple(names), tuple(notes), tuple(plans.pictureless))
+
+
+def _renamed(job: _Job, ledger: Ledger) -> list[str]:
+    """That there are samples of files that are no longer in the folder, and what these are called now if they were renamed.
+
+    A dataset file may share its root with others, so that its root says nothing of that.
+    """
+    if not job.data.is_folder:
+        return []
+    names = {sample.name: sample for sample in job.data.samples}
+    gone = {name: origin for name, origin in ledger.origins.items() if name not in names}
+    if not gone:
+        return []
+    now = {job.tools.raw.remembered(next(iter(sample.media.values()))): sample.origin for sample in names.values() if sample.media}
+    now.pop("", None)
+    told = []
+    for name, origin in gone.items():
+        other = now.get(job.tools.raw.remembered(job.data.folder.absolute() / origin))
+        told.append(f"{origin or name} (which is {other} now)" if other else origin or name)
+    many = "1 sample is" if len(told) == 1 else f"{len(told)} samples are"
+    return [f"{job.root}: {many} left there of files that are no longer in {job.data.path}, and not used: {listed(told)}"]

@@ -1,10 +1,12 @@
-"""Dataset files: CSV, JSON and JSON Lines as rows that know their line."""
+"""Dataset files: CSV, TSV, JSON and JSON Lines as rows that know their line."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -13,28 +15,63 @@ from typing import Any
 import attrs
 
 from ltxcore.errors import DataError, Problem, suggestion
+from ltxcore.files import is_file
+
+DELIMITERS: Mapping[str, str] = MappingProxyType({",": "a comma", ";": "a semicolon", "\t": "a tab"})
+"""Between the cells of CSV, and how they are called; spreadsheets take the semicolon where the comma is the decimal mark."""
+
+
+SEPARATOR = re.compile(r"sep=(.)\r?\n")
+"""How spreadsheets may say in the first line of a file what stands between its cells."""
 
 
 @attrs.frozen
 class Row:
-    """One row of a dataset file; `line` is where it starts, counted from 1."""
+    """One row of a dataset.
+
+    Attributes:
+        line: of a dataset file, where the row starts, counted from 1; 0 of a folder, whose rows are files.
+        values: its cells, by column.
+        file: of a folder, the medium, as a path under the folder.
+        lacks: of a folder, why it has no caption; none: it has one.
+    """
 
     line: int
     values: Mapping[str, Any]
+    file: str = ""
+    lacks: Problem | None = None
 
 
 @attrs.frozen
 class Table:
-    """A dataset file as read: its rows, the names of its columns in order of appearance, and what is wrong with its text."""
+    """A dataset as read: its rows, the names of its columns in order of appearance, and what is wrong with it.
+
+    Attributes:
+        path: of the dataset file or the folder.
+        columns: of all rows.
+        rows: in order.
+        problems: with what nothing can be made of the dataset until they are mended.
+        unusable: of a folder, files that cannot be taken; they may be left out.
+        notes: what the user should know that is no mistake.
+        is_folder: whether it is a folder of media; its rows have a clip or a picture ("video"), or a sound ("audio"), never both.
+    """
 
     path: Path
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     problems: tuple[Problem, ...] = ()
+    unusable: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+    is_folder: bool = False
 
-    def at(self, line: int) -> str:
-        """A line of the file, for a message."""
-        return f"{self.path}:{line}"
+    @property
+    def folder(self) -> Path:
+        """That paths in it are relative to."""
+        return self.path if self.is_folder else self.path.parent
+
+    def at(self, row: Row) -> str:
+        """A row, for a message."""
+        return str(self.path / row.file) if self.is_folder else f"{self.path}:{row.line}"
 
 
 def read_table(path: Path) -> Table:
@@ -43,11 +80,9 @@ def read_table(path: Path) -> Table:
     Problems of single rows are collected in the table, so that they can be told together with what the rows say.
 
     Raises:
-        DataError: no such file, a suffix of another format, text that is not UTF-8, or no row at all.
+        DataError: no such file, one that may not be read, a suffix of another format, text that is not UTF-8, or no row at all.
     """
-    if path.is_dir():
-        raise DataError("is a folder, not a dataset file", where=str(path), remedy=f"Name a file in it that ends in {_known()}.")
-    if not path.is_file():
+    if not is_file(path):
         raise DataError("there is no such dataset file", where=str(path), remedy=_nearest(path))
     parse = FORMATS.get(path.suffix.lower())
     if parse is None:
@@ -56,6 +91,8 @@ def read_table(path: Path) -> Table:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"is not UTF-8 text (byte {error.start})", where=str(path), remedy="Save it as UTF-8.") from None
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=str(path), remedy="See that you may read it.") from error
     rows: list[Row] = []
     problems: list[Problem] = []
     for item in parse(text):
@@ -71,19 +108,22 @@ def read_table(path: Path) -> Table:
     return Table(path, tuple(columns), tuple(rows), tuple(problems))
 
 
-def _csv(text: str) -> Iterator[Row | Problem]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+def _csv(text: str, delimiter: str | None = None) -> Iterator[Row | Problem]:
+    said = SEPARATOR.match(text)
+    begin = said.end() if said else 0
+    between = delimiter or (said[1] if said else _delimiter(text[begin:]))
+    reader = csv.reader(io.StringIO(text[begin:], newline=""), strict=True, delimiter=between)
     header: list[str] | None = None
-    line = 1
+    first = line = 2 if said else 1
     while True:
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield Problem(f"is not CSV: {error}", str(line), "Put cells that hold a comma, a quote or a line break in double quotes.")
+            yield _broken_csv(error, line, between)
             return
-        start, line = line, reader.line_num + 1
+        start, line = line, reader.line_num + first
         if not any(cell.strip() for cell in cells):
             continue
         if header is None:
@@ -93,11 +133,30 @@ def _csv(text: str) -> Iterator[Row | Problem]:
                 yield Problem(f'names the column "{twice[0]}" twice', str(start), "Give each column a name of its own.")
                 return
         elif len(cells) != len(header):
-            yield Problem(
-                f"has {len(cells)} cells, but the header names {len(header)}", str(start), "Put cells that hold a comma in double quotes."
-            )
+            remedy = f"Put cells that hold {DELIMITERS.get(between, between)} in double quotes."
+            yield Problem(f"has {len(cells)} cells, but the header names {len(header)}", str(start), remedy)
         else:
             yield Row(start, dict(zip(header, cells, strict=True)))
+
+
+def _tsv(text: str) -> Iterator[Row | Problem]:
+    return _csv(text, "\t")
+
+
+def _delimiter(text: str) -> str:
+    """What stands between the cells of a CSV file, by its header: it is a comma unless the header is a single cell then, and several with another one."""
+    header = next((line for line in text.splitlines() if line.strip()), "")
+    cells = {each: len(next(csv.reader([header], delimiter=each), [])) for each in DELIMITERS}
+    return "," if cells[","] > 1 else max(cells, key=lambda each: cells[each])
+
+
+def _broken_csv(error: csv.Error, line: int, between: str) -> Problem:
+    if "field limit" in str(error):
+        what = f"has a cell of more than {csv.field_size_limit():,} letters, which is more than CSV is read with"
+        remedy = "See whether a double quote is not closed, which makes one cell of all that follows it. Text that is really so long goes into a .jsonl file."
+        return Problem(what, str(line), remedy)
+    name = DELIMITERS.get(between, between)
+    return Problem(f"is not CSV: {error}", str(line), f"Put cells that hold {name}, a quote or a line break in double quotes.")
 
 
 def _jsonl(text: str) -> Iterator[Row | Problem]:
@@ -106,7 +165,7 @@ def _jsonl(text: str) -> Iterator[Row | Problem]:
             continue
         try:
             value = json.loads(line, object_pairs_hook=_object)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             yield Problem(f"is not a JSON object: {_reason(error)}", str(number), "Each line is one object with the columns as keys.")
             continue
         yield _row(value, number)
@@ -128,7 +187,7 @@ def _json(text: str) -> Iterator[Row | Problem]:
             return
         try:
             value, place = decoder.raw_decode(text, place)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             at = error.lineno if isinstance(error, json.JSONDecodeError) else line
             yield Problem(f"is not JSON: {_reason(error)}", str(at), remedy)
             return
@@ -143,7 +202,8 @@ def _json(text: str) -> Iterator[Row | Problem]:
 
 def _row(value: Any, line: int) -> Row | Problem:
     if not isinstance(value, dict):
-        return Problem(f"is {json.dumps(value)[:40]}, not an object", str(line), "Each sample is one object with the columns as keys.")
+        told = "a list" if isinstance(value, list) and len(value) > 3 else json.dumps(value)[:40]
+        return Problem(f"is {told}, not an object", str(line), "Each sample is one object with the columns as keys.")
     return Row(line, value)
 
 
@@ -162,7 +222,9 @@ def _skip(text: str, place: int) -> int:
     return place
 
 
-def _reason(error: ValueError) -> str:
+def _reason(error: ValueError | RecursionError) -> str:
+    if isinstance(error, RecursionError):
+        return "its values are nested too deeply"
     return error.msg if isinstance(error, json.JSONDecodeError) else str(error)
 
 
@@ -171,8 +233,23 @@ def _known() -> str:
 
 
 def _nearest(path: Path) -> str:
-    beside = path.parent.iterdir() if path.parent.is_dir() else ()
-    return suggestion(path.name, [each.name for each in beside if each.suffix.lower() in FORMATS])
+    try:
+        return suggestion(path.name, [each.name for each in path.parent.iterdir() if each.suffix.lower() in FORMATS])
+    except (OSError, ValueError):
+        return "Name a dataset file, or a folder of media."
 
 
-FORMATS: Mapping[str, Callable[[str], Iterator[Row | Problem]]] = MappingProxyType({".jsonl": _jsonl, ".csv": _csv, ".json": _json})
+FORMATS: Mapping[str, Callable[[str], Iterator[Row | Problem]]] = MappingProxyType(
+    {".jsonl": _jsonl, ".csv": _csv, ".tsv": _tsv, ".json": _json}
+)
+
+
+def medium_at(folder: Path, cell: str) -> tuple[str, Path]:
+    """A cell that names a file, and that file; where the cell has backslashes, as Windows writes paths, and its file is there with "/", that is meant."""
+    path = Path(os.path.normpath(folder / cell))
+    if "\\" in cell and not os.path.lexists(path):
+        other = cell.replace("\\", "/")
+        there = Path(os.path.normpath(folder / other))
+        if is_file(there):
+            return other, there
+    return cell, path

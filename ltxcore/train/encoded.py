@@ -11,10 +11,23 @@ from ltxcore.preprocess.run import preprocess
 from ltxcore.train.plan import Outline
 
 
-def encoded(found: Outline, dataset: Path | None, root: Path, processes: Processes, console: Console) -> tuple[str, ...] | None:
-    """Encode a dataset where that is not done yet, each process its share; the names of its samples, or None where the run names a set that is encoded already."""
+def encoded(
+    found: Outline, dataset: Path | None, root: Path | None, processes: Processes, console: Console
+) -> tuple[Path, tuple[str, ...] | None]:
+    """Encode a dataset where that is not done yet, each process its share.
+
+    Args:
+        found: the run.
+        dataset: a dataset file or a folder of media; none: the run names a set that is encoded already.
+        root: where to write; none: the dataset's default root.
+        processes: of the run.
+        console: told of it.
+
+    Returns:
+        Where the samples are, and their names; None instead of names where the set is encoded already.
+    """
     if dataset is None:
-        return None
+        return found.root, None
     config = found.loaded.config
     summary = processes.together(
         lambda: preprocess(
@@ -33,6 +46,6 @@ def encoded(found: Outline, dataset: Path | None, root: Path, processes: Process
         )
     )
     brief = "\n".join([f"{len(summary.samples)} samples in {summary.root}, {summary.done} files encoded now", *summary.notes])
-    console.out(str(summary) if summary.refused or summary.silent else brief, highlight=False)
+    console.out(str(summary) if summary.is_partial else brief, highlight=False)
     # Each knows of the samples that it could not encode itself.
-    return tuple(sorted(set.intersection(*(set(names) for names in processes.exchange(summary.samples)))))
+    return summary.root, tuple(sorted(set.intersection(*(set(names) for names in processes.exchange(summary.samples)))))

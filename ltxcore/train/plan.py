@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ from ltxcore.models.backbone import ModelInfo
 from ltxcore.models.base import Base, base_of
 from ltxcore.models.targets import resolve_targets
 from ltxcore.preprocess.connected import no_connectors
-from ltxcore.preprocess.run import default_root
+from ltxcore.preprocess.roots import default_root
+from ltxcore.preprocess.rows import Dataset, read_dataset
 from ltxcore.protocols import Manifest, Setting, Strategy
 from ltxcore.sample.plan import Planned
 from ltxcore.sample.plan import plan as plan_samples
@@ -105,25 +106,58 @@ class RunPlan:
     order: Order
 
 
-def check_run(loaded: LoadedRun) -> RunPlan | None:
+def check_run(loaded: LoadedRun, first_use: Callable[[Dataset, Path], None] | None = None) -> RunPlan | None:
     """Check a run as far as it can be without writing; None if its data are not encoded yet, or only what another run of them needs.
+
+    Args:
+        loaded: the run file.
+        first_use: called with the rows that are not encoded yet, and where they will be; what it raises is told as what is found here.
 
     Raises:
         LtxError: for all that is wrong.
     """
     try:
         found = outline(loaded)
-        only = encoded_so_far(found)
-        return None if only == () else plan(found, only)
+        data = loaded.config.data
+        if data.dataset is None:
+            return plan(found)
+        rows = rows_of(found, data.dataset, found.root)
+        if isinstance(data.held_out, Path):
+            rows_of(found, data.held_out, default_root(data.held_out, loaded.config.preprocessing))
+        only = _encoded(found, [sample.name for sample in rows.samples])
+        if only:
+            return plan(found, only)
+        if first_use is not None:
+            first_use(rows, found.root)
+        return None
     except LtxError as error:
         raise located(error, loaded) from error
 
 
+def rows_of(found: Outline, dataset: Path, root: Path) -> Dataset:
+    """The rows of a dataset as the run reads them; `root` is where they are encoded, or will be.
+
+    Raises:
+        DataError: for all that is wrong with them but what is in their media.
+    """
+    there = [each.name for each in root.iterdir() if each.is_dir()] if root.is_dir() else []
+    return read_dataset(dataset, found.loaded.config.preprocessing, {source.folder for source in found.strategy.sources().values()}, there)
+
+
 def encoded_so_far(found: Outline) -> tuple[str, ...] | None:
     """The samples that are encoded whole, of a run that names a dataset, whose first use makes the others whole or leaves them out; none: it names an encoded set."""
-    if found.loaded.config.data.dataset is None:
+    dataset = found.loaded.config.data.dataset
+    if dataset is None:
         return None
-    return whole_samples(found.root, {source.folder for source in found.strategy.sources().values()})
+    try:
+        names = [sample.name for sample in rows_of(found, dataset, found.root).samples]
+    except DataError:  # which whoever encodes them is told
+        names = None
+    return _encoded(found, names)
+
+
+def _encoded(found: Outline, names: Collection[str] | None) -> tuple[str, ...]:
+    return whole_samples(found.root, {source.folder for source in found.strategy.sources().values()}, names)
 
 
 def check_outline(loaded: LoadedRun, processes: int, *, allow_changes: bool = False) -> None:
@@ -224,7 +258,7 @@ def data_root(loaded: LoadedRun, strategy: Strategy) -> Path:
         raise ConfigError(
             "says of no data to train on", where=loaded.where("data"), remedy="Set data.dataset or data.preprocessed_data_root."
         )
-    return default_root(data.dataset)
+    return default_root(data.dataset, loaded.config.preprocessing)
 
 
 def plan(found: Outline, only: Collection[str] | None = None) -> RunPlan:

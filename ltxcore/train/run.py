@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import attrs
 import torch
 from rich.console import Console
 
@@ -15,7 +16,6 @@ from ltxcore.data.manifest import read_manifest
 from ltxcore.engines.process import Processes
 from ltxcore.errors import ConfigError, LtxError
 from ltxcore.preprocess.model import Model
-from ltxcore.preprocess.run import default_root
 from ltxcore.sample.marker import of_metadata
 from ltxcore.sample.media import decoders
 from ltxcore.train.checkpoint import check_space
@@ -72,7 +72,8 @@ def _session(loaded: LoadedRun, processes: Processes, console: Console, allow_ch
     console.out(
         f"{config.model.training_mode} run of {' and '.join(sorted(found.modalities))} on the base model {found.info.name}", highlight=False
     )
-    only = encoded(found, config.data.dataset, found.root, processes, console)
+    root, only = encoded(found, config.data.dataset, config.data.preprocessed_data_root, processes, console)
+    found = attrs.evolve(found, root=root)
     planned = processes.first_then_others(lambda: plan(found, only))
     samples = Samples(found.root, found.strategy.sources(), planned.manifest)
     apart, names = _held_out(planned, samples, processes, console)
@@ -142,8 +143,7 @@ def _held_out(planned: RunPlan, samples: Samples, processes: Processes, console:
     dataset = found.loaded.config.data.held_out
     if not isinstance(dataset, Path):
         return samples, planned.split.held_out
-    root = default_root(dataset)
-    only = encoded(found, dataset, root, processes, console)
+    root, only = encoded(found, dataset, None, processes, console)
     manifest = processes.first_then_others(lambda: read_manifest(root, found.strategy.sources(), only=only))
     processes.together(lambda: found.strategy.check(manifest))
     return Samples(root, found.strategy.sources(), manifest), manifest.samples

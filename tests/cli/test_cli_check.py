@@ -9,6 +9,7 @@ import torch
 from click.testing import CliRunner
 
 from ltxcore.cli.main import main
+from preprocess.raw_media import clip_file, sound_file
 from train.runs import put, sound_set
 
 RUN = """\
@@ -78,11 +79,12 @@ def test_settings_are_checked_too(run_file: Path) -> None:
     )
 
 
-def test_raw_media_are_not_counted_before_they_are_encoded(run_file: Path, tmp_path: Path) -> None:
-    (tmp_path / "set.jsonl").write_text("")
+def test_raw_media_are_counted_but_not_opened_before_they_are_encoded(run_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.wav").touch()
+    (tmp_path / "set.jsonl").write_text('{"audio": "a.wav", "audio_mask": "a.wav", "caption": "c"}')
     status, out, _ = check("run.toml", "--set", "data.dataset=set.jsonl", "--set", "data.preprocessed_data_root=new")
     assert status == 0
-    assert out.endswith(f"  samples     not encoded yet; the first run encodes {tmp_path}/set.jsonl\n")
+    assert out.endswith(f"  samples     1, not encoded yet; the first run encodes {tmp_path}/set.jsonl\n")
     assert not (tmp_path / "new").exists()
 
 
@@ -108,3 +110,137 @@ def test_what_the_manifests_tell_is_found(run_file: Path, tmp_path: Path) -> Non
 
 def test_a_missing_file_is_named() -> None:
     assert check("gone.toml") == (2, "", "gone.toml: there is no such file\n    Name a run file, such as examples/audio_inpainting.toml.\n")
+
+
+def raw_run(folder: Path, dataset: str, **preprocessing: str) -> Path:
+    """A run of pictures alone on raw media."""
+    keys = "".join(f"{name} = {value}\n" for name, value in preprocessing.items())
+    path = folder / "raw.toml"
+    path.write_text(
+        f'output_dir = "out"\n[model]\nmodel_path = "tiny-untrained"\n[lora]\nrank = 4\ntarget_modules = ["attn1.to_k"]\n'
+        '[training_strategy]\nname = "flexible"\n[training_strategy.video]\nis_generated = true\nlatents_dir = "latents"\n'
+        f'[data]\ndataset = "{dataset}"\nheld_out = 0\n[preprocessing]\n{keys}'
+    )
+    return path
+
+
+@pytest.fixture
+def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of two clips, a picture and a sound, all with captions."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "clips"
+    clip_file(folder / "a.mp4", frames=33)
+    clip_file(folder / "beach/b.mp4", width=96, frames=20, sound=False)
+    clip_file(folder / "c.png", width=96, frames=1, sound=False)
+    sound_file(folder / "d.wav")
+    for name in ("a", "beach/b", "c", "d"):
+        (folder / f"{name}.txt").write_text(f"this is {name}")
+    (folder / ".DS_Store").touch()
+    return folder
+
+
+SEEN = """\
+clips is a dataset of 4 samples.
+  clips       2: 64 x 64, 96 x 64 pixels, 17 to 33 frames, 16 per second, 1 with sound
+  pictures    1: 96 x 64 pixels
+  sounds      1: 1.06 s
+  captions    4 of 4: 3 words
+  encoded in  {root}, once it is
+clips: left out: 1 hidden or system name
+For the [preprocessing] of a run file, if the clips are to keep about their size (smaller ones take less memory, see `ltx plan`):
+resolution_buckets = "96x64x17;96x64x1;64x64x33"
+"""
+
+
+def test_a_folder_is_shown_as_it_is_understood_with_buckets_that_can_be_used(clips: Path) -> None:
+    (clips / "beach/b.mp4").unlink()
+    clip_file(clips / "beach/b.mp4", width=96, frames=17, sound=False)
+    assert check("clips/") == (0, SEEN.format(root=clips.parent / "clips.precomputed"), "")
+    line = SEEN.splitlines()[-1].partition(" = ")[2]
+    path = raw_run(clips.parent, "clips/", resolution_buckets=line, on_error='"skip"')
+    assert check(str(path))[:2] == (
+        0,
+        f"{path} is in order.\n  mode        LoRA of rank 4 on tiny-untrained\n  strategy    flexible\n  video       generated\n"
+        f"  steps       3000, batch size 2\n  samples     4, not encoded yet; the first run encodes {clips}\n"
+        f"{clips}: left out: 1 hidden or system name\n",
+    )
+    assert not (clips.parent / "clips.precomputed").exists()
+
+
+def test_a_folder_that_cannot_be_used_is_shown_and_fails(clips: Path) -> None:
+    (clips / "d.txt").unlink()
+    (clips / "broken.mp4").write_text("no")
+    (clips / "broken.txt").write_text("broken")
+    status, out, err = check("clips")
+    assert status == 2
+    assert out.startswith("clips is a dataset of 5 samples.\n  clips       2: ")
+    assert "  captions    4 of 5: 3 words\n" in out.replace("1 to 3", "3")
+    assert err.startswith("clips: has 1 file without a caption: d.wav\n")
+    assert "clips/broken.mp4: this is not a clip, a sound or an image that can be read\n" in err
+    status, out, err = check("clips", "--set", "on_error=skip")
+    assert (status, err) == (0, "")
+    assert "2 left out, as on_error says:\n  clips/d.wav: has no caption\n  clips/broken.mp4: this is not a clip" in out
+
+
+def test_settings_of_a_dataset_are_keys_of_preprocessing(clips: Path) -> None:
+    for path in clips.rglob("*.txt"):
+        path.unlink()
+    assert check("clips", "--set", "preprocessing.caption_from=folder", "--set", "skip_audio=true")[0] == 0
+    status, _, err = check("clips", "--set", "caption_form=folder", "--set", "prefer=sound")
+    assert status == 2
+    assert err.startswith('--set: caption_form: there is no such key\n    Did you mean "caption_from"?\n--set: prefer: ')
+
+
+def test_a_dataset_file_is_shown_too(clips: Path) -> None:
+    (clips / "set.csv").write_text("file_name;text\na.mp4;one\nbeach\\b.mp4;two\n")
+    status, out, err = check("clips/set.csv")
+    assert (status, err) == (0, "")
+    assert out == (
+        "clips/set.csv is a dataset of 2 samples.\n"
+        "  clips       2: 64 x 64, 96 x 64 pixels, 20 to 33 frames, 16 per second, 1 with sound\n"
+        "  captions    2 of 2: 1 words\n"
+        f"  encoded in  {clips}/.precomputed, once it is\n"
+        'clips/set.csv: 1 path with backslashes, such as "beach\\b.mp4", are read with "/"\n'
+        "For the [preprocessing] of a run file, if the clips are to keep about their size (smaller ones take less memory, see `ltx plan`):\n"
+        'resolution_buckets = "96x64x17;64x64x33"\n'
+    )
+
+
+def test_a_run_without_buckets_gets_a_line_of_them_from_its_clips(clips: Path) -> None:
+    path = raw_run(clips.parent, "clips", on_error='"skip"')
+    assert check(str(path)) == (
+        2,
+        "",
+        f"{clips}: its clips have 3 sizes (width x height x frames): 64x64x33, 96x64x1, 96x64x20\n"
+        '    Say what to fit them to, such as resolution_buckets = "96x64x17;96x64x1;64x64x33".\n',
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "has no rows"),
+        (b"\xff\xfe\x00", "is not UTF-8 text (byte 0)"),
+        (b'{"video": "a.mp4", "caption"', "is not a JSON object"),
+        (b'{"video": "gone.mp4", "caption": "c"}\n', 'its video "gone.mp4" is not there'),
+    ],
+)
+def test_the_rows_of_a_dataset_that_is_not_encoded_yet_are_read(clips: Path, content: bytes, told: str) -> None:
+    (clips / "set.jsonl").write_bytes(content)
+    status, out, err = check(str(raw_run(clips.parent, "clips/set.jsonl")))
+    assert (status, out) == (2, "")
+    assert told in err
+    (clips / "good.jsonl").write_text('{"video": "a.mp4", "caption": "c"}\n')
+    path = raw_run(clips.parent, "clips/good.jsonl")
+    assert check(str(path))[0] == 0
+    path.write_text(path.read_text().replace("held_out = 0", 'held_out = "clips/set.jsonl"'))
+    status, out, err = check(str(path))
+    assert (status, told in err) == (2, True)
+
+
+def test_a_dataset_that_is_not_there_is_told_at_its_line(clips: Path) -> None:
+    path = raw_run(clips.parent, "clip")
+    assert (
+        check(str(path))[2]
+        == f"{path}:13: data.dataset: there is no file or folder {clips.parent}/clip\n    Paths are relative to the run file.\n"
+    )

@@ -81,6 +81,8 @@ DEFAULTS: dict[Any, dict[str, Any]] = {
         "reference_audio_column": None,
         "video_mask_column": None,
         "audio_mask_column": None,
+        "prefer": None,
+        "caption_from": None,
         "lora_trigger": None,
         "remove_llm_prefixes": False,
         "reference_downscale_factor": 1,

@@ -83,7 +83,7 @@ scheduler_params = { start = 1, end_factor = "1" }
         "    Known: end_factor, start_factor, total_iters.\n"
         'run.toml:19: optimization.scheduler_params.end_factor: must be a number, not the text "1"\n'
         "run.toml:20: data: says of no data to train on\n"
-        "    Set dataset to a file that lists raw media, or preprocessed_data_root to the folder of a set that is already encoded."
+        "    Set dataset to a folder of media or a file that lists them, or preprocessed_data_root to the folder of a set that is already encoded."
     )
 
 
@@ -94,7 +94,7 @@ def test_an_empty_file_says_what_a_run_needs(mistakes: Mistakes) -> None:
         "run.toml:1: training_strategy.name: names no strategy\n"
         "    Choose one: flexible.\n"
         "run.toml:1: data: says of no data to train on\n"
-        "    Set dataset to a file that lists raw media, or preprocessed_data_root to the folder of a set that is already encoded."
+        "    Set dataset to a folder of media or a file that lists them, or preprocessed_data_root to the folder of a set that is already encoded."
     )
 
 
@@ -330,16 +330,36 @@ def test_a_model_path_is_a_file_a_folder_or_the_name_of_a_shipped_model(mistakes
     [
         ("held_out = -1", "held_out: must be at least 0, not -1"),
         ("held_out = 1.0", "held_out: a share must be at least 0 and below 1, not 1.0\n    Write a whole number to say how many samples."),
-        ("held_out = 'more.jsonl'", "held_out: there is no file more.jsonl\n    Paths are relative to the run file."),
-        ("held_out = '0.1'", "held_out: there is no file 0.1\n    Write 0.1, without quotes."),
+        ("held_out = 'more.jsonl'", "held_out: there is no file or folder more.jsonl\n    Paths are relative to the run file."),
+        ("held_out = '0.1'", "held_out: there is no file or folder 0.1\n    Write 0.1, without quotes."),
         ("held_out = true", "held_out: must be a number or a path, not true"),
         ("held_out = nan", "held_out: must be a number or a path, not nan"),
         ("num_dataloader_workers = -1", "num_dataloader_workers: must be at least 0, not -1"),
-        ("dataset = 'set.jsonl'", "dataset: there is no file set.jsonl\n    Paths are relative to the run file."),
+        ("dataset = 'set.jsonl'", "dataset: there is no file or folder set.jsonl\n    Paths are relative to the run file."),
     ],
 )
 def test_data_that_is_wrong_says_how(mistakes: Mistakes, minimal: str, text: str, message: str) -> None:
     assert mistakes(f"{minimal}{text}\n") == f"run.toml:10: data.{message}"
+
+
+@pytest.mark.parametrize("key", ["dataset", "held_out", "preprocessed_data_root"])
+def test_a_path_that_no_file_can_have_is_not_there(mistakes: Mistakes, minimal: str, key: str) -> None:
+    text = minimal.replace('preprocessed_data_root = "."\n', "") if key == "preprocessed_data_root" else minimal
+    said = mistakes(f"{text}{key} = '{'x' * 5000}'\n")
+    assert f"data.{key}: there is no " in said
+
+
+def test_clips_that_are_held_out_do_not_lie_among_those_that_are_trained_on(
+    load: Load, mistakes: Mistakes, minimal: str, folder: Path
+) -> None:
+    for name in ("clips/held", "held"):
+        (folder / name).mkdir(parents=True)
+    folders = f"{minimal}dataset = 'clips'\nheld_out = "
+    assert load(f"{folders}'held'\n").config.data.held_out == folder / "held"
+    assert mistakes(f"{folders}'clips/held'\n") == (
+        "run.toml:11: data.held_out: lies in the folder clips, whose media would be trained on and held out at once\n"
+        "    Move it beside that folder."
+    )
 
 
 @pytest.mark.parametrize("kept", ["0", "12", "0.0", "0.25"])
@@ -368,3 +388,10 @@ def test_the_marker_of_the_first_frame_is_a_key_of_video_alone(load: Load, mista
         "run.toml:6: training_strategy.audio.mark_first_frame: is for pictures: sound has no frames to mark\n"
         "    Write it in [training_strategy.video], or remove it."
     )
+
+
+def test_keys_of_folders_that_are_not_set_are_not_spelled_out_so_that_unfinished_runs_of_0_1_0_go_on(load: Load, minimal: str) -> None:
+    resolved = load(minimal).resolved()
+    assert "skip_audio = false" in resolved
+    assert "prefer" not in resolved
+    assert "caption_from" not in resolved

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import attrs
@@ -13,6 +14,7 @@ from doctor.healthy import change_row, put_clip, write_rows
 from ltxcore.cli.doctor import doctor
 from ltxcore.cli.main import main
 from ltxcore.config.schema import PreprocessingTable
+from preprocess.raw_media import encode
 
 
 def ltx(*arguments: str | Path) -> tuple[int, str, str]:
@@ -106,7 +108,7 @@ def test_a_mistake_of_use_is_status_2(clips: Path) -> None:
     assert ltx(clips / "none.jsonl") == (
         2,
         "",
-        f"{clips}/none.jsonl: there is no such file or folder\n    Name a dataset file, an encoded set or a run file.\n",
+        f"{clips}/none.jsonl: there is no such file or folder\n    Name a dataset file, a folder of media, an encoded set or a run file.\n",
     )
     status, out, err = ltx(path, "--resolution-buckets", "60x64x17")
     assert (status, out) == (2, "")
@@ -114,9 +116,11 @@ def test_a_mistake_of_use_is_status_2(clips: Path) -> None:
 
 
 def test_options_that_would_have_no_effect_are_refused(clips: Path) -> None:
-    status, _, err = ltx(clips, "--skip-audio")
+    encoded = clips / "encoded"
+    (encoded / "latents").mkdir(parents=True)
+    status, _, err = ltx(encoded, "--skip-audio")
     assert status == 2
-    assert err.endswith(f"Error: --skip-audio is for a dataset, and {clips} is an encoded set.\n")
+    assert err.endswith(f"Error: --skip-audio is for a dataset, and {encoded} is an encoded set.\n")
     status, _, err = ltx("run.toml", "--model-path", "tiny")
     assert status == 2
     assert err.endswith("Error: --model-path is for a dataset, and run.toml is a run file.\n")
@@ -128,3 +132,57 @@ def test_options_that_would_have_no_effect_are_refused(clips: Path) -> None:
 def test_every_option_of_preprocessing_is_one_of_the_command() -> None:
     options = {option for parameter in doctor.params for option in parameter.opts}
     assert {"--" + field.name.replace("_", "-") for field in attrs.fields(PreprocessingTable)} <= options
+
+
+@pytest.fixture
+def folder(clips: Path) -> Path:
+    """The clips as a folder of media, each with its caption beside it."""
+    for number in range(3):
+        (clips / f"clips/{number}.txt").write_text(f"clip number {number}")
+    return clips / "clips"
+
+
+def test_a_folder_of_media_is_told_from_an_encoded_set(folder: Path) -> None:
+    status, out, err = ltx(folder, "--resolution-buckets", "64x64x17")
+    assert (status, err) == (0, "")
+    assert out == (
+        "Looked at\n"
+        f"  {folder}: taken for a folder of media, since it has some and no encoded samples.\n"
+        f"  {folder}: 3 files in order, for audio_latents, conditions, latents.\n"
+        "  3 media files: opened; of clips the first frame was decoded (--deep decodes all that are used), of sounds and masks what is used.\n"
+        "  The sizes are those of all LTX-2 models, since no --model-path was named.\n"
+        f"  {folder}.precomputed: 0 of 3 samples are encoded; `ltx preprocess` or the first run encodes the others.\n"
+        "\nNothing is wrong.\n"
+    )
+    root = encode(folder).root
+    assert f"  {root}: 3 of 3 samples are encoded.\n" in ltx(folder, "--model-path", "tiny")[1]
+    assert f"  {root}: 9 encoded files in audio_latents, conditions, latents;" in ltx(root)[1]
+    (folder / "1.txt").write_text("an edited caption")
+    assert f"warning stale\n  {folder}/1.mp4: {root}/conditions/1.safetensors was made of another caption" in ltx(folder)[1]
+
+
+def test_what_is_wrong_with_a_folder_is_found_at_its_files(folder: Path) -> None:
+    (folder / "0.txt").write_text("clip number 1")
+    (folder / "2.txt").unlink()
+    shutil.copy(folder / "0.mp4", folder / "copy.mp4")
+    (folder / "copy.txt").write_text("the same clip")
+    put_clip(folder / "2.mp4", 1, frames=9)
+    status, out, _ = ltx(folder, "--resolution-buckets", "64x64x17")
+    assert status == 1
+    assert out.startswith(f"error dataset\n  {folder}: has 1 file without a caption: 2.mp4\n")
+    assert f"error unusable\n  {folder}/2.mp4: has 9 frames, but the shortest bucket has 17\n" in out
+    assert f'warning duplicate-caption\n  {folder}/1.mp4: its caption is that of "0.mp4" too\n' in out
+    assert f'warning duplicate-clip\n  {folder}/copy.mp4: is a copy of "0.mp4"\n    Keep one of the files, or it counts twice.\n' in out
+    status, out, _ = ltx(folder, "--resolution-buckets", "64x64x17", "--on-error", "skip")
+    assert (status, out.startswith(f"warning dataset\n  {folder}/2.mp4: has no caption\n")) == (0, True)
+
+
+def test_the_folder_of_a_dataset_file_that_is_encoded_is_still_taken_for_that(clips: Path) -> None:
+    root = encode(clips / "set.jsonl").root
+    status, out, _ = ltx(clips)
+    assert status == 0
+    assert (
+        f"  {clips}: taken for the folder of a dataset file, since it has .precomputed, which was looked at; as a folder of media it was not.\n"
+        in out
+    )
+    assert f"  {root}: 9 encoded files in audio_latents, conditions, latents;" in out

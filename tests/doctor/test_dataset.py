@@ -231,7 +231,7 @@ def test_a_clip_of_another_size_where_no_bucket_is_named(raw: Path) -> None:
             "error",
             "TMP/set.jsonl",
             "its clips have 2 sizes (width x height x frames): 64x64x17, 64x64x25",
-            'Say which to fit them to with resolution_buckets = "WxHxF", several with ";" between.',
+            'Say what to fit them to, such as resolution_buckets = "64x64x17".',
         )
     ]
 

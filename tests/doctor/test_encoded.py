@@ -428,20 +428,20 @@ def test_what_is_not_there_or_is_none_of_the_three_is_a_mistake_of_use(tmp_path:
         checkup(tmp_path / "none.jsonl")
     assert (
         str(error.value)
-        == f"{tmp_path}/none.jsonl: there is no such file or folder\n    Name a dataset file, an encoded set or a run file."
+        == f"{tmp_path}/none.jsonl: there is no such file or folder\n    Name a dataset file, a folder of media, an encoded set or a run file."
     )
     (tmp_path / "a.txt").write_text("")
     with pytest.raises(DataError) as error:
         checkup(tmp_path / "a.txt")
     assert str(error.value) == (
-        f"{tmp_path}/a.txt: is neither a dataset file, nor an encoded set, nor a run file\n"
-        "    Name a folder, or a file in .jsonl, .csv, .json or .toml."
+        f"{tmp_path}/a.txt: is neither a dataset, nor an encoded set, nor a run file\n"
+        "    Name a folder, or a file in .jsonl, .csv, .tsv, .json or .toml."
     )
     with pytest.raises(DataError) as error:
         checkup(tmp_path)
     assert str(error.value) == (
-        f"{tmp_path}: there are no latents in this folder\n"
-        "    Name the folder that `ltx preprocess` wrote to; it holds latents, audio_latents or both."
+        f"{tmp_path}: there are no latents in this folder, and no media\n"
+        "    Name the folder that `ltx preprocess` wrote to, which holds latents, audio_latents or both; or a folder of clips, pictures or sounds."
     )
 
 

@@ -207,3 +207,64 @@ def test_without_its_package_it_says_how_to_install_it(server: Server, tmp_path:
     monkeypatch.setitem(__import__("sys").modules, "openai", None)
     result = ltx(server, clips(tmp_path, 1), "-o", tmp_path / "a.jsonl")
     assert result.stderr == 'captions need the package openai, which is not installed\n    Install it: pip install "ltx[tools]"\n'
+
+
+def texts(folder: Path) -> dict[str, str]:
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in sorted(folder.rglob("*.[tT][xX][tT]"))}
+
+
+def test_captions_of_a_folder_go_into_text_files_beside_its_media(server: Server, tmp_path: Path) -> None:
+    folder = clips(tmp_path, 2)
+    clip_file(folder / "beach/b.mp4", seed=3)
+    sound_file(folder / "waves.wav")
+    (folder / "0.TXT").write_text("mine\n")
+    (folder / "1.txt").write_text(" \n")
+    result = ltx(server, folder)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"3 made, 1 reused in {folder}\n", "")
+    assert texts(folder) == {"0.TXT": "mine\n", "1.txt": "caption 1\n", "beach/b.txt": "caption 2\n", "waves.txt": "caption 3\n"}
+    assert [part["type"] for part in server.parts(2)] == ["text", "input_audio"]
+    assert ltx(server, folder).stdout == f"0 made, 4 reused in {folder}\n"
+    assert ltx(server, folder, "--overwrite").stdout == f"4 made, 0 reused in {folder}\n"
+    assert texts(folder)["0.TXT"] == "caption 4\n"
+    assert sorted(path.name for path in folder.iterdir()) == ["0.TXT", "0.mp4", "1.mp4", "1.txt", "beach", "waves.txt", "waves.wav"]
+
+
+def test_what_fails_in_a_folder_loses_only_itself_and_is_asked_for_again(server: Server, tmp_path: Path) -> None:
+    folder = clips(tmp_path)
+    (folder / "0.txt").write_bytes("wind".encode("utf-16"))
+    (folder / "way.mp4").symlink_to(tmp_path)
+    server.reply = lambda number: (400, {"error": {"message": "too large"}}) if number == 1 else said("a square")
+    result = ltx(server, folder)
+    assert (result.exit_code, result.stdout) == (2, f"1 made, 0 reused, 3 failed in {folder}\n")
+    assert "0.txt: is not UTF-8 text (byte 0)" in result.stderr
+    assert "1.mp4: the server answers 400: too large" in result.stderr
+    assert f"way.mp4: is a link that leads out of the folder, to {tmp_path}" in result.stderr
+    assert (folder / "2.txt").read_text() == "a square\n"
+
+
+def test_a_clip_and_a_picture_of_one_name_get_one_caption_that_of_the_clip(server: Server, tmp_path: Path) -> None:
+    folder = clips(tmp_path, 1)
+    clip_file(folder / "0.jpg", frames=1, sound=False)
+    assert ltx(server, folder).stdout == f"1 made, 0 reused in {folder}\n"
+    assert len(server.parts()) == 1 + 8
+
+
+def test_a_dataset_file_needs_another_to_write_to(server: Server, tmp_path: Path) -> None:
+    path = dataset_file(tmp_path / "set.jsonl", [{"video": "a.mp4"}])
+    assert ltx(server, path).stderr == (
+        "--output: says of no file to write\n    Name one; only a folder's captions go into text files beside its media.\n"
+    )
+
+
+def test_a_dataset_file_of_a_folder_has_its_clips_and_says_that_the_sounds_are_not_in_it(server: Server, tmp_path: Path) -> None:
+    folder = clips(tmp_path, 2)
+    sound_file(folder / "waves.wav")
+    (folder / "0.txt").write_text("mine\n")
+    output = tmp_path / "set.jsonl"
+    note = "1 sound has no row in the output, since its rows are clips and pictures"
+    assert ltx(server, folder, "-o", output).stdout == f"1 made, 1 reused in {output}\n{note}\n"
+    assert rows(output) == [{"video": "clips/0.mp4", "caption": "mine"}, {"video": "clips/1.mp4", "caption": "caption 1"}]
+    (tmp_path / "clips/0.mp4").unlink()
+    (tmp_path / "clips/1.mp4").unlink()
+    assert ltx(server, folder, "-o", tmp_path / "sounds.jsonl").stdout == f"1 made, 0 reused in {tmp_path}/sounds.jsonl\n"
+    assert rows(tmp_path / "sounds.jsonl") == [{"audio": "clips/waves.wav", "caption": "caption 2"}]

@@ -17,9 +17,10 @@ from click.testing import CliRunner, Result
 
 from ltxcore.cli.main import main
 from ltxcore.codecs.media import probe, read_clip, write_clip
+from ltxcore.preprocess.folder import read_folder
 from ltxcore.protocols import Clip
 from media_made import cut, encode, gradient_clip
-from preprocess.raw_media import clip_file, dataset_file, pictures
+from preprocess.raw_media import clip_file, dataset_file, pictures, sound_file
 
 PLUGIN = """
 from ltxcore.api import hookimpl
@@ -76,6 +77,21 @@ def test_a_clip_with_the_longest_name_has_a_reference(tmp_path: Path) -> None:
     (row,) = rows(tmp_path / "edges.jsonl")
     assert (tmp_path / row["reference_video"]).is_file()
     assert len(Path(row["reference_video"]).name) == 255
+
+
+def test_the_clips_of_a_folder_keep_their_captions_and_its_sounds_are_counted(tmp_path: Path) -> None:
+    two_clips(tmp_path)
+    (tmp_path / "clips/1.TXT").write_text("a square\n")
+    sound_file(tmp_path / "clips/waves.wav")
+    result = ltx(tmp_path / "clips", "-o", tmp_path / "clips/edges.jsonl")
+    note = "1 sound has no row in the output, since its rows are clips and pictures"
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"2 made, 0 reused in {tmp_path}/clips/edges.jsonl\n{note}\n", "")
+    made = [
+        {"video": "0.mp4", "reference_video": "references/canny/0.mp4"},
+        {"video": "1.mp4", "caption": "a square", "reference_video": "references/canny/1.mp4"},
+    ]
+    assert rows(tmp_path / "clips/edges.jsonl") == made
+    assert [row.file for row in read_folder(tmp_path / "clips").rows] == ["0.mp4", "1.mp4", "waves.wav"]
 
 
 def test_canny_is_that_of_opencv_at_100_and_200(tmp_path: Path) -> None:
@@ -243,7 +259,7 @@ def wrong(folder: Path) -> Sequence[tuple[tuple[str | Path, ...], str]]:
         ),
         (
             (folder / "empty", "-o", folder / "a.csv"),
-            f"{folder}/empty: has no clips and no images in it\n    Name a folder of clips, or a dataset file.\n",
+            f"{folder}/empty: has no clips, pictures or sounds in it\n    Name a folder of media, or a dataset file.\n",
         ),
         ((data, "-o", folder / "a.csv", "--filter", "cany"), '--filter: there is no reference filter "cany"\n    Did you mean "canny"?\n'),
         (

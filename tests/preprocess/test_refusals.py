@@ -173,7 +173,7 @@ def test_clips_of_several_sizes_without_buckets_are_refused_with_all_that_cannot
         f"{path}:3: {tmp_path}/c.mp4: this is not a clip, a sound or an image that can be read\n"
         "    Play it to see whether it is whole, and convert it to MP4, WAV or PNG.\n"
         f"{path}: its clips have 2 sizes (width x height x frames): 64x64x17, 64x96x17\n"
-        '    Say which to fit them to with resolution_buckets = "WxHxF", several with ";" between.'
+        '    Say what to fit them to, such as resolution_buckets = "64x96x17;64x64x17".'
     )
 
 
@@ -183,7 +183,7 @@ def test_clips_of_several_sizes_that_are_only_listened_to_may_have_durations_ins
     path = clips(tmp_path, [{"video": f"{name}.mp4"} for name in "ab"])
     assert refused(path, folders=["audio_latents", "conditions"]) == (
         f"{path}: its clips have 2 sizes (width x height x frames): 64x64x17, 64x64x20\n"
-        '    Say which to fit them to with resolution_buckets = "WxHxF", several with ";" between. '
+        '    Say what to fit them to, such as resolution_buckets = "64x64x17". '
         "Since only their sound is used, audio_durations does as well."
     )
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -167,12 +168,12 @@ def test_one_column_cannot_play_two_roles(tmp_path: Path) -> None:
 
 
 def test_a_dataset_without_captions_is_refused_with_the_columns_found(tmp_path: Path) -> None:
-    path = rows(tmp_path, {"video": "a.mp4", "text": "c"})
+    path = rows(tmp_path, {"video": "a.mp4", "words": "c"})
     with pytest.raises(DataError) as error:
         read(path)
     assert (
         message(error)
-        == f'{path}: has no caption column; its columns are video, text\n    Add a column "caption", or name yours with caption_column.'
+        == f'{path}: has no caption column; its columns are video, words\n    Add a column "caption", or name yours with caption_column.'
     )
 
 
@@ -270,3 +271,61 @@ def test_stock_openings_are_left_out_before_the_trigger_word_is_put_there_and_co
 @pytest.mark.parametrize(("trigger", "expected"), [(" TRIG ", "TRIG a dog"), ("", "a dog"), (None, "a dog"), ("  ", "a dog")])
 def test_the_trigger_word_comes_before_every_caption(trigger: str | None, expected: str) -> None:
     assert with_trigger("a dog", trigger) == expected
+
+
+def test_backslashes_of_windows_are_read_as_slashes_where_the_file_is_there_and_said(tmp_path: Path) -> None:
+    touched(tmp_path, "sub/a.mp4", "sub/b.mp4", "real\\name.mp4")
+    path = rows(tmp_path, *({"video": cell, "caption": "c"} for cell in ("sub\\a.mp4", ".\\sub\\b.mp4", "real\\name.mp4")))
+    data = read(path)
+    assert [(sample.name, sample.origin) for sample in data.samples] == [
+        ("sub/a", "sub/a.mp4"),
+        ("sub/b", "./sub/b.mp4"),
+        ("real\\name", "real\\name.mp4"),
+    ]
+    assert data.notes == (f'{path}: 2 paths with backslashes, such as ".\\sub\\b.mp4", are read with "/"',)
+    path = rows(tmp_path, {"video": "C:\\clips\\a.mp4", "caption": "c"})
+    with pytest.raises(DataError) as error:
+        read(path)
+    assert message(error) == (
+        f'{path}:1: its video "C:\\clips\\a.mp4" is not there\n'
+        f'    Paths are relative to {tmp_path}. Between folders stands "/", and a disk of Windows has no name here.'
+    )
+
+
+@pytest.mark.parametrize(
+    ("cell", "told"),
+    [
+        ("x" * 5000, f'its video "{"x" * 200}..." cannot be opened: File name too long'),
+        ("a\0.mp4", 'its video "a\0.mp4" is no name of a file'),
+        ("\ud800.mp4", 'its "video" has half a letter at place 1, which is no text'),
+        ("pipe.mp4", 'its video "pipe.mp4" is no ordinary file, but a pipe or a device'),
+    ],
+)
+def test_names_that_no_medium_can_have_are_refused_in_words(tmp_path: Path, cell: str, told: str) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(DataError) as error:
+        read(rows(tmp_path, {"video": cell, "caption": "c"}))
+    assert [problem.what for problem in error.value.problems] == [told]
+
+
+@pytest.mark.parametrize(
+    ("row", "name", "media"),
+    [
+        ({"file_name": "a.mp4", "text": "c"}, "a", "video"),
+        ({"file_name": "a.wav", "text": "c"}, "a", "audio"),
+        ({"video_path": "a.mp4", "caption": "c"}, "a", "video"),
+        ({"video": "a.mp4", "file_name": "b.mp4", "text": "other", "caption": "c"}, "a", "video"),
+        ({"audio": "a.wav", "file_name": "b.mp4", "caption": "c"}, "a", "audio"),
+    ],
+)
+def test_columns_of_other_programs_are_taken_where_ours_are_not_there(tmp_path: Path, row: dict[str, str], name: str, media: str) -> None:
+    touched(tmp_path, "a.mp4", "a.wav", "b.mp4")
+    (sample,) = read(rows(tmp_path, row)).samples
+    assert (sample.name, list(sample.media), sample.caption) == (name, [media], "c")
+
+
+def test_two_columns_of_other_programs_for_one_role_are_not_guessed_between(tmp_path: Path) -> None:
+    touched(tmp_path, "a.mp4")
+    with pytest.raises(DataError) as error:
+        read(rows(tmp_path, {"file_name": "a.mp4", "video_path": "a.mp4", "caption": "c"}))
+    assert 'has neither a column "video" nor "audio"' in message(error)

@@ -111,7 +111,7 @@ def test_what_is_wrong_with_the_text_is_told_with_its_line(tmp_path: Path, name:
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
-        ("set.txt", "a", '{path}: datasets do not come as ".txt" files\n    Write it as .jsonl, .csv or .json.'),
+        ("set.txt", "a", '{path}: datasets do not come as ".txt" files\n    Write it as .jsonl, .csv, .tsv or .json.'),
         ("set.jsonl", b'{"video": "\xff"}', "{path}: is not UTF-8 text (byte 11)\n    Save it as UTF-8."),
         ("set.jsonl", "\n", '{path}: has no rows\n    Give it one row a sample, with the columns "video" or "audio", and "caption".'),
         (
@@ -136,7 +136,67 @@ def test_a_missing_file_is_refused_with_the_one_that_may_be_meant(tmp_path: Path
     assert str(error.value) == f'{tmp_path}/clip.jsonl: there is no such dataset file\n    Did you mean "clips.jsonl"?'
 
 
-def test_a_folder_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("set.csv", "video;caption\na.mp4;one, two\nb.mp4;three\n"),
+        ("set.csv", "sep=;\r\nvideo;caption\r\na.mp4;one, two\r\nb.mp4;three\r\n"),
+        ("set.csv", "video\tcaption\na.mp4\tone, two\nb.mp4\tthree\n"),
+        ("set.TSV", "\ufeffvideo\tcaption\na.mp4\tone, two\nb.mp4\tthree\n"),
+        ("set.csv", 'video,caption\na.mp4,"one, two"\nb.mp4,three\n'),
+    ],
+)
+def test_semicolons_and_tabs_between_cells_are_read_as_commas_are(tmp_path: Path, name: str, text: str) -> None:
+    table = read_table(written(tmp_path, name, text))
+    assert table.problems == ()
+    assert [row.values for row in table.rows] == [{"video": "a.mp4", "caption": "one, two"}, {"video": "b.mp4", "caption": "three"}]
+
+
+def test_what_stands_between_cells_is_told_by_the_header_alone(tmp_path: Path) -> None:
+    table = read_table(written(tmp_path, "set.csv", "video,caption\na;b.mp4,one; two; three\tfour\n"))
+    assert table.rows[0].values == {"video": "a;b.mp4", "caption": "one; two; three\tfour"}
+    assert read_table(written(tmp_path, "one.csv", "audio\na;b.wav\n")).rows[0].values == {"audio": "a;b.wav"}
+    table = read_table(written(tmp_path, "off.csv", "video;caption\na.mp4;one;two\n"))
+    assert [str(each) for each in table.problems] == [
+        f"{tmp_path}/off.csv:2: has 3 cells, but the header names 2\n    Put cells that hold a semicolon in double quotes."
+    ]
+
+
+def test_lines_are_counted_after_the_one_that_says_what_stands_between_cells(tmp_path: Path) -> None:
+    assert [row.line for row in read_table(written(tmp_path, "set.csv", "sep=;\nvideo;caption\na;b\n\nc;d\n")).rows] == [3, 5]
+
+
+def test_a_cell_that_is_too_long_for_csv_gets_the_true_remedy(tmp_path: Path) -> None:
+    path = written(tmp_path, "set.csv", f"video,caption\na.mp4,{'x' * 140_000}\n")
+    assert [str(each) for each in read_table(path).problems] == [
+        f"{path}:2: has a cell of more than 131,072 letters, which is more than CSV is read with\n"
+        "    See whether a double quote is not closed, which makes one cell of all that follows it. "
+        "Text that is really so long goes into a .jsonl file."
+    ]
+
+
+@pytest.mark.parametrize("name", ["set.jsonl", "set.json"])
+def test_values_that_are_nested_too_deeply_are_refused_in_words(tmp_path: Path, name: str) -> None:
+    row = '{"video": ' + "[" * 100_000 + "]" * 100_000 + "}"
+    path = written(tmp_path, name, row if name.endswith("l") else f"[{row}]")
+    (problem,) = read_table(path).problems
+    assert problem.what.endswith(": its values are nested too deeply")
+    assert problem.where == f"{path}:1"
+
+
+def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path, "set.jsonl", "{}")
+
+    def refuse(*_: object, **__: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refuse)  # the tests may run as a user who may read all
     with pytest.raises(DataError) as error:
-        read_table(tmp_path)
-    assert str(error.value) == f"{tmp_path}: is a folder, not a dataset file\n    Name a file in it that ends in .jsonl, .csv or .json."
+        read_table(path)
+    assert str(error.value) == f"{path}: cannot be read: Permission denied\n    See that you may read it."
+
+
+def test_a_name_that_no_file_can_have_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as error:
+        read_table(tmp_path / f"{'x' * 5000}.jsonl")
+    assert error.value.problems[0].what == "there is no such dataset file"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import attrs
 import torch
 from rich.console import Console
 
@@ -78,7 +79,9 @@ def _check(loaded: LoadedRun, steps: int, outputs: Sequence[Path]) -> None:
 def _planned(loaded: LoadedRun, console: Console) -> RunPlan:
     """The run with its data, encoded now if they are not."""
     found = outline(loaded, 1, writes=False)
-    return plan(found, encoded(found, loaded.config.data.dataset, found.root, Processes(), console))
+    data = loaded.config.data
+    root, only = encoded(found, data.dataset, data.preprocessed_data_root, Processes(), console)
+    return plan(attrs.evolve(found, root=root), only)
 
 
 def _backbone(planned: RunPlan, samples: Samples) -> LTXBackbone:

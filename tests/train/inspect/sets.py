@@ -68,7 +68,7 @@ def av_run(folder: Path, **changed: Any) -> LoadedRun:
 
 def planned(loaded: LoadedRun) -> RunPlan:
     found = outline(loaded, 1, writes=False)
-    return plan(found, encoded(found, loaded.config.data.dataset, found.root, Processes(), quiet()))
+    return plan(found, encoded(found, loaded.config.data.dataset, found.root, Processes(), quiet())[1])
 
 
 def seen_of(loaded: LoadedRun, steps: int = 1) -> list[Seen]:
