@@ -22,7 +22,7 @@ from ltxcore.codecs.hdr_frames import Tags
 from ltxcore.codecs.photos import photo_of
 from ltxcore.codecs.pictures import Pictures, Rendering, Resize
 from ltxcore.codecs.sounds import add_sound, encode_sound
-from ltxcore.codecs.times import shown_frames
+from ltxcore.codecs.times import Timing, shown_frames
 from ltxcore.codecs.upright import Turn, turn_of
 from ltxcore.errors import DataError
 from ltxcore.protocols import Clip, Sound
@@ -52,19 +52,6 @@ class Memory:
         if self._held.numel() < size:
             self._held = torch.empty(size, dtype=torch.uint8)
         return self._held[:size].view(shape)
-
-
-@attrs.frozen
-class Timing:
-    """When the frames of a clip are shown, where that is known or chosen.
-
-    Attributes:
-        rate: frames per second; none: that of the file, as `shown_frames` finds it.
-        repeats: how often each frame of the file is given, 0: not at all; none: each once.
-    """
-
-    rate: Fraction | None = None
-    repeats: tuple[int, ...] | None = None
 
 
 def read_clip(

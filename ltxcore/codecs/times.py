@@ -143,6 +143,19 @@ def _nearest(value: Fraction) -> int:
 
 
 @attrs.frozen
+class Timing:
+    """When the frames of a clip are shown, where that is known or chosen.
+
+    Attributes:
+        rate: frames per second; none: that of the file, as `shown_frames` finds it.
+        repeats: how often each frame of the file is given, 0: not at all; none: each once.
+    """
+
+    rate: Fraction | None = None
+    repeats: tuple[int, ...] | None = None
+
+
+@attrs.frozen
 class Shown:
     """The shown frames of a clip: how many, and when; no times where its packets do not say."""
 

@@ -9,9 +9,9 @@ import attrs
 import torch
 from torch import Tensor
 
-from ltxcore.codecs.clips import Timing
 from ltxcore.codecs.media import Memory, read_clip
 from ltxcore.codecs.pictures import Rendering
+from ltxcore.codecs.times import Timing
 from ltxcore.errors import DataError
 from ltxcore.preprocess.buckets import Bucket
 from ltxcore.protocols import Clip

@@ -13,9 +13,9 @@ from typing import Any
 import attrs
 from torch import Tensor
 
-from ltxcore.codecs.clips import Timing
 from ltxcore.codecs.media import MediaInfo, Memory, read_clip, read_sound
 from ltxcore.codecs.pictures import Rendering
+from ltxcore.codecs.times import Timing
 from ltxcore.data.store import read_mask
 from ltxcore.errors import DataError
 from ltxcore.preprocess.buckets import Bucket, ReferenceFactors

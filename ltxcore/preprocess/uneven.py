@@ -7,9 +7,8 @@ from pathlib import Path
 
 import attrs
 
-from ltxcore.codecs.clips import Timing
 from ltxcore.codecs.media import MediaInfo
-from ltxcore.codecs.times import Uneven, shown_frames
+from ltxcore.codecs.times import Timing, Uneven, shown_frames
 from ltxcore.errors import listed
 
 

@@ -7,9 +7,8 @@ from pathlib import Path
 import av
 import pytest
 
-from ltxcore.codecs.clips import Timing
 from ltxcore.codecs.media import frame_seconds, probe, read_clip
-from ltxcore.codecs.times import Times, Uneven, shown_frames
+from ltxcore.codecs.times import Times, Timing, Uneven, shown_frames
 from media_made import cut_without_encoding, encode, gradient_clip, number_of, timed_clip
 
 FILM = Fraction(24000, 1001)
