@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -13,6 +12,7 @@ from typing import Any, Literal
 import attrs
 
 from ltxcore.errors import DataError, Problem, listed
+from ltxcore.files import is_file, why_unreadable
 from ltxcore.preprocess.table import FORMATS, Row, Table
 
 Kind = Literal["video", "image", "sound"]
@@ -198,8 +198,8 @@ def _file(entry: os.DirEntry[str], prefix: str, found: Found) -> None:
     if kind is None and not is_text:
         found.others.append(name)
         return
-    why = _no_file(entry, name)
-    if why is not None:
+    why = _no_file(Path(entry.path))
+    if why:
         found.unusable.append(Problem(why, _shown(entry.path), "Remove it, or put the file itself there."))
     elif kind is not None:
         found.media[name] = kind
@@ -207,18 +207,10 @@ def _file(entry: os.DirEntry[str], prefix: str, found: Found) -> None:
         found.texts.setdefault(stem_of(name), []).append(name)
 
 
-def _no_file(entry: os.DirEntry[str], name: str) -> str | None:
-    """Why an entry is not taken for a file; None: it is one."""
-    try:
-        name.encode()
-        mode = entry.stat().st_mode
-    except UnicodeEncodeError:
-        return "has a name that is not UTF-8"
-    except FileNotFoundError:
-        return "is a link to nothing"
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"
-    return None if stat.S_ISREG(mode) else "is no ordinary file, but a pipe or a device"
+def _no_file(path: Path) -> str:
+    """Why something is not taken for a file; "": it is one."""
+    why = "" if is_file(path) else why_unreadable(path)
+    return "is a link to nothing" if why == "is not there" else why
 
 
 def stem_of(name: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -11,7 +10,7 @@ import attrs
 
 from ltxcore.config.schema import PreprocessingTable
 from ltxcore.errors import DataError, Problem
-from ltxcore.files import is_folder
+from ltxcore.files import is_file, is_folder, why_unreadable
 from ltxcore.preprocess.columns import ALIASES, FOLDERS, bind, option, wanted_folders
 from ltxcore.preprocess.folder import captions_wanting, read_folder
 from ltxcore.preprocess.openings import without_opening
@@ -209,7 +208,7 @@ def _sample(table: Table, row: Row, columns: Mapping[str, str], opened: Collecti
         problems.append(Problem(what, where, remedy))
     media = {role: path for role, path in media.items() if role in opened}
     for role, path in media.items():
-        what = _no_medium(path)
+        what = "" if is_file(path) else why_unreadable(path)  # what may not be read is a fault of the file, not of the row
         if what:
             remedy = f"Paths are relative to {folder}."
             if "\\" in cells[role]:
@@ -227,26 +226,9 @@ def _wrong_cell(role: str, column: str, value: object, where: str) -> Problem | 
         return Problem(f'its "{column}" is {_short(repr(value))}, not text', where, "Put it in quotes.")
     if role != "caption" and not value.strip():
         return Problem(f'its "{column}" is empty', where, "Name a file, or leave the row out.")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        return Problem(f'its "{column}" has half a letter at place {error.start + 1}, which is no text', where, "Write it anew.")
+    if role == "caption" and any("\ud800" <= letter <= "\udfff" for letter in value):
+        return Problem(f'its "{column}" has half a letter, which is no text', where, "Write it anew.")
     return None
-
-
-def _no_medium(path: Path) -> str:
-    """Why a path is not that of a file, as the end of a sentence; "": it is one."""
-    try:
-        mode = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return "is not there"
-    except ValueError:
-        return "is no name of a file"
-    except OSError as error:
-        return f"cannot be opened: {error.strerror}"
-    if stat.S_ISDIR(mode):
-        return "is a folder, not a file"
-    return "" if stat.S_ISREG(mode) else "is no ordinary file, but a pipe or a device"
 
 
 def _short(text: str) -> str:

@@ -314,7 +314,8 @@ def test_a_clip_of_another_dataset_in_the_same_root_is_no_sample_of_this_one(tmp
     for name in "ab":
         write_clip(tmp_path / f"{name}.mp4", Clip(clip_frames(name), 16))
     for name in "ab":
-        summary = encode(dataset_file(tmp_path / f"{name}.jsonl", [{"video": f"{name}.mp4", "caption": name}]), skip_audio=True)
+        path = dataset_file(tmp_path / f"{name}.jsonl", [{"video": f"{name}.mp4", "caption": name}])
+        summary = encode(path, tmp_path / "root", skip_audio=True)
         assert summary.samples == (name,)
     assert list(read_source(summary.root, "latents")) == ["a", "b"]
 

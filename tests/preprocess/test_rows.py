@@ -295,10 +295,10 @@ def test_backslashes_of_windows_are_read_as_slashes_where_the_file_is_there_and_
 @pytest.mark.parametrize(
     ("cell", "told"),
     [
-        ("x" * 5000, f'its video "{"x" * 200}..." cannot be opened: File name too long'),
-        ("a\0.mp4", 'its video "a\0.mp4" is no name of a file'),
-        ("\ud800.mp4", 'its "video" has half a letter at place 1, which is no text'),
-        ("pipe.mp4", 'its video "pipe.mp4" is no ordinary file, but a pipe or a device'),
+        ("x" * 5000, f'its video "{"x" * 200}..." cannot be read: File name too long'),
+        ("a\0.mp4", 'its video "a\0.mp4" is not there'),
+        ("\ud800.mp4", 'its video "\ud800.mp4" is not there'),
+        ("pipe.mp4", 'its video "pipe.mp4" is a pipe, not a file'),
     ],
 )
 def test_names_that_no_medium_can_have_are_refused_in_words(tmp_path: Path, cell: str, told: str) -> None:
@@ -306,6 +306,14 @@ def test_names_that_no_medium_can_have_are_refused_in_words(tmp_path: Path, cell
     with pytest.raises(DataError) as error:
         read(rows(tmp_path, {"video": cell, "caption": "c"}))
     assert [problem.what for problem in error.value.problems] == [told]
+
+
+def test_half_a_letter_is_no_caption(tmp_path: Path) -> None:
+    touched(tmp_path, "a.mp4")
+    path = rows(tmp_path, {"video": "a.mp4", "caption": "half \ud83c"})
+    with pytest.raises(DataError) as error:
+        read(path)
+    assert message(error) == f'{path}:1: its "caption" has half a letter, which is no text\n    Write it anew.'
 
 
 @pytest.mark.parametrize(

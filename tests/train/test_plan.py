@@ -165,7 +165,8 @@ def test_a_model_whose_weights_are_packed_is_refused_before_anything_is_encoded(
 
 
 def test_data_that_are_not_encoded_yet_are_no_mistake(tmp_path: Path) -> None:
-    (tmp_path / "clips.jsonl").write_text("")
+    (tmp_path / "a.wav").touch()
+    (tmp_path / "clips.jsonl").write_text('{"audio": "a.wav", "audio_mask": "a.wav", "caption": "a tone"}')
     loaded = loaded_run(tmp_path, data={"dataset": str(tmp_path / "clips.jsonl"), "preprocessed_data_root": str(tmp_path / "later")})
     assert check_run(loaded) is None
     assert not (tmp_path / "later").exists()
@@ -182,9 +183,12 @@ def test_the_engine_of_one_process_is_refused_where_there_are_more(tmp_path: Pat
 
 
 def test_a_dataset_of_which_only_another_run_needed_a_part_is_not_encoded_yet(tmp_path: Path) -> None:
-    (tmp_path / "sounds.jsonl").write_text('{"audio": "sound.wav", "caption": "a tone"}\n')
+    (tmp_path / "sound00.wav").touch()
+    (tmp_path / "sounds.jsonl").write_text('{"audio": "sound00.wav", "audio_mask": "sound00.wav", "caption": "a tone"}\n')
     sound_set(tmp_path / "data", count=3)
     changed = {"data": {"dataset": str(tmp_path / "sounds.jsonl"), "held_out": 0}}
-    assert check_run(loaded_run(tmp_path, **changed)) is not None
+    planned = check_run(loaded_run(tmp_path, **changed))
+    assert planned is not None
+    assert planned.manifest.samples == ("sound00",)
     (tmp_path / "data" / "audio_masks").rename(tmp_path / "data" / "others")
     assert check_run(loaded_run(tmp_path, **changed)) is None
