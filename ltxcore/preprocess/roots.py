@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from ltxcore.data.cache import user_cache
 from ltxcore.data.listing import list_folder
 from ltxcore.data.names import ENCODED
 from ltxcore.errors import DataError, LtxError
-from ltxcore.files import is_file, is_folder, write_whole
+from ltxcore.files import UNFINISHED, is_file, is_folder, write_whole
 from ltxcore.preprocess.rows import Sample, survey_dataset
 from ltxcore.preprocess.table import FORMATS
 from ltxcore.preprocess.work import TEXT, text_product
@@ -125,16 +126,20 @@ def _owners_to_be(root: Path, path: Path, options: PreprocessingTable) -> list[s
 def _record(root: Path, names: list[str], replaces: bool) -> None:
     """Write who a root belongs to; of several processes that do so for the first time, one does."""
     root.mkdir(parents=True, exist_ok=True)
-    data = (json.dumps({"datasets": names}) + "\n").encode()
+    record, data = root / OWNERS, (json.dumps({"datasets": names}) + "\n").encode()
+    if not replaces:
+        beside = root / f".{OWNERS}.{os.getpid()}-{threading.get_ident()}{UNFINISHED}"
+        beside.write_bytes(data)
+        try:
+            record.hardlink_to(beside)  # whole or not there, and only where there is none
+        except FileExistsError:
+            replaces = _owners(root) is None  # it is damaged
+        except OSError:  # a file system without such links
+            replaces = not record.exists()
+        finally:
+            beside.unlink(missing_ok=True)
     if replaces:
-        write_whole(root / OWNERS, data)
-        return
-    try:
-        with (root / OWNERS).open("xb") as file:
-            file.write(data)
-    except FileExistsError:
-        if _owners(root) is None:  # torn by a killed process
-            write_whole(root / OWNERS, data)
+        write_whole(record, data)
 
 
 def _makers(root: Path, path: Path, options: PreprocessingTable) -> list[str]:
