@@ -55,7 +55,10 @@ def as_made(sample: Sample, entries: Mapping[str, Entry], rules: Rules, tools: T
         if not folders or not any(_corrected(sample, tools)):
             return None
         for planned in _plans(sample, entries, rules, tools):
-            since = [maker(folder, planned, entries).set_right_since(entries[folder].fingerprint) for folder in folders]
+            products = [maker(folder, planned, entries) for folder in folders]
+            if not any(product.corrections for product in products):  # it is in a part of the files that is not used
+                return None
+            since = [product.set_right_since(entries[product.folder].fingerprint) for product in products]
             known = [each for each in since if each is not None]
             if len(known) == len(since):
                 return Before(planned, tuple(sorted({name for each in known for name in each})))
