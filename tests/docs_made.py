@@ -11,11 +11,13 @@ from typing import Any
 
 from ltxcore import api, hookspecs, protocols
 from ltxcore.cli.describe import key_lists, key_rows
+from ltxcore.codecs.corrections import CORRECTIONS
 from ltxcore.registry import HOOKS, load
 
 DOCS = Path(__file__).parents[1] / "docs"
 HOOKS_PAGE = DOCS / "reference" / "hooks.md"
 CONDITIONS = DOCS / "conditions"
+UPGRADING = DOCS / "how-to" / "upgrade.md"
 BEGIN, END = "<!-- made by tests/docs_made.py -->", "<!-- end -->"
 
 INTRODUCTION = """\
@@ -136,6 +138,14 @@ def with_keys(text: str, name: str) -> str:
     return f"{before}{BEGIN}\n\n{condition_keys(name)}\n{END}{after}"
 
 
+def with_corrections(text: str) -> str:
+    """The page on upgrading with the list of what is read otherwise than by 0.1.0."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    listed = "".join(f"- {told[:1].upper()}{told[1:]}.\n" for told in sorted(CORRECTIONS.values()))
+    return f"{before}{BEGIN}\n\n{listed}\n{END}{after}"
+
+
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     def line(cells: Iterable[str]) -> str:
         return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
@@ -156,6 +166,7 @@ def main() -> None:
     HOOKS_PAGE.write_text(hooks_page())
     for path in condition_pages():
         path.write_text(with_keys(path.read_text(), path.stem))
+    UPGRADING.write_text(with_corrections(UPGRADING.read_text()))
 
 
 if __name__ == "__main__":

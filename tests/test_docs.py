@@ -87,6 +87,11 @@ def test_every_built_in_condition_has_a_page_with_its_keys(path: Path) -> None:
     assert f"[`{path.stem}`]({path.name})" in path.with_name("README.md").read_text()
 
 
+def test_the_page_on_upgrading_lists_what_is_read_otherwise_now() -> None:
+    page = docs_made.UPGRADING.read_text()
+    assert page == docs_made.with_corrections(page), "run: python tests/docs_made.py"
+
+
 # ---------------------------------------------------------------- plugins
 
 

@@ -67,6 +67,7 @@ class Examined:
 
     Attributes:
         data: its rows that are in order.
+        rules: that samples are planned by.
         planned: those that can be encoded.
         tools: that they are encoded with.
         encoder: of their captions; none: not known.
@@ -74,6 +75,7 @@ class Examined:
     """
 
     data: Dataset
+    rules: Rules
     planned: tuple[Planned, ...]
     tools: Tools
     encoder: TextEncoder | None
@@ -151,7 +153,7 @@ def _media(data: Dataset, request: Request, encoder: TextEncoder | None, checkup
         for found in pool.map(examine, planned):
             checkup.add(found)
     _tell(data, len(files), request, checkup)
-    return Examined(data, tuple(planned), tools, encoder, has_sizes)
+    return Examined(data, rules, tuple(planned), tools, encoder, has_sizes)
 
 
 def _with_buckets(data: Dataset, rules: Rules, looked: Looked, tools: Tools, request: Request, checkup: Checkup) -> tuple[Rules, bool]:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import attrs
 
+from ltxcore.codecs.corrections import told
 from ltxcore.data.listing import list_folder
 from ltxcore.data.names import find_sample
 from ltxcore.doctor.dataset import Examined
 from ltxcore.doctor.findings import Checkup, Finding, warning
 from ltxcore.errors import DataError
+from ltxcore.preprocess.before import Maker, as_made
 from ltxcore.preprocess.plan import Planned
 from ltxcore.preprocess.products import RECIPES, Product
 from ltxcore.preprocess.progress import Phase
@@ -44,7 +46,17 @@ def _stale(
 ) -> Iterator[Finding]:
     name = planned.sample.name
     entries = {folder: held[name] for folder, held in listings.items() if name in held}
+    before = as_made(planned.sample, entries, found.rules, found.tools, _maker(found, model_known))
+    if before is not None and before.since:
+        yield warning(
+            "stale",
+            planned.sample.where,
+            f'"{name}" was encoded as an older version read its files: since then, {told(before.since)}',
+            "`ltx preprocess`, or a new run that names the dataset, encodes it anew. A run under way keeps it.",
+        )
     for folder, entry in entries.items():
+        if before is not None and before.since and folder != TEXT:
+            continue
         if not entry.fingerprint or not entry.finite or (folder == "audio_masks" and "audio_latents" not in entries):
             continue
         try:
@@ -71,6 +83,10 @@ MADE_OF = {
     "video_masks": "another mask, or for another size,",
     "audio_masks": "another mask, or for another length,",
 }
+
+
+def _maker(found: Examined, model_known: bool) -> Maker:
+    return lambda folder, planned, entries: _product(folder, planned, found, entries, model_known)
 
 
 def _product(folder: str, planned: Planned, found: Examined, entries: Mapping[str, Entry], model_known: bool) -> Product:

@@ -49,12 +49,14 @@ class Planned:
         bucket: that its clip goes to; none: it has no clip, or its clip is only listened to.
         duration: seconds of sound; none: all that its file has.
         folders: to be made of it.
+        without: what is set right in reading its files, but not in what lies there of it, which stays as it is all the same; see `preprocess.before`.
     """
 
     sample: Sample
     bucket: Bucket | None
     duration: Fraction | None
     folders: frozenset[str]
+    without: tuple[str, ...] = ()
 
     @property
     def size(self) -> Bucket:

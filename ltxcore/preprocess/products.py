@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -69,15 +70,20 @@ class Product:
     @property
     def fingerprint(self) -> str:
         """Changes whenever the bytes would."""
-        return self._fingerprint({"corrections": list(self.corrections)} if self.corrections else {})
+        return self._fingerprint(self.corrections)
 
-    @property
-    def fingerprint_before(self) -> str:
-        """What the fingerprint was before anything was set right in reading its file."""
-        return self._fingerprint({})
+    def set_right_since(self, fingerprint: str) -> tuple[str, ...] | None:
+        """What has been set right in reading its file since this fingerprint was that of the same product; nothing: it still is; None: it never was."""
+        for count in range(len(self.corrections), -1, -1):
+            for made in combinations(self.corrections, count):
+                if self._fingerprint(made) == fingerprint:
+                    return tuple(name for name in self.corrections if name not in made)
+        return None
 
-    def _fingerprint(self, more: Mapping[str, Any]) -> str:
-        told = {"version": VERSION, "folder": self.folder, "encoder": self.encoder, **self.ingredients, **more}
+    def _fingerprint(self, corrections: tuple[str, ...]) -> str:
+        told = {"version": VERSION, "folder": self.folder, "encoder": self.encoder, **self.ingredients}
+        if corrections:
+            told["corrections"] = list(corrections)
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 

@@ -9,6 +9,7 @@ import attrs
 
 from ltxcore.config.schema import PreprocessingTable
 from ltxcore.errors import ConfigError, DataError, Problem, listed
+from ltxcore.preprocess.before import as_begun, only_rows
 from ltxcore.preprocess.connected import connected
 from ltxcore.preprocess.ledger import Ledger
 from ltxcore.preprocess.model import Model, give_back_memory, own_device
@@ -57,6 +58,8 @@ def preprocess(
     workers: int | None = None,
     where: Place = str,
     progress: bool = True,
+    only: Collection[str] | None = None,
+    keeps: bool = False,
 ) -> Summary:
     """Encode a dataset, or what of it is not up to date.
 
@@ -82,6 +85,8 @@ def preprocess(
         workers: samples decoded at a time; none: one a processor, at most 8.
         where: gives the place of a key of the run file, such as `preprocessing.resolution_buckets`, for messages.
         progress: whether to show bars.
+        only: the samples, by name, that an unfinished run began with, which gets no others; none: all.
+        keeps: whether samples that are stale only since something is set right in reading their files stay as they are, for a run that began with them.
 
     Raises:
         ConfigError: options that do not go with the codec or with each other, all of them.
@@ -100,11 +105,13 @@ def preprocess(
     to = root or default_root(dataset, options)
     there = [path.name for path in to.iterdir() if path.is_dir()] if to.is_dir() else []
     data = read_dataset(dataset, options, folders, there)
+    if only is not None:
+        data = only_rows(data, frozenset(only))
     workers = workers or min(processors(), MOST_WORKERS)
     job = _job(data, to, options, model, share or Share.of_environment(), overwrite, workers, where)
     with bars(progress) as phase:
         encoder = _text_encoder(job, model) if TEXT in data.folders else None
-        plans = _plan(job, phase)
+        plans = _plan(job, keeps, phase)
         if root is None:
             job = attrs.evolve(job, root=claim(to, dataset, options))
         ledger = _open(job, plans, verify)
@@ -154,7 +161,8 @@ def _text_encoder(job: _Job, model: Model) -> TextEncoder:
 
 @attrs.frozen(eq=False)
 class _Plans:
-    """Samples that can be made, of which some without their sound or pictures, and why; those that cannot, and why; and what the user should know."""
+    """Samples that can be made, of which some without their sound or pictures, and why; those that cannot, and why; what the user should know; and, for
+    a run that keeps what it began with, the samples that were encoded since something was set right in reading their files."""
 
     planned: list[Planned]
     refused_samples: list[Sample]
@@ -162,13 +170,16 @@ class _Plans:
     silent: list[Problem]
     pictureless: list[Problem]
     notes: list[str]
+    set_right: frozenset[str] = frozenset()
 
 
-def _plan(job: _Job, phase: Phase) -> _Plans:
-    data, rules = job.data, job.rules
-    if data.left_out and not data.samples:
-        raise DataError.of(data.left_out)
-    looked = look_at(data.samples, job.tools.raw, job.workers, phase("files", len(files_of(data.samples))))
+def _plan(job: _Job, keeps: bool, phase: Phase) -> _Plans:
+    if job.data.left_out and not job.data.samples:
+        raise DataError.of(job.data.left_out)
+    looked = look_at(job.data.samples, job.tools.raw, job.workers, phase("files", len(files_of(job.data.samples))))
+    there = as_begun(job.root, job.data, job.rules, job.tools) if keeps else {}
+    before = {name: planned for name, planned in there.items() if planned.without}
+    data, rules = attrs.evolve(job.data, samples=tuple(each for each in job.data.samples if each.name not in before)), job.rules
     notes = list(data.notes)
     silent = silent_set(data, looked)
     if silent is not None:
@@ -180,8 +191,8 @@ def _plan(job: _Job, phase: Phase) -> _Plans:
     if (told := hdr_told(data, looked, job.options.hdr)) and rules.buckets:
         notes.append(told)
     plans, lacking = _Plans([], [], list(data.left_out), [], [], notes), list[Problem]()
-    for sample in data.samples:
-        found = plan(sample, looked, rules)
+    for sample in job.data.samples:
+        found = before.get(sample.name) or plan(sample, looked, rules)
         if isinstance(found, Planned):
             plans.planned.append(found)
             continue
@@ -198,7 +209,7 @@ def _plan(job: _Job, phase: Phase) -> _Plans:
     none_whole = all(each.folders != data.folders for each in plans.planned)
     if lacking and (job.options.on_error == "stop" or none_whole):
         raise DataError.of(lacking)
-    return plans
+    return attrs.evolve(plans, set_right=frozenset(there.keys() - before.keys()))
 
 
 def _open(job: _Job, plans: _Plans, verify: bool) -> Ledger:
@@ -227,7 +238,7 @@ def _media(job: _Job, planned: Sequence[Planned], so_far: Mapping[str, Outcome],
     if job.data.folders <= {TEXT}:
         return {}
     whole = [each for each in planned if not so_far.get(each.sample.name, Outcome()).problems]
-    return encode_media(whole, ledger, job.tools, job.workers, phase("media", len(whole)))
+    return encode_media(whole, ledger, job.rules, job.tools, job.workers, phase("media", len(whole)))
 
 
 def _summary(job: _Job, plans: _Plans, outcomes: Mapping[str, Outcome], ledger: Ledger) -> Summary:
@@ -246,7 +257,18 @@ def _summary(job: _Job, plans: _Plans, outcomes: Mapping[str, Outcome], ledger: 
     whole = [each.sample.name for each in plans.planned if each.folders == job.data.folders]
     names = sorted(set(whole) - lost)
     problems = (*plans.problems, *failed)
-    return Summary(job.root, ledger.counts, problems, tuple(plans.silent), tuple(names), tuple(notes), tuple(plans.pictureless))
+    return Summary(
+        job.root,
+        ledger.counts,
+        problems,
+        tuple(plans.silent),
+        tuple(names),
+        tuple(notes),
+        tuple(plans.pictureless),
+        anew={name: outcome.since for name, outcome in outcomes.items() if outcome.since and not outcome.problems},
+        set_right=plans.set_right,
+        without={each.sample.name: each.without for each in plans.planned if each.without},
+    )
 
 
 def _renamed(job: _Job, ledger: Ledger) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import attrs
 
 from ltxcore.errors import Problem
+from ltxcore.preprocess.before import told_by_reason
 
 
 @attrs.frozen
@@ -31,6 +32,9 @@ class Summary:
         samples: names of the dataset's samples that are whole: those that a run on this dataset trains on. With several processes, of those that
             are refused while they are encoded only this process's are left out.
         notes: what is no mistake but good to know.
+        anew: samples encoded anew since something was set right in reading their files, with what; of this process alone.
+        set_right: for a run that keeps what it began with: samples that were encoded since something was set right; of all processes.
+        without: samples that stay as they lie there although something was set right since, with what; of all processes.
     """
 
     root: Path
@@ -40,6 +44,9 @@ class Summary:
     samples: tuple[str, ...]
     notes: tuple[str, ...]
     pictureless: tuple[Problem, ...] = ()
+    anew: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
+    set_right: frozenset[str] = frozenset()
+    without: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
 
     @property
     def is_partial(self) -> bool:
@@ -68,4 +75,28 @@ class Summary:
             if problems:
                 lines.append(f"{len(problems)} more {what} alone:")
                 lines += [f"  {problem.where}: {problem.what}" for problem in problems]
-        return "\n".join([*lines, *self.notes])
+        return "\n".join([*lines, *self._remarks()])
+
+    def brief(self) -> str:
+        """How much was done, and what the user should know, where nothing was refused."""
+        return "\n".join([f"{len(self.samples)} samples in {self.root}, {self.done} files encoded now", *self._remarks()])
+
+    def _remarks(self) -> list[str]:
+        return [*self.notes, *told_anew(self.anew), *told_without(self.without)]
+
+
+def told_anew(samples: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Samples that were encoded anew since something was set right in reading their files: a line a reason."""
+    return [f"{_samples(count)} encoded anew, since {reason} now: {names}" for count, reason, names in told_by_reason(samples)]
+
+
+def told_without(samples: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Samples that stay as they are although something was set right in reading their files: a line a reason."""
+    return [
+        f"{_samples(count)} as this run began with, though {reason} now: {names}; `ltx preprocess`, or --allow-changes, encodes anew"
+        for count, reason, names in told_by_reason(samples)
+    ]
+
+
+def _samples(count: int) -> str:
+    return f"{count} sample{'' if count == 1 else 's'}"

@@ -9,8 +9,9 @@ import attrs
 import torch
 
 from ltxcore.errors import DataError, Problem
+from ltxcore.preprocess.before import as_made
 from ltxcore.preprocess.ledger import Ledger
-from ltxcore.preprocess.plan import Planned
+from ltxcore.preprocess.plan import Planned, Rules
 from ltxcore.preprocess.products import RECIPES, Made, Product, Tools
 from ltxcore.preprocess.rows import Sample
 from ltxcore.protocols import Entry, TextEncoder
@@ -28,11 +29,19 @@ class Silence:
 
 @attrs.frozen
 class Outcome:
-    """What became of a sample: why it is refused (nothing: it is whole), the silence at the end of its sounds, and that in holes of them."""
+    """What became of a sample.
+
+    Attributes:
+        problems: why it is refused; nothing: it is whole.
+        silence: at the end of its sounds.
+        holes: silence in holes of them.
+        since: what was set right in reading its files since it was encoded, so that it was encoded anew.
+    """
 
     problems: tuple[Problem, ...] = ()
     silence: tuple[Silence, ...] = ()
     holes: tuple[Silence, ...] = ()
+    since: tuple[str, ...] = ()
 
 
 def encode_captions(
@@ -77,12 +86,15 @@ def text_product(caption: str, length: int, encoder: str) -> Product:
     return Product(TEXT, {"caption": caption, "length": length}, encoder, refuse)
 
 
-def encode_media(planned: Sequence[Planned], ledger: Ledger, tools: Tools, workers: int, step: Callable[[], None]) -> dict[str, Outcome]:
+def encode_media(
+    planned: Sequence[Planned], ledger: Ledger, rules: Rules, tools: Tools, workers: int, step: Callable[[], None]
+) -> dict[str, Outcome]:
     """All that is to be made of the samples' media and is not up to date.
 
     Args:
         planned: this process's samples.
         ledger: of the folders.
+        rules: that they were planned by.
         tools: codecs and raw files.
         workers: samples decoded at a time.
         step: called after each sample.
@@ -97,7 +109,7 @@ def encode_media(planned: Sequence[Planned], ledger: Ledger, tools: Tools, worke
     # One thread a sample: on a processor, several samples at a time are faster than several threads in each.
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
     try:
-        futures = {pool.submit(_encode_sample, each, ledger, tools): each for each in planned}
+        futures = {pool.submit(_encode_sample, each, ledger, rules, tools): each for each in planned}
         for future in as_completed(futures):
             outcomes[futures[future].sample.name] = future.result()
             step()
@@ -106,9 +118,14 @@ def encode_media(planned: Sequence[Planned], ledger: Ledger, tools: Tools, worke
     return {each.sample.name: outcomes[each.sample.name] for each in planned}
 
 
-def _encode_sample(planned: Planned, ledger: Ledger, tools: Tools) -> Outcome:
+def _encode_sample(planned: Planned, ledger: Ledger, rules: Rules, tools: Tools) -> Outcome:
     folders = [folder for folder in RECIPES if folder in planned.folders]
     sample, current, silence, holes = planned.sample, dict[str, Entry](), list[Silence](), list[Silence]()
+    if planned.without:
+        for folder in folders:
+            ledger.reuse(folder)
+        return Outcome()
+    before = as_made(sample, ledger.entries_of(sample.name), rules, tools)
     for folder in folders:
         try:
             product = RECIPES[folder](planned, tools, current)
@@ -129,7 +146,7 @@ def _encode_sample(planned: Planned, ledger: Ledger, tools: Tools) -> Outcome:
             path = sample.media["reference_audio"] if folder == "reference_audio_latents" else sample.sound
             silence += [Silence(sample.at(path), made.silence)] if made.silence else []
             holes += [Silence(sample.at(path), made.holes)] if made.holes else []
-    return Outcome(silence=tuple(silence), holes=tuple(holes))
+    return Outcome(silence=tuple(silence), holes=tuple(holes), since=before.since if before else ())
 
 
 def _write(ledger: Ledger, sample: Sample, product: Product, made: Made, length: int = 0) -> Outcome:

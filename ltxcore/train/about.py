@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -28,7 +30,39 @@ def about_data(plan: RunPlan) -> dict[str, Any]:
         "held_out": len(plan.split.held_out),
         "why_none_held_out": plan.split.why_none,
         "sources": sources,
+        "digest": _digest(plan),
     }
+
+
+def changed_data(plan: RunPlan) -> str:
+    """What is not as it was in the data of a run that goes on, as a sentence; "": nothing, as far as the run has written down what it began with."""
+    before = (plan.outline.folder.status() or {}).get("data", {}) if plan.outline.resumes else {}
+    now = about_data(plan)
+    counts = [(before.get("train", now["train"]), now["train"]), (before.get("held_out", now["held_out"]), now["held_out"])]
+    if any(one != other for one, other in counts):
+        (trained, trains), (held, holds) = counts
+        what = f"then {trained} samples to train on and {held} held out, now {trains} and {holds}"
+    elif _roles(before) == _roles(now) and before.get("digest", now["digest"]) != now["digest"]:
+        what = "some samples were encoded anew"
+    else:
+        return ""
+    return said_of_changed_data(what)
+
+
+def said_of_changed_data(what: str) -> str:
+    """What it means for a run that goes on that its data changed in some way."""
+    return f"the data are not those that this run began with ({what}): it goes on with those of now, and not to what it would have become without that"
+
+
+def _roles(data: Mapping[str, Any]) -> list[str]:
+    return [source["role"] for source in data.get("sources", [])]
+
+
+def _digest(plan: RunPlan) -> str:
+    """Of what every sample that is read was made of."""
+    entries = plan.manifest.entries
+    made = {role: {name: entry.fingerprint for name, entry in entries[role].items()} for role in entries}
+    return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
 
 
 def _about_source(role: str, source: Source, entries: Mapping[str, Entry], modality: Modality | None) -> dict[str, Any]:

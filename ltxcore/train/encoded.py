@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import attrs
 from rich.console import Console
 
 from ltxcore.engines.process import Processes
+from ltxcore.preprocess.before import whole_already
+from ltxcore.preprocess.roots import default_root
 from ltxcore.preprocess.run import preprocess
+from ltxcore.train.about import said_of_changed_data
 from ltxcore.train.plan import Outline
 
 
@@ -15,6 +19,9 @@ def encoded(
     found: Outline, dataset: Path | None, root: Path | None, processes: Processes, console: Console
 ) -> tuple[Path, tuple[str, ...] | None]:
     """Encode a dataset where that is not done yet, each process its share.
+
+    A run that goes on keeps the samples that it began with, unless changes are allowed: what can be read only now is left out, and what is read otherwise
+    now stays as it was encoded.
 
     Args:
         found: the run.
@@ -29,6 +36,7 @@ def encoded(
     if dataset is None:
         return found.root, None
     config = found.loaded.config
+    begun = processes.exchange(processes.together(lambda: _begun(found, dataset, root) if processes.rank == 0 else None))[0]
     summary = processes.together(
         lambda: preprocess(
             dataset,
@@ -40,12 +48,38 @@ def encoded(
             audio_vae_path=config.model.audio_vae_path,
             load_text_encoder_in_8bit=config.acceleration.load_text_encoder_in_8bit,
             offload_text_encoder=config.acceleration.offload_text_encoder,
-            folders={source.folder for source in found.strategy.sources().values()},
+            folders=_folders(found),
             where=found.loaded.where,
             progress=console.is_terminal and not console.quiet,
+            only=begun,
+            keeps=found.resumes and not found.changes,
         )
     )
-    brief = "\n".join([f"{len(summary.samples)} samples in {summary.root}, {summary.done} files encoded now", *summary.notes])
-    console.out(str(summary) if summary.is_partial else brief, highlight=False)
+    anew = {name: tuple(reasons) for each in processes.exchange(summary.anew) for name, reasons in each.items()}
+    summary = attrs.evolve(summary, anew=anew)
+    console.out(str(summary) if summary.is_partial else summary.brief(), highlight=False)
+    encodes = any(processes.exchange(bool(summary.done)))
+    if found.resumes and not _has_digest(found) and (encodes or summary.set_right):
+        console.out(said_of_changed_data("some samples were encoded anew"), highlight=False)
     # Each knows of the samples that it could not encode itself.
     return summary.root, tuple(sorted(set.intersection(*(set(names) for names in processes.exchange(summary.samples)))))
+
+
+def _begun(found: Outline, dataset: Path, root: Path | None) -> tuple[str, ...] | None:
+    """The samples that an unfinished run began with: when it wrote its status, all of them were encoded. None: it begins now, or some are gone since."""
+    if not found.resumes or found.changes:
+        return None
+    names = whole_already(
+        dataset, root or default_root(dataset, found.loaded.config.preprocessing), found.loaded.config.preprocessing, _folders(found)
+    )
+    data = (found.folder.status() or {}).get("data", {}) if dataset == found.loaded.config.data.dataset else {}
+    return names if len(names) >= max(1, data.get("train", 0) + data.get("held_out", 0)) else None
+
+
+def _has_digest(found: Outline) -> bool:
+    """Whether the run has written down which encoded samples it began with. Version 0.1.0 did not."""
+    return "digest" in (found.folder.status() or {}).get("data", {})
+
+
+def _folders(found: Outline) -> set[str]:
+    return {source.folder for source in found.strategy.sources().values()}

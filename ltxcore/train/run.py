@@ -18,6 +18,7 @@ from ltxcore.errors import ConfigError, LtxError
 from ltxcore.preprocess.model import Model
 from ltxcore.sample.marker import of_metadata
 from ltxcore.sample.media import decoders
+from ltxcore.train.about import changed_data
 from ltxcore.train.checkpoint import check_space
 from ltxcore.train.cost.start import said_at_start
 from ltxcore.train.encoded import encoded
@@ -75,6 +76,8 @@ def _session(loaded: LoadedRun, processes: Processes, console: Console, allow_ch
     root, only = encoded(found, config.data.dataset, config.data.preprocessed_data_root, processes, console)
     found = attrs.evolve(found, root=root)
     planned = processes.first_then_others(lambda: plan(found, only))
+    if processes.rank == 0 and (changed := changed_data(planned)):
+        console.out(changed, highlight=False)
     samples = Samples(found.root, found.strategy.sources(), planned.manifest)
     apart, names = _held_out(planned, samples, processes, console)
     for each in (samples, apart)[: 1 if apart is samples else 2]:
