@@ -95,10 +95,12 @@ def placed(frames: Iterator[Stamped], rate: int, tick: Fraction) -> Iterator[Pla
     first = next(iter(ahead), None)
     if first is None:
         return
-    yield Placed(first.frame, round(first.stated or 0), first.length, is_moved=False)
     slack, wobble = max(Fraction(1), tick), max(WOBBLE_SECONDS * rate, WOBBLE_TICKS * tick)
     # Where the samples since the last move began, exactly, and how many they are; what is added to stamps since the clock was set anew.
     base, count, set_anew = first.stated or Fraction(0), first.length, Fraction(0)
+    if base > AHEAD_SECONDS * rate:  # another clock than that of the pictures: no hour of silence is made of it
+        base, set_anew = Fraction(0), -base
+    yield Placed(first.frame, round(base), first.length, is_moved=False)
     before, off_before = first, Fraction(0)
     for each in ahead:
         off = Fraction(0) if each.stated is None else each.stated + set_anew - base - count

@@ -25,6 +25,7 @@ KINDS = (
     *(("mov", codec) for codec in ("aac", "alac")),
     *(("mkv", codec) for codec in ("aac", "pcm_s16le", "flac", "libopus", "libmp3lame")),
     ("webm", "libopus"),
+    ("flv", "aac"),
     *(("ts", codec) for codec in ("aac", "mp2", "ac3", "libopus")),
     *(("nut", codec) for codec in ("pcm_s16le", "aac")),
 )
@@ -63,11 +64,11 @@ def check_clicks(path: Path, codec: str, rate: int, change: Change) -> None:
     """Every click whose packet is there is heard at its time, and where FFmpeg hears it."""
     sound, by_ffmpeg = read_sound(path), read_by_ffmpeg(path)
     sample = Fraction(1, rate)
-    tick = Fraction(1, 1000) if path.suffix in (".mkv", ".webm") else sample
+    tick = Fraction(1, 1000) if path.suffix in (".mkv", ".webm", ".flv") else sample
     # After lost packets the time is known exactly. Of what is stamped anew no more is known than the tick says; nor of a late start, which MP4 and MOV
     # give in milliseconds too.
     is_stamped_later = any(change(at / 100) not in (None, 0.0) for at in range(200))
-    is_rounded = (tick > sample and is_stamped_later) or (change(0.0) != 0.0 and path.suffix in (".mkv", ".webm", ".mp4", ".mov"))
+    is_rounded = (tick > sample and is_stamped_later) or (change(0.0) != 0.0 and path.suffix in (".mkv", ".webm", ".flv", ".mp4", ".mov"))
     slack = float(sample) + 0.001 * is_rounded if codec in LOSSLESS else 0.002
     frame = FRAMES.get(codec, 1024) / rate
     # A packet that is gone takes with it what the codec mixes into its neighbours: much in MP3, which puts bits of one into others.
@@ -220,6 +221,13 @@ def test_holes_and_overlaps_are_told(tmp_path: Path) -> None:
 def starts(stamps: Sequence[Fraction | None], length: int, rate: int, tick: Fraction) -> list[int]:
     """Where frames of one length lie whose stamps, in samples, are these."""
     return [each.start for each in placed(iter([Stamped(None, length, stamp) for stamp in stamps]), rate, tick)]
+
+
+def test_a_first_stamp_of_another_clock_makes_no_silence_without_end() -> None:
+    late = [Fraction(10**9 + 1024 * number) for number in range(3)]
+    assert starts(late, 1024, 48_000, Fraction(1)) == [0, 1024, 2048]
+    minute = [Fraction(60 * 48_000 + 1024 * number) for number in range(2)]
+    assert starts(minute, 1024, 48_000, Fraction(1)) == minute
 
 
 def in_ticks(times: Sequence[Fraction], tick: Fraction) -> list[Fraction]:
