@@ -64,7 +64,7 @@ class Dataset:
         samples: in the order of their rows.
         folders: to be made.
         notes: what the user should know that is no mistake.
-        left_out: rows of a folder that are left out since the user said so, each with the reason.
+        left_out: what is wrong with rows that are left out since the user said so: files that are not there, or texts beside the media of a folder.
         is_folder: whether it is a folder of media.
     """
 
@@ -116,7 +116,8 @@ def survey_dataset(
         problems += unable
     if binding.problems or (table.rows and unable):
         raise DataError.of(problems)
-    rows, left_out, wrong = _usable(table, options, with_captions="conditions" in wanted)
+    rows, lacking, wrong = _usable(table, options, with_captions="conditions" in wanted)
+    left_out = list(lacking)
     problems += wrong
     columns = _needed(table, binding.columns, wanted)
     samples = []
@@ -124,8 +125,10 @@ def survey_dataset(
         found = _sample(table, row, columns, _roles_to_open(table, binding.columns, wanted))
         if isinstance(found, Sample):
             samples.append(found)
+        elif found.is_of_files and options.on_error == "skip":
+            left_out += found.problems
         else:
-            problems += found
+            problems += found.problems
     problems += () if table.is_folder else _same_names(samples)
     first = {sample.name: sample for sample in reversed(samples)}
     samples = [sample for sample in samples if first[sample.name] is sample]
@@ -136,7 +139,7 @@ def survey_dataset(
         notes.append(f"{path}: {changed} of {len(samples)} captions have a stock opening, which is left out")
         samples = shorter
     samples = [attrs.evolve(sample, caption=with_trigger(sample.caption, options.lora_trigger)) for sample in samples]
-    data = Dataset(path, tuple(samples), wanted, tuple(notes), left_out, table.is_folder)
+    data = Dataset(path, tuple(samples), wanted, tuple(notes), tuple(left_out), table.is_folder)
     return data, tuple(sorted(problems, key=lambda problem: _line(problem, table)))
 
 
@@ -182,7 +185,15 @@ def _roles_to_open(table: Table, columns: Mapping[str, str], wanted: Collection[
     return frozenset(roles | {"video"} if roles and "video" in columns else roles)
 
 
-def _sample(table: Table, row: Row, columns: Mapping[str, str], opened: Collection[str]) -> Sample | list[Problem]:
+@attrs.frozen
+class _Refused:
+    """What is wrong with a row; `is_of_files`: nothing but that files are not there, or are no files, so that it may be left out."""
+
+    problems: tuple[Problem, ...]
+    is_of_files: bool
+
+
+def _sample(table: Table, row: Row, columns: Mapping[str, str], opened: Collection[str]) -> Sample | _Refused:
     where, folder = table.at(row), Path(os.path.normpath(table.folder.absolute()))
     problems: list[Problem] = []
     cells: dict[str, str] = {}
@@ -207,6 +218,7 @@ def _sample(table: Table, row: Row, columns: Mapping[str, str], opened: Collecti
         what = f'its {naming} "{_short(cells[naming])}" lies outside the folder of the dataset, and its samples would lie outside the output folder'
         problems.append(Problem(what, where, remedy))
     media = {role: path for role, path in media.items() if role in opened}
+    mistakes = len(problems)
     for role, path in media.items():
         what = "" if is_file(path) else why_unreadable(path)  # what may not be read is a fault of the file, not of the row
         if what:
@@ -215,7 +227,7 @@ def _sample(table: Table, row: Row, columns: Mapping[str, str], opened: Collecti
                 remedy = f'{remedy} Between folders stands "/", and a disk of Windows has no name here.'
             problems.append(Problem(f'its {role} "{_short(cells[role])}" {what}', where, remedy))
     if problems or name is None:
-        return problems
+        return _Refused(tuple(problems), is_of_files=not mistakes)
     return Sample(name, where, cells[naming], media, cells.get("caption", ""), row.line)
 
 

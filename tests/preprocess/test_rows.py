@@ -120,6 +120,20 @@ def test_all_that_is_wrong_with_a_dataset_is_told_at_once_in_order_of_its_lines(
     )
 
 
+def test_files_that_are_not_there_or_are_none_lose_their_own_rows_where_the_user_said_skip(tmp_path: Path) -> None:
+    touched(tmp_path, "a.mp4")
+    os.mkfifo(tmp_path / "pipe.mp4")
+    captioned = [{"video": name, "caption": "c"} for name in ("a.mp4", "pipe.mp4", "gone.mp4")]
+    data = read(rows(tmp_path, *captioned), on_error="skip")
+    assert [sample.name for sample in data.samples] == ["a"]
+    assert [(problem.where.rpartition(":")[2], problem.what) for problem in data.left_out] == [
+        ("2", 'its video "pipe.mp4" is a pipe, not a file'),
+        ("3", 'its video "gone.mp4" is not there'),
+    ]
+    with pytest.raises(DataError, match="not text"):  # a mistake in the row itself is still one
+        read(rows(tmp_path, *captioned, {"video": "a.mp4", "caption": 3}), on_error="skip")
+
+
 def test_an_empty_caption_is_a_caption(tmp_path: Path) -> None:
     touched(tmp_path, "a.mp4")
     assert read(rows(tmp_path, {"video": "a.mp4", "caption": ""})).samples[0].caption == ""
