@@ -19,7 +19,7 @@ from ltxcore.config.render import document
 from media_made import encode, gradient_clip, psnr, tone
 from whole_models import SOUND, WHOLE
 
-LAYOUTS = ["split", "unified in 8 bits", pytest.param("unified", marks=pytest.mark.slow), pytest.param("folder", marks=pytest.mark.slow)]
+LAYOUTS = ["split", *(pytest.param(name, marks=pytest.mark.slow) for name in ("unified", "unified in 8 bits", "folder"))]
 GENERATIONS = {"unified": "2.3", "unified in 8 bits": "2.3", "split": "2.5", "folder": "2.5"}
 
 

@@ -58,7 +58,7 @@ DEFAULTS: dict[Any, dict[str, Any]] = {
         "offload_text_encoder": False,
         "offload_optimizer_during_validation": False,
     },
-    schema.DataTable: {"dataset": None, "preprocessed_data_root": None, "held_out": None, "num_dataloader_workers": 2},
+    schema.DataTable: {"dataset": None, "preprocessed_data_root": None, "held_out": None, "num_dataloader_workers": 2, "verify": 0.0},
     schema.CheckpointsTable: {
         "interval": None,
         "keep_last_n": 1,
@@ -89,6 +89,8 @@ DEFAULTS: dict[Any, dict[str, Any]] = {
         "reference_temporal_scale_factor": 1,
         "connector_outputs": False,
         "hdr": "bt709",
+        "variable_rate": "keep",
+        "alpha_color": "#000000",
         "skip_audio": False,
         "on_error": "stop",
         "batch_size": 1,
