@@ -94,7 +94,7 @@ def test_a_damaged_file_is_read_or_refused_in_words(tmp_path: Path, name: str) -
     assert refused + read == 30
 
 
-@pytest.mark.slow
+@pytest.mark.whole
 @pytest.mark.parametrize("name", MAKE)
 def test_many_damaged_files_are_read_or_refused_in_words(tmp_path: Path, name: str) -> None:
     refused, read = refused_or_read(tmp_path, name, range(5, 105))

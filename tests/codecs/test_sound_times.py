@@ -108,7 +108,7 @@ def test_each_click_is_heard_at_its_time(tmp_path: Path, container: str, codec: 
     check(tmp_path, container, codec, rate, name)
 
 
-@pytest.mark.slow
+@pytest.mark.whole
 @pytest.mark.parametrize("name", CHANGES)
 @pytest.mark.parametrize(("container", "codec"), KINDS)
 def test_each_click_is_heard_at_its_time_in_every_container_and_codec(tmp_path: Path, container: str, codec: str, name: str) -> None:

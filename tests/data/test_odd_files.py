@@ -306,12 +306,12 @@ def test_mutated_manifest_lines_leave_a_manifest_or_words(tmp_path: Path) -> Non
     _check_manifests(tmp_path, 150)
 
 
-@pytest.mark.slow
+@pytest.mark.whole
 def test_thousands_of_mutated_samples_are_read_or_refused_in_words(tmp_path: Path) -> None:
     _check_files(tmp_path, 20_000)
 
 
-@pytest.mark.slow
+@pytest.mark.whole
 def test_thousands_of_mutated_manifest_lines_leave_a_manifest_or_words(tmp_path: Path) -> None:
     _check_manifests(tmp_path, 5_000)
 
