@@ -121,6 +121,8 @@ def wanted_folders(
     roles = set(columns)
     if "video" in roles and not skip_audio:
         roles.add("audio")
+    elif table.is_folder and "video" in roles:  # its sounds are of no use to a set of pictures, and the sound of its clips is not asked for
+        roles.discard("audio")
     where = str(table.path)
     able = frozenset(folder for folder, role in FOLDERS.items() if role in roles)
     wanted = able if folders is None else frozenset(folders)

@@ -110,6 +110,15 @@ def test_a_sound_among_clips_is_refused_or_kept_for_runs_of_sound(clips: Path) -
     }
 
 
+def test_with_skip_audio_neither_the_sound_of_clips_nor_sounds_are_encoded(clips: Path) -> None:
+    sound_file(clips / "waves.wav")
+    described(clips, waves="waves break")
+    summary = encode(clips, resolution_buckets=BUCKETS, on_error="skip", skip_audio=True)
+    assert summary.samples == ("a", "beach/b")
+    assert list(summary.folders) == ["conditions", "latents"]
+    assert [problem.where for problem in summary.refused] == [str(clips / "waves.wav")]
+
+
 def test_a_run_of_sound_takes_clips_and_sounds_and_a_run_of_pictures_refuses_the_sounds(clips: Path) -> None:
     sound_file(clips / "waves.wav")
     described(clips, waves="waves")
