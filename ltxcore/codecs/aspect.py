@@ -39,6 +39,7 @@ _H264_ASPECTS = (
 )
 """By their numbers from 1 on. Source: ITU-T H.264, table E-1."""
 _H264_OTHER_ASPECT = 255
+_UNTOLD = 2
 _H264_WITH_CHROMA = frozenset({100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135})
 """Profiles whose parameters tell how colour is stored. Source: ITU-T H.264, section 7.3.2.1.1."""
 
@@ -96,18 +97,53 @@ class _Bits:
 def _h264_aspect(parameters: bytes) -> Fraction | None:
     """The aspect in the first sequence parameters of an "avcC" box; None where they tell none.
 
-    Source: ISO/IEC 14496-15, section 5.3.3; ITU-T H.264, sections 7.3.2.1.1 and E.1.1.
+    Source: ITU-T H.264, section E.1.1.
     """
-    if len(parameters) < 8 or parameters[0] != 1 or not parameters[5] & 31:
-        return None
-    unit = parameters[8 : 8 + int.from_bytes(parameters[6:8], "big")]
     try:
-        return _aspect_in(_Bits(unit[1:].replace(b"\0\0\3", b"\0\0")))
+        bits = _first_parameters(parameters)
+        return _aspect_in(bits) if bits is not None and _is_told_how_shown(bits) else None
     except ValueError:
         return None
 
 
-def _aspect_in(bits: _Bits) -> Fraction | None:
+def h264_transfer(parameters: bytes) -> int | None:
+    """The transfer function in the first sequence parameters of an "avcC" box, in H.273's numbers, 2 where they tell none; None: they cannot be read.
+
+    Source: ITU-T H.264, section E.1.1.
+    """
+    try:
+        bits = _first_parameters(parameters)
+        if bits is None:
+            return None
+        if not _is_told_how_shown(bits):
+            return _UNTOLD
+        _aspect_in(bits)
+        if bits.take(1):  # whether the edges are shown
+            bits.take(1)
+        if not bits.take(1):
+            return _UNTOLD
+        bits.take(4)  # the broadcast standard, and the range
+        return bits.take(16) & 255 if bits.take(1) else _UNTOLD
+    except ValueError:
+        return None
+
+
+def _first_parameters(parameters: bytes) -> _Bits | None:
+    """The first sequence parameters of an "avcC" box; None: it is none, or has none.
+
+    Source: ISO/IEC 14496-15, section 5.3.3.
+    """
+    if len(parameters) < 8 or parameters[0] != 1 or not parameters[5] & 31:
+        return None
+    unit = parameters[8 : 8 + int.from_bytes(parameters[6:8], "big")]
+    return _Bits(unit[1:].replace(b"\0\0\3", b"\0\0"))
+
+
+def _is_told_how_shown(bits: _Bits) -> bool:
+    """Whether sequence parameters say how pictures are shown, which is then what comes next.
+
+    Source: ITU-T H.264, section 7.3.2.1.1.
+    """
     profile = bits.take(24) >> 16
     bits.number()  # its own number
     if profile in _H264_WITH_CHROMA:
@@ -134,7 +170,11 @@ def _aspect_in(bits: _Bits) -> Fraction | None:
     if bits.take(1):  # cropped
         for _ in range(4):
             bits.number()
-    if not bits.take(1) or not bits.take(1):  # neither more to say of how it is shown, nor its aspect
+    return bool(bits.take(1))
+
+
+def _aspect_in(bits: _Bits) -> Fraction | None:
+    if not bits.take(1):
         return None
     kind = bits.take(8)
     if kind == _H264_OTHER_ASPECT:

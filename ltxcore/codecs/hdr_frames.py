@@ -16,6 +16,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from ltxcore.codecs.aspect import h264_transfer
 from ltxcore.codecs.container import opened, video_stream
 from ltxcore.codecs.hdr import PEAK, Bt709, Matrix, Primaries, Signal, Transfer
 from ltxcore.errors import DataError
@@ -141,6 +142,10 @@ def is_hdr(path: Path, stream: Any) -> bool:
     tags = Tags.of(stream.codec_context)
     if stream.codec_context.name not in _TELLING or not (tags.is_hdr or tags.transfer in _UNTOLD):
         return tags.is_hdr
+    if stream.codec_context.name == "h264" and tags.transfer in _UNTOLD:
+        told = h264_transfer(stream.codec_context.extradata or b"")  # to decode a frame takes twenty times as long
+        if told is not None:
+            return Tags(transfer=told).is_hdr
     try:
         frame = _first_frame(path)
     except DataError:

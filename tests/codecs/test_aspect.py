@@ -8,6 +8,7 @@ import av
 import pytest
 import torch
 
+from ltxcore.codecs.aspect import h264_transfer
 from ltxcore.codecs.media import probe, read_clip, shown_size
 from ltxcore.codecs.pictures import Pictures
 from ltxcore.preprocess.buckets import Bucket
@@ -144,3 +145,24 @@ def test_a_stretched_gradient_is_the_gradient_of_the_stretched_size(tmp_path: Pa
     found = read_clip(anamorphic(tmp_path / "a.mov", Fraction(2), pictures="prores_ks", pixels="yuv444p10le")).frames
     expected = gradient_clip(9, 72, 180).frames
     assert (found[:, :, 4:-4].int() - expected[:, :, 4:-4].int()).abs().max() <= 4
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"), [("", 2), ("transfer=arib-std-b67", 18), ("transfer=smpte2084:colorprim=bt2020:colormatrix=bt2020nc", 16)]
+)
+@pytest.mark.parametrize("aspect", ["", "sar=4/3", "sar=7/5"])
+def test_the_transfer_function_of_h264_is_read_without_decoding(tmp_path: Path, told: str, expected: int, aspect: str) -> None:
+    path = tmp_path / "a.mp4"
+    parameters = ":".join(filter(None, [told, aspect, "scenecut=0"]))
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=24, options={"x264-params": parameters})
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for _ in range(2):
+            container.mux(stream.encode(av.VideoFrame(64, 64, "yuv420p")))
+        container.mux(stream.encode(None))
+    with av.open(str(path)) as container:
+        codec = container.streams.video[0].codec_context
+        assert h264_transfer(codec.extradata or b"") == expected
+        assert int(codec.color_trc) == expected
+    assert h264_transfer(b"") is None
+    assert h264_transfer(b"\1\x64\0\x1f\xff\xe1\0\4gd\0\x1f") is None
