@@ -22,6 +22,9 @@ _NAMES_OF_STREAMS = threading.Lock()
 _LIBRARY = ("av/", "av\\")
 """How the names of PyAV's own source files begin in tracebacks."""
 
+_MOST_KINDS_OF_SIDE_DATA = 64
+"""More than FFmpeg has, of which PyAV has names for the first ones."""
+
 _SEQUENCES = frozenset({"avis", "msf1", "hevc", "hevx"})
 """Brands of AVIF and HEIC files that hold moving pictures, beside one of them that stands for all."""
 
@@ -251,3 +254,32 @@ def start_seconds(stream: Any) -> Fraction:
     if stream.start_time is None or stream.time_base is None:
         return Fraction(0)
     return Fraction(stream.start_time) * Fraction(stream.time_base)
+
+
+def side_data(frame: Any) -> Any:
+    """What PyAV has names for of the data that come with a decoded frame. Where it has none for some, `frame.side_data` raises and shows nothing at all."""
+    try:
+        return frame.side_data
+    except ValueError:
+        return _known_alone(frame).side_data
+
+
+def _known_alone(frame: Any) -> Any:
+    """The same frame without side data of the kinds that PyAV has no name for, which FFmpeg knows by their number."""
+    from av.filter import Graph
+    from av.sidedata.sidedata import Type
+
+    graph = Graph()
+    last = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1))
+    source = last
+    named: set[Any] = {kind.value for kind in Type}
+    for kind in range(_MOST_KINDS_OF_SIDE_DATA):
+        if kind not in named:
+            without = graph.add("sidedata", f"mode=delete:type={kind}")
+            last.link_to(without)
+            last = without
+    sink = graph.add("buffersink")
+    last.link_to(sink)
+    graph.configure()
+    source.push(frame)
+    return sink.pull()

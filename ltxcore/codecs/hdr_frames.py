@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ltxcore.codecs.aspect import h264_transfer
-from ltxcore.codecs.container import opened, video_stream
+from ltxcore.codecs.container import opened, side_data, video_stream
 from ltxcore.codecs.hdr import PEAK, Bt709, Matrix, Primaries, Signal, Transfer
 from ltxcore.errors import DataError
 
@@ -124,14 +124,12 @@ def _peak(frame: Any) -> float:
 
     Source: Recommendations ITU-T H.265 D.3.28 and D.3.35, which are SMPTE ST 2086 and CTA-861.3.
     """
-    try:
-        display, content = (frame.side_data.get(kind) for kind in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"))
-    except ValueError:  # PyAV has no name for some of the side data, and then shows none at all
-        return PEAK
+    told = side_data(frame)
+    display, content = (told.get(kind) for kind in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"))
     found = []
     if display is not None and len(bytes(display)) >= _MASTERING.size:
-        *_, light, per, _, told = _MASTERING.unpack_from(bytes(display))
-        found.append(light / per if told and per else 0.0)
+        *_, light, per, _, is_told = _MASTERING.unpack_from(bytes(display))
+        found.append(light / per if is_told and per else 0.0)
     if content is not None:
         found.append(float(struct.unpack_from("=I", bytes(content))[0]))
     return next((light for light in found if _BRIGHTNESS[0] <= light <= _BRIGHTNESS[1]), PEAK)

@@ -13,15 +13,12 @@ import attrs
 from torch import Tensor
 
 from ltxcore.codecs.aspect import SQUARE, pixel_aspect, squared
-from ltxcore.codecs.container import empty, frames_of, opened, unknown_codec, video_stream
+from ltxcore.codecs.container import empty, frames_of, opened, side_data, unknown_codec, video_stream
 from ltxcore.codecs.photos import photo_of
 from ltxcore.errors import DataError
 
 _ORIENTATION_TAG = 0x0112
 _MATRIX = "DISPLAYMATRIX"
-
-_MOST_KINDS_OF_SIDE_DATA = 64
-"""More than FFmpeg has, of which PyAV has names for the first ones."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_TEXTS = frozenset({b"eXIf", b"tEXt", b"zTXt", b"iTXt"})
@@ -159,35 +156,6 @@ def is_turned_anew(frame: Any, path: Path) -> bool:
 def _display_matrix(frame: Any) -> bytes | None:
     matrix = side_data(frame).get(_MATRIX)
     return None if matrix is None else bytes(matrix)
-
-
-def side_data(frame: Any) -> Any:
-    """What PyAV has names for of the data that come with a decoded frame. Where it has none for some, `frame.side_data` raises and shows nothing at all."""
-    try:
-        return frame.side_data
-    except ValueError:
-        return _known_alone(frame).side_data
-
-
-def _known_alone(frame: Any) -> Any:
-    """The same frame without side data of the kinds that PyAV has no name for, which FFmpeg knows by their number."""
-    from av.filter import Graph
-    from av.sidedata.sidedata import Type
-
-    graph = Graph()
-    last = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1))
-    source = last
-    named: set[Any] = {kind.value for kind in Type}
-    for kind in range(_MOST_KINDS_OF_SIDE_DATA):
-        if kind not in named:
-            without = graph.add("sidedata", f"mode=delete:type={kind}")
-            last.link_to(without)
-            last = without
-    sink = graph.add("buffersink")
-    last.link_to(sink)
-    graph.configure()
-    source.push(frame)
-    return sink.pull()
 
 
 def turn_of_matrix(matrix: bytes, path: Path) -> Turn:

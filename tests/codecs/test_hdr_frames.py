@@ -1,11 +1,15 @@
 """HDR files, read as BT.709: what they say of themselves, in every container and codec that says it otherwise."""
 
+import io
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from hdr_made import (
     BT709,
@@ -25,7 +29,7 @@ from hdr_made import (
     write_hdr,
     write_png,
 )
-from ltxcore.codecs.hdr_frames import Tags
+from ltxcore.codecs.hdr_frames import Tags, signal_of
 from ltxcore.codecs.media import probe, read_clip
 from ltxcore.codecs.pictures import Rendering
 from ltxcore.errors import DataError
@@ -212,3 +216,27 @@ def test_colours_that_are_written_in_a_way_that_is_not_read_are_refused_by_name(
             read(file, rendering=rendering)
         assert f"the colours of this file are written as {name}, which is not read" in str(refused.value)
         assert str(file) in str(refused.value)
+
+
+@pytest.mark.parametrize("has_exif", [False, True])
+def test_the_peak_is_read_beside_data_that_pyav_has_no_name_for(tmp_path: Path, has_exif: bool) -> None:
+    """A PNG in PQ that tells of a display of 4000 cd/m2, with EXIF data and without."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    exif, written = Image.Exif(), io.BytesIO()
+    exif[0x010E] = "a grey square"
+    Image.new("RGB", (32, 32), (128, 128, 128)).save(written, "PNG", **({"exif": exif} if has_exif else {}))
+    told = struct.pack(">8H2I", 35400, 14600, 8500, 39850, 6550, 2300, 15635, 16450, 4000 * 10_000, 50)
+    header, rest = written.getvalue()[:33], written.getvalue()[33:]
+    path = tmp_path / "pq.png"
+    path.write_bytes(header + chunk(b"cICP", bytes([9, 16, 0, 1])) + chunk(b"mDCV", told) + rest)
+    with av.open(str(path)) as container:
+        frame = next(container.decode(video=0))
+        if has_exif:
+            with pytest.raises(ValueError, match="not a valid Type"):
+                frame.side_data.keys()
+        signal = signal_of(frame, Tags(), str(path))
+    assert signal is not None
+    assert signal.peak == 4000
