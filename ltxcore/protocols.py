@@ -606,6 +606,10 @@ class Engine(Protocol):
         """No gradients and no dropout meanwhile."""
         ...
 
+    def making_room(self) -> AbstractContextManager[None]:
+        """Between steps: what training alone needs takes no memory of the device meanwhile, where the run asks for that."""
+        ...
+
     def gather(self, value: Any) -> list[Any]:
         """What each process has, in order of rank."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import attrs
@@ -53,6 +54,7 @@ def key(
     at_most: float | None = None,
     below: float | None = None,
     reads: Reads | None = None,
+    refused: Mapping[str, tuple[str, str]] | None = None,
 ) -> Any:
     """A key of a table.
 
@@ -63,10 +65,11 @@ def key(
         factory: makes the default.
         at_least, above, at_most, below: its range.
         reads: the key names an input that must exist: a file, a folder, or either.
+        refused: texts that are none of its values, but asked for elsewhere: why each is none, and the remedy.
     """
     bounds = Bounds(at_least, above, at_most, below)
     validator = bounds if bounds != Bounds() else None
-    metadata = {name: value for name, value in (("help", help), ("unit", unit), ("reads", reads)) if value}
+    metadata = {name: value for name, value in (("help", help), ("unit", unit), ("reads", reads), ("refused", refused)) if value}
     if factory is not None:
         return attrs.field(factory=factory, validator=validator, metadata=metadata)
     return attrs.field(default=default, validator=validator, metadata=metadata)

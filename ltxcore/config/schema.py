@@ -22,8 +22,16 @@ ModelPath = NewType("ModelPath", str)
 """A model: one of SHIPPED_MODELS, or an absolute path."""
 
 SchedulerType = Literal["constant", "linear", "cosine", "cosine_with_restarts", "polynomial", "step"]
-Precision = Literal["no", "fp16", "bf16"]
+Precision = Literal["no", "bf16"]
 Quantization = Literal["int8", "fp8", "nf4", "int8-quanto", "int4-quanto", "int2-quanto", "fp8-quanto", "fp8uz-quanto"]
+
+HALF_PRECISION = {
+    "fp16": (
+        "fp16 is not available: many gradients are smaller than its smallest number, so that it needs its loss scaled",
+        'Use "bf16", which has the range of float32 in as many bits and needs no scaling, or "no" for float32.',
+    )
+}
+"""Of `mixed_precision_mode`: what other trainers take."""
 
 SCHEDULER_PARAMS: dict[str, dict[str, type]] = {
     "constant": {},
@@ -113,7 +121,7 @@ class OptimizationTable:
 class AccelerationTable:
     """`[acceleration]`: precision and memory."""
 
-    mixed_precision_mode: Precision = key("bf16", help='arithmetic of the model; "no" is float32')
+    mixed_precision_mode: Precision = key("bf16", help='arithmetic of the model; "no" is float32', refused=HALF_PRECISION)
     quantization: Quantization | None = key(None, help="store the frozen weights of a LoRA run with fewer bits")
     offload_blocks: int = key(
         0, help="blocks of a LoRA run whose frozen weights stay in host memory but while they compute", unit="blocks", at_least=0
@@ -121,7 +129,9 @@ class AccelerationTable:
     compile: bool = key(False, help="compile the blocks: faster steps, after minutes at the start")
     load_text_encoder_in_8bit: bool = key(False, help="load the text encoder with 8-bit weights, on a GPU")
     offload_text_encoder: bool = key(False, help="keep the text encoder's weights in host memory, and bring them to the GPU layer by layer")
-    offload_optimizer_during_validation: bool = key(False, help="move the optimiser's state to host memory while samples are drawn")
+    offload_optimizer_during_validation: bool = key(
+        False, help="keep the optimiser's state in host memory while samples are drawn and held-out losses measured"
+    )
 
 
 @attrs.frozen(kw_only=True)

@@ -107,6 +107,8 @@ class Structurer:
         return read
 
     def _value(self, key: Key, value: Any, special: Mapping[str, Any]) -> Any:
+        if isinstance(value, str) and value in key.refused:
+            self.reading.refuse(*key.refused[value])
         try:
             read = special[key.name](value) if key.name in special else self.converter.structure(value, key.kind)
         except Unreadable:

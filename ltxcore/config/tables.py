@@ -5,6 +5,7 @@ Structuring, `ltx plugins show` and the JSON Schema all read these lists, so tha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
@@ -25,7 +26,7 @@ REQUIRED: Any = object()
 
 @attrs.frozen
 class Key:
-    """One key of a table: name, type, default (`REQUIRED`: none), what it is for, unit, range, and what it reads."""
+    """One key of a table: name, type, default (`REQUIRED`: none), what it is for, unit, range, what it reads, and texts that it refuses by name."""
 
     name: str
     kind: Any
@@ -34,6 +35,7 @@ class Key:
     unit: str = ""
     bounds: Bounds = attrs.field(factory=Bounds)
     reads: str | None = None
+    refused: Mapping[str, tuple[str, str]] = attrs.field(factory=dict)
 
     @property
     def required(self) -> bool:
@@ -69,6 +71,7 @@ def _key_of(field: attrs.Attribute[Any], cls: Any) -> Key:
         unit=about.get("unit", ""),
         bounds=_bounds(field.validator),
         reads=about.get("reads"),
+        refused=about.get("refused", {}),
     )
 
 

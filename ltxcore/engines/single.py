@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 import attrs
@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from ltxcore.engines.optim import OPTIMIZERS, advance, schedule
+from ltxcore.engines.room import state_in_host_memory
 from ltxcore.engines.saved import PARAMETER, check_saved
 from ltxcore.errors import LtxError
 from ltxcore.protocols import Backbone, ModelInput
@@ -42,6 +43,7 @@ class SingleEngine:
         max_grad_norm: gradients are scaled down to this norm; 0: never.
         autocast: what matrix products are computed in; none: what the weights are.
         device: where the model is.
+        makes_room: whether the optimiser's state goes to host memory while nothing is trained.
     """
 
     backbone: Backbone
@@ -52,6 +54,7 @@ class SingleEngine:
     max_grad_norm: float
     autocast: torch.dtype | None
     device: torch.device
+    makes_room: bool = False
 
     @property
     def rank(self) -> int:
@@ -108,6 +111,10 @@ class SingleEngine:
                 yield
         finally:
             module.train(training)
+
+    def making_room(self) -> AbstractContextManager[None]:
+        """The optimiser's state is in host memory meanwhile, where the run asks for it. Gradients take no memory after a step."""
+        return state_in_host_memory(self.optimizer) if self.makes_room else nullcontext()
 
     def gather(self, value: Any) -> list[Any]:
         """What each process has, in order of rank: here the one value."""
@@ -186,9 +193,15 @@ class SingleEngine:
 
 
 def single_engine(
-    backbone: Backbone, parameters: Mapping[str, Parameter], table: OptimizationTable, *, precision: str, device: torch.device
+    backbone: Backbone,
+    parameters: Mapping[str, Parameter],
+    table: OptimizationTable,
+    *,
+    precision: str,
+    device: torch.device,
+    makes_room: bool = False,
 ) -> SingleEngine:
-    """An engine for `parameters`; `precision` is a key of `AUTOCAST`.
+    """An engine for `parameters`; `precision` is a key of `AUTOCAST`, and `makes_room` is as in the engine.
 
     Raises:
         ConfigError: an optimiser that is not installed, or parameters that the schedule does not take.
@@ -205,4 +218,5 @@ def single_engine(
         max_grad_norm=table.max_grad_norm,
         autocast=AUTOCAST[precision],
         device=device,
+        makes_room=makes_room,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -123,6 +123,10 @@ class ZeroEngine:
                 yield
         finally:
             self.backbone.train(training)
+
+    def making_room(self) -> AbstractContextManager[None]:
+        """Nothing moves: `engine.offload` says what lies in host memory, all the time."""
+        return nullcontext()
 
     # ---- processes
 

@@ -48,8 +48,23 @@ def engine_problems(config: RunFile, world_size: int) -> Iterator[tuple[str, str
         )
     if config.acceleration.quantization is not None:
         yield "acceleration.quantization", "quantized weights cannot be divided among processes", "Remove the key."
+    if config.acceleration.offload_optimizer_during_validation:
+        yield (
+            "acceleration.offload_optimizer_during_validation",
+            "is of the engine for one process: DeepSpeed moves the state of an optimiser of its own alone",
+            "Remove the key"
+            + (
+                '. engine.offload = "optimizer" keeps the state in host memory all the time.'
+                if table.offload == "none"
+                else f', since engine.offload = "{table.offload}" keeps the state in host memory all the time.'
+            ),
+        )
     if config.acceleration.offload_blocks:
-        yield "acceleration.offload_blocks", "is of the engine for one process", 'Use engine.offload = "all".'
+        yield (
+            "acceleration.offload_blocks",
+            "is of the engine for one process",
+            'Use engine.offload = "all".' if table.offload != "all" else "Remove the key.",
+        )
     if config.acceleration.compile:
         yield (
             "acceleration.compile",
@@ -88,7 +103,8 @@ def build_engine(
     """
     if not uses_zero(config, processes.world_size):
         precision = config.acceleration.mixed_precision_mode
-        return single_engine(backbone, parameters, config.optimization, precision=precision, device=device)
+        room = config.acceleration.offload_optimizer_during_validation
+        return single_engine(backbone, parameters, config.optimization, precision=precision, device=device, makes_room=room)
     from ltxcore.engines.zero_build import compiled, settled, zero_engine
 
     settings = processes.together(lambda: settled(config, processes.world_size, backbone))

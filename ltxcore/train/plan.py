@@ -21,7 +21,6 @@ from ltxcore.data.manifest import read_manifest
 from ltxcore.data.names import encoded_root
 from ltxcore.engines.optim import OPTIMIZERS, schedule
 from ltxcore.engines.process import Place
-from ltxcore.engines.single import AUTOCAST
 from ltxcore.errors import ConfigError, DataError, LtxError, Problem
 from ltxcore.models.backbone import ModelInfo
 from ltxcore.models.base import Base, base_of
@@ -300,19 +299,6 @@ def _split(found: Outline, manifest: Manifest) -> Split:
 
 def _unavailable(config: Any) -> Iterator[tuple[str, str, str]]:
     """What a run file may ask for and this version does not do: refused rather than left out in silence."""
-    if config.acceleration.mixed_precision_mode not in AUTOCAST:
-        mode = config.acceleration.mixed_precision_mode
-        yield (
-            "acceleration.mixed_precision_mode",
-            f'"{mode}" is not available, since it needs its loss scaled',
-            'Use "bf16", or "no" for float32.',
-        )
-    if config.acceleration.offload_optimizer_during_validation:
-        yield (
-            "acceleration.offload_optimizer_during_validation",
-            "moving the optimiser's state is not available in this version",
-            "Remove the key.",
-        )
     if config.checkpoints.max_shard_size is not None and config.model.training_mode == "lora":
         yield "checkpoints.max_shard_size", "is of a whole model, and a LoRA is one file", "Remove the key."
 

@@ -200,10 +200,15 @@ class Session:
     def _validate(self, step: int) -> None:
         """In the course of training: samples as often as the run file says, held-out losses so often too, but ten times at most."""
         validation, total = self.plan.outline.loaded.config.validation, self.plan.outline.loaded.config.optimization.steps
-        if self.held_out is not None and validation.interval and step % held_out_interval(validation.interval, total) == 0:
-            self.trackers.log(step, self.held_out.measure(self.engine, self.model.backbone))
-        if self._is_due(step):
-            self._draw(step)
+        measures = self.held_out is not None and validation.interval and step % held_out_interval(validation.interval, total) == 0
+        draws = self._is_due(step)
+        if not measures and not draws:
+            return
+        with self.engine.making_room():
+            if self.held_out is not None and measures:
+                self.trackers.log(step, self.held_out.measure(self.engine, self.model.backbone))
+            if draws:
+                self._draw(step)
 
     def _is_due(self, step: int) -> bool:
         """Whether samples are drawn after a step in the course of training."""
@@ -255,10 +260,11 @@ class Session:
         path = outline.folder.weights(outline.loaded.config.model.training_mode)
         weights = self.engine.first(lambda: self._write_weights(path))
         after: dict[str, float] = {}
-        if self.held_out is not None:
-            after = self.held_out.measure(self.engine, self.model.backbone, *CONTEXTS)
-            self.trackers.log(step, after)
-        drawn = self._draw(step)
+        with self.engine.making_room():
+            if self.held_out is not None:
+                after = self.held_out.measure(self.engine, self.model.backbone, *CONTEXTS)
+                self.trackers.log(step, after)
+            drawn = self._draw(step)
         self.engine.first(lambda: self._write_status("finished", before=before, after=after))
         if before:
             self.console.print(held_out_table(before, after))

@@ -282,6 +282,11 @@ def test_trackers_are_made_by_name(load: Load, minimal: str) -> None:
             "optimization = { scheduler_type = 'constant', scheduler_params = { power = 2 } }\n",
             'run.toml:1: optimization.scheduler_params.power: the scheduler "constant" has no parameter "power"\n    It takes none.',
         ),
+        (
+            "acceleration.mixed_precision_mode = 'fp16'\n",
+            "run.toml:1: acceleration.mixed_precision_mode: fp16 is not available: many gradients are smaller than its smallest number, so that it needs "
+            'its loss scaled\n    Use "bf16", which has the range of float32 in as many bits and needs no scaling, or "no" for float32.',
+        ),
         ("engine.stage = 4\n", "run.toml:1: engine.stage: must be at most 3, not 4"),
         (
             "engine.deepspeed_config = 'ds.json'\n",

@@ -65,6 +65,26 @@ def test_one_process_refuses_keys_of_several_only_where_it_was_asked_for_by_name
             ("acceleration.offload_blocks", "is of the engine for one process", 'Use engine.offload = "all".'),
         ),
         (
+            {"acceleration": {"offload_blocks": 2}, "engine": {"name": "auto", "offload": "all"}},
+            ("acceleration.offload_blocks", "is of the engine for one process", "Remove the key."),
+        ),
+        (
+            {"acceleration": {"offload_optimizer_during_validation": True}},
+            (
+                "acceleration.offload_optimizer_during_validation",
+                "is of the engine for one process: DeepSpeed moves the state of an optimiser of its own alone",
+                'Remove the key. engine.offload = "optimizer" keeps the state in host memory all the time.',
+            ),
+        ),
+        (
+            {"acceleration": {"offload_optimizer_during_validation": True}, "engine": {"name": "auto", "offload": "optimizer"}},
+            (
+                "acceleration.offload_optimizer_during_validation",
+                "is of the engine for one process: DeepSpeed moves the state of an optimiser of its own alone",
+                'Remove the key, since engine.offload = "optimizer" keeps the state in host memory all the time.',
+            ),
+        ),
+        (
             {"acceleration": {"compile": True}},
             (
                 "acceleration.compile",

@@ -45,7 +45,7 @@ def test_everything_that_is_wrong_without_the_data_is_found_at_once(tmp_path: Pa
         tmp_path,
         lora={"target_modules": ["to_qq", "attn1.to_q"]},
         optimization={"scheduler_type": "cosine_with_restarts", "scheduler_params": {"T_0": 0}},
-        acceleration={"mixed_precision_mode": "fp16"},
+        checkpoints={"max_shard_size": 2.0},
         engine={"name": "single", "stage": 2},
     )
     with pytest.raises(LtxError) as error:
@@ -57,30 +57,13 @@ def test_everything_that_is_wrong_without_the_data_is_found_at_once(tmp_path: Pa
     }
     assert places == [
         f"TMP/run.toml:{lines['output_dir']}: output_dir: TMP/out holds a finished run, which is not overwritten",
-        f'TMP/run.toml:{lines["mixed_precision_mode"]}: acceleration.mixed_precision_mode: "fp16" is not available, since it needs its loss scaled',
+        f"TMP/run.toml:{lines['max_shard_size']}: checkpoints.max_shard_size: is of a whole model, and a LoRA is one file",
         f'TMP/run.toml:{lines["stage"]}: engine.stage: is of the engine for several processes, and engine.name is "single"',
         f"TMP/run.toml:{lines['[optimization.scheduler_params]']}: optimization.scheduler_params: "
         'the schedule "cosine_with_restarts" does not take these parameters: Expected positive integer T_0, but got 0',
         f'TMP/run.toml:{lines["target_modules"]}: lora.target_modules: the LoRA target "to_qq" names no module',
         f'TMP/run.toml:{lines["target_modules"]}: lora.target_modules: the LoRA target "attn1.to_q" names modules of video only, and this run has audio only',
     ]
-
-
-@pytest.mark.parametrize(
-    ("changed", "expected"),
-    [
-        (
-            {"acceleration": {"offload_optimizer_during_validation": True}},
-            "acceleration.offload_optimizer_during_validation: moving the optimiser's state is not available in this version\n    Remove the key.",
-        ),
-    ],
-)
-def test_what_this_version_does_not_do_is_refused_rather_than_left_out(tmp_path: Path, changed: dict, expected: str) -> None:
-    sound_set(tmp_path / "data", count=1)
-    found = refusal(tmp_path, **changed)
-    place, _, rest = found.partition(": ")
-    assert place.startswith("TMP/run.toml:")
-    assert rest == expected
 
 
 def line_of(folder: Path, start: str) -> int:

@@ -8,21 +8,27 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from safetensors.torch import load_file
+from torch.optim import Optimizer
 
 from ltxcore.codecs.media import probe
 from ltxcore.config.load import load_run
+from ltxcore.engines.room import state_in_host_memory
 from ltxcore.errors import ConfigError
+from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.shipped import TINY_BASE
 from ltxcore.preprocess.model import Model
+from ltxcore.protocols import Engine
 from ltxcore.sample.encode import Encoded
 from ltxcore.train.plan import check_run
 from ltxcore.train.run import run
+from ltxcore.train.samples import Drawn
 from ltxcore.train.session import Outcome, held_out_interval
 from ltxcore.train.validation import Validation, dealt, named
 from models.golden_models import write_golden
@@ -290,3 +296,25 @@ def test_a_codec_that_is_not_there_is_missed_before_training(tmp_path: Path) -> 
         "TMP/B.safetensors: this checkpoint holds no audio VAE; it is one of several files that make up the model\n"
         "    Name the file that does as audio_vae_path under [model]."
     )
+
+
+def test_room_is_made_for_what_is_drawn_between_steps(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, seen, draw = [False], [], Validation.draw
+
+    @contextmanager
+    def watched(optimizer: Optimizer) -> Iterator[None]:
+        inside[0] = True
+        with state_in_host_memory(optimizer):
+            yield
+        inside[0] = False
+
+    def drawn(self: Validation, engine: Engine, backbone: LTXBackbone, folder: Path, step: int) -> list[Drawn]:
+        seen.append((step, inside[0]))
+        return draw(self, engine, backbone, folder, step)
+
+    monkeypatch.setattr("ltxcore.engines.single.state_in_host_memory", watched)
+    monkeypatch.setattr(Validation, "draw", drawn)
+    asked = {"offload_optimizer_during_validation": True}
+    outcome = ran(data, tmp_path, {"samples": TWO[:1], "interval": 2}, acceleration=asked, **UNMEASURED)
+    assert outcome.finished
+    assert seen == [(0, False), (2, True), (4, True)]  # before the first step there is no state
