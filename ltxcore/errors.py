@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import os
 import sys
 from collections.abc import Iterable
 
 import attrs
+
+from ltxcore.spelling import meant
 
 
 @attrs.frozen
@@ -85,12 +86,21 @@ def listed(names: Iterable[str], limit: int = 5) -> str:
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """What the user may have meant by `name`, or what there is to choose from."""
+    """What `name` is a typo of, or what there is to choose from. A name that is merely alike may do something else, and is not suggested."""
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1)
-    if close:
-        return f'Did you mean "{close[0]}"?'
-    return f"Known: {', '.join(known)}." if known else "None is known."
+    return did_you_mean(name, known) or known_names(known)
+
+
+def known_names(known: Iterable[str]) -> str:
+    """What there is to choose from."""
+    names = sorted(known)
+    return f"Known: {', '.join(names)}." if names else "None is known."
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """What `name` is a typo of, as a question; "" where it is none of any, or of too many."""
+    found = [f'"{each}"' for each in meant(name, known)]
+    return f"Did you mean {' or '.join(found)}?" if 0 < len(found) <= 3 else ""
 
 
 @functools.cache

@@ -56,9 +56,12 @@ def test_a_long_list_is_cut_and_says_how_many_more_there_are() -> None:
     assert listed("abcd", limit=2) == "a, b and 2 more"
 
 
-def test_a_suggestion_is_the_nearest_name_or_all_there_are() -> None:
+def test_a_suggestion_is_what_a_name_is_a_typo_of_or_all_there_are() -> None:
     assert suggestion("prefx", ["suffix", "prefix"]) == 'Did you mean "prefix"?'
+    assert suggestion("to_kk", ["to_k", "to_q"]) == 'Did you mean "to_k"?'
+    assert suggestion("to_x", ["to_k", "to_q"]) == 'Did you mean "to_k" or "to_q"?'
     assert suggestion("bananas", ["suffix", "prefix"]) == "Known: prefix, suffix."
+    assert suggestion("ema_decay", ["weight_decay", "betas"]) == "Known: betas, weight_decay."
     assert suggestion("bananas", []) == "None is known."
 
 

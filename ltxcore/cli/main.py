@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from ltxcore import __version__
-from ltxcore.errors import LtxError, PluginError
+from ltxcore.errors import LtxError, PluginError, suggestion
 from ltxcore.registry import Registry, load
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
@@ -60,6 +60,12 @@ class Commands(click.Group):
         if not isinstance(named.value, click.Command):
             raise PluginError(f'the command "{cmd_name}" of {named.origin} is no click command')
         return named.value
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is named first."""
+        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            ctx.fail(f'there is no command "{args[0]}". {suggestion(args[0], self.list_commands(ctx))}')
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of commands, without importing ours."""

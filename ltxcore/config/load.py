@@ -110,12 +110,13 @@ def preprocessing_of(settings: Sequence[str]) -> PreprocessingTable:
     apply_settings(data, [setting.strip().removeprefix("preprocessing.") for setting in settings])
     structurer = structurer_of(load_plugins(), Path.cwd(), start="the working directory")
     try:
-        table = structurer.table(data, PreprocessingTable)
+        with structurer.reading.at("preprocessing"):
+            table = structurer.table(data, PreprocessingTable)
     except Unreadable:
         table = None
     mistakes = structurer.reading.mistakes
     if mistakes or table is None:
-        raise ConfigError.of(Problem(mistake.what, f"--set: {spelled(mistake.path)}", mistake.remedy) for mistake in mistakes)
+        raise ConfigError.of(Problem(mistake.what, f"--set: {spelled(mistake.path[1:])}", mistake.remedy) for mistake in mistakes)
     return cast(PreprocessingTable, table)
 
 

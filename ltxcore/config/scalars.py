@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import cattrs
 
 from ltxcore.config.reading import Reading, Unreadable
-from ltxcore.errors import suggestion
+from ltxcore.errors import did_you_mean
 
 WANTED: dict[Any, str] = {
     bool: "true or false",
@@ -158,8 +158,8 @@ def _literal(_: cattrs.Converter, reading: Reading) -> Callable[[Any, Any], Any]
         choices = get_args(kind)
         if not any(value == choice and type(value) is type(choice) for choice in choices):
             texts = [choice for choice in choices if isinstance(choice, str)]
-            remedy = suggestion(value, texts) if isinstance(value, str) and texts else ""
-            reading.refuse(f"must be {wanted(kind)}, not {described(value)}", remedy if remedy.startswith("Did") else "")
+            remedy = did_you_mean(value, texts) if isinstance(value, str) else ""
+            reading.refuse(f"must be {wanted(kind)}, not {described(value)}", remedy)
         return value
 
     return structure

@@ -16,7 +16,8 @@ from ltxcore.config.reading import Reading, Unreadable
 from ltxcore.config.scalars import described, is_a, refuse_type, register_scalars, wanted
 from ltxcore.config.schema import SHIPPED_MODELS, ModelPath
 from ltxcore.config.tables import Key, keys_of
-from ltxcore.errors import LtxError, suggestion
+from ltxcore.config.unknown import remedy_for
+from ltxcore.errors import LtxError
 from ltxcore.files import is_file, is_folder
 from ltxcore.registry import Registry
 
@@ -88,7 +89,7 @@ class Structurer:
         failed = False
         for name in value:
             if name not in known:
-                what, remedy = (not_here or {}).get(name, (NO_SUCH_KEY, suggestion(name, known)))
+                what, remedy = (not_here or {}).get(name, (NO_SUCH_KEY, remedy_for(name, known, self.reading.path)))
                 self.reading.note(what, remedy, below=(name,))
         read = {}
         for name, key in known.items():

@@ -13,7 +13,7 @@ from ltxcore.config.render import value_text
 from ltxcore.convert.kinds import Kind, Wrong, is_null, plain, spoken
 from ltxcore.convert.toml import Section
 from ltxcore.convert.tree import Items, Scalar, Table, Tree
-from ltxcore.errors import ConfigError, Problem, suggestion
+from ltxcore.errors import ConfigError, Problem, did_you_mean
 
 DEFAULTED = "Not in the old file, whose default this was; that of ltx is another one."
 
@@ -144,8 +144,7 @@ class Old:
         for name in self.table.doubled:
             self.log.remark(section, self.line(name), f"{self.at(name)} is written twice; the last one counts, as it did before.")
         for name, tree in self.untaken():
-            remedy = suggestion(name, {*self.taken, *known})
-            meant = f" {remedy}" if remedy.startswith("Did") else ""
+            meant = f" {remedy}" if (remedy := did_you_mean(name, {*self.taken, *known})) else ""
             said = "" if isinstance(tree, Scalar) and tree.value is None else f" = {value_text(_short(plain(tree)))}"
             self.log.remark(section, self.line(name), f"{self.at(name)}{said} is not converted: {reason}.{meant}")
 

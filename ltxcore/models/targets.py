@@ -6,13 +6,12 @@ written in the names of checkpoints or in those of diffusers; inside the blocks 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal
 
 import attrs
 
-from ltxcore.errors import ConfigError, Problem, listed
+from ltxcore.errors import ConfigError, Problem, did_you_mean, listed
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.keys import to_original
 from ltxcore.models.streams import PREFIX, is_needed, stream_of
@@ -105,10 +104,7 @@ def _hint(pattern: str, linears: Iterable[str], modalities: frozenset[str]) -> s
     if inside:
         return f"It is a group of modules. In it: {', '.join(inside)}."
     suffixes = {s for m in linears if is_needed(m, modalities) for s in _suffixes(_short(m))}
-    close = difflib.get_close_matches(pattern, sorted(suffixes), n=1)
-    if close:
-        return f'Did you mean "{close[0]}"?'
-    return _choices(linears, modalities)
+    return did_you_mean(pattern, suffixes) or _choices(linears, modalities)
 
 
 def _choices(linears: Iterable[str], modalities: frozenset[str]) -> str:

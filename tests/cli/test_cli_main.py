@@ -63,7 +63,7 @@ def test_every_command_that_is_listed_is_there_and_explains_itself(name: str) ->
 def test_an_unknown_command_is_a_usage_error() -> None:
     status, _, err = ltx("rnu")
     assert status == 2
-    assert "Error: No such command 'rnu'." in err
+    assert 'Error: there is no command "rnu". Did you mean "run"?' in err
 
 
 def test_what_a_launcher_puts_before_the_command_is_accepted() -> None:

@@ -59,7 +59,7 @@ def test_a_size_that_is_no_bucket_is_told() -> None:
 def test_a_model_that_was_not_released_is_told() -> None:
     result = plan(str(EXAMPLES / "full_finetune_zero3.toml"), "--model=ltx-2.4-22b")
     assert result.exit_code == 2
-    assert result.output == '--model: no released model is called "ltx-2.4-22b"\n    Did you mean "ltx-2.5-22b"?\n'
+    assert result.output == '--model: no released model is called "ltx-2.4-22b"\n    Known: ltx-2-19b, ltx-2.3-22b, ltx-2.5-22b.\n'
 
 
 def test_more_machines_than_gpus_are_refused() -> None:

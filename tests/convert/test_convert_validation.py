@@ -77,7 +77,8 @@ def test_what_is_wrong_with_samples_is_told_with_its_line() -> None:
         "old.yaml:15: validation.samples[1].prompt: must be text, not null\n"
         "old.yaml:17: validation.samples[1].conditions[0]: names neither video nor audio\n    Name one of them.\n"
         "old.yaml:18: validation.samples[1].conditions[1]: names both video and audio\n    Name one of them.\n"
-        'old.yaml:22: validation.samples[1].conditions[2].type: there is no condition "first"\n    Did you mean "first_frame"?\n'
+        'old.yaml:22: validation.samples[1].conditions[2].type: there is no condition "first"\n    '
+        "Known: audio_to_video, first_frame, mask, prefix, reference, spatial_crop, suffix, video_to_audio.\n"
         'old.yaml:24: validation.samples[2].seed: must be a whole number, not the text "x"\n'
         "old.yaml:26: validation.samples[2].conditions[0].spatial_region: is missing\n"
         "old.yaml:27: validation.samples[2].conditions[0].video: must be a path, not an empty list\n"

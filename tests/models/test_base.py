@@ -59,4 +59,4 @@ def test_the_small_model_is_known_like_any_file() -> None:
 def test_a_name_that_was_not_released_is_refused() -> None:
     with pytest.raises(ConfigError) as error:
         released("ltx-3")
-    assert str(error.value) == '--model: no released model is called "ltx-3"\n    Did you mean "ltx-2.3-22b"?'
+    assert str(error.value) == '--model: no released model is called "ltx-3"\n    Known: ltx-2-19b, ltx-2.3-22b, ltx-2.5-22b.'

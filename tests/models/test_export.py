@@ -213,7 +213,7 @@ def message(folder: Path, *args: Any, **options: Any) -> str:
 
 def test_a_program_that_is_not_known_is_refused(tmp_path: Path) -> None:
     source = one_pair(tmp_path / "x")
-    assert message(tmp_path, source, tmp_path / "y", "comfy") == 'there is no layout "comfy"\n    Did you mean "comfyui"?'
+    assert message(tmp_path, source, tmp_path / "y", "comfyiu") == 'there is no layout "comfyiu"\n    Did you mean "comfyui"?'
 
 
 def test_a_file_that_is_there_is_not_written_over_unasked_and_the_source_never(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_a_source_folder_that_is_missing_is_named_with_its_key(tmp_path: Path) -
     assert refusal(tmp_path) == (
         f"TMP/run.toml:{line_of(tmp_path, 'conditions')}: training_strategy.audio.conditions[0].mask_dir: "
         'there is no folder "audio_masks" in TMP/data\n'
-        '    Did you mean "audio_latents"?'
+        "    Known: audio_latents, conditions."
     )
 
 
