@@ -22,7 +22,7 @@ def convert(old: Path, output: Path | None) -> None:
     from ltxcore.files import write_whole
 
     if output is not None and output.exists():
-        raise ConfigError(f"{output} is there already", remedy="Remove it, or name another file with -o.")
+        raise ConfigError(f"{output} is there already", remedy="Name another file with -o.")
     done = converted(_text(old), str(old), start=Path.cwd(), folder=output.parent if output is not None else Path.cwd())
     if output is None:
         click.echo(done.text, nl=False)

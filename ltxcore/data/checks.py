@@ -9,7 +9,7 @@ import attrs
 
 from ltxcore.data.listing import Listing
 from ltxcore.data.names import legacy_text_name, sample_path
-from ltxcore.data.store import spoken
+from ltxcore.data.store import MANIFESTS, spoken
 from ltxcore.errors import DataError, Problem, listed, suggestion
 from ltxcore.protocols import MODALITIES, Entry, Source
 
@@ -53,17 +53,18 @@ def with_legacy_text_names(sources: Mapping[str, Source], listings: Mapping[str,
 
 def file_problems(place: str, folder: str, listing: Listing) -> Iterator[Problem]:
     """Files that are not as recorded, or no samples."""
+    indexed = f'delete the {MANIFESTS} of "{folder}" too: it is then indexed anew.'
     if listing.gone:
         yield Problem(
             f'{count(listing.gone)} of "{folder}" {are(listing.gone)} recorded, but the file is gone: {listed(listing.gone, SHOWN)}',
             place,
-            f'{AGAIN}. If you removed them on purpose, delete the manifest*.jsonl of "{folder}" too: it is then indexed anew.',
+            f"{AGAIN}. If you removed them on purpose, {indexed}",
         )
     if listing.changed:
         yield Problem(
             f'{count(listing.changed)} of "{folder}" {have(listing.changed)} another size than recorded: {listed(listing.changed, SHOWN)}',
             place,
-            "Delete their files and run `ltx preprocess` again.",
+            f"{AGAIN}, which makes them anew. If they are your own, {indexed.replace(' too', '')}",
         )
     yield from list(listing.unreadable.values())[:SHOWN]
     rest = list(listing.unreadable)[SHOWN:]
@@ -111,7 +112,9 @@ def value_problems(place: str, source: Source, entries: Mapping[str, Entry]) -> 
         yield Problem(
             f'{count(names)} of "{source.folder}" {hold(names)} NaN or infinite values: {listed(names, SHOWN)}',
             place,
-            "Delete their files, look at the media they come from, and run `ltx preprocess` again.",
+            "Look at the media they come from, and run `ltx preprocess` again, which makes them anew."
+            if any(entries[name].origin for name in names)
+            else "Write them anew, without such values.",
         )
     if source.kind == "text":
         yield from _disagreement(place, source, entries, "length", lambda entry: entry.shape[0])
@@ -179,11 +182,14 @@ def _disagreement(
     if len(by_value) > 1:
         most, *others = sorted(by_value, key=lambda each: (-len(by_value[each]), str(each)))
         names = [name for each in others for name in by_value[each]]
+        made = any(entries[name].encoder for name in names)
         yield Problem(
             f'the samples of "{source.folder}" do not have one {what}: {most} in {len(by_value[most])}, '
             f"{', '.join(map(str, others))} in {listed(names, SHOWN)}",
             place,
-            "Delete the files of one sort and run `ltx preprocess` again.",
+            "Encode the whole dataset with one model, by `ltx preprocess` with another --output-dir."
+            if made
+            else "Write those of one sort anew.",
         )
 
 

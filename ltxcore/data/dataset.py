@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ltxcore.data.names import find_sample
-from ltxcore.data.store import damage, expect, read_stored
+from ltxcore.data.store import damage, expect, read_stored, redo
 from ltxcore.data.stored import Stored
 from ltxcore.errors import DataError, Problem
 from ltxcore.modalities.audio import AudioModality
@@ -128,9 +128,7 @@ def _read(root: Path, source: Source, name: str, entry: Entry) -> Stored:
                 remedy="Run `ltx preprocess` again, and leave the data alone while a run reads it.",
             )
     if not found.finite:
-        raise DataError(
-            f'the sample "{name}" holds NaN or infinite values', where=str(path), remedy="Delete the file and run `ltx preprocess` again."
-        )
+        raise DataError(f'the sample "{name}" holds NaN or infinite values', where=str(path), remedy=redo(path))
     return sample
 
 

@@ -21,7 +21,7 @@ import attrs
 from ltxcore.data.cache import user_cache
 from ltxcore.data.lines import Line, append_lines, read_lines
 from ltxcore.data.names import SUFFIX, File, files_in, looks_shortened, stored_name
-from ltxcore.data.store import read_recorded, told_name
+from ltxcore.data.store import MANIFESTS, read_recorded, told_name
 from ltxcore.errors import DataError, Problem
 from ltxcore.protocols import Entry
 
@@ -117,7 +117,7 @@ def index_paths(folder: Path) -> tuple[Path, Path]:
 def _recorded(folder: Path) -> dict[str, list[Line]]:
     """The last line of each sample in each manifest that has one, whichever process wrote it."""
     found: dict[str, list[Line]] = {}
-    for path in sorted(folder.glob("manifest*.jsonl")):
+    for path in sorted(folder.glob(MANIFESTS)):
         for name, line in {line.name: line for line in read_lines(path)}.items():
             found.setdefault(name, []).append(line)
     return found

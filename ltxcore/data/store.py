@@ -21,7 +21,12 @@ from ltxcore.errors import DataError, Problem
 from ltxcore.files import read_regular, write_whole
 from ltxcore.protocols import Entry, Kind
 
-REDO = "Delete it and run `ltx preprocess` again."
+MANIFESTS = "manifest*.jsonl"
+"""In a folder of samples: one for each process of `ltx preprocess`."""
+
+REDO = "Run `ltx preprocess --verify` on its dataset, which makes anew what is damaged."
+
+OWN = "Write it anew: latents [C, F, H, W] or [C, T, M], or a mask [F, H, W] or [T] with values from 0 to 1. No manifest says that `ltx preprocess` could."
 
 DAMAGED = "is damaged: its bytes are not those that were written"
 
@@ -81,7 +86,12 @@ def damage(path: Path, entry: Entry) -> Problem | None:
         return error.problems[0]
     if not entry.checksum or entry.checksum == checksum(data):
         return None
-    return Problem(DAMAGED, str(path), REDO)
+    return Problem(DAMAGED, str(path), redo(path))
+
+
+def redo(path: Path) -> str:
+    """What to do about a sample's file that cannot be used. Nothing is to be deleted: where no manifest lies above it, it may be the user's only copy."""
+    return REDO if any(next(folder.glob(MANIFESTS), None) for folder in path.absolute().parents) else OWN
 
 
 def read_stored(path: Path) -> tuple[Stored, int]:
@@ -124,7 +134,7 @@ def _bytes(path: Path) -> bytes:
     try:
         size = path.stat().st_size
         if size > LARGEST:
-            raise DataError(f"has {size:,} bytes, and a sample has {LARGEST:,} at most", where=str(path), remedy=REDO)
+            raise DataError(f"has {size:,} bytes, and a sample has {LARGEST:,} at most", where=str(path), remedy=redo(path))
         return read_regular(path)
     except FileNotFoundError:
         raise DataError("there is no such file", where=str(path), remedy="Run `ltx preprocess` again.") from None
@@ -139,7 +149,7 @@ def _sample(path: Path, data: bytes) -> Stored:
         raise _with_remedy(error, path) from None
     except Exception as error:  # whatever a stranger's bytes make of torch's functions, only this file is lost
         told = (str(error).splitlines() or [""])[0]
-        raise DataError(f"cannot be read as a sample: {type(error).__name__} {told}".strip(), where=str(path), remedy=REDO) from error
+        raise DataError(f"cannot be read as a sample: {type(error).__name__} {told}".strip(), where=str(path), remedy=redo(path)) from error
 
 
 def read_latents(path: Path) -> tuple[Tensor, float | None]:
@@ -261,5 +271,5 @@ def _header(data: bytes) -> dict[str, Any]:
 
 
 def _with_remedy(error: DataError, path: Path) -> DataError:
-    problem = attrs.evolve(error.problems[0], where=str(path), remedy=error.problems[0].remedy or REDO)
+    problem = attrs.evolve(error.problems[0], where=str(path), remedy=error.problems[0].remedy or redo(path))
     return DataError(problem.what, where=problem.where, remedy=problem.remedy)

@@ -13,7 +13,7 @@ import torch
 from ltxcore.data.dataset import READERS
 from ltxcore.data.manifest import survey_manifest
 from ltxcore.data.names import find_sample
-from ltxcore.data.store import DAMAGED, REDO, damage, read_mask, read_recorded
+from ltxcore.data.store import DAMAGED, damage, read_mask, read_recorded, redo
 from ltxcore.doctor.findings import Checkup, Finding, errors, warning
 from ltxcore.doctor.masks import one_value
 from ltxcore.doctor.pictures import RATES_REMEDY, rates_told
@@ -144,7 +144,7 @@ def _read(root: Path, files: Mapping[tuple[str, str], Entry], phase: Phase) -> I
                 else ""
             )
             if what:
-                yield from errors("encoded", [Problem(what, str(path), REDO)])
+                yield from errors("encoded", [Problem(what, str(path), redo(path))])
         step()
 
 

@@ -123,16 +123,16 @@ def _accepted(config: Config, user: Path | None) -> None:
 
 def compiled(config: Config) -> list[str]:
     """What is compiled where it was not yet, which takes minutes, in words."""
-    return [what for what, _, _ in _compiled(config)]
+    return [what for what, *_ in _compiled(config)]
 
 
-def _compiled(config: Config) -> Iterator[tuple[str, str, str]]:
-    """What is compiled on first use, DeepSpeed's builder of it, and the key that asks for it."""
+def _compiled(config: Config) -> Iterator[tuple[str, str, str, str]]:
+    """What is compiled on first use, DeepSpeed's builder of it, the key that asks for it, and what to write there to do without."""
     zero: Any = config["zero_optimization"]
     if config["zero_force_ds_cpu_optimizer"]:
-        yield "DeepSpeed's Adam for the CPU", "CPUAdamBuilder", "zero_force_ds_cpu_optimizer"
+        yield "DeepSpeed's Adam for the CPU", "CPUAdamBuilder", "zero_force_ds_cpu_optimizer", "false"
     if any((zero.get(part) or {}).get("device") == "nvme" for part in ("offload_optimizer", "offload_param")):
-        yield "offload to NVMe", "AsyncIOBuilder", "zero_optimization.offload_*.device"
+        yield "offload to NVMe", "AsyncIOBuilder", "zero_optimization.offload_*.device", '"cpu"'
 
 
 def _check_compiled(config: Config) -> None:
@@ -141,12 +141,12 @@ def _check_compiled(config: Config) -> None:
     Raises:
         ConfigError: the compiler, ninja, or the headers of libaio are missing.
     """
-    for what, builder, key in _compiled(config):
+    for what, builder, key, without in _compiled(config):
         missing = [f"`{tool}`" for tool in ("ninja", "c++") if shutil.which(tool) is None]
         if not missing and not getattr(deepspeed().ops.op_builder, builder)().is_compatible(verbose=False):
             missing = ["the headers of libaio" if builder == "AsyncIOBuilder" else "what its compilation needs"]
         if missing:
             raise ConfigError(
                 f"{what} ({key}) is compiled on first use, and here {' and '.join(missing)} cannot be found",
-                remedy='Install it (Debian, Ubuntu: `apt-get install g++ ninja-build libaio-dev`), or set engine.offload = "optimizer" instead.',
+                remedy=f"Install it (Debian, Ubuntu: `apt-get install g++ ninja-build libaio-dev`), or write {without} there.",
             )

@@ -179,7 +179,7 @@ def _earlier(dataset: Path, output: Path, rows: list[dict[str, Any]], keys: list
     written, known = read_listed(output, NO_CHOICE).rows, {row.get(key) for row, key in zip(rows, keys, strict=True)}
     clips = {next((row.values[key] for key in dict.fromkeys(keys) if row.values.get(key)), None): row for row in written}
     if not clips.keys() <= known:
-        raise ConfigError("is there already, and holds other clips", where=str(output), remedy="Remove it, or name another file.")
+        raise ConfigError("is there already, and holds other clips", where=str(output), remedy="Name another file.")
     return {clip: _text(row.values.get(column)) for clip, row in clips.items()}
 
 

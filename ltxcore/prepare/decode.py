@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ltxcore.codecs.load import TINY
 from ltxcore.data.names import find_sample, stored_name
-from ltxcore.data.store import read_latents, read_mask
+from ltxcore.data.store import read_latents, read_mask, redo
 from ltxcore.errors import ConfigError, DataError, LtxError, listed
 from ltxcore.modalities.video import VideoModality
 from ltxcore.prepare.encoded import VIDEO_LATENTS, Shelf, shelves, sound_folder
@@ -156,7 +156,7 @@ def _write(item: _Item, codecs: Mapping[str, Codec]) -> None:
 def _finite(path: Path) -> Tensor:
     latents, _ = read_latents(path)
     if not bool(latents.float().isfinite().all()):
-        raise DataError("has values that are no numbers", where=str(path), remedy="Delete it and run `ltx preprocess` again.")
+        raise DataError("has values that are no numbers", where=str(path), remedy=redo(path))
     return latents
 
 

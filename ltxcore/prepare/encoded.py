@@ -9,7 +9,7 @@ import attrs
 
 from ltxcore.data.listing import list_folder
 from ltxcore.data.names import encoded_root, find_sample
-from ltxcore.data.store import REDO
+from ltxcore.data.store import redo
 from ltxcore.errors import ConfigError, DataError, Problem, suggestion
 from ltxcore.protocols import Entry
 
@@ -60,7 +60,8 @@ def shelves(root: Path, sources: Sequence[str] = ()) -> tuple[Path, tuple[Shelf,
     for name in sources or names:
         listing = list_folder(there / name)
         problems += [attrs.evolve(problem, where=problem.where or str(there / name)) for problem in listing.unreadable.values()]
-        problems += [Problem("has changed since it was recorded", str(find_sample(there, name, each)), REDO) for each in listing.changed]
+        changed = [find_sample(there, name, each) for each in listing.changed]
+        problems += [Problem("has changed since it was recorded", str(path), redo(path)) for path in changed]
         shelf = _shelf(name, listing.entries)
         if shelf is not None:
             found.append(shelf)

@@ -118,7 +118,7 @@ def _check_output(dataset: Path, output: Path, filter_: Named) -> None:
     ours = f"{FOLDER}/{filter_.name}/"
     if not all(str(row.values.get(COLUMN, "")).startswith(ours) for row in read_table(output).rows):
         what = f'is there already, and was not written by this command with the filter "{filter_.name}"'
-        raise ConfigError(what, where=str(output), remedy="Remove it, or name another file.")
+        raise ConfigError(what, where=str(output), remedy="Name another file.")
 
 
 def _jobs(listed: Listed, folder: Path, home: Path) -> tuple[list[_Job], list[Problem]]:

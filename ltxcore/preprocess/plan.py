@@ -77,6 +77,7 @@ class Rules:
         factors: of references.
         audio_scale: of the audio codec; its first number is the mel frames in a latent step.
         resamples: whether uneven clips are taken at a constant rate.
+        skips: whether what cannot be used is left out anyway.
     """
 
     folders: frozenset[str]
@@ -85,6 +86,11 @@ class Rules:
     factors: ReferenceFactors = attrs.field(factory=ReferenceFactors)
     audio_scale: Sequence[int] = (4, 1, 1)
     resamples: bool = False
+    skips: bool = False
+
+    def or_skip(self, remedy: str, skipped: str) -> str:
+        """A remedy, and beside it what `on_error` would do, where that is not set already."""
+        return f"{remedy}." if self.skips else f'{remedy}, or {skipped} with on_error = "skip".'
 
 
 def look_at(samples: Sequence[Sample], raw: RawFiles, workers: int, step: Callable[[], None]) -> Looked:
@@ -151,13 +157,11 @@ def plan_part(sample: Sample, looked: Looked, rules: Rules) -> Planned | None:
 
 def _lacking(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -> tuple[list[Problem], Rules]:
     """That a sample lacks the sound or the pictures that are wanted, where that is so, and the rules for the rest of it."""
-    silent = list(_soundless(sample, infos)) if rules.folders & SOUND_FOLDERS else []
+    silent = list(_soundless(sample, infos, rules)) if rules.folders & SOUND_FOLDERS else []
     if silent:
         return silent, attrs.evolve(rules, folders=rules.folders - SOUND_FOLDERS)
     if rules.folders & VIDEO_FOLDERS and "video" not in sample.media:
-        remedy = 'Move it elsewhere, or keep its sound alone with on_error = "skip".'
-        if not rules.folders & SOUND_FOLDERS:
-            remedy = 'Move it elsewhere, or leave it out with on_error = "skip".'
+        remedy = rules.or_skip("Move it elsewhere", "keep its sound alone" if rules.folders & SOUND_FOLDERS else "leave it out")
         problem = Problem("is a sound, which has no pictures", sample.at(sample.sound), remedy)
         return [problem], attrs.evolve(rules, folders=rules.folders - VIDEO_FOLDERS)
     return [], rules
@@ -191,17 +195,18 @@ def _wrong_media(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -
             yield Problem(info.unheard or "has no sound", where, "Name a file with sound.")
 
 
-def _soundless(sample: Sample, infos: Mapping[str, MediaInfo]) -> Iterator[Problem]:
+def _soundless(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -> Iterator[Problem]:
     """That a clip has no sound, where that is so."""
     clip = infos.get("video")
     if clip is None:
         return
     where = sample.at(clip.path)
     if clip.is_image:
-        remedy = 'Set skip_audio, or keep its picture alone with on_error = "skip".'
+        remedy = rules.or_skip("Set skip_audio", "keep its picture alone")
         yield Problem("is an image, which has no duration and no sound", where, remedy)
     elif "audio" not in sample.media and clip.sound_rate is None:
-        remedy = 'Set skip_audio, name a sound in a column "audio", or keep its pictures alone with on_error = "skip".'
+        named = 'Set skip_audio{} name a sound in a column "audio"'
+        remedy = rules.or_skip(named.format(" or" if rules.skips else ","), "keep its pictures alone")
         yield Problem(clip.unheard or "has no sound", where, remedy)
 
 
@@ -213,7 +218,7 @@ def _beside_clip(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -
         return Problem("is an image, and no bucket has one frame", sample.at(clip.path), f'Add a bucket such as "{width}x{height}x1".')
     if bucket is None:
         shortest = min(bucket.frames for bucket in rules.buckets)
-        remedy = 'Add a shorter bucket, or leave it out with on_error = "skip".'
+        remedy = rules.or_skip("Add a shorter bucket", "leave it out")
         return Problem(f"has {frames} frames, but the shortest bucket has {shortest}", sample.at(clip.path), remedy)
     duration = bucket.frames / clip.rate if clip.rate else None
     return Planned(sample, bucket, duration, rules.folders)
@@ -227,7 +232,7 @@ def _alone(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -> Plan
     duration = longest_fitting(rules.durations, length)
     if duration is None:
         what = f"lasts {length:.3f} s, but the shortest of audio_durations is {min(rules.durations):g} s"
-        return Problem(what, sample.at(info.path), 'Add a shorter one, or leave it out with on_error = "skip".')
+        return Problem(what, sample.at(info.path), rules.or_skip("Add a shorter one", "leave it out"))
     return Planned(sample, None, duration, rules.folders)
 
 

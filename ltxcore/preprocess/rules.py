@@ -44,7 +44,8 @@ def rules_from_options(data: Dataset, options: PreprocessingTable, video: Codec 
     if problems:
         raise ConfigError.of(problems)
     scale = audio.scale if audio is not None else (4, 1, 1)
-    return Rules(data.folders, buckets, tuple(options.audio_durations), factors, scale, options.variable_rate == "resample")
+    resamples, skips = options.variable_rate == "resample", options.on_error == "skip"
+    return Rules(data.folders, buckets, tuple(options.audio_durations), factors, scale, resamples, skips)
 
 
 def rendering_from_options(options: PreprocessingTable, where: Place) -> Rendering:

@@ -35,7 +35,7 @@ def misfits(found: Outline, manifest: Manifest) -> Iterator[Problem]:
             yield Problem(
                 f"the samples in {folder} were encoded by {listed(others)}, but the base model {found.info.name} takes what {taken} encodes",
                 source.where or "data",
-                "Encode them again with this model: name another data.preprocessed_data_root, or remove that folder.",
+                "Encode them again with this model: name another data.preprocessed_data_root.",
             )
 
 

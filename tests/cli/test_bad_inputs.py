@@ -122,7 +122,7 @@ CASES: Mapping[str, tuple[Mapping[str, Any], Callable[[Path], None], list[str]]]
         nan,
         [
             'TMP/run.toml:15: training_strategy.audio.latents_dir: 1 sample of "audio_latents" holds NaN or infinite values: sound03',
-            "    Delete their files, look at the media they come from, and run `ltx preprocess` again.",
+            "    Look at the media they come from, and run `ltx preprocess` again, which makes them anew.",
         ],
     ),
     "a prefix as long as the clip": (
@@ -147,7 +147,7 @@ CASES: Mapping[str, tuple[Mapping[str, Any], Callable[[Path], None], list[str]]]
         truncated,
         [
             'TMP/run.toml:15: training_strategy.audio.latents_dir: 1 sample of "audio_latents" has another size than recorded: sound03',
-            "    Delete their files and run `ltx preprocess` again.",
+            '    Run `ltx preprocess` again, which makes them anew. If they are your own, delete the manifest*.jsonl of "audio_latents": it is then indexed anew.',
         ],
     ),
 }

@@ -55,7 +55,7 @@ def test_what_is_still_to_be_corrected_is_told(here: Path) -> None:
 def test_a_file_that_is_there_is_not_overwritten(here: Path) -> None:
     (here / "old.yaml").write_text(old_file())
     (here / "new.toml").write_text("mine")
-    assert convert("old.yaml", "-o", "new.toml") == (2, "", "new.toml is there already\n    Remove it, or name another file with -o.\n")
+    assert convert("old.yaml", "-o", "new.toml") == (2, "", "new.toml is there already\n    Name another file with -o.\n")
     assert (here / "new.toml").read_text() == "mine"
 
 

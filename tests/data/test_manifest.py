@@ -16,7 +16,7 @@ from ltxcore.protocols import Entry, Source
 MASKS = "training_strategy.audio.conditions.0.mask_dir"
 LATENTS = "training_strategy.audio.latents_dir"
 MAKE_THEM = "\n    Make them with `ltx preprocess`, or take these samples out of the other folders."
-LOOK = "\n    Delete their files, look at the media they come from, and run `ltx preprocess` again."
+LOOK = "\n    Look at the media they come from, and run `ltx preprocess` again, which makes them anew."
 
 
 def refused(root: Path, sources: dict[str, Source], **options: object) -> str:
@@ -188,8 +188,16 @@ def test_a_folder_without_samples_is_refused(tmp_path: Path) -> None:
 
 def test_values_that_are_not_finite_are_refused_and_named(tmp_path: Path) -> None:
     inpainting_set(tmp_path, ["a", "b"])
-    put(tmp_path, "audio_latents", "b", {"latents": torch.full((8, 6, 16), torch.nan)})
+    put(tmp_path, "audio_latents", "b", {"latents": torch.full((8, 6, 16), torch.nan)}, origin="b.wav")
     assert refused(tmp_path, INPAINTING) == f'{LATENTS}: 1 sample of "audio_latents" holds NaN or infinite values: b{LOOK}'
+
+
+def test_own_values_that_are_not_finite_are_written_anew_by_whoever_wrote_them(tmp_path: Path) -> None:
+    inpainting_set(tmp_path, ["a", "b"])
+    put(tmp_path, "audio_masks", "b", {"mask": torch.full((6,), torch.nan)})
+    assert refused(tmp_path, INPAINTING) == (
+        f'{MASKS}: 1 sample of "audio_masks" holds NaN or infinite values: b\n    Write them anew, without such values.'
+    )
 
 
 def test_an_audio_mask_of_the_wrong_length_is_refused_with_both_lengths(tmp_path: Path) -> None:
@@ -213,14 +221,20 @@ def test_text_of_two_encoders_in_one_folder_is_refused(tmp_path: Path) -> None:
     inpainting_set(tmp_path, ["a", "b", "c"])
     put_text(tmp_path, "b", encoder="hash-2")
     expected = 'ROOT/conditions: the samples of "conditions" do not have one encoder: hash-1 in 2, hash-2 in b'
-    assert refused(tmp_path, INPAINTING) == f"{expected}\n    Delete the files of one sort and run `ltx preprocess` again."
+    assert (
+        refused(tmp_path, INPAINTING)
+        == f"{expected}\n    Encode the whole dataset with one model, by `ltx preprocess` with another --output-dir."
+    )
 
 
 def test_text_of_two_lengths_in_one_folder_is_refused(tmp_path: Path) -> None:
     inpainting_set(tmp_path, ["a", "b", "c"])
     put_text(tmp_path, "c", length=16)
     expected = 'ROOT/conditions: the samples of "conditions" do not have one length: 8 in 2, 16 in c'
-    assert refused(tmp_path, INPAINTING) == f"{expected}\n    Delete the files of one sort and run `ltx preprocess` again."
+    assert (
+        refused(tmp_path, INPAINTING)
+        == f"{expected}\n    Encode the whole dataset with one model, by `ltx preprocess` with another --output-dir."
+    )
 
 
 @pytest.mark.parametrize(
@@ -230,7 +244,7 @@ def test_latents_of_two_codecs_in_one_folder_are_refused(tmp_path: Path, shape: 
     inpainting_set(tmp_path, ["a", "b", "c"])
     put(tmp_path, "audio_latents", "c", {"latents": values(*shape)})
     expected = f'{LATENTS}: the samples of "audio_latents" do not have one {what} in c'
-    assert refused(tmp_path, INPAINTING) == f"{expected}\n    Delete the files of one sort and run `ltx preprocess` again."
+    assert refused(tmp_path, INPAINTING) == f"{expected}\n    Write those of one sort anew."
 
 
 def test_samples_whose_encoder_is_not_known_go_with_any(tmp_path: Path) -> None:
@@ -276,7 +290,8 @@ def test_a_sample_of_another_size_than_recorded_is_refused_and_named(tmp_path: P
     path = tmp_path / "audio_latents" / "b.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
     expected = f'{LATENTS}: 1 sample of "audio_latents" has another size than recorded: b'
-    assert refused(tmp_path, INPAINTING) == f"{expected}\n    Delete their files and run `ltx preprocess` again."
+    remedy = 'Run `ltx preprocess` again, which makes them anew. If they are your own, delete the manifest*.jsonl of "audio_latents": it is then indexed anew.'
+    assert refused(tmp_path, INPAINTING) == f"{expected}\n    {remedy}"
 
 
 def test_unreadable_files_are_named_the_first_five_with_reasons(tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ import torch
 from data.sets import AUDIO, AUDIO_MASK, TEXT, VIDEO, message, values
 from ltxcore.data.dataset import load_batch
 from ltxcore.data.manifest import read_manifest
-from ltxcore.data.store import read_latents, read_mask, read_stored, read_text
+from ltxcore.data.store import OWN, read_latents, read_mask, read_stored, read_text
 from ltxcore.errors import DataError
 
 ONLY_PLAIN = "\n    Only plain tensors, numbers and strings are read from a .pt file; encode the raw file with `ltx preprocess` instead."
-REDO = "\n    Delete it and run `ltx preprocess` again."
+REDO = f"\n    {OWN}"
 
 
 def _save(path: Path, content: object) -> Path:

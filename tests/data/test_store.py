@@ -16,6 +16,7 @@ import torch
 from data.sets import message, text, values
 from ltxcore.data.names import find_sample
 from ltxcore.data.store import (
+    OWN,
     checksum,
     damage,
     read_latents,
@@ -23,13 +24,14 @@ from ltxcore.data.store import (
     read_recorded,
     read_stored,
     read_text,
+    redo,
     told_name,
     write_sample,
 )
 from ltxcore.errors import DataError
 from ltxcore.protocols import Entry
 
-REDO = "\n    Delete it and run `ltx preprocess` again."
+REDO = f"\n    {OWN}"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -337,3 +339,13 @@ def test_a_file_whose_name_fits_says_no_name(tmp_path: Path) -> None:
     for data in (b"", b"short", bytes(100), struct.pack("<Q", 2) + b"[]", struct.pack("<Q", 10**18)):
         path.write_bytes(data)
         assert told_name(path) == ""
+
+
+def test_a_file_is_made_anew_and_never_deleted_and_only_what_preprocessing_made_by_preprocessing(tmp_path: Path) -> None:
+    own, made = tmp_path / "speed" / "clips" / "a.safetensors", tmp_path / "latents" / "clips" / "a.safetensors"
+    for path in (own, made):
+        path.parent.mkdir(parents=True)
+    (tmp_path / "latents" / "manifest-0.jsonl").touch()
+    assert redo(own) == OWN
+    assert redo(made) == "Run `ltx preprocess --verify` on its dataset, which makes anew what is damaged."
+    assert not [text for text in (redo(own), redo(made)) if "elete" in text or "emove" in text]

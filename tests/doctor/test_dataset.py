@@ -204,9 +204,10 @@ def damage(path: Path) -> None:
 
 def test_a_clip_that_is_too_short_for_any_bucket(raw: Path) -> None:
     put_clip(raw / "clips/1.mp4", 1, frames=9)
-    expected = ("TMP/set.jsonl:2: TMP/clips/1.mp4", "has 9 frames, but the shortest bucket has 17", f"Add a shorter bucket, {SKIP}")
-    assert found(raw, raw / "set.jsonl", resolution_buckets=BUCKET) == [("unusable", "error", *expected)]
-    assert found(raw, raw / "set.jsonl", resolution_buckets=BUCKET, on_error="skip") == [("unusable", "warning", *expected)]
+    expected = ("TMP/set.jsonl:2: TMP/clips/1.mp4", "has 9 frames, but the shortest bucket has 17")
+    assert found(raw, raw / "set.jsonl", resolution_buckets=BUCKET) == [("unusable", "error", *expected, f"Add a shorter bucket, {SKIP}")]
+    skipped = found(raw, raw / "set.jsonl", resolution_buckets=BUCKET, on_error="skip")
+    assert skipped == [("unusable", "warning", *expected, "Add a shorter bucket.")]
 
 
 def test_frames_that_the_bucket_does_not_take(raw: Path) -> None:
@@ -348,7 +349,7 @@ def test_a_clip_without_sound_whose_pictures_are_kept_is_looked_at_nevertheless(
     uneven_clip(raw / "clips/1.mp4")
     place = "TMP/set.jsonl:2: TMP/clips/1.mp4"
     assert found(raw, raw / "set.jsonl", on_error="skip") == [
-        ("unusable", "warning", place, "has no sound", NAME_A_SOUND),
+        ("unusable", "warning", place, "has no sound", 'Set skip_audio or name a sound in a column "audio".'),
         (
             "variable-rate",
             "warning",

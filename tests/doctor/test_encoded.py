@@ -85,7 +85,7 @@ def test_latents_that_are_not_finite(encoded: Path) -> None:
             "error",
             "TMP/.precomputed/latents",
             '1 sample of "latents" holds NaN or infinite values: clips/1',
-            "Delete their files, look at the media they come from, and run `ltx preprocess` again.",
+            "Look at the media they come from, and run `ltx preprocess` again, which makes them anew.",
         )
     ]
 
@@ -101,7 +101,10 @@ def test_latents_that_are_not_finite_behind_their_manifest_are_found_where_they_
         {"latents": held},
         Entry((), entry.rate, fingerprint=entry.fingerprint, origin=entry.origin, encoder=entry.encoder),
     )
-    path, redo = "TMP/.precomputed/latents/clips/1.safetensors", "Delete it and run `ltx preprocess` again."
+    path, redo = (
+        "TMP/.precomputed/latents/clips/1.safetensors",
+        "Run `ltx preprocess --verify` on its dataset, which makes anew what is damaged.",
+    )
     assert found(encoded, root) == [("encoded", "error", path, "is damaged: its bytes are not those that were written", redo)]
     what = "holds NaN or infinite values, and its manifest says that it does not"
     assert found(encoded, root, deep=True) == [("encoded", "error", path, what, redo)]
@@ -113,7 +116,10 @@ def test_a_file_with_a_flipped_bit(encoded: Path, kind: str) -> None:
     data = bytearray(path.read_bytes())
     data[-7] ^= 1
     path.write_bytes(data)
-    place, redo = f"TMP/.precomputed/{kind}/clips/1.safetensors", "Delete it and run `ltx preprocess` again."
+    place, redo = (
+        f"TMP/.precomputed/{kind}/clips/1.safetensors",
+        "Run `ltx preprocess --verify` on its dataset, which makes anew what is damaged.",
+    )
     for target in (root_of(encoded), encoded / "set.jsonl"):
         assert [each for each in found(encoded, target) if each[0] == "encoded"] == [("encoded", "error", place, DAMAGED, redo)]
         assert [each[2:] for each in found(encoded, target, deep=True) if each[0] == "encoded"] == [(place, what_of(path), redo)]
@@ -168,7 +174,7 @@ def test_a_file_that_is_truncated(encoded: Path) -> None:
             "error",
             "TMP/.precomputed/latents",
             '1 sample of "latents" has another size than recorded: clips/0',
-            "Delete their files and run `ltx preprocess` again.",
+            'Run `ltx preprocess` again, which makes them anew. If they are your own, delete the manifest*.jsonl of "latents": it is then indexed anew.',
         )
     ]
 
@@ -207,7 +213,7 @@ def test_text_features_of_two_encoders(encoded: Path) -> None:
             "error",
             "TMP/.precomputed/conditions",
             'the samples of "conditions" do not have one encoder: tiny-text-1-32x128 in 2, ltx-2.3/abc in clips/1',
-            "Delete the files of one sort and run `ltx preprocess` again.",
+            "Encode the whole dataset with one model, by `ltx preprocess` with another --output-dir.",
         )
     ]
 

@@ -59,21 +59,24 @@ def test_what_is_compiled_on_first_use_is_named() -> None:
     assert compiled({"zero_force_ds_cpu_optimizer": True, "zero_optimization": nvme}) == ["DeepSpeed's Adam for the CPU", "offload to NVMe"]
 
 
-REMEDY = '    Install it (Debian, Ubuntu: `apt-get install g++ ninja-build libaio-dev`), or set engine.offload = "optimizer" instead.'
+REMEDY = "    Install it (Debian, Ubuntu: `apt-get install g++ ninja-build libaio-dev`), or write {} there."
 
 
 @pytest.mark.parametrize(
-    ("config", "what"),
+    ("config", "what", "instead"),
     [
-        ({"zero_force_ds_cpu_optimizer": True}, "DeepSpeed's Adam for the CPU (zero_force_ds_cpu_optimizer)"),
+        ({"zero_force_ds_cpu_optimizer": True}, "DeepSpeed's Adam for the CPU (zero_force_ds_cpu_optimizer)", "false"),
         (
             {"zero_optimization": {"offload_optimizer": {"device": "nvme", "nvme_path": "/tmp"}}},
             "offload to NVMe (zero_optimization.offload_*.device)",
+            '"cpu"',
         ),
     ],
 )
 def test_what_would_be_compiled_is_refused_where_there_is_no_compiler(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backbone: LTXBackbone, config: Config, what: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backbone: LTXBackbone, config: Config, what: str, instead: str
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert refusal(tmp_path, backbone, config) == (f"{what} is compiled on first use, and here `ninja` and `c++` cannot be found\n{REMEDY}")
+    assert refusal(tmp_path, backbone, config) == (
+        f"{what} is compiled on first use, and here `ninja` and `c++` cannot be found\n{REMEDY.format(instead)}"
+    )

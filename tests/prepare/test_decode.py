@@ -79,8 +79,8 @@ def test_a_bad_file_loses_only_itself(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert result.stdout == f"1 made, 0 reused, 3 failed in {tmp_path}/out\n"
     assert result.stderr == (
-        f"{short}: has changed since it was recorded\n    Delete it and run `ltx preprocess` again.\n"
-        f"{empty}: has values that are no numbers\n    Delete it and run `ltx preprocess` again.\n"
+        f"{short}: has changed since it was recorded\n    Run `ltx preprocess --verify` on its dataset, which makes anew what is damaged.\n"
+        f"{empty}: has values that are no numbers\n    Run `ltx preprocess --verify` on its dataset, which makes anew what is damaged.\n"
         f"{wide}: cannot be decoded: The size of tensor a (64) must match the size of tensor b (128) at non-singleton dimension 3\n"
         "    See that --model-path names the model that encoded it.\n"
     )

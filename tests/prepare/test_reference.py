@@ -249,7 +249,7 @@ def wrong(folder: Path) -> Sequence[tuple[tuple[str | Path, ...], str]]:
         (
             (data, "-o", folder / "other.jsonl"),
             f'{folder}/other.jsonl: is there already, and was not written by this command with the filter "canny"\n'
-            "    Remove it, or name another file.\n",
+            "    Name another file.\n",
         ),
         ((data, "-o", folder / "a.txt"), f'{folder}/a.txt: datasets are not written as ".txt" files\n    Write .jsonl, .json or .csv.\n'),
         (

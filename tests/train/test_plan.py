@@ -111,7 +111,7 @@ def test_data_that_another_encoder_made_are_refused(tmp_path: Path) -> None:
     assert found == (
         f"TMP/run.toml:{line}: training_strategy.audio.latents_dir: the samples in TMP/data/audio_latents were encoded by another-codec, "
         f"but the base model tiny-untrained takes what {audio_codec('tiny').fingerprint} encodes\n"
-        "    Encode them again with this model: name another data.preprocessed_data_root, or remove that folder."
+        "    Encode them again with this model: name another data.preprocessed_data_root."
     )
 
 

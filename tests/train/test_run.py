@@ -260,7 +260,9 @@ def test_a_run_verifies_the_share_of_its_samples_that_its_file_says_before_it_be
         run(loaded_run(tmp_path, data={"held_out": 0, "verify": 0.4}), quiet())
     chosen = to_verify([f"sound{number:02d}" for number in range(6)], 0.4, 42)
     damaged = [f"TMP/data/conditions/{name}.safetensors: is damaged: its bytes are not those that were written" for name in chosen]
-    assert message(error.value, tmp_path) == "\n".join(f"{each}\n    Delete it and run `ltx preprocess` again." for each in damaged)
+    assert message(error.value, tmp_path) == "\n".join(
+        f"{each}\n    Run `ltx preprocess --verify` on its dataset, which makes anew what is damaged." for each in damaged
+    )
     assert not (tmp_path / "out").exists()
 
 
