@@ -6,7 +6,13 @@ from pathlib import Path
 
 import click
 
-from ltxcore.errors import ConfigError, LtxError
+from ltxcore.errors import ConfigError
+
+PRINTED = Path("run.toml")
+"""What a run file is called that is printed, and redirected somewhere."""
+
+ANYWHERE = "`ltx check` will refuse this until it is corrected:"
+HERE = "`ltx check` will refuse this as long as it is so on the machine where it is checked, as it is on this one:"
 
 
 @click.command()
@@ -15,7 +21,8 @@ from ltxcore.errors import ConfigError, LtxError
 def convert(old: Path, output: Path | None) -> None:
     """Make a run file from OLD, a configuration of ltx-trainer in YAML.
 
-    Older strategies and older words for validation are written as what they amount to. What has no counterpart becomes a comment, and is told here too.
+    Older strategies and older words for validation are written as what they amount to. What has no counterpart becomes a comment, and is told here too,
+    beside what `ltx check` will refuse of the run file.
     Relative paths in OLD are taken to begin at the working directory, where ltx-trainer was started.
     """
     from ltxcore.convert.old import convert as converted
@@ -34,8 +41,7 @@ def convert(old: Path, output: Path | None) -> None:
         click.echo(f"Wrote {output}.")
     for remark in done.remarks:
         click.echo(remark, err=True)
-    if output is not None:
-        _try(output)
+    _foresee(done.text, output)
 
 
 def _text(path: Path) -> str:
@@ -48,13 +54,13 @@ def _text(path: Path) -> str:
         raise ConfigError(reason, where=str(path), remedy="Name a configuration of ltx-trainer.") from error
 
 
-def _try(output: Path) -> None:
-    """Say what is still to be done before the run file loads, such as paths to correct."""
-    from ltxcore.config.load import load_run
+def _foresee(text: str, output: Path | None) -> None:
+    """Say what is still to be done before the run file runs. A path that is not here may well be where it is to run."""
+    from ltxcore.convert.foreseen import refusals
 
-    try:
-        load_run(output)
-    except LtxError as error:
-        click.echo(f"\nBefore it runs, correct this:\n{error}", err=True)
-    else:
+    found = refusals(text, output or PRINTED)
+    for heading, problems in ((ANYWHERE, found.anywhere), (HERE, found.here)):
+        if problems:
+            click.echo("\n".join(["", heading, *map(str, problems)]), err=True)
+    if output is not None and not found.anywhere:
         click.echo(f"Look at it, then: ltx check {output}")

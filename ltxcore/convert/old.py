@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from ltxcore.config.schema import SCHEDULER_PARAMS
+from ltxcore.config.schema import HALF_PRECISION, SCHEDULER_PARAMS
 from ltxcore.convert.kinds import choice, many, number, path, spoken, text, truth, whole
 from ltxcore.convert.reading import DEFAULTED, UNSET, Field, Log, Old, carry
 from ltxcore.convert.strategy import convert_strategy
@@ -21,6 +21,9 @@ OLD_RANK = 64
 """What stood for a rank that was not written, and for an alpha."""
 
 OLD_PROJECT = "ltxv-trainer"
+
+HALF = {"fp16": ("bf16", HALF_PRECISION["fp16"][0])}
+"""Of `mixed_precision_mode`: what stands for it here, and why."""
 
 FIELDS: Mapping[str, tuple[Field, ...]] = {
     "model": (
@@ -48,7 +51,7 @@ FIELDS: Mapping[str, tuple[Field, ...]] = {
         Field("enable_gradient_checkpointing", truth),
     ),
     "acceleration": (
-        Field("mixed_precision_mode", choice("no", "fp16", "bf16"), null="no", why="Null before, which was float32."),
+        Field("mixed_precision_mode", choice("no", "fp16", "bf16"), null="no", why="Null before, which was float32.", instead=HALF),
         Field("quantization", choice(*(f"{name}-quanto" for name in ("int8", "int4", "int2", "fp8", "fp8uz"))), null=UNSET),
         Field("load_text_encoder_in_8bit", truth),
         Field("offload_optimizer_during_validation", truth),

@@ -172,6 +172,7 @@ class Field:
         null: what null stands for: UNSET, or a value; None: null is a mistake.
         default: of the old configuration, where ours is another; UNSET: they are the same.
         why: said beside a value that stands for null.
+        instead: what is written for a value that there is not, and why.
     """
 
     name: str
@@ -180,6 +181,7 @@ class Field:
     null: Any = None
     default: Any = UNSET
     why: str = ""
+    instead: Mapping[str, tuple[str, str]] = attrs.field(factory=dict)
 
 
 def carry(old: Old, section: Section, fields: Iterable[Field]) -> dict[str, Any]:
@@ -190,6 +192,9 @@ def carry(old: Old, section: Section, fields: Iterable[Field]) -> dict[str, Any]
         said = field.why if field.name in old.table.values and not old.has(field.name) else ""
         if value is UNSET and field.name not in old.table.values:
             value, said = field.default, DEFAULTED
+        if isinstance(value, str) and value in field.instead:
+            before, (value, reason) = value, field.instead[value]
+            old.log.remark(section, old.line(field.name), f'{old.at(field.name)} = "{before}" is written as "{value}": {reason}.')
         if value is not UNSET:
             written[field.name] = value
             section.set(field.name, old.log.moved(value) if isinstance(value, Path) else value, said)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from convert.old_files import MODEL, old_file
+from ltxcore.cli.convert import ANYWHERE, HERE
 from ltxcore.cli.main import main
+from ltxcore.models.shipped import TINY_BASE
+from train.runs import sound_set
 
 
 @pytest.fixture
@@ -27,26 +31,62 @@ def convert(*arguments: str) -> tuple[int, str, str]:
 def test_a_run_file_is_printed(here: Path) -> None:
     (here / "old.yaml").write_text(old_file())
     status, out, err = convert("old.yaml")
-    assert (status, err) == (0, "")
+    assert status == 0
+    assert err == (
+        f"\n{HERE}\n"
+        "run.toml:4: model.model_path: there is no file or folder /models/ltx.safetensors\n"
+        '    Paths are relative to the run file; "tiny" is the model that comes with ltx.\n'
+        "run.toml:19: data.preprocessed_data_root: there is no folder /data\n"
+        "    Correct the path, or set dataset, so that the first use encodes it.\n"
+    )
     assert out.startswith('# Made by `ltx convert` from old.yaml.\n\n[model]\nmodel_path = "/models/ltx.safetensors"\n')
 
 
 def test_a_run_file_is_written_and_tried(here: Path) -> None:
-    (here / "ltx.safetensors").touch()
+    shutil.copy(TINY_BASE, here / "ltx.safetensors")
     (here / "data").mkdir()
     (here / "old.yaml").write_text(old_file(model={"model_path": "ltx.safetensors"}, data={"preprocessed_data_root": "data"}))
     assert convert("old.yaml", "-o", "runs/new.toml") == (0, "Wrote runs/new.toml.\nLook at it, then: ltx check runs/new.toml\n", "")
     assert 'model_path = "../ltx.safetensors"' in (here / "runs" / "new.toml").read_text()
 
 
+def test_what_ltx_check_will_refuse_is_told_and_nothing_else(here: Path) -> None:
+    shutil.copy(TINY_BASE, here / "ltx.safetensors")
+    sound_set(here / "data", count=1)
+    (here / "old.yaml").write_text(
+        old_file(
+            model={"model_path": "ltx.safetensors"},
+            data={"preprocessed_data_root": "data"},
+            lora={"rank": 64, "target_modules": ["to_qq"]},
+            optimization={"scheduler_type": "cosine_with_restarts", "scheduler_params": {"T_0": 0}},
+            acceleration={"quantization": "int2-quanto", "mixed_precision_mode": "fp16", "offload_optimizer_during_validation": True},
+        )
+    )
+    status, out, err = convert("old.yaml", "-o", "new.toml")
+    assert (status, out) == (0, "Wrote new.toml.\n")
+    remark, _, foreseen = err.partition(f"\n{ANYWHERE}\n")
+    assert remark == (
+        'line 20 of the old file: acceleration.mixed_precision_mode = "fp16" is written as "bf16": fp16 is not available: many gradients are smaller than '
+        "its smallest number, so that it needs its loss scaled.\n"
+    )
+    places = [line.partition(": ")[2].partition(": ")[0] for line in foreseen.splitlines() if not line.startswith("    ")]
+    assert sorted(places) == ["acceleration.quantization", "lora.target_modules", "optimization.scheduler_params"]
+    text = (here / "new.toml").read_text()
+    assert 'mixed_precision_mode = "bf16"\n' in text
+    assert "offload_optimizer_during_validation = true\n" in text
+    checked = CliRunner().invoke(main, ["check", "new.toml"])
+    assert checked.exit_code == 2
+    assert set(foreseen.splitlines()) <= set(checked.stderr.splitlines())
+
+
 def test_what_is_still_to_be_corrected_is_told(here: Path) -> None:
     (here / "old.yaml").write_text(old_file(model={**MODEL["model"], "revision": 3}, data={"preprocessed_data_root": str(here)}))
     assert convert("old.yaml", "-o", "new.toml") == (
         0,
-        "Wrote new.toml.\n",
+        "Wrote new.toml.\nLook at it, then: ltx check new.toml\n",
         "line 3 of the old file: model.revision = 3 is not converted: ltx-trainer has no such key either.\n"
         "\n"
-        "Before it runs, correct this:\n"
+        f"{HERE}\n"
         "new.toml:4: model.model_path: there is no file or folder /models/ltx.safetensors\n"
         '    Paths are relative to the run file; "tiny" is the model that comes with ltx.\n',
     )

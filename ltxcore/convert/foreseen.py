@@ -1,0 +1,63 @@
+"""What `ltx check` will refuse of a run file that was converted: told at once, and not only when the user comes to run it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
+
+from ltxcore.config.load import LoadedRun, Places, parsed_toml
+from ltxcore.config.locate import locate
+from ltxcore.config.located import located
+from ltxcore.config.structure import structure
+from ltxcore.errors import LtxError, Problem
+from ltxcore.registry import load
+from ltxcore.train.plan import outline
+
+ABSENT = ("there is no file", "there is no folder")
+"""How a message begins about a path that is not there."""
+
+
+@attrs.frozen
+class Refusals:
+    """What will be refused.
+
+    Attributes:
+        anywhere: whatever the machine.
+        here: because of what is not on this machine: paths, packages, devices; or of what is in the way here.
+    """
+
+    anywhere: tuple[Problem, ...]
+    here: tuple[Problem, ...]
+
+
+def refusals(text: str, path: Path) -> Refusals:
+    """All that `ltx check` can find wrong with a run file without its data.
+
+    Args:
+        text: of the run file.
+        path: where it is, or is going to be: relative paths in it begin there.
+    """
+    places = Places(path, locate(text))
+    registry = load()
+    config, mistakes = structure(parsed_toml(text, path), registry, path.absolute().parent)
+    told = [Problem(each.what, places.of(each.path), each.remedy) for each in sorted(mistakes, key=lambda each: places.line(each.path))]
+    absent = [problem for problem in told if problem.what.startswith(ABSENT)]
+    anywhere = [problem for problem in told if problem not in absent]
+    if config is None:
+        return Refusals(tuple(anywhere), tuple(absent))
+    loaded = LoadedRun(path, config, registry, places)
+    model = config.model.model_path
+    said = {problem.where for problem in told} | ({model} if any(model in problem.what for problem in absent) else set())
+    # A model that is not there is told already.
+    always, now = ([problem for problem in _found(loaded, here) if problem.where not in said] for here in (False, True))
+    return Refusals((*anywhere, *always), (*absent, *(problem for problem in now if problem not in always)))
+
+
+def _found(loaded: LoadedRun, here: bool) -> Sequence[Problem]:
+    try:
+        outline(loaded, 1, writes=here, here=here)
+    except LtxError as error:
+        return located(error, loaded).problems
+    return ()
