@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import attrs
@@ -15,8 +16,8 @@ from ltxcore.errors import LtxError, Problem
 from ltxcore.registry import load
 from ltxcore.train.plan import outline
 
-ABSENT = ("there is no file", "there is no folder")
-"""How a message begins about a path that is not there."""
+ABSENT = re.compile("there is no (?:file or folder|file|folder) (.+)", re.DOTALL)
+"""A message about a path that is not there."""
 
 
 @attrs.frozen
@@ -43,16 +44,18 @@ def refusals(text: str, path: Path) -> Refusals:
     registry = load()
     config, mistakes = structure(parsed_toml(text, path), registry, path.absolute().parent)
     told = [Problem(each.what, places.of(each.path), each.remedy) for each in sorted(mistakes, key=lambda each: places.line(each.path))]
-    absent = [problem for problem in told if problem.what.startswith(ABSENT)]
+    absent = {problem: found[1] for problem in told if (found := ABSENT.fullmatch(problem.what))}
     anywhere = [problem for problem in told if problem not in absent]
     if config is None:
         return Refusals(tuple(anywhere), tuple(absent))
     loaded = LoadedRun(path, config, registry, places)
-    model = config.model.model_path
-    said = {problem.where for problem in told} | ({model} if any(model in problem.what for problem in absent) else set())
-    # A model that is not there is told already.
-    always, now = ([problem for problem in _found(loaded, here) if problem.where not in said] for here in (False, True))
+    always, now = ([problem for problem in _found(loaded, here) if not _is_of(problem, absent.values())] for here in (False, True))
     return Refusals((*anywhere, *always), (*absent, *(problem for problem in now if problem not in always)))
+
+
+def _is_of(problem: Problem, absent: Iterable[str]) -> bool:
+    """Whether a problem is that a path is not there, which is told already."""
+    return any(path in problem.where or path in problem.what for path in absent)
 
 
 def _found(loaded: LoadedRun, here: bool) -> Sequence[Problem]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import yaml
 from convert.sixteen import MODES, configuration
 from ltxcore.config.load import load_run
 from ltxcore.config.schema import RunFile
+from ltxcore.convert.foreseen import refusals
 from ltxcore.convert.old import convert
 from ltxcore.errors import ConfigError
 
@@ -137,3 +139,17 @@ def _damage(tree: Any, draw: random.Random) -> None:
         del tree[place]
     else:
         tree[place] = draw.choice(ODD)
+
+
+def test_nothing_of_it_is_refused_but_paths_and_packages_that_are_not_here(name: str, tmp_path: Path) -> None:
+    old = configuration(name, tmp_path)
+    done = convert(old, f"{name}.yaml", start=tmp_path, folder=tmp_path)
+    text = re.sub("^(text_encoder|video_vae|audio_vae)_path = .*\n", "", done.text, flags=re.MULTILINE)
+    text = re.sub('model_path = ".*"', 'model_path = "tiny"', text, count=1)
+    media = {path.name for path in tmp_path.iterdir() if path.is_file() and path.name in text}
+    for name_of_one in media:
+        (tmp_path / name_of_one).unlink()
+    found = refusals(text, tmp_path / "run.toml")
+    assert found.anywhere == ()
+    assert all(problem.what.startswith("there is no f") or "package bitsandbytes" in problem.what for problem in found.here)
+    assert {path for path in media if any(problem.what.endswith(path) for problem in found.here)} == media
