@@ -1,12 +1,12 @@
-"""Pictures from files and back: clips and images."""
+"""Pictures from files: clips and images."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +15,21 @@ import torch
 from torch import Tensor
 
 from ltxcore.codecs.aspect import SQUARE, pixel_aspect, squared
-from ltxcore.codecs.atomic import replacing
 from ltxcore.codecs.container import blaming, empty, frames_of, is_image, opened, packets_of, unknown_codec, video_stream
 from ltxcore.codecs.dolby_vision import refuse_unshowable
 from ltxcore.codecs.hdr_frames import Tags
 from ltxcore.codecs.photos import photo_of
 from ltxcore.codecs.pictures import Pictures, Rendering, Resize
-from ltxcore.codecs.sounds import add_sound, encode_sound
+from ltxcore.codecs.rates import exact_rate
 from ltxcore.codecs.times import Timing, shown_frames
 from ltxcore.codecs.upright import Turn, turn_of
 from ltxcore.errors import DataError
-from ltxcore.protocols import Clip, Sound
+from ltxcore.protocols import Clip
 
 IMAGE_RATE = 1.0
 """Frames per second of an image, which has no rate of its own: its one frame lasts a second."""
 
 _ALPHA_DECODERS = {"vp9": "libvpx-vp9", "vp8": "libvpx"}
-_IMAGE_CODECS = {".png": ("png", "rgb24"), ".jpg": ("mjpeg", "yuvj444p"), ".jpeg": ("mjpeg", "yuvj444p")}
-_JPEG_QUALITY = 2
-_H264_PIXELS, _H264_ODD_PIXELS = "yuv420p", "yuv444p"
-_BT601, _STUDIO_RANGE = 6, 1
-"""The colour matrix and range that pixels are converted with, in H.264's numbers; untold, players guess by the size of the picture."""
-_H264 = {"crf": "18", "preset": "medium", "threads": "1", "x264-params": "mbtree=0"}
-"""Options of libx264. One thread, since its bytes depend on how many there are; no macroblock tree, whose bytes depend on where memory happens to lie."""
 
 
 @attrs.define(eq=False)
@@ -139,7 +131,7 @@ def reading(
     if photo is not None:
         frames = _repeated(photo.frames(), timing)
         yield (
-            timing.rate or photo.rate or Fraction(IMAGE_RATE),
+            exact_rate(timing.rate or photo.rate or Fraction(IMAGE_RATE)),
             _upright(path, frames, resize, SQUARE, Pictures(rendering, Tags(), str(path))),
         )
         return
@@ -154,7 +146,7 @@ def reading(
         aspect = (pixel_aspect(container, stream) or SQUARE) if stretched else SQUARE
         rate = Fraction(IMAGE_RATE) if is_image(container) else timing.rate or shown_frames(path)[1]
         frames = _repeated(_decoded(path, container, stream), timing)
-        yield rate, _upright(path, frames, resize, aspect, Pictures(rendering, Tags.of(stream.codec_context), str(path)))
+        yield exact_rate(rate), _upright(path, frames, resize, aspect, Pictures(rendering, Tags.of(stream.codec_context), str(path)))
 
 
 def _repeated(frames: Iterator[Any], timing: Timing) -> Iterator[Any]:
@@ -200,91 +192,3 @@ def _upright(path: Path, frames: Iterator[Any], resize: Resize | None, aspect: F
         if found != stored:
             raise DataError("the pictures in this file change their size", where=str(path), remedy="Encode it anew at one size.")
         yield turn.applied(pictures.pixels(frame, size)[None])[0]
-
-
-def write_clip(path: Path, clip: Clip, sound: Sound | None = None) -> None:
-    """Write a clip as MP4 (H.264, and AAC for the sound) at its exact rate, or a clip of one frame as PNG or JPEG.
-
-    The file appears whole or not at all.
-
-    Raises:
-        DataError: an ending that is none of these, no frames, odd sizes (H.264), more than one frame or a sound (images), a sound that AAC
-            does not take, or a file that cannot be written.
-    """
-    suffix = path.suffix.lower()
-    if clip.frames.shape[0] == 0:
-        raise DataError("a clip without frames cannot be written", where=str(path))
-    if suffix in _IMAGE_CODECS:
-        _write_image(path, clip, sound)
-    elif suffix == ".mp4":
-        _write_mp4(path, clip, sound)
-    else:
-        raise DataError(f'clips are not written as "{suffix}"', where=str(path), remedy="Use .mp4, or .png or .jpg for a single frame.")
-
-
-def _write_image(path: Path, clip: Clip, sound: Sound | None) -> None:
-    import av
-
-    count = int(clip.frames.shape[0])
-    if count > 1 or sound is not None:
-        held = f"{count} frame{'s' if count > 1 else ''}{' and sound' if sound is not None else ''}"
-        raise DataError(f"an image holds one frame and no sound, this clip has {held}", where=str(path), remedy="Write it as .mp4.")
-    name, pixels = _IMAGE_CODECS[path.suffix.lower()]
-    codec = av.CodecContext.create(name, "w")
-    codec.height, codec.width = int(clip.frames.shape[1]), int(clip.frames.shape[2])
-    codec.pix_fmt, codec.time_base = pixels, Fraction(1)
-    if name == "mjpeg":
-        codec.qmin = codec.qmax = _JPEG_QUALITY
-    picture = next(_pictures(clip.frames, Fraction(1), pixels))
-    packets = [*codec.encode(picture), *codec.encode(None)]
-    with replacing(path) as beside:
-        beside.write_bytes(b"".join(bytes(packet) for packet in packets))
-
-
-def _write_mp4(path: Path, clip: Clip, sound: Sound | None) -> None:
-    height, width = int(clip.frames.shape[1]), int(clip.frames.shape[2])
-    if height % 2 or width % 2:
-        raise DataError(
-            f"frames of {height} x {width} pixels cannot be written as H.264", where=str(path), remedy="Height and width must be even."
-        )
-    write_frames(path, iter(clip.frames), Fraction(clip.rate).limit_denominator(10_000), sound)
-
-
-def write_frames(path: Path, frames: Iterator[Tensor], rate: Fraction, sound: Sound | None = None) -> None:
-    """Write frames `[H, W, 3]` uint8 RGB of one size as MP4, one at a time, so that a clip of any length takes the memory of a frame.
-
-    Odd sizes are written too, with full colour (4:4:4), which not every player shows. The file appears whole or not at all.
-
-    Raises:
-        DataError: there are no frames, a sound that AAC does not take, or a file that cannot be written.
-    """
-    import av
-
-    first = next(frames, None)
-    if first is None:
-        raise DataError("a clip without frames cannot be written", where=str(path))
-    height, width = int(first.shape[0]), int(first.shape[1])
-    pixels = _H264_ODD_PIXELS if height % 2 or width % 2 else _H264_PIXELS
-    with (
-        replacing(path) as beside,
-        av.open(str(beside.absolute()), "w", format="mp4", options={"movflags": "+faststart", "fflags": "+bitexact"}) as container,
-    ):
-        stream = container.add_stream("libx264", rate=rate, options=dict(_H264))
-        stream.height, stream.width, stream.pix_fmt = height, width, pixels
-        stream.codec_context.colorspace, stream.codec_context.color_range = _BT601, _STUDIO_RANGE
-        track = None if sound is None else add_sound(container, sound, path)
-        for picture in _pictures(chain([first], frames), rate, pixels):
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode(None))
-        if sound is not None:
-            encode_sound(container, track, sound)
-
-
-def _pictures(frames: Iterable[Tensor], rate: Fraction, pixels: str) -> Iterator[Any]:
-    """The frames as PyAV has them, in the pixel format `pixels`."""
-    import av
-
-    for index, frame in enumerate(frames):
-        picture = av.VideoFrame.from_ndarray(frame.contiguous().numpy(), format="rgb24").reformat(format=pixels)
-        picture.pts, picture.time_base = index, 1 / rate
-        yield picture

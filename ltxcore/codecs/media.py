@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 from ltxcore.codecs.aspect import SQUARE, pixel_aspect, squared
-from ltxcore.codecs.clips import Memory, alpha_decoder, read_clip, write_clip
+from ltxcore.codecs.clips import Memory, alpha_decoder, read_clip
 from ltxcore.codecs.container import (
     audio_stream,
     counts_its_frames,
@@ -33,6 +33,7 @@ from ltxcore.codecs.sound_times import sound_corrections
 from ltxcore.codecs.sounds import read_sound, write_sound
 from ltxcore.codecs.times import Uneven, counted, shown_in, told_rate
 from ltxcore.codecs.upright import shown_size
+from ltxcore.codecs.written import write_clip
 from ltxcore.errors import DataError
 
 __all__ = ["MediaInfo", "Memory", "frame_seconds", "probe", "read_clip", "read_sound", "shown_size", "write_clip", "write_sound"]

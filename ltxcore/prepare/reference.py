@@ -12,8 +12,9 @@ import attrs
 import torch
 from torch import Tensor
 
-from ltxcore.codecs.clips import reading, write_clip, write_frames
+from ltxcore.codecs.clips import reading
 from ltxcore.codecs.media import probe
+from ltxcore.codecs.written import write_clip, write_frames
 from ltxcore.errors import ConfigError, DataError, LtxError, PluginError, Problem
 from ltxcore.files import fitted, is_file, remove_unfinished
 from ltxcore.prepare.made import Made

@@ -14,8 +14,9 @@ import attrs
 import torch
 from torch import Tensor
 
-from ltxcore.codecs.clips import reading, write_frames
+from ltxcore.codecs.clips import reading
 from ltxcore.codecs.sounds import hearing
+from ltxcore.codecs.written import write_frames
 from ltxcore.errors import ConfigError, DataError, LtxError, Problem
 from ltxcore.files import is_file, remove_unfinished
 from ltxcore.prepare.made import Made

@@ -8,6 +8,7 @@ from fractions import Fraction
 import attrs
 import torch
 
+from ltxcore.codecs.rates import exact_rate
 from ltxcore.modalities.audio import AudioModality
 from ltxcore.modalities.video import VideoModality
 from ltxcore.models.backbone import ModelInfo
@@ -40,7 +41,7 @@ class Canvas:
     @property
     def exact_rate(self) -> Fraction:
         """Frames per second, as exact as media files have them."""
-        return Fraction(self.request.rate).limit_denominator(10_000)
+        return exact_rate(self.request.rate)
 
     def scale(self, modality: str) -> tuple[int, int, int]:
         """What a latent cell covers."""

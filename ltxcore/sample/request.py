@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from ltxcore.codecs.rates import exact_rate
 from ltxcore.config.samples import FREEZING, Freeze, SampleCondition, ValidationSample, ValidationTable
 from ltxcore.errors import ConfigError, Problem
 from ltxcore.models.backbone import ModelInfo
@@ -70,8 +71,8 @@ class Request:
 
     @property
     def seconds(self) -> Fraction:
-        """How long it is. The rate is as exact as media files have it."""
-        return self.size.frames / Fraction(self.rate).limit_denominator(10_000)
+        """How long it is."""
+        return self.size.frames / exact_rate(self.rate)
 
     def place(self, condition: SampleCondition | Freeze) -> str:
         """The key of one of its conditions."""
@@ -111,7 +112,7 @@ def _request(table: ValidationTable, index: int, sample: ValidationSample, train
         prompt=sample.prompt,
         negative_prompt=table.negative_prompt,
         size=Bucket(*(sample.video_dims or table.video_dims)),
-        rate=table.frame_rate,
+        rate=float(exact_rate(table.frame_rate)),
         seed=table.seed if sample.seed is None else sample.seed,
         steps=table.inference_steps,
         drawn=frozenset(wanted - {freeze.modality for freeze in sample.frozen}),

@@ -23,12 +23,33 @@ def test_a_written_clip_comes_back_frame_by_frame_at_its_rate(tmp_path: Path) ->
     assert all(psnr(one, other) > 38 for one, other in zip(found.frames, clip.frames, strict=True))
 
 
-@pytest.mark.parametrize("rate", [Fraction(30000, 1001), Fraction(24000, 1001), Fraction(16), Fraction(25, 2), Fraction(2997, 125)])
-def test_frame_rates_are_exact(tmp_path: Path, rate: Fraction) -> None:
-    write_clip(tmp_path / "a.mp4", gradient_clip(rate=float(rate)), tone(0.3))
+@pytest.mark.parametrize(
+    ("told", "rate"),
+    [
+        (30000 / 1001, Fraction(30000, 1001)),
+        (24000 / 1001, Fraction(24000, 1001)),
+        (23.976, Fraction(24000, 1001)),
+        (23.98, Fraction(24000, 1001)),
+        (29.97, Fraction(30000, 1001)),
+        (59.94, Fraction(60000, 1001)),
+        (16.0, Fraction(16)),
+        (12.5, Fraction(25, 2)),
+        (23.9, Fraction(239, 10)),
+    ],
+)
+def test_frame_rates_are_exact(tmp_path: Path, told: float, rate: Fraction) -> None:
+    write_clip(tmp_path / "a.mp4", gradient_clip(rate=told), tone(0.3))
     with av.open(str(tmp_path / "a.mp4")) as container:
-        assert container.streams.video[0].average_rate == rate
+        stream = container.streams.video[0]
+        assert stream.average_rate == rate
+        assert {packet.pts * stream.time_base * rate for packet in container.demux(stream) if packet.size} == set(range(stream.frames))
     assert read_clip(tmp_path / "a.mp4").rate == float(rate)
+
+
+@pytest.mark.parametrize("name", ["a.avi", "a.mkv", "a.mov"])
+def test_a_decimal_that_a_container_tells_is_read_as_the_rate_that_is_meant(tmp_path: Path, name: str) -> None:
+    path = encode(tmp_path / name, gradient_clip(10, 64, 64, rate=23.976), pictures="mjpeg", pixels="yuvj420p")
+    assert read_clip(path).rate == 24000 / 1001
 
 
 def test_writing_and_reading_twice_give_the_same_bytes_and_the_same_numbers(tmp_path: Path) -> None:
@@ -38,12 +59,40 @@ def test_writing_and_reading_twice_give_the_same_bytes_and_the_same_numbers(tmp_
     assert torch.equal(read_clip(tmp_path / "a.mp4").frames, read_clip(tmp_path / "b.mp4").frames)
 
 
-def test_colours_are_written_with_the_matrix_that_players_are_told(tmp_path: Path) -> None:
-    write_clip(tmp_path / "a.mp4", Clip(torch.tensor([200, 60, 30], dtype=torch.uint8).expand(9, 64, 64, 3), 24.0))
-    assert (read_clip(tmp_path / "a.mp4").frames.int() - torch.tensor([200, 60, 30])).abs().max() <= 3
+COLOURS = [(200, 60, 30), (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (128, 128, 128), (20, 200, 220)]
+
+
+@pytest.mark.parametrize("size", [(64, 64), (720, 1280)])
+def test_colours_are_written_as_the_bt709_that_players_are_told_at_any_size(tmp_path: Path, size: tuple[int, int]) -> None:
+    height, width = size
+    bars = torch.tensor(COLOURS, dtype=torch.uint8).repeat_interleave(width // len(COLOURS), 0).expand(3, height, width, 3)
+    write_clip(tmp_path / "a.mp4", Clip(bars, 24.0))
     with av.open(str(tmp_path / "a.mp4")) as container:
+        told = container.streams.video[0].codec_context  # by the container, before anything is decoded
         frame = next(container.decode(video=0))
-        assert (int(frame.colorspace), int(frame.color_range)) == (6, 1)  # BT.601, studio range, in H.264's numbers
+    for each in (told, frame):
+        assert (int(each.color_primaries), int(each.color_trc), int(each.colorspace), int(each.color_range)) == (1, 1, 1, 1)
+    assert b"colr" + b"nclx" + bytes([0, 1, 0, 1, 0, 1, 0]) in (tmp_path / "a.mp4").read_bytes()
+    luma = frame.to_ndarray()[height // 2, :width]
+    middles = slice(width // len(COLOURS) // 2, None, width // len(COLOURS))
+    # By BT.709: 16 + 219 (0.2126 R + 0.7152 G + 0.0722 B).
+    wanted = 16 + 219 / 255 * (torch.tensor(COLOURS, dtype=torch.float64) @ torch.tensor([0.2126, 0.7152, 0.0722], dtype=torch.float64))
+    assert abs(luma[middles] - wanted.numpy()).max() <= 1
+    found = read_clip(tmp_path / "a.mp4").frames[0, height // 2, middles].int()
+    assert (found - torch.tensor(COLOURS)).abs().max() <= 3
+
+
+def test_a_file_that_tells_no_colours_is_read_as_it_always_was(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=24, options={"crf": "5"})
+        stream.height, stream.width, stream.pix_fmt = 64, 64, "yuv420p"
+        frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), (200, 60, 30), dtype=np.uint8), format="rgb24").reformat(format="yuv420p")
+        frame.pts, frame.time_base = 0, Fraction(1, 24)
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        assert int(container.streams.video[0].codec_context.colorspace) == 2  # untold
+    assert (read_clip(tmp_path / "a.mp4").frames.int() - torch.tensor([200, 60, 30])).abs().max() <= 3  # by BT.601
 
 
 def test_colours_of_another_matrix_are_read_right(tmp_path: Path) -> None:

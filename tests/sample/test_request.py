@@ -67,8 +67,10 @@ def test_a_frozen_modality_is_seen_and_not_drawn() -> None:
 
 
 def test_seconds_are_as_exact_as_media_files_have_them() -> None:
-    assert request(frame_rate=29.97).seconds == Fraction(1700, 2997)
-    assert request(frame_rate=30000 / 1001).seconds == Fraction(17 * 1001, 30000)
+    for told in (29.97, 30000 / 1001):  # a decimal of television's rate is that rate
+        found = request(frame_rate=told)
+        assert (found.seconds, found.rate) == (Fraction(17 * 1001, 30000), 30000 / 1001)
+    assert request(frame_rate=12.5).seconds == Fraction(34, 25)
 
 
 def test_a_condition_on_a_modality_that_the_sample_does_not_have_is_refused() -> None:
