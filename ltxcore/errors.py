@@ -9,16 +9,17 @@ from collections.abc import Iterable
 
 import attrs
 
+from ltxcore.redact import redacted
 from ltxcore.spelling import meant
 
 
 @attrs.frozen
 class Problem:
-    """One mistake: where it is, what it is, and what to do about it."""
+    """One mistake: where it is, what it is, and what to do about it; none of them says a password or a key."""
 
-    what: str
-    where: str = ""
-    remedy: str = ""
+    what: str = attrs.field(converter=redacted)
+    where: str = attrs.field(default="", converter=redacted)
+    remedy: str = attrs.field(default="", converter=redacted)
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
@@ -105,10 +106,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 @functools.cache
 def notice(text: str) -> None:
-    """Tell the user something that is no error, such as that a name is deprecated: on stderr, once a run, whichever process and however often it is called.
+    """Tell the user something that is no error, and no secret, such as that a name is deprecated: on stderr, once a run, whichever process and however often it is called.
 
     Python hides DeprecationWarning from users, and forgets which warnings it has shown whenever a library changes a filter.
     """
     if os.environ.get("RANK", "0") == "0":
-        sys.stderr.write(f"{text}\n")
+        sys.stderr.write(f"{redacted(text)}\n")
         sys.stderr.flush()

@@ -644,7 +644,8 @@ class Tracker(Protocol):
     """Somewhere metrics go. An attrs class; its fields are the keys of `[trackers.NAME]`."""
 
     def start(self, output_dir: Path, run: Mapping[str, Any], total_steps: int, first_step: int) -> None:
-        """The run begins, or goes on after `first_step` steps; `run` is the resolved run file."""
+        """The run begins, or goes on after `first_step` steps; `run` is the resolved run file, as it may leave the machine: without passwords and keys,
+        and with `~` for the home folder."""
         ...
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:

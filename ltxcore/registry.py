@@ -21,6 +21,7 @@ import pluggy
 from ltxcore import hookspecs
 from ltxcore.errors import ConfigError, PluginError, listed, suggestion
 from ltxcore.protocols import MODALITIES, Role
+from ltxcore.redact import redacted
 
 GROUP = "ltx"
 DISABLE = "LTX_DISABLE_PLUGINS"
@@ -84,11 +85,12 @@ class Broken:
 
 @attrs.frozen
 class Registry:
-    """All names that plugins add, by kind; and the plugins that are broken, or switched off."""
+    """All names that plugins add, by kind; and the plugins that are broken, switched off, or local files that were not to be run (`unread`)."""
 
     names: Mapping[str, Mapping[str, Named]]
     broken: tuple[Broken, ...] = ()
     disabled: tuple[Origin, ...] = ()
+    unread: tuple[Path, ...] = ()
 
     def of_kind(self, kind: str) -> Mapping[str, Named]:
         return self.names.get(kind, {})
@@ -96,6 +98,10 @@ class Registry:
     def offered(self, kind: str) -> list[str]:
         """Names of a kind to choose from: all but those whose class says `deprecated = True`."""
         return sorted(name for name, named in self.of_kind(kind).items() if not getattr(named.value, "deprecated", False))
+
+    def may_come_from_unread(self, kind: str, name: str) -> bool:
+        """Whether nothing is registered under a name, which a file that was not run may register."""
+        return bool(self.unread) and name not in self.of_kind(kind)
 
     def get(self, kind: str, name: str, where: str = "") -> Named:
         """What is registered under `name`.
@@ -258,9 +264,9 @@ def _reason(error: BaseException) -> str:
     ends = "it ends the program: " if isinstance(error, SystemExit) else ""
     said = f"{ends}{type(error).__name__}: {error}"
     if isinstance(error, SyntaxError):  # which says where itself
-        return said
+        return redacted(said)
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(NOT_THE_PLUGIN)]
-    return f"{said} ({'/'.join(Path(frames[-1].filename).parts[-2:])}, line {frames[-1].lineno})" if frames else said
+    return redacted(f"{said} ({'/'.join(Path(frames[-1].filename).parts[-2:])}, line {frames[-1].lineno})") if frames else redacted(said)
 
 
 # ---------------------------------------------------------------- checking

@@ -21,11 +21,19 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("target", metavar="RUN.TOML|DATASET", type=click.Path(path_type=Path))
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a value of the run file; may be repeated.")
-def check(target: Path, settings: tuple[str, ...]) -> None:
+@click.option(
+    "--plugins/--no-plugins",
+    "runs_plugins",
+    default=True,
+    help="Run the Python files that `plugins` of the run file names, as `ltx run` does; or do not, and leave out what they would add. By default they are run.",
+)
+def check(target: Path, settings: tuple[str, ...], runs_plugins: bool) -> None:
     """Check a run file without running it; or show a dataset, a folder of media or a dataset file, as it is understood.
 
     Of a run file, every mistake that can be found without opening a sample is printed in one go; where the data are encoded already, they are checked from their
     manifests. Of a dataset, its media are counted and measured, and buckets are proposed for it; --set takes keys of [preprocessing], such as --set prefer=video.
+
+    `plugins` of a run file names Python files, which are run, here too. Read a stranger's run file for it before you check it, or check it with --no-plugins.
     """
     from ltxcore.files import is_folder
     from ltxcore.preprocess.table import FORMATS
@@ -33,9 +41,16 @@ def check(target: Path, settings: tuple[str, ...]) -> None:
     if is_folder(target) or target.suffix.lower() in FORMATS:
         _check_dataset(target, settings)
         return
-    from ltxcore.config.load import load_run
+    from ltxcore.config.load import UnreadPlugins, load_run
 
-    loaded = load_run(target, settings)
+    try:
+        loaded = load_run(target, settings, runs_plugins=runs_plugins)
+    except UnreadPlugins as unread:
+        click.echo(f"{target} is in order, as far as it can be read without its plugins, which were not run.")
+        click.echo(str(unread))
+        return
+    if loaded.registry.unread:
+        click.echo(f"Not run: {', '.join(map(str, loaded.registry.unread))}.")
     samples, notes = _check_data(loaded)
     click.echo(f"{target} is in order.")
     for name, value in [*summary(loaded), ("samples", samples)]:

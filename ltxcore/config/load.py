@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os.path
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from ltxcore.config.schema import PreprocessingTable, RunFile
 from ltxcore.config.settings import apply_settings, parse_key
 from ltxcore.config.structure import structure, structurer_of
 from ltxcore.errors import ConfigError, Problem
+from ltxcore.redact import HIDDEN, hide_those_of, is_hidden
 from ltxcore.registry import Registry
 from ltxcore.registry import load as load_plugins
 
@@ -74,29 +75,37 @@ class LoadedRun:
         return f"{HEADER}\n{render(self.config)}"
 
 
-def load_run(path: Path, settings: Sequence[str] = (), *, elsewhere: Collection[str] = ()) -> LoadedRun:
-    """Read a run file.
+class UnreadPlugins(ConfigError):
+    """Nothing is wrong with a run file, as far as it can be read without running the files that its `plugins` names: some of its names may come from them."""
+
+
+def load_run(path: Path, settings: Sequence[str] = (), *, elsewhere: Collection[str] = (), runs_plugins: bool = True) -> LoadedRun:
+    """Read a run file. The Python files that its `plugins` names are run.
 
     Args:
         path: the file.
         settings: `a.b=c` of `--set`, written over the file's values.
         elsewhere: tables whose input paths are on another machine, and need not be here.
+        runs_plugins: whether the files of `plugins` are run; if not, what they would add is not looked at.
 
     Raises:
         ConfigError: with every mistake that can be found without opening a sample.
+        UnreadPlugins: there is none, but names that can only come from files that are not run.
     """
     path = Path(path)
     text = text_of(path)
     data = parsed_toml(text, path)
     places = Places(path, locate(text), tuple(apply_settings(data, settings)))
+    hide_those_of(data)
     folder = path.absolute().parent
     local = _plugin_files(data, folder)
-    registry = load_plugins(local=[file for file in local.values() if file.is_file()])
-    config, mistakes = structure(data, registry, folder, elsewhere)
-    mistakes = [*_broken_files(local, registry), *mistakes]
-    if mistakes or config is None:
-        ordered = sorted(mistakes, key=lambda mistake: places.line(mistake.path))
-        raise ConfigError.of(Problem(mistake.what, places.of(mistake.path), mistake.remedy) for mistake in ordered)
+    there = [file for file in local.values() if file.is_file()]
+    registry = load_plugins(local=there) if runs_plugins else attrs.evolve(load_plugins(), unread=tuple(there))
+    config, found = structure(data, registry, folder, elsewhere)
+    found = sorted([*_broken_files(local, registry), *_lost_secrets(data), *found], key=lambda mistake: places.line(mistake.path))
+    if found or config is None:
+        kind = UnreadPlugins if all(mistake.unread for mistake in found) else ConfigError
+        raise kind.of(Problem(mistake.what, places.of(mistake.path), mistake.remedy) for mistake in found)
     return LoadedRun(path, config, registry, places)
 
 
@@ -157,6 +166,16 @@ def _plugin_files(data: dict[str, Any], folder: Path) -> dict[int, Path]:
     named = data.get("plugins")
     names = enumerate(named) if isinstance(named, list) else ()
     return {index: Path(os.path.normpath(folder / Path(name).expanduser())) for index, name in names if isinstance(name, str) and name}
+
+
+def _lost_secrets(value: Any, path: KeyPath = ()) -> Iterator[Mistake]:
+    """Keys of the run file of an output folder whose secrets were not written there."""
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+        if isinstance(inner, (dict, list)):
+            yield from _lost_secrets(inner, (*path, key))
+        elif is_hidden(key, inner):
+            remedy = f"Say it anew: --set {spelled((*path, key))}=... Of a run in an output folder it is not kept."
+            yield Mistake((*path, key), f"a password or key stood here, which {HIDDEN} stands for", remedy)
 
 
 def _broken_files(local: Mapping[int, Path], registry: Registry) -> list[Mistake]:

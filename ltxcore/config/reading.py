@@ -17,11 +17,12 @@ class Unreadable(Exception):
 
 @attrs.frozen
 class Mistake:
-    """What is wrong at a key path, and what to do about it."""
+    """What is wrong at a key path, and what to do about it; or what could not be looked at there (`unread`)."""
 
     path: KeyPath
     what: str
     remedy: str = ""
+    unread: bool = False
 
 
 @attrs.define
@@ -41,9 +42,9 @@ class Reading:
         finally:
             self.path = before
 
-    def note(self, what: str, remedy: str = "", *, below: KeyPath = ()) -> None:
-        """Write a mistake down and go on."""
-        self.mistakes.append(Mistake((*self.path, *below), what, remedy))
+    def note(self, what: str, remedy: str = "", *, below: KeyPath = (), unread: bool = False) -> None:
+        """Write a mistake down, or what could not be looked at, and go on."""
+        self.mistakes.append(Mistake((*self.path, *below), what, remedy, unread))
 
     def refuse(self, what: str, remedy: str = "") -> NoReturn:
         """Write a mistake down and give this value up.

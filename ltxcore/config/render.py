@@ -9,18 +9,19 @@ from typing import Any
 from ltxcore.config.plain import plain
 from ltxcore.config.sample_tables import written
 from ltxcore.config.schema import RunFile
+from ltxcore.redact import without_secrets
 
 ESCAPES = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r"}
 WIDTH = 100
 
 
 def render(run: RunFile) -> str:
-    """The run file as TOML."""
+    """The run file as TOML, without passwords and keys: it stays in the output folder."""
     tables = plain(run)
     tables["training_strategy"] = {"name": run.strategy_name, **tables["training_strategy"]}
     for table, sample in zip(tables["validation"]["samples"], run.validation.samples, strict=True):
         table["conditions"] = [*map(_freeze, sample.frozen), *map(written, sample.conditions)]
-    return document(tables)
+    return document(without_secrets(tables))
 
 
 def document(tables: Mapping[str, Any]) -> str:

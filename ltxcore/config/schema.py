@@ -326,7 +326,11 @@ class RunFile:
     engine: EngineTable = key(factory=EngineTable, help="one process or many")
     preprocessing: PreprocessingTable = key(factory=PreprocessingTable, help="how raw media are encoded on first use")
     trackers: dict[str, Any] = key(factory=dict, help="where metrics go beside metrics.jsonl, by name")
-    plugins: list[Path] = key(factory=list, help="Python files that add conditions and more to this run", reads="file")
+    plugins: list[Path] = key(
+        factory=list,
+        help="Python files that add conditions and more to this run; they are run, by `ltx check` too, so read those of a stranger before",
+        reads="file",
+    )
     strategy_name: str = filled("")
 
 

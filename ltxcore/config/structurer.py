@@ -17,7 +17,7 @@ from ltxcore.config.scalars import described, is_a, refuse_type, register_scalar
 from ltxcore.config.schema import SHIPPED_MODELS, ModelPath
 from ltxcore.config.tables import Key, keys_of
 from ltxcore.config.unknown import remedy_for
-from ltxcore.errors import LtxError
+from ltxcore.errors import LtxError, listed
 from ltxcore.files import is_file, is_folder
 from ltxcore.registry import Registry
 
@@ -233,6 +233,14 @@ class Structurer:
             return name, self.registered(kind, name)
 
     def registered(self, kind: str, name: str) -> Any:
+        if self.registry.may_come_from_unread(kind, name):
+            files = listed(map(str, self.registry.unread))
+            self.reading.note(
+                f'the {kind.replace("_", " ")} "{name}" was not looked at',
+                f"It may come from a plugin that was not run: {files}.",
+                unread=True,
+            )
+            raise Unreadable
         try:
             return self.registry.get(kind, name).value
         except LtxError as error:

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from ltxcore.errors import ConfigError, DataError
+from ltxcore.redact import hide
 
 INSTALL = 'Install it: pip install "ltx[tools]"'
 
@@ -39,6 +40,9 @@ class Endpoint:
         Raises:
             ConfigError: the package for it is not installed, or the address is none.
         """
+        key = os.environ.get(self.key_variable)
+        hide(key)
+        hide(_password(self.base_url))
         if not self.base_url.startswith(("http://", "https://")):
             raise ConfigError(
                 f'"{self.base_url}" is no address of a server', where="--base-url", remedy="It begins with http:// or https://."
@@ -47,8 +51,7 @@ class Endpoint:
             import openai
         except ImportError as error:
             raise ConfigError("captions need the package openai, which is not installed", remedy=INSTALL) from error
-        key = os.environ.get(self.key_variable) or "none"
-        return openai.OpenAI(base_url=self.base_url, api_key=key, max_retries=self.retries, timeout=self.timeout)
+        return openai.OpenAI(base_url=self.base_url, api_key=key or "none", max_retries=self.retries, timeout=self.timeout)
 
     def ask(self, client: Any, parts: Sequence[dict[str, Any]]) -> str:
         """The answer to one message.
@@ -84,6 +87,12 @@ class Endpoint:
         if choice.finish_reason == "length":
             raise DataError(f"the answer is longer than {self.max_tokens} tokens", remedy="Allow more: --max-tokens.")
         return str(choice.message.content or "")
+
+
+def _password(address: str) -> str:
+    """What stands between the user and the host in an address, whatever letters it has."""
+    login, at, _ = address.partition("://")[2].rpartition("@")
+    return login.partition(":")[2] if at else ""
 
 
 def _said(error: Any) -> str:

@@ -14,6 +14,7 @@ from ltxcore.errors import CheckpointError, ConfigError
 from ltxcore.files import write_whole
 from ltxcore.publish.card import card
 from ltxcore.publish.licence import licence_files, notice
+from ltxcore.redact import leaving
 from ltxcore.report.record import Drawn, Record, read_run
 
 RUN_FILE_HEADER = "# The whole run: every value spelled out. Of paths only the last part is said.\n"
@@ -66,15 +67,14 @@ def upload_of(folder: Path, repository: str = "") -> Upload:
     shown = public(record)
     drawn = last_drawn(record)
     run_file = RUN_FILE_HEADER + document(shown.run)
+    page = card(shown, repository, [attrs.evolve(each, path=Path(f"samples/{each.path.name}")) for each in drawn])
     samples = {f"samples/{sample.path.name}": sample.path for sample in drawn}
     return Upload(
         repository,
         {
-            "README.md": card(
-                shown, repository, [attrs.evolve(each, path=Path(name)) for each, name in zip(drawn, samples, strict=True)]
-            ).encode(),
-            "NOTICE.md": notice(shown).encode(),
-            "run.toml": run_file.encode(),
+            "README.md": leaving(page).encode(),
+            "NOTICE.md": leaving(notice(shown)).encode(),
+            "run.toml": leaving(run_file).encode(),
             record.weights.path.name: record.weights.path,
             **{part.name: part for part in record.weights.parts},
             **samples,
@@ -91,7 +91,7 @@ def last_drawn(record: Record) -> list[Drawn]:
 def public(record: Record) -> Record:
     """A run without this machine's paths: of each only the last part is left."""
     weights = record.weights and attrs.evolve(record.weights, path=Path(record.weights.path.name))
-    return attrs.evolve(record, folder=Path(record.name), run=_without_paths(record.run), weights=weights, text="")
+    return attrs.evolve(record, folder=Path(record.name), run=_without_paths(leaving(record.run)), weights=weights, text="")
 
 
 def _without_paths(value: Any) -> Any:

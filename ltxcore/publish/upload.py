@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ltxcore.errors import PublishError
 from ltxcore.publish.files import Upload, upload_of
+from ltxcore.redact import hide, redacted
 
 MESSAGE = "Upload a run of ltx"
 
@@ -36,13 +37,14 @@ def publish(folder: Path, repository: str = "", *, private: bool | None = None) 
 
 
 def _sent(upload: Upload, private: bool | None) -> str:
-    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub import CommitOperationAdd, HfApi, get_token
 
+    hide(get_token())
     api = HfApi(library_name="ltx")
     api.create_repo(upload.repository, exist_ok=True, private=private)
     operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=content) for name, content in upload.files.items()]
     api.create_commit(upload.repository, operations, commit_message=MESSAGE)
-    return f"{api.endpoint}/{upload.repository}"
+    return redacted(f"{api.endpoint}/{upload.repository}")
 
 
 def _brief(error: BaseException) -> str:

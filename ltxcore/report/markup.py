@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from ltxcore.redact import leaving
+
 VOID = frozenset({"img", "meta", "br", "circle", "line", "path", "rect", "source"})
 """Elements without an end tag, and those of SVG that have nothing in them."""
 
@@ -18,8 +20,8 @@ class Markup(str):
 
 
 def text(content: object) -> Markup:
-    """Anything as HTML; what is markup stays as it is."""
-    return content if isinstance(content, Markup) else Markup(html.escape(str(content)))
+    """Anything as HTML, as it may leave the machine; what is markup stays as it is."""
+    return content if isinstance(content, Markup) else Markup(html.escape(leaving(str(content))))
 
 
 def tag(name: str, /, *content: object, **attributes: object) -> Markup:
@@ -43,7 +45,7 @@ def joined(content: Iterable[object], between: str = "") -> Markup:
 
 def data(value: Any, /, **attributes: object) -> Markup:
     """A value for scripts to read. Within a script element HTML is not escaped, so the characters that could end it are written as JSON escapes."""
-    written = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    written = json.dumps(leaving(value), separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":
         written = written.replace(character, f"\\u{ord(character):04x}")
     return tag("script", Markup(written), type="application/json", **attributes)
@@ -51,4 +53,7 @@ def data(value: Any, /, **attributes: object) -> Markup:
 
 def _attribute(key: str, value: object) -> str:
     name = key.rstrip("_").replace("_", "-")
-    return f" {name}" if value is True else f' {name}="{html.escape(str(value), quote=True)}"'
+    if value is True:
+        return f" {name}"
+    said = str(value)
+    return f' {name}="{html.escape(said if said.startswith("data:") else leaving(said), quote=True)}"'

@@ -32,6 +32,9 @@ LARGEST = 16
 
 MEGABYTE = 10**6
 
+BLANK = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEAAAAALAAAAAABAAEAAAIBAAA="
+"""An empty picture, where a script puts in one that the page has already."""
+
 
 @attrs.define
 class Shelf:
@@ -61,7 +64,7 @@ class Shelf:
         known = self._taken[path]
         where = {"src": self._source(path, kind), "id": known} if first else {"data_same": known}
         if kind.startswith("image/"):
-            return tag("img", alt=label, class_="medium", **where)
+            return tag("img", **{"src": BLANK, **where}, alt=label, class_="medium")
         heard = self._picture(path, label)
         if kind.startswith("audio/"):
             return tag("div", heard, tag("audio", controls=True, preload="auto", aria_label=label, **where), class_="medium sound")

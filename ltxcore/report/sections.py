@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ltxcore.redact import leaving
 from ltxcore.report.answers import OTHER, OWN, held_out
 from ltxcore.report.first import beside
 from ltxcore.report.markup import Markup, joined, tag, text
@@ -191,8 +192,8 @@ TOKEN = re.compile(
 
 
 def run_file(record: Record) -> Markup:
-    written = tag("pre", tag("code", coloured(record.text)), tag("button", "Copy", type="button", class_="copy"))
-    said = "Every value spelled out, input paths absolute; it runs again as it is, with another output_dir."
+    written = tag("pre", tag("code", coloured(leaving(record.text))), tag("button", "Copy", type="button", class_="copy"))
+    said = "Every value spelled out, input paths absolute, ~ for the home folder; it runs again as it is, with another output_dir."
     return section("run-file", "Run file", tag("p", said), tag("details", tag("summary", "run.toml"), written, open=True))
 
 

@@ -16,6 +16,7 @@ from rich.table import Table
 from ltxcore.errors import CheckpointError
 from ltxcore.files import remove_unfinished, write_whole
 from ltxcore.protocols import Engine
+from ltxcore.redact import leaving
 from ltxcore.train import checkpoint
 from ltxcore.train.about import about_data
 from ltxcore.train.contexts import CONTEXTS, OTHER, OWN
@@ -237,7 +238,7 @@ class Session:
         outline = self.plan.outline
         trigger = outline.loaded.config.preprocessing.lora_trigger
         said = {"trigger": trigger} if trigger else {}
-        return self.model.save(path, {**outline.strategy.metadata(self.plan.manifest), **said}, self.engine)
+        return self.model.save(path, leaving({**outline.strategy.metadata(self.plan.manifest), **said}), self.engine)
 
     # ---- the end
 

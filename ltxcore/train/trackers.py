@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import attrs
@@ -11,6 +12,7 @@ import tomli
 from ltxcore.config.load import LoadedRun
 from ltxcore.errors import ConfigError, Problem
 from ltxcore.protocols import Tracker
+from ltxcore.redact import leaving
 
 DEFAULT = ("jsonl", "console", "report")
 """On in every run; `[trackers.NAME]` sets their keys."""
@@ -24,9 +26,12 @@ class Trackers:
     run: LoadedRun
 
     def start(self, output_dir: Path, total_steps: int, first_step: int) -> None:
-        run = tomli.loads(self.run.resolved())
-        for tracker in self.trackers:
-            tracker.start(output_dir, run, total_steps, first_step)
+        run = leaving(tomli.loads(self.run.resolved()))
+        with ExitStack() as started:  # one that cannot start leaves none behind that has
+            for tracker in self.trackers:
+                tracker.start(output_dir, run, total_steps, first_step)
+                started.callback(tracker.finish)
+            started.pop_all()
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         for tracker in self.trackers:

@@ -21,7 +21,9 @@ def test_a_rate_by_the_microseconds_between_frames_is_the_fraction_that_is_meant
     assert exact_rate(Fraction(1_000_000, round(1_000_000 / meant))) == meant
 
 
-@pytest.mark.parametrize("rate", [1, 12, 12.5, 15, 16, 23.9, 23.95, 24, 24.5, 25, 29.9, 29.96, 30, 48, 50, 59.9, 60, 90, 100, 120, 240, 999, 1001])
+@pytest.mark.parametrize(
+    "rate", [1, 12, 12.5, 15, 16, 23.9, 23.95, 24, 24.5, 25, 29.9, 29.96, 30, 48, 50, 59.9, 60, 90, 100, 120, 240, 999, 1001]
+)
 def test_any_other_rate_stays_what_it_is(rate: float) -> None:
     assert exact_rate(rate) == Fraction(str(rate))
     assert exact_rate(Fraction(str(rate))) == Fraction(str(rate))

@@ -1,0 +1,150 @@
+"""What must not be told: passwords, keys and tokens, in anything; and where a user's home is, in what leaves the machine.
+
+Secrets are known by how they are written (the password of an address, a key in its query, the shape of a service's tokens), by the name that they are assigned to, and by
+their value, where the environment or the user has told it. Everything that ltx says to a user goes through `redacted` (`ltxcore.errors.Problem`); the run file of an output
+folder through `without_secrets`; and what may go to other people (a page, a model card, a tracker, a LoRA) through `leaving`.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+HIDDEN = "***"
+"""What stands where a secret was."""
+
+SHORTEST = 8
+"""Letters that a secret of the environment has at least; what is shorter may be any word."""
+
+SHORTEST_TOLD = 6
+"""Letters that a secret has at least that is told as one: a server that wants none is given "none"."""
+
+_TOLD: set[str] = set()
+
+_NAMES = (
+    r"(?:[\w.-]*[_.-])?(?:api[_-]?key|access[_-]?key|secret[_-]?key|private[_-]?key|(?:api|access|auth|refresh|bearer|hf)[_-]?token"
+    r"|client[_-]?secret|secret|password|passwd|passphrase)"
+)
+_IS_NAME = re.compile(_NAMES, re.IGNORECASE)
+_VARIABLE = re.compile(r"(?:.*_)?(?:API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE)", re.IGNORECASE)
+"""Names of environment variables that hold a secret."""
+
+_WRITTEN = (
+    # scheme://user:password@host
+    (re.compile(r"([a-z][a-z0-9+.-]*://)[^\s/?#\"'<>]+@", re.IGNORECASE), rf"\1{HIDDEN}@"),
+    # ?token=... of an address
+    (
+        re.compile(r"([?&;](?:[\w.-]*(?:token|key|secret|password|passwd|signature|credential)|sig|auth)=)[^&;\s\"'<>#]+", re.IGNORECASE),
+        rf"\1{HIDDEN}",
+    ),
+    # name=value, name = "value", "name": "value"
+    (re.compile(rf"(?<![\w.-])({_NAMES}\s*=\s*[\"']?)(?!\*\*\*)[^\s\"',;&}}\]]+", re.IGNORECASE), rf"\1{HIDDEN}"),
+    (re.compile(rf"([\"']{_NAMES}[\"']\s*:\s*[\"'])[^\"']+", re.IGNORECASE), rf"\1{HIDDEN}"),
+    # Authorization: Bearer ...
+    (re.compile(r"(\bauthorization[\"']?\s*[:=]\s*[\"']?(?:(?:bearer|basic|token)\s+)?+)[^\s\"',}]{4,}", re.IGNORECASE), rf"\1{HIDDEN}"),
+    (re.compile(r"\b(Bearer)\s+(?=\S*\d)[\w.~+/=-]{12,}"), rf"\1 {HIDDEN}"),
+    # tokens of the Hugging Face Hub, OpenAI and others, GitHub, GitLab, Slack, Amazon
+    (
+        re.compile(
+            r"(?<![\w-])(?:hf_[A-Za-z0-9]{16,}|sk-[\w-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|xox[abp]-[\w-]{10,}|AKIA[0-9A-Z]{16})"
+        ),
+        HIDDEN,
+    ),
+)
+
+_PASSWORDS = re.compile(r"://[^\s/?#@:]*:([^\s/?#\"'<>]+)@")
+
+_HOMES = re.compile(r"(?<![\w.~/-])/(?:home|Users)/[^/\s\"'<>,;:()\[\]]+")
+"""Homes of anybody: a folder may come from another machine."""
+
+
+def hide(secret: str | None) -> None:
+    """From now on nothing says this value, which a user has given or a file of logins holds."""
+    if secret and len(secret) >= SHORTEST_TOLD:
+        _TOLD.add(secret)
+
+
+def hide_those_of(value: Any) -> None:
+    """From now on nothing says the secrets of a run file, whoever uses them: values whose keys say so, and passwords of addresses."""
+    for key, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
+        if isinstance(inner, (Mapping, list)):
+            hide_those_of(inner)
+        elif _is_secret(key, inner):
+            hide(inner)
+        elif isinstance(inner, str):
+            for password in _PASSWORDS.findall(inner):
+                hide(password)
+
+
+def redacted(text: str) -> str:
+    """A text without the secrets in it."""
+    known = _known()
+    if known is not None:
+        text = known.sub(HIDDEN, text)
+    for pattern, instead in _WRITTEN:
+        text = pattern.sub(instead, text)
+    return text
+
+
+def without_secrets(value: Any) -> Any:
+    """Tables, lists and texts without the secrets in them; a text whose key says that it is one is hidden whole."""
+    if isinstance(value, Mapping):
+        return {key: HIDDEN if _is_secret(key, inner) else without_secrets(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_secrets(inner) for inner in value]
+    return redacted(value) if isinstance(value, str) else value
+
+
+def is_hidden(key: object, value: object) -> bool:
+    """Whether `without_secrets` put this value there in the place of another."""
+    if not isinstance(value, str) or HIDDEN not in value:
+        return False
+    return _is_secret(key, value) or re.search(r"://\*\*\*@|[?&;][\w.-]+=\*\*\*", value) is not None
+
+
+def leaving(value: Any) -> Any:
+    """Tables, lists and texts as they may go to other people: without secrets, and with `~` for the home of whoever it is."""
+    if isinstance(value, Mapping):
+        return {key: HIDDEN if _is_secret(key, inner) else leaving(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [leaving(inner) for inner in value]
+    return _homeless(redacted(value)) if isinstance(value, str) else value
+
+
+def _is_secret(key: object, value: object) -> bool:
+    return isinstance(key, str) and isinstance(value, str) and bool(value) and _IS_NAME.fullmatch(key) is not None
+
+
+def _known() -> re.Pattern[str] | None:
+    """All secrets whose values are known, as one pattern."""
+    found = {os.environ[name] for name in os.environ if _VARIABLE.fullmatch(name)}
+    return _pattern(frozenset({value for value in found if _may_be_secret(value)} | _TOLD))
+
+
+def _may_be_secret(value: str) -> bool:
+    """Whether the value of a variable is one, and neither an everyday word nor the path of a file that holds one."""
+    return len(value) >= SHORTEST and not value.startswith(("/", "~", ".")) and not any(map(str.isspace, value)) and not value.isalpha()
+
+
+@functools.lru_cache(maxsize=8)
+def _pattern(secrets: frozenset[str]) -> re.Pattern[str] | None:
+    return re.compile("|".join(re.escape(secret) for secret in sorted(secrets, key=len, reverse=True))) if secrets else None
+
+
+def _homeless(text: str) -> str:
+    for home in _own_homes(os.environ.get("HOME", "")):
+        if home in text:
+            text = re.sub(rf"'{re.escape(home)}/", "~/'", text)  # a shell knows ~ outside of quotes only
+            text = re.sub(rf"(?<![\w.-]){re.escape(home)}(?=[/\s\"'<>,;:()\[\]]|$)", "~", text)
+    return _HOMES.sub("~", text)
+
+
+@functools.lru_cache(maxsize=8)
+def _own_homes(told: str) -> tuple[str, ...]:
+    """This user's home, as it is told and where it really is; none where there is none."""
+    homes = (told.rstrip("/"), str(Path(told).resolve())) if told.startswith("/") else ()
+    return tuple(home for home in dict.fromkeys(homes) if home.strip("/"))
