@@ -56,7 +56,12 @@ def test_the_keys_in_the_environment_are_not_told(monkeypatch: pytest.MonkeyPatc
 
 
 def test_what_a_variable_holds_that_is_no_secret_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"SHORT_KEY": "t2v", "A_TOKEN": "examples", "TOKEN": "/var/run/secrets/token1", "KEYBOARD": "pc105-something"}.items():
+    for name, value in {
+        "SHORT_KEY": "t2v",
+        "A_TOKEN": "examples",
+        "TOKEN": "/var/run/secrets/token1",
+        "KEYBOARD": "pc105-something",
+    }.items():
         monkeypatch.setenv(name, value)
         assert redacted(f"in {value}/a.mp4") == f"in {value}/a.mp4"
 
@@ -76,7 +81,9 @@ def test_no_error_tells_a_secret() -> None:
 
 
 def test_a_run_file_says_where_a_secret_was() -> None:
-    tables = {"trackers": {"mine": {"api_key": SECRET, "url": f"https://me:{SECRET}@host/x", "token": "<word>", "names": [f"?key={SECRET}"]}}}
+    tables = {
+        "trackers": {"mine": {"api_key": SECRET, "url": f"https://me:{SECRET}@host/x", "token": "<word>", "names": [f"?key={SECRET}"]}}
+    }
     kept = without_secrets(tables)
     assert kept == {"trackers": {"mine": {"api_key": "***", "url": "https://***@host/x", "token": "<word>", "names": ["?key=***"]}}}
     found = {key for key, value in kept["trackers"]["mine"].items() if is_hidden(key, value)}
@@ -89,7 +96,12 @@ def test_a_home_is_not_told_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/tmp/x/home/alice")
     told = leaving(
         {
-            "data": {"root": "/tmp/x/home/alice/sets/a", "home": "/tmp/x/home/alice", "other": "/tmp/x/home/alice2/a", "bob": "/home/bob/a.mp4"},
+            "data": {
+                "root": "/tmp/x/home/alice/sets/a",
+                "home": "/tmp/x/home/alice",
+                "other": "/tmp/x/home/alice2/a",
+                "bob": "/home/bob/a.mp4",
+            },
             "command": "ltx run '/tmp/x/home/alice/my runs/run.toml'",
             "mac": ["file /Users/carol/a.mp4 is there"],
             "steps": 3,

@@ -43,15 +43,17 @@ class Endpoint:
         key = os.environ.get(self.key_variable)
         hide(key)
         hide(_password(self.base_url))
+        no_address = f'"{self.base_url}" is no address of a server'
         if not self.base_url.startswith(("http://", "https://")):
-            raise ConfigError(
-                f'"{self.base_url}" is no address of a server', where="--base-url", remedy="It begins with http:// or https://."
-            )
+            raise ConfigError(no_address, where="--base-url", remedy="It begins with http:// or https://.")
         try:
             import openai
         except ImportError as error:
             raise ConfigError("captions need the package openai, which is not installed", remedy=INSTALL) from error
-        return openai.OpenAI(base_url=self.base_url, api_key=key or "none", max_retries=self.retries, timeout=self.timeout)
+        try:
+            return openai.OpenAI(base_url=self.base_url, api_key=key or "none", max_retries=self.retries, timeout=self.timeout)
+        except Exception as error:  # of the library beneath, whose words may be a part of the password
+            raise ConfigError(no_address, where="--base-url", remedy="In a password, / is written %2F, @ %40, # %23, ? %3F.") from error
 
     def ask(self, client: Any, parts: Sequence[dict[str, Any]]) -> str:
         """The answer to one message.

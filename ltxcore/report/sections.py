@@ -106,7 +106,7 @@ def data_summary(record: Record) -> Markup:
         for each in rows
     ]
     names = tag("details", tag("summary", f"The {len(held):,} samples held out"), tag("p", ", ".join(map(str, held)))) if held else None
-    return section("data", "Data", table((), facts, class_="facts"), table(head, listed) if listed else None, names)
+    return section("data", "Data", table((), facts, class_="facts"), table(head, listed, class_="data") if listed else None, names)
 
 
 # ---------------------------------------------------------------- what was trained

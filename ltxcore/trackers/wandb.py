@@ -17,7 +17,8 @@ ID_FILE = Path("wandb") / "ltx-run-id.txt"
 
 @attrs.define
 class Wandb:
-    """A run of Weights & Biases. What it keeps on this machine is in the folder wandb of the output folder."""
+    """A run of Weights & Biases: numbers, samples, and the run file without secrets and homes. What it keeps on this machine is in the folder wandb of
+    the output folder; how the machine is doing is measured, but neither its user nor its files are told."""
 
     project: str = attrs.field(default="ltx", metadata={"help": "its project"})
     entity: str | None = attrs.field(default=None, metadata={"help": "its user or team"})
@@ -40,7 +41,8 @@ class Wandb:
         """
         import wandb
 
-        settings = wandb.Settings(console="off", silent=True)
+        # Nothing that wandb finds out by itself: the command with its paths, the user's name, the folder's repository and its address, code.
+        settings = wandb.Settings(console="off", silent=True, disable_git=True, disable_code=True, x_disable_meta=True)
         try:
             self._run = wandb.init(
                 project=self.project,

@@ -266,3 +266,21 @@ def test_a_dataset_file_of_a_folder_has_its_clips_and_says_that_the_sounds_are_n
     (tmp_path / "clips/1.mp4").unlink()
     assert ltx(server, folder, "-o", tmp_path / "sounds.jsonl").stdout == f"1 made, 0 reused in {tmp_path}/sounds.jsonl\n"
     assert rows(tmp_path / "sounds.jsonl") == [{"audio": "clips/waves.wav", "caption": "caption 2"}]
+
+
+def test_neither_a_password_in_the_address_nor_a_key_is_told(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key, word = "my key, which is 4711", "open/sesame@4712"
+    monkeypatch.setenv("OTHER", key)
+    folder, address = clips(tmp_path, 1), server.url.removeprefix("http://")
+    server.url = f"http://me:{word.replace('/', '%2F')}@{address}"
+    server.reply = lambda number: (401, {"error": {"message": f"{key} of me:{word.replace('/', '%2F')} is wrong"}})
+    refused = ltx(server, folder, "--key-variable", "OTHER")
+    assert refused.stderr.splitlines()[0] == f"http://***@{address}: the server answers 401: *** of me:*** is wrong"
+    server.url = f"http://me:{word}@127.0.0.1:9/v1"
+    nobody = ltx(server, folder, "--retries", "0")
+    server.url = f"me:{word}@host"
+    none = ltx(server, folder)
+    assert [found.exit_code for found in (refused, nobody, none)] == [2, 2, 2]
+    assert not [
+        found.output for found in (refused, nobody, none) if "sesame" in found.output or "4712" in found.output or key in found.output
+    ]

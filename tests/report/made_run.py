@@ -134,7 +134,15 @@ def made_run(folder: Path, *, lines: list[dict[str, Any]] | None = None, status:
             "sizes": "64 x 64 pixels, 17 frames at 16 a second",
             "seconds": 42.5,
             "bytes": 123456,
-        }
+        },
+        {
+            "role": "audio.cond0.reference",
+            "folder": "reference_audio_latents",
+            "samples": 40,
+            "sizes": "768 x 512 pixels, 89 frames at 24 a second (30), 512 x 768 pixels, 89 frames at 24 a second (7) and 3 more",
+            "seconds": 42.5,
+            "bytes": 123456,
+        },
     ]
     data = {"root": "/data/encoded", "train": 28, "held_out": 12, "sources": sources}
     (folder / "run.json").write_text(json.dumps({"status": status, "held_out": ["clips/a", "clips/b"], "data": data}))

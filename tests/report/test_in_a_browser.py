@@ -120,3 +120,21 @@ def test_what_goes_wrong_in_a_page_is_noticed(opened: tuple[Browser, Path], tmp_
     told = " ".join(page.complaints)
     assert "said" in told
     assert "missing is not defined" in told
+
+
+@pytest.mark.parametrize("width", [1280, 820, 480])
+def test_no_word_of_a_table_is_broken_and_the_page_is_no_wider_than_its_window(opened: tuple[Browser, Path], width: int) -> None:
+    page, _ = opened
+    page.ask("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+    broken = page.value(
+        """[...document.querySelectorAll('.wide table:not(.facts) :is(th, td), .wide .facts th')].flatMap((cell) => {
+          const text = cell.firstChild;
+          return !text || text.nodeType !== 3 ? [] : [...text.data.matchAll(/\\S+/g)].filter((word) => {
+            const range = document.createRange();
+            range.setStart(text, word.index); range.setEnd(text, word.index + word[0].length);
+            return new Set([...range.getClientRects()].map((box) => box.top)).size > 1;
+          }).map((word) => word[0]);
+        })"""
+    )
+    assert broken == []
+    assert page.value("document.documentElement.scrollWidth") <= width

@@ -90,8 +90,10 @@ def history(folder: Path) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def offline(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("offline") / "my_run"
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("offline") / "home" / "alice" / "my_run"
+    folder.mkdir(parents=True)
+    subprocess.run(["git", "init", "-q", folder], check=True)
+    subprocess.run(["git", "-C", folder, "remote", "add", "origin", "https://alice:word@example.org/a"], check=True)
     write_clip(folder / "one.mp4", Clip(torch.zeros(9, 32, 32, 3, dtype=torch.uint8), 8.0))
     write_clip(folder / "one.png", Clip(torch.zeros(1, 32, 32, 3, dtype=torch.uint8), 1.0))
     write_sound(folder / "one.wav", Sound(torch.zeros(2, 8000), 16000))
@@ -167,3 +169,10 @@ def test_a_folder_of_that_name_is_no_package(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     assert "which is not installed" in done.stdout, done.stderr
+
+
+def test_nothing_is_sent_of_the_user_and_the_machines_files(offline: Path) -> None:
+    sent = list((offline / "wandb").glob("offline-run-*/*.wandb"))
+    assert sent
+    for told in ("alice", str(offline.parent), "example.org", sys.executable):
+        assert not [path for path in sent if told.encode() in path.read_bytes()]
