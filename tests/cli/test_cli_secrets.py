@@ -149,7 +149,7 @@ def test_no_file_and_no_message_has_a_secret_and_what_leaves_has_no_home(home: P
     ]
     assert len(leaves) > 8
     for file in leaves:
-        assert b"alice/work" not in file.read_bytes() and str(home.parent).encode() not in file.read_bytes(), file
+        assert not [told for told in ("alice/work", str(home.parent)) if told.encode() in file.read_bytes()], file
     spied = json.loads((out / "spied.json").read_text())
     assert spied["trackers"]["spy"] == {
         "api_key": "***",

@@ -14,10 +14,10 @@ from ltxcore.report.markup import tag
 from ltxcore.report.write import write_report
 from report.made_run import HOSTILE, STEPS, made_run, media, metrics
 
-PHRASING = frozenset("a audio br button code i img script small span strong svg text video".split())
+PHRASING = frozenset(["a", "audio", "br", "button", "code", "i", "img", "script", "small", "span", "strong", "svg", "text", "video"])
 """Elements of our pages that stand within a line."""
 
-PHRASING_ONLY = frozenset("a button code h1 h2 h3 i p pre small span summary strong".split())
+PHRASING_ONLY = frozenset(["a", "button", "code", "h1", "h2", "h3", "i", "p", "pre", "small", "span", "summary", "strong"])
 INTERACTIVE = frozenset({"a", "button", "details", "audio", "video"})
 CHILDREN = {
     "table": {"thead", "tbody", "tr"},
