@@ -26,7 +26,7 @@ SHORTEST_TOLD = 6
 _TOLD: set[str] = set()
 
 _NAMES = (
-    r"(?:[\w.-]*[_.-])?(?:api[_-]?key|access[_-]?key|secret[_-]?key|private[_-]?key|(?:api|access|auth|refresh|bearer|hf)[_-]?token"
+    r"(?:[\w.-]{0,64}[_.-])?(?:api[_-]?key|access[_-]?key|secret[_-]?key|private[_-]?key|(?:api|access|auth|refresh|bearer|hf)[_-]?token"
     r"|client[_-]?secret|secret|password|passwd|passphrase)"
 )
 _IS_NAME = re.compile(_NAMES, re.IGNORECASE)
@@ -35,10 +35,10 @@ _VARIABLE = re.compile(r"(?:.*_)?(?:API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|PA
 
 _WRITTEN = (
     # scheme://user:password@host
-    (re.compile(r"([a-z][a-z0-9+.-]*://)[^\s/?#\"'<>]+@", re.IGNORECASE), rf"\1{HIDDEN}@"),
+    (re.compile(r"([a-z][a-z0-9+.-]{0,15}://)[^\s/?#\"'<>]+@", re.IGNORECASE), rf"\1{HIDDEN}@"),
     # ?token=... of an address
     (
-        re.compile(r"([?&;](?:[\w.-]*(?:token|key|secret|password|passwd|signature|credential)|sig|auth)=)[^&;\s\"'<>#]+", re.IGNORECASE),
+        re.compile(r"([?&;](?:[\w.-]{0,64}(?:token|key|secret|password|passwd|signature|credential)|sig|auth)=)[^&;\s\"'<>#]+", re.IGNORECASE),
         rf"\1{HIDDEN}",
     ),
     # name=value, name = "value", "name": "value"
@@ -103,7 +103,7 @@ def is_hidden(key: object, value: object) -> bool:
     """Whether `without_secrets` put this value there in the place of another."""
     if not isinstance(value, str) or HIDDEN not in value:
         return False
-    return _is_secret(key, value) or re.search(r"://\*\*\*@|[?&;][\w.-]+=\*\*\*", value) is not None
+    return value == HIDDEN or re.search(r"://\*\*\*@|[?&;][\w.-]+=\*\*\*", value) is not None
 
 
 def leaving(value: Any) -> Any:

@@ -88,6 +88,7 @@ def test_a_run_file_says_where_a_secret_was() -> None:
     assert kept == {"trackers": {"mine": {"api_key": "***", "url": "https://***@host/x", "token": "<word>", "names": ["?key=***"]}}}
     found = {key for key, value in kept["trackers"]["mine"].items() if is_hidden(key, value)}
     assert found == {"api_key", "url"}
+    assert is_hidden(0, kept["trackers"]["mine"]["names"][0])
     assert not any(is_hidden(key, value) for key, value in tables["trackers"]["mine"].items())
     assert not is_hidden("prompt", "a disc *** sways")
 

@@ -41,8 +41,8 @@ class Wandb:
         """
         import wandb
 
-        # Nothing that wandb finds out by itself: the command with its paths, the user's name, the folder's repository and its address, code.
-        settings = wandb.Settings(console="off", silent=True, disable_git=True, disable_code=True, x_disable_meta=True)
+        # Nothing that wandb finds out by itself: the command and its paths, names of the user and the machine, code, the repository of the folder and its address.
+        settings = wandb.Settings(console="off", silent=True, disable_git=True, disable_code=True, x_disable_meta=True, host="")
         try:
             self._run = wandb.init(
                 project=self.project,

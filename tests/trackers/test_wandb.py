@@ -174,5 +174,6 @@ def test_a_folder_of_that_name_is_no_package(tmp_path: Path) -> None:
 def test_nothing_is_sent_of_the_user_and_the_machines_files(offline: Path) -> None:
     sent = list((offline / "wandb").glob("offline-run-*/*.wandb"))
     assert sent
+    assert not any(record.run.host for record in records(offline) if record.HasField("run"))
     for told in ("alice", str(offline.parent), "example.org", sys.executable):
         assert not [path for path in sent if told.encode() in path.read_bytes()]
