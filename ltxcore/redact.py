@@ -38,7 +38,9 @@ _WRITTEN = (
     (re.compile(r"([a-z][a-z0-9+.-]{0,15}://)[^\s/?#\"'<>]+@", re.IGNORECASE), rf"\1{HIDDEN}@"),
     # ?token=... of an address
     (
-        re.compile(r"([?&;](?:[\w.-]{0,64}(?:token|key|secret|password|passwd|signature|credential)|sig|auth)=)[^&;\s\"'<>#]+", re.IGNORECASE),
+        re.compile(
+            r"([?&;](?:[\w.-]{0,64}(?:token|key|secret|password|passwd|signature|credential)|sig|auth)=)[^&;\s\"'<>#]+", re.IGNORECASE
+        ),
         rf"\1{HIDDEN}",
     ),
     # name=value, name = "value", "name": "value"

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from ltxcore.codecs.media import MediaInfo, Memory, read_clip, read_sound
 from ltxcore.codecs.pictures import Rendering
+from ltxcore.codecs.rates import exact_rate
 from ltxcore.codecs.times import Timing
 from ltxcore.data.store import read_mask
 from ltxcore.errors import DataError
@@ -177,13 +179,21 @@ def _sound(folder: str, planned: Planned, tools: Tools, path: Path, fill: bool) 
 
     def make() -> Made:
         with _blaming(planned.sample.at(path)):
-            cut = read_cut(path, duration, fill)
+            cut = read_cut(path, _exact(duration, planned.size), fill)
             with tools.turn:
                 return Made({"latents": codec.encode(cut.sound)}, silence=cut.added, holes=cut.holes)
 
     length = "all" if duration is None else str(duration)
     corrections = tools.raw.info(path).sound_corrections
     return Product(folder, {"content": tools.raw.content(path), "seconds": length}, codec.fingerprint, make, corrections)
+
+
+def _exact(duration: Fraction | None, size: Bucket | None) -> Fraction | None:
+    """The length of a sound by the exact rate of its clip, so that clips of one rate have sounds of one length, whatever decimal their containers tell.
+
+    The fingerprint has the told one, as that of 0.1.0.
+    """
+    return duration if duration is None or size is None else size.frames / exact_rate(size.frames / duration)
 
 
 def _video_masks(planned: Planned, tools: Tools, entries: Mapping[str, Entry]) -> Product:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+import media_made
 from clicks_made import changed
 from ltxcore.codecs.load import audio_codec, text_encoder, video_codec
-from ltxcore.codecs.media import read_clip, write_clip, write_sound
+from ltxcore.codecs.media import probe, read_clip, write_clip, write_sound
 from ltxcore.data.manifest import read_manifest, read_source
 from ltxcore.data.store import read_latents, read_mask, read_text, write_sample
 from ltxcore.preprocess.buckets import Bucket
@@ -86,6 +87,21 @@ def test_a_clip_is_fitted_to_its_bucket_and_keeps_its_rate(tmp_path: Path) -> No
         assert found_rate == pytest.approx(rate, rel=1e-9)
         steps = read_latents(stored(tmp_path / "out", "audio_latents", name))[0].shape[1]
         assert steps == int(bucket.frames / rate * 100) // 4 + 1
+
+
+def test_clips_of_one_rate_of_television_go_together_whatever_decimal_their_containers_tell(tmp_path: Path) -> None:
+    exact = 24000 / 1001
+    told = {"a.mp4": exact, "b.mov": 23.976, "c.avi": 23.98}
+    for name, rate in told.items():
+        # 281 frames: by 23.98, their sound would have a latent step less.
+        clip, codec = pictures(frames=281, height=32, width=32, rate=rate), "aac" if name == "a.mp4" else "pcm_s16le"
+        media_made.encode(tmp_path / name, clip, tone(13.0), pictures="mjpeg", pixels="yuvj420p", codec=codec)
+    path = dataset_file(tmp_path / "set.jsonl", [{"video": name, "caption": "c"} for name in told])
+    assert {str(info.rate) for info in map(probe, (tmp_path / name for name in told))} == {"24000/1001", "2997/125", "1199/50"}
+    encode(path, resolution_buckets="32x32x281")
+    assert {entry.rate for entry in read_source(tmp_path / ".precomputed", "latents").values()} == {exact}
+    for folder in ("latents", "audio_latents"):
+        assert len({entry.shape for entry in read_source(tmp_path / ".precomputed", folder).values()}) == 1
 
 
 def test_sounds_of_one_bucket_have_one_length_whatever_their_rate(tmp_path: Path) -> None:
