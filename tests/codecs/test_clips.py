@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from ltxcore.codecs.media import Memory, read_clip, write_clip
+from ltxcore.codecs.written import write_frames
 from ltxcore.errors import DataError
 from ltxcore.protocols import Clip
 from media_made import encode, gradient_clip, psnr, tone
@@ -80,6 +81,15 @@ def test_colours_are_written_as_the_bt709_that_players_are_told_at_any_size(tmp_
     assert abs(luma[middles] - wanted.numpy()).max() <= 1
     found = read_clip(tmp_path / "a.mp4").frames[0, height // 2, middles].int()
     assert (found - torch.tensor(COLOURS)).abs().max() <= 3
+
+
+def test_clips_of_odd_sizes_say_their_colours_too(tmp_path: Path) -> None:
+    color = torch.tensor(COLOURS[0], dtype=torch.uint8)
+    write_frames(tmp_path / "a.mp4", iter(color.expand(9, 63, 45, 3)), Fraction(24))
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        told = container.streams.video[0].codec_context
+    assert (int(told.color_primaries), int(told.color_trc), int(told.colorspace), int(told.color_range)) == (1, 1, 1, 1)
+    assert (read_clip(tmp_path / "a.mp4").frames.int() - color).abs().max() <= 3
 
 
 def test_a_file_that_tells_no_colours_is_read_as_it_always_was(tmp_path: Path) -> None:
