@@ -14,6 +14,7 @@ import click
 
 from ltxcore import __version__
 from ltxcore.errors import LtxError, PluginError, suggestion
+from ltxcore.redact import redacted
 from ltxcore.registry import Registry, load
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
@@ -83,6 +84,9 @@ class Commands(click.Group):
                 stream.reconfigure(errors="backslashreplace")  # the names of files may have bytes that are no text
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            error.message = redacted(error.message)
+            raise
         except LtxError as error:
             click.echo(str(error), err=True)
             ctx.exit(2)

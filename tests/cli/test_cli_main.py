@@ -66,6 +66,11 @@ def test_an_unknown_command_is_a_usage_error() -> None:
     assert 'Error: there is no command "rnu". Did you mean "run"?' in err
 
 
+def test_a_secret_that_is_mistyped_is_not_told() -> None:
+    status, _, err = ltx("check", "run.toml", "http://me:word4711@host")
+    assert (status, "(http://***@host)" in err, "4711" in err) == (2, True, False)
+
+
 def test_what_a_launcher_puts_before_the_command_is_accepted() -> None:
     for option in ("--local_rank=1", "--local-rank=1"):
         assert ltx(option, "plugins", "list", "--kind", "strategy")[0] == 0
