@@ -91,7 +91,7 @@ def last_drawn(record: Record) -> list[Drawn]:
 def public(record: Record) -> Record:
     """A run without this machine's paths: of each only the last part is left."""
     weights = record.weights and attrs.evolve(record.weights, path=Path(record.weights.path.name))
-    return attrs.evolve(record, folder=Path(record.name), run=_without_paths(leaving(record.run)), weights=weights, text="")
+    return attrs.evolve(record, folder=Path(record.name), run=leaving(_without_paths(record.run)), weights=weights, text="")
 
 
 def _without_paths(value: Any) -> Any:
