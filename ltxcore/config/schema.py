@@ -33,6 +33,14 @@ HALF_PRECISION = {
 }
 """Of `mixed_precision_mode`: what other trainers take."""
 
+ADAM = {"adam": ("Adam is not available: it mixes weight decay into its moments", 'Use "adamw", which keeps it apart.')}
+"""Of `optimizer_type`: one letter from what there is, and something else."""
+
+DORA = {
+    "dora": ("is no mode of its own: a DoRA is a LoRA that learns lengths apart from directions", 'Write "lora", and lora.use_dora = true.')
+}
+"""Of `training_mode`, likewise."""
+
 SCHEDULER_PARAMS: dict[str, dict[str, type]] = {
     "constant": {},
     "linear": {"start_factor": float, "end_factor": float, "total_iters": int},
@@ -52,7 +60,7 @@ class ModelTable:
     text_encoder_path: Path | None = key(None, help="the text encoder, where the model file does not hold it", reads="either")
     video_vae_path: Path | None = key(None, help="the video codec, where the model file does not hold it", reads="either")
     audio_vae_path: Path | None = key(None, help="the audio codec, where the model file does not hold it", reads="either")
-    training_mode: Literal["lora", "full"] = key("lora", help="train adapters, or all weights")
+    training_mode: Literal["lora", "full"] = key("lora", help="train adapters, or all weights", refused=DORA)
     load_checkpoint: Path | None = key(None, help="weights to start from: a file, or a folder whose newest is taken", reads="either")
 
 
@@ -96,7 +104,7 @@ class OptimizationTable:
     batch_size: int = key(2, help="samples in a micro-batch", at_least=1)
     gradient_accumulation_steps: int = key(1, help="micro-batches in an optimiser step, on each process", at_least=1)
     max_grad_norm: float = key(1.0, help="gradients are clipped to this norm; 0: not at all", at_least=0)
-    optimizer_type: Literal["adamw", "adamw8bit"] = key("adamw", help="the optimiser")
+    optimizer_type: Literal["adamw", "adamw8bit"] = key("adamw", help="the optimiser", refused=ADAM)
     weight_decay: float = key(0.01, help="AdamW's weight decay", at_least=0)
     betas: tuple[float, float] = key((0.9, 0.999), help="AdamW's decay of the two moments", at_least=0, below=1)
     scheduler_type: SchedulerType = key("linear", help="how the learning rate changes over the steps")

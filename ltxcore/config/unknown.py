@@ -22,6 +22,9 @@ Table = tuple[str, ...]
 TABLES = frozenset(field.name for field in attrs.fields(RunFile) if field.type is not None and attrs.has(field.type))
 """Keys of a run file that are tables."""
 
+OF_SAMPLES = frozenset({("validation",), ("validation", "samples")})
+"""Tables of what is drawn, which have some keys in common."""
+
 
 def remedy_for(name: str, keys: Mapping[str, Key], path: KeyPath) -> str:
     """What to do about a key that a table does not have. A key is suggested only where it does what is wanted.
@@ -35,7 +38,7 @@ def remedy_for(name: str, keys: Mapping[str, Key], path: KeyPath) -> str:
     word = name.casefold().replace("-", "_")
     if "type" in keys and (own := [key for key in IN_CONDITIONS.get(word, ()) if key in keys]):
         return f'Did you mean "{own[0]}"?'
-    own_word = IN_VALIDATION.get(word, "") if here[:1] == ("validation",) else ""
+    own_word = IN_VALIDATION.get(word, "") if here in OF_SAMPLES else ""
     same = own_word or SAME.get(word, "")
     if same and (said := _in_this(same, keys, here) or (_in_another(same, here) if own_word else "")):
         return said
@@ -54,7 +57,7 @@ def remedy_for(name: str, keys: Mapping[str, Key], path: KeyPath) -> str:
 def _in_this(key: str, keys: Mapping[str, Key], here: Table) -> str:
     """The key that another word stands for, where this table has it."""
     table, own = _split(key)
-    fits = table == here or (table[:1] == here[:1] == ("validation",))
+    fits = table == here or {table, here} <= OF_SAMPLES
     return f'Did you mean "{own}"?' if fits and own in keys else ""
 
 

@@ -287,6 +287,20 @@ def test_trackers_are_made_by_name(load: Load, minimal: str) -> None:
             "run.toml:1: acceleration.mixed_precision_mode: fp16 is not available: many gradients are smaller than its smallest number, so that it needs "
             'its loss scaled\n    Use "bf16", which has the range of float32 in as many bits and needs no scaling, or "no" for float32.',
         ),
+        (
+            "optimization.optimizer_type = 'adam'\n",
+            "run.toml:1: optimization.optimizer_type: Adam is not available: it mixes weight decay into its moments\n"
+            '    Use "adamw", which keeps it apart.',
+        ),
+        (
+            "optimization.optimizer_type = 'prodigy'\n",
+            'run.toml:1: optimization.optimizer_type: must be "adamw" or "adamw8bit", not the text "prodigy"',
+        ),
+        (
+            "optimization.scheduler_type = 'constant_with_warmup'\n",
+            'run.toml:1: optimization.scheduler_type: must be "constant" or "linear" or "cosine" or "cosine_with_restarts" or "polynomial" or "step", '
+            'not the text "constant_with_warmup"',
+        ),
         ("engine.stage = 4\n", "run.toml:1: engine.stage: must be at most 3, not 4"),
         (
             "engine.deepspeed_config = 'ds.json'\n",
