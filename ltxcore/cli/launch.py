@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ltxcore.errors import Problem
+
 if TYPE_CHECKING:
+    from ltxcore.config.load import LoadedRun
     from ltxcore.engines.launch import Hosts
 
 
@@ -48,14 +51,18 @@ def launch(
     """
     from ltxcore.engines.launch import PORT, exec_deepspeed, read_hosts
     from ltxcore.engines.launch import launch as start
+    from ltxcore.train.goes_on import goes_on
 
     hosts = None if hostfile is None else read_hosts(hostfile, node_rank if launcher == "torchrun" else 0, processes)
     here = _processes(processes, hosts)
-    _check(run_file, settings, here * (1 if hosts is None else len(hosts.names)), allow_changes)
+    loaded = _checked(run_file, settings, here * (1 if hosts is None else len(hosts.names)), allow_changes)
     command = ["run", str(run_file), *(f"--set={setting}" for setting in settings), *(["--allow-changes"] if allow_changes else [])]
     if launcher == "deepspeed":
         exec_deepspeed(command, None if hosts is not None and processes is None else here, hostfile, master_port)
-    ctx.exit(start(command, here, hosts, master_port or PORT))
+    ended = start(command, here, hosts, master_port or PORT)
+    if ended.told:
+        click.echo(str(Problem(ended.told, remedy=goes_on(loaded.config))), err=True)
+    ctx.exit(ended.status)
 
 
 def _processes(asked: int | None, hosts: Hosts | None) -> int:
@@ -71,9 +78,11 @@ def _processes(asked: int | None, hosts: Hosts | None) -> int:
     return count
 
 
-def _check(run_file: Path, settings: tuple[str, ...], world_size: int, allow_changes: bool) -> None:
-    """Say what is wrong with the run file before any process is started."""
+def _checked(run_file: Path, settings: tuple[str, ...], world_size: int, allow_changes: bool) -> LoadedRun:
+    """The run file; what is wrong with it is said before any process is started."""
     from ltxcore.config.load import load_run
     from ltxcore.train.plan import check_outline
 
-    check_outline(load_run(run_file, settings), world_size, allow_changes=allow_changes)
+    loaded = load_run(run_file, settings)
+    check_outline(loaded, world_size, allow_changes=allow_changes)
+    return loaded

@@ -36,7 +36,7 @@ def run(ctx: click.Context, run_file: Path, settings: tuple[str, ...], allow_cha
     if processes.rank == 0:
         for line in told(outcome):
             click.echo(line)
-    processes.exchange(None)  # whoever leaves first is taken for a failure by launchers, where the run was stopped
+    processes.leave()
     if not outcome.finished:
         ctx.exit(STOPPED)
     if processes.rank == 0 and loaded.config.hub.push_to_hub:

@@ -312,6 +312,11 @@ class EngineTable:
         "none", help="what lies in host memory with DeepSpeed: the optimiser, or (stage 3) weights too"
     )
     deepspeed_config: Path | None = key(None, help="a DeepSpeed configuration of your own", reads="file")
+    patience: float = key(
+        10.0,
+        help="with several processes: minutes without a sign of life, or in a step without progress, after which one counts as hung and the run ends; 0: never",
+        at_least=0,
+    )
 
 
 @attrs.frozen(kw_only=True)

@@ -13,7 +13,8 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import HashStore, PrefixStore
 
-from ltxcore.engines.process import TOLD, Processes
+from ltxcore.engines.alive import TOLD, Progress
+from ltxcore.engines.process import Processes
 from ltxcore.errors import LtxError
 
 T = TypeVar("T")
@@ -46,11 +47,13 @@ class Group:
         rank: of this process.
         world_size: how many there are.
         talk: the group for what is not a gradient or weight: on the CPU, so that it waits for no GPU.
+        progress: what this process does, for the others to see.
     """
 
     rank: int
     world_size: int
     talk: Any
+    progress: Progress = attrs.field(factory=Progress)
 
     @classmethod
     def start(cls, processes: Processes, device: torch.device) -> Group:
@@ -64,7 +67,7 @@ class Group:
                 backend, store=PrefixStore("group", store), rank=place.rank, world_size=place.world_size, timeout=PATIENCE
             )
             deepspeed().init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
-        return cls(place.rank, place.world_size, dist.new_group(backend="gloo", timeout=PATIENCE))
+        return cls(place.rank, place.world_size, dist.new_group(backend="gloo", timeout=PATIENCE), processes.progress)
 
     def gather(self, value: Any) -> list[Any]:
         """What each process has, in order of rank."""
@@ -113,11 +116,14 @@ class Group:
         self._say("ask", what)
 
     def _lead(self, work: Callable[[], T]) -> T:
+        before = self.progress.what, self.progress.is_long
+        self.progress.says(f"{before[0]}, at work for the others", is_long=True)
         try:
             value = work()
         except LtxError:
             self._say("failed", None)
             raise
+        self.progress.says(before[0], is_long=before[1])
         self._say("done", value)
         return value
 

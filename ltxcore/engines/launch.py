@@ -6,18 +6,22 @@ while there is time to save.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
 import signal
 import socket
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
 import attrs
 
+from ltxcore.engines.alive import TOLD
+from ltxcore.engines.process import OURS, is_same_request
 from ltxcore.errors import ConfigError
 
 PORT = 29500
@@ -94,19 +98,29 @@ def _addresses(name: str) -> set[str]:
         return set()
 
 
-def launch(command: Sequence[str], processes: int, hosts: Hosts | None = None, port: int = PORT) -> int:
+@attrs.frozen
+class Ended:
+    """How a launch ended.
+
+    Attributes:
+        status: exit status of the process that ended first with one other than 0; for one that a signal ended, 128 and its number.
+        told: what none of the processes could tell; "" where there is nothing.
+    """
+
+    status: int
+    told: str = ""
+
+
+def launch(command: Sequence[str], processes: int, hosts: Hosts | None = None, port: int = PORT) -> Ended:
     """Run `python -m ltxcore COMMAND` in several processes on this machine, and wait for all of them.
 
-    SIGINT and SIGTERM are passed on to each; a run then finishes its step and saves, however long that takes.
+    SIGINT, SIGTERM and SIGHUP are passed on to each; a run then finishes its step and saves, however long that takes. A second one ends all at once.
 
     Args:
         command: arguments of `ltx`.
         processes: on this machine.
         hosts: all machines, on each of which this is called; none: this one alone.
         port: where processes on several machines meet.
-
-    Returns:
-        The exit status of the process that ended first with one other than 0; for one that a signal ended, 128 and its number.
     """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
@@ -115,23 +129,75 @@ def launch(command: Sequence[str], processes: int, hosts: Hosts | None = None, p
     if hosts is not None:
         place = [f"--nnodes={len(hosts.names)}", f"--node-rank={hosts.here}", f"--master-addr={hosts.names[0]}", f"--master-port={port}"]
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as torchrun would, with a remark
+    os.environ[OURS] = "1"
     logging.disable(logging.ERROR)  # the processes tell what is wrong
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _pass_on)
-    arguments = [*place, f"--nproc-per-node={processes}", "--signals-to-handle=SIGHUP,SIGQUIT", "--module", MODULE, *command]
+    passed = Passed()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves SIGHUP
+            signal.signal(number, passed)
+    arguments = [*place, f"--nproc-per-node={processes}", "--signals-to-handle=SIGQUIT", "--module", MODULE, *command]
     try:
         run(parse_args(arguments))
     except ChildFailedError as error:
-        _, failure = error.get_first_failure()
-        return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
-    return 0
+        rank, failure = error.get_first_failure()
+        return ended(rank, failure.exitcode, passed)
+    return Ended(0)
 
 
-def _pass_on(number: int, _: FrameType | None) -> None:
-    import psutil  # type: ignore[import-untyped, unused-ignore]
+@attrs.define
+class Passed:
+    """Passes signals on to the processes that this one started: the first as it is, and what follows as SIGKILL, which ends even those that are stopped."""
 
-    for child in psutil.Process().children():
-        child.send_signal(number)
+    first: int = 0
+    at: float = 0.0
+    is_killed: bool = False
+
+    def __call__(self, number: int, _: FrameType | None) -> None:
+        import psutil  # type: ignore[import-untyped, unused-ignore]
+
+        children = psutil.Process().children(recursive=bool(self.first))
+        if not children and not self.first:
+            raise KeyboardInterrupt  # there is nothing to wait for yet
+        if self.first and is_same_request(self.first, number, time.monotonic() - self.at):
+            return
+        self.is_killed = bool(self.first)
+        self.first, self.at = self.first or number, self.at or time.monotonic()
+        to_send = signal.SIGKILL if self.is_killed else signal.SIGINT if number == signal.SIGINT else signal.SIGTERM
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.send_signal(to_send)
+
+
+HINTS = {
+    "SIGKILL": ", often by the kernel when memory runs out (`dmesg` says so)",
+    "SIGBUS": ", often since /dev/shm is full, or since a file grew shorter while it was read",
+    "SIGSEGV": ", by a fault in compiled code",
+    "SIGABRT": ", by a fault in compiled code that says why above",
+}
+"""What a signal mostly means."""
+
+INTERRUPTED = 130
+"""Exit status of a process that was asked to stop, and told."""
+
+TRACEBACK = 1
+"""Exit status of a process that ended with a traceback."""
+
+
+def ended(rank: int, code: int, passed: Passed) -> Ended:
+    """How a launch ended whose process `rank` ended first, with an exit code that is negative for a signal."""
+    if passed.is_killed:
+        return Ended(128 + passed.first, "Ended at once, without saving.")
+    if code >= 0:
+        told = (
+            ""
+            if code in (TOLD, INTERRUPTED, TRACEBACK)
+            else f"process {rank} ended with exit status {code} and without a word, so this run ends"
+        )
+        return Ended(code, told)
+    if passed.first:
+        return Ended(128 - code, "Stopped.")
+    name = signal.Signals(-code).name
+    return Ended(128 - code, f"process {rank} was killed by signal {-code} ({name}){HINTS.get(name, '')}, so this run ends")
 
 
 def exec_deepspeed(command: Sequence[str], processes: int | None, hostfile: Path | None, port: int | None) -> None:

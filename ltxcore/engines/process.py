@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
+from ltxcore.engines.alive import TOLD, Progress, Watch, spelled
 from ltxcore.errors import ConfigError, LtxError, ProcessError
 
 if TYPE_CHECKING:
@@ -30,8 +31,11 @@ POLL = 0.05
 GRACE = 2.0
 """Seconds that a process which lost another waits for that one to say why, and for the rest to say that they are there."""
 
-TOLD = 2
-"""Exit status of a process whose error another one tells: that of any mistake of the user's."""
+PATIENCE = 600.0
+"""Seconds that a process waits for another before the run file has said how many, and after its run."""
+
+OURS = "LTX_LAUNCH"
+"""In the environment where `ltx launch` started this process, and tells itself which one was killed."""
 
 
 @attrs.frozen
@@ -41,6 +45,11 @@ class Place:
     rank: int = 0
     world_size: int = 1
     local_rank: int = 0
+
+    def is_told_of(self, rank: int) -> bool:
+        """Whether `ltx launch` tells what became of a process: of those that it started on this machine."""
+        first = self.rank - self.local_rank
+        return OURS in os.environ and first <= rank < first + int(os.environ.get("LOCAL_WORLD_SIZE", "0"))
 
     @classmethod
     def of_environment(cls) -> Place:
@@ -67,22 +76,37 @@ class Processes:
     Attributes:
         place: which one it is.
         store: where they meet; None where it is alone.
+        progress: what this process does, for the others to see.
     """
 
     place: Place = Place()
     store: Store | None = None
+    progress: Progress = attrs.field(factory=Progress)
+    _watch: Watch | None = attrs.field(default=None, init=False)
     _meetings: int = attrs.field(default=0, init=False)
 
     @classmethod
     def meet(cls, place: Place | None = None) -> Processes:
-        """The processes of this launch, which all call this."""
+        """The processes of this launch, which all call this.
+
+        Raises:
+            ProcessError: they do not find each other.
+        """
         place = place or Place.of_environment()
         if place.world_size == 1:
             return cls(place)
+        from torch.distributed import DistError
         from torch.distributed.distributed_c10d import PrefixStore
         from torch.distributed.rendezvous import rendezvous
 
-        store, _, _ = next(rendezvous("env://"))
+        try:
+            store, _, _ = next(rendezvous("env://"))
+        except (DistError, ValueError) as error:
+            at = f"{os.environ.get('MASTER_ADDR', 'MASTER_ADDR')}:{os.environ.get('MASTER_PORT', 'MASTER_PORT')}"
+            raise ProcessError(
+                f"process {place.rank} does not find the other {place.world_size - 1} at {at}: {_first_line(error)}",
+                remedy="Start all of them, with the same MASTER_ADDR and MASTER_PORT, or let `ltx launch` or torchrun do it.",
+            ) from error
         # A launch may run several run files one after the other; each has keys of its own.
         number = store.add(f"ltx/runs/{place.rank}", 1)
         return cls(place, PrefixStore(f"ltx/{number}", store))
@@ -101,7 +125,15 @@ class Processes:
             return [value]
         self._meetings += 1
         self.store.set(f"{self._meetings}/{self.rank}", json.dumps(value))
-        return [json.loads(self._wait(f"{self._meetings}/{rank}")) for rank in range(self.world_size)]
+        return [json.loads(self._wait(f"{self._meetings}/{rank}", rank)) for rank in range(self.world_size)]
+
+    def leave(self) -> None:
+        """Wait for the others at the end: whoever leaves first is taken for a failure by launchers, where the run was stopped."""
+        try:
+            self.exchange(None)
+        except BaseException as error:
+            if not is_loss(error):
+                raise
 
     def together(self, work: Callable[[], T]) -> T:
         """Do `work` on every process; where it fails on one, it fails on all, and only the first of those that failed tells.
@@ -131,13 +163,21 @@ class Processes:
         return self.together(work)
 
     @contextmanager
-    def ending(self) -> Iterator[None]:
+    def ending(self, goes_on: Callable[[], str] = lambda: "", patience: float = PATIENCE) -> Iterator[None]:
         """What ends this process is told once among all of them: by this one, unless it only lost one that told itself.
+
+        Meanwhile each process looks whether the others move, and ends with the rest where one does not (`engines.alive`).
+
+        Args:
+            goes_on: what the user is told to do where a process was lost.
+            patience: seconds without a sign of life or progress after which a process hangs; 0: no limit.
 
         Raises:
             ProcessError: another process ended without a word; raised on one of those that are left.
             SystemExit: on the rest, and where the other one told.
         """
+        self._watch = Watch(self.rank, self.world_size, self.store, self.progress, patience, goes_on)
+        self._watch.start()
         try:
             yield
         except BaseException as error:
@@ -146,30 +186,37 @@ class Processes:
             if not is_loss(error):
                 self._say("told")
                 raise
-            raise self._left_behind(error) from None
+            raise self._left_behind(goes_on) from error
+        finally:
+            self._watch.stop()
+            self._watch = None
 
-    def _left_behind(self, error: BaseException) -> BaseException:
+    def _left_behind(self, goes_on: Callable[[], str]) -> BaseException:
         """What to raise where a collective failed since another process is gone."""
         self._say(f"left/{self.rank}")
-        with _undisturbed():
+        with undisturbed():
             time.sleep(GRACE)
         try:
             if self._is_said("told") or self.store is None or self.store.add("telling", 1) > 1:
                 return SystemExit(TOLD)
-            lost = [str(rank) for rank in range(self.world_size) if not self._is_said(f"left/{rank}")]
+            lost = [rank for rank in range(self.world_size) if not self._is_said(f"left/{rank}")]
         except RuntimeError:  # the store is gone with the process that held it
             lost = []
-        who = f"process {', '.join(lost)}" if lost else "a process"
+        if lost and all(self.place.is_told_of(rank) for rank in lost):
+            return SystemExit(TOLD)
+        who = f"process {', '.join(map(str, lost))}" if lost else "a process"
         return ProcessError(
-            f"{who} of {self.world_size} ended without a word (killed, or out of memory), so this run ends: {_first_line(error)}",
-            remedy="What was saved is whole: the same command goes on from there.",
+            f"{who} of {self.world_size} ended without a word (killed, or out of memory), so this run ends", remedy=goes_on()
         )
 
-    def _wait(self, key: str) -> bytes:
+    def _wait(self, key: str, rank: int) -> bytes:
+        """What another process says, as soon as it does.
+
+        Raises:
+            ProcessError: it does not, and nobody watches over this run.
+        """
         assert self.store is not None
-        while not self.store.check([key]):
-            time.sleep(POLL)
-        return self.store.get(key)
+        return wait_at_store(self.store, key, None if self._watch is not None else Limit(PATIENCE, f"process {rank} of {self.world_size}"))
 
     def _say(self, key: str) -> None:
         if self.store is not None:
@@ -182,8 +229,32 @@ class Processes:
         return self.store is not None and self.store.check([key])
 
 
+@attrs.frozen
+class Limit:
+    """How long to wait for someone, in seconds."""
+
+    seconds: float
+    whom: str
+
+
+def wait_at_store(store: Store, key: str, limit: Limit | None = None) -> bytes:
+    """What lies in the store, as soon as it does.
+
+    Raises:
+        ProcessError: the limit is over.
+    """
+    began = time.monotonic()
+    while not store.check([key]):
+        if limit is not None and time.monotonic() - began > limit.seconds:
+            raise ProcessError(
+                f"{limit.whom} does not come, and was waited for for {spelled(limit.seconds)}", remedy="Look at what it does."
+            )
+        time.sleep(POLL)
+    return store.get(key)
+
+
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """Without SIGTERM, which a launcher sends as soon as one process is gone: the others still have to say why they end, and then do."""
     if threading.current_thread() is not threading.main_thread():  # only the main thread gets signals
         yield
@@ -193,6 +264,15 @@ def _undisturbed() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+SAME = 2.0
+"""Seconds within which a second SIGTERM is the first one again: a scheduler such as SLURM sends it to every process, and so does the launcher."""
+
+
+def is_same_request(first: int, number: int, seconds: float) -> bool:
+    """Whether a signal says once more what the `first` said so many seconds ago; an interrupt is always meant."""
+    return signal.SIGINT not in (first, number) and seconds < SAME
 
 
 def is_loss(error: BaseException) -> bool:

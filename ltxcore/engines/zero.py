@@ -79,12 +79,16 @@ class ZeroEngine:
         Raises:
             ProcessError: the processes come with different modalities or options.
         """
+        number = self.scheduler.last_epoch
+        self.group.progress.says(f"step {number + 1}" if torch.is_grad_enabled() else f"evaluating after step {number}")
+        self.group.progress.moved()
         self._check_same(called(inputs, options))
         with self.divided.linear.in_place():
             return self.backbone(inputs.get("video"), inputs.get("audio"), runner=self.divided.engine, **options)
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of one micro-batch, so that those of a step are the mean over its micro-batches on all processes."""
+        self.group.progress.moved()
         engine = self.divided.engine
         engine.set_gradient_accumulation_boundary(self._taken == self.accumulation - 1)
         with self.divided.linear.in_place():  # blocks that are computed again
@@ -97,6 +101,7 @@ class ZeroEngine:
         A norm that is not finite: nothing was updated, and `bad_gradient` says where it came from.
         """
         self._taken = 0
+        self.group.progress.moved()
         self._bad = self._last_bad(self.divided.early_gradients())
         if self._bad:
             return math.nan
@@ -107,6 +112,7 @@ class ZeroEngine:
             return norm
         self.divided.clear_gradients()
         self.scheduler.step()
+        self.group.progress.says(f"after step {self.scheduler.last_epoch}")
         return norm
 
     def bad_gradient(self) -> str:
@@ -155,6 +161,7 @@ class ZeroEngine:
 
     def whole(self, key: str) -> Tensor:
         """A tensor of the state, by its key, on the CPU; `parameter/NAME` also for those that are not trained. Called within `first`."""
+        self.group.progress.says(f"saving after step {self.scheduler.last_epoch}", is_long=True)
         self.group.ask(key)
         return self._whole(key)
 

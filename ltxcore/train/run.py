@@ -24,6 +24,7 @@ from ltxcore.train.cost.start import said_at_start
 from ltxcore.train.encoded import encoded
 from ltxcore.train.engine import build_engine, uses_zero
 from ltxcore.train.feed import Samples
+from ltxcore.train.goes_on import goes_on
 from ltxcore.train.heldout import HeldOut
 from ltxcore.train.model import load_model
 from ltxcore.train.plan import RunPlan, located, outline, plan
@@ -56,7 +57,7 @@ def run(loaded: LoadedRun, console: Console | None = None, *, processes: Process
     processes = processes or Processes.meet()
     console = console or Console(quiet=processes.rank > 0)
     try:
-        with processes.ending():
+        with processes.ending(lambda: goes_on(loaded.config), 60 * loaded.config.engine.patience):
             session = _session(loaded, processes, console, allow_changes)
             with few_threads(session.model.backbone.blueprint.shapes.values(), session.engine.device):
                 return session.run()
@@ -67,14 +68,16 @@ def run(loaded: LoadedRun, console: Console | None = None, *, processes: Process
 def _session(loaded: LoadedRun, processes: Processes, console: Console, allow_changes: bool) -> Session:
     """Everything up to the first file in `output_dir`; the processes are connected last, once each has its share of the data encoded."""
     found = processes.together(lambda: outline(loaded, processes.world_size, allow_changes=allow_changes))
-    config = found.loaded.config
+    config, progress = found.loaded.config, processes.progress
     for note in found.notes:
         console.out(f"this unfinished run {note}", highlight=False)
     console.out(
         f"{config.model.training_mode} run of {' and '.join(sorted(found.modalities))} on the base model {found.info.name}", highlight=False
     )
+    progress.says("encoding", is_long=True)
     root, only = encoded(found, config.data.dataset, config.data.preprocessed_data_root, processes, console)
     found = attrs.evolve(found, root=root)
+    progress.says("reading what is encoded", is_long=True)
     planned = processes.first_then_others(lambda: plan(found, only))
     if processes.rank == 0 and (changed := changed_data(planned)):
         console.out(changed, highlight=False)
@@ -90,6 +93,7 @@ def _session(loaded: LoadedRun, processes: Processes, console: Console, allow_ch
         memory = torch.cuda.get_device_properties(device).total_memory
         console.out(said_at_start(planned, processes.world_size, memory), highlight=False)
     drawer = _drawer(planned, apart, names, _codecs(config, device), processes, console)
+    progress.says("loading the model", is_long=True)
     model = processes.together(lambda: load_model(planned, samples, device, divided=uses_zero(config, processes.world_size)))
     many = f" in {processes.world_size} processes" if processes.world_size > 1 else ""
     console.out(

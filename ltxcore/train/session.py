@@ -13,6 +13,7 @@ import attrs
 from rich.console import Console
 from rich.table import Table
 
+from ltxcore.engines.process import undisturbed
 from ltxcore.errors import CheckpointError
 from ltxcore.files import remove_unfinished, write_whole
 from ltxcore.protocols import Engine
@@ -96,14 +97,21 @@ class Session:
         self.engine.first(lambda: self._go_on() if first else self._begin())
         self.trackers.start(folder.path, config.optimization.steps, first)
         try:
-            with listening() as stop:
-                before = self._before(first)
-                step = self._train(first, stop)
-                if step < config.optimization.steps:
-                    return self._stopped(step)
-            return self._finish(step, before)
-        finally:
-            self.trackers.finish()
+            outcome = self._trained(first, config.optimization.steps)
+        except BaseException:
+            with undisturbed():  # a launcher that saw another process end ends this one too, and it has not said yet why it does
+                self.trackers.finish()
+            raise
+        self.trackers.finish()
+        return outcome
+
+    def _trained(self, first: int, total: int) -> Outcome:
+        with listening() as stop:
+            before = self._before(first)
+            step = self._train(first, stop)
+            if step < total:
+                return self._stopped(step)
+        return self._finish(step, before)
 
     # ---- beginning
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from ltxcore.engines.launch import Hosts, free_port, read_hosts
+from ltxcore.engines.launch import Ended, Hosts, Passed, ended, free_port, read_hosts
 from ltxcore.errors import ConfigError
 
 
@@ -59,3 +62,54 @@ def test_a_machine_that_is_not_in_the_hostfile_is_asked_which_one_it_is(tmp_path
 def test_a_free_port_can_be_listened_on() -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", free_port()))
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "told"),
+    [
+        (
+            -9,
+            137,
+            "process 3 was killed by signal 9 (SIGKILL), often by the kernel when memory runs out (`dmesg` says so), so this run ends",
+        ),
+        (
+            -7,
+            135,
+            "process 3 was killed by signal 7 (SIGBUS), often since /dev/shm is full, or since a file grew shorter while it was read, so this run ends",
+        ),
+        (-10, 138, "process 3 was killed by signal 10 (SIGUSR1), so this run ends"),
+        (77, 77, "process 3 ended with exit status 77 and without a word, so this run ends"),
+        (2, 2, ""),
+        (130, 130, ""),
+        (1, 1, ""),
+    ],
+)
+def test_what_no_process_could_tell_the_launcher_does(code: int, status: int, told: str) -> None:
+    assert ended(3, code, Passed()) == Ended(status, told)
+
+
+def test_a_launch_that_was_asked_to_stop_tells_no_signal_as_news() -> None:
+    assert ended(0, -15, Passed(first=15)) == Ended(143, "Stopped.")
+    assert ended(0, -9, Passed(first=2, is_killed=True)) == Ended(130, "Ended at once, without saving.")
+
+
+def test_the_first_signal_is_passed_on_and_the_second_ends_even_what_is_stopped() -> None:
+    passed = Passed()
+    with subprocess.Popen(
+        [sys.executable, "-c", "import signal; signal.signal(signal.SIGINT, print); print(flush=True); signal.pause(); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        passed(signal.SIGINT, None)
+        assert b"2" in child.stdout.readline()
+        child.send_signal(signal.SIGSTOP)
+        passed(signal.SIGINT, None)
+        assert child.wait(timeout=20) == -signal.SIGKILL
+    assert (passed.first, passed.is_killed) == (signal.SIGINT, True)
+
+
+def test_an_interrupt_before_any_process_is_started_ends_the_launch() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        Passed()(signal.SIGINT, None)

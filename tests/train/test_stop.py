@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+from ltxcore.engines import process
 from ltxcore.train.stop import listening
 
 
@@ -40,3 +41,19 @@ def test_outside_the_main_thread_nothing_is_listened_to() -> None:
     thread.start()
     thread.join()
     assert found == [0]
+
+
+def test_a_sigterm_that_comes_twice_within_moments_is_one_request_and_a_later_one_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SLURM sends one to every process, and the launcher passes on its own."""
+    obeyed: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: obeyed.append(number))
+    try:
+        with listening() as stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert (stop.signal, obeyed) == (signal.SIGTERM, [])
+            monkeypatch.setattr(process, "SAME", 0.0)
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert obeyed == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
