@@ -67,9 +67,9 @@ def launch(
 
 def _processes(asked: int | None, hosts: Hosts | None) -> int:
     """How many on this machine."""
-    import torch
+    from ltxcore.devices import gpus
 
-    there = torch.cuda.device_count()
+    there = gpus()
     count = asked or (hosts.slots if hosts is not None else there)
     if not count:
         raise click.UsageError("There is no GPU here. Say how many processes to start on the CPU: --num-gpus 2")

@@ -83,8 +83,8 @@ def _with_model(problem: Problem) -> Problem:
 
 def _here(gpus: int | None, gpu_memory: float | None) -> tuple[int, float]:
     """GPUs and their memory: as was said, else as they are here."""
-    import torch
+    from ltxcore import devices
 
-    there = torch.cuda.device_count()
-    memory = torch.cuda.get_device_properties(0).total_memory / 2**30 if there else 80.0
+    there = devices.gpus()
+    memory = devices.gpu_memory(0) / 2**30 if there else 80.0
     return gpus or max(1, there), gpu_memory or memory

@@ -88,8 +88,9 @@ def preprocess(
     )
     click.echo(f"{share}:\n{summary}" if share.world_size > 1 else str(summary))
     if decode:
+        from ltxcore.devices import own_device
         from ltxcore.prepare.decode import decode as decode_samples
-        from ltxcore.preprocess.model import Model, own_device
+        from ltxcore.preprocess.model import Model
 
         model = Model(model_path, video_vae=video_vae_path, audio_vae=audio_vae_path, device=device or own_device(), tiling=vae_tiling)
         output = summary.root / "decoded"

@@ -134,8 +134,9 @@ def _studio(
     precision: str | None,
 ) -> Studio:
     """The model of the command line, or that of the file."""
+    from ltxcore.devices import is_gpu, own_device
     from ltxcore.models.lora_stack import Strength
-    from ltxcore.preprocess.model import Model, own_device
+    from ltxcore.preprocess.model import Model
     from ltxcore.sample.run import Studio
 
     if model is None and loaded.model is None:
@@ -147,7 +148,7 @@ def _studio(
         own: dict[str, Any] = {name: getattr(loaded.model, f"{name}_path") for name in paths}
         paths = {name: path or own[name] for name, path in paths.items()}
     device = device or own_device()
-    chosen = precision or ("bf16" if device.startswith("cuda") else "no")
+    chosen = precision or ("bf16" if is_gpu(device) else "no")
     named: dict[str, Any] = {**paths, **codecs}
     return Studio(Model(str(model), device=device, **named), tuple(map(Strength.parse, loras)), chosen)
 

@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import HashStore, PrefixStore
 
+from ltxcore.devices import gpus, is_gpu, take_gpu
 from ltxcore.engines.alive import TOLD, Progress
 from ltxcore.engines.process import Processes
 from ltxcore.errors import LtxError
@@ -20,12 +21,18 @@ from ltxcore.errors import LtxError
 T = TypeVar("T")
 
 PATIENCE = timedelta(hours=2)
-"""How long a process waits in a collective: the first one may be writing a large checkpoint meanwhile. One that is gone is noticed at once."""
+"""How long a process waits in a collective of a step. One that hangs is noticed before (`engines.alive`); this is for where not even a thread can look."""
+
+WRITING = timedelta(days=7)
+"""How long it waits for what the first one tells: that one may be writing a large checkpoint, or generating samples, meanwhile."""
+
+NCCL = {"TORCH_NCCL_ASYNC_ERROR_HANDLING": "3"}
+"""What is asked of NCCL, unless the environment says otherwise. Where it finds a process gone, it ends this one without tidying up, which could wait for that one."""
 
 
 def deepspeed() -> Any:
     """DeepSpeed, imported without its remarks, and told to compile nothing on a CPU."""
-    if not torch.cuda.is_available():
+    if not gpus():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     # It calls torch by names that torch has since changed, once a collective.
     warnings.filterwarnings("ignore", message=r"`torch\.distributed\.\w+` is deprecated", category=FutureWarning)
@@ -62,12 +69,20 @@ class Group:
         os.environ.setdefault("LOCAL_RANK", str(place.local_rank))  # DeepSpeed asks for it
         if not dist.is_initialized():
             store = processes.store or HashStore()
-            backend = "nccl" if device.type == "cuda" else "gloo"
+            backend = "nccl" if is_gpu(device) else "gloo"
+            for name, value in NCCL.items():
+                os.environ.setdefault(name, value)
+            take_gpu(device)  # before NCCL starts: it would guess which one
             dist.init_process_group(
-                backend, store=PrefixStore("group", store), rank=place.rank, world_size=place.world_size, timeout=PATIENCE
+                backend,
+                store=PrefixStore("group", store),
+                rank=place.rank,
+                world_size=place.world_size,
+                timeout=PATIENCE,
+                device_id=device if is_gpu(device) else None,
             )
             deepspeed().init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
-        return cls(place.rank, place.world_size, dist.new_group(backend="gloo", timeout=PATIENCE), processes.progress)
+        return cls(place.rank, place.world_size, dist.new_group(backend="gloo", timeout=WRITING), processes.progress)
 
     def gather(self, value: Any) -> list[Any]:
         """What each process has, in order of rank."""

@@ -253,6 +253,20 @@ def wait_at_store(store: Store, key: str, limit: Limit | None = None) -> bytes:
     return store.get(key)
 
 
+def disconnect(limit: float = 10.0) -> None:
+    """Leave the process group, where there is one, as NCCL wants it from every process before it ends.
+
+    Args:
+        limit: seconds after which this goes on without it: where another process is gone, it may never be done.
+    """
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        leaving = threading.Thread(target=distributed.destroy_process_group, daemon=True)
+        leaving.start()
+        leaving.join(limit)
+
+
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """Without SIGTERM, which a launcher sends as soon as one process is gone: the others still have to say why they end, and then do."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
+from ltxcore.devices import copying_stream, current_stream, is_gpu, on_stream
 from ltxcore.models.backbone import LTXBackbone
 
 Copies = dict[nn.Linear, Parameter]
@@ -53,7 +54,7 @@ class Offload:
                 ready.wait()
             for layer, copy in copies.items():
                 if ready is not None:
-                    copy.record_stream(torch.cuda.current_stream(self.device))
+                    copy.record_stream(current_stream(self.device))
                 layer.weight = copy
             forwards = index > self._last or (index == 0 and self._last != 1)  # blocks are computed again from the last to the first
             following = index + 1 if forwards else index - 1
@@ -78,7 +79,7 @@ class Offload:
         if self.stream is None:
             self._coming[index] = self._copies(index), None
             return
-        with torch.cuda.stream(self.stream):
+        with on_stream(self.stream):
             copies = self._copies(index)
             self._coming[index] = copies, self.stream.record_event()
 
@@ -100,12 +101,11 @@ def place(backbone: LTXBackbone, device: torch.device, offloaded: int = 0) -> No
         backbone.to(device)
         return
     blocks = [[layer for layer in module.modules() if isinstance(layer, nn.Linear)] for module in modules]
-    on_gpu = device.type == "cuda"
     hosts = {layer: layer.weight.detach() for layers in blocks for layer in layers}
     for layer in hosts:
         layer.register_parameter("weight", None)
     backbone.to(device)
     for layer, weight in hosts.items():  # only from pinned memory does a copy run beside the computation
-        layer.weight = Parameter(weight.pin_memory() if on_gpu else weight, requires_grad=False)
-    offload = Offload(device, blocks, torch.cuda.Stream(device) if on_gpu else None)
+        layer.weight = Parameter(weight.pin_memory() if is_gpu(device) else weight, requires_grad=False)
+    offload = Offload(device, blocks, copying_stream(device))
     offload.attach(modules)

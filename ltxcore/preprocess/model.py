@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import gc
-import os
 from pathlib import Path
 
 import attrs
-import torch
 
 from ltxcore.codecs.load import audio_codec, text_encoder, video_codec
 from ltxcore.codecs.official.text import Placement
 from ltxcore.codecs.official.tiles import Tiling
+from ltxcore.devices import give_back_gpu_memory, own_device
 from ltxcore.protocols import Codec, TextEncoder
 
 
@@ -34,7 +33,7 @@ class Model:
     text_encoder: Path | None = None
     video_vae: Path | None = None
     audio_vae: Path | None = None
-    device: str = attrs.field(factory=lambda: own_device())
+    device: str = attrs.field(factory=own_device)
     tiling: bool = False
     text_in_8bit: bool = False
     text_offload: bool = False
@@ -53,13 +52,7 @@ class Model:
         return text_encoder(self.path, text_encoder_path=self.text_encoder, placement=placement)
 
 
-def own_device() -> str:
-    """The GPU of this process, the one that a launcher numbers LOCAL_RANK; the processor where there is none."""
-    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
-
-
 def give_back_memory() -> None:
     """Let go of weights that nothing refers to any more, before the next are read."""
     gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    give_back_gpu_memory()

@@ -8,11 +8,12 @@ from pathlib import Path
 import attrs
 
 from ltxcore.config.schema import PreprocessingTable
+from ltxcore.devices import own_device
 from ltxcore.errors import ConfigError, DataError, Problem, listed
 from ltxcore.preprocess.before import as_begun, only_rows
 from ltxcore.preprocess.connected import connected
 from ltxcore.preprocess.ledger import Ledger
-from ltxcore.preprocess.model import Model, give_back_memory, own_device
+from ltxcore.preprocess.model import Model, give_back_memory
 from ltxcore.preprocess.plan import SOUND_FOLDERS, VIDEO_FOLDERS, Planned, Rules, files_of, look_at, plan, plan_part, uneven_clips
 from ltxcore.preprocess.products import RECIPES, Tools
 from ltxcore.preprocess.progress import Phase, bars

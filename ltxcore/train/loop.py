@@ -15,6 +15,7 @@ from torch import Tensor
 from ltxcore.data.ahead import read_ahead
 from ltxcore.data.batches import MicroBatch, weights
 from ltxcore.data.batches import Plan as Order
+from ltxcore.devices import with_random_state
 from ltxcore.errors import DataError, listed
 from ltxcore.flow.draws import CountedDraws, generator
 from ltxcore.protocols import Backbone, Batch, Engine, ModelInput, Strategy
@@ -129,8 +130,7 @@ def dropout(seed: int, micro_batch: MicroBatch, device: torch.device) -> Iterato
 
     Source: design section 4, "Randomness is counted, not streamed".
     """
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
+    with torch.random.fork_rng(with_random_state(device)):
         torch.manual_seed(generator(seed, "dropout", micro_batch.id).initial_seed())
         yield
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 from ltxcore.codecs.official.memory import check_8_bit
 from ltxcore.config.schema import RunFile
+from ltxcore.devices import gpus, own_device
 from ltxcore.errors import ConfigError
 from ltxcore.models.quantized import NAMES, quantization_of
-from ltxcore.preprocess.model import own_device
 
 Refusal = tuple[str, str, str]
 """Key, what is wrong, and what to do about it."""
@@ -92,6 +92,4 @@ def _compile(config: RunFile) -> Iterator[Refusal]:
 
 
 def _can_compile() -> bool:
-    import torch
-
-    return torch.cuda.is_available() or shutil.which(os.environ.get("CXX") or "g++") is not None
+    return gpus() > 0 or shutil.which(os.environ.get("CXX") or "g++") is not None

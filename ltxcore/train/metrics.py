@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
-import torch
 from torch import Tensor
 
+from ltxcore.devices import is_gpu, peak_gpu_memory
 from ltxcore.protocols import ModelInput
 
 QUARTERS = ("0.00-0.25", "0.25-0.50", "0.50-0.75", "0.75-1.00")
@@ -84,8 +84,8 @@ def tokens(prepared: Mapping[str, ModelInput]) -> int:
 
 def peak_memory(device: Any) -> float:
     """The most memory this process has used, GiB: of the GPU where the model is on one, else resident memory."""
-    if torch.device(device).type == "cuda":
-        return float(torch.cuda.max_memory_allocated(device)) / 2**30
+    if is_gpu(device):
+        return peak_gpu_memory(device) / 2**30
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 

@@ -13,6 +13,7 @@ from ltxcore.config.load import LoadedRun
 from ltxcore.config.schema import OptimizationTable, RunFile
 from ltxcore.data.dataset import to_verify, verify
 from ltxcore.data.manifest import read_manifest
+from ltxcore.devices import gpu_memory, is_gpu, own_device
 from ltxcore.engines.process import Processes
 from ltxcore.errors import ConfigError, LtxError
 from ltxcore.preprocess.model import Model
@@ -89,9 +90,8 @@ def _session(loaded: LoadedRun, processes: Processes, console: Console, allow_ch
     if not names:
         console.out(f"nothing is held out, since {planned.split.why_none}, so what is learned is not measured; {HOLD_OUT}", highlight=False)
     device = device_of(processes)
-    if device.type == "cuda" and processes.rank == 0:
-        memory = torch.cuda.get_device_properties(device).total_memory
-        console.out(said_at_start(planned, processes.world_size, memory), highlight=False)
+    if is_gpu(device) and processes.rank == 0:
+        console.out(said_at_start(planned, processes.world_size, gpu_memory(device)), highlight=False)
     drawer = _drawer(planned, apart, names, _codecs(config, device), processes, console)
     progress.says("loading the model", is_long=True)
     model = processes.together(lambda: load_model(planned, samples, device, divided=uses_zero(config, processes.world_size)))
@@ -119,7 +119,7 @@ def _session(loaded: LoadedRun, processes: Processes, console: Console, allow_ch
 
 def device_of(processes: Processes) -> torch.device:
     """Where this process computes: on its own GPU, where there is one."""
-    return torch.device("cuda", processes.place.local_rank) if torch.cuda.is_available() else torch.device("cpu")
+    return torch.device(own_device(processes.place.local_rank))
 
 
 def batch(table: OptimizationTable, processes: Processes) -> str:

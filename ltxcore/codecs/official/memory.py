@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ltxcore.devices import is_gpu
 from ltxcore.errors import ConfigError
 
 _OUTLIERS = 6.0
@@ -26,7 +27,7 @@ def check_8_bit(device: str) -> None:
             "a text encoder in 8 bits needs the package bitsandbytes, which is not installed",
             remedy='Install it with `pip install "ltx[low-memory]"`, or leave load_text_encoder_in_8bit out.',
         )
-    if torch.device(device).type != "cuda":
+    if not is_gpu(device):
         raise ConfigError(
             f'a text encoder in 8 bits needs a CUDA device, and this is "{device}"',
             remedy="Leave load_text_encoder_in_8bit out.",
