@@ -9,6 +9,8 @@ import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from ltxcore.errors import ConfigError, notice
+
 if TYPE_CHECKING:
     import torch
 
@@ -37,11 +39,94 @@ def gpus() -> int:
 def own_device(local_rank: int | None = None) -> str:
     """The GPU of this process, the one that a launcher numbers LOCAL_RANK; the processor where there is none.
 
+    A scheduler such as SLURM may show each process its own GPU alone, whatever its number: then it is that one.
+
     Args:
         local_rank: this process's number on its machine; none: as the environment says.
+
+    Raises:
+        ConfigError: a launcher started more processes than there are GPUs.
     """
-    number = os.environ.get("LOCAL_RANK", "0") if local_rank is None else str(local_rank)
-    return f"{GPU}:{number}" if gpus() else "cpu"
+    there = gpus()
+    if not there:
+        if has_mps():
+            notice(f"The GPU of this Mac is not used, and all is computed on its processor: {NO_MPS}.")
+        return "cpu"
+    number = int(os.environ.get("LOCAL_RANK", "0")) if local_rank is None else local_rank
+    if number < there:
+        return f"{GPU}:{number}"
+    if there == 1 and not SHARED & os.environ.keys():
+        return f"{GPU}:0"
+    raise ConfigError(
+        f"process {number} has no GPU {GPU}:{number}; {_visible(there)}",
+        where="environment",
+        remedy="Start one process for each GPU, or show it more of them (CUDA_VISIBLE_DEVICES).",
+    )
+
+
+def device_named(text: str | None, where: str = "--device") -> str:
+    """The device that a user names; none: this process's own.
+
+    Args:
+        text: "cpu", "cuda", or "cuda:1" for the second GPU.
+        where: the user says it.
+
+    Raises:
+        ConfigError: there is no such device, or none that a model can be run on.
+    """
+    if text is None:
+        return own_device()
+    kind, _, number = text.partition(":")
+    if text == "mps" or kind == "mps":
+        raise ConfigError(f'"{text}", the GPU of a Mac, cannot run the model: {NO_MPS}', where=where, remedy="Leave it out, or name cpu.")
+    if kind not in ("cpu", GPU) or text.endswith(":") or not (number or "0").isdecimal() or (kind == "cpu" and number not in ("", "0")):
+        known = ["cpu", *([GPU, *(f"{GPU}:{each}" for each in range(gpus()))] if gpus() else [])]
+        meant = f"Did you mean {GPU}? " if kind.lower() in ("gpu", "nvidia", "rocm", "hip") and gpus() else ""
+        raise ConfigError(f'"{text}" is no device', where=where, remedy=f"{meant}There is: {', '.join(known)}.")
+    if kind == "cpu":
+        return "cpu"
+    there = gpus()
+    if not there:
+        raise ConfigError(f'"{text}" is not there: {_why_no_gpu()}', where=where, remedy="Leave it out, or name cpu.")
+    if int(number or "0") >= there:
+        raise ConfigError(f'"{text}" is not there; {_visible(there)}', where=where, remedy="Name one of them; they are counted from 0.")
+    return text
+
+
+SHARED = frozenset({"TORCHELASTIC_RUN_ID", "CROSS_RANK"})
+"""In the environment of a process of torchrun or of DeepSpeed's launcher, all of which see the same GPUs and take one each."""
+
+NO_MPS = "it has no numbers of 64 bits, in which the model computes positions"
+
+
+def has_mps() -> bool:
+    """Whether this is a Mac with a GPU that torch could use."""
+    import torch
+
+    return bool(torch.backends.mps.is_available())
+
+
+def take_gpu(device: torch.device) -> None:
+    """What a library computes without saying where is computed on this GPU; nothing where it is none."""
+    import torch
+
+    if is_gpu(device):
+        torch.cuda.set_device(device)
+
+
+def _visible(there: int) -> str:
+    names = f"{GPU}:0" if there == 1 else f"{GPU}:0 to {GPU}:{there - 1}"
+    return f"{there} {'is' if there == 1 else 'are'} visible, {names}"
+
+
+def _why_no_gpu() -> str:
+    import torch
+
+    if torch.version.cuda is None and torch.version.hip is None:
+        return "the torch that is installed was built for the processor alone"
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return "CUDA_VISIBLE_DEVICES hides every GPU"
+    return "torch finds no GPU here (see what `nvidia-smi` says)"
 
 
 def gpu_memory(device: torch.device | str | int) -> int:

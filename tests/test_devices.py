@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ltxcore.devices import copying_stream, gpus, is_gpu, on_stream, own_device, with_random_state
+from ltxcore.devices import NO_MPS, copying_stream, device_named, gpus, is_gpu, on_stream, own_device, with_random_state
+from ltxcore.errors import ConfigError, notice
 
 CORE = Path(__file__).parents[1] / "ltxcore"
 QUESTIONS = {"is_available", "device_count", "is_cuda"}
@@ -52,3 +53,77 @@ def test_the_processor_has_no_stream_and_no_random_state_beside_the_global_one()
     assert with_random_state(torch.device("cuda", 1)) == [torch.device("cuda", 1)]
     with on_stream(None):
         pass
+
+
+def visible(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    for name in ("LOCAL_RANK", "TORCHELASTIC_RUN_ID", "CROSS_RANK"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def refusal(text: str | None) -> str:
+    with pytest.raises(ConfigError) as error:
+        device_named(text)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(("text", "count"), [("cpu", 0), ("cuda", 1), ("cuda:0", 1), ("cuda:3", 4)])
+def test_a_device_that_is_there_is_taken(monkeypatch: pytest.MonkeyPatch, text: str, count: int) -> None:
+    visible(monkeypatch, count)
+    assert device_named(text) == text
+    assert device_named(None) == ("cuda:0" if count else "cpu")
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "said"),
+    [
+        ("gpu", 2, '--device: "gpu" is no device\n    Did you mean cuda? There is: cpu, cuda, cuda:0, cuda:1.'),
+        ("gpu", 0, '--device: "gpu" is no device\n    There is: cpu.'),
+        ("cuda:", 1, '--device: "cuda:" is no device\n    There is: cpu, cuda, cuda:0.'),
+        ("cuda:one", 1, '--device: "cuda:one" is no device\n    There is: cpu, cuda, cuda:0.'),
+        ("cpu:1", 0, '--device: "cpu:1" is no device\n    There is: cpu.'),
+        ("", 0, '--device: "" is no device\n    There is: cpu.'),
+        ("cuda:7", 1, '--device: "cuda:7" is not there; 1 is visible, cuda:0\n    Name one of them; they are counted from 0.'),
+        ("cuda:7", 4, '--device: "cuda:7" is not there; 4 are visible, cuda:0 to cuda:3\n    Name one of them; they are counted from 0.'),
+        ("mps", 0, f'--device: "mps", the GPU of a Mac, cannot run the model: {NO_MPS}\n    Leave it out, or name cpu.'),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused_in_words(monkeypatch: pytest.MonkeyPatch, text: str, count: int, said: str) -> None:
+    visible(monkeypatch, count)
+    assert refusal(text) == said
+
+
+def test_why_there_is_no_gpu_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    visible(monkeypatch, 0)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert refusal("cuda").startswith('--device: "cuda" is not there: the torch that is installed was built for the processor alone')
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert refusal("cuda:1").startswith('--device: "cuda:1" is not there: CUDA_VISIBLE_DEVICES hides every GPU')
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert refusal("cuda").startswith('--device: "cuda" is not there: torch finds no GPU here')
+
+
+@pytest.mark.parametrize("launched", ["TORCHELASTIC_RUN_ID", "CROSS_RANK"])
+def test_more_processes_of_a_launcher_than_gpus_are_refused_and_one_that_sees_its_own_gpu_alone_takes_it(
+    monkeypatch: pytest.MonkeyPatch, launched: str
+) -> None:
+    visible(monkeypatch, 1)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert own_device() == "cuda:0"  # as srun does with one GPU a task
+    monkeypatch.setenv(launched, "1")
+    with pytest.raises(ConfigError) as error:
+        own_device()
+    assert str(error.value) == (
+        "environment: process 3 has no GPU cuda:3; 1 is visible, cuda:0\n"
+        "    Start one process for each GPU, or show it more of them (CUDA_VISIBLE_DEVICES)."
+    )
+
+
+def test_that_the_gpu_of_a_mac_is_not_used_is_said_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    visible(monkeypatch, 0)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    notice.cache_clear()
+    assert [own_device(), own_device()] == ["cpu", "cpu"]
+    assert capsys.readouterr().err == f"The GPU of this Mac is not used, and all is computed on its processor: {NO_MPS}.\n"

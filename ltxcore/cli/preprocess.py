@@ -60,6 +60,7 @@ def preprocess(
     with the columns video (or media_path), audio, caption, reference_video (or ref_media_path), reference_audio, video_mask and audio_mask, as far as there
     are any, with paths relative to its folder. Several processes, started by a launcher such as torchrun, each take a share.
     """
+    from ltxcore.devices import device_named
     from ltxcore.preprocess.run import preprocess as encode
     from ltxcore.preprocess.share import Share
 
@@ -67,6 +68,7 @@ def preprocess(
     if decode and share.world_size > 1:
         what = f"is for one process, and there are {share.world_size}: none of them knows when the others are done"
         raise ConfigError(what, where="--decode", remedy="Leave it out, and call `ltx decode` afterwards.")
+    device = device_named(device)
     summary = encode(
         dataset,
         output_dir,
@@ -88,11 +90,10 @@ def preprocess(
     )
     click.echo(f"{share}:\n{summary}" if share.world_size > 1 else str(summary))
     if decode:
-        from ltxcore.devices import own_device
         from ltxcore.prepare.decode import decode as decode_samples
         from ltxcore.preprocess.model import Model
 
-        model = Model(model_path, video_vae=video_vae_path, audio_vae=audio_vae_path, device=device or own_device(), tiling=vae_tiling)
+        model = Model(model_path, video_vae=video_vae_path, audio_vae=audio_vae_path, device=device, tiling=vae_tiling)
         output = summary.root / "decoded"
         tell(decode_samples(summary.root, output, model=model, overwrite=overwrite, progress=progress), output)
 

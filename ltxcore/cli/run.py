@@ -26,9 +26,11 @@ def run(ctx: click.Context, run_file: Path, settings: tuple[str, ...], allow_cha
     was saved, and a finished one is never overwritten. Interrupt it once, and it finishes its step and saves first.
     """
     from ltxcore.config.load import load_run
-    from ltxcore.engines.process import Processes
+    from ltxcore.engines.process import Processes, disconnect
 
     processes = Processes.meet()
+    if processes.world_size > 1:
+        ctx.call_on_close(disconnect)
     loaded = processes.together(lambda: load_run(run_file, settings))
     from ltxcore.train.run import run as train
 

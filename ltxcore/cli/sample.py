@@ -134,7 +134,7 @@ def _studio(
     precision: str | None,
 ) -> Studio:
     """The model of the command line, or that of the file."""
-    from ltxcore.devices import is_gpu, own_device
+    from ltxcore.devices import device_named, is_gpu
     from ltxcore.models.lora_stack import Strength
     from ltxcore.preprocess.model import Model
     from ltxcore.sample.run import Studio
@@ -147,7 +147,7 @@ def _studio(
         model = loaded.model.model_path
         own: dict[str, Any] = {name: getattr(loaded.model, f"{name}_path") for name in paths}
         paths = {name: path or own[name] for name, path in paths.items()}
-    device = device or own_device()
+    device = device_named(device)
     chosen = precision or ("bf16" if is_gpu(device) else "no")
     named: dict[str, Any] = {**paths, **codecs}
     return Studio(Model(str(model), device=device, **named), tuple(map(Strength.parse, loras)), chosen)

@@ -190,7 +190,7 @@ class Watch:
         self._seen = dict.fromkeys(range(self.world_size), ("", None, now))
         works: list[Callable[[], None]] = [] if self.launcher is None and self.store is None else [self._look]
         if self.store is not None and self.patience:
-            store = self.store.clone()  # a connection of its own: the other one may wait for an answer
+            store = own_connection(self.store)
             works.append(lambda: self._beat(store, main))
         for work in works:
             self._threads.append(threading.Thread(target=work, daemon=True, name="ltx-alive"))
@@ -303,7 +303,7 @@ class Watch:
     def _tell(self, hang: Hang) -> None:
         try:
             assert self.store is not None
-            store = self.store.clone()
+            store = own_connection(self.store)
             store.set("told", "1")
             store.set("hangs", json.dumps(hang.ranks))
             if store.add("telling", 1) > 1:
@@ -326,6 +326,12 @@ class Watch:
                 except OSError:
                     continue
         os._exit(TOLD)
+
+
+def own_connection(store: Store) -> Store:
+    """Another connection to the same store: one that waits for an answer keeps all others of its process waiting."""
+    cloned: Store = store.clone()  # type: ignore[attr-defined]
+    return cloned
 
 
 def _beat_of(text: str) -> Beat:

@@ -261,10 +261,11 @@ def disconnect(limit: float = 10.0) -> None:
     """
     from torch import distributed
 
-    if distributed.is_available() and distributed.is_initialized():
-        leaving = threading.Thread(target=distributed.destroy_process_group, daemon=True)
-        leaving.start()
-        leaving.join(limit)
+    if distributed.is_initialized():
+        with undisturbed():  # what ends this process is told after this
+            leaving = threading.Thread(target=distributed.destroy_process_group, daemon=True)
+            leaving.start()
+            leaving.join(limit)
 
 
 @contextmanager

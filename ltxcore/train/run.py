@@ -68,6 +68,7 @@ def run(loaded: LoadedRun, console: Console | None = None, *, processes: Process
 
 def _session(loaded: LoadedRun, processes: Processes, console: Console, allow_changes: bool) -> Session:
     """Everything up to the first file in `output_dir`; the processes are connected last, once each has its share of the data encoded."""
+    device = processes.together(lambda: device_of(processes))
     found = processes.together(lambda: outline(loaded, processes.world_size, allow_changes=allow_changes))
     config, progress = found.loaded.config, processes.progress
     for note in found.notes:
@@ -89,7 +90,6 @@ def _session(loaded: LoadedRun, processes: Processes, console: Console, allow_ch
     console.out(f"{len(planned.split.train)} samples to train on, {len(names)} held out", highlight=False)
     if not names:
         console.out(f"nothing is held out, since {planned.split.why_none}, so what is learned is not measured; {HOLD_OUT}", highlight=False)
-    device = device_of(processes)
     if is_gpu(device) and processes.rank == 0:
         console.out(said_at_start(planned, processes.world_size, gpu_memory(device)), highlight=False)
     drawer = _drawer(planned, apart, names, _codecs(config, device), processes, console)

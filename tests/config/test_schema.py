@@ -70,7 +70,7 @@ DEFAULTS: dict[Any, dict[str, Any]] = {
     schema.FlowMatchingTable: {"timestep_sampling_mode": "shifted_logit_normal", "timestep_sampling_params": {}, "shared_sigma": False},
     schema.HubTable: {"push_to_hub": False, "hub_model_id": None},
     schema.WandbTable: {"enabled": False, "project": "ltx", "entity": None, "tags": [], "log_validation_videos": True},
-    schema.EngineTable: {"name": "auto", "stage": None, "offload": "none", "deepspeed_config": None},
+    schema.EngineTable: {"name": "auto", "stage": None, "offload": "none", "deepspeed_config": None, "patience": 10.0},
     schema.PreprocessingTable: {
         "resolution_buckets": None,
         "audio_durations": [],
