@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
-from ltxcore.engines.alive import TOLD, Progress, Watch, spelled
+from ltxcore.engines.alive import TOLD, Progress, spelled
+from ltxcore.engines.watch import Watch
 from ltxcore.errors import ConfigError, LtxError, ProcessError
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ class Processes:
     def ending(self, goes_on: Callable[[], str] = lambda: "", patience: float = PATIENCE) -> Iterator[None]:
         """What ends this process is told once among all of them: by this one, unless it only lost one that told itself.
 
-        Meanwhile each process looks whether the others move, and ends with the rest where one does not (`engines.alive`).
+        Meanwhile each process looks whether the others move, and ends with the rest where one does not (`engines.watch`).
 
         Args:
             goes_on: what the user is told to do where a process was lost.
