@@ -66,7 +66,8 @@ class Group:
     def start(cls, processes: Processes, device: torch.device) -> Group:
         """Connect; where they are connected already, as in a launch of several runs, take that."""
         place = processes.place
-        os.environ.setdefault("LOCAL_RANK", str(place.local_rank))  # DeepSpeed asks for it
+        # DeepSpeed takes the GPU of this number; a process that sees its own GPU alone has another one than its place says.
+        os.environ["LOCAL_RANK"] = str(place.local_rank if device.index is None else device.index)
         if not dist.is_initialized():
             store = processes.store or HashStore()
             backend = "nccl" if is_gpu(device) else "gloo"

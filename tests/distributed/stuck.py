@@ -1,6 +1,6 @@
 """A plugin whose strategy gets stuck, stops, dies or takes long at a moment that the environment says, and with a tracker that takes a second to finish.
 
-`STUCK=loading:stop,3:kill` is read on the second process of two: while loading it stops, and in its third step it is killed.
+`STUCK=loading:stop,3:kill` is for the second process of two: while loading it stops, and in its third step it is killed. `saving:sleep:9` is for the first one.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def at(moment: str) -> None:
+def at(moment: str, rank: int = 1) -> None:
     """What the environment says is done at this moment."""
     told = dict(each.split(":", 1) for each in os.environ.get("STUCK", "").split(",") if each)
-    if os.environ.get("RANK") != "1" or moment not in told:
+    if os.environ.get("RANK") != str(rank) or moment not in told:
         return
     how, _, seconds = told[moment].partition(":")
     if how == "stop":
@@ -35,6 +35,8 @@ def at(moment: str) -> None:
         os._exit(77)
     elif how == "wait":
         threading.Event().wait()
+    elif how == "sleep":
+        time.sleep(float(seconds))
     elif how == "compute":
         until = time.monotonic() + float(seconds)
         while time.monotonic() < until:
@@ -80,6 +82,7 @@ class StuckStrategy:
         return dict(self.inner.loss(predicted, inputs))
 
     def metadata(self, data: Manifest) -> Mapping[str, str]:
+        at("saving", rank=0)
         return self.inner.metadata(data)
 
 
