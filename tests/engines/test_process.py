@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from torch import distributed
 from torch._C._distributed_c10d import HashStore
 
 from ltxcore.engines import process
-from ltxcore.engines.process import TOLD, Place, Processes
+from ltxcore.engines.process import TOLD, Limit, Place, Processes, disconnect, wait_at_store
 from ltxcore.errors import ConfigError, DataError, ProcessError
 
 
@@ -129,3 +130,38 @@ def test_a_process_that_told_what_was_wrong_is_not_told_of_by_those_that_lost_it
 def test_a_mistake_of_ours_keeps_its_traceback() -> None:
     found = together(lambda here: ended(here, lambda rank: KeyError("a bug")), count=1)
     assert [type(error) for error in found] == [KeyError]
+
+
+def test_a_process_group_that_is_not_left_in_time_does_not_keep_the_process_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone, left = threading.Event(), threading.Event()
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "destroy_process_group", lambda: (left.set(), gone.wait()))
+    disconnect(limit=0.1)
+    assert left.is_set()
+    gone.set()
+
+
+def test_whom_nobody_watches_over_is_waited_for_only_so_long() -> None:
+    store = HashStore()
+    with pytest.raises(ProcessError, match=r"^process 1 of 2 does not come, and was waited for for 0 seconds\n    Look at what it does\.$"):
+        wait_at_store(store, "key", Limit(0.1, "process 1 of 2"))
+    store.set("key", "1")
+    assert wait_at_store(store, "key", Limit(0.1, "process 1 of 2")) == b"1"
+
+
+def test_a_process_that_does_not_find_the_others_says_where_it_looked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ProcessError) as error:
+        Processes.meet()
+    assert str(error.value).startswith("process 1 does not find the other 1 at MASTER_ADDR:MASTER_PORT: ")
+
+
+def test_the_death_of_a_process_of_this_machine_is_told_by_ltx_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place(rank=5, world_size=8, local_rank=1)
+    assert not place.is_told_of(4)
+    monkeypatch.setenv("LTX_LAUNCH", "1")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert [rank for rank in range(8) if place.is_told_of(rank)] == [4, 5, 6, 7]
