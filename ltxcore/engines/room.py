@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from ltxcore.devices import is_gpu
+
 Place = tuple[dict[Any, Any], str]
 """The state of a parameter, and the name of a tensor in it."""
 
@@ -35,8 +37,8 @@ def state_in_host_memory(optimizer: Optimizer) -> Iterator[None]:
 
 
 def in_host_memory(tensor: Tensor) -> Tensor:
-    """A copy on the CPU; pinned where it comes from CUDA, since a copy from and to pageable memory takes several times as long."""
-    host = torch.empty_like(tensor, device="cpu", pin_memory=tensor.device.type == "cuda")
+    """A copy on the CPU; pinned where it comes from a GPU, since a copy from and to pageable memory takes several times as long."""
+    host = torch.empty_like(tensor, device="cpu", pin_memory=is_gpu(tensor.device))
     return host.copy_(tensor)
 
 
