@@ -85,8 +85,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
-            error.message = redacted(error.message)
-            raise
+            raise click.UsageError(redacted(error.format_message()), error.ctx) from error
         except LtxError as error:
             click.echo(str(error), err=True)
             ctx.exit(2)
