@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import attrs
 
@@ -113,3 +114,12 @@ def notice(text: str) -> None:
     if os.environ.get("RANK", "0") == "0":
         sys.stderr.write(f"{redacted(text)}\n")
         sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def collecting(problems: list[Problem], where: str = "") -> Iterator[None]:
+    """Add what goes wrong within it to `problems`, at `where` if it does not say where it is, and go on after it."""
+    try:
+        yield
+    except LtxError as error:
+        problems.extend((error.at(where) if where else error).problems)

@@ -33,14 +33,18 @@ class Bounds:
         if not isinstance(number, (int, float)):
             return ""
         if self.at_least is not None and not number >= self.at_least:
-            return f"must be at least {self.at_least:g}"
+            return f"must be at least {_shown(self.at_least)}"
         if self.above is not None and not number > self.above:
-            return f"must be above {self.above:g}"
+            return f"must be above {_shown(self.above)}"
         if self.at_most is not None and not number <= self.at_most:
-            return f"must be at most {self.at_most:g}"
+            return f"must be at most {_shown(self.at_most)}"
         if self.below is not None and not number < self.below:
-            return f"must be below {self.below:g}"
+            return f"must be below {_shown(self.below)}"
         return ""
+
+
+def _shown(limit: float) -> str:
+    return str(limit) if isinstance(limit, int) else f"{limit:g}"
 
 
 def key(

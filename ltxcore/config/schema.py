@@ -21,6 +21,12 @@ SHIPPED_MODELS = ("tiny", "tiny-untrained")
 ModelPath = NewType("ModelPath", str)
 """A model: one of SHIPPED_MODELS, or an absolute path."""
 
+WIDEST = 16_384
+"""Numbers a side of the largest matrix of any model of the family, of which no part has a higher rank."""
+
+MOST_PIXELS, MOST_FRAMES = 65_536, 1_000_000
+"""Of a side of a picture, and of a clip: far more than any model draws."""
+
 SchedulerType = Literal["constant", "linear", "cosine", "cosine_with_restarts", "polynomial", "step"]
 Precision = Literal["no", "bf16"]
 Quantization = Literal["int8", "fp8", "nf4", "int8-quanto", "int4-quanto", "int2-quanto", "fp8-quanto", "fp8uz-quanto"]
@@ -68,9 +74,9 @@ class ModelTable:
 class LoraTable:
     """`[lora]`: the adapters; not read when training_mode is "full"."""
 
-    rank: int = key(32, help="rank of the adapters", at_least=1)
+    rank: int = key(32, help="rank of the adapters", at_least=1, at_most=WIDEST)
     alpha: int | None = key(
-        attrs.Factory(lambda self: self.rank, takes_self=True), help="their strength is alpha / rank; the rank by default", at_least=1
+        attrs.Factory(lambda self: self.rank, takes_self=True), help="their strength is alpha / rank; the rank by default", at_least=1, at_most=10**6
     )
     dropout: float = key(0.0, help="share of adapter inputs that are dropped in training", at_least=0, below=1)
     use_rslora: bool = key(False, help="their strength is alpha / sqrt(rank), for great ranks")
@@ -99,13 +105,13 @@ class LoraTable:
 class OptimizationTable:
     """`[optimization]`: steps and learning rate."""
 
-    learning_rate: float = key(5e-4, help="peak learning rate", above=0)
-    steps: int = key(3000, help="optimiser steps", unit="steps", at_least=1)
-    batch_size: int = key(2, help="samples in a micro-batch", at_least=1)
-    gradient_accumulation_steps: int = key(1, help="micro-batches in an optimiser step, on each process", at_least=1)
+    learning_rate: float = key(5e-4, help="peak learning rate", above=0, at_most=100)
+    steps: int = key(3000, help="optimiser steps", unit="steps", at_least=1, at_most=10**9)
+    batch_size: int = key(2, help="samples in a micro-batch", at_least=1, at_most=10**6)
+    gradient_accumulation_steps: int = key(1, help="micro-batches in an optimiser step, on each process", at_least=1, at_most=10**6)
     max_grad_norm: float = key(1.0, help="gradients are clipped to this norm; 0: not at all", at_least=0)
     optimizer_type: Literal["adamw", "adamw8bit"] = key("adamw", help="the optimiser", refused=ADAM)
-    weight_decay: float = key(0.01, help="AdamW's weight decay", at_least=0)
+    weight_decay: float = key(0.01, help="AdamW's weight decay", at_least=0, at_most=100)
     betas: tuple[float, float] = key((0.9, 0.999), help="AdamW's decay of the two moments", at_least=0, below=1)
     scheduler_type: SchedulerType = key("linear", help="how the learning rate changes over the steps")
     scheduler_params: dict[str, Any] = key(factory=dict, help="its parameters, named as in torch")
@@ -154,7 +160,7 @@ class DataTable:
         None,
         help="samples kept for evaluation: how many, what share, or a dataset of their own; by default 5 %, at least 1 and at most 32, and none of fewer than 5",
     )
-    num_dataloader_workers: int = key(2, help="processes that read samples ahead", at_least=0)
+    num_dataloader_workers: int = key(2, help="processes that read samples ahead", at_least=0, at_most=256)
     verify: float = key(
         0.0,
         help="share of the samples whose encoded files are read in full, and compared with their checksums, before the run begins",
@@ -199,7 +205,7 @@ class PreprocessingTable:
     """`[preprocessing]`: how raw media are encoded on first use; the options of `ltx preprocess`."""
 
     resolution_buckets: str | None = key(None, help='sizes that clips are fitted to: "WxHxF;WxHxF"', unit="pixels, pixels, frames")
-    audio_durations: list[float] = key(factory=list, help="lengths that sounds without a video are cut to", unit="seconds", above=0)
+    audio_durations: list[float] = key(factory=list, help="lengths that sounds without a video are cut to", unit="seconds", above=0, at_most=86_400)
     video_column: str | None = key(None, help="column of the clip; by default `video` or `media_path`")
     audio_column: str | None = key(None, help="column of the sound; by default `audio`, else the clip's own sound")
     caption_column: str | None = key(None, help="column of the text; by default `caption`")
@@ -217,8 +223,8 @@ class PreprocessingTable:
     )
     lora_trigger: str | None = key(None, help="word put before every caption")
     remove_llm_prefixes: bool = key(False, help='leave out how models begin captions, such as "The video shows"')
-    reference_downscale_factor: int = key(1, help="reference clips are this many times smaller", at_least=1)
-    reference_temporal_scale_factor: int = key(1, help="reference clips have this many times fewer frames", at_least=1)
+    reference_downscale_factor: int = key(1, help="reference clips are this many times smaller", at_least=1, at_most=1024)
+    reference_temporal_scale_factor: int = key(1, help="reference clips have this many times fewer frames", at_least=1, at_most=1024)
     connector_outputs: bool = key(
         False,
         help="store what the model's text connectors make of a caption, not what goes into them: training then runs without connectors "
@@ -237,7 +243,7 @@ class PreprocessingTable:
     on_error: Literal["stop", "skip"] = key(
         "stop", help='what to do about a file that cannot be used; "skip" keeps the pictures of a clip that only lacks sound'
     )
-    batch_size: int = key(1, help="captions encoded at a time; clips and sounds are encoded one by one", at_least=1)
+    batch_size: int = key(1, help="captions encoded at a time; clips and sounds are encoded one by one", at_least=1, at_most=10**6)
 
     def problems(self) -> list[Finding]:
         color: list[Finding] = [] if parse_color(self.alpha_color) else [(("alpha_color",), f'"{self.alpha_color}" is no colour', REMEDY)]
@@ -246,7 +252,7 @@ class PreprocessingTable:
         parts = [part.strip() for part in self.resolution_buckets.split(";") if part.strip()]
         wrong = [part for part in parts if not _is_bucket(part)] if parts else [self.resolution_buckets]
         remedy = 'Write width x height x frames, such as "960x544x49"; several with ";" between.'
-        return [*color, *((("resolution_buckets",), f'"{part}" is no bucket', remedy) for part in wrong)]
+        return [*color, *((("resolution_buckets",), f'"{_short(part)}" is no bucket', remedy) for part in wrong)]
 
 
 @attrs.frozen(kw_only=True)
@@ -257,7 +263,7 @@ class CheckpointsTable:
     keep_last_n: int = key(1, help="how many to keep; -1 and 0 keep all", at_least=-1)
     precision: Literal["bfloat16", "float32"] = key("bfloat16", help="of saved weights")
     max_shard_size: float | None = key(
-        None, help="a whole model that is larger is saved in parts, with an index; by default it is one file", unit="GiB", above=0
+        None, help="a whole model that is larger is saved in parts, with an index; by default it is one file", unit="GiB", above=0, at_most=10**6
     )
     no_resume: bool = key(False, help="start over even where the output folder holds an unfinished run")
     save_training_state: Literal["full", "minimal", "off"] = key("full", help='"full" resumes exactly; "minimal" leaves out the optimiser')
@@ -349,4 +355,14 @@ class RunFile:
 
 def _is_bucket(text: str) -> bool:
     sizes = text.split("x")
-    return len(sizes) == 3 and all(size.strip().isdecimal() and int(size) > 0 for size in sizes)
+    most = (MOST_PIXELS, MOST_PIXELS, MOST_FRAMES)
+    return len(sizes) == 3 and all(_is_up_to(size.strip(), limit) for size, limit in zip(sizes, most, strict=True))
+
+
+def _is_up_to(text: str, limit: int) -> bool:
+    """Whether text spells a number from 1 to a limit; one of thousands of digits is not even read."""
+    return text.isdecimal() and len(text) <= 2 * len(str(limit)) and 0 < int(text) <= limit
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import torch
 from torch.nn import Parameter
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, CosineAnnealingWarmRestarts, LambdaLR, LinearLR, LRScheduler, PolynomialLR, StepLR
@@ -27,6 +28,9 @@ SCHEDULES: Mapping[str, tuple[Callable[..., LRScheduler], Callable[[int], dict[s
 }
 """By the name in the run file: the torch class, and its parameters for a run of so many optimiser steps."""
 
+TRIED = 500
+"""Steps that a schedule is tried for before a run; all of them would take seconds for a long one."""
+
 
 def schedule(optimizer: Optimizer, kind: str, params: Mapping[str, Any], steps: int) -> LRScheduler:
     """The learning-rate schedule, stepped once an optimiser step, whatever the accumulation and the number of processes.
@@ -44,12 +48,52 @@ def schedule(optimizer: Optimizer, kind: str, params: Mapping[str, Any], steps: 
     chosen = {**defaults(steps), **params}
     try:
         return make(optimizer, **chosen)
-    except (TypeError, ValueError, ZeroDivisionError) as error:
-        raise ConfigError(
-            f'the schedule "{kind}" does not take these parameters: {error}',
-            where="optimization.scheduler_params",
-            remedy=f"For {steps} steps the defaults are {defaults(steps)}.",
-        ) from error
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise _refused(kind, steps, str(error)) from error
+
+
+def try_schedule(kind: str, params: Mapping[str, Any], steps: int, learning_rate: float) -> None:
+    """Refuse a schedule whose learning rate is no number, or below 0, at the beginning of a run or at its end. Nothing is trained.
+
+    Raises:
+        ConfigError: as `schedule`, or with the step.
+    """
+    optimizer = AdamW([Parameter(torch.zeros(1))], lr=learning_rate)
+    made = schedule(optimizer, kind, params, steps)
+    _check_rates(made, kind, range(1, min(steps, TRIED) + 1), steps)
+    if steps > TRIED and hasattr(made, "_get_closed_form_lr"):  # the others are what they are from the first steps on
+        made.last_epoch = steps
+        _check(kind, steps, steps, made._get_closed_form_lr)
+
+
+def _check_rates(made: LRScheduler, kind: str, numbers: Iterable[int], steps: int) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")  # before any of the optimiser's, of which there are none
+        for number in numbers:
+
+            def step() -> list[float]:
+                made.step()
+                return [float(rate) for rate in made.get_last_lr()]
+
+            _check(kind, number, steps, step)
+
+
+def _check(kind: str, number: int, steps: int, rates: Callable[[], Iterable[Any]]) -> None:
+    try:
+        wrong = next((rate for rate in map(complex, rates()) if rate.imag or not 0 <= rate.real < float("inf")), None)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise _refused(kind, steps, f"at step {number}: {error}") from error
+    if wrong is not None:
+        shown = f"{wrong.real:g}" if not wrong.imag else "no number"
+        raise _refused(kind, steps, f"the learning rate after step {number} would be {shown}")
+
+
+def _refused(kind: str, steps: int, why: str) -> ConfigError:
+    return ConfigError(
+        f'the schedule "{kind}" does not take these parameters: {why}',
+        where="optimization.scheduler_params",
+        remedy=f"For {steps} steps the defaults are {SCHEDULES[kind][1](steps)}.",
+    )
 
 
 def advance(scheduler: LRScheduler, steps: int) -> None:

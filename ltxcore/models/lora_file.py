@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
+import torch
 from torch import Tensor
 
 from ltxcore.errors import CheckpointError, Problem, listed
@@ -41,25 +42,50 @@ def read_lora(path: Path, where: str) -> LoraFile:
         CheckpointError: for all names that are not known, and all modules whose tensors are not all there or do not fit each other.
     """
     metadata = read_header(path).metadata
-    found: dict[str, dict[str, Tensor]] = {}
-    unknown = []
     with open_tensors(path) as file:
-        for name in file.names():
-            module, role = parsed(name)
-            if role:
-                found.setdefault(module, {})[role] = file.get_tensor(name).float()
-            else:
-                unknown.append(name)
-    problems = _problems(found, unknown, where)
-    if problems:
-        raise CheckpointError.of(problems)
+        found = _whole(file.names(), lambda name: file.get_tensor(name).float(), where)
     said = _said_by_diffusers(metadata)
-    magnitudes = {module: roles[MAGNITUDE].flatten() for module, roles in sorted(found.items()) if MAGNITUDE in roles}
-    if said.get("use_dora") and not magnitudes:
-        raise CheckpointError("it says that it is a DoRA, and has no magnitudes", where=where, remedy="Export it again.")
+    magnitudes = _magnitudes(found, said, where)
     alpha = _common_alpha(said, where)
     pairs = {module: (roles[A], roles[B] * _scale(roles, alpha)) for module, roles in sorted(found.items())}
     return LoraFile(pairs, magnitudes, metadata)
+
+
+def sketch_lora(path: Path, where: str) -> LoraFile:
+    """A LoRA file by its header alone: names and shapes, as tensors on the meta device.
+
+    Raises:
+        CheckpointError: as `read_lora`.
+    """
+    header = read_header(path)
+    found = _whole(sorted(header.shapes), lambda name: torch.empty(header.shapes[name], device="meta"), where)
+    said = _said_by_diffusers(header.metadata)
+    _common_alpha(said, where)
+    pairs = {module: (roles[A], roles[B]) for module, roles in sorted(found.items())}
+    return LoraFile(pairs, _magnitudes(found, said, where), header.metadata)
+
+
+def _whole(names: Iterable[str], tensor: Callable[[str], Tensor], where: str) -> dict[str, dict[str, Tensor]]:
+    """The tensors of each module, by what they are in it."""
+    found: dict[str, dict[str, Tensor]] = {}
+    unknown = []
+    for name in names:
+        module, role = parsed(name)
+        if role:
+            found.setdefault(module, {})[role] = tensor(name)
+        else:
+            unknown.append(name)
+    problems = _problems(found, unknown, where)
+    if problems:
+        raise CheckpointError.of(problems)
+    return found
+
+
+def _magnitudes(found: Mapping[str, Mapping[str, Tensor]], said: Mapping[str, Any], where: str) -> dict[str, Tensor]:
+    magnitudes = {module: roles[MAGNITUDE].flatten() for module, roles in sorted(found.items()) if MAGNITUDE in roles}
+    if said.get("use_dora") and not magnitudes:
+        raise CheckpointError("it says that it is a DoRA, and has no magnitudes", where=where, remedy="Export it again.")
+    return magnitudes
 
 
 def read_pairs(path: Path, where: str) -> Pairs:

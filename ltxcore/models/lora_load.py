@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from ltxcore.models.adapters import ADAPTER, adapters, base_weight, create_adapt
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.files import read_header
 from ltxcore.models.keys import to_original
-from ltxcore.models.lora_file import LoraFile, Pairs, read_lora
+from ltxcore.models.lora_file import LoraFile, Pairs, read_lora, sketch_lora
 from ltxcore.models.lora_save import shape_shown
 from ltxcore.models.streams import is_needed
+from ltxcore.models.targets import Targets
 
 
 def load_lora(backbone: LTXBackbone, path: Path) -> None:
@@ -56,6 +58,28 @@ def read_fitting(backbone: LTXBackbone, path: Path) -> LoraFile:
     found = read_lora(path, str(path))
     check_modules(backbone, found.pairs, str(path))
     return found
+
+
+def check_start(backbone: LTXBackbone, path: Path, targets: Targets, rank: int, dora: bool) -> None:
+    """Refuse a LoRA file that adapters cannot start from, as far as its header tells; what no loss reaches is not known yet, and may be missing in it.
+
+    Args:
+        backbone: without adapters; it may be on the meta device.
+        path: of the file.
+        targets: of the run.
+        rank: of the run's adapters.
+        dora: whether they learn lengths as well.
+
+    Raises:
+        CheckpointError: for all that is wrong: as `read_fitting`, or modules that are not adapted in this run, or are wider in the file.
+    """
+    check_generation(backbone, path)
+    found = sketch_lora(path, str(path))
+    check_modules(backbone, found.pairs, str(path))
+    own = {name: rank for name in (*targets.adapted, *targets.unreachable)}
+    problems = _misfits({name: own[name] for name in own if name in found.pairs}, found, dora, str(path))
+    if problems:
+        raise CheckpointError.of(problems)
 
 
 def check_generation(backbone: LTXBackbone, path: Path) -> None:
@@ -118,8 +142,16 @@ def check_modules(backbone: LTXBackbone, pairs: Pairs, where: str) -> None:
 
 def _check_adapters(backbone: LTXBackbone, found: LoraFile, where: str) -> None:
     """Refuse a file whose modules are not those of the backbone's adapters, or that does not go into them."""
-    layers, pairs = adapters(backbone), found.pairs
+    layers = adapters(backbone)
     own = {name: pair(layer)[0].shape[0] for name, layer in layers.items()}
+    problems = _misfits(own, found, all(has_magnitude(layer) for layer in layers.values()), where)
+    if problems:
+        raise CheckpointError.of(problems)
+
+
+def _misfits(own: Mapping[str, int], found: LoraFile, dora: bool, where: str) -> list[Problem]:
+    """Why a file does not go into adapters of these ranks."""
+    pairs = found.pairs
     problems = []
     missing, unexpected = sorted(own.keys() - pairs.keys()), sorted(pairs.keys() - own.keys())
     wider = [n for n in own if n in pairs and pairs[n][0].shape[0] > own[n]]
@@ -148,7 +180,6 @@ def _check_adapters(backbone: LTXBackbone, found: LoraFile, where: str) -> None:
                 f"Set lora.rank = {max(pairs[n][0].shape[0] for n in wider)}.",
             )
         )
-    if found.magnitudes and not all(has_magnitude(layer) for layer in layers.values()):
+    if found.magnitudes and not dora:
         problems.append(Problem("it is a DoRA, and the adapters here are not", where, "Set lora.use_dora = true."))
-    if problems:
-        raise CheckpointError.of(problems)
+    return problems

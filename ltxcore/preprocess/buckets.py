@@ -10,6 +10,9 @@ import attrs
 
 from ltxcore.errors import Problem, listed
 
+DIGITS = 10
+"""A side or a length of so many digits is no size of any clip, and of thousands no number that Python reads."""
+
 FORM = 'Write width x height x frames, such as "960x544x49"; several with ";" between.'
 
 
@@ -43,8 +46,8 @@ def parse_buckets(text: str, scale: Sequence[int], where: str) -> tuple[tuple[Bu
         if not part:
             continue
         sizes = [size.strip() for size in part.lower().split("x")]
-        if len(sizes) != 3 or not all(size.isdecimal() and int(size) > 0 for size in sizes):
-            problems.append(Problem(f'"{part}" is no bucket', where, FORM))
+        if len(sizes) != 3 or not all(size.isdecimal() and len(size) < DIGITS and int(size) > 0 for size in sizes):
+            problems.append(Problem(f'"{part if len(part) <= 40 else f"{part[:37]}..."}" is no bucket', where, FORM))
             continue
         bucket = Bucket(*(int(size) for size in sizes))
         wrong = tuple(misfits(bucket, scale))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -22,6 +23,9 @@ SPOKEN = {"video": "picture", "audio": "sound"}
 DEFAULT_STG_BLOCKS, DEFAULT_LAYERS = [28], 48
 """What `stg_blocks` says where the run file does not, and how many blocks the model has that this is meant for."""
 
+
+LONGEST, MOST_CELLS = 3600.0, 2**22
+"""Seconds and latent cells of a sample: hours and whole films are a slip of the key, and would only be found when the memory is full."""
 
 TINY_SIZE: dict[str, Any] = {"video_dims": (64, 64, 17), "frame_rate": 16.0}
 """What the tiny model was trained on, which is far from the defaults of the real one."""
@@ -178,8 +182,13 @@ def _misplaced(request: Request) -> Iterator[Problem]:
 
 def _wrong_size(request: Request, sample: ValidationSample, info: ModelInfo) -> Iterator[Problem]:
     """Sizes that the codec does not take. A sound alone may have any: only the frames count, as its length."""
+    where = "validation.video_dims" if sample.video_dims is None else f"{request.where}.video_dims"
+    if request.size.frames / request.rate > LONGEST:
+        what = f"{request.size.frames} frames at {request.rate:g} per second last more than {LONGEST:g} seconds"
+        yield Problem(what, where, "Draw fewer frames.")
     if "video" not in request.modalities:
         return
-    where = "validation.video_dims" if sample.video_dims is None else f"{request.where}.video_dims"
+    if (cells := math.prod(request.size.cells(info.video_scale))) > MOST_CELLS:
+        yield Problem(f"a picture of {request.size} has {cells:,} latent cells, and no model draws more than {MOST_CELLS:,}", where)
     for what, remedy in misfits(request.size, info.video_scale):
         yield Problem(f"a picture of {request.size} has {what}", where, remedy)

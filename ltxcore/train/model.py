@@ -16,9 +16,7 @@ from ltxcore.config.schema import RunFile
 from ltxcore.data.batches import MicroBatch
 from ltxcore.engines.saved import PARAMETER
 from ltxcore.engines.single import AUTOCAST
-from ltxcore.errors import CheckpointError
 from ltxcore.flow.draws import CountedDraws
-from ltxcore.headers import INDEX, is_index, read_file
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.load import load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters, save_lora
@@ -29,10 +27,10 @@ from ltxcore.models.save import save_full
 from ltxcore.models.shipped import UNTRAINED
 from ltxcore.models.streams import is_needed
 from ltxcore.protocols import Engine, ModelInput
-from ltxcore.train.checkpoint import STATE
 from ltxcore.train.feed import Samples, prepared
 from ltxcore.train.loop import total_loss
 from ltxcore.train.plan import Outline, RunPlan
+from ltxcore.train.start import newest
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 """By `checkpoints.precision`."""
@@ -103,22 +101,6 @@ def base_of(outline: Outline) -> str:
     if model.training_mode == "full" and model.load_checkpoint is not None:
         return str(newest(model.load_checkpoint))
     return model.model_path
-
-
-def newest(path: Path) -> Path:
-    """A weights file or the index of one, or the one in a folder that was written last.
-
-    Raises:
-        CheckpointError: the folder holds none.
-    """
-    if not path.is_dir():
-        return path
-    found = [*path.rglob("*.safetensors"), *path.rglob(f"*.safetensors{INDEX}")]
-    parts = {part for file in found if is_index(file) for part in read_file(file).files}
-    weights = sorted((file for file in found if file.name != STATE and file not in parts), key=lambda file: file.stat().st_mtime)
-    if not weights:
-        raise CheckpointError("the folder holds no weights", where=str(path), remedy="Name a .safetensors file.")
-    return weights[-1]
 
 
 def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided: bool = False) -> TrainedModel:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import attrs
-import torch
-from torch.nn import Parameter
 
 from ltxcore.config.load import LoadedRun
 from ltxcore.config.located import located as located
@@ -19,12 +17,11 @@ from ltxcore.data.heldout import Split, restored, split
 from ltxcore.data.listing import whole_samples
 from ltxcore.data.manifest import read_manifest
 from ltxcore.data.names import encoded_root
-from ltxcore.engines.optim import OPTIMIZERS, schedule
+from ltxcore.engines.optim import try_schedule
 from ltxcore.engines.process import Place
-from ltxcore.errors import ConfigError, DataError, LtxError, Problem
+from ltxcore.errors import ConfigError, DataError, LtxError, Problem, collecting
 from ltxcore.models.backbone import ModelInfo
-from ltxcore.models.base import Base, base_of
-from ltxcore.models.targets import resolve_targets
+from ltxcore.models.base import Base, base_of, released
 from ltxcore.preprocess.connected import no_connectors
 from ltxcore.preprocess.roots import default_root
 from ltxcore.preprocess.rows import Dataset, read_dataset
@@ -39,7 +36,11 @@ from ltxcore.train.hub import NO_TOKEN, has_token
 from ltxcore.train.memory import contradictions, missing_here
 from ltxcore.train.resume import Begun, begun
 from ltxcore.train.setup import generated_of, has_references, modalities_of, setting_of
+from ltxcore.train.start import start_problems
 from ltxcore.train.trackers import trackers_of
+
+STAND_IN = "ltx-2.3-22b"
+"""A released model whose grid stands in for that of a model file that cannot be read."""
 
 
 @attrs.frozen(eq=False)
@@ -89,6 +90,22 @@ class Outline:
 
 
 @attrs.frozen(eq=False)
+class Draft:
+    """A run without its data, in order or not.
+
+    Attributes:
+        outline: what is known of it; None: its strategy cannot be built. Where something is wrong it may lack samples.
+        knows_model: whether its base is the one of the run file. False: that cannot be read, and a released one stands in for it, which has the same grid, so
+            that the other parts can be looked at.
+        problems: all that is wrong, each once.
+    """
+
+    outline: Outline | None
+    knows_model: bool
+    problems: tuple[Problem, ...]
+
+
+@attrs.frozen(eq=False)
 class RunPlan:
     """What a run will do.
 
@@ -103,34 +120,6 @@ class RunPlan:
     manifest: Manifest
     split: Split
     order: Order
-
-
-def check_run(loaded: LoadedRun, first_use: Callable[[Dataset, Path], None] | None = None) -> RunPlan | None:
-    """Check a run as far as it can be without writing; None if its data are not encoded yet, or only what another run of them needs.
-
-    Args:
-        loaded: the run file.
-        first_use: called with the rows that are not encoded yet, and where they will be; what it raises is told as what is found here.
-
-    Raises:
-        LtxError: for all that is wrong.
-    """
-    try:
-        found = outline(loaded)
-        data = loaded.config.data
-        if data.dataset is None:
-            return plan(found)
-        rows = rows_of(found, data.dataset, found.root)
-        if isinstance(data.held_out, Path):
-            rows_of(found, data.held_out, default_root(data.held_out, loaded.config.preprocessing))
-        only = _encoded(found, [sample.name for sample in rows.samples])
-        if only:
-            return plan(found, only)
-        if first_use is not None:
-            first_use(rows, found.root)
-        return None
-    except LtxError as error:
-        raise located(error, loaded) from error
 
 
 def rows_of(found: Outline, dataset: Path, root: Path) -> Dataset:
@@ -193,51 +182,78 @@ def outline(
     Raises:
         LtxError: for all that is wrong: the output folder, the model, LoRA targets, the schedule, what this version cannot do.
     """
+    found = draft(loaded, processes, allow_changes=allow_changes, writes=writes, base=base, here=here)
+    if found.problems or found.outline is None:
+        raise ConfigError.of(found.problems)
+    return found.outline
+
+
+def draft(
+    loaded: LoadedRun,
+    processes: int | None = None,
+    *,
+    allow_changes: bool = False,
+    writes: bool = True,
+    base: Base | None = None,
+    here: bool = True,
+) -> Draft:
+    """The run without its data, as far as it can be understood, and all that is wrong with it. Arguments as of `outline`."""
     folder = RunFolder(Path(loaded.config.output_dir).expanduser().absolute())
     count = Place.of_environment().world_size if processes is None else processes
     problems: list[Problem] = []
     unreadable: list[Problem] = []
-    with _collecting(unreadable, loaded.where("model.model_path")):
+    with collecting(unreadable, loaded.where("model.model_path")):
         base = base_of(loaded.config.model.model_path) if base is None else base
     resumes, notes = False, tuple[str, ...]()
-    with _collecting(problems):
+    with collecting(problems):
         there = begun(loaded, folder.run_file, None if base is None else base.info)
         resumes = _resumes(there, folder, count, allow_changes) if writes else holds(folder, there.loaded.resolved(), there.saved)
         loaded, notes = (there.loaded, there.notes) if resumes else (loaded, ())
     config = loaded.config
     refused = [*_unavailable(config), *engine_problems(config, count), *(_not_here(config) if here else ()), *contradictions(config)]
     problems.extend(Problem(what, loaded.where(key), remedy) for key, what, remedy in refused)
-    with _collecting(problems):
+    with collecting(problems):
         trackers_of(loaded)
     if uses_zero(config, count):
-        with _collecting(problems, loaded.where("engine")):
+        with collecting(problems, loaded.where("engine")):
             check_deepspeed(config, processes)
-    with _collecting(problems, loaded.where("optimization.scheduler_params")):
-        probe = OPTIMIZERS["adamw"](
-            [Parameter(torch.zeros(1))], learning_rate=config.optimization.learning_rate, betas=(0.9, 0.999), weight_decay=0.0
-        )
-        schedule(probe, config.optimization.scheduler_type, config.optimization.scheduler_params, config.optimization.steps)
+    with collecting(problems, loaded.where("optimization.scheduler_params")):
+        table = config.optimization
+        try_schedule(table.scheduler_type, table.scheduler_params, table.steps, table.learning_rate)
     problems.extend(unreadable)
-    if base is None:
-        raise ConfigError.of(problems)
-    with _collecting(problems, loaded.where("model.model_path")):
-        base.check_tensors()
-        info = base.info
+    if base is not None:
+        with collecting(problems, loaded.where("model.model_path")):
+            base.check_tensors()
+    built = _built(loaded, folder, base, here, problems)
+    if built is not None:
+        built = attrs.evolve(built, resumes=resumes, changes=allow_changes, notes=notes)
+    return Draft(built, base is not None, tuple(dict.fromkeys(problems)))
+
+
+def _built(loaded: LoadedRun, folder: RunFolder, own: Base | None, here: bool, problems: list[Problem]) -> Outline | None:
+    """The strategy, its LoRA and its samples on the model, or on one that stands in for it; what is wrong is added to `problems`. None: there is no strategy."""
+    base = own or released(STAND_IN)
+    config, info = loaded.config, base.info
+    strategy: Strategy | None = None
+    with collecting(problems, loaded.where("model.model_path")):
         setting = setting_of(loaded, info)
-        strategy: Strategy = config.training_strategy.build(setting)
-        modalities = modalities_of(strategy)
-        if config.model.training_mode == "lora":
-            with _collecting(problems):
-                resolve_targets(base.sketch(modalities), config.lora.target_modules)
-        if config.preprocessing.connector_outputs and not info.has_connectors:
-            problems.extend(no_connectors(info.name).at(loaded.where("preprocessing.connector_outputs")).problems)
-        with _collecting(problems):
-            asked = requests(config.validation, generated_of(strategy), info)
-            samples = plan_samples(asked, setting.modalities)
-    if problems:
-        raise ConfigError.of(problems)
-    root = data_root(loaded, strategy)
-    return Outline(loaded, folder, resumes, allow_changes, notes, base, setting, strategy, modalities, tuple(samples), root)
+        strategy = config.training_strategy.build(setting)
+        root = data_root(loaded, strategy)
+    if strategy is None:
+        return None
+    if own is not None and config.preprocessing.connector_outputs and not info.has_connectors:
+        problems.extend(no_connectors(info.name).at(loaded.where("preprocessing.connector_outputs")).problems)
+    modalities = streams = modalities_of(strategy)
+    samples = []
+    drawn: list[Problem] = []
+    with collecting(drawn):
+        asked = requests(config.validation, generated_of(strategy), info)
+        streams = modalities.union(*(request.modalities for request in asked))
+        samples = plan_samples(asked, setting.modalities)
+    if own is not None:
+        problems.extend(start_problems(loaded, own, modalities, streams, here))
+    problems.extend(drawn)
+    return Outline(loaded, folder, False, False, (), base, setting, strategy, modalities, tuple(samples), root)
 
 
 def _resumes(there: Begun, folder: RunFolder, processes: int, allow_changes: bool) -> bool:
@@ -275,21 +291,41 @@ def plan(found: Outline, only: Collection[str] | None = None) -> RunPlan:
     manifest = read_manifest(found.root, found.strategy.sources(), only=only)
     if not manifest.samples:
         raise DataError("there is no sample to train on", where=str(found.root), remedy="Run `ltx preprocess` on a dataset first.")
-    problems: list[Problem] = []
-    with _collecting(problems):
-        found.strategy.check(manifest)
-    problems.extend(misfits(found, manifest))
+    problems = list(misfitting(found, manifest))
     if problems:
         raise DataError.of(problems)
-    if has_references(found.strategy):
-        # Once more, since the data say what the references of the LoRA will be like.
-        plan_samples([sample.canvas.request for sample in found.samples], found.setting.modalities, found.strategy.metadata(manifest))
+    references_of(found, manifest)
     with _at(found.loaded.where("data.held_out")):
-        chosen = _split(found, manifest)
+        chosen = split_of(found, manifest)
     return RunPlan(found, manifest, chosen, plan_order(manifest, chosen.train, config.optimization.batch_size, config.seed))
 
 
-def _split(found: Outline, manifest: Manifest) -> Split:
+def misfitting(found: Outline, manifest: Manifest) -> Iterator[Problem]:
+    """What a strategy cannot train on, or its model does not take, of samples that are encoded."""
+    problems: list[Problem] = []
+    with collecting(problems):
+        found.strategy.check(manifest)
+    yield from problems
+    yield from misfits(found, manifest)
+
+
+def references_of(found: Outline, manifest: Manifest) -> None:
+    """Hold the references of samples to be drawn against those of the data, which say what the LoRA's will be like.
+
+    Raises:
+        ConfigError: they differ.
+    """
+    if has_references(found.strategy):
+        plan_samples([sample.canvas.request for sample in found.samples], found.setting.modalities, found.strategy.metadata(manifest))
+
+
+def split_of(found: Outline, manifest: Manifest) -> Split:
+    """Which samples are trained on: as chosen anew, or as the unfinished run has it that is gone on with.
+
+    Raises:
+        ConfigError: nothing is left to train on.
+        DataError: held-out samples of that run are gone.
+    """
     held_out = found.loaded.config.data.held_out
     status = found.folder.status() if found.resumes else None
     if isinstance(held_out, Path):
@@ -308,15 +344,6 @@ def _not_here(config: Any) -> Iterator[tuple[str, str, str]]:
     yield from missing_here(config)
     if config.hub.push_to_hub and not has_token():
         yield "hub.push_to_hub", NO_TOKEN, "Log in with `hf auth login`, or set HF_TOKEN."
-
-
-@contextmanager
-def _collecting(problems: list[Problem], where: str = "") -> Iterator[None]:
-    """Add what goes wrong to `problems` and go on."""
-    try:
-        yield
-    except LtxError as error:
-        problems.extend((error.at(where) if where else error).problems)
 
 
 @contextmanager
