@@ -15,7 +15,9 @@ from ltxcore.errors import DataError
 if TYPE_CHECKING:
     from ltxcore.config.load import LoadedRun
     from ltxcore.preprocess.progress import Phase
-    from ltxcore.preprocess.rows import Dataset
+
+NOT_HERE = "Only decoding, loading and running show damaged media, weights that are no numbers, and memory: `ltx doctor`, `ltx plan`."
+"""What a check of a run file ends with."""
 
 
 @click.command()
@@ -51,32 +53,16 @@ def check(target: Path, settings: tuple[str, ...], runs_plugins: bool) -> None:
         return
     if loaded.registry.unread:
         click.echo(f"Not run: {', '.join(map(str, loaded.registry.unread))}.")
-    samples, notes = _check_data(loaded)
+    from ltxcore.train.check import check_run
+
+    with _bars() as phase:
+        checked = check_run(loaded, phase)
     click.echo(f"{target} is in order.")
-    for name, value in [*summary(loaded), ("samples", samples)]:
+    for name, value in [*summary(loaded), ("samples", checked.samples)]:
         click.echo(f"  {name:<11} {value}")
-    for note in notes:
+    for note in checked.notes:
         click.echo(note)
-
-
-def _check_data(loaded: LoadedRun) -> tuple[str, list[str]]:
-    """How many samples there are, and what is good to know of them; raises what `ltx run` would find wrong with them before it starts."""
-    from ltxcore.preprocess.overview import sizes_without_buckets
-    from ltxcore.train.plan import check_run
-
-    config = loaded.config
-    said: list[str] = []
-
-    def first_use(rows: Dataset, root: Path) -> None:
-        with _bars() as phase:
-            note = sizes_without_buckets(rows, config.preprocessing, root, phase)
-        said.extend([f"{len(rows.samples)}, not encoded yet; the first run encodes {config.data.dataset}", *rows.notes, note])
-
-    plan = check_run(loaded, first_use)
-    if plan is not None:
-        kept = [f"The unfinished run in {config.output_dir} {note}." for note in plan.outline.notes]
-        return f"{len(plan.split.train)} to train on, {len(plan.split.held_out)} held out", kept
-    return said[0], [note for note in said[1:] if note]
+    click.echo(NOT_HERE)
 
 
 def _check_dataset(path: Path, settings: tuple[str, ...]) -> None:

@@ -76,7 +76,10 @@ class LoraTable:
 
     rank: int = key(32, help="rank of the adapters", at_least=1, at_most=WIDEST)
     alpha: int | None = key(
-        attrs.Factory(lambda self: self.rank, takes_self=True), help="their strength is alpha / rank; the rank by default", at_least=1, at_most=10**6
+        attrs.Factory(lambda self: self.rank, takes_self=True),
+        help="their strength is alpha / rank; the rank by default",
+        at_least=1,
+        at_most=10**6,
     )
     dropout: float = key(0.0, help="share of adapter inputs that are dropped in training", at_least=0, below=1)
     use_rslora: bool = key(False, help="their strength is alpha / sqrt(rank), for great ranks")
@@ -205,7 +208,9 @@ class PreprocessingTable:
     """`[preprocessing]`: how raw media are encoded on first use; the options of `ltx preprocess`."""
 
     resolution_buckets: str | None = key(None, help='sizes that clips are fitted to: "WxHxF;WxHxF"', unit="pixels, pixels, frames")
-    audio_durations: list[float] = key(factory=list, help="lengths that sounds without a video are cut to", unit="seconds", above=0, at_most=86_400)
+    audio_durations: list[float] = key(
+        factory=list, help="lengths that sounds without a video are cut to", unit="seconds", above=0, at_most=86_400
+    )
     video_column: str | None = key(None, help="column of the clip; by default `video` or `media_path`")
     audio_column: str | None = key(None, help="column of the sound; by default `audio`, else the clip's own sound")
     caption_column: str | None = key(None, help="column of the text; by default `caption`")
@@ -263,7 +268,11 @@ class CheckpointsTable:
     keep_last_n: int = key(1, help="how many to keep; -1 and 0 keep all", at_least=-1)
     precision: Literal["bfloat16", "float32"] = key("bfloat16", help="of saved weights")
     max_shard_size: float | None = key(
-        None, help="a whole model that is larger is saved in parts, with an index; by default it is one file", unit="GiB", above=0, at_most=10**6
+        None,
+        help="a whole model that is larger is saved in parts, with an index; by default it is one file",
+        unit="GiB",
+        above=0,
+        at_most=10**6,
     )
     no_resume: bool = key(False, help="start over even where the output folder holds an unfinished run")
     save_training_state: Literal["full", "minimal", "off"] = key("full", help='"full" resumes exactly; "minimal" leaves out the optimiser')

@@ -68,7 +68,9 @@ def try_schedule(kind: str, params: Mapping[str, Any], steps: int, learning_rate
 
 def _check_rates(made: LRScheduler, kind: str, numbers: Iterable[int], steps: int) -> None:
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")  # before any of the optimiser's, of which there are none
+        warnings.filterwarnings(
+            "ignore", message="Detected call of `lr_scheduler.step"
+        )  # before any of the optimiser's, of which there are none
         for number in numbers:
 
             def step() -> list[float]:

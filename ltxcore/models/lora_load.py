@@ -76,7 +76,7 @@ def check_start(backbone: LTXBackbone, path: Path, targets: Targets, rank: int, 
     check_generation(backbone, path)
     found = sketch_lora(path, str(path))
     check_modules(backbone, found.pairs, str(path))
-    own = {name: rank for name in (*targets.adapted, *targets.unreachable)}
+    own = dict.fromkeys((*targets.adapted, *targets.unreachable), rank)
     problems = _misfits({name: own[name] for name in own if name in found.pairs}, found, dora, str(path))
     if problems:
         raise CheckpointError.of(problems)

@@ -93,7 +93,7 @@ class Rules:
         return f"{remedy}." if self.skips else f'{remedy}, or {skipped} with on_error = "skip".'
 
 
-def look_at(samples: Sequence[Sample], raw: RawFiles, workers: int, step: Callable[[], None]) -> Looked:
+def look_at(samples: Sequence[Sample], raw: RawFiles, workers: int, step: Callable[[], None], *, listens: bool = True) -> Looked:
     """What every file of the samples holds.
 
     Args:
@@ -101,8 +101,9 @@ def look_at(samples: Sequence[Sample], raw: RawFiles, workers: int, step: Callab
         raw: looks at one file.
         workers: threads.
         step: called after each file.
+        listens: whether sounds whose length is to be known exactly are decoded.
     """
-    paths, masked = files_of(samples), _masked_sounds(samples)
+    paths, masked = files_of(samples), _masked_sounds(samples) if listens else set[Path]()
 
     def look(path: Path) -> tuple[MediaInfo | DataError, float | None]:
         try:

@@ -107,6 +107,13 @@ class RawFiles:
             self._remember(path, known)
         return known.content
 
+    def knows_content(self, path: Path) -> bool:
+        """Whether `content` need not read a file, since it did not change after it was read."""
+        try:
+            return bool(self._known(path).content)
+        except DataError:
+            return False
+
     def remembered(self, path: Path) -> str:
         """The hash of the bytes that a file had when it was last read, even if it is gone; "": it was never read."""
         with self._lock:

@@ -36,7 +36,7 @@ def encoded(
     if dataset is None:
         return found.root, None
     config = found.loaded.config
-    begun = processes.exchange(processes.together(lambda: _begun(found, dataset, root) if processes.rank == 0 else None))[0]
+    begun = processes.exchange(processes.together(lambda: begun_with(found, dataset, root) if processes.rank == 0 else None))[0]
     summary = processes.together(
         lambda: preprocess(
             dataset,
@@ -65,7 +65,7 @@ def encoded(
     return summary.root, tuple(sorted(set.intersection(*(set(names) for names in processes.exchange(summary.samples)))))
 
 
-def _begun(found: Outline, dataset: Path, root: Path | None) -> tuple[str, ...] | None:
+def begun_with(found: Outline, dataset: Path, root: Path | None) -> tuple[str, ...] | None:
     """The samples that an unfinished run began with: when it wrote its status, all of them were encoded. None: it begins now, or some are gone since."""
     if not found.resumes or found.changes:
         return None

@@ -8,9 +8,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from ltxcore.cli import check as command
 from ltxcore.cli.main import main
 from preprocess.raw_media import clip_file, sound_file
 from train.runs import put, sound_set
+
+NOT_HERE = f"{command.NOT_HERE}\n"
 
 RUN = """\
 output_dir = "out"
@@ -62,7 +65,7 @@ def test_a_run_that_is_in_order_is_told_in_a_few_lines(run_file: Path) -> None:
         "  strategy    flexible\n"
         "  audio       generated, mask, prefix (probability 0.25)\n"
         "  steps       8, batch size 2\n"
-        "  samples     3 to train on, 1 held out\n",
+        "  samples     3 to train on, 1 held out\n" + NOT_HERE,
         "",
     )
 
@@ -75,16 +78,19 @@ def test_settings_are_checked_too(run_file: Path) -> None:
         "  strategy    flexible\n"
         "  audio       generated, mask, prefix (probability 0.25)\n"
         "  steps       8, batch size 2, 4 accumulated\n"
-        "  samples     4 to train on, 0 held out\n"
+        "  samples     4 to train on, 0 held out\n" + NOT_HERE
     )
 
 
-def test_raw_media_are_counted_but_not_opened_before_they_are_encoded(run_file: Path, tmp_path: Path) -> None:
-    (tmp_path / "a.wav").touch()
+def test_raw_media_are_counted_and_their_headers_are_read_before_they_are_encoded(run_file: Path, tmp_path: Path) -> None:
+    settings = ("--set", "data.dataset=set.jsonl", "--set", "data.preprocessed_data_root=new", "--set", "data.held_out=0")
+    sound_file(tmp_path / "a.wav")
     (tmp_path / "set.jsonl").write_text('{"audio": "a.wav", "audio_mask": "a.wav", "caption": "c"}')
-    status, out, _ = check("run.toml", "--set", "data.dataset=set.jsonl", "--set", "data.preprocessed_data_root=new")
+    status, out, _ = check("run.toml", *settings)
     assert status == 0
-    assert out.endswith(f"  samples     1, not encoded yet; the first run encodes {tmp_path}/set.jsonl\n")
+    assert out.endswith(f"  samples     1, not encoded yet; the first run encodes {tmp_path}/set.jsonl\n{NOT_HERE}")
+    (tmp_path / "a.wav").write_bytes(b"")
+    assert check("run.toml", *settings)[2].startswith(f"{tmp_path}/set.jsonl:1: {tmp_path}/a.wav: this is not a clip")
     assert not (tmp_path / "new").exists()
 
 
@@ -161,8 +167,9 @@ def test_a_folder_is_shown_as_it_is_understood_with_buckets_that_can_be_used(cli
     assert check(str(path))[:2] == (
         0,
         f"{path} is in order.\n  mode        LoRA of rank 4 on tiny-untrained\n  strategy    flexible\n  video       generated\n"
-        f"  steps       3000, batch size 2\n  samples     4, not encoded yet; the first run encodes {clips}\n"
-        f"{clips}: left out: 1 hidden or system name\n",
+        f"  steps       3000, batch size 2\n  samples     3, not encoded yet; the first run encodes {clips}\n"
+        f"{clips}: left out: 1 hidden or system name\n"
+        f"{clips}: left out, as on_error says:\n  {clips}/d.wav: is a sound, which has no pictures\n{NOT_HERE}",
     )
     assert not (clips.parent / "clips.precomputed").exists()
 

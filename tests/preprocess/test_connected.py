@@ -21,9 +21,9 @@ from ltxcore.data.padding import padded
 from ltxcore.models.checkpoint import open_checkpoint
 from ltxcore.models.connectors import connectors_fingerprint
 from ltxcore.models.load import load_backbone
+from ltxcore.train.check import check_run
 from ltxcore.train.feed import Samples
 from ltxcore.train.model import load_model
-from ltxcore.train.plan import check_run
 from preprocess.raw_media import dataset_file, sound_file
 from whole_models import unified
 

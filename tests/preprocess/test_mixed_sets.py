@@ -16,7 +16,7 @@ from ltxcore.config.load import load_run
 from ltxcore.data.manifest import read_manifest, read_source
 from ltxcore.errors import DataError
 from ltxcore.protocols import Source
-from ltxcore.train.plan import check_run
+from ltxcore.train.check import check_run
 from ltxcore.train.run import run
 from preprocess.raw_media import clip_file, dataset_file, encode, message
 from train.runs import tables, write_run

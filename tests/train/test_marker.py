@@ -17,8 +17,9 @@ from ltxcore.config.load import load_run
 from ltxcore.errors import ConfigError
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.protocols import ModelInput
+from ltxcore.train.check import check_run
 from ltxcore.train.inspect.run import inspect
-from ltxcore.train.plan import check_outline, check_run
+from ltxcore.train.plan import check_outline
 from ltxcore.train.run import run
 from ltxcore.train.session import Outcome
 from marker_made import VIDEO, clip_loaded, clip_run, clip_set, model_with_marker

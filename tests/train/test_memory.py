@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from ltxcore.config.load import load_run
 from ltxcore.errors import LtxError
-from ltxcore.train.plan import check_run
+from ltxcore.train.check import check_run
 from ltxcore.train.run import run
 from train.runs import loaded_run, message, quiet, sound_set, tables, write_run
 

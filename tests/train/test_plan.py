@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 from ltxcore.codecs.load import audio_codec
 from ltxcore.errors import LtxError
 from ltxcore.models.shipped import TINY_BASE
+from ltxcore.train.check import check_run
 from ltxcore.train.folder import RunFolder
-from ltxcore.train.plan import check_run
+from preprocess.raw_media import sound_file
 from train.runs import loaded_run, message, put, put_sound, sound_set
 
 
@@ -27,7 +28,7 @@ def refusal(folder: Path, **changed: object) -> str:
 
 def test_a_run_that_is_in_order_is_planned_without_writing(tmp_path: Path) -> None:
     sound_set(tmp_path / "data")
-    plan = check_run(loaded_run(tmp_path))
+    plan = check_run(loaded_run(tmp_path)).plan
     assert plan is not None
     assert len(plan.split.train) == 20
     assert len(plan.split.held_out) == 4
@@ -47,6 +48,7 @@ def test_everything_that_is_wrong_without_the_data_is_found_at_once(tmp_path: Pa
         optimization={"scheduler_type": "cosine_with_restarts", "scheduler_params": {"T_0": 0}},
         checkpoints={"max_shard_size": 2.0},
         engine={"name": "single", "stage": 2},
+        data={"held_out": 0},
     )
     with pytest.raises(LtxError) as error:
         check_run(loaded)
@@ -132,14 +134,15 @@ def test_a_model_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_model_whose_weights_are_packed_is_refused_before_anything_is_encoded(tmp_path: Path) -> None:
-    (tmp_path / "clips.jsonl").write_text("")
+    sound_file(tmp_path / "a.wav")
+    (tmp_path / "clips.jsonl").write_text('{"audio": "a.wav", "audio_mask": "a.wav", "caption": "a tone"}')
     tensors = load_file(TINY_BASE)
     with safe_open(TINY_BASE, framework="pt") as file:
         metadata = file.metadata()
     name = next(name for name in tensors if name.endswith("audio_attn1.to_q.weight"))
     path = tmp_path / "packed.safetensors"
     save_file(tensors | {name: tensors[name].to(torch.int8)}, path, metadata=metadata)
-    found = refusal(tmp_path, model={"model_path": str(path)}, data={"dataset": str(tmp_path / "clips.jsonl")})
+    found = refusal(tmp_path, model={"model_path": str(path)}, data={"dataset": str(tmp_path / "clips.jsonl"), "held_out": 0})
     own = name.removeprefix("model.diffusion_model.")
     assert found == (
         f"TMP/packed.safetensors: 1 tensors are packed, which is not read: {own} (torch.int8)\n"
@@ -148,17 +151,19 @@ def test_a_model_whose_weights_are_packed_is_refused_before_anything_is_encoded(
 
 
 def test_data_that_are_not_encoded_yet_are_no_mistake(tmp_path: Path) -> None:
-    (tmp_path / "a.wav").touch()
+    sound_file(tmp_path / "a.wav")
     (tmp_path / "clips.jsonl").write_text('{"audio": "a.wav", "audio_mask": "a.wav", "caption": "a tone"}')
-    loaded = loaded_run(tmp_path, data={"dataset": str(tmp_path / "clips.jsonl"), "preprocessed_data_root": str(tmp_path / "later")})
-    assert check_run(loaded) is None
+    data = {"dataset": str(tmp_path / "clips.jsonl"), "preprocessed_data_root": str(tmp_path / "later"), "held_out": 0}
+    checked = check_run(loaded_run(tmp_path, data=data))
+    assert checked.plan is None
+    assert checked.samples == f"1, not encoded yet; the first run encodes {tmp_path / 'clips.jsonl'}"
     assert not (tmp_path / "later").exists()
 
 
 def test_the_engine_of_one_process_is_refused_where_there_are_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     sound_set(tmp_path / "data", count=1)
-    found = refusal(tmp_path, engine={"name": "single"})
+    found = refusal(tmp_path, engine={"name": "single"}, data={"held_out": 0})
     line = line_of(tmp_path, 'name = "single')
     assert found == (
         f'TMP/run.toml:{line}: engine.name: "single" is an engine for one process, and there are 2\n    Start it without a launcher.'
@@ -166,12 +171,13 @@ def test_the_engine_of_one_process_is_refused_where_there_are_more(tmp_path: Pat
 
 
 def test_a_dataset_of_which_only_another_run_needed_a_part_is_not_encoded_yet(tmp_path: Path) -> None:
-    (tmp_path / "sound00.wav").touch()
+    sound_file(tmp_path / "sound00.wav")
     (tmp_path / "sounds.jsonl").write_text('{"audio": "sound00.wav", "audio_mask": "sound00.wav", "caption": "a tone"}\n')
     sound_set(tmp_path / "data", count=3)
     changed = {"data": {"dataset": str(tmp_path / "sounds.jsonl"), "held_out": 0}}
-    planned = check_run(loaded_run(tmp_path, **changed))
-    assert planned is not None
-    assert planned.manifest.samples == ("sound00",)
+    assert (
+        check_run(loaded_run(tmp_path, **changed)).samples
+        == "1 to train on, 0 held out; 0 are encoded, and the first run encodes the other 1"
+    )
     (tmp_path / "data" / "audio_masks").rename(tmp_path / "data" / "others")
-    assert check_run(loaded_run(tmp_path, **changed)) is None
+    assert check_run(loaded_run(tmp_path, **changed)).samples.startswith("1, not encoded yet")

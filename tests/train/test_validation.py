@@ -26,7 +26,7 @@ from ltxcore.models.shipped import TINY_BASE
 from ltxcore.preprocess.model import Model
 from ltxcore.protocols import Engine
 from ltxcore.sample.encode import Encoded
-from ltxcore.train.plan import check_run
+from ltxcore.train.check import check_run
 from ltxcore.train.run import run
 from ltxcore.train.samples import Drawn
 from ltxcore.train.session import Outcome, held_out_interval
