@@ -81,6 +81,11 @@ def _check_dataset(path: Path, settings: tuple[str, ...]) -> None:
     click.echo(f"{path} is a dataset of {count} sample{'' if count == 1 else 's'}.")
     for name, value in lines(found):
         click.echo(f"  {name:<11} {value}")
+    if found.others:
+        opened = len(found.infos)
+        click.echo(
+            f"What the files hold is told of {opened} of them, spread over all; {found.others:,} more were not opened: `ltx doctor {path}` opens every one."
+        )
     for note in found.data.notes:
         click.echo(note)
     if found.data.left_out:
@@ -92,6 +97,8 @@ def _check_dataset(path: Path, settings: tuple[str, ...]) -> None:
             "For the [preprocessing] of a run file, if the clips are to keep about their size (smaller ones take less memory, see `ltx plan`):"
         )
         click.echo(found.buckets)
+        if found.others:
+            click.echo("The files that were not opened may need others.")
     if found.problems:
         raise DataError.of(found.problems)
 

@@ -91,9 +91,9 @@ class Glance:
     has_sizes: bool
 
 
-def spread(samples: Sequence[Sample], most: int = MOST_OPENED) -> list[Sample]:
-    """Some samples that have at most `most` files together, but at least one sample: the same ones each time, evenly spread over all of them."""
-    chosen = list(samples)
+def spread(samples: Sequence[Sample]) -> list[Sample]:
+    """Some samples that have at most `MOST_OPENED` files together, but at least one sample: the same ones each time, evenly spread over all of them."""
+    chosen, most = list(samples), MOST_OPENED
     while len(chosen) > 1 and (files := len(files_of(chosen))) > most:
         count = min(len(chosen) - 1, max(1, len(chosen) * most // files))
         chosen = [samples[index * (len(samples) - 1) // max(1, count - 1)] for index in range(count)]

@@ -10,18 +10,17 @@ import attrs
 from ltxcore.codecs.media import MediaInfo
 from ltxcore.config.schema import PreprocessingTable
 from ltxcore.errors import DataError, Problem
+from ltxcore.preprocess.glance import MOST_WORKERS, spread
 from ltxcore.preprocess.model import Model
-from ltxcore.preprocess.plan import Looked, Rules, files_of, look_at, unreadable
+from ltxcore.preprocess.plan import Looked, files_of, look_at, unreadable
 from ltxcore.preprocess.progress import Phase
 from ltxcore.preprocess.proposed import proposed_line
 from ltxcore.preprocess.raw import RawFiles
 from ltxcore.preprocess.roots import default_root
 from ltxcore.preprocess.rows import Dataset, survey_dataset
-from ltxcore.preprocess.rules import found_buckets, needs_buckets, sizes_of
+from ltxcore.preprocess.rules import sizes_of
 from ltxcore.preprocess.share import processors
 from ltxcore.preprocess.work import TEXT
-
-MOST_WORKERS = 8
 
 
 @attrs.frozen(eq=False)
@@ -31,9 +30,10 @@ class Overview:
     Attributes:
         data: its rows that are in order.
         root: where its samples are, or will be.
-        infos: what the files of these rows hold.
+        infos: what the files of these rows hold, as far as they were opened.
         buckets: the line of a run file that fits its clips and pictures; "": it has none that can be read.
         problems: what stands in the way of using it.
+        others: files that were not opened.
     """
 
     data: Dataset
@@ -41,10 +41,11 @@ class Overview:
     infos: tuple[MediaInfo, ...]
     buckets: str
     problems: tuple[Problem, ...]
+    others: int = 0
 
 
 def overview(path: Path, options: PreprocessingTable, phase: Phase) -> Overview:
-    """Look at every row and every file of a dataset. Nothing is written.
+    """Look at every row of a dataset, and into the files of some of them: of at most `glance.MOST_OPENED`, the same ones each time. Nothing is written.
 
     Args:
         path: a dataset file, or a folder of media.
@@ -58,28 +59,17 @@ def overview(path: Path, options: PreprocessingTable, phase: Phase) -> Overview:
     data, problems = _survey(path, attrs.evolve(options, lora_trigger=None))
     if not data.samples:
         raise DataError.of([*problems, *data.left_out])
-    looked = _look(data, root, phase)
+    some = attrs.evolve(data, samples=tuple(spread(data.samples)))
+    looked = _look(some, root, phase)
     infos = [info for info in looked.infos.values() if isinstance(info, MediaInfo)]
-    sizes = sizes_of(data, looked)
+    sizes = sizes_of(some, looked)
     line = proposed_line(sizes, _scale()) if sizes else ""
-    unread = [problem for sample in data.samples for problem in unreadable(sample, looked)]
+    unread = [problem for sample in some.samples for problem in unreadable(sample, looked)]
+    others = len(files_of(data.samples)) - len(files_of(some.samples))
     if options.on_error == "skip":
         data = attrs.evolve(data, left_out=(*data.left_out, *unread))
         unread = unread if len(infos) == 0 else []
-    return Overview(data, root, tuple(infos), line, (*problems, *unread))
-
-
-def sizes_without_buckets(data: Dataset, options: PreprocessingTable, root: Path, phase: Phase) -> str:
-    """What the clips of a dataset are fitted to where the run file names no buckets, as a note; "": it does, or needs none.
-
-    Raises:
-        DataError: they have to be named, with a line that would do.
-    """
-    rules = Rules(data.folders, durations=tuple(options.audio_durations))
-    if options.resolution_buckets is not None or not needs_buckets(data, rules):
-        return ""
-    _, note = found_buckets(data, rules, _look(data, root, phase), Model("tiny", device="cpu").video(), str)
-    return note
+    return Overview(data, root, tuple(infos), line, (*problems, *unread), others)
 
 
 def lines(found: Overview) -> Iterator[tuple[str, str]]:
@@ -115,7 +105,7 @@ def _survey(path: Path, options: PreprocessingTable) -> tuple[Dataset, tuple[Pro
 
 def _look(data: Dataset, root: Path, phase: Phase) -> Looked:
     raw = RawFiles(root, data.folder.absolute(), writes=False)
-    return look_at(data.samples, raw, min(processors(), MOST_WORKERS), phase("files", len(files_of(data.samples))))
+    return look_at(data.samples, raw, min(processors(), MOST_WORKERS), phase("files", len(files_of(data.samples))), listens=False)
 
 
 def _scale() -> Sequence[int]:

@@ -26,7 +26,7 @@ from ltxcore.protocols import Entry, Manifest
 from ltxcore.train.drawing import drawing_problems
 from ltxcore.train.encoded import begun_with
 from ltxcore.train.plan import Draft, Outline, RunPlan, draft, misfitting, references_of, split_of
-from ltxcore.train.room import room_for
+from ltxcore.train.room import room_for, room_to_encode
 from ltxcore.train.saved import saved_state
 
 SHOWN = 5
@@ -150,7 +150,8 @@ class _Checker:
             self.problems.extend(drawing_problems(found))
             self.notes += list(room_for(found, self.problems))
         with collecting(self.problems):
-            saved_state(found)
+            if step := saved_state(found):
+                self.notes.append(f"The unfinished run in {found.folder.path} goes on after step {step}.")
         apart = self.seen(found, data.held_out, None) if isinstance(data.held_out, Path) else None
         if data.dataset is None:
             return self._encoded(found)
@@ -231,6 +232,8 @@ class _Checker:
         if standing is not None and standing.encodes and (why := unwritable(place)):
             key = where("data.preprocessed_data_root") if root is not None else str(place)
             self.problems.append(Problem(f"{place} cannot be written: {why}", key, "Set data.preprocessed_data_root to a folder that can."))
+        if standing is not None and self.drafted.knows_model:
+            self.notes += room_to_encode(found, look, standing)
         seen = Seen(rows, frozenset(problem.where for problem in wrong), look, standing)
         self.notes += [*rows.notes, *look.notes, *_left_out(seen), *_anew(seen), *_unopened(seen, found.loaded.path)]
         return seen
@@ -269,6 +272,8 @@ def _told(seen: Seen | None, plan: RunPlan | None, dataset: Path) -> str:
     total = len(plan.split.train) + len(plan.split.held_out)
     if not seen.standing.fresh and not seen.standing.anew:
         return f"{total}, not encoded yet; the first run encodes {dataset}"
+    if not seen.standing.fresh:
+        return f"{split}; the first run encodes {'it' if total == 1 else f'all {total}'} anew"
     return f"{split}; {len(seen.standing.fresh)} are encoded, and the first run encodes the other {seen.standing.encodes}"
 
 

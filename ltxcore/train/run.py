@@ -20,6 +20,7 @@ from ltxcore.preprocess.model import Model
 from ltxcore.sample.marker import of_metadata
 from ltxcore.sample.media import decoders
 from ltxcore.train.about import changed_data
+from ltxcore.train.check import check_ahead
 from ltxcore.train.checkpoint import check_space
 from ltxcore.train.cost.start import said_at_start
 from ltxcore.train.encoded import encoded
@@ -76,6 +77,7 @@ def _session(loaded: LoadedRun, processes: Processes, console: Console, allow_ch
     console.out(
         f"{config.model.training_mode} run of {' and '.join(sorted(found.modalities))} on the base model {found.info.name}", highlight=False
     )
+    processes.together(lambda: check_ahead(found) if processes.rank == 0 else None)
     progress.says("encoding", is_long=True)
     root, only = encoded(found, config.data.dataset, config.data.preprocessed_data_root, processes, console)
     found = attrs.evolve(found, root=root)

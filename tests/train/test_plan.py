@@ -175,9 +175,6 @@ def test_a_dataset_of_which_only_another_run_needed_a_part_is_not_encoded_yet(tm
     (tmp_path / "sounds.jsonl").write_text('{"audio": "sound00.wav", "audio_mask": "sound00.wav", "caption": "a tone"}\n')
     sound_set(tmp_path / "data", count=3)
     changed = {"data": {"dataset": str(tmp_path / "sounds.jsonl"), "held_out": 0}}
-    assert (
-        check_run(loaded_run(tmp_path, **changed)).samples
-        == "1 to train on, 0 held out; 0 are encoded, and the first run encodes the other 1"
-    )
+    assert check_run(loaded_run(tmp_path, **changed)).samples == "1 to train on, 0 held out; the first run encodes it anew"
     (tmp_path / "data" / "audio_masks").rename(tmp_path / "data" / "others")
     assert check_run(loaded_run(tmp_path, **changed)).samples.startswith("1, not encoded yet")

@@ -1,0 +1,241 @@
+"""`ltx check` finds what is wrong in every part of a run at once, whatever is wrong with the others; and a run file that it calls in order runs.
+
+A file that cannot be read as a run file is left out: what its keys mean is not known then, and its own mistakes come first, all of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from cli.test_cli_check import check
+from ltxcore.config.render import document
+from ltxcore.models.shipped import TINY_BASE
+from preprocess.raw_media import clip_file, sound_file
+
+
+@attrs.frozen
+class Fault:
+    """One mistake in one part of a run.
+
+    Attributes:
+        part: of the run.
+        changed: keys of the run file.
+        told: how its message begins, with TMP for the folder, and {KEY} for the line of a key.
+        made: makes the files that it is about.
+    """
+
+    part: str
+    changed: Mapping[str, Any]
+    told: str
+    made: Callable[[Path], None] = lambda folder: None
+
+
+def model_with_a_foreign_tensor(folder: Path) -> None:
+    with safe_open(TINY_BASE, framework="pt") as file:
+        metadata = file.metadata()
+    extra = {"model.diffusion_model.transformer_blocks.0.attn1.to_z.weight": torch.zeros(2, 2)}
+    save_file(load_file(TINY_BASE) | extra, folder / "model.safetensors", metadata=metadata)
+
+
+def lora_of_another_model(folder: Path) -> None:
+    module = "diffusion_model.transformer_blocks.0.attn1.to_q"
+    save_file({f"{module}.lora_A.weight": torch.zeros(2, 3), f"{module}.lora_B.weight": torch.zeros(5, 2)}, folder / "start.safetensors")
+
+
+def broken_row(folder: Path) -> None:
+    (folder / "clips.jsonl").write_text(
+        '{"video": "a.mp4", "caption": "one"}\n{"video": "gone.mp4", "caption": "two"}\n{"video": "broken.mp4", "caption": "three"}\n'
+        '{"video": "d.mp4", "caption": 4}\n'
+    )
+    (folder / "broken.mp4").write_bytes(b"no clip")
+
+
+FAULTS = [
+    Fault("output folder", {"output_dir": "out"}, "{output_dir}: output_dir: TMP/out is a file", lambda folder: (folder / "out").touch()),
+    Fault("precision", {"acceleration": {"offload_blocks": 2}}, "{offload_blocks}: acceleration.offload_blocks: saves nothing unless"),
+    Fault("engine", {"engine": {"name": "single", "stage": 2}}, "{stage}: engine.stage: is of the engine for several processes"),
+    Fault("hub", {"hub": {"push_to_hub": True, "hub_model_id": "a/b"}}, "{push_to_hub}: hub.push_to_hub: "),
+    Fault(
+        "schedule",
+        {"optimization": {"scheduler_type": "step", "scheduler_params": {"gamma": -0.5}}},
+        '{[optimization.scheduler_params]}: optimization.scheduler_params: the schedule "step" does not take these parameters: the learning rate',
+    ),
+    Fault(
+        "model",
+        {"model": {"model_path": "model.safetensors", "load_checkpoint": "start.safetensors"}},
+        "TMP/model.safetensors: 1 tensors are not part of the model: transformer_blocks.0.attn1.to_z.weight",
+        model_with_a_foreign_tensor,
+    ),
+    Fault("LoRA to start from", {}, "TMP/start.safetensors: 1 modules do not fit the base", lora_of_another_model),
+    Fault(
+        "samples",
+        {"validation": {"samples": [{"prompt": "x", "video_dims": [64, 60, 17]}]}},
+        "{video_dims}: validation.samples[0].video_dims: a picture of 64x60x17 has height 60",
+    ),
+    Fault(
+        "rows",
+        {"data": {"dataset": "clips.jsonl", "preprocessed_data_root": "file/encoded"}},
+        'TMP/clips.jsonl:2: its video "gone.mp4" is not there',
+        broken_row,
+    ),
+    Fault("captions", {}, 'TMP/clips.jsonl:4: its "caption" is 4, not text'),
+    Fault("media", {}, "TMP/clips.jsonl:3: TMP/broken.mp4: this is not a clip, a sound or an image that can be read"),
+    Fault(
+        "buckets",
+        {"preprocessing": {"resolution_buckets": "64x60x17"}},
+        "{resolution_buckets}: preprocessing.resolution_buckets: the bucket 64x60x17 has height 60",
+    ),
+    Fault(
+        "encoded set",
+        {},
+        "{preprocessed_data_root}: data.preprocessed_data_root: TMP/file/encoded cannot be written: TMP/file is a file, not a folder",
+        lambda folder: (folder / "file").touch(),
+    ),
+    Fault(
+        "held-out rows", {"data": {"held_out": "apart.csv"}}, "TMP/apart.csv: has no rows", lambda folder: (folder / "apart.csv").touch()
+    ),
+]
+
+
+def good(folder: Path) -> dict[str, Any]:
+    """A run of clips that is in order."""
+    for name in ("a", "d"):
+        clip_file(folder / f"{name}.mp4", frames=17)
+        os.utime(folder / f"{name}.mp4", (1e9, 1e9))  # of a file that was just written it is not known whether it will change
+    (folder / "clips.jsonl").write_text('{"video": "a.mp4", "caption": "one"}\n{"video": "d.mp4", "caption": "four"}\n')
+    return {
+        "output_dir": "run",
+        "model": {"model_path": "tiny"},
+        "lora": {"rank": 2, "target_modules": ["attn1.to_q"]},
+        "training_strategy": {"name": "flexible", "video": {"is_generated": True, "latents_dir": "latents"}},
+        "optimization": {"steps": 1, "batch_size": 2},
+        "validation": {"inference_steps": 2},
+        "data": {"dataset": "clips.jsonl", "held_out": 0, "num_dataloader_workers": 0},
+    }
+
+
+def with_faults(folder: Path, faults: list[Fault]) -> tuple[Path, list[str]]:
+    """A run file with these faults, and how the messages of them begin."""
+    run = good(folder)
+    for fault in faults:
+        fault.made(folder)
+        for table, keys in fault.changed.items():
+            run[table] = {**run.get(table, {}), **keys} if isinstance(keys, dict) else keys
+    path = folder / "run.toml"
+    path.write_text(document(run))
+    lines = path.read_text().splitlines()
+
+    def placed(told: str) -> str:
+        if not told.startswith("{"):
+            return told
+        key, rest = told[1:].split("}", 1)
+        line = next(number for number, text in enumerate(lines, 1) if text == key or f"{key} = " in text)
+        return f"TMP/run.toml:{line}{rest}"
+
+    return path, [placed(fault.told) for fault in faults]
+
+
+def messages(err: str, folder: Path) -> list[str]:
+    return [line for line in err.replace(str(folder), "TMP").splitlines() if not line.startswith("    ")]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    return tmp_path
+
+
+def test_a_fault_in_every_part_is_found_at_once_and_each_is_told_once(folder: Path) -> None:
+    path, told = with_faults(folder, FAULTS)
+    before = sorted(folder.rglob("*"))
+    status, out, err = check(str(path))
+    found = messages(err, folder)
+    assert (status, out) == (2, "")
+    assert {start: [line for line in found if line.startswith(start)] for start in told} == {
+        start: [line] for start, line in zip(told, sorted(found, key=lambda line: _rank(line, told)), strict=True)
+    }
+    assert sorted(folder.rglob("*")) == before
+
+
+def _rank(line: str, told: list[str]) -> int:
+    return next((number for number, start in enumerate(told) if line.startswith(start)), len(told))
+
+
+def test_a_model_that_cannot_be_read_hides_nothing_of_the_other_parts(folder: Path) -> None:
+    parts = {"output folder", "schedule", "samples", "rows", "captions", "media", "buckets", "encoded set", "held-out rows"}
+    path, told = with_faults(folder, [fault for fault in FAULTS if fault.part in parts])
+    path.write_text(path.read_text().replace('"tiny"', '"cut.safetensors"'))
+    (folder / "cut.safetensors").write_bytes(b"cut")
+    found = messages(check(str(path))[2], folder)
+    assert sum(line.startswith("TMP/cut.safetensors: ") for line in found) == 1
+    assert [start for start in told if not any(line.startswith(start) for line in found)] == []
+
+
+def test_a_run_file_that_is_in_order_runs(folder: Path) -> None:
+    from click.testing import CliRunner
+
+    from ltxcore.cli.main import main
+
+    path, _ = with_faults(folder, [])
+    assert check(str(path))[0] == 0
+    assert not (folder / "run").exists()
+    done = CliRunner().invoke(main, ["run", str(path)])
+    assert done.exit_code == 0, done.output
+    assert check(str(path))[2].startswith(f"{path}:1: output_dir: {folder}/run holds a finished run")
+    status, out, _ = check(str(path), "--set", "output_dir=other")
+    assert (status, "  samples     2 to train on, 0 held out\n" in out) == (0, True)
+
+
+def encoded(folder: Path) -> Path:
+    """The good run, with its dataset encoded."""
+    from click.testing import CliRunner
+
+    from ltxcore.cli.main import main
+
+    path, _ = with_faults(folder, [])
+    done = CliRunner().invoke(main, ["preprocess", "clips.jsonl", "--model-path", "tiny", "--skip-audio"])
+    assert done.exit_code == 0, done.output
+    return path
+
+
+def test_samples_that_the_run_encodes_anew_by_itself_are_told_and_not_refused(folder: Path) -> None:
+    path = encoded(folder)
+    settings = ("--set", "preprocessing.skip_audio=true")
+    assert "  samples     2 to train on, 0 held out\n" in check(str(path), *settings)[1]
+
+    (folder / "clips.jsonl").write_text('{"video": "a.mp4", "caption": "another"}\n{"video": "d.mp4", "caption": "four"}\n')
+    out = check(str(path), *settings)[1]
+    assert "  samples     2 to train on, 0 held out; 1 are encoded, and the first run encodes the other 1\n" in out
+    assert "/clips.jsonl: the first run encodes 1 of 2 samples anew, since their captions are other ones now.\n" in out
+
+    out = check(str(path), *settings, "--set", "preprocessing.resolution_buckets=64x64x9")[1]
+    assert "encodes 1 of 2 samples anew, since their files, or the options that they are fitted by, are other ones now.\n" in out
+
+    sound_file(folder / "sound.wav")  # a new row
+    clip_file(folder / "e.mp4", frames=17)
+    with (folder / "clips.jsonl").open("a") as file:
+        file.write('{"video": "e.mp4", "caption": "five"}\n')
+    out = check(str(path), *settings)[1]
+    assert "  samples     3 to train on, 0 held out; 1 are encoded, and the first run encodes the other 2\n" in out
+
+
+def test_another_model_file_makes_the_run_encode_anew_and_is_no_mistake(folder: Path) -> None:
+    path = encoded(folder)
+    latents = folder / ".precomputed" / "latents"
+    for manifest in latents.glob("manifest*.jsonl"):
+        manifest.write_text(manifest.read_text().replace('"encoder": "', '"encoder": "other-'))
+    status, out, err = check(str(path), "--set", "data.preprocessed_data_root=.precomputed", "--set", "preprocessing.skip_audio=true")
+    assert (status, err) == (0, "")
+    assert "  samples     2 to train on, 0 held out; the first run encodes all 2 anew\n" in out
+    assert "encodes 2 of 2 samples anew, since they were made by another model's encoders" in out
