@@ -25,6 +25,7 @@ from ltxcore.preprocess.standing import Standing, standing_of
 from ltxcore.protocols import Entry, Manifest
 from ltxcore.train.drawing import drawing_problems
 from ltxcore.train.encoded import begun_with
+from ltxcore.train.foreseen import foreseen
 from ltxcore.train.plan import Draft, Outline, RunPlan, draft, misfitting, references_of, split_of
 from ltxcore.train.room import room_for, room_to_encode
 from ltxcore.train.saved import saved_state
@@ -159,6 +160,7 @@ class _Checker:
         if seen is None or seen.standing is None:
             return None
         manifest = self.manifest(found, seen.standing.fresh)
+        self._hold_ahead(found, seen)
         plan = self._plan(found, seen, manifest)
         standings = [each.standing for each in (seen, apart) if each is not None and each.standing is not None]
         return Checked(found, _told(seen, plan, data.dataset), tuple(self.notes), None if any(each.encodes for each in standings) else plan)
@@ -200,6 +202,15 @@ class _Checker:
             if len(self.problems) == before:
                 self._hold(found, manifest)
         return manifest if len(self.problems) == before else None
+
+    def _hold_ahead(self, found: Outline, seen: Seen) -> None:
+        """Hold the strategy against what the first run will encode, as far as headers tell what that will be like."""
+        ahead = foreseen(found, seen.glance)
+        if seen.standing is None or not seen.standing.encodes or not ahead.samples or not self.drafted.knows_model:
+            return
+        with collecting(self.problems):
+            found.strategy.check(ahead)
+            references_of(found, ahead)
 
     def _hold(self, found: Outline, manifest: Manifest) -> None:
         if not self.drafted.knows_model:
