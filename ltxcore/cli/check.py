@@ -32,8 +32,12 @@ NOT_HERE = "Only decoding, loading and running show damaged media, weights that 
 def check(target: Path, settings: tuple[str, ...], runs_plugins: bool) -> None:
     """Check a run file without running it; or show a dataset, a folder of media or a dataset file, as it is understood.
 
-    Of a run file, every mistake that can be found without opening a sample is printed in one go; where the data are encoded already, they are checked from their
-    manifests. Of a dataset, its media are counted and measured, and buckets are proposed for it; --set takes keys of [preprocessing], such as --set prefer=video.
+    Of a run file, every part is looked at, whatever is wrong with the others, and all mistakes are printed in one go: keys, folders and free space, the headers of
+    models and LoRAs, rows of datasets, headers of at most 200 media files, manifests of what is encoded. What the run does about them by itself, such as encoding
+    samples anew, is told and is no mistake. Nothing is written, decoded in full or loaded.
+
+    Of a dataset, its media are counted and measured, those of at most 200 files, and buckets are proposed for it; --set takes keys of [preprocessing], such as
+    --set prefer=video.
 
     `plugins` of a run file names Python files, which are run, here too. Read a stranger's run file for it before you check it, or check it with --no-plugins.
     """

@@ -25,9 +25,6 @@ WANTED: dict[Any, str] = {
 }
 
 
-LARGEST = 2**63 - 1
-"""Of whole numbers: TOML has no larger ones, although its reader here takes them."""
-
 LISTS = (list, tuple, frozenset, set, Sequence)
 
 
@@ -44,8 +41,6 @@ def described(value: Any) -> str:
         return "a list" if value else "an empty list"
     if isinstance(value, (datetime.date, datetime.time)):
         return f"the date or time {value}"
-    if isinstance(value, int) and abs(value) > LARGEST:
-        return f"one of about {int(value.bit_length() * math.log10(2)) + 1} digits"
     return str(value)
 
 
@@ -54,10 +49,9 @@ def is_a(value: Any, kind: Any) -> bool:
     if kind is bool:
         return isinstance(value, bool)
     if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST
+        return isinstance(value, int) and not isinstance(value, bool)
     if kind is float:
-        is_whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST
-        return is_whole or (isinstance(value, float) and math.isfinite(value))
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if kind in (str, Path):
         return isinstance(value, str)
     return isinstance(value, kind)
@@ -148,8 +142,6 @@ def refuse_type(reading: Reading, value: Any, kind: Any) -> None:
     elif kind in (str, Path) and isinstance(value, (int, float)):
         remedy = f'Write "{described(value)}", in quotes.'
     what = "a finite number" if kind is float and isinstance(value, float) else wanted(kind)
-    if isinstance(value, int) and abs(value) > LARGEST and kind in (int, float):
-        what = f"{what} of at most {LARGEST}"
     reading.refuse(f"must be {what}, not {described(value)}", remedy)
 
 
