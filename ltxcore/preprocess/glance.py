@@ -33,7 +33,7 @@ from ltxcore.preprocess.rules import (
 )
 from ltxcore.preprocess.share import processors
 from ltxcore.preprocess.work import TEXT
-from ltxcore.protocols import TextEncoder
+from ltxcore.protocols import Codec, TextEncoder
 
 MOST_OPENED = 200
 """Files of a dataset that a check opens."""
@@ -117,10 +117,12 @@ def encoders_of(data: Dataset, options: PreprocessingTable, model: Model | None,
         with collecting(problems, where("preprocessing.connector_outputs")):
             if text is not None and options.connector_outputs:
                 text = connected(text, model.path, model.device)
-    for wanted, make in ((_has_clips(data), lambda each: each.video()), (bool(data.folders & SOUND_FOLDERS), lambda each: each.audio())):
-        if wanted and model is not None:
-            with collecting(problems):
-                make(model)
+    with collecting(problems):
+        if model is not None and _has_clips(data):
+            model.video()
+    with collecting(problems):
+        if model is not None and data.folders & SOUND_FOLDERS:
+            model.audio()
     return Encoders(None if problems else model, text, tuple(problems))
 
 
@@ -144,39 +146,54 @@ def glance(data: Dataset, root: Path, options: PreprocessingTable, encoders: Enc
     with collecting(problems):
         rules, has_sizes = rules_from_options(data, options, video, audio, where), True
     raw = RawFiles(root, data.folder.absolute(), writes=False, resamples=rules.resamples)
-    tools = Tools(raw, video, audio, rules.factors, rendering=rendering_from_options(options, where))
     some = attrs.evolve(data, samples=tuple(spread(data.samples)))
     files = files_of(some.samples)
-    looked = look_at(some.samples, tools.raw, min(processors(), MOST_WORKERS), phase("files", len(files)), listens=False)
+    looked = look_at(some.samples, raw, min(processors(), MOST_WORKERS), phase("files", len(files)), listens=False)
     others = len(files_of(data.samples)) - len(files)
     is_part = len(some.samples) < len(data.samples)
-    notes: list[str] = []
     silent = silent_set(some, looked)
     if silent is not None and (not is_part or options.on_error == "stop"):
         problems.append(_of_some(silent, len(files)) if is_part else silent)
         some = attrs.evolve(some, folders=some.folders - SOUND_FOLDERS)
         rules = attrs.evolve(rules, folders=some.folders)
+    notes: list[str] = []
     if video is not None and has_sizes and needs_buckets(some, rules):
-        sizes: list[Problem] = []
-        with collecting(sizes):
-            bucket, note = found_buckets(some, rules, looked, video, where)
-            rules = attrs.evolve(rules, buckets=(bucket,))
-            notes.append(f"{note} that were opened" if is_part else note)
-        known = {problem for sample in some.samples for problem in unreadable(sample, looked)}
-        sizes = [problem for problem in sizes if problem not in known]
+        rules, note, sizes = _with_bucket(some, looked, rules, video, where)
+        notes += [f"{note} that were opened" if is_part else note] if note else []
         problems += [_of_some(problem, len(files)) for problem in sizes] if is_part else sizes
         has_sizes = not sizes
-    if video is not None and not rules.buckets and not has_sizes:
+    if video is not None and not has_sizes:
         # Each clip by the size nearest to its own, so that the rest of it is looked at nevertheless.
         rules = attrs.evolve(rules, buckets=tuple(sorted({nearest(size, video.scale) for size in sizes_of(some, looked)})))
     if rules.buckets and (told := hdr_told(some, looked, options.hdr)):
         notes.append(told)
     planned, found, left_out = _planned(some, looked, rules, options, is_part)
-    problems += found
-    unfit = frozenset(each.name for each in some.samples) - {each.sample.name for each in planned if each.folders == data.folders}
     return Glance(
-        data, root, rules, planned, unfit, tuple(problems), left_out, tuple(notes), len(files), others, tools, encoders, has_sizes
+        data=data,
+        root=root,
+        rules=rules,
+        planned=planned,
+        unfit=frozenset(each.name for each in some.samples) - {each.sample.name for each in planned if each.folders == data.folders},
+        problems=(*problems, *found),
+        left_out=left_out,
+        notes=tuple(notes),
+        opened=len(files),
+        others=others,
+        tools=Tools(raw, video, audio, rules.factors, rendering=rendering_from_options(options, where)),
+        encoders=encoders,
+        has_sizes=has_sizes,
     )
+
+
+def _with_bucket(data: Dataset, looked: Looked, rules: Rules, video: Codec, where: Place) -> tuple[Rules, str, list[Problem]]:
+    """The rules with the one size that all clips have, and a note that says so; or why they have none."""
+    problems: list[Problem] = []
+    note = ""
+    with collecting(problems):
+        bucket, note = found_buckets(data, rules, looked, video, where)
+        rules = attrs.evolve(rules, buckets=(bucket,))
+    known = {problem for sample in data.samples for problem in unreadable(sample, looked)}
+    return rules, note, [problem for problem in problems if problem not in known]
 
 
 def _planned(

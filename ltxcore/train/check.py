@@ -5,7 +5,6 @@ Nothing is written, nothing is decoded, and of models and LoRAs the headers are 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
@@ -16,22 +15,20 @@ from ltxcore.data.batches import plan as plan_order
 from ltxcore.data.manifest import survey_manifest
 from ltxcore.errors import ConfigError, DataError, LtxError, Problem, collecting
 from ltxcore.preprocess.before import only_rows
-from ltxcore.preprocess.glance import Glance, encoders_of, glance
+from ltxcore.preprocess.glance import encoders_of, glance
 from ltxcore.preprocess.model import Model
 from ltxcore.preprocess.progress import Phase, bars
 from ltxcore.preprocess.roots import default_root, unwritable
 from ltxcore.preprocess.rows import Dataset, read_rows, survey_dataset
-from ltxcore.preprocess.standing import Standing, standing_of
+from ltxcore.preprocess.standing import standing_of
 from ltxcore.protocols import Entry, Manifest
 from ltxcore.train.drawing import drawing_problems
 from ltxcore.train.encoded import begun_with
 from ltxcore.train.foreseen import foreseen
+from ltxcore.train.noted import Seen, of_dataset, of_folder, samples_told
 from ltxcore.train.plan import Draft, Outline, RunPlan, draft, misfitting, references_of, split_of
 from ltxcore.train.room import room_for, room_to_encode
 from ltxcore.train.saved import saved_state
-
-SHOWN = 5
-"""Rows that are left out of which a note tells."""
 
 
 @attrs.frozen(eq=False)
@@ -49,23 +46,6 @@ class Checked:
     samples: str
     notes: tuple[str, ...]
     plan: RunPlan | None
-
-
-@attrs.frozen(eq=False)
-class Seen:
-    """A dataset of a run as it stands.
-
-    Attributes:
-        rows: that are in order.
-        refused: the places of the others.
-        glance: what its files were found to hold.
-        standing: of its samples; none: that cannot be known.
-    """
-
-    rows: Dataset
-    refused: frozenset[str]
-    glance: Glance
-    standing: Standing | None
 
 
 def check_run(loaded: LoadedRun, phase: Phase | None = None) -> Checked:
@@ -146,7 +126,7 @@ class _Checker:
                     with collecting(self.problems):
                         self.problems.extend(read_rows(dataset, loaded.config.preprocessing).problems)
             return None
-        self.notes += _of_folder(found)
+        self.notes += of_folder(found)
         if self.drafted.knows_model:
             self.problems.extend(drawing_problems(found))
             self.notes += list(room_for(found, self.problems))
@@ -163,7 +143,9 @@ class _Checker:
         self._hold_ahead(found, seen)
         plan = self._plan(found, seen, manifest)
         standings = [each.standing for each in (seen, apart) if each is not None and each.standing is not None]
-        return Checked(found, _told(seen, plan, data.dataset), tuple(self.notes), None if any(each.encodes for each in standings) else plan)
+        return Checked(
+            found, samples_told(seen, plan, data.dataset), tuple(self.notes), None if any(each.encodes for each in standings) else plan
+        )
 
     def _encoded(self, found: Outline) -> Checked | None:
         """A run on a set that is encoded already."""
@@ -172,7 +154,7 @@ class _Checker:
             return None
         with collecting(self.problems, found.loaded.where("data.held_out")):
             plan = _planned(found, manifest)
-            return Checked(found, _told(None, plan, Path()), tuple(self.notes), plan)
+            return Checked(found, samples_told(None, plan, Path()), tuple(self.notes), plan)
         return None
 
     def _plan(self, found: Outline, seen: Seen, manifest: Manifest | None) -> RunPlan | None:
@@ -246,7 +228,7 @@ class _Checker:
         if standing is not None and self.drafted.knows_model:
             self.notes += room_to_encode(found, look, standing)
         seen = Seen(rows, frozenset(problem.where for problem in wrong), look, standing)
-        self.notes += [*rows.notes, *look.notes, *_left_out(seen), *_anew(seen), *_unopened(seen, found.loaded.path)]
+        self.notes += of_dataset(seen, found.loaded.path)
         return seen
 
 
@@ -268,52 +250,3 @@ def _foreign(found: Outline, rows: Dataset, root: Path) -> tuple[Problem, ...]:
         return ()
     _, problems = survey_manifest(root, sources, only=[sample.name for sample in rows.samples], remember=False)
     return problems
-
-
-# ---- what is told
-
-
-def _told(seen: Seen | None, plan: RunPlan | None, dataset: Path) -> str:
-    """How many samples there are."""
-    if plan is None:
-        return ""
-    split = f"{len(plan.split.train)} to train on, {len(plan.split.held_out)} held out"
-    if seen is None or seen.standing is None or not seen.standing.encodes:
-        return split
-    total = len(plan.split.train) + len(plan.split.held_out)
-    if not seen.standing.fresh and not seen.standing.anew:
-        return f"{total}, not encoded yet; the first run encodes {dataset}"
-    if not seen.standing.fresh:
-        return f"{split}; the first run encodes {'it' if total == 1 else f'all {total}'} anew"
-    return f"{split}; {len(seen.standing.fresh)} are encoded, and the first run encodes the other {seen.standing.encodes}"
-
-
-def _of_folder(found: Outline) -> Iterator[str]:
-    """What becomes of what lies in the output folder."""
-    path = found.folder.path
-    yield from (f"The unfinished run in {path} {note}." for note in found.notes)
-    if found.loaded.config.checkpoints.no_resume and found.folder.status() is not None:
-        yield f"The run starts over, and removes what the unfinished one in {path} left, since checkpoints.no_resume is set."
-
-
-def _left_out(seen: Seen) -> Iterator[str]:
-    left = (*seen.rows.left_out, *seen.glance.left_out)
-    if left:
-        more = f"\n  and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
-        lines = "".join(f"\n  {problem.where}: {problem.what}" for problem in left[:SHOWN])
-        yield f"{seen.rows.path}: left out, as on_error says:{lines}{more}"
-
-
-def _anew(seen: Seen) -> Iterator[str]:
-    if seen.standing is None:
-        return
-    total = len(seen.rows.samples)
-    for why, names in seen.standing.anew.items():
-        yield f"{seen.rows.path}: the first run encodes {len(names)} of {total} samples anew, since {why}."
-
-
-def _unopened(seen: Seen, path: Path) -> Iterator[str]:
-    if seen.glance.others:
-        yield (
-            f"{seen.rows.path}: {seen.glance.opened} of its files were opened, and {seen.glance.others:,} more were not; `ltx doctor {path}` opens every one."
-        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import namedtuple
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ Usage = namedtuple("Usage", "total used free")
 
 def free(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     """The disk as it would be with so much free; a full one cannot be made here."""
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda path: Usage(2 * size, size, size))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(2 * size, size, size))
 
 
 def checked(folder: Path, **changed: Any) -> Any:

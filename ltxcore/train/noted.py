@@ -1,0 +1,88 @@
+"""What `ltx check` tells of a run that is in order: how many samples there are, and what the run does about them by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+
+from ltxcore.preprocess.glance import Glance
+from ltxcore.preprocess.rows import Dataset
+from ltxcore.preprocess.standing import Standing
+from ltxcore.train.plan import Outline, RunPlan
+
+SHOWN = 5
+"""Rows that are left out of which a note tells."""
+
+
+@attrs.frozen(eq=False)
+class Seen:
+    """A dataset of a run as it stands.
+
+    Attributes:
+        rows: that are in order.
+        refused: the places of the others.
+        glance: what its files were found to hold.
+        standing: of its samples; none: that cannot be known.
+    """
+
+    rows: Dataset
+    refused: frozenset[str]
+    glance: Glance
+    standing: Standing | None
+
+
+def samples_told(seen: Seen | None, plan: RunPlan | None, dataset: Path) -> str:
+    """How many samples there are."""
+    if plan is None:
+        return ""
+    split = f"{len(plan.split.train)} to train on, {len(plan.split.held_out)} held out"
+    if seen is None or seen.standing is None or not seen.standing.encodes:
+        return split
+    total = len(plan.split.train) + len(plan.split.held_out)
+    if not seen.standing.fresh and not seen.standing.anew:
+        return f"{total}, not encoded yet; the first run encodes {dataset}"
+    if not seen.standing.fresh:
+        return f"{split}; the first run encodes {'it' if total == 1 else f'all {total}'} anew"
+    return f"{split}; {len(seen.standing.fresh)} are encoded, and the first run encodes the other {seen.standing.encodes}"
+
+
+def of_folder(found: Outline) -> Iterator[str]:
+    """What becomes of what lies in the output folder."""
+    path = found.folder.path
+    yield from (f"The unfinished run in {path} {note}." for note in found.notes)
+    if found.loaded.config.checkpoints.no_resume and found.folder.status() is not None:
+        yield f"The run starts over, and removes what the unfinished one in {path} left, since checkpoints.no_resume is set."
+
+
+def _left_out(seen: Seen) -> Iterator[str]:
+    left = (*seen.rows.left_out, *seen.glance.left_out)
+    if left:
+        more = f"\n  and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
+        lines = "".join(f"\n  {problem.where}: {problem.what}" for problem in left[:SHOWN])
+        yield f"{seen.rows.path}: left out, as on_error says:{lines}{more}"
+
+
+def _anew(seen: Seen) -> Iterator[str]:
+    if seen.standing is None:
+        return
+    total = len(seen.rows.samples)
+    for why, names in seen.standing.anew.items():
+        yield f"{seen.rows.path}: the first run encodes {len(names)} of {total} samples anew, since {why}."
+
+
+def _unopened(seen: Seen, path: Path) -> Iterator[str]:
+    if seen.glance.others:
+        yield (
+            f"{seen.rows.path}: {seen.glance.opened} of its files were opened, and {seen.glance.others:,} more were not; `ltx doctor {path}` opens every one."
+        )
+
+
+def of_dataset(seen: Seen, run_file: Path) -> Iterator[str]:
+    """What becomes of the rows of a dataset, and which of its files were looked at."""
+    yield from seen.rows.notes
+    yield from seen.glance.notes
+    yield from _left_out(seen)
+    yield from _anew(seen)
+    yield from _unopened(seen, run_file)
