@@ -18,6 +18,7 @@ from ltxcore.preprocess.standing import Standing
 from ltxcore.sample.cuts import samples_in, steps_of
 from ltxcore.train.checkpoint import MARGIN
 from ltxcore.train.plan import Outline
+from ltxcore.train.start import sketched
 
 STATE_BYTES = {"full": 12, "minimal": 4, "off": 0}
 """Of a number that is trained, beside what is exported of it; by `checkpoints.save_training_state`."""
@@ -33,7 +34,7 @@ def room_for(found: Outline, problems: list[Problem]) -> Iterator[str]:
     """A note where the disk has no room for all that a run keeps; that it has none even for what a run makes sure of first is added to `problems`."""
     config = found.loaded.config
     try:
-        sketch = found.base.sketch(found.streams)
+        sketch = sketched(found.base, found.streams)
         adapted = _adapted(found, sketch)
     except LtxError:  # targets that name nothing, which is told
         return
