@@ -149,7 +149,8 @@ def test_conditions_that_the_loader_refuses_the_schema_refuses_too(mistakes: Mis
 def test_a_key_carries_its_help_its_unit_and_its_default() -> None:
     assert SCHEMA["properties"]["validation"]["properties"]["frame_rate"] == {
         "type": "number",
-        "exclusiveMinimum": 0,
+        "minimum": 0.1,
+        "maximum": 1000,
         "description": "of what is drawn (frames per second)",
         "default": 24.0,
     }

@@ -142,7 +142,7 @@ def test_connectors_are_loaded_where_some_text_has_still_to_go_through_them(
     made: tuple[Path, dict[str, Path]], tmp_path: Path, root: str, prompts: list[Any], loaded: bool
 ) -> None:
     folder, model = made
-    plan = check_run(load_run(run_file(folder, model, root, tmp_path, validation={"samples": prompts, "video_dims": [64, 64, 9]})))
+    plan = check_run(load_run(run_file(folder, model, root, tmp_path, validation={"samples": prompts, "video_dims": [64, 64, 9]}))).plan
     assert plan is not None
     samples = Samples(plan.outline.root, plan.outline.strategy.sources(), plan.manifest)
     assert (load_model(plan, samples, torch.device("cpu")).backbone.connectors is not None) == loaded

@@ -177,12 +177,11 @@ def test_a_run_that_began_without_the_marker_goes_on_without_it_and_says_so(
 
 def test_check_launch_and_inspect_agree_with_the_run(older: Path, tmp_path: Path) -> None:
     found = check_run(load_run(older))
-    assert found is not None
     assert found.outline.resumes
     assert found.outline.notes == (NOTE,)
     check_outline(load_run(older), 1)
     done = CliRunner().invoke(main, ["check", str(older)], catch_exceptions=False)
-    assert done.output.endswith(f"The unfinished run in {tmp_path}/out {NOTE}.\n")
+    assert f"The unfinished run in {tmp_path}/out {NOTE}.\nThe unfinished run in {tmp_path}/out goes on after step 1.\n" in done.output
     console = Console(file=StringIO(), width=200)
     (seen,) = inspect(load_run(older), console)
     assert seen.inputs["video"].marked is None
