@@ -28,6 +28,9 @@ SCHEDULES: Mapping[str, tuple[Callable[..., LRScheduler], Callable[[int], dict[s
 }
 """By the name in the run file: the torch class, and its parameters for a run of so many optimiser steps."""
 
+ROUNDING = 1e-12
+"""How far below 0 a learning rate of 0 may come out."""
+
 TRIED = 500
 """Steps that a schedule is tried for before a run; all of them would take seconds for a long one."""
 
@@ -82,7 +85,7 @@ def _check_rates(made: LRScheduler, kind: str, numbers: Iterable[int], steps: in
 
 def _check(kind: str, number: int, steps: int, rates: Callable[[], Iterable[Any]]) -> None:
     try:
-        wrong = next((rate for rate in map(complex, rates()) if rate.imag or not 0 <= rate.real < float("inf")), None)
+        wrong = next((rate for rate in map(complex, rates()) if rate.imag or not -ROUNDING <= rate.real < float("inf")), None)
     except (TypeError, ValueError, ArithmeticError) as error:
         raise _refused(kind, steps, f"at step {number}: {error}") from error
     if wrong is not None:

@@ -197,6 +197,17 @@ def test_a_run_file_that_is_in_order_runs(folder: Path) -> None:
     assert (status, "  samples     2 to train on, 0 held out\n" in out) == (0, True)
 
 
+def test_a_run_finds_what_is_wrong_with_its_held_out_rows_and_its_codecs_before_it_encodes_anything(folder: Path) -> None:
+    from click.testing import CliRunner
+
+    from ltxcore.cli.main import main
+
+    path, (told,) = with_faults(folder, [FAULTS[-1]])
+    done = CliRunner().invoke(main, ["run", str(path)])
+    assert (done.exit_code, messages(done.stderr, folder)) == (2, [told])
+    assert not (folder / ".precomputed").exists()
+
+
 def encoded(folder: Path) -> Path:
     """The good run, with its dataset encoded."""
     from click.testing import CliRunner

@@ -12,6 +12,7 @@ import pytest
 from ltxcore.config import samples, schema
 from ltxcore.config.keys import Bounds
 from ltxcore.config.tables import keys_of
+from ltxcore.preprocess.buckets import parse_buckets
 
 TABLES = [
     cls
@@ -169,3 +170,39 @@ def test_ranges_are_open_or_closed_as_they_say() -> None:
 
 def test_output_dir_is_a_path() -> None:
     assert next(key for key in keys_of(schema.RunFile) if key.name == "output_dir").kind is Path
+
+
+FREE = {
+    "seed": "only hashed",
+    "lora.dropout": "below 1",
+    "optimization.max_grad_norm": "a norm above all others clips nothing",
+    "optimization.betas": "below 1",
+    "acceleration.offload_blocks": "more than there are is all of them",
+    "data.held_out": "more than there are is refused with the data",
+    "validation.seed": "only hashed",
+    "validation.interval": "more steps than there are is never",
+    "validation.stg_blocks": "held against the model's blocks",
+    "checkpoints.interval": "more steps than there are is never",
+    "checkpoints.keep_last_n": "more than there are is all of them",
+}
+"""Numbers without an upper end, and why none is needed."""
+
+
+def test_every_number_of_a_run_file_has_an_upper_end_or_a_reason_for_none() -> None:
+    found = set()
+    for table in keys_of(schema.RunFile):
+        keys = [("", table)] if not attrs.has(table.kind) else [(f"{table.name}.", key) for key in keys_of(table.kind)]
+        for prefix, key in keys:
+            is_number = "Literal" not in str(key.kind) and any(kind in str(key.kind) for kind in ("int", "float"))
+            if is_number and key.bounds.at_most is None:
+                found.add(f"{prefix}{key.name}")
+    assert found == FREE.keys()
+
+
+def test_a_size_of_thousands_of_digits_is_no_bucket() -> None:
+    for text in (f"{'9' * 5000}x64x17", "64x64x99999999999", "65537x64x17"):
+        (found,) = schema.PreprocessingTable(resolution_buckets=text).problems()
+        assert found[:2] == (("resolution_buckets",), f'"{text if len(text) < 40 else f"{text[:37]}..."}" is no bucket')
+        _, problems = parse_buckets(text, (8, 32, 32), "here")
+        assert problems
+    assert schema.PreprocessingTable(resolution_buckets="65536x64x1000000").problems() == []

@@ -8,7 +8,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from ltxcore.engines.optim import SCHEDULES, adamw, advance, schedule
+from ltxcore.engines.optim import SCHEDULES, TRIED, adamw, advance, schedule, try_schedule
 from ltxcore.errors import ConfigError
 
 STEPS = 20
@@ -105,3 +105,32 @@ def test_a_schedule_that_is_taken_to_a_step_is_where_it_would_have_come_to_by_it
         for optimizer, scheduler in ((stepped, own), (taken, other)):
             optimizer.step()
             scheduler.step()
+
+
+@pytest.mark.parametrize("kind", EXPECTED)
+@pytest.mark.parametrize("steps", [1, 2, 3, 20, TRIED - 1, TRIED, TRIED + 1, 10**9])
+def test_the_defaults_of_every_schedule_hold_for_runs_of_any_length(kind: str, steps: int) -> None:
+    try_schedule(kind, {}, steps, PEAK)
+
+
+@pytest.mark.parametrize(
+    ("kind", "params", "steps", "told"),
+    [
+        ("step", {"gamma": -0.5}, 4, "the learning rate after step 2 would be -0.0005"),
+        ("step", {"gamma": 1e300, "step_size": 1}, 4, "the learning rate after step 2 would be inf"),
+        ("cosine", {"eta_min": -1.0}, 4, "the learning rate after step 1 would be -0.145"),
+        ("polynomial", {"power": -1.0}, 20, "at step 20: "),
+        ("polynomial", {"power": -1.0}, 3000, "at step 3000: "),
+        ("linear", {"total_iters": 10**400}, 4, "at step 1: "),
+        ("linear", {"end_factor": 2.0}, 4, ""),
+        ("cosine_with_restarts", {"T_0": 0}, 4, ""),
+    ],
+)
+def test_a_schedule_without_a_learning_rate_at_some_step_is_refused_before_the_run(
+    kind: str, params: dict[str, object], steps: int, told: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        try_schedule(kind, params, steps, PEAK)
+    (problem,) = error.value.problems
+    assert problem.what.startswith(f'the schedule "{kind}" does not take these parameters: {told}')
+    assert problem.where == "optimization.scheduler_params"

@@ -8,8 +8,11 @@ from safetensors.torch import load_file, save_file
 
 from ltxcore.errors import CheckpointError
 from ltxcore.models.adapters import adapters
+from ltxcore.models.base import base_of
 from ltxcore.models.load import load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters, save_lora
+from ltxcore.models.lora_load import check_start
+from ltxcore.models.targets import resolve_targets
 from models.golden_models import BOTH, random_input
 
 MODULE = "transformer_blocks.0.audio_attn1.to_k"
@@ -178,3 +181,42 @@ def test_nothing_is_changed_where_a_start_is_refused(tmp_path):
     with pytest.raises(CheckpointError):
         add_lora(backbone, **PLAIN, start=path)
     assert adapters(backbone) == {}
+
+
+def headers(path, tmp_path, *, rank=4, dora=False, modalities=("audio",), targets=TARGETS):
+    """What `check_start` finds wrong with a file, from its header; "": nothing."""
+    sketch = base_of("tiny-untrained").sketch(frozenset(modalities))
+    try:
+        check_start(sketch, path, resolve_targets(sketch, targets), rank, dora)
+    except CheckpointError as error:
+        return str(error).replace(str(tmp_path), "TMP")
+    return ""
+
+
+@pytest.mark.parametrize("layout", [lambda tensors, path: save_file(tensors, path) or path, of_ltx_trainer, of_comfyui, without_prefix])
+def test_the_header_of_a_file_that_a_run_can_start_from_is_in_order_in_every_layout(tmp_path, layout):
+    own = load_file(written(trained(), tmp_path / "own.safetensors"))
+    assert headers(layout(own, tmp_path / "other.safetensors"), tmp_path) == ""
+
+
+@pytest.mark.parametrize(
+    "options", [{"rank": 2}, {"target_modules": TARGETS[:1]}, {"target_modules": ["audio_attn2.to_q"]}], ids=["narrower", "fewer", "others"]
+)
+def test_the_header_tells_what_the_run_would_be_refused_for(tmp_path, options):
+    path = written(trained(), tmp_path / "own.safetensors")
+    early = headers(path, tmp_path, rank=options.get("rank", 4), targets=options.get("target_modules", TARGETS))
+    late = refusal(path, tmp_path, **options)
+    assert early != ""
+    assert early in late  # a run knows also which of its own modules the file lacks
+
+
+def test_the_header_tells_modules_of_another_model_and_of_a_stream_that_is_not_there(tmp_path):
+    video = written(trained(modalities=("video",), target_modules=["attn1.to_k"]), tmp_path / "video.safetensors")
+    assert "modules belong to a modality that this run does not have (it has audio)" in headers(video, tmp_path)
+    tensors = load_file(written(trained(), tmp_path / "own.safetensors"))
+    save_file(
+        {name: value[:, :3].contiguous() if "lora_A" in name else value for name, value in tensors.items()}, tmp_path / "cut.safetensors"
+    )
+    assert headers(tmp_path / "cut.safetensors", tmp_path).startswith("TMP/cut.safetensors: 8 modules do not fit the base")
+    save_file({"transformer_blocks.0.attn1.to_k.lokr_w1": torch.zeros(2, 2)}, tmp_path / "lokr.safetensors")
+    assert headers(tmp_path / "lokr.safetensors", tmp_path).startswith("TMP/lokr.safetensors: 1 tensors are not part of a LoRA")
