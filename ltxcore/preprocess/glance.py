@@ -13,6 +13,7 @@ import attrs
 
 from ltxcore.config.schema import PreprocessingTable
 from ltxcore.errors import Problem, collecting
+from ltxcore.preprocess.before import as_begun
 from ltxcore.preprocess.buckets import nearest
 from ltxcore.preprocess.connected import connected
 from ltxcore.preprocess.model import Model
@@ -126,7 +127,9 @@ def encoders_of(data: Dataset, options: PreprocessingTable, model: Model | None,
     return Encoders(None if problems else model, text, tuple(problems))
 
 
-def glance(data: Dataset, root: Path, options: PreprocessingTable, encoders: Encoders, where: Place, phase: Phase) -> Glance:
+def glance(
+    data: Dataset, root: Path, options: PreprocessingTable, encoders: Encoders, where: Place, phase: Phase, *, keeps: bool = False
+) -> Glance:
     """Look at the headers of a dataset's files, of at most `MOST_OPENED`.
 
     Args:
@@ -136,11 +139,9 @@ def glance(data: Dataset, root: Path, options: PreprocessingTable, encoders: Enc
         encoders: of the dataset.
         where: gives the place of a key of the run file, for messages.
         phase: shows progress.
+        keeps: whether samples that are stale only since something is set right in reading their files stay as they are, for a run that began with them.
     """
-    # Without a model, the tiny one says what a latent cell covers: all models of the family have the same grid.
-    model = encoders.model or Model("tiny", device="cpu")
-    video = model.video() if _has_clips(data) else None
-    audio = model.audio() if data.folders & SOUND_FOLDERS else None
+    video, audio = _codecs(data, encoders.model)
     problems: list[Problem] = []
     rules, has_sizes = Rules(data.folders), False
     with collecting(problems):
@@ -151,23 +152,28 @@ def glance(data: Dataset, root: Path, options: PreprocessingTable, encoders: Enc
     looked = look_at(some.samples, raw, min(processors(), MOST_WORKERS), phase("files", len(files)), listens=False)
     others = len(files_of(data.samples)) - len(files)
     is_part = len(some.samples) < len(data.samples)
-    silent = silent_set(some, looked)
+    tools = Tools(raw, video, audio, rules.factors, rendering=rendering_from_options(options, where))
+    there = as_begun(root, some, rules, tools) if keeps else {}
+    before = {name: planned for name, planned in there.items() if planned.without}
+    now = attrs.evolve(some, samples=tuple(sample for sample in some.samples if sample.name not in before))
+    silent = silent_set(now, looked)
     if silent is not None and (not is_part or options.on_error == "stop"):
         problems.append(_of_some(silent, len(files)) if is_part else silent)
-        some = attrs.evolve(some, folders=some.folders - SOUND_FOLDERS)
-        rules = attrs.evolve(rules, folders=some.folders)
+        now = attrs.evolve(now, folders=now.folders - SOUND_FOLDERS)
+        rules = attrs.evolve(rules, folders=now.folders)
     notes: list[str] = []
-    if video is not None and has_sizes and needs_buckets(some, rules):
-        rules, note, sizes = _with_bucket(some, looked, rules, video, where)
+    if video is not None and has_sizes and needs_buckets(now, rules):
+        rules, note, sizes = _with_bucket(now, looked, rules, video, where)
         notes += [f"{note} that were opened" if is_part else note] if note else []
         problems += [_of_some(problem, len(files)) for problem in sizes] if is_part else sizes
         has_sizes = not sizes
     if video is not None and not has_sizes:
         # Each clip by the size nearest to its own, so that the rest of it is looked at nevertheless.
-        rules = attrs.evolve(rules, buckets=tuple(sorted({nearest(size, video.scale) for size in sizes_of(some, looked)})))
+        rules = attrs.evolve(rules, buckets=tuple(sorted({nearest(size, video.scale) for size in sizes_of(now, looked)})))
     if rules.buckets and (told := hdr_told(some, looked, options.hdr)):
         notes.append(told)
-    planned, found, left_out = _planned(some, looked, rules, options, is_part)
+    planned, found, left_out = _planned(now, looked, rules, options, is_part)
+    planned = (*before.values(), *planned)
     return Glance(
         data=data,
         root=root,
@@ -179,10 +185,17 @@ def glance(data: Dataset, root: Path, options: PreprocessingTable, encoders: Enc
         notes=tuple(notes),
         opened=len(files),
         others=others,
-        tools=Tools(raw, video, audio, rules.factors, rendering=rendering_from_options(options, where)),
+        tools=tools,
         encoders=encoders,
         has_sizes=has_sizes,
     )
+
+
+def _codecs(data: Dataset, model: Model | None) -> tuple[Codec | None, Codec | None]:
+    """Of clips and of sounds, as far as a dataset has any. Without a model, those of the tiny one say what a latent cell covers: all models of the family have
+    the same grid."""
+    model = model or Model("tiny", device="cpu")
+    return model.video() if _has_clips(data) else None, model.audio() if data.folders & SOUND_FOLDERS else None
 
 
 def _with_bucket(data: Dataset, looked: Looked, rules: Rules, video: Codec, where: Place) -> tuple[Rules, str, list[Problem]]:

@@ -8,7 +8,6 @@ import attrs
 
 from ltxcore.data.listing import Listing, list_folder
 from ltxcore.errors import DataError
-from ltxcore.preprocess.before import as_made
 from ltxcore.preprocess.glance import Glance
 from ltxcore.preprocess.plan import SOUND_FOLDERS, STORED_MASKS, VIDEO_FOLDERS, Planned
 from ltxcore.preprocess.products import RECIPES
@@ -44,13 +43,12 @@ class Standing:
         return len(self.missing) + sum(len(names) for names in self.anew.values())
 
 
-def standing_of(data: Dataset, seen: Glance, keeps: bool) -> Standing:
+def standing_of(data: Dataset, seen: Glance) -> Standing:
     """How the samples of a dataset stand, without those that are left out. Nothing is written, and no medium is read.
 
     Args:
         data: the dataset.
         seen: what its files were found to hold.
-        keeps: whether samples that are stale only since something is set right in reading their files stay as they are, for a run that began with them.
 
     Raises:
         DataError: a folder of encoded samples cannot be read.
@@ -60,7 +58,7 @@ def standing_of(data: Dataset, seen: Glance, keeps: bool) -> Standing:
     planned = {each.sample.name: each for each in seen.planned if seen.has_sizes and seen.encoders.model is not None}
     fresh, missing, anew = [], [], dict[str, list[str]]()
     for sample in (each for each in data.samples if each.name not in seen.unfit):
-        why = _why_anew(sample, planned.get(sample.name), held, seen, keeps)
+        why = _why_anew(sample, planned.get(sample.name), held, seen)
         if why is None:
             fresh.append(sample.name)
         elif not why:
@@ -70,7 +68,7 @@ def standing_of(data: Dataset, seen: Glance, keeps: bool) -> Standing:
     return Standing(tuple(fresh), tuple(missing), {why: tuple(samples) for why, samples in anew.items()})
 
 
-def _why_anew(sample: Sample, planned: Planned | None, held: Mapping[str, Listing], seen: Glance, keeps: bool) -> str | None:
+def _why_anew(sample: Sample, planned: Planned | None, held: Mapping[str, Listing], seen: Glance) -> str | None:
     """Why a sample is encoded anew; "": it is not there; None: it is not encoded anew."""
     name = sample.name
     if any(name in listing.at_fault for listing in held.values()):
@@ -87,7 +85,7 @@ def _why_anew(sample: Sample, planned: Planned | None, held: Mapping[str, Listin
         return MODEL
     if TEXT in entries and _is_of_another_caption(sample, entries[TEXT], seen.encoders.text):
         return CAPTION
-    return MEDIA if planned is not None and _is_of_other_media(planned, entries, seen, keeps) else None
+    return MEDIA if planned is not None and _is_of_other_media(planned, entries, seen) else None
 
 
 def _is_of_another_caption(sample: Sample, entry: Entry, encoder: TextEncoder | None) -> bool:
@@ -105,14 +103,14 @@ def _encoders(seen: Glance) -> Iterator[tuple[str, str]]:
             yield from ((folder, codec.fingerprint) for folder in folders)
 
 
-def _is_of_other_media(planned: Planned, entries: Mapping[str, Entry], seen: Glance, keeps: bool) -> bool:
+def _is_of_other_media(planned: Planned, entries: Mapping[str, Entry], seen: Glance) -> bool:
     """Whether other latents or masks would be made now; not where it would take reading a file to know."""
     raw, sample = seen.tools.raw, planned.sample
+    if planned.without:  # it stays as it is
+        return False
     if not all(raw.knows_content(path) for path in sample.media.values() if path.suffix.lower() not in STORED_MASKS):
         return False
     try:
-        if keeps and (before := as_made(sample, entries, seen.rules, seen.tools)) is not None and before.since:
-            return False
         products = [RECIPES[folder](planned, seen.tools, entries) for folder in RECIPES if folder in entries and folder in planned.folders]
     except DataError:  # a file that cannot be read, which is told elsewhere
         return False

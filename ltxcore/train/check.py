@@ -126,7 +126,8 @@ class _Checker:
                     with collecting(self.problems):
                         self.problems.extend(read_rows(dataset, loaded.config.preprocessing).problems)
             return None
-        self.notes += of_folder(found)
+        with collecting(self.problems):
+            self.notes += of_folder(found)
         if self.drafted.knows_model:
             self.problems.extend(drawing_problems(found))
             self.notes += list(room_for(found, self.problems))
@@ -216,11 +217,12 @@ class _Checker:
             rows = rows if begun is None else only_rows(rows, frozenset(begun))
         encoders = encoders_of(rows, config.preprocessing, _model(found) if self.drafted.knows_model else None, where)
         self.problems.extend(encoders.problems)
-        look = glance(rows, place, config.preprocessing, encoders, where, self.phase)
+        keeps = found.resumes and not found.changes
+        look = glance(rows, place, config.preprocessing, encoders, where, self.phase, keeps=keeps)
         self.problems.extend(look.problems)
         standing = None
         with collecting(self.problems):
-            standing = standing_of(rows, look, found.resumes and not found.changes)
+            standing = standing_of(rows, look)
             self.problems.extend(_foreign(found, rows, place))
         if standing is not None and standing.encodes and (why := unwritable(place)):
             key = where("data.preprocessed_data_root") if root is not None else str(place)

@@ -95,6 +95,9 @@ def test_what_is_turned_or_stretched_gets_another_size(folder: Path) -> None:
 @pytest.mark.parametrize(("name", "kept"), [("pictures", REASONS.keys() - {"hole"}), ("sounds", HEARD)])
 def test_a_run_under_way_keeps_them_says_so_and_becomes_what_it_would_have_become(folder: Path, name: str, kept: set[str]) -> None:
     before = fingerprints(folder)
+    checked = ltx(folder, "check", f"{name}.toml")
+    assert f"The unfinished run in {folder}/out/{name} goes on after step 2.\n" in checked
+    assert "anew" not in checked
     said = ltx(folder, "run", f"{name}.toml")
     assert told(said, "as this run began with") == reasons(kept)
     assert told(said, "encoded anew") == {}
@@ -127,6 +130,7 @@ def test_a_run_under_way_leaves_out_rows_that_it_did_not_begin_with(folder: Path
     (folder / "otherwise/another.mp4").write_bytes((folder / "otherwise/as_ever_1.mp4").read_bytes())
     with (folder / "otherwise/clips.jsonl").open("a") as file:
         file.write(json.dumps({"video": "another.mp4", "caption": "another"}) + "\n")
+    assert "1 row is left out, since this run began with the other 8;" in ltx(folder, "check", "pictures.toml")
     said = ltx(folder, "run", "pictures.toml")
     assert (
         "1 row is left out, since this run began with the other 8; `ltx preprocess`, or --allow-changes, takes in what can be read" in said
