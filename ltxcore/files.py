@@ -7,11 +7,14 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import stat
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from ltxcore.errors import Problem
 
 UNFINISHED = ".unfinished"
 
@@ -109,6 +112,31 @@ def read_regular(path: Path, most: int | None = None) -> bytes:
         raise OSError(errno.EINVAL, "it is a named pipe or a device, not an ordinary file", str(path))
     with path.open("rb") as file:
         return file.read() if most is None else file.read(most)
+
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
+_GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
+
+
+def not_written(error: OSError, where: Path | str, then: str) -> Problem:
+    """That something could not be written, and what to do about it.
+
+    Args:
+        error: that writing ended with.
+        where: it was to be written, where the error does not name the file.
+        then: what comes of giving the same command again, as the end of a sentence.
+    """
+    named = error.filename if isinstance(error.filename, str) and error.filename else str(where)
+    place = re.sub(rf"/\.([^/]+)\.\d+-\d+{re.escape(UNFINISHED)}(\.\w+)?$", r"/\1\2", named)
+    remedy = "See whether the disk is in order"
+    if error.errno in _FULL:
+        remedy = "Make room on that disk, or have your quota there raised"
+    elif error.errno in _FORBIDDEN:
+        remedy = "See that you may write there"
+    elif error.errno in _GONE:
+        remedy = "See that the disk is there, and that nothing removes or moves what is written"
+    return Problem(f"cannot be written: {error.strerror or error}", place, f"{remedy}, then give the same command: {then}.")
 
 
 def sync(path: Path) -> None:

@@ -41,13 +41,14 @@ class Places:
 
     def line(self, key: KeyPath) -> int:
         """The line in the file; 0 for the command line."""
-        return 0 if self._is_set(key) else self.lines.of(key)
+        return 0 if self.is_set(key) else self.lines.of(key)
 
     def has(self, key: KeyPath) -> bool:
         """Whether the file or the command line sets the key, so that it is not at its default."""
-        return self._is_set(key) or key in self.lines.known
+        return self.is_set(key) or key in self.lines.known
 
-    def _is_set(self, key: KeyPath) -> bool:
+    def is_set(self, key: KeyPath) -> bool:
+        """Whether the command line sets the key, or what it is in."""
         return any(key[: len(setting)] == setting for setting in self.settings)
 
 

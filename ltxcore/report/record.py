@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import tomli
-
+from ltxcore.config.load import parsed_toml, text_of
 from ltxcore.errors import ConfigError, LtxError
+from ltxcore.files import read_regular
 from ltxcore.headers import INDEX, is_index, read_file
 from ltxcore.report.series import Series, series_of
 from ltxcore.train.folder import RunFolder
@@ -111,23 +111,24 @@ def read_run(folder: Path) -> Record:
         raise ConfigError(
             "this is not the output folder of a run", where=str(folder), remedy="Name the output_dir of a run file that `ltx run` has run."
         )
-    text = place.run_file.read_text()
+    text = text_of(place.run_file, remedy="Put it back as it was.")
+    run = parsed_toml(text, place.run_file)
     lines = list(_lines(place.metrics))
     drawn = [Drawn(line["step"], str(line["sample"]), folder / str(line.get("path"))) for line in lines if "sample" in line]
     latest = {(sample.step, sample.path): sample for sample in drawn if _is_within(sample.path, folder)}
     files = [place.weights(mode) for mode in ("lora", "full")]
     found = (*files, *(path.with_name(path.name + INDEX) for path in files))
     weights = next((_weights(path) for path in found if path.is_file()), None)
-    return Record(folder, text, tomli.loads(text), status, series_of(lines), tuple(latest.values()), weights)
+    return Record(folder, text, run, status, series_of(lines), tuple(latest.values()), weights)
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     """Lines of `metrics.jsonl`; the last may be cut off, where the run is still writing or was killed."""
     if path.is_file():
-        for line in path.read_text().splitlines():
+        for line in read_regular(path).splitlines():
             try:
                 found = json.loads(line)
-            except json.JSONDecodeError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(found, dict) and isinstance(found.get("step"), int):
                 yield found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os.path
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import IO, Any
 import attrs
 
 from ltxcore.api import hookimpl
+from ltxcore.files import write_whole
 
 FILE = "metrics.jsonl"
 
@@ -27,9 +29,8 @@ class Jsonl:
         self._folder = output_dir
         path = output_dir / FILE
         kept = _until(path, first_step) if first_step and path.exists() else []
-        self._file = path.open("w")
-        self._file.writelines(kept)
-        self._file.flush()
+        write_whole(path, b"".join(kept))
+        self._file = path.open("a", encoding="utf-8")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         self._write({"step": step, **metrics})
@@ -39,7 +40,8 @@ class Jsonl:
 
     def finish(self) -> None:
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # each line was written when it was logged, and one that the disk refused was told of then
+                self._file.close()
             self._file = None
 
     def _write(self, line: Mapping[str, Any]) -> None:
@@ -49,14 +51,16 @@ class Jsonl:
         self._file.flush()
 
 
-def _until(path: Path, step: int) -> list[str]:
+def _until(path: Path, step: int) -> list[bytes]:
+    """The lines up to a step, without those that are none."""
     kept = []
-    for line in path.read_text().splitlines(keepends=True):
+    for line in path.read_bytes().splitlines(keepends=True):
         try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line)
-        except json.JSONDecodeError:
-            break
+            found = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(found, dict) and isinstance(found.get("step"), int) and found["step"] <= step:
+            kept.append(line if line.endswith(b"\n") else line + b"\n")
     return kept
 
 

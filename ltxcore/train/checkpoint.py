@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import shutil
@@ -14,9 +13,11 @@ import attrs
 from torch import Tensor
 
 from ltxcore.errors import CheckpointError
-from ltxcore.files import sync, write_whole
+from ltxcore.files import is_file, not_written, sync, write_whole
 from ltxcore.models.files import Stored, open_tensors, write_tensors
+from ltxcore.train.records import ManifestRecord, read_record
 
+STEP = "step_"
 MANIFEST = "manifest.json"
 STATE = "state.safetensors"
 VALUES = "state.json"
@@ -49,12 +50,12 @@ def save(
     Raises:
         CheckpointError: the disk is full, or the folder cannot be written.
     """
-    path = folder / f"step_{step:06d}"
-    if path.exists():
-        _remove(path)
-    path.mkdir(parents=True)
+    path = folder / f"{STEP}{step:06d}"
     name, write = weights
     try:
+        if path.exists():
+            _remove(path)
+        path.mkdir(parents=True)
         write(path / name)
         if state is not None:
             tensors, values = state
@@ -64,19 +65,33 @@ def save(
         files = {file.name: {"bytes": file.stat().st_size, "sha256": digest(file)} for file in sorted(path.iterdir())}
         write_whole(path / MANIFEST, json.dumps({"step": step, "files": files}, indent=1).encode())
     except OSError as error:
-        raise CheckpointError(
-            f"this checkpoint cannot be written: {error.strerror or error}", where=str(path), remedy="Free some space, then resume."
-        ) from error
+        raise CheckpointError.of([not_written(error, path, "the run goes on from the checkpoint before it")]) from error
     return Saved(path, step)
 
 
 def found(folder: Path) -> list[Saved]:
-    """Whole checkpoints, oldest first; without those that are removed while this looks."""
-    whole = []
-    for manifest in folder.glob(f"step_*/{MANIFEST}"):
-        with contextlib.suppress(FileNotFoundError):
-            whole.append(Saved(manifest.parent, int(json.loads(manifest.read_text())["step"])))
-    return sorted(whole, key=lambda saved: saved.step)
+    """Folders that have a manifest, oldest first; `look` and `check` tell whether one is whole."""
+    manifests = folder.glob(f"{STEP}*/{MANIFEST}")
+    numbered = [(path.parent, path.parent.name.removeprefix(STEP)) for path in manifests]
+    return sorted((Saved(path, int(number)) for path, number in numbered if number.isdecimal()), key=lambda saved: saved.step)
+
+
+def newest(folder: Path) -> Saved | None:
+    """The checkpoint that a run goes on with; none: it was not saved yet.
+
+    Raises:
+        CheckpointError: its manifest is damaged, its files are not as large as that says, or none of them is what a run goes on with.
+    """
+    whole = found(folder)
+    if not whole:
+        return None
+    if STATE not in look(whole[-1]).files:
+        raise CheckpointError(
+            'this unfinished run cannot go on, since it was told to keep no training state (save_training_state = "off")',
+            where=str(whole[-1].path),
+            remedy="Set checkpoints.no_resume = true to start over.",
+        )
+    return whole[-1]
 
 
 def keep_last(folder: Path, number: int) -> None:
@@ -86,21 +101,60 @@ def keep_last(folder: Path, number: int) -> None:
             _remove(saved.path)
 
 
-def check(saved: Saved) -> bool:
-    """Whether `save` was given a state, once every file matches its hash.
+def remove_all(folder: Path) -> None:
+    """Remove all checkpoints, so that a kill on the way leaves whole ones or none."""
+    for saved in found(folder):
+        _remove(saved.path)
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def look(saved: Saved) -> ManifestRecord:
+    """What a checkpoint holds, once every file is there and as large as when it was saved. No file but the manifest is read.
 
     Raises:
-        CheckpointError: a file is missing or was changed.
+        CheckpointError: the manifest is damaged, or a file is missing or was changed.
     """
-    manifest = json.loads((saved.path / MANIFEST).read_text())
-    for name, known in manifest["files"].items():
+    manifest, _ = read_record(saved.path / MANIFEST, ManifestRecord, "the manifest of a checkpoint", _remedy(saved))
+    if manifest.step != saved.step:
+        raise CheckpointError(f"its manifest is that of step {manifest.step}", where=str(saved.path), remedy=_remedy(saved))
+    for name, known in manifest.files.items():
         file = saved.path / name
-        if not file.is_file() or digest(file) != known["sha256"]:
-            what = "was changed since it was saved" if file.is_file() else "is missing"
-            raise CheckpointError(
-                f"{name} {what}", where=str(saved.path), remedy="Remove this checkpoint, so that the one before it is used."
-            )
-    return STATE in manifest["files"]
+        if not is_file(file):
+            raise _damaged(saved, f"{name} is missing")
+        if file.stat().st_size != known.bytes:
+            raise _damaged(saved, f"{name} was changed since it was saved")
+    if not manifest.files.keys() - {STATE, VALUES} or (STATE in manifest.files) != (VALUES in manifest.files):
+        raise _damaged(saved, "its manifest does not name the files of a checkpoint")
+    return manifest
+
+
+def check(saved: Saved) -> bool:
+    """Whether there is a training state in it, once every file matches its hash.
+
+    Raises:
+        CheckpointError: a file is missing or was changed, or the manifest was.
+    """
+    manifest = look(saved)
+    for name, known in manifest.files.items():
+        try:
+            same = digest(saved.path / name) == known.sha256
+        except OSError as error:
+            raise _damaged(saved, f"{name} cannot be read: {error.strerror or error}") from error
+        if not same:
+            raise _damaged(saved, f"{name} was changed since it was saved")
+    return STATE in manifest.files
+
+
+def _damaged(saved: Saved, what: str) -> CheckpointError:
+    return CheckpointError(what, where=str(saved.path), remedy=_remedy(saved))
+
+
+def _remedy(saved: Saved) -> str:
+    """What to do about a damaged checkpoint. Nothing is removed, since its weights may still be of use."""
+    before = [other.path.name for other in found(saved.path.parent) if other.step < saved.step]
+    then = f"the one before it, {before[-1]}, is used" if before else "the run begins again, since there is none before it"
+    return f"Move this checkpoint out of {saved.path.parent}, so that {then}."
 
 
 def load_state(saved: Saved) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -142,6 +196,10 @@ def _stored(value: Tensor | Stored) -> Stored:
 
 
 def _remove(path: Path) -> None:
-    # The manifest goes first: what is left half-removed by a kill is no checkpoint.
+    # The manifest goes first, also from the disk: what is left half-removed by a kill or a power cut is no checkpoint.
+    if not path.is_dir():
+        path.unlink()
+        return
     (path / MANIFEST).unlink(missing_ok=True)
+    sync(path)
     shutil.rmtree(path)

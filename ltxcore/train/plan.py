@@ -31,10 +31,10 @@ from ltxcore.sample.plan import plan as plan_samples
 from ltxcore.sample.request import requests
 from ltxcore.train.engine import check_deepspeed, engine_problems, uses_zero
 from ltxcore.train.fits import misfits
-from ltxcore.train.folder import RunFolder, check_free, holds
+from ltxcore.train.folder import STATUS, RunFolder, check_free, holds
 from ltxcore.train.hub import NO_TOKEN, has_token
 from ltxcore.train.memory import contradictions, missing_here
-from ltxcore.train.resume import Begun, begun
+from ltxcore.train.resume import Begun, begun, where_it_lies
 from ltxcore.train.setup import generated_of, has_references, modalities_of, setting_of
 from ltxcore.train.start import start_problems
 from ltxcore.train.trackers import trackers_of
@@ -198,6 +198,7 @@ def draft(
     here: bool = True,
 ) -> Draft:
     """The run without its data, as far as it can be understood, and all that is wrong with it. Arguments as of `outline`."""
+    loaded, moved = where_it_lies(loaded, STATUS)
     folder = RunFolder(Path(loaded.config.output_dir).expanduser().absolute())
     count = Place.of_environment().world_size if processes is None else processes
     problems: list[Problem] = []
@@ -209,6 +210,7 @@ def draft(
         there = begun(loaded, folder.run_file, None if base is None else base.info)
         resumes = _resumes(there, folder, count, allow_changes) if writes else holds(folder, there.loaded.resolved(), there.saved)
         loaded, notes = (there.loaded, there.notes) if resumes else (loaded, ())
+        notes = (moved, *notes) if moved else notes
     config = loaded.config
     refused = [*_unavailable(config), *engine_problems(config, count), *(_not_here(config) if here else ()), *contradictions(config)]
     problems.extend(Problem(what, loaded.where(key), remedy) for key, what, remedy in refused)
@@ -260,7 +262,8 @@ def _resumes(there: Begun, folder: RunFolder, processes: int, allow_changes: boo
     """Whether the output folder holds an unfinished run to go on with."""
     loaded = there.loaded
     where, start_over = loaded.where("output_dir"), loaded.config.checkpoints.no_resume
-    return check_free(folder, loaded.resolved(), there.saved, where, start_over, processes=processes, allow_changes=allow_changes)
+    allowed = {"processes": processes, "allow_changes": allow_changes}
+    return check_free(folder, loaded.resolved(), there.saved, where, start_over, broken=there.broken, **allowed)
 
 
 def data_root(loaded: LoadedRun, strategy: Strategy) -> Path:

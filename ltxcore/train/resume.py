@@ -7,6 +7,7 @@ did something else, at what it did.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,18 @@ from typing import Any
 import attrs
 import tomli
 
-from ltxcore.config.load import HEADER, LoadedRun, parsed_toml
+from ltxcore.config.load import HEADER, LoadedRun, parsed_toml, text_of
 from ltxcore.config.reading import spelled
 from ltxcore.config.render import render
 from ltxcore.config.structure import structure
 from ltxcore.config.structurer import NO_SUCH_KEY
+from ltxcore.errors import ConfigError, Problem
+from ltxcore.files import is_file
 from ltxcore.models.backbone import ModelInfo
 from ltxcore.strategy import MARKER
+
+RUN_FILE = "run.toml"
+"""The resolved run file in an output folder."""
 
 ACCUMULATION = "gradient_accumulation_steps"
 
@@ -59,11 +65,13 @@ class Begun:
         loaded: the run file, with what that run keeps from its beginning.
         saved: that run's own file, as it would be written now; "" where there is none.
         notes: what is kept although the run file's defaults say otherwise.
+        broken: why that run's own file cannot be read.
     """
 
     loaded: LoadedRun
     saved: str = ""
     notes: tuple[str, ...] = ()
+    broken: Problem | None = None
 
 
 def begun(loaded: LoadedRun, path: Path, info: ModelInfo | None) -> Begun:
@@ -73,14 +81,14 @@ def begun(loaded: LoadedRun, path: Path, info: ModelInfo | None) -> Begun:
         loaded: the run file.
         path: the saved one.
         info: the model; none: it is not known.
-
-    Raises:
-        ConfigError: the saved file is not TOML.
     """
-    if not path.exists():
+    if not os.path.lexists(path):
         return Begun(loaded)
-    text = path.read_text()
-    saved, now = parsed_toml(text, path), tomli.loads(loaded.resolved())
+    try:
+        text = text_of(path)
+        saved, now = parsed_toml(text, path), tomli.loads(loaded.resolved())
+    except ConfigError as error:
+        return Begun(loaded, broken=error.problems[0])
     notes = []
     for key in YOUNGER:
         then, today = _table(saved, key.path[:-1]), _table(now, key.path[:-1])
@@ -125,7 +133,7 @@ class Difference:
 def difference(saved: str, now: str, processes: tuple[int, int] = (1, 1)) -> Difference | None:
     """What differs between the run file of an unfinished run and that of now; None where one can go on with the other.
 
-    `[engine]` and `data.verify` may differ, and so may the accumulation where the number of processes makes up for it.
+    `output_dir`, `[engine]` and `data.verify` may differ, and so may the accumulation where the number of processes makes up for it.
 
     Args:
         saved: resolved run file.
@@ -136,9 +144,10 @@ def difference(saved: str, now: str, processes: tuple[int, int] = (1, 1)) -> Dif
     each = _accumulation(before), _accumulation(after)
     steps = each[0] * processes[0], each[1] * processes[1]
     for run in (before, after):
+        run.pop("output_dir", None)  # it is where the saved one was found
         run.pop("engine", None)
-        run.get("data", {}).pop("verify", None)  # what is looked at before a run changes nothing in it
-        run.get("optimization", {}).pop(ACCUMULATION, None)
+        (_table(run, ("data",)) or {}).pop("verify", None)  # what is looked at before a run changes nothing in it
+        (_table(run, ("optimization",)) or {}).pop(ACCUMULATION, None)
     if before != after:
         return Difference(
             f"of another run file:\n{changed_lines(saved, now)}",
@@ -157,9 +166,40 @@ def difference(saved: str, now: str, processes: tuple[int, int] = (1, 1)) -> Dif
 
 def changed_lines(saved: str, now: str) -> str:
     """The lines that differ, `-` as saved and `+` as now."""
-    lines: Sequence[str] = list(difflib.unified_diff(saved.splitlines(), now.splitlines(), lineterm="", n=0))
+    before, after = without_place(saved).splitlines(), without_place(now).splitlines()
+    lines: Sequence[str] = list(difflib.unified_diff(before, after, lineterm="", n=0))
     return "\n".join(f"    {line}" for line in lines[2:] if not line.startswith("@@"))
 
 
+def without_place(text: str) -> str:
+    """A resolved run file without its `output_dir`, which no run depends on."""
+    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith("output_dir = "))
+
+
 def _accumulation(run: dict[str, Any]) -> int:
-    return int(run.get("optimization", {}).get(ACCUMULATION, 1))
+    found = (_table(run, ("optimization",)) or {}).get(ACCUMULATION, 1)
+    return found if isinstance(found, int) else 1
+
+
+def where_it_lies(loaded: LoadedRun, status: str) -> tuple[LoadedRun, str]:
+    """A run file that a run wrote means the folder that it lies in, wherever that was moved since; with what to say of that, "" where it was not.
+
+    Args:
+        loaded: the run file.
+        status: name of the file beside it that tells an output folder.
+    """
+    folder, named = loaded.path.absolute().parent, loaded.config.output_dir.expanduser().absolute()
+    if loaded.path.name != RUN_FILE or loaded.places.is_set(("output_dir",)) or not is_file(folder / status) or _same(folder, named):
+        return loaded, ""
+    moved = attrs.evolve(loaded, config=attrs.evolve(loaded.config, output_dir=folder))
+    return (
+        moved,
+        f"is the one in {folder}, where its run.toml lies now, and not in {named}, which that names; --set output_dir=FOLDER names another one",
+    )
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except (OSError, ValueError):
+        return False

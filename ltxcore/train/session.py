@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.table import Table
 
 from ltxcore.engines.process import undisturbed
-from ltxcore.errors import CheckpointError
 from ltxcore.files import remove_unfinished, write_whole
 from ltxcore.protocols import Engine
 from ltxcore.redact import leaving
@@ -118,12 +117,15 @@ class Session:
     def _begin(self) -> None:
         """What an earlier run left is removed: only one that was unfinished, and is to start over, gets here."""
         folder = self.plan.outline.folder
-        for old in (folder.checkpoints, folder.samples):
-            if old.exists():
-                shutil.rmtree(old)
         folder.path.mkdir(parents=True, exist_ok=True)
-        self._write_status("running")
+        remove_unfinished(folder.path, older_than=0)
+        checkpoint.remove_all(folder.checkpoints)
+        if folder.samples.exists():
+            shutil.rmtree(folder.samples)
+        # A run file without a status is that of a run which was killed here, and starts over; a status without its run file would be that of another run.
+        folder.remove_status()
         write_whole(folder.run_file, self.plan.outline.loaded.resolved().encode())
+        self._write_status("running")
 
     def _go_on(self) -> None:
         """The same run may have another run file now, and another number of processes. A model that a kill left half-written takes much of a disk."""
@@ -146,16 +148,10 @@ class Session:
     def _newest(self) -> checkpoint.Saved | None:
         """The checkpoint to go on with, once its files match their hashes."""
         outline = self.plan.outline
-        saved = checkpoint.found(outline.folder.checkpoints) if outline.resumes else []
-        if not saved:
-            return None
-        if not checkpoint.check(saved[-1]):
-            raise CheckpointError(
-                'this unfinished run cannot go on, since it was told to keep no training state (save_training_state = "off")',
-                where=str(saved[-1].path),
-                remedy="Set checkpoints.no_resume = true to start over.",
-            )
-        return saved[-1]
+        saved = checkpoint.newest(outline.folder.checkpoints) if outline.resumes else None
+        if saved is not None:
+            checkpoint.check(saved)
+        return saved
 
     def _before(self, first: int) -> dict[str, float]:
         """Held-out losses of the untrained model: measured, or those that an unfinished run measured. What is due by now is drawn."""

@@ -43,7 +43,7 @@ def test_a_run_says_where_everything_is_and_what_to_listen_to(data: Path, tmp_pa
     assert again.exit_code == 2
     assert told(again, tmp_path) == [
         "TMP/run.toml:1: output_dir: TMP/out holds a finished run, which is not overwritten",
-        "    Choose another output_dir, or remove it: rm -r TMP/out",
+        "    Choose another output_dir, or move that folder away.",
     ]
 
 

@@ -74,7 +74,8 @@ def test_a_file_that_was_changed_or_is_gone_is_refused(tmp_path: Path, change: o
     with pytest.raises(CheckpointError) as error:
         checkpoint.check(saved)
     assert message(error.value, tmp_path) == (
-        f"TMP/step_000007: lora.safetensors {what}\n    Remove this checkpoint, so that the one before it is used."
+        f"TMP/step_000007: lora.safetensors {what}\n"
+        "    Move this checkpoint out of TMP, so that the run begins again, since there is none before it."
     )
 
 
@@ -104,6 +105,37 @@ def test_a_disk_that_fills_up_leaves_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError) as error:
         checkpoint.save(tmp_path, 1, ("lora.safetensors", full), None)
     assert message(error.value, tmp_path) == (
-        "TMP/step_000001: this checkpoint cannot be written: No space left on device\n    Free some space, then resume."
+        "TMP/step_000001: cannot be written: No space left on device\n"
+        "    Make room on that disk, or have your quota there raised, then give the same command: the run goes on from the checkpoint before it."
     )
     assert checkpoint.found(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"{", b"\xff\xfe", b"null", b'{"step": 7}', b'{"files": {}}', b'{"step": 7, "files": []}', b'{"step": 7, "files": {}}']
+    + [b'{"step": "7", "files": {}}', b'{"step": 7, "files": {"a": 3}}', b'{"step": 7, "files": {"a": {"bytes": 1, "sha256": 2}}}']
+    + [b'{"step": 8, "files": {}}', b"[" * 100_000, b'{"step": ' + b"7" * 5000 + b', "files": {}}'],
+)
+def test_a_damaged_manifest_is_refused_with_the_checkpoint_before_it(tmp_path: Path, content: bytes) -> None:
+    checkpoint.save(tmp_path, 3, write(), STATE)
+    saved = checkpoint.save(tmp_path, 7, write(), STATE)
+    (saved.path / MANIFEST).write_bytes(content)
+    assert checkpoint.found(tmp_path)[-1] == saved
+    for looks in (checkpoint.check, lambda _: checkpoint.newest(tmp_path)):
+        with pytest.raises(CheckpointError) as error:
+            looks(saved)
+        said = message(error.value, tmp_path)
+        assert said.startswith("TMP/step_000007")
+        assert said.endswith("\n    Move this checkpoint out of TMP, so that the one before it, step_000003, is used.")
+    checkpoint.keep_last(tmp_path, 1)
+    saved.path.rename(tmp_path / "away")
+    assert checkpoint.newest(tmp_path) is None
+
+
+def test_checkpoints_are_removed_manifest_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved = [checkpoint.save(tmp_path, step, write(), STATE) for step in (1, 2)]
+    seen = []
+    monkeypatch.setattr(checkpoint.shutil, "rmtree", lambda path: seen.append([(each.path / MANIFEST).exists() for each in saved]))
+    checkpoint.remove_all(tmp_path)
+    assert seen == [[False, True], [False, False], [False, False]]

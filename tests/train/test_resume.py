@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from ltxcore.config.load import LoadedRun
-from ltxcore.errors import ConfigError
 from ltxcore.models.backbone import ModelInfo
 from ltxcore.train.resume import Begun, Difference, begun, difference
 from marker_made import VIDEO, clip_loaded
@@ -65,9 +64,9 @@ def without(text: str, *keys: str) -> str:
     return text
 
 
-def beside(folder: Path, saved: str, loaded: LoadedRun, info: ModelInfo | None = TAKES) -> Begun:
+def beside(folder: Path, saved: str | bytes, loaded: LoadedRun, info: ModelInfo | None = TAKES) -> Begun:
     path = folder / "saved.toml"
-    path.write_text(saved)
+    path.write_bytes(saved if isinstance(saved, bytes) else saved.encode())
     return begun(loaded, path, info)
 
 
@@ -147,9 +146,8 @@ def test_a_run_that_began_with_the_marker_goes_on_with_it(tmp_path: Path, new: L
 
 def test_without_a_saved_file_there_is_nothing_to_keep_and_one_that_is_broken_is_named(tmp_path: Path, new: LoadedRun) -> None:
     assert begun(new, tmp_path / "none.toml", TAKES).saved == ""
-    with pytest.raises(ConfigError) as error:
-        beside(tmp_path, "seed =", new)
-    assert str(error.value).startswith(f"{tmp_path}/saved.toml:1: is not TOML")
+    for text, what in (("seed =", "saved.toml:1: is not TOML"), (b"\xff\xfe", "saved.toml: is not UTF-8 text")):
+        assert str(beside(tmp_path, text, new).broken).startswith(f"{tmp_path}/{what}")
 
 
 def test_what_is_verified_before_a_run_is_no_difference() -> None:

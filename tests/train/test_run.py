@@ -192,7 +192,7 @@ def stop_at_three(data: Path, folder: Path, **changed: object) -> Path:
 
 def test_a_run_that_kept_no_state_says_so_and_starts_over_when_told(data: Path, tmp_path: Path) -> None:
     run_file = stop_at_three(data, tmp_path, checkpoints={"save_training_state": "off"})
-    with pytest.raises(CheckpointError) as error:
+    with pytest.raises(ConfigError) as error:
         run(load_run(run_file), quiet())
     assert message(error.value, tmp_path) == (
         'TMP/out/checkpoints/step_000003: this unfinished run cannot go on, since it was told to keep no training state (save_training_state = "off")\n'
@@ -211,7 +211,8 @@ def test_a_changed_checkpoint_is_not_gone_on_with(data: Path, tmp_path: Path) ->
     with pytest.raises(CheckpointError) as error:
         run(load_run(run_file), quiet())
     assert message(error.value, tmp_path) == (
-        "TMP/out/checkpoints/step_000003: state.json was changed since it was saved\n    Remove this checkpoint, so that the one before it is used."
+        "TMP/out/checkpoints/step_000003: state.json was changed since it was saved\n"
+        "    Move this checkpoint out of TMP/out/checkpoints, so that the run begins again, since there is none before it."
     )
 
 

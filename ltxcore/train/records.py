@@ -1,0 +1,151 @@
+"""The files that a run keeps its books in, read as what they have to be: whoever edited one, or a disk that lost half of it, is told so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import attrs
+import cattrs
+from cattrs import cols
+from cattrs.gen import make_dict_structure_fn
+
+from ltxcore.errors import CheckpointError
+from ltxcore.files import read_regular
+
+T = TypeVar("T")
+
+Status = Literal["running", "stopped", "finished"]
+
+
+@attrs.frozen
+class SourceRecord:
+    """What `run.json` says of one source of the data."""
+
+    role: str
+    folder: str
+    samples: int
+    sizes: str
+    bytes: int
+    seconds: float | None = None
+
+
+@attrs.frozen
+class DataRecord:
+    """What `run.json` says of the data; 0.1.0 wrote no digest."""
+
+    root: str
+    train: int
+    held_out: int
+    sources: list[SourceRecord]
+    why_none_held_out: str = ""
+    digest: str = ""
+
+
+@attrs.frozen
+class StatusRecord:
+    """`run.json`."""
+
+    status: Status
+    held_out: list[str]
+    processes: int = 1
+    data: DataRecord | None = None
+    before: dict[str, float] = attrs.field(factory=dict)
+    after: dict[str, float] = attrs.field(factory=dict)
+    left_out: int = 0
+
+
+@attrs.frozen
+class FileRecord:
+    """What the manifest of a checkpoint says of a file."""
+
+    bytes: int
+    sha256: str
+
+
+@attrs.frozen
+class ManifestRecord:
+    """`manifest.json` of a checkpoint: its step, and its files by name."""
+
+    step: int
+    files: dict[str, FileRecord]
+
+
+def read_record(path: Path, kind: type[T], what: str, remedy: str) -> tuple[T, dict[str, Any]]:
+    """A JSON file, checked, and as it is.
+
+    Args:
+        path: of the file.
+        kind: an attrs class, which it has to be like; keys that it does not know are left alone.
+        what: the file is, such as "the status of a run".
+        remedy: what to do where it is not.
+
+    Raises:
+        CheckpointError: it cannot be read, or is something else.
+    """
+    try:
+        found = json.loads(read_regular(path))
+        return _CONVERTER.structure(found, kind), found
+    except OSError as error:
+        raise CheckpointError(f"cannot be read: {error.strerror or error}", where=str(path), remedy=remedy) from error
+    except cattrs.BaseValidationError as error:
+        reasons = cattrs.transform_error(error, format_exception=_reason)
+        places = (line.rpartition(" @ $.") for line in reasons[:3])
+        told = "; ".join(f"{place} {said}" for said, _, place in places)
+        raise CheckpointError(f"is not {what}: {told}", where=str(path), remedy=remedy) from error
+    except (TypeError, ValueError, RecursionError) as error:  # no table, no JSON, no text, a number of too many digits; nested without end
+        raise CheckpointError(f"is not {what}: it is damaged", where=str(path), remedy=remedy) from error
+
+
+def _reason(error: BaseException, _: type | None) -> str:
+    return (
+        "is missing" if isinstance(error, KeyError) else str(error) if isinstance(error, TypeError) else "has a value that it cannot have"
+    )
+
+
+def _exactly(*kinds: type) -> Callable[[Any, Any], Any]:
+    """Takes values of these types alone; cattrs would make a number of a text, and a text of anything."""
+
+    def hook(value: Any, kind: Any) -> Any:
+        if type(value) not in kinds:
+            raise TypeError(f"is not {_NAMES[kind]}")
+        return value
+
+    return hook
+
+
+def _in(kind: type, name: str, hook: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Structures a table or a list, and nothing that merely can be gone through."""
+
+    def checked(value: Any, target: Any) -> Any:
+        if not isinstance(value, kind):
+            raise TypeError(f"is not {name}")
+        return hook(value, target)
+
+    return checked
+
+
+_NAMES = {str: "a text", int: "a whole number", float: "a number"}
+
+
+def _converter() -> cattrs.Converter:
+    converter = cattrs.Converter()
+    for kind, kinds in ((str, (str,)), (int, (int,)), (float, (float, int))):
+        converter.register_structure_hook(kind, _exactly(*kinds))
+    for is_one, kind, name, make in (
+        (attrs.has, dict, "a table", make_dict_structure_fn),
+        (cols.is_mapping, dict, "a table", cols.mapping_structure_factory),
+        (cols.is_sequence, list, "a list", cols.list_structure_factory),
+    ):
+        converter.register_structure_hook_factory(is_one, partial(_made, converter, kind, name, make))
+    return converter
+
+
+def _made(converter: cattrs.Converter, kind: type, name: str, make: Callable[..., Any], target: Any) -> Callable[[Any, Any], Any]:
+    return _in(kind, name, make(target, converter))
+
+
+_CONVERTER = _converter()
