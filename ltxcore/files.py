@@ -119,6 +119,11 @@ _FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
 
 
+def is_of_disk(error: OSError) -> bool:
+    """Whether an error is that of a file or a disk, rather than of a connection or of a program that it was written for."""
+    return error.errno is not None and error.errno != errno.EPIPE and not isinstance(error, ConnectionError | TimeoutError)
+
+
 def not_written(error: OSError, where: Path | str, then: str) -> Problem:
     """That something could not be written, and what to do about it.
 

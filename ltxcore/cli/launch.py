@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 )
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a value of the run file; may be repeated.")
 @click.option("--allow-changes", is_flag=True, help="Go on with an unfinished run although its run file was another one.")
+@click.option("--take-over", is_flag=True, help="Write to the run's folders although another process does, which then ends.")
 @click.pass_context
 def launch(
     ctx: click.Context,
@@ -44,6 +45,7 @@ def launch(
     launcher: str,
     settings: tuple[str, ...],
     allow_changes: bool,
+    take_over: bool,
 ) -> None:
     """Train in several processes, as a run file says: `ltx run` in each of them.
 
@@ -51,17 +53,20 @@ def launch(
     """
     from ltxcore.engines.launch import PORT, exec_deepspeed, read_hosts
     from ltxcore.engines.launch import launch as start
+    from ltxcore.train.folder import STATUS
     from ltxcore.train.goes_on import goes_on
+    from ltxcore.train.resume import where_it_lies
 
     hosts = None if hostfile is None else read_hosts(hostfile, node_rank if launcher == "torchrun" else 0, processes)
     here = _processes(processes, hosts)
     loaded = _checked(run_file, settings, here * (1 if hosts is None else len(hosts.names)), allow_changes)
-    command = ["run", str(run_file), *(f"--set={setting}" for setting in settings), *(["--allow-changes"] if allow_changes else [])]
+    flags = [name for name, is_set in (("--allow-changes", allow_changes), ("--take-over", take_over)) if is_set]
+    command = ["run", str(run_file), *(f"--set={setting}" for setting in settings), *flags]
     if launcher == "deepspeed":
         exec_deepspeed(command, None if hosts is not None and processes is None else here, hostfile, master_port)
     ended = start(command, here, hosts, master_port or PORT)
     if ended.told:
-        click.echo(str(Problem(ended.told, remedy=goes_on(loaded.config))), err=True)
+        click.echo(str(Problem(ended.told, remedy=goes_on(where_it_lies(loaded, STATUS)[0].config))), err=True)
     ctx.exit(ended.status)
 
 

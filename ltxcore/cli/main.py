@@ -14,6 +14,7 @@ import click
 
 from ltxcore import __version__
 from ltxcore.errors import LtxError, PluginError, suggestion
+from ltxcore.files import is_of_disk, not_written
 from ltxcore.redact import redacted
 from ltxcore.registry import Registry, load
 
@@ -88,6 +89,11 @@ class Commands(click.Group):
             raise click.UsageError(redacted(error.format_message()), error.ctx) from error
         except LtxError as error:
             click.echo(str(error), err=True)
+            ctx.exit(2)
+        except OSError as error:
+            if not is_of_disk(error):
+                raise
+            click.echo(redacted(str(not_written(error, "a file", "what was written by now stays"))), err=True)
             ctx.exit(2)
         except KeyboardInterrupt:
             click.echo("Stopped.", err=True)

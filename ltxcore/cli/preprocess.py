@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -34,6 +35,7 @@ from ltxcore.errors import ConfigError
 @click.option("--overwrite", is_flag=True, help="Make everything again, also what is up to date.")
 @click.option("--verify", is_flag=True, help="Read what is up to date, and make again what is damaged.")
 @click.option("--decode", is_flag=True, help="Then decode what is there to OUTPUT/decoded, as `ltx decode` does, to look at.")
+@click.option("--take-over", is_flag=True, help="Write to the folder although another process does this share of it, which then ends.")
 @click.option("--workers", type=click.IntRange(min=1), help="Samples decoded at a time; by default one a processor, at most 8.")
 @click.option("--progress/--no-progress", default=True, show_default=True, help="Show bars.")
 def preprocess(
@@ -50,6 +52,7 @@ def preprocess(
     overwrite: bool,
     verify: bool,
     decode: bool,
+    take_over: bool,
     workers: int | None,
     progress: bool,
     **options: Any,
@@ -87,6 +90,8 @@ def preprocess(
         verify=verify,
         where=flag,
         progress=progress and share.rank == 0,
+        take_over=take_over,
+        say=partial(click.echo, err=True),
     )
     click.echo(f"{share}:\n{summary}" if share.world_size > 1 else str(summary))
     if decode:

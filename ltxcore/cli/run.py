@@ -18,8 +18,9 @@ STOPPED = 130
 @click.argument("run_file", type=click.Path(path_type=Path))
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a value of the run file; may be repeated.")
 @click.option("--allow-changes", is_flag=True, help="Go on with an unfinished run although its run file was another one.")
+@click.option("--take-over", is_flag=True, help="Write to the run's folders although another process does, which then ends.")
 @click.pass_context
-def run(ctx: click.Context, run_file: Path, settings: tuple[str, ...], allow_changes: bool) -> None:
+def run(ctx: click.Context, run_file: Path, settings: tuple[str, ...], allow_changes: bool, take_over: bool) -> None:
     """Train, as a run file says.
 
     Raw media are encoded on first use. Everything is checked before anything is written to the run's output_dir; an unfinished run there goes on where it
@@ -34,7 +35,7 @@ def run(ctx: click.Context, run_file: Path, settings: tuple[str, ...], allow_cha
     loaded = processes.together(lambda: load_run(run_file, settings))
     from ltxcore.train.run import run as train
 
-    outcome = train(loaded, processes=processes, allow_changes=allow_changes)
+    outcome = train(loaded, processes=processes, allow_changes=allow_changes, take_over=take_over)
     if processes.rank == 0:
         for line in told(outcome):
             click.echo(line)

@@ -16,14 +16,18 @@ from ltxcore.files import remove_unfinished
 from ltxcore.preprocess.products import Made, Product
 from ltxcore.preprocess.summary import Counts
 from ltxcore.protocols import Entry
+from ltxcore.writer import Writer
 
 
 class Ledger:
     """The folders of a root as this process sees them. Safe to use from several threads."""
 
-    def __init__(self, root: Path, folders: Collection[str], rank: int, anew: bool = False, verify: bool = False) -> None:
-        """`anew`: nothing that is there counts as up to date. `verify`: files are, if their bytes are those that were written, for which they are read."""
-        self._root, self._rank, self._anew, self._verify = root, rank, anew, verify
+    def __init__(
+        self, root: Path, folders: Collection[str], rank: int, anew: bool = False, verify: bool = False, writer: Writer | None = None
+    ) -> None:
+        """`anew`: nothing that is there counts as up to date. `verify`: files are, if their bytes are those that were written, for which they are read.
+        `writer`: this process as the one that does this share, which is looked at before each write."""
+        self._root, self._rank, self._anew, self._verify, self._writer = root, rank, anew, verify, writer
         self._lock = threading.Lock()
         listings = {folder: source_listing(root, folder) for folder in folders}
         self._entries = {folder: dict(listing.entries) for folder, listing in listings.items()}
@@ -73,7 +77,10 @@ class Ledger:
 
         Raises:
             DataError: the disk does not take it.
+            ProcessError: another process has taken this share over.
         """
+        if self._writer is not None:
+            self._writer.check()
         shape = (length,) if length else ()
         entry = Entry(shape=shape, rate=made.rate, fingerprint=product.fingerprint, origin=origin, encoder=product.encoder)
         entry = write_sample(self._root, product.folder, name, made.tensors, entry)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -35,6 +36,7 @@ from ltxcore.preprocess.summary import Summary
 from ltxcore.preprocess.uneven import note as uneven_note
 from ltxcore.preprocess.work import TEXT, Outcome, drop, encode_captions, encode_media
 from ltxcore.protocols import TextEncoder
+from ltxcore.writer import Writer, writing
 
 MOST_WORKERS = 8
 
@@ -61,6 +63,9 @@ def preprocess(
     progress: bool = True,
     only: Collection[str] | None = None,
     keeps: bool = False,
+    take_over: bool = False,
+    say: Callable[[str], None] | None = None,
+    waits: bool = False,
 ) -> Summary:
     """Encode a dataset, or what of it is not up to date.
 
@@ -88,8 +93,12 @@ def preprocess(
         progress: whether to show bars.
         only: the samples, by name, that an unfinished run began with, which gets no others; none: all.
         keeps: whether samples that are stale only since something is set right in reading their files stay as they are, for a run that began with them.
+        take_over: end another process that does this share.
+        say: told where that was taken over, or is waited for.
+        waits: for another process that does this share, rather than refuse.
 
     Raises:
+        ProcessError: another process does this share already.
         ConfigError: options that do not go with the codec or with each other, all of them.
         DataError: the dataset, or samples that cannot be made, all of them; or a root that cannot be written.
     """
@@ -115,13 +124,27 @@ def preprocess(
         plans = _plan(job, keeps, phase)
         if root is None:
             job = attrs.evolve(job, root=claim(to, dataset, options))
-        ledger = _open(job, plans, verify)
-        mine = job.share.of(plans.planned)
-        outcomes = _captions(job, mine, encoder, ledger, phase)
-        encoder = None  # its weights make room for those of the codecs
-        give_back_memory()
-        outcomes |= _media(job, mine, outcomes, ledger, phase)
+        with _writer(job.root, job.share.rank, take_over, say, waits) as writer:
+            ledger = _open(job, plans, verify, writer)
+            mine = job.share.of(plans.planned)
+            outcomes = _captions(job, mine, encoder, ledger, phase)
+            encoder = None  # its weights make room for those of the codecs
+            give_back_memory()
+            outcomes |= _media(job, mine, outcomes, ledger, phase)
     return _summary(job, plans, outcomes, ledger)
+
+
+@contextlib.contextmanager
+def _writer(root: Path, rank: int, take_over: bool, say: Callable[[str], None] | None, waits: bool) -> Iterator[Writer | None]:
+    """The one process that does this share of the work. A root that cannot be written, and need not be where all is up to date, has none."""
+    with contextlib.ExitStack() as stack:
+        writer = None
+        try:
+            writer = stack.enter_context(writing(root, rank=rank, takes_over=take_over, say=say, waits=waits, name="--take-over"))
+        except OSError as error:
+            if not root.is_dir():
+                raise DataError(f"cannot be made: {error.strerror}", where=str(root), remedy="Name another folder to write to.") from error
+        yield writer
 
 
 @attrs.frozen(eq=False)
@@ -213,14 +236,10 @@ def _plan(job: _Job, keeps: bool, phase: Phase) -> _Plans:
     return attrs.evolve(plans, set_right=frozenset(there.keys() - before.keys()))
 
 
-def _open(job: _Job, plans: _Plans, verify: bool) -> Ledger:
+def _open(job: _Job, plans: _Plans, verify: bool, writer: Writer | None) -> Ledger:
     """The root's folders, without what there was of refused samples."""
-    try:
-        job.root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"cannot be made: {error.strerror}", where=str(job.root), remedy="Name another folder to write to.") from error
     order = (TEXT, *RECIPES)
-    ledger = Ledger(job.root, [folder for folder in order if folder in job.data.folders], job.share.rank, job.overwrite, verify)
+    ledger = Ledger(job.root, [folder for folder in order if folder in job.data.folders], job.share.rank, job.overwrite, verify, writer)
     for sample in job.share.of(plans.refused_samples):
         drop(ledger, sample, job.data.folders)
     for each in job.share.of(plans.planned):

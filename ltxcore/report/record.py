@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+
 from ltxcore.config.load import parsed_toml, text_of
 from ltxcore.errors import ConfigError, LtxError
 from ltxcore.files import read_regular

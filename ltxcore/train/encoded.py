@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -16,7 +17,7 @@ from ltxcore.train.plan import Outline
 
 
 def encoded(
-    found: Outline, dataset: Path | None, root: Path | None, processes: Processes, console: Console
+    found: Outline, dataset: Path | None, root: Path | None, processes: Processes, console: Console, take_over: bool = False
 ) -> tuple[Path, tuple[str, ...] | None]:
     """Encode a dataset where that is not done yet, each process its share.
 
@@ -29,6 +30,7 @@ def encoded(
         root: where to write; none: the dataset's default root.
         processes: of the run.
         console: told of it.
+        take_over: end another process that writes there, which is waited for otherwise.
 
     Returns:
         Where the samples are, and their names; None instead of names where the set is encoded already.
@@ -53,6 +55,9 @@ def encoded(
             progress=console.is_terminal and not console.quiet,
             only=begun,
             keeps=found.resumes and not found.changes,
+            take_over=take_over,
+            say=partial(console.out, highlight=False),
+            waits=True,
         )
     )
     anew = {name: tuple(reasons) for each in processes.exchange(summary.anew) for name, reasons in each.items()}

@@ -205,7 +205,7 @@ def check_writable(path: Path, where: str) -> None:
 
 def _why_not_writable(path: Path) -> str:
     try:
-        os.stat(path / LONGEST_INSIDE)
+        (path / LONGEST_INSIDE).stat()
     except (FileNotFoundError, NotADirectoryError, PermissionError):  # told below
         pass
     except (OSError, ValueError) as error:  # too long, links in a circle; a zero byte

@@ -262,8 +262,8 @@ def _resumes(there: Begun, folder: RunFolder, processes: int, allow_changes: boo
     """Whether the output folder holds an unfinished run to go on with."""
     loaded = there.loaded
     where, start_over = loaded.where("output_dir"), loaded.config.checkpoints.no_resume
-    allowed = {"processes": processes, "allow_changes": allow_changes}
-    return check_free(folder, loaded.resolved(), there.saved, where, start_over, broken=there.broken, **allowed)
+    run_files = loaded.resolved(), there.saved
+    return check_free(folder, *run_files, where, start_over, processes=processes, allow_changes=allow_changes, broken=there.broken)
 
 
 def data_root(loaded: LoadedRun, strategy: Strategy) -> Path:

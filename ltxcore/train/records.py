@@ -133,8 +133,8 @@ _NAMES = {str: "a text", int: "a whole number", float: "a number"}
 
 def _converter() -> cattrs.Converter:
     converter = cattrs.Converter()
-    for kind, kinds in ((str, (str,)), (int, (int,)), (float, (float, int))):
-        converter.register_structure_hook(kind, _exactly(*kinds))
+    for value, kinds in ((str, (str,)), (int, (int,)), (float, (float, int))):
+        converter.register_structure_hook(value, _exactly(*kinds))
     for is_one, kind, name, make in (
         (attrs.has, dict, "a table", make_dict_structure_fn),
         (cols.is_mapping, dict, "a table", cols.mapping_structure_factory),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -15,7 +17,8 @@ from ltxcore.data.dataset import to_verify, verify
 from ltxcore.data.manifest import read_manifest
 from ltxcore.devices import gpu_memory, is_gpu, own_device
 from ltxcore.engines.process import Processes
-from ltxcore.errors import ConfigError, LtxError
+from ltxcore.errors import CheckpointError, ConfigError, LtxError
+from ltxcore.files import is_of_disk, not_written
 from ltxcore.preprocess.model import Model
 from ltxcore.sample.marker import of_metadata
 from ltxcore.sample.media import decoders
@@ -26,15 +29,18 @@ from ltxcore.train.cost.start import said_at_start
 from ltxcore.train.encoded import encoded
 from ltxcore.train.engine import build_engine, uses_zero
 from ltxcore.train.feed import Samples
+from ltxcore.train.folder import STATUS
 from ltxcore.train.goes_on import goes_on
 from ltxcore.train.heldout import HeldOut
 from ltxcore.train.model import load_model
-from ltxcore.train.plan import RunPlan, located, outline, plan
+from ltxcore.train.plan import Outline, RunPlan, located, outline, plan
+from ltxcore.train.resume import where_it_lies
 from ltxcore.train.samples import Drawer
 from ltxcore.train.session import Outcome, Session
 from ltxcore.train.threads import few_threads
 from ltxcore.train.trackers import Trackers, trackers_of
 from ltxcore.train.validation import Draws, Validation
+from ltxcore.writer import Writer, writing
 
 HOLD_OUT = "set held_out under [data] to a number of samples, or to a dataset of its own"
 """What to do where the loss is measured on nothing."""
@@ -43,7 +49,14 @@ DRAWN = 2
 """Clips that are drawn before and after training."""
 
 
-def run(loaded: LoadedRun, console: Console | None = None, *, processes: Processes | None = None, allow_changes: bool = False) -> Outcome:
+def run(
+    loaded: LoadedRun,
+    console: Console | None = None,
+    *,
+    processes: Processes | None = None,
+    allow_changes: bool = False,
+    take_over: bool = False,
+) -> Outcome:
     """Do what a run file says. An unfinished run in its `output_dir` goes on where it was last saved.
 
     Args:
@@ -51,6 +64,7 @@ def run(loaded: LoadedRun, console: Console | None = None, *, processes: Process
         console: told what is going on; by default standard output, of the first process.
         processes: that run it together, and all call this; none: as the environment says.
         allow_changes: go on with an unfinished run although its run file was another one.
+        take_over: end another process that writes to `output_dir`, or to the encoded data.
 
     Raises:
         LtxError: with all that is wrong, before anything is written to `output_dir`; or what stopped the training. With several processes, on one of them.
@@ -58,19 +72,38 @@ def run(loaded: LoadedRun, console: Console | None = None, *, processes: Process
     """
     processes = processes or Processes.meet()
     console = console or Console(quiet=processes.rank > 0)
+    here = where_it_lies(loaded, STATUS)[0].config
     try:
-        with processes.ending(lambda: goes_on(loaded.config), 60 * loaded.config.engine.patience):
-            session = _session(loaded, processes, console, allow_changes)
+        with processes.ending(lambda: goes_on(here), 60 * here.engine.patience), contextlib.ExitStack() as stack:
+            device = processes.together(lambda: device_of(processes))
+            found = processes.together(lambda: outline(loaded, processes.world_size, allow_changes=allow_changes))
+            where = found.folder.path
+            writer = processes.together(lambda: _writer(where, stack, console, take_over) if processes.rank == 0 else None)
+            # Once more, since whoever wrote there until now may have gone on.
+            found = processes.together(lambda: outline(loaded, processes.world_size, allow_changes=allow_changes, base=found.base))
+            session = _session(found, writer, device, processes, console, take_over)
             with few_threads(session.model.backbone.blueprint.shapes.values(), session.engine.device):
                 return session.run()
     except LtxError as error:
         raise located(error, loaded) from error
+    except OSError as error:
+        if not is_of_disk(error):
+            raise
+        raise CheckpointError.of([not_written(error, here.output_dir, "the run goes on from what was saved last")]) from error
 
 
-def _session(loaded: LoadedRun, processes: Processes, console: Console, allow_changes: bool) -> Session:
+def _writer(folder: Path, stack: contextlib.ExitStack, console: Console, take_over: bool) -> Writer:
+    """The one process that writes to `output_dir`."""
+    try:
+        return stack.enter_context(writing(folder, takes_over=take_over, say=partial(console.out, highlight=False), name="--take-over"))
+    except OSError as error:
+        raise ConfigError.of([not_written(error, folder, "nothing was written yet")]) from error
+
+
+def _session(
+    found: Outline, writer: Writer | None, device: torch.device, processes: Processes, console: Console, take_over: bool
+) -> Session:
     """Everything up to the first file in `output_dir`; the processes are connected last, once each has its share of the data encoded."""
-    device = processes.together(lambda: device_of(processes))
-    found = processes.together(lambda: outline(loaded, processes.world_size, allow_changes=allow_changes))
     config, progress = found.loaded.config, processes.progress
     for note in found.notes:
         console.out(f"this unfinished run {note}", highlight=False)
@@ -79,14 +112,14 @@ def _session(loaded: LoadedRun, processes: Processes, console: Console, allow_ch
     )
     processes.together(lambda: check_ahead(found) if processes.rank == 0 else None)
     progress.says("encoding", is_long=True)
-    root, only = encoded(found, config.data.dataset, config.data.preprocessed_data_root, processes, console)
+    root, only = encoded(found, config.data.dataset, config.data.preprocessed_data_root, processes, console, take_over)
     found = attrs.evolve(found, root=root)
     progress.says("reading what is encoded", is_long=True)
     planned = processes.first_then_others(lambda: plan(found, only))
     if processes.rank == 0 and (changed := changed_data(planned)):
         console.out(changed, highlight=False)
     samples = Samples(found.root, found.strategy.sources(), planned.manifest)
-    apart, names = _held_out(planned, samples, processes, console)
+    apart, names = _held_out(planned, samples, processes, console, take_over)
     for each in (samples, apart)[: 1 if apart is samples else 2]:
         _verify(each, config, processes, console)
     console.out(f"{len(planned.split.train)} samples to train on, {len(names)} held out", highlight=False)
@@ -116,6 +149,7 @@ def _session(loaded: LoadedRun, processes: Processes, console: Console, allow_ch
         drawer=drawer,
         trackers=trackers_of(found.loaded) if processes.rank == 0 else Trackers((), found.loaded),
         console=console,
+        writer=writer,
     )
 
 
@@ -146,13 +180,15 @@ def _verify(samples: Samples, config: RunFile, processes: Processes, console: Co
     console.out(f"{of} ({told})", highlight=False)
 
 
-def _held_out(planned: RunPlan, samples: Samples, processes: Processes, console: Console) -> tuple[Samples, tuple[str, ...]]:
+def _held_out(
+    planned: RunPlan, samples: Samples, processes: Processes, console: Console, take_over: bool
+) -> tuple[Samples, tuple[str, ...]]:
     """The held-out samples and where they are read from: the run's data, or a dataset of their own."""
     found = planned.outline
     dataset = found.loaded.config.data.held_out
     if not isinstance(dataset, Path):
         return samples, planned.split.held_out
-    root, only = encoded(found, dataset, None, processes, console)
+    root, only = encoded(found, dataset, None, processes, console, take_over)
     manifest = processes.first_then_others(lambda: read_manifest(root, found.strategy.sources(), only=only))
     processes.together(lambda: found.strategy.check(manifest))
     return Samples(root, found.strategy.sources(), manifest), manifest.samples

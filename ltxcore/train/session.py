@@ -21,15 +21,16 @@ from ltxcore.train import checkpoint
 from ltxcore.train.about import about_data
 from ltxcore.train.contexts import CONTEXTS, OTHER, OWN
 from ltxcore.train.feed import Samples
-from ltxcore.train.folder import Status
 from ltxcore.train.heldout import SIGMAS, HeldOut
 from ltxcore.train.loop import Loop
 from ltxcore.train.model import TrainedModel
 from ltxcore.train.plan import RunPlan
+from ltxcore.train.records import Status
 from ltxcore.train.samples import Drawn
 from ltxcore.train.stop import Stop, listening
 from ltxcore.train.trackers import Trackers
 from ltxcore.train.validation import Draws
+from ltxcore.writer import Writer
 
 
 @attrs.frozen
@@ -72,6 +73,7 @@ class Session:
         drawer: draws the samples of the run file, or held-out clips; None where there is no codec to decode them.
         trackers: told of every step; none on other processes than the first.
         console: told of the rest.
+        writer: this process as the writer of the output folder; none on other processes than the first.
     """
 
     plan: RunPlan
@@ -82,6 +84,7 @@ class Session:
     drawer: Draws | None
     trackers: Trackers
     console: Console
+    writer: Writer | None = None
 
     def run(self) -> Outcome:
         """Begin, or go on after the last checkpoint.
@@ -192,6 +195,7 @@ class Session:
         total, interval = config.optimization.steps, config.checkpoints.interval
         step = first
         for step, metrics in loop.steps(total, first):
+            self._check_writer(looks=False)
             self.trackers.log(step, metrics)
             stopping = any(self.engine.gather(bool(stop.signal)))  # a signal may reach processes in different steps
             if step < total and not stopping:
@@ -231,6 +235,7 @@ class Session:
         """On the first process; the others help to put tensors together."""
         config = self.plan.outline.loaded.config.checkpoints
         folder = self.plan.outline.folder
+        self._check_writer()
         checkpoint.check_space(folder.checkpoints, self.model.checkpoint_bytes())
         name = folder.weights(self.plan.outline.loaded.config.model.training_mode).name
         kept = config.save_training_state
@@ -287,8 +292,14 @@ class Session:
             attrs.evolve(clip, before=before if step and before.exists() else None) for clip, before in zip(drawn, befores, strict=True)
         ]
 
+    def _check_writer(self, looks: bool = True) -> None:
+        """That the output folder is still this run's."""
+        if self.writer is not None:
+            self.writer.check(looks)
+
     def _write_status(self, status: Status, **more: object) -> None:
         plan = self.plan
+        self._check_writer()
         told = {"held_out": list(plan.split.held_out), "processes": self.engine.world_size, "data": about_data(plan)}
         plan.outline.folder.write_status(status, **told, **more)
 

@@ -113,9 +113,21 @@ def test_a_disk_that_fills_up_leaves_no_checkpoint(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"[]", b"{", b"\xff\xfe", b"null", b'{"step": 7}', b'{"files": {}}', b'{"step": 7, "files": []}', b'{"step": 7, "files": {}}']
-    + [b'{"step": "7", "files": {}}', b'{"step": 7, "files": {"a": 3}}', b'{"step": 7, "files": {"a": {"bytes": 1, "sha256": 2}}}']
-    + [b'{"step": 8, "files": {}}', b"[" * 100_000, b'{"step": ' + b"7" * 5000 + b', "files": {}}'],
+    [
+        *(
+            b"",
+            b"[]",
+            b"{",
+            b"\xff\xfe",
+            b"null",
+            b'{"step": 7}',
+            b'{"files": {}}',
+            b'{"step": 7, "files": []}',
+            b'{"step": 7, "files": {}}',
+        ),
+        *(b'{"step": "7", "files": {}}', b'{"step": 7, "files": {"a": 3}}', b'{"step": 7, "files": {"a": {"bytes": 1, "sha256": 2}}}'),
+        *(b'{"step": 8, "files": {}}', b"[" * 100_000, b'{"step": ' + b"7" * 5000 + b', "files": {}}'),
+    ],
 )
 def test_a_damaged_manifest_is_refused_with_the_checkpoint_before_it(tmp_path: Path, content: bytes) -> None:
     checkpoint.save(tmp_path, 3, write(), STATE)

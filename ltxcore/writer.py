@@ -1,0 +1,296 @@
+"""One writer of a folder at a time: a file in it says which process that is, and is touched as long as that lives.
+
+Whether a process is alive is known on its own machine alone. Of one elsewhere, or in another container, it is judged by how long ago it touched its file, by the
+clock of the file system: clocks of machines differ.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import attrs
+
+from ltxcore.errors import ProcessError
+from ltxcore.files import UNFINISHED, read_regular
+from ltxcore.pids import is_alive, machine, started
+
+BEAT = 30.0
+"""Seconds from one sign of life to the next."""
+
+STALE = 300.0
+"""Seconds without a sign of life after which a process on another machine counts as gone."""
+
+POLL = 1.0
+"""Seconds between looks at the file of a process that is waited for."""
+
+
+@attrs.frozen
+class Holder:
+    """A process that writes.
+
+    Attributes:
+        host: name of its machine.
+        boot: which start of that machine it is, where the system tells; machines of one name differ in it.
+        space: in which process numbers count, where the system tells; each container has one of its own.
+        pid: its number there.
+        started: when, as the system counts; another process that got the same number later differs in it.
+        since: when it began to write, for people.
+        inode: of its file; a copy of the folder has another one.
+        token: of this time that it writes.
+    """
+
+    host: str
+    boot: str
+    space: str
+    pid: int
+    started: str
+    since: str
+    inode: int = 0
+    token: str = ""
+
+    @classmethod
+    def here(cls) -> Holder:
+        """This process."""
+        since = datetime.datetime.now().astimezone().isoformat(" ", timespec="seconds")
+        pid = os.getpid()
+        return cls(*machine(), pid, started(pid) or "", since, token=uuid.uuid4().hex)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether its number means something to this process."""
+        return (self.host, self.boot, self.space) == machine()
+
+    @property
+    def is_alive(self) -> bool:
+        """Of one that is here."""
+        return is_alive(self.pid, self.started)
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}, since {self.since}"
+
+
+@attrs.define(eq=False)
+class Writer:
+    """This process as the writer of a folder.
+
+    Attributes:
+        path: its file.
+        holder: what that says.
+    """
+
+    path: Path
+    holder: Holder
+    _end: threading.Event = attrs.field(factory=threading.Event, init=False, repr=False)
+    _lost: str = attrs.field(default="", init=False)
+
+    def check(self, looks: bool = True) -> None:
+        """That no other process has taken the folder over.
+
+        Args:
+            looks: false: as far as the last sign of life has shown.
+
+        Raises:
+            ProcessError: one has; what it writes is its own now.
+        """
+        if looks and not self._lost:
+            self._look()
+        if self._lost:
+            raise ProcessError(
+                f"this process ends, since the folder was taken over by {self._lost}",
+                where=str(self.path.parent),
+                remedy="Only one process can write to a folder. What was saved by then is whole.",
+            )
+
+    def beat(self) -> None:
+        """Give signs of life until the end."""
+        while not self._end.wait(BEAT):
+            with contextlib.suppress(OSError):  # a network's file system may be away for a while
+                self._look()
+                if not self._lost:
+                    os.utime(self.path)
+
+    def _look(self) -> None:
+        found = _holder_at(self.path)
+        if found is not None and found.token != self.holder.token:
+            self._lost = str(found)
+        elif found is None and self.path.parent.is_dir() and not os.path.lexists(self.path):  # somebody tidied up
+            with contextlib.suppress(FileExistsError):
+                _put(self.path, self.holder)
+
+    def release(self) -> None:
+        self._end.set()
+        with contextlib.suppress(OSError):
+            found = _holder_at(self.path)
+            if found is not None and found.token == self.holder.token:
+                self.path.unlink()
+
+
+@contextlib.contextmanager
+def writing(
+    folder: Path,
+    *,
+    rank: int = 0,
+    takes_over: bool = False,
+    say: Callable[[str], None] | None = None,
+    waits: bool = False,
+    name: str = "",
+) -> Iterator[Writer]:
+    """Be the writer of a folder, which is made where it is not there.
+
+    Args:
+        folder: to write to.
+        rank: this process's among those that share the work; each has a file of its own.
+        takes_over: end whoever writes there now.
+        say: told where the folder is taken over, or waited for.
+        waits: for whoever writes there now, rather than refuse.
+        name: of the option that takes the folder over, for the message.
+
+    Raises:
+        ProcessError: another process writes there.
+        OSError: the folder cannot be written.
+    """
+    made = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / file_name(rank)
+    try:
+        holder = _taken(path, takes_over, say or (lambda _: None), waits, name)
+        writer = Writer(path, holder)
+        threading.Thread(target=writer.beat, name=f"beat of {path}", daemon=True).start()
+        try:
+            yield writer
+        finally:
+            writer.release()
+    finally:
+        with contextlib.suppress(OSError):  # something is in it now
+            for each in made:
+                each.rmdir()
+
+
+def file_name(rank: int = 0) -> str:
+    """Of the file that tells who writes."""
+    return f".writer-{rank}.json"
+
+
+def _taken(path: Path, takes_over: bool, say: Callable[[str], None], waits: bool, option: str) -> Holder:
+    """This process, once its file is there."""
+    told = False
+    while True:
+        try:
+            return _put(path, Holder.here())
+        except FileExistsError:
+            pass
+        found, age = _holder_at(path), _age(path)
+        if age is None:  # it is gone meanwhile
+            continue
+        if takes_over or _is_gone(found, path, age):
+            who = str(found) if found is not None else "a process that it does not tell"
+            _bury(path, found)
+            say(f"{path.parent} is taken over from {who}")
+            takes_over = False
+        elif waits:
+            if not told:
+                say(f"waiting for {found or 'another process'}, which writes to {path.parent}")
+                told = True
+            time.sleep(POLL)
+        else:
+            raise _refusal(path, found, age, option)
+
+
+def _refusal(path: Path, found: Holder | None, age: float, option: str) -> ProcessError:
+    force = f", or take the folder over: {option}" if option else ""
+    if found is not None and found.is_here:
+        what, remedy = f"is being written by {found}", f"Wait for it, end it{force}."
+    else:
+        who = found or "a process that its file does not tell"
+        what = f"is being written by {who}, which was heard of {max(0.0, age):.0f} seconds ago"
+        remedy = f"Wait for it. Where it is gone, wait until it has not been heard of for {STALE / 60:.0f} minutes{force}."
+    return ProcessError(what, where=str(path.parent), remedy=remedy)
+
+
+def _is_gone(found: Holder | None, path: Path, age: float) -> bool:
+    if found is None or not found.is_here:
+        return age > STALE
+    with contextlib.suppress(OSError):
+        return not found.is_alive or path.stat().st_ino != found.inode
+    return False
+
+
+def _put(path: Path, holder: Holder) -> Holder:
+    """Make the file, whole, where there is none.
+
+    Raises:
+        FileExistsError: there is one.
+    """
+    beside = _beside(path)
+    try:
+        with beside.open("wb") as file:
+            holder = attrs.evolve(holder, inode=os.fstat(file.fileno()).st_ino)
+            file.write(_text(holder))
+        path.hardlink_to(beside)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without such links, or a disk that is full, which it says again
+        with path.open("xb") as file:
+            try:
+                holder = attrs.evolve(holder, inode=os.fstat(file.fileno()).st_ino)
+                file.write(_text(holder))
+                file.flush()
+            except OSError:
+                path.unlink()
+                raise
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+    return holder
+
+
+def _bury(path: Path, found: Holder | None) -> None:
+    """Take the file of a process that is gone away; of several processes that do so, one gets it."""
+    grave = _beside(path)
+    with contextlib.suppress(FileNotFoundError):
+        path.rename(grave)
+        taken = _holder_at(grave)
+        if taken is not None and found is not None and taken.token != found.token:  # another process was quicker, and this is its file
+            with contextlib.suppress(OSError):
+                path.hardlink_to(grave)
+        grave.unlink()
+
+
+def _age(path: Path) -> float | None:
+    """Seconds since a file was touched, by the clock of its file system; None: it is not there."""
+    beside = _beside(path)
+    try:
+        beside.write_bytes(b"")
+        return beside.stat().st_mtime - path.stat().st_mtime
+    except FileNotFoundError:
+        return None
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.stem}.{os.getpid()}-{threading.get_ident()}{UNFINISHED}")
+
+
+def _text(holder: Holder) -> bytes:
+    return json.dumps(attrs.asdict(holder), indent=1).encode()
+
+
+def _holder_at(path: Path) -> Holder | None:
+    """None: there is no such file, or it is not whole."""
+    try:
+        holder = Holder(**json.loads(read_regular(path)))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
+    is_sound = all(
+        isinstance(getattr(holder, field.name), int if field.name in ("pid", "inode") else str) for field in attrs.fields(Holder)
+    )
+    return holder if is_sound and holder.pid > 0 else None
