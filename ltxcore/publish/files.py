@@ -11,7 +11,7 @@ import attrs
 
 from ltxcore.config.render import document
 from ltxcore.errors import CheckpointError, ConfigError
-from ltxcore.files import write_whole
+from ltxcore.files import UNFINISHED
 from ltxcore.publish.card import card
 from ltxcore.publish.licence import licence_files, notice
 from ltxcore.redact import leaving
@@ -38,13 +38,17 @@ class Upload:
         """
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ConfigError(f"{folder} is there already", where="--dry-run", remedy="Name a new folder.")
+        beside = folder.with_name(f".{folder.name}{UNFINISHED}")  # so that a kill leaves no folder that looks whole
+        if beside.exists():
+            shutil.rmtree(beside)
         for name, content in self.files.items():
-            target = folder / name
+            target = beside / name
+            target.parent.mkdir(parents=True, exist_ok=True)
             if isinstance(content, bytes):
-                write_whole(target, content)
+                target.write_bytes(content)
             else:
-                target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(content, target)
+        beside.rename(folder)
 
 
 def upload_of(folder: Path, repository: str = "") -> Upload:

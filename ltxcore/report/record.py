@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from ltxcore.config.load import parsed_toml, text_of
-from ltxcore.errors import ConfigError, LtxError
+from ltxcore.errors import CheckpointError, ConfigError, LtxError
 from ltxcore.files import read_regular
 from ltxcore.headers import INDEX, is_index, read_file
 from ltxcore.report.series import Series, series_of
@@ -103,7 +103,7 @@ def read_run(folder: Path) -> Record:
 
     Raises:
         ConfigError: this is not the output folder of a run.
-        CheckpointError: its status cannot be read.
+        CheckpointError: its status or its run file cannot be read.
     """
     folder = folder.absolute()
     place = RunFolder(folder)
@@ -112,8 +112,7 @@ def read_run(folder: Path) -> Record:
         raise ConfigError(
             "this is not the output folder of a run", where=str(folder), remedy="Name the output_dir of a run file that `ltx run` has run."
         )
-    text = text_of(place.run_file, remedy="Put it back as it was.")
-    run = parsed_toml(text, place.run_file)
+    text, run = _run_file(place.run_file)
     lines = list(_lines(place.metrics))
     drawn = [Drawn(line["step"], str(line["sample"]), folder / str(line.get("path"))) for line in lines if "sample" in line]
     latest = {(sample.step, sample.path): sample for sample in drawn if _is_within(sample.path, folder)}
@@ -121,6 +120,16 @@ def read_run(folder: Path) -> Record:
     found = (*files, *(path.with_name(path.name + INDEX) for path in files))
     weights = next((_weights(path) for path in found if path.is_file()), None)
     return Record(folder, text, run, status, series_of(lines), tuple(latest.values()), weights)
+
+
+def _run_file(path: Path) -> tuple[str, dict[str, Any]]:
+    """The text of a run's run file, and what it says."""
+    try:
+        text = text_of(path)
+        return text, parsed_toml(text, path)
+    except ConfigError as error:
+        first = error.problems[0]
+        raise CheckpointError(first.what, where=first.where, remedy="Put it back as it was.") from error
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,229 @@
+"""A run's folder with a file of its own books broken: `ltx check`, `ltx run`, `ltx report`, `ltx publish` say which, or do without it; never a traceback."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from compatibility.made import brought, ltx
+from ltxcore.config.load import LoadedRun, load_run
+from ltxcore.errors import CheckpointError, ConfigError, LtxError
+from ltxcore.publish.files import upload_of
+from ltxcore.report.write import write_report
+from ltxcore.train import checkpoint
+from ltxcore.train.folder import RunFolder, check_free
+from ltxcore.train.plan import outline
+from ltxcore.train.resume import begun
+from ltxcore.train.run import run
+from ltxcore.writer import writing
+
+NEWEST = "checkpoints/step_000002"
+FILES = (
+    "run.json",
+    "run.toml",
+    "metrics.jsonl",
+    f"{NEWEST}/manifest.json",
+    f"{NEWEST}/state.json",
+    f"{NEWEST}/state.safetensors",
+    "checkpoints",
+)
+
+
+def folder_there(path: Path) -> None:
+    gone(path)
+    path.mkdir()
+
+
+def gone(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def content(data: bytes) -> Callable[[Path], None]:
+    def written(path: Path) -> None:
+        gone(path)
+        path.write_bytes(data)
+
+    return written
+
+
+def torn(path: Path) -> None:
+    if path.is_file():
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def pipe_loop(path: Path) -> None:
+    gone(path)
+    path.symlink_to(path)
+
+
+WAYS: dict[str, Callable[[Path], None]] = {
+    "empty": content(b""),
+    "half": torn,
+    "gone": gone,
+    "a folder": folder_there,
+    "binary": content(bytes(range(256)) * 4),
+    "not UTF-8": content(b"\xff\xfe\x00"),
+    "a list": content(b"[]"),
+    "null": content(b"null"),
+    "a table of nothing": content(b"{}"),
+    "other TOML": content(b"data = 3\noptimization = 4\nengine = []\n"),
+    "nested": content(b"[" * 5000),
+    "a long number": content(b'{"step": ' + b"9" * 5000 + b', "status": "running", "held_out": []}'),
+    "a link to itself": pipe_loop,
+}
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return brought(tmp_path_factory.mktemp("films") / "films")
+
+
+@pytest.fixture
+def out(films: Path) -> Path:
+    """The unfinished run, as it was."""
+    there, kept = films / "out" / "pictures", films / "kept"
+    if not kept.exists():
+        shutil.copytree(there, kept)
+    if there.exists():
+        shutil.rmtree(there)
+    shutil.copytree(kept, there)
+    return there
+
+
+@pytest.fixture(scope="module")
+def loaded(films: Path) -> LoadedRun:
+    return load_run(films / "pictures.toml", [f"output_dir={films / 'out' / 'pictures'}"])
+
+
+def look(loaded: LoadedRun, out: Path) -> list[str]:
+    """What each command says that reads the folder, up to where a run begins to write; what is no LtxError gets through."""
+    said = []
+
+    def begins() -> None:
+        folder = RunFolder(out)
+        there = begun(loaded, folder.run_file, None)
+        check_free(folder, there.loaded.resolved(), there.saved, f"{out}", False, broken=there.broken)
+        if (saved := checkpoint.newest(folder.checkpoints)) is not None:
+            checkpoint.check(saved)
+
+    for command in (begins, lambda: write_report(out), lambda: upload_of(out, "me/it")):
+        try:
+            command()
+        except LtxError as error:
+            said.append(str(error))
+    return said
+
+
+def sampled(whole: bool) -> list[tuple[str, str]]:
+    pairs = [(file, way) for file in FILES for way in WAYS]
+    return pairs if whole else pairs[::5]
+
+
+def broken_one_at_a_time(loaded: LoadedRun, out: Path, file: str, way: str) -> None:
+    WAYS[way](out / file)
+    said = look(loaded, out)
+    wrong = [text for text in said if "this run has left no weights yet" not in text]
+    for text in wrong:
+        assert "\n    " in text, f"without a remedy: {text}"
+        assert str(out) in text, text
+    harmless = file == "metrics.jsonl" or way in ("gone", "a folder", "a link to itself")
+    assert wrong or harmless or (file, way) == ("checkpoints", "half"), "not noticed"
+
+
+@pytest.mark.parametrize(("file", "way"), sampled(whole=False))
+def test_a_broken_file_is_said_or_done_without(loaded: LoadedRun, out: Path, file: str, way: str) -> None:
+    broken_one_at_a_time(loaded, out, file, way)
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize(("file", "way"), sampled(whole=True))
+def test_every_file_broken_in_every_way_is_said_or_done_without(loaded: LoadedRun, out: Path, file: str, way: str) -> None:
+    broken_one_at_a_time(loaded, out, file, way)
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("file", FILES[:5])
+def test_a_file_with_some_bytes_changed_never_ends_in_a_traceback(loaded: LoadedRun, out: Path, file: str) -> None:
+    chance = random.Random(file)
+    whole = (out / file).read_bytes()
+    for _ in range(100):
+        data = bytearray(whole)
+        for _ in range(chance.choice((1, 1, 2, 8))):
+            at = chance.randrange(len(data))
+            data[at : at + chance.choice((0, 1, 1, 5))] = chance.choice(
+                (b"", b"\0", b"[", b'"', b"-1", b"null", bytes([chance.randrange(256)]))
+            )
+        (out / file).write_bytes(bytes(data))
+        look(loaded, out)
+
+
+def test_check_run_and_report_name_the_file(films: Path, out: Path) -> None:
+    (out / NEWEST / "manifest.json").write_text("[]")
+    told = f"{out}/{NEWEST}/manifest.json: is not the manifest of a checkpoint: it is damaged\n    Move this checkpoint out of {out}/checkpoints, so that the run begins again"
+    for command in ("check", "run"):
+        assert told in ltx(films, command, "pictures.toml", status=2)
+    (out / "run.toml").write_bytes(b"\xff")
+    told = f"{out}/run.toml: is not UTF-8 text"
+    for command in (
+        ("check", "pictures.toml"),
+        ("run", "pictures.toml"),
+        ("report", "out/pictures"),
+        ("publish", "out/pictures", "--to", "a/b"),
+    ):
+        assert told in ltx(films, *command, status=2)
+
+
+def test_lines_of_metrics_that_are_none_are_left_out_and_the_others_kept(films: Path, out: Path) -> None:
+    lines = (out / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    (out / "metrics.jsonl").write_bytes(lines[0] + b"\xff\xfe\n[]\n" + lines[1] + b'{"step": 2, "los')
+    moved = films / "out" / "moved"
+    out.rename(moved)
+    try:
+        said = ltx(films, "run", "out/moved/run.toml")
+        assert f"this unfinished run is the one in {moved}, where its run.toml lies now, and not in {out}, which that names" in said
+        assert "going on after step 2" in said
+        assert not out.exists()
+        assert (moved / "metrics.jsonl").read_bytes().startswith(lines[0] + lines[1])
+        ltx(films, "report", "out/moved")
+        assert "of another run file" not in said
+    finally:
+        shutil.rmtree(moved)
+
+
+def test_a_moved_run_goes_on_with_its_own_run_file_too(films: Path, out: Path) -> None:
+    moved = films / "out" / "moved"
+    out.rename(moved)
+    try:
+        found = outline(load_run(films / "pictures.toml", [f"output_dir={moved}"]), 1)
+        assert found.resumes
+        assert found.notes == ()
+        assert outline(load_run(moved / "run.toml"), 1).folder.path == moved
+        assert not outline(load_run(moved / "run.toml", [f"output_dir={films / 'out' / 'other'}"]), 1).resumes
+    finally:
+        shutil.rmtree(moved)
+
+
+def test_a_second_run_on_one_folder_is_refused_and_the_first_goes_on(films: Path, out: Path) -> None:
+    with writing(out):
+        assert f"{out}: is being written by process " in ltx(films, "run", "pictures.toml", status=2)
+        assert "is in order." in ltx(films, "check", "pictures.toml")
+        ltx(films, "report", "out/pictures")
+    assert not (out / ".writer-0.json").exists()
+
+
+def test_an_error_of_the_disk_is_a_sentence(loaded: LoadedRun, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", str(out / "samples/a.mp4"))
+
+    monkeypatch.setattr("ltxcore.train.session.Session._go_on", full)
+    with pytest.raises((CheckpointError, ConfigError)) as error:
+        run(loaded, Console(quiet=True))
+    assert str(error.value) == (
+        f"{out}/samples/a.mp4: cannot be written: No space left on device\n"
+        "    Make room on that disk, or have your quota there raised, then give the same command: the run goes on from what was saved last."
+    )

@@ -1,0 +1,76 @@
+"""Every command that writes, killed at any write and refused by the disk at any write: given again, it makes what it would have made without that."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compatibility.made import brought
+
+WORKER = Path(__file__).with_name("interrupted.py")
+
+RUN = ["out/new/*.safetensors", "out/new/metrics.jsonl", "out/new/run.toml", "out/new/samples/*"]
+SET = ["out/set/*/**/*.safetensors"]
+
+COMMANDS: dict[str, dict[str, Any]] = {
+    "run": {"command": ["run", "single.toml", "--set", "output_dir=out/new", "--set", "checkpoints.interval=1"], "outputs": RUN},
+    "start over": {
+        "command": ["run", "single.toml", "--set", "checkpoints.no_resume=true", "--set", "checkpoints.interval=3"],
+        "outputs": [pattern.replace("new", "single") for pattern in RUN],
+    },
+    "go on": {"command": ["run", "out/single/run.toml"], "outputs": [pattern.replace("new", "single") for pattern in RUN]},
+    "preprocess": {
+        "command": ["preprocess", "plain/clips.jsonl", "--model-path", "tiny", "--output-dir", "out/set", "--no-progress"],
+        "outputs": SET,
+    },
+    "export": {
+        "command": ["export", "out/finished/lora.safetensors", "--for", "comfyui", "-o", "out/exported.safetensors"],
+        "outputs": ["out/exported.safetensors"],
+    },
+    "report": {"command": ["report", "out/finished"], "outputs": ["out/finished/report.html"]},
+    "decode": {"command": ["decode", "plain/.precomputed", "-o", "out/decoded", "--no-progress"], "outputs": ["out/decoded/**/*.*"]},
+    "reference": {
+        "command": ["reference", "plain/clips.jsonl", "-o", "references.jsonl", "--no-progress"],
+        "outputs": ["references.jsonl", "references/**/*.mp4"],
+    },
+    "split": {
+        "command": ["split", "plain/clips", "-o", "out/scenes", "--min-seconds", "0", "--no-progress"],
+        "outputs": ["out/scenes/**/*.mp4", "out/scenes/dataset.jsonl"],
+    },
+    "sample": {
+        "command": ["sample", "a square", "--model", "tiny", "--video-dims", "64x64x9", "--inference-steps", "2", "-o", "out/square.mp4"],
+        "outputs": ["out/square.mp4"],
+    },
+    "publish": {"command": ["publish", "out/finished", "--to", "me/it", "--dry-run", "out/upload"], "outputs": ["out/upload/**/*"]},
+}
+"""What writes to a folder, but for `ltx caption`, which needs a server, and `ltx convert`, which writes one file as the others do."""
+
+
+def results(tmp_path: Path, jobs: dict[str, dict[str, Any]], limit: float) -> dict[str, dict[str, Any]]:
+    folder = brought(tmp_path / "films")
+    path = tmp_path / "jobs.json"
+    path.write_text(json.dumps({name: {"folder": str(folder), **job} for name, job in jobs.items()}))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run([sys.executable, WORKER, path], env=environment, capture_output=True, text=True, timeout=limit, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, dict[str, Any]] = json.loads(path.with_suffix(".results").read_text())
+    return found
+
+
+def sound(found: dict[str, dict[str, Any]]) -> None:
+    wrong = [f"{name}: {what}" for name, result in found.items() for what in result["wrong"]]
+    assert not wrong, "\n\n".join(wrong)
+    assert all(result["tried"] for result in found.values())
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("fault", ["kill", "ENOSPC", "EDQUOT", "EROFS", "ENOENT"])
+def test_a_command_goes_on_from_every_fault(tmp_path: Path, name: str, fault: str) -> None:
+    sound(results(tmp_path, {name: {**COMMANDS[name], "fault": fault}}, 3600))
