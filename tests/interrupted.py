@@ -18,7 +18,6 @@ import re
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -137,10 +136,13 @@ def timeless(path: Path) -> bytes:
     return re.sub(rb'"(time|changed)": [0-9.e+]+', b"", data) if path.suffix == ".jsonl" else data
 
 
-def moments(count: int, points: int) -> Iterator[int]:
-    """Which of `count` moments are tried, from 1."""
-    step = 1 if not points or points >= count else (count - 1) / (points - 1) if points > 1 else count
-    yield from sorted({1 + round(number * step) for number in range(min(count, points or count)) if 1 + round(number * step) <= count})
+def moments(count: int, points: int) -> list[int]:
+    """Which of `count` moments are tried, from 1; one is in the midst."""
+    if not points or points >= count:
+        return list(range(1, count + 1))
+    if points == 1:
+        return [1 + count // 2]
+    return sorted({1 + round(number * (count - 1) / (points - 1)) for number in range(points)})
 
 
 def tried(job: dict[str, Any], place: Path) -> dict[str, Any]:

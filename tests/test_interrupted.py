@@ -74,3 +74,9 @@ def sound(found: dict[str, dict[str, Any]]) -> None:
 @pytest.mark.parametrize("fault", ["kill", "ENOSPC", "EDQUOT", "EROFS", "ENOENT"])
 def test_a_command_goes_on_from_every_fault(tmp_path: Path, name: str, fault: str) -> None:
     sound(results(tmp_path, {name: {**COMMANDS[name], "fault": fault}}, 3600))
+
+
+def test_a_sample_of_kills_and_full_disks_loses_nothing(tmp_path: Path) -> None:
+    """One moment of each, in the midst; the whole is above."""
+    sampled = {"go on": "kill", "report": "ENOSPC", "export": "kill", "publish": "EDQUOT"}
+    sound(results(tmp_path, {name: {**COMMANDS[name], "fault": fault, "points": 1} for name, fault in sampled.items()}, 600))
