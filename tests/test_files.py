@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ltxcore.files import read_regular, remove_unfinished, replacing, write_whole
+from ltxcore.files import is_of_disk, not_written, read_regular, remove_unfinished, replacing, write_whole
 
 
 def test_a_written_file_is_there_and_nothing_beside_it(tmp_path: Path) -> None:
@@ -83,3 +83,34 @@ def test_leftovers_of_killed_processes_are_removed_but_not_what_is_being_written
     os.utime(sample, (long_ago, long_ago))
     assert remove_unfinished(tmp_path) == 1
     assert sorted(path.name for path in (tmp_path / "sub").iterdir()) == [young.name, sample.name]
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "Make room on that disk, or have your quota there raised"),
+        (errno.EDQUOT, "Make room on that disk, or have your quota there raised"),
+        (errno.EROFS, "See that you may write there"),
+        (errno.ENOENT, "See that the disk is there, and that nothing removes or moves what is written"),
+        (errno.EIO, "See whether the disk is in order"),
+    ],
+)
+def test_what_cannot_be_written_is_said_with_its_place_and_what_to_do(tmp_path: Path, number: int, remedy: str) -> None:
+    path = tmp_path / "out" / "run.json"
+    error = None
+    try:
+        with replacing(path) as beside:
+            raise OSError(number, os.strerror(number), str(beside))
+    except OSError as raised:
+        error = raised
+    assert error is not None
+    assert is_of_disk(error)
+    assert str(not_written(error, "elsewhere", "it goes on")) == (
+        f"{path}: cannot be written: {os.strerror(number)}\n    {remedy}, then give the same command: it goes on."
+    )
+
+
+def test_an_error_of_a_connection_is_none_of_the_disk() -> None:
+    assert not is_of_disk(ConnectionResetError(errno.ECONNRESET, "reset"))
+    assert not is_of_disk(BrokenPipeError(errno.EPIPE, "broken"))
+    assert not is_of_disk(OSError("of a library, without a number"))

@@ -76,7 +76,15 @@ def test_a_command_goes_on_from_every_fault(tmp_path: Path, name: str, fault: st
     sound(results(tmp_path, {name: {**COMMANDS[name], "fault": fault}}, 3600))
 
 
-def test_a_sample_of_kills_and_full_disks_loses_nothing(tmp_path: Path) -> None:
-    """One moment of each, in the midst; the whole is above."""
-    sampled = {"go on": "kill", "report": "ENOSPC", "export": "kill", "publish": "EDQUOT"}
-    sound(results(tmp_path, {name: {**COMMANDS[name], "fault": fault, "points": 1} for name, fault in sampled.items()}, 600))
+def one_moment(tmp_path: Path, faults: dict[str, str]) -> None:
+    """Of each command, in the midst of what it does; the whole is above."""
+    sound(results(tmp_path, {name: {**COMMANDS[name], "fault": fault, "points": 1} for name, fault in faults.items()}, 600))
+
+
+def test_small_commands_killed_and_without_room_lose_nothing(tmp_path: Path) -> None:
+    one_moment(tmp_path, {"export": "kill", "publish": "EDQUOT"})
+
+
+@pytest.mark.slow
+def test_large_commands_killed_and_without_room_lose_nothing(tmp_path: Path) -> None:
+    one_moment(tmp_path, {"run": "kill", "go on": "ENOSPC", "start over": "kill", "preprocess": "ENOENT", "decode": "EROFS"})

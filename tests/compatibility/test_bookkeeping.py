@@ -227,3 +227,16 @@ def test_an_error_of_the_disk_is_a_sentence(loaded: LoadedRun, out: Path, monkey
         f"{out}/samples/a.mp4: cannot be written: No space left on device\n"
         "    Make room on that disk, or have your quota there raised, then give the same command: the run goes on from what was saved last."
     )
+
+
+def test_a_second_preprocess_of_one_share_is_refused_and_of_another_is_not(films: Path) -> None:
+    root = films / "plain" / ".precomputed"
+    command = ("preprocess", "plain/clips.jsonl", "--model-path", "tiny", "--no-progress")
+    with writing(root):
+        told = ltx(films, *command, status=2)
+        assert f"{root}: is being written by process " in told
+        assert told.endswith("    Wait for it, end it, or take the folder over: --take-over.\n")
+    with writing(root, rank=1) as other:
+        assert "6 samples in" in ltx(films, *command)
+        other.check()
+    assert not list(root.glob(".writer*"))
