@@ -62,7 +62,7 @@ def kills(folder: Path, points: int) -> int:
         code, said = launched(folder, f"killed{at}", at)
         assert code == 128 + signal.SIGKILL, (at, events[at - 1], code, said)
         code, said = launched(folder, f"killed{at}")
-        assert code == 0, (at, events[at - 1], said)
+        assert code == 0 or "holds a finished run" in said, (at, events[at - 1], said)  # killed once all was done
         assert made(folder / f"killed{at}", OUTPUTS) == expected, (at, events[at - 1], said)
     return len(chosen)
 
