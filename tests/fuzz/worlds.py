@@ -1,0 +1,117 @@
+"""What users have on their disks, a small one of each: datasets, encoded sets, run files, models, LoRAs, prompts, configurations of ltx-trainer, plugins."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+from compatibility.made import brought
+from convert.sixteen import configuration
+from ltxcore.config.render import document
+from train.runs import tables
+from whole_models import diffusers_folder, unified
+
+PLUGIN = '''
+import attrs
+from ltxcore.api import Inputs, LatentState, hookimpl
+
+
+@attrs.frozen
+class Stripes:
+    """Give every n-th column."""
+
+    modalities = frozenset({"video"})
+    content = "whole"
+    every: int = attrs.field(default=2, validator=attrs.validators.ge(2), metadata={"help": "of how many columns one is given"})
+
+    def apply(self, state: LatentState, inputs: Inputs) -> LatentState:
+        return state.given(state.grid.column % self.every == 0)
+
+
+@hookimpl
+def ltx_conditions():
+    return {"stripes": Stripes}
+
+
+def turned(frames):
+    return frames.flip(-2)
+
+
+@hookimpl
+def ltx_reference_filters():
+    return {"turned": turned}
+'''
+
+PROMPTS = """
+negative_prompt = "worst quality"
+seed = 5
+inference_steps = 2
+video_dims = [64, 64, 9]
+video_cfg_scale = 3.0
+stg_blocks = [1]
+[[samples]]
+prompt = "a red disc sways slowly"
+conditions = [{ type = "first_frame", image_or_video = "plain/clips/0.mp4" }]
+[[samples]]
+prompt = "a blue square"
+seed = 7
+conditions = [{ type = "prefix", audio = "plain/references/0.wav", duration = 0.1 }, { type = "reference", video = "plain/clips/1.mp4", downscale_factor = 1 }]
+"""
+
+DEEPSPEED = {"zero_optimization": {"stage": 2, "overlap_comm": True}, "bf16": {"enabled": "auto"}, "gradient_clipping": 1.0, "train_batch_size": "auto"}
+
+HOSTS = "# of the cluster\nlocalhost slots=4\nother slots=4\n"
+
+
+def films(folder: Path) -> None:
+    """Clips, encoded sets, finished and unfinished runs, LoRAs and a small model, as 0.1.0 left them; and files beside them that it takes."""
+    brought(folder)
+    rows = [json.loads(line) for line in (folder / "plain" / "clips.jsonl").read_text().splitlines()][:2]
+    _datasets(folder / "plain", rows)
+    mixed = folder / "mixed"
+    mixed.mkdir()
+    for name, place in (("a.mp4", "plain/clips/0.mp4"), ("b.png", "otherwise/lying.png"), ("c.wav", "plain/references/0.wav")):
+        shutil.copyfile(folder / place, mixed / name)
+        (mixed / name).with_suffix(".txt").write_text(f"a caption of {name}\n")
+    (folder / "prompts.toml").write_text(PROMPTS)
+    lines = [{"prompt": "a red disc"}, {"prompt": "x", "seed": 3, "conditions": [{"type": "first_frame", "image_or_video": "mixed/b.png"}]}]
+    (folder / "prompts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "own.py").write_text(PLUGIN)
+    (folder / "ds.json").write_text(json.dumps(DEEPSPEED, indent=1))
+    (folder / "hosts").write_text(HOSTS)
+    small = {"model_path": str(folder / "small.safetensors")}
+    generated = {"name": "flexible", "video": {"is_generated": True, "latents_dir": "latents"}}
+    run = tables(folder / "plain/.precomputed", folder / "fresh", training_strategy=generated, lora={"target_modules": ["attn1.to_q"]})
+    run |= {"model": small, "data": {**run["data"], "held_out": 2}}
+    (folder / "small.toml").write_text(document(run))
+    engine = {"name": "zero", "stage": 2, "deepspeed_config": str(folder / "ds.json")}
+    (folder / "zero.toml").write_text(document(run | {"engine": engine}))
+    own = {**generated, "video": {**generated["video"], "conditions": [{"type": "stripes", "every": 3}]}}
+    (folder / "own.toml").write_text(document(run | {"plugins": [str(folder / "own.py")], "training_strategy": own}))
+    (folder / "yaml").mkdir()
+    for name in ("i2v_lora", "v2v_ic_lora", "t2v_lora_low_vram"):
+        (folder / "yaml" / f"{name}.yaml").write_text(configuration(name, folder / "yaml"))
+
+
+def _datasets(folder: Path, rows: list[dict[str, str]]) -> None:
+    (folder / "two.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "two.json").write_text(json.dumps(rows, indent=1))
+    for name, delimiter in (("two.csv", ","), ("two.tsv", "\t")):
+        with (folder / name).open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def models(folder: Path) -> None:
+    """Small models in the official layouts, with all that belongs to them: one file and Gemma 3, and a folder of diffusers."""
+    for name, made in (("unified", unified), ("folder", diffusers_folder)):
+        (folder / name).mkdir(parents=True)
+        made(folder / name)
+    media = Path(__file__).parents[1] / "made_by_0_1_0" / "plain"
+    (folder / "clips").mkdir()
+    shutil.copyfile(media / "clips" / "0.mp4", folder / "clips" / "0.mp4")
+    (folder / "set.jsonl").write_text('{"video": "clips/0.mp4", "caption": "a disc"}\n')
+    (folder / "run.toml").write_text(document(tables(folder, folder / "fresh", model={"model_path": str(folder / "folder")})))
