@@ -24,6 +24,9 @@ LONGEST_NAME = 255
 LONGEST_ENDING = 16
 """Bytes of an ending that what is written beside a file's place has too; a longer one is no ending, but a part of a name."""
 
+LONGEST_PATH = 4095
+"""Bytes that a path may have, without the zero at its end."""
+
 MARK = "~"
 DIGITS = 32
 """Of the hash that ends a shortened name, after the mark."""
@@ -142,6 +145,42 @@ def not_written(error: OSError, where: Path | str, then: str) -> Problem:
     elif error.errno in _GONE:
         remedy = "See that the disk is there, and that nothing removes or moves what is written"
     return Problem(f"cannot be written: {error.strerror or error}", place, f"{remedy}, then give the same command: {then}.")
+
+
+def text_in(path: Path) -> str:
+    """The text of an ordinary file of UTF-8, without a byte order mark; see `read_regular`.
+
+    Raises:
+        OSError: it cannot be read, or is no ordinary file.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    try:
+        return read_regular(path).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise
+    except ValueError as error:  # a name that no file can have
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
+
+
+def why_unread(error: OSError) -> str:
+    """Why a file could not be read, in words that follow its name."""
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    return f"cannot be read: {error.strerror or error}"
+
+
+def why_no_path(path: Path) -> str:
+    """Why no file can have this path; "" where one can."""
+    if "\0" in str(path):
+        return "has a zero byte in it, which no name of a file has"
+    try:
+        long = next((name for name in path.parts if len(os.fsencode(name)) > LONGEST_NAME), None)
+        length = len(os.fsencode(path))
+    except UnicodeEncodeError:  # half of a pair of UTF-16
+        return "has a letter in it that is none, which no name of a file has"
+    if long is not None:
+        return f'the name "{long[:40]}..." is too long: it has {len(os.fsencode(long)):,} bytes, and a file\'s has at most {LONGEST_NAME}'
+    return "" if length <= LONGEST_PATH else f"the path is too long: it has {length:,} bytes, and a file's has at most {LONGEST_PATH:,}"
 
 
 def sync(path: Path) -> None:

@@ -73,7 +73,10 @@ def _all(trials: object, seed: int, name: str, count: int) -> int:
             print(f"  {which}: {wrong}", flush=True)
     faulthandler.cancel_dump_traceback_later()
     told = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
-    print(f"{name}: {count} tried, {told}; {time.perf_counter() - begin:.0f} s, {time.process_time() - spent:.0f} of the processor", flush=True)
+    print(
+        f"{name}: {count} tried, {told}; {time.perf_counter() - begin:.0f} s, {time.process_time() - spent:.0f} of the processor",
+        flush=True,
+    )
     return failed
 
 

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import click
 
+from ltxcore.cli.paths import FilePath
 from ltxcore.cli.tally import tell
 
 
 @click.command()
-@click.argument("dataset", type=click.Path(path_type=Path))
+@click.argument("dataset", type=FilePath())
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="Dataset file to write (.jsonl, .json, .csv); by default text files beside the media of a folder.",
 )
 @click.option("--base-url", required=True, metavar="URL", help='The server, such as "http://127.0.0.1:8000/v1".')

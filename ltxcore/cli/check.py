@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
+from ltxcore.cli.paths import FilePath
 from ltxcore.conditions import ConditionUse
 from ltxcore.errors import DataError
 
@@ -21,7 +22,7 @@ NOT_HERE = "Only decoding, loading and running show damaged media, weights that 
 
 
 @click.command()
-@click.argument("target", metavar="RUN.TOML|DATASET", type=click.Path(path_type=Path))
+@click.argument("target", metavar="RUN.TOML|DATASET", type=FilePath())
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a value of the run file; may be repeated.")
 @click.option(
     "--plugins/--no-plugins",

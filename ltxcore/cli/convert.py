@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ltxcore.cli.paths import FilePath
 from ltxcore.errors import ConfigError
 
 PRINTED = Path("run.toml")
@@ -16,8 +17,8 @@ HERE = "`ltx check` will refuse this as long as it is so on the machine where it
 
 
 @click.command()
-@click.argument("old", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to write the run file; by default it is printed.")
+@click.argument("old", type=FilePath())
+@click.option("-o", "--output", type=FilePath(), help="Where to write the run file; by default it is printed.")
 def convert(old: Path, output: Path | None) -> None:
     """Make a run file from OLD, a configuration of ltx-trainer in YAML.
 

@@ -6,17 +6,18 @@ from pathlib import Path
 
 import click
 
+from ltxcore.cli.paths import FilePath
 from ltxcore.cli.tally import tell
 from ltxcore.errors import ConfigError
 
 
 @click.command()
-@click.argument("root", type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to write to.")
+@click.argument("root", type=FilePath())
+@click.option("-o", "--output", required=True, type=FilePath(), help="Folder to write to.")
 @click.option("--sources", metavar="FOLDER,...", help="Folders of ROOT, with commas between; by default all.")
 @click.option("--model-path", metavar="MODEL", help="The model that encoded them; by default the tiny one, if it did.")
-@click.option("--video-vae-path", type=click.Path(path_type=Path), help="The video codec, where the model file does not hold it.")
-@click.option("--audio-vae-path", type=click.Path(path_type=Path), help="The audio codec, where the model file does not hold it.")
+@click.option("--video-vae-path", type=FilePath(), help="The video codec, where the model file does not hold it.")
+@click.option("--audio-vae-path", type=FilePath(), help="The audio codec, where the model file does not hold it.")
 @click.option("--device", help="Where to compute; by default the GPU, if there is one.")
 @click.option("--vae-tiling", is_flag=True, help="Decode clips in pieces, for less memory.")
 @click.option("--overwrite", is_flag=True, help="Decode also what is there already.")

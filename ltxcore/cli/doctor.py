@@ -9,6 +9,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from ltxcore.cli.paths import FilePath
 from ltxcore.cli.preprocess import flag, with_options
 from ltxcore.config.schema import PreprocessingTable
 
@@ -16,17 +17,17 @@ _OF_A_DATASET = ("model_path", "text_encoder_path", "video_vae_path", "audio_vae
 
 
 @click.command()
-@click.argument("target", metavar="DATASET|ROOT|RUN.TOML", type=click.Path(path_type=Path))
+@click.argument("target", metavar="DATASET|ROOT|RUN.TOML", type=FilePath())
 @click.option("--deep", is_flag=True, help="Decode every frame that is used, and look at every value of every encoded file.")
 @click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.option("--all", "all_of_them", is_flag=True, help="List every finding, not the first few of each kind.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a value of the run file; may be repeated.")
 @click.option("--model-path", metavar="MODEL", help='The model that a dataset is encoded for: "tiny", or a model file.')
-@click.option("--text-encoder-path", type=click.Path(path_type=Path), help="The text encoder, where the model file does not hold it.")
-@click.option("--video-vae-path", type=click.Path(path_type=Path), help="The video codec, where the model file does not hold it.")
-@click.option("--audio-vae-path", type=click.Path(path_type=Path), help="The audio codec, where the model file does not hold it.")
-@click.option("--output-dir", type=click.Path(path_type=Path), help="Where a dataset is encoded; by default beside it.")
+@click.option("--text-encoder-path", type=FilePath(), help="The text encoder, where the model file does not hold it.")
+@click.option("--video-vae-path", type=FilePath(), help="The video codec, where the model file does not hold it.")
+@click.option("--audio-vae-path", type=FilePath(), help="The audio codec, where the model file does not hold it.")
+@click.option("--output-dir", type=FilePath(), help="Where a dataset is encoded; by default beside it.")
 @click.option("--workers", type=click.IntRange(min=1), help="Samples examined at a time; by default one a processor, at most 8.")
 @click.option("--progress/--no-progress", default=None, help="Show bars; by default on a terminal.")
 @click.pass_context

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import click
 
+from ltxcore.cli.paths import FilePath
+
 PROGRAMS = ("comfyui", "diffusers", "ltx-pipelines")
 DTYPES = ("bfloat16", "float16", "float32")
 
 
 @click.command()
-@click.argument("lora", type=click.Path(path_type=Path))
+@click.argument("lora", type=FilePath())
 @click.option("--for", "program", required=True, type=click.Choice(PROGRAMS), help="The program that is to read it.")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FILE", help="The file to write.")
+@click.option("-o", "--output", required=True, type=FilePath(), metavar="FILE", help="The file to write.")
 @click.option("--dtype", type=click.Choice(DTYPES), help="Of the weights; by default as in LORA.")
 @click.option("--overwrite", is_flag=True, help="Write FILE even where there is one.")
 def export(lora: Path, program: str, output: Path, dtype: str | None, overwrite: bool) -> None:

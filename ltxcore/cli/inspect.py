@@ -6,15 +6,17 @@ from pathlib import Path
 
 import click
 
+from ltxcore.cli.paths import FilePath
+
 
 @click.command()
-@click.argument("run_file", type=click.Path(path_type=Path))
+@click.argument("run_file", type=FilePath())
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a value of the run file; may be repeated.")
 @click.option("--steps", type=click.IntRange(min=1), default=1, show_default=True, help="How many optimiser steps to look at.")
-@click.option("--png", type=click.Path(path_type=Path, dir_okay=False), help="Draw the first samples in this file.")
+@click.option("--png", type=FilePath(dir_okay=False), help="Draw the first samples in this file.")
 @click.option(
     "--dump",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FilePath(dir_okay=False),
     help="Write every tensor, and the loss of every sample, to this safetensors file.",
 )
 def inspect(run_file: Path, settings: tuple[str, ...], steps: int, png: Path | None, dump: Path | None) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ltxcore.cli.paths import FilePath
 from ltxcore.errors import Problem
 
 if TYPE_CHECKING:
@@ -15,13 +16,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("run_file", type=click.Path(path_type=Path))
+@click.argument("run_file", type=FilePath())
 @click.option(
     "--num-gpus", "processes", type=click.IntRange(min=1), help="Processes on this machine, each with its GPU; by default one for each GPU."
 )
 @click.option(
     "--hostfile",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=FilePath(exists=True, dir_okay=False),
     help="All machines of the run: a line `NAME slots=N` for each.",
 )
 @click.option(

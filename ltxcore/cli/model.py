@@ -11,6 +11,7 @@ import attrs
 import click
 
 from ltxcore.cli.columns import columns
+from ltxcore.cli.paths import FilePath
 
 if TYPE_CHECKING:
     from ltxcore.models.inventory import Inventory
@@ -24,7 +25,7 @@ _LONGEST = 300
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=FilePath())
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def model(file: Path, as_json: bool) -> None:
     """Say what is in FILE: a checkpoint, a folder in the layout of diffusers, a LoRA, or "tiny".

@@ -10,6 +10,7 @@ import attrs
 import click
 
 from ltxcore.cli.columns import columns
+from ltxcore.cli.paths import FilePath
 from ltxcore.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ TOO_LARGE = 1
 
 
 @click.command()
-@click.argument("run_file", type=click.Path(path_type=Path))
+@click.argument("run_file", type=FilePath())
 @click.option("--gpus", type=click.IntRange(min=1), help="Processes, each with its GPU; by default those of this machine, or one.")
 @click.option(
     "--gpu-memory", type=click.FloatRange(min=0, min_open=True), help="GiB of each GPU; by default that of the first one here, or 80."

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ltxcore.cli.columns import columns
+from ltxcore.cli.paths import FilePath
 from ltxcore.cli.plugins_new import new
 from ltxcore.errors import ConfigError, PluginError, suggestion
 from ltxcore.protocols import MODALITIES
@@ -40,7 +41,7 @@ def list_(kind: str | None, as_json: bool) -> None:
     "--plugin",
     "files",
     multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=FilePath(exists=True, dir_okay=False),
     help="A local plugin file to look into.",
 )
 def show(name: str, files: tuple[Path, ...]) -> None:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 import click
 
 from ltxcore import __version__
+from ltxcore.cli.paths import FilePath
 from ltxcore.errors import ConfigError
 from ltxcore.registry import load
 
@@ -144,7 +145,7 @@ Change apply() in src/$module/__init__.py to give what you want."""
 
 @click.command("new")
 @click.argument("name")
-@click.option("--into", type=click.Path(path_type=Path, file_okay=False), default=Path(), help="Folder to make the package in.")
+@click.option("--into", type=FilePath(file_okay=False), default=Path(), help="Folder to make the package in.")
 def new(name: str, into: Path) -> None:
     """Make a package with a condition NAME, which passes its own tests."""
     folder = into / f"ltx-{name.replace('_', '-')}"

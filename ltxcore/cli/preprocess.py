@@ -12,24 +12,25 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import attrs
 import click
 
+from ltxcore.cli.paths import FilePath
 from ltxcore.cli.tally import tell
 from ltxcore.config.schema import PreprocessingTable
 from ltxcore.errors import ConfigError
 
 
 @click.command()
-@click.argument("dataset", type=click.Path(path_type=Path))
+@click.argument("dataset", type=FilePath())
 @click.option("--model-path", required=True, metavar="MODEL", help='"tiny", or a model file: its codecs and text encoder are used.')
-@click.option("--text-encoder-path", type=click.Path(path_type=Path), help="The text encoder, where the model file does not hold it.")
-@click.option("--video-vae-path", type=click.Path(path_type=Path), help="The video codec, where the model file does not hold it.")
-@click.option("--audio-vae-path", type=click.Path(path_type=Path), help="The audio codec, where the model file does not hold it.")
+@click.option("--text-encoder-path", type=FilePath(), help="The text encoder, where the model file does not hold it.")
+@click.option("--video-vae-path", type=FilePath(), help="The video codec, where the model file does not hold it.")
+@click.option("--audio-vae-path", type=FilePath(), help="The audio codec, where the model file does not hold it.")
 @click.option("--device", help="Where to compute; by default the process's GPU, if there is one.")
 @click.option("--vae-tiling", is_flag=True, help="Encode clips in pieces, for less memory.")
 @click.option("--load-text-encoder-in-8bit", is_flag=True, help="Load the text encoder with 8-bit weights (GPU only).")
 @click.option("--offload-text-encoder", is_flag=True, help="Keep the text encoder's weights in main memory, and bring them layer by layer.")
 @click.option(
     "--output-dir",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="Where to write; by default .precomputed beside the dataset file, FOLDER.precomputed beside a folder.",
 )
 @click.option("--overwrite", is_flag=True, help="Make everything again, also what is up to date.")

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
+from ltxcore.cli.paths import FilePath
+
 
 @click.command()
-@click.argument("output_dir", type=click.Path(path_type=Path))
+@click.argument("output_dir", type=FilePath())
 @click.option("--to", "repository", default="", metavar="NAME/MODEL", help="Where to upload to; by default hub_model_id of its run file.")
 @click.option("--private", is_flag=True, help="Where the repository is new, let nobody else see it.")
-@click.option(
-    "--dry-run", type=click.Path(path_type=Path), metavar="FOLDER", help="Upload nothing: write what would be uploaded to FOLDER."
-)
+@click.option("--dry-run", type=FilePath(), metavar="FOLDER", help="Upload nothing: write what would be uploaded to FOLDER.")
 def publish(output_dir: Path, repository: str, private: bool, dry_run: Path | None) -> None:
     """Upload the finished run in OUTPUT_DIR to the Hugging Face Hub.
 

@@ -6,16 +6,15 @@ from pathlib import Path
 
 import click
 
+from ltxcore.cli.paths import FilePath
 from ltxcore.cli.tally import tell
 
 
 @click.command()
-@click.argument("dataset", type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Dataset file to write (.jsonl, .json, .csv).")
+@click.argument("dataset", type=FilePath())
+@click.option("-o", "--output", required=True, type=FilePath(), help="Dataset file to write (.jsonl, .json, .csv).")
 @click.option("--filter", "name", default="canny", show_default=True, metavar="NAME", help="What makes a reference of a clip.")
-@click.option(
-    "--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), metavar="FILE", help="A file with filters of your own."
-)
+@click.option("--plugin", "plugins", multiple=True, type=FilePath(), metavar="FILE", help="A file with filters of your own.")
 @click.option("--video-column", metavar="NAME", help="Column of the clip; by default video or media_path.")
 @click.option("--overwrite", is_flag=True, help="Make also what is there already.")
 @click.option("--workers", type=click.IntRange(min=1), help="Clips at a time; by default one a processor, at most 8.")

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
+from ltxcore.cli.paths import FilePath
+
 
 @click.command()
-@click.argument("output_dir", type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="The file to write; by default OUTPUT_DIR/report.html."
-)
+@click.argument("output_dir", type=FilePath())
+@click.option("-o", "--output", type=FilePath(), metavar="FILE", help="The file to write; by default OUTPUT_DIR/report.html.")
 @click.option(
     "--embed",
     type=click.FloatRange(min=0),

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ltxcore.cli.paths import FilePath
+
 if TYPE_CHECKING:
     from ltxcore.train.session import Outcome
 
@@ -15,7 +17,7 @@ STOPPED = 130
 
 
 @click.command()
-@click.argument("run_file", type=click.Path(path_type=Path))
+@click.argument("run_file", type=FilePath())
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a value of the run file; may be repeated.")
 @click.option("--allow-changes", is_flag=True, help="Go on with an unfinished run although its run file was another one.")
 @click.option("--take-over", is_flag=True, help="Write to the run's folders although another process does, which then ends.")

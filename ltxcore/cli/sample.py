@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 import attrs
 import click
 
+from ltxcore.cli.paths import FilePath
 from ltxcore.config.samples import ValidationTable
 from ltxcore.errors import ConfigError
 
@@ -41,14 +42,12 @@ HELP = {
 @click.option("--model", metavar="MODEL", help='"tiny", or a model file or folder; by default that of FILE, where it is a run file.')
 @click.option("--lora", "loras", multiple=True, metavar="FILE[:STRENGTH]", help="A LoRA, and how often it counts; may be repeated.")
 @click.option("--condition", "conditions", multiple=True, metavar="KEY=VALUE,...", help="A condition on every sample; may be repeated.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write (.mp4, .png, .wav), or folder.  [default: samples]")
+@click.option("-o", "--output", type=FilePath(), help="File to write (.mp4, .png, .wav), or folder.  [default: samples]")
 @click.option("--overwrite", is_flag=True, help="Write the file even where there is one.")
-@click.option(
-    "--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), metavar="FILE", help="A file with conditions of your own."
-)
-@click.option("--text-encoder-path", type=click.Path(path_type=Path), help="The text encoder, where the model file does not hold it.")
-@click.option("--video-vae-path", type=click.Path(path_type=Path), help="The video codec, where the model file does not hold it.")
-@click.option("--audio-vae-path", type=click.Path(path_type=Path), help="The audio codec, where the model file does not hold it.")
+@click.option("--plugin", "plugins", multiple=True, type=FilePath(), metavar="FILE", help="A file with conditions of your own.")
+@click.option("--text-encoder-path", type=FilePath(), help="The text encoder, where the model file does not hold it.")
+@click.option("--video-vae-path", type=FilePath(), help="The video codec, where the model file does not hold it.")
+@click.option("--audio-vae-path", type=FilePath(), help="The audio codec, where the model file does not hold it.")
 @click.option("--device", help="Where to compute; by default the GPU, if there is one.")
 @click.option("--precision", type=click.Choice(["bf16", "no"]), help='Of the model; "no" is float32.  [default: bf16 on a GPU, else no]')
 @click.option("--vae-tiling", is_flag=True, help="Encode and decode clips in pieces, for less memory.")

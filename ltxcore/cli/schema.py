@@ -7,13 +7,15 @@ from pathlib import Path
 
 import click
 
+from ltxcore.cli.paths import FilePath
+
 
 @click.command()
 @click.option(
     "--plugin",
     "files",
     multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=FilePath(exists=True, dir_okay=False),
     help="A local plugin file to include; may be repeated.",
 )
 def schema(files: tuple[Path, ...]) -> None:

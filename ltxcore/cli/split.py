@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from ltxcore.cli.paths import FilePath
 from ltxcore.cli.tally import tell
 
 
 @click.command()
-@click.argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to write to.")
+@click.argument("videos", nargs=-1, required=True, type=FilePath())
+@click.option("-o", "--output", required=True, type=FilePath(), help="Folder to write to.")
 @click.option("--threshold", type=float, default=27.0, show_default=True, help="How much a picture changes at a cut; less finds more cuts.")
 @click.option("--min-seconds", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Leave shorter scenes out.")
 @click.option("--overwrite", is_flag=True, help="Cut again what is there already.")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os.path
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
 import attrs
-import tomli
 
 from ltxcore.config.locate import Lines, locate
 from ltxcore.config.reading import KeyPath, Mistake, Unreadable, spelled
@@ -17,7 +15,10 @@ from ltxcore.config.render import render
 from ltxcore.config.schema import PreprocessingTable, RunFile
 from ltxcore.config.settings import apply_settings, parse_key
 from ltxcore.config.structure import structure, structurer_of
+from ltxcore.config.structurer import path_from
+from ltxcore.config.toml import parsed_toml
 from ltxcore.errors import ConfigError, Problem
+from ltxcore.files import is_file, text_in, why_unread
 from ltxcore.redact import HIDDEN, hide_those_of, is_hidden
 from ltxcore.registry import Registry
 from ltxcore.registry import load as load_plugins
@@ -100,7 +101,7 @@ def load_run(path: Path, settings: Sequence[str] = (), *, elsewhere: Collection[
     hide_those_of(data)
     folder = path.absolute().parent
     local = _plugin_files(data, folder)
-    there = [file for file in local.values() if file.is_file()]
+    there = [file for file in local.values() if is_file(file)]
     registry = load_plugins(local=there) if runs_plugins else attrs.evolve(load_plugins(), unread=tuple(there))
     config, found = structure(data, registry, folder, elsewhere)
     found = sorted([*_broken_files(local, registry), *_lost_secrets(data), *found], key=lambda mistake: places.line(mistake.path))
@@ -137,36 +138,22 @@ def text_of(path: Path, remedy: str = "Name a run file, such as examples/audio_i
         ConfigError: it is not there, cannot be read, or is not UTF-8.
     """
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return text_in(path)
     except UnicodeDecodeError as error:
         raise ConfigError("is not UTF-8 text", where=str(path), remedy="Save it as UTF-8.") from error
     except OSError as error:
-        reason = "there is no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
-        raise ConfigError(reason, where=str(path), remedy=remedy) from error
-
-
-def parsed_toml(text: str, path: Path) -> dict[str, Any]:
-    """A TOML document.
-
-    Raises:
-        ConfigError: it is none, with the line.
-    """
-    try:
-        return tomli.loads(text)
-    except tomli.TOMLDecodeError as error:
-        said = re.fullmatch(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", str(error), re.DOTALL)
-        if said is None:
-            raise ConfigError(f"is not TOML: {error}", where=str(path)) from error
-        line = said[2] or max(1, len(text.rstrip().splitlines()))
-        column = f", at column {said[3]}" if said[3] else ", at the end"
-        raise ConfigError(f"is not TOML: {said[1][:1].lower()}{said[1][1:]}{column}", where=f"{path}:{line}") from error
+        raise ConfigError(why_unread(error), where=str(path), remedy=remedy) from error
 
 
 def _plugin_files(data: dict[str, Any], folder: Path) -> dict[int, Path]:
     """Files of `plugins`, by index; what else is wrong with that key is found with all other keys."""
     named = data.get("plugins")
-    names = enumerate(named) if isinstance(named, list) else ()
-    return {index: Path(os.path.normpath(folder / Path(name).expanduser())) for index, name in names if isinstance(name, str) and name}
+    found = {}
+    for index, name in enumerate(named) if isinstance(named, list) else ():
+        if isinstance(name, str) and name:
+            with suppress(ValueError):
+                found[index] = path_from(folder, name)
+    return found
 
 
 def _lost_secrets(value: Any, path: KeyPath = ()) -> Iterator[Mistake]:

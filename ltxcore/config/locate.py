@@ -34,7 +34,7 @@ class Lines:
 def locate(text: str) -> Lines:
     """Find every key of a TOML document, in tables, dotted keys, arrays of tables, and arrays and inline tables over any number of lines."""
     scanner = _Scanner(text.replace("\r\n", "\n"))
-    with contextlib.suppress(IndexError, ValueError):  # what was found so far still names the nearest table
+    with contextlib.suppress(IndexError, ValueError, RecursionError):  # what was found so far still names the nearest table
         scanner.document()
     return Lines(scanner.known)
 

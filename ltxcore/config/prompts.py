@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os.path
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, cast
 
 import attrs
 
-from ltxcore.config.load import parsed_toml, text_of
+from ltxcore.config.load import text_of
 from ltxcore.config.locate import Lines, locate
 from ltxcore.config.reading import KeyPath, Mistake, Unreadable, spelled
 from ltxcore.config.sample_tables import SampleReader
@@ -19,7 +18,10 @@ from ltxcore.config.samples import Freeze, SampleCondition, ValidationSample, Va
 from ltxcore.config.schema import ModelTable
 from ltxcore.config.settings import parse_key, parse_value
 from ltxcore.config.structure import structurer_of
+from ltxcore.config.structurer import path_from
+from ltxcore.config.toml import DEEP, LARGE, REMEDY_OF_DEEP, REMEDY_OF_LARGE, excesses, parsed_toml
 from ltxcore.errors import ConfigError, Problem
+from ltxcore.files import is_file
 from ltxcore.registry import Registry
 from ltxcore.registry import load as load_plugins
 
@@ -114,7 +116,7 @@ def load_samples(
     table = document.get(TABLE, {})
     table = {**table, **(options or {})} if isinstance(table, dict) else table  # what else it may be is refused below
     local = [*_plugins_of(document, path), *(plugin.absolute() for plugin in plugins)]
-    registry = load_plugins(local=[file for file in local if file.is_file()])
+    registry = load_plugins(local=[file for file in local if is_file(file)])
     _check_plugins(local, registry)
     source = attrs.evolve(source, options=options or {}, conditions=tuple(conditions))
     folder = Path.cwd() if path is None else path.absolute().parent
@@ -147,15 +149,27 @@ def _of_lines(text: str, path: Path) -> tuple[dict[str, Any], Source]:
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
-        try:
-            samples.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            problems.append(Problem(f"is not JSON: {error.msg}, at column {error.colno}", f"{path}:{number}"))
-            samples.append({})
+        sample, problem = _of_line(line)
+        samples.append(sample)
+        if problem is not None:
+            problems.append(attrs.evolve(problem, where=f"{path}:{number}"))
         lines["samples", len(samples) - 1] = number
     if problems:
         raise ConfigError.of(problems)
     return {TABLE: {"samples": samples}}, Source(path, Lines(cast(Any, lines)))
+
+
+def _of_line(line: str) -> tuple[Any, Problem | None]:
+    """A line of JSON; or why it is none that can be read."""
+    try:
+        sample = json.loads(line)
+    except json.JSONDecodeError as error:
+        return {}, Problem(f"is not JSON: {error.msg}, at column {error.colno}")
+    except RecursionError:
+        return {}, Problem(DEEP, remedy=REMEDY_OF_DEEP)
+    except ValueError:  # a number of thousands of digits, which Python does not read
+        return {}, Problem(LARGE, remedy=REMEDY_OF_LARGE)
+    return sample, next((Problem(what, remedy=remedy) for _, what, remedy in excesses(sample)), None)
 
 
 def _plugins_of(document: Mapping[str, Any], path: Path | None) -> list[Path]:
@@ -164,12 +178,19 @@ def _plugins_of(document: Mapping[str, Any], path: Path | None) -> list[Path]:
     if path is None or not isinstance(named, list):
         return []
     folder = path.absolute().parent
-    return [Path(os.path.normpath(folder / Path(name).expanduser())) for name in named if isinstance(name, str)]
+    return [_plugin(folder, name) for name in named if isinstance(name, str)]
+
+
+def _plugin(folder: Path, name: str) -> Path:
+    try:
+        return path_from(folder, name)
+    except ValueError as error:
+        raise ConfigError(str(error), where="plugins") from error
 
 
 def _check_plugins(files: Sequence[Path], registry: Registry) -> None:
     """Refuse files that are not there, or are no plugins."""
-    problems = [Problem(f"there is no file {file}", "plugins") for file in files if not file.is_file()]
+    problems = [Problem(f"there is no file {file}", "plugins") for file in files if not is_file(file)]
     reasons = {broken.origin.plugin: broken.reason for broken in registry.broken if broken.origin.distribution == "local file"}
     problems += [Problem(f"the plugin {file} is broken: {reasons[str(file)]}", "plugins") for file in files if str(file) in reasons]
     if problems:

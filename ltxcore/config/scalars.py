@@ -137,7 +137,7 @@ def refuse_type(reading: Reading, value: Any, kind: Any) -> None:
         remedy = f"Write {bare.lower()}, without quotes."
     elif kind in (int, float) and is_number(bare, kind):
         remedy = f"Write {bare}, without quotes."
-    elif kind is int and isinstance(value, float) and math.isfinite(value) and value == int(value):
+    elif kind is int and isinstance(value, float) and abs(value) < 2**63 and value == int(value):
         remedy = f"Write {int(value)}."
     elif kind in (str, Path) and isinstance(value, (int, float)):
         remedy = f'Write "{described(value)}", in quotes.'
@@ -149,7 +149,7 @@ def is_number(text: str, kind: Any = float) -> bool:
     """Whether text spells a number of this type."""
     try:
         return math.isfinite(kind(text))
-    except ValueError:
+    except (ValueError, OverflowError):
         return False
 
 

@@ -10,7 +10,11 @@ import tomli
 
 from ltxcore.config.reading import KeyPath, spelled
 from ltxcore.config.scalars import described
+from ltxcore.config.toml import DEEP, DEEPEST, document_of, excesses
 from ltxcore.errors import ConfigError, Problem
+
+MOST_DIGITS = 9
+"""Of the number of an entry; no list has so many entries that it needs more."""
 
 PART = re.compile(r'"(?P<quoted>[^"]*)"|(?P<bare>[A-Za-z0-9_-]+)|\[(?P<index>\d+)\]')
 
@@ -41,7 +45,10 @@ def apply_settings(data: dict[str, Any], settings: Sequence[str]) -> list[KeyPat
 
 
 def _path(setting: str) -> list[str]:
-    return parse_key(setting.partition("=")[0].strip())
+    path = parse_key(setting.partition("=")[0].strip())
+    if len(path) > DEEPEST:
+        raise ValueError(DEEP)
+    return path
 
 
 def parse_key(key: str) -> list[str]:
@@ -76,14 +83,16 @@ def parse_value(text: str) -> Any:
     """A value as TOML has it; what is no TOML is text as it stands.
 
     Raises:
-        ValueError: a list, table or quoted text that is broken.
+        ValueError: a list, table or quoted text that is broken; or one that goes beyond what is read.
     """
     try:
-        document = tomli.loads(f"value = {text.strip()}")
+        document = document_of(f"value = {text.strip()}")
     except tomli.TOMLDecodeError as error:
         if text.strip()[:1] in ("[", "{", '"', "'"):
             raise ValueError(f"the value is broken TOML: {error}") from error
         return text
+    for _, what, _ in excesses(document):
+        raise ValueError(what)
     return document["value"] if document.keys() == {"value"} else text
 
 
@@ -92,7 +101,7 @@ def _write(data: dict[str, Any], path: list[str], value: Any) -> None:
     for depth, part in enumerate(path):
         last = depth == len(path) - 1
         if isinstance(inner, list):
-            if not part.isdecimal() or int(part) >= len(inner):
+            if not part.isdecimal() or len(part) > MOST_DIGITS or int(part) >= len(inner):
                 raise ValueError(f"{spelled(_indexed(data, path[:depth]))} has {len(inner)} entries, counted from 0; there is no {part}")
             step: Any = int(part)
         elif isinstance(inner, dict):

@@ -18,7 +18,7 @@ from ltxcore.config.schema import SHIPPED_MODELS, ModelPath
 from ltxcore.config.tables import Key, keys_of
 from ltxcore.config.unknown import remedy_for
 from ltxcore.errors import LtxError, listed
-from ltxcore.files import is_file, is_folder
+from ltxcore.files import is_file, is_folder, why_no_path, why_unreadable
 from ltxcore.registry import Registry
 
 COMPARED = {">=": "at least", ">": "above", "<=": "at most", "<": "below"}
@@ -137,9 +137,14 @@ class Structurer:
             return
         found = {"file": is_file(path), "folder": is_folder(path), "either": is_file(path) or is_folder(path)}[reads]
         if not found:
-            self.reading.note(
-                f"there is no {'file or folder' if reads == 'either' else reads} {path}", f"Paths are relative to {self.start}."
-            )
+            self._note_absence(path, "file or folder" if reads == "either" else reads, f"Paths are relative to {self.start}.")
+
+    def _note_absence(self, path: Path, wanted: str, remedy: str) -> None:
+        why = why_unreadable(path)
+        if why.startswith("cannot be read"):
+            self.reading.note(f"{path} {why}", "See that you may read it.")
+        else:
+            self.reading.note(f"there is no {wanted} {path}", remedy)
 
     @property
     def _is_elsewhere(self) -> bool:
@@ -192,7 +197,7 @@ class Structurer:
             for problem in error.problems:
                 self.reading.note(problem.what, problem.remedy)
         else:
-            self.reading.note(_reworded(str(error.args[0]) if error.args else type(error).__name__, name))
+            self.reading.note(_reworded(_said(error), name))
 
     # ---- values with a meaning
 
@@ -202,8 +207,10 @@ class Structurer:
             refuse_type(self.reading, value, Path)
         if not value:
             self.reading.refuse("is an empty path")
-        start = Path.cwd() if self.reading.path == ("output_dir",) else self.folder
-        return Path(os.path.normpath(start / Path(value).expanduser()))
+        try:
+            return path_from(Path.cwd() if self.reading.path == ("output_dir",) else self.folder, value)
+        except ValueError as error:
+            self.reading.refuse(str(error))
 
     def model_path(self, value: Any) -> str:
         if not is_a(value, str):
@@ -213,10 +220,9 @@ class Structurer:
         if "://" in value:
             self.reading.refuse(f"{value} is an address", "Download the model first, and write the path of its file.")
         path = self.path(value)
-        if not path.exists() and not self._is_elsewhere:
-            self.reading.note(
-                f"there is no file or folder {path}", f'Paths are relative to {self.start}; "tiny" is the model that comes with ltx.'
-            )
+        if not (is_file(path) or is_folder(path) or self._is_elsewhere):
+            remedy = f'Paths are relative to {self.start}; "tiny" is the model that comes with ltx.'
+            self._note_absence(path, "file or folder", remedy)
         return str(path)
 
     # ---- what plugins name
@@ -246,6 +252,29 @@ class Structurer:
         except LtxError as error:
             self.note_all(error)
             raise Unreadable from error
+
+
+def path_from(start: Path, text: str) -> Path:
+    """An absolute path, of one that a file writes relative to `start`.
+
+    Raises:
+        ValueError: no file can have it, or it begins with the home folder of a user who is not known.
+    """
+    try:
+        path = Path(os.path.normpath(start / Path(text).expanduser()))
+    except RuntimeError as error:
+        raise ValueError(f"nothing is known of the home folder {Path(text).parts[0][:40]}") from error
+    fault = why_no_path(path)
+    if fault:
+        raise ValueError(fault)
+    return path
+
+
+def _said(error: Exception) -> str:
+    """What an error says; one of the system has its number first."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return str(error.args[0]) if error.args else type(error).__name__
 
 
 def _reworded(text: str, name: str) -> str:

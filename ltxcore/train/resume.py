@@ -15,11 +15,12 @@ from typing import Any
 import attrs
 import tomli
 
-from ltxcore.config.load import HEADER, LoadedRun, parsed_toml, text_of
+from ltxcore.config.load import HEADER, LoadedRun, text_of
 from ltxcore.config.reading import spelled
 from ltxcore.config.render import render
 from ltxcore.config.structure import structure
 from ltxcore.config.structurer import NO_SUCH_KEY
+from ltxcore.config.toml import parsed_toml
 from ltxcore.errors import ConfigError, Problem
 from ltxcore.files import is_file
 from ltxcore.models.backbone import ModelInfo

@@ -91,14 +91,46 @@ SCENES: Mapping[str, Sequence[Scene]] = {
     "inspect": [scene("small.toml small.safetensors", "inspect", "small.toml"), scene(SET, "inspect", "small.toml")],
     "preprocess": [
         scene(f"plain/two.jsonl {CLIPS}", "preprocess", "plain/two.jsonl", "--model-path", "tiny", "--output-dir", "hosts/x", QUIET),
-        scene("mixed/*", "preprocess", "mixed", "--model-path", "tiny", "--output-dir", "hosts/x", "--resolution-buckets", "64x64x9", QUIET),
+        scene(
+            "mixed/*", "preprocess", "mixed", "--model-path", "tiny", "--output-dir", "hosts/x", "--resolution-buckets", "64x64x9", QUIET
+        ),
         Scene(("unified/*.safetensors", "unified/gemma-3/*"), codecs("unified/ltx-2.3-22b-dev.safetensors", "unified/gemma-3"), models),
         Scene(("folder/*/*",), codecs("folder"), models),
     ],
-    "split": [scene("plain/clips/0.mp4", "split", "plain/clips/0.mp4", "-o", "scenes", "--min-seconds", "99", QUIET), scene("mixed/*", "split", "mixed", "-o", "scenes", "--min-seconds", "99", QUIET)],
+    "split": [
+        scene("plain/clips/0.mp4", "split", "plain/clips/0.mp4", "-o", "scenes", "--min-seconds", "99", QUIET),
+        scene("mixed/*", "split", "mixed", "-o", "scenes", "--min-seconds", "99", QUIET),
+    ],
     "caption": [
-        scene(f"plain/two.jsonl plain/two.csv {CLIPS}", "caption", "plain/two.jsonl", "-o", "plain/two.csv", "--overwrite", "--base-url", "http://127.0.0.1:9/v1", "--model", "m", "--retries", "0", QUIET),
-        scene("mixed/*", "caption", "mixed", "--base-url", "http://127.0.0.1:9/v1", "--model", "m", "--retries", "0", "--overwrite", "--sound", QUIET),
+        scene(
+            f"plain/two.jsonl plain/two.csv {CLIPS}",
+            "caption",
+            "plain/two.jsonl",
+            "-o",
+            "plain/two.csv",
+            "--overwrite",
+            "--base-url",
+            "http://127.0.0.1:9/v1",
+            "--model",
+            "m",
+            "--retries",
+            "0",
+            QUIET,
+        ),
+        scene(
+            "mixed/*",
+            "caption",
+            "mixed",
+            "--base-url",
+            "http://127.0.0.1:9/v1",
+            "--model",
+            "m",
+            "--retries",
+            "0",
+            "--overwrite",
+            "--sound",
+            QUIET,
+        ),
     ],
     "reference": [
         scene(f"plain/two.jsonl {CLIPS}", "reference", "plain/two.jsonl", "-o", "plain/made.jsonl", QUIET),
@@ -132,7 +164,9 @@ SCENES: Mapping[str, Sequence[Scene]] = {
     ],
     "plugins": [scene("own.py", "plugins", "show", "stripes", "--plugin", "own.py")],
     "schema": [scene("own.py", "schema", "--plugin", "own.py")],
-    "convert": [scene("yaml/*.yaml", "convert", f"yaml/{name}_lora.yaml", *more) for name, more in (("i2v", ()), ("v2v_ic", ("-o", "new.toml")))],
+    "convert": [
+        scene("yaml/*.yaml", "convert", f"yaml/{name}_lora.yaml", *more) for name, more in (("i2v", ()), ("v2v_ic", ("-o", "new.toml")))
+    ],
     "launch": [Scene(("hosts",), lambda: read_hosts(Path("hosts"), 0, None))],
 }
 """By command. `launch` ends where it has read what machines there are."""

@@ -10,12 +10,107 @@ from pathlib import Path
 
 import attrs
 
-LETTERS = ["a", " ", "\t", "\n", "\r\n", "\0", "\x1b", "é", "字", "🎬", "\u202e", "\ufeff", '"', "'", "\\", "#", "=", "[", "]", "{", "}", ",", ".", ":", "-"]
-WORDS = ["", " ", "x", "tiny", "mask", "video", "audio", "true", "..", ".", "/", "~", "~nobody/x", "media", "run.toml", "/dev/null", "/dev/zero", "/proc/self/mem"]
-WORDS += ["a" * 300, "a" * 5000, "a/" * 2500 + "a", "a\0b", "http://host/x", "C:\\clips\\a.mp4", "%s{}", "字" * 100, "\udcff", "\u202ex", "960x544x49", "0" * 5000]
-NUMBERS = ["0", "-0", "-1", "1", "2", "1.5", "-2.5", "1e-320", "1e308", "1e400", "-1e400", "0.0", "0.1e-9", "1_000", str(2**31), str(2**63 - 1), str(2**63), str(2**64)]
+LETTERS = [
+    "a",
+    " ",
+    "\t",
+    "\n",
+    "\r\n",
+    "\0",
+    "\x1b",
+    "é",
+    "字",
+    "🎬",
+    "\u202e",
+    "\ufeff",
+    '"',
+    "'",
+    "\\",
+    "#",
+    "=",
+    "[",
+    "]",
+    "{",
+    "}",
+    ",",
+    ".",
+    ":",
+    "-",
+]
+WORDS = [
+    "",
+    " ",
+    "x",
+    "tiny",
+    "mask",
+    "video",
+    "audio",
+    "true",
+    "..",
+    ".",
+    "/",
+    "~",
+    "~nobody/x",
+    "media",
+    "run.toml",
+    "/dev/null",
+    "/dev/zero",
+    "/proc/self/mem",
+]
+WORDS += [
+    "a" * 300,
+    "a" * 5000,
+    "a/" * 2500 + "a",
+    "a\0b",
+    "http://host/x",
+    "C:\\clips\\a.mp4",
+    "%s{}",
+    "字" * 100,
+    "\udcff",
+    "\u202ex",
+    "960x544x49",
+    "0" * 5000,
+]
+NUMBERS = [
+    "0",
+    "-0",
+    "-1",
+    "1",
+    "2",
+    "1.5",
+    "-2.5",
+    "1e-320",
+    "1e308",
+    "1e400",
+    "-1e400",
+    "0.0",
+    "0.1e-9",
+    "1_000",
+    str(2**31),
+    str(2**63 - 1),
+    str(2**63),
+    str(2**64),
+]
 NUMBERS += [str(10**18), str(-(10**18)), str(10**30), "9" * 400, "9" * 5000, "-" + "9" * 5000, "0x" + "f" * 20_000, "0b" + "1" * 20_000]
-SPOKEN = ["true", "false", "nan", "inf", "-inf", "null", "None", "1979-05-27", "07:32:00", "1979-05-27T07:32:00Z", "[]", "{}", "[[]]", '""', "''", "[1, 2, 3]", "[{}]"]
+SPOKEN = [
+    "true",
+    "false",
+    "nan",
+    "inf",
+    "-inf",
+    "null",
+    "None",
+    "1979-05-27",
+    "07:32:00",
+    "1979-05-27T07:32:00Z",
+    "[]",
+    "{}",
+    "[[]]",
+    '""',
+    "''",
+    "[1, 2, 3]",
+    "[{}]",
+]
 DEPTHS = [3, 40, 100, 350, 399, 900, 3000, 10_000]
 VALUE = re.compile(r"""("[^"\n]*"|'[^'\n]*'|[-+]?\d[\w.+-]*|\b(?:true|false|null)\b)""")
 NAME = re.compile(r"""[A-Za-z_][\w-]{2,}""")
@@ -72,7 +167,14 @@ def _lines(rng: random.Random, text: str) -> str:
 def _renamed(rng: random.Random, text: str) -> str:
     def other(name: str) -> str:
         at = rng.randrange(len(name))
-        names = [name[:at] + name[at + 1 :], name + "_", name.upper(), f"{name}.{name}", ".".join(["a"] * rng.choice(DEPTHS)), quoted(rng.choice(WORDS))]
+        names = [
+            name[:at] + name[at + 1 :],
+            name + "_",
+            name.upper(),
+            f"{name}.{name}",
+            ".".join(["a"] * rng.choice(DEPTHS)),
+            quoted(rng.choice(WORDS)),
+        ]
         return rng.choice([*names, rng.choice(NAME.findall(text))])
 
     return _some(rng, text, NAME, other)
@@ -80,7 +182,18 @@ def _renamed(rng: random.Random, text: str) -> str:
 
 def _inserted(rng: random.Random, text: str) -> str:
     at = rng.randrange(len(text) + 1)
-    return text[:at] + rng.choice([rng.choice(LETTERS) * rng.choice([1, 2, 500]), value(rng), f"\n{value(rng)} = {value(rng)}\n", f"\n[{'.'.join(['a'] * rng.choice(DEPTHS))}]\n"]) + text[at:]
+    return (
+        text[:at]
+        + rng.choice(
+            [
+                rng.choice(LETTERS) * rng.choice([1, 2, 500]),
+                value(rng),
+                f"\n{value(rng)} = {value(rng)}\n",
+                f"\n[{'.'.join(['a'] * rng.choice(DEPTHS))}]\n",
+            ]
+        )
+        + text[at:]
+    )
 
 
 def _cut(rng: random.Random, text: str) -> str:

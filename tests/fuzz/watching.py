@@ -27,7 +27,17 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 OTHERS = ("__pycache__", "torchinductor_")
 """What Python and torch write when they are imported."""
 
-CHANGES = {"os.mkdir": 0, "os.rename": 1, "os.remove": 0, "os.rmdir": 0, "os.symlink": 1, "os.link": 1, "os.truncate": 0, "os.chmod": 0, "shutil.rmtree": 0}
+CHANGES = {
+    "os.mkdir": 0,
+    "os.rename": 1,
+    "os.remove": 0,
+    "os.rmdir": 0,
+    "os.symlink": 1,
+    "os.link": 1,
+    "os.truncate": 0,
+    "os.chmod": 0,
+    "shutil.rmtree": 0,
+}
 
 
 class Hang(BaseException):

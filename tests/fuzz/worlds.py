@@ -60,7 +60,12 @@ seed = 7
 conditions = [{ type = "prefix", audio = "plain/references/0.wav", duration = 0.1 }, { type = "reference", video = "plain/clips/1.mp4", downscale_factor = 1 }]
 """
 
-DEEPSPEED = {"zero_optimization": {"stage": 2, "overlap_comm": True}, "bf16": {"enabled": "auto"}, "gradient_clipping": 1.0, "train_batch_size": "auto"}
+DEEPSPEED = {
+    "zero_optimization": {"stage": 2, "overlap_comm": True},
+    "bf16": {"enabled": "auto"},
+    "gradient_clipping": 1.0,
+    "train_batch_size": "auto",
+}
 
 HOSTS = "# of the cluster\nlocalhost slots=4\nother slots=4\n"
 

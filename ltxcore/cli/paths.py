@@ -1,0 +1,24 @@
+"""Paths on the command line."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ltxcore.files import why_no_path
+
+
+class FilePath(click.Path):
+    """A path as click has it; one that no file can have is a mistake of the command line."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(path_type=Path, **options)
+
+    def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        fault = why_no_path(Path(value))
+        if fault:
+            self.fail(f"{fault}.", param, ctx)
+        return super().convert(value, param, ctx)
