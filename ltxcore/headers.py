@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from ltxcore.errors import CheckpointError, listed
+from ltxcore.files import is_file, text_in, why_unread
+from ltxcore.model_config import json_object
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -157,7 +159,7 @@ def read_file(path: Path) -> Slots:
 def _read_one(path: Path) -> Slots:
     """One safetensors file; every tensor is one of its own, scales too."""
     where = str(path)
-    if not path.is_file():
+    if not is_file(path):
         raise CheckpointError("there is no such file", where=where, remedy="Check the path, or download the file.")
     try:
         size = path.stat().st_size
@@ -294,15 +296,15 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file.
 
     Raises:
-        CheckpointError: missing, or no JSON object.
+        CheckpointError: missing, not to be read, or no JSON object.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError("there is no such file", where=str(path), remedy=_WHOLE_FOLDER) from None
-    except (OSError, ValueError, RecursionError):
+        value = json_object(text_in(path))
+    except OSError as error:
+        raise CheckpointError(why_unread(error), where=str(path), remedy=_WHOLE_FOLDER) from None
+    except UnicodeDecodeError:
         value = None
-    if not isinstance(value, dict):
+    if value is None:
         raise CheckpointError("is no JSON object", where=str(path), remedy=_AGAIN)
     return value
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -167,6 +168,19 @@ def load(local: Iterable[Path] = (), disabled: Iterable[str] | None = None) -> R
 
 
 def _installed() -> list[tuple[Origin, Callable[[], Any]]]:
+    """Entry points of the group; they are looked for anew where a folder that Python imports from is another or has changed."""
+    return _found(tuple((folder, _changed(folder)) for folder in sys.path))
+
+
+def _changed(folder: str) -> int:
+    try:
+        return os.stat(folder or ".").st_mtime_ns  # noqa: PTH116 - "" is the working directory here, and no path
+    except OSError:
+        return 0
+
+
+@functools.lru_cache(maxsize=4)
+def _found(_: tuple[tuple[str, int], ...]) -> list[tuple[Origin, Callable[[], Any]]]:
     found = [pair for distribution in importlib.metadata.distributions() for pair in _of_distribution(distribution)]
     # The first on the path is the one that Python imports; a distribution that is there twice counts once.
     once = {(re.sub(r"[-_.]+", "-", origin.distribution).lower(), origin.plugin): (origin, loader) for origin, loader in reversed(found)}

@@ -20,6 +20,8 @@ import time
 import warnings
 from pathlib import Path
 
+import torch
+
 sys.path[:0] = [str(Path(__file__).parent)]
 
 from fuzz.run_files import RunFiles
@@ -36,6 +38,7 @@ def main() -> int:
     parser.add_argument("--again", help="one trial: SEED/NAME/NUMBER")
     asked = parser.parse_args()
     warnings.simplefilter("error")
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="fuzzing.") as folder:
         os.chdir(folder)
         os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"

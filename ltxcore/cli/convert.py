@@ -8,6 +8,7 @@ import click
 
 from ltxcore.cli.paths import FilePath
 from ltxcore.errors import ConfigError
+from ltxcore.files import text_in, why_unread
 
 PRINTED = Path("run.toml")
 """What a run file is called that is printed, and redirected somewhere."""
@@ -47,12 +48,11 @@ def convert(old: Path, output: Path | None) -> None:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return text_in(path)
     except UnicodeDecodeError as error:
         raise ConfigError("is not UTF-8 text", where=str(path), remedy="Save it as UTF-8.") from error
     except OSError as error:
-        reason = "there is no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
-        raise ConfigError(reason, where=str(path), remedy="Name a configuration of ltx-trainer.") from error
+        raise ConfigError(why_unread(error), where=str(path), remedy="Name a configuration of ltx-trainer.") from error
 
 
 def _foresee(text: str, output: Path | None) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from ltxcore.cli.paths import FilePath
+from ltxcore.errors import PluginError, Problem
 
 
 @click.command()
@@ -23,4 +24,13 @@ def schema(files: tuple[Path, ...]) -> None:
     from ltxcore.config.jsonschema import json_schema
     from ltxcore.registry import load
 
-    click.echo(json.dumps(json_schema(load(local=[file.absolute() for file in files])), indent=2))
+    registry = load(local=[file.absolute() for file in files])
+    reasons = {broken.origin.plugin: broken.reason for broken in registry.broken}
+    problems = [
+        Problem(f"this plugin is broken: {reasons[name]}", name, "Mend it.")
+        for name in map(str, map(Path.absolute, files))
+        if name in reasons
+    ]
+    if problems:
+        raise PluginError.of(problems)
+    click.echo(json.dumps(json_schema(registry), indent=2))

@@ -12,6 +12,7 @@ from ltxcore.codecs.official.tiles import Tiling
 from ltxcore.codecs.tiny import TinyAudioCodec, TinyTextEncoder, TinyVideoCodec
 from ltxcore.errors import CheckpointError, ConfigError
 from ltxcore.headers import read_file
+from ltxcore.model_config import building
 from ltxcore.protocols import Codec, TextEncoder
 
 TINY = "tiny"
@@ -44,7 +45,8 @@ def video_codec(
     """
     if _is_tiny(model_path, "video_vae_path", video_vae_path):
         return TinyVideoCodec()
-    return video.load(Path(model_path), video_vae_path, device=device, dtype=dtype, tiling=tiling)
+    with building("a video VAE", str(video_vae_path or model_path)):
+        return video.load(Path(model_path), video_vae_path, device=device, dtype=dtype, tiling=tiling)
 
 
 def audio_codec(model_path: str, *, audio_vae_path: Path | None = None, device: str = "cpu") -> Codec:
@@ -61,7 +63,8 @@ def audio_codec(model_path: str, *, audio_vae_path: Path | None = None, device: 
     """
     if _is_tiny(model_path, "audio_vae_path", audio_vae_path):
         return TinyAudioCodec()
-    return audio.load(Path(model_path), audio_vae_path, device=device)
+    with building("an audio VAE and vocoder", str(audio_vae_path or model_path)):
+        return audio.load(Path(model_path), audio_vae_path, device=device)
 
 
 def text_encoder(model_path: str, *, text_encoder_path: Path | None = None, placement: Placement | None = None) -> TextEncoder:
@@ -78,7 +81,8 @@ def text_encoder(model_path: str, *, text_encoder_path: Path | None = None, plac
     """
     if _is_tiny(model_path, "text_encoder_path", text_encoder_path):
         return TinyTextEncoder()
-    return text.load(Path(model_path), text_encoder_path, placement)
+    with building("a text encoder", str(text_encoder_path or model_path)):
+        return text.load(Path(model_path), text_encoder_path, placement)
 
 
 def _is_tiny(model_path: str, key: str, own_path: Path | None) -> bool:

@@ -23,6 +23,7 @@ import attrs
 from ltxcore.engines.alive import TOLD
 from ltxcore.engines.process import OURS, is_same_request
 from ltxcore.errors import ConfigError
+from ltxcore.files import text_in, why_unread
 
 PORT = 29500
 """Where processes on several machines meet, unless another port is asked for; on one machine they take a free one."""
@@ -56,12 +57,16 @@ def read_hosts(path: Path, node_rank: int | None = None, processes: int | None =
     Raises:
         ConfigError: lines that are not understood, machines with different numbers of slots, or this machine is not among them.
     """
-    lines = [line.split("#")[0].strip() for line in path.read_text().splitlines()]
+    try:
+        lines = [line.split("#")[0].strip() for line in text_in(path).splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        what = why_unread(error) if isinstance(error, OSError) else "is not UTF-8 text"
+        raise ConfigError(what, where=str(path), remedy="Write a line `NAME slots=N` for each machine.") from error
     found: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         if not line:
             continue
-        match = re.fullmatch(r"(\S+)(?:\s+slots\s*=\s*(\d+))?", line)
+        match = re.fullmatch(r"(\S+)(?:\s+slots\s*=\s*(\d{1,6}))?", line)
         if match is None or match[1] in found:
             raise ConfigError(
                 f'"{line}" is no machine, or one that was named before', where=f"{path}:{number}", remedy="Write: NAME slots=N"

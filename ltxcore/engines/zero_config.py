@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from ltxcore.errors import ConfigError, Problem, suggestion
+from ltxcore.files import text_in, why_unread
 
 if TYPE_CHECKING:
     from ltxcore.config.schema import RunFile
@@ -114,8 +115,14 @@ def read(path: Path) -> Config:
         return dict(pairs)
 
     try:
-        found = json.loads(path.read_text(), object_pairs_hook=once)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        found = json.loads(text_in(path), object_pairs_hook=once)
+    except OSError as error:
+        raise ConfigError(why_unread(error), where=str(path), remedy="Name a DeepSpeed configuration.") from error
+    except RecursionError as error:
+        raise ConfigError(
+            "is not a DeepSpeed configuration: its values are nested too deeply", where=str(path), remedy="Mend the file."
+        ) from error
+    except ValueError as error:
         raise ConfigError(f"is not JSON: {error}", where=str(path), remedy="Mend the file.") from error
     if not isinstance(found, dict):
         raise ConfigError("is not a JSON object", where=str(path), remedy="Mend the file.")

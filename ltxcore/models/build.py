@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from ltxcore.errors import ConfigError
+from ltxcore.model_config import building
 from ltxcore.models.backbone import Blueprint, LTXBackbone, ModelInfo
 from ltxcore.models.quantized import Quantization, RoundedLinear, is_quantizable
 from ltxcore.models.settings import Config, diffusers_arguments
@@ -27,7 +28,7 @@ def meta_model(official: Config, where: str) -> Any:
     from diffusers import LTX2VideoTransformer3DModel
 
     arguments = diffusers_arguments(official, where)
-    with torch.device("meta"):
+    with building("a transformer", where), torch.device("meta"):
         return LTX2VideoTransformer3DModel(**arguments)
 
 

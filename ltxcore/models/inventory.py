@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import attrs
 
 from ltxcore.errors import CheckpointError
 from ltxcore.headers import Slot, Slots, read_file, read_folder, read_json
+from ltxcore.model_config import building, json_object
 from ltxcore.models.keys import CHECKPOINT_PREFIXES, to_diffusers
 from ltxcore.models.settings import generation_of, video_scale_of
 from ltxcore.models.streams import stream_of
@@ -94,11 +94,23 @@ def inventory(path: Path) -> Inventory:
     Raises:
         CheckpointError: it is not there, not whole, or no checkpoint.
     """
-    return _of_folder(path) if path.is_dir() else of_slots(read_file(path))
+    if not path.is_dir():
+        return of_slots(read_file(path))
+    with building("a model", str(path)):
+        return _of_folder(path)
 
 
 def of_slots(found: Slots) -> Inventory:
-    """What is in a file of the original layout."""
+    """What is in a file of the original layout.
+
+    Raises:
+        CheckpointError: what it says of itself is damaged.
+    """
+    with building("a model", str(found.where)):
+        return _of_slots(found)
+
+
+def _of_slots(found: Slots) -> Inventory:
     config = _object(found.metadata.get("config"))
     transformer = config.get("transformer")
     parts = _parts(found)
@@ -157,10 +169,7 @@ def _text_encoder(metadata: Mapping[str, str], config: Mapping[str, Any], genera
 def _object(value: Any) -> dict[str, Any]:
     """A JSON object, or the text of one; empty where it is neither."""
     if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            value = None
+        value = json_object(value)
     return dict(value) if isinstance(value, Mapping) else {}
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ltxcore.errors import CheckpointError
+from ltxcore.model_config import building
 from ltxcore.models.backbone import LTXBackbone, ModelInfo
 from ltxcore.models.build import build, fill
 from ltxcore.models.checkpoint import Checkpoint, check_tensors, open_checkpoint
@@ -98,12 +99,14 @@ def load_backbone(
 def _describe(checkpoint: Checkpoint, model_path: str) -> ModelInfo:
     path, metadata = checkpoint.header.path, checkpoint.header.metadata
     name = f"{path.parent.name}/{path.name}" if checkpoint.is_folder else path.name
+    with building("a model", checkpoint.where, checkpoint.config):
+        layers, scale = int(checkpoint.transformer.get("num_layers", 48)), video_scale_of(checkpoint.config)
     return ModelInfo(
         name="tiny" if model_path == "tiny" else name,
         generation=checkpoint.generation,
         fingerprint=fingerprint(path),
-        num_layers=int(checkpoint.transformer.get("num_layers", 48)),
-        video_scale=video_scale_of(checkpoint.config),
+        num_layers=layers,
+        video_scale=scale,
         text_fingerprint=metadata.get("text_fingerprint", ""),
         has_connectors=checkpoint.has_connectors,
         takes_marker=takes_marker(checkpoint.transformer),

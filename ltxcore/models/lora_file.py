@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ltxcore.errors import CheckpointError, Problem, listed
+from ltxcore.model_config import AGAIN, json_object
 from ltxcore.models.files import open_tensors, read_header
 from ltxcore.models.keys import to_original
 from ltxcore.models.lora_names import ALPHA, MAGNITUDE, OF_DIFFUSERS, PREFIX_OF_DIFFUSERS, SCALE_OF_OTHERS, A, B, parsed
@@ -44,7 +44,7 @@ def read_lora(path: Path, where: str) -> LoraFile:
     metadata = read_header(path).metadata
     with open_tensors(path) as file:
         found = _whole(file.names(), lambda name: file.get_tensor(name).float(), where)
-    said = _said_by_diffusers(metadata)
+    said = _said_by_diffusers(metadata, where)
     magnitudes = _magnitudes(found, said, where)
     alpha = _common_alpha(said, where)
     pairs = {module: (roles[A], roles[B] * _scale(roles, alpha)) for module, roles in sorted(found.items())}
@@ -59,7 +59,7 @@ def sketch_lora(path: Path, where: str) -> LoraFile:
     """
     header = read_header(path)
     found = _whole(sorted(header.shapes), lambda name: torch.empty(header.shapes[name], device="meta"), where)
-    said = _said_by_diffusers(header.metadata)
+    said = _said_by_diffusers(header.metadata, where)
     _common_alpha(said, where)
     pairs = {module: (roles[A], roles[B]) for module, roles in sorted(found.items())}
     return LoraFile(pairs, _magnitudes(found, said, where), header.metadata)
@@ -128,7 +128,9 @@ def _problems(found: Mapping[str, Mapping[str, Tensor]], unknown: list[str], whe
 
 def _is_pair(roles: Mapping[str, Tensor]) -> bool:
     a, b = roles.get(A), roles.get(B)
-    if a is None or b is None or not (a.ndim == b.ndim == 2 and a.shape[0] == b.shape[1]):
+    if a is None or b is None or not (a.ndim == b.ndim == 2 and 0 < a.shape[0] == b.shape[1]):
+        return False
+    if ALPHA in roles and roles[ALPHA].numel() != 1:
         return False
     return MAGNITUDE not in roles or roles[MAGNITUDE].numel() == b.shape[0]
 
@@ -144,9 +146,16 @@ def _scale(roles: Mapping[str, Tensor], common: tuple[float, bool] | None) -> fl
     return float(alpha / (rank**0.5 if by_root else rank))
 
 
-def _said_by_diffusers(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """What a file of diffusers has in its metadata for its adapters."""
-    return {key.removeprefix(PREFIX_OF_DIFFUSERS): value for key, value in json.loads(metadata.get(OF_DIFFUSERS, "{}")).items()}
+def _said_by_diffusers(metadata: Mapping[str, str], where: str) -> dict[str, Any]:
+    """What a file of diffusers has in its metadata for its adapters.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    found = json_object(metadata.get(OF_DIFFUSERS, "{}"))
+    if found is None:
+        raise CheckpointError(f"what its metadata says under {OF_DIFFUSERS} is no JSON object", where=where, remedy=AGAIN)
+    return {key.removeprefix(PREFIX_OF_DIFFUSERS): value for key, value in found.items()}
 
 
 def _common_alpha(said: Mapping[str, Any], where: str) -> tuple[float, bool] | None:
@@ -154,4 +163,8 @@ def _common_alpha(said: Mapping[str, Any], where: str) -> tuple[float, bool] | N
     if said.get("alpha_pattern"):
         raise CheckpointError("the LoRA needs alpha_pattern, which is not read", where=where, remedy="Export it as a plain LoRA.")
     alpha = said.get("lora_alpha")
-    return None if alpha is None else (float(alpha), bool(said.get("use_rslora")))
+    if alpha is None:
+        return None
+    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 <= alpha < 2**63:
+        raise CheckpointError(f"its metadata says lora_alpha = {str(alpha)[:30]}, which is no strength", where=where, remedy=AGAIN)
+    return float(alpha), bool(said.get("use_rslora"))

@@ -7,6 +7,9 @@ or begin with "transformer." and are those of diffusers. A DoRA has magnitudes b
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+
 from ltxcore.models.keys import to_diffusers
 
 PREFIX_OF_DIFFUSERS = "transformer."
@@ -45,6 +48,15 @@ def parsed(name: str) -> tuple[str, str]:
     if prefix is None or not suffix:
         return name, ""
     return to_diffusers(name.removeprefix(prefix).removesuffix(suffix)), _SUFFIXES[suffix]
+
+
+def said_targets(metadata: Mapping[str, str]) -> list[str]:
+    """The modules that a LoRA says it has; none where it does not say, or nothing that can be read."""
+    try:
+        found = json.loads(metadata.get("target_modules", "[]"))
+    except (ValueError, RecursionError):
+        return []
+    return [str(name) for name in found] if isinstance(found, list) else []
 
 
 def layout_of(name: str) -> str:

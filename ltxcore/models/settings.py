@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from ltxcore.errors import CheckpointError, Problem
+from ltxcore.model_config import building
 
 Config = Mapping[str, Any]
 
@@ -109,6 +110,8 @@ def checkpoint_config(metadata: Mapping[str, str], where: str) -> dict[str, Any]
         raise CheckpointError(
             f"the configuration in its metadata is not JSON ({error})", where=where, remedy="Download the file again."
         ) from None
+    except (ValueError, RecursionError):  # numbers of thousands of digits, or brackets within thousands of others
+        config = None
     if not isinstance(config, dict):
         raise CheckpointError("the configuration in its metadata is not a JSON object", where=where, remedy="Download the file again.")
     return config
@@ -128,13 +131,15 @@ def diffusers_arguments(official: Config, where: str) -> dict[str, Any]:
     if problems:
         raise CheckpointError.of(problems)
     given = {key: official.get(key, default) for key, default in (_SAME_NAME | _OTHER_NAME).items()}
-    frames, height, width = given["positional_embedding_max_pos"]
+    with building("a transformer", where, official):
+        frames, height, width = given["positional_embedding_max_pos"]
+        (seconds,) = given["audio_positional_embedding_max_pos"]
     return {
         **{key: given[key] for key in _SAME_NAME},
         "pos_embed_max_pos": frames,
         "base_height": height,
         "base_width": width,
-        "audio_pos_embed_max_pos": given["audio_positional_embedding_max_pos"][0],
+        "audio_pos_embed_max_pos": seconds,
         "rope_theta": given["positional_embedding_theta"],
         "rope_double_precision": given["frequencies_precision"] == "float64",
         "cross_attn_timestep_scale_multiplier": given["av_ca_timestep_scale_multiplier"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -103,9 +104,9 @@ def _use(record: Record) -> str:
 def _way(program: str, how: str, code: str) -> Iterator[str]:
     yield f"### {program}"
     if how:
-        yield how
+        yield _safe(how)
     if code:
-        yield f"```\n{code}\n```"
+        yield _code(code)
 
 
 def _training(record: Record) -> str:
@@ -124,9 +125,14 @@ def _conditions(table: Any) -> str:
 
 
 def _run_file(record: Record) -> str:
-    return (
-        f"## Run file\n\n<details><summary>run.toml</summary>\n\n```toml\n{document(record.run).replace('```', '` ` `')}```\n\n</details>"
-    )
+    return f"## Run file\n\n<details><summary>run.toml</summary>\n\n{_code(document(record.run).rstrip(), 'toml')}\n\n</details>"
+
+
+def _code(code: str, language: str = "") -> str:
+    """A block of code with a fence that nothing in the code can end: longer than any row of backticks in it."""
+    longest = max(map(len, re.findall("`+", code)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{code}\n{fence}"
 
 
 def _safe(text: object) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ltxcore.models.lora_names import said_targets
 from ltxcore.redact import leaving
 from ltxcore.report.answers import OTHER, OWN, held_out
 from ltxcore.report.first import beside
@@ -126,19 +126,10 @@ def _what(record: Record) -> list[tuple[str, object]]:
         ("Trained", f"LoRA of rank {record.get('lora.rank')}, alpha {record.get('lora.alpha')}" if lora else "all weights"),
     ]
     if lora:
-        facts.append(("Modules", _codes(_targets(said) or record.get("lora.target_modules", []))))
+        facts.append(("Modules", _codes(said_targets(said) or record.get("lora.target_modules", []))))
     if record.get("preprocessing.lora_trigger"):
         facts.append(("Trigger", tag("code", record.get("preprocessing.lora_trigger"))))
     return [*facts, *((name.capitalize(), _modality(found)) for name, found in record.modalities.items())]
-
-
-def _targets(said: Mapping[str, str]) -> list[str]:
-    """The modules that the LoRA itself says it has."""
-    try:
-        found = json.loads(said.get("target_modules", "[]"))
-    except json.JSONDecodeError:
-        return []
-    return [str(name) for name in found] if isinstance(found, list) else []
 
 
 def _modality(found: Mapping[str, Any]) -> Markup:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
 from ltxcore.errors import ConfigError, Problem
 from ltxcore.models.backbone import ModelInfo
+from ltxcore.models.lora_names import said_targets
 from ltxcore.models.lora_stack import Strength
 from ltxcore.models.streams import stream_of
 from ltxcore.strategy import MARKER
@@ -69,11 +69,8 @@ def of_lora(metadata: Mapping[str, str]) -> bool | None:
 
 def _is_of_sound(metadata: Mapping[str, str]) -> bool:
     """Whether a LoRA of ltx changes the sound's own modules alone."""
-    try:
-        modules = json.loads(metadata.get("target_modules", "[]"))
-    except json.JSONDecodeError:
-        return False
-    return bool(modules) and all(stream_of(str(module)) == "audio" for module in modules)
+    modules = said_targets(metadata)
+    return bool(modules) and all(stream_of(module) == "audio" for module in modules)
 
 
 def _otherwise(trained: Mapping[str, bool], asked: bool) -> Iterator[str]:

@@ -136,7 +136,7 @@ SCENES: Mapping[str, Sequence[Scene]] = {
         scene(f"plain/two.jsonl {CLIPS}", "reference", "plain/two.jsonl", "-o", "plain/made.jsonl", QUIET),
         scene("own.py", "reference", "plain/two.jsonl", "-o", "plain/made.jsonl", "--plugin", "own.py", "--filter", "turned", QUIET),
     ],
-    "decode": [scene(SET, "decode", "plain/.precomputed", "-o", "decoded", "--sources", "latents", QUIET)],
+    "decode": [scene("one/*/**/*", "decode", "one", "-o", "decoded", QUIET)],
     "doctor": [
         scene("plain/two.jsonl plain/two.csv", "doctor", "plain/two.jsonl", QUIET),
         scene(CLIPS, "doctor", "plain/two.jsonl", "--deep", QUIET),
@@ -144,7 +144,7 @@ SCENES: Mapping[str, Sequence[Scene]] = {
         scene(SET, "doctor", "plain/.precomputed", "--deep", QUIET),
         scene(f"small.toml {SET}", "doctor", "small.toml", QUIET),
     ],
-    "report": [scene("out/finished/* out/finished/samples/*", "report", "out/finished", "-o", "page.html")],
+    "report": [scene("out/finished/*.[hs]* out/finished/samples/*", "report", "out/finished", "-o", "page.html")],
     "sample": [
         Scene(("prompts.toml", CLIPS, "plain/references/0.wav"), to_draw("prompts.toml")),
         Scene(("prompts.jsonl", "mixed/b.png"), to_draw("prompts.jsonl")),
@@ -155,7 +155,7 @@ SCENES: Mapping[str, Sequence[Scene]] = {
         scene("weights/*", "export", f"weights/{name}.safetensors", "--for", program, "-o", "exported.safetensors")
         for name, program in (("finished", "comfyui"), ("dora", "diffusers"), ("single", "ltx-pipelines"))
     ],
-    "publish": [scene("out/finished/* out/finished/samples/*", "publish", "out/finished", "--to", "me/model", "--dry-run", "upload")],
+    "publish": [scene("out/finished/*.[hs]* out/finished/samples/*", "publish", "out/finished", "--to", "me/model", "--dry-run", "upload")],
     "model": [
         scene("weights/finished.safetensors", "model", "weights/finished.safetensors"),
         scene("small.safetensors", "model", "small.safetensors", "--json"),
@@ -168,8 +168,13 @@ SCENES: Mapping[str, Sequence[Scene]] = {
         scene("yaml/*.yaml", "convert", f"yaml/{name}_lora.yaml", *more) for name, more in (("i2v", ()), ("v2v_ic", ("-o", "new.toml")))
     ],
     "launch": [Scene(("hosts",), lambda: read_hosts(Path("hosts"), 0, None))],
+    "bookkeeping": [
+        scene("out/finished/{run.toml,run.json,metrics.jsonl}", "report", "out/finished", "-o", "page.html"),
+        scene("out/finished/{run.toml,run.json,metrics.jsonl}", "publish", "out/finished", "--to", "me/model", "--dry-run", "upload"),
+        Scene(("out/single/*", "out/single/checkpoints/*/*.json"), checked("single.toml")),
+    ],
 }
-"""By command. `launch` ends where it has read what machines there are."""
+"""By command. `launch` ends where it has read what machines there are; "bookkeeping" is what runs keep for themselves."""
 
 
 def ltx(arguments: Sequence[str]) -> str:

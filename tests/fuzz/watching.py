@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,10 +18,10 @@ import click
 
 from ltxcore.errors import LtxError
 
-PROCESSOR_SECONDS, SECONDS = 20, 90
-"""After which a trial hangs."""
+PROCESSOR_SECONDS, SECONDS, IDLE = 20, 10, 0.05
+"""A trial hangs that computes for so long; or that waits so long while it computes for less than a twentieth of a second, however busy the machine is."""
 
-BARE = re.compile(r"(.*: )?-?\d*\s*(\n.*)?|.*\[Errno \d+\].*", re.DOTALL)
+BARE = re.compile(r"(.*: )?-?\d{0,12}\s*(\n.*)?|.*\[Errno \d+\].*", re.DOTALL)
 """Messages that say nothing: empty, a number, or as Python has it."""
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -81,11 +82,19 @@ def _watched(folder: Path) -> Iterator[list[str]]:
     writes.folder, writes.found = str(folder), []
     temporary, tempfile.tempdir = tempfile.tempdir, str(folder)
 
+    spent = time.process_time()
+
+    def look(*_: Any) -> None:
+        nonlocal spent
+        before, spent = spent, time.process_time()
+        if spent - before < IDLE:
+            raise Hang
+
     def stop(*_: Any) -> None:
         raise Hang
 
-    before = [signal.signal(each, stop) for each in (signal.SIGALRM, signal.SIGVTALRM)]
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    before = [signal.signal(signal.SIGALRM, look), signal.signal(signal.SIGVTALRM, stop)]
+    signal.setitimer(signal.ITIMER_REAL, SECONDS, SECONDS)
     signal.setitimer(signal.ITIMER_VIRTUAL, PROCESSOR_SECONDS)
     try:
         yield writes.found

@@ -75,6 +75,7 @@ def films(folder: Path) -> None:
     brought(folder)
     rows = [json.loads(line) for line in (folder / "plain" / "clips.jsonl").read_text().splitlines()][:2]
     _datasets(folder / "plain", rows)
+    _one_sample(folder / "plain" / ".precomputed", folder / "one")
     mixed = folder / "mixed"
     mixed.mkdir()
     for name, place in (("a.mp4", "plain/clips/0.mp4"), ("b.png", "otherwise/lying.png"), ("c.wav", "plain/references/0.wav")):
@@ -108,6 +109,16 @@ def _datasets(folder: Path, rows: list[dict[str, str]]) -> None:
             writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
             writer.writeheader()
             writer.writerows(rows)
+
+
+def _one_sample(root: Path, to: Path) -> None:
+    """The first sample of an encoded set, as a set; without its sounds, which take seconds to decode."""
+    for manifest in (path for path in root.glob("*/manifest-0.jsonl") if "audio" not in path.parent.name):
+        place = to / manifest.parent.name
+        (place / "clips").mkdir(parents=True)
+        (place / manifest.name).write_text(manifest.read_text().splitlines()[0] + "\n")
+        name = json.loads((place / manifest.name).read_text())["name"]
+        shutil.copyfile(manifest.parent / f"{name}.safetensors", place / f"{name}.safetensors")
 
 
 def models(folder: Path) -> None:

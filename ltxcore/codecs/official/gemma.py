@@ -5,7 +5,6 @@ Only the language model is read; the towers for pictures and sound, and the head
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from ltxcore.codecs.official.files import Weights, open_file, open_folder
 from ltxcore.codecs.official.parts import Part, empty
 from ltxcore.errors import CheckpointError
 from ltxcore.headers import read_json
+from ltxcore.model_config import check_sizes, json_object
 
 _FAMILIES = ("gemma3", "gemma4", "gemma4_unified")
 _EMBEDDING = "embed_tokens.weight"
@@ -60,6 +60,7 @@ def open_gemma(path: Path) -> Gemma:
         CheckpointError: it is none of these, not whole, or no Gemma 3 or 4.
     """
     found = _packed(path) if not path.is_dir() else _folder(path)
+    check_sizes(found.told, str(path))
     if found.family not in _FAMILIES:
         raise CheckpointError(
             f"this text encoder is {found.family or 'of no known kind'}; LTX-2 and 2.3 take Gemma 3, 2.5 takes its own Gemma 4",
@@ -80,11 +81,8 @@ def _folder(path: Path) -> Gemma:
 
 def _packed(path: Path) -> Gemma:
     weights = open_file(path)
-    try:
-        told = json.loads(weights.metadata["gemma_config"])
-    except (KeyError, ValueError):
-        told = None
-    if not isinstance(told, dict) or _PACKED_TOKENIZER not in weights.slots:
+    told = json_object(weights.metadata.get("gemma_config", ""))
+    if told is None or _PACKED_TOKENIZER not in weights.slots:
         raise CheckpointError(
             'this file is no packed text encoder: it lacks "gemma_config" in its metadata, or the tensor "tokenizer_json"',
             where=str(path),

@@ -21,6 +21,7 @@ from ltxcore.codecs.official.settings import Section, section
 from ltxcore.codecs.official.video_settings import video_arguments
 from ltxcore.errors import CheckpointError, ConfigError
 from ltxcore.headers import read_json
+from ltxcore.model_config import check_sizes
 
 
 @attrs.frozen
@@ -135,6 +136,7 @@ def _from_file(kind: Kind, model_path: Path, own_path: Path | None) -> tuple[Wei
 def _from_folder(kind: Kind, place: Path, classes: dict[str, Any]) -> Part:
     folder = part_folder(place, kind.folder)
     told = read_json(folder / "config.json")
+    check_sizes(told, str(folder))
     name = told.get("_class_name")
     if name not in classes:
         raise CheckpointError(

@@ -5,7 +5,6 @@ Source: reference-behaviour F.3, "Metadata read".
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import Any
 
 from ltxcore.codecs.official.files import Weights
 from ltxcore.errors import CheckpointError
+from ltxcore.model_config import json_object
 
 _GEMMA_4_SINCE = (2, 4)
 
@@ -93,8 +93,5 @@ def _config(weights: Weights) -> dict[str, Any]:
 def _object(value: Any) -> dict[str, Any]:
     """A JSON object, or the text of one; empty where it is neither."""
     if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            value = None
+        value = json_object(value)
     return dict(value) if isinstance(value, Mapping) else {}

@@ -11,6 +11,7 @@ from typing import Any
 
 from ltxcore.codecs.official.files import Weights
 from ltxcore.errors import CheckpointError, Problem
+from ltxcore.model_config import check_sizes, json_object
 
 Section = Mapping[str, Any]
 
@@ -40,14 +41,12 @@ def configuration(weights: Weights) -> dict[str, Any]:
             where=str(weights.where),
             remedy='Use a file in the official layout, whose metadata has "config".',
         )
-    try:
-        found = json.loads(text)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
+    found = json_object(text)
+    if found is None:
         raise CheckpointError(
             "the configuration in its metadata is no JSON object", where=str(weights.where), remedy="Download the file again."
         )
+    check_sizes(found, str(weights.where))
     return found
 
 

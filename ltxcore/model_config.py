@@ -1,0 +1,77 @@
+"""Configurations of models, as files from elsewhere have them: JSON that may be damaged, and settings of which nothing can be built."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from ltxcore.errors import CheckpointError, LtxError, Problem
+
+MOST = 2**24
+"""That a whole number in a configuration may be; the largest of real ones are the words of a tokenizer, some 262,000."""
+
+MOST_LAYERS = 1000
+"""Of one kind; real ones have up to 64. Each is built, and more would take hours."""
+
+AGAIN = "Download or copy it again."
+
+
+def json_object(text: str | bytes) -> dict[str, Any] | None:
+    """A JSON object; None where the text is none, or goes deeper or has more digits than is read."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def check_sizes(config: Mapping[str, Any], where: str) -> None:
+    """Refuse a configuration whose numbers are too large to build anything of.
+
+    Raises:
+        CheckpointError: for every one of them.
+    """
+    problems = [
+        Problem(f"its configuration says {key} = {str(value)[:30]}, which is more than any model has", where, AGAIN)
+        for key, value in _numbers(config)
+        if abs(value) > (MOST_LAYERS if key.endswith(("layers", "layers_per_block", "num_res_blocks")) else MOST)
+    ]
+    if problems:
+        raise CheckpointError.of(problems)
+
+
+def _numbers(config: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """Whole numbers, each with the key that it is below."""
+    left: list[tuple[str, Any]] = [("", config)]
+    while left:
+        key, value = left.pop()
+        if isinstance(value, Mapping):
+            left.extend((str(name), inner) for name, inner in value.items())
+        elif isinstance(value, list):
+            left.extend((key, inner) for inner in value)
+        elif isinstance(value, int) and not isinstance(value, bool):
+            yield key, value
+
+
+@contextmanager
+def building(what: str, where: str, config: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """What is built of a configuration, by classes that expect a right one: whatever they make of a wrong one is said in words.
+
+    Args:
+        what: is built, such as "a transformer".
+        where: the configuration is.
+        config: it; none: it is not read yet.
+
+    Raises:
+        CheckpointError: nothing can be built of it.
+    """
+    check_sizes(config or {}, where)
+    try:
+        yield
+    except (LtxError, OSError, ImportError, MemoryError, Warning):
+        raise
+    except Exception as error:  # what diffusers, transformers and torch raise for settings that are not what they should be
+        said = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
+        raise CheckpointError(f"its configuration is damaged, or not that of {what} ({said})", where=where, remedy=AGAIN) from error
