@@ -19,12 +19,13 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 
 sys.path[:0] = [str(Path(__file__).parent)]
 
-from fuzz.run_files import RunFiles
+from fuzz.run_files import RunFiles  # noqa: E402
 
 RUN_FILES = "run files"
 
@@ -52,7 +53,7 @@ def _run(asked: argparse.Namespace, folder: Path) -> int:
     if asked.again:
         _, name, _ = asked.again.split("/")
         said, wrong = makers[name](folder / "world").trial(asked.again)
-        print(said, wrong, sep="\n\n")
+        _say(f"{said}\n\n{wrong}")
         return bool(wrong)
     counts = {RUN_FILES: asked.count, **dict.fromkeys(COMMANDS, asked.each)}
     failed = 0
@@ -62,7 +63,7 @@ def _run(asked: argparse.Namespace, folder: Path) -> int:
     return bool(failed)
 
 
-def _all(trials: object, seed: int, name: str, count: int) -> int:
+def _all(trials: Any, seed: int, name: str, count: int) -> int:
     kinds, examples, failed = collections.Counter[str](), dict[str, str](), 0
     begin, spent = time.perf_counter(), time.process_time()
     for number in range(count):
@@ -73,14 +74,16 @@ def _all(trials: object, seed: int, name: str, count: int) -> int:
         if wrong:
             failed += 1
             examples.setdefault(wrong[:120], which)
-            print(f"  {which}: {wrong}", flush=True)
+            _say(f"  {which}: {wrong}")
     faulthandler.cancel_dump_traceback_later()
     told = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
-    print(
-        f"{name}: {count} tried, {told}; {time.perf_counter() - begin:.0f} s, {time.process_time() - spent:.0f} of the processor",
-        flush=True,
-    )
+    _say(f"{name}: {count} tried, {told}; {time.perf_counter() - begin:.0f} s, {time.process_time() - spent:.0f} of the processor")
     return failed
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

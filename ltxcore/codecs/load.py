@@ -11,6 +11,7 @@ from ltxcore.codecs.official.text import Placement
 from ltxcore.codecs.official.tiles import Tiling
 from ltxcore.codecs.tiny import TinyAudioCodec, TinyTextEncoder, TinyVideoCodec
 from ltxcore.errors import CheckpointError, ConfigError
+from ltxcore.files import is_file, is_folder
 from ltxcore.headers import read_file
 from ltxcore.model_config import building
 from ltxcore.protocols import Codec, TextEncoder
@@ -101,7 +102,7 @@ def _is_tiny(model_path: str, key: str, own_path: Path | None) -> bool:
 def _named_codec(model_path: str) -> str | None:
     """What the metadata of a safetensors file say of its codecs; None if they say nothing, or it is another kind of file or a folder."""
     path = Path(model_path)
-    if not path.exists():
+    if not is_file(path) and not is_folder(path):
         raise ConfigError(f'there is no model "{model_path}"', remedy='Use "tiny", "tiny-untrained", or the path of a .safetensors file.')
     if path.is_dir():
         return None

@@ -13,6 +13,7 @@ from pathlib import Path
 import attrs
 
 from ltxcore.errors import CheckpointError, ConfigError, Problem, listed
+from ltxcore.files import is_file, is_folder
 from ltxcore.headers import read_json
 from ltxcore.models.files import Header, read_header
 from ltxcore.models.keys import CHECKPOINT_PREFIXES, to_diffusers, to_original
@@ -91,7 +92,7 @@ def located(model_path: str) -> Path:
     if model_path == "tiny":
         return TINY_BASE
     path = Path(model_path)
-    if not path.exists():
+    if not is_file(path) and not is_folder(path):
         raise ConfigError("model_path names no file", where=model_path, remedy='Check the path, or use "tiny".')
     return _transformer_folder(path) if path.is_dir() else path
 

@@ -9,6 +9,7 @@ import attrs
 import torch
 
 from ltxcore.errors import CheckpointError, ConfigError, listed
+from ltxcore.files import is_file
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.files import read_header
 from ltxcore.models.lora_file import LoraFile, Pairs, read_lora
@@ -32,10 +33,10 @@ class Strength:
         """
         path, colon, number = text.rpartition(":")
         try:
-            found = cls(Path(path), float(number)) if colon and not Path(text).is_file() else cls(Path(text))
+            found = cls(Path(path), float(number)) if colon and not is_file(Path(text)) else cls(Path(text))
         except ValueError:  # a colon in the name
             found = cls(Path(text))
-        if not found.path.is_file():
+        if not is_file(found.path):
             raise ConfigError(
                 f"there is no file {found.path}", remedy="Name a LoRA file, such as lora.safetensors or lora.safetensors:0.8."
             )

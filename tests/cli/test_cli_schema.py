@@ -18,6 +18,13 @@ def test_the_schema_is_printed_as_json() -> None:
     assert json.loads(done.stdout) == json.loads(json.dumps(json_schema(load())))
 
 
+def test_a_local_plugin_that_is_broken_is_not_left_out_in_silence(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("import no_such_module\n")
+    done = CliRunner().invoke(main, ["schema", "--plugin", str(tmp_path / "bad.py")])
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"{tmp_path}/bad.py: this plugin is broken: ModuleNotFoundError: No module named 'no_such_module'")
+
+
 def test_a_local_plugin_may_be_included(tmp_path: Path) -> None:
     plugin = tmp_path / "pulse.py"
     plugin.write_text(

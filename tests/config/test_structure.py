@@ -361,11 +361,47 @@ def test_data_that_is_wrong_says_how(mistakes: Mistakes, minimal: str, text: str
     assert mistakes(f"{minimal}{text}\n") == f"run.toml:10: data.{message}"
 
 
+TOO_LONG = f'the name "{"x" * 40}..." is too long: it has 300 bytes, and a file\'s has at most 255'
+
+
 @pytest.mark.parametrize("key", ["dataset", "held_out", "preprocessed_data_root"])
-def test_a_path_that_no_file_can_have_is_not_there(mistakes: Mistakes, minimal: str, key: str) -> None:
-    text = minimal.replace('preprocessed_data_root = "."\n', "") if key == "preprocessed_data_root" else minimal
-    said = mistakes(f"{text}{key} = '{'x' * 5000}'\n")
-    assert f"data.{key}: there is no " in said
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("x" * 300, TOO_LONG),
+        ("x/" * 3000, "the path is too long: it has "),
+        ("a\\u0000b", "has a zero byte in it, which no name of a file has"),
+        ("~nobody-of-that-name/a", "nothing is known of the home folder ~nobody-of-that-name"),
+    ],
+)
+def test_a_path_that_no_file_can_have_is_refused_in_words(mistakes: Mistakes, minimal: str, key: str, name: str, message: str) -> None:
+    text = minimal.replace('preprocessed_data_root = "."\n', "")
+    assert mistakes(f'{text}{key} = "{name}"\n').startswith(f"run.toml:9: data.{key}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        ("output_dir = 'NAME'", "run.toml:1: output_dir"),
+        ("plugins = ['NAME']", "run.toml:1: plugins[0]"),
+        ("model.load_checkpoint = 'NAME'", "run.toml:1: model.load_checkpoint"),
+    ],
+)
+def test_a_name_that_is_too_long_is_refused_at_every_key_that_takes_a_path(mistakes: Mistakes, minimal: str, line: str, place: str) -> None:
+    text = line.replace("NAME", "x" * 300) + "\n" + minimal
+    text = text.replace('[model]\nmodel_path = "tiny"', 'model.model_path = "tiny"') if line.startswith("model.") else text
+    assert mistakes(text) == f"{place}: {TOO_LONG}"
+
+
+def test_a_model_whose_name_is_too_long_is_refused_in_words(mistakes: Mistakes, minimal: str) -> None:
+    assert mistakes(minimal.replace('"tiny"', f'"{"x" * 300}"')) == f"run.toml:2: model.model_path: {TOO_LONG}"
+
+
+def test_a_bucket_of_thousands_of_digits_is_none(mistakes: Mistakes, minimal: str) -> None:
+    bucket = f"{'9' * 5000}x64x9"
+    assert mistakes(f"{minimal}[preprocessing]\nresolution_buckets = '{bucket}'\n").startswith(
+        f'run.toml:11: preprocessing.resolution_buckets: "{bucket}" is no bucket\n'
+    )
 
 
 def test_clips_that_are_held_out_do_not_lie_among_those_that_are_trained_on(

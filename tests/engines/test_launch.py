@@ -53,6 +53,19 @@ def test_a_hostfile_that_is_not_understood_is_refused(tmp_path: Path, text: str,
     assert refusal(tmp_path, text, node_rank=0) == what
 
 
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [(b"\xff\xfe", "is not UTF-8 text"), (None, "there is no such file"), (b"a slots=" + b"9" * 5000, '"a slots=999')],
+)
+def test_a_hostfile_that_cannot_be_read_is_refused_in_words(tmp_path: Path, content: bytes | None, what: str) -> None:
+    path = tmp_path / "hosts"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError) as error:
+        read_hosts(path, 0, None)
+    assert what in str(error.value)
+
+
 def test_a_machine_that_is_not_in_the_hostfile_is_asked_which_one_it_is(tmp_path: Path) -> None:
     assert refusal(tmp_path, "192.0.2.7 slots=2\n") == (
         f"TMP/hosts: this machine, {socket.gethostname()}, is none of 192.0.2.7\n    Say which one it is with --node-rank."

@@ -199,6 +199,7 @@ def test_before_the_number_of_processes_is_known_a_whole_batch_is_not_judged(tmp
     [
         ('{"a": 1, "a": 2}', 'says "a" more than once\n    Keep one of them.'),
         ("[1]", "is not a JSON object\n    Mend the file."),
+        ("[" * 100_000, "is not a DeepSpeed configuration: its values are nested too deeply\n    Mend the file."),
         ("{", "is not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)\n    Mend the file."),
     ],
 )

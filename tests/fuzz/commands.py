@@ -214,11 +214,17 @@ class World:
         return world
 
     def _seen(self) -> dict[str, tuple[int, int]]:
-        found = {}
-        for parent, folders, names in os.walk(self.folder):
-            for name in [*names, *(each for each in folders if os.path.islink(os.path.join(parent, each)))]:
-                status = os.lstat(path := os.path.join(parent, name))
-                found[os.path.relpath(path, self.folder)] = (status.st_size, status.st_mtime_ns)
+        found, left = {}, [""]
+        while left:
+            above = left.pop()
+            with os.scandir(self.folder / above) as entries:
+                for entry in entries:
+                    name = f"{above}/{entry.name}" if above else entry.name
+                    if entry.is_dir(follow_symlinks=False):
+                        left.append(name)
+                    else:
+                        status = entry.stat(follow_symlinks=False)
+                        found[name] = (status.st_size, status.st_mtime_ns)
         return found
 
     def mend(self) -> None:
@@ -233,7 +239,7 @@ class World:
                 os.utime(self.folder / name, ns=(status[1], status[1]))
         for parent, folders, names in os.walk(self.folder, topdown=False):
             if not folders and not names and not (self.pristine / os.path.relpath(parent, self.folder)).exists():
-                os.rmdir(parent)
+                Path(parent).rmdir()
 
 
 @attrs.define

@@ -66,7 +66,7 @@ class Writes:
             return
         if isinstance(path, int):
             return
-        place = os.path.abspath(os.fsdecode(path))
+        place = os.path.normpath(Path.cwd() / os.fsdecode(path))
         if not place.startswith((self.folder, "/dev/", "/proc/")) and not any(each in place for each in OTHERS):
             self.found.append(f"{event} {place}")
 

@@ -80,6 +80,7 @@ def test_settings_that_the_model_cannot_do_are_all_named():
             "a.safetensors: the configuration in its metadata is not JSON (Expecting property name enclosed in double quotes: "
             "line 1 column 2 (char 1))\n    Download the file again.",
         ),
+        ({"config": "[" * 100_000}, "a.safetensors: the configuration in its metadata is not a JSON object\n    Download the file again."),
         ({"config": "[]"}, "a.safetensors: the configuration in its metadata is not a JSON object\n    Download the file again."),
         (
             {"config": '{"vae": {}}'},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -167,7 +168,17 @@ def test_names_do_not_break_out_of_the_card(tmp_path: Path) -> None:
     made_run(folder, lines=[*metrics(), *media(folder, (HOSTILE,))], preprocessing={"lora_trigger": HOSTILE})
     data, text = card(folder)
     assert data["instance_prompt"] == HOSTILE
-    assert "<script>" not in text.split("## Use")[0]
+    before, _, code = text.partition("## Use")
+    assert "<script>" not in before
+    assert "<script>" not in re.sub(r"(?ms)^(`{3,})\w*\n.*?^\1$", "", code)
+
+
+@pytest.mark.parametrize("trigger", ["a ``` b", "```", "x\n```\n<b>", "````\n<b>"])
+def test_no_trigger_ends_the_block_of_code_that_it_is_in(trigger: str, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    made_run(folder, preprocessing={"lora_trigger": trigger})
+    _, text = card(folder)
+    assert "<b>" not in re.sub(r"(?ms)^(`{3,})\w*\n.*?^\1$", "", text)
 
 
 # ---------------------------------------------------------------- the upload
