@@ -12,7 +12,7 @@ from typing import Any, Literal
 import attrs
 
 from ltxcore.errors import DataError, Problem, listed
-from ltxcore.files import is_file, why_unreadable
+from ltxcore.files import is_file, is_folder, why_unreadable
 from ltxcore.preprocess.table import FORMATS, Row, Table
 
 Kind = Literal["video", "image", "sound"]
@@ -179,13 +179,13 @@ def _walk(folder: Path, prefix: str, root: str, found: Found) -> None:
 
 def _link(entry: os.DirEntry[str], prefix: str, root: str, found: Found) -> None:
     """A symbolic link: to a file in the folder it is as good as that; one to a folder in it adds nothing; others are refused."""
-    target, is_folder = os.path.realpath(entry.path), Path(entry.path).is_dir()
-    if not is_folder and kind_of(entry.name) is None and not entry.name.lower().endswith(".txt"):
+    target, leads_to_folder = os.path.realpath(entry.path), is_folder(Path(entry.path))
+    if not leads_to_folder and kind_of(entry.name) is None and not entry.name.lower().endswith(".txt"):
         found.others.append(prefix + entry.name)
     elif os.path.commonpath([target, root]) != root:
         remedy = "Copy what it leads to into the folder, or list it in a dataset file."
         found.unusable.append(Problem(f"is a link that leads out of the folder, to {_shown(target)}", _shown(entry.path), remedy))
-    elif is_folder:
+    elif leads_to_folder:
         found.links += 1
     else:
         _file(entry, prefix, found)

@@ -48,7 +48,7 @@ WORDS = [
     "true",
     "..",
     ".",
-    "/",
+    "/dev",
     "~",
     "~nobody/x",
     "media",
