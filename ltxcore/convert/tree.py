@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from ltxcore.config.toml import LARGE, LEAST, MOST, REMEDY_OF_LARGE
 from ltxcore.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -163,6 +164,8 @@ class _Grower:
             value = self.constructor.construct_object(node)
         except (ValueError, OverflowError):  # such as the date 2024-02-31
             return node.value
+        if isinstance(value, int) and not LEAST <= value <= MOST:
+            raise self._refused(node, LARGE, REMEDY_OF_LARGE)
         plain = value is None or isinstance(value, (bool, int, float, str, datetime.date))
         return value if plain else node.value
 

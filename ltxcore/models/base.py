@@ -10,7 +10,7 @@ import attrs
 
 from ltxcore.errors import ConfigError, suggestion
 from ltxcore.models.backbone import LTXBackbone, ModelInfo
-from ltxcore.models.build import blueprint_of, build, meta_model
+from ltxcore.models.build import build, shapes_of
 from ltxcore.models.checkpoint import Checkpoint, check_tensors, open_checkpoint
 from ltxcore.models.connectors import build_connector, connector_arguments
 from ltxcore.models.load import describe
@@ -80,7 +80,7 @@ class Base:
             CheckpointError: for all tensors that are missing, unexpected, of another shape, or stored in a format that is not read.
         """
         if self.checkpoint is not None:
-            check_tensors(self.checkpoint, blueprint_of(meta_model(self.transformer, self.info.name)).shapes)
+            check_tensors(self.checkpoint, shapes_of(self.transformer, self.info.name))
 
     @property
     def context_widths(self) -> dict[str, int]:

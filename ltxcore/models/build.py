@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -30,6 +32,20 @@ def meta_model(official: Config, where: str) -> Any:
     arguments = diffusers_arguments(official, where)
     with building("a transformer", where), torch.device("meta"):
         return LTX2VideoTransformer3DModel(**arguments)
+
+
+def shapes_of(official: Config, where: str) -> Mapping[str, tuple[int, ...]]:
+    """The shape of every parameter of a configuration's model, by its name of diffusers.
+
+    Raises:
+        CheckpointError: settings that the model cannot do.
+    """
+    return _shapes(json.dumps(official, sort_keys=True), where)
+
+
+@functools.lru_cache(maxsize=4)
+def _shapes(official: str, where: str) -> Mapping[str, tuple[int, ...]]:
+    return blueprint_of(meta_model(json.loads(official), where)).shapes
 
 
 def blueprint_of(model: nn.Module) -> Blueprint:

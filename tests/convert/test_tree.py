@@ -112,3 +112,10 @@ def test_a_file_that_would_grow_without_end_is_refused() -> None:
         "old.yaml:1: holds more than 20,000 values\n    Write them out instead of using aliases of aliases."
     )
     assert refused("[" * (10 * sys.getrecursionlimit())) == "old.yaml: is nested too deeply to be a configuration"
+
+
+@pytest.mark.parametrize("number", ["0x" + "f" * 20_000, str(2**64), str(-(2**63) - 1)], ids=["hexadecimal", "64 bits", "below 0"])
+def test_a_number_that_toml_does_not_hold_is_refused_at_its_line(number: str) -> None:
+    assert refused(f"a: 1\nb: {number}\n") == (
+        "old.yaml:2: a whole number is too large: it has more than 64 bits\n    Write a smaller one."
+    )

@@ -112,8 +112,8 @@ def _datasets(folder: Path, rows: list[dict[str, str]]) -> None:
 
 
 def _one_sample(root: Path, to: Path) -> None:
-    """The first sample of an encoded set, as a set; without its sounds, which take seconds to decode."""
-    for manifest in (path for path in root.glob("*/manifest-0.jsonl") if "audio" not in path.parent.name):
+    """The first sample of an encoded set, as a set of pictures and masks; sounds take seconds to decode."""
+    for manifest in (root / folder / "manifest-0.jsonl" for folder in ("latents", "video_masks")):
         place = to / manifest.parent.name
         (place / "clips").mkdir(parents=True)
         (place / manifest.name).write_text(manifest.read_text().splitlines()[0] + "\n")

@@ -332,3 +332,36 @@ def test_a_truncated_or_empty_file_is_refused(tmp_path):
     assert refused(load_lora, tiny(), path) == f"{path}: is truncated: {size - 9} of {size} bytes are there\n    Download or copy it again."
     empty = written(tmp_path / "y.safetensors", {})
     assert refused(load_lora, tiny(), empty) == f"{empty}: it holds no tensor"
+
+
+@pytest.mark.parametrize(
+    ("said", "what"),
+    [
+        ("{", "what its metadata says under lora_adapter_metadata is no JSON object"),
+        ("[1]", "what its metadata says under lora_adapter_metadata is no JSON object"),
+        ("[" * 100_000, "what its metadata says under lora_adapter_metadata is no JSON object"),
+        ('{"transformer.lora_alpha": "much"}', "its metadata says lora_alpha = much, which is no strength"),
+        (f'{{"transformer.lora_alpha": {10**400}}}', f"its metadata says lora_alpha = 1{'0' * 29}, which is no strength"),
+    ],
+    ids=["torn", "list", "deep", "text", "large"],
+)
+def test_metadata_of_diffusers_that_cannot_be_read_are_refused_in_words(said, what, tmp_path):
+    a, b = pair()
+    tensors = {f"transformer.{MODULE}.lora_A.weight": a, f"transformer.{MODULE}.lora_B.weight": b}
+    path = written(tmp_path / "x.safetensors", tensors, {"lora_adapter_metadata": said})
+    assert refused(load_lora, tiny(), path) == f"{path}: {what}\n    Download or copy it again."
+
+
+@pytest.mark.parametrize("alpha", [torch.ones(2), torch.ones(0)], ids=["two", "none"])
+def test_an_alpha_that_is_not_one_number_does_not_fit(alpha, tmp_path):
+    a, b = pair()
+    tensors = {f"{BASE}.lora_down.weight": a, f"{BASE}.lora_up.weight": b, f"{BASE}.alpha": alpha}
+    said = refused(load_lora, tiny(), written(tmp_path / "x.safetensors", tensors))
+    assert "A and B are not both there, or do not fit each other, for" in said
+
+
+def test_pairs_of_rank_0_do_not_fit(tmp_path):
+    a, b = pair()
+    tensors = {f"{BASE}.lora_A.weight": a[:0], f"{BASE}.lora_B.weight": b[:, :0], f"{BASE}.alpha": torch.tensor(1.0)}
+    said = refused(load_lora, tiny(), written(tmp_path / "x.safetensors", tensors))
+    assert "A and B are not both there, or do not fit each other, for" in said
