@@ -8,10 +8,11 @@ from pathlib import Path
 
 import attrs
 
-from ltxcore.config.load import LoadedRun, Places, parsed_toml
+from ltxcore.config.load import LoadedRun, Places
 from ltxcore.config.locate import locate
 from ltxcore.config.located import located
 from ltxcore.config.structure import structure
+from ltxcore.config.toml import parsed_toml
 from ltxcore.errors import LtxError, Problem
 from ltxcore.registry import load
 from ltxcore.train.plan import outline
