@@ -10,6 +10,7 @@ import attrs
 import click
 
 from ltxcore.cli.columns import columns
+from ltxcore.cli.doing import doing
 from ltxcore.cli.paths import FilePath
 from ltxcore.errors import ConfigError, Problem
 
@@ -28,7 +29,11 @@ TOO_LARGE = 1
 )
 @click.option("--nodes", type=click.IntRange(min=1), default=1, show_default=True, help="Machines that the GPUs are in, evenly.")
 @click.option("--model", metavar="NAME", help="Plan for a released model without its weights: ltx-2-19b, ltx-2.3-22b or ltx-2.5-22b.")
-@click.option("--bucket", metavar="WxHxF", help="Size of the largest clip, in place of that of the run file or the data.")
+@click.option(
+    "--bucket",
+    metavar="WxHxF",
+    help="Size of the largest clip, in place of that of the run file, or of the data, which need not be here then.",
+)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a value of the run file; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="For machines, in bytes.")
 @click.pass_context
@@ -45,7 +50,8 @@ def plan(
 ) -> None:
     """Say what a run needs on each GPU, in host memory and on disk, and what to change where it does not fit.
 
-    The real model is run on tensors without memory, so neither a GPU nor the weights are needed. Ends with status 1 where the run does not fit.
+    The real model is run on tensors without memory, so neither a GPU nor the weights are needed; nor the data, where --bucket or the run file's
+    resolution_buckets says how large clips are. Ends with status 1 where the run does not fit.
     """
     loaded = _loaded(run_file, settings, model)
     from ltxcore.train.cost.run import GIB, UNKNOWN, advice, cost, machine, told
@@ -53,7 +59,8 @@ def plan(
     count, memory = _here(gpus, gpu_memory)
     if nodes > count:
         raise click.UsageError(f"{count} GPUs cannot be in {nodes} machines.")
-    found = cost(loaded, count, int(memory * GIB), nodes=nodes, model=model, bucket=bucket)
+    with doing() as tell:
+        found = cost(loaded, count, int(memory * GIB), nodes=nodes, model=model, bucket=bucket, tell=tell)
     if as_json:
         click.echo(json.dumps(machine(found), indent=2))
     else:
@@ -67,11 +74,11 @@ def plan(
 
 
 def _loaded(run_file: Path, settings: tuple[str, ...], model: str | None) -> LoadedRun:
-    """The run file; a released model is known by its name, so the paths of `[model]` may be on another machine."""
+    """The run file; its data and the media of its samples may be on another machine, and so may the paths of `[model]` where a released model is named."""
     from ltxcore.config.load import load_run
 
     try:
-        return load_run(run_file, settings, elsewhere=() if model is None else ("model",))
+        return load_run(run_file, settings, elsewhere=("data", "validation", *(() if model is None else ("model",))))
     except ConfigError as error:
         raise ConfigError.of(_with_model(problem) if model is None else problem for problem in error.problems) from error
 

@@ -171,23 +171,32 @@ class DataTable:
         at_most=1,
     )
 
-    def problems(self) -> list[Finding]:
+    @property
+    def is_said(self) -> bool:
+        """Whether it says of data at all."""
+        return self.dataset is not None or self.preprocessed_data_root is not None
+
+    def absent(self) -> list[Finding]:
+        """What is not said, or not here: no mistake where the data are on another machine."""
         found: list[Finding] = []
-        if self.dataset is None and self.preprocessed_data_root is None:
+        if not self.is_said:
             remedy = "Set dataset to a folder of media or a file that lists them, or preprocessed_data_root to the folder of a set that is already encoded."
             found.append(((), "says of no data to train on", remedy))
         elif self.dataset is None and self.preprocessed_data_root is not None and not is_folder(self.preprocessed_data_root):
             remedy = "Correct the path, or set dataset, so that the first use encodes it."
             found.append((("preprocessed_data_root",), f"there is no folder {self.preprocessed_data_root}", remedy))
-        found.extend((("held_out",), what, remedy) for what, remedy in self._held_out_faults())
+        kept = self.held_out
+        if isinstance(kept, Path) and not is_file(kept) and not is_folder(kept):
+            remedy = f"Write {kept.name}, without quotes." if is_number(kept.name) else "Paths are relative to the run file."
+            found.append((("held_out",), f"there is no file or folder {kept}", remedy))
         return found
+
+    def problems(self) -> list[Finding]:
+        return [(("held_out",), what, remedy) for what, remedy in self._held_out_faults()]
 
     def _held_out_faults(self) -> list[tuple[str, str]]:
         kept = self.held_out
         if isinstance(kept, Path):
-            remedy = f"Write {kept.name}, without quotes." if is_number(kept.name) else "Paths are relative to the run file."
-            if not is_file(kept) and not is_folder(kept):
-                return [(f"there is no file or folder {kept}", remedy)]
             if self.dataset is not None and is_folder(self.dataset) and self.dataset in (kept, *kept.parents) and is_folder(kept):
                 return [
                     (

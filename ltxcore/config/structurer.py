@@ -168,7 +168,8 @@ class Structurer:
     def _note_problems(self, instance: Any) -> None:
         already = {mistake.path for mistake in self.reading.mistakes}
         problems: Sequence[Finding] = getattr(instance, "problems", list)()
-        for path, what, remedy in problems:
+        absent: Sequence[Finding] = [] if self._is_elsewhere else getattr(instance, "absent", list)()
+        for path, what, remedy in [*absent, *problems]:
             if (*self.reading.path, *path) not in already:
                 self.reading.note(what, remedy, below=path)
 

@@ -43,6 +43,7 @@ def create_adapters(
     from peft import LoraConfig, inject_adapter_in_model
 
     backbone.requires_grad_(False)
+    is_sketch = backbone.device.type == "meta"  # shapes alone, of which there are no first weights
     rank = max(ranks.values())
     others = {f"^{name}$": r for name, r in ranks.items() if r != rank}
     config = LoraConfig(
@@ -57,7 +58,9 @@ def create_adapters(
         bias="none",
     )
     with torch.random.fork_rng(devices=[]):  # peft initialises from the global generator; it is left as it was
-        inject_adapter_in_model(config, backbone.transformer, adapter_name=ADAPTER)
+        inject_adapter_in_model(config, backbone.transformer, adapter_name=ADAPTER, low_cpu_mem_usage=is_sketch)
+    if is_sketch:
+        return
     for name, layer in adapters(backbone).items():
         a, b = pair(layer)
         key = hashlib.sha256(f"{seed}/{name}".encode()).digest()

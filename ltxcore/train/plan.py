@@ -16,7 +16,7 @@ from ltxcore.data.batches import plan as plan_order
 from ltxcore.data.heldout import Split, restored, split
 from ltxcore.data.listing import whole_samples
 from ltxcore.data.manifest import read_manifest
-from ltxcore.data.names import encoded_root
+from ltxcore.data.names import ENCODED, encoded_root
 from ltxcore.engines.optim import try_schedule
 from ltxcore.engines.process import Place
 from ltxcore.errors import ConfigError, DataError, LtxError, Problem, collecting
@@ -26,6 +26,7 @@ from ltxcore.preprocess.connected import no_connectors
 from ltxcore.preprocess.roots import default_root
 from ltxcore.preprocess.rows import Dataset, read_dataset
 from ltxcore.protocols import Manifest, Setting, Strategy
+from ltxcore.sample.canvas import Canvas
 from ltxcore.sample.plan import Planned
 from ltxcore.sample.plan import plan as plan_samples
 from ltxcore.sample.request import requests
@@ -58,7 +59,7 @@ class Outline:
         strategy: makes inputs and losses.
         modalities: that the run has.
         samples: that are drawn while training, as far as headers tell.
-        root: where its encoded data are, or will be.
+        root: where its encoded data are, or will be; of a run that is only planned and says of no data, a folder that is not there.
     """
 
     loaded: LoadedRun
@@ -177,7 +178,7 @@ def outline(
         allow_changes: an unfinished run may be gone on with although its run file was another one.
         writes: false: nothing will be written to the output folder, which may then hold anything.
         base: the model in place of that at `model_path`, which need not be there then.
-        here: false: another machine will run it, which may have packages and devices that this one has not.
+        here: false: another machine will run it, which may have packages, devices and data that this one has not; media of samples are not looked at.
 
     Raises:
         LtxError: for all that is wrong: the output folder, the model, LoRA targets, the schedule, what this version cannot do.
@@ -240,7 +241,7 @@ def _built(loaded: LoadedRun, folder: RunFolder, own: Base | None, here: bool, p
     with collecting(problems, loaded.where("model.model_path")):
         setting = setting_of(loaded, info)
         strategy = config.training_strategy.build(setting)
-        root = data_root(loaded, strategy)
+        root = data_root(loaded, strategy) if here or config.data.is_said else folder.path / ENCODED
     if strategy is None:
         return None
     if own is not None and config.preprocessing.connector_outputs and not info.has_connectors:
@@ -251,7 +252,8 @@ def _built(loaded: LoadedRun, folder: RunFolder, own: Base | None, here: bool, p
     with collecting(drawn):
         asked = requests(config.validation, generated_of(strategy), info)
         streams = modalities.union(*(request.modalities for request in asked))
-        samples = plan_samples(asked, setting.modalities)
+        # Media of samples that are drawn elsewhere need not be here.
+        samples = plan_samples(asked, setting.modalities) if here else [Planned(Canvas(each, setting.modalities), {}, ()) for each in asked]
     if own is not None:
         problems.extend(start_problems(loaded, own, modalities, streams, here))
     problems.extend(drawn)

@@ -33,7 +33,7 @@ def found() -> dict[str, object]:
         "--json",
     )
     assert result.exit_code == 0, result.output
-    return json.loads(result.output)
+    return json.loads(result.stdout)
 
 
 def test_full_fine_tuning_of_a_real_model_fits_on_eight_gpus_as_deepspeeds_own_estimate_says(found: dict[str, object]) -> None:
@@ -53,13 +53,16 @@ def test_full_fine_tuning_of_a_real_model_fits_on_eight_gpus_as_deepspeeds_own_e
 def test_a_size_that_is_no_bucket_is_told() -> None:
     result = plan(str(EXAMPLES / "full_finetune_zero3.toml"), "--gpus=8", "--model=ltx-2.3-22b", "--bucket=500x512x25")
     assert result.exit_code == 2
-    assert result.output == "--bucket: the bucket 500x512x25 has width 500, which is not a multiple of 32\n    Take 480 or 512.\n"
+    assert result.stderr.splitlines(keepends=True)[-2:] == [
+        "--bucket: the bucket 500x512x25 has width 500, which is not a multiple of 32\n",
+        "    Take 480 or 512.\n",
+    ]
 
 
 def test_a_model_that_was_not_released_is_told() -> None:
     result = plan(str(EXAMPLES / "full_finetune_zero3.toml"), "--model=ltx-2.4-22b")
     assert result.exit_code == 2
-    assert result.output == '--model: no released model is called "ltx-2.4-22b"\n    Known: ltx-2-19b, ltx-2.3-22b, ltx-2.5-22b.\n'
+    assert result.output.endswith('--model: no released model is called "ltx-2.4-22b"\n    Known: ltx-2-19b, ltx-2.3-22b, ltx-2.5-22b.\n')
 
 
 def test_more_machines_than_gpus_are_refused() -> None:
@@ -91,6 +94,7 @@ SHOWN = """\
 LoRA of rank N of audio on tiny-untrained, one process
   trained      N of N parameters loaded
   micro-batch  N of N encoded samples, the largest such as soundN
+  trains on    each of N samples N times; N of N micro-batches is not full: N of N on average
 
 The GPU
   weights                        N MiB
@@ -119,14 +123,60 @@ The margin of N% and N GiB is for them.
 @pytest.fixture
 def small(tmp_path: Path) -> str:
     """A run file of a small set of sounds."""
-    sound_set(tmp_path / "data", count=6)
+    sound_set(tmp_path / "data", count=9)
     return str(write_run(tmp_path, tables(tmp_path / "data", tmp_path / "out")))
 
 
 def test_people_are_told_in_words(small: str) -> None:
     result = plan(small, "--gpus=1", "--gpu-memory=8")
-    assert re.sub(r"\d[\d,.]*(?<![,.])", "N", result.output) == SHOWN
+    assert re.sub(r"\d[\d,.]*(?<![,.])", "N", result.stdout) == SHOWN
+    assert "each of 5 samples 3.2 times" not in result.stdout  # batches of 4 and of 1: a pass is two micro-batches
+    assert "each of 5 samples 2 times; 1 of 2 micro-batches is not full: 2.5 of 4 on average" in result.stdout
     assert result.exit_code == 0
+
+
+def test_what_it_does_is_told_on_the_error_stream(small: str) -> None:
+    assert plan(small, "--gpus=1", "--gpu-memory=8").stderr.splitlines() == [
+        "reading the headers of tiny-untrained",
+        "counting the parameters of tiny-untrained with a LoRA of rank 2",
+        "running 2 and 3 blocks without memory with a LoRA of rank 2: float32, not checkpointed, 4 at a time",
+    ]
+
+
+@pytest.mark.parametrize(
+    "data", [{"dataset": "/far/clips.jsonl", "preprocessed_data_root": "/far/encoded", "held_out": "/far/other.jsonl"}, {}]
+)
+def test_neither_data_nor_media_of_samples_need_be_here_where_the_size_is_said(tmp_path: Path, data: dict[str, str]) -> None:
+    run = {
+        **tables(tmp_path / "none", tmp_path / "out"),
+        "data": data,
+        "training_strategy": {"name": "flexible", "video": {"is_generated": True, "latents_dir": "latents"}},
+        "lora": {"rank": 2, "target_modules": ["attn1.to_q"]},
+        "validation": {
+            "samples": [{"prompt": "rain", "conditions": [{"type": "reference", "video": "/far/still.mp4"}]}],
+            "video_dims": [64, 64, 17],
+        },
+    }
+    path = write_run(tmp_path, run)
+    result = plan(str(path), "--gpus=1", "--gpu-memory=8", "--bucket=64x64x17")
+    assert result.exit_code == 0, result.output
+    assert "micro-batch  4 of clips of 64x64x17\n" in result.stdout
+    assert result.stdout.count("not known, since no encoded data are here") == 2
+    in_file = plan(str(path), "--gpus=1", "--gpu-memory=8", "--set=preprocessing.resolution_buckets=64x64x17;64x32x17")
+    assert in_file.stdout == result.stdout
+    unsaid = plan(str(path), "--gpus=1")
+    assert unsaid.exit_code == 2
+    assert (
+        "preprocessing.resolution_buckets: nothing says how large the clips are, and no encoded data that would are here" in unsaid.stderr
+    )
+    assert "--bucket 960x544x49" in unsaid.stderr
+
+
+def test_the_size_that_the_run_file_says_counts_and_encoded_data_are_still_counted(small: str) -> None:
+    result = plan(small, "--gpus=1", "--gpu-memory=8", "--bucket=64x64x241")
+    assert "4 of 10.0 s of sound\n" in result.stdout
+    assert "each of 5 samples 2 times" in result.stdout
+    assert "encoded data  not known" not in result.stdout
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -36,12 +36,14 @@ class Change:
         tables: keys of the run file and their values, by table.
         processes: that run it; none: as many as before.
         size: of its clips; none: as they were.
+        is_other: whether it takes more than time: other GPUs, or another LoRA or other clips.
     """
 
     said: str
     tables: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
     processes: int | None = None
     size: Bucket | None = None
+    is_other: bool = False
 
 
 @attrs.frozen
@@ -73,14 +75,23 @@ class Variant:
 
 @attrs.frozen
 class Remedy:
-    """Changes with which the run fits, and what it then needs."""
+    """Changes with which the run fits, and what it then needs.
+
+    Attributes:
+        said: the changes.
+        need: with them.
+        is_other: whether they take more than time.
+    """
 
     said: tuple[str, ...]
     need: Need
+    is_other: bool = False
 
 
 def remedies(estimator: Estimator, config: RunFile, processes: int, memory: int) -> list[Remedy]:
-    """Each kind of change that is enough by itself, no further than it must go; where none is, one set of changes that is enough; empty: none is.
+    """Each kind of change that is enough by itself, no further than it must go; where none is that takes time alone, also sets of changes that are enough.
+
+    Those come first that take time alone, in order of what is moved in each step; the others take more GPUs, or train something else. Empty: nothing is enough.
 
     Args:
         estimator: of the run.
@@ -93,38 +104,70 @@ def remedies(estimator: Estimator, config: RunFile, processes: int, memory: int)
     for kind in KINDS:
         found = (_remedy(estimator, start.changed(change), memory) for change in kind(start, estimator))
         alone += [remedy for remedy in [next(filter(None, found), None)] if remedy is not None]
-    if alone:
-        return alone
+    if not alone or all(remedy.is_other for remedy in alone):
+        alone += _sets(estimator, start, memory, more_gpus=not alone)
+    return sorted(alone, key=lambda remedy: (remedy.is_other, remedy.need.states.host))
+
+
+def _sets(estimator: Estimator, start: Variant, memory: int, more_gpus: bool) -> Iterator[Remedy]:
+    """Sets of changes, each of which makes room for the weights in another way."""
+    said: set[frozenset[str]] = set()
+    for way in WAYS:
+        if way is KINDS and said:
+            continue
+        found = _together(estimator, start, start, memory, way)
+        if found is not None and frozenset(found.said) not in said:
+            said.add(frozenset(found.said))
+            yield found
     # What more GPUs allow and what one allows exclude each other in part, so that each number of them is a start of its own.
-    starts = [start, *(start.changed(change) for change in _gpus(start, estimator))]
-    found = (_together(estimator, each, start, memory) for each in starts)
-    return [remedy for remedy in [next(filter(None, found), None)] if remedy is not None]
+    starts = [start.changed(change) for change in _gpus(start, estimator)] if more_gpus else []
+    others = (_together(estimator, each, start, memory, KINDS) for each in starts)
+    yield from [remedy for remedy in [next(filter(None, others), None)] if remedy is not None]
 
 
-def _together(estimator: Estimator, reached: Variant, bare: Variant, memory: int) -> Remedy | None:
-    """Kind after kind, each as far as it helps, until the run fits; then without those that were not needed after all."""
+def _together(estimator: Estimator, reached: Variant, bare: Variant, memory: int, kinds: Sequence[Kind]) -> Remedy | None:
+    """Kind after kind, each as far as it helps, until the run fits; then without what was not needed after all."""
+    if not _may_fit(estimator, reached, memory, kinds):
+        return None
     need = _need(estimator, reached)
-    for kind in KINDS:
+    milder: dict[str, tuple[Change, ...]] = {}
+    for kind in kinds:
         if kind is _gpus or need is None:
             continue
-        for change in kind(before := reached, estimator):
+        before, passed = reached, tuple[Change, ...]()
+        for change in kind(before, estimator):
             variant = before.changed(change)
             tried = _need(estimator, variant)
             if tried is None or tried.device >= need.device:
                 continue
             reached, need = variant, tried
+            milder[change.said], passed = passed, (*passed, change)
             if need.fits(memory):
-                return _least(estimator, reached, bare, memory)
+                return _least(estimator, reached, bare, memory, milder)
     return None
 
 
-def _least(estimator: Estimator, reached: Variant, bare: Variant, memory: int) -> Remedy:
-    """Of changes that fit together those that are needed; what costs most is given up first."""
+def _may_fit(estimator: Estimator, reached: Variant, memory: int, kinds: Sequence[Kind]) -> bool:
+    """Whether weights and the optimiser fit with all changes that make them no larger: a quick look, without activations."""
+    need = _need(estimator, reached, 0)
+    for kind in kinds:
+        before = reached
+        for change in kind(before, estimator) if kind is not _gpus else ():
+            tried = _need(estimator, variant := before.changed(change), 0)
+            if need is not None and tried is not None and tried.device <= need.device:
+                reached, need = variant, tried
+    return need is not None and need.fits(memory)
+
+
+def _least(estimator: Estimator, reached: Variant, bare: Variant, memory: int, milder: Mapping[str, tuple[Change, ...]]) -> Remedy:
+    """Of changes that fit together those that are needed, no further than they must go; what costs most is given up first."""
     kept = reached.changes
     for change in reversed(reached.changes):
-        fewer = tuple(each for each in kept if each is not change)
-        if _remedy(estimator, _all(bare, fewer), memory) is not None:
-            kept = fewer
+        for other in ((), *((each,) for each in milder.get(change.said, ()))):
+            fewer = tuple(new for each in kept for new in (other if each is change else (each,)))
+            if _remedy(estimator, _all(bare, fewer), memory) is not None:
+                kept = fewer
+                break
     remedy = _remedy(estimator, _all(bare, kept), memory)
     assert remedy is not None
     return remedy
@@ -137,15 +180,22 @@ def _all(bare: Variant, changes: tuple[Change, ...]) -> Variant:
 
 
 def _remedy(estimator: Estimator, variant: Variant, memory: int) -> Remedy | None:
-    need = _need(estimator, variant)
-    return Remedy(tuple(change.said for change in variant.changes), need) if need is not None and need.fits(memory) else None
+    need = _need(estimator, variant, memory)
+    if need is None or not need.fits(memory):
+        return None
+    return Remedy(tuple(change.said for change in variant.changes), need, any(change.is_other for change in variant.changes))
 
 
-def _need(estimator: Estimator, variant: Variant) -> Need | None:
-    """What a variant needs; none: it cannot be had."""
+def _need(estimator: Estimator, variant: Variant, memory: int | None = None) -> Need | None:
+    """What a variant needs; none: it cannot be had.
+
+    Where `memory` is too little for its weights and the optimiser alone, that is all that is said: its activations take seconds to find.
+    """
     if any(engine_problems(variant.config, variant.processes)) or any(contradictions(variant.config)):
         return None
     try:
+        if memory is not None and not (least := estimator.without_activations(variant.config, variant.processes)).fits(memory):
+            return least
         return estimator.need(variant.config, variant.processes, variant.size)
     except LtxError:  # it contradicts the user's own configuration of DeepSpeed, or leaves clips too short for a condition
         return None
@@ -169,6 +219,11 @@ def _quantization(run: Variant, estimator: Estimator) -> Iterator[Change]:
     for name, needs in (("int8", ""), ("nf4", f", {INSTALL}")):
         if now is None or BITS[NAMES[name]] < BITS[NAMES[now]]:
             yield Change(f'acceleration.quantization = "{name}"{needs}', {"acceleration": {"quantization": name}})
+
+
+def _eight_bits(run: Variant, estimator: Estimator) -> Iterator[Change]:
+    """No further than weights of 8 bits, which change a step less than those of 4 do."""
+    yield from (change for change in _quantization(run, estimator) if change.tables["acceleration"]["quantization"] == "int8")
 
 
 def _optimizer(run: Variant, estimator: Estimator) -> Iterator[Change]:
@@ -211,21 +266,31 @@ def _offload(run: Variant, estimator: Estimator) -> Iterator[Change]:
 def _gpus(run: Variant, estimator: Estimator) -> Iterator[Change]:
     for count in GPUS:
         if count > run.processes:
-            yield Change(f"--gpus {count}", processes=count)
+            yield Change(f"--gpus {count}", processes=count, is_other=True)
 
 
 def _rank(run: Variant, estimator: Estimator) -> Iterator[Change]:
     if run.config.model.training_mode == "lora" and run.config.lora.rank > LEAST_RANK:
-        yield Change(f"lora.rank = {LEAST_RANK}", {"lora": {"rank": LEAST_RANK}})
+        yield Change(f"lora.rank = {LEAST_RANK}", {"lora": {"rank": LEAST_RANK}}, is_other=True)
 
 
 def _size(run: Variant, estimator: Estimator) -> Iterator[Change]:
     size, frames = run.size or estimator.shapes.size, estimator.base.info.video_scale[0]
     while size is not None and size.frames > frames:
         size = Bucket(size.width, size.height, (size.frames - 1) // (2 * frames) * frames + 1)
-        yield Change(f'preprocessing.resolution_buckets = "{size}"', size=size)
+        yield Change(f'preprocessing.resolution_buckets = "{size}"', size=size, is_other=True)
 
 
-KINDS: tuple[Callable[[Variant, Estimator], Iterator[Change]], ...] = (
+Kind = Callable[[Variant, Estimator], Iterator[Change]]
+
+KINDS: tuple[Kind, ...] = (
     _checkpointing, _precision, _quantization, _optimizer, _offload_blocks, _stage, _batch_size, _offload, _gpus, _rank, _size,
 )  # fmt: skip
+
+WAYS: tuple[tuple[Kind, ...], ...] = (
+    tuple(kind for kind in KINDS if kind is not _offload_blocks),
+    tuple(_eight_bits if kind is _quantization else kind for kind in KINDS),
+    tuple(kind for kind in KINDS if kind is not _quantization),
+    KINDS,
+)
+"""Kinds that are tried together: weights in fewer bits; in 8 bits and the rest in host memory; as they are and in host memory; and, where none is enough, all there is."""

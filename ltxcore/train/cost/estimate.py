@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -16,7 +17,7 @@ from ltxcore.preprocess.buckets import Bucket
 from ltxcore.train.cost.parameters import Parameters, parameters_of
 from ltxcore.train.cost.shapes import Shapes, inputs_of, of_bucket
 from ltxcore.train.cost.states import States, single_states, zero_states
-from ltxcore.train.cost.trace import Activations, Choice, activations
+from ltxcore.train.cost.trace import Activations, Choice, Tracer
 from ltxcore.train.engine import uses_zero
 from ltxcore.train.feed import KEPT
 from ltxcore.train.model import DTYPES
@@ -27,6 +28,10 @@ SHARE, CONTEXT = 0.1, 2**30
 
 PROCESS = 3 * 2**30
 """Host memory of a process itself, with its libraries. A convention, as above."""
+
+
+NONE = Activations(saved=0, peak=0, inputs=0)
+"""Where they were not looked for."""
 
 
 @attrs.frozen
@@ -103,14 +108,20 @@ class Estimator:
         base: the model.
         shapes: of its largest micro-batch.
         nodes: machines.
+        tell: told of what takes seconds.
     """
 
     found: Outline
     base: Base
     shapes: Shapes
     nodes: int = 1
+    tell: Callable[[str], None] = lambda _: None
+    _tracer: Tracer = attrs.field(init=False)
     _activations: dict[Any, Activations] = attrs.field(factory=dict, init=False)
     _parameters: dict[Any, Parameters] = attrs.field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._tracer = Tracer(self.base, self.found.strategy)
 
     def need(self, config: RunFile, processes: int, size: Bucket | None = None) -> Need:
         """What a run of these settings needs.
@@ -122,6 +133,16 @@ class Estimator:
 
         Raises:
             ConfigError: a DeepSpeed configuration that contradicts the run file.
+        """
+        without = self.without_activations(config, processes)
+        choice = _choice(config, self.found.modalities, uses_zero(config, processes))
+        return attrs.evolve(without, activations=self._of_activations(config, choice, size))
+
+    def without_activations(self, config: RunFile, processes: int) -> Need:
+        """The same but for activations, which take seconds to find: at least so much is needed.
+
+        Raises:
+            ConfigError: as `need`.
         """
         divided = uses_zero(config, processes)
         choice = _choice(config, self.found.modalities, divided)
@@ -138,7 +159,7 @@ class Estimator:
         return Need(
             parameters=parameters,
             states=states,
-            activations=self._of_activations(config, choice, size),
+            activations=NONE,
             processes=processes,
             nodes=self.nodes,
             checkpoint=checkpoint,
@@ -162,7 +183,8 @@ class Estimator:
         key = None if choice.lora is None else attrs.astuple(choice.lora, recurse=False).__repr__()
         if key not in self._parameters:
             inputs = inputs_of(self.found, self.base, self.shapes, 1)
-            self._parameters[key] = parameters_of(self.base, self.found.streams, choice, self.found.strategy, inputs)
+            self.tell(f"counting the parameters of {self.found.info.name}{_adapters(choice)}")
+            self._parameters[key] = parameters_of(self._tracer, self.found.streams, choice, inputs)
         return self._parameters[key]
 
     def _of_activations(self, config: RunFile, choice: Choice, size: Bucket | None) -> Activations:
@@ -171,7 +193,8 @@ class Estimator:
         if key not in self._activations:
             shapes = self.shapes if size is None else of_bucket(self.found, self.base, size)
             inputs = inputs_of(self.found, self.base, shapes, batch_size)
-            self._activations[key] = activations(self.base, choice, self.found.strategy, inputs)
+            self.tell(f"running {self._tracer.said(choice)} without memory{_adapters(choice)}: {_ways(choice)}, {batch_size} at a time")
+            self._activations[key] = self._tracer.activations(choice, inputs)
         return self._activations[key]
 
 
@@ -189,6 +212,17 @@ def _choice(config: RunFile, modalities: frozenset[str], divided: bool) -> Choic
         checkpointing=config.optimization.enable_gradient_checkpointing,
         is_quantized=config.acceleration.quantization is not None,
     )
+
+
+def _adapters(choice: Choice) -> str:
+    return "" if choice.lora is None else f" with a LoRA of rank {choice.lora.rank}"
+
+
+def _ways(choice: Choice) -> str:
+    """How a step is computed, in words."""
+    precision = str(choice.autocast or choice.dtype).removeprefix("torch.")
+    ways = [precision, "checkpointed" if choice.checkpointing else "not checkpointed", "quantized" if choice.is_quantized else ""]
+    return ", ".join(filter(None, ways))
 
 
 def _width(parameters: Parameters) -> int:

@@ -9,12 +9,11 @@ import attrs
 import torch
 
 from ltxcore.models.backbone import LTXBackbone
-from ltxcore.models.base import Base
 from ltxcore.models.cost import weight_bytes
 from ltxcore.models.quantized import Quantization
 from ltxcore.models.streams import is_needed
-from ltxcore.protocols import ModelInput, Strategy
-from ltxcore.train.cost.trace import FEW, Choice, blocks_are_alike, sketched
+from ltxcore.protocols import ModelInput
+from ltxcore.train.cost.trace import FEW, Choice, Tracer, blocks_are_alike
 
 BLOCKS = "transformer_blocks"
 
@@ -80,12 +79,13 @@ class Parameters:
         return sum(weight_bytes({each.name: each.shape}, ("video", "audio"), dtype, quantization) for each in matrices)
 
 
-def parameters_of(base: Base, streams: frozenset[str], choice: Choice, strategy: Strategy, inputs: Mapping[str, ModelInput]) -> Parameters:
+def parameters_of(tracer: Tracer, streams: frozenset[str], choice: Choice, inputs: Mapping[str, ModelInput]) -> Parameters:
     """The parameters of a run of these `choice.modalities`, with `streams` loaded."""
+    base = tracer.base
     layers = base.num_layers
     few = min(layers, FEW[1]) if blocks_are_alike(choice.lora) else layers
     plain = attrs.evolve(choice, is_quantized=False)
-    sketch = sketched(base, plain, strategy, inputs, few)
+    sketch = tracer.sketched(plain, inputs, few)
     times = _times(few, layers)
     weights = []
     for name, parameter in sketch.backbone.named_parameters():

@@ -35,41 +35,51 @@ class Shapes:
         roles: the shape of a stored sample by role: `(C, F, H, W)` or `(C, T, M)` latents, masks like the grid of their target, `(L,)` text.
         rates: frames per second of stored clips, by role.
         described: in words: where this is from, and how large it is.
-        size: of the clips, where they are not encoded yet; none: it is known from the data, or there are no clips.
-        stored_bytes: of the encoded data; none: they are not encoded yet.
+        size: of the clips, where that was said; none: it is known from the data, or there are no clips.
     """
 
     roles: Mapping[str, tuple[int, ...]]
     rates: Mapping[str, float]
     described: str
     size: Bucket | None = None
-    stored_bytes: int | None = None
 
 
-def shapes_of(found: Outline, base: Base, bucket: str | None = None) -> Shapes:
-    """The shapes of a run's largest micro-batch.
+def encoded_here(found: Outline) -> Manifest | None:
+    """What is encoded of a run's data on this machine, whole samples alone; none: nothing.
+
+    Raises:
+        DataError: all that is wrong with it.
+    """
+    data = found.loaded.config.data
+    if not data.is_said or not any((found.root / each.folder).is_dir() for each in found.strategy.sources().values()):
+        return None
+    only = encoded_so_far(found)
+    manifest = read_manifest(found.root, found.strategy.sources(), only=only) if only != () else None
+    return manifest if manifest is not None and manifest.samples else None
+
+
+def shapes_of(found: Outline, base: Base, bucket: str | None = None, encoded: Manifest | None = None) -> Shapes:
+    """The shapes of a run's largest micro-batch: of the size that is said, else of the data that are encoded here.
 
     Args:
         found: the run without its data.
         base: the model.
-        bucket: `WxHxF`, in place of what the run file or the data say.
+        bucket: `WxHxF`, in place of what the run file says.
+        encoded: the data, as `encoded_here` finds them.
 
     Raises:
         ConfigError: nothing says how large clips are, or a size that the codec does not take.
-        DataError: data that are encoded and cannot be read.
     """
     config = found.loaded.config
-    only = encoded_so_far(found)
-    if bucket is None and only != () and any((found.root / each.folder).is_dir() for each in found.strategy.sources().values()):
-        return of_manifest(read_manifest(found.root, found.strategy.sources(), only=only), found)
     said = bucket if bucket is not None else config.preprocessing.resolution_buckets
     where = "--bucket" if bucket is not None else found.loaded.where("preprocessing.resolution_buckets")
-    modalities = found.modalities
-    if said is None and "video" in modalities:
+    if said is None and encoded is not None:
+        return of_manifest(encoded, found)
+    if said is None and "video" in found.modalities:
         raise ConfigError(
-            "the data are not encoded yet, and nothing says how large their clips will be",
+            "nothing says how large the clips are, and no encoded data that would are here",
             where=found.loaded.where("preprocessing.resolution_buckets"),
-            remedy='Set it, such as "960x544x49", or say --bucket 960x544x49.',
+            remedy='Say the size of the largest: --bucket 960x544x49; or set this key, such as to "960x544x49"; or encode the data first.',
         )
     size = None if said is None else _largest(said, base, where)
     return of_bucket(found, base, size)
@@ -97,7 +107,9 @@ def of_bucket(found: Outline, base: Base, size: Bucket | None) -> Shapes:
     sound = f"{float(seconds):.1f} s of sound" if "audio" in found.modalities else ""
     picture = f"clips of {size}" if size is not None and "video" in found.modalities else ""
     assumed = f" at {RATE:g} frames per second" if sound and picture else ""
-    described = f"{' with '.join(filter(None, (picture, sound)))}{assumed}, not encoded yet"
+    if size is None and not options.audio_durations:
+        assumed = ", which is assumed: --bucket or preprocessing.audio_durations say otherwise"
+    described = f"{' with '.join(filter(None, (picture, sound)))}{assumed}"
     return Shapes(roles, {role: RATE for role, shape in roles.items() if len(shape) == 4}, described, size)
 
 
@@ -132,11 +144,14 @@ def of_manifest(manifest: Manifest, found: Outline) -> Shapes:
     name = max((group[0] for group in groups), key=tokens)
     entries = {role: manifest.entries[role][name] for role in sources}
     rates = {role: entry.rate for role, entry in entries.items() if entry.rate is not None}
-    stored = sum(
-        {source.folder: sum(entry.bytes for entry in manifest.entries[role].values()) for role, source in sources.items()}.values()
-    )
     described = f"{len(names)} encoded samples, the largest such as {name}"
-    return Shapes({role: entry.shape for role, entry in entries.items()}, rates, described, stored_bytes=stored)
+    return Shapes({role: entry.shape for role, entry in entries.items()}, rates, described)
+
+
+def stored_bytes(manifest: Manifest, found: Outline) -> int:
+    """Of encoded data on the disk."""
+    sources = found.strategy.sources()
+    return sum({source.folder: sum(entry.bytes for entry in manifest.entries[role].values()) for role, source in sources.items()}.values())
 
 
 def _tokens(shape: Sequence[int]) -> int:

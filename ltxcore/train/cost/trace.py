@@ -85,29 +85,55 @@ class Sketch:
     unreached: frozenset[str]
 
 
-def sketched(base: Base, choice: Choice, strategy: Strategy, inputs: Mapping[str, ModelInput], num_layers: int) -> Sketch:
-    """A model of so many blocks, with what the run trains of it picked out as `train.model.load_model` does."""
-    backbone = base.sketch(choice.modalities, num_layers)
-    unreached = _unreached(backbone, strategy, inputs)
-    if choice.is_quantized:
-        _round(backbone)
-    if choice.lora is None:
-        for name, parameter in backbone.named_parameters():
-            parameter.requires_grad_(name not in unreached)
-        return Sketch(backbone, frozenset(name for name, _ in backbone.named_parameters()) - unreached, unreached)
-    reachable = {name for name, _ in backbone.named_parameters()} - unreached
-    add_lora(backbone, **choice.lora.adapters(), reachable=reachable)
-    return Sketch(backbone, frozenset(lora_parameters(backbone)), unreached)
+@attrs.define(eq=False)
+class Tracer:
+    """Runs of models of a few blocks for one run; what no loss reaches is found once for each number of blocks.
 
+    Attributes:
+        base: the model.
+        strategy: of the run.
+    """
 
-def activations(base: Base, choice: Choice, strategy: Strategy, inputs: Mapping[str, ModelInput]) -> Activations:
-    """Of one micro-batch, on a model of the base's number of blocks."""
-    layers = base.num_layers
-    if layers <= FEW[1] or not blocks_are_alike(choice.lora):
-        return _run(sketched(base, choice, strategy, inputs, layers).backbone, choice, strategy, inputs)
-    fewer, more = (_run(sketched(base, choice, strategy, inputs, count).backbone, choice, strategy, inputs) for count in FEW)
-    further = layers - FEW[0]
-    return Activations(fewer.saved + further * (more.saved - fewer.saved), fewer.peak + further * (more.peak - fewer.peak), fewer.inputs)
+    base: Base
+    strategy: Strategy
+    _unreached: dict[tuple[frozenset[str], int], frozenset[str]] = attrs.field(factory=dict, init=False)
+
+    def sketched(self, choice: Choice, inputs: Mapping[str, ModelInput], num_layers: int) -> Sketch:
+        """A model of so many blocks, with what the run trains of it picked out as `train.model.load_model` does."""
+        backbone = self.base.sketch(choice.modalities, num_layers)
+        key = choice.modalities, num_layers
+        if key not in self._unreached:  # neither adapters nor dtypes nor sizes change it
+            self._unreached[key] = _unreached(backbone, self.strategy, inputs)
+        unreached = self._unreached[key]
+        if choice.is_quantized:
+            _round(backbone)
+        if choice.lora is None:
+            for name, parameter in backbone.named_parameters():
+                parameter.requires_grad_(name not in unreached)
+            return Sketch(backbone, frozenset(name for name, _ in backbone.named_parameters()) - unreached, unreached)
+        reachable = {name for name, _ in backbone.named_parameters()} - unreached
+        add_lora(backbone, **choice.lora.adapters(), reachable=reachable)
+        return Sketch(backbone, frozenset(lora_parameters(backbone)), unreached)
+
+    def activations(self, choice: Choice, inputs: Mapping[str, ModelInput]) -> Activations:
+        """Of one micro-batch, on a model of the base's number of blocks."""
+        if not self._is_told_by_few(choice):
+            return self._run(choice, inputs, self.base.num_layers)
+        fewer, more = (self._run(choice, inputs, count) for count in FEW)
+        further = self.base.num_layers - FEW[0]
+        return Activations(
+            fewer.saved + further * (more.saved - fewer.saved), fewer.peak + further * (more.peak - fewer.peak), fewer.inputs
+        )
+
+    def said(self, choice: Choice) -> str:
+        """What is run to know them, in words."""
+        return f"{FEW[0]} and {FEW[1]} blocks" if self._is_told_by_few(choice) else f"{self.base.num_layers} blocks"
+
+    def _is_told_by_few(self, choice: Choice) -> bool:
+        return self.base.num_layers > FEW[1] and blocks_are_alike(choice.lora)
+
+    def _run(self, choice: Choice, inputs: Mapping[str, ModelInput], num_layers: int) -> Activations:
+        return _run(self.sketched(choice, inputs, num_layers).backbone, choice, self.strategy, inputs)
 
 
 def blocks_are_alike(lora: LoraTable | None) -> bool:

@@ -123,9 +123,21 @@ def test_where_no_change_is_enough_several_are_that_fit_and_are_all_needed(alone
     once = [start.changed(change) for kind in KINDS for change in kind(start, estimator)]
     least = min(estimator.need(each.config, each.processes, each.size).with_margin for each in once if each.processes == 1)
     memory = least - 2**10
-    (remedy,) = advised(estimator, memory)
+    found = advised(estimator, memory)
+    assert [(remedy.is_other, remedy.need.states.host) for remedy in found] == sorted(
+        (each.is_other, each.need.states.host) for each in found
+    )
+    for remedy in found:
+        _is_needed_wholly(estimator, remedy, memory)
+    said = [set(remedy.said) for remedy in found]
+    assert len({frozenset(each) for each in said}) == len(said)
+    assert any(each.startswith("acceleration.offload_blocks") for set_ in said for each in set_)
+
+
+def _is_needed_wholly(estimator: Estimator, remedy: Remedy, memory: int) -> None:
     assert len(remedy.said) > 1
     assert remedy.need.fits(memory)
+    config = estimator.found.loaded.config
     changes = _changes(estimator, remedy)
     made = _made(Variant(config, 1), changes)
     assert estimator.need(made.config, made.processes, made.size) == remedy.need
@@ -138,7 +150,7 @@ def test_where_no_change_is_enough_several_are_that_fit_and_are_all_needed(alone
 def _changes(estimator: Estimator, remedy: Remedy) -> list[Change]:
     """The changes that are said, found again one by one."""
     variant, found = Variant(estimator.found.loaded.config, 1), []
-    for said in remedy.said:
+    for said in remedy.said:  # of the kinds that are tried together
         (change,) = (each for kind in KINDS for each in kind(variant, estimator) if each.said == said)
         variant, found = variant.changed(change), [*found, change]
     return found

@@ -13,7 +13,7 @@ from ltxcore.engines.process import Processes
 from ltxcore.models.base import base_of
 from ltxcore.train.cost.estimate import Estimator, Need
 from ltxcore.train.cost.run import GIB
-from ltxcore.train.cost.shapes import shapes_of
+from ltxcore.train.cost.shapes import encoded_here, shapes_of
 from ltxcore.train.cost.start import said_at_start
 from ltxcore.train.engine import build_engine
 from ltxcore.train.feed import Samples
@@ -66,7 +66,7 @@ def predicted(path: Path, processes: int = 1) -> tuple[Outline, Need]:
     loaded = load_run(path)
     base = base_of(loaded.config.model.model_path)
     found = outline(loaded, processes, writes=False, base=base)
-    return found, Estimator(found, base, shapes_of(found, base)).need(loaded.config, processes)
+    return found, Estimator(found, base, shapes_of(found, base, encoded=encoded_here(found))).need(loaded.config, processes)
 
 
 def measured(found: Outline) -> Measured:
