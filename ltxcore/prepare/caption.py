@@ -87,10 +87,12 @@ def caption(
     wanted = [index for index in page.indices if overwrite or not page.has(index)]
     client = endpoint.client()
     problems = list(listed.problems)
+    if wanted:
+        client.meet(asking.frames)
 
     def work(index: int) -> str:
         row = listed.rows[index]
-        return _cleaned(endpoint.ask(client, list(_parts(listed, row, listed.role(row), asking))))
+        return _cleaned(client.ask(list(_parts(listed, row, listed.role(row), asking))))
 
     done = 0
     with bars(progress) as phase:

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import attrs
 
-from ltxcore.errors import ConfigError, DataError
+from ltxcore.errors import ConfigError, DataError, listed
 from ltxcore.redact import hide
+
+QUICK = 2.0
+"""Seconds for the first request, which only asks what there is."""
+
+HERE = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
+
+OTHERWISE: Mapping[str, str | None] = {"max_tokens": "max_completion_tokens", "temperature": None}
+"""What is asked for in place of a parameter that a model refuses; none: it is left out. Servers of one's own know the older words best."""
+
+REFUSED = re.compile(r"unsupported|not support|unrecogni[sz]ed|unknown|unexpected|not permitted|not allowed|deprecated", re.IGNORECASE)
+"""In what servers say of a parameter that they do not take, and not of one whose value is too large."""
 
 INSTALL = 'Install it: pip install "ltx[tools]"'
 
@@ -34,7 +47,7 @@ class Endpoint:
     timeout: float = 600.0
     max_tokens: int = 1024
 
-    def client(self) -> Any:
+    def client(self) -> Client:
         """What sends requests; safe to use from several threads.
 
         Raises:
@@ -51,31 +64,72 @@ class Endpoint:
         except ImportError as error:
             raise ConfigError("captions need the package openai, which is not installed", remedy=INSTALL) from error
         try:
-            return openai.OpenAI(base_url=self.base_url, api_key=key or "none", max_retries=self.retries, timeout=self.timeout)
+            return Client(
+                self, openai.OpenAI(base_url=self.base_url, api_key=key or "none", max_retries=self.retries, timeout=self.timeout)
+            )
         except Exception as error:  # of the library beneath, whose words may be a part of the password
             raise ConfigError(no_address, where="--base-url", remedy="In a password, / is written %2F, @ %40, # %23, ? %3F.") from error
 
-    def ask(self, client: Any, parts: Sequence[dict[str, Any]]) -> str:
+
+@attrs.define(eq=False)
+class Client:
+    """Sends requests to an endpoint, and remembers what that does not take.
+
+    Attributes:
+        endpoint: where to.
+        sender: OpenAI's client.
+    """
+
+    endpoint: Endpoint
+    sender: Any
+    _refused: set[str] = attrs.field(factory=set, init=False)
+    _models: tuple[str, ...] = attrs.field(default=(), init=False)
+
+    def meet(self, pictures: int) -> None:
+        """See that there is a server, in two seconds, and what models it lists; one that does not list any, or not in time, may still answer.
+
+        Args:
+            pictures: that a request will hold, for the command lines that are told.
+
+        Raises:
+            ConfigError: there is none at this address, or it wants another key.
+        """
+        import openai
+
+        try:
+            page = self.sender.with_options(max_retries=0, timeout=QUICK).models.list()
+            self._models = tuple(str(each.id) for each in page.data)
+        except openai.APIConnectionError as error:
+            if not isinstance(error, openai.APITimeoutError) or "connect" in type(error.__cause__).__name__.lower():
+                raise self._not_there(error, pictures) from error
+        except openai.AuthenticationError as error:
+            raise self._useless(error) from error
+        except (openai.OpenAIError, ValueError, TypeError, AttributeError):  # it has no such list, or one of its own form
+            return
+
+    def ask(self, parts: Sequence[dict[str, Any]]) -> str:
         """The answer to one message.
 
         Raises:
             DataError: there is none: refused, cut off, late, or an error of the server.
-        ConfigError: there would be none for any message: no server, no such model, a wrong key.
+            ConfigError: there would be none for any message: no server, no such model, a wrong key.
         """
         import openai
 
-        messages = [{"role": "user", "content": list(parts)}]
+        endpoint = self.endpoint
         try:
-            answer = client.chat.completions.create(model=self.model, messages=messages, max_tokens=self.max_tokens, temperature=0.0)
+            answer = self._sent([{"role": "user", "content": list(parts)}])
         except openai.APIStatusError as error:
-            what = f"the server answers {error.status_code}: {_said(error)}"
-            if error.status_code in (401, 403, 404):  # which it would say of every row
-                raise ConfigError(what, where=self.base_url, remedy=_remedy(error.status_code, self)) from error
-            raise DataError(what) from error
+            is_unlisted = bool(self._models) and not _lists(self._models, endpoint.model) and error.status_code in (400, 422)
+            if is_unlisted or error.status_code in (401, 403, 404):  # which it would say of every row
+                raise self._useless(error) from error
+            raise DataError(_answered(error)) from error
         except openai.APITimeoutError as error:
-            raise DataError(f"the server gives no answer within {self.timeout:g} s") from error
+            raise DataError(f"the server gives no answer within {endpoint.timeout:g} s") from error
         except openai.APIConnectionError as error:
-            raise ConfigError("there is no answer from this server", where=self.base_url, remedy="See that it runs.") from error
+            raise ConfigError(
+                "the server no longer answers", where=endpoint.base_url, remedy="See that it runs: what is written stays."
+            ) from error
         except openai.APIError as error:
             raise DataError(f"the server's answer cannot be read: {error.message}") from error
         choices = getattr(answer, "choices", None)  # a page of HTML arrives as text
@@ -87,8 +141,49 @@ class Endpoint:
         if getattr(choice.message, "refusal", None):
             raise DataError(f"the model refuses: {choice.message.refusal}")
         if choice.finish_reason == "length":
-            raise DataError(f"the answer is longer than {self.max_tokens} tokens", remedy="Allow more: --max-tokens.")
+            raise DataError(f"the answer is longer than {endpoint.max_tokens} tokens", remedy="Allow more: --max-tokens.")
         return str(choice.message.content or "")
+
+    def _sent(self, messages: list[dict[str, Any]]) -> Any:
+        """The answer; what this model refuses is said otherwise, or left out, now and in all other requests."""
+        import openai
+
+        while True:
+            refused = frozenset(self._refused)
+            asked = {"max_tokens": self.endpoint.max_tokens, "temperature": 0.0}
+            options = {OTHERWISE[name] if name in refused else name: value for name, value in asked.items()}
+            options.pop(None, None)
+            try:
+                return self.sender.chat.completions.create(model=self.endpoint.model, messages=messages, **options)
+            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+                found = {name for name in asked if name not in refused and _refuses(error, name)}
+                if not found:
+                    raise
+                self._refused |= found
+
+    def _not_there(self, error: Any, pictures: int) -> ConfigError:
+        host, port = _host(self.endpoint.base_url)
+        reason = str(error.__cause__ or error).splitlines()[0][:200]
+        if host not in HERE:
+            remedy = "See that the address is right, and that it can be reached from here."
+        else:
+            lines = (
+                f"vllm serve Qwen/Qwen2.5-VL-7B-Instruct --port {port} --limit-mm-per-prompt '{{\"image\": {pictures}}}'",
+                f"llama-server -hf ggml-org/Qwen2.5-VL-7B-Instruct-GGUF --port {port} -c 16384",
+                f"OLLAMA_HOST=127.0.0.1:{port} ollama serve   (and once: ollama pull qwen2.5vl)",
+            )
+            remedy = "\n      ".join(("Start one there, such as by one of", *lines))
+        return ConfigError(f"there is no server at this address: {reason}", where=self.endpoint.base_url, remedy=remedy)
+
+    def _useless(self, error: Any) -> ConfigError:
+        endpoint = self.endpoint
+        if error.status_code in (401, 403):
+            remedy = f"Put your key into the environment variable {endpoint.key_variable}, or name another with --key-variable."
+        elif self._models and not _lists(self._models, endpoint.model):
+            remedy = f'It lists no model "{endpoint.model}". Name one that it has with --model: {listed(self._models)}.'
+        else:
+            remedy = f'See that --base-url is right, and that the server knows the model "{endpoint.model}".'
+        return ConfigError(_answered(error), where=endpoint.base_url, remedy=remedy)
 
 
 def _password(address: str) -> str:
@@ -97,12 +192,29 @@ def _password(address: str) -> str:
     return login.partition(":")[2] if at else ""
 
 
-def _said(error: Any) -> str:
+def _host(address: str) -> tuple[str, int]:
+    """Its host and its port."""
+    place = urlsplit(address)
+    try:
+        return place.hostname or "", place.port or 80
+    except ValueError:  # no number stands where the port does
+        return "", 80
+
+
+def _lists(models: Sequence[str], name: str) -> bool:
+    """Whether a model is among those listed; Ollama leaves out the tag "latest" where it is named."""
+    return name in models or f"{name}:latest" in models
+
+
+def _refuses(error: Any, name: str) -> bool:
+    """Whether an error is about a parameter that is not taken."""
     body = error.body if isinstance(error.body, dict) else {}
-    return str(body.get("message") or error.message).splitlines()[0][:300]
+    text = f"{body.get('code') or ''} {body.get('message') or error.message}"
+    is_named = body.get("param") == name or re.search(rf"\b{name}\b", text) is not None
+    return is_named and REFUSED.search(text) is not None
 
 
-def _remedy(status: int, endpoint: Endpoint) -> str:
-    if status == 404:
-        return f'See that --base-url is right, and that the server knows the model "{endpoint.model}".'
-    return f"Put your key into the environment variable {endpoint.key_variable}, or name another with --key-variable."
+def _answered(error: Any) -> str:
+    body = error.body if isinstance(error.body, dict) else {}
+    said = str(body.get("message") or error.message).splitlines()[0][:300]
+    return f"the server answers {error.status_code}: {said}"

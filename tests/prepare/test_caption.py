@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import threading
+import time
 import wave
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,11 +29,13 @@ def said(text: str | None, finish: str = "stop", **message: Any) -> Reply:
 
 
 class Server:
-    """Answers as `reply` says, which is given the number of the request; keeps what it was sent."""
+    """Answers as `reply` says, which is given the number of the request; keeps what it was sent. Lists `models`, or knows of no list."""
 
     def __init__(self) -> None:
         self.sent: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
+        self.models: list[str] | None = None
+        self.refuses: dict[str, str] = {}
         self.reply: Callable[[int], Reply] = lambda number: said(f"caption {number}")
         outer = self
 
@@ -40,7 +43,22 @@ class Server:
             def do_POST(self) -> None:
                 outer.sent.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
                 outer.keys.append(self.headers["Authorization"])
-                status, body = outer.reply(len(outer.sent)) if self.path == "/v1/chat/completions" else (404, {})
+                refused = [name for name in outer.refuses if name in outer.sent[-1]]
+                if refused:
+                    said = {"message": outer.refuses[refused[0]], "type": "invalid_request_error", "param": refused[0]}
+                    status, body = 400, {"error": said}
+                else:
+                    status, body = outer.reply(len(outer.sent)) if self.path == "/v1/chat/completions" else (404, {})
+                self.answer(status, body)
+
+            def do_GET(self) -> None:
+                if self.path != "/v1/models" or outer.models is None:
+                    self.answer(404, {"error": {"message": "no such page"}})
+                    return
+                data = [{"id": name, "object": "model", "created": 0, "owned_by": "us"} for name in outer.models]
+                self.answer(200, {"object": "list", "data": data})
+
+            def answer(self, status: int, body: dict[str, Any]) -> None:
                 content = json.dumps(body).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
@@ -184,10 +202,59 @@ def test_what_would_fail_for_every_row_stops_at_once(server: Server, tmp_path: P
     )
 
 
-def test_a_server_that_is_not_there_is_named(server: Server, tmp_path: Path) -> None:
+def test_a_server_that_is_not_there_is_named_at_once_and_how_to_start_one(server: Server, tmp_path: Path) -> None:
     server.url = "http://127.0.0.1:9/v1"
-    result = ltx(server, clips(tmp_path, 1), "-o", tmp_path / "a.jsonl", "--retries", "0")
-    assert (result.exit_code, result.stderr) == (2, f"{server.url}: there is no answer from this server\n    See that it runs.\n")
+    folder, began = clips(tmp_path, 1), time.monotonic()
+    result = ltx(server, folder, "-o", tmp_path / "a.jsonl", "--frames", "4")
+    assert time.monotonic() - began < 20  # five retries alone would take longer; a request takes QUICK at the most
+    assert (result.exit_code, result.stderr) == (
+        2,
+        f"{server.url}: there is no server at this address: [Errno 111] Connection refused\n    Start one there, such as by one of\n"
+        "      vllm serve Qwen/Qwen2.5-VL-7B-Instruct --port 9 --limit-mm-per-prompt '{\"image\": 4}'\n"
+        "      llama-server -hf ggml-org/Qwen2.5-VL-7B-Instruct-GGUF --port 9 -c 16384\n"
+        "      OLLAMA_HOST=127.0.0.1:9 ollama serve   (and once: ollama pull qwen2.5vl)\n",
+    )
+    assert not (tmp_path / "a.jsonl").exists()
+    server.url = "http://nowhere.invalid/v1"
+    result = ltx(server, folder, "-o", tmp_path / "a.jsonl")
+    assert "there is no server at this address: " in result.stderr
+    assert result.stderr.endswith("    See that the address is right, and that it can be reached from here.\n")
+
+
+def test_a_model_that_the_server_does_not_list_is_told_with_those_that_it_does_once_it_is_refused(server: Server, tmp_path: Path) -> None:
+    folder = clips(tmp_path, 2)
+    server.models = ["qwen2.5vl:7b", "gemma3:latest"]
+    server.reply = lambda number: (400, {"error": {"message": "which model?"}})
+    assert ltx(server, folder, "-o", tmp_path / "a.jsonl", model="qwen").stderr == (
+        f"{server.url}: the server answers 400: which model?\n"
+        '    It lists no model "qwen". Name one that it has with --model: qwen2.5vl:7b, gemma3:latest.\n'
+    )
+    assert not (tmp_path / "a.jsonl").exists()
+    server.reply = lambda number: said("a square")
+    assert ltx(server, folder, "-o", tmp_path / "b.jsonl", model="gemma3").exit_code == 0
+    assert ltx(server, folder, "-o", tmp_path / "c.jsonl", model="whatever").exit_code == 0  # as of a server that has one model
+
+
+def test_a_model_that_refuses_a_parameter_is_asked_without_it_and_with_its_newer_name(server: Server, tmp_path: Path) -> None:
+    server.refuses = {
+        "max_tokens": "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+        "temperature": "Unsupported value: 'temperature' does not support 0 with this model. Only the default (1) value is supported.",
+    }
+    result = ltx(server, clips(tmp_path, 3), "-o", tmp_path / "a.jsonl", "--max-tokens", "77")
+    assert (result.exit_code, len(rows(tmp_path / "a.jsonl"))) == (0, 3)
+    asked = [{name: sent[name] for name in ("max_tokens", "max_completion_tokens", "temperature") if name in sent} for sent in server.sent]
+    assert asked == [
+        {"max_tokens": 77, "temperature": 0.0},
+        {"max_completion_tokens": 77, "temperature": 0.0},
+        *([{"max_completion_tokens": 77}] * 3),
+    ]
+
+
+def test_a_value_that_is_too_large_is_no_refusal_of_its_parameter(server: Server, tmp_path: Path) -> None:
+    server.refuses = {"max_tokens": "max_tokens must be at most 512, got 1024"}
+    result = ltx(server, clips(tmp_path, 1), "-o", tmp_path / "a.jsonl")
+    assert (result.exit_code, len(server.sent)) == (2, 1)
+    assert result.stderr == "0.mp4: the server answers 400: max_tokens must be at most 512, got 1024\n"
 
 
 def test_an_output_that_is_the_dataset_or_something_else_is_refused(server: Server, tmp_path: Path) -> None:
