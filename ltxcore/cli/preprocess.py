@@ -62,7 +62,8 @@ def preprocess(
 
     DATASET is a folder of clips, pictures and sounds, each with its caption in a text file of its name beside it; or a CSV, TSV, JSON or JSON Lines file
     with the columns video (or media_path), audio, caption, reference_video (or ref_media_path), reference_audio, video_mask and audio_mask, as far as there
-    are any, with paths relative to its folder. Several processes, started by a launcher such as torchrun, each take a share.
+    are any, with paths relative to its folder. Several processes each take a share: that which RANK and WORLD_SIZE in the environment say, as a launcher
+    such as torchrun sets them; they need not run at the same time.
     """
     from ltxcore.devices import device_named
     from ltxcore.preprocess.run import preprocess as encode
@@ -94,7 +95,8 @@ def preprocess(
         take_over=take_over,
         say=partial(click.echo, err=True),
     )
-    click.echo(f"{share}:\n{summary}" if share.world_size > 1 else str(summary))
+    told = str(summary) if share.rank == 0 else summary.of_share()
+    click.echo(f"{share}:\n{told}" if share.world_size > 1 else told)
     if decode:
         from ltxcore.prepare.decode import decode as decode_samples
         from ltxcore.preprocess.model import Model

@@ -151,8 +151,8 @@ class Client:
         while True:
             refused = frozenset(self._refused)
             asked = {"max_tokens": self.endpoint.max_tokens, "temperature": 0.0}
-            options = {OTHERWISE[name] if name in refused else name: value for name, value in asked.items()}
-            options.pop(None, None)
+            words = {name: OTHERWISE[name] if name in refused else name for name in asked}
+            options = {word: asked[name] for name, word in words.items() if word is not None}
             try:
                 return self.sender.chat.completions.create(model=self.endpoint.model, messages=messages, **options)
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:

@@ -266,14 +266,14 @@ def _summary(job: _Job, plans: _Plans, outcomes: Mapping[str, Outcome], ledger: 
     if failed and job.options.on_error == "stop":
         raise DataError.of(failed)
     lost = {name for name, outcome in outcomes.items() if outcome.problems}
-    notes = [*plans.notes, *_renamed(job, ledger)]
+    notes, own = [*plans.notes, *_renamed(job, ledger)], list[str]()
     for what, silence in (
         ("sounds end early and were filled with silence, by", [each for outcome in outcomes.values() for each in outcome.silence]),
         ("sounds have holes, which are silence now, of", [each for outcome in outcomes.values() for each in outcome.holes]),
     ):
         if silence:
             longest = max(silence, key=lambda each: each.seconds)
-            notes.append(f"{job.data.path}: {len(silence)} {what} at most {longest.seconds:.3f} s ({longest.where})")
+            own.append(f"{job.data.path}: {len(silence)} {what} at most {longest.seconds:.3f} s ({longest.where})")
     whole = [each.sample.name for each in plans.planned if each.folders == job.data.folders]
     names = sorted(set(whole) - lost)
     problems = (*plans.problems, *failed)
@@ -283,8 +283,10 @@ def _summary(job: _Job, plans: _Plans, outcomes: Mapping[str, Outcome], ledger: 
         problems,
         tuple(plans.silent),
         tuple(names),
-        tuple(notes),
+        (*notes, *own),
         tuple(plans.pictureless),
+        tuple(own),
+        tuple(failed),
         anew={name: outcome.since for name, outcome in outcomes.items() if outcome.since and not outcome.problems},
         set_right=plans.set_right,
         without={each.sample.name: each.without for each in plans.planned if each.without},

@@ -32,6 +32,8 @@ class Summary:
         samples: names of the dataset's samples that are whole: those that a run on this dataset trains on. With several processes, of those that
             are refused while they are encoded only this process's are left out.
         notes: what is no mistake but good to know.
+        own_notes: of these, what this process alone knows.
+        failed: of `refused`, the samples that this process could not encode; what is wrong with the others all processes know.
         anew: samples encoded anew since something was set right in reading their files, with what; of this process alone.
         set_right: for a run that keeps what it began with: samples that were encoded since something was set right; of all processes.
         without: samples that stay as they lie there although something was set right since, with what; of all processes.
@@ -44,6 +46,8 @@ class Summary:
     samples: tuple[str, ...]
     notes: tuple[str, ...]
     pictureless: tuple[Problem, ...] = ()
+    own_notes: tuple[str, ...] = ()
+    failed: tuple[Problem, ...] = ()
     anew: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
     set_right: frozenset[str] = frozenset()
     without: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
@@ -64,8 +68,7 @@ class Summary:
         return sum(counts.reused for counts in self.folders.values())
 
     def __str__(self) -> str:
-        width = max((len(folder) for folder in self.folders), default=0)
-        lines = [f"{folder:<{width}}  {counts.done:>6} made  {counts.reused:>6} reused" for folder, counts in self.folders.items()]
+        lines = self._counts()
         lines.append(f"{len(self.samples)} samples in {self.root}" + (f", {len(self.refused)} refused:" if self.refused else ""))
         lines += [f"  {problem}" for problem in self.refused]
         for problems, what in (
@@ -76,6 +79,15 @@ class Summary:
                 lines.append(f"{len(problems)} more {what} alone:")
                 lines += [f"  {problem.where}: {problem.what}" for problem in problems]
         return "\n".join([*lines, *self._remarks()])
+
+    def of_share(self) -> str:
+        """What one of several processes has to say beside the first: what it did, and what only it knows."""
+        refused = [f"{len(self.failed)} refused:", *(f"  {problem}" for problem in self.failed)] if self.failed else []
+        return "\n".join([*self._counts(), *refused, *self.own_notes, *told_anew(self.anew)])
+
+    def _counts(self) -> list[str]:
+        width = max((len(folder) for folder in self.folders), default=0)
+        return [f"{folder:<{width}}  {counts.done:>6} made  {counts.reused:>6} reused" for folder, counts in self.folders.items()]
 
     def brief(self) -> str:
         """How much was done, and what the user should know, where nothing was refused."""
