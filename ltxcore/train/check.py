@@ -25,7 +25,7 @@ from ltxcore.protocols import Entry, Manifest
 from ltxcore.train.drawing import drawing_problems
 from ltxcore.train.encoded import begun_with
 from ltxcore.train.foreseen import foreseen
-from ltxcore.train.noted import Seen, of_dataset, of_folder, samples_told
+from ltxcore.train.noted import Seen, of_dataset, of_folder, samples_told, trains_on
 from ltxcore.train.plan import Draft, Outline, RunPlan, draft, misfitting, references_of, split_of
 from ltxcore.train.room import room_for, room_to_encode
 from ltxcore.train.saved import saved_state
@@ -141,8 +141,10 @@ class _Checker:
         if seen is None or seen.standing is None:
             return None
         manifest = self.manifest(found, seen.standing.fresh)
-        self._hold_ahead(found, seen)
+        ahead = self._hold_ahead(found, seen)
         plan = self._plan(found, seen, manifest)
+        if plan is not None:
+            self.notes.append(trains_on(plan, ahead if seen.standing.encodes else None))
         standings = [each.standing for each in (seen, apart) if each is not None and each.standing is not None]
         return Checked(
             found, samples_told(seen, plan, data.dataset), tuple(self.notes), None if any(each.encodes for each in standings) else plan
@@ -155,6 +157,7 @@ class _Checker:
             return None
         with collecting(self.problems, found.loaded.where("data.held_out")):
             plan = _planned(found, manifest)
+            self.notes.append(trains_on(plan, None))
             return Checked(found, samples_told(None, plan, Path()), tuple(self.notes), plan)
         return None
 
@@ -186,14 +189,14 @@ class _Checker:
                 self._hold(found, manifest)
         return manifest if len(self.problems) == before else None
 
-    def _hold_ahead(self, found: Outline, seen: Seen) -> None:
-        """Hold the strategy against what the first run will encode, as far as headers tell what that will be like."""
+    def _hold_ahead(self, found: Outline, seen: Seen) -> Manifest:
+        """What the first run will encode, as far as headers tell what that will be like, held against the strategy."""
         ahead = foreseen(found, seen.glance)
-        if seen.standing is None or not seen.standing.encodes or not ahead.samples or not self.drafted.knows_model:
-            return
-        with collecting(self.problems):
-            found.strategy.check(ahead)
-            references_of(found, ahead)
+        if seen.standing is not None and seen.standing.encodes and ahead.samples and self.drafted.knows_model:
+            with collecting(self.problems):
+                found.strategy.check(ahead)
+                references_of(found, ahead)
+        return ahead
 
     def _hold(self, found: Outline, manifest: Manifest) -> None:
         if not self.drafted.knows_model:

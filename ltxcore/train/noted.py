@@ -7,9 +7,13 @@ from pathlib import Path
 
 import attrs
 
+from ltxcore.data.batches import plan as plan_order
+from ltxcore.engines.process import Place
 from ltxcore.preprocess.glance import Glance
 from ltxcore.preprocess.rows import Dataset
 from ltxcore.preprocess.standing import Standing
+from ltxcore.protocols import Manifest
+from ltxcore.train.passes import counted, passes_of, said
 from ltxcore.train.plan import Outline, RunPlan
 
 SHOWN = 5
@@ -46,6 +50,22 @@ def samples_told(seen: Seen | None, plan: RunPlan | None, dataset: Path) -> str:
     if not seen.standing.fresh:
         return f"{split}; the first run encodes {'it' if total == 1 else f'all {total}'} anew"
     return f"{split}; {len(seen.standing.fresh)} are encoded, and the first run encodes the other {seen.standing.encodes}"
+
+
+def trains_on(plan: RunPlan, ahead: Manifest | None) -> str:
+    """How often the run trains on each sample, and how full its micro-batches are.
+
+    Args:
+        plan: of the run; its split alone counts where samples are still to be encoded.
+        ahead: those samples as far as headers tell what they will be like; none: all are encoded, so that the plan's order is the run's.
+    """
+    config, processes, train = plan.outline.loaded.config, Place.of_environment().world_size, plan.split.train
+    if ahead is None:
+        return f"It trains on {said(passes_of(plan.order, config, processes))}."
+    if set(train) <= set(ahead.samples):
+        order = plan_order(ahead, train, config.optimization.batch_size, config.seed)
+        return f"As far as headers tell, it trains on {said(passes_of(order, config, processes))}."
+    return f"If they are all of one shape, it trains on {said(counted([len(train)], config, processes))}."
 
 
 def of_folder(found: Outline) -> Iterator[str]:

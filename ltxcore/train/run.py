@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from ltxcore.config.load import LoadedRun
-from ltxcore.config.schema import OptimizationTable, RunFile
+from ltxcore.config.schema import RunFile
 from ltxcore.data.dataset import to_verify, verify
 from ltxcore.data.manifest import read_manifest
 from ltxcore.devices import gpu_memory, is_gpu, own_device
@@ -33,6 +33,7 @@ from ltxcore.train.folder import STATUS
 from ltxcore.train.goes_on import goes_on
 from ltxcore.train.heldout import HeldOut
 from ltxcore.train.model import load_model
+from ltxcore.train.passes import passes_of
 from ltxcore.train.plan import Outline, RunPlan, located, outline, plan
 from ltxcore.train.resume import where_it_lies
 from ltxcore.train.samples import Drawer
@@ -132,7 +133,7 @@ def _session(
     model = processes.together(lambda: load_model(planned, samples, device, divided=uses_zero(config, processes.world_size)))
     many = f" in {processes.world_size} processes" if processes.world_size > 1 else ""
     console.out(
-        f"training {model.count:,} parameters on {device.type}{many}, {config.optimization.steps} steps of {batch(config.optimization, processes)}",
+        f"training {model.count:,} parameters on {device.type}{many}, {config.optimization.steps} steps of {batch(planned, processes)}",
         highlight=False,
     )
     if model.idle:
@@ -158,14 +159,17 @@ def device_of(processes: Processes) -> torch.device:
     return torch.device(own_device(processes.place.local_rank))
 
 
-def batch(table: OptimizationTable, processes: Processes) -> str:
-    """The samples of an optimiser step, in words: how many, and how they come about where that is not one micro-batch."""
+def batch(planned: RunPlan, processes: Processes) -> str:
+    """The samples of an optimiser step, in words: how many, and how they come about where that is not one micro-batch, or not a full one."""
+    config = planned.outline.loaded.config
+    table, passes = config.optimization, passes_of(planned.order, config, processes.world_size)
     parts = [table.batch_size, table.gradient_accumulation_steps, processes.world_size]
     samples = math.prod(parts)
-    if samples == table.batch_size:
-        return f"{samples} samples"
-    accumulated = f", {parts[1]} accumulated" if parts[1] > 1 else ""
-    return f"{samples} samples ({parts[0]} at a time{accumulated}{f', {parts[2]} processes' if parts[2] > 1 else ''})"
+    said = f"{samples} samples"
+    if samples != table.batch_size:
+        accumulated = f", {parts[1]} accumulated" if parts[1] > 1 else ""
+        said += f" ({parts[0]} at a time{accumulated}{f', {parts[2]} processes' if parts[2] > 1 else ''})"
+    return f"up to {said}, {passes.in_step:.3g} on average" if passes.not_full else said
 
 
 def _verify(samples: Samples, config: RunFile, processes: Processes, console: Console) -> None:

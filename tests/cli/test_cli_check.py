@@ -65,7 +65,8 @@ def test_a_run_that_is_in_order_is_told_in_a_few_lines(run_file: Path) -> None:
         "  strategy    flexible\n"
         "  audio       generated, mask, prefix (probability 0.25)\n"
         "  steps       8, batch size 2\n"
-        "  samples     3 to train on, 1 held out\n" + NOT_HERE,
+        "  samples     3 to train on, 1 held out\n"
+        "It trains on each of 3 samples 4 times; 1 of 2 micro-batches is not full: 1.5 of 2 on average.\n" + NOT_HERE,
         "",
     )
 
@@ -78,7 +79,8 @@ def test_settings_are_checked_too(run_file: Path) -> None:
         "  strategy    flexible\n"
         "  audio       generated, mask, prefix (probability 0.25)\n"
         "  steps       8, batch size 2, 4 accumulated\n"
-        "  samples     4 to train on, 0 held out\n" + NOT_HERE
+        "  samples     4 to train on, 0 held out\n"
+        "It trains on each of 4 samples 16 times.\n" + NOT_HERE
     )
 
 
