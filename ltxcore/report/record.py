@@ -10,7 +10,8 @@ from typing import Any
 
 import attrs
 
-from ltxcore.config.load import parsed_toml, text_of
+from ltxcore.config.load import text_of
+from ltxcore.config.toml import parsed_toml
 from ltxcore.errors import CheckpointError, ConfigError, LtxError
 from ltxcore.files import read_regular
 from ltxcore.headers import INDEX, is_index, read_file
