@@ -3,6 +3,10 @@
 A matrix is not moved: while its block runs, the layer has a copy in its place. So what autograd keeps of a copy (a block that is computed
 again in the backward pass keeps it until its gradients are there) is its own, and names, checkpoints and adapters see the matrix in host
 memory, always the same. Biases, normalisations, tables and adapters stay on the device: they are small, or trained.
+
+A GPU is behind: the program orders blocks much faster than their matrices come. So it waits, before it orders a block, until the GPU is done with
+the block before the last one. At most three blocks' matrices take memory then, that which computes, the one before and the one after, and the GPU always
+has a block to work on.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from torch.nn import Parameter
 
 from ltxcore.devices import copying_stream, current_stream, is_gpu, on_stream
 from ltxcore.models.backbone import LTXBackbone
+from ltxcore.models.recompute import is_again
 
 Copies = dict[nn.Linear, Parameter]
 
@@ -36,15 +41,23 @@ class Offload:
     stream: Any = None
     _hosts: dict[nn.Linear, Tensor] = attrs.field(factory=dict, init=False)
     _coming: dict[int, tuple[Copies, Any]] = attrs.field(factory=dict, init=False)
-    _last: int = attrs.field(default=0, init=False)
+    _entered: Any = attrs.field(default=None, init=False)
+    """The moment in which the block that computes now was begun: all before it is done by then."""
 
-    def attach(self, modules: Sequence[nn.Module]) -> None:
-        """Bring and take back the matrices of `modules`, which are the blocks."""
+    def attach(self, modules: Sequence[nn.Module], following: nn.Module | None = None) -> None:
+        """Bring and take back the matrices of `modules`, which are the blocks.
+
+        Args:
+            modules: in order.
+            following: the block behind them, if there is one: where it is computed again, the last of them is next.
+        """
         self._hosts = {layer: layer.weight for layers in self.blocks for layer in layers}
         for index, module in enumerate(modules):
             module.register_forward_pre_hook(self._entering(index))
             # Also where the forward ends early: checkpointing computes a block again only as far as the backward pass needs it.
             module.register_forward_hook(self._leaving(index), always_call=True)
+        if following is not None:
+            following.register_forward_pre_hook(self._before_the_last)
 
     def _entering(self, index: int) -> Any:
         def hook(module: nn.Module, inputs: Any) -> None:
@@ -56,10 +69,9 @@ class Offload:
                 if ready is not None:
                     copy.record_stream(current_stream(self.device))
                 layer.weight = copy
-            forwards = index > self._last or (index == 0 and self._last != 1)  # blocks are computed again from the last to the first
-            following = index + 1 if forwards else index - 1
-            self._last = index
+            following = index - 1 if is_again() else index + 1
             self._coming = {key: value for key, value in self._coming.items() if key == following}
+            self._let_the_device_catch_up()
             if 0 <= following < len(self.blocks):
                 self._order(following)
 
@@ -72,16 +84,24 @@ class Offload:
 
         return hook
 
+    def _before_the_last(self, module: nn.Module, inputs: Any) -> None:
+        if is_again():
+            self._order(len(self.blocks) - 1)
+
+    def _let_the_device_catch_up(self) -> None:
+        """Wait until the device has begun the block before this one, and so is done with all that came before that: their copies' memory is free."""
+        if self.stream is None:
+            return
+        before, self._entered = self._entered, current_stream(self.device).record_event()
+        if before is not None:
+            before.synchronize()
+
     def _order(self, index: int) -> None:
         """Begin to copy a block's matrices, where that has not begun."""
         if index in self._coming:
             return
-        if self.stream is None:
-            self._coming[index] = self._copies(index), None
-            return
         with on_stream(self.stream):
-            copies = self._copies(index)
-            self._coming[index] = copies, self.stream.record_event()
+            self._coming[index] = self._copies(index), None if self.stream is None else self.stream.record_event()
 
     def _copies(self, index: int) -> Copies:
         return {
@@ -96,7 +116,8 @@ def place(backbone: LTXBackbone, device: torch.device, offloaded: int = 0) -> No
     They are the first, since the last are needed again as soon as the backward pass begins. The backbone must be without adapters,
     and its matrices are no longer trained. To save memory the blocks must be computed again in the backward pass.
     """
-    modules = list(backbone.transformer.transformer_blocks)[:offloaded]
+    modules = list(backbone.transformer.transformer_blocks)
+    modules, resident = modules[:offloaded], modules[offloaded:]
     if not modules:
         backbone.to(device)
         return
@@ -105,7 +126,9 @@ def place(backbone: LTXBackbone, device: torch.device, offloaded: int = 0) -> No
     for layer in hosts:
         layer.register_parameter("weight", None)
     backbone.to(device)
-    for layer, weight in hosts.items():  # only from pinned memory does a copy run beside the computation
+    for layer in list(hosts):
+        weight = hosts.pop(layer)  # one at a time, so that no more than one matrix is in memory twice
+        # Only from pinned memory does a copy run beside the computation.
         layer.weight = Parameter(weight.pin_memory() if is_gpu(device) else weight, requires_grad=False)
     offload = Offload(device, blocks, copying_stream(device))
-    offload.attach(modules)
+    offload.attach(modules, resident[0] if resident else None)

@@ -11,9 +11,9 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from ltxcore.models.blocks import BlockSwitches, DualStreamBlock, StreamContext
+from ltxcore.models.recompute import computed_again
 from ltxcore.models.streams import PREFIX, is_needed
 
 TimestepRule = Literal["split", "cross", "own"]
@@ -91,7 +91,7 @@ class Transformer(nn.Module):
         for i, block in enumerate(self.transformer_blocks):
             inputs = (picture, sound, contexts.get("video"), contexts.get("audio"), BlockSwitches() if switches is None else switches[i])
             if self.gradient_checkpointing and torch.is_grad_enabled():
-                picture, sound = checkpoint(block, *inputs, use_reentrant=False)
+                picture, sound = computed_again(block, *inputs)
             else:
                 picture, sound = block(*inputs)
         return (

@@ -5,7 +5,10 @@ from __future__ import annotations
 import filecmp
 import gc
 import weakref
+from contextlib import nullcontext
 
+import attrs
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -15,6 +18,7 @@ from ltxcore.models.lora import add_lora, lora_parameters, save_lora
 from ltxcore.models.offload import Offload, place
 from ltxcore.models.reach import unreached_parameters
 from models.golden_models import BOTH, random_input
+from pretended.record import Queue
 
 CPU = torch.device("cpu")
 TARGETS = ["to_k", "to_q", "to_v", "to_out.0"]
@@ -94,6 +98,88 @@ def test_the_next_block_is_ordered_while_one_computes_forwards_and_backwards(mon
     with torch.no_grad():
         loss_of(backbone)
     assert ordered == [0, 1, 2, 2, 1, 0, 0, 1, 2]
+
+
+@attrs.define
+class Moment:
+    """An event of a device that is behind: it gets there when it is waited for, and not before."""
+
+    queue: Queue
+    when: int
+
+    def wait(self):
+        pass  # one stream for another
+
+    def synchronize(self):
+        self.queue.wait_for(self.when)
+
+
+@attrs.define
+class Behind:
+    """A stream of such a device."""
+
+    queue: Queue
+
+    def record_event(self):
+        return Moment(self.queue, self.queue.now())
+
+
+@pytest.mark.parametrize("offloaded", [2, 3, 4])
+def test_a_device_that_is_behind_has_the_matrices_of_three_blocks_at_most(monkeypatch, offloaded):
+    """Of memory itself, not of tensors: what autograd keeps of a copy shares its memory."""
+    queue = Queue()
+
+    def tracked(self, index):
+        made = {}
+        for layer in self.blocks[index]:
+            array = np.array(self._hosts[layer].detach().numpy())
+            queue.take(id(array), array.nbytes)
+            weakref.finalize(array, queue.let_go, id(array))
+            made[layer] = nn.Parameter(torch.from_numpy(array), requires_grad=False)
+        return made
+
+    monkeypatch.setattr(Offload, "_copies", tracked)
+    monkeypatch.setattr("ltxcore.models.offload.copying_stream", lambda device: Behind(queue))
+    monkeypatch.setattr("ltxcore.models.offload.current_stream", lambda device: Behind(queue))
+    monkeypatch.setattr("ltxcore.models.offload.on_stream", lambda stream: nullcontext())
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda self, stream: None)
+    backbone = tiny(offloaded, lora=False)
+    layers = len([module for module in backbone.transformer.transformer_blocks[0].modules() if isinstance(module, nn.Linear)])
+    backbone.requires_grad_(False)
+    backbone.transformer.proj_in.weight.requires_grad_(True)
+    most = []
+    for with_gradients in (False, True, True):
+        queue.most = (0, 0)
+        with torch.set_grad_enabled(with_gradients):
+            loss = loss_of(backbone)
+        if with_gradients:
+            loss.backward()
+        most.append(queue.most[0])
+    assert layers < max(most) <= 3 * layers
+
+
+@pytest.mark.parametrize("offloaded", [1, 2, 3])
+def test_a_block_is_ordered_one_block_before_it_computes_in_every_pass_and_direction(monkeypatch, offloaded):
+    seen = []
+    copies = Offload._copies
+    monkeypatch.setattr(Offload, "_copies", lambda self, index: (seen.append(("order", index)), copies(self, index))[1])
+    backbone = tiny(offloaded)
+    for index, block in enumerate(backbone.transformer.transformer_blocks):
+        block.register_forward_pre_hook(lambda module, inputs, index=index: seen.append(("run", index)))
+    count = len(backbone.transformer.transformer_blocks)
+    forwards = [("order", 0), *((kind, index + (kind == "order")) for index in range(count) for kind in ("order", "run"))]
+    forwards = [each for each in forwards if each[0] == "run" or each[1] < offloaded]
+    backwards = [(kind, index - (kind == "order")) for index in reversed(range(count)) for kind in ("order", "run")]
+    backwards = [each for each in backwards if each[0] == "run" or 0 <= each[1] < offloaded]
+    for _ in range(2):
+        with torch.no_grad():
+            loss_of(backbone)
+        assert seen == forwards
+        del seen[:]
+    for _ in range(2):
+        loss_of(backbone).backward()
+        assert seen == forwards + backwards
+        del seen[:]
 
 
 def test_names_and_weights_are_as_they_were():

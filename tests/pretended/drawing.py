@@ -1,0 +1,78 @@
+"""Checks of generation: the sampler with each kind of guidance, and the studio of `ltx sample`, on the pretended device and on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ltxcore.models.load import load_backbone
+from ltxcore.models.offload import place
+from ltxcore.models.quantized import quantization_of
+from ltxcore.preprocess.model import Model
+from ltxcore.protocols import ModelInput
+from ltxcore.sample.run import Studio
+from ltxcore.sample.sampler import Sampler
+from pretended.record import READ, RECORD, UP
+from pretended.training import digest
+from sample.sample_made import BOTH, PLAIN, condition, encoded, film, freeze, planned
+
+GUIDANCE: Mapping[str, Mapping[str, float]] = {
+    "none": {},
+    "cfg": {"video_cfg_scale": 3.0, "audio_cfg_scale": 2.0},
+    "stg": {"video_stg_scale": 1.0},
+    "modality": {"audio_modality_guidance_scale": 2.0},
+    "all": {"video_cfg_scale": 3.0, "audio_cfg_scale": 2.0, "video_stg_scale": 1.0, "audio_modality_guidance_scale": 2.0},
+}
+
+
+def guided(guidance: str, device: str, quantization: str | None = None, offload_blocks: int = 0) -> dict[str, Any]:
+    """Two steps on the tiny model."""
+    what = encoded(**{**PLAIN, **GUIDANCE[guidance]})
+    there = torch.device(device)
+    model = load_backbone(
+        "tiny", BOTH, dtype=torch.float32, quantization=quantization_of(quantization), device=there, offloaded=offload_blocks
+    ).eval()
+    place(model, there, offload_blocks)
+
+    def forward(inputs: Mapping[str, ModelInput], **options: Any) -> Mapping[str, Tensor]:
+        return model(inputs.get("video"), inputs.get("audio"), **options)
+
+    RECORD.clear()
+    with torch.no_grad():
+        drawn = Sampler(model, forward, there).draw(what)
+    return {"drawn": digest(drawn), "waits": {READ: RECORD.of(READ), UP: RECORD.of(UP)}}
+
+
+def both(guidance: str, **options: Any) -> dict[str, Any]:
+    """The same on the CPU and on the device, by the same attention."""
+    with sdpa_kernel(SDPBackend.MATH):
+        return {device: guided(guidance, device, **options) for device in ("cpu", "cuda:0")}
+
+
+def studio(model: Mapping[str, str], folder: str, precision: str, **options: Any) -> list[str]:
+    """A sample with a first frame and one with a frozen sound, from files to files, with a model in its official layout and all guidance."""
+    there, device = Path(folder), "cuda:0"
+    film(there / "film.mp4")
+    paths = {key: Path(path) for key, path in model.items() if key != "model_path"}
+    given = Model(
+        model["model_path"],
+        paths.get("text_encoder_path"),
+        paths.get("video_vae_path"),
+        paths.get("audio_vae_path"),
+        device=device,
+        tiling=True,
+    )
+    quantization = quantization_of(options.pop("quantization", None))
+    drawer = Studio(given, precision=precision, quantization=quantization, **options)
+    whole = {**PLAIN, **GUIDANCE["all"], "inference_steps": 1}
+    asked = [
+        planned(condition("first_frame", image_or_video=there / "film.mp4"), **whole),
+        planned(frozen=[freeze("audio", there / "film.mp4")], **whole),
+    ]
+    drawn = drawer.draw(asked, [there / f"sample_{number}" for number in range(len(asked))])
+    return [path.name for path in drawn if path.stat().st_size]

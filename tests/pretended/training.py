@@ -1,0 +1,144 @@
+"""Checks of training: the parts of a run, on the pretended device and on the CPU, in the same process and on the same samples."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from rich.console import Console
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ltxcore.config.load import load_run
+from ltxcore.engines.process import Processes
+from ltxcore.train import checkpoint
+from ltxcore.train.contexts import CONTEXTS
+from ltxcore.train.encoded import encoded
+from ltxcore.train.engine import build_engine
+from ltxcore.train.feed import Samples
+from ltxcore.train.heldout import HeldOut
+from ltxcore.train.loop import Loop
+from ltxcore.train.model import TrainedModel, load_model
+from ltxcore.train.plan import RunPlan, outline, plan
+from ltxcore.train.run import run
+from pretended.record import QUEUE, READ, RECORD, UP
+from pretended.tensors import OnDevice
+
+STEPS = 3
+"""Steps that are compared; another is made after the state was restored."""
+
+
+@attrs.frozen(eq=False)
+class Parts:
+    """A run up to its first step."""
+
+    plan: RunPlan
+    samples: Samples
+    model: TrainedModel
+    engine: Any
+    loop: Loop
+
+
+def parts_of(run_file: str, settings: Sequence[str], device: str) -> Parts:
+    loaded = load_run(Path(run_file), settings)
+    processes = Processes()
+    found = outline(loaded, 1, allow_changes=True)
+    config = found.loaded.config
+    root, only = encoded(found, config.data.dataset, config.data.preprocessed_data_root, processes, Console(quiet=True))
+    planned = plan(attrs.evolve(found, root=root), only)
+    samples = Samples(root, found.strategy.sources(), planned.manifest)
+    there = torch.device(device)
+    model = load_model(planned, samples, there)
+    engine = build_engine(config, model.backbone, model.parameters, processes, there)
+    loop = Loop(
+        engine=engine,
+        backbone=model.backbone,
+        strategy=found.strategy,
+        samples=samples,
+        order=planned.order,
+        seed=config.seed,
+        accumulation=config.optimization.gradient_accumulation_steps,
+        workers=0,
+    )
+    return Parts(planned, samples, model, engine, loop)
+
+
+def chain(run_file: str, settings: Sequence[str], device: str) -> dict[str, Any]:
+    """Train, measure what is held out, save, restore into a new engine and train on; and where the program waited for the device meanwhile."""
+    RECORD.clear()
+    parts = parts_of(run_file, settings, device)
+    loaded = RECORD.of(UP)
+    losses, norms, waits = [], [], {}
+    RECORD.clear()
+    QUEUE.clear()
+    for _, metrics in parts.loop.steps(STEPS):
+        losses.append(metrics["loss"])
+        norms.append(metrics["grad_norm"])
+        waits = {READ: RECORD.of(READ), UP: RECORD.of(UP)}
+        RECORD.clear()
+    outcome = {"losses": losses, "norms": norms, "weights": digest(parts.model.parameters), "step": waits, "loading": loaded}
+    outcome["held"] = QUEUE.most
+    RECORD.clear()
+    outcome["held_out"], outcome["forwards"] = _held_out(parts)
+    outcome["forward"] = {READ: RECORD.of(READ), UP: RECORD.of(UP)}
+    RECORD.clear()
+    with tempfile.TemporaryDirectory() as folder:
+        _save(parts, Path(folder))
+        again = parts_of(run_file, settings, device)
+        again.engine.restore(*checkpoint.load_state(checkpoint.found(Path(folder))[-1]))
+    outcome["restored"] = digest(again.model.parameters) == outcome["weights"]
+    outcome["state"] = sorted({str(value.device) for each in again.engine.optimizer.state.values() for value in _tensors(each)})
+    outcome["after"] = [[metrics["loss"] for _, metrics in each.loop.steps(STEPS + 1, STEPS)] for each in (parts, again)]
+    return outcome
+
+
+def both(run_file: str, settings: Sequence[str]) -> dict[str, Any]:
+    """`chain` on the CPU and on the device, by the same kernels: the device has one attention."""
+    with sdpa_kernel(SDPBackend.MATH):
+        return {device: chain(run_file, settings, device) for device in ("cpu", "cuda:0")}
+
+
+def whole(run_file: str, settings: Sequence[str]) -> dict[str, Any]:
+    """A run from its raw clips to its samples."""
+    outcome = run(load_run(Path(run_file), settings), Console(quiet=True))
+    return {
+        "finished": outcome.finished,
+        "weights": outcome.weights is not None and outcome.weights.exists(),
+        "drawn": [clip.path.exists() for clip in outcome.drawn],
+        "after": {key: value for key, value in outcome.after.items() if "sigma" in key},
+    }
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """Of all bits of some tensors."""
+    found = hashlib.sha256()
+    for _, tensor in sorted(tensors.items()):
+        inner = tensor.detach()
+        found.update((inner.inner if isinstance(inner, OnDevice) else inner).contiguous().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
+def _held_out(parts: Parts) -> tuple[dict[str, float], int]:
+    """Held-out losses in every context, and how many passes through the model they took."""
+    passes: list[None] = []
+    counting = parts.model.backbone.register_forward_pre_hook(lambda *_: passes.append(None))
+    outline, config = parts.plan.outline, parts.plan.outline.loaded.config
+    names = parts.plan.split.held_out[:2] or parts.plan.split.train[:2]
+    measured = HeldOut.of(outline.build, outline.setting, names, parts.samples, config.optimization.batch_size, config.seed)
+    found = measured.measure(parts.engine, parts.model.backbone, *CONTEXTS)
+    counting.remove()
+    return found, len(passes)
+
+
+def _save(parts: Parts, folder: Path) -> None:
+    name = parts.plan.outline.folder.weights(parts.plan.outline.loaded.config.model.training_mode).name
+    checkpoint.save(folder, STEPS, (name, lambda path: parts.model.save(path, {}, parts.engine)), parts.engine.state())
+
+
+def _tensors(state: Mapping[str, Any]) -> list[Tensor]:
+    return [value for value in state.values() if isinstance(value, Tensor)]
