@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
@@ -13,6 +14,8 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from ltxcore.engines.finite import not_finite
+from ltxcore.engines.groups import GROUP, moved, put_back
 from ltxcore.engines.optim import OPTIMIZERS, advance, schedule
 from ltxcore.engines.room import state_in_host_memory
 from ltxcore.engines.saved import PARAMETER, check_saved
@@ -91,7 +94,7 @@ class SingleEngine:
         gradients = [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
         norm = get_total_norm(gradients)
         found = float(norm)
-        if not torch.isfinite(norm):
+        if not math.isfinite(found):
             return found
         if self.max_grad_norm > 0:
             clip_grads_with_norm_(list(self.parameters.values()), self.max_grad_norm, norm)
@@ -141,7 +144,7 @@ class SingleEngine:
         A gradient runs backwards, so what spoils it lies behind the last parameter that it spoils.
         """
         gradients = {name: parameter.grad for name, parameter in self.parameters.items() if parameter.grad is not None}
-        return next((name for name in reversed(gradients) if not bool(torch.isfinite(gradients[name]).all())), "")
+        return next(reversed(not_finite(gradients)), "")
 
     def state(self, moments: bool = True) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that a later process needs to go on exactly: tensors by `KIND/PARAMETER`, and what goes into JSON.
@@ -159,15 +162,17 @@ class SingleEngine:
                         tensors[f"{kind}/{name}"] = value.clone() if kind.startswith("qmap") else value
                     else:
                         numbers[f"{kind}/{name}"] = value
-        rates = [group["lr"] for group in self.optimizer.param_groups]
-        return tensors, {"scheduler": self.scheduler.state_dict(), "learning_rates": rates, "numbers": numbers}
+        values = {"scheduler": self.scheduler.state_dict(), "learning_rates": [group["lr"] for group in self.optimizer.param_groups]}
+        of_groups, groups = moved(self.optimizer) if moments else ({}, [])
+        return tensors | of_groups, values | {"numbers": numbers, "groups": groups}
 
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Go on from what `state` gave. Without moments, those of the optimiser start at zero.
 
         Args:
             tensors: by key.
-            values: with "steps" in place of "scheduler", the run's schedule goes on after so many steps, whatever the saved one was.
+            values: with "steps" in place of "scheduler", the run's schedule goes on after so many steps, whatever the saved one was; what the optimiser
+                has found out by itself ("numbers" and "groups") it goes on with in either case.
 
         Raises:
             CheckpointError: the parameters are not those of this run.
@@ -178,12 +183,13 @@ class SingleEngine:
                 parameter.copy_(tensors[f"{PARAMETER}{name}"])
         for key, value in tensors.items():
             kind, _, name = key.partition("/")
-            if kind != "parameter":
+            if kind != "parameter" and not key.startswith(GROUP):
                 # AdamW counts its steps in a tensor on the CPU unless it is fused, where it lies with the parameter.
                 self.optimizer.state[self.parameters[name]][kind] = value.to(self.device, copy=True)
         for key, number in values.get("numbers", {}).items():
             kind, _, name = key.partition("/")
             self.optimizer.state[self.parameters[name]][kind] = number
+        put_back(self.optimizer, tensors, values.get("groups", []))
         if "scheduler" not in values:
             advance(self.scheduler, values["steps"])
             return

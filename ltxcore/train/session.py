@@ -144,7 +144,9 @@ class Session:
             return 0
         tensors, values = checkpoint.load_state(saved)
         changes = self.plan.outline.changes
-        self.engine.restore(tensors, {"steps": saved.step} if changes else values)
+        # With another run file the schedule is another one; what the optimiser has found out by itself stays.
+        kept = {key: value for key, value in values.items() if key not in ("scheduler", "learning_rates")}
+        self.engine.restore(tensors, {**kept, "steps": saved.step} if changes else values)
         self.console.out(f"going on after step {saved.step}", highlight=False)
         return saved.step
 

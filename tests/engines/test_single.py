@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import attrs
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from golden.golden_io import Case, load_case
 from golden_draws import Recorded, batch_of, strategy_of
 from ltxcore.config.schema import OptimizationTable
+from ltxcore.engines.optim import schedule
 from ltxcore.engines.single import SingleEngine, single_engine
 from ltxcore.errors import CheckpointError
 from ltxcore.models.backbone import LTXBackbone
@@ -19,6 +22,7 @@ from ltxcore.models.keys import to_diffusers
 from ltxcore.models.load import load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters
 from ltxcore.protocols import ModelInput
+from ltxcore.train import checkpoint
 from models.golden_models import load_golden
 
 CPU = torch.device("cpu")
@@ -227,6 +231,57 @@ def test_an_engine_that_goes_on_from_a_saved_state_takes_the_same_steps_to_the_l
     assert [one_step(second, seed) for seed in range(3, 6)] == norms[3:]
     assert all(torch.equal(found, weights(whole)[name]) for name, found in weights(second).items())
     assert second.learning_rate == whole.learning_rate
+
+
+class Estimating(torch.optim.Optimizer):
+    """Gradient descent that finds its step size by itself, as Prodigy does: a number and a tensor of its group, and state of other shapes than its parameters'."""
+
+    def __init__(self, parameters: Iterable[Parameter]) -> None:
+        super().__init__(parameters, {"lr": 1.0, "d": 1e-6, "range": (0.0, 1.0), "count": torch.zeros(()), "name": "estimating"})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            group["d"] *= 1.5
+            group["range"] = (group["range"][0] + group["d"], 1.0)
+            group["count"] = group["count"] + 1
+            for parameter in group["params"]:
+                state = self.state[parameter]
+                state["seen"] = torch.cat([state.get("seen", torch.zeros(0)), parameter.grad.norm()[None]])
+                state["steps"] = state.get("steps", 0) + 1
+                parameter.sub_(parameter.grad * group["lr"] * group["d"] * group["count"] * (1 + group["range"][0]) * state["seen"].mean())
+
+
+def estimating(steps: Iterable[int]) -> SingleEngine:
+    engine = engine_of(tiny(), scheduler_type="linear")
+    optimizer = Estimating(engine.parameters.values())
+    engine = attrs.evolve(engine, optimizer=optimizer, scheduler=schedule(optimizer, "linear", {}, 6))
+    for seed in steps:
+        one_step(engine, seed)
+    return engine
+
+
+@pytest.mark.parametrize("is_changed", [False, True])
+def test_what_an_optimiser_finds_out_by_itself_is_gone_on_with_also_under_another_schedule(is_changed: bool, tmp_path: Path) -> None:
+    whole = estimating(range(6))
+    first = estimating(range(3))
+    tensors, values = first.state()
+    assert values["groups"] == [{"d": 1e-6 * 1.5 * 1.5 * 1.5, "range": first.optimizer.param_groups[0]["range"]}]
+    saved = checkpoint.save(tmp_path, 3, ("lora.safetensors", lambda path: (path.touch(), path)[1]), (tensors, values))
+    tensors, values = checkpoint.load_state(saved)
+    kept = {key: value for key, value in values.items() if key not in ("scheduler", "learning_rates")}
+    second = estimating(())
+    second.restore(tensors, {**kept, "steps": 3} if is_changed else values)
+    for seed in range(3, 6):
+        one_step(second, seed)
+    assert second.optimizer.param_groups[0]["range"] == whole.optimizer.param_groups[0]["range"]
+    assert all(torch.equal(found, weights(whole)[name]) for name, found in weights(second).items())
+
+
+def test_a_state_of_0_1_0_has_no_groups_and_is_gone_on_with() -> None:
+    tensors, values = engine_of(tiny()).state()
+    del values["groups"]
+    engine_of(tiny()).restore(tensors, values)
 
 
 def test_a_state_without_moments_keeps_parameters_and_schedule() -> None:
