@@ -18,6 +18,7 @@ import torch
 from torch.nn import Parameter
 from torch.optim.lr_scheduler import LRScheduler
 
+from ltxcore.engines.finite import not_finite
 from ltxcore.engines.group import Group
 from ltxcore.engines.optim import advance
 from ltxcore.engines.saved import check_saved
@@ -215,8 +216,7 @@ class ZeroEngine:
 
     def _last_bad(self, gradients: Mapping[str, Tensor]) -> str:
         """The parameter furthest along the model whose gradient is not finite, in this process's part or in another's."""
-        mine = [name for name, gradient in gradients.items() if not bool(torch.isfinite(gradient).all())] if gradients else []
-        bad = {name for names in self.gather(mine) for name in names}
+        bad = {name for names in self.gather(not_finite(gradients)) for name in names}
         return next((name for name in reversed(list(self.parameters)) if name in bad), "")
 
     def _check_same(self, what: str) -> None:
