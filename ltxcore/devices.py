@@ -13,6 +13,7 @@ from ltxcore.errors import ConfigError, notice
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 GPU = "cuda"
 """The type of a GPU's device in torch, NVIDIA's and AMD's alike."""
@@ -127,6 +128,16 @@ def _why_no_gpu() -> str:
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return "CUDA_VISIBLE_DEVICES hides every GPU"
     return "torch finds no GPU here (see what `nvidia-smi` says)"
+
+
+def moved(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """A tensor on another device.
+
+    To a GPU it goes by way of pinned memory: a copy from any other waits until the GPU is done with all that it has been given.
+    """
+    if is_gpu(device) and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def gpu_memory(device: torch.device | str | int) -> int:

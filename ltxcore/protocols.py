@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Protocol, Ty
 
 import attrs
 
+from ltxcore.devices import moved
 from ltxcore.errors import LtxError, PluginError
 from ltxcore.state import Grid, LatentState
 
@@ -240,11 +241,14 @@ class Text:
         features: per modality, `[B, L, E]`.
         mask: which of the L positions are words, `[B, L]` (1), or padding (0).
         is_connected: whether it has been through the model's connectors.
+        is_whole: whether it is known that all positions are words, as after connectors. Attention then gets no mask: with one, even of ones, a GPU
+            takes a slower kernel.
     """
 
     features: Mapping[str, Tensor]
     mask: Tensor
     is_connected: bool = False
+    is_whole: bool = False
 
 
 @attrs.frozen(eq=False)
@@ -343,7 +347,7 @@ class ModelInput:
             timesteps=sigma.unsqueeze(1) * state.denoise_mask,
             positions=state.positions,
             context=text.features[state.modality],
-            context_mask=text.mask,
+            context_mask=None if text.is_whole else text.mask,
             is_generated=is_generated,
             clean=state.clean,
             denoise_mask=state.denoise_mask,
@@ -354,7 +358,7 @@ class ModelInput:
         """The same on another device."""
 
         def move(value: Any) -> Any:
-            return value.to(device) if hasattr(value, "to") else value
+            return moved(value, device) if hasattr(value, "to") else value
 
         fields = {f.name: move(getattr(self, f.name)) for f in attrs.fields(type(self)) if f.name != "applied"}
         return ModelInput(**fields, applied={k: move(v) for k, v in self.applied.items()})

@@ -149,7 +149,8 @@ def _text(samples: Sequence[Stored], names: Sequence[str]) -> Text:
     features = {key: _left_padded([(sample.tensors[key], sample.length) for sample in samples], names) for key in sorted(shared)}
     words = [(torch.ones(next(iter(sample.tensors.values())).shape[0], 1), sample.length) for sample in samples]
     is_connected = all(connectors_in(sample.encoder) for sample in samples)
-    return Text(features, _left_padded(words, names)[:, :, 0], is_connected)
+    mask = _left_padded(words, names)[:, :, 0]
+    return Text(features, mask, is_connected, is_whole=is_connected and bool(mask.all()))
 
 
 def _left_padded(samples: Sequence[tuple[Tensor, int]], names: Sequence[str]) -> Tensor:

@@ -59,7 +59,7 @@ class Connectors:
             DataError: features of the wrong width or length, or none for a modality: they were made for another model.
         """
         context = {name: self._one(name, text) for name in self.modules if name in modalities}
-        return Text(context, torch.ones_like(text.mask), is_connected=True)
+        return Text(context, torch.ones_like(text.mask), is_connected=True, is_whole=True)
 
     @torch.no_grad()
     def _one(self, name: str, text: Text) -> Tensor:

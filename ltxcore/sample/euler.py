@@ -54,7 +54,7 @@ def euler(denoiser: Denoiser, inputs: Mapping[str, ModelInput], sigmas: Tensor, 
     Args:
         denoiser: predicts clean tokens.
         inputs: by modality; a generated one starts as `start` makes it, with `clean` and `denoise_mask`.
-        sigmas: noise levels, `[N + 1]`, the last 0.
+        sigmas: noise levels, `[N + 1]`, the last 0; on the CPU, since each is read.
         report: told of each step.
 
     Source: design section 4, "Sampling".

@@ -9,6 +9,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from ltxcore.devices import moved
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.protocols import ModelInput, Text
 from ltxcore.sample.encode import Encoded
@@ -54,22 +55,22 @@ class Sampler:
         widths = {name: self.backbone.width(name) for name in request.modalities}
         text, marks = self._connected(encoded.text, request.modalities), self.marks and self.backbone.info.takes_marker
         inputs = inputs_of(encoded, text, widths, noise or seeded(request.seed), marks=marks)
-        moved = {name: given.to(self.device) for name, given in inputs.items()}
+        there = {name: given.to(self.device) for name, given in inputs.items()}
         denoiser = self._guidance(encoded).denoiser(self._model())
-        tokens = euler(denoiser, moved, schedule(request.steps).to(self.device), report)
+        tokens = euler(denoiser, there, schedule(request.steps), report)
         return {name: canvas.modalities[name].unpatchify(drawn.float().cpu(), canvas.target(name))[0] for name, drawn in tokens.items()}
 
     def _connected(self, text: Text, modalities: Collection[str]) -> Text:
         """The text after the model's connectors, which are on the model's device."""
-        moved = Text({name: features.to(self.device) for name, features in text.features.items()}, text.mask.to(self.device))
-        return self.backbone.connect(moved, modalities)
+        there = Text({name: moved(features, self.device) for name, features in text.features.items()}, moved(text.mask, self.device))
+        return self.backbone.connect(there, modalities)
 
     def _guidance(self, encoded: Encoded) -> Guidance:
         request = encoded.canvas.request
         negative: dict[str, Any] = {}
         if any(request.scales[name].cfg != 1 for name in request.drawn):
             text = self._connected(encoded.negative, request.drawn)
-            negative = {name: (text.features[name], text.mask) for name in request.drawn}
+            negative = {name: (text.features[name], None if text.is_whole else text.mask) for name in request.drawn}
         return Guidance(request.scales, negative, request.stg_blocks, self.backbone.info.num_layers)
 
     def _model(self) -> PerturbedModel:

@@ -26,14 +26,20 @@ CONTEXTS: Mapping[str, frozenset[str]] = {
 
 
 def exchanged(
-    strategy: Strategy, backbone: Backbone, own: Batch, other: Batch, inputs: Mapping[str, ModelInput], draws: Draws, parts: Collection[str]
+    strategy: Strategy,
+    backbone: Backbone,
+    own: Batch,
+    other: Batch,
+    inputs: Mapping[str, ModelInput],
+    draws: Draws,
+    parts: Collection[str],
+    device: torch.device,
 ) -> dict[str, ModelInput]:
-    """`inputs`, which are of `own`, with these parts of `other`; targets, masks and noise stay as they are.
+    """`inputs`, which are of `own` as they were prepared, with these parts of `other`; targets, masks and noise stay as they are.
 
     Raises:
         DataError: a condition cannot apply to these samples.
     """
-    device = next(iter(inputs.values())).tokens.device
     mixed = prepared(strategy, backbone, _mixed(own, other, inputs, parts), draws, device)
     if GIVEN not in parts:
         return mixed
@@ -53,7 +59,7 @@ def present(inputs: Mapping[str, ModelInput], parts: Collection[str]) -> Tensor:
         ]
         found.append(torch.full((size,), any(whole)))
         if GIVEN in parts and given.loss_mask is not None:
-            found.append(~given.loss_mask.all(dim=1).cpu())
+            found.append(~given.loss_mask.all(dim=1))
     return torch.stack(found).any(dim=0)
 
 

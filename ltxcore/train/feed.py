@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ltxcore.data.dataset import load_batch
+from ltxcore.devices import moved
 from ltxcore.protocols import MODALITIES, Backbone, Batch, Draws, Manifest, ModelInput, Source, StoredLatents, Strategy, Text
 
 KEPT = 2**30
@@ -68,7 +69,8 @@ def joined(batches: Sequence[Batch]) -> Batch:
     }
     masks = {role: torch.cat([batch.masks[role] for batch in batches]) for role in first.masks}
     features = {name: torch.cat([batch.text.features[name] for batch in batches]) for name in first.text.features}
-    text = Text(features, torch.cat([batch.text.mask for batch in batches]), first.text.is_connected)
+    mask, is_whole = torch.cat([batch.text.mask for batch in batches]), all(batch.text.is_whole for batch in batches)
+    text = Text(features, mask, first.text.is_connected, is_whole)
     return Batch(tuple(name for batch in batches for name in batch.names), latents, masks, text)
 
 
@@ -78,16 +80,29 @@ def _tensors(batch: Batch) -> list[Tensor]:
 
 
 def prepared(strategy: Strategy, backbone: Backbone, batch: Batch, draws: Draws, device: torch.device) -> dict[str, ModelInput]:
-    """What the model sees of a batch, on its device. The text goes through the connectors there, unless it has already; all else is made on the CPU.
+    """What the model is to see of a batch: made on the CPU, but for the text, which goes through the connectors on their device, unless it has already.
 
+    It is still to be `sent` to the device; what is to be known of it afterwards (`Facts`) is asked before, when nothing waits for the device.
     The backbone may have more modalities than the batch, to draw samples with.
+
+    Args:
+        strategy: makes it.
+        backbone: connects the text.
+        batch: samples of one shape.
+        draws: of these samples.
+        device: of the model.
 
     Raises:
         DataError: a condition cannot apply to these samples.
     """
     stored = batch.text
-    text = Text({name: features.to(device) for name, features in stored.features.items()}, stored.mask.to(device), stored.is_connected)
+    features = {name: moved(each, device) for name, each in stored.features.items()}
+    text = Text(features, moved(stored.mask, device), stored.is_connected, stored.is_whole)
     with torch.no_grad():
         connected = backbone.connect(text, [name for name in MODALITIES if name in batch.latents])
-    inputs = strategy.prepare(attrs.evolve(batch, text=connected), draws)
+    return dict(strategy.prepare(attrs.evolve(batch, text=connected), draws))
+
+
+def sent(inputs: Mapping[str, ModelInput], device: torch.device) -> dict[str, ModelInput]:
+    """What the model sees, on its device."""
     return {name: given.to(device) for name, given in inputs.items()}

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from ltxcore.data.batches import Shape, shape_of
 from ltxcore.flow.draws import CountedDraws
-from ltxcore.protocols import Backbone, Draws, Engine, ModelInput, Setting, Strategy
+from ltxcore.protocols import Backbone, Draws, Engine, Setting, Strategy
 from ltxcore.train.contexts import CONTEXTS, OTHER, OWN, exchanged, present
-from ltxcore.train.feed import Samples, prepared
-from ltxcore.train.metrics import conditions
+from ltxcore.train.feed import Samples, prepared, sent
+from ltxcore.train.metrics import Facts, read
 
 __all__ = ["EPOCH", "OTHER", "OWN", "SIGMAS", "ClipLoss", "FixedSigma", "HeldOut", "ratio", "statistics"]
 
@@ -128,9 +128,11 @@ class HeldOut:
             seen = inputs
             if parts:
                 other = self.samples.load([*group[1:], group[0]], optional)
-                seen = exchanged(strategy, backbone, own, other, inputs, draws, parts)
-            losses = strategy.loss(engine.forward(seen), seen)
-            found.extend(row for row in _rows(group, context, sigma, losses, seen) if bool(kept[group.index(row.clip)]))
+                seen = exchanged(strategy, backbone, own, other, inputs, draws, parts, engine.device)
+            there = sent(seen, engine.device)
+            losses = strategy.loss(engine.forward(there), there)
+            (values,) = read([losses])
+            found.extend(row for row in _rows(group, context, sigma, values, Facts.of(seen)) if bool(kept[group.index(row.clip)]))
         return found
 
     def _groups(self) -> Iterator[list[str]]:
@@ -151,17 +153,12 @@ def _dealt(groups: Sequence[list[str]], rank: int, world_size: int) -> Iterator[
         yield groups[min(start + rank, len(groups) - 1)], start + rank < len(groups)
 
 
-def _rows(
-    group: Sequence[str], context: str, sigma: float, losses: Mapping[str, Tensor], inputs: Mapping[str, ModelInput]
-) -> Iterator[ClipLoss]:
+def _rows(group: Sequence[str], context: str, sigma: float, losses: Mapping[str, Sequence[float]], facts: Facts) -> Iterator[ClipLoss]:
     """Of the clips with a counted token."""
-    applied = {key: each.tolist() for key, each in conditions(inputs)}
     for name, per_sample in losses.items():
-        mask = inputs[name].loss_mask
-        counted = [True] * len(group) if mask is None else mask.any(dim=1).tolist()
-        for index, (clip, loss) in enumerate(zip(group, per_sample.float().tolist(), strict=True)):
-            if counted[index]:
-                yield ClipLoss(clip, context, name, sigma, loss, {key: bool(each[index]) for key, each in applied.items()})
+        for index, (clip, loss) in enumerate(zip(group, per_sample, strict=True)):
+            if facts.counted[name][index]:
+                yield ClipLoss(clip, context, name, sigma, loss, {key: bool(each[index]) for key, each in facts.applied.items()})
 
 
 def statistics(rows: Iterable[ClipLoss]) -> dict[str, float]:

@@ -19,9 +19,30 @@ from ltxcore.devices import with_random_state
 from ltxcore.errors import DataError, listed
 from ltxcore.flow.draws import CountedDraws, generator
 from ltxcore.protocols import Backbone, Batch, Engine, ModelInput, Strategy
-from ltxcore.train.feed import Samples, prepared
-from ltxcore.train.metrics import Tally, add_losses, peak_memory, tokens
+from ltxcore.train.feed import Samples, prepared, sent
+from ltxcore.train.metrics import Facts, Tally, add_losses, peak_memory, read, tokens
 from ltxcore.train.watch import first_not_finite
+
+
+@attrs.frozen(eq=False)
+class Taken:
+    """A micro-batch whose gradients are added.
+
+    Attributes:
+        micro_batch: which samples it is of.
+        weight: in its step.
+        facts: about it, on the CPU.
+        inputs: what the model saw.
+        loss: what was trained on, before its weight; on the device, perhaps not computed yet.
+        losses: of every sample, by generated modality; likewise.
+    """
+
+    micro_batch: MicroBatch
+    weight: float
+    facts: Facts
+    inputs: Mapping[str, ModelInput]
+    loss: Tensor
+    losses: Mapping[str, Tensor]
 
 
 @attrs.frozen(eq=False)
@@ -55,21 +76,16 @@ class Loop:
             DataError: a loss or a gradient is not finite; names the step, the samples, their sigmas and the module.
         """
         engine = self.engine
-        reading = read_ahead(self._read, self._dealt(first, total), self.workers)
+        reading = read_ahead(self._load, self._dealt(first, total), self.workers)
         for step in range(first + 1, total + 1):
             began = time.perf_counter()
-            tally, seen = Tally(), 0
-            taken: list[tuple[MicroBatch, Mapping[str, ModelInput]]] = []
-            for micro_batch, weight, batch in islice(reading, self.accumulation):
-                inputs = prepared(self.strategy, self.backbone, batch, draws_of(self.seed, micro_batch), engine.device)
-                self._micro_step(step, micro_batch, weight, inputs, tally)
-                taken.append((micro_batch, inputs))
-                seen += tokens(inputs)
+            taken = [self._micro_step(*each) for each in islice(reading, self.accumulation)]
+            tally = self._read(step, taken)
             rate = engine.learning_rate
             norm = engine.step()
             if not math.isfinite(norm):
                 engine.refuse(_stopped(step, "the gradient", engine.gather(_seen(taken)), engine.bad_gradient()))
-            yield step, self._metrics(tally, seen, rate, norm, time.perf_counter() - began)
+            yield step, self._metrics(tally, sum(tokens(each.inputs) for each in taken), rate, norm, time.perf_counter() - began)
 
     def _dealt(self, first: int, total: int) -> Iterator[tuple[MicroBatch, float]]:
         """The micro-batches of this process with the weight of each in its step.
@@ -83,26 +99,42 @@ class Loop:
             step = self.order.step(index, self.accumulation * engine.world_size)
             yield from list(zip(step, weights(step), strict=True))[engine.rank :: engine.world_size]
 
-    def _read(self, dealt: tuple[MicroBatch, float]) -> tuple[MicroBatch, float, Batch]:
+    def _load(self, dealt: tuple[MicroBatch, float]) -> tuple[MicroBatch, float, Batch]:
         micro_batch, weight = dealt
         return micro_batch, weight, self.samples.load(micro_batch.names, self.strategy.wanted(draws_of(self.seed, micro_batch)))
 
-    def _micro_step(self, step: int, micro_batch: MicroBatch, weight: float, inputs: Mapping[str, ModelInput], tally: Tally) -> None:
-        with dropout(self.seed, micro_batch, self.engine.device):
+    def _micro_step(self, micro_batch: MicroBatch, weight: float, batch: Batch) -> Taken:
+        """The gradients of a micro-batch. Nothing is asked of the device, so that it is still at work while the next one is made."""
+        device = self.engine.device
+        made = prepared(self.strategy, self.backbone, batch, draws_of(self.seed, micro_batch), device)
+        facts, inputs = Facts.of(made), sent(made, device)
+        with dropout(self.seed, micro_batch, device):
             losses = self.strategy.loss(self.engine.forward(inputs), inputs)
             loss = total_loss(losses)
-            self._check_finite(step, bool(torch.isfinite(loss)), micro_batch, inputs)
             self.engine.backward(loss * weight)
-        tally.add("loss", float(loss.detach()) * weight)
-        add_losses(tally, losses, inputs)
+        return Taken(micro_batch, weight, facts, inputs, loss.detach(), {name: each.detach() for name, each in losses.items()})
 
-    def _check_finite(self, step: int, is_finite: bool, micro_batch: MicroBatch, inputs: Mapping[str, ModelInput]) -> None:
+    def _read(self, step: int, taken: Sequence[Taken]) -> Tally:
+        """The losses of a step, once all of it is ordered; where one is not finite, nothing has been updated yet."""
+        values = read([{"": each.loss, **each.losses} for each in taken])
+        totals = [losses.pop("")[0] for losses in values]
+        self._check_finite(step, taken, [math.isfinite(total) for total in totals])
+        tally = Tally()
+        for each, total, losses in zip(taken, totals, values, strict=True):
+            tally.add("loss", total * each.weight)
+            add_losses(tally, losses, each.facts)
+        return tally
+
+    def _check_finite(self, step: int, taken: Sequence[Taken], are_finite: Sequence[bool]) -> None:
         """Stop all processes where the loss of one is not finite: each runs its model again, since a single one could not."""
-        finite = self.engine.gather(is_finite)
+        finite = self.engine.gather(all(are_finite))
         if all(finite):
             return
-        culprit = first_not_finite(self.backbone, lambda: self.engine.forward(inputs))
-        found = self.engine.gather((_seen([(micro_batch, inputs)]), culprit))
+        # Of a process whose own losses are finite, any micro-batch will do.
+        chosen = next((each for each, is_finite in zip(taken, are_finite, strict=True) if not is_finite), taken[0])
+        with dropout(self.seed, chosen.micro_batch, self.engine.device):
+            culprit = first_not_finite(self.backbone, lambda: self.engine.forward(chosen.inputs))
+        found = self.engine.gather((_seen([chosen]), culprit))
         wrong = [seen for seen, fine in zip(found, finite, strict=True) if not fine]
         self.engine.refuse(_stopped(step, "the loss", [seen for seen, _ in wrong], wrong[0][1]))
 
@@ -144,9 +176,9 @@ Seen = tuple[list[str], dict[str, list[str]]]
 """Names of samples, and their sigmas by modality."""
 
 
-def _seen(taken: Sequence[tuple[MicroBatch, Mapping[str, ModelInput]]]) -> Seen:
-    names = [name for micro_batch, _ in taken for name in micro_batch.names]
-    return names, {name: [f"{sigma:.3f}" for _, inputs in taken for sigma in inputs[name].sigma.tolist()] for name in taken[0][1]}
+def _seen(taken: Sequence[Taken]) -> Seen:
+    names = [name for each in taken for name in each.micro_batch.names]
+    return names, {name: [f"{sigma:.3f}" for each in taken for sigma in each.facts.sigmas[name]] for name in taken[0].facts.sigmas}
 
 
 def _stopped(step: int, what: str, seen: Sequence[Seen], culprit: str) -> DataError:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import attrs
+import torch
 from torch import Tensor
 
 from ltxcore.devices import is_gpu, peak_gpu_memory
@@ -40,7 +42,37 @@ class Tally:
         return {name: total / self.counts[name] for name, total in self.sums.items() if self.counts[name]}
 
 
-def add_losses(tally: Tally, losses: Mapping[str, Tensor], prepared: Mapping[str, ModelInput]) -> None:
+@attrs.frozen
+class Facts:
+    """What is reported of a micro-batch beside its losses. Known before it is sent to the device, which is asked for nothing but losses.
+
+    Attributes:
+        sigmas: of every sample, by modality.
+        counted: whether any token of a sample counts, by modality.
+        applied: for each condition of the run, on whichever modality, whether it was applied to a sample.
+    """
+
+    sigmas: Mapping[str, Sequence[float]]
+    counted: Mapping[str, Sequence[bool]]
+    applied: Mapping[str, Sequence[bool]]
+
+    @classmethod
+    def of(cls, prepared: Mapping[str, ModelInput]) -> Facts:
+        return cls(
+            {name: given.sigma.tolist() for name, given in prepared.items()},
+            {name: _counted(given) for name, given in prepared.items()},
+            {key: applied.tolist() for given in prepared.values() for key, applied in given.applied.items()},
+        )
+
+
+def read(losses: Sequence[Mapping[str, Tensor]]) -> list[dict[str, list[float]]]:
+    """The values of losses of any shapes, by their names, asked of the device all at once: it is waited for each time that it is asked."""
+    flat = [loss.detach().float().reshape(-1) for each in losses for loss in each.values()]
+    values = iter(torch.cat(flat).tolist() if flat else [])
+    return [{name: list(islice(values, loss.numel())) for name, loss in each.items()} for each in losses]
+
+
+def add_losses(tally: Tally, losses: Mapping[str, Sequence[float]], facts: Facts) -> None:
     """Add the losses of a micro-batch, by modality, by sigma of that modality, and by condition.
 
     A sample without a counted token has loss 0. It is part of the mean of its modality, as of the loss that is trained on, but not of buckets
@@ -48,28 +80,19 @@ def add_losses(tally: Tally, losses: Mapping[str, Tensor], prepared: Mapping[str
 
     Args:
         tally: added to.
-        losses: of every sample, by generated modality, `[B]`.
-        prepared: what the model saw.
+        losses: of every sample, by generated modality.
+        facts: of the micro-batch.
     """
-    for name, per_sample in losses.items():
-        given = prepared[name]
-        values = per_sample.detach().float().cpu().tolist()
-        counted = _counted(given, len(values))
+    for name, values in losses.items():
+        counted = facts.counted[name]
         tally.add(f"loss/{name}", sum(values), len(values))
         tally.add(f"uncounted/{name}", len(counted) - sum(counted), len(counted))
         kept = [index for index, counts in enumerate(counted) if counts]
-        sigmas = given.sigma.cpu().tolist()
         for index in kept:
-            tally.add(f"loss/{name}/sigma_{QUARTERS[bucket(sigmas[index])]}", values[index])
-        for key, other in conditions(prepared):
-            applied = other.cpu().tolist()
+            tally.add(f"loss/{name}/sigma_{QUARTERS[bucket(facts.sigmas[name][index])]}", values[index])
+        for key, applied in facts.applied.items():
             for index in kept:
                 tally.add(f"loss/{name}/{key}/{'applied' if applied[index] else 'not_applied'}", values[index])
-
-
-def conditions(prepared: Mapping[str, ModelInput]) -> list[tuple[str, Tensor]]:
-    """Every condition of the run, on whichever modality, and the samples it was applied to, `[B]` bool."""
-    return [(key, applied) for given in prepared.values() for key, applied in given.applied.items()]
 
 
 def bucket(sigma: float) -> int:
@@ -90,7 +113,7 @@ def peak_memory(device: Any) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
-def _counted(given: ModelInput, size: int) -> list[bool]:
+def _counted(given: ModelInput) -> list[bool]:
     if given.loss_mask is None:
-        return [True] * size
-    return given.loss_mask.any(dim=1).cpu().tolist()
+        return [True] * given.sigma.shape[0]
+    return given.loss_mask.any(dim=1).tolist()

@@ -27,7 +27,7 @@ from ltxcore.models.save import save_full
 from ltxcore.models.shipped import UNTRAINED
 from ltxcore.models.streams import is_needed
 from ltxcore.protocols import Engine, ModelInput
-from ltxcore.train.feed import Samples, prepared
+from ltxcore.train.feed import Samples, prepared, sent
 from ltxcore.train.loop import total_loss
 from ltxcore.train.plan import Outline, RunPlan
 from ltxcore.train.start import newest
@@ -208,4 +208,4 @@ def _one_input(plan: RunPlan, samples: Samples, backbone: LTXBackbone, device: t
     first: MicroBatch = plan.order.micro_batch(0)
     strategy = plan.outline.strategy
     draws = CountedDraws(plan.outline.loaded.config.seed, first.epoch, first.names[:1], first.id)
-    return prepared(strategy, backbone, samples.load(first.names[:1], strategy.wanted(draws)), draws, device)
+    return sent(prepared(strategy, backbone, samples.load(first.names[:1], strategy.wanted(draws)), draws, device), device)

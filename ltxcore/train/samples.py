@@ -15,7 +15,7 @@ from ltxcore.protocols import Backbone, Draws, Engine, Modality, Setting, Strate
 from ltxcore.sample.euler import euler, plain
 from ltxcore.sample.media import decoders, write_media
 from ltxcore.sample.schedule import schedule
-from ltxcore.train.feed import Samples, prepared
+from ltxcore.train.feed import Samples, prepared, sent
 from ltxcore.train.heldout import EPOCH, FixedSigma
 
 
@@ -112,7 +112,7 @@ class Drawer:
         draws = Always(CountedDraws(self.seed, EPOCH, (name,), name))
         batch = self.samples.load([name], self.strategy.wanted(draws))
         with engine.evaluating():
-            inputs = prepared(self.strategy, backbone, batch, draws, engine.device)
+            inputs = sent(prepared(self.strategy, backbone, batch, draws, engine.device), engine.device)
             tokens = euler(plain(engine.forward), inputs, schedule(self.steps))
         own = {modality: batch.latents[modality] for modality in inputs}
         original = {modality: stored.latents[0].float() for modality, stored in own.items()}

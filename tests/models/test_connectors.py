@@ -75,6 +75,7 @@ def test_left_padded_features_are_connected_as_recorded_and_nothing_is_padding_a
     for name in BOTH:
         torch.testing.assert_close(found.features[name], case.outputs[f"{name}_embeds"].float(), rtol=1e-4, atol=2e-5)
     assert torch.equal(found.mask, torch.ones_like(given.mask))
+    assert (given.is_whole, found.is_whole) == (False, True)
     assert torch.equal(found.mask, case.outputs["attention_mask"].float())
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -12,7 +14,7 @@ from ltxcore.config.load import LoadedRun
 from ltxcore.data.batches import MicroBatch
 from ltxcore.engines.single import SingleEngine, single_engine
 from ltxcore.errors import DataError
-from ltxcore.protocols import ModelInput
+from ltxcore.protocols import Batch, Draws, ModelInput, Strategy
 from ltxcore.train.feed import Samples
 from ltxcore.train.loop import Loop, draws_of, total_loss
 from ltxcore.train.model import load_model
@@ -145,6 +147,37 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_samples_sigmas_a
         f"sigmas audio {sigmas_of(loop, 1)}, first in {name}\n"
         "    Nothing was updated in this step. Look at these samples, lower optimization.learning_rate, or lower optimization.max_grad_norm."
     )
+
+
+@attrs.frozen(eq=False)
+class Spoiled:
+    """The strategy of a run whose loss of a sample is not finite, and without a gradient, so that only the loss itself tells."""
+
+    inner: Strategy
+    at: str
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def prepare(self, batch: Batch, draws: Draws) -> Mapping[str, ModelInput]:
+        marked = {"spoiled": torch.tensor([name == self.at for name in batch.names])}
+        return {name: attrs.evolve(given, applied=marked) for name, given in self.inner.prepare(batch, draws).items()}
+
+    def loss(self, predicted: Mapping[str, torch.Tensor], prepared: Mapping[str, ModelInput]) -> Mapping[str, torch.Tensor]:
+        added = torch.zeros(prepared["audio"].sigma.shape).masked_fill(prepared["audio"].applied["spoiled"], float("nan"))
+        return {name: each + added for name, each in self.inner.loss(predicted, prepared).items()}
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_of_a_step_of_several_micro_batches_the_one_whose_loss_is_not_finite_is_named_and_nothing_is_updated(
+    folder: Path, number: int
+) -> None:
+    loop = loop_of(loaded_run(folder, data={"held_out": 0}, optimization={"batch_size": 3, "gradient_accumulation_steps": 3}))
+    before = {key: parameter.detach().clone() for key, parameter in loop.engine.parameters.items()}
+    wrong = loop.order.micro_batch(number).names
+    with pytest.raises(DataError, match=f"the loss is not finite .+ at step 1, samples {', '.join(wrong)}, sigmas audio"):
+        list(attrs.evolve(loop, strategy=Spoiled(loop.strategy, wrong[-1])).steps(1))
+    assert all(torch.equal(parameter, before[key]) for key, parameter in loop.engine.parameters.items())
 
 
 def test_a_gradient_that_is_not_finite_stops_the_run_and_changes_nothing(folder: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ltxcore.protocols import ModelInput
-from ltxcore.train.metrics import Tally, add_losses, bucket, peak_memory, tokens
+from ltxcore.train.metrics import Facts, Tally, add_losses, bucket, peak_memory, read, tokens
 
 
 def seen(sigmas: list[float], counted: list[bool], applied: dict[str, list[bool]] | None = None, tokens: int = 3) -> ModelInput:
@@ -31,7 +31,7 @@ def test_a_sigma_lies_in_its_quarter_and_one_in_the_last(sigma: float, number: i
 def test_each_modality_is_counted_by_its_own_sigma() -> None:
     tally = Tally()
     prepared = {"video": seen([0.1, 0.9], [True, True]), "audio": seen([0.6, 0.3], [True, True])}
-    add_losses(tally, {"video": torch.tensor([1.0, 3.0]), "audio": torch.tensor([5.0, 7.0])}, prepared)
+    add_losses(tally, {"video": [1.0, 3.0], "audio": [5.0, 7.0]}, Facts.of(prepared))
     assert tally.means() == {
         "loss/video": 2.0,
         "uncounted/video": 0.0,
@@ -50,7 +50,7 @@ def test_a_condition_divides_the_loss_of_both_modalities_into_where_it_applied_a
         "video": seen([0.1, 0.1, 0.1], [True] * 3, {"video.cond0.first_frame": [True, False, True]}),
         "audio": seen([0.1, 0.1, 0.1], [True] * 3),
     }
-    add_losses(tally, {"video": torch.tensor([1.0, 2.0, 3.0]), "audio": torch.tensor([4.0, 5.0, 6.0])}, prepared)
+    add_losses(tally, {"video": [1.0, 2.0, 3.0], "audio": [4.0, 5.0, 6.0]}, Facts.of(prepared))
     found = tally.means()
     assert found["loss/video/video.cond0.first_frame/applied"] == 2.0
     assert found["loss/video/video.cond0.first_frame/not_applied"] == 2.0
@@ -61,7 +61,7 @@ def test_a_condition_divides_the_loss_of_both_modalities_into_where_it_applied_a
 def test_a_frozen_modality_has_no_loss_but_its_conditions_count() -> None:
     tally = Tally()
     frozen = attrs.evolve(seen([0.0], [True], {"video.cond0.reference": [True]}), is_generated=False, loss_mask=None)
-    add_losses(tally, {"audio": torch.tensor([2.0])}, {"video": frozen, "audio": seen([0.5], [True])})
+    add_losses(tally, {"audio": [2.0]}, Facts.of({"video": frozen, "audio": seen([0.5], [True])}))
     assert tally.means() == {
         "loss/audio": 2.0,
         "uncounted/audio": 0.0,
@@ -72,13 +72,20 @@ def test_a_frozen_modality_has_no_loss_but_its_conditions_count() -> None:
 
 def test_a_sample_without_a_counted_token_is_reported_and_stays_out_of_buckets() -> None:
     tally = Tally()
-    add_losses(tally, {"audio": torch.tensor([0.0, 4.0])}, {"audio": seen([0.1, 0.1], [False, True], {"audio.cond0.mask": [True, True]})})
+    prepared = {"audio": seen([0.1, 0.1], [False, True], {"audio.cond0.mask": [True, True]})}
+    add_losses(tally, {"audio": [0.0, 4.0]}, Facts.of(prepared))
     assert tally.means() == {
         "loss/audio": 2.0,
         "uncounted/audio": 0.5,
         "loss/audio/sigma_0.00-0.25": 4.0,
         "loss/audio/audio.cond0.mask/applied": 4.0,
     }
+
+
+def test_losses_of_any_shapes_are_read_with_their_names() -> None:
+    first = {"loss": torch.tensor(1.5, requires_grad=True), "video": torch.tensor([1.0, 2.0])}
+    assert read([first, {"audio": torch.tensor([3.0], dtype=torch.bfloat16)}]) == [{"loss": [1.5], "video": [1.0, 2.0]}, {"audio": [3.0]}]
+    assert read([{}]) == [{}]
 
 
 def test_tallies_of_several_processes_give_the_mean_over_all_samples() -> None:

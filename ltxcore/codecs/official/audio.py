@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
@@ -19,7 +21,7 @@ _MEL_FRAMES_PER_SECOND = 100
 
 @attrs.define(eq=False)
 class AudioVae:
-    """Sounds to latents `[8, T, 16]`, 25 steps a second, and back to stereo of the vocoder's rate. Everything is computed in float32.
+    """Sounds to latents `[8, T, 16]`, 25 steps a second, and back to stereo of the vocoder's rate. Everything is computed in float32, on a GPU too.
 
     Whole seconds N give 25N + 1 steps. The encoder, the decoder and the vocoder are read when they are first used.
 
@@ -48,7 +50,7 @@ class AudioVae:
         """
         self._fill("encoder")
         mel = log_mel(resample(to_stereo(medium.samples), medium.rate, RATE))
-        with torch.no_grad():
+        with torch.no_grad(), _exact():
             moments: Tensor = self._part.module.encoder(mel[None].to(self.device))
         latents = moments[0, : self._part.module.config.latent_channels].cpu()
         mean, std = self._statistics(latents)
@@ -64,7 +66,7 @@ class AudioVae:
         self._fill_vocoder()
         mean, std = self._statistics(latents)
         restored = latents.to("cpu", torch.float32) * std + mean
-        with torch.no_grad():
+        with torch.no_grad(), _exact():
             mel = self._part.module.decoder(restored[None].to(self.device))
             samples: Tensor = self._vocoder.module(mel)
         return Sound(samples[0].to("cpu", torch.float32).clamp(-1.0, 1.0).contiguous(), self.rate)
@@ -88,6 +90,14 @@ class AudioVae:
             self._vocoder.fill(device=self.device, dtype=torch.float32)
             self._vocoder.module.to(self.device)  # buffers that are computed, not stored
             self._filled.add("vocoder")
+
+
+@contextmanager
+def _exact() -> Iterator[None]:
+    """Convolutions in float32: by default a GPU rounds what it multiplies in them to 10 bits (TF32), and latents would not be those of a CPU."""
+    cudnn = torch.backends.cudnn
+    with cudnn.flags(enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False):
+        yield
 
 
 def load(model_path: Path, own_path: Path | None = None, *, device: str = "cpu") -> AudioVae:

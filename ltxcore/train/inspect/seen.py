@@ -12,7 +12,7 @@ from ltxcore.data.batches import MicroBatch
 from ltxcore.engines.single import AUTOCAST
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.protocols import Draws, ModelInput
-from ltxcore.train.feed import Samples, prepared
+from ltxcore.train.feed import Samples, prepared, sent
 from ltxcore.train.loop import draws_of, dropout
 from ltxcore.train.plan import RunPlan
 
@@ -102,7 +102,7 @@ def _seen(planned: RunPlan, samples: Samples, backbone: LTXBackbone | None, empt
         return attrs.evolve(empty, inputs=inputs, draws=draws.numbers)
     device = next(backbone.parameters()).device
     mixed = AUTOCAST[planned.outline.loaded.config.acceleration.mixed_precision_mode]
-    inputs = prepared(strategy, backbone, batch, draws, device)
+    inputs = sent(prepared(strategy, backbone, batch, draws, device), device)
     with torch.no_grad(), dropout(seed, empty.micro_batch, device), torch.autocast(device.type, dtype=mixed, enabled=mixed is not None):
         predicted = {name: velocity.float() for name, velocity in backbone(inputs.get("video"), inputs.get("audio")).items()}
     losses = strategy.loss(predicted, inputs)

@@ -75,6 +75,18 @@ def test_a_sound_shorter_than_a_window_is_refused(models):
     assert str(caught.value) == "a sound of 0.031 seconds is too short\n    It takes more than 0.032 seconds."
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_no_convolution_is_rounded_to_tf32_and_the_setting_is_put_back(models, before, monkeypatch):
+    codec, seen = loaded(models, "2.3"), []
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", before)
+    for module in (codec._part.module.encoder, codec._part.module.decoder, codec._vocoder.module):
+        module.register_forward_pre_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
+    enabled = torch.backends.cudnn.enabled
+    codec.decode(codec.encode(sound()))
+    assert seen == [False] * 3
+    assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.enabled) == (before, enabled)
+
+
 def test_the_vocoder_is_not_read_to_encode(models):
     codec = loaded(models, "2.3")
     codec.encode(sound())
