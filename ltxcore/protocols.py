@@ -241,8 +241,7 @@ class Text:
         features: per modality, `[B, L, E]`.
         mask: which of the L positions are words, `[B, L]` (1), or padding (0).
         is_connected: whether it has been through the model's connectors.
-        is_whole: whether it is known that all positions are words, as after connectors. Attention then gets no mask: with one, even of ones, a GPU
-            takes a slower kernel.
+        is_whole: whether all positions are known to be words, as after connectors; attention then gets no mask, with which a GPU is slower.
     """
 
     features: Mapping[str, Tensor]

@@ -146,6 +146,9 @@ class AccelerationTable:
     compile: bool = key(False, help="compile the blocks: faster steps, after minutes at the start")
     load_text_encoder_in_8bit: bool = key(False, help="load the text encoder with 8-bit weights, on a GPU")
     offload_text_encoder: bool = key(False, help="keep the text encoder's weights in host memory, and bring them to the GPU layer by layer")
+    vae_tiling: bool = key(
+        False, help="decode the samples of a run, and encode what they are given, in pieces: less memory beside the model"
+    )
     offload_optimizer_during_validation: bool = key(
         False, help="keep the optimiser's state in host memory while samples are drawn and held-out losses measured"
     )

@@ -228,6 +228,7 @@ def _codecs(config: RunFile, device: torch.device) -> Model:
         model.video_vae_path,
         model.audio_vae_path,
         device=str(device),
+        tiling=config.acceleration.vae_tiling,
         text_in_8bit=config.acceleration.load_text_encoder_in_8bit,
         text_offload=config.acceleration.offload_text_encoder,
     )

@@ -57,6 +57,7 @@ DEFAULTS: dict[Any, dict[str, Any]] = {
         "compile": False,
         "load_text_encoder_in_8bit": False,
         "offload_text_encoder": False,
+        "vae_tiling": False,
         "offload_optimizer_during_validation": False,
     },
     schema.DataTable: {"dataset": None, "preprocessed_data_root": None, "held_out": None, "num_dataloader_workers": 2, "verify": 0.0},

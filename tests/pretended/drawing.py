@@ -19,7 +19,7 @@ from ltxcore.sample.run import Studio
 from ltxcore.sample.sampler import Sampler
 from pretended.record import READ, RECORD, UP
 from pretended.training import digest
-from sample.sample_made import BOTH, PLAIN, condition, encoded, film, freeze, planned
+from sample.sample_made import BOTH, PLAIN, condition, encoded, film, freeze, request
 
 GUIDANCE: Mapping[str, Mapping[str, float]] = {
     "none": {},
@@ -69,10 +69,10 @@ def studio(model: Mapping[str, str], folder: str, precision: str, **options: Any
     )
     quantization = quantization_of(options.pop("quantization", None))
     drawer = Studio(given, precision=precision, quantization=quantization, **options)
-    whole = {**PLAIN, **GUIDANCE["all"], "inference_steps": 1}
+    whole = {**PLAIN, **GUIDANCE["all"]}
     asked = [
-        planned(condition("first_frame", image_or_video=there / "film.mp4"), **whole),
-        planned(frozen=[freeze("audio", there / "film.mp4")], **whole),
+        request(condition("first_frame", medium=there / "film.mp4"), **whole),
+        request(frozen=[freeze("audio", there / "film.mp4")], **whole),
     ]
-    drawn = drawer.draw(asked, [there / f"sample_{number}" for number in range(len(asked))])
+    drawn = drawer.draw(drawer.plan(asked), [there / f"sample_{number}" for number in range(len(asked))])
     return [path.name for path in drawn if path.stat().st_size]
