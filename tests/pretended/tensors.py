@@ -109,7 +109,7 @@ def run(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     made = func(*tree_map(_inner, args), **_on_the_cpu(name, kwargs))
     to = kwargs.get("device")
     if (not _is_device(to)) if to is not None else (not given):
-        return made
+        return pin(made) if kwargs.get("pin_memory") else made
     return _wrapped(func, name, args, made, given)
 
 
@@ -202,9 +202,9 @@ def _on_the_cpu(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     found = {key: tree_map(_inner, value) for key, value in kwargs.items()}
     if _is_device(found.get("device")):
         found["device"] = torch.device("cpu")
-        found.pop("pin_memory", None)
     if name == "_to_copy":
         found.pop("non_blocking", None)
+    found.pop("pin_memory", None)
     return found
 
 

@@ -83,9 +83,10 @@ def chain(run_file: str, settings: Sequence[str], device: str) -> dict[str, Any]
         RECORD.clear()
     outcome = {"losses": losses, "norms": norms, "weights": digest(parts.model.parameters), "step": waits, "loading": loaded}
     outcome["held"] = QUEUE.most
-    RECORD.clear()
-    outcome["held_out"], outcome["forwards"] = _held_out(parts)
-    outcome["forward"] = {READ: RECORD.of(READ), UP: RECORD.of(UP)}
+    with parts.engine.making_room():
+        RECORD.clear()
+        outcome["held_out"], outcome["forwards"] = _held_out(parts)
+        outcome["forward"] = {READ: RECORD.of(READ), UP: RECORD.of(UP)}
     RECORD.clear()
     with tempfile.TemporaryDirectory() as folder:
         _save(parts, Path(folder))
