@@ -98,7 +98,6 @@ def preprocess(
     told = str(summary) if share.rank == 0 else summary.of_share()
     click.echo(f"{share}:\n{told}" if share.world_size > 1 else told)
     if decode:
-        from ltxcore.devices import own_device
         from ltxcore.prepare.decode import decode as decode_samples
         from ltxcore.preprocess.model import Model
 
