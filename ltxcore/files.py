@@ -231,3 +231,34 @@ def why_unreadable(path: Path) -> str:
         if is_one(mode):
             return f"is a {name}, not a file"
     return "" if os.access(path, os.R_OK) else f"cannot be read: {os.strerror(errno.EACCES)}"
+
+
+def why_not_writable(path: Path, inside: Path | str = "") -> str:
+    """Why a folder cannot be made, or cannot be written where it is there, as far as that is known without trying; "": it can.
+
+    Args:
+        path: of the folder, absolute.
+        inside: the longest name of what is to be in it.
+    """
+    try:
+        (path / inside).stat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):  # told below
+        pass
+    except (OSError, ValueError) as error:  # too long, links in a circle; a zero byte
+        return f"{str(path)[:200]!r} is no name of a folder: {getattr(error, 'strerror', None) or error}"
+    there = path
+    while not os.path.lexists(there):
+        if len(os.fsencode(there.name)) > LONGEST_NAME:
+            return f"{there.name[:60]}... is too long a name for a folder"
+        there = there.parent
+    if not is_folder(there):
+        return f"{there} is {'a file' if is_file(there) else 'there'}, not a folder"
+    effective = os.access in os.supports_effective_ids
+    if not os.access(there, os.W_OK | os.X_OK | (os.R_OK if there == path else 0), effective_ids=effective):
+        reason = "its file system is read-only" if _is_read_only(there) else "it belongs to another user, or is protected"
+        return f"{there} cannot be written: {reason}"
+    return ""
+
+
+def _is_read_only(path: Path) -> bool:
+    return hasattr(os, "statvfs") and bool(os.statvfs(path).f_flag & os.ST_RDONLY)

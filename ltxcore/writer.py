@@ -140,7 +140,7 @@ def writing(
     rank: int = 0,
     takes_over: bool = False,
     say: Callable[[str], None] | None = None,
-    waits: bool = False,
+    waiting: Callable[[], object] | None = None,
     name: str = "",
 ) -> Iterator[Writer]:
     """Be the writer of a folder, which is made where it is not there.
@@ -150,7 +150,7 @@ def writing(
         rank: this process's among those that share the work; each has a file of its own.
         takes_over: end whoever writes there now.
         say: told where the folder is taken over, or waited for.
-        waits: for whoever writes there now, rather than refuse.
+        waiting: called each second that this process waits for whoever writes there now; none: it is refused rather than waits.
         name: of the option that takes the folder over, for the message.
 
     Raises:
@@ -161,7 +161,7 @@ def writing(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / file_name(rank)
     try:
-        holder = _taken(path, takes_over, say or (lambda _: None), waits, name)
+        holder = _taken(path, takes_over, say or (lambda _: None), waiting, name)
         writer = Writer(path, holder)
         threading.Thread(target=writer.beat, name=f"beat of {path}", daemon=True).start()
         try:
@@ -179,7 +179,7 @@ def file_name(rank: int = 0) -> str:
     return f".writer-{rank}.json"
 
 
-def _taken(path: Path, takes_over: bool, say: Callable[[str], None], waits: bool, option: str) -> Holder:
+def _taken(path: Path, takes_over: bool, say: Callable[[str], None], waiting: Callable[[], object] | None, option: str) -> Holder:
     """This process, once its file is there."""
     told = False
     while True:
@@ -195,10 +195,11 @@ def _taken(path: Path, takes_over: bool, say: Callable[[str], None], waits: bool
             _bury(path, found)
             say(f"{path.parent} is taken over from {who}")
             takes_over = False
-        elif waits:
+        elif waiting is not None:
             if not told:
                 say(f"waiting for {found or 'another process'}, which writes to {path.parent}")
                 told = True
+            waiting()
             time.sleep(POLL)
         else:
             raise _refusal(path, found, age, option)

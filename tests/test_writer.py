@@ -193,7 +193,7 @@ def test_one_that_waits_gets_the_folder_afterwards(tmp_path: Path, monkeypatch: 
     done = threading.Event()
 
     def second() -> None:
-        with writing(tmp_path, waits=True, say=said.append):
+        with writing(tmp_path, waiting=lambda: None, say=said.append):
             done.set()
 
     with writing(tmp_path):

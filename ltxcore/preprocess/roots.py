@@ -56,22 +56,6 @@ def default_root(dataset: Path, options: PreprocessingTable | None = None) -> Pa
     return places.shared if _may_share(path, places, options or PreprocessingTable()) else places.own
 
 
-def unwritable(root: Path) -> str:
-    """Why a root cannot be written, or made, as far as that is known without trying it; "": it can."""
-    for path in (root, *root.absolute().parents):
-        try:
-            if not path.is_dir():
-                if path.exists():
-                    return f"{path} is a file, not a folder"
-                continue
-        except OSError as error:  # a name that is too long, or a folder that may not be looked into
-            return error.strerror or str(error)
-        except ValueError:
-            return "no folder can have this name"
-        return "" if os.access(path, os.W_OK | os.X_OK) else f"{path} may not be written by this user"
-    return ""
-
-
 def claim(root: Path, dataset: Path, options: PreprocessingTable) -> Path:
     """Record that a dataset is about to be written to its default root, and say which that is in the end.
 

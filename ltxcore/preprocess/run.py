@@ -65,7 +65,7 @@ def preprocess(
     keeps: bool = False,
     take_over: bool = False,
     say: Callable[[str], None] | None = None,
-    waits: bool = False,
+    waiting: Callable[[], object] | None = None,
 ) -> Summary:
     """Encode a dataset, or what of it is not up to date.
 
@@ -95,7 +95,7 @@ def preprocess(
         keeps: whether samples that are stale only since something is set right in reading their files stay as they are, for a run that began with them.
         take_over: end another process that does this share.
         say: told where that was taken over, or is waited for.
-        waits: for another process that does this share, rather than refuse.
+        waiting: called each second that this process waits for another one that does this share; none: it is refused rather than waits.
 
     Raises:
         ProcessError: another process does this share already.
@@ -124,7 +124,7 @@ def preprocess(
         plans = _plan(job, keeps, phase)
         if root is None:
             job = attrs.evolve(job, root=claim(to, dataset, options))
-        with _writer(job.root, job.share.rank, take_over, say, waits) as writer:
+        with _writer(job.root, job.share.rank, take_over, say, waiting) as writer:
             ledger = _open(job, plans, verify, writer)
             mine = job.share.of(plans.planned)
             outcomes = _captions(job, mine, encoder, ledger, phase)
@@ -135,12 +135,14 @@ def preprocess(
 
 
 @contextlib.contextmanager
-def _writer(root: Path, rank: int, take_over: bool, say: Callable[[str], None] | None, waits: bool) -> Iterator[Writer | None]:
+def _writer(
+    root: Path, rank: int, take_over: bool, say: Callable[[str], None] | None, waiting: Callable[[], object] | None
+) -> Iterator[Writer | None]:
     """The one process that does this share of the work. A root that cannot be written, and need not be where all is up to date, has none."""
     with contextlib.ExitStack() as stack:
         writer = None
         try:
-            writer = stack.enter_context(writing(root, rank=rank, takes_over=take_over, say=say, waits=waits, name="--take-over"))
+            writer = stack.enter_context(writing(root, rank=rank, takes_over=take_over, say=say, waiting=waiting, name="--take-over"))
         except OSError as error:
             if not root.is_dir():
                 raise DataError(f"cannot be made: {error.strerror}", where=str(root), remedy="Name another folder to write to.") from error

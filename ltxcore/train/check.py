@@ -14,21 +14,22 @@ from ltxcore.config.located import located
 from ltxcore.data.batches import plan as plan_order
 from ltxcore.data.manifest import survey_manifest
 from ltxcore.errors import ConfigError, DataError, LtxError, Problem, collecting
+from ltxcore.files import why_not_writable
 from ltxcore.preprocess.before import only_rows
 from ltxcore.preprocess.glance import encoders_of, glance
 from ltxcore.preprocess.model import Model
 from ltxcore.preprocess.progress import Phase, bars
-from ltxcore.preprocess.roots import default_root, unwritable
+from ltxcore.preprocess.roots import default_root
 from ltxcore.preprocess.rows import Dataset, read_rows, survey_dataset
 from ltxcore.preprocess.standing import standing_of
 from ltxcore.protocols import Entry, Manifest
+from ltxcore.train.checkpoint import newest
 from ltxcore.train.drawing import drawing_problems
 from ltxcore.train.encoded import begun_with
 from ltxcore.train.foreseen import foreseen
 from ltxcore.train.noted import Seen, of_dataset, of_folder, samples_told, trains_on
 from ltxcore.train.plan import Draft, Outline, RunPlan, draft, misfitting, references_of, split_of
 from ltxcore.train.room import room_for, room_to_encode
-from ltxcore.train.saved import saved_state
 
 
 @attrs.frozen(eq=False)
@@ -132,8 +133,8 @@ class _Checker:
             self.problems.extend(drawing_problems(found))
             self.notes += list(room_for(found, self.problems))
         with collecting(self.problems):
-            if step := saved_state(found):
-                self.notes.append(f"The unfinished run in {found.folder.path} goes on after step {step}.")
+            if found.resumes and (saved := newest(found.folder.checkpoints)) is not None:
+                self.notes.append(f"The unfinished run in {found.folder.path} goes on after step {saved.step}.")
         apart = self.seen(found, data.held_out, None) if isinstance(data.held_out, Path) else None
         if data.dataset is None:
             return self._encoded(found)
@@ -227,9 +228,11 @@ class _Checker:
         with collecting(self.problems):
             standing = standing_of(rows, look)
             self.problems.extend(_foreign(found, rows, place))
-        if standing is not None and standing.encodes and (why := unwritable(place)):
+        if standing is not None and standing.encodes and (why := why_not_writable(place.absolute())):
             key = where("data.preprocessed_data_root") if root is not None else str(place)
-            self.problems.append(Problem(f"{place} cannot be written: {why}", key, "Set data.preprocessed_data_root to a folder that can."))
+            self.problems.append(
+                Problem(f"the data cannot be encoded there: {why}", key, "Set data.preprocessed_data_root to a folder that can.")
+            )
         if standing is not None and self.drafted.knows_model:
             self.notes += room_to_encode(found, look, standing)
         seen = Seen(rows, frozenset(problem.where for problem in wrong), look, standing)

@@ -15,6 +15,9 @@ from ltxcore.preprocess.run import preprocess
 from ltxcore.train.about import said_of_changed_data
 from ltxcore.train.plan import Outline
 
+ENCODING = "encoding"
+"""What a process says that it does meanwhile."""
+
 
 def encoded(
     found: Outline, dataset: Path | None, root: Path | None, processes: Processes, console: Console, take_over: bool = False
@@ -38,6 +41,7 @@ def encoded(
     if dataset is None:
         return found.root, None
     config = found.loaded.config
+    processes.progress.says(ENCODING, is_long=True)
     begun = processes.exchange(processes.together(lambda: begun_with(found, dataset, root) if processes.rank == 0 else None))[0]
     summary = processes.together(
         lambda: preprocess(
@@ -57,7 +61,8 @@ def encoded(
             keeps=found.resumes and not found.changes,
             take_over=take_over,
             say=partial(console.out, highlight=False),
-            waits=True,
+            # However long the other takes: this process does not hang meanwhile.
+            waiting=lambda: processes.progress.says(ENCODING, is_long=True),
         )
     )
     anew = {name: tuple(reasons) for each in processes.exchange(summary.anew) for name, reasons in each.items()}

@@ -11,7 +11,7 @@ import attrs
 
 from ltxcore.config.load import HEADER
 from ltxcore.errors import CheckpointError, ConfigError, Problem
-from ltxcore.files import LONGEST_NAME, is_file, is_folder, read_regular, sync, write_whole
+from ltxcore.files import read_regular, sync, why_not_writable, write_whole
 from ltxcore.headers import INDEX
 from ltxcore.train.checkpoint import found, newest
 from ltxcore.train.records import Status, StatusRecord, read_record
@@ -23,9 +23,6 @@ START_OVER = "start over in that folder, which removes its checkpoints, with che
 
 LONGEST_INSIDE = Path("checkpoints") / f"step_{0:06d}" / ("x" * 100)
 """As long a path as there is in an output folder, but for the names of samples."""
-
-SHOWN = 200
-"""Letters of a path that a message shows; one that is too long may be thousands."""
 
 
 @attrs.frozen
@@ -198,31 +195,6 @@ def check_writable(path: Path, where: str) -> None:
     Raises:
         ConfigError: it cannot.
     """
-    what = _why_not_writable(path)
+    what = why_not_writable(path, LONGEST_INSIDE)
     if what:
         raise ConfigError(what, where=where, remedy="Choose another output_dir.")
-
-
-def _why_not_writable(path: Path) -> str:
-    try:
-        (path / LONGEST_INSIDE).stat()
-    except (FileNotFoundError, NotADirectoryError, PermissionError):  # told below
-        pass
-    except (OSError, ValueError) as error:  # too long, links in a circle; a zero byte
-        return f"{str(path)[:SHOWN]!r} is no name of a folder: {getattr(error, 'strerror', None) or error}"
-    there = path
-    while not os.path.lexists(there):
-        if len(os.fsencode(there.name)) > LONGEST_NAME:
-            return f"{there.name[:60]}... is too long a name for a folder"
-        there = there.parent
-    if not is_folder(there):
-        return f"{there} is {'a file' if is_file(there) else 'there'}, not a folder"
-    effective = os.access in os.supports_effective_ids
-    if not os.access(there, os.W_OK | os.X_OK | (os.R_OK if there == path else 0), effective_ids=effective):
-        reason = "its file system is read-only" if _is_read_only(there) else "it belongs to another user, or is protected"
-        return f"{there} cannot be written: {reason}"
-    return ""
-
-
-def _is_read_only(path: Path) -> bool:
-    return hasattr(os, "statvfs") and bool(os.statvfs(path).f_flag & os.ST_RDONLY)

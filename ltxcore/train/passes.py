@@ -72,7 +72,8 @@ def counted(shapes: Sequence[int], config: RunFile, processes: int) -> Passes:
 
 def said(found: Passes) -> str:
     """Both in a sentence: how often each sample is trained on, and how full micro-batches are where they are not."""
-    times = f"each of {found.samples} samples {found.passes:.3g} times" if found.samples > 1 else f"the one sample {found.passes:.3g} times"
+    often = f"{found.passes:,.0f}" if found.passes >= 100 else f"{found.passes:.3g}"
+    times = f"each of {found.samples:,} samples {often} times" if found.samples > 1 else f"the one sample {often} times"
     if not found.not_full:
         return times
     shapes = f", in which samples of one shape go together, of which there are {len(found.shapes)}" if len(found.shapes) > 1 else ""

@@ -112,7 +112,6 @@ def _session(
         f"{config.model.training_mode} run of {' and '.join(sorted(found.modalities))} on the base model {found.info.name}", highlight=False
     )
     processes.together(lambda: check_ahead(found) if processes.rank == 0 else None)
-    progress.says("encoding", is_long=True)
     root, only = encoded(found, config.data.dataset, config.data.preprocessed_data_root, processes, console, take_over)
     found = attrs.evolve(found, root=root)
     progress.says("reading what is encoded", is_long=True)

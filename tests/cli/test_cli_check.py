@@ -90,7 +90,10 @@ def test_raw_media_are_counted_and_their_headers_are_read_before_they_are_encode
     (tmp_path / "set.jsonl").write_text('{"audio": "a.wav", "audio_mask": "a.wav", "caption": "c"}')
     status, out, _ = check("run.toml", *settings)
     assert status == 0
-    assert out.endswith(f"  samples     1, not encoded yet; the first run encodes {tmp_path}/set.jsonl\n{NOT_HERE}")
+    passes = "it trains on the one sample 8 times; the only micro-batch is not full: 1 of 2 on average."
+    assert out.endswith(
+        f"  samples     1, not encoded yet; the first run encodes {tmp_path}/set.jsonl\nIf they are all of one shape, {passes}\n{NOT_HERE}"
+    )
     (tmp_path / "a.wav").write_bytes(b"")
     assert check("run.toml", *settings)[2].startswith(f"{tmp_path}/set.jsonl:1: {tmp_path}/a.wav: this is not a clip")
     assert not (tmp_path / "new").exists()
@@ -171,7 +174,9 @@ def test_a_folder_is_shown_as_it_is_understood_with_buckets_that_can_be_used(cli
         f"{path} is in order.\n  mode        LoRA of rank 4 on tiny-untrained\n  strategy    flexible\n  video       generated\n"
         f"  steps       3000, batch size 2\n  samples     3, not encoded yet; the first run encodes {clips}\n"
         f"{clips}: left out: 1 hidden or system name\n"
-        f"{clips}: left out, as on_error says:\n  {clips}/d.wav: is a sound, which has no pictures\n{NOT_HERE}",
+        f"{clips}: left out, as on_error says:\n  {clips}/d.wav: is a sound, which has no pictures\n"
+        "As far as headers tell, it trains on each of 3 samples 1,000 times; 3 of 3 micro-batches are not full, "
+        f"in which samples of one shape go together, of which there are 3: 1 of 2 on average.\n{NOT_HERE}",
     )
     assert not (clips.parent / "clips.precomputed").exists()
 

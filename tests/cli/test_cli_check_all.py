@@ -97,7 +97,7 @@ FAULTS = [
     Fault(
         "encoded set",
         {},
-        "{preprocessed_data_root}: data.preprocessed_data_root: TMP/file/encoded cannot be written: TMP/file is a file, not a folder",
+        "{preprocessed_data_root}: data.preprocessed_data_root: the data cannot be encoded there: TMP/file is a file, not a folder",
         lambda folder: (folder / "file").touch(),
     ),
     Fault(
