@@ -163,7 +163,7 @@ class Client:
 
     def _not_there(self, error: Any, pictures: int) -> ConfigError:
         host, port = _host(self.endpoint.base_url)
-        reason = str(error.__cause__ or error).splitlines()[0][:200]
+        reason = re.sub(r"^\[Errno -?\d+\] ", "", str(error.__cause__ or error).splitlines()[0])[:200]
         if host not in HERE:
             remedy = "See that the address is right, and that it can be reached from here."
         else:

@@ -179,7 +179,7 @@ def _sound(folder: str, planned: Planned, tools: Tools, path: Path, fill: bool) 
 
     def make() -> Made:
         with _blaming(planned.sample.at(path)):
-            cut = read_cut(path, _exact(duration, planned.size), fill)
+            cut = read_cut(path, _exact(duration, planned.bucket), fill)
             with tools.turn:
                 return Made({"latents": codec.encode(cut.sound)}, silence=cut.added, holes=cut.holes)
 
@@ -188,12 +188,12 @@ def _sound(folder: str, planned: Planned, tools: Tools, path: Path, fill: bool) 
     return Product(folder, {"content": tools.raw.content(path), "seconds": length}, codec.fingerprint, make, corrections)
 
 
-def _exact(duration: Fraction | None, size: Bucket | None) -> Fraction | None:
+def _exact(duration: Fraction | None, bucket: Bucket | None) -> Fraction | None:
     """The length of a sound by the exact rate of its clip, so that clips of one rate have sounds of one length, whatever decimal their containers tell.
 
     The fingerprint has the told one, as that of 0.1.0.
     """
-    return duration if duration is None or size is None else size.frames / exact_rate(size.frames / duration)
+    return duration if duration is None or bucket is None else bucket.frames / exact_rate(bucket.frames / duration)
 
 
 def _video_masks(planned: Planned, tools: Tools, entries: Mapping[str, Entry]) -> Product:

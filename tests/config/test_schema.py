@@ -185,6 +185,7 @@ FREE = {
     "validation.stg_blocks": "held against the model's blocks",
     "checkpoints.interval": "more steps than there are is never",
     "checkpoints.keep_last_n": "more than there are is all of them",
+    "engine.patience": "more minutes than a run takes is never",
 }
 """Numbers without an upper end, and why none is needed."""
 

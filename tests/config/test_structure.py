@@ -400,7 +400,7 @@ def test_a_model_whose_name_is_too_long_is_refused_in_words(mistakes: Mistakes, 
 def test_a_bucket_of_thousands_of_digits_is_none(mistakes: Mistakes, minimal: str) -> None:
     bucket = f"{'9' * 5000}x64x9"
     assert mistakes(f"{minimal}[preprocessing]\nresolution_buckets = '{bucket}'\n").startswith(
-        f'run.toml:11: preprocessing.resolution_buckets: "{bucket}" is no bucket\n'
+        f'run.toml:11: preprocessing.resolution_buckets: "{"9" * 37}..." is no bucket\n'
     )
 
 

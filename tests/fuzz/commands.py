@@ -24,7 +24,7 @@ from ltxcore.config.load import load_run
 from ltxcore.config.prompts import load_samples
 from ltxcore.engines.launch import read_hosts
 from ltxcore.preprocess.model import Model
-from ltxcore.train.plan import check_run
+from ltxcore.train.check import check_run
 
 CLIPS = "plain/clips/*.mp4"
 SET = "plain/.precomputed/{latents,conditions}/**/[01m]*"

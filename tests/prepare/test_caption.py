@@ -209,7 +209,7 @@ def test_a_server_that_is_not_there_is_named_at_once_and_how_to_start_one(server
     assert time.monotonic() - began < 20  # five retries alone would take longer; a request takes QUICK at the most
     assert (result.exit_code, result.stderr) == (
         2,
-        f"{server.url}: there is no server at this address: [Errno 111] Connection refused\n    Start one there, such as by one of\n"
+        f"{server.url}: there is no server at this address: Connection refused\n    Start one there, such as by one of\n"
         "      vllm serve Qwen/Qwen2.5-VL-7B-Instruct --port 9 --limit-mm-per-prompt '{\"image\": 4}'\n"
         "      llama-server -hf ggml-org/Qwen2.5-VL-7B-Instruct-GGUF --port 9 -c 16384\n"
         "      OLLAMA_HOST=127.0.0.1:9 ollama serve   (and once: ollama pull qwen2.5vl)\n",

@@ -50,7 +50,7 @@ def test_checkpoints_that_are_kept_and_do_not_fit_are_told(tmp_path: Path, monke
 
 
 def test_a_rank_above_the_widths_of_all_targets_is_told(tmp_path: Path) -> None:
-    (note,) = checked(tmp_path, lora={"rank": 4000}).notes
+    (note,) = [note for note in checked(tmp_path, lora={"rank": 4000}).notes if "lora.rank" in note]
     lines = (tmp_path / "run.toml").read_text().splitlines()
     line = next(number for number, text in enumerate(lines, 1) if text.startswith("rank"))
     assert note.startswith(f"{tmp_path}/run.toml:{line}: lora.rank: is 4000, and the largest target has only ")
