@@ -154,6 +154,19 @@ def peak_gpu_memory(device: torch.device | str) -> int:
     return int(torch.cuda.max_memory_allocated(device))
 
 
+def gpu_memory_of_others(device: torch.device | str) -> int:
+    """Bytes of a GPU that neither this process has nor are free: other programs take them, and the contexts of all."""
+    import torch
+
+    free, total = torch.cuda.mem_get_info(torch.device(device))
+    return max(0, int(total - free - torch.cuda.memory_reserved(device)))
+
+
+def memory_is_bounded(device: torch.device | str) -> bool:
+    """Whether what is computed on a device has to fit into its memory: a GPU's is all there is, and a processor's is paged."""
+    return is_gpu(device)
+
+
 def give_back_gpu_memory() -> None:
     """Give memory that torch keeps for later back to the GPU, for others to use; without a GPU nothing is done."""
     import torch

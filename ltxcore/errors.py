@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import sys
@@ -12,6 +13,12 @@ import attrs
 
 from ltxcore.redact import redacted
 from ltxcore.spelling import meant
+
+OF_HOST = ("can't allocate memory", "not enough memory: you tried to allocate", "Cannot allocate memory", "std::bad_alloc")
+"""What torch and the system say where host memory is meant."""
+
+OF_DEVICE = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "cudaErrorMemoryAllocation", "hipErrorOutOfMemory")
+"""What torch, its libraries and the driver say where a device's memory is meant, in errors of any class."""
 
 
 @attrs.frozen
@@ -72,12 +79,38 @@ class CheckpointError(LtxError):
     """Weights, a LoRA or a saved run cannot be read, do not match, or could not be written whole."""
 
 
+class OutOfMemory(LtxError):
+    """The memory of a GPU is not enough for what is asked."""
+
+
+class OutOfHostMemory(OutOfMemory):
+    """The memory of the machine is not."""
+
+
 class PublishError(LtxError):
     """A finished run could not be uploaded; it is whole where it is."""
 
 
 class ProcessError(LtxError):
     """Another process of the run is gone, or does something else than this one."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, and is not told in words yet: a device's or the host's."""
+    if isinstance(error, LtxError):
+        return False
+    if any(each.__name__ == "OutOfMemoryError" for each in type(error).__mro__) or is_of_host(error):
+        return True
+    return isinstance(error, RuntimeError) and any(said in str(error) for said in OF_DEVICE)
+
+
+def is_of_host(error: BaseException) -> bool:
+    """Whether an error says that the memory of the machine ran out."""
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and any(said in str(error) for said in OF_HOST)
 
 
 def listed(names: Iterable[str], limit: int = 5) -> str:

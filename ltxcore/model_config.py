@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from ltxcore.errors import CheckpointError, LtxError, Problem
+from ltxcore.errors import CheckpointError, LtxError, Problem, is_out_of_memory
 
 MOST = 2**24
 """That a whole number in a configuration may be; the largest of real ones are the words of a tokenizer, some 262,000."""
@@ -73,5 +73,7 @@ def building(what: str, where: str, config: Mapping[str, Any] | None = None) -> 
     except (LtxError, OSError, ImportError, MemoryError, Warning):
         raise
     except Exception as error:  # what diffusers, transformers and torch raise for settings that are not what they should be
+        if is_out_of_memory(error):
+            raise
         said = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
         raise CheckpointError(f"its configuration is damaged, or not that of {what} ({said})", where=where, remedy=AGAIN) from error

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from ltxcore import __version__
-from ltxcore.errors import LtxError, PluginError, suggestion
+from ltxcore.errors import LtxError, PluginError, Problem, is_out_of_memory, suggestion
 from ltxcore.files import is_of_disk, not_written
 from ltxcore.redact import redacted
 from ltxcore.registry import Registry, load
@@ -42,6 +42,10 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Our commands, each in the module of its name beside this one: a click command that has its name, or is called `command`."""
+
+
+LESS = "See that no other program takes the memory, and what options of the command take less: --help. What was written by now stays."
+"""What to do where memory ran out in a command that does not say it better."""
 
 
 class Commands(click.Group):
@@ -90,10 +94,15 @@ class Commands(click.Group):
         except LtxError as error:
             click.echo(str(error), err=True)
             ctx.exit(2)
-        except OSError as error:
-            if not is_of_disk(error):
+        except (OSError, MemoryError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                said = (str(error).splitlines() or [type(error).__name__])[0]
+                problem = Problem(f"memory ran out in `ltx {ctx.invoked_subcommand}`: {said}", remedy=LESS)
+            elif isinstance(error, OSError) and is_of_disk(error):
+                problem = not_written(error, "a file", "what was written by now stays")
+            else:
                 raise
-            click.echo(redacted(str(not_written(error, "a file", "what was written by now stays"))), err=True)
+            click.echo(redacted(str(problem)), err=True)
             ctx.exit(2)
         except KeyboardInterrupt:
             click.echo("Stopped.", err=True)

@@ -17,7 +17,7 @@ from torch import Tensor
 from ltxcore.data import pt
 from ltxcore.data.names import FOREIGN, SUFFIX, sample_path, stored_name
 from ltxcore.data.stored import Stored, stored
-from ltxcore.errors import DataError, Problem
+from ltxcore.errors import DataError, Problem, is_out_of_memory
 from ltxcore.files import read_regular, write_whole
 from ltxcore.protocols import Entry, Kind
 
@@ -148,6 +148,8 @@ def _sample(path: Path, data: bytes) -> Stored:
     except DataError as error:
         raise _with_remedy(error, path) from None
     except Exception as error:  # whatever a stranger's bytes make of torch's functions, only this file is lost
+        if is_out_of_memory(error):  # which is no fault of the file
+            raise
         told = (str(error).splitlines() or [""])[0]
         raise DataError(f"cannot be read as a sample: {type(error).__name__} {told}".strip(), where=str(path), remedy=redo(path)) from error
 
@@ -233,6 +235,8 @@ def _parse(data: bytes) -> Stored:
     try:
         tensors = safetensors.torch.load(data)
     except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         raise DataError(f"is not a sound safetensors file: {error}") from None
     told = header.get("__metadata__", {})
     try:

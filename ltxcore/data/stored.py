@@ -8,7 +8,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ltxcore.errors import DataError, listed
+from ltxcore.errors import DataError, is_out_of_memory, listed
 from ltxcore.protocols import MODALITIES, Entry, Kind
 
 MODALITY_OF_LATENTS = {4: "video", 3: "audio"}
@@ -118,7 +118,9 @@ def readable(name: str, tensor: Tensor) -> Tensor:
         return tensor
     try:
         return tensor.float()
-    except RuntimeError:  # as of two numbers in a byte
+    except RuntimeError as error:  # as of two numbers in a byte
+        if is_out_of_memory(error):
+            raise
         raise DataError(f"{name} is of type {kind}, which is not read") from None
 
 

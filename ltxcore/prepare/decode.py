@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -12,7 +13,8 @@ from torch import Tensor
 from ltxcore.codecs.load import TINY
 from ltxcore.data.names import find_sample, stored_name
 from ltxcore.data.store import read_latents, read_mask, redo
-from ltxcore.errors import ConfigError, DataError, LtxError, listed
+from ltxcore.errors import ConfigError, DataError, LtxError, OutOfMemory, is_out_of_memory, listed
+from ltxcore.memory import telling
 from ltxcore.modalities.video import VideoModality
 from ltxcore.prepare.encoded import VIDEO_LATENTS, Shelf, shelves, sound_folder
 from ltxcore.prepare.work import Tally
@@ -70,21 +72,26 @@ def decode(
         DataError: there is nothing to look at.
         ConfigError: a source that is not there, or a model that did not make the samples.
         CheckpointError: the model's codecs cannot be read.
+        OutOfMemory: memory ran out. What was written by then stays.
     """
+    chosen, model = model is not None, model or Model(TINY)
     there, found, problems = shelves(root, sources)
     items = list(_items(there, found, output))
     wanted = {modality for item in items if not item.mask for modality in item.files}
     done = reused = 0
-    with decoders(model or Model(TINY), wanted) as codecs, bars(progress) as phase:
-        _check_makers(there, found, codecs, chosen=model is not None)
+    with decoders(model, wanted) as codecs, bars(progress) as phase:
+        _check_makers(there, found, codecs, chosen=chosen)
         step = phase("decode", len(items))
         for item in items:
             if not overwrite and _is_fresh(item):
                 reused += 1
             else:
                 try:
-                    _write(item, codecs)
+                    with telling(f"decoding {' and '.join(map(str, item.files.values()))}", model.device, partial(_less, model)):
+                        _write(item, codecs)
                     done += 1
+                except OutOfMemory:
+                    raise
                 except LtxError as error:
                     problems += error.at(" and ".join(map(str, item.files.values()))).problems
             step()
@@ -133,6 +140,12 @@ def _check_makers(root: Path, found: Sequence[Shelf], codecs: Mapping[str, Codec
             )
 
 
+def _less(model: Model) -> str:
+    """What takes less memory."""
+    tiled = "" if model.tiling else "--vae-tiling takes less. "
+    return f"{tiled}What is decoded by now stays, and the same command goes on with the rest."
+
+
 def _is_fresh(item: _Item) -> bool:
     made = [path for ending in ENDINGS if (path := item.place.with_name(item.place.name + ending)).is_file()]
     newest = max(path.stat().st_mtime_ns for path in item.files.values())
@@ -147,7 +160,9 @@ def _write(item: _Item, codecs: Mapping[str, Codec]) -> None:
     latents = {modality: _finite(path) for modality, path in item.files.items()}
     try:
         played = decoded(latents, dict.fromkeys(latents, item.rate), codecs)
-    except RuntimeError as error:  # what torch raises for a shape that the codec does not have, and for want of memory
+    except RuntimeError as error:  # what torch raises for a shape that the codec does not have
+        if is_out_of_memory(error):
+            raise
         reason = str(error).splitlines()[0]
         raise DataError(f"cannot be decoded: {reason}", remedy="See that --model-path names the model that encoded it.") from error
     write(played, item.place)

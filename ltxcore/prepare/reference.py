@@ -15,7 +15,7 @@ from torch import Tensor
 from ltxcore.codecs.clips import reading
 from ltxcore.codecs.media import probe
 from ltxcore.codecs.written import write_clip, write_frames
-from ltxcore.errors import ConfigError, DataError, LtxError, PluginError, Problem
+from ltxcore.errors import ConfigError, DataError, LtxError, PluginError, Problem, is_out_of_memory
 from ltxcore.files import fitted, is_file, remove_unfinished
 from ltxcore.prepare.made import Made
 from ltxcore.prepare.tables import NO_CHOICE, Listed, Row, check_format, read_listed, write_rows
@@ -234,7 +234,7 @@ def _filtered(frames: Iterator[Tensor], filter_: Named, clip: Path) -> Iterator[
     except LtxError:
         raise
     except Exception as error:
-        if error is taken.error:
+        if error is taken.error or is_out_of_memory(error):
             raise
         raise PluginError(f"{what} failed: {type(error).__name__}: {error}", where=str(clip)) from error
     if given != taken.count:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from pathlib import Path
 
 import attrs
@@ -10,7 +9,7 @@ import attrs
 from ltxcore.codecs.load import audio_codec, text_encoder, video_codec
 from ltxcore.codecs.official.text import Placement
 from ltxcore.codecs.official.tiles import Tiling
-from ltxcore.devices import give_back_gpu_memory, own_device
+from ltxcore.devices import own_device
 from ltxcore.protocols import Codec, TextEncoder
 
 
@@ -50,9 +49,3 @@ class Model:
         """The text encoder."""
         placement = Placement(device=self.device, in_8_bit=self.text_in_8bit, offload=self.text_offload)
         return text_encoder(self.path, text_encoder_path=self.text_encoder, placement=placement)
-
-
-def give_back_memory() -> None:
-    """Let go of weights that nothing refers to any more, before the next are read."""
-    gc.collect()
-    give_back_gpu_memory()

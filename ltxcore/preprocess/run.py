@@ -11,10 +11,12 @@ import attrs
 from ltxcore.config.schema import PreprocessingTable
 from ltxcore.devices import own_device
 from ltxcore.errors import ConfigError, DataError, Problem, listed
+from ltxcore.memory import give_back_memory
 from ltxcore.preprocess.before import as_begun, only_rows
 from ltxcore.preprocess.connected import connected
 from ltxcore.preprocess.ledger import Ledger
-from ltxcore.preprocess.model import Model, give_back_memory
+from ltxcore.preprocess.less import Less
+from ltxcore.preprocess.model import Model
 from ltxcore.preprocess.plan import SOUND_FOLDERS, VIDEO_FOLDERS, Planned, Rules, files_of, look_at, plan, plan_part, uneven_clips
 from ltxcore.preprocess.products import RECIPES, Tools
 from ltxcore.preprocess.progress import Phase, bars
@@ -101,6 +103,7 @@ def preprocess(
         ProcessError: another process does this share already.
         ConfigError: options that do not go with the codec or with each other, all of them.
         DataError: the dataset, or samples that cannot be made, all of them; or a root that cannot be written.
+        OutOfMemory: memory ran out; says while encoding what, and what takes less. What was encoded by then stays.
     """
     model = Model(
         model_path,
@@ -127,10 +130,12 @@ def preprocess(
         with _writer(job.root, job.share.rank, take_over, say, waiting) as writer:
             ledger = _open(job, plans, verify, writer)
             mine = job.share.of(plans.planned)
-            outcomes = _captions(job, mine, encoder, ledger, phase)
+            less = Less(model, options, workers, where)
+            with less.captions():
+                outcomes = _captions(job, mine, encoder, ledger, phase)
             encoder = None  # its weights make room for those of the codecs
             give_back_memory()
-            outcomes |= _media(job, mine, outcomes, ledger, phase)
+            outcomes |= _media(job, mine, outcomes, ledger, phase, less)
     return _summary(job, plans, outcomes, ledger)
 
 
@@ -256,11 +261,13 @@ def _captions(job: _Job, planned: Sequence[Planned], encoder: TextEncoder | None
     return encode_captions(samples, ledger, encoder, job.options.batch_size, phase("captions", len(samples)))
 
 
-def _media(job: _Job, planned: Sequence[Planned], so_far: Mapping[str, Outcome], ledger: Ledger, phase: Phase) -> dict[str, Outcome]:
+def _media(
+    job: _Job, planned: Sequence[Planned], so_far: Mapping[str, Outcome], ledger: Ledger, phase: Phase, less: Less
+) -> dict[str, Outcome]:
     if job.data.folders <= {TEXT}:
         return {}
     whole = [each for each in planned if not so_far.get(each.sample.name, Outcome()).problems]
-    return encode_media(whole, ledger, job.rules, job.tools, job.workers, phase("media", len(whole)))
+    return encode_media(whole, ledger, job.rules, job.tools, job.workers, phase("media", len(whole)), less.media)
 
 
 def _summary(job: _Job, plans: _Plans, outcomes: Mapping[str, Outcome], ledger: Ledger) -> Summary:

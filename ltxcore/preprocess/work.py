@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager
 
 import attrs
 import torch
@@ -87,7 +88,13 @@ def text_product(caption: str, length: int, encoder: str) -> Product:
 
 
 def encode_media(
-    planned: Sequence[Planned], ledger: Ledger, rules: Rules, tools: Tools, workers: int, step: Callable[[], None]
+    planned: Sequence[Planned],
+    ledger: Ledger,
+    rules: Rules,
+    tools: Tools,
+    workers: int,
+    step: Callable[[], None],
+    guard: Callable[[str], AbstractContextManager[None]],
 ) -> dict[str, Outcome]:
     """All that is to be made of the samples' media and is not up to date.
 
@@ -98,6 +105,7 @@ def encode_media(
         tools: codecs and raw files.
         workers: samples decoded at a time.
         step: called after each sample.
+        guard: around the work on a sample, of which it is told; raises in words what is no fault of the sample.
 
     Returns:
         What became of each sample, by name.
@@ -109,7 +117,7 @@ def encode_media(
     # One thread a sample: on a processor, several samples at a time are faster than several threads in each.
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
     try:
-        futures = {pool.submit(_encode_sample, each, ledger, rules, tools): each for each in planned}
+        futures = {pool.submit(_encode_sample, each, ledger, rules, tools, guard): each for each in planned}
         for future in as_completed(futures):
             outcomes[futures[future].sample.name] = future.result()
             step()
@@ -118,7 +126,9 @@ def encode_media(
     return {each.sample.name: outcomes[each.sample.name] for each in planned}
 
 
-def _encode_sample(planned: Planned, ledger: Ledger, rules: Rules, tools: Tools) -> Outcome:
+def _encode_sample(
+    planned: Planned, ledger: Ledger, rules: Rules, tools: Tools, guard: Callable[[str], AbstractContextManager[None]]
+) -> Outcome:
     folders = [folder for folder in RECIPES if folder in planned.folders]
     sample, current, silence, holes = planned.sample, dict[str, Entry](), list[Silence](), list[Silence]()
     if planned.without:
@@ -133,7 +143,8 @@ def _encode_sample(planned: Planned, ledger: Ledger, rules: Rules, tools: Tools)
                 ledger.reuse(folder)
                 current[folder] = ledger.entries_of(sample.name)[folder]
                 continue
-            made = product.make()
+            with guard(f'encoding "{folder}" of {sample.where}{f", of {planned.bucket}" if planned.bucket else ""}'):
+                made = product.make()
         except DataError as error:
             outcome = Outcome(error.at(sample.where).problems)
         else:

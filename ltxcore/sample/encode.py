@@ -14,8 +14,9 @@ from ltxcore.conditions import ConditionUse
 from ltxcore.data.padding import padded
 from ltxcore.data.store import read_mask
 from ltxcore.errors import DataError
+from ltxcore.memory import give_back_memory
 from ltxcore.preprocess.masks import GREY_LEVEL, PCM_STEP, audio_mask, video_mask, without_noise
-from ltxcore.preprocess.model import Model, give_back_memory
+from ltxcore.preprocess.model import Model
 from ltxcore.preprocess.plan import STORED_MASKS
 from ltxcore.preprocess.products import LOSSLESS
 from ltxcore.protocols import Clip, Codec, Sound, StoredLatents, Text, TextEncoder

@@ -12,7 +12,8 @@ from torch import Tensor
 from ltxcore.codecs.media import write_clip, write_sound
 from ltxcore.codecs.mel import resample, to_stereo
 from ltxcore.codecs.sounds import AAC_LAYOUTS, AAC_RATES
-from ltxcore.preprocess.model import Model, give_back_memory
+from ltxcore.memory import give_back_memory
+from ltxcore.preprocess.model import Model
 from ltxcore.protocols import Clip, Codec, Sound
 from ltxcore.sample.beside import with_references
 from ltxcore.sample.encode import Encoded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import attrs
 import torch
 from torch import Tensor
 
+from ltxcore.devices import is_gpu
 from ltxcore.engines.single import AUTOCAST
 from ltxcore.errors import ConfigError, Problem
+from ltxcore.memory import telling
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.load import describe, load_backbone
 from ltxcore.models.lora_stack import Strength, load_loras
@@ -80,12 +83,14 @@ class Studio:
             The files, with their endings.
 
         Raises:
-            LtxError: a file cannot be read, encoded or written, or weights cannot be loaded.
+            LtxError: a file cannot be read, encoded or written, or weights cannot be loaded, or memory runs out.
         """
         marks = self.marking.marks
-        encoded = encode(planned, self.model)
+        with self._telling("encoding prompts and media", self._to_encode()):
+            encoded = encode(planned, self.model)
         modalities = frozenset(name for each in planned for name in each.canvas.request.modalities)
-        sampler = self._sampler(modalities, marks)
+        with self._telling("loading the model", self._to_draw()):
+            sampler = self._sampler(modalities, marks)
         with decoders(self.model, {name for each in planned for name in each.canvas.request.drawn}) as codecs:
             return [
                 self._one(index, each, path, sampler, codecs, step) for index, (each, path) in enumerate(zip(encoded, paths, strict=True))
@@ -93,9 +98,37 @@ class Studio:
 
     def _one(self, index: int, encoded: Encoded, path: Path, sampler: Sampler, codecs: Mapping[str, Codec], step: Step | None) -> Path:
         report = None if step is None else lambda done, total: step(index, done, total)
+        request = encoded.canvas.request
+        size = f" at {request.size}" if "video" in request.modalities else ""
+        sample, smaller = f'"{request.prompt}"{size}', "fewer or smaller frames: --video-dims"
         with torch.no_grad():
-            latents = sampler.draw(encoded, report=report)
-            return write(shown(encoded, latents, codecs), path)
+            with self._telling(f"drawing {sample}", [*self._to_draw(), smaller]):
+                latents = sampler.draw(encoded, report=report)
+            with self._telling(f"decoding {sample}", [*self._to_decode(), smaller]):
+                return write(shown(encoded, latents, codecs), path)
+
+    # ---- where memory runs out
+
+    def _telling(self, doing: str, least: Sequence[str]) -> AbstractContextManager[None]:
+        remedy = f"Each of these takes less: {'; '.join(least)}." if least else "It is set to take as little as it can."
+        return telling(doing, self.model.device, lambda: remedy)
+
+    def _to_encode(self) -> list[str]:
+        text = self.model.text_in_8bit or self.model.text_offload
+        in_8bit = ["--load-text-encoder-in-8bit"] if is_gpu(self.model.device) and not text else []
+        return [*in_8bit, *([] if text else ["--offload-text-encoder"]), *([] if self.model.tiling else ["--vae-tiling"])]
+
+    def _to_draw(self) -> list[str]:
+        layers = describe(self.model.path).num_layers
+        blocks = (self.offload_blocks + layers + 1) // 2
+        return [
+            *(["--precision bf16"] if self.precision == "no" else []),
+            *([] if self.quantization else ["--quantization int8"]),
+            *([f"--offload-blocks {blocks}"] if self.offload_blocks < layers else []),
+        ]
+
+    def _to_decode(self) -> list[str]:
+        return [*([] if self.model.tiling else ["--vae-tiling"]), *self._to_draw()]
 
     def _sampler(self, modalities: frozenset[str], marks: bool) -> Sampler:
         device, mixed = torch.device(self.model.device), AUTOCAST[self.precision]

@@ -18,9 +18,12 @@ from ltxcore.data.batches import Plan as Order
 from ltxcore.devices import with_random_state
 from ltxcore.errors import DataError, listed
 from ltxcore.flow.draws import CountedDraws, generator
-from ltxcore.protocols import Backbone, Batch, Engine, ModelInput, Strategy
+from ltxcore.memory import telling
+from ltxcore.modalities.video import VideoModality
+from ltxcore.protocols import Backbone, Batch, Draws, Engine, ModelInput, Strategy
 from ltxcore.train.feed import Samples, prepared, sent
 from ltxcore.train.metrics import Facts, Tally, add_losses, peak_memory, read, tokens
+from ltxcore.train.sizes import LargestDraws, in_words
 from ltxcore.train.watch import first_not_finite
 
 
@@ -58,6 +61,7 @@ class Loop:
         seed: of all draws.
         accumulation: micro-batches an optimiser step and process.
         workers: how many micro-batches are read ahead.
+        video_scale: frames and pixels of a latent cell, to tell how large clips are.
     """
 
     engine: Engine
@@ -68,24 +72,39 @@ class Loop:
     seed: int
     accumulation: int
     workers: int
+    video_scale: Sequence[int] = VideoModality().scale
 
     def steps(self, total: int, first: int = 0) -> Iterator[tuple[int, dict[str, float]]]:
         """Optimiser steps `first` + 1 to `total`: after each, its number and its metrics.
 
         Raises:
             DataError: a loss or a gradient is not finite; names the step, the samples, their sigmas and the module.
+            OutOfMemory: names the step, and the samples with their size.
         """
         engine = self.engine
         reading = read_ahead(self._load, self._dealt(first, total), self.workers)
         for step in range(first + 1, total + 1):
             began = time.perf_counter()
-            taken = [self._micro_step(*each) for each in islice(reading, self.accumulation)]
-            tally = self._read(step, taken)
-            rate = engine.learning_rate
-            norm = engine.step()
+            taken = [self._micro_step(f"training step {step}", *each) for each in islice(reading, self.accumulation)]
+            with telling(f"updating the weights in step {step}", engine.device):
+                tally = self._read(step, taken)
+                rate = engine.learning_rate
+                norm = engine.step()
             if not math.isfinite(norm):
                 engine.refuse(_stopped(step, "the gradient", engine.gather(_seen(taken)), engine.bad_gradient()))
             yield step, self._metrics(tally, sum(tokens(each.inputs) for each in taken), rate, norm, time.perf_counter() - began)
+
+    def attempt(self, micro_batch: MicroBatch) -> None:
+        """The gradients of a micro-batch as large as it can be, with every condition that has a probability: only to see whether memory suffices.
+
+        The caller clears them. No draw of the run is taken, and the loss is not looked at.
+
+        Raises:
+            OutOfMemory: it does not; names the samples with their size.
+        """
+        draws = LargestDraws(len(micro_batch.names))
+        batch = self.samples.load(micro_batch.names, self.strategy.wanted(draws))
+        self._micro_step("trying a step before training, the largest of the run,", micro_batch, 1.0, batch, draws)
 
     def _dealt(self, first: int, total: int) -> Iterator[tuple[MicroBatch, float]]:
         """The micro-batches of this process with the weight of each in its step.
@@ -103,15 +122,17 @@ class Loop:
         micro_batch, weight = dealt
         return micro_batch, weight, self.samples.load(micro_batch.names, self.strategy.wanted(draws_of(self.seed, micro_batch)))
 
-    def _micro_step(self, micro_batch: MicroBatch, weight: float, batch: Batch) -> Taken:
+    def _micro_step(self, doing: str, micro_batch: MicroBatch, weight: float, batch: Batch, draws: Draws | None = None) -> Taken:
         """The gradients of a micro-batch. Nothing is asked of the device, so that it is still at work while the next one is made."""
         device = self.engine.device
-        made = prepared(self.strategy, self.backbone, batch, draws_of(self.seed, micro_batch), device)
-        facts, inputs = Facts.of(made), sent(made, device)
-        with dropout(self.seed, micro_batch, device):
-            losses = self.strategy.loss(self.engine.forward(inputs), inputs)
-            loss = total_loss(losses)
-            self.engine.backward(loss * weight)
+        made: Mapping[str, ModelInput] = {}
+        with telling(lambda: f"{doing} on {in_words(micro_batch.names, made, self.samples.manifest, self.video_scale)}", device):
+            made = prepared(self.strategy, self.backbone, batch, draws or draws_of(self.seed, micro_batch), device)
+            facts, inputs = Facts.of(made), sent(made, device)
+            with dropout(self.seed, micro_batch, device):
+                losses = self.strategy.loss(self.engine.forward(inputs), inputs)
+                loss = total_loss(losses)
+                self.engine.backward(loss * weight)
         return Taken(micro_batch, weight, facts, inputs, loss.detach(), {name: each.detach() for name, each in losses.items()})
 
     def _read(self, step: int, taken: Sequence[Taken]) -> Tally:

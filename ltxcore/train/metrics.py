@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -13,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ltxcore.devices import is_gpu, peak_gpu_memory
+from ltxcore.memory import peak_host_memory
 from ltxcore.protocols import ModelInput
 
 QUARTERS = ("0.00-0.25", "0.25-0.50", "0.50-0.75", "0.75-1.00")
@@ -109,8 +108,7 @@ def peak_memory(device: Any) -> float:
     """The most memory this process has used, GiB: of the GPU where the model is on one, else resident memory."""
     if is_gpu(device):
         return peak_gpu_memory(device) / 2**30
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+    return peak_host_memory() / 2**30
 
 
 def _counted(given: ModelInput) -> list[bool]:

@@ -25,14 +25,15 @@ from ltxcore.sample.media import decoders
 from ltxcore.train.about import changed_data
 from ltxcore.train.check import check_ahead
 from ltxcore.train.checkpoint import check_space
-from ltxcore.train.cost.start import said_at_start
+from ltxcore.train.cost.start import need_at_start, said_at_start
 from ltxcore.train.encoded import encoded
 from ltxcore.train.engine import build_engine, uses_zero
 from ltxcore.train.feed import Samples
 from ltxcore.train.folder import STATUS
 from ltxcore.train.goes_on import goes_on
 from ltxcore.train.heldout import HeldOut
-from ltxcore.train.model import load_model
+from ltxcore.train.model import TrainedModel, load_model
+from ltxcore.train.out_of_memory import ENCODING, LOADING, Advice
 from ltxcore.train.passes import passes_of
 from ltxcore.train.plan import Outline, RunPlan, located, outline, plan
 from ltxcore.train.resume import where_it_lies
@@ -125,11 +126,10 @@ def _session(
     console.out(f"{len(planned.split.train)} samples to train on, {len(names)} held out", highlight=False)
     if not names:
         console.out(f"nothing is held out, since {planned.split.why_none}, so what is learned is not measured; {HOLD_OUT}", highlight=False)
-    if is_gpu(device) and processes.rank == 0:
-        console.out(said_at_start(planned, processes.world_size, gpu_memory(device)), highlight=False)
-    drawer = _drawer(planned, apart, names, _codecs(config, device), processes, console)
+    advice = _advice(planned, device, processes, console)
+    drawer = _drawer(advice, apart, names, _codecs(config, device), processes, console)
     progress.says("loading the model", is_long=True)
-    model = processes.together(lambda: load_model(planned, samples, device, divided=uses_zero(config, processes.world_size)))
+    model = processes.together(lambda: _model(planned, samples, device, advice))
     many = f" in {processes.world_size} processes" if processes.world_size > 1 else ""
     console.out(
         f"training {model.count:,} parameters on {device.type}{many}, {config.optimization.steps} steps of {batch(planned, processes)}",
@@ -138,7 +138,8 @@ def _session(
     if model.idle:
         console.out(f"not trained, since no loss of this run reaches them: {len(model.idle)}, such as {model.idle[0]}", highlight=False)
     processes.together(lambda: check_space(found.folder.path, 2 * model.checkpoint_bytes()) if processes.rank == 0 else None)
-    engine = build_engine(config, model.backbone, model.parameters, processes, device, lambda text: console.out(text, highlight=False))
+    with advice.during("setting up the optimiser", LOADING):
+        engine = build_engine(config, model.backbone, model.parameters, processes, device, lambda text: console.out(text, highlight=False))
     batch_size, seed = config.optimization.batch_size, config.seed
     return Session(
         plan=planned,
@@ -149,8 +150,22 @@ def _session(
         drawer=drawer,
         trackers=trackers_of(found.loaded) if processes.rank == 0 else Trackers((), found.loaded),
         console=console,
+        advice=advice,
         writer=writer,
     )
+
+
+def _advice(planned: RunPlan, device: torch.device, processes: Processes, console: Console) -> Advice:
+    """What to tell where memory runs out; and, at the start, whether it may."""
+    need = need_at_start(planned, processes.world_size) if is_gpu(device) and processes.rank == 0 else None
+    if need is not None:
+        console.out(said_at_start(planned, need, gpu_memory(device)), highlight=False)
+    return Advice(planned, processes.rank, processes.world_size, device, None if isinstance(need, str) else need)
+
+
+def _model(planned: RunPlan, samples: Samples, device: torch.device, advice: Advice) -> TrainedModel:
+    with advice.during("loading the model", LOADING):
+        return load_model(planned, samples, device, divided=uses_zero(planned.outline.loaded.config, advice.processes))
 
 
 def device_of(processes: Processes) -> torch.device:
@@ -197,17 +212,16 @@ def _held_out(
     return Samples(root, found.strategy.sources(), manifest), manifest.samples
 
 
-def _drawer(
-    planned: RunPlan, apart: Samples, names: tuple[str, ...], codecs: Model, processes: Processes, console: Console
-) -> Draws | None:
+def _drawer(advice: Advice, apart: Samples, names: tuple[str, ...], codecs: Model, processes: Processes, console: Console) -> Draws | None:
     """Draws the samples of the run file, encoded now, before the model takes the memory; or held-out clips; or the first clips of the training set."""
+    planned = advice.planned
     found = planned.outline
     config = found.loaded.config
     if found.samples:
         for note in dict.fromkeys(note for sample in found.samples for note in sample.notes):
             console.out(note, highlight=False)
         said = of_metadata(found.strategy.metadata(planned.manifest))
-        return processes.together(lambda: Validation.of(found.samples, codecs, found.info.marks if said is None else said))
+        return processes.together(lambda: _validation(advice, codecs, found.info.marks if said is None else said))
     try:
         with decoders(codecs, found.modalities):
             pass
@@ -216,6 +230,11 @@ def _drawer(
         return None
     chosen = names[:DRAWN] or planned.split.train[:DRAWN]
     return Drawer.of(found.build, found.setting, chosen, apart, codecs, config.validation.inference_steps, config.seed)
+
+
+def _validation(advice: Advice, codecs: Model, marks: bool) -> Validation:
+    with advice.during("encoding the samples of validation", ENCODING):
+        return Validation.of(advice.planned.outline.samples, codecs, marks)
 
 
 def _codecs(config: RunFile, device: torch.device) -> Model:

@@ -17,6 +17,7 @@ from ltxcore.sample.media import decoders, write_media
 from ltxcore.sample.schedule import schedule
 from ltxcore.train.feed import Samples, prepared, sent
 from ltxcore.train.heldout import EPOCH, FixedSigma
+from ltxcore.train.out_of_memory import Spared
 
 
 @attrs.frozen
@@ -103,10 +104,14 @@ class Drawer:
         strategy = build(attrs.evolve(setting, sigma_sampler=FixedSigma(1.0)))
         return cls(names, samples, strategy, setting.modalities, model, steps, seed)
 
-    def draw(self, engine: Engine, backbone: Backbone, folder: Path, step: int) -> list[Drawn]:
-        """Draw every clip, with noise that is the same at every step, and write it to `folder`. Every process draws, and the first one decodes and writes."""
-        clips = [self._one(engine, backbone, name) for name in self.names]
-        return engine.first(lambda: self._written(clips, folder, step))
+    def draw(self, engine: Engine, backbone: Backbone, folder: Path, step: int, spared: Spared) -> list[Drawn]:
+        """Draw every clip, with noise that is the same at every step, and write it to `folder`, but for those that `spared` leaves out. Every process draws,
+        and the first one decodes and writes."""
+        clips: dict[int, _Latents] = {}
+        for index, name in enumerate(self.names):
+            with spared.drawing(name):
+                clips[index] = self._one(engine, backbone, name)
+        return engine.first(lambda: self._written(clips, folder, step, spared))
 
     def _one(self, engine: Engine, backbone: Backbone, name: str) -> _Latents:
         draws = Always(CountedDraws(self.seed, EPOCH, (name,), name))
@@ -122,11 +127,12 @@ class Drawer:
             result[modality] = self.modalities[modality].unpatchify(drawn.cpu(), grid)[0]
         return _Latents(result, original, {modality: float(stored.rate[0]) for modality, stored in own.items()})
 
-    def _written(self, clips: Sequence[_Latents], folder: Path, step: int) -> list[Drawn]:
+    def _written(self, clips: Mapping[int, _Latents], folder: Path, step: int, spared: Spared) -> list[Drawn]:
         found = []
-        with decoders(self.model, {modality for clip in clips for modality in clip.drawn}) as codecs:
-            for index, (name, clip) in enumerate(zip(self.names, clips, strict=True), 1):
-                drawn = write_media(clip.drawn, clip.rates, codecs, folder / f"step_{step:06d}_{index}")
-                original = write_media(clip.original, clip.rates, codecs, folder / f"original_{index}")
-                found.append(Drawn(name, drawn, original))
+        with decoders(self.model, {modality for clip in clips.values() for modality in clip.drawn}) as codecs:
+            for index, clip in clips.items():
+                with spared.decoding(self.names[index]):
+                    drawn = write_media(clip.drawn, clip.rates, codecs, folder / f"step_{step:06d}_{index + 1}")
+                    original = write_media(clip.original, clip.rates, codecs, folder / f"original_{index + 1}")
+                    found.append(Drawn(self.names[index], drawn, original))
         return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import shutil
 from collections.abc import Mapping
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import attrs
 from rich.console import Console
-from rich.table import Table
 
 from ltxcore.engines.process import undisturbed
 from ltxcore.files import remove_unfinished, write_whole
@@ -19,16 +17,19 @@ from ltxcore.protocols import Engine
 from ltxcore.redact import leaving
 from ltxcore.train import checkpoint
 from ltxcore.train.about import about_data
-from ltxcore.train.contexts import CONTEXTS, OTHER, OWN
+from ltxcore.train.contexts import CONTEXTS
 from ltxcore.train.feed import Samples
-from ltxcore.train.heldout import SIGMAS, HeldOut
+from ltxcore.train.heldout import HeldOut
 from ltxcore.train.loop import Loop
+from ltxcore.train.measured import held_out_interval, held_out_table
 from ltxcore.train.model import TrainedModel
+from ltxcore.train.out_of_memory import LOADING, MEASURING, TRAINING, Advice, Spared
 from ltxcore.train.plan import RunPlan
 from ltxcore.train.records import Status
 from ltxcore.train.samples import Drawn
 from ltxcore.train.stop import Stop, listening
 from ltxcore.train.trackers import Trackers
+from ltxcore.train.trial import try_largest
 from ltxcore.train.validation import Draws
 from ltxcore.writer import Writer
 
@@ -73,6 +74,7 @@ class Session:
         drawer: draws the samples of the run file, or held-out clips; None where there is no codec to decode them.
         trackers: told of every step; none on other processes than the first.
         console: told of the rest.
+        advice: what is told where memory runs out.
         writer: this process as the writer of the output folder; none on other processes than the first.
     """
 
@@ -84,7 +86,9 @@ class Session:
     drawer: Draws | None
     trackers: Trackers
     console: Console
+    advice: Advice
     writer: Writer | None = None
+    spared: Spared = attrs.field(init=False, default=attrs.Factory(lambda self: Spared(self.advice, self.console), takes_self=True))
 
     def run(self) -> Outcome:
         """Begin, or go on after the last checkpoint.
@@ -92,14 +96,18 @@ class Session:
         Raises:
             DataError: a loss or gradient is not finite, or a file is not what it was.
             CheckpointError: the checkpoint cannot be gone on with, or what is saved could not be written.
+            OutOfMemory: memory ran out; says while doing what, and what takes less.
         """
         config = self.plan.outline.loaded.config
         folder = self.plan.outline.folder
-        first = self._resumed()
+        with self.advice.during("reading the checkpoint", LOADING):
+            first = self._resumed()
+        try_largest(self._loop(), self.model, self.advice, first, self.console)
         self.engine.first(lambda: self._go_on() if first else self._begin())
         self.trackers.start(folder.path, config.optimization.steps, first)
         try:
-            outcome = self._trained(first, config.optimization.steps)
+            with self.advice.during("training", TRAINING):
+                outcome = self._trained(first, config.optimization.steps)
         except BaseException:
             with undisturbed():  # a launcher that saw another process end ends this one too, and it has not said yet why it does
                 self.trackers.finish()
@@ -162,7 +170,7 @@ class Session:
         """Held-out losses of the untrained model: measured, or those that an unfinished run measured. What is due by now is drawn."""
         known = self.engine.first(self._measured)
         if self.held_out is not None and not known:
-            known = self.held_out.measure(self.engine, self.model.backbone)
+            known = self._measure("before training")
             self.trackers.log(first, known)
             measured = known
             self.engine.first(lambda: self._write_status("running", before=measured))
@@ -182,9 +190,9 @@ class Session:
 
     # ---- training
 
-    def _train(self, first: int, stop: Stop) -> int:
+    def _loop(self) -> Loop:
         config = self.plan.outline.loaded.config
-        loop = Loop(
+        return Loop(
             engine=self.engine,
             backbone=self.model.backbone,
             strategy=self.plan.outline.strategy,
@@ -193,7 +201,12 @@ class Session:
             seed=config.seed,
             accumulation=config.optimization.gradient_accumulation_steps,
             workers=config.data.num_dataloader_workers,
+            video_scale=self.plan.outline.info.video_scale,
         )
+
+    def _train(self, first: int, stop: Stop) -> int:
+        config = self.plan.outline.loaded.config
+        loop = self._loop()
         total, interval = config.optimization.steps, config.checkpoints.interval
         step = first
         for step, metrics in loop.steps(total, first):
@@ -216,8 +229,8 @@ class Session:
         if not measures and not draws:
             return
         with self.engine.making_room():
-            if self.held_out is not None and measures:
-                self.trackers.log(step, self.held_out.measure(self.engine, self.model.backbone))
+            if measures:
+                self.trackers.log(step, self._measure(f"after step {step}"))
             if draws:
                 self._draw(step)
 
@@ -274,7 +287,7 @@ class Session:
         after: dict[str, float] = {}
         with self.engine.making_room():
             if self.held_out is not None:
-                after = self.held_out.measure(self.engine, self.model.backbone, *CONTEXTS)
+                after = self._measure(f"after the last step, whose weights are in {path},", *CONTEXTS)
                 self.trackers.log(step, after)
             drawn = self._draw(step)
         self.engine.first(lambda: self._write_status("finished", before=before, after=after))
@@ -282,11 +295,16 @@ class Session:
             self.console.print(held_out_table(before, after))
         return Outcome(outline.folder.path, step, True, weights, outline.folder.metrics, tuple(drawn), before, after)
 
+    def _measure(self, when: str, *contexts: str) -> dict[str, float]:
+        """The losses of what is held out, if anything is."""
+        with self.advice.during(f"measuring held-out samples {when}", MEASURING):
+            return {} if self.held_out is None else self.held_out.measure(self.engine, self.model.backbone, *contexts)
+
     def _draw(self, step: int) -> list[Drawn]:
         if self.drawer is None:
             return []
         folder = self.plan.outline.folder.samples
-        drawn = self.drawer.draw(self.engine, self.model.backbone, folder, step)
+        drawn = self.drawer.draw(self.engine, self.model.backbone, folder, step, self.spared)
         for clip in drawn:
             self.trackers.sample(step, clip.name, clip.path)
         befores = [clip.path.with_name(clip.path.name.replace(f"step_{step:06d}", f"step_{0:06d}")) for clip in drawn]
@@ -304,23 +322,3 @@ class Session:
         self._check_writer()
         told = {"held_out": list(plan.split.held_out), "processes": self.engine.world_size, "data": about_data(plan)}
         plan.outline.folder.write_status(status, **told, **more)
-
-
-def held_out_interval(interval: int, total: int) -> int:
-    """Steps from one measurement of the held-out loss to the next: whole intervals of validation, and at least a tenth of the run."""
-    return interval * max(1, math.ceil(total / (10 * interval)))
-
-
-def held_out_table(before: Mapping[str, float], after: Mapping[str, float]) -> Table:
-    """The held-out loss at the highest sigma: before training, after it, and with the context of another clip."""
-    sigma = f"sigma_{max(SIGMAS):.2f}"
-    clips = int(before.get(f"held_out/{OWN}/clips", 0))
-    table = Table(title=f"Loss of generated tokens at sigma {max(SIGMAS)}, {clips} held-out clips", title_justify="left")
-    for column in ("", "before", "after", "after, with another clip's context"):
-        table.add_column(column, justify="left" if not column else "right")
-    for name in ("video", "audio"):
-        key = f"{name}/{sigma}"
-        if f"held_out/{OWN}/{key}" in before:
-            values = before[f"held_out/{OWN}/{key}"], after[f"held_out/{OWN}/{key}"], after.get(f"held_out/{OTHER}/{key}")
-            table.add_row(name, *("-" if value is None else f"{value:.4f}" for value in values))
-    return table

@@ -16,6 +16,7 @@ from ltxcore.sample.encode import Encoded, encode
 from ltxcore.sample.media import decoders, shown, write
 from ltxcore.sample.plan import Planned
 from ltxcore.sample.sampler import Sampler
+from ltxcore.train.out_of_memory import Spared
 from ltxcore.train.samples import Drawn
 
 
@@ -27,8 +28,8 @@ class Draws(Protocol):
         """Whether it does so in the course of training, or only before and after."""
         ...
 
-    def draw(self, engine: Engine, backbone: LTXBackbone, folder: Path, step: int) -> list[Drawn]:
-        """Draw every sample, with noise that is the same at every step, and write it to `folder`."""
+    def draw(self, engine: Engine, backbone: LTXBackbone, folder: Path, step: int, spared: Spared) -> list[Drawn]:
+        """Draw every sample, with noise that is the same at every step, and write it to `folder`, but for those that `spared` leaves out."""
         ...
 
 
@@ -58,25 +59,30 @@ class Validation:
             pass  # what would fail after the first steps fails before them
         return cls(encode(samples, model), model, marks)
 
-    def draw(self, engine: Engine, backbone: LTXBackbone, folder: Path, step: int) -> list[Drawn]:
+    def draw(self, engine: Engine, backbone: LTXBackbone, folder: Path, step: int, spared: Spared) -> list[Drawn]:
         """Draw every sample; each process draws its share in step with the others, and the first one decodes and writes."""
         sampler = Sampler(backbone, engine.forward, engine.device, self.marks)
+        names = named([sample.canvas.request.prompt for sample in self.samples])
         mine: dict[int, Mapping[str, Tensor]] = {}
         with engine.evaluating():
             for index, counts in dealt(self.samples, engine.rank, engine.world_size):
-                latents = sampler.draw(self.samples[index])
-                if counts:
-                    mine[index] = latents
+                with spared.drawing(names[index]):
+                    latents = sampler.draw(self.samples[index])
+                    if counts:
+                        mine[index] = latents
         drawn = {index: latents for part in engine.gather(mine) for index, latents in part.items()}
-        return engine.first(lambda: self._written(drawn, folder, step))
+        return engine.first(lambda: self._written(drawn, names, folder, step, spared))
 
-    def _written(self, drawn: Mapping[int, Mapping[str, Tensor]], folder: Path, step: int) -> list[Drawn]:
-        names = named([sample.canvas.request.prompt for sample in self.samples])
+    def _written(
+        self, drawn: Mapping[int, Mapping[str, Tensor]], names: Sequence[str], folder: Path, step: int, spared: Spared
+    ) -> list[Drawn]:
+        found = []
         with decoders(self.model, {name for latents in drawn.values() for name in latents}) as codecs:
-            return [
-                Drawn(names[index], write(shown(sample, drawn[index], codecs), folder / f"step_{step:06d}_{index + 1}"))
-                for index, sample in enumerate(self.samples)
-            ]
+            for index, latents in sorted(drawn.items()):
+                with spared.decoding(names[index]):
+                    path = write(shown(self.samples[index], latents, codecs), folder / f"step_{step:06d}_{index + 1}")
+                    found.append(Drawn(names[index], path))
+        return found
 
 
 def dealt(samples: Sequence[Encoded], rank: int, world_size: int) -> Iterator[tuple[int, bool]]:

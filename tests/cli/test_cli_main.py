@@ -146,3 +146,15 @@ def test_the_module_is_the_program(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "gone.toml: there is no such file\n    Name a run file, such as examples/audio_inpainting.toml.\n"
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")], ids=str)
+def test_memory_that_runs_out_in_any_command_is_said_without_a_traceback(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    @click.command()
+    def greedy() -> None:
+        raise error
+
+    with_command(monkeypatch, "greedy", greedy)
+    said = (str(error).splitlines() or ["MemoryError"])[0]
+    less = "See that no other program takes the memory, and what options of the command take less: --help. What was written by now stays."
+    assert ltx("greedy") == (2, "", f"memory ran out in `ltx greedy`: {said}\n    {less}\n")

@@ -14,6 +14,7 @@ from ltxcore.codecs.media import probe, read_clip
 from ltxcore.models.load import load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters, save_lora
 from media_made import psnr
+from refusing import Refusing, without_sizes
 from sample.sample_made import film, sound_file
 
 QUICK = ["--model", "tiny", "--inference-steps", "2", "--device", "cpu"]
@@ -180,4 +181,31 @@ def test_options_that_cannot_be_read_say_how_they_are_written(folder: Path) -> N
     assert '"64x64" is no width x height x frames, such as 960x544x89.' in draw("x", *QUICK, "--video-dims", "64x64")[2].replace("\n", " ")
     assert '"a" is no list of blocks; write numbers with "," between, or "all".' in draw("x", *QUICK, "--stg-blocks", "a")[2].replace(
         "\n", " "
+    )
+
+
+@pytest.mark.parametrize(
+    ("functions", "doing", "less"),
+    [
+        (("encode", "_texts"), "encoding prompts and media", "--offload-text-encoder; --vae-tiling"),
+        (("_sampler", "load_backbone"), "loading the model", "--precision bf16; --quantization int8; --offload-blocks 2"),
+        (
+            ("euler",),
+            'drawing "a disc" at 64x64x9',
+            "--precision bf16; --quantization int8; --offload-blocks 2; fewer or smaller frames: --video-dims",
+        ),
+        (
+            ("shown",),
+            'decoding "a disc" at 64x64x9',
+            "--vae-tiling; --precision bf16; --quantization int8; --offload-blocks 2; fewer or smaller frames: --video-dims",
+        ),
+    ],
+)
+def test_memory_that_runs_out_is_said_with_what_takes_less(folder: Path, functions: tuple[str, ...], doing: str, less: str) -> None:
+    with Refusing(*functions):
+        code, out, said = draw("a disc", *QUICK, *PLAIN, "--video-dims", "64x64x9")
+    assert (code, out) == (2, "")
+    assert without_sizes(said) == (
+        "host memory ran out (this process took up to SOME; 2.00 GiB more were asked for) "
+        f"while {doing}\n    Each of these takes less: {less}.\n"
     )

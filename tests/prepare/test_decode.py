@@ -16,6 +16,7 @@ from ltxcore.prepare.decode import picture_of
 from ltxcore.protocols import Entry
 from media_made import psnr
 from preprocess.raw_media import dataset_file, encode, small_set, sound_file
+from refusing import Refusing, without_sizes
 
 
 def ltx(*arguments: str | Path) -> Result:
@@ -130,3 +131,17 @@ def test_a_mask_is_as_bright_as_its_cells_and_its_first_frame_stands_alone() -> 
     strip = picture_of(torch.tensor([1.0, 0.0]), 24.0).frames
     assert strip.shape == (1, 32, 16, 3)
     assert strip[0, 0, :, 0].tolist() == [255] * 8 + [0] * 8
+
+
+def test_a_clip_for_which_memory_does_not_suffice_is_not_taken_for_a_damaged_one(encoded: Path, tmp_path: Path) -> None:
+    with Refusing("_write", "decode"):
+        result = ltx(encoded, "-o", tmp_path)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert (
+        without_sizes(result.stderr)
+        .replace(str(encoded), "TMP")
+        .endswith(
+            "while decoding TMP/.precomputed/latents/clips/0.safetensors and TMP/.precomputed/audio_latents/clips/0.safetensors\n"
+            "    --vae-tiling takes less. What is decoded by now stays, and the same command goes on with the rest.\n"
+        )
+    )

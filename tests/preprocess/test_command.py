@@ -16,6 +16,7 @@ from ltxcore.cli.preprocess import preprocess
 from ltxcore.config.schema import PreprocessingTable
 from ltxcore.data.manifest import read_source
 from preprocess.raw_media import clip_file, dataset_file, small_set, sound_file
+from refusing import Refusing, in_threads, without_sizes
 
 
 def ltx(*arguments: str | Path) -> Result:
@@ -133,3 +134,34 @@ def test_the_help_comes_without_torch(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ltxcore", "preprocess", "--help"]
     result = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     assert "--resolution-buckets" in result.stdout
+
+
+def test_captions_for_which_memory_does_not_suffice_are_said_with_what_takes_less(tmp_path: Path) -> None:
+    path = small_set(tmp_path)
+    with Refusing("encode_captions"):
+        result = ltx(path, "--batch-size", "8")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert without_sizes(result.stderr) == (
+        "host memory ran out (this process took up to SOME; 2.00 GiB more were asked for) while encoding captions, 8 at a time\n"
+        "    Each of these takes less: a smaller --batch-size than 8; --offload-text-encoder. "
+        "What is encoded by now stays, and the same command goes on with the rest.\n"
+    )
+
+
+def test_a_clip_for_which_memory_does_not_suffice_ends_the_command_which_then_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = small_set(tmp_path)
+    with monkeypatch.context() as patched:
+        in_threads(Refusing("_encode_sample", "encode"), patched)
+        result = ltx(path, "--workers", "1", "--on-error", "skip")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert without_sizes(result.stderr).replace(str(tmp_path), "TMP") == (
+        'host memory ran out (this process took up to SOME; 2.00 GiB more were asked for) while encoding "latents" of TMP/set.jsonl:1, of 64x64x17\n'
+        "    Each of these takes less: --vae-tiling; smaller --resolution-buckets, or fewer frames in them. "
+        "What is encoded by now stays, and the same command goes on with the rest.\n"
+    )
+    again = ltx(path)
+    assert again.exit_code == 0
+    assert "conditions          0 made       3 reused\n" in again.stdout
+    assert f"3 samples in {tmp_path}/.precomputed\n" in again.stdout

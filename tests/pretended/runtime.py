@@ -123,6 +123,7 @@ def _install_cuda() -> None:
         "empty_cache": lambda: None,
         "max_memory_allocated": lambda device=None: GIB,
         "memory_allocated": lambda device=None: 0,
+        "memory_reserved": lambda device=None: 0,
         "reset_peak_memory_stats": lambda device=None: None,
         "mem_get_info": lambda device=None: (MEMORY, MEMORY),
         "get_device_name": lambda device=None: "pretended",

@@ -27,9 +27,11 @@ from ltxcore.preprocess.model import Model
 from ltxcore.protocols import Engine
 from ltxcore.sample.encode import Encoded
 from ltxcore.train.check import check_run
+from ltxcore.train.measured import held_out_interval
+from ltxcore.train.out_of_memory import Spared
 from ltxcore.train.run import run
 from ltxcore.train.samples import Drawn
-from ltxcore.train.session import Outcome, held_out_interval
+from ltxcore.train.session import Outcome
 from ltxcore.train.validation import Validation, dealt, named
 from models.golden_models import write_golden
 from sample.sample_made import PLAIN, encoded, image_file, planned, sound_file
@@ -308,9 +310,9 @@ def test_room_is_made_for_what_is_drawn_between_steps(data: Path, tmp_path: Path
             yield
         inside[0] = False
 
-    def drawn(self: Validation, engine: Engine, backbone: LTXBackbone, folder: Path, step: int) -> list[Drawn]:
+    def drawn(self: Validation, engine: Engine, backbone: LTXBackbone, folder: Path, step: int, spared: Spared) -> list[Drawn]:
         seen.append((step, inside[0]))
-        return draw(self, engine, backbone, folder, step)
+        return draw(self, engine, backbone, folder, step, spared)
 
     monkeypatch.setattr("ltxcore.engines.single.state_in_host_memory", watched)
     monkeypatch.setattr(Validation, "draw", drawn)

@@ -12,6 +12,7 @@ from ltxcore.config.load import LoadedRun
 from ltxcore.data.batches import plan as order
 from ltxcore.data.heldout import split
 from ltxcore.errors import LtxError
+from ltxcore.memory import gib
 from ltxcore.models.base import released
 from ltxcore.protocols import Manifest
 from ltxcore.train.cost.advice import Remedy, remedies
@@ -222,8 +223,3 @@ def machine(found: Cost) -> dict[str, Any]:
             for remedy in found.remedies
         ],
     }
-
-
-def gib(size: int) -> str:
-    """Bytes in GiB."""
-    return f"{size / GIB:,.1f} GiB" if size >= GIB / 10 else f"{size / 2**20:,.1f} MiB"

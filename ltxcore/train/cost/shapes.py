@@ -19,6 +19,7 @@ from ltxcore.protocols import MODALITIES, Batch, Manifest, ModelInput, Source, S
 from ltxcore.sample.cuts import samples_in, steps_of
 from ltxcore.train.plan import Outline, encoded_so_far
 from ltxcore.train.setup import setting_of
+from ltxcore.train.sizes import LargestDraws, stored_tokens
 
 RATE = 24.0
 """Frames per second of clips that are not encoded yet, which say how long their sound is."""
@@ -137,11 +138,7 @@ def of_manifest(manifest: Manifest, found: Outline) -> Shapes:
     names = manifest.samples
     groups = order(manifest, names, 1, 0).shapes
     sources = found.strategy.sources()
-
-    def tokens(name: str) -> int:
-        return sum(_tokens(manifest.entries[role][name].shape) for role, source in sources.items() if source.kind == "latents")
-
-    name = max((group[0] for group in groups), key=tokens)
+    name = max((group[0] for group in groups), key=lambda each: stored_tokens(manifest, sources, each))
     entries = {role: manifest.entries[role][name] for role in sources}
     rates = {role: entry.rate for role, entry in entries.items() if entry.rate is not None}
     described = f"{len(names)} encoded samples, the largest such as {name}"
@@ -154,10 +151,6 @@ def stored_bytes(manifest: Manifest, found: Outline) -> int:
     return sum({source.folder: sum(entry.bytes for entry in manifest.entries[role].values()) for role, source in sources.items()}.values())
 
 
-def _tokens(shape: Sequence[int]) -> int:
-    return _product(shape[1:]) if len(shape) == 4 else shape[1]
-
-
 def _product(numbers: Sequence[int]) -> int:
     product = 1
     for number in numbers:
@@ -166,26 +159,6 @@ def _product(numbers: Sequence[int]) -> int:
 
 
 # ---- from shapes to what the model sees
-
-
-@attrs.frozen
-class LargestDraws:
-    """Draws by which every condition with a probability above 0 applies, so that all references are there; the rest is 0.
-
-    Attributes:
-        size: samples in the micro-batch.
-    """
-
-    size: int
-
-    def normal(self, key: str, shape: Sequence[int] = ()) -> torch.Tensor:
-        return torch.zeros(self.size, *shape)
-
-    def uniform(self, key: str, shape: Sequence[int] = ()) -> torch.Tensor:
-        return torch.zeros(self.size, *shape)
-
-    def shared_uniform(self, key: str) -> float:
-        return 0.0
 
 
 def inputs_of(found: Outline, base: Base, shapes: Shapes, batch_size: int) -> dict[str, ModelInput]:

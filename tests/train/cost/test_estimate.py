@@ -14,7 +14,7 @@ from ltxcore.models.base import base_of
 from ltxcore.train.cost.estimate import Estimator, Need
 from ltxcore.train.cost.run import GIB
 from ltxcore.train.cost.shapes import encoded_here, shapes_of
-from ltxcore.train.cost.start import said_at_start
+from ltxcore.train.cost.start import need_at_start, said_at_start
 from ltxcore.train.engine import build_engine
 from ltxcore.train.feed import Samples
 from ltxcore.train.loop import Loop
@@ -133,8 +133,8 @@ def test_one_process_holds_what_is_said(
 def test_a_run_says_at_its_start_what_it_needs_and_warns_where_that_is_too_much(data: Path, tmp_path: Path) -> None:
     path = run_file(tmp_path, data, LORA, SOUND | {"audio": {"is_generated": True, "latents_dir": "audio_latents"}})
     planned = plan(outline(load_run(path), 1, writes=False))
-    assert said_at_start(planned, 1, 80 * GIB) == "needs about 1.0 GiB of the 80.0 GiB of each GPU"
-    assert said_at_start(planned, 1, GIB) == (
+    assert said_at_start(planned, need_at_start(planned, 1), 80 * GIB) == "needs about 1.0 GiB of the 80.0 GiB of each GPU"
+    assert said_at_start(planned, need_at_start(planned, 1), GIB) == (
         "WARNING: needs about 1.0 GiB of the 1.0 GiB of each GPU, and may run out of memory. "
         f"What would make it fit: ltx plan {path} --gpus 1"
     )

@@ -1,0 +1,103 @@
+"""Memory that runs out: what is told then, and how what such an error holds is let go.
+
+torch is asked nothing before something has gone wrong, so that programs which do not use it start without it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from ltxcore.devices import give_back_gpu_memory, gpu_memory, gpu_memory_of_others, is_gpu, peak_gpu_memory
+from ltxcore.errors import OutOfHostMemory, OutOfMemory, is_of_host, is_out_of_memory
+
+if TYPE_CHECKING:
+    import torch
+
+WANTED = re.compile(r"[Tt]ried to allocate ([0-9.]+ [KMGT]?i?B|[0-9]+ bytes)")
+
+OTHERS = 2**30
+"""Bytes that other programs may take of a GPU unsaid: a context takes some hundred MiB."""
+
+
+@contextlib.contextmanager
+def telling(doing: str | Callable[[], str], device: torch.device | str = "cpu", remedy: Callable[[], str] = str) -> Iterator[None]:
+    """Where memory runs out within it, that is told in words. What was told within it already is left.
+
+    Args:
+        doing: what is done, after "while"; called only where memory ran out, and while all is still there.
+        device: that is computed on.
+        remedy: what to do; by default another one says it.
+
+    Raises:
+        OutOfMemory: memory ran out.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        kind = OutOfHostMemory if is_of_host(error) or not is_gpu(device) else OutOfMemory
+        told = kind(f"{what(error, device)} while {doing if isinstance(doing, str) else doing()}", remedy=remedy())
+        let_go(error)
+        raise told from None
+
+
+def what(error: BaseException, device: torch.device | str) -> str:
+    """Which memory ran out, how much of it was taken, and how much there is."""
+    wanted = WANTED.search(str(error))
+    more = f"; {wanted[1]} more were asked for" if wanted else ""
+    if is_of_host(error) or not is_gpu(device):
+        there = f" of the {gib(host_memory())} of this machine" if host_memory() else ""
+        return f"host memory ran out (this process took up to {gib(peak_host_memory())}{there}{more})"
+    others = gpu_memory_of_others(device)
+    beside = f", where other programs take {gib(others)}" if others > OTHERS else ""
+    return (
+        f"GPU memory ran out (up to {gib(peak_gpu_memory(device))} of the {gib(gpu_memory(device))} of {device} were taken{beside}{more})"
+    )
+
+
+def let_go(error: BaseException) -> None:
+    """Free what an error holds: the frames that it came through hold tensors, and torch keeps the memory of those for itself."""
+    seen: set[int] = set()
+    there: BaseException | None = error
+    while there is not None and id(there) not in seen:
+        seen.add(id(there))
+        traceback.clear_frames(there.__traceback__)
+        there.__traceback__ = None
+        there = there.__cause__ or there.__context__
+    give_back_memory()
+
+
+def give_back_memory() -> None:
+    """Let go of weights and other tensors that nothing refers to any more, before memory is asked for again."""
+    gc.collect()
+    if "torch" in sys.modules:
+        give_back_gpu_memory()
+
+
+def peak_host_memory() -> int:
+    """The most bytes of host memory that this process has had at once."""
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def host_memory() -> int:
+    """Bytes of memory that this machine has; 0: it does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return 0
+
+
+def gib(size: int) -> str:
+    """Bytes in GiB."""
+    return f"{size / 2**30:,.1f} GiB" if size >= 2**30 / 10 else f"{size / 2**20:,.1f} MiB"

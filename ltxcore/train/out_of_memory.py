@@ -1,0 +1,229 @@
+"""What a run says, and does, where memory runs out: what takes less, from its own settings; and that a sample is left out rather than the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import attrs
+import torch
+from rich.console import Console
+
+from ltxcore.config.schema import RunFile
+from ltxcore.devices import gpu_memory, is_gpu, peak_gpu_memory
+from ltxcore.errors import OutOfHostMemory, OutOfMemory, is_out_of_memory
+from ltxcore.memory import gib, let_go, telling, what
+from ltxcore.train.cost.advice import KINDS, Change, Kind, Variant
+from ltxcore.train.cost.estimate import Estimator, Need
+from ltxcore.train.cost.shapes import of_manifest
+from ltxcore.train.engine import engine_problems, uses_zero
+from ltxcore.train.goes_on import goes_on
+from ltxcore.train.memory import contradictions
+from ltxcore.train.plan import RunPlan
+
+NAMED = 3
+"""Remedies that are named; `ltx plan` knows all, and what each saves."""
+
+WEIGHTS = frozenset(
+    {"acceleration.mixed_precision_mode", "acceleration.quantization", "acceleration.offload_blocks", "engine.stage", "engine.offload"}
+)
+BESIDE = frozenset({"acceleration.offload_optimizer_during_validation"})
+
+Helps = frozenset[str]
+"""Keys that make what is done at some time take less memory."""
+
+ENCODING: Helps = frozenset({"acceleration.load_text_encoder_in_8bit", "acceleration.offload_text_encoder", "acceleration.vae_tiling"})
+LOADING: Helps = WEIGHTS
+TRAINING: Helps = WEIGHTS | {
+    "optimization.enable_gradient_checkpointing", "optimization.optimizer_type", "optimization.batch_size", "lora.rank",
+}  # fmt: skip
+MEASURING: Helps = WEIGHTS | BESIDE | {"optimization.batch_size"}
+DRAWING: Helps = WEIGHTS | BESIDE
+DECODING: Helps = WEIGHTS | BESIDE | {"acceleration.vae_tiling"}
+
+OTHERWISE = {
+    ENCODING: "shorter prompts, or smaller media, in the samples of validation",
+    TRAINING: "clips of fewer frames or pixels, or shorter sounds (under preprocessing)",
+    MEASURING: "clips of fewer frames or pixels, or shorter sounds (under preprocessing)",
+    DRAWING: "fewer frames or pixels of this sample (validation.video_dims)",
+    DECODING: "fewer frames or pixels of this sample (validation.video_dims)",
+}
+"""What is less beside all settings."""
+
+
+@attrs.frozen(eq=False)
+class Advice:
+    """What is told where memory runs out in a run.
+
+    Attributes:
+        planned: the run.
+        rank: of this process.
+        processes: that run it.
+        device: of this process.
+        need: what `ltx plan` says of the run; none: it was not asked.
+    """
+
+    planned: RunPlan
+    rank: int
+    processes: int
+    device: torch.device
+    need: Need | None = None
+
+    @contextmanager
+    def during(self, doing: str | Callable[[], str], helps: Helps) -> Iterator[None]:
+        """Where memory runs out meanwhile, the run ends in words. What more is known within it, as of a micro-batch, is said there.
+
+        Args:
+            doing: what is done, after "while".
+            helps: what makes it take less.
+
+        Raises:
+            OutOfMemory: memory ran out.
+        """
+        try:
+            with telling(doing, self.device):
+                yield
+        except OutOfMemory as error:
+            if any(problem.remedy for problem in error.problems):
+                raise
+            remedy = f"{self.remedy(helps, isinstance(error, OutOfHostMemory))} {goes_on(self._config)}{self._changed()}"
+            where = f"process {self.rank} of {self.processes}" if self.processes > 1 else ""
+            raise type(error).of(attrs.evolve(problem, remedy=remedy, where=where) for problem in error.problems) from None
+
+    def remedy(self, helps: Helps, of_host: bool = False) -> str:
+        """What takes less memory of this run, in a sentence or two."""
+        known = self._need()
+        least = self._of_host() if of_host and is_gpu(self.device) else [*self.cheapest(helps), *filter(None, [OTHERWISE.get(helps)])]
+        named = f"Each of these takes less: {'; '.join(least[:NAMED])}." if least else "It is set to take as little as it can."
+        return f"{known}{named} `ltx plan {self.planned.outline.loaded.path}` says what the run needs, and what would make it fit."
+
+    def of_first_update(self) -> str:
+        """That the optimiser's state, which the first update makes, may not fit beside what a step has taken; "" where it does, or where that is not known."""
+        if self.need is None or not is_gpu(self.device):
+            return ""
+        taken, there, state = peak_gpu_memory(self.device), gpu_memory(self.device), self.need.states.optimizer
+        if taken + state <= there:
+            return ""
+        line = f"a step takes up to {gib(taken)} of the {gib(there)} of {self.device}, and from the first update on the optimiser's state {gib(state)} more"
+        return f"WARNING: {line}. {self.remedy(TRAINING)}"
+
+    def cheapest(self, helps: Helps) -> list[str]:
+        """Settings of the run that would make it take less, none that it has already; those first that cost least. No memory is looked at, so it takes no time."""
+        found = self.planned.outline
+        estimator = Estimator(found, found.base, of_manifest(self.planned.manifest, found))
+        start = Variant(self._config, self.processes)
+        said = []
+        for kind in (*BESIDE_TRAINING, *KINDS):
+            changes = [change for change in kind(start, estimator) if self._is_allowed(start, change) and _keys(change) & helps]
+            if changes:
+                said.append(_chosen(changes).said)
+        return said
+
+    def _is_allowed(self, start: Variant, change: Change) -> bool:
+        changed = start.changed(change)
+        return not any(contradictions(changed.config)) and not any(engine_problems(changed.config, changed.processes))
+
+    def _need(self) -> str:
+        return "" if self.need is None else f"`ltx plan` expects the run to need about {gib(self.need.with_margin)} of a GPU. "
+
+    def _of_host(self) -> list[str]:
+        """What takes less memory of the machine, where the model is on a GPU."""
+        config = self._config
+        away, workers = config.acceleration.offload_blocks, config.data.num_dataloader_workers
+        return [
+            *([f"acceleration.offload_blocks below {away}"] if away else []),
+            *(['engine.offload = "none"'] if config.engine.offload != "none" else []),
+            *([f"data.num_dataloader_workers below {workers}"] if workers else []),
+            "fewer processes on this machine" if self.processes > 1 else "fewer programs beside it",
+        ]
+
+    def _changed(self) -> str:
+        """An unfinished run goes on with its own run file, unless it is told to take another one."""
+        folder = self.planned.outline.folder
+        resumes = folder.run_file.exists() and not self._config.checkpoints.no_resume
+        return " With a changed run file, it goes on under --allow-changes." if resumes else ""
+
+    @property
+    def _config(self) -> RunFile:
+        config: RunFile = self.planned.outline.loaded.config
+        return config
+
+
+@attrs.define(eq=False)
+class Spared:
+    """Samples that are drawn while training: where memory does not suffice for one, the run goes on without it.
+
+    Attributes:
+        advice: of the run.
+        console: told of each sample that is left out.
+    """
+
+    advice: Advice
+    console: Console
+    _told: set[str] = attrs.field(factory=set, init=False)
+
+    @contextmanager
+    def drawing(self, name: str) -> Iterator[None]:
+        """The passes through the model for one sample. Several processes make them together, so that one cannot leave out any: there the run ends.
+
+        Raises:
+            OutOfMemory: as above.
+        """
+        alone = not uses_zero(self.advice.planned.outline.loaded.config, self.advice.processes)
+        with self._without(name, DRAWING) if alone else self.advice.during(f"drawing the sample {name}", DRAWING):
+            yield
+
+    @contextmanager
+    def decoding(self, name: str) -> Iterator[None]:
+        """What one process does by itself for one sample."""
+        with self._without(name, DECODING):
+            yield
+
+    @contextmanager
+    def _without(self, name: str, helps: Helps) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            said = what(error, self.advice.device)
+            let_go(error)
+            self._tell(name, said, helps)
+
+    def _tell(self, name: str, said: str, helps: Helps) -> None:
+        doing = "decoding" if helps is DECODING else "drawing"
+        line = f'the sample "{name}" is left out, and the run goes on: {said} while {doing} it.'
+        more = "" if name in self._told else f"\n    {self.advice.remedy(helps)}"
+        self._told.add(name)
+        self.console.out(f"{line}{more}", highlight=False)
+
+
+def _keys(change: Change) -> frozenset[str]:
+    return frozenset(f"{table}.{name}" for table, keys in change.tables.items() for name in keys)
+
+
+def _chosen(changes: list[Change]) -> Change:
+    """Of several steps of one kind: blocks half of them, else the first one, which costs least."""
+    return changes[len(changes) // 2] if "offload_blocks" in changes[0].said else changes[0]
+
+
+# ---- what takes memory beside training, in order of what it costs
+
+
+def _tiling(run: Variant, estimator: Estimator) -> Iterator[Change]:
+    if not run.config.acceleration.vae_tiling:
+        yield Change("acceleration.vae_tiling = true", {"acceleration": {"vae_tiling": True}})
+
+
+def _optimizer_away(run: Variant, estimator: Estimator) -> Iterator[Change]:
+    if not run.config.acceleration.offload_optimizer_during_validation:
+        said = "acceleration.offload_optimizer_during_validation = true"
+        yield Change(said, {"acceleration": {"offload_optimizer_during_validation": True}})
+
+
+def _text_encoder(run: Variant, estimator: Estimator) -> Iterator[Change]:
+    if not run.config.acceleration.load_text_encoder_in_8bit:
+        yield Change("acceleration.offload_text_encoder = true", {"acceleration": {"offload_text_encoder": True}})
+
+
+BESIDE_TRAINING: tuple[Kind, ...] = (_text_encoder, _tiling, _optimizer_away)
