@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -95,7 +96,8 @@ class Advice:
         known = self._need()
         least = self._of_host() if of_host and is_gpu(self.device) else [*self.cheapest(helps), *filter(None, [OTHERWISE.get(helps)])]
         named = f"Each of these takes less: {'; '.join(least[:NAMED])}." if least else "It is set to take as little as it can."
-        return f"{known}{named} `ltx plan {self.planned.outline.loaded.path}` says what the run needs, and what would make it fit."
+        command = shlex.join(["ltx", "plan", str(self.planned.outline.loaded.path)])
+        return f"{known}{named} `{command}` says what the run needs, and what would make it fit."
 
     def of_first_update(self) -> str:
         """That the optimiser's state, which the first update makes, may not fit beside what a step has taken; "" where it does, or where that is not known."""
@@ -120,6 +122,8 @@ class Advice:
         return said
 
     def _is_allowed(self, start: Variant, change: Change) -> bool:
+        if "engine" in change.tables and start.config.engine.deepspeed_config is not None:  # which says all of it
+            return False
         changed = start.changed(change)
         return not any(contradictions(changed.config)) and not any(engine_problems(changed.config, changed.processes))
 
@@ -170,7 +174,7 @@ class Spared:
             OutOfMemory: as above.
         """
         alone = not uses_zero(self.advice.planned.outline.loaded.config, self.advice.processes)
-        with self._without(name, DRAWING) if alone else self.advice.during(f"drawing the sample {name}", DRAWING):
+        with self._without(name, DRAWING) if alone else self.advice.during(f'drawing the sample "{name}"', DRAWING):
             yield
 
     @contextmanager

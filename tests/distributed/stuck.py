@@ -35,6 +35,10 @@ def at(moment: str, rank: int = 1) -> None:
         os._exit(77)
     elif how == "wait":
         threading.Event().wait()
+    elif how == "memory":
+        import torch
+
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
     elif how == "sleep":
         time.sleep(float(seconds))
     elif how == "compute":

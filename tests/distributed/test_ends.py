@@ -103,6 +103,20 @@ def test_a_process_that_hangs_in_a_step_is_named_with_the_place_where_it_does(fo
     assert "    The same command goes on after step 2, which was saved last." in said
 
 
+def test_a_process_whose_memory_runs_out_says_so_for_all_with_its_samples(folder: Path) -> None:
+    status, said = ended(LAUNCH, folder, "memory", "4:memory")
+    assert status == 2, said
+    first, rest = said.splitlines()[-2:]
+    sizes = r"host memory ran out \(this process took up to .*; 2\.00 GiB more were asked for\)"
+    assert re.fullmatch(rf"process 1 of 2: {sizes} while training step 3 on 2 samples \(\w+, \w+\)", first), said
+    assert rest.startswith("    Each of these takes less: optimization.enable_gradient_checkpointing = true;"), said
+    assert "`ltx plan " in rest
+    assert (
+        " The same command goes on after step 2, which was saved last. With a changed run file, it goes on under --allow-changes." in rest
+    )
+    assert said.count("ran out") == 1
+
+
 def test_a_second_interrupt_ends_all_at_once_even_one_that_is_stopped(folder: Path) -> None:
     process = start([*LAUNCH, str(run_file(folder, "twice", patience=0))], **UNCHECKED, STUCK="4:stop")
     children = started(process.pid)

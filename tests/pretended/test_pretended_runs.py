@@ -77,8 +77,10 @@ def runs(folder: Path, cases: Mapping[str, tuple[str, ...]]) -> dict[str, Check]
 def sample(tmp_path_factory: pytest.TempPathFactory, libraries: Path) -> dict[str, Any]:
     """The checks that run always, in one process."""
     trained = runs(tmp_path_factory.mktemp("sample"), {"plain": (*PLAIN, *ACCUMULATED), "rounded": (*WEIGHTS[ROUNDED], *BF16)})
+    tried = {"run_file": trained["plain"].arguments["run_file"], "settings": [*WEIGHTS[ROUNDED], *BF16, "lora.dropout=0.5"]}
     offloaded = {f"offload {count}": Check("pretended.offloading:passes", {"offloaded": count}) for count in (2, 4)}
     others = {
+        "tried": Check("pretended.training:tried", tried),
         "pinning": Check("pretended.offloading:pinning", {"offloaded": 3}),
         "drawn": Check("pretended.drawing:both", {"guidance": "all"}),
     }
@@ -93,6 +95,18 @@ def test_training_is_as_on_the_cpu_to_the_last_bit_and_waits_where_it_must(sampl
 def test_rounded_weights_in_host_memory_are_trained_on_in_bf16(sample: dict[str, Any]) -> None:
     compared(sample["rounded"], exactly=False)
     as_listed(sample["rounded"])
+
+
+def test_the_largest_step_is_tried_on_a_gpu_and_changes_no_bit(sample: dict[str, Any]) -> None:
+    found = sample["tried"]
+    assert found["steps"][0] == found["steps"][1]
+    assert found["weights"][0] == found["weights"][1]
+    assert found["said"] == ""
+    assert found["told"].startswith("OutOfMemory: GPU memory ran out (up to 1.0 GiB of the ")
+    assert (
+        " of cuda:0 were taken; 2.00 GiB more were asked for) while trying a step before training, the largest of the run, on 2 samples ("
+        in found["told"]
+    )
 
 
 def test_blocks_in_host_memory_take_the_memory_of_three_of_a_device_that_is_behind(sample: dict[str, Any]) -> None:

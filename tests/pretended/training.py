@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ltxcore.config.load import load_run
 from ltxcore.engines.process import Processes
+from ltxcore.errors import OutOfMemory
 from ltxcore.train import checkpoint
 from ltxcore.train.contexts import CONTEXTS
 from ltxcore.train.encoded import encoded
@@ -24,10 +26,13 @@ from ltxcore.train.feed import Samples
 from ltxcore.train.heldout import HeldOut
 from ltxcore.train.loop import Loop
 from ltxcore.train.model import TrainedModel, load_model
+from ltxcore.train.out_of_memory import Advice
 from ltxcore.train.plan import RunPlan, outline, plan
 from ltxcore.train.run import run
+from ltxcore.train.trial import try_largest
 from pretended.record import QUEUE, READ, RECORD, UP
 from pretended.tensors import OnDevice
+from refusing import Refusing
 
 STEPS = 3
 """Steps that are compared; another is made after the state was restored."""
@@ -102,6 +107,25 @@ def both(run_file: str, settings: Sequence[str]) -> dict[str, Any]:
     """`chain` on the CPU and on the device, by the same kernels: the device has one attention."""
     with sdpa_kernel(SDPBackend.MATH):
         return {device: chain(run_file, settings, device) for device in ("cpu", "cuda:0")}
+
+
+def tried(run_file: str, settings: Sequence[str]) -> dict[str, Any]:
+    """The step before training on the device: what it is told of where memory runs out in it, and that all is the same afterwards."""
+    steps, said, weights = [], StringIO(), []
+    for tries in (False, True):
+        parts = parts_of(run_file, settings, "cuda:0")
+        advice = Advice(parts.plan, 0, 1, torch.device("cuda:0"))
+        if tries:
+            try_largest(parts.loop, parts.model, advice, 0, Console(file=said))
+        steps.append([(metrics["loss"], metrics["grad_norm"]) for _, metrics in parts.loop.steps(2)])
+        weights.append(digest(parts.model.parameters))
+    told = ""
+    try:
+        with Refusing("attempt", "backward"):
+            try_largest(parts.loop, parts.model, advice, 0, Console(file=said))
+    except OutOfMemory as error:
+        told = f"{type(error).__name__}: {error}"
+    return {"steps": steps, "weights": weights, "told": told, "said": said.getvalue()}
 
 
 def whole(run_file: str, settings: Sequence[str]) -> dict[str, Any]:

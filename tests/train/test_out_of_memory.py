@@ -14,12 +14,15 @@ import torch
 from rich.console import Console
 
 from ltxcore.config.load import LoadedRun
-from ltxcore.errors import OutOfMemory
+from ltxcore.errors import OutOfHostMemory, OutOfMemory
+from ltxcore.protocols import Entry, Manifest, ModelInput
+from ltxcore.train.cost.estimate import Need
+from ltxcore.train.cost.start import need_at_start
 from ltxcore.train.out_of_memory import DECODING, DRAWING, LOADING, MEASURING, TRAINING, Advice
 from ltxcore.train.plan import outline, plan
 from ltxcore.train.run import run
-from ltxcore.train.sizes import largest
-from refusing import Refusing, without_sizes
+from ltxcore.train.sizes import in_words, largest
+from refusing import MESSAGE, Refusing, without_sizes
 from sample.sample_made import PLAIN
 from train.runs import loaded_run, message, put_sound, quiet, sound_set
 
@@ -191,6 +194,26 @@ def test_held_out_clips_are_left_out_likewise(folder: Path) -> None:
     assert "is left out, and the run goes on" in console.file.getvalue()
 
 
+# ---- what is said
+
+
+def test_the_page_shows_the_message_as_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU of 24 GB, of two clips of the released model's grid, in the third step of a run that saves itself after every other one."""
+    loaded = loaded_run(folder, **SAVED)
+    refused(folder, loaded, Refusing("_micro_step", "forward", where={"doing": "training step 3"}))
+    there = {"is_gpu": True, "peak_gpu_memory": int(23.1 * 2**30), "gpu_memory": int(23.7 * 2**30), "gpu_memory_of_others": 2**29}
+    for name, value in there.items():
+        monkeypatch.setattr(f"ltxcore.memory.{name}", lambda device, value=value: value)
+    clips, none = {name: Entry(shape=(128, 12, 16, 24)) for name in ("disc", "tone")}, torch.empty(0)
+    given = ModelInput(torch.empty(2, 12 * 16 * 24, 128, device="meta"), none, none, none, none)
+    words = in_words(tuple(clips), {"video": given}, Manifest({"video": clips}), (8, 32, 32))
+    found = attrs.evolve(advice(loaded), device=torch.device("cuda:0"))
+    with pytest.raises(OutOfMemory) as caught, found.during(f"training step 3 on {words}", TRAINING):
+        raise torch.OutOfMemoryError(MESSAGE)
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "less-memory.md").read_text()
+    assert f"```\n{message(caught.value, folder).replace('TMP/', '')}\n```" in page
+
+
 # ---- what takes less
 
 
@@ -232,3 +255,31 @@ def test_several_processes_are_told_of_what_divides_the_model_and_which_one_it_w
     ]  # fmt: skip
     with pytest.raises(OutOfMemory, match=r"^process 1 of 2: host memory ran out \(.*\) while loading\n"), found.during("loading", LOADING):
         raise MemoryError
+
+
+def test_a_machine_beside_a_gpu_is_told_of_what_lies_in_its_memory(folder: Path) -> None:
+    changed = {
+        "acceleration": {"offload_blocks": 2},
+        "optimization": {"enable_gradient_checkpointing": True},
+        "data": {"num_dataloader_workers": 2},
+    }
+    found = attrs.evolve(_less(folder, **changed), device=torch.device("cuda:0"))
+    with pytest.raises(OutOfHostMemory) as caught, found.during("training", TRAINING):
+        raise MemoryError
+    said = "Each of these takes less: acceleration.offload_blocks below 2; data.num_dataloader_workers below 2; fewer programs beside it."
+    assert said in str(caught.value)
+
+
+def test_the_state_of_the_optimiser_is_foreseen_where_it_would_not_fit_beside_a_step(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = plan(outline(loaded_run(folder)))
+    need = need_at_start(planned, 1)
+    assert isinstance(need, Need)
+    found = Advice(planned, 0, 1, torch.device("cuda:0"), need)
+    monkeypatch.setattr("ltxcore.train.out_of_memory.gpu_memory", lambda device: 10 * 2**20)
+    monkeypatch.setattr("ltxcore.train.out_of_memory.peak_gpu_memory", lambda device: 10 * 2**20 - need.states.optimizer)
+    assert found.of_first_update() == ""
+    monkeypatch.setattr("ltxcore.train.out_of_memory.peak_gpu_memory", lambda device: 10 * 2**20 - need.states.optimizer + 1)
+    assert found.of_first_update().startswith(
+        "WARNING: a step takes up to 10.0 MiB of the 10.0 MiB of cuda:0, and from the first update on the optimiser's state 0.0 MiB more. "
+        "`ltx plan` expects the run to need about 1.0 GiB of a GPU. Each of these takes less: "
+    )
