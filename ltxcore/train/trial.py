@@ -5,7 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 
 from ltxcore.devices import memory_is_bounded
-from ltxcore.memory import give_back_memory
+from ltxcore.errors import OutOfMemory
+from ltxcore.memory import give_back_memory, let_go
 from ltxcore.train.engine import uses_zero
 from ltxcore.train.loop import Loop
 from ltxcore.train.model import TrainedModel
@@ -36,10 +37,17 @@ def try_largest(loop: Loop, model: TrainedModel, advice: Advice, first: int, con
     count = (config.optimization.steps - first) * loop.accumulation
     if count <= 0:
         return
-    with advice.during("trying a step before training", TRAINING):
-        loop.attempt(largest(loop.order, samples.manifest, samples.sources, first * loop.accumulation, count))
-    for parameter in model.parameters.values():
-        parameter.grad = None
-    give_back_memory()
+    try:
+        with advice.during("trying a step before training", TRAINING):
+            loop.attempt(largest(loop.order, samples.manifest, samples.sources, first * loop.accumulation, count))
+    except OutOfMemory:
+        raise
+    except Exception as error:  # noqa: BLE001 - a condition of the user's may not take draws that are all 0, and takes those of the run
+        console.out(f"no step could be tried before training: {type(error).__name__}: {error}", highlight=False)
+        let_go(error)
+    finally:
+        for parameter in model.parameters.values():
+            parameter.grad = None
+        give_back_memory()
     if not first and (said := advice.of_first_update()):
         console.out(said, highlight=False)

@@ -133,6 +133,14 @@ def test_a_step_that_is_tried_changes_no_bit(folder: Path, monkeypatch: pytest.M
         assert filecmp.cmp(path, after.output_dir / path.relative_to(plain.output_dir), shallow=False), path
 
 
+@pytest.mark.usefixtures("bounded")
+def test_a_step_that_cannot_be_tried_for_another_reason_is_said_and_the_run_goes_on(folder: Path) -> None:
+    console = Console(file=StringIO(), width=4000)
+    with Refusing("attempt", "backward", error=lambda: ZeroDivisionError("all draws are 0")):
+        assert run(loaded_run(folder, data={"held_out": 0}, optimization={"steps": 1}), console).finished
+    assert "no step could be tried before training: ZeroDivisionError: all draws are 0\n" in console.file.getvalue()
+
+
 def test_the_largest_micro_batch_has_most_tokens_and_is_the_first_of_several(folder: Path) -> None:
     names = [put_sound(folder / "data", number, steps=12) for number in (50, 51)]
     planned = plan(outline(loaded_run(folder, data={"held_out": 0}, optimization={"batch_size": 2})))
