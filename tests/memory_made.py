@@ -30,7 +30,8 @@ INTRODUCTION = f"""\
 <!-- made by tests/memory_made.py -->
 
 What each GPU is to hold, in GiB, at the most in a step, with the margin of `ltx plan`; and behind a plus what lies in host memory for it, if all GPUs
-are in one machine. Pictures and sound are trained together, on one clip of {BUCKET} a GPU, in bf16, with
+are in one machine: PyTorch takes pinned memory there in powers of two, which DeepSpeed's large buffers are not. Pictures and
+sound are trained together, on one clip of {BUCKET} a GPU, in bf16, with
 `optimization.enable_gradient_checkpointing = true`; LoRAs have rank 32 on all attention, and what makes room for
 them is set under `[acceleration]`. `ltx plan run.toml` says the same of your run, with your clips: [how to use it](../how-to/multi-gpu.md).
 

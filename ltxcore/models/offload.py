@@ -5,8 +5,7 @@ again in the backward pass keeps it until its gradients are there) is its own, a
 memory, always the same. Biases, normalisations, tables and adapters stay on the device: they are small, or trained.
 
 A GPU is behind: the program orders blocks much faster than their matrices come. So it waits, before it orders a block, until the GPU is done with
-the block before the last one. At most three blocks' matrices take memory then, that which computes, the one before and the one after, and the GPU always
-has a block to work on.
+the block before the last one. At most `AT_ONCE` blocks' matrices take memory then, and the GPU always has a block to work on.
 """
 
 from __future__ import annotations
@@ -24,6 +23,9 @@ from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.recompute import is_again
 
 Copies = dict[nn.Linear, Parameter]
+
+AT_ONCE = 3
+"""Blocks in host memory whose matrices take memory of the device too, at the most: that which computes, the one before and the one after."""
 
 
 @attrs.define(eq=False)

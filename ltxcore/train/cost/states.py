@@ -9,6 +9,7 @@ import attrs
 import torch
 
 from ltxcore.engines.zero_config import Config
+from ltxcore.models.offload import AT_ONCE
 from ltxcore.models.quantized import Quantization
 from ltxcore.train.cost.parameters import Parameters
 
@@ -69,21 +70,29 @@ def single_states(
         dtype: of frozen weights.
         quantization: of them.
         optimizer: `optimizer_type`.
-        offloaded: blocks whose matrices lie in host memory but while they compute, and while the next block computes.
+        offloaded: blocks whose matrices lie in host memory, and are on the device `AT_ONCE` at the most.
         num_layers: of the model.
     """
     connectors = parameters.connectors * dtype.itemsize
     frozen = parameters.stored(dtype, quantization)
     block = parameters.block_matrices(dtype, quantization)
     away = min(offloaded, num_layers) * block
-    coming = min(2, offloaded, num_layers) * block
+    here = min(AT_ONCE, offloaded, num_layers) * block
     trained = parameters.trained * MASTER
     return States(
-        weights=frozen - away + coming + trained + connectors,
+        weights=frozen - away + here + trained + connectors,
         gradients=trained,
         optimizer=_moments(parameters, optimizer),
-        host=away,
+        host=away,  # pinned, matrix by matrix: their bytes are powers of two, which `pinned` leaves as they are
     )
+
+
+def pinned(size: int) -> int:
+    """Bytes of host memory that a pinned buffer of `size` bytes takes: the next power of two.
+
+    Source: torch, ATen/core/CachingHostAllocator.h, where no limit is set to that.
+    """
+    return 1 << (size - 1).bit_length() if size > 0 else 0
 
 
 def _moments(parameters: Parameters, optimizer: str) -> int:
@@ -116,29 +125,40 @@ def _stage_3(parameters: Parameters, zero: Mapping[str, Any], world_size: int, s
     parts = sum(each.times * -(-each.numbers // world_size) for each in parameters.weights)
     mine = sum(each.times * -(-each.numbers // world_size) for each in parameters.weights if each.is_trained)
     whole = sum(each.times * each.numbers for each in parameters.weights if each.numbers <= threshold)
-    gathered = min(
-        parameters.loaded - whole,
-        max(said["stage3_max_live_parameters"], said["stage3_max_reuse_distance"]) + said["stage3_prefetch_bucket_size"],
-    )
+    divided = parameters.loaded - whole
+    prefetched = min(divided, said["stage3_prefetch_bucket_size"])
+    kept = min(divided, max(said["stage3_max_live_parameters"], said["stage3_max_reuse_distance"]) + prefetched)
+    gathered = kept + prefetched  # what is gathered together comes in one buffer, from which each weight is copied
     reduced = min(parameters.trained, said["reduce_bucket_size"])  # copied once more, in the order of the processes, to be sent
     offloads, weights_away = _is_away(zero, "offload_optimizer"), _is_away(zero, "offload_param")
-    masters = MASTER if size < MASTER else 0  # float32 weights are their own masters
     group = min(mine, said["sub_group_size"])
-    host = (mine * (size + 2 * MASTER + MOMENTS) if offloads else 0) + (parts * size if weights_away else 0)
+    host = mine * (MASTER + MOMENTS) + _gradients_away(zero, mine, size, group) if offloads else 0
+    if weights_away:  # the flat buffer of those that are trained is pinned whatever is said
+        host += (parts - mine) * size + pinned(mine * size)
     return States(
         weights=(0 if weights_away else parts * size) + whole * size,
         gradients=0 if offloads else mine * size,
-        optimizer=0 if offloads else mine * (masters + MOMENTS),
+        # Masters are copies even of float32 weights: DeepSpeed would share them, but compares a device with its name, which is never equal.
+        optimizer=0 if offloads else mine * (MASTER + MOMENTS),
         communication=(said["reduce_bucket_size"] + reduced + gathered) * size,
         step=said["reduce_bucket_size"] * size + (0 if offloads else group * (size + (MASTER if size < MASTER else 0))),
         host=host,
     )
 
 
+def _gradients_away(zero: Mapping[str, Any], mine: int, size: int, group: int) -> int:
+    """Bytes in host memory of a process's gradients: all in one buffer, and those of each group in float32, for the optimiser."""
+    if not _is_pinned(zero):
+        return mine * (size + MASTER)
+    groups, rest = divmod(mine, group) if group else (0, 0)
+    return pinned(mine * size) + groups * pinned(group * MASTER) + pinned(rest * MASTER)
+
+
 def _stages_1_and_2(parameters: Parameters, zero: Mapping[str, Any], world_size: int, size: int) -> States:
     trained = parameters.trained
     mine = -(-trained // world_size)
     offloads = _is_away(zero, "offload_optimizer")
+    taken = pinned if _is_pinned(zero) else int
     buckets = _number(zero, "reduce_bucket_size") * (2 if zero.get("overlap_comm") else 1)
     kept = trained if zero["stage"] == 1 else 0 if offloads else mine
     return States(
@@ -147,8 +167,14 @@ def _stages_1_and_2(parameters: Parameters, zero: Mapping[str, Any], world_size:
         optimizer=0 if offloads else mine * (MASTER + MOMENTS),
         communication=buckets * size,
         step=0 if offloads else mine * (size + (MASTER if size < MASTER else 0)),
-        host=mine * (size + 2 * MASTER + MOMENTS) if offloads else 0,
+        # Weights as the model has them, masters, their gradients and moments, of which the moments alone are not pinned.
+        host=taken(mine * size) + 2 * taken(mine * MASTER) + mine * MOMENTS if offloads else 0,
     )
+
+
+def _is_pinned(zero: Mapping[str, Any]) -> bool:
+    """Whether what belongs to the optimiser is pinned where it lies in host memory: by default it is."""
+    return bool((zero.get("offload_optimizer") or {}).get("pin_memory", True))
 
 
 def _is_away(zero: Mapping[str, Any], part: str) -> bool:
