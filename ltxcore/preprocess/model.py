@@ -23,7 +23,7 @@ class Model:
         video_vae: likewise.
         audio_vae: likewise.
         device: where they compute; by default this process's GPU, if there is one.
-        tiling: whether clips are encoded in pieces, for less memory.
+        tiling: whether clips are encoded and decoded in pieces, for less memory.
         text_in_8bit: whether the text encoder has 8-bit weights.
         text_offload: whether the text encoder's weights stay in main memory, and come to the device one layer at a time.
     """
