@@ -131,7 +131,7 @@ def _together(estimator: Estimator, reached: Variant, bare: Variant, memory: int
         return None
     need = _need(estimator, reached)
     milder: dict[str, tuple[Change, ...]] = {}
-    for kind in kinds:
+    for kind in (*kinds, *AT_DRAWING):  # once more, since it may be only now that most is needed as samples are decoded
         if kind is _gpus or need is None:
             continue
         before, passed = reached, tuple[Change, ...]()
@@ -209,6 +209,18 @@ def _checkpointing(run: Variant, estimator: Estimator) -> Iterator[Change]:
         yield Change("optimization.enable_gradient_checkpointing = true", {"optimization": {"enable_gradient_checkpointing": True}})
 
 
+def _vae_tiling(run: Variant, estimator: Estimator) -> Iterator[Change]:
+    if not run.config.acceleration.vae_tiling and estimator.decoding(run.config, run.size):
+        yield Change("acceleration.vae_tiling = true", {"acceleration": {"vae_tiling": True}})
+
+
+def _room(run: Variant, estimator: Estimator) -> Iterator[Change]:
+    key = "offload_optimizer_during_validation"
+    is_one = not uses_zero(run.config, run.processes)
+    if is_one and not run.config.acceleration.offload_optimizer_during_validation and estimator.decoding(run.config, run.size):
+        yield Change(f"acceleration.{key} = true", {"acceleration": {key: True}})
+
+
 def _precision(run: Variant, estimator: Estimator) -> Iterator[Change]:
     if run.config.acceleration.mixed_precision_mode == "no":
         yield Change('acceleration.mixed_precision_mode = "bf16"', {"acceleration": {"mixed_precision_mode": "bf16"}})
@@ -283,8 +295,11 @@ def _size(run: Variant, estimator: Estimator) -> Iterator[Change]:
 
 Kind = Callable[[Variant, Estimator], Iterator[Change]]
 
+AT_DRAWING: tuple[Kind, ...] = (_vae_tiling, _room)
+"""Kinds that change what is needed as samples are decoded, and nothing else."""
+
 KINDS: tuple[Kind, ...] = (
-    _checkpointing, _precision, _quantization, _optimizer, _offload_blocks, _stage, _batch_size, _offload, _gpus, _rank, _size,
+    *AT_DRAWING, _checkpointing, _precision, _quantization, _optimizer, _offload_blocks, _stage, _batch_size, _offload, _gpus, _rank, _size,
 )  # fmt: skip
 
 WAYS: tuple[tuple[Kind, ...], ...] = (

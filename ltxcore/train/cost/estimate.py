@@ -14,6 +14,7 @@ from ltxcore.engines.zero_config import Config, Wanted, resolve
 from ltxcore.models.base import Base
 from ltxcore.models.quantized import NAMES
 from ltxcore.preprocess.buckets import Bucket
+from ltxcore.train.cost.decoding import decoder_of, decoding, largest
 from ltxcore.train.cost.parameters import Parameters, parameters_of
 from ltxcore.train.cost.shapes import Shapes, inputs_of, of_bucket
 from ltxcore.train.cost.states import States, single_states, zero_states
@@ -48,6 +49,8 @@ class Need:
         exported: of the LoRA or the model.
         checkpoints: that are on the disk at once; none: as many as the run makes.
         engine: in words.
+        decoding: on the first device, while clips are decoded: the decoder, and what passes through it.
+        makes_room: whether the optimiser's state lies in host memory then.
     """
 
     parameters: Parameters
@@ -59,6 +62,8 @@ class Need:
     exported: int
     checkpoints: int
     engine: str
+    decoding: int = 0
+    makes_room: bool = False
 
     @property
     def backward(self) -> int:
@@ -74,9 +79,21 @@ class Need:
         return states.weights + states.gradients + states.optimizer + states.step
 
     @property
+    def drawing(self) -> int:
+        """On the first device, at the most while clips are decoded between two steps; 0: none are."""
+        states = self.states
+        return states.weights + states.kept + (0 if self.makes_room else states.optimizer) + self.decoding if self.decoding else 0
+
+    @property
     def device(self) -> int:
         """On a device, at the most, without a margin."""
-        return max(self.backward, self.update)
+        return max(self.backward, self.update, self.drawing)
+
+    @property
+    def moment(self) -> str:
+        """When that is, in words."""
+        moments = {"in forward and backward": self.backward, "as the optimiser steps": self.update, "as samples are decoded": self.drawing}
+        return max(moments, key=lambda name: moments[name])
 
     @property
     def with_margin(self) -> int:
@@ -119,6 +136,7 @@ class Estimator:
     _tracer: Tracer = attrs.field(init=False)
     _activations: dict[Any, Activations] = attrs.field(factory=dict, init=False)
     _parameters: dict[Any, Parameters] = attrs.field(factory=dict, init=False)
+    _decoding: dict[Any, int] = attrs.field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._tracer = Tracer(self.base, self.found.strategy)
@@ -136,7 +154,16 @@ class Estimator:
         """
         without = self.without_activations(config, processes)
         choice = _choice(config, self.found.modalities, uses_zero(config, processes))
-        return attrs.evolve(without, activations=self._of_activations(config, choice, size))
+        return attrs.evolve(without, activations=self._of_activations(config, choice, size), decoding=self.decoding(config, size))
+
+    def decoding(self, config: RunFile, size: Bucket | None = None) -> int:
+        """What decoding the run's clips takes; 0: it decodes none, or with the tiny codec. As `need`."""
+        shapes = self.shapes if size is None else of_bucket(self.found, self.base, size)
+        cells = largest(self.found, shapes.roles.get("video"), config.acceleration.vae_tiling)
+        if cells not in self._decoding:
+            decoder = None if cells is None else decoder_of(self.found, self.base)
+            self._decoding[cells] = 0 if decoder is None or cells is None else decoding(decoder, self.base.token_widths["video"], cells)
+        return self._decoding[cells]
 
     def without_activations(self, config: RunFile, processes: int) -> Need:
         """The same but for activations, which take seconds to find: at least so much is needed.
@@ -167,6 +194,7 @@ class Estimator:
             # A new one is whole before an old one goes.
             checkpoints=min(made, keep + 1) if keep > 0 else made,
             engine=engine,
+            makes_room=config.acceleration.offload_optimizer_during_validation and not divided,
         )
 
     def _single(self, config: RunFile, parameters: Parameters, choice: Choice) -> States:

@@ -152,10 +152,8 @@ def told(found: Cost) -> Iterator[tuple[str, list[tuple[str, str]]]]:
             ("communication", gib(states.communication)),
             (f"activations, {ways}", f"{gib(need.activations.peak)}, of which {gib(need.activations.saved)} wait for the backward"),
             ("inputs", gib(need.activations.inputs)),
-            (
-                "at the most",
-                f"{gib(need.device)}, {'in forward and backward' if need.backward >= need.update else 'as the optimiser steps'}",
-            ),
+            *([("decoding of samples", gib(need.decoding))] if need.decoding else []),
+            ("at the most", f"{gib(need.device)}, {need.moment}"),
             ("with the margin", f"{gib(need.with_margin)} of {gib(found.memory)}: {'fits' if found.fits else 'does not fit'}"),
         ],
     )
@@ -202,7 +200,11 @@ def machine(found: Cost) -> dict[str, Any]:
         "trained_parameters": need.parameters.trained,
         "loaded_parameters": need.parameters.loaded,
         "largest_micro_batch": found.shapes.described,
-        "gpu": {**attrs.asdict(need.states, filter=lambda field, _: field.name != "host"), "activations": attrs.asdict(need.activations)},
+        "gpu": {
+            **attrs.asdict(need.states, filter=lambda field, _: field.name != "host"),
+            "activations": attrs.asdict(need.activations),
+            "decoding": need.decoding,
+        },
         "gpu_peak": need.device,
         "gpu_peak_with_margin": need.with_margin,
         "gpu_memory": found.memory,

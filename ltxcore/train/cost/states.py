@@ -43,6 +43,7 @@ class States:
         optimizer: on the device: moments, and float32 masters where they are beside the weights.
         communication: on the device, while gradients are made: buffers to reduce them in, and weights that are gathered to compute with.
         step: on the device, while the optimiser steps and activations are gone.
+        kept: on the device, of gradients and communication: what is there also when nothing is trained.
         host: in host memory, a process.
     """
 
@@ -51,6 +52,7 @@ class States:
     optimizer: int
     communication: int = 0
     step: int = 0
+    kept: int = 0
     host: int = 0
 
 
@@ -142,6 +144,7 @@ def _stage_3(parameters: Parameters, zero: Mapping[str, Any], world_size: int, s
         optimizer=0 if offloads else mine * (MASTER + MOMENTS),
         communication=(said["reduce_bucket_size"] + reduced + gathered) * size,
         step=said["reduce_bucket_size"] * size + (0 if offloads else group * (size + (MASTER if size < MASTER else 0))),
+        kept=said["reduce_bucket_size"] * size + (0 if offloads else mine * size),
         host=host,
     )
 
