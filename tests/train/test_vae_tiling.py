@@ -109,7 +109,8 @@ def decoded_by_command(folder: Path, model: dict[str, Path], latents: Tensor, *o
     return read_clip(folder / "clips" / "latents" / "drawn.mp4").frames
 
 
-def test_a_run_decodes_and_encodes_in_pieces_as_the_commands_do(model: dict[str, Path], seen: Seen, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_what_a_run_makes_in_pieces_is_what_the_commands_make(model: dict[str, Path], seen: Seen, tmp_path: Path) -> None:
     film = read_clip(drawn(tmp_path, model, tiling=True)).frames
     ((tiling, latents),), ((tiling_of_given, given, encoded),) = seen.decoded, seen.encoded
     assert (tiling, tiling_of_given) == (Tiling(), Tiling())
@@ -121,6 +122,9 @@ def test_a_run_decodes_and_encodes_in_pieces_as_the_commands_do(model: dict[str,
     assert not torch.equal(decoded_by_command(tmp_path / "whole", model, latents), film)
 
 
-def test_without_it_a_run_does_so_in_one_piece(model: dict[str, Path], seen: Seen, tmp_path: Path) -> None:
-    drawn(tmp_path, model, tiling=False)
-    assert [each[0] for each in (*seen.decoded, *seen.encoded)] == [None, None]
+@pytest.mark.parametrize("tiling", [True, False])
+def test_a_run_decodes_and_encodes_in_pieces_where_that_is_asked_for(
+    tiling: bool, model: dict[str, Path], seen: Seen, tmp_path: Path
+) -> None:
+    drawn(tmp_path, model, tiling=tiling)
+    assert [each[0] for each in (*seen.decoded, *seen.encoded)] == [Tiling() if tiling else None] * 2
