@@ -234,9 +234,10 @@ def _known() -> str:
 
 def _nearest(path: Path) -> str:
     try:
-        return suggestion(path.name, [each.name for each in path.parent.iterdir() if each.suffix.lower() in FORMATS])
+        names = [each.name for each in path.parent.iterdir() if each.suffix.lower() in FORMATS]
     except (OSError, ValueError):
-        return "Name a dataset file, or a folder of media."
+        names = []
+    return suggestion(path.name, names) if names else "Name a dataset file, or a folder of media."
 
 
 FORMATS: Mapping[str, Callable[[str], Iterator[Row | Problem]]] = MappingProxyType(

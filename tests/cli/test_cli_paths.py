@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from compatibility.made import MADE
 from ltxcore.cli.main import main
+from preprocess.raw_media import sound_file
 
 LONG, DEEP = "x" * 300, "x/" * 3000
 URL = ("--base-url", "http://127.0.0.1:9", "--model", "m")
@@ -40,7 +44,10 @@ CASES: Sequence[tuple[str, ...]] = [
 
 @pytest.mark.parametrize("case", CASES, ids=" ".join)
 @pytest.mark.parametrize(("path", "what"), [(LONG, f'the name "{"x" * 40}..." is too long'), (DEEP, "the path is too long")])
-def test_a_path_that_no_file_can_have_is_refused_in_words(case: tuple[str, ...], path: str, what: str) -> None:
+def test_a_path_that_no_file_can_have_is_refused_in_words(
+    case: tuple[str, ...], path: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(main, [path if word == "PATH" else word for word in case])
     assert done.exit_code == 2
     assert isinstance(done.exception, SystemExit)
@@ -54,11 +61,18 @@ def test_a_path_that_no_file_can_have_is_refused_in_words(case: tuple[str, ...],
         ("sample", "x", "--model", LONG),
         ("sample", "x", "--model", "tiny", "--lora", LONG),
         ("preprocess", "a.jsonl", "--model-path", LONG),
-        ("decode", ".", "-o", "out", "--model-path", LONG),
+        ("decode", "encoded", "-o", "out", "--model-path", LONG),
     ],
     ids=lambda case: " ".join(case).replace(LONG, "LONG"),
 )
-def test_a_text_that_names_a_file_or_something_else_is_refused_in_words(case: tuple[str, ...]) -> None:
+def test_a_text_that_names_a_file_or_something_else_is_refused_in_words(
+    case: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound_file(tmp_path / "a.wav")
+    (tmp_path / "a.jsonl").write_text('{"audio": "a.wav", "caption": "c"}\n')
+    shutil.copytree(MADE / "otherwise" / ".precomputed", tmp_path / "encoded")
+    monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(main, list(case))
     assert done.exit_code == 2
     assert isinstance(done.exception, SystemExit)
+    assert any(said in " ".join(done.stderr.split()) for said in ("too long", "there is no file", "names no file", "there is no model"))
