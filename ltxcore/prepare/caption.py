@@ -121,7 +121,7 @@ class _File:
         earlier = _earlier(listed.path, output, self._rows, keys, self._column)
         if not overwrite:
             for row, key in zip(self._rows, keys, strict=True):
-                row[self._column] = _text(row.get(self._column)) or earlier.get(row.get(key)) or ""
+                row[self._column] = _text(row.get(self._column)) or earlier.get(_text(row.get(key))) or ""
         self.indices = range(len(self._rows))
         self._answered = {index for index in self.indices if not overwrite and self._rows[index][self._column]}
         self._all_there = len(self._answered) == len(self._rows)
@@ -171,15 +171,15 @@ class _Texts:
         """Nothing is left to do."""
 
 
-def _earlier(dataset: Path, output: Path, rows: list[dict[str, Any]], keys: list[str], column: str) -> dict[Any, str]:
+def _earlier(dataset: Path, output: Path, rows: list[dict[str, Any]], keys: list[str], column: str) -> dict[str, str]:
     """Captions that an earlier run wrote, by clip; `keys` are the columns that name the clip of each row."""
     if not output.is_file():
         return {}
     if dataset.is_file() and output.samefile(dataset):
         what = "the output would replace the dataset, without the rows that fail"
         raise ConfigError(what, where=str(output), remedy="Name another file.")
-    written, known = read_listed(output, NO_CHOICE).rows, {row.get(key) for row, key in zip(rows, keys, strict=True)}
-    clips = {next((row.values[key] for key in dict.fromkeys(keys) if row.values.get(key)), None): row for row in written}
+    written, known = read_listed(output, NO_CHOICE).rows, {_text(row.get(key)) for row, key in zip(rows, keys, strict=True)}
+    clips = {next(filter(None, (_text(row.values.get(key)) for key in dict.fromkeys(keys))), ""): row for row in written}
     if not clips.keys() <= known:
         raise ConfigError("is there already, and holds other clips", where=str(output), remedy="Name another file.")
     return {clip: _text(row.values.get(column)) for clip, row in clips.items()}

@@ -264,7 +264,9 @@ def test_an_output_that_is_the_dataset_or_something_else_is_refused(server: Serv
     assert ltx(server, data, "-o", data).stderr == (
         f"{data}: the output would replace the dataset, without the rows that fail\n    Name another file.\n"
     )
-    assert ltx(server, data, "-o", other).stderr == f"{other}: is there already, and holds other clips\n    Name another file.\n"
+    for cell in ("clips/9.mp4", ["clips/0.mp4"]):
+        dataset_file(other, [{"video": cell, "caption": "c"}])
+        assert ltx(server, data, "-o", other).stderr == f"{other}: is there already, and holds other clips\n    Name another file.\n"
     assert server.sent == []
 
 
