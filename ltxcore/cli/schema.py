@@ -33,4 +33,7 @@ def schema(files: tuple[Path, ...]) -> None:
     ]
     if problems:
         raise PluginError.of(problems)
-    click.echo(json.dumps(json_schema(registry), indent=2))
+    try:
+        click.echo(json.dumps(json_schema(registry), indent=2))
+    except ValueError as error:  # a number of thousands of digits, which Python does not write
+        raise PluginError("a plugin has a default that JSON does not hold", remedy="See its numbers, and write smaller ones.") from error

@@ -78,7 +78,8 @@ class Record:
 
     @property
     def total_steps(self) -> int:
-        return int(self.get("optimization.steps", 0))
+        steps = self.get("optimization.steps")
+        return steps if isinstance(steps, int) else 0
 
     @property
     def seconds(self) -> float:
@@ -88,8 +89,9 @@ class Record:
     @property
     def modalities(self) -> dict[str, Mapping[str, Any]]:
         """The tables of the run file's modalities, where its strategy has such tables."""
-        strategy = self.run.get("training_strategy", {})
-        return {name: table for name, table in strategy.items() if isinstance(table, Mapping) and "is_generated" in table}
+        strategy = self.run.get("training_strategy")
+        tables = strategy.items() if isinstance(strategy, Mapping) else ()
+        return {name: table for name, table in tables if isinstance(table, Mapping) and "is_generated" in table}
 
     def get(self, key: str, default: Any = None) -> Any:
         """A value of the run file by its key path."""

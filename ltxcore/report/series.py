@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -42,7 +43,7 @@ def series_of(lines: Iterable[Mapping[str, Any]]) -> dict[str, Series]:
     found: dict[str, dict[int, float]] = {}
     for line in lines:
         for name, value in line.items():
-            if name != "step" and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            if name != "step" and isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max:
                 found.setdefault(name, {})[int(line["step"])] = float(value)
     return {name: of_pairs(sorted(values.items())) for name, values in found.items()}
 

@@ -61,3 +61,10 @@ def test_weights_that_cannot_be_read_are_none(tmp_path: Path) -> None:
     (folder / "lora.safetensors").write_bytes(b"cut off")
     assert read_run(folder).weights is None
     assert json.loads((folder / "run.json").read_text())["status"] == "finished"
+
+
+def test_a_run_file_whose_tables_are_something_else_has_no_modalities(tmp_path: Path) -> None:
+    folder = made_run(tmp_path / "run")
+    (folder / "run.toml").write_text('training_strategy = [1]\noptimization = { steps = "many" }\n')
+    record = read_run(folder)
+    assert (record.modalities, record.total_steps) == ({}, 0)

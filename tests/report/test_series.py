@@ -43,3 +43,10 @@ def test_the_error_of_a_mean_is_that_of_independent_values() -> None:
 
 def test_a_part_begins_after_its_first_step() -> None:
     assert Series((1, 2, 3, 4), (1.0, 2.0, 3.0, 4.0)).between(2, 4) == Series((3, 4), (3.0, 4.0))
+
+
+def test_what_is_no_finite_number_is_left_out() -> None:
+    odd = [10**400, -(10**400), math.inf, math.nan, True, "1", None, [1]]
+    assert series_of([{"step": step, "loss": value} for step, value in enumerate(odd)] + [{"step": 9, "loss": 2}]) == {
+        "loss": Series((9,), (2.0,))
+    }
