@@ -97,7 +97,7 @@ class RunFiles:
         lines = (media / "clips.jsonl").read_text().splitlines(keepends=True)[:ROWS]
         (folder / "media" / "clips.jsonl").write_text("".join(lines))
         for kind in media.iterdir():
-            if kind.is_dir():
+            if kind.is_dir() and not kind.name.startswith("."):  # that of an example which was run here holds what was encoded
                 (folder / "media" / kind.name).mkdir()
                 for file in sorted(kind.iterdir())[:ROWS]:
                     shutil.copyfile(file, folder / "media" / kind.name / file.name)
