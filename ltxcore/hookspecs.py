@@ -10,12 +10,14 @@ the group `ltx` names:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pluggy
 
 if TYPE_CHECKING:
-    from ltxcore.protocols import Condition, ReferenceFilter, SigmaSampler, StrategyType, Tracker
+    import click
+
+    from ltxcore.protocols import Condition, LazyCommand, ReferenceFilter, SigmaSampler, StrategyType, Tracker
 
 PROJECT = "ltx"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -48,5 +50,5 @@ def ltx_trackers() -> Mapping[str, type[Tracker]]:  # type: ignore[empty-body]
 
 
 @hookspec
-def ltx_commands() -> Mapping[str, Any]:  # type: ignore[empty-body]
-    """Commands of the `ltx` program: click commands, by name."""
+def ltx_commands() -> Mapping[str, click.Command | LazyCommand]:  # type: ignore[empty-body]
+    """Commands of the `ltx` program, by name: click commands, or a line about each and where it is imported from."""

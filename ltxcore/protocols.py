@@ -643,6 +643,19 @@ class Engine(Protocol):
         ...
 
 
+@attrs.frozen
+class LazyCommand:
+    """A command of the `ltx` program that is imported when it is called, so that `ltx --help` and the other commands do not pay for it.
+
+    Attributes:
+        target: the click command, as "package.module:attribute".
+        help: what `ltx --help` says of it, in a line.
+    """
+
+    target: str
+    help: str
+
+
 class Tracker(Protocol):
     """Somewhere metrics go. An attrs class; its fields are the keys of `[trackers.NAME]`."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib
 import importlib.metadata
 import importlib.util
 import inspect
@@ -21,7 +22,7 @@ import pluggy
 
 from ltxcore import hookspecs
 from ltxcore.errors import ConfigError, PluginError, listed, suggestion
-from ltxcore.protocols import MODALITIES, Role
+from ltxcore.protocols import MODALITIES, LazyCommand, Role
 from ltxcore.redact import redacted
 
 GROUP = "ltx"
@@ -210,6 +211,19 @@ def _local(paths: Iterable[Path]) -> list[tuple[Origin, Callable[[], Any]]]:
     return [(Origin(str(path), "local file", ""), loader(path)) for path in paths]
 
 
+def imported(target: str, what: str) -> Any:
+    """What a plugin names as "package.module:attribute".
+
+    Raises:
+        PluginError: `what`, for which it is wanted, cannot be imported.
+    """
+    module, _, attribute = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except Exception as error:
+        raise PluginError(f"{what} cannot be imported: {_reason(error)}", remedy="Mend or uninstall it.") from error
+
+
 def _module_of_file(path: Path) -> ModuleType:
     if not path.is_file():
         _refuse("there is no such file")
@@ -305,6 +319,10 @@ def check(item: Named) -> None:
         _check_condition(item.value, what)
     if item.kind == "reference_filter" and not callable(item.value):
         _refuse(f"{what} is not a function")
+    if isinstance(item.value, LazyCommand) and not (re.fullmatch(r"[\w.]+:\w+", item.value.target) and item.value.help):
+        _refuse(
+            f'{what} has target "{item.value.target}" and help "{item.value.help}"; they are "package.module:attribute" and a line of text'
+        )
 
 
 def _check_class(cls: Any, what: str, methods: Iterable[str]) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ltxcore import api, hookspecs, protocols
@@ -44,6 +47,9 @@ HOOKED: dict[str, type | None] = {
 }
 """The protocol of what each hook names."""
 
+WITHOUT_DOCSTRINGS = {"MODALITIES": "The names of the modalities.", "hookimpl": "Marks a function that is a hook."}
+"""What is said of names of the API whose values cannot say it."""
+
 BEHIND: dict[str, tuple[type, ...]] = {
     "ltx_conditions": (api.LatentState, api.Grid, api.Inputs, api.Medium, api.Role, api.DescribesLora, api.Geometry),
     "ltx_strategies": (
@@ -58,6 +64,7 @@ BEHIND: dict[str, tuple[type, ...]] = {
         api.Manifest,
         api.Entry,
     ),
+    "ltx_commands": (api.LazyCommand,),
 }
 """What one meets when writing such a thing, in the order one meets it."""
 
@@ -65,22 +72,21 @@ BEHIND: dict[str, tuple[type, ...]] = {
 def hooks_page() -> str:
     """docs/reference/hooks.md."""
     blocks = [INTRODUCTION]
-    for kind, hook in HOOKS.items():
+    for hook in HOOKS.values():
         blocks.append(f"## `{hook}`\n")
         blocks.append(f"{_about(getattr(hookspecs, hook))}\n")
         protocol = HOOKED[hook]
         for described in (*([protocol] if protocol else ()), *BEHIND.get(hook, ())):
             blocks += _described(described)
-        if kind == "command":
-            blocks.append("A command keeps to no protocol of ours beyond that.\n")
-    blocks += ["## `ltxcore.api`\n", "All that a plugin may import.\n", _table(("name", "what it is"), _offered())]
+    for module in (api, *(importlib.import_module(f"ltxcore.api.{found.name}") for found in pkgutil.iter_modules(api.__path__))):
+        blocks += [f"## `{module.__name__}`\n", f"{_about(module)}\n", _table(("name", "what it is"), _offered(module))]
     return "\n".join(blocks).rstrip() + "\n"
 
 
-def _offered() -> Iterator[tuple[str, str]]:
-    for name in api.__all__:
-        about = _without_sources(inspect.getdoc(getattr(api, name)) or "").partition("\n\n")[0].replace("\n", " ")
-        yield f"`{name}`", about if name != "hookimpl" else "Marks a function that is a hook."
+def _offered(module: ModuleType) -> Iterator[tuple[str, str]]:
+    for name in module.__all__:
+        about = _without_sources(inspect.getdoc(getattr(module, name)) or "").partition("\n\n")[0].replace("\n", " ")
+        yield f"`{name}`", WITHOUT_DOCSTRINGS.get(name, about)
 
 
 def _described(cls: type) -> Iterator[str]:

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 import docs_made
 from ltxcore.api import Inputs
+from ltxcore.cli.added import command_of
 from ltxcore.config.load import load_run
 from ltxcore.data.manifest import read_source
 from ltxcore.errors import LtxError
@@ -148,8 +149,11 @@ def test_the_tracker_in_the_pages_writes_its_table(registry: Registry, tmp_path:
     assert (tmp_path / "loss.csv").read_text() == "step,loss\n1,0.5\n"
 
 
-def test_the_command_in_the_pages_greets(registry: Registry) -> None:
-    assert CliRunner().invoke(registry.get("command", "hello").value, ["world"]).output == "Hello, world.\n"
+def test_the_command_in_the_pages_greets(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_package").mkdir()
+    (tmp_path / "my_package" / "hello.py").write_text(next(block.text for block in PLUGINS if "LazyCommand" in block.text))
+    monkeypatch.syspath_prepend(tmp_path)
+    assert CliRunner().invoke(command_of(registry.get("command", "hello")), ["world"]).output == "Hello, world.\n"
 
 
 def test_the_voice_ends_where_the_target_begins(registry: Registry) -> None:

@@ -288,6 +288,11 @@ KINDS_OF_OTHERS: dict[str, tuple[str, str, str]] = {
     "sampler": ("ltx_sigma_samplers", "@attrs.frozen\nclass It:\n    pass", 'the sigma sampler "it" has no method sample()'),
     "tracker": ("ltx_trackers", "@attrs.frozen\nclass It:\n    def start(self): ...", 'the tracker "it" has no method log()'),
     "filter": ("ltx_reference_filters", "It = 3", 'the reference filter "it" is not a function'),
+    "lazy command": (
+        "ltx_commands",
+        "from ltxcore.api import LazyCommand\nIt = LazyCommand('my_package.it', 'Do it.')",
+        'the command "it" has target "my_package.it" and help "Do it."; they are "package.module:attribute" and a line of text',
+    ),
 }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from ltxcore.cli.added import command_of
 from ltxcore.cli.columns import columns
 from ltxcore.cli.plugins import modalities
 from ltxcore.conditions import ConditionUse
@@ -23,7 +24,7 @@ HEADS = {"strategy": "[training_strategy]", "sigma_sampler": "[flow_matching.tim
 
 def description(named: Named) -> str:
     """Everything there is to know about a name before using it."""
-    about = inspect.getdoc(named.value) or ""
+    about = inspect.cleandoc(command_of(named).help or "") if named.kind == "command" else inspect.getdoc(named.value) or ""
     blocks = [f"{named.kind.replace('_', ' ')} {named.name}, from {named.origin}"]
     if about:
         blocks.append(about)

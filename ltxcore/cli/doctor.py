@@ -9,7 +9,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from ltxcore.cli.paths import FilePath
+from ltxcore.api.commands import FilePath
 from ltxcore.cli.preprocess import flag, with_options
 from ltxcore.config.schema import PreprocessingTable
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ltxcore.cli.paths import FilePath
+from ltxcore.api.commands import FilePath
 from ltxcore.errors import Problem
 
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-import importlib.util
 import io
 import sys
 from collections.abc import Mapping
@@ -13,7 +13,8 @@ from typing import Any
 import click
 
 from ltxcore import __version__
-from ltxcore.errors import LtxError, PluginError, Problem, is_out_of_memory, suggestion
+from ltxcore.cli.added import command_of, line_about
+from ltxcore.errors import ConfigError, LtxError, Problem, is_out_of_memory, suggestion
 from ltxcore.files import is_of_disk, not_written
 from ltxcore.redact import redacted
 from ltxcore.registry import Registry, load
@@ -37,11 +38,10 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "publish": "Upload a finished run to the Hugging Face Hub.",
         "model": "Say what is in a checkpoint or a LoRA.",
         "plugins": "List, describe and begin plugins.",
-        "convert": "Make a run file from a configuration of ltx-trainer.",
         "schema": "Print the JSON Schema of run files.",
     }
 )
-"""Our commands, each in the module of its name beside this one: a click command that has its name, or is called `command`."""
+"""Commands of the core, each in the module of its name beside this one: a click command that has its name, or is called `command`."""
 
 
 LESS = "See that no other program takes the memory, and what options of the command take less: --help. What was written by now stays."
@@ -53,32 +53,28 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [
-            *(name for name in COMMANDS if _exists(name)),
+            *COMMANDS,
             *(name for name in sorted(_plugins().of_kind("command")) if name not in COMMANDS),
         ]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in COMMANDS:
-            return _own(cmd_name) if _exists(cmd_name) else None
+            return _own(cmd_name)
         named = _plugins().of_kind("command").get(cmd_name)
-        if named is None:
-            return None
-        if not isinstance(named.value, click.Command):
-            raise PluginError(f'the command "{cmd_name}" of {named.origin} is no click command')
-        return named.value
+        return None if named is None else command_of(named)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """The command that is named first."""
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            _refuse_broken(args[0])
             ctx.fail(f'there is no command "{args[0]}". {suggestion(args[0], self.list_commands(ctx))}')
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of commands, without importing ours."""
+        """The list of commands, without importing them."""
         rows = []
         for name in self.list_commands(ctx):
-            command = None if name in COMMANDS else _plugins().of_kind("command")[name].value
-            rows.append((name, COMMANDS.get(name) or (command.get_short_help_str() if isinstance(command, click.Command) else "")))
+            rows.append((name, COMMANDS.get(name) or line_about(_plugins().of_kind("command")[name])))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
@@ -109,10 +105,6 @@ class Commands(click.Group):
             ctx.exit(130)
 
 
-def _exists(name: str) -> bool:
-    return importlib.util.find_spec(f"ltxcore.cli.{name}") is not None
-
-
 def _own(name: str) -> click.Command:
     module = importlib.import_module(f"ltxcore.cli.{name}")
     for attribute in (name, "command"):
@@ -120,6 +112,16 @@ def _own(name: str) -> click.Command:
         if isinstance(command, click.Command):
             return command
     raise ImportError(f"ltxcore.cli.{name} has no click command `{name}`")
+
+
+def _refuse_broken(name: str) -> None:
+    """Say where a command is that a plugin would add, were it not broken or switched off.
+
+    Raises:
+        PluginError: it is such a command.
+    """
+    with contextlib.suppress(ConfigError):
+        _plugins().get("command", name)
 
 
 def _plugins() -> Registry:

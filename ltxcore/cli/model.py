@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
+from ltxcore.api.commands import FilePath
 from ltxcore.cli.columns import columns
-from ltxcore.cli.paths import FilePath
 
 if TYPE_CHECKING:
     from ltxcore.models.inventory import Inventory

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import attrs
 import click
 
+from ltxcore.api.commands import FilePath
 from ltxcore.cli.columns import columns
 from ltxcore.cli.doing import doing
-from ltxcore.cli.paths import FilePath
 from ltxcore.errors import ConfigError, Problem
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
+from ltxcore.api.commands import FilePath
 from ltxcore.cli.columns import columns
-from ltxcore.cli.paths import FilePath
 from ltxcore.cli.plugins_new import new
 from ltxcore.errors import ConfigError, PluginError, suggestion
 from ltxcore.protocols import MODALITIES

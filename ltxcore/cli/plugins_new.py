@@ -11,7 +11,7 @@ from types import MappingProxyType
 import click
 
 from ltxcore import __version__
-from ltxcore.cli.paths import FilePath
+from ltxcore.api.commands import FilePath
 from ltxcore.errors import ConfigError
 from ltxcore.registry import load
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import attrs
 import click
 
-from ltxcore.cli.paths import FilePath
+from ltxcore.api.commands import FilePath
 from ltxcore.cli.tally import tell
 from ltxcore.config.schema import PreprocessingTable
 from ltxcore.errors import ConfigError

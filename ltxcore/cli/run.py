@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ltxcore.cli.paths import FilePath
+from ltxcore.api.commands import FilePath
 
 if TYPE_CHECKING:
     from ltxcore.train.session import Outcome

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 import attrs
 import click
 
-from ltxcore.cli.paths import FilePath
+from ltxcore.api.commands import FilePath
 from ltxcore.config.samples import ValidationTable
 from ltxcore.errors import ConfigError
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ltxcore.cli.paths import FilePath
+from ltxcore.api.commands import FilePath
 from ltxcore.errors import PluginError, Problem
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from ltxcore.api import hookimpl
+from ltxcore.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole

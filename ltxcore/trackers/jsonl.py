@@ -11,8 +11,8 @@ from typing import IO, Any
 
 import attrs
 
-from ltxcore.api import hookimpl
 from ltxcore.files import write_whole
+from ltxcore.hookspecs import hookimpl
 
 FILE = "metrics.jsonl"
 

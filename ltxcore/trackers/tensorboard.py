@@ -9,7 +9,8 @@ from typing import Any
 
 import attrs
 
-from ltxcore.api import DataError, hookimpl, notice
+from ltxcore.errors import DataError, notice
+from ltxcore.hookspecs import hookimpl
 from ltxcore.trackers.installed import missing
 
 WIDEST = 320

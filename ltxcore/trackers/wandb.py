@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import attrs
 
-from ltxcore.api import ConfigError, hookimpl
+from ltxcore.errors import ConfigError
+from ltxcore.hookspecs import hookimpl
 from ltxcore.trackers.installed import missing
 
 ID_FILE = Path("wandb") / "ltx-run-id.txt"

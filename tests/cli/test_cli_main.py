@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from ltxcore import __version__
 from ltxcore.cli import main as program
 from ltxcore.errors import DataError
-from ltxcore.registry import HOOKS, Named, Origin, Registry
+from ltxcore.protocols import LazyCommand
+from ltxcore.registry import DISABLE, HOOKS, Broken, Named, Origin, Registry, load
 
 HEAVY = ("torch", "diffusers", "transformers", "peft", "deepspeed", "av", "numpy", "cattrs", "rich")
 HERE = Origin("here", "tests", "1")
@@ -42,7 +43,10 @@ def greet() -> None:
 def test_help_lists_every_command() -> None:
     status, out, _ = ltx("--help")
     assert status == 0
-    rows = " ".join(f"{name} {about}" for name, about in program.COMMANDS.items())
+    added = load().of_kind("command")
+    rows = " ".join(
+        [f"{name} {about}" for name, about in program.COMMANDS.items()] + [f"{name} {added[name].value.help}" for name in sorted(added)]
+    )
     assert " ".join(out.split()) == (  # long lines are broken by the width of the terminal
         "Usage: main [OPTIONS] COMMAND [ARGS]... Fine-tune the LTX-2 audio-video model, and add conditions of your own to it. "
         f"Options: --version Show the version and exit. -h, --help Show this message and exit. Commands: {rows}"
@@ -53,7 +57,7 @@ def test_the_version_is_that_of_the_package() -> None:
     assert ltx("--version") == (0, f"ltx, version {__version__}\n", "")
 
 
-@pytest.mark.parametrize("name", program.COMMANDS)
+@pytest.mark.parametrize("name", [*program.COMMANDS, *load().of_kind("command")])
 def test_every_command_that_is_listed_is_there_and_explains_itself(name: str) -> None:
     status, out, _ = ltx(name, "--help")
     assert status == 0
@@ -92,6 +96,48 @@ def test_a_command_that_is_no_click_command_is_the_plugins_fault(monkeypatch: py
     with_command(monkeypatch, "greet", 3)
     assert ltx("greet") == (2, "", 'the command "greet" of tests 1 (here) is no click command\n')
     assert ltx("--help")[0] == 0
+
+
+def lazy(target: str, name: str = "greet") -> LazyCommand:
+    return LazyCommand(target, f"What the help says of {name}.")
+
+
+def test_a_lazy_command_is_imported_when_it_is_called_and_not_for_the_help(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "greeting_late.py").write_text("import click\n\n@click.command()\ndef greet():\n    click.echo('hello')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with_command(monkeypatch, "greet", lazy("greeting_late:greet"))
+    assert "  greet       What the help says of greet.\n" in ltx("--help")[1]
+    assert "greeting_late" not in sys.modules
+    assert ltx("greet") == (0, "hello\n", "")
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("click.core_gone:greet", "cannot be imported: ModuleNotFoundError: No module named 'click.core_gone'\n    Mend or uninstall it."),
+        ("textwrap:greet", "cannot be imported: AttributeError: module 'textwrap' has no attribute 'greet'\n    Mend or uninstall it."),
+        ("click.core:Context", "is no click command"),
+    ],
+)
+def test_a_lazy_command_that_is_not_where_it_is_said_to_be_is_the_plugins_fault(
+    monkeypatch: pytest.MonkeyPatch, target: str, said: str
+) -> None:
+    with_command(monkeypatch, "greet", lazy(target))
+    assert ltx("greet") == (2, "", f'the command "greet" of tests 1 (here) {said}\n')
+
+
+def test_a_command_that_is_switched_off_or_broken_is_gone_from_the_help_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(DISABLE, "convert")
+    assert "convert" not in ltx("--help")[1]
+    assert ltx("convert", "old.yaml") == (
+        2,
+        "",
+        f'the command "convert" comes from a plugin that {DISABLE} switches off, ltx {__version__} (convert)\n    Take it out of {DISABLE}.\n',
+    )
+    broken = Broken(HERE, "it is torn", frozenset({("command", "greet")}))
+    monkeypatch.setattr(program, "load", lambda: Registry({}, (broken,)))
+    status, _, err = ltx("greet")
+    assert (status, err.splitlines()[0]) == (2, 'the command "greet" comes from a broken plugin, tests 1 (here): it is torn')
 
 
 def test_a_mistake_of_the_user_is_a_message_and_exit_status_2(monkeypatch: pytest.MonkeyPatch) -> None:

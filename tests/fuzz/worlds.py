@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path
 
 from compatibility.made import brought
-from convert.sixteen import configuration
 from ltxcore.config.render import document
+from plugins.tools.convert.sixteen import configuration
 from train.runs import tables
 from whole_models import diffusers_folder, unified
 

@@ -1,4 +1,8 @@
-"""All that a plugin may import."""
+"""All that a plugin may import, beside the topics of this package, which each say what they are for.
+
+What is offered here is stable: it is deprecated for one minor version before it is removed. The topics are provisional until 1.0. None of them imports anything heavy
+before it is asked for what needs it.
+"""
 
 from ltxcore.conditions import ConditionUse
 from ltxcore.errors import CheckpointError, ConfigError, DataError, LtxError, PluginError, Problem, notice
@@ -6,6 +10,7 @@ from ltxcore.flow.loss import masked_loss
 from ltxcore.flow.noise import add_noise, velocity
 from ltxcore.hookspecs import hookimpl
 from ltxcore.protocols import (
+    MODALITIES,
     Batch,
     Clip,
     Condition,
@@ -14,6 +19,7 @@ from ltxcore.protocols import (
     Entry,
     Geometry,
     Inputs,
+    LazyCommand,
     Manifest,
     Medium,
     Modality,
@@ -34,6 +40,7 @@ from ltxcore.state import Grid, LatentState
 from ltxcore.strategy import Flexible, ModalityTable, VideoTable
 
 __all__ = [
+    "MODALITIES",
     "Batch",
     "CheckpointError",
     "Clip",
@@ -49,6 +56,7 @@ __all__ = [
     "Grid",
     "Inputs",
     "LatentState",
+    "LazyCommand",
     "LtxError",
     "Manifest",
     "Medium",

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from convert.old_files import converted, refused, remarks, strategy, values, with_validation
+from plugins.tools.convert.old_files import converted, refused, remarks, strategy, values, with_validation
 
 WRITTEN = (
     ({"type": "first_frame", "image_or_video": "a.png"}, None),

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from ltxcore.config.toml import LARGE, LEAST, MOST, REMEDY_OF_LARGE
-from ltxcore.errors import ConfigError
+from ltxcore.api import ConfigError
+from ltxcore.api.config import excesses
 
 if TYPE_CHECKING:
     import yaml
@@ -164,8 +164,8 @@ class _Grower:
             value = self.constructor.construct_object(node)
         except (ValueError, OverflowError):  # such as the date 2024-02-31
             return node.value
-        if isinstance(value, int) and not LEAST <= value <= MOST:
-            raise self._refused(node, LARGE, REMEDY_OF_LARGE)
+        for _, what, remedy in excesses(value):
+            raise self._refused(node, what, remedy)
         plain = value is None or isinstance(value, (bool, int, float, str, datetime.date))
         return value if plain else node.value
 

@@ -13,12 +13,12 @@ import pytest
 import tomli
 import yaml
 
-from convert.sixteen import MODES, configuration
 from ltxcore.config.load import load_run
 from ltxcore.config.schema import RunFile
-from ltxcore.convert.foreseen import refusals
-from ltxcore.convert.old import convert
 from ltxcore.errors import ConfigError
+from ltxcore.train.refusals import refusals
+from ltxplugins.tools.convert.old import convert
+from plugins.tools.convert.sixteen import MODES, configuration
 
 
 def test_there_are_sixteen() -> None:

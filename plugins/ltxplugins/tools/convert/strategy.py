@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ltxcore.convert.kinds import Kind, choice, many, number, text, truth, whole
-from ltxcore.convert.reading import UNSET, Old
-from ltxcore.convert.toml import RunText, Section
-from ltxcore.errors import suggestion
-from ltxcore.protocols import MODALITIES
+from ltxcore.api import MODALITIES
+from ltxcore.api.config import suggestion
+from ltxplugins.tools.convert.kinds import Kind, choice, many, number, text, truth, whole
+from ltxplugins.tools.convert.reading import UNSET, Old
+from ltxplugins.tools.convert.toml import RunText, Section
 
 CONDITIONS: Mapping[str, Mapping[str, Kind]] = {
     "first_frame": {},

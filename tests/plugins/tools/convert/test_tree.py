@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ltxcore.convert.kinds import plain
-from ltxcore.convert.tree import Scalar, Table, parse
 from ltxcore.errors import ConfigError
+from ltxplugins.tools.convert.kinds import plain
+from ltxplugins.tools.convert.tree import Scalar, Table, parse
 
 REMEDY = "\n    Remove the tag, and write a plain value."
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ltxcore.convert.kinds import Kind, many, number, path, text, truth, whole
-from ltxcore.convert.reading import UNSET, Old
-from ltxcore.convert.toml import RunText, Section
-from ltxcore.errors import suggestion
+from ltxcore.api.config import suggestion
+from ltxplugins.tools.convert.kinds import Kind, many, number, path, text, truth, whole
+from ltxplugins.tools.convert.reading import UNSET, Old
+from ltxplugins.tools.convert.toml import RunText, Section
 
 EITHER = ("video", "audio")
 

@@ -8,22 +8,36 @@ from typing import Any
 
 import attrs
 
-from ltxcore.config.schema import HALF_PRECISION, SCHEDULER_PARAMS
-from ltxcore.convert.kinds import choice, many, number, path, spoken, text, truth, whole
-from ltxcore.convert.reading import DEFAULTED, UNSET, Field, Log, Old, carry
-from ltxcore.convert.strategy import convert_strategy
-from ltxcore.convert.toml import RunText, Section
-from ltxcore.convert.tree import Table, parse
-from ltxcore.convert.validation import convert_validation
-from ltxcore.errors import ConfigError
+from ltxcore.api import ConfigError
+from ltxplugins.tools.convert.kinds import choice, many, number, path, spoken, text, truth, whole
+from ltxplugins.tools.convert.reading import DEFAULTED, UNSET, Field, Log, Old, carry
+from ltxplugins.tools.convert.strategy import convert_strategy
+from ltxplugins.tools.convert.toml import RunText, Section
+from ltxplugins.tools.convert.tree import Table, parse
+from ltxplugins.tools.convert.validation import convert_validation
 
 OLD_RANK = 64
 """What stood for a rank that was not written, and for an alpha."""
 
 OLD_PROJECT = "ltxv-trainer"
 
-HALF = {"fp16": ("bf16", HALF_PRECISION["fp16"][0])}
+HALF = {
+    "fp16": (
+        "bf16",
+        "fp16 is not available: many gradients are smaller than its smallest number, so that it needs its loss scaled",
+    )
+}
 """Of `mixed_precision_mode`: what stands for it here, and why."""
+
+SCHEDULER_PARAMS: Mapping[str, Mapping[str, type]] = {
+    "constant": {},
+    "linear": {"start_factor": float, "end_factor": float, "total_iters": int},
+    "cosine": {"T_max": int, "eta_min": float},
+    "cosine_with_restarts": {"T_0": int, "T_mult": int, "eta_min": float},
+    "polynomial": {"total_iters": int, "power": float},
+    "step": {"step_size": int, "gamma": float},
+}
+"""What `scheduler_params` may hold, by `scheduler_type`."""
 
 FIELDS: Mapping[str, tuple[Field, ...]] = {
     "model": (

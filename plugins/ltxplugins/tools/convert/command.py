@@ -6,9 +6,8 @@ from pathlib import Path
 
 import click
 
-from ltxcore.cli.paths import FilePath
-from ltxcore.errors import ConfigError
-from ltxcore.files import text_in, why_unread
+from ltxcore.api import ConfigError
+from ltxcore.api.commands import FilePath, write_whole
 
 PRINTED = Path("run.toml")
 """What a run file is called that is printed, and redirected somewhere."""
@@ -27,12 +26,17 @@ def convert(old: Path, output: Path | None) -> None:
     beside what `ltx check` will refuse of the run file.
     Relative paths in OLD are taken to begin at the working directory, where ltx-trainer was started.
     """
-    from ltxcore.convert.old import convert as converted
-    from ltxcore.files import write_whole
+    from ltxcore.api.config import text_of
+    from ltxplugins.tools.convert.old import convert as converted
 
     if output is not None and output.exists():
         raise ConfigError(f"{output} is there already", remedy="Name another file with -o.")
-    done = converted(_text(old), str(old), start=Path.cwd(), folder=output.parent if output is not None else Path.cwd())
+    done = converted(
+        text_of(old, "Name a configuration of ltx-trainer."),
+        str(old),
+        start=Path.cwd(),
+        folder=output.parent if output is not None else Path.cwd(),
+    )
     if output is None:
         click.echo(done.text, nl=False)
     else:
@@ -46,18 +50,9 @@ def convert(old: Path, output: Path | None) -> None:
     _foresee(done.text, output)
 
 
-def _text(path: Path) -> str:
-    try:
-        return text_in(path)
-    except UnicodeDecodeError as error:
-        raise ConfigError("is not UTF-8 text", where=str(path), remedy="Save it as UTF-8.") from error
-    except OSError as error:
-        raise ConfigError(why_unread(error), where=str(path), remedy="Name a configuration of ltx-trainer.") from error
-
-
 def _foresee(text: str, output: Path | None) -> None:
     """Say what is still to be done before the run file runs. A path that is not here may well be where it is to run."""
-    from ltxcore.convert.foreseen import refusals
+    from ltxcore.api.config import refusals
 
     found = refusals(text, output or PRINTED)
     for heading, problems in ((ANYWHERE, found.anywhere), (HERE, found.here)):

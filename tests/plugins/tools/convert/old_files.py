@@ -10,8 +10,8 @@ import pytest
 import tomli
 import yaml
 
-from ltxcore.convert.old import Converted, convert
 from ltxcore.errors import ConfigError
+from ltxplugins.tools.convert.old import Converted, convert
 
 HERE = Path("/here")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from ltxcore.config.render import value_text
+from ltxcore.api.config import value_text
 
 WIDTH = 100
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from convert.old_files import MODEL, old_file
-from ltxcore.cli.convert import ANYWHERE, HERE
 from ltxcore.cli.main import main
 from ltxcore.models.shipped import TINY_BASE
+from ltxplugins.tools.convert.command import ANYWHERE, HERE
+from plugins.tools.convert.old_files import MODEL, old_file
 from train.runs import sound_set
 
 

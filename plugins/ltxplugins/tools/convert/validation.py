@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ltxcore.convert.kinds import choice, many, number, text, truth, whole
-from ltxcore.convert.reading import UNSET, Field, Old, carry
-from ltxcore.convert.samples import convert_samples
-from ltxcore.convert.toml import RunText, Section
-from ltxcore.protocols import MODALITIES
+from ltxcore.api import MODALITIES
+from ltxplugins.tools.convert.kinds import choice, many, number, text, truth, whole
+from ltxplugins.tools.convert.reading import UNSET, Field, Old, carry
+from ltxplugins.tools.convert.samples import convert_samples
+from ltxplugins.tools.convert.toml import RunText, Section
 
 FIELDS = (
     Field("negative_prompt", text),

@@ -15,7 +15,6 @@ from ltxcore.config.structure import structure
 from ltxcore.config.toml import parsed_toml
 from ltxcore.errors import LtxError, Problem
 from ltxcore.registry import load
-from ltxcore.train.plan import outline
 
 ABSENT = re.compile("there is no (?:file or folder|file|folder) (.+)", re.DOTALL)
 """A message about a path that is not there."""
@@ -60,6 +59,8 @@ def _is_of(problem: Problem, absent: Iterable[str]) -> bool:
 
 
 def _found(loaded: LoadedRun, here: bool) -> Sequence[Problem]:
+    from ltxcore.train.plan import outline
+
     try:
         outline(loaded, 1, writes=here, here=here)
     except LtxError as error:

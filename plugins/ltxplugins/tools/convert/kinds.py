@@ -13,8 +13,8 @@ from typing import Any
 
 import attrs
 
-from ltxcore.config.scalars import described
-from ltxcore.convert.tree import Items, Scalar, Table, Tree
+from ltxcore.api.config import described
+from ltxplugins.tools.convert.tree import Items, Scalar, Table, Tree
 
 TRUE, FALSE = {"true", "yes", "on", "y", "t", "1"}, {"false", "no", "off", "n", "f", "0"}
 

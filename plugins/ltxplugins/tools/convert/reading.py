@@ -9,11 +9,11 @@ from typing import Any
 
 import attrs
 
-from ltxcore.config.render import value_text
-from ltxcore.convert.kinds import Kind, Wrong, is_null, plain, spoken
-from ltxcore.convert.toml import Section
-from ltxcore.convert.tree import Items, Scalar, Table, Tree
-from ltxcore.errors import ConfigError, Problem, did_you_mean
+from ltxcore.api import ConfigError, Problem
+from ltxcore.api.config import did_you_mean, value_text
+from ltxplugins.tools.convert.kinds import Kind, Wrong, is_null, plain, spoken
+from ltxplugins.tools.convert.toml import Section
+from ltxplugins.tools.convert.tree import Items, Scalar, Table, Tree
 
 DEFAULTED = "Not in the old file, whose default this was; that of ltx is another one."
 

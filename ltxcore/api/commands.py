@@ -1,4 +1,4 @@
-"""Paths on the command line."""
+"""What a command of the `ltx` program needs beside click. Provisional until 1.0."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 
 import click
 
-from ltxcore.files import why_no_path
+from ltxcore.files import why_no_path, write_whole
+
+__all__ = ["FilePath", "write_whole"]
 
 
 class FilePath(click.Path):

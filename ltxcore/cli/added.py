@@ -1,0 +1,31 @@
+"""Commands that plugins add to the program."""
+
+from __future__ import annotations
+
+import click
+
+from ltxcore.errors import PluginError
+from ltxcore.protocols import LazyCommand
+from ltxcore.registry import Named, imported
+
+
+def command_of(named: Named) -> click.Command:
+    """The command itself, imported now if it is lazy.
+
+    Raises:
+        PluginError: it cannot be imported, or is no click command.
+    """
+    what = f'the command "{named.name}" of {named.origin}'
+    found = named.value
+    if isinstance(found, LazyCommand):
+        found = imported(found.target, what)
+    if not isinstance(found, click.Command):
+        raise PluginError(f"{what} is no click command")
+    return found
+
+
+def line_about(named: Named) -> str:
+    """What the program's help says of it, without importing it."""
+    if isinstance(named.value, LazyCommand):
+        return named.value.help
+    return named.value.get_short_help_str() if isinstance(named.value, click.Command) else ""

@@ -1,1 +1,0 @@
-"""Configurations of ltx-trainer, in YAML, to run files."""

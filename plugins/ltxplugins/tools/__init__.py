@@ -1,0 +1,1 @@
+"""Programs around a run, each a command of `ltx`."""
