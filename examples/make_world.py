@@ -32,7 +32,7 @@ import click
 import numpy as np
 import torch
 
-from ltxcore.codecs.media import write_clip, write_sound
+from ltxcore.media.probe import write_clip, write_sound
 from ltxcore.protocols import Clip, Sound
 
 SIZE, FRAMES, FPS = 64, 17, 16

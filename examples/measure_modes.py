@@ -33,10 +33,10 @@ sys.path.insert(0, str(EXAMPLES))
 from make_world import scenes, write_scene  # noqa: E402
 
 from ltxcore.config.load import load_run  # noqa: E402
-from ltxcore.config.schema import PreprocessingTable  # noqa: E402
-from ltxcore.preprocess.run import preprocess  # noqa: E402
-from ltxcore.train.contexts import FROZEN, GIVEN, OWN, REFERENCES, TEXT  # noqa: E402
-from ltxcore.train.run import run  # noqa: E402
+from ltxcore.config.run_file import PreprocessingTable  # noqa: E402
+from ltxcore.encode.preprocess import preprocess  # noqa: E402
+from ltxcore.train.conditioning_swap import FROZEN, GIVEN, OWN, REFERENCES, TEXT  # noqa: E402
+from ltxcore.train.start_run import run  # noqa: E402
 
 PAGE = EXAMPLES.parent / "docs" / "reference" / "modes.md"
 BEGIN, END = "<!-- made by examples/measure_modes.py -->", "<!-- end -->"
@@ -57,7 +57,7 @@ class Mode:
 
     Attributes:
         generated: modalities.
-        part: of a clip's context, which the mode is about: one of `ltxcore.train.contexts`.
+        part: of a clip's context, which the mode is about: one of `ltxcore.train.conditioning_swap`.
         loosely: modalities whose content the part does not settle: that they use it must show, but not how much.
         applied: key of the condition, where only some clips have it: these are counted.
     """

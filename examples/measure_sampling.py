@@ -17,13 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ltxcore.config.samples import ValidationSample, ValidationTable
+from ltxcore.config.validation_samples import ValidationSample, ValidationTable
 from ltxcore.models.backbone import LTXBackbone, ModelInfo
 from ltxcore.models.build import build, fill
-from ltxcore.models.tiny import TINY, fresh_tensor
+from ltxcore.models.tiny_model import TINY, fresh_tensor
 from ltxcore.protocols import MODALITIES, ModelInput, Text
-from ltxcore.sample.canvas import Canvas, modalities_of
-from ltxcore.sample.encode import Encoded
+from ltxcore.sample.empty_tokens import Canvas, modalities_of
+from ltxcore.sample.encode_inputs import Encoded
 from ltxcore.sample.request import requests
 from ltxcore.sample.sampler import Sampler
 

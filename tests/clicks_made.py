@@ -14,8 +14,8 @@ import av
 import numpy as np
 import torch
 
-from ltxcore.codecs.container import audio_stream, frames_of, opened, start_seconds, video_stream
-from ltxcore.codecs.sounds import samples_of
+from ltxcore.media.container import audio_stream, frames_of, opened, start_seconds, video_stream
+from ltxcore.media.sounds import samples_of
 from ltxcore.protocols import Sound
 
 APART = Fraction(1, 10)

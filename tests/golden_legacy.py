@@ -18,7 +18,7 @@ from ltxcore.flow.sigmas import ShiftedLogitNormal
 from ltxcore.modalities.audio import AudioModality
 from ltxcore.modalities.video import VideoModality
 from ltxcore.registry import load
-from ltxcore.train.setup import condition_maker
+from ltxcore.runs.setup import condition_maker
 
 FOLDERS = {"reference_latents": "ref_latents"}
 

@@ -188,11 +188,11 @@ def main(path: Path) -> None:
     import peft  # noqa: F401
 
     import ltxcore.cli.run
-    import ltxcore.models.load
+    import ltxcore.models.load_base
     import ltxcore.prepare.decode
     import ltxcore.report.write
-    import ltxcore.sample.run
-    import ltxcore.train.run  # noqa: F401
+    import ltxcore.sample.generate
+    import ltxcore.train.start_run  # noqa: F401
 
     place = path.parent / "interrupted"
     place.mkdir(exist_ok=True)

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from ltxcore.codecs.load import text_encoder
+from ltxcore.codecs.load_codecs import text_encoder
 from ltxcore.config.load import LoadedRun, load_run
-from ltxcore.models.keys import to_original
-from ltxcore.models.load import load_backbone
+from ltxcore.models.load_base import load_backbone
+from ltxcore.models.parameter_names import to_original
 from ltxcore.models.streams import block_of
-from ltxcore.models.tiny import TINY
+from ltxcore.models.tiny_model import TINY
 from train.runs import put, tables, write_run
 
 SETTINGS = {**TINY, "num_layers": 1, "use_keyframes_abs_pos_embedding": True}

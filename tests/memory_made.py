@@ -11,12 +11,12 @@ import attrs
 
 from docs_made import DOCS, _table
 from ltxcore.config.load import load_run
-from ltxcore.config.schema import RunFile
+from ltxcore.config.run_file import RunFile
 from ltxcore.models.base import released
-from ltxcore.train.cost.estimate import Estimator, Need
-from ltxcore.train.cost.run import GIB, UNKNOWN
-from ltxcore.train.cost.shapes import shapes_of
-from ltxcore.train.plan import outline
+from ltxcore.planner.costs import GIB, UNKNOWN
+from ltxcore.planner.estimate import Estimator, Need
+from ltxcore.planner.largest_batch import shapes_of
+from ltxcore.runs.run_plan import outline
 
 PAGE = DOCS / "reference" / "memory.md"
 EXAMPLE = Path(__file__).parents[1] / "examples" / "full_finetune_zero3.toml"

@@ -13,7 +13,7 @@ import click
 from docs_made import DOCS, _table
 from ltxcore.cli.describe import key_rows
 from ltxcore.cli.main import main as program
-from ltxcore.config.schema import RunFile
+from ltxcore.config.run_file import RunFile
 from ltxcore.config.tables import Key, keys_of
 from ltxcore.registry import load
 

@@ -18,7 +18,7 @@ import docs_made
 from ltxcore.api import Inputs
 from ltxcore.cli.added import command_of
 from ltxcore.config.load import load_run
-from ltxcore.data.manifest import read_source
+from ltxcore.encoded.manifest import read_source
 from ltxcore.errors import LtxError
 from ltxcore.flow.draws import CountedDraws
 from ltxcore.registry import Registry, load

@@ -9,7 +9,7 @@ import pytest
 from ltxcore.errors import CheckpointError, ConfigError
 from ltxcore.model_config import building, check_sizes, json_object
 from ltxcore.models.build import meta_model
-from ltxcore.models.tiny import TINY
+from ltxcore.models.tiny_model import TINY
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "1", "[" * 100_000, '{"a":' * 100_000, f'{{"a": {"9" * 5000}}}'])

@@ -513,7 +513,7 @@ def test_a_plugin_that_imports_nothing_heavy_passes() -> None:
     ("source", "said"),
     [
         ("import torch", "imports torch; import it in the function that needs it"),
-        ("from ltxcore.models.load import load_backbone", "imports torch; import it in the function that needs it"),
+        ("from ltxcore.models.load_base import load_backbone", "imports torch; import it in the function that needs it"),
         ("import no_such_package", "cannot be imported: ModuleNotFoundError: No module named 'no_such_package'"),
     ],
 )

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ltxcore.models.settings import diffusers_arguments
+from ltxcore.models.transformer_settings import diffusers_arguments
 from models.eight_bits import in_eight_bits
 from models.golden_connectors import SETTINGS, connector_tensors
 from models.golden_models import PREFIX, golden_config, golden_weights

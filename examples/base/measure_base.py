@@ -20,19 +20,19 @@ sys.path.insert(0, str(HERE.parent))
 
 from make_world import scenes, write_scene  # noqa: E402
 
-from ltxcore.config.schema import OptimizationTable, PreprocessingTable  # noqa: E402
-from ltxcore.data.manifest import read_manifest  # noqa: E402
+from ltxcore.config.run_file import OptimizationTable, PreprocessingTable  # noqa: E402
+from ltxcore.encode.preprocess import preprocess  # noqa: E402
+from ltxcore.encoded.manifest import read_manifest  # noqa: E402
 from ltxcore.engines.single import single_engine  # noqa: E402
 from ltxcore.flow.sigmas import Uniform  # noqa: E402
 from ltxcore.modalities.audio import AudioModality  # noqa: E402
 from ltxcore.modalities.video import VideoModality  # noqa: E402
-from ltxcore.models.load import load_backbone  # noqa: E402
-from ltxcore.preprocess.run import preprocess  # noqa: E402
+from ltxcore.models.load_base import load_backbone  # noqa: E402
 from ltxcore.protocols import Setting  # noqa: E402
 from ltxcore.strategy import Flexible, ModalityTable  # noqa: E402
-from ltxcore.train.contexts import OTHER, OWN  # noqa: E402
+from ltxcore.train.conditioning_swap import OTHER, OWN  # noqa: E402
 from ltxcore.train.feed import Samples  # noqa: E402
-from ltxcore.train.heldout import SIGMAS, HeldOut  # noqa: E402
+from ltxcore.train.validation_loss import SIGMAS, HeldOut  # noqa: E402
 
 CLIPS = 64
 TABLE = HERE / "held_out.md"

@@ -15,7 +15,7 @@ from ltxcore.errors import DataError
 
 if TYPE_CHECKING:
     from ltxcore.config.load import LoadedRun
-    from ltxcore.preprocess.progress import Phase
+    from ltxcore.encode.progress import Phase
 
 NOT_HERE = "Only decoding, loading and running show damaged media, weights that are no numbers, and memory: `ltx doctor`, `ltx plan`."
 """What a check of a run file ends with."""
@@ -42,8 +42,8 @@ def check(target: Path, settings: tuple[str, ...], runs_plugins: bool) -> None:
 
     `plugins` of a run file names Python files, which are run, here too. Read a stranger's run file for it before you check it, or check it with --no-plugins.
     """
+    from ltxcore.dataset.table import FORMATS
     from ltxcore.files import is_folder
-    from ltxcore.preprocess.table import FORMATS
 
     if is_folder(target) or target.suffix.lower() in FORMATS:
         _check_dataset(target, settings)
@@ -58,7 +58,7 @@ def check(target: Path, settings: tuple[str, ...], runs_plugins: bool) -> None:
         return
     if loaded.registry.unread:
         click.echo(f"Not run: {', '.join(map(str, loaded.registry.unread))}.")
-    from ltxcore.train.check import check_run
+    from ltxcore.runs.checks import check_run
 
     with _bars() as phase:
         checked = check_run(loaded, phase)
@@ -77,7 +77,7 @@ def _check_dataset(path: Path, settings: tuple[str, ...]) -> None:
         DataError: it cannot be used as it is.
     """
     from ltxcore.config.load import preprocessing_of
-    from ltxcore.preprocess.overview import lines, overview
+    from ltxcore.encode.overview import lines, overview
 
     options = preprocessing_of(settings)
     with _bars() as phase:
@@ -111,7 +111,7 @@ def _check_dataset(path: Path, settings: tuple[str, ...]) -> None:
 def _bars() -> AbstractContextManager[Phase]:
     from rich.console import Console
 
-    from ltxcore.preprocess.progress import bars
+    from ltxcore.encode.progress import bars
 
     return bars(Console(stderr=True).is_terminal)
 

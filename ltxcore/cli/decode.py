@@ -39,9 +39,9 @@ def decode(
     Clips become MP4 with their sound, single frames PNG, sounds without pictures WAV, and masks pictures, white where the sample is given. Each folder of ROOT
     has a folder of its name in the output.
     """
+    from ltxcore.codecs.source import Model
     from ltxcore.devices import device_named
     from ltxcore.prepare.decode import decode as decode_samples
-    from ltxcore.preprocess.model import Model
 
     model = None
     if model_path is None and (video_vae_path or audio_vae_path):

@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from ltxcore.api.commands import FilePath
 from ltxcore.cli.preprocess import flag, with_options
-from ltxcore.config.schema import PreprocessingTable
+from ltxcore.config.run_file import PreprocessingTable
 
 _OF_A_DATASET = ("model_path", "text_encoder_path", "video_vae_path", "audio_vae_path", "output_dir")
 
@@ -59,10 +59,10 @@ def doctor(
     _refuse_options_of_others(context, target)
     from rich.console import Console
 
+    from ltxcore.codecs.source import Model
     from ltxcore.doctor import table
     from ltxcore.doctor.examine import Options, examine
-    from ltxcore.preprocess.model import Model
-    from ltxcore.preprocess.progress import bars
+    from ltxcore.encode.progress import bars
 
     model = None if model_path is None else Model(model_path, text_encoder_path, video_vae_path, audio_vae_path, device="cpu")
     given = PreprocessingTable(**{name: value for name, value in options.items() if value is not None})
@@ -82,7 +82,7 @@ def _refuse_options_of_others(context: click.Context, target: Path) -> None:
     of_dataset = given & {*_OF_A_DATASET, *PreprocessingTable.__annotations__}
     kind = "a run file" if target.suffix.lower() == ".toml" and not target.is_dir() else ""
     if target.is_dir() and (of_dataset or "settings" in given):
-        from ltxcore.preprocess.folder import is_media_folder
+        from ltxcore.dataset.folder import is_media_folder
 
         kind = "" if is_media_folder(target) else "an encoded set"
     if kind and of_dataset:

@@ -26,7 +26,7 @@ def export(lora: Path, program: str, output: Path, dtype: str | None, overwrite:
     """
     import torch
 
-    from ltxcore.models.export import LAYOUTS, export_lora
+    from ltxcore.models.lora_export import LAYOUTS, export_lora
 
     written = export_lora(lora, output, program, dtype=getattr(torch, dtype) if dtype else None, overwrite=overwrite)
     ranks = " and ".join(map(str, written.ranks))

@@ -30,6 +30,6 @@ def inspect(run_file: Path, settings: tuple[str, ...], steps: int, png: Path | N
     from ltxcore.config.load import load_run
 
     loaded = load_run(run_file, settings)
-    from ltxcore.train.inspect.run import inspect as look
+    from ltxcore.inspection.first_steps import inspect as look
 
     look(loaded, Console(), steps=steps, dump=dump, png=png)

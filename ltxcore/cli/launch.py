@@ -12,7 +12,7 @@ from ltxcore.errors import Problem
 
 if TYPE_CHECKING:
     from ltxcore.config.load import LoadedRun
-    from ltxcore.engines.launch import Hosts
+    from ltxcore.engines.launcher import Hosts
 
 
 @click.command()
@@ -52,11 +52,11 @@ def launch(
 
     Without GPUs each is a process on the CPU. On several machines, give the same command on each of them, with the same hostfile.
     """
-    from ltxcore.engines.launch import PORT, exec_deepspeed, read_hosts
-    from ltxcore.engines.launch import launch as start
-    from ltxcore.train.folder import STATUS
-    from ltxcore.train.goes_on import goes_on
-    from ltxcore.train.resume import where_it_lies
+    from ltxcore.engines.launcher import PORT, exec_deepspeed, read_hosts
+    from ltxcore.engines.launcher import launch as start
+    from ltxcore.runs.goes_on import goes_on
+    from ltxcore.runs.resume import where_it_lies
+    from ltxcore.runs.run_folder import STATUS
 
     hosts = None if hostfile is None else read_hosts(hostfile, node_rank if launcher == "torchrun" else 0, processes)
     here = _processes(processes, hosts)
@@ -87,7 +87,7 @@ def _processes(asked: int | None, hosts: Hosts | None) -> int:
 def _checked(run_file: Path, settings: tuple[str, ...], world_size: int, allow_changes: bool) -> LoadedRun:
     """The run file; what is wrong with it is said before any process is started."""
     from ltxcore.config.load import load_run
-    from ltxcore.train.plan import check_outline
+    from ltxcore.runs.run_plan import check_outline
 
     loaded = load_run(run_file, settings)
     check_outline(loaded, world_size, allow_changes=allow_changes)

@@ -54,7 +54,7 @@ def plan(
     resolution_buckets says how large clips are. Ends with status 1 where the run does not fit.
     """
     loaded = _loaded(run_file, settings, model)
-    from ltxcore.train.cost.run import GIB, UNKNOWN, advice, cost, machine, told
+    from ltxcore.planner.costs import GIB, UNKNOWN, advice, cost, machine, told
 
     count, memory = _here(gpus, gpu_memory)
     if nodes > count:

@@ -14,7 +14,7 @@ import click
 
 from ltxcore.api.commands import FilePath
 from ltxcore.cli.tally import tell
-from ltxcore.config.schema import PreprocessingTable
+from ltxcore.config.run_file import PreprocessingTable
 from ltxcore.errors import ConfigError
 
 
@@ -66,8 +66,8 @@ def preprocess(
     such as torchrun sets them; they need not run at the same time.
     """
     from ltxcore.devices import device_named
-    from ltxcore.preprocess.run import preprocess as encode
-    from ltxcore.preprocess.share import Share
+    from ltxcore.encode.preprocess import preprocess as encode
+    from ltxcore.encode.share import Share
 
     share = Share.of_environment()
     if decode and share.world_size > 1:
@@ -98,8 +98,8 @@ def preprocess(
     told = str(summary) if share.rank == 0 else summary.of_share()
     click.echo(f"{share}:\n{told}" if share.world_size > 1 else told)
     if decode:
+        from ltxcore.codecs.source import Model
         from ltxcore.prepare.decode import decode as decode_samples
-        from ltxcore.preprocess.model import Model
 
         model = Model(model_path, video_vae=video_vae_path, audio_vae=audio_vae_path, device=device, tiling=vae_tiling)
         output = summary.root / "decoded"

@@ -35,7 +35,7 @@ def run(ctx: click.Context, run_file: Path, settings: tuple[str, ...], allow_cha
     if processes.world_size > 1:
         ctx.call_on_close(disconnect)
     loaded = processes.together(lambda: load_run(run_file, settings))
-    from ltxcore.train.run import run as train
+    from ltxcore.train.start_run import run as train
 
     outcome = train(loaded, processes=processes, allow_changes=allow_changes, take_over=take_over)
     if processes.rank == 0:

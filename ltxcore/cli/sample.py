@@ -12,14 +12,14 @@ import attrs
 import click
 
 from ltxcore.api.commands import FilePath
-from ltxcore.config.samples import ValidationTable
+from ltxcore.config.validation_samples import ValidationTable
 from ltxcore.errors import ConfigError
 
 if TYPE_CHECKING:
     from ltxcore.config.prompts import LoadedSamples
     from ltxcore.models.lora_stack import Strength
-    from ltxcore.sample.plan import Planned
-    from ltxcore.sample.run import Step, Studio
+    from ltxcore.sample.generate import Step, Studio
+    from ltxcore.sample.media_needs import Planned
 
 ENDINGS = (".mp4", ".png", ".wav")
 FOLDER = Path("samples")
@@ -133,10 +133,10 @@ def _studio(
     precision: str | None,
 ) -> Studio:
     """The model of the command line, or that of the file."""
+    from ltxcore.codecs.source import Model
     from ltxcore.devices import device_named, is_gpu
     from ltxcore.models.lora_stack import Strength
-    from ltxcore.preprocess.model import Model
-    from ltxcore.sample.run import Studio
+    from ltxcore.sample.generate import Studio
 
     if model is None and loaded.model is None:
         raise ConfigError(
@@ -153,7 +153,7 @@ def _studio(
 
 
 def _planned(loaded: LoadedSamples, studio: Studio) -> list[Planned]:
-    from ltxcore.models.load import describe
+    from ltxcore.models.load_base import describe
     from ltxcore.protocols import MODALITIES
     from ltxcore.sample.request import TINY_SIZE, requests
 

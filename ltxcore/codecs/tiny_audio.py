@@ -6,7 +6,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ltxcore.codecs.blocks import Statistics, basis, fingerprint, statistics
+from ltxcore.codecs.cosine_blocks import Statistics, basis, fingerprint, statistics
 from ltxcore.codecs.mel import BINS, FLOOR, HOP, RATE, WINDOW, log_mel, resample, sound_from_log_mel, to_stereo
 from ltxcore.protocols import Sound
 

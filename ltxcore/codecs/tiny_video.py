@@ -9,7 +9,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ltxcore.codecs.blocks import Statistics, basis, cosines, fingerprint, lowest, statistics
+from ltxcore.codecs.cosine_blocks import Statistics, basis, cosines, fingerprint, lowest, statistics
 from ltxcore.errors import DataError
 from ltxcore.protocols import Clip
 

@@ -15,9 +15,9 @@ import attrs
 from ltxcore.conditions import ConditionUse
 from ltxcore.config.keys import Bounds
 from ltxcore.config.plain import plain
-from ltxcore.config.samples import FREEZING, SampleCondition
-from ltxcore.config.schema import SCHEDULER_PARAMS, RunFile
+from ltxcore.config.run_file import SCHEDULER_PARAMS, RunFile
 from ltxcore.config.tables import MEDIUM_KEYS, Key, keys_of, medium_keys, needs_modality, sample_keys, training_keys
+from ltxcore.config.validation_samples import FREEZING, SampleCondition
 from ltxcore.protocols import MODALITIES
 from ltxcore.registry import Registry
 

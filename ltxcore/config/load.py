@@ -12,7 +12,7 @@ import attrs
 from ltxcore.config.locate import Lines, locate
 from ltxcore.config.reading import KeyPath, Mistake, Unreadable, spelled
 from ltxcore.config.render import render
-from ltxcore.config.schema import PreprocessingTable, RunFile
+from ltxcore.config.run_file import PreprocessingTable, RunFile
 from ltxcore.config.settings import apply_settings, parse_key
 from ltxcore.config.structure import structure, structurer_of
 from ltxcore.config.structurer import path_from

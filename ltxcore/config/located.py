@@ -7,7 +7,7 @@ from typing import Protocol
 
 import attrs
 
-from ltxcore.config.schema import RunFile
+from ltxcore.config.run_file import RunFile
 from ltxcore.errors import LtxError
 
 KEY = re.compile(rf"({'|'.join(field.name for field in attrs.fields(RunFile))})((?:\.\w+)*)(.*)", re.DOTALL)

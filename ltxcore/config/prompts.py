@@ -13,13 +13,13 @@ import attrs
 from ltxcore.config.load import text_of
 from ltxcore.config.locate import Lines, locate
 from ltxcore.config.reading import KeyPath, Mistake, Unreadable, spelled
+from ltxcore.config.run_file import ModelTable
 from ltxcore.config.sample_tables import SampleReader
-from ltxcore.config.samples import Freeze, SampleCondition, ValidationSample, ValidationTable
-from ltxcore.config.schema import ModelTable
 from ltxcore.config.settings import parse_key, parse_value
 from ltxcore.config.structure import structurer_of
 from ltxcore.config.structurer import path_from
 from ltxcore.config.toml import DEEP, LARGE, REMEDY_OF_DEEP, REMEDY_OF_LARGE, excesses, parsed_toml
+from ltxcore.config.validation_samples import Freeze, SampleCondition, ValidationSample, ValidationTable
 from ltxcore.errors import ConfigError, Problem
 from ltxcore.files import is_file
 from ltxcore.registry import Registry

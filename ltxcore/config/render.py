@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ltxcore.config.plain import plain
+from ltxcore.config.run_file import RunFile
 from ltxcore.config.sample_tables import written
-from ltxcore.config.schema import RunFile
 from ltxcore.redact import without_secrets
 
 ESCAPES = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r"}

@@ -10,8 +10,8 @@ import attrs
 
 from ltxcore.config.plain import plain
 from ltxcore.config.reading import Unreadable
-from ltxcore.config.samples import FREEZING, Freeze, SampleCondition, ValidationSample, length_field
 from ltxcore.config.tables import MEDIUM_KEYS, Key, media_key, medium_keys, needs_modality, sample_keys
+from ltxcore.config.validation_samples import FREEZING, Freeze, SampleCondition, ValidationSample, length_field
 from ltxcore.errors import listed
 from ltxcore.protocols import MODALITIES
 from ltxcore.registry import content_of, roles_of

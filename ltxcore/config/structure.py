@@ -12,12 +12,12 @@ from ltxcore.conditions import ConditionUse
 from ltxcore.config.older_samples import in_new_words
 from ltxcore.config.plain import plain
 from ltxcore.config.reading import Mistake, Reading, Unreadable
+from ltxcore.config.run_file import FlowMatchingTable, RunFile
 from ltxcore.config.sample_tables import SampleReader
-from ltxcore.config.samples import ValidationSample, ValidationTable
 from ltxcore.config.scalars import described
-from ltxcore.config.schema import FlowMatchingTable, RunFile
 from ltxcore.config.structurer import Structurer
 from ltxcore.config.tables import training_keys
+from ltxcore.config.validation_samples import ValidationSample, ValidationTable
 from ltxcore.protocols import MODALITIES
 from ltxcore.registry import Registry, roles_of
 

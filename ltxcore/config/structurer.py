@@ -13,8 +13,8 @@ import cattrs
 
 from ltxcore.config.keys import Finding
 from ltxcore.config.reading import Reading, Unreadable
+from ltxcore.config.run_file import SHIPPED_MODELS, ModelPath
 from ltxcore.config.scalars import described, is_a, refuse_type, register_scalars, wanted
-from ltxcore.config.schema import SHIPPED_MODELS, ModelPath
 from ltxcore.config.tables import Key, keys_of
 from ltxcore.config.unknown import remedy_for
 from ltxcore.errors import LtxError, listed

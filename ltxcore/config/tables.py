@@ -12,7 +12,7 @@ from typing import Any, Literal, get_type_hints
 import attrs
 
 from ltxcore.config.keys import Bounds, is_key
-from ltxcore.config.samples import length_field
+from ltxcore.config.validation_samples import length_field
 from ltxcore.errors import PluginError
 from ltxcore.protocols import MODALITIES, Role
 from ltxcore.registry import appends, content_of, roles_of

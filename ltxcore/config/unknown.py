@@ -10,9 +10,9 @@ import attrs
 
 from ltxcore.config.foreign import IN_CONDITIONS, IN_VALIDATION, NOTHING, NOTHING_LIKE_IT, OTHERWISE, SAME
 from ltxcore.config.reading import KeyPath, spelled
-from ltxcore.config.samples import SampleCondition
-from ltxcore.config.schema import RunFile
+from ltxcore.config.run_file import RunFile
 from ltxcore.config.tables import Key, keys_of
+from ltxcore.config.validation_samples import SampleCondition
 from ltxcore.errors import did_you_mean, known_names
 from ltxcore.spelling import meant
 

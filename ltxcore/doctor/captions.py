@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ltxcore.dataset.rows import Dataset, Sample, with_trigger
 from ltxcore.doctor.findings import Finding, warning
-from ltxcore.preprocess.rows import Dataset, Sample, with_trigger
 
 
 def examine_captions(data: Dataset, trigger: str | None, length: int) -> Iterator[Finding]:

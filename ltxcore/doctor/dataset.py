@@ -9,22 +9,20 @@ from pathlib import Path
 import attrs
 
 from ltxcore.codecs.official.text import LENGTH
-from ltxcore.config.schema import PreprocessingTable
+from ltxcore.codecs.source import Model
+from ltxcore.config.run_file import PreprocessingTable
+from ltxcore.dataset.raw import RawFiles
+from ltxcore.dataset.rows import Dataset, survey_dataset
 from ltxcore.doctor.captions import examine_captions
 from ltxcore.doctor.findings import Checkup, Finding
 from ltxcore.doctor.masks import examine_masks
 from ltxcore.doctor.pictures import different_rates, examine_pictures, same_clips
 from ltxcore.doctor.sounds import examine_sounds
-from ltxcore.errors import ConfigError, DataError, LtxError
-from ltxcore.preprocess.buckets import nearest
-from ltxcore.preprocess.connected import connected
-from ltxcore.preprocess.model import Model
-from ltxcore.preprocess.plan import SOUND_FOLDERS, Looked, Planned, Rules, files_of, look_at, plan, plan_part, unreadable
-from ltxcore.preprocess.products import Tools
-from ltxcore.preprocess.progress import Phase
-from ltxcore.preprocess.raw import RawFiles
-from ltxcore.preprocess.rows import Dataset, survey_dataset
-from ltxcore.preprocess.rules import (
+from ltxcore.encode.buckets import nearest
+from ltxcore.encode.connected import connected
+from ltxcore.encode.products import Tools
+from ltxcore.encode.progress import Phase
+from ltxcore.encode.rules import (
     Place,
     found_buckets,
     hdr_told,
@@ -34,7 +32,9 @@ from ltxcore.preprocess.rules import (
     silent_set,
     sizes_of,
 )
-from ltxcore.preprocess.work import TEXT
+from ltxcore.encode.sample_sizes import SOUND_FOLDERS, Looked, Planned, Rules, files_of, look_at, plan, plan_part, unreadable
+from ltxcore.encode.work import TEXT
+from ltxcore.errors import ConfigError, DataError, LtxError
 from ltxcore.protocols import TextEncoder
 
 

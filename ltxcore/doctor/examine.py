@@ -8,27 +8,27 @@ from pathlib import Path
 
 import attrs
 
+from ltxcore.codecs.source import Model
 from ltxcore.config.load import LoadedRun, load_run
 from ltxcore.config.located import located
-from ltxcore.config.schema import PreprocessingTable
-from ltxcore.data.listing import whole_samples
-from ltxcore.data.names import ENCODED, encoded_root
+from ltxcore.config.run_file import PreprocessingTable
+from ltxcore.dataset.folder import is_media_folder
+from ltxcore.dataset.table import FORMATS
 from ltxcore.doctor.dataset import Examined, Request, examine_dataset
 from ltxcore.doctor.encoded import EncodedSet, Placed, at_folders, examine_encoded
 from ltxcore.doctor.findings import Checkup
 from ltxcore.doctor.fresh import examine_fresh
 from ltxcore.doctor.whole import TARGETS, whole_set
+from ltxcore.encode.preprocess import MOST_WORKERS
+from ltxcore.encode.progress import Phase
+from ltxcore.encode.roots import default_root
+from ltxcore.encode.rules import Place
+from ltxcore.encoded.listing import whole_samples
+from ltxcore.encoded.sample_names import ENCODED, encoded_root
 from ltxcore.errors import DataError, LtxError
 from ltxcore.files import is_file, is_folder
-from ltxcore.preprocess.folder import is_media_folder
-from ltxcore.preprocess.model import Model
-from ltxcore.preprocess.progress import Phase
-from ltxcore.preprocess.roots import default_root
-from ltxcore.preprocess.rules import Place
-from ltxcore.preprocess.run import MOST_WORKERS
-from ltxcore.preprocess.table import FORMATS
-from ltxcore.train.fits import misfits
-from ltxcore.train.plan import Outline, outline
+from ltxcore.runs.fits import misfits
+from ltxcore.runs.run_plan import Outline, outline
 
 
 @attrs.frozen(eq=False)

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import attrs
 
-from ltxcore.codecs.corrections import told
-from ltxcore.data.listing import list_folder
-from ltxcore.data.names import find_sample
 from ltxcore.doctor.dataset import Examined
 from ltxcore.doctor.findings import Checkup, Finding, warning
+from ltxcore.encode.outdated import Maker, as_made
+from ltxcore.encode.products import RECIPES, Product
+from ltxcore.encode.progress import Phase
+from ltxcore.encode.sample_sizes import Planned
+from ltxcore.encode.work import TEXT, text_product
+from ltxcore.encoded.listing import list_folder
+from ltxcore.encoded.sample_names import find_sample
 from ltxcore.errors import DataError
-from ltxcore.preprocess.before import Maker, as_made
-from ltxcore.preprocess.plan import Planned
-from ltxcore.preprocess.products import RECIPES, Product
-from ltxcore.preprocess.progress import Phase
-from ltxcore.preprocess.work import TEXT, text_product
+from ltxcore.media.corrections import told
 from ltxcore.protocols import Entry
 
 

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 import attrs
 from torch import Tensor
 
-from ltxcore.codecs.media import read_sound
-from ltxcore.data.store import read_mask
 from ltxcore.doctor.findings import Finding, errors, warning
+from ltxcore.encode.latent_masks import audio_mask
+from ltxcore.encode.products import RECIPES, Tools
+from ltxcore.encode.sample_sizes import STORED_MASKS, Planned
+from ltxcore.encoded.store import read_mask
 from ltxcore.errors import DataError
+from ltxcore.media.probe import read_sound
 from ltxcore.modalities.audio import AudioModality
-from ltxcore.preprocess.masks import audio_mask
-from ltxcore.preprocess.plan import STORED_MASKS, Planned
-from ltxcore.preprocess.products import RECIPES, Tools
 
 STEPS_PER_SECOND = AudioModality().default_rate
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import attrs
 
-from ltxcore.codecs.media import MediaInfo, frame_seconds, read_clip
+from ltxcore.dataset.raw import RawFiles
+from ltxcore.dataset.rows import Dataset, Sample
 from ltxcore.doctor.findings import Finding, errors, warning
+from ltxcore.encode.sample_sizes import Looked, Planned, infos_of, is_uneven, same_shape
 from ltxcore.errors import DataError, Problem, listed
 from ltxcore.files import why_unreadable
-from ltxcore.preprocess.plan import Looked, Planned, infos_of, is_uneven, same_shape
-from ltxcore.preprocess.raw import RawFiles
-from ltxcore.preprocess.rows import Dataset, Sample
+from ltxcore.media.probe import MediaInfo, frame_seconds, read_clip
 
 SAME_RATE = Fraction(1, 1000)
 """Share by which two rates may differ that containers round differently."""

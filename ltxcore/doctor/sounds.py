@@ -8,12 +8,12 @@ from pathlib import Path
 
 import attrs
 
-from ltxcore.codecs.media import MediaInfo
-from ltxcore.codecs.sounds import Gap, read_with_gaps
 from ltxcore.doctor.findings import Finding, errors, warning
+from ltxcore.encode.cut_sounds import MARGIN
+from ltxcore.encode.sample_sizes import Looked, Planned
 from ltxcore.errors import DataError, Problem
-from ltxcore.preprocess.plan import Looked, Planned
-from ltxcore.preprocess.sounds import MARGIN
+from ltxcore.media.probe import MediaInfo
+from ltxcore.media.sounds import Gap, read_with_gaps
 from ltxcore.protocols import Sound
 
 SILENT = 1e-3

@@ -10,7 +10,7 @@ from types import MappingProxyType
 import attrs
 
 from ltxcore.conditions import ConditionUse
-from ltxcore.data.listing import list_folder
+from ltxcore.encoded.listing import list_folder
 from ltxcore.flow.sigmas import Uniform
 from ltxcore.modalities.audio import AudioModality
 from ltxcore.modalities.video import VideoModality

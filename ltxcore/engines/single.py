@@ -15,9 +15,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from ltxcore.engines.finite import not_finite
-from ltxcore.engines.groups import GROUP, moved, put_back
 from ltxcore.engines.optim import OPTIMIZERS, advance, schedule
-from ltxcore.engines.room import state_in_host_memory
+from ltxcore.engines.optimizer_offload import state_in_host_memory
+from ltxcore.engines.param_groups import GROUP, moved, put_back
 from ltxcore.engines.saved import PARAMETER, check_saved
 from ltxcore.errors import LtxError
 from ltxcore.protocols import Backbone, ModelInput
@@ -25,7 +25,7 @@ from ltxcore.protocols import Backbone, ModelInput
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ltxcore.config.schema import OptimizationTable
+    from ltxcore.config.run_file import OptimizationTable
 
 T = TypeVar("T")
 

@@ -19,12 +19,12 @@ from torch.nn import Parameter
 from torch.optim.lr_scheduler import LRScheduler
 
 from ltxcore.engines.finite import not_finite
-from ltxcore.engines.group import Group
 from ltxcore.engines.optim import advance
+from ltxcore.engines.process_group import Group
 from ltxcore.engines.saved import check_saved
 from ltxcore.engines.zero_state import Divided, keys_of, whole_shape
 from ltxcore.errors import LtxError, ProcessError
-from ltxcore.models.files import Stored
+from ltxcore.models.safetensors_files import Stored
 from ltxcore.protocols import ModelInput
 
 if TYPE_CHECKING:

@@ -12,16 +12,16 @@ import torch
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from ltxcore.engines.group import Group, deepspeed
 from ltxcore.engines.optim import adamw, schedule
 from ltxcore.engines.process import Processes
+from ltxcore.engines.process_group import Group, deepspeed
 from ltxcore.engines.zero import ZeroEngine
 from ltxcore.engines.zero_config import Config, Wanted, resolve
 from ltxcore.engines.zero_state import Divided, ReplacedLinear, partition
 from ltxcore.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
-    from ltxcore.config.schema import RunFile
+    from ltxcore.config.run_file import RunFile
     from ltxcore.models.backbone import LTXBackbone
 
 

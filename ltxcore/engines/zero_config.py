@@ -17,7 +17,7 @@ from ltxcore.errors import ConfigError, Problem, suggestion
 from ltxcore.files import text_in, why_unread
 
 if TYPE_CHECKING:
-    from ltxcore.config.schema import RunFile
+    from ltxcore.config.run_file import RunFile
 
 Config = dict[str, Any]
 

@@ -1,7 +1,8 @@
-"""The loss of one modality."""
+"""The loss of one modality, and that of all together."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,3 +24,10 @@ def masked_loss(predicted: Tensor, target: Tensor, loss_mask: Tensor) -> Tensor:
     # Masked, not multiplied: a token that does not count must not make the loss NaN.
     total = error.masked_fill(~counted, 0.0).sum(dim=1)
     return total / counted.sum(dim=1).clamp_min(1)
+
+
+def total_loss(losses: Mapping[str, Tensor]) -> Tensor:
+    """Losses of the modalities, `[B]` each, added and averaged over the batch: a scalar. Source: design section 4, "Training"."""
+    import torch
+
+    return torch.stack(list(losses.values())).sum(dim=0).mean()

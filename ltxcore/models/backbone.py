@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ltxcore.errors import ConfigError
-from ltxcore.models.blocks import BlockSwitches
 from ltxcore.models.streams import PREFIX
 from ltxcore.models.transformer import StreamInput, TimestepRule, Transformer
+from ltxcore.models.transformer_block import BlockSwitches
 from ltxcore.protocols import ModelInput, Text
 
 

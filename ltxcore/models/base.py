@@ -11,12 +11,12 @@ import attrs
 from ltxcore.errors import ConfigError, suggestion
 from ltxcore.models.backbone import LTXBackbone, ModelInfo
 from ltxcore.models.build import build, shapes_of
-from ltxcore.models.checkpoint import Checkpoint, check_tensors, open_checkpoint
+from ltxcore.models.checkpoint_files import Checkpoint, check_tensors, open_checkpoint
 from ltxcore.models.connectors import build_connector, connector_arguments
-from ltxcore.models.load import describe
-from ltxcore.models.settings import Config, diffusers_arguments, generation_of, takes_marker
+from ltxcore.models.load_base import describe
 from ltxcore.models.shipped import UNTRAINED
-from ltxcore.models.tiny import TINY
+from ltxcore.models.tiny_model import TINY
+from ltxcore.models.transformer_settings import Config, diffusers_arguments, generation_of, takes_marker
 
 LAYERS = 48
 """Blocks of a model whose configuration does not say."""

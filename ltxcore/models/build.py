@@ -16,9 +16,9 @@ from ltxcore.errors import ConfigError
 from ltxcore.model_config import building
 from ltxcore.models.backbone import Blueprint, LTXBackbone, ModelInfo
 from ltxcore.models.quantized import Quantization, RoundedLinear, is_quantizable
-from ltxcore.models.settings import Config, diffusers_arguments
 from ltxcore.models.streams import block_of
 from ltxcore.models.transformer import TimestepRule, Transformer
+from ltxcore.models.transformer_settings import Config, diffusers_arguments
 from ltxcore.protocols import MODALITIES
 
 

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from ltxcore.errors import CheckpointError, DataError, Problem, listed
 from ltxcore.headers import read_json, tensors_fingerprint
-from ltxcore.models.checkpoint import CONNECTORS, Checkpoint
-from ltxcore.models.files import Header, open_tensors, read_header
-from ltxcore.models.settings import Config
+from ltxcore.models.checkpoint_files import CONNECTORS, Checkpoint
+from ltxcore.models.safetensors_files import Header, open_tensors, read_header
+from ltxcore.models.transformer_settings import Config
 from ltxcore.protocols import MODALITIES, Text
 
 PREFIXES = {"video": "video_embeddings_connector.", "audio": "audio_embeddings_connector."}

@@ -11,9 +11,9 @@ import attrs
 from ltxcore.errors import CheckpointError
 from ltxcore.headers import Slot, Slots, read_file, read_folder, read_json
 from ltxcore.model_config import building, json_object
-from ltxcore.models.keys import CHECKPOINT_PREFIXES, to_diffusers
-from ltxcore.models.settings import generation_of, video_scale_of
+from ltxcore.models.parameter_names import CHECKPOINT_PREFIXES, to_diffusers
 from ltxcore.models.streams import stream_of
+from ltxcore.models.transformer_settings import generation_of, video_scale_of
 
 STREAMS = {"video": "transformer: video", "audio": "transformer: audio", "cross": "transformer: between video and audio"}
 _PREFIXES: tuple[tuple[str, str], ...] = (

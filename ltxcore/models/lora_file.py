@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ltxcore.errors import CheckpointError, Problem, listed
 from ltxcore.model_config import AGAIN, json_object
-from ltxcore.models.files import open_tensors, read_header
-from ltxcore.models.keys import to_original
 from ltxcore.models.lora_names import ALPHA, MAGNITUDE, OF_DIFFUSERS, PREFIX_OF_DIFFUSERS, SCALE_OF_OTHERS, A, B, parsed
+from ltxcore.models.parameter_names import to_original
+from ltxcore.models.safetensors_files import open_tensors, read_header
 
 Pairs = dict[str, tuple[Tensor, Tensor]]
 

@@ -10,8 +10,8 @@ import attrs
 
 from ltxcore.errors import CheckpointError, listed
 from ltxcore.headers import Slots
-from ltxcore.models.keys import to_original
 from ltxcore.models.lora_names import ALPHA, MAGNITUDE, A, layout_of, parsed
+from ltxcore.models.parameter_names import to_original
 from ltxcore.models.streams import stream_of
 
 

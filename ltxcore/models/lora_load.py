@@ -12,10 +12,10 @@ from torch import Tensor
 from ltxcore.errors import CheckpointError, Problem, listed
 from ltxcore.models.adapters import ADAPTER, adapters, base_weight, create_adapters, has_magnitude, magnitude, pair, row_lengths
 from ltxcore.models.backbone import LTXBackbone
-from ltxcore.models.files import read_header
-from ltxcore.models.keys import to_original
 from ltxcore.models.lora_file import LoraFile, Pairs, read_lora, sketch_lora
 from ltxcore.models.lora_save import shape_shown
+from ltxcore.models.parameter_names import to_original
+from ltxcore.models.safetensors_files import read_header
 from ltxcore.models.streams import is_needed
 from ltxcore.models.targets import Targets
 

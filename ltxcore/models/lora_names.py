@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from ltxcore.models.keys import to_diffusers
+from ltxcore.models.parameter_names import to_diffusers
 
 PREFIX_OF_DIFFUSERS = "transformer."
 A, B, ALPHA, MAGNITUDE = "lora_A", "lora_B", "alpha", "lora_magnitude_vector"

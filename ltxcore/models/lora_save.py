@@ -22,10 +22,10 @@ from ltxcore.errors import CheckpointError, Problem, listed
 from ltxcore.files import replacing
 from ltxcore.models.adapters import ADAPTER, adapters, has_magnitude, magnitude_name, pair_names, pair_shapes
 from ltxcore.models.backbone import LTXBackbone
-from ltxcore.models.files import Stored, write_tensors
-from ltxcore.models.keys import LORA_PREFIX, to_original
 from ltxcore.models.lora_file import read_lora
 from ltxcore.models.lora_names import MAGNITUDE, PREFIX_OF_DIFFUSERS
+from ltxcore.models.parameter_names import LORA_PREFIX, to_original
+from ltxcore.models.safetensors_files import Stored, write_tensors
 
 
 def save_lora(

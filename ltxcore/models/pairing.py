@@ -6,11 +6,11 @@ from typing import Any
 
 from ltxcore.errors import DataError
 from ltxcore.models.backbone import ModelInfo
-from ltxcore.models.checkpoint import open_checkpoint
+from ltxcore.models.checkpoint_files import open_checkpoint
 from ltxcore.models.connectors import connectors_fingerprint
-from ltxcore.models.settings import Config, diffusers_arguments
 from ltxcore.models.shipped import UNTRAINED
-from ltxcore.models.tiny import TINY
+from ltxcore.models.tiny_model import TINY
+from ltxcore.models.transformer_settings import Config, diffusers_arguments
 from ltxcore.protocols import connectors_in
 
 _LTX = "ltx-"

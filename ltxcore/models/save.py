@@ -13,12 +13,12 @@ from torch import Tensor
 from ltxcore.errors import CheckpointError
 from ltxcore.models.adapters import adapters
 from ltxcore.models.backbone import LTXBackbone
-from ltxcore.models.checkpoint import Checkpoint, check_tensors, open_checkpoint
-from ltxcore.models.files import Stored, Tensors, fingerprint, open_tensors
-from ltxcore.models.keys import CHECKPOINT_PREFIXES, to_original
+from ltxcore.models.checkpoint_files import Checkpoint, check_tensors, open_checkpoint
+from ltxcore.models.parameter_names import CHECKPOINT_PREFIXES, to_original
+from ltxcore.models.safetensors_files import Stored, Tensors, fingerprint, open_tensors
 from ltxcore.models.shards import write_sharded
 from ltxcore.models.shipped import UNTRAINED
-from ltxcore.models.tiny import fresh_tensor, tiny_metadata
+from ltxcore.models.tiny_model import fresh_tensor, tiny_metadata
 
 _QUANTIZED = "_quantization_metadata"
 """By which files of ComfyUI say which weights are stored in 8 bits: of a base alone, since what is saved has none."""

@@ -10,7 +10,7 @@ import torch
 
 from ltxcore.files import replacing, write_whole
 from ltxcore.headers import INDEX
-from ltxcore.models.files import Stored, write_tensors
+from ltxcore.models.safetensors_files import Stored, write_tensors
 
 
 def write_sharded(

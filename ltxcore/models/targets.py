@@ -13,7 +13,7 @@ import attrs
 
 from ltxcore.errors import ConfigError, Problem, did_you_mean, listed
 from ltxcore.models.backbone import LTXBackbone
-from ltxcore.models.keys import to_original
+from ltxcore.models.parameter_names import to_original
 from ltxcore.models.streams import PREFIX, is_needed, stream_of
 
 _STREAM_WORDS = {"video": "video", "audio": "audio", "cross": "the attention between video and audio"}

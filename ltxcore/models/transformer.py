@@ -12,9 +12,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ltxcore.models.blocks import BlockSwitches, DualStreamBlock, StreamContext
 from ltxcore.models.recompute import computed_again
 from ltxcore.models.streams import PREFIX, is_needed
+from ltxcore.models.transformer_block import BlockSwitches, DualStreamBlock, StreamContext
 
 TimestepRule = Literal["split", "cross", "own"]
 """Which noise level modulates the attention between the modalities: scale and shift from, gate from.

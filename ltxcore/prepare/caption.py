@@ -12,16 +12,16 @@ from typing import Any
 
 import attrs
 
-from ltxcore.codecs.clips import reading
-from ltxcore.codecs.media import probe, read_sound, write_sound
 from ltxcore.codecs.mel import resample
+from ltxcore.dataset.folder import kind_of, stem_of
+from ltxcore.encode.progress import bars
 from ltxcore.errors import ConfigError, DataError, LtxError, Problem
 from ltxcore.files import write_whole
+from ltxcore.media.clips import reading
+from ltxcore.media.probe import probe, read_sound, write_sound
 from ltxcore.prepare.endpoint import Endpoint
 from ltxcore.prepare.tables import NO_CHOICE, Listed, Row, check_format, read_listed, write_rows
 from ltxcore.prepare.work import Tally, each
-from ltxcore.preprocess.folder import kind_of, stem_of
-from ltxcore.preprocess.progress import bars
 from ltxcore.protocols import Sound
 
 INSTRUCTION = (

@@ -10,18 +10,18 @@ import attrs
 import torch
 from torch import Tensor
 
-from ltxcore.codecs.load import TINY
-from ltxcore.data.names import find_sample, stored_name
-from ltxcore.data.store import read_latents, read_mask, redo
+from ltxcore.codecs.load_codecs import TINY
+from ltxcore.codecs.source import Model
+from ltxcore.encode.progress import bars
+from ltxcore.encoded.sample_names import find_sample, stored_name
+from ltxcore.encoded.store import read_latents, read_mask, redo
 from ltxcore.errors import ConfigError, DataError, LtxError, OutOfMemory, is_out_of_memory, listed
 from ltxcore.memory import telling
 from ltxcore.modalities.video import VideoModality
 from ltxcore.prepare.encoded import VIDEO_LATENTS, Shelf, shelves, sound_folder
 from ltxcore.prepare.work import Tally
-from ltxcore.preprocess.model import Model
-from ltxcore.preprocess.progress import bars
 from ltxcore.protocols import Clip, Codec
-from ltxcore.sample.media import Played, decoded, decoders, write
+from ltxcore.sample.outputs import Played, decoded, decoders, write
 
 ENDINGS = (".mp4", ".png", ".wav")
 STEP_PIXELS = (8, 32)

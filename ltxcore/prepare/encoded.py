@@ -7,9 +7,9 @@ from pathlib import Path
 
 import attrs
 
-from ltxcore.data.listing import list_folder
-from ltxcore.data.names import encoded_root, find_sample
-from ltxcore.data.store import redo
+from ltxcore.encoded.listing import list_folder
+from ltxcore.encoded.sample_names import encoded_root, find_sample
+from ltxcore.encoded.store import redo
 from ltxcore.errors import ConfigError, DataError, Problem, suggestion
 from ltxcore.protocols import Entry
 

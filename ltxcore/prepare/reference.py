@@ -12,17 +12,17 @@ import attrs
 import torch
 from torch import Tensor
 
-from ltxcore.codecs.clips import reading
-from ltxcore.codecs.media import probe
-from ltxcore.codecs.written import write_clip, write_frames
+from ltxcore.dataset.folder import kind_of
+from ltxcore.dataset.table import read_table
+from ltxcore.encode.progress import bars
 from ltxcore.errors import ConfigError, DataError, LtxError, PluginError, Problem, is_out_of_memory
 from ltxcore.files import fitted, is_file, remove_unfinished
+from ltxcore.media.clips import reading
+from ltxcore.media.probe import probe
+from ltxcore.media.written import write_clip, write_frames
 from ltxcore.prepare.made import Made
 from ltxcore.prepare.tables import NO_CHOICE, Listed, Row, check_format, read_listed, write_rows
 from ltxcore.prepare.work import Tally, each, usual_workers
-from ltxcore.preprocess.folder import kind_of
-from ltxcore.preprocess.progress import bars
-from ltxcore.preprocess.table import read_table
 from ltxcore.protocols import Clip
 from ltxcore.registry import Named
 

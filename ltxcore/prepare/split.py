@@ -14,17 +14,17 @@ import attrs
 import torch
 from torch import Tensor
 
-from ltxcore.codecs.clips import reading
-from ltxcore.codecs.sounds import hearing
-from ltxcore.codecs.written import write_frames
+from ltxcore.encode.progress import bars
 from ltxcore.errors import ConfigError, DataError, LtxError, Problem
 from ltxcore.files import is_file, remove_unfinished
+from ltxcore.media.clips import reading
+from ltxcore.media.sounds import hearing
+from ltxcore.media.written import write_frames
 from ltxcore.prepare.made import Made
 from ltxcore.prepare.tables import films_in, write_rows
 from ltxcore.prepare.work import Tally, each
-from ltxcore.preprocess.progress import bars
 from ltxcore.protocols import Sound
-from ltxcore.sample.media import for_aac
+from ltxcore.sample.outputs import for_aac
 
 LIST = "dataset.jsonl"
 SIGHT = 256

@@ -13,11 +13,11 @@ from typing import Any
 
 import attrs
 
+from ltxcore.dataset.columns import ALIASES, bind
+from ltxcore.dataset.folder import Found, media_under, read_caption, stem_of
+from ltxcore.dataset.table import medium_at, read_table
 from ltxcore.errors import ConfigError, DataError, Problem
 from ltxcore.files import write_whole
-from ltxcore.preprocess.columns import ALIASES, bind
-from ltxcore.preprocess.folder import Found, media_under, read_caption, stem_of
-from ltxcore.preprocess.table import medium_at, read_table
 
 
 @attrs.frozen

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ltxcore.config.samples import FREEZING, length_field
 from ltxcore.config.tables import sample_keys
+from ltxcore.config.validation_samples import FREEZING, length_field
 from ltxcore.protocols import MODALITIES
 from ltxcore.registry import Registry, content_of, roles_of
 from ltxcore.report.record import Record, Weights

@@ -16,7 +16,7 @@ from ltxcore.errors import CheckpointError, ConfigError, LtxError
 from ltxcore.files import read_regular
 from ltxcore.headers import INDEX, is_index, read_file
 from ltxcore.report.series import Series, series_of
-from ltxcore.train.folder import RunFolder
+from ltxcore.runs.run_folder import RunFolder
 
 
 @attrs.frozen

@@ -27,7 +27,7 @@ def spectrogram(path: Path) -> bytes:
         DataError: it has no sound, or cannot be read.
     """
     from ltxcore.codecs.mel import log_mel, resample
-    from ltxcore.codecs.sounds import read_sound
+    from ltxcore.media.sounds import read_sound
 
     sound = read_sound(path)
     return png(_coloured(log_mel(resample(sound.samples, sound.rate, 16000)).mean(dim=0)))

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import attrs
 
-from ltxcore.codecs.media import MediaInfo, probe, read_sound
 from ltxcore.codecs.mel import HOP, RATE, resample
+from ltxcore.encode.buckets import Bucket
+from ltxcore.encode.cut_sounds import read_cut
+from ltxcore.encode.pixels import read_fitted
 from ltxcore.errors import DataError, LtxError
-from ltxcore.preprocess.buckets import Bucket
-from ltxcore.preprocess.pixels import read_fitted
-from ltxcore.preprocess.sounds import read_cut
+from ltxcore.media.probe import MediaInfo, probe, read_sound
 from ltxcore.protocols import Clip, Sound
 
 

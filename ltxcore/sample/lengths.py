@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from ltxcore.config.samples import SampleCondition
+from ltxcore.config.validation_samples import SampleCondition
 from ltxcore.errors import ConfigError
 from ltxcore.registry import content_of
 from ltxcore.sample.cuts import samples_in, steps_of

@@ -10,11 +10,11 @@ from typing import Any
 
 import attrs
 
-from ltxcore.codecs.rates import exact_rate
-from ltxcore.config.samples import FREEZING, Freeze, SampleCondition, ValidationSample, ValidationTable
+from ltxcore.config.validation_samples import FREEZING, Freeze, SampleCondition, ValidationSample, ValidationTable
+from ltxcore.encode.buckets import Bucket, misfits
 from ltxcore.errors import ConfigError, Problem
+from ltxcore.media.rates import exact_rate
 from ltxcore.models.backbone import ModelInfo
-from ltxcore.preprocess.buckets import Bucket, misfits
 from ltxcore.protocols import MODALITIES
 from ltxcore.sample.guidance import Scales
 

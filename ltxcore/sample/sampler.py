@@ -12,11 +12,11 @@ from torch import Tensor
 from ltxcore.devices import moved
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.protocols import ModelInput, Text
-from ltxcore.sample.encode import Encoded
+from ltxcore.sample.encode_inputs import Encoded
 from ltxcore.sample.euler import Report, euler
 from ltxcore.sample.guidance import Guidance, PerturbedModel
+from ltxcore.sample.initial_state import Noise, inputs_of, seeded
 from ltxcore.sample.schedule import schedule
-from ltxcore.sample.states import Noise, inputs_of, seeded
 
 Forward = Callable[..., Mapping[str, Tensor]]
 """Velocities by modality; called with inputs by modality, and options of the backbone."""

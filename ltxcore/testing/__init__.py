@@ -8,8 +8,8 @@
 Each function says all that is wrong in one AssertionError, and nothing if all is well.
 """
 
-from ltxcore.testing.conditions import check_condition
+from ltxcore.testing.check_condition import check_condition
+from ltxcore.testing.check_strategy import check_strategy
 from ltxcore.testing.imports import check_imports_lightly
-from ltxcore.testing.strategies import check_strategy
 
 __all__ = ["check_condition", "check_imports_lightly", "check_strategy"]

@@ -14,9 +14,9 @@ from ltxcore.modalities.audio import AudioModality
 from ltxcore.modalities.video import VideoModality
 from ltxcore.protocols import MODALITIES, Batch, Entry, Manifest, Modality, Setting, Source, StoredLatents, Text
 from ltxcore.registry import load
+from ltxcore.runs.setup import condition_maker
 from ltxcore.state import Grid
 from ltxcore.testing.trials import BATCH, BINS, GRIDS, RATES, latents_of, mask_of
-from ltxcore.train.setup import condition_maker
 
 NAMES = tuple(f"sample{index}" for index in range(BATCH))
 WORDS, WIDTH = 4, 8

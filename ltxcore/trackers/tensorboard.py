@@ -75,7 +75,7 @@ class TensorBoard:
 
 def _shown(path: Path) -> dict[str, dict[str, Any]]:
     """The pictures and the sound of a file as TensorBoard has them, by what follows the sample's name in the tag."""
-    from ltxcore.codecs.media import probe
+    from ltxcore.media.probe import probe
 
     found = probe(path)
     shown = {}
@@ -93,7 +93,7 @@ def _pictures(path: Path) -> Any:
     from PIL import Image
     from tensorboard.compat.proto.summary_pb2 import Summary
 
-    from ltxcore.codecs.media import read_clip
+    from ltxcore.media.probe import read_clip
 
     clip = read_clip(path)
     pictures = [Image.fromarray(frame.numpy()) for frame in clip.frames]
@@ -112,7 +112,7 @@ def _sound(path: Path) -> Any:
 
     from tensorboard.compat.proto.summary_pb2 import Summary
 
-    from ltxcore.codecs.media import read_sound
+    from ltxcore.media.probe import read_sound
 
     sound = read_sound(path)
     numbers = (sound.samples.clamp(-1, 1) * 32767).round().short().T.contiguous()

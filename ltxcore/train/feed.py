@@ -9,12 +9,10 @@ import attrs
 import torch
 from torch import Tensor
 
-from ltxcore.data.dataset import load_batch
 from ltxcore.devices import moved
+from ltxcore.encoded.micro_batch import load_batch
 from ltxcore.protocols import MODALITIES, Backbone, Batch, Draws, Manifest, ModelInput, Source, StoredLatents, Strategy, Text
-
-KEPT = 2**30
-"""Bytes of samples that are kept in memory, so that a small set is read once and not once an epoch."""
+from ltxcore.runs.memory_settings import KEPT
 
 
 @attrs.define(eq=False)

@@ -12,19 +12,20 @@ import attrs
 import torch
 from torch import Tensor
 
-from ltxcore.data.ahead import read_ahead
-from ltxcore.data.batches import MicroBatch, weights
-from ltxcore.data.batches import Plan as Order
 from ltxcore.devices import with_random_state
+from ltxcore.encoded.ahead import read_ahead
+from ltxcore.encoded.batches import MicroBatch, weights
+from ltxcore.encoded.batches import Plan as Order
 from ltxcore.errors import DataError, listed
 from ltxcore.flow.draws import CountedDraws, generator
+from ltxcore.flow.loss import total_loss
 from ltxcore.memory import telling
 from ltxcore.modalities.video import VideoModality
 from ltxcore.protocols import Backbone, Batch, Draws, Engine, ModelInput, Strategy
+from ltxcore.runs.sizes import LargestDraws, in_words
 from ltxcore.train.feed import Samples, prepared, sent
 from ltxcore.train.metrics import Facts, Tally, add_losses, peak_memory, read, tokens
-from ltxcore.train.sizes import LargestDraws, in_words
-from ltxcore.train.watch import first_not_finite
+from ltxcore.train.non_finite import first_not_finite
 
 
 @attrs.frozen(eq=False)
@@ -186,11 +187,6 @@ def dropout(seed: int, micro_batch: MicroBatch, device: torch.device) -> Iterato
     with torch.random.fork_rng(with_random_state(device)):
         torch.manual_seed(generator(seed, "dropout", micro_batch.id).initial_seed())
         yield
-
-
-def total_loss(losses: Mapping[str, Tensor]) -> Tensor:
-    """Losses of the modalities added, averaged over the batch. Source: design section 4, "Training"."""
-    return torch.stack(list(losses.values())).sum(dim=0).mean()
 
 
 Seen = tuple[list[str], dict[str, list[str]]]

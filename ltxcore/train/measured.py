@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from rich.table import Table
 
-from ltxcore.train.contexts import OTHER, OWN
-from ltxcore.train.heldout import SIGMAS
+from ltxcore.train.conditioning_swap import OTHER, OWN
+from ltxcore.train.validation_loss import SIGMAS
 
 
 def held_out_interval(interval: int, total: int) -> int:

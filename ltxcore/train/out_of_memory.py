@@ -10,17 +10,17 @@ import attrs
 import torch
 from rich.console import Console
 
-from ltxcore.config.schema import RunFile
+from ltxcore.config.run_file import RunFile
 from ltxcore.devices import gpu_memory, is_gpu, peak_gpu_memory
 from ltxcore.errors import OutOfHostMemory, OutOfMemory, is_out_of_memory
 from ltxcore.memory import gib, let_go, telling, what
-from ltxcore.train.cost.advice import KINDS, Change, Kind, Variant
-from ltxcore.train.cost.estimate import Estimator, Need
-from ltxcore.train.cost.shapes import of_manifest
-from ltxcore.train.engine import engine_problems, uses_zero
-from ltxcore.train.goes_on import goes_on
-from ltxcore.train.memory import contradictions
-from ltxcore.train.plan import RunPlan
+from ltxcore.planner.advice import KINDS, Change, Kind, Variant
+from ltxcore.planner.estimate import Estimator, Need
+from ltxcore.planner.largest_batch import of_manifest
+from ltxcore.runs.engine import engine_problems, uses_zero
+from ltxcore.runs.goes_on import goes_on
+from ltxcore.runs.memory_settings import contradictions
+from ltxcore.runs.run_plan import RunPlan
 
 NAMED = 3
 """Remedies that are named; `ltx plan` knows all, and what each saves."""

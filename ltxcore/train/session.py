@@ -15,22 +15,22 @@ from ltxcore.engines.process import undisturbed
 from ltxcore.files import remove_unfinished, write_whole
 from ltxcore.protocols import Engine
 from ltxcore.redact import leaving
-from ltxcore.train import checkpoint
-from ltxcore.train.about import about_data
-from ltxcore.train.contexts import CONTEXTS
+from ltxcore.runs import checkpoint
+from ltxcore.runs.about import about_data
+from ltxcore.runs.records import Status
+from ltxcore.runs.run_plan import RunPlan
+from ltxcore.runs.trackers import Trackers
+from ltxcore.train.conditioning_swap import CONTEXTS
 from ltxcore.train.feed import Samples
-from ltxcore.train.heldout import HeldOut
+from ltxcore.train.generations import Draws
+from ltxcore.train.held_out_generations import Drawn
 from ltxcore.train.loop import Loop
 from ltxcore.train.measured import held_out_interval, held_out_table
-from ltxcore.train.model import TrainedModel
 from ltxcore.train.out_of_memory import LOADING, MEASURING, TRAINING, Advice, Spared
-from ltxcore.train.plan import RunPlan
-from ltxcore.train.records import Status
-from ltxcore.train.samples import Drawn
 from ltxcore.train.stop import Stop, listening
-from ltxcore.train.trackers import Trackers
+from ltxcore.train.trained_model import TrainedModel
 from ltxcore.train.trial import try_largest
-from ltxcore.train.validation import Draws
+from ltxcore.train.validation_loss import HeldOut
 from ltxcore.writer import Writer
 
 

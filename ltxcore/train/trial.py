@@ -7,11 +7,11 @@ from rich.console import Console
 from ltxcore.devices import memory_is_bounded
 from ltxcore.errors import OutOfMemory
 from ltxcore.memory import give_back_memory, let_go
-from ltxcore.train.engine import uses_zero
+from ltxcore.runs.engine import uses_zero
+from ltxcore.runs.sizes import largest
 from ltxcore.train.loop import Loop
-from ltxcore.train.model import TrainedModel
 from ltxcore.train.out_of_memory import TRAINING, Advice
-from ltxcore.train.sizes import largest
+from ltxcore.train.trained_model import TrainedModel
 
 
 def try_largest(loop: Loop, model: TrainedModel, advice: Advice, first: int, console: Console) -> None:

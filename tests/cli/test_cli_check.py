@@ -8,9 +8,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from encode.raw_media import clip_file, sound_file
 from ltxcore.cli import check as command
 from ltxcore.cli.main import main
-from preprocess.raw_media import clip_file, sound_file
 from train.runs import put, sound_set
 
 NOT_HERE = f"{command.NOT_HERE}\n"

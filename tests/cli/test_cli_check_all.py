@@ -17,9 +17,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from cli.test_cli_check import check
+from encode.raw_media import clip_file, sound_file
 from ltxcore.config.render import document
 from ltxcore.models.shipped import TINY_BASE
-from preprocess.raw_media import clip_file, sound_file
 
 
 @attrs.frozen

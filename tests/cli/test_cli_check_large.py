@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from cli.test_cli_check import check, raw_run
-from ltxcore.preprocess import glance
-from ltxcore.preprocess.glance import spread
-from ltxcore.preprocess.rows import Sample
-from preprocess.raw_media import clip_file
+from encode.raw_media import clip_file
+from ltxcore.dataset.rows import Sample
+from ltxcore.encode import glance
+from ltxcore.encode.glance import spread
 
 
 def samples(count: int, files: int = 1) -> list[Sample]:

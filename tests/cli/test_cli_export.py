@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from ltxcore.cli.export import DTYPES, PROGRAMS
 from ltxcore.cli.main import main
-from ltxcore.models.export import LAYOUTS
+from ltxcore.models.lora_export import LAYOUTS
 
 MODULE = "transformer_blocks.0.attn1.to_k"
 

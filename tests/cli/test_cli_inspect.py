@@ -9,8 +9,8 @@ from click.testing import CliRunner
 from PIL import Image
 from safetensors import safe_open
 
+from inspection.sets import av_run, av_set
 from ltxcore.cli.main import main
-from train.inspect.sets import av_run, av_set
 
 
 @pytest.fixture

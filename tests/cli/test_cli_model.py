@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 from ltxcore.cli.main import main
-from ltxcore.models.load import load_backbone
+from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters, save_lora
 from models.golden_models import PREFIX, golden_weights
 from models.layouts import LAYOUTS, VERSIONS

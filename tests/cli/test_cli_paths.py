@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from compatibility.made import MADE
+from encode.raw_media import sound_file
 from ltxcore.cli.main import main
-from preprocess.raw_media import sound_file
 
 LONG, DEEP = "x" * 300, "x/" * 3000
 URL = ("--base-url", "http://127.0.0.1:9", "--model", "m")

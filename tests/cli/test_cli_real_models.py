@@ -14,8 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from ltxcore.cli.main import main
-from ltxcore.codecs.media import probe, read_clip
 from ltxcore.config.render import document
+from ltxcore.media.probe import probe, read_clip
 from media_made import encode, gradient_clip, psnr, tone
 from whole_models import SOUND, WHOLE
 

@@ -10,8 +10,8 @@ import torch
 from click.testing import CliRunner
 
 from ltxcore.cli.main import main
-from ltxcore.codecs.media import probe, read_clip
-from ltxcore.models.load import load_backbone
+from ltxcore.media.probe import probe, read_clip
+from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters, save_lora
 from media_made import psnr
 from refusing import Refusing, without_sizes

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from encode.raw_media import clip_file
 from ltxcore.cli.main import main
-from ltxcore.codecs.media import probe
-from preprocess.raw_media import clip_file
+from ltxcore.media.probe import probe
 
 PAGE = Path(__file__).parents[2] / "docs" / "tutorial" / "first-lora.md"
 

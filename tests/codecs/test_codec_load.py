@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ltxcore.codecs.load import audio_codec, text_encoder, video_codec
+from ltxcore.codecs.load_codecs import audio_codec, text_encoder, video_codec
 from ltxcore.codecs.tiny import TinyAudioCodec, TinyTextEncoder, TinyVideoCodec
 from ltxcore.errors import ConfigError
 

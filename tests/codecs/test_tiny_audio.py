@@ -6,7 +6,7 @@ import pytest
 import torch
 from make_world import scenes
 
-from ltxcore.codecs import blocks, tiny_audio
+from ltxcore.codecs import cosine_blocks, tiny_audio
 from ltxcore.codecs.mel import log_mel
 from ltxcore.codecs.tiny import TinyAudioCodec
 from ltxcore.errors import DataError
@@ -42,7 +42,7 @@ def test_tokens_hold_the_lowest_coefficients_in_order_channel_by_channel() -> No
         return scale * torch.tensor([math.cos(math.pi * k * (2 * n + 1) / (2 * size)) for n in range(size)], dtype=torch.float64)
 
     expected = torch.stack([cosine(t, 4) @ mel @ cosine(b, 64) for t in range(4) for b in range(32)])
-    constants = blocks.statistics("audio")
+    constants = cosine_blocks.statistics("audio")
     tokens = AudioModality().patchify(CODEC.encode(sound)[None])[0]
     torch.testing.assert_close(tokens[1].double(), (expected - constants.mean) / constants.spread, atol=1e-4, rtol=1e-4)
 
@@ -52,7 +52,7 @@ def test_the_first_step_sees_the_first_mel_frame_alone() -> None:
     first = tiny_audio.coefficients(sound)[0].unflatten(0, (4, 32))
     assert first[1:].abs().max() < 1e-3  # nothing changes within it
     mel = log_mel(sound.samples)[0, 0]
-    torch.testing.assert_close(first[0], 2 * (blocks.cosines(64)[:32] @ mel), atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(first[0], 2 * (cosine_blocks.cosines(64)[:32] @ mel), atol=1e-3, rtol=1e-4)
 
 
 def test_the_world_s_tones_are_heard_again() -> None:
@@ -108,7 +108,7 @@ def test_the_world_is_about_standardised() -> None:
 
 
 def test_the_fingerprint_changes_with_the_constants(monkeypatch: pytest.MonkeyPatch) -> None:
-    table = {name: dict(rows) for name, rows in blocks._table().items()}
+    table = {name: dict(rows) for name, rows in cosine_blocks._table().items()}
     table["audio"]["mean"] = [value + 1 for value in table["audio"]["mean"]]
-    monkeypatch.setattr(blocks, "_table", lambda: table)
+    monkeypatch.setattr(cosine_blocks, "_table", lambda: table)
     assert TinyAudioCodec().fingerprint != CODEC.fingerprint

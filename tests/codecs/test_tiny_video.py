@@ -6,7 +6,7 @@ import pytest
 import torch
 from make_world import scenes
 
-from ltxcore.codecs import blocks, tiny_video
+from ltxcore.codecs import cosine_blocks, tiny_video
 from ltxcore.codecs.tiny import TinyVideoCodec
 from ltxcore.errors import DataError
 from ltxcore.protocols import Clip
@@ -94,9 +94,9 @@ def test_the_world_is_about_standardised() -> None:
 
 def test_the_fingerprint_changes_with_the_constants(monkeypatch: pytest.MonkeyPatch) -> None:
     assert CODEC.fingerprint == TinyVideoCodec().fingerprint
-    table = {name: dict(rows) for name, rows in blocks._table().items()}
+    table = {name: dict(rows) for name, rows in cosine_blocks._table().items()}
     table["video"]["spread"] = [2 * value for value in table["video"]["spread"]]
-    monkeypatch.setattr(blocks, "_table", lambda: table)
+    monkeypatch.setattr(cosine_blocks, "_table", lambda: table)
     assert TinyVideoCodec().fingerprint != CODEC.fingerprint
 
 
@@ -110,5 +110,5 @@ def test_the_axes_one_by_one_give_what_the_whole_basis_gives() -> None:
     pixels = clip.frames.double() / 127.5 - 1
     padded = torch.cat([pixels[:1].expand(7, -1, -1, -1), pixels])
     blocks_of = padded.unflatten(0, (3, 8)).unflatten(2, (2, 32)).unflatten(4, (3, 32)).permute(0, 2, 4, 1, 3, 5, 6).flatten(3)
-    expected = blocks_of @ blocks.basis((8, 32, 32, 3), blocks.lowest((8, 32, 32, 3), 128)).T.double()
+    expected = blocks_of @ cosine_blocks.basis((8, 32, 32, 3), cosine_blocks.lowest((8, 32, 32, 3), 128)).T.double()
     torch.testing.assert_close(tiny_video.coefficients(clip).double(), expected, atol=2e-5, rtol=0)

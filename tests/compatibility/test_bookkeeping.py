@@ -15,11 +15,11 @@ from ltxcore.config.load import LoadedRun, load_run
 from ltxcore.errors import CheckpointError, ConfigError, LtxError
 from ltxcore.publish.files import upload_of
 from ltxcore.report.write import write_report
-from ltxcore.train import checkpoint
-from ltxcore.train.folder import RunFolder, check_free
-from ltxcore.train.plan import outline
-from ltxcore.train.resume import begun
-from ltxcore.train.run import run
+from ltxcore.runs import checkpoint
+from ltxcore.runs.resume import begun
+from ltxcore.runs.run_folder import RunFolder, check_free
+from ltxcore.runs.run_plan import outline
+from ltxcore.train.start_run import run
 from ltxcore.writer import writing
 
 NEWEST = "checkpoints/step_000002"

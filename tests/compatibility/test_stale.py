@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from compatibility.made import brought, ltx
 from compatibility.test_runs import losses, same
 from distributed.many import finish, start
-from ltxcore.codecs.corrections import CORRECTIONS
-from ltxcore.data.manifest import read_source
+from ltxcore.encoded.manifest import read_source
+from ltxcore.media.corrections import CORRECTIONS
 
 ALL = {"hlg": "hdr", "hole": "sound_in_time", "lying": "turned", "see_through": "alpha", "wide_pixels": "square_pixels"}
 """By sample of `otherwise`, what is set right in reading its file."""

@@ -13,8 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from compatibility.made import brought, ltx
-from ltxcore.codecs.media import probe
-from ltxcore.models.load import load_backbone
+from ltxcore.media.probe import probe
+from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import save_lora
 from ltxcore.models.lora_load import load_lora
 

@@ -9,10 +9,10 @@ import string
 import pytest
 
 from ltxcore.config.foreign import IN_VALIDATION, NOTHING, OTHERWISE, SAME
-from ltxcore.config.samples import ValidationSample
-from ltxcore.config.schema import RunFile
+from ltxcore.config.run_file import RunFile
 from ltxcore.config.tables import Key, keys_of, sample_keys, training_keys
 from ltxcore.config.unknown import _tables, remedy_for
+from ltxcore.config.validation_samples import ValidationSample
 from ltxcore.registry import load
 
 _ALIKE = """

@@ -10,8 +10,8 @@ import torch
 
 from distributed.untrained import write_untrained
 from ltxcore.models.build import build
-from ltxcore.models.load import describe
-from ltxcore.models.tiny import TINY
+from ltxcore.models.load_base import describe
+from ltxcore.models.tiny_model import TINY
 from train.runs import write_run
 
 WIDE = {**TINY, "num_layers": 10, "audio_num_attention_heads": 16, "audio_attention_head_dim": 64, "audio_in_channels": 128}

@@ -11,7 +11,7 @@ import tomli
 import torch
 
 from distributed.untrained import write_untrained
-from ltxcore.models.tiny import TINY
+from ltxcore.models.tiny_model import TINY
 from train.runs import put, put_sound, write_run
 
 STEPS = 20

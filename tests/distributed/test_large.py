@@ -13,8 +13,8 @@ import torch
 from distributed.anonymous import RETURNED
 from distributed.large import wide_run, write_wide
 from distributed.many import run_jobs
-from ltxcore.models.files import open_tensors
-from ltxcore.models.load import load_backbone
+from ltxcore.models.load_base import load_backbone
+from ltxcore.models.safetensors_files import open_tensors
 from train.runs import sound_set
 
 pytestmark = pytest.mark.slow

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from distributed.many import finish, start, torchrun
 from distributed.modes import make_set, run_tables, write, zero
-from ltxcore.engines.launch import free_port
+from ltxcore.engines.launcher import free_port
 
 pytestmark = pytest.mark.slow
 

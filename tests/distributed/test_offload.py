@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from distributed.many import UNCHECKED, run_jobs
 from distributed.modes import WHOLE, make_set, run_tables, slug, write, zero
-from ltxcore.engines.group import deepspeed
+from ltxcore.engines.process_group import deepspeed
 
 pytestmark = pytest.mark.slow
 

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from distributed.many import finish, run_jobs, start
 from distributed.modes import EXAMPLES, MODES, OWN, PLUGIN, RUN_FILES, make_set, run_tables, slug, write, zero
-from ltxcore.train import checkpoint
+from ltxcore.runs import checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -110,8 +110,8 @@ import torch
 from rich.console import Console
 from ltxcore.config.load import load_run
 from ltxcore.train import checkpoint
-from ltxcore.train.run import run
-import ltxcore.models.load, peft
+from ltxcore.train.start_run import run
+import ltxcore.models.load_base, peft
 
 torch.set_num_threads(1)
 run_file, kills, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])

@@ -16,7 +16,7 @@ import pytest
 
 from distributed.many import environment, finish
 from distributed.modes import make_set, run_tables, write, zero
-from preprocess.raw_media import clip_file, dataset_file
+from encode.raw_media import clip_file, dataset_file
 
 pytestmark = pytest.mark.slow
 

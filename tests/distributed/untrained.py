@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from ltxcore.codecs.load import METADATA_KEY, text_encoder
+from ltxcore.codecs.load_codecs import METADATA_KEY, text_encoder
 from ltxcore.models.build import build
-from ltxcore.models.files import Stored, write_tensors
-from ltxcore.models.keys import CHECKPOINT_PREFIXES, to_original
-from ltxcore.models.load import describe
-from ltxcore.models.tiny import fresh_tensor, tiny_metadata
+from ltxcore.models.load_base import describe
+from ltxcore.models.parameter_names import CHECKPOINT_PREFIXES, to_original
+from ltxcore.models.safetensors_files import Stored, write_tensors
+from ltxcore.models.tiny_model import fresh_tensor, tiny_metadata
 
 
 def write_untrained(path: Path, shape: Mapping[str, Any], dtype: torch.dtype) -> None:

@@ -23,7 +23,7 @@ def record_latents(folder: Path) -> None:
     """Write down what is drawn for samples of `[validation]` before codecs, which lose something, make media of it."""
     from safetensors.torch import save_file
 
-    import ltxcore.train.validation as drawing
+    import ltxcore.train.generations as drawing
 
     shown, folder = drawing.shown, folder.with_name(f"{folder.name}.latents")
     folder.mkdir()
@@ -43,7 +43,7 @@ def main(path: Path) -> None:
 
     from ltxcore.config.load import load_run
     from ltxcore.errors import LtxError
-    from ltxcore.train.run import run
+    from ltxcore.train.start_run import run
 
     torch.set_num_threads(1)
     jobs = json.loads(path.read_text())

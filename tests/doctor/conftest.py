@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from doctor.healthy import healthy_set
-from preprocess.raw_media import encode
+from encode.raw_media import encode
 
 
 @pytest.fixture(scope="session")

@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 
-from ltxcore.codecs.media import write_clip, write_sound
-from ltxcore.config.schema import PreprocessingTable
+from encode.raw_media import FRAMES, RATE, dataset_file, mask_file, pictures
+from ltxcore.codecs.source import Model
+from ltxcore.config.run_file import PreprocessingTable
 from ltxcore.doctor.examine import Options, examine
 from ltxcore.doctor.findings import Checkup, Finding
-from ltxcore.preprocess.model import Model
-from ltxcore.preprocess.progress import bars
+from ltxcore.encode.progress import bars
+from ltxcore.media.probe import write_clip, write_sound
 from ltxcore.protocols import Clip, Sound
-from preprocess.raw_media import FRAMES, RATE, dataset_file, mask_file, pictures
 
 BUCKET = "64x64x17"
 COUNT = 3

@@ -11,10 +11,10 @@ import pytest
 from click.testing import CliRunner
 
 from doctor.healthy import change_row, put_clip, write_rows
+from encode.raw_media import encode
 from ltxcore.cli.doctor import doctor
 from ltxcore.cli.main import main
-from ltxcore.config.schema import PreprocessingTable
-from preprocess.raw_media import encode
+from ltxcore.config.run_file import PreprocessingTable
 
 
 def ltx(*arguments: str | Path) -> tuple[int, str, str]:

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from doctor.healthy import change_row, checkup, found, put_clip, put_video_mask
-from ltxcore.data.manifest import append_entry, read_source, remove_sample
-from ltxcore.data.names import sample_path
-from ltxcore.data.store import DAMAGED, read_latents, read_stored, write_sample
+from encode.raw_media import encode
+from ltxcore.encoded.manifest import append_entry, read_source, remove_sample
+from ltxcore.encoded.sample_names import sample_path
+from ltxcore.encoded.store import DAMAGED, read_latents, read_stored, write_sample
 from ltxcore.errors import ConfigError, DataError
 from ltxcore.protocols import Entry
-from preprocess.raw_media import encode
 from train.runs import write_run
 
 EXAMPLES = Path(__file__).parents[2] / "examples/media"

@@ -13,16 +13,16 @@ from torch.nn import Parameter
 
 from golden.golden_io import Case, load_case
 from golden_draws import Recorded, batch_of, strategy_of
-from ltxcore.config.schema import OptimizationTable
+from ltxcore.config.run_file import OptimizationTable
 from ltxcore.engines.optim import schedule
 from ltxcore.engines.single import SingleEngine, single_engine
 from ltxcore.errors import CheckpointError
 from ltxcore.models.backbone import LTXBackbone
-from ltxcore.models.keys import to_diffusers
-from ltxcore.models.load import load_backbone
+from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters
+from ltxcore.models.parameter_names import to_diffusers
 from ltxcore.protocols import ModelInput
-from ltxcore.train import checkpoint
+from ltxcore.runs import checkpoint
 from models.golden_models import load_golden
 
 CPU = torch.device("cpu")

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from ltxcore.config.schema import AccelerationTable, EngineTable, ModelTable, OptimizationTable, RunFile
+from ltxcore.config.run_file import AccelerationTable, EngineTable, ModelTable, OptimizationTable, RunFile
 from ltxcore.engines.zero_build import compiled, settled
 from ltxcore.engines.zero_config import Config
 from ltxcore.errors import ConfigError
 from ltxcore.models.backbone import LTXBackbone
-from ltxcore.models.load import load_backbone
+from ltxcore.models.load_base import load_backbone
 
 
 @pytest.fixture(scope="module")

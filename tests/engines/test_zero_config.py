@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import pytest
 
-from ltxcore.config.schema import AccelerationTable, EngineTable, ModelTable, OptimizationTable, RunFile
+from ltxcore.config.run_file import AccelerationTable, EngineTable, ModelTable, OptimizationTable, RunFile
 from ltxcore.engines.zero_config import FORGOTTEN_PRINTS, Config, Wanted, read, resolve
 from ltxcore.errors import ConfigError
 

@@ -13,21 +13,21 @@ import torch
 from click.testing import CliRunner
 
 from ltxcore.cli.main import main
-from ltxcore.codecs.media import read_clip, read_sound, write_clip, write_sound
 from ltxcore.config.load import load_run
 from ltxcore.config.prompts import load_samples
-from ltxcore.models.load import describe, load_backbone
+from ltxcore.media.probe import read_clip, read_sound, write_clip, write_sound
+from ltxcore.models.load_base import describe, load_backbone
 from ltxcore.models.lora_stack import Strength, load_loras
 from ltxcore.protocols import MODALITIES, Clip
 from ltxcore.report.record import read_run
 from ltxcore.report.usage import uses
-from ltxcore.sample.canvas import modalities_of
-from ltxcore.sample.encode import Encoded, encode
-from ltxcore.sample.plan import plan
+from ltxcore.sample.empty_tokens import modalities_of
+from ltxcore.sample.encode_inputs import Encoded, encode
+from ltxcore.sample.generate import factors_of
+from ltxcore.sample.initial_state import inputs_of, seeded
+from ltxcore.sample.media_needs import plan
 from ltxcore.sample.request import requests
-from ltxcore.sample.run import factors_of
-from ltxcore.sample.states import inputs_of, seeded
-from ltxcore.train.run import run
+from ltxcore.train.start_run import run
 from sample.sample_made import MODEL, PLAIN, sampler
 from train.runs import quiet
 

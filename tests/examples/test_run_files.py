@@ -15,10 +15,10 @@ import torch
 from safetensors import safe_open
 
 from ltxcore.config.load import load_run
-from ltxcore.config.schema import RunFile
+from ltxcore.config.run_file import RunFile
 from ltxcore.modalities.video import VideoModality
 from ltxcore.strategy import Flexible
-from ltxcore.train.run import run
+from ltxcore.train.start_run import run
 from train.runs import quiet
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

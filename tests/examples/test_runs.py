@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from ltxcore.config.load import load_run
-from ltxcore.train.contexts import OTHER, OWN
-from ltxcore.train.run import run
+from ltxcore.train.conditioning_swap import OTHER, OWN
+from ltxcore.train.start_run import run
 from train.runs import quiet
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from ltxcore.codecs.media import read_clip, write_clip
+from ltxcore.media.probe import read_clip, write_clip
 from media_made import gradient_clip
 from train.runs import put, sound_set
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from make_world import COLOURS, FPS, FRAMES, REFERENCE_RATE, SECONDS, SPLITS, Scene, main, scene, scenes
 
-from ltxcore.codecs.media import probe, read_clip, read_sound
 from ltxcore.codecs.tiny import TinyAudioCodec, TinyTextEncoder, TinyVideoCodec
+from ltxcore.media.probe import probe, read_clip, read_sound
 from ltxcore.protocols import Sound
 from media_made import pitch
 

@@ -20,11 +20,11 @@ from fuzz.watching import BARE, fault
 from fuzz.worlds import films, models
 from ltxcore.cli.main import main
 from ltxcore.cli.sample import _planned, _studio
+from ltxcore.codecs.source import Model
 from ltxcore.config.load import load_run
 from ltxcore.config.prompts import load_samples
-from ltxcore.engines.launch import read_hosts
-from ltxcore.preprocess.model import Model
-from ltxcore.train.check import check_run
+from ltxcore.engines.launcher import read_hosts
+from ltxcore.runs.checks import check_run
 
 CLIPS = "plain/clips/*.mp4"
 SET = "plain/.precomputed/{latents,conditions}/**/[01m]*"

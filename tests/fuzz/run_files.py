@@ -12,7 +12,7 @@ import attrs
 from fuzz.mutations import encoded, mutated_bytes, mutated_text
 from fuzz.watching import fault
 from ltxcore.config.load import load_run
-from ltxcore.train.check import check_run
+from ltxcore.runs.checks import check_run
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted([*ROOT.glob("examples/*.toml"), *ROOT.glob("examples/base/*.toml")])

@@ -209,7 +209,7 @@ def examples(folder: Path, version: Path) -> None:
 def small_model(path: Path) -> None:
     """A model for the tiny codecs whose every number fits into a repository."""
     from distributed.untrained import write_untrained
-    from ltxcore.models.tiny import TINY
+    from ltxcore.models.tiny_model import TINY
 
     narrow = {f"{stream}{key}": size for stream in ("", "audio_") for key, size in NARROW.items()}
     text = {"caption_proj_before_connector": False, "caption_channels": 128}  # the model projects the features of the tiny text encoder

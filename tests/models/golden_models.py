@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 
 from golden.golden_io import Case, load_case
 from ltxcore.models.backbone import LTXBackbone
-from ltxcore.models.keys import to_diffusers
-from ltxcore.models.load import load_backbone
-from ltxcore.models.settings import diffusers_arguments
+from ltxcore.models.load_base import load_backbone
+from ltxcore.models.parameter_names import to_diffusers
+from ltxcore.models.transformer_settings import diffusers_arguments
 from ltxcore.protocols import ModelInput
 
 BOTH = frozenset({"video", "audio"})

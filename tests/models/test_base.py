@@ -11,7 +11,7 @@ import torch
 from ltxcore.errors import ConfigError
 from ltxcore.models.base import RELEASED, base_of, released
 from ltxcore.models.connectors import connector_arguments
-from ltxcore.models.settings import diffusers_arguments
+from ltxcore.models.transformer_settings import diffusers_arguments
 
 REAL = json.loads((Path(__file__).parent / "real_configs.json").read_text())
 TABLES = json.loads((Path(__file__).parents[1] / "codecs" / "official" / "model_configs.json").read_text())

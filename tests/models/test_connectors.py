@@ -5,17 +5,17 @@ import json
 import pytest
 import torch
 
-from data.sets import TEXT, put
+from encoded.sets import TEXT, put
 from golden.golden_io import load_case
-from ltxcore.data.dataset import load_batch
-from ltxcore.data.manifest import read_manifest
+from ltxcore.encoded.manifest import read_manifest
+from ltxcore.encoded.micro_batch import load_batch
 from ltxcore.errors import CheckpointError, ConfigError, DataError
 from ltxcore.models.backbone import ModelInfo
-from ltxcore.models.checkpoint import open_checkpoint
+from ltxcore.models.checkpoint_files import open_checkpoint
 from ltxcore.models.connectors import connector_arguments, connectors_fingerprint, load_connectors, load_connectors_folder, to_original
-from ltxcore.models.files import read_header
-from ltxcore.models.load import load_backbone
+from ltxcore.models.load_base import load_backbone
 from ltxcore.models.pairing import check_text_features
+from ltxcore.models.safetensors_files import read_header
 from ltxcore.protocols import Text
 from models.golden_connectors import PREFIX, SETTINGS, connector_tensors, write_connectors
 from models.golden_models import stock_model, write_golden

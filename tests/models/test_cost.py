@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from ltxcore.models.cost import weight_bytes
-from ltxcore.models.files import Tensors
-from ltxcore.models.load import load_backbone
+from ltxcore.models.load_base import load_backbone
+from ltxcore.models.safetensors_files import Tensors
 from models.golden_models import BOTH, write_golden
 from models.layouts import folder
 from models.test_build import built

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from ltxcore.errors import CheckpointError
 from ltxcore.models.adapters import adapters, magnitude
-from ltxcore.models.load import load_backbone
+from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import add_lora, load_lora, lora_parameters, save_lora, set_lora_enabled
 from ltxcore.models.lora_file import read_lora, read_pairs
 from models.golden_models import BOTH, ask_stock, load_golden, random_input, stock_model

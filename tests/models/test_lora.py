@@ -6,7 +6,7 @@ import torch
 
 from ltxcore.errors import ConfigError
 from ltxcore.models.adapters import adapters
-from ltxcore.models.load import load_backbone
+from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters, set_lora_enabled
 from models.golden_models import BOTH, random_input
 

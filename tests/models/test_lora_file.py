@@ -8,7 +8,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ltxcore.errors import CheckpointError
-from ltxcore.models.load import load_backbone
+from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import add_lora, load_lora, lora_parameters, save_lora
 from models.golden_models import BOTH, ask_stock, load_golden, random_input, stock_model
 

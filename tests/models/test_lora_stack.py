@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ltxcore.errors import CheckpointError, ConfigError, LtxError
-from ltxcore.models.load import load_backbone
+from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters, save_lora
 from ltxcore.models.lora_stack import Strength, load_loras
 from models.golden_models import BOTH, random_input

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from ltxcore.errors import CheckpointError
 from ltxcore.models.adapters import adapters
 from ltxcore.models.base import base_of
-from ltxcore.models.load import load_backbone
+from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters, save_lora
 from ltxcore.models.lora_load import check_start
 from ltxcore.models.targets import resolve_targets

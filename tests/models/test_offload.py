@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from ltxcore.models.load import load_backbone
+from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters, save_lora
 from ltxcore.models.offload import Offload, place
 from ltxcore.models.reach import unreached_parameters

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ltxcore.errors import ConfigError
-from ltxcore.models.load import load_backbone
+from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters, save_lora
 from ltxcore.models.quantized import NAMES, RoundedLinear, is_quantizable, quantization_of
 from models.golden_models import BOTH, golden_inputs, load_golden, random_input, write_golden

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ltxcore.models.load import load_backbone
+from ltxcore.models.load_base import load_backbone
 from ltxcore.models.reach import unreached_parameters
 from models.golden_models import BOTH, random_input
 

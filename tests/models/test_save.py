@@ -5,9 +5,9 @@ import torch
 from safetensors.torch import load_file
 
 from ltxcore.errors import CheckpointError
-from ltxcore.models.files import read_header
-from ltxcore.models.load import describe, load_backbone
+from ltxcore.models.load_base import describe, load_backbone
 from ltxcore.models.lora import add_lora
+from ltxcore.models.safetensors_files import read_header
 from ltxcore.models.save import save_full
 from models.eight_bits import in_eight_bits
 from models.golden_connectors import SETTINGS, connector_tensors

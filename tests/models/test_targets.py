@@ -6,7 +6,7 @@ import torch
 from ltxcore.errors import ConfigError
 from ltxcore.models.backbone import ModelInfo
 from ltxcore.models.build import build
-from ltxcore.models.load import load_backbone
+from ltxcore.models.load_base import load_backbone
 from ltxcore.models.targets import matches, resolve_targets
 from models.test_build import GENERATIONS
 

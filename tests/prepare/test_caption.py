@@ -17,8 +17,8 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from encode.raw_media import clip_file, dataset_file, sound_file
 from ltxcore.cli.main import main
-from preprocess.raw_media import clip_file, dataset_file, sound_file
 
 Reply = tuple[int, dict[str, Any]]
 

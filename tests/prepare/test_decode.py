@@ -8,14 +8,14 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
+from encode.raw_media import dataset_file, encode, small_set, sound_file
 from ltxcore.cli.main import main
-from ltxcore.codecs.media import probe, read_clip, read_sound
-from ltxcore.data.manifest import append_entry
-from ltxcore.data.store import write_sample
+from ltxcore.encoded.manifest import append_entry
+from ltxcore.encoded.store import write_sample
+from ltxcore.media.probe import probe, read_clip, read_sound
 from ltxcore.prepare.decode import picture_of
 from ltxcore.protocols import Entry
 from media_made import psnr
-from preprocess.raw_media import dataset_file, encode, small_set, sound_file
 from refusing import Refusing, without_sizes
 
 

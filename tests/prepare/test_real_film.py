@@ -12,13 +12,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from encode.raw_media import dataset_file
 from ltxcore.cli.main import main
-from ltxcore.codecs.media import probe, read_clip, write_clip
 from ltxcore.config.load import load_run
+from ltxcore.media.probe import probe, read_clip, write_clip
 from ltxcore.protocols import Clip
-from ltxcore.train.run import run
+from ltxcore.train.start_run import run
 from media_made import psnr
-from preprocess.raw_media import dataset_file
 from train.runs import quiet
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

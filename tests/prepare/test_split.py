@@ -10,12 +10,12 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
+from encode.raw_media import pictures, tone
 from ltxcore.cli.main import main
-from ltxcore.codecs.media import probe, read_clip, read_sound, write_clip
+from ltxcore.media.probe import probe, read_clip, read_sound, write_clip
 from ltxcore.prepare.split import scenes
 from ltxcore.protocols import Clip, Sound
 from media_made import pitch
-from preprocess.raw_media import pictures, tone
 
 RATE = Fraction(30000, 1001)
 SCENES = (40, 12, 33)

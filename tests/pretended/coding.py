@@ -11,8 +11,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ltxcore.codecs.official.tiles import Tiling
-from ltxcore.preprocess.connected import connected
-from ltxcore.preprocess.model import Model
+from ltxcore.codecs.source import Model
+from ltxcore.encode.connected import connected
 from ltxcore.protocols import Clip, Sound
 from pretended.record import READ, RECORD
 from pretended.training import digest

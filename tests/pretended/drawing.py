@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ltxcore.models.load import load_backbone
+from ltxcore.codecs.source import Model
+from ltxcore.models.load_base import load_backbone
 from ltxcore.models.offload import place
 from ltxcore.models.quantized import quantization_of
-from ltxcore.preprocess.model import Model
 from ltxcore.protocols import ModelInput
-from ltxcore.sample.run import Studio
+from ltxcore.sample.generate import Studio
 from ltxcore.sample.sampler import Sampler
 from pretended.record import READ, RECORD, UP
 from pretended.training import digest

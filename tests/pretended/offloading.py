@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ltxcore.models.load import load_backbone
+from ltxcore.models.load_base import load_backbone
 from ltxcore.models.offload import place
 from ltxcore.protocols import ModelInput
 from models.golden_models import BOTH, random_input

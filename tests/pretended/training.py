@@ -18,18 +18,18 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ltxcore.config.load import load_run
 from ltxcore.engines.process import Processes
 from ltxcore.errors import OutOfMemory
-from ltxcore.train import checkpoint
-from ltxcore.train.contexts import CONTEXTS
-from ltxcore.train.encoded import encoded
-from ltxcore.train.engine import build_engine
+from ltxcore.runs import checkpoint
+from ltxcore.runs.engine import build_engine
+from ltxcore.runs.first_encoding import encoded
+from ltxcore.runs.run_plan import RunPlan, outline, plan
+from ltxcore.train.conditioning_swap import CONTEXTS
 from ltxcore.train.feed import Samples
-from ltxcore.train.heldout import HeldOut
 from ltxcore.train.loop import Loop
-from ltxcore.train.model import TrainedModel, load_model
 from ltxcore.train.out_of_memory import Advice
-from ltxcore.train.plan import RunPlan, outline, plan
-from ltxcore.train.run import run
+from ltxcore.train.start_run import run
+from ltxcore.train.trained_model import TrainedModel, load_model
 from ltxcore.train.trial import try_largest
+from ltxcore.train.validation_loss import HeldOut
 from pretended.record import QUEUE, READ, RECORD, UP
 from pretended.tensors import OnDevice
 from refusing import Refusing

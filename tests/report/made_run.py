@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from ltxcore.codecs.media import write_clip, write_sound
 from ltxcore.config.render import document
+from ltxcore.media.probe import write_clip, write_sound
 from ltxcore.protocols import Clip, Sound
 
 HOSTILE = "</script><script>document.title = 'broken'</script><img src=x onerror=\"document.title = 'broken'\">'\"&\u2028"

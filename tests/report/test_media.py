@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from ltxcore.codecs.media import write_sound
+from ltxcore.media.probe import write_sound
 from ltxcore.protocols import Sound
 from ltxcore.report.media import Shelf
 from ltxcore.report.spectrogram import spectrogram

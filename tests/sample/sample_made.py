@@ -10,17 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ltxcore.codecs.media import write_clip, write_sound
-from ltxcore.config.samples import Freeze, SampleCondition, ValidationSample, ValidationTable
+from ltxcore.codecs.source import Model
+from ltxcore.config.validation_samples import Freeze, SampleCondition, ValidationSample, ValidationTable
 from ltxcore.errors import LtxError
+from ltxcore.media.probe import write_clip, write_sound
 from ltxcore.models.backbone import LTXBackbone, ModelInfo
-from ltxcore.models.load import describe, load_backbone
-from ltxcore.preprocess.model import Model
+from ltxcore.models.load_base import describe, load_backbone
 from ltxcore.protocols import Clip, ModelInput, Sound
 from ltxcore.registry import Registry, load
-from ltxcore.sample.canvas import modalities_of
-from ltxcore.sample.encode import Encoded, encode
-from ltxcore.sample.plan import Planned, plan
+from ltxcore.sample.empty_tokens import modalities_of
+from ltxcore.sample.encode_inputs import Encoded, encode
+from ltxcore.sample.media_needs import Planned, plan
 from ltxcore.sample.request import Request, requests
 from ltxcore.sample.sampler import Sampler
 from media_made import gradient_clip, tone

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from ltxcore.api import Inputs, LatentState
-from ltxcore.codecs.media import probe, read_clip, read_sound
-from ltxcore.config.samples import SampleCondition
+from ltxcore.codecs.source import Model
+from ltxcore.config.validation_samples import SampleCondition
 from ltxcore.errors import DataError
-from ltxcore.preprocess.model import Model
+from ltxcore.media.probe import probe, read_clip, read_sound
 from ltxcore.protocols import Clip, Sound
-from ltxcore.sample.media import shown, write
-from ltxcore.sample.run import Studio
+from ltxcore.sample.generate import Studio
+from ltxcore.sample.outputs import shown, write
 from media_made import psnr
 from sample.sample_made import (
     MODEL,

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from ltxcore.errors import ConfigError
 from ltxcore.models.backbone import ModelInfo
-from ltxcore.models.load import describe
+from ltxcore.models.load_base import describe
 from ltxcore.models.lora_stack import Strength
 from ltxcore.sample.marker import Marking, marking_of
 from marker_made import model_with_marker

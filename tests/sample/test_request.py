@@ -8,9 +8,9 @@ from pathlib import Path
 import attrs
 import pytest
 
-from ltxcore.config.samples import SampleCondition, ValidationSample, ValidationTable
+from ltxcore.config.validation_samples import SampleCondition, ValidationSample, ValidationTable
+from ltxcore.encode.buckets import Bucket
 from ltxcore.errors import ConfigError
-from ltxcore.preprocess.buckets import Bucket
 from ltxcore.sample.guidance import Scales
 from ltxcore.sample.request import requests
 from sample.sample_made import condition, freeze, info, request, sample, table

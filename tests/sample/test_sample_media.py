@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from ltxcore.codecs.media import probe, read_clip, read_sound
 from ltxcore.codecs.mel import to_stereo
+from ltxcore.media.probe import probe, read_clip, read_sound
 from ltxcore.protocols import Clip, Sound
 from ltxcore.sample.beside import as_high, shown_at, with_references
-from ltxcore.sample.media import Played, for_aac, write
+from ltxcore.sample.outputs import Played, for_aac, write
 from media_made import gradient_clip, pitch, tone
 
 

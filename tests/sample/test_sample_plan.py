@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from ltxcore.api import Inputs, LatentState, Role
-from ltxcore.config.samples import SampleCondition
+from ltxcore.config.validation_samples import SampleCondition
 from ltxcore.errors import ConfigError, DataError, LtxError
-from ltxcore.sample.canvas import modalities_of
 from ltxcore.sample.cuts import ClipCut, SoundCut
-from ltxcore.sample.plan import Planned, plan
+from ltxcore.sample.empty_tokens import modalities_of
+from ltxcore.sample.media_needs import Planned, plan
 from sample.sample_made import clip_file, condition, film, freeze, half_mask, image_file, info, message, planned, request, sound_file
 
 

@@ -13,12 +13,12 @@ from torch import Tensor
 from golden.golden_io import Case, load_case
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.protocols import ModelInput, Text
-from ltxcore.sample.encode import Encoded, EncodedCondition
+from ltxcore.sample.encode_inputs import Encoded, EncodedCondition
 from ltxcore.sample.guidance import Scales
 from ltxcore.sample.sampler import Sampler
 from models.golden_models import load_golden
 from sample.sample_made import backbone, drawn, encoded, sampler
-from sample.test_states import MODALITIES, recorded, stored, use
+from sample.test_initial_state import MODALITIES, recorded, stored, use
 
 
 def text(case: Case, sign: str) -> Text:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ltxcore.codecs.media import write_clip, write_sound
+from ltxcore.media.probe import write_clip, write_sound
 from ltxcore.protocols import Clip, Sound
 from ltxcore.registry import load
 from ltxcore.trackers.tensorboard import WIDEST, TensorBoard

@@ -12,11 +12,11 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from ltxcore.codecs.load import text_encoder
+from ltxcore.codecs.load_codecs import text_encoder
 from ltxcore.config.load import LoadedRun, load_run
 from ltxcore.config.render import document
-from ltxcore.data.manifest import append_entry
-from ltxcore.data.store import write_sample
+from ltxcore.encoded.manifest import append_entry
+from ltxcore.encoded.store import write_sample
 from ltxcore.errors import LtxError
 from ltxcore.protocols import Entry
 

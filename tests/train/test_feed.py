@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ltxcore.data.dataset import load_batch
-from ltxcore.data.manifest import read_manifest
+from ltxcore.encoded.manifest import read_manifest
+from ltxcore.encoded.micro_batch import load_batch
 from ltxcore.errors import DataError
 from ltxcore.protocols import Batch, Source
 from ltxcore.train.feed import Samples, joined

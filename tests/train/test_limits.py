@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ltxcore.train.check import check_run
-from ltxcore.train.run import run
+from ltxcore.runs.checks import check_run
+from ltxcore.train.start_run import run
 from train.runs import loaded_run, quiet, sound_set
 
 LARGEST = 2**63 - 1

@@ -11,14 +11,15 @@ import pytest
 import torch
 
 from ltxcore.config.load import LoadedRun
-from ltxcore.data.batches import MicroBatch
+from ltxcore.encoded.batches import MicroBatch
 from ltxcore.engines.single import SingleEngine, single_engine
 from ltxcore.errors import DataError
+from ltxcore.flow.loss import total_loss
 from ltxcore.protocols import Batch, Draws, ModelInput, Strategy
+from ltxcore.runs.run_plan import RunPlan, outline, plan
 from ltxcore.train.feed import Samples
-from ltxcore.train.loop import Loop, draws_of, total_loss
-from ltxcore.train.model import load_model
-from ltxcore.train.plan import RunPlan, outline, plan
+from ltxcore.train.loop import Loop, draws_of
+from ltxcore.train.trained_model import load_model
 from train.runs import loaded_run, sound_set
 
 CPU = torch.device("cpu")

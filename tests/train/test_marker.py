@@ -15,13 +15,13 @@ from safetensors import safe_open
 from ltxcore.cli.main import main
 from ltxcore.config.load import load_run
 from ltxcore.errors import ConfigError
+from ltxcore.inspection.first_steps import inspect
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.protocols import ModelInput
-from ltxcore.train.check import check_run
-from ltxcore.train.inspect.run import inspect
-from ltxcore.train.plan import check_outline
-from ltxcore.train.run import run
+from ltxcore.runs.checks import check_run
+from ltxcore.runs.run_plan import check_outline
 from ltxcore.train.session import Outcome
+from ltxcore.train.start_run import run
 from marker_made import VIDEO, clip_loaded, clip_run, clip_set, model_with_marker
 from train.runs import STOPPER, message, quiet
 

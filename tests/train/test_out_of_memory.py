@@ -15,13 +15,13 @@ from rich.console import Console
 
 from ltxcore.config.load import LoadedRun
 from ltxcore.errors import OutOfHostMemory, OutOfMemory
+from ltxcore.planner.announced import need_at_start
+from ltxcore.planner.estimate import Need
 from ltxcore.protocols import Entry, Manifest, ModelInput
-from ltxcore.train.cost.estimate import Need
-from ltxcore.train.cost.start import need_at_start
+from ltxcore.runs.run_plan import outline, plan
+from ltxcore.runs.sizes import in_words, largest
 from ltxcore.train.out_of_memory import DECODING, DRAWING, LOADING, MEASURING, TRAINING, Advice
-from ltxcore.train.plan import outline, plan
-from ltxcore.train.run import run
-from ltxcore.train.sizes import in_words, largest
+from ltxcore.train.start_run import run
 from refusing import MESSAGE, Refusing, without_sizes
 from sample.sample_made import PLAIN
 from train.runs import loaded_run, message, put_sound, quiet, sound_set

@@ -13,13 +13,13 @@ from click.testing import CliRunner
 from torch import Tensor
 
 from ltxcore.cli.main import main
-from ltxcore.codecs.media import read_clip
 from ltxcore.codecs.official.tiles import Tiling
-from ltxcore.codecs.official.video import VideoVae
+from ltxcore.codecs.official.video_vae import VideoVae
+from ltxcore.codecs.source import Model
 from ltxcore.config.load import load_run
-from ltxcore.preprocess.model import Model
+from ltxcore.media.probe import read_clip
 from ltxcore.protocols import Clip
-from ltxcore.train.run import run
+from ltxcore.train.start_run import run
 from official_models import CHANNELS
 from official_text import WIDTHS
 from sample.sample_made import PLAIN, image_file

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ltxcore.codecs.official.settings import Section, part_of, unknown
+from ltxcore.codecs.official.metadata import Section, part_of, unknown
 from ltxcore.errors import CheckpointError
 
 _AUDIO_ONLY = {

@@ -12,8 +12,8 @@ from typing import Any
 
 import attrs
 
-from ltxcore.codecs.official.files import Weights, open_file, open_folder
-from ltxcore.codecs.official.parts import Part, empty
+from ltxcore.codecs.official.modules import Part, empty
+from ltxcore.codecs.official.weights import Weights, open_file, open_folder
 from ltxcore.errors import CheckpointError
 from ltxcore.headers import read_json
 from ltxcore.model_config import check_sizes, json_object

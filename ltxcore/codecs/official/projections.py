@@ -12,11 +12,11 @@ from typing import Any
 from torch import nn
 
 from ltxcore.codecs.official.features import FeatureExtractor, Projection
-from ltxcore.codecs.official.files import Weights, open_file, open_folder
 from ltxcore.codecs.official.gemma import Gemma
-from ltxcore.codecs.official.locate import part_folder
-from ltxcore.codecs.official.parts import Part, empty
-from ltxcore.codecs.official.settings import section
+from ltxcore.codecs.official.metadata import section
+from ltxcore.codecs.official.modules import Part, empty
+from ltxcore.codecs.official.part_files import part_folder
+from ltxcore.codecs.official.weights import Weights, open_file, open_folder
 from ltxcore.errors import CheckpointError, Problem
 
 _PREFIX = "text_embedding_projection."

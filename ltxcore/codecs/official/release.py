@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from ltxcore.codecs.official.files import Weights
+from ltxcore.codecs.official.weights import Weights
 from ltxcore.errors import CheckpointError
 from ltxcore.model_config import json_object
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from itertools import accumulate
 from typing import Any
 
-from ltxcore.codecs.official.settings import Section, part_of, unknown
+from ltxcore.codecs.official.metadata import Section, part_of, unknown
 from ltxcore.errors import CheckpointError, Problem
 
 Blocks = list[tuple[str, dict[str, Any]]]

@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 
 from ltxcore.codecs.mel import log_mel, resample
-from ltxcore.codecs.official import audio
+from ltxcore.codecs.official import audio_vae
 from ltxcore.errors import CheckpointError, DataError
 from ltxcore.protocols import Sound
 from official_models import TABLES, audio_module, vocoder_module, write
@@ -22,7 +22,7 @@ def sound(channels=2, rate=16000, seconds=1.0):
 
 def loaded(models, layout):
     model, _, own = models[layout]
-    return audio.load(model, own)
+    return audio_vae.load(model, own)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -109,7 +109,7 @@ def rewritten(models, tmp_path, change):
 def test_a_vocoder_whose_rate_is_not_that_of_its_steps_is_refused(models, tmp_path):
     path = rewritten(models, tmp_path, lambda config: config["vocoder"]["bwe"].update(input_sampling_rate=24000))
     with pytest.raises(CheckpointError) as caught:
-        audio.load(models["2.5"][0], path)
+        audio_vae.load(models["2.5"][0], path)
     assert str(caught.value) == f"{path}: the vocoder says that it makes 24000 samples a second, but its steps make 16000 of them"
 
 
@@ -120,7 +120,7 @@ def test_statistics_that_are_not_one_number_for_each_channel_and_bin_are_refused
     AutoencoderKLLTX2Audio(**told).save_pretrained(tmp_path / "audio_vae")
     vocoder_module("2.0").save_pretrained(tmp_path / "vocoder")
     with pytest.raises(CheckpointError) as caught:
-        audio.load(tmp_path)
+        audio_vae.load(tmp_path)
     assert str(caught.value) == (
         f"{tmp_path / 'audio_vae'}: the audio VAE has statistics of 32 numbers a step, but its latents have 4 channels of 16 bins"
     )

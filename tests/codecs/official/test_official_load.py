@@ -1,13 +1,13 @@
-"""`ltxcore.codecs.load` for the real models."""
+"""`ltxcore.codecs.load_codecs` for the real models."""
 
 import pytest
 import torch
 
-from ltxcore.codecs.load import audio_codec, text_encoder, video_codec
-from ltxcore.codecs.official.audio import AudioVae
+from ltxcore.codecs.load_codecs import audio_codec, text_encoder, video_codec
+from ltxcore.codecs.official.audio_vae import AudioVae
 from ltxcore.codecs.official.text import GemmaTextEncoder, Placement
 from ltxcore.codecs.official.tiles import Tiling
-from ltxcore.codecs.official.video import VideoVae
+from ltxcore.codecs.official.video_vae import VideoVae
 from official_text import gemma_of, write_gemma3, write_model, write_packed
 
 

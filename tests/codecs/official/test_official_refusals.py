@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from ltxcore.codecs.official import audio, video
+from ltxcore.codecs.official import audio_vae, video_vae
 from ltxcore.errors import CheckpointError, ConfigError
 from official_models import VIDEO_BLOCKS, video_module, video_section, write
 
@@ -26,7 +26,7 @@ def changed(source, target, change):
     return write(target, tensors, config, **metadata)
 
 
-def refusal(model, own=None, load=video.load, error=CheckpointError):
+def refusal(model, own=None, load=video_vae.load, error=CheckpointError):
     with pytest.raises(error) as caught:
         load(model, own)
     return str(caught.value)
@@ -57,7 +57,7 @@ def test_a_renamed_tensor_is_both_missing_and_unexpected(model, target):
         tensors["audio_vae.decoder.conv_inn.conv.bias"] = tensors.pop("audio_vae.decoder.conv_in.conv.bias")
 
     path = changed(model, target, rename)
-    assert refusal(path, load=audio.load) == (
+    assert refusal(path, load=audio_vae.load) == (
         f"{path}: 1 tensor of the audio VAE is missing: audio_vae.decoder.conv_in.conv.bias\n"
         f"{path}: 1 tensor is not part of the audio VAE: audio_vae.decoder.conv_inn.conv.bias"
     )
@@ -69,7 +69,7 @@ def test_every_tensor_of_the_wrong_shape_is_named_with_both_shapes(model, target
             tensors[name] = tensors[name][1:]
 
     path = changed(model, target, cut)
-    assert refusal(path, load=audio.load) == (
+    assert refusal(path, load=audio_vae.load) == (
         f"{path}: 2 tensors of the vocoder have the wrong shape: "
         "vocoder.bwe_generator.conv_pre.bias is [31] and should be [32], vocoder.vocoder.conv_pre.bias is [63] and should be [64]"
     )
@@ -88,7 +88,7 @@ def test_values_that_are_not_finite_are_found_before_the_module_has_any(model, t
         tensors[name].view(-1)[5] = float("nan")
 
     path = changed(model, target, spoil)
-    codec = video.load(path, dtype=torch.float32)
+    codec = video_vae.load(path, dtype=torch.float32)
     with pytest.raises(CheckpointError) as caught:
         codec._fill("encoder")
     assert str(caught.value) == f"{path}: the video VAE has NaN or infinite values in {name}\n    Download or copy it again."
@@ -98,7 +98,7 @@ def test_values_that_are_not_finite_are_found_before_the_module_has_any(model, t
 def test_a_file_of_full_size_that_was_not_filled_to_its_end_is_refused(model, target):
     name = "vae.encoder.conv_in.conv.weight"
     path = changed(model, target, lambda tensors, _: tensors[name].zero_())
-    codec = video.load(path)
+    codec = video_vae.load(path)
     with pytest.raises(CheckpointError) as caught:
         codec._fill("encoder")
     assert (
@@ -166,7 +166,7 @@ def test_a_split_checkpoint_asks_for_the_files_of_its_codecs(models):
         f"{model}: this checkpoint holds no video VAE; it is one of several files that make up the model\n"
         "    Name the file that does as video_vae_path under [model]."
     )
-    assert refusal(model, load=audio.load, error=ConfigError) == (
+    assert refusal(model, load=audio_vae.load, error=ConfigError) == (
         f"{model}: this checkpoint holds no audio VAE; it is one of several files that make up the model\n"
         "    Name the file that does as audio_vae_path under [model]."
     )
@@ -253,7 +253,7 @@ def test_a_partly_downloaded_folder_is_refused_and_a_whole_one_in_parts_is_read(
     module.save_pretrained(place, max_shard_size="800KB")
     parts = sorted(place.glob("*.safetensors"))
     assert len(parts) > 2
-    assert video.load(tmp_path).encode is not None
+    assert video_vae.load(tmp_path).encode is not None
     index = place / "diffusion_pytorch_model.safetensors.index.json"
     told = json.loads(index.read_text())
     name = next(key for key, file in told["weight_map"].items() if file == parts[0].name)

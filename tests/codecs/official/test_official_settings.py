@@ -53,7 +53,7 @@ def test_the_real_codecs_build_without_memory(part, generation, million):
     from diffusers import AutoencoderKLLTX2Audio, AutoencoderKLLTX2Video
     from diffusers.pipelines.ltx2.vocoder import LTX2Vocoder, LTX2VocoderWithBWE
 
-    from ltxcore.codecs.official.parts import empty
+    from ltxcore.codecs.official.modules import empty
 
     classes = {
         "video_vae": AutoencoderKLLTX2Video,

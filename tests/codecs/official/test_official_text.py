@@ -137,7 +137,10 @@ def test_bf16_features_are_stored_as_bf16_and_are_near_the_exact_ones(places):
 
 
 def test_an_offloaded_encoder_gives_the_same_features_and_keeps_its_weights_where_they_were(places):
-    plain, offloaded = text.load(*places["2.5"], EXACT), text.load(*places["2.5"], Placement(dtype=torch.float32, offload=True))
+    plain, offloaded = (
+        text.load(*places["2.5"], EXACT),
+        text.load(*places["2.5"], Placement(dtype=torch.float32, offload=True)),
+    )
     expected = plain.encode([CAPTION])[0]
     found = offloaded.encode([CAPTION])[0]
     before = [tensor.data_ptr() for tensor in offloaded._model.module.parameters()]
@@ -174,7 +177,7 @@ def test_the_language_model_is_found_under_any_of_its_names(places, tmp_path, pr
 def test_the_real_text_encoders_build_without_memory():
     from transformers import AutoConfig, AutoModel
 
-    from ltxcore.codecs.official.parts import empty
+    from ltxcore.codecs.official.modules import empty
 
     common = {"hidden_size": 3840, "intermediate_size": 15360, "num_hidden_layers": 48, "num_attention_heads": 16, "vocab_size": 262208}
     gemma3 = {**common, "model_type": "gemma3_text", "num_key_value_heads": 8, "head_dim": 256}

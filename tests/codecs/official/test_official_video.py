@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ltxcore.codecs.official import video
+from ltxcore.codecs.official import video_vae
 from ltxcore.codecs.official.tiles import Tiling
 from ltxcore.errors import ConfigError, DataError
 from ltxcore.protocols import Clip
@@ -26,7 +26,7 @@ def direct(layout):
 
 def loaded(models, layout, **options):
     model, own, _ = models[layout]
-    return video.load(model, own, **{"dtype": torch.float32, **options})
+    return video_vae.load(model, own, **{"dtype": torch.float32, **options})
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

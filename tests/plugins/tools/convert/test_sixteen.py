@@ -14,9 +14,9 @@ import tomli
 import yaml
 
 from ltxcore.config.load import load_run
-from ltxcore.config.schema import RunFile
+from ltxcore.config.run_file import RunFile
 from ltxcore.errors import ConfigError
-from ltxcore.train.refusals import refusals
+from ltxcore.runs.refusals import refusals
 from ltxplugins.tools.convert.old import convert
 from plugins.tools.convert.sixteen import MODES, configuration
 

@@ -1,0 +1,112 @@
+"""The codecs and the text encoder that belong to a model, by its `model_path` and, where they have files of their own, by those."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from ltxcore.codecs.official import audio_vae, text, video_vae
+from ltxcore.codecs.official.text import Placement
+from ltxcore.codecs.official.tiles import Tiling
+from ltxcore.codecs.tiny import TinyAudioCodec, TinyTextEncoder, TinyVideoCodec
+from ltxcore.errors import CheckpointError, ConfigError
+from ltxcore.files import is_file, is_folder
+from ltxcore.headers import read_file
+from ltxcore.model_config import building
+from ltxcore.protocols import Codec, TextEncoder
+
+TINY = "tiny"
+METADATA_KEY = "codec"
+"""Key of a checkpoint's metadata that names the codecs it works with; a full save of the tiny model has `codec = tiny`."""
+
+_TINY_NAMES = (TINY, "tiny-untrained")
+
+
+def video_codec(
+    model_path: str,
+    *,
+    video_vae_path: Path | None = None,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.bfloat16,
+    tiling: Tiling | None = None,
+) -> Codec:
+    """The codec of clips.
+
+    Args:
+        model_path: "tiny", "tiny-untrained", an official file, or a folder in the layout of diffusers.
+        video_vae_path: file or folder of the video VAE, where it is not the model's own.
+        device: where it computes.
+        dtype: that it computes in.
+        tiling: how a clip that does not fit the memory is cut into pieces; the tiny codec needs none.
+
+    Raises:
+        ConfigError: there is no such model, or it does not hold the codec and no file of its own is named.
+        CheckpointError: the codec's file is not whole, not known, or of another release.
+    """
+    if _is_tiny(model_path, "video_vae_path", video_vae_path):
+        return TinyVideoCodec()
+    with building("a video VAE", str(video_vae_path or model_path)):
+        return video_vae.load(Path(model_path), video_vae_path, device=device, dtype=dtype, tiling=tiling)
+
+
+def audio_codec(model_path: str, *, audio_vae_path: Path | None = None, device: str = "cpu") -> Codec:
+    """The codec of sounds; it computes in float32.
+
+    Args:
+        model_path: as for `video_codec`.
+        audio_vae_path: file of the audio VAE and the vocoder, or a model's folder, where they are not the model's own.
+        device: where it computes.
+
+    Raises:
+        ConfigError: as `video_codec`.
+        CheckpointError: as `video_codec`.
+    """
+    if _is_tiny(model_path, "audio_vae_path", audio_vae_path):
+        return TinyAudioCodec()
+    with building("an audio VAE and vocoder", str(audio_vae_path or model_path)):
+        return audio_vae.load(Path(model_path), audio_vae_path, device=device)
+
+
+def text_encoder(model_path: str, *, text_encoder_path: Path | None = None, placement: Placement | None = None) -> TextEncoder:
+    """The encoder of captions.
+
+    Args:
+        model_path: as for `video_codec`.
+        text_encoder_path: folder or packed file of Gemma, where it is not in the model's folder.
+        placement: where and how it computes.
+
+    Raises:
+        ConfigError: as `video_codec`, or it cannot compute as asked.
+        CheckpointError: as `video_codec`, or the model was trained with another text encoder.
+    """
+    if _is_tiny(model_path, "text_encoder_path", text_encoder_path):
+        return TinyTextEncoder()
+    with building("a text encoder", str(text_encoder_path or model_path)):
+        return text.load(Path(model_path), text_encoder_path, placement)
+
+
+def _is_tiny(model_path: str, key: str, own_path: Path | None) -> bool:
+    """Whether a model works with the tiny codecs.
+
+    Raises:
+        ConfigError: there is no such model; or it does, and a codec of another one is named beside it.
+    """
+    if model_path not in _TINY_NAMES and _named_codec(model_path) != TINY:
+        return False
+    if own_path is not None:
+        raise ConfigError(f"the tiny model has codecs of its own, and {key} names another: {own_path}", remedy=f"Remove {key}.")
+    return True
+
+
+def _named_codec(model_path: str) -> str | None:
+    """What the metadata of a safetensors file say of its codecs; None if they say nothing, or it is another kind of file or a folder."""
+    path = Path(model_path)
+    if not is_file(path) and not is_folder(path):
+        raise ConfigError(f'there is no model "{model_path}"', remedy='Use "tiny", "tiny-untrained", or the path of a .safetensors file.')
+    if path.is_dir():
+        return None
+    try:
+        return read_file(path).metadata.get(METADATA_KEY)
+    except (OSError, CheckpointError):
+        return None  # whoever loads the weights says what is wrong with the file

@@ -1,0 +1,103 @@
+"""Modules of diffusers and transformers built without memory, held against a file, and filled from it: wholly or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+import torch
+
+from ltxcore.codecs.official.weights import Weights, check_names
+from ltxcore.errors import CheckpointError, listed
+from ltxcore.headers import tensors_fingerprint
+
+_MATRIX = 4096
+"""A matrix or kernel of at least this many numbers that is nothing but zeros was not trained: it was not downloaded."""
+
+
+def empty(make: Callable[[], Any]) -> Any:
+    """What `make` builds, for inference, without memory for its parameters (they are on the meta device); computed buffers are real."""
+    from accelerate import init_empty_weights
+
+    with init_empty_weights(include_buffers=False):
+        module = make()
+    return module.eval().requires_grad_(False)
+
+
+def with_options(identity: str, **options: object) -> str:
+    """A fingerprint of weights, and behind a "+" each option that is not the usual one: what comes before the first "+" tells whether two encoders
+    belong to one model, the whole whether they make the same bytes."""
+    return "+".join([identity, *(f"{name}={value}".replace(" ", "") for name, value in options.items() if value)])
+
+
+def spoken_dtype(dtype: torch.dtype) -> str:
+    """ "float32"; "" for the usual one, bfloat16."""
+    return "" if dtype == torch.bfloat16 else str(dtype).removeprefix("torch.")
+
+
+@attrs.frozen(eq=False)
+class Part:
+    """A module whose tensors a file has, all of them and in their right shapes; filled when it is first needed.
+
+    Attributes:
+        name: for messages: "video VAE".
+        module: built by `empty`.
+        weights: where its tensors are.
+        stored: the name in the file of each of the module's tensors, by its name in the module.
+    """
+
+    name: str
+    module: Any
+    weights: Weights
+    stored: Mapping[str, str]
+
+    @classmethod
+    def of(cls, name: str, module: Any, weights: Weights, stored_as: Callable[[str], str], belongs: Callable[[str], bool]) -> Part:
+        """The module as it is found in `weights`.
+
+        Args:
+            name: for messages.
+            module: built by `empty`.
+            weights: a file or folder.
+            stored_as: the name in the file of a tensor of the module.
+            belongs: whether a name in the file is that of one of the module's tensors.
+
+        Raises:
+            CheckpointError: for all tensors that are missing, unexpected or of another shape.
+        """
+        shapes = {own: tuple(tensor.shape) for own, tensor in module.state_dict().items()}
+        stored = {own: stored_as(own) for own in shapes}
+        found = {key: slot for key, slot in weights.slots.items() if belongs(key)}
+        check_names(name, {stored[own]: shape for own, shape in shapes.items()}, found, str(weights.where))
+        return cls(name, module, weights, stored)
+
+    def fill(self, prefix: str = "", *, device: str = "cpu", dtype: torch.dtype) -> None:
+        """Give the tensors whose names begin with `prefix` their values, in `dtype`, straight on `device`.
+
+        Raises:
+            CheckpointError: values that are not finite, whole matrices of zeros, or a file that changed since it was opened. The module is then as it was.
+        """
+        own = {stored: name for name, stored in self.stored.items() if name.startswith(prefix)}
+        state = {own[stored]: tensor.to(dtype) for stored, tensor in self.weights.read(list(own), device)}
+        broken = sorted(self.stored[name] for name, tensor in state.items() if not bool(torch.isfinite(tensor).all()))
+        if broken:
+            raise CheckpointError(
+                f"the {self.name} has NaN or infinite values in {listed(broken)}",
+                where=str(self.weights.where),
+                remedy="Download or copy it again.",
+            )
+        empty = sorted(
+            self.stored[name] for name, tensor in state.items() if tensor.numel() >= _MATRIX and tensor.ndim > 1 and not bool(tensor.any())
+        )
+        if empty:
+            raise CheckpointError(
+                f"the {self.name} has nothing but zeros in {listed(empty)}: the file was not downloaded whole",
+                where=str(self.weights.where),
+                remedy="Download it again.",
+            )
+        self.module.load_state_dict(state, strict=False, assign=True)
+
+    def fingerprint(self, *others: str) -> str:
+        """Changes with the tensors and with `others`; the same in every layout of file."""
+        return tensors_fingerprint({own: self.weights.slots[stored] for own, stored in self.stored.items()}, *others)

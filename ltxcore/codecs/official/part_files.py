@@ -1,0 +1,170 @@
+"""Where the parts of a model are: in one unified file, in split files, or in a folder in the layout of diffusers.
+
+Sources: reference-behaviour F.1 and F.2; model-facts section 4.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from ltxcore.codecs.official import tensor_names
+from ltxcore.codecs.official.audio_settings import audio_arguments, vocoder_arguments
+from ltxcore.codecs.official.metadata import Section, section
+from ltxcore.codecs.official.modules import Part, empty
+from ltxcore.codecs.official.release import check_same_release
+from ltxcore.codecs.official.video_settings import video_arguments
+from ltxcore.codecs.official.weights import Weights, open_file, open_folder
+from ltxcore.errors import CheckpointError, ConfigError
+from ltxcore.headers import read_json
+from ltxcore.model_config import check_sizes
+
+
+@attrs.frozen
+class Kind:
+    """A part of a model that diffusers has a class for.
+
+    Attributes:
+        name: for messages.
+        key: of `[model]`, that names a file of its own.
+        folder: its folder in the layout of diffusers.
+        section: of an official file's configuration.
+        prefix: what its tensors' names begin with in an official file.
+    """
+
+    name: str
+    key: str
+    folder: str
+    section: str
+    prefix: str
+
+
+VIDEO_VAE = Kind("video VAE", "video_vae_path", "vae", "vae", "vae.")
+AUDIO_VAE = Kind("audio VAE", "audio_vae_path", "audio_vae", "audio_vae", "audio_vae.")
+VOCODER = Kind("vocoder", "audio_vae_path", "vocoder", "vocoder", "vocoder.")
+
+
+def video_vae(model_path: Path, own_path: Path | None) -> Part:
+    """The video VAE of a model, without its weights yet.
+
+    Args:
+        model_path: the model's file or folder.
+        own_path: the video VAE's, where it has one.
+
+    Raises:
+        ConfigError: the model's file does not hold it, and no other is named.
+        CheckpointError: it is not what its configuration says, cannot be read, or is that of another release.
+    """
+    from diffusers import AutoencoderKLLTX2Video
+
+    place = own_path or model_path
+    if place.is_dir():
+        return _from_folder(VIDEO_VAE, place, {"AutoencoderKLLTX2Video": AutoencoderKLLTX2Video})
+    weights, told = _from_file(VIDEO_VAE, model_path, own_path)
+    arguments = video_arguments(told, str(place))
+    stages = len(arguments["down_block_types"])
+    prefix = VIDEO_VAE.prefix if any(name.startswith(VIDEO_VAE.prefix) for name in weights.slots) else ""
+    return Part.of(
+        VIDEO_VAE.name,
+        empty(lambda: AutoencoderKLLTX2Video(**arguments)),
+        weights,
+        lambda name: prefix + tensor_names.video_vae(name, stages),
+        lambda stored: stored.startswith(prefix) and not tensor_names.is_unused(stored.removeprefix(prefix)),
+    )
+
+
+def audio_vae(model_path: Path, own_path: Path | None) -> Part:
+    """The audio VAE of a model, without its weights yet; as `video_vae`."""
+    from diffusers import AutoencoderKLLTX2Audio
+
+    classes = {"AutoencoderKLLTX2Audio": AutoencoderKLLTX2Audio}
+    return _audio_part(AUDIO_VAE, model_path, own_path, classes, audio_arguments, tensor_names.audio_vae)
+
+
+def vocoder(model_path: Path, own_path: Path | None) -> Part:
+    """The vocoder of a model, without its weights yet; as `video_vae`. It is in the audio VAE's file."""
+    from diffusers.pipelines.ltx2.vocoder import LTX2Vocoder, LTX2VocoderWithBWE
+
+    classes = {"LTX2Vocoder": LTX2Vocoder, "LTX2VocoderWithBWE": LTX2VocoderWithBWE}
+    return _audio_part(VOCODER, model_path, own_path, classes, vocoder_arguments, tensor_names.vocoder)
+
+
+def _audio_part(
+    kind: Kind,
+    model_path: Path,
+    own_path: Path | None,
+    classes: dict[str, Any],
+    arguments_of: Callable[[Section, str], dict[str, Any]],
+    named: Callable[[str], str],
+) -> Part:
+    place = own_path or model_path
+    if place.is_dir():
+        return _from_folder(kind, place, classes)
+    weights, told = _from_file(kind, model_path, own_path)
+    arguments = arguments_of(told, str(place))
+    # Of two classes the second is the one with bandwidth extension, which alone has arguments for it.
+    cls = list(classes.values())[-1 if "bwe_in_channels" in arguments else 0]
+    module = empty(lambda: cls(**arguments))
+    return Part.of(kind.name, module, weights, lambda name: kind.prefix + named(name), lambda stored: stored.startswith(kind.prefix))
+
+
+def _from_file(kind: Kind, model_path: Path, own_path: Path | None) -> tuple[Weights, Section]:
+    """The file that holds a part, and the part's section of its configuration."""
+    weights = open_file(own_path or model_path)
+    told = section(weights, kind.section)
+    if told is None and own_path is None:
+        raise ConfigError(
+            f"this checkpoint holds no {kind.name}; it is one of several files that make up the model",
+            where=str(model_path),
+            remedy=f"Name the file that does as {kind.key} under [model].",
+        )
+    if told is None:
+        raise CheckpointError(
+            f'this file holds no {kind.name}: its configuration has no section "{kind.section}"',
+            where=str(own_path),
+            remedy=f"Name another file as {kind.key} under [model].",
+        )
+    if own_path is not None and model_path.is_file():
+        check_same_release(kind.name, open_file(model_path), weights)
+    return weights, told
+
+
+def _from_folder(kind: Kind, place: Path, classes: dict[str, Any]) -> Part:
+    folder = part_folder(place, kind.folder)
+    told = read_json(folder / "config.json")
+    check_sizes(told, str(folder))
+    name = told.get("_class_name")
+    if name not in classes:
+        raise CheckpointError(
+            f"this is no {kind.name} that can be loaded: its config.json names the class {name}, not {' or '.join(classes)}",
+            where=str(folder),
+        )
+    cls = classes[name]
+    arguments = {key: value for key, value in told.items() if not key.startswith("_")}
+    strange = sorted(arguments.keys() - inspect.signature(cls).parameters.keys())
+    if strange:
+        raise CheckpointError(
+            f"its config.json has settings that {name} does not know: {', '.join(strange)}",
+            where=str(folder),
+            remedy="A newer version of diffusers may know them.",
+        )
+    return Part.of(kind.name, empty(lambda: cls(**arguments)), open_folder(folder), lambda own: own, lambda stored: True)
+
+
+def part_folder(place: Path, name: str) -> Path:
+    """The folder of a part: that of this name in a model's folder, or the folder itself where it is the part's own.
+
+    Raises:
+        CheckpointError: it is neither.
+    """
+    if (place / name).is_dir():
+        return place / name
+    if (place / "config.json").is_file():
+        return place
+    raise CheckpointError(
+        f'this folder has neither a folder "{name}" nor a config.json', where=str(place), remedy="Download the whole folder."
+    )

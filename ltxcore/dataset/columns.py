@@ -1,0 +1,175 @@
+"""Which column of a dataset plays which role, and which folders can be made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from types import MappingProxyType
+
+import attrs
+
+from ltxcore.dataset.folder import kind_of
+from ltxcore.dataset.table import Table
+from ltxcore.errors import Problem, suggestion
+
+ALIASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "video": ("video", "media_path"),
+        "audio": ("audio",),
+        "caption": ("caption",),
+        "reference_video": ("reference_video", "ref_media_path"),
+        "reference_audio": ("reference_audio",),
+        "video_mask": ("video_mask",),
+        "audio_mask": ("audio_mask",),
+    }
+)
+"""Roles, and the columns that play them by convention."""
+
+BORROWED: Mapping[str, tuple[str, ...]] = MappingProxyType({"video": ("video_path", "file_name"), "caption": ("text",)})
+"""Columns of other programs' datasets, taken for a role only where no column of ours is there that they could be meant beside."""
+
+FOLDERS: Mapping[str, str] = MappingProxyType(
+    {
+        "conditions": "caption",
+        "latents": "video",
+        "audio_latents": "audio",
+        "reference_latents": "reference_video",
+        "reference_audio_latents": "reference_audio",
+        "video_masks": "video_mask",
+        "audio_masks": "audio_mask",
+    }
+)
+"""What is made, and of which role; the sound of a clip without an audio column is that of its video."""
+
+NEEDS: Mapping[str, str] = MappingProxyType({"video_masks": "latents", "reference_latents": "latents", "audio_masks": "audio_latents"})
+"""Folders whose samples take their size from another folder's."""
+
+
+@attrs.frozen
+class Binding:
+    """The column of each role that the dataset has, and the columns that play none."""
+
+    columns: Mapping[str, str]
+    unused: tuple[str, ...]
+    problems: tuple[Problem, ...]
+
+
+def bind(table: Table, chosen: Mapping[str, str | None]) -> Binding:
+    """Find the column of every role: the chosen one, else that of convention.
+
+    Args:
+        table: the dataset.
+        chosen: by role, the column that an option names.
+    """
+    columns: dict[str, str] = {}
+    problems: list[Problem] = []
+    where = str(table.path)
+    for role, names in ALIASES.items():
+        wanted = chosen.get(role)
+        found = [name for name in ((wanted,) if wanted else names) if name in table.columns]
+        if wanted and not found:
+            problems.append(Problem(f'has no column "{wanted}" to be the {role} column', where, suggestion(wanted, table.columns)))
+        elif len(found) > 1:
+            both = " and ".join(f'"{name}"' for name in found)
+            problems.append(Problem(f"has the columns {both}, which are both the {role}", where, f"Say which one with {option(role)}."))
+        if found:
+            columns[role] = found[0]
+    columns |= _borrowed(table, columns, chosen)
+    by_column: dict[str, list[str]] = {}
+    for role, column in columns.items():
+        by_column.setdefault(column, []).append(role)
+    for column, roles in by_column.items():
+        if len(roles) > 1:
+            problems.append(
+                Problem(f'its column "{column}" is to be {" and ".join(roles)} at once', where, "Give each role a column of its own.")
+            )
+    unused = tuple(column for column in table.columns if column not in by_column)
+    return Binding(columns, unused, tuple(problems))
+
+
+def _borrowed(table: Table, columns: Mapping[str, str], chosen: Mapping[str, str | None]) -> dict[str, str]:
+    """The columns that other programs call otherwise; a `file_name` is a sound where all its files have the ending of one."""
+    found: dict[str, str] = {}
+    for role, names in BORROWED.items():
+        there = [name for name in names if name in table.columns and name not in chosen.values()]
+        taken = {"video", "audio"} & columns.keys() if role == "video" else {role} & columns.keys()
+        if len(there) == 1 and not taken:
+            found[role] = there[0]
+    column = found.get("video")
+    cells = [cell for row in table.rows if isinstance(cell := row.values.get(column or ""), str)]
+    if column == "file_name" and cells and all(kind_of(cell.strip()) == "sound" for cell in cells):
+        found["audio"] = found.pop("video")
+    return found
+
+
+def option(role: str) -> str:
+    """The option that names the column of a role."""
+    return f"{role}_column"
+
+
+def wanted_folders(
+    table: Table, columns: Mapping[str, str], folders: Collection[str] | None, *, skip_audio: bool, there: Collection[str] = ()
+) -> tuple[frozenset[str], tuple[Problem, ...]]:
+    """The folders to make, and what stands in the way of those asked for.
+
+    Args:
+        table: the dataset.
+        columns: of the roles that there are.
+        folders: those that a run reads; none: all that the columns can make.
+        skip_audio: whether the sound of clips is left alone.
+        there: folders that exist already; those that are not made here are left as they are.
+    """
+    roles = set(columns)
+    if "video" in roles and not skip_audio:
+        roles.add("audio")
+    elif table.is_folder and "video" in roles:  # its sounds are of no use to a set of pictures, and the sound of its clips is not asked for
+        roles.discard("audio")
+    where = str(table.path)
+    able = frozenset(folder for folder, role in FOLDERS.items() if role in roles)
+    wanted = able if folders is None else frozenset(folders)
+    problems = []
+    for folder in sorted(wanted - able):
+        if folder in FOLDERS:
+            problems.append(_unable(table, folder, skip_audio and "video" in roles))
+        elif folder not in there:
+            problems.append(Problem(f'nothing in it makes the folder "{folder}", which the run reads', where, suggestion(folder, FOLDERS)))
+    wanted |= {NEEDS[folder] for folder in wanted & NEEDS.keys()}
+    problems += _without_target(where, columns, roles, wanted & able)
+    if folders is None and "caption" not in roles:
+        problems.append(Problem(f"has no caption column; its columns are {', '.join(table.columns)}", where, _column_remedy("caption")))
+    return wanted & able, tuple(problems)
+
+
+def _unable(table: Table, folder: str, skipped: bool) -> Problem:
+    role, where = FOLDERS[folder], str(table.path)
+    if folder == "audio_latents" and skipped:
+        return Problem(
+            f'the run reads the folder "{folder}", but skip_audio leaves the sound of the clips out', where, "Leave skip_audio out."
+        )
+    if table.is_folder:
+        nothing = {"latents": "no clip and no picture", "audio_latents": "no sound"}.get(folder, f"no {role.replace('_', ' ')}")
+        remedy = "Put some there." if folder in ("latents", "audio_latents") else f'Write a dataset file with a column "{role}".'
+        return Problem(f'the run reads the folder "{folder}", but there is {nothing} in it', where, remedy)
+    wanted = '"video" or "audio"' if folder == "audio_latents" else f'"{role}"'
+    return Problem(f'the run reads the folder "{folder}", but there is no column {wanted}', where, _column_remedy(role))
+
+
+def _without_target(where: str, columns: Mapping[str, str], roles: Collection[str], wanted: Collection[str]) -> Iterator[Problem]:
+    if not {"video", "audio"} & set(columns):
+        yield Problem(
+            'has neither a column "video" nor "audio"', where, f"Add one, or name yours with {option('video')} or {option('audio')}."
+        )
+        return
+    for folder, target in (*NEEDS.items(), ("reference_audio_latents", "audio_latents")):
+        if folder in wanted and FOLDERS[target] not in roles:
+            remedy = (
+                'Leave skip_audio out, or add a column "audio".'
+                if target == "audio_latents" and "video" in columns
+                else f'Add a column "{FOLDERS[target]}".'
+            )
+            yield Problem(
+                f'its column "{columns[FOLDERS[folder]]}" is for the {FOLDERS[target]} of samples, which is not made', where, remedy
+            )
+
+
+def _column_remedy(role: str) -> str:
+    return f'Add a column "{role}", or name yours with {option(role)}.'

@@ -1,0 +1,233 @@
+"""What is known of raw files: what they hold, and a hash of their content; remembered, so that files that did not change are not read again.
+
+A sample is redone when the content of its file changed, not when its date did: a copied or freshly checked out dataset keeps its encoded samples.
+The date and size only spare the reading: where they are those of last time, so is the content. A file that changed within two seconds before it was
+looked at is read again next time, since it might have changed once more under the same date.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from ltxcore.dataset.uneven import resampled
+from ltxcore.errors import DataError
+from ltxcore.media.aspect import squared
+from ltxcore.media.boxes import shows_as_stored
+from ltxcore.media.probe import MediaInfo, probe, read_sound
+from ltxcore.media.times import Uneven
+from ltxcore.media.upright import first_look
+
+FILE = "raw_files"
+UNCERTAIN = 2_000_000_000
+"""Nanoseconds in which a date does not tell two versions of a file apart, on the coarsest file systems in use."""
+
+CHUNK = 1 << 20
+
+READERS = 2
+"""Raised whenever readers find out more of a file, or something else: what was remembered of it by others is looked at again, but for its hash."""
+
+
+@attrs.frozen
+class Facts:
+    """What is known of one version of a file.
+
+    Attributes:
+        bytes, changed: size, and time of last change in nanoseconds.
+        seen: when it was looked at, in nanoseconds.
+        info: what it holds, its height and width as shown; none: not looked at.
+        content: hash of its bytes; "": not read.
+        seconds: of its sound once decoded, which is not quite what the container says of coded sound; none: not decoded.
+    """
+
+    bytes: int
+    changed: int
+    seen: int
+    info: MediaInfo | None = None
+    content: str = ""
+    seconds: float | None = None
+
+
+class RawFiles:
+    """Facts of raw files, remembered in `<root>/raw_files*.jsonl`, one file a process. Safe to use from several threads."""
+
+    def __init__(
+        self, root: Path, folder: Path, rank: int = 0, *, writes: bool = True, recalls: bool = True, resamples: bool = False
+    ) -> None:
+        """`folder` is that of the dataset, to which remembered paths are relative; `rank` is this process's.
+
+        Nothing is written as long as there is no root, or where `writes` is false. Where `recalls` is false, what was remembered before is not believed.
+        Where `resamples` is true, clips whose frames are uneven are taken at a constant rate.
+        """
+        self._folder, self._writes, self.resamples = folder, writes, resamples
+        self._store = root / f"{FILE}-{rank}.jsonl"
+        self._unwritten: list[str] = []
+        self._lock = threading.Lock()
+        self._facts: dict[str, Facts] = {}
+        for path in sorted(root.glob(f"{FILE}*.jsonl")) if recalls else ():
+            self._facts.update(_remembered(path))
+
+    def info(self, path: Path) -> MediaInfo:
+        """What a file holds, as `probe` says, but with the height and width that it is shown with, and a duration for every sound; where clips are
+        resampled, with the frames and the rate of an uneven one that it has then.
+
+        Raises:
+            DataError: it cannot be read, or its first frame cannot.
+        """
+        known = self._known(path)
+        if known.info is None:
+            info = _upright(probe(path), path)
+            if info.frames is None and info.duration is None:
+                info = attrs.evolve(info, duration=self.seconds(path))
+            known = attrs.evolve(known, info=info)
+            self._remember(path, known)
+        assert known.info is not None
+        info = attrs.evolve(known.info, path=path)
+        return resampled(info, info.uneven) if self.resamples and info.uneven is not None else info
+
+    def content(self, path: Path) -> str:
+        """A hash of a file's bytes.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        known = self._known(path)
+        if not known.content:
+            known = attrs.evolve(known, content=_hash(path))
+            self._remember(path, known)
+        return known.content
+
+    def knows_content(self, path: Path) -> bool:
+        """Whether `content` need not read a file, since it did not change after it was read."""
+        try:
+            return bool(self._known(path).content)
+        except DataError:
+            return False
+
+    def remembered(self, path: Path) -> str:
+        """The hash of the bytes that a file had when it was last read, even if it is gone; "": it was never read."""
+        with self._lock:
+            known = self._facts.get(self._key(path))
+        return "" if known is None else known.content
+
+    def seconds(self, path: Path) -> float:
+        """How long a file's sound is when it is decoded.
+
+        Raises:
+            DataError: it cannot be read, or has no sound.
+        """
+        known = self._known(path)
+        if known.seconds is None:
+            known = attrs.evolve(known, seconds=read_sound(path).duration)
+            self._remember(path, known)
+        assert known.seconds is not None
+        return known.seconds
+
+    def _known(self, path: Path) -> Facts:
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise DataError(f"cannot be read: {error.strerror}", where=str(path), remedy="Check the path in the dataset.") from error
+        with self._lock:
+            known = self._facts.get(self._key(path))
+        if (
+            known is not None
+            and (known.bytes, known.changed) == (status.st_size, status.st_mtime_ns)
+            and known.seen - known.changed > UNCERTAIN
+        ):
+            return known
+        return Facts(status.st_size, status.st_mtime_ns, time.time_ns())
+
+    def _remember(self, path: Path, facts: Facts) -> None:
+        key = self._key(path)
+        line = json.dumps({"path": key, **_to_json(facts)}) + "\n"
+        with self._lock:
+            self._facts[key] = facts
+            self._unwritten.append(line)
+            if self._writes and self._store.parent.is_dir():
+                # Without it files are only read again, so a root that cannot be written is no error yet.
+                with contextlib.suppress(OSError), self._store.open("a", encoding="utf-8") as file:
+                    file.write("".join(self._unwritten))
+                self._unwritten.clear()
+
+    def _key(self, path: Path) -> str:
+        return os.path.relpath(path, self._folder)
+
+
+def _upright(info: MediaInfo, path: Path) -> MediaInfo:
+    if info.frames is None or info.height is None or info.width is None:
+        return info
+    if info.frames > 1 and shows_as_stored(path):
+        height, width = squared(info.height, info.width, info.aspect)
+        return attrs.evolve(info, height=height, width=width)
+    # Phones store clips on their side and say so in the first frame; a bucket is chosen by what is shown.
+    look = first_look(path)
+    assert look is not None
+    corrections = {*info.picture_corrections, *(("turned",) if look.is_turned_anew else ())}
+    return attrs.evolve(info, height=look.size[0], width=look.size[1], picture_corrections=tuple(sorted(corrections)))
+
+
+def _hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(CHUNK):
+                digest.update(block)
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    return digest.hexdigest()
+
+
+def _remembered(path: Path) -> Iterator[tuple[str, Facts]]:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return  # another user's, for example; its files are looked at again
+    for line in lines:
+        try:
+            told = json.loads(line)
+            yield told["path"], _from_json(told)
+        except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError):
+            continue  # the torn line of a killed process; its file is looked at again
+
+
+def _to_json(facts: Facts) -> dict[str, Any]:
+    told = {**attrs.asdict(facts), "readers": READERS}
+    if facts.info is not None:
+        info, uneven = told["info"], facts.info.uneven
+        info |= {"path": "", "rate": _text(facts.info.rate), "aspect": str(facts.info.aspect)}
+        if uneven is not None:
+            info["uneven"] |= {"resampled_rate": str(uneven.resampled_rate)}
+    return told
+
+
+def _text(rate: Fraction | None) -> str | None:
+    return None if rate is None else str(rate)
+
+
+def _from_json(told: dict[str, Any]) -> Facts:
+    if told.get("readers") != READERS:
+        return Facts(told["bytes"], told["changed"], told["seen"], content=told["content"])
+    info = told["info"]
+    if info is not None:
+        rate, uneven = info["rate"], info["uneven"]
+        known = {
+            "path": Path(),
+            "rate": None if rate is None else Fraction(rate),
+            "aspect": Fraction(info["aspect"]),
+            "picture_corrections": tuple(info["picture_corrections"]),
+            "sound_corrections": tuple(info["sound_corrections"]),
+            "uneven": None if uneven is None else Uneven(**{**uneven, "resampled_rate": Fraction(uneven["resampled_rate"])}),
+        }
+        info = MediaInfo(**{**info, **known})
+    return Facts(told["bytes"], told["changed"], told["seen"], info, told["content"], told["seconds"])

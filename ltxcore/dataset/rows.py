@@ -1,0 +1,298 @@
+"""Rows of a dataset as samples: each with a name, its files and its caption. All that is wrong with a dataset is found in one go."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+import attrs
+
+from ltxcore.config.run_file import PreprocessingTable
+from ltxcore.dataset.columns import ALIASES, FOLDERS, bind, option, wanted_folders
+from ltxcore.dataset.folder import captions_wanting, read_folder
+from ltxcore.dataset.openings import without_opening
+from ltxcore.dataset.table import Row, Table, medium_at, read_table
+from ltxcore.errors import DataError, Problem
+from ltxcore.files import is_file, is_folder, why_unreadable
+
+SHOWN = 200
+"""Letters of a cell that a message repeats."""
+
+
+@attrs.frozen
+class Sample:
+    """One row.
+
+    Attributes:
+        name: the path of its clip, or of its sound where there is no clip, under the dataset's folder, without its ending; the same in every folder.
+        where: the row's place, for messages.
+        origin: the same path as the dataset writes it.
+        media: files by role.
+        caption: its text; "" where no text is wanted.
+        line: of the dataset file; 0 of a folder, whose rows are its media.
+    """
+
+    name: str
+    where: str
+    origin: str
+    media: Mapping[str, Path]
+    caption: str = ""
+    line: int = 1
+
+    @property
+    def sound(self) -> Path:
+        """Where its sound is: a file of its own, else the clip."""
+        return self.media.get("audio", self.media.get("video", Path()))
+
+    @property
+    def called(self) -> str:
+        """The row as another row's message calls it."""
+        return f"line {self.line}" if self.line else f'"{self.origin}"'
+
+    def at(self, path: Path) -> str:
+        """A file of this row, for a message."""
+        return f"{self.where}: {path}" if self.line else self.where
+
+
+@attrs.frozen
+class Dataset:
+    """A dataset as samples.
+
+    Attributes:
+        path: of the file, or of the folder of media.
+        samples: in the order of their rows.
+        folders: to be made.
+        notes: what the user should know that is no mistake.
+        left_out: what is wrong with rows that are left out since the user said so: files that are not there, or texts beside the media of a folder.
+        is_folder: whether it is a folder of media.
+    """
+
+    path: Path
+    samples: tuple[Sample, ...]
+    folders: frozenset[str]
+    notes: tuple[str, ...]
+    left_out: tuple[Problem, ...] = ()
+    is_folder: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """That its paths are relative to."""
+        return self.path if self.is_folder else self.path.parent
+
+
+def read_dataset(path: Path, options: PreprocessingTable, folders: Collection[str] | None = None, there: Collection[str] = ()) -> Dataset:
+    """Read a dataset, a file or a folder of media, and check all that can be checked without opening a medium.
+
+    Args:
+        path: of the dataset file, or of the folder.
+        options: columns, trigger, and what to leave out.
+        folders: that a run reads; none: all that can be made.
+        there: folders that exist already.
+
+    Raises:
+        DataError: with every mistake: columns that are missing or in doubt, cells that are empty, files that are not there, paths that lead out of the
+            dataset's folder, rows that are there twice or whose samples would have one name.
+    """
+    data, problems = survey_dataset(path, options, folders, there)
+    if problems:
+        raise DataError.of(problems)
+    return data
+
+
+def survey_dataset(
+    path: Path, options: PreprocessingTable, folders: Collection[str] | None = None, there: Collection[str] = ()
+) -> tuple[Dataset, tuple[Problem, ...]]:
+    """As `read_dataset`, but with the rows that are in order, and beside them what is wrong with the others.
+
+    Raises:
+        DataError: the file cannot be read, or its columns do not do; there are no rows then to look at.
+    """
+    table = read_rows(path, options)
+    binding = bind(table, {role: getattr(options, option(role)) for role in ALIASES})
+    wanted, unable = wanted_folders(table, binding.columns, folders, skip_audio=options.skip_audio, there=there)
+    problems = [*table.problems, *binding.problems]
+    if table.rows and not binding.problems:
+        problems += unable
+    if binding.problems or (table.rows and unable):
+        raise DataError.of(problems)
+    rows, lacking, wrong = _usable(table, options, with_captions="conditions" in wanted)
+    left_out = list(lacking)
+    problems += wrong
+    columns = _needed(table, binding.columns, wanted)
+    samples = []
+    for row in rows:
+        found = _sample(table, row, columns, _roles_to_open(table, binding.columns, wanted))
+        if isinstance(found, Sample):
+            samples.append(found)
+        elif found.is_of_files and options.on_error == "skip":
+            left_out += found.problems
+        else:
+            problems += found.problems
+    problems += () if table.is_folder else _same_names(samples)
+    first = {sample.name: sample for sample in reversed(samples)}
+    samples = [sample for sample in samples if first[sample.name] is sample]
+    notes = [*table.notes, *_notes(table, binding.unused), *_backslashes(table, columns, samples)]
+    if options.remove_llm_prefixes and "conditions" in wanted:
+        shorter = [attrs.evolve(sample, caption=without_opening(sample.caption)) for sample in samples]
+        changed = sum(one.caption != other.caption for one, other in zip(samples, shorter, strict=True))
+        notes.append(f"{path}: {changed} of {len(samples)} captions have a stock opening, which is left out")
+        samples = shorter
+    samples = [attrs.evolve(sample, caption=with_trigger(sample.caption, options.lora_trigger)) for sample in samples]
+    data = Dataset(path, tuple(samples), wanted, tuple(notes), tuple(left_out), table.is_folder)
+    return data, tuple(sorted(problems, key=lambda problem: _line(problem, table)))
+
+
+def read_rows(path: Path, options: PreprocessingTable) -> Table:
+    """The rows of a dataset file, or of a folder of media.
+
+    Raises:
+        DataError: there is no such file or folder, it cannot be read, or there is nothing in it.
+    """
+    return read_folder(path, options.prefer, options.caption_from) if is_folder(path) else read_table(path)
+
+
+def _usable(table: Table, options: PreprocessingTable, with_captions: bool) -> tuple[Sequence[Row], tuple[Problem, ...], list[Problem]]:
+    """The rows that can be taken; those of a folder that are left out, with reasons; and what is wrong where none may be left out."""
+    lacking = [row for row in table.rows if row.lacks is not None] if with_captions else []
+    if options.on_error == "skip":
+        left = {id(row) for row in lacking}
+        rows = [row for row in table.rows if id(row) not in left]
+        return rows, (*table.unusable, *(row.lacks for row in lacking if row.lacks is not None)), []
+    return table.rows, (), [*table.unusable, *captions_wanting(table.path, lacking)]
+
+
+def with_trigger(caption: str, trigger: str | None) -> str:
+    """A caption with the trigger word before it.
+
+    Source: reference-behaviour B.11: the trigger, stripped, and a space.
+    """
+    return f"{trigger.strip()} {caption}" if trigger and trigger.strip() else caption
+
+
+def _needed(table: Table, columns: Mapping[str, str], wanted: Collection[str]) -> dict[str, str]:
+    """The columns whose cells are read: those of the wanted folders, and the one that names the samples."""
+    naming = {"video", "audio"} if table.is_folder else {"video" if "video" in columns else "audio"}
+    roles = {FOLDERS[folder] for folder in wanted} | naming
+    return {role: column for role, column in columns.items() if role in roles}
+
+
+def _roles_to_open(table: Table, columns: Mapping[str, str], wanted: Collection[str]) -> frozenset[str]:
+    """The roles whose files are opened; a clip is, even for its sound alone, since it says how long that is."""
+    roles = {FOLDERS[folder] for folder in wanted} - {"caption"}
+    if roles and table.is_folder:
+        return frozenset({"video", "audio"})
+    return frozenset(roles | {"video"} if roles and "video" in columns else roles)
+
+
+@attrs.frozen
+class _Refused:
+    """What is wrong with a row; `is_of_files`: nothing but that files are not there, or are no files, so that it may be left out."""
+
+    problems: tuple[Problem, ...]
+    is_of_files: bool
+
+
+def _sample(table: Table, row: Row, columns: Mapping[str, str], opened: Collection[str]) -> Sample | _Refused:
+    where, folder = table.at(row), Path(os.path.normpath(table.folder.absolute()))
+    problems: list[Problem] = []
+    cells: dict[str, str] = {}
+    media: dict[str, Path] = {}
+    for role, column in columns.items():
+        if table.is_folder and column not in row.values:
+            continue  # a clip or a sound; and a row without a caption, which is told of already
+        value = row.values.get(column)
+        problem = _wrong_cell(role, column, value, where)
+        if problem is not None:
+            problems.append(problem)
+        elif role == "caption" or table.is_folder:
+            cells[role] = str(value)
+        else:
+            cells[role], media[role] = medium_at(folder, str(value).strip())
+    if table.is_folder:
+        media = {role: folder / cell for role, cell in cells.items() if role != "caption"}
+    naming = "video" if "video" in cells or ("video" in columns and not table.is_folder) else "audio"
+    name = _name(cells[naming], folder) if naming in cells else ""
+    if name is None:
+        remedy = f"Move the file under {folder}, or the dataset file to a folder that holds both."
+        what = f'its {naming} "{_short(cells[naming])}" lies outside the folder of the dataset, and its samples would lie outside the output folder'
+        problems.append(Problem(what, where, remedy))
+    media = {role: path for role, path in media.items() if role in opened}
+    mistakes = len(problems)
+    for role, path in media.items():
+        what = "" if is_file(path) else why_unreadable(path)  # what may not be read is a fault of the file, not of the row
+        if what:
+            remedy = f"Paths are relative to {folder}."
+            if "\\" in cells[role]:
+                remedy = f'{remedy} Between folders stands "/", and a disk of Windows has no name here.'
+            problems.append(Problem(f'its {role} "{_short(cells[role])}" {what}', where, remedy))
+    if problems or name is None:
+        return _Refused(tuple(problems), is_of_files=not mistakes)
+    return Sample(name, where, cells[naming], media, cells.get("caption", ""), row.line)
+
+
+def _wrong_cell(role: str, column: str, value: object, where: str) -> Problem | None:
+    if value is None:
+        return Problem(f'has no "{column}"', where, "Every row has a value in every column that is used.")
+    if not isinstance(value, str):
+        return Problem(f'its "{column}" is {_short(repr(value))}, not text', where, "Put it in quotes.")
+    if role != "caption" and not value.strip():
+        return Problem(f'its "{column}" is empty', where, "Name a file, or leave the row out.")
+    if role == "caption" and any("\ud800" <= letter <= "\udfff" for letter in value):
+        return Problem(f'its "{column}" has half a letter, which is no text', where, "Write it anew.")
+    return None
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
+def _name(cell: str, folder: Path) -> str | None:
+    """The name of the sample whose clip is `cell`; none if it lies outside the folder.
+
+    Source: reference-behaviour A.2, without its ways out of the folder.
+    """
+    path = Path(os.path.normpath(folder / cell))
+    for base in (folder, folder.resolve()):
+        if path.is_relative_to(base) and path != base:
+            return PurePosixPath(path.relative_to(base).as_posix()).with_suffix("").as_posix()
+    return None
+
+
+def _same_names(samples: Collection[Sample]) -> Iterator[Problem]:
+    first: dict[str, Sample] = {}
+    for sample in samples:
+        other = first.setdefault(sample.name, sample)
+        if other is sample:
+            continue
+        if os.path.normpath(other.origin) == os.path.normpath(sample.origin):
+            yield Problem(f'"{sample.origin}" is in {other.called} already', sample.where, "Keep one of the rows.")
+        else:
+            what = f'the sample of "{sample.origin}" would have the name of that of "{other.origin}" in {other.called}: "{sample.name}"'
+            yield Problem(what, sample.where, "Rename one of the files; endings do not count.")
+
+
+def _backslashes(table: Table, columns: Mapping[str, str], samples: Collection[Sample]) -> Iterator[str]:
+    """That paths were read as Windows writes them, where that is so."""
+    cells = {
+        cell
+        for row in table.rows
+        for role, column in columns.items()
+        if role != "caption" and isinstance(cell := row.values.get(column), str)
+    }
+    if not table.is_folder and samples and any("\\" in cell for cell in cells):
+        folder = Path(os.path.normpath(table.folder.absolute()))
+        changed = [cell for cell in cells if medium_at(folder, cell.strip())[0] != cell.strip()]
+        if changed:
+            yield f'{table.path}: {len(changed)} path{"" if len(changed) == 1 else "s"} with backslashes, such as "{min(changed)}", are read with "/"'
+
+
+def _notes(table: Table, unused: Collection[str]) -> Iterator[str]:
+    if unused:
+        names = ", ".join(f'"{name}"' for name in unused)
+        yield f"{table.path}: {'this column is' if len(unused) == 1 else 'these columns are'} not used: {names}"
+
+
+def _line(problem: Problem, table: Table) -> int:
+    last = problem.where.removeprefix(f"{table.path}:")
+    return int(last) if last.isdecimal() else 0

@@ -1,0 +1,46 @@
+"""Clips whose frames are not shown equally long: told, and, where the user wants it, taken at a constant rate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
+
+from ltxcore.errors import listed
+from ltxcore.media.probe import MediaInfo
+from ltxcore.media.times import Timing, Uneven, shown_frames
+
+
+def resampled(info: MediaInfo, uneven: Uneven) -> MediaInfo:
+    """A clip as it is once its frames, or those of the uneven clip that it goes with frame by frame, are taken at a constant rate."""
+    seconds = float(uneven.resampled_frames / uneven.resampled_rate)
+    return attrs.evolve(info, frames=uneven.resampled_frames, rate=uneven.resampled_rate, duration=seconds)
+
+
+def times_of(info: MediaInfo, clip: MediaInfo) -> MediaInfo | None:
+    """The uneven clip by whose times frames are taken: the sample's clip for a reference or a mask that has as many frames, which go with its frames one
+    by one; else the file itself. None: its frames are shown equally long."""
+    own = info.frames if info.uneven is None else info.uneven.frames
+    if clip.uneven is not None and not info.is_image and own == clip.uneven.frames:
+        return clip
+    return None if info.uneven is None else info
+
+
+def timing_of(path: Path, uneven: Uneven) -> Timing:
+    """The times at which the frames of an uneven clip are taken.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    times = shown_frames(path)[0].times
+    return Timing(uneven.resampled_rate, None if times is None else times.repeats(uneven.resampled_rate))
+
+
+def note(dataset: Path, count: int, uneven: Sequence[str], resamples: bool) -> str:
+    """What the user should know of the uneven clips among `count`."""
+    told = f"{dataset}: {len(uneven)} of {count} clips {'has' if len(uneven) == 1 else 'have'} a variable frame rate"
+    if resamples:
+        return f"{told}, and {'is' if len(uneven) == 1 else 'are'} taken at a constant one: {listed(uneven)}"
+    what = "its frames are" if len(uneven) == 1 else "their frames are"
+    return f'{told}: {listed(uneven)}; {what} taken as if all lasted as long, or at their true times with variable_rate = "resample"'

@@ -1,0 +1,66 @@
+"""Sounds cut to their sample's duration, and filled with silence where they end early."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+
+import attrs
+from torch.nn.functional import pad
+
+from ltxcore.codecs.mel import RATE, resample
+from ltxcore.media.sounds import read_with_gaps
+from ltxcore.protocols import Sound
+
+MARGIN = 0.1
+"""Seconds that codecs add to or take from the end of a track; read beyond a cut, so that resampling does not see the edge."""
+
+
+@attrs.frozen(eq=False)
+class Cut:
+    """A sound of the length that was asked for.
+
+    Attributes:
+        sound: the sound.
+        added: how much of its end is silence that was added, in seconds.
+        holes: how much of what comes before is silence where its file has no sound, in seconds.
+    """
+
+    sound: Sound
+    added: float
+    holes: float = 0.0
+
+
+def read_cut(path: Path, duration: Fraction | None, fill: bool = True) -> Cut:
+    """The first `duration` seconds of a file's sound, or all of it.
+
+    The length is counted after resampling to the codec's rate, so that equal durations give latents of equal length whatever rate the files have.
+
+    Args:
+        path: of the file, read by PyAV.
+        duration: in seconds; none: all.
+        fill: whether a sound that ends early is filled with silence; if not, only one that ends no more than `MARGIN` early is.
+
+    Raises:
+        DataError: the file cannot be read or has no sound.
+    """
+    sound, gaps = read_with_gaps(path, max_duration=None if duration is None else float(duration) + MARGIN)
+    end = math.inf if duration is None else float(duration)
+    holes = sum(min(gap.seconds, end - gap.at) for gap in gaps if gap.seconds > 0 and gap.at < end)
+    samples = resample(sound.samples, sound.rate, RATE)
+    if duration is None:
+        return Cut(Sound(samples, RATE), 0.0, holes)
+    wanted = math.floor(duration * RATE)
+    missing = max(0, wanted - samples.shape[1])
+    if not fill and missing > MARGIN * RATE:
+        missing = 0
+    return Cut(Sound(pad(samples[:, :wanted], (0, missing)).contiguous(), RATE), missing / RATE, holes)
+
+
+def longest_fitting(durations: Iterable[float], length: float) -> Fraction | None:
+    """The largest of some durations that a sound of this length has, in seconds; none if it is shorter than all of them."""
+    # A sound may end a sample early by rounding; a latent step is forty times that.
+    fitting = [duration for duration in durations if duration <= length + 1e-3]
+    return Fraction(str(max(fitting))) if fitting else None

@@ -1,0 +1,82 @@
+"""Masks of raw media as values for each latent cell: how much of it is given, 0 to 1. Nothing is thresholded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+import torch
+from torch import Tensor
+
+from ltxcore.encode.buckets import Bucket
+from ltxcore.encode.pixels import Cover, causal_means, cell_means
+from ltxcore.modalities.audio import AudioModality
+
+GREY_LEVEL = 1 / 255
+PCM_STEP = 1 / 32768
+
+
+def video_mask(frames: Tensor, bucket: Bucket, scale: Sequence[int], shape: tuple[int, int] | None = None) -> Tensor:
+    """Mask frames `[F, h, w, 3]` or `[F, h, w]`, uint8 or in [0, 1], to the cells of a bucket's latents, `[F', H', W']` float32.
+
+    One frame counts for all. Grey is the mean of the channels; space and time are averaged over the pixels that a cell covers.
+
+    Args:
+        frames: at least as many as the bucket has, or one.
+        bucket: of the target.
+        scale: of the video codec.
+        shape: height and width that the mask is shown with; none: those of its frames. Its pixels need not be square.
+
+    Source: design section 7, "Masks follow the pixels".
+    """
+    stored = (int(frames.shape[1]), int(frames.shape[2]))
+    cover = attrs.evolve(Cover.of(*(shape or stored), bucket), source=stored)
+    cells = torch.stack([cell_means(_grey(frame), cover, scale) for frame in frames[: bucket.frames]])
+    count = bucket.cells(scale)[0]
+    pooled = causal_means(cells, scale[0]) if frames.shape[0] > 1 else cells.expand(count, -1, -1)
+    return pooled.clamp(0.0, 1.0).contiguous()
+
+
+def _grey(frame: Tensor) -> Tensor:
+    values = frame.to(torch.float64)
+    values = values / 255 if frame.dtype == torch.uint8 else values
+    return values.mean(dim=-1) if frame.ndim == 3 else values
+
+
+def without_noise(mask: Tensor, smallest: float) -> Tensor:
+    """A mask with values nearer than `smallest` to 0 or 1 made 0 or 1.
+
+    A lossy file cannot say "not at all" any better, and a cell that is given by a thousandth would be left out of the loss like one that is given.
+    """
+    mask = torch.where(mask < smallest, torch.zeros_like(mask), mask)
+    return torch.where(mask > 1 - smallest, torch.ones_like(mask), mask)
+
+
+def audio_mask(samples: Tensor, rate: int, steps: int, scale: Sequence[int]) -> Tensor:
+    """Mask samples `[channels, N]` of amplitude 0 to 1 to the latent steps of a sound, `[steps]` float32.
+
+    A step's value is the mean amplitude, over the channels, in the time that the step covers. A step that reaches beyond the samples goes by those it
+    has, or by the last one.
+
+    Args:
+        samples: of the mask; their sign does not matter.
+        rate: samples per second.
+        steps: T, of the sound's latents.
+        scale: of the audio codec; its first number is the mel frames in a step.
+
+    Source: design section 4, "Positions", for the time of a step; section 7 for the mask.
+    """
+    amplitude = samples.to(torch.float64).abs().mean(dim=0)
+    modality = AudioModality(mel_frames=scale[0])
+    grid = modality.grid_of((1, steps, 1))
+    seconds = modality.positions(grid, torch.ones(1))[0, 0].to(torch.float64)  # [T, 2]
+    # In whole mel frames, so that a step ends exactly where the next one starts, and a sample at the edge does not leak into both.
+    spans = (seconds * modality.mel_rate).round()
+    length = amplitude.shape[0]
+    edges = (spans * rate / modality.mel_rate).clamp(0, length)  # in samples, fractional
+    before = torch.cat([torch.zeros(1, dtype=torch.float64), amplitude.cumsum(0)])  # the integral up to each whole sample
+    whole = edges.floor().long().clamp(max=length - 1)
+    integral = before[whole] + (edges - whole) * amplitude[whole]
+    width = edges[:, 1] - edges[:, 0]
+    mean = (integral[:, 1] - integral[:, 0]) / width.clamp_min(1e-12)
+    return torch.where(width > 1e-9, mean, amplitude[-1]).clamp(0.0, 1.0).to(torch.float32)

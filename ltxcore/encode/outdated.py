@@ -1,0 +1,157 @@
+"""Samples whose files are read otherwise now than when they were encoded: found by what they were made of, with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from fractions import Fraction
+from pathlib import Path
+
+import attrs
+
+from ltxcore.config.run_file import PreprocessingTable
+from ltxcore.dataset.rows import Dataset, Sample, read_dataset
+from ltxcore.encode.buckets import Bucket
+from ltxcore.encode.products import RECIPES, Product, Tools
+from ltxcore.encode.sample_sizes import STORED_MASKS, Planned, Rules
+from ltxcore.encoded.listing import whole_samples
+from ltxcore.encoded.manifest import read_source
+from ltxcore.errors import DataError, listed
+from ltxcore.media.corrections import told
+from ltxcore.protocols import Entry
+
+SHOWN = 3
+"""Samples that are named of those that have one reason."""
+
+Maker = Callable[[str, Planned, Mapping[str, Entry]], Product]
+"""What would be made now for a folder of a planned sample, beside what lies there of it."""
+
+
+@attrs.frozen
+class Before:
+    """A sample as it lies there: made of the files that the dataset names, in reading which something is set right.
+
+    Attributes:
+        planned: the size and length that it was made for; what is set right may lead to others.
+        since: what has been set right since, by the names of `codecs.corrections.CORRECTIONS`, sorted; nothing: it was read as now.
+    """
+
+    planned: Planned
+    since: tuple[str, ...]
+
+
+def as_made(sample: Sample, entries: Mapping[str, Entry], rules: Rules, tools: Tools, maker: Maker | None = None) -> Before | None:
+    """How a sample was made in reading whose files something is set right; None: nothing is, or it was made of other files or in another way.
+
+    Args:
+        sample: the row.
+        entries: what lies there of it, by folder.
+        rules: that samples are planned by.
+        tools: that know the files.
+        maker: gives what would be made now; by default as preprocessing does.
+    """
+    maker = maker or (lambda folder, planned, there: RECIPES[folder](planned, tools, there))
+    folders = [folder for folder in RECIPES if folder in entries]
+    try:
+        if not folders or not any(_corrected(sample, tools)):
+            return None
+        for planned in _plans(sample, entries, rules, tools):
+            products = [maker(folder, planned, entries) for folder in folders]
+            if not any(product.corrections for product in products):  # it is in a part of the files that is not used
+                return None
+            since = [product.set_right_since(entries[product.folder].fingerprint) for product in products]
+            known = [each for each in since if each is not None]
+            if len(known) == len(since):
+                return Before(planned, tuple(sorted({name for each in known for name in each})))
+    except (DataError, KeyError, ValueError):  # its files cannot be read any more, or there are fewer than it was made of
+        return None
+    return None
+
+
+def as_begun(root: Path, data: Dataset, rules: Rules, tools: Tools) -> dict[str, Planned]:
+    """The samples of a dataset that are whole and in reading whose files something is set right, as they were planned when they were made: before it was, or
+    since."""
+    held = {folder: read_source(root, folder) for folder in data.folders}
+    found: dict[str, Planned] = {}
+    for sample in data.samples:
+        entries = {folder: source[sample.name] for folder, source in held.items() if sample.name in source}
+        if data.folders <= entries.keys() and all(entry.finite for entry in entries.values()):
+            before = as_made(sample, entries, rules, tools)
+            if before is not None:
+                found[sample.name] = attrs.evolve(before.planned, folders=data.folders, without=before.since)
+    return found
+
+
+def whole_already(dataset: Path, root: Path, options: PreprocessingTable, folders: Collection[str]) -> tuple[str, ...]:
+    """Names of a dataset's samples that are encoded in all folders that a run reads, up to date or not.
+
+    Raises:
+        DataError: the dataset.
+    """
+    there = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
+    data = read_dataset(dataset, options, folders, there)
+    return whole_samples(root, data.folders, [sample.name for sample in data.samples])
+
+
+def only_rows(data: Dataset, names: Collection[str]) -> Dataset:
+    """The rows of the samples that a run began with, with a note where there are others."""
+    samples = tuple(sample for sample in data.samples if sample.name in names)
+    others = len(data.samples) - len(samples)
+    if not others:
+        return data
+    rows = "1 row is" if others == 1 else f"{others} rows are"
+    what = f"{rows} left out, since this run began with the other {len(samples)}; `ltx preprocess`, or --allow-changes, takes in what can be read"
+    return attrs.evolve(data, samples=samples, notes=(*data.notes, f"{data.path}: {what}"))
+
+
+def told_by_reason(samples: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[int, str, str]]:
+    """How many samples there are of each reason, the reason in words, and the first names.
+
+    Args:
+        samples: what was set right, by name.
+    """
+    by_reason: dict[tuple[str, ...], list[str]] = {}
+    for name in sorted(samples):
+        by_reason.setdefault(samples[name], []).append(name)
+    for reason, names in sorted(by_reason.items()):
+        yield len(names), told(reason), listed(names, SHOWN)
+
+
+def _corrected(sample: Sample, tools: Tools) -> Iterator[str]:
+    for path in sample.media.values():
+        if path.suffix.lower() not in STORED_MASKS:
+            info = tools.raw.info(path)
+            yield from (*info.picture_corrections, *info.sound_corrections)
+
+
+def _plans(sample: Sample, entries: Mapping[str, Entry], rules: Rules, tools: Tools) -> Iterator[Planned]:
+    """The sizes and lengths that a sample can have been made for: those that its latents have, or all that there are."""
+    folders = frozenset(entries)
+    clip = tools.raw.info(sample.media["video"]) if "video" in sample.media else None
+    if "latents" in entries:
+        for rate in dict.fromkeys((None if clip is None else clip.rate, exact_rate(entries["latents"].rate))):
+            bucket = _size(entries["latents"], tools)
+            yield Planned(sample, bucket, bucket.frames / rate if rate else None, folders)
+        return
+    buckets = [*rules.buckets]
+    if not buckets and clip is not None and clip.frames:  # no size is named: all clips had one, and their sounds are as long
+        buckets = [Bucket(clip.width or 0, clip.height or 0, clip.frames)]
+    for bucket in buckets:
+        yield Planned(sample, bucket, bucket.frames / clip.rate if clip is not None and clip.rate else None, folders)
+    for duration in (None, *(Fraction(str(each)) for each in rules.durations)):
+        yield Planned(sample, None, duration, folders)
+
+
+def _size(entry: Entry, tools: Tools) -> Bucket:
+    if tools.video is None:
+        raise ValueError("pictures need their codec")
+    _, frames, height, width = entry.shape
+    time, down, across = tools.video.scale
+    return Bucket(width * across, height * down, (frames - 1) * time + 1)
+
+
+def exact_rate(rate: float | None) -> Fraction | None:
+    """The frames per second that a container told, from the float that is stored of them: the simplest fraction that rounds to it."""
+    if not rate:
+        return None
+    fractions = (Fraction(rate).limit_denominator(most) for most in (1001, 10**4, 10**6, 2**26))
+    return next((fraction for fraction in fractions if float(fraction) == rate), None)

@@ -1,0 +1,127 @@
+"""A dataset as it was understood: what `ltx check` says of one before anything is encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import attrs
+
+from ltxcore.codecs.source import Model
+from ltxcore.config.run_file import PreprocessingTable
+from ltxcore.dataset.raw import RawFiles
+from ltxcore.dataset.rows import Dataset, survey_dataset
+from ltxcore.encode.glance import MOST_WORKERS, spread
+from ltxcore.encode.progress import Phase
+from ltxcore.encode.proposed_buckets import proposed_line
+from ltxcore.encode.roots import default_root
+from ltxcore.encode.rules import sizes_of
+from ltxcore.encode.sample_sizes import Looked, files_of, look_at, unreadable
+from ltxcore.encode.share import processors
+from ltxcore.encode.work import TEXT
+from ltxcore.errors import DataError, Problem
+from ltxcore.media.probe import MediaInfo
+
+
+@attrs.frozen(eq=False)
+class Overview:
+    """What there is in a dataset.
+
+    Attributes:
+        data: its rows that are in order.
+        root: where its samples are, or will be.
+        infos: what the files of these rows hold, as far as they were opened.
+        buckets: the line of a run file that fits its clips and pictures; "": it has none that can be read.
+        problems: what stands in the way of using it.
+        others: files that were not opened.
+    """
+
+    data: Dataset
+    root: Path
+    infos: tuple[MediaInfo, ...]
+    buckets: str
+    problems: tuple[Problem, ...]
+    others: int = 0
+
+
+def overview(path: Path, options: PreprocessingTable, phase: Phase) -> Overview:
+    """Look at every row of a dataset, and into the files of some of them: of at most `glance.MOST_OPENED`, the same ones each time. Nothing is written.
+
+    Args:
+        path: a dataset file, or a folder of media.
+        options: that it would be encoded with.
+        phase: shows progress.
+
+    Raises:
+        DataError: there is no such dataset, or there are no rows to look at.
+    """
+    root = default_root(path, options)
+    data, problems = _survey(path, attrs.evolve(options, lora_trigger=None))
+    if not data.samples:
+        raise DataError.of([*problems, *data.left_out])
+    some = attrs.evolve(data, samples=tuple(spread(data.samples)))
+    looked = _look(some, root, phase)
+    infos = [info for info in looked.infos.values() if isinstance(info, MediaInfo)]
+    sizes = sizes_of(some, looked)
+    line = proposed_line(sizes, _scale()) if sizes else ""
+    unread = [problem for sample in some.samples for problem in unreadable(sample, looked)]
+    others = len(files_of(data.samples)) - len(files_of(some.samples))
+    if options.on_error == "skip":
+        data = attrs.evolve(data, left_out=(*data.left_out, *unread))
+        unread = unread if len(infos) == 0 else []
+    return Overview(data, root, tuple(infos), line, (*problems, *unread), others)
+
+
+def lines(found: Overview) -> Iterator[tuple[str, str]]:
+    """An overview as names and values to print."""
+    clips = [info for info in found.infos if info.frames is not None and not info.is_image]
+    images = [info for info in found.infos if info.is_image]
+    sounds = [info for info in found.infos if info.frames is None]
+    if clips:
+        silent = sum(info.sound_rate is None for info in clips)
+        sound = "all with sound" if not silent else "none with sound" if silent == len(clips) else f"{len(clips) - silent} with sound"
+        frames = _range([info.frames or 0 for info in clips], "{}", "frames")
+        rates = _range([float(info.rate or 0) for info in clips], "{:g}", "per second")
+        yield "clips", f"{len(clips)}: {_sizes(clips)}, {frames}, {rates}, {sound}"
+    if images:
+        yield "pictures", f"{len(images)}: {_sizes(images)}"
+    if sounds:
+        yield "sounds", f"{len(sounds)}: {_range([info.duration or 0.0 for info in sounds], '{:.2f}', 's')}"
+    if TEXT in found.data.folders:
+        words = [len(sample.caption.split()) for sample in found.data.samples if sample.caption.strip()]
+        yield "captions", f"{len(words)} of {len(found.data.samples)}" + (f": {_range(words, '{}', 'words')}" if words else "")
+    yield "encoded in", f"{found.root}" + ("" if found.root.is_dir() else ", once it is")
+
+
+def _survey(path: Path, options: PreprocessingTable) -> tuple[Dataset, tuple[Problem, ...]]:
+    """The rows for whichever run: with sound where there is some."""
+    try:
+        return survey_dataset(path, options)
+    except DataError:
+        if options.skip_audio:
+            raise
+    return survey_dataset(path, attrs.evolve(options, skip_audio=True))
+
+
+def _look(data: Dataset, root: Path, phase: Phase) -> Looked:
+    raw = RawFiles(root, data.folder.absolute(), writes=False)
+    return look_at(data.samples, raw, min(processors(), MOST_WORKERS), phase("files", len(files_of(data.samples))), listens=False)
+
+
+def _scale() -> Sequence[int]:
+    """What a latent cell covers, of all models of the family."""
+    return Model("tiny", device="cpu").video().scale
+
+
+def _sizes(infos: Collection[MediaInfo]) -> str:
+    ordered = sorted({(info.width or 0, info.height or 0) for info in infos}, key=lambda size: size[0] * size[1])
+    told = [f"{width} x {height}" for width, height in ordered]
+    if len(told) > 3:
+        return f"{told[0]} to {told[-1]} pixels ({len(told)} sizes)"
+    return f"{', '.join(told)} pixels"
+
+
+def _range(numbers: Iterable[float], form: str, unit: str) -> str:
+    ordered = sorted(set(numbers))
+    first, last = form.format(ordered[0]), form.format(ordered[-1])
+    return f"{first} {unit}" if first == last else f"{first} to {last} {unit}"

@@ -1,0 +1,134 @@
+"""Frames fitted to a bucket: resized until they cover it, and cropped to its centre. Masks follow by the same geometry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
+import torch
+from torch import Tensor
+
+from ltxcore.encode.buckets import Bucket
+from ltxcore.errors import DataError
+from ltxcore.media.pictures import Rendering
+from ltxcore.media.probe import Memory, read_clip
+from ltxcore.media.times import Timing
+from ltxcore.protocols import Clip
+
+
+@attrs.frozen
+class Cover:
+    """How a frame of `source` (height, width) covers a bucket: resized to `resized`, then cropped from (`top`, `left`); all in pixels."""
+
+    source: tuple[int, int]
+    resized: tuple[int, int]
+    top: int
+    left: int
+    size: tuple[int, int]
+
+    @classmethod
+    def of(cls, height: int, width: int, bucket: Bucket) -> Cover:
+        """The smallest cover: one side fits, the other is as long or longer; what is over goes half to each end.
+
+        Source: reference-behaviour B.6, steps 6 and 7.
+        """
+        if width * bucket.height > height * bucket.width:
+            resized = (bucket.height, max(bucket.width, width * bucket.height // height))
+        else:
+            resized = (max(bucket.height, height * bucket.width // width), bucket.width)
+        top, left = (resized[0] - bucket.height) // 2, (resized[1] - bucket.width) // 2
+        return cls((height, width), resized, top, left, (bucket.height, bucket.width))
+
+
+def read_fitted(
+    path: Path,
+    size: Bucket,
+    *,
+    factor: int = 1,
+    last: bool = False,
+    threads: int | None = None,
+    memory: Memory | None = None,
+    rendering: Rendering | None = None,
+    timing: Timing | None = None,
+) -> Clip:
+    """A file's frames fitted to a bucket: cover-resized (bicubic, antialiased) as they are decoded, then centre-cropped.
+
+    Args:
+        path: of the file.
+        size: of the result.
+        factor: every `factor`-th frame is taken, as `subsampled` says.
+        last: whether the file's last frames are wanted, not its first.
+        threads: of the decoder; none: one a processor.
+        memory: as `read_clip`.
+        rendering: as `read_clip`.
+        timing: as `read_clip`.
+
+    Returns:
+        `[F, H, W, 3]` uint8 of the bucket's size, at the file's rate divided by `factor`.
+
+    Raises:
+        DataError: as `read_clip`, or the file has fewer frames than are needed.
+    """
+    needed = (size.frames - 1) * factor + 1
+    clip = read_clip(
+        path,
+        max_frames=needed,
+        last=last,
+        resize=lambda h, w: Cover.of(h, w, size).resized,
+        threads=threads,
+        memory=memory,
+        rendering=rendering,
+        timing=timing,
+    )
+    found, height, width, _ = clip.frames.shape
+    if found < needed:
+        what = f"has {found} frames, though it said that it has more; {needed} are needed"
+        raise DataError(what, where=str(path), remedy="Encode it anew.")
+    top, left = (height - size.height) // 2, (width - size.width) // 2
+    frames = subsampled(clip.frames, factor)[:, top : top + size.height, left : left + size.width]
+    return Clip(frames, clip.rate / factor)
+
+
+def subsampled(frames: Tensor, factor: int) -> Tensor:
+    """Every `factor`-th frame: 0, 1, 1 + factor, 1 + 2 factor, ...; `[F, ...]` to `[(F - 1) / factor + 1, ...]`.
+
+    Frame 0 is alone in its latent frame, so the steps are counted from frame 1 on, and the last ones fit.
+
+    Source: reference-behaviour B.6, step 8.
+    """
+    if factor == 1:
+        return frames
+    return torch.cat([frames[:1], frames[1::factor]])
+
+
+def cell_means(values: Tensor, cover: Cover, scale: Sequence[int]) -> Tensor:
+    """The mean of pixels `[h, w]` of a source frame over each latent cell of the bucket that it covers, `[H', W']` float32.
+
+    Exact: a cell covers a rectangle of the source with fractional edges, and pixels at its edges count by the part that is inside.
+
+    Source: design section 7, "Masks follow the pixels".
+    """
+    rows = _box_weights(cover.source[0], cover.resized[0], cover.top, cover.size[0] // scale[1], scale[1])
+    columns = _box_weights(cover.source[1], cover.resized[1], cover.left, cover.size[1] // scale[2], scale[2])
+    return (rows @ values.to(torch.float64) @ columns.T).to(torch.float32)
+
+
+def _box_weights(source: int, resized: int, offset: int, cells: int, step: int) -> Tensor:
+    """Share of each of `source` pixels in each cell, `[cells, source]` float64; a cell is `step` pixels of the resized frame, from `offset` on."""
+    edges = (offset + step * torch.arange(cells + 1, dtype=torch.float64)) * source / resized
+    pixel = torch.arange(source, dtype=torch.float64)
+    inside = torch.minimum(edges[1:, None], pixel + 1) - torch.maximum(edges[:-1, None], pixel)
+    weights = inside.clamp_min(0.0)
+    return weights / weights.sum(dim=1, keepdim=True)
+
+
+def causal_means(cells: Tensor, factor: int) -> Tensor:
+    """The mean over each latent frame's pixel frames: `[F, H', W']` to `[(F - 1) / factor + 1, H', W']`.
+
+    Source: design section 7: frame 0 alone, then `factor` frames at a time.
+    """
+    if cells.shape[0] == 1:
+        return cells
+    rest = cells[1:].unflatten(0, (-1, factor)).mean(dim=1)
+    return torch.cat([cells[:1], rest])

@@ -1,0 +1,172 @@
+"""Where the encoded samples of a dataset lie by default, so that no two datasets write over each other's.
+
+A folder's lie beside it, in `clips.precomputed`. A dataset file's lie in `.precomputed` in its folder; that is the first dataset file's, as recorded in
+`.precomputed/datasets.json`, and every other one has `.precomputed-NAME`, NAME being its own. A set that 0.1.0 encoded has no such record: it goes on being used
+by the dataset file that it was encoded from, as its samples and captions tell. Where a place cannot be written, one in the user's cache is taken instead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+
+from ltxcore.config.run_file import PreprocessingTable
+from ltxcore.dataset.rows import Sample, survey_dataset
+from ltxcore.dataset.table import FORMATS
+from ltxcore.encode.work import TEXT, text_product
+from ltxcore.encoded.cache import user_cache
+from ltxcore.encoded.listing import list_folder
+from ltxcore.encoded.sample_names import ENCODED
+from ltxcore.errors import DataError, LtxError
+from ltxcore.files import UNFINISHED, is_file, is_folder, write_whole
+from ltxcore.protocols import Entry
+
+OWNERS = "datasets.json"
+"""In a root that several dataset files could share: the names of those that do."""
+
+LONGEST = 200
+"""Bytes of a dataset's name that the name of its root repeats; of a longer one it has a hash."""
+
+
+@attrs.frozen
+class _Places:
+    """Where a dataset file's samples may go: where the first one's of its folder do, or to a place of its own."""
+
+    shared: Path
+    own: Path
+
+
+def default_root(dataset: Path, options: PreprocessingTable | None = None) -> Path:
+    """Where a dataset's samples go unless the user says. Nothing is written to find out.
+
+    Args:
+        dataset: a dataset file, or a folder of media.
+        options: that it is encoded with; they tell whose captions are in a set of 0.1.0.
+    """
+    path = Path(os.path.normpath(dataset.absolute()))
+    if is_folder(path):
+        return _writable(path.parent / f"{path.name or 'root'}.precomputed", f"{path.name}-{_key(path)}")
+    places = _places(path)
+    return places.shared if _may_share(path, places, options or PreprocessingTable()) else places.own
+
+
+def claim(root: Path, dataset: Path, options: PreprocessingTable) -> Path:
+    """Record that a dataset is about to be written to its default root, and say which that is in the end.
+
+    Where another dataset file has taken the shared root since `root` was found, that is the root of its own.
+
+    Raises:
+        DataError: the root cannot be written.
+    """
+    path = Path(os.path.normpath(dataset.absolute()))
+    if is_folder(path) or root != _places(path).shared:
+        return root
+    owners = _owners(root)
+    if owners is None or not _are_there(path, owners):
+        try:
+            _record(root, [path.name] if owners is not None else _owners_to_be(root, path, options), replaces=owners is not None)
+        except OSError as error:
+            remedy = "Name another folder to write to."
+            raise DataError(f"cannot be made: {error.strerror}", where=str(root), remedy=remedy) from error
+    return default_root(dataset, options)
+
+
+def _places(path: Path) -> _Places:
+    folder, key = path.parent, _key(path.parent)
+    name = path.name if len(os.fsencode(path.name)) <= LONGEST else f"{_key(path)}{path.suffix}"
+    shared = _writable(folder / ENCODED, f"{folder.name}-{key}")
+    return _Places(shared, _writable(folder / f"{ENCODED}-{name}", f"{folder.name}-{key}-{name}"))
+
+
+def _writable(beside: Path, name: str) -> Path:
+    if os.access(beside if beside.is_dir() else beside.parent, os.W_OK):
+        return beside
+    return user_cache() / "precomputed" / name
+
+
+def _key(path: Path) -> str:
+    return hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+
+
+def _may_share(path: Path, places: _Places, options: PreprocessingTable) -> bool:
+    """Whether the shared root is, or would be, that of this dataset file."""
+    if places.own.is_dir():
+        return False
+    owners = _owners(places.shared)
+    if owners is not None:
+        return path.name in owners or not _are_there(path, owners)
+    makers = _makers(places.shared, path, options)
+    return path.name in makers or not makers
+
+
+def _owners(root: Path) -> list[str] | None:
+    """The dataset files that a root belongs to; None: there is no record, or none that can be read."""
+    try:
+        told = json.loads((root / OWNERS).read_text(encoding="utf-8"))["datasets"]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return [name for name in told if isinstance(name, str)] if isinstance(told, list) else None
+
+
+def _are_there(path: Path, names: list[str]) -> bool:
+    """Whether one of these dataset files is beside another; a root whose dataset files were all renamed or removed is free."""
+    return any(is_file(path.parent / name) for name in names)
+
+
+def _owners_to_be(root: Path, path: Path, options: PreprocessingTable) -> list[str]:
+    return sorted({path.name, *_makers(root, path, options)})
+
+
+def _record(root: Path, names: list[str], replaces: bool) -> None:
+    """Write who a root belongs to; of several processes that do so for the first time, one does."""
+    root.mkdir(parents=True, exist_ok=True)
+    record, data = root / OWNERS, (json.dumps({"datasets": names}) + "\n").encode()
+    if not replaces:
+        beside = root / f".{OWNERS}.{os.getpid()}-{threading.get_ident()}{UNFINISHED}"
+        beside.write_bytes(data)
+        try:
+            record.hardlink_to(beside)  # whole or not there, and only where there is none
+        except FileExistsError:
+            replaces = _owners(root) is None  # it is damaged
+        except OSError:  # a file system without such links
+            replaces = not record.exists()
+        finally:
+            beside.unlink(missing_ok=True)
+    if replaces:
+        write_whole(record, data)
+
+
+def _makers(root: Path, path: Path, options: PreprocessingTable) -> list[str]:
+    """The dataset files beside each other that an unrecorded set was encoded from.
+
+    That is those of which at least half of the rows, or half of the samples, are in both; if several are, those of which at least half of these have the caption
+    that was encoded.
+    """
+    if not root.is_dir():
+        return []
+    others = sorted(each.name for each in path.parent.iterdir() if each.suffix.lower() in FORMATS and each.name != path.name)
+    if not others:
+        return []
+    entries = list_folder(root / TEXT, remember=False).entries
+    shares: dict[str, tuple[int, int]] = {}
+    for name in (path.name, *others):
+        try:
+            data, _ = survey_dataset(path.parent / name, options, {TEXT})
+        except LtxError:  # no dataset, or one with columns of its own
+            continue
+        there = [sample for sample in data.samples if sample.name in entries and entries[sample.name].origin in ("", sample.origin)]
+        if there and 2 * len(there) >= min(len(data.samples), len(entries)):
+            shares[name] = len(there), sum(_has_caption(sample, entries) for sample in there)
+    fitting = [name for name, (there, alike) in shares.items() if 2 * alike >= there]
+    return fitting or list(shares)
+
+
+def _has_caption(sample: Sample, entries: Mapping[str, Entry]) -> bool:
+    entry = entries[sample.name]
+    return bool(entry.shape) and text_product(sample.caption, entry.shape[0], entry.encoder).fingerprint == entry.fingerprint

@@ -1,0 +1,315 @@
+"""The size and length of every sample, and those that cannot be made, found before anything is encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from pathlib import Path
+
+import attrs
+
+from ltxcore.dataset.raw import RawFiles
+from ltxcore.dataset.rows import Sample
+from ltxcore.dataset.uneven import resampled, times_of
+from ltxcore.encode.buckets import Bucket, ReferenceFactors, choose
+from ltxcore.encode.cut_sounds import longest_fitting
+from ltxcore.errors import DataError, Problem
+from ltxcore.media.probe import MediaInfo
+from ltxcore.modalities.audio import AudioModality
+
+STORED_MASKS = frozenset({".safetensors", ".pt"})
+"""Masks that are already one value a latent cell."""
+
+PICTURES = frozenset({"video", "reference_video", "video_mask"})
+SOUNDS = frozenset({"audio", "reference_audio", "audio_mask"})
+SOUND_FOLDERS = frozenset({"audio_latents", "reference_audio_latents", "audio_masks"})
+VIDEO_FOLDERS = frozenset({"latents", "reference_latents", "video_masks"})
+
+
+@attrs.frozen(eq=False)
+class Looked:
+    """What was found out about the files of a dataset.
+
+    Attributes:
+        infos: what each file holds, or why it cannot be read.
+        heard: seconds of sound, once decoded, where that is to be known exactly: of masks of sounds, and of sounds that have one.
+    """
+
+    infos: Mapping[Path, MediaInfo | DataError]
+    heard: Mapping[Path, float] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Planned:
+    """A sample that can be made.
+
+    Attributes:
+        sample: the row.
+        bucket: that its clip goes to; none: it has no clip, or its clip is only listened to.
+        duration: seconds of sound; none: all that its file has.
+        folders: to be made of it.
+        without: what is set right in reading its files, but not in what lies there of it, which stays as it is all the same; see `preprocess.before`.
+    """
+
+    sample: Sample
+    bucket: Bucket | None
+    duration: Fraction | None
+    folders: frozenset[str]
+    without: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> Bucket:
+        """Its bucket, where it has one."""
+        if self.bucket is None:
+            raise ValueError(f"{self.sample.where} has no bucket")
+        return self.bucket
+
+
+@attrs.frozen(eq=False)
+class Rules:
+    """What samples are planned by.
+
+    Attributes:
+        folders: to be made.
+        buckets: that clips are fitted to; empty: only sounds are made.
+        durations: seconds that sounds without a clip are cut to; empty: not at all.
+        factors: of references.
+        audio_scale: of the audio codec; its first number is the mel frames in a latent step.
+        resamples: whether uneven clips are taken at a constant rate.
+        skips: whether what cannot be used is left out anyway.
+    """
+
+    folders: frozenset[str]
+    buckets: tuple[Bucket, ...] = ()
+    durations: tuple[float, ...] = ()
+    factors: ReferenceFactors = attrs.field(factory=ReferenceFactors)
+    audio_scale: Sequence[int] = (4, 1, 1)
+    resamples: bool = False
+    skips: bool = False
+
+    def or_skip(self, remedy: str, skipped: str) -> str:
+        """A remedy, and beside it what `on_error` would do, where that is not set already."""
+        return f"{remedy}." if self.skips else f'{remedy}, or {skipped} with on_error = "skip".'
+
+
+def look_at(samples: Sequence[Sample], raw: RawFiles, workers: int, step: Callable[[], None], *, listens: bool = True) -> Looked:
+    """What every file of the samples holds.
+
+    Args:
+        samples: the rows.
+        raw: looks at one file.
+        workers: threads.
+        step: called after each file.
+        listens: whether sounds whose length is to be known exactly are decoded.
+    """
+    paths, masked = files_of(samples), _masked_sounds(samples) if listens else set[Path]()
+
+    def look(path: Path) -> tuple[MediaInfo | DataError, float | None]:
+        try:
+            info = raw.info(path)
+            return info, raw.seconds(path) if path in masked and info.sound_rate is not None else None
+        except DataError as error:
+            return error, None
+        finally:
+            step()
+
+    with ThreadPoolExecutor(workers) as pool:
+        found = dict(zip(paths, pool.map(look, paths), strict=True))
+    heard = {path: seconds for path, (_, seconds) in found.items() if seconds is not None}
+    return Looked({path: info for path, (info, _) in found.items()}, heard)
+
+
+def files_of(samples: Sequence[Sample]) -> list[Path]:
+    """The media files of some samples, each once."""
+    return list(dict.fromkeys(path for sample in samples for path in sample.media.values() if path.suffix.lower() not in STORED_MASKS))
+
+
+def _masked_sounds(samples: Sequence[Sample]) -> set[Path]:
+    masked = [sample for sample in samples if "audio_mask" in sample.media]
+    return {path for sample in masked for path in (sample.sound, sample.media["audio_mask"])}
+
+
+def plan(sample: Sample, looked: Looked, rules: Rules) -> Planned | list[Problem]:
+    """The size and length of a sample, or all that stands in its way."""
+    infos = infos_of(sample, looked, rules.resamples)
+    problems = [*unreadable(sample, looked), *_wrong_media(sample, infos, rules)]
+    if problems:
+        return problems
+    lacking, rest = _lacking(sample, infos, rules)
+    if lacking:
+        other = plan(sample, looked, rest)
+        return [*lacking, *(other if isinstance(other, list) else ())]
+    planned = _beside_clip(sample, infos, rules) if rules.buckets and "video" in infos else _alone(sample, infos, rules)
+    if isinstance(planned, Problem):
+        return [planned]
+    problems = [*_reference_misfits(planned, infos, rules), *_mask_misfits(planned, infos), *_mask_length_misfits(planned, looked, rules)]
+    return problems or planned
+
+
+def plan_part(sample: Sample, looked: Looked, rules: Rules) -> Planned | None:
+    """What can be made of a sample that lacks sound or pictures: all that needs none; nothing of others, nor where something else is wrong too."""
+    lacking, rest = _lacking(sample, infos_of(sample, looked, rules.resamples), rules)
+    if not lacking or not rest.folders & (SOUND_FOLDERS | VIDEO_FOLDERS):
+        return None
+    found = plan(sample, looked, rest)
+    return found if isinstance(found, Planned) else None
+
+
+def _lacking(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -> tuple[list[Problem], Rules]:
+    """That a sample lacks the sound or the pictures that are wanted, where that is so, and the rules for the rest of it."""
+    silent = list(_soundless(sample, infos, rules)) if rules.folders & SOUND_FOLDERS else []
+    if silent:
+        return silent, attrs.evolve(rules, folders=rules.folders - SOUND_FOLDERS)
+    if rules.folders & VIDEO_FOLDERS and "video" not in sample.media:
+        remedy = rules.or_skip("Move it elsewhere", "keep its sound alone" if rules.folders & SOUND_FOLDERS else "leave it out")
+        problem = Problem("is a sound, which has no pictures", sample.at(sample.sound), remedy)
+        return [problem], attrs.evolve(rules, folders=rules.folders - VIDEO_FOLDERS)
+    return [], rules
+
+
+def infos_of(sample: Sample, looked: Looked, resamples: bool) -> dict[str, MediaInfo]:
+    """What the readable files of a sample hold, by role; where uneven clips are resampled, what goes with one frame by frame has its frames and rate."""
+    infos = {role: info for role, path in sample.media.items() if isinstance(info := looked.infos.get(path), MediaInfo)}
+    clip = infos.get("video")
+    if not resamples or clip is None or clip.uneven is None:
+        return infos
+    goes_with = {role for role, info in infos.items() if role in PICTURES and times_of(info, clip) is clip}
+    return {role: resampled(info, clip.uneven) if role in goes_with else info for role, info in infos.items()}
+
+
+def unreadable(sample: Sample, looked: Looked) -> Iterator[Problem]:
+    """The files of a sample that cannot be read."""
+    for path in sample.media.values():
+        found = looked.infos.get(path)
+        if isinstance(found, DataError):
+            yield from (attrs.evolve(problem, where=sample.at(path)) for problem in found.problems)
+
+
+def _wrong_media(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -> Iterator[Problem]:
+    """Files that lack the pictures or the sound that their column is for."""
+    for role, info in infos.items():
+        where = sample.at(info.path)
+        if role in PICTURES and info.frames is None and (role != "video" or rules.buckets):
+            yield Problem("has no pictures", where, "Name a clip or an image.")
+        if role in SOUNDS and info.sound_rate is None:
+            yield Problem(info.unheard or "has no sound", where, "Name a file with sound.")
+
+
+def _soundless(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -> Iterator[Problem]:
+    """That a clip has no sound, where that is so."""
+    clip = infos.get("video")
+    if clip is None:
+        return
+    where = sample.at(clip.path)
+    if clip.is_image:
+        remedy = rules.or_skip("Set skip_audio", "keep its picture alone")
+        yield Problem("is an image, which has no duration and no sound", where, remedy)
+    elif "audio" not in sample.media and clip.sound_rate is None:
+        named = 'Set skip_audio{} name a sound in a column "audio"'
+        remedy = rules.or_skip(named.format(" or" if rules.skips else ","), "keep its pictures alone")
+        yield Problem(clip.unheard or "has no sound", where, remedy)
+
+
+def _beside_clip(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -> Planned | Problem:
+    clip = infos["video"]
+    frames, height, width = clip.frames or 0, clip.height or 0, clip.width or 0
+    bucket = choose(rules.buckets, width, height, frames, clip.is_image)
+    if bucket is None and clip.is_image:
+        return Problem("is an image, and no bucket has one frame", sample.at(clip.path), f'Add a bucket such as "{width}x{height}x1".')
+    if bucket is None:
+        shortest = min(bucket.frames for bucket in rules.buckets)
+        remedy = rules.or_skip("Add a shorter bucket", "leave it out")
+        return Problem(f"has {frames} frames, but the shortest bucket has {shortest}", sample.at(clip.path), remedy)
+    duration = bucket.frames / clip.rate if clip.rate else None
+    return Planned(sample, bucket, duration, rules.folders)
+
+
+def _alone(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -> Planned | Problem:
+    if not rules.durations or not rules.folders & SOUND_FOLDERS:
+        return Planned(sample, None, None, rules.folders)
+    info = infos["audio" if "audio" in infos else "video"]
+    length = info.duration or 0.0
+    duration = longest_fitting(rules.durations, length)
+    if duration is None:
+        what = f"lasts {length:.3f} s, but the shortest of audio_durations is {min(rules.durations):g} s"
+        return Problem(what, sample.at(info.path), rules.or_skip("Add a shorter one", "leave it out"))
+    return Planned(sample, None, duration, rules.folders)
+
+
+def _reference_misfits(planned: Planned, infos: Mapping[str, MediaInfo], rules: Rules) -> Iterator[Problem]:
+    """References that are too short, or whose frames lie at other times than those of their clip.
+
+    Source: design section 4, "Positions": a temporal factor counts only where the rates tell of it.
+    """
+    reference = infos.get("reference_video")
+    if reference is None or reference.is_image:
+        return
+    where, needed = planned.sample.at(reference.path), planned.size.frames
+    if (reference.frames or 0) < needed:
+        yield Problem(
+            f"has {reference.frames} frames, but its clip has {needed} in the bucket {planned.size}", where, "Make it as long as its clip."
+        )
+    clip = infos["video"]
+    if rules.factors.temporal > 1 and clip.rate and reference.rate and abs(reference.rate / clip.rate - 1) > Fraction(1, 1000):
+        yield Problem(
+            f"has {float(reference.rate):g} frames per second, its clip {float(clip.rate):g}",
+            where,
+            "With reference_temporal_scale_factor a reference has the rate of its clip; write it anew at that.",
+        )
+
+
+def _mask_misfits(planned: Planned, infos: Mapping[str, MediaInfo]) -> Iterator[Problem]:
+    mask, clip = infos.get("video_mask"), infos.get("video")
+    if mask is not None and clip is not None:
+        where, needed = planned.sample.at(mask.path), planned.size.frames
+        if not mask.is_image and (mask.frames or 0) < needed:
+            what = f"has {mask.frames} frames, but its clip has {needed} in the bucket {planned.size}"
+            yield Problem(what, where, "Make it as long as its clip, or an image.")
+        if mask_shape(mask, clip) is None:
+            what = f"has {mask.width} x {mask.height} pixels, its clip {clip.width} x {clip.height}, which is another shape"
+            yield Problem(what, where, "A mask has the width and height of its clip, or the same multiple of both.")
+
+
+def _mask_length_misfits(planned: Planned, looked: Looked, rules: Rules) -> Iterator[Problem]:
+    """A mask of a sound that is neither as long as the sound nor as what is used of it, to a latent step."""
+    sample, step = planned.sample, 1 / AudioModality(mel_frames=rules.audio_scale[0]).default_rate
+    path = sample.media.get("audio_mask")
+    if path is None or path not in looked.heard or "audio_masks" not in rules.folders:
+        return
+    seconds, heard = looked.heard[path], looked.heard[sample.sound]
+    clip = looked.infos.get(sample.sound)
+    # Coded sound is a little longer or shorter than the pictures that it goes with; a mask may be as long as either.
+    there = clip.duration if isinstance(clip, MediaInfo) and clip.duration is not None else heard
+    used = there if planned.duration is None else float(planned.duration)
+    if all(abs(seconds - length) > step for length in (used, there, heard)):
+        lasts = f"{there:.3f} s" + (f", of which {used:.3f} s are used" if abs(used - there) > step else "")
+        what = f"lasts {seconds:.3f} s, but its sound {lasts}"
+        yield Problem(what, sample.at(path), "A mask is as long as its sound, or as what is used of it.")
+
+
+def uneven_clips(planned: Sequence[Planned], looked: Looked) -> list[str]:
+    """The names, as the dataset has them, of clips whose frames are not shown equally long, as far as their buckets take them."""
+    infos = [(each, looked.infos.get(each.sample.media["video"])) for each in planned if each.bucket is not None]
+    return [each.sample.origin for each, info in infos if isinstance(info, MediaInfo) and is_uneven(info, each.size.frames)]
+
+
+def is_uneven(info: MediaInfo, frames: int) -> bool:
+    """Whether the first so many frames of a clip are not shown equally long."""
+    return info.uneven is not None and info.uneven.steady < frames
+
+
+def mask_shape(mask: MediaInfo, clip: MediaInfo) -> tuple[int, int] | None:
+    """Height and width that a mask is shown with: its own; those of its clip where it was drawn on the clip's stored pixels, which are not square; None: it
+    has another shape than its clip."""
+    if same_shape(mask, clip):
+        return mask.height or 0, mask.width or 0
+    stored = attrs.evolve(clip, width=round((clip.width or 0) / clip.aspect))
+    return (clip.height or 0, clip.width or 0) if same_shape(mask, stored) else None
+
+
+def same_shape(one: MediaInfo, other: MediaInfo) -> bool:
+    """Whether two pictures have one shape, up to a pixel of the smaller one."""
+    across = (one.width or 0) * (other.height or 0)
+    down = (one.height or 0) * (other.width or 0)
+    return abs(across - down) <= max(one.width or 0, one.height or 0, other.width or 0, other.height or 0)

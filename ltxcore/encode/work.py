@@ -1,0 +1,180 @@
+"""The work: captions first, then every sample's media, several samples at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager
+
+import attrs
+import torch
+
+from ltxcore.dataset.rows import Sample
+from ltxcore.encode.ledger import Ledger
+from ltxcore.encode.outdated import as_made
+from ltxcore.encode.products import RECIPES, Made, Product, Tools
+from ltxcore.encode.sample_sizes import Planned, Rules
+from ltxcore.errors import DataError, Problem
+from ltxcore.protocols import Entry, TextEncoder
+
+TEXT = "conditions"
+
+
+@attrs.frozen
+class Silence:
+    """Seconds of silence in a sample's sound that its file does not hold."""
+
+    where: str
+    seconds: float
+
+
+@attrs.frozen
+class Outcome:
+    """What became of a sample.
+
+    Attributes:
+        problems: why it is refused; nothing: it is whole.
+        silence: at the end of its sounds.
+        holes: silence in holes of them.
+        since: what was set right in reading its files since it was encoded, so that it was encoded anew.
+    """
+
+    problems: tuple[Problem, ...] = ()
+    silence: tuple[Silence, ...] = ()
+    holes: tuple[Silence, ...] = ()
+    since: tuple[str, ...] = ()
+
+
+def encode_captions(
+    samples: Sequence[Sample], ledger: Ledger, encoder: TextEncoder, batch_size: int, step: Callable[[], None]
+) -> dict[str, Outcome]:
+    """Text features of all captions that are not up to date, without padding.
+
+    Args:
+        samples: this process's.
+        ledger: of the folders.
+        encoder: of the model.
+        batch_size: captions encoded at a time.
+        step: called after each sample.
+
+    Returns:
+        What became of each sample, by name.
+    """
+    outcomes: dict[str, Outcome] = {}
+    stale: list[tuple[Sample, Product]] = []
+    for sample in samples:
+        product = text_product(sample.caption, encoder.length, encoder.fingerprint)
+        if ledger.is_fresh(product, sample.name):
+            ledger.reuse(TEXT)
+            outcomes[sample.name] = Outcome()
+            step()
+        else:
+            stale.append((sample, product))
+    for start in range(0, len(stale), batch_size):
+        part = stale[start : start + batch_size]
+        for (sample, product), features in zip(part, encoder.encode([sample.caption for sample, _ in part]), strict=True):
+            outcomes[sample.name] = _write(ledger, sample, product, Made(features), encoder.length)
+            step()
+    return outcomes
+
+
+def text_product(caption: str, length: int, encoder: str) -> Product:
+    """The features of a caption: padded to `length` when loaded, by the encoder of this fingerprint. For what they are made of; the work is `encode_captions`."""
+
+    def refuse() -> Made:
+        raise ValueError("captions are encoded several at a time")
+
+    return Product(TEXT, {"caption": caption, "length": length}, encoder, refuse)
+
+
+def encode_media(
+    planned: Sequence[Planned],
+    ledger: Ledger,
+    rules: Rules,
+    tools: Tools,
+    workers: int,
+    step: Callable[[], None],
+    guard: Callable[[str], AbstractContextManager[None]],
+) -> dict[str, Outcome]:
+    """All that is to be made of the samples' media and is not up to date.
+
+    Args:
+        planned: this process's samples.
+        ledger: of the folders.
+        rules: that they were planned by.
+        tools: codecs and raw files.
+        workers: samples decoded at a time.
+        step: called after each sample.
+        guard: around the work on a sample, of which it is told; raises in words what is no fault of the sample.
+
+    Returns:
+        What became of each sample, by name.
+
+    Raises:
+        DataError: the folders cannot be written. What was done by then stays done.
+    """
+    outcomes: dict[str, Outcome] = {}
+    # One thread a sample: on a processor, several samples at a time are faster than several threads in each.
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        futures = {pool.submit(_encode_sample, each, ledger, rules, tools, guard): each for each in planned}
+        for future in as_completed(futures):
+            outcomes[futures[future].sample.name] = future.result()
+            step()
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return {each.sample.name: outcomes[each.sample.name] for each in planned}
+
+
+def _encode_sample(
+    planned: Planned, ledger: Ledger, rules: Rules, tools: Tools, guard: Callable[[str], AbstractContextManager[None]]
+) -> Outcome:
+    folders = [folder for folder in RECIPES if folder in planned.folders]
+    sample, current, silence, holes = planned.sample, dict[str, Entry](), list[Silence](), list[Silence]()
+    if planned.without:
+        for folder in folders:
+            ledger.reuse(folder)
+        return Outcome()
+    before = as_made(sample, ledger.entries_of(sample.name), rules, tools)
+    for folder in folders:
+        try:
+            product = RECIPES[folder](planned, tools, current)
+            if ledger.is_fresh(product, sample.name):
+                ledger.reuse(folder)
+                current[folder] = ledger.entries_of(sample.name)[folder]
+                continue
+            with guard(f'encoding "{folder}" of {sample.where}{f", of {planned.bucket}" if planned.bucket else ""}'):
+                made = product.make()
+        except DataError as error:
+            outcome = Outcome(error.at(sample.where).problems)
+        else:
+            outcome = _write(ledger, sample, product, made)
+        if outcome.problems:
+            drop(ledger, sample, [other for other in folders if other not in current])
+            return outcome
+        current[folder] = ledger.entries_of(sample.name)[folder]
+        if made.silence or made.holes:
+            path = sample.media["reference_audio"] if folder == "reference_audio_latents" else sample.sound
+            silence += [Silence(sample.at(path), made.silence)] if made.silence else []
+            holes += [Silence(sample.at(path), made.holes)] if made.holes else []
+    return Outcome(silence=tuple(silence), holes=tuple(holes), since=before.since if before else ())
+
+
+def _write(ledger: Ledger, sample: Sample, product: Product, made: Made, length: int = 0) -> Outcome:
+    """Write what was made, unless it is not finite. What the disk refuses is an error: it would refuse the next sample too."""
+    if not all(bool(tensor.isfinite().all()) for tensor in made.tensors.values()):
+        what = f'its values in "{product.folder}" would not be finite'
+        return Outcome((Problem(what, sample.where, "Look at its files, and at the weights of the codec."),))
+    ledger.write(product, sample.name, sample.origin, made, length)
+    return Outcome()
+
+
+def drop(ledger: Ledger, sample: Sample, folders: Collection[str]) -> None:
+    """Take what there was of a refused sample out of some folders."""
+    for folder in folders:
+        ledger.drop(folder, sample.name)
+
+
+def refusals(outcomes: Mapping[str, Outcome]) -> tuple[Problem, ...]:
+    """All problems of some samples, in order."""
+    return tuple(problem for outcome in outcomes.values() for problem in outcome.problems)

@@ -1,0 +1,236 @@
+"""What one folder holds: its manifests beside its files; a file that no manifest records is opened once and remembered.
+
+**Which line counts, where a sample has several.** In one manifest the later line does, whatever the times in them: a clock may have been set back between
+them. Of several manifests, that is of several processes, the newest line that fits the file's size does, if the file was last changed when it was written;
+where several fit and that does not tell them apart, the file itself is read, and the line that says the same as it counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import attrs
+
+from ltxcore.encoded.cache import user_cache
+from ltxcore.encoded.manifest_lines import Line, append_lines, read_lines
+from ltxcore.encoded.sample_names import SUFFIX, File, files_in, looks_shortened, stored_name
+from ltxcore.encoded.store import MANIFESTS, read_recorded, told_name
+from ltxcore.errors import DataError, Problem
+from ltxcore.protocols import Entry
+
+INDEX = ".index.jsonl"
+"""Beside the samples: what was found in files that no manifest records."""
+
+SOON = (-2.0, 60.0)
+"""Seconds from the last change of a file to the line that records it, least and most; file systems round, and wait for the disk."""
+
+CHUNK = 64
+"""Files indexed between two writes of the index, so that an index that was interrupted goes on where it was."""
+
+T = TypeVar("T")
+
+Progress = Callable[[str, int, int], None]
+"""Told about a long reading: the folder, files read, files to read."""
+
+
+@attrs.frozen
+class Listing:
+    """The samples of a folder.
+
+    Attributes:
+        entries: of those whose file is there as recorded.
+        gone: recorded, but without a file.
+        changed: recorded with another size than their file has.
+        unreadable: files that are no samples, each with the reason.
+        latest: the latest time in the manifests, in seconds.
+    """
+
+    entries: Mapping[str, Entry]
+    gone: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    unreadable: Mapping[str, Problem] = attrs.field(factory=dict)
+    latest: float = 0.0
+
+    @property
+    def at_fault(self) -> frozenset[str]:
+        """Names of the samples that are there in some way, but not as they should be."""
+        return frozenset([*self.gone, *self.changed, *self.unreadable])
+
+
+def list_folder(folder: Path, only: Collection[str] | None = None, progress: Progress | None = None, remember: bool = True) -> Listing:
+    """What a folder holds; an empty listing where there is no folder.
+
+    Args:
+        folder: of one source.
+        only: look at these samples alone, by name; none: at all.
+        progress: told while unrecorded files are read.
+        remember: whether what is found in them is written to the index.
+
+    Raises:
+        DataError: the folder cannot be read.
+    """
+    if not folder.is_dir():
+        return Listing({})
+    try:
+        files, recorded = files_in(folder), _recorded(folder)
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=str(error.filename or folder)) from error
+    latest = max((line.time for lines in recorded.values() for line in lines), default=0.0)
+    files = _by_sample(files, recorded)
+    if only is not None:
+        wanted = set(only)
+        files = {name: file for name, file in files.items() if name in wanted}
+        recorded = {name: lines for name, lines in recorded.items() if name in wanted}
+    claims = {name: _claim(lines, files.get(name)) for name, lines in recorded.items()}
+    entries = {name: claim.entry for name, claim in claims.items() if claim.says == "known" and claim.entry is not None}
+    unclear = {name: file for name, file in files.items() if name not in claims or claims[name].says in ("nothing", "unclear")}
+    read, unreadable = _indexed(folder, unclear, {name for name in unclear if name in claims}, progress, remember)
+    read = {name: claims[name].settled(entry) if name in claims else entry for name, entry in read.items()}
+    return Listing(
+        entries=dict(sorted({**entries, **read}.items())),
+        gone=tuple(sorted(name for name, claim in claims.items() if claim.says == "gone")),
+        changed=tuple(sorted(name for name, claim in claims.items() if claim.says == "changed")),
+        unreadable=unreadable,
+        latest=latest,
+    )
+
+
+def whole_samples(root: Path, folders: Collection[str], names: Collection[str] | None = None) -> tuple[str, ...]:
+    """Names of the samples, or of those of `names`, that are there in every folder in some way, as they should be or at fault."""
+    held = [list_folder(root / folder, names, remember=False) for folder in folders]
+    return tuple(sorted(set.intersection(*({*listing.entries, *listing.at_fault} for listing in held)))) if held else ()
+
+
+def index_paths(folder: Path) -> tuple[Path, Path]:
+    """Where an index may lie: beside the samples, or in the user's cache where that folder is read-only."""
+    key = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]
+    return folder / INDEX, user_cache() / "index" / f"{key}.jsonl"
+
+
+def _recorded(folder: Path) -> dict[str, list[Line]]:
+    """The last line of each sample in each manifest that has one, whichever process wrote it."""
+    found: dict[str, list[Line]] = {}
+    for path in sorted(folder.glob(MANIFESTS)):
+        for name, line in {line.name: line for line in read_lines(path)}.items():
+            found.setdefault(name, []).append(line)
+    return found
+
+
+def _by_sample(files: Mapping[str, File], recorded: Collection[str]) -> dict[str, File]:
+    """Files by the names of their samples, where those of files were shortened."""
+    whole = {stored: name for name in recorded if (stored := stored_name(name)) != name}
+    found: dict[str, File] = {}
+    for stored, file in files.items():
+        name = whole.get(stored, stored)
+        if name == stored and looks_shortened(stored):  # its line was lost
+            told = told_name(file.path)
+            name = told if told and stored_name(told) == stored else stored
+        if name not in found or file.path.suffix == SUFFIX:
+            found[name] = file
+    return dict(sorted(found.items()))
+
+
+@attrs.frozen
+class _Claim:
+    """What the manifests say of a sample.
+
+    Attributes:
+        says: "known": `entry`; "gone" and "changed": as `Listing` has them; "nothing": it was removed; "unclear": one of several things, as the file will tell.
+        entry: the newest that fits the file, if any does.
+        entries: all that fit it.
+    """
+
+    says: Literal["known", "gone", "changed", "nothing", "unclear"]
+    entry: Entry | None = None
+    entries: tuple[Entry, ...] = ()
+
+    def settled(self, found: Entry) -> Entry:
+        """Of an unclear claim the entry that is true, given what was found in the file; where none is, the newest: it is refused when it is loaded."""
+        same = [entry for entry in self.entries if entry in (found, attrs.evolve(found, checksum=""))]
+        return found if same or self.entry is None else self.entry
+
+
+def _claim(lines: list[Line], file: File | None) -> _Claim:
+    """What is said by the last line of each manifest that knows a sample, with its file, if there is one."""
+    newest = lines[0] if len(lines) == 1 else sorted(lines, key=lambda line: line.time)[-1]  # a stable sort: the later manifest wins ties
+    if file is None:
+        return _Claim("nothing" if newest.removed else "gone")
+    fitting = [line for line in lines if not line.removed and line.entry.bytes == file.bytes]
+    if not fitting:
+        return _Claim("nothing" if newest.removed else "changed")
+    if len(lines) == 1:
+        return _Claim("known", newest.entry)
+    *_, last = sorted(fitting, key=lambda line: line.time)
+    soon = [line for line in lines if SOON[0] <= line.time - file.changed / 1e9 <= SOON[1]]
+    told_apart = [line.time for line in soon] == [last.time] and not newest.removed
+    if told_apart or all(line.entry == last.entry for line in lines):
+        return _Claim("known", last.entry)
+    return _Claim("unclear", None if newest.removed else last.entry, tuple(line.entry for line in fitting))
+
+
+def _indexed(
+    folder: Path, files: Mapping[str, File], unclear: Collection[str], progress: Progress | None, remember: bool
+) -> tuple[dict[str, Entry], dict[str, Problem]]:
+    """Entries of files, from the index where it is up to date, else from the files, which are then added to it; of those that are `unclear` with a checksum."""
+    if not files:
+        return {}, {}
+    entries: dict[str, Entry] = {}
+    for path in index_paths(folder):
+        with contextlib.suppress(OSError):
+            for line in read_lines(path):
+                file = files.get(line.name)
+                fits = file is not None and (file.bytes, file.changed) == (line.entry.bytes, line.changed)
+                if fits and (line.entry.checksum or line.name not in unclear):
+                    entries[line.name] = line.entry
+    unread = {name: file for name, file in files.items() if name not in entries}
+    unreadable: dict[str, Problem] = {}
+    done = 0
+    for chunk in _chunks(_read_all(unread)):
+        lines = [Line(name, found, changed=files[name].changed) for name, found in chunk if isinstance(found, Entry)]
+        unreadable.update({name: found for name, found in chunk if isinstance(found, Problem)})
+        entries.update({line.name: line.entry for line in lines})
+        if remember:
+            _remember(folder, lines)
+        done += len(chunk)
+        if progress is not None:
+            progress(folder.name, done, len(unread))
+    return entries, unreadable
+
+
+def _read_all(files: Mapping[str, File]) -> Iterator[tuple[str, Entry | Problem]]:
+    def read(item: tuple[str, File]) -> tuple[str, Entry | Problem]:
+        name, file = item
+        try:
+            return name, read_recorded(file.path)[1]
+        except DataError as error:
+            return name, error.problems[0]
+
+    # Chunk by chunk, so that results do not pile up ahead of whoever takes them.
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        for chunk in _chunks(iter(files.items())):
+            yield from pool.map(read, chunk)
+
+
+def _chunks(items: Iterable[T]) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while chunk := list(itertools.islice(iterator, CHUNK)):
+        yield chunk
+
+
+def _remember(folder: Path, lines: list[Line]) -> None:
+    """Add lines to the index beside the samples, else to the one in the cache; where neither can be written, the files are read again next time."""
+    if not lines:
+        return
+    for path in index_paths(folder):
+        with contextlib.suppress(OSError):
+            if path.parent != folder:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            append_lines(path, lines)
+            return

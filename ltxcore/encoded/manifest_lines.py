@@ -1,0 +1,126 @@
+"""Manifest lines: one JSON object a sample, appended as it is finished.
+
+A line that cannot be read, such as the torn last line of a killed process, counts as not written: its sample is then looked up in its own file, whose
+header says the same.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from ltxcore.encoded.stored import LONGEST_TEXT, MODALITY_OF_LATENTS, MODALITY_OF_MASK, RATES, most_bytes
+from ltxcore.files import read_regular
+from ltxcore.protocols import MODALITIES, Entry
+
+LATEST = 1e11
+"""Seconds; a line that says that it is of a later time is not believed."""
+
+TICK = 1e-3
+"""Seconds between a line and the latest one that was there before it, where the clock says less."""
+
+
+@attrs.frozen
+class Line:
+    """An entry with its sample's name.
+
+    Attributes:
+        name: of the sample.
+        entry: what is known of it.
+        time: when the line was written, in seconds. Clocks jump: in one file the later line counts whatever they say.
+        changed: in an index, when the sample's file last changed, in nanoseconds.
+        removed: whether the sample was taken out of the folder.
+    """
+
+    name: str
+    entry: Entry
+    time: float = attrs.field(factory=time.time)
+    changed: int = 0
+    removed: bool = False
+
+
+def append_lines(path: Path, lines: Iterable[Line]) -> None:
+    """Add lines to a file, all of them in one write, after whatever a killed process left of its last one.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    text = "".join(json.dumps(_to_json(line)) + "\n" for line in lines)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+    with os.fdopen(handle, "r+b", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        if size:
+            file.seek(size - 1)
+            if file.read(1) != b"\n":
+                text = "\n" + text
+        file.write(text.encode())
+        os.fsync(file.fileno())
+
+
+def read_lines(path: Path) -> Iterator[Line]:
+    """The readable lines of a file, in order.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    for text in read_regular(path).split(b"\n"):
+        line = _from_json(text)
+        if line is not None:
+            yield line
+
+
+def _to_json(line: Line) -> dict[str, Any]:
+    return {"name": line.name, **attrs.asdict(line.entry), "time": line.time, "changed": line.changed, "removed": line.removed}
+
+
+def _from_json(text: bytes) -> Line | None:
+    try:
+        told = json.loads(text)
+        known = {field.name for field in attrs.fields(Entry)}
+        entry = Entry(**{key: value for key, value in told.items() if key in known})
+        line = Line(
+            told["name"],
+            attrs.evolve(entry, shape=tuple(entry.shape), widths=tuple(entry.widths)),
+            told.get("time", 0.0),
+            told.get("changed", 0),
+            told.get("removed", False),
+        )
+        return line if _is_sound(line) else None
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError):
+        return None
+
+
+def _is_sound(line: Line) -> bool:
+    entry = line.entry
+    texts = (line.name, entry.fingerprint, entry.origin, entry.encoder, entry.kind, entry.modality, entry.checksum)
+    return (
+        all(isinstance(value, str) for value in texts)
+        and bool(os.fsencode(line.name))
+        and all(type(size) is int and size > 0 for size in (*entry.shape, *entry.widths))
+        and (entry.rate is None or (isinstance(entry.rate, (int, float)) and RATES[0] <= entry.rate <= RATES[1]))
+        and type(entry.finite) is bool
+        and type(entry.bytes) is int
+        and isinstance(line.time, (int, float))
+        and 0 <= line.time < LATEST
+        and type(line.changed) is int
+        and type(line.removed) is bool
+        and (line.removed or _is_sample(entry))
+    )
+
+
+def _is_sample(entry: Entry) -> bool:
+    """Whether an entry has the shape of what it says that it is."""
+    axes = len(entry.shape)
+    if entry.kind == "text":
+        modalities = entry.modality.split("+")
+        is_text = axes == 1 and entry.shape[0] <= LONGEST_TEXT
+        return is_text and set(modalities) <= set(MODALITIES) and len(entry.widths) in (0, len(modalities))
+    known = {"latents": MODALITY_OF_LATENTS, "mask": MODALITY_OF_MASK}.get(entry.kind, {})
+    return known.get(axes) == entry.modality and math.prod(entry.shape) <= most_bytes(entry.bytes)

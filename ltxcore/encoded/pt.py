@@ -1,0 +1,127 @@
+"""Samples of ltx-trainer, `.pt` files of plain tensors, read where they lie. Never written.
+
+What a file holds is told by its keys: `latents` (video or audio), `mask`, or `*prompt_embeds` with `prompt_attention_mask`. Legacy forms are read
+as well: latents that are already tokens, one `prompt_embeds` for both modalities, no fps.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ltxcore.encoded.stored import Stored, most_bytes, readable, stored
+from ltxcore.errors import DataError, listed
+
+ZIP = b"PK\x03\x04"
+
+SHOWN = 80
+"""Letters of a value that a message repeats."""
+
+LARGEST_NUMBER = 2**31
+"""That a file's frames, sizes and rate stay below."""
+
+REFUSED = "Only plain tensors, numbers and strings are read from a .pt file; encode the raw file with `ltx preprocess` instead."
+
+
+def parse(data: bytes) -> Stored:
+    """A sample out of the bytes of a `.pt` file. Nothing in the file is run.
+
+    Raises:
+        DataError: it holds other objects than plain tensors, is truncated, or is no sample.
+    """
+    content = _load(data)
+    if isinstance(content, Tensor):
+        content = {"mask": content}
+    if not isinstance(content, Mapping):
+        raise DataError(f"holds a {type(content).__name__}, not a table of tensors", remedy=REFUSED)
+    if "latents" in content:
+        return stored({"latents": _latents(content)}, rate=_number(content, "fps"))
+    if "mask" in content:
+        mask = _tensor(content, "mask")
+        return stored({"mask": mask.float() if mask.dtype == torch.bool else mask})
+    if "prompt_attention_mask" in content:
+        return _text(content)
+    keys = listed(sorted(str(key) for key in content)) or "nothing"
+    raise DataError(f"holds {keys}; a sample holds latents, mask, or prompt_embeds with prompt_attention_mask")
+
+
+def _load(data: bytes) -> Any:
+    if not data.startswith(ZIP):  # neither is a bare pickle, which torch wrote before 1.6, when there was no ltx-trainer
+        raise DataError("is truncated or not a .pt file")
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            unpacked = sum(each.file_size for each in archive.infolist())
+        if unpacked > most_bytes(len(data)):
+            raise DataError(f"has {len(data):,} bytes and would take {unpacked:,} once unpacked, and was not", remedy=REFUSED)
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except DataError:
+        raise
+    except pickle.UnpicklingError:
+        raise DataError("holds more than plain tensors, and was refused without running anything in it", remedy=REFUSED) from None
+    except Exception as error:  # damaged bytes make torch's reader fail in many ways, none of them ours
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"is truncated or not a .pt file: {reason}") from error
+
+
+def _latents(content: Mapping[Any, Any]) -> Tensor:
+    """Latents `[C, F, H, W]` or `[C, T, M]`; tokens `[F*H*W, C]` or `[T*M, C]` of legacy files are put back into their grid."""
+    latents = _tensor(content, "latents")
+    if latents.ndim != 2:
+        return latents
+    for keys in (("num_frames", "height", "width"), ("num_time_steps", "frequency_bins")):
+        sizes = [_number(content, key) for key in keys]
+        if None in sizes:
+            continue
+        for key, size in zip(keys, sizes, strict=True):
+            if size is None or size != size // 1 or size < 1:
+                raise DataError(f"{key} is {size:g}, not a number of cells")
+        grid = [int(size) for size in sizes if size is not None]
+        if math.prod(grid) != latents.shape[0]:
+            raise DataError(f"its {latents.shape[0]} tokens are not {' x '.join(map(str, grid))}, as its {', '.join(keys)} say")
+        return latents.unflatten(0, grid).movedim(-1, 0).contiguous()
+    raise DataError("latents that are tokens need num_frames, height and width (video), or num_time_steps and frequency_bins (audio)")
+
+
+def _text(content: Mapping[Any, Any]) -> Stored:
+    """Text features without their padding, whichever side it is on; one `prompt_embeds` serves both modalities."""
+    names = {"video_prompt_embeds": ("video",), "audio_prompt_embeds": ("audio",), "prompt_embeds": ("video", "audio")}
+    features = {modality: _tensor(content, key) for key, modalities in names.items() if key in content for modality in modalities}
+    mask = _tensor(content, "prompt_attention_mask").bool()
+    for modality, tensor in features.items():
+        if mask.ndim != 1 or tensor.ndim != 2 or tensor.shape[0] != mask.shape[0]:
+            raise DataError(f"its {modality} text features {list(tensor.shape)} do not fit its prompt_attention_mask {list(mask.shape)}")
+    return stored({modality: tensor[mask] for modality, tensor in features.items()}, length=int(mask.numel()))
+
+
+def _tensor(content: Mapping[Any, Any], key: str) -> Tensor:
+    value = content[key]
+    if type(value) is not Tensor or value.layout is not torch.strided or value.is_quantized:
+        raise DataError(f"{key} is a {type(value).__name__}, not a plain tensor", remedy=REFUSED)
+    if value.device.type != "cpu":
+        raise DataError(f"{key} is a tensor without values", remedy=REFUSED)
+    there = value.untyped_storage().nbytes()
+    if value.nbytes > most_bytes(there):  # a few values that are repeated by strides of 0
+        raise DataError(f"{key} says that it is {list(value.shape)}, and {there:,} bytes of it are there")
+    return readable(key, value.detach()) if value.dtype.is_floating_point else value
+
+
+def _number(content: Mapping[Any, Any], key: str) -> float | None:
+    value = content.get(key)
+    if type(value) is Tensor and value.numel() == 1:
+        value = _tensor(content, key).item()
+    if value is None:
+        return None
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        shown = repr(value) if isinstance(value, (str, bool)) else f"a {type(value).__name__}"
+        raise DataError(f"{key} is {shown[:SHOWN]}, not a number")
+    if not abs(value) < LARGEST_NUMBER:  # nor is NaN
+        shown = f"{value:g}" if isinstance(value, float) else f"a number of {value.bit_length()} bits"
+        raise DataError(f"{key} is {shown}, and {LARGEST_NUMBER:,} is the most")
+    return value

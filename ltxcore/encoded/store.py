@@ -1,0 +1,279 @@
+"""One safetensors file a sample and folder, with what is known of it in the header; written whole or not at all, and with the same bytes every time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from ltxcore.encoded import pt
+from ltxcore.encoded.sample_names import FOREIGN, SUFFIX, sample_path, stored_name
+from ltxcore.encoded.stored import Stored, stored
+from ltxcore.errors import DataError, Problem, is_out_of_memory
+from ltxcore.files import read_regular, write_whole
+from ltxcore.protocols import Entry, Kind
+
+MANIFESTS = "manifest*.jsonl"
+"""In a folder of samples: one for each process of `ltx preprocess`."""
+
+REDO = "Run `ltx preprocess --verify` on its dataset, which makes anew what is damaged."
+
+OWN = "Write it anew: latents [C, F, H, W] or [C, T, M], or a mask [F, H, W] or [T] with values from 0 to 1. No manifest says that `ltx preprocess` could."
+
+DAMAGED = "is damaged: its bytes are not those that were written"
+
+LARGEST = 2**32
+"""Bytes of a file that is read as a sample. Video of minutes takes a hundredth; what is larger, such as a file with a hole in it, would take all memory."""
+
+LONGEST_HEADER = 100_000_000
+"""As safetensors has it."""
+
+
+def write_sample(root: Path, folder: str, name: str, tensors: Mapping[str, Tensor], entry: Entry) -> Entry:
+    """Write one sample to `<root>/<folder>/<name>.safetensors`; the caller then records the entry that comes back (`manifest.append_entry`).
+
+    Args:
+        root: the data root.
+        folder: of the source.
+        name: of the sample, the same in every folder; it may contain "/".
+        tensors: `{"latents": [C, F, H, W]}` or `[C, T, M]`; `{"mask": [F, H, W]}` or `[T]`; or text features `[l, E]` by modality, without padding.
+        entry: what the tensors do not tell: rate (video), fingerprint, origin, encoder; for text also `shape = (L,)`, the length that it is padded to
+            when it is loaded.
+
+    Returns:
+        The entry with the rest filled in: shape, bytes, checksum, kind, modality, and whether all values are finite.
+
+    Raises:
+        DataError: a name that leads out of the root, tensors that are no sample, or a disk that does not take them.
+    """
+    path = sample_path(root, folder, name)
+    length = entry.shape[0] if len(entry.shape) == 1 else 0
+    try:
+        origin = _as_text(entry.origin)
+        sample = stored(tensors, rate=entry.rate, length=length, fingerprint=entry.fingerprint, origin=origin, encoder=entry.encoder)
+    except DataError as error:
+        raise error.at(str(path)) from None
+    if entry.shape and entry.shape != sample.shape:
+        raise ValueError(f"the entry of {path} says shape {entry.shape}, the tensors {sample.shape}")
+    # Copied, because safetensors refuses views that share their memory.
+    data = safetensors.torch.save({key: tensor.detach().cpu().clone().contiguous() for key, tensor in tensors.items()})
+    data = _with_metadata(data, _metadata(sample, name))
+    try:
+        write_whole(path, data)
+    except OSError as error:
+        raise DataError(f"cannot be written: {error.strerror}", where=str(path), remedy="Make room, or name another data root.") from error
+    return sample.entry(len(data), checksum(data))
+
+
+def checksum(data: bytes) -> str:
+    """What `Entry.checksum` says of a file with these bytes: half of their SHA-256, for which processors have instructions."""
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
+def damage(path: Path, entry: Entry) -> Problem | None:
+    """What is wrong with the bytes of a sample's file; none: they are those that were written, or the entry has no checksum and the file can be read."""
+    try:
+        data = _bytes(path)
+    except DataError as error:
+        return error.problems[0]
+    if not entry.checksum or entry.checksum == checksum(data):
+        return None
+    return Problem(DAMAGED, str(path), redo(path))
+
+
+def redo(path: Path) -> str:
+    """What to do about a sample's file that cannot be used. Nothing is to be deleted: where no manifest lies above it, it may be the user's only copy."""
+    return REDO if any(next(folder.glob(MANIFESTS), None) for folder in path.absolute().parents) else OWN
+
+
+def read_stored(path: Path) -> tuple[Stored, int]:
+    """A sample and the size of its file in bytes; ours, or one of ltx-trainer (`.pt`).
+
+    Raises:
+        DataError: missing, unreadable, truncated, not a sample; names the file.
+    """
+    data = _bytes(path)
+    return _sample(path, data), len(data)
+
+
+def read_recorded(path: Path) -> tuple[Stored, Entry]:
+    """A sample, and the line that a manifest would have of it, with the checksum of its file as it is now.
+
+    Raises:
+        DataError: as `read_stored`.
+    """
+    data = _bytes(path)
+    sample = _sample(path, data)
+    return sample, sample.entry(len(data), checksum(data))
+
+
+def told_name(path: Path) -> str:
+    """The whole name of the sample in a file whose own name was shortened, as its header says; "" where it does not."""
+    if path.suffix != SUFFIX:
+        return ""
+    try:
+        (size,) = struct.unpack("<Q", read_regular(path, 8))
+        if size > LONGEST_HEADER:
+            return ""
+        told = json.loads(json.loads(read_regular(path, 8 + size)[8:])["__metadata__"]["name"])
+    except (OSError, struct.error, ValueError, LookupError, TypeError, RecursionError):
+        return ""
+    return told if isinstance(told, str) else ""
+
+
+def _bytes(path: Path) -> bytes:
+    """The content of a file; not mapped, since a file that shrinks under a map kills the process."""
+    try:
+        size = path.stat().st_size
+        if size > LARGEST:
+            raise DataError(f"has {size:,} bytes, and a sample has {LARGEST:,} at most", where=str(path), remedy=redo(path))
+        return read_regular(path)
+    except FileNotFoundError:
+        raise DataError("there is no such file", where=str(path), remedy="Run `ltx preprocess` again.") from None
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
+
+
+def _sample(path: Path, data: bytes) -> Stored:
+    try:
+        return pt.parse(data) if path.suffix == FOREIGN else _parse(data)
+    except DataError as error:
+        raise _with_remedy(error, path) from None
+    except Exception as error:  # whatever a stranger's bytes make of torch's functions, only this file is lost
+        if is_out_of_memory(error):  # which is no fault of the file
+            raise
+        told = (str(error).splitlines() or [""])[0]
+        raise DataError(f"cannot be read as a sample: {type(error).__name__} {told}".strip(), where=str(path), remedy=redo(path)) from error
+
+
+def read_latents(path: Path) -> tuple[Tensor, float | None]:
+    """Stored latents, `[C, F, H, W]` or `[C, T, M]`, and frames per second if it is video that says so.
+
+    Raises:
+        DataError: as `read_stored`, or the file holds something else.
+    """
+    sample = expect(path, read_stored(path)[0], "latents")
+    return sample.tensors["latents"], sample.rate
+
+
+def read_mask(path: Path) -> Tensor:
+    """A stored mask, `[F, H, W]` or `[T]`, values in [0, 1], 1 = given.
+
+    Raises:
+        DataError: as `read_stored`, or the file holds something else.
+    """
+    return expect(path, read_stored(path)[0], "mask").tensors["mask"]
+
+
+def read_text(path: Path) -> tuple[dict[str, Tensor], int]:
+    """Stored text features by modality, `[l, E]` without padding, and the length L that they are padded to.
+
+    Raises:
+        DataError: as `read_stored`, or the file holds something else.
+    """
+    sample = expect(path, read_stored(path)[0], "text")
+    return dict(sample.tensors), sample.length
+
+
+def expect(path: Path, sample: Stored, kind: Kind, modality: str = "") -> Stored:
+    """The same sample, if it is of this kind and, where one is named, of this modality.
+
+    Raises:
+        DataError: it is not.
+    """
+    if sample.kind != kind or (modality and sample.modality != modality):
+        raise DataError(f"holds {spoken(sample.kind, sample.modality)}, not {spoken(kind, modality)}", where=str(path))
+    return sample
+
+
+def spoken(kind: str, modality: str) -> str:
+    """A kind and a modality in words."""
+    if kind == "text":
+        return "text features"
+    article = {"audio": "an ", "video": "a ", "": "a "}[modality] if kind == "mask" else ""
+    return f"{article}{modality} {kind}".replace("  ", " ").strip()
+
+
+def _metadata(sample: Stored, name: str) -> dict[str, str]:
+    told: dict[str, Any] = {
+        "name": json.dumps(name) if stored_name(name) != name else "",
+        "kind": sample.kind,
+        "modality": sample.modality,
+        "rate": "" if sample.rate is None else repr(float(sample.rate)),
+        "length": sample.length or "",
+        "fingerprint": sample.fingerprint,
+        "origin": sample.origin,
+        "encoder": sample.encoder,
+    }
+    return {key: str(value) for key, value in told.items() if value != ""}
+
+
+def _with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file with metadata in its header, in the order of their names. The library writes them in another order each time."""
+    (size,) = struct.unpack("<Q", data[:8])
+    slots = json.loads(data[8 : 8 + size])
+    header = json.dumps({"__metadata__": dict(sorted(metadata.items())), **slots}, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return b"".join([struct.pack("<Q", len(header)), header, memoryview(data)[8 + size :]])
+
+
+def _as_text(name: str) -> str:
+    """The name of a file, with bytes that are no letters spelled out, since a header holds text alone."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _parse(data: bytes) -> Stored:
+    header = _header(data)
+    try:
+        tensors = safetensors.torch.load(data)
+    except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise DataError(f"is not a sound safetensors file: {error}") from None
+    told = header.get("__metadata__", {})
+    try:
+        rate = float(told["rate"]) if "rate" in told else None
+        length = int(told.get("length", 0))
+    except ValueError:
+        raise DataError(
+            f"its header says rate {told.get('rate')!r} and length {told.get('length')!r}, which are not both numbers"
+        ) from None
+    return stored(
+        tensors,
+        rate=rate,
+        length=length,
+        fingerprint=told.get("fingerprint", ""),
+        origin=told.get("origin", ""),
+        encoder=told.get("encoder", ""),
+    )
+
+
+def _header(data: bytes) -> dict[str, Any]:
+    """The header of a safetensors file; refuses a file that is shorter than its header says."""
+    if len(data) < 8:
+        raise DataError(f"is truncated or not a safetensors file: it has {len(data)} bytes")
+    (size,) = struct.unpack("<Q", data[:8])
+    try:
+        header = json.loads(data[8 : 8 + size]) if size < len(data) else None
+        ends = [] if header is None else [value["data_offsets"][1] for key, value in header.items() if key != "__metadata__"]
+        whole = 8 + size + max(ends, default=0)
+    except (ValueError, AttributeError, KeyError, TypeError, IndexError, RecursionError):
+        header = None
+    if header is None:
+        raise DataError("is truncated or not a safetensors file: it has no readable header")
+    if len(data) < whole:
+        raise DataError(f"is truncated: {len(data)} of {whole} bytes are there")
+    return dict(header)
+
+
+def _with_remedy(error: DataError, path: Path) -> DataError:
+    problem = attrs.evolve(error.problems[0], where=str(path), remedy=error.problems[0].remedy or redo(path))
+    return DataError(problem.what, where=problem.where, remedy=problem.remedy)

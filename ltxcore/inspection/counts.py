@@ -1,0 +1,135 @@
+"""What becomes of each token: generated, given, given in part, appended, in the loss; and where it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import attrs
+import torch
+from torch import Tensor
+
+from ltxcore.inspection.seen import Seen
+from ltxcore.protocols import ModelInput
+
+
+@attrs.frozen(eq=False)
+class Tokens:
+    """The tokens of one sample and modality: T of the target, then R appended ones.
+
+    Attributes:
+        given: how much of each is given, `[T + R]`: 0 is generated, 1 is known.
+        timesteps: noise level of each, `[T + R]`.
+        counted: which are in the loss, `[T + R]` bool.
+        positions: start and end, `[P, T + R, 2]`; seconds, then pixel rows and columns for video.
+        num_target: T.
+        is_generated: false for a frozen modality.
+        sigma: its noise level.
+    """
+
+    given: Tensor
+    timesteps: Tensor
+    counted: Tensor
+    positions: Tensor
+    num_target: int
+    is_generated: bool
+    sigma: float
+
+    @property
+    def target(self) -> Tokens:
+        """Those of the target."""
+        return self.part(slice(0, self.num_target))
+
+    @property
+    def appended(self) -> Tokens:
+        """Those that were appended."""
+        return self.part(slice(self.num_target, self.given.shape[0]))
+
+    def part(self, which: slice | Tensor) -> Tokens:
+        """Some of them."""
+        return attrs.evolve(
+            self,
+            given=self.given[which],
+            timesteps=self.timesteps[which],
+            counted=self.counted[which],
+            positions=self.positions[:, which],
+        )
+
+
+def tokens_of(inputs: ModelInput, index: int) -> Tokens:
+    """The tokens of sample `index` of a micro-batch. All of a frozen modality is given."""
+    tokens = inputs.timesteps.shape[1]
+    target = tokens if inputs.clean is None else inputs.clean.shape[1]
+    timesteps, sigma = inputs.timesteps[index].float().cpu(), float(inputs.sigma[index])
+    counted = torch.zeros(tokens, dtype=torch.bool)
+    if inputs.loss_mask is not None:
+        counted[:target] = inputs.loss_mask[index].cpu()
+    if not inputs.is_generated:
+        given = torch.ones(tokens)
+    elif inputs.denoise_mask is not None:
+        given = 1.0 - inputs.denoise_mask[index].float().cpu()
+    else:
+        given = 1.0 - (timesteps / sigma if sigma else torch.ones(tokens))
+    return Tokens(given, timesteps, counted, inputs.positions[index].float().cpu(), target, inputs.is_generated, sigma)
+
+
+@attrs.frozen
+class Count:
+    """One sample and modality in numbers.
+
+    Attributes:
+        sample: its name.
+        modality: "video" or "audio".
+        is_generated: false for a frozen modality.
+        generated, given, partly: tokens of the target: generated, given, given in part.
+        appended: tokens beside the target.
+        in_loss: tokens that count.
+        marked: tokens that the model is told are of the first latent frame; None where it is told nothing.
+        sigma: noise level of the modality.
+        timesteps: lowest and highest noise level of a token.
+        seconds: where the target begins and ends.
+        pixels: rows and columns of the target; None for sound.
+        conditions: keys of those that were applied.
+        loss: where the model was asked.
+    """
+
+    sample: str
+    modality: str
+    is_generated: bool
+    generated: int
+    given: int
+    partly: int
+    appended: int
+    in_loss: int
+    marked: int | None
+    sigma: float
+    timesteps: tuple[float, float]
+    seconds: tuple[float, float]
+    pixels: tuple[int, int] | None
+    conditions: tuple[str, ...]
+    loss: float | None
+
+
+def counts(seen: Seen) -> Iterator[Count]:
+    """A count for each sample and modality of a micro-batch."""
+    for index, sample in enumerate(seen.micro_batch.names):
+        for modality, inputs in seen.inputs.items():
+            tokens = tokens_of(inputs, index)
+            target = tokens.target
+            seconds = target.positions[0]
+            yield Count(
+                sample=sample,
+                modality=modality,
+                is_generated=inputs.is_generated,
+                generated=int((target.given <= 0).sum()),
+                given=int((target.given >= 1).sum()),
+                partly=int(((target.given > 0) & (target.given < 1)).sum()),
+                appended=int(tokens.appended.given.numel()),
+                in_loss=int(tokens.counted.sum()),
+                marked=None if inputs.marked is None else int(inputs.marked[index].sum()),
+                sigma=tokens.sigma,
+                timesteps=(float(tokens.timesteps.min()), float(tokens.timesteps.max())),
+                seconds=(float(seconds.min()), float(seconds.max())),
+                pixels=tuple(int(axis.max()) for axis in target.positions[1:]) or None,  # type: ignore[arg-type]
+                conditions=tuple(key for key, applied in inputs.applied.items() if bool(applied[index])),
+                loss=float(seen.losses[modality][index]) if modality in seen.losses else None,
+            )

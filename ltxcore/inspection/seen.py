@@ -1,0 +1,109 @@
+"""The first micro-batches of a run, exactly as the run makes them; nothing is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import attrs
+import torch
+from torch import Tensor
+
+from ltxcore.encoded.batches import MicroBatch
+from ltxcore.engines.single import AUTOCAST
+from ltxcore.models.backbone import LTXBackbone
+from ltxcore.protocols import Draws, ModelInput
+from ltxcore.runs.run_plan import RunPlan
+from ltxcore.train.feed import Samples, prepared, sent
+from ltxcore.train.loop import draws_of, dropout
+
+
+@attrs.frozen(eq=False)
+class Seen:
+    """A micro-batch as the model sees it.
+
+    Attributes:
+        step: optimiser step that it belongs to, from 1.
+        part: which of the step's micro-batches it is, from 1.
+        parts: how many the step has.
+        micro_batch: its samples.
+        inputs: by modality.
+        draws: the single numbers that were drawn, by name: `[B]`, or `[1]` where one was drawn for the whole micro-batch.
+        predicted: what the model says, `[B, T + R, D]` by modality; empty where it was not asked.
+        losses: of every sample, `[B]` by generated modality; empty where the model was not asked.
+    """
+
+    step: int
+    part: int
+    parts: int
+    micro_batch: MicroBatch
+    inputs: Mapping[str, ModelInput]
+    draws: Mapping[str, Tensor]
+    predicted: Mapping[str, Tensor] = attrs.field(factory=dict)
+    losses: Mapping[str, Tensor] = attrs.field(factory=dict)
+
+    @property
+    def name(self) -> str:
+        """`step_3`, or `step_3.2` for the second micro-batch of a step that has several."""
+        return f"step_{self.step}" if self.parts == 1 else f"step_{self.step}.{self.part}"
+
+
+@attrs.define(eq=False)
+class RecordedDraws:
+    """Draws that are remembered, those of one number alone."""
+
+    draws: Draws
+    numbers: dict[str, Tensor] = attrs.field(factory=dict)
+
+    @property
+    def size(self) -> int:
+        return self.draws.size
+
+    def normal(self, key: str, shape: Sequence[int] = ()) -> Tensor:
+        return self._remembered(key, shape, self.draws.normal(key, shape))
+
+    def uniform(self, key: str, shape: Sequence[int] = ()) -> Tensor:
+        return self._remembered(key, shape, self.draws.uniform(key, shape))
+
+    def shared_uniform(self, key: str) -> float:
+        found = self.draws.shared_uniform(key)
+        self.numbers[key] = torch.tensor([found])
+        return found
+
+    def _remembered(self, key: str, shape: Sequence[int], drawn: Tensor) -> Tensor:
+        if not tuple(shape):
+            self.numbers[key] = drawn
+        return drawn
+
+
+def first_seen(planned: RunPlan, samples: Samples, steps: int, backbone: LTXBackbone | None = None) -> Iterator[Seen]:
+    """The micro-batches of the first optimiser steps, in the order in which one process takes them.
+
+    Args:
+        planned: the run.
+        samples: what it reads.
+        steps: how many steps.
+        backbone: on its device, asked for losses; none: text features are left as they are stored, and there are no losses.
+
+    Raises:
+        DataError: a file is not what the manifest says, or a condition cannot apply.
+    """
+    accumulation = planned.outline.loaded.config.optimization.gradient_accumulation_steps
+    for step in range(steps):
+        for part, micro_batch in enumerate(planned.order.step(step, accumulation), 1):
+            yield _seen(planned, samples, backbone, Seen(step + 1, part, accumulation, micro_batch, {}, {}))
+
+
+def _seen(planned: RunPlan, samples: Samples, backbone: LTXBackbone | None, empty: Seen) -> Seen:
+    strategy, seed = planned.outline.strategy, planned.outline.loaded.config.seed
+    draws = RecordedDraws(draws_of(seed, empty.micro_batch))
+    batch = samples.load(empty.micro_batch.names, strategy.wanted(draws))
+    if backbone is None:
+        inputs = strategy.prepare(batch, draws)
+        return attrs.evolve(empty, inputs=inputs, draws=draws.numbers)
+    device = next(backbone.parameters()).device
+    mixed = AUTOCAST[planned.outline.loaded.config.acceleration.mixed_precision_mode]
+    inputs = sent(prepared(strategy, backbone, batch, draws, device), device)
+    with torch.no_grad(), dropout(seed, empty.micro_batch, device), torch.autocast(device.type, dtype=mixed, enabled=mixed is not None):
+        predicted = {name: velocity.float() for name, velocity in backbone(inputs.get("video"), inputs.get("audio")).items()}
+    losses = strategy.loss(predicted, inputs)
+    return attrs.evolve(empty, inputs=inputs, draws=draws.numbers, predicted=predicted, losses=losses)

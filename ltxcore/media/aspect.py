@@ -1,0 +1,191 @@
+"""How wide pixels are: films for television have some that are wider or narrower than high, and are shown as wide as they are meant.
+
+As players do it, the height stays and the width is stretched. Photographs and drawings (PNG, JPEG, GIF, ...) have square pixels: what they say of their
+density is for printers.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+from ltxcore.media.container import is_image
+
+SQUARE = Fraction(1)
+WIDEST = 10
+"""How many times wider than high, or higher than wide, a pixel may be; what says more is a mistake."""
+
+_DRAWN = frozenset({"gif", "apng"})
+_TELL_ON_OPENING = frozenset({"hevc", "vp9"})
+"""Codecs whose stream says it in what comes before its frames, or has no way to say it."""
+
+_H264_ASPECTS = (
+    "1",
+    "12/11",
+    "10/11",
+    "16/11",
+    "40/33",
+    "24/11",
+    "20/11",
+    "32/11",
+    "80/33",
+    "18/11",
+    "15/11",
+    "64/33",
+    "160/99",
+    "4/3",
+    "3/2",
+    "2",
+)
+"""By their numbers from 1 on. Source: ITU-T H.264, table E-1."""
+_H264_OTHER_ASPECT = 255
+_UNTOLD = 2
+_H264_WITH_CHROMA = frozenset({100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135})
+"""Profiles whose parameters tell how colour is stored. Source: ITU-T H.264, section 7.3.2.1.1."""
+
+
+def pixel_aspect(container: Any, stream: Any, *, decoded: bool = True) -> Fraction | None:
+    """Width of a stored pixel divided by its height: the container's, else that of the stream itself, else square.
+
+    Args:
+        container: of PyAV.
+        stream: its pictures.
+        decoded: whether FFmpeg has decoded a frame by now, as it does when it opens a file unless it has to be quick. If not, it does not know what the
+            stream itself says; of H.264 the parameters in the container are read, of other codecs the result is None where the container says nothing.
+    """
+    if is_image(container) or container.format.name in _DRAWN:
+        return SQUARE
+    told = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
+    if not told and not decoded:
+        codec = stream.codec_context
+        if codec.name == "h264":
+            told = _h264_aspect(codec.extradata or b"")
+        elif codec.name not in _TELL_ON_OPENING:
+            return None
+    return Fraction(told) if told and Fraction(1, WIDEST) <= told <= WIDEST else SQUARE
+
+
+def squared(height: int, width: int, aspect: Fraction) -> tuple[int, int]:
+    """The height and width of stored pixels once they are stretched to square ones."""
+    return height, max(1, round(width * aspect))
+
+
+class _Bits:
+    """Reads numbers from bits, the first bit of a byte being its highest."""
+
+    def __init__(self, content: bytes) -> None:
+        self._bits, self._left = int.from_bytes(content, "big"), 8 * len(content)
+
+    def take(self, count: int) -> int:
+        self._left -= count
+        if self._left < 0:
+            raise ValueError("there are no more bits")
+        return self._bits >> self._left & ((1 << count) - 1)
+
+    def number(self) -> int:
+        """An unsigned Exp-Golomb number."""
+        zeros = 0
+        while not self.take(1):
+            zeros += 1
+        return (1 << zeros) - 1 + self.take(zeros)
+
+    def signed(self) -> int:
+        value = self.number()
+        return (value + 1) // 2 if value % 2 else -(value // 2)
+
+
+def _h264_aspect(parameters: bytes) -> Fraction | None:
+    """The aspect in the first sequence parameters of an "avcC" box; None where they tell none.
+
+    Source: ITU-T H.264, section E.1.1.
+    """
+    try:
+        bits = _first_parameters(parameters)
+        return _aspect_in(bits) if bits is not None and _is_told_how_shown(bits) else None
+    except ValueError:
+        return None
+
+
+def h264_transfer(parameters: bytes) -> int | None:
+    """The transfer function in the first sequence parameters of an "avcC" box, in H.273's numbers, 2 where they tell none; None: they cannot be read.
+
+    Source: ITU-T H.264, section E.1.1.
+    """
+    try:
+        bits = _first_parameters(parameters)
+        if bits is None:
+            return None
+        if not _is_told_how_shown(bits):
+            return _UNTOLD
+        _aspect_in(bits)
+        if bits.take(1):  # whether the edges are shown
+            bits.take(1)
+        if not bits.take(1):
+            return _UNTOLD
+        bits.take(4)  # the broadcast standard, and the range
+        return bits.take(16) & 255 if bits.take(1) else _UNTOLD
+    except ValueError:
+        return None
+
+
+def _first_parameters(parameters: bytes) -> _Bits | None:
+    """The first sequence parameters of an "avcC" box; None: it is none, or has none.
+
+    Source: ISO/IEC 14496-15, section 5.3.3.
+    """
+    if len(parameters) < 8 or parameters[0] != 1 or not parameters[5] & 31:
+        return None
+    unit = parameters[8 : 8 + int.from_bytes(parameters[6:8], "big")]
+    return _Bits(unit[1:].replace(b"\0\0\3", b"\0\0"))
+
+
+def _is_told_how_shown(bits: _Bits) -> bool:
+    """Whether sequence parameters say how pictures are shown, which is then what comes next.
+
+    Source: ITU-T H.264, section 7.3.2.1.1.
+    """
+    profile = bits.take(24) >> 16
+    bits.number()  # its own number
+    if profile in _H264_WITH_CHROMA:
+        chroma = bits.number()
+        if chroma == 3:
+            bits.take(1)
+        bits.number(), bits.number(), bits.take(1)  # depths, and whether it is lossless
+        if bits.take(1):
+            for index in range(12 if chroma == 3 else 8):
+                if bits.take(1):
+                    _pass_scaling_list(bits, 16 if index < 6 else 64)
+    bits.number()  # how frames are counted
+    order = bits.number()
+    if order == 0:
+        bits.number()
+    elif order == 1:
+        bits.take(1), bits.signed(), bits.signed()
+        for _ in range(bits.number()):
+            bits.signed()
+    bits.number(), bits.take(1), bits.number(), bits.number()  # reference frames, gaps, width, height
+    if not bits.take(1):  # fields
+        bits.take(1)
+    bits.take(1)
+    if bits.take(1):  # cropped
+        for _ in range(4):
+            bits.number()
+    return bool(bits.take(1))
+
+
+def _aspect_in(bits: _Bits) -> Fraction | None:
+    if not bits.take(1):
+        return None
+    kind = bits.take(8)
+    if kind == _H264_OTHER_ASPECT:
+        width, height = bits.take(16), bits.take(16)
+        return Fraction(width, height) if width and height else None
+    return Fraction(_H264_ASPECTS[kind - 1]) if 1 <= kind <= len(_H264_ASPECTS) else None
+
+
+def _pass_scaling_list(bits: _Bits, size: int) -> None:
+    last = following = 8
+    for _ in range(size):
+        if following:
+            following = (last + bits.signed()) % 256
+        last = following or last

@@ -1,0 +1,285 @@
+"""Media files as PyAV opens them, with its errors turned into ours."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+from ltxcore.errors import DataError, LtxError
+from ltxcore.files import why_unreadable
+from ltxcore.media.elsewhere import HEAD, lead, options
+from ltxcore.media.whole import as_readable, is_cut_short, says_no_length
+
+_UNDECODED = {"skip_frame": "all"}
+_MOST_STREAMS = 16
+_NAMES_OF_STREAMS = threading.Lock()
+
+_LIBRARY = ("av/", "av\\")
+"""How the names of PyAV's own source files begin in tracebacks."""
+
+_MOST_KINDS_OF_SIDE_DATA = 64
+"""More than FFmpeg has, of which PyAV has names for the first ones."""
+
+_SEQUENCES = frozenset({"avis", "msf1", "hevc", "hevx"})
+"""Brands of AVIF and HEIC files that hold moving pictures, beside one of them that stands for all."""
+
+
+@contextmanager
+def opened(path: Path, *, quick: bool = False) -> Iterator[Any]:
+    """A PyAV input container. What PyAV raises inside the block, decoding included, leaves it as a DataError that names the file.
+
+    Args:
+        path: of the file.
+        quick: whether FFmpeg opens it without decoding pictures to learn more than the container itself says.
+
+    Raises:
+        DataError: no such file, a folder, a pipe or a device, a file that may not be read, no medium, a playlist or script that leads to others,
+            cut short, or damaged.
+    """
+    check_whole(path)
+    with ExitStack() as held:
+        with blaming(path, opening=True):
+            source = as_readable(path)
+            if source is not None:
+                held.enter_context(source)
+            container = held.enter_context(_open(source or str(path.absolute()), quick))
+        with blaming(path):
+            yield container
+
+
+def check_whole(path: Path) -> None:
+    """Refuse what is no whole medium before a library opens it, which might wait, follow or play what there is.
+
+    Raises:
+        DataError: no such file, a folder, a pipe or a device, a file that may not be read, one that leads to others, or one that is cut short.
+    """
+    where, why = str(path), why_unreadable(path)
+    if why == "is not there":
+        raise DataError(
+            "there is no such file", where=where, remedy="Check the path; paths in a dataset are relative to the dataset's own folder."
+        )
+    if why == "is a folder, not a file":
+        raise DataError("this is a folder, not a medium", where=where, remedy="Name a file in it.")
+    if why.startswith("is"):
+        raise DataError(f"this {why}", where=where, remedy="Name a file.")
+    if why:
+        raise unreadable(path, why.removeprefix("cannot be read: "))
+    with blaming(path, opening=True):
+        with path.open("rb") as file:
+            found = lead(file.read(HEAD))
+        short = is_cut_short(path)
+    if found is not None:
+        what, remedy = found
+        raise DataError(f"this is {what}, which is no medium itself", where=where, remedy=remedy)
+    if short:
+        raise DataError("this file is cut short: it ends before its own header says", where=where, remedy="Copy or download it again.")
+
+
+def _open(file: Any, quick: bool) -> Any:
+    """A file, or an absolute path: of a relative one FFmpeg would take what is before a colon for a protocol."""
+    import av
+
+    told = {"metadata_errors": "replace", "container_options": options()}
+    if quick:
+        try:
+            return av.open(file, **told, stream_options=[_UNDECODED] * _MOST_STREAMS)
+        except av.error.FFmpegError:
+            raise
+        except ValueError:
+            pass  # the streams of this format are known only after it was opened, those of MPEG and FLV for example
+    return av.open(file, **told)
+
+
+@contextmanager
+def blaming(path: Path, *, opening: bool = False) -> Iterator[None]:
+    """Lets what PyAV and FFmpeg raise in the block leave it as a DataError that names the file; what our own code raises stays what it is.
+
+    Args:
+        path: of the file.
+        opening: whether it is not known yet to be a medium.
+    """
+    import av
+
+    try:
+        yield
+    except (av.error.FFmpegError, ValueError, OSError, MemoryError, ArithmeticError) as error:
+        if not (isinstance(error, (av.error.FFmpegError, OSError)) or _is_pyavs(error)):
+            raise
+        reason = str(getattr(error, "strerror", None) or error or type(error).__name__)
+        if isinstance(error, av.error.PermissionError) or (isinstance(error, OSError) and not isinstance(error, av.error.FFmpegError)):
+            raise unreadable(path, reason) from error
+        if opening and not isinstance(error, MemoryError):
+            raise _not_media(str(path)) from error
+        raise damaged(path, reason) from error
+    except LtxError as error:
+        if all(problem.where for problem in error.problems):
+            raise
+        raise error.at(str(path)) from error
+
+
+def _is_pyavs(error: BaseException) -> bool:
+    """Whether PyAV raised an error, or what it called did: it is the last of it and us in the traceback."""
+    trace, last = error.__traceback__, False
+    while trace is not None:
+        code = trace.tb_frame.f_code.co_filename
+        if code.startswith(_LIBRARY):
+            last = True
+        elif trace.tb_frame.f_globals.get("__name__", "").startswith("ltxcore."):
+            last = False
+        trace = trace.tb_next
+    return last
+
+
+def _not_media(where: str) -> DataError:
+    return DataError(
+        "this is not a clip, a sound or an image that can be read",
+        where=where,
+        remedy="Play it to see whether it is whole, and convert it to MP4, WAV or PNG.",
+    )
+
+
+def unreadable(path: Path, reason: str) -> DataError:
+    """The error for a file whose bytes the system does not give."""
+    return DataError(f"this file cannot be read: {reason}", where=str(path), remedy="Check its permissions and the disk that it lies on.")
+
+
+def damaged(path: Path, reason: str) -> DataError:
+    """The error for a file that opens but does not decode to its end."""
+    return DataError(f"this file is damaged: {reason}", where=str(path), remedy="Copy or download it again, or encode it anew.")
+
+
+def empty(path: Path) -> DataError:
+    """The error for a file whose stream of pictures has none."""
+    return DataError("this file has no pictures: its video stream is empty", where=str(path), remedy="Encode it anew.")
+
+
+def packets_of(path: Path, container: Any, stream: Any) -> Iterator[Any]:
+    """The packets of a stream, in the order of the file.
+
+    Raises:
+        DataError: one is incomplete, which FFmpeg itself plays over. The last one of a sound that does not say how long it is may be.
+    """
+    with blaming(path):
+        for packet in container.demux(stream):
+            if packet.is_corrupt and not says_no_length(path):
+                raise damaged(path, "a part of the stream is missing")
+            yield packet
+
+
+def frames_of(path: Path, container: Any, stream: Any) -> Iterator[Any]:
+    """The decoded frames of a stream, in order of presentation.
+
+    Raises:
+        DataError: they do not decode, or a packet is incomplete.
+    """
+    for packet in packets_of(path, container, stream):
+        with blaming(path):
+            frames = packet.decode()
+        yield from frames
+
+
+def video_stream(container: Any) -> Any | None:
+    """The first stream of pictures that can be decoded, a sound file's cover picture not counted; None if there is none."""
+    streams = [stream for stream in _pictures(container) if stream.codec_context is not None]
+    if container.metadata.get("major_brand") in _SEQUENCES:
+        return max(streams, key=lambda stream: stream.frames, default=None)
+    return next(iter(streams), None)
+
+
+def is_animation(container: Any) -> bool:
+    """Whether the file is an animated AVIF or HEIC that has another stream of pictures first, the one that stands for all."""
+    streams = [stream for stream in _pictures(container) if stream.codec_context is not None]
+    return bool(streams) and video_stream(container) is not streams[0]
+
+
+def audio_stream(container: Any) -> Any | None:
+    """The first stream of sound that can be decoded; None if there is none."""
+    return next((stream for stream in container.streams.audio if stream.codec_context is not None), None)
+
+
+def _pictures(container: Any) -> list[Any]:
+    from av.stream import Disposition
+
+    return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+
+
+def unknown_codec(path: Path, container: Any, kind: Literal["pictures", "sound"]) -> DataError | None:
+    """The error for a file whose pictures, or whose sound, are in a codec that this FFmpeg cannot decode; none where there are none, or they can."""
+    streams = _pictures(container) if kind == "pictures" else list(container.streams.audio)
+    if not streams or any(stream.codec_context is not None for stream in streams):
+        return None
+    return DataError(
+        f"the codec {_codec(container, streams[0])} of its {kind} is not known to this FFmpeg",
+        where=str(path),
+        remedy="Convert it, to PNG, or to MP4 with H.264 and AAC; or, if the codec is a new one, pip install --upgrade av",
+    )
+
+
+def _codec(container: Any, stream: Any) -> str:
+    """The name of a stream's codec, or its four letters in the file. PyAV knows neither where it has no decoder; FFmpeg's description has them."""
+    import av.logging
+
+    with _NAMES_OF_STREAMS:
+        before = av.logging.get_level()
+        av.logging.set_level(av.logging.INFO)
+        try:
+            told = container.dumps_format()
+        finally:
+            av.logging.set_level(before)
+    found = re.search(rf"Stream #0:{stream.index}\b[^\n]*?: (?:Video|Audio): (\S+?)(?:,| \((\S+?) /|\s|$)", told)
+    if found is None:
+        return "of a name that it does not say"
+    return f'"{found[2] if found[1] == "none" and found[2] else found[1]}"'
+
+
+def counts_its_frames(container: Any) -> bool:
+    """Whether the container's own tables tell the length, size and rate of its pictures, as those of MP4 and MOV do."""
+    stream = video_stream(container)
+    return "mp4" in container.format.name.split(",") and stream is not None and stream.frames > 0 and bool(stream.average_rate)
+
+
+def is_image(container: Any) -> bool:
+    """Whether the file is a single picture (PNG, JPEG, ...)."""
+    name = container.format.name
+    return bool(name == "image2" or name.endswith("_pipe"))
+
+
+def start_seconds(stream: Any) -> Fraction:
+    """When a stream starts, on the container's clock."""
+    if stream.start_time is None or stream.time_base is None:
+        return Fraction(0)
+    return Fraction(stream.start_time) * Fraction(stream.time_base)
+
+
+def side_data(frame: Any) -> Any:
+    """What PyAV has names for of the data that come with a decoded frame. Where it has none for some, `frame.side_data` raises and shows nothing at all."""
+    try:
+        return frame.side_data
+    except ValueError:
+        return _known_alone(frame).side_data
+
+
+def _known_alone(frame: Any) -> Any:
+    """The same frame without side data of the kinds that PyAV has no name for, which FFmpeg knows by their number."""
+    from av.filter import Graph
+    from av.sidedata.sidedata import Type
+
+    graph = Graph()
+    last = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1))
+    source = last
+    named: set[Any] = {kind.value for kind in Type}
+    for kind in range(_MOST_KINDS_OF_SIDE_DATA):
+        if kind not in named:
+            without = graph.add("sidedata", f"mode=delete:type={kind}")
+            last.link_to(without)
+            last = without
+    sink = graph.add("buffersink")
+    last.link_to(sink)
+    graph.configure()
+    source.push(frame)
+    return sink.pull()

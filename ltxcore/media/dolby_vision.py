@@ -1,0 +1,145 @@
+"""Dolby Vision whose pictures only its own decoders show: told by the configuration record in an MP4, MOV or Matroska file, and refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import attrs
+
+from ltxcore.errors import DataError
+from ltxcore.media.boxes import boxes, inside, moov
+
+_RECORDS = frozenset({b"dvcC", b"dvvC", b"dvwC"})
+_COMPATIBLE = frozenset({0, 2, 4, 6, 7, 9})
+"""Profiles whose base layer can always be shown; early files of them do not say so."""
+
+_SAMPLE_ENTRY = 78
+"""Bytes of a picture's sample entry before the boxes in it."""
+
+_SEGMENT, _TRACKS, _CLUSTER = b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\x1f\x43\xb6\x75"
+"""Elements of Matroska: the file, its tracks, its content."""
+
+_ENTRY, _KIND, _MAPPING, _ADDED, _RECORD = b"\xae", b"\x83", b"\x41\xe4", b"\x41\xe7", b"\x41\xed"
+"""A track, its kind, what is added to its blocks, the kind of that, and its record."""
+
+_PICTURES = 1
+_MOST_BYTES = 1 << 20
+
+
+@attrs.frozen
+class DolbyVision:
+    """A configuration record: the profile, whether there is a base layer, and what others can show that as; 0: as nothing.
+
+    Source: "Dolby Vision Streams Within the ISO Base Media File Format", version 2.1.2, section 2.2.
+    """
+
+    profile: int
+    has_base: bool
+    shown_as: int
+
+    @classmethod
+    def of(cls, record: bytes) -> DolbyVision | None:
+        """What a record says; None: it is too short."""
+        if len(record) < 4:
+            return None
+        return cls(record[2] >> 1, bool(record[3] & 1), record[4] >> 4 if len(record) > 4 else 0)
+
+    @property
+    def can_be_shown(self) -> bool:
+        """Whether others than Dolby's decoders can show the pictures in their colours."""
+        return self.has_base and (self.shown_as > 0 or self.profile in _COMPATIBLE)
+
+
+def refuse_unshowable(path: Path, container: Any, stream: Any) -> None:
+    """Nothing, for pictures that can be shown.
+
+    Raises:
+        DataError: they are Dolby Vision without a base layer that others can show.
+    """
+    found = _found(path, str(container.format.name).split(","), stream)
+    if found is None or found.can_be_shown:
+        return
+    why = "whose colours (IPT-PQ-c2) no other decoder knows" if found.has_base else "of which this is the enhancement layer alone"
+    raise DataError(
+        f"its pictures are Dolby Vision of profile {found.profile}, {why}: it has no base layer that can be shown",
+        where=str(path),
+        remedy="Export it anew as HLG, HDR10 or BT.709, or convert it with a program that knows Dolby Vision, such as FFmpeg's filter libplacebo.",
+    )
+
+
+def _found(path: Path, formats: list[str], stream: Any) -> DolbyVision | None:
+    with path.open("rb") as file:
+        if "mp4" in formats:
+            record = _in_mp4(moov(path), int(stream.id))
+        elif "matroska" in formats:
+            record = _in_matroska(file, path.stat().st_size)
+        else:
+            return None
+    return None if record is None else DolbyVision.of(record)
+
+
+def _in_mp4(content: bytes, track: int) -> bytes | None:
+    """The record of a track, in the content of the box that describes them all."""
+    for trak in inside(content, b"trak"):
+        header = next(inside(trak, b"tkhd"), b"")
+        at = 20 if header[:1] == b"\1" else 12
+        if int.from_bytes(header[at : at + 4], "big") != track:
+            continue
+        for description in inside(trak, b"mdia", b"minf", b"stbl", b"stsd"):
+            for _, entry in boxes(description[8:]):
+                return next((held for kind, held in boxes(entry[_SAMPLE_ENTRY:]) if kind in _RECORDS), None)
+    return None
+
+
+def _in_matroska(file: BinaryIO, size: int) -> bytes | None:
+    """The record of the first track of pictures."""
+    for segment, start, end in _elements(file, 0, size):
+        for tracks, first, last in _elements(file, start, end) if segment == _SEGMENT else ():
+            for entry, opened, closed in _elements(file, first, last) if tracks == _TRACKS else ():
+                parts = list(_elements(file, opened, closed)) if entry == _ENTRY else []
+                if any(name == _KIND and _number(file, *place) == _PICTURES for name, *place in parts):
+                    return next((found for name, *place in parts if name == _MAPPING and (found := _added(file, *place))), None)
+            if tracks in (_TRACKS, _CLUSTER):
+                break
+    return None
+
+
+def _added(file: BinaryIO, start: int, end: int) -> bytes | None:
+    """The record in what is added to the blocks of a track, where that is Dolby Vision."""
+    parts = {name: place for name, *place in _elements(file, start, end)}
+    if _ADDED not in parts or _RECORD not in parts or _bytes(file, *parts[_ADDED]) not in _RECORDS:
+        return None
+    return _bytes(file, *parts[_RECORD])
+
+
+def _elements(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """The elements between two places: the name of each, and where its content starts and ends."""
+    while start < end:
+        file.seek(start)
+        head = file.read(12)
+        named = _length(head, 4)
+        sized = _length(head[named:], 8)
+        if not named or not sized or len(head) < named + sized:
+            return
+        size = int.from_bytes(head[named : named + sized], "big") & ((1 << 7 * sized) - 1)
+        content = start + named + sized
+        until = end if size == (1 << 7 * sized) - 1 else min(content + size, end)  # all ones: as far as it goes
+        yield head[:named], content, until
+        start = until
+
+
+def _length(head: bytes, most: int) -> int:
+    """How many bytes a number takes that says so by its leading zeros; 0: none that there can be."""
+    length = 9 - head[0].bit_length() if head else 0
+    return length if length <= most else 0
+
+
+def _bytes(file: BinaryIO, start: int, end: int) -> bytes:
+    file.seek(start)
+    return file.read(min(end - start, _MOST_BYTES))
+
+
+def _number(file: BinaryIO, start: int, end: int) -> int:
+    return int.from_bytes(_bytes(file, start, end), "big")

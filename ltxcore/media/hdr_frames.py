@@ -1,0 +1,235 @@
+"""HDR frames as FFmpeg gives them: what their tags say, and their numbers.
+
+The numbers are those of ITU-T H.273, which all containers and codecs share.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from ltxcore.errors import DataError
+from ltxcore.media.aspect import h264_transfer
+from ltxcore.media.container import opened, side_data, video_stream
+from ltxcore.media.hdr import PEAK, Bt709, Matrix, Primaries, Signal, Transfer
+
+_TRANSFERS: Mapping[int, Transfer] = MappingProxyType({16: "PQ", 18: "HLG"})
+_PRIMARIES: Mapping[int, Primaries] = MappingProxyType({1: "BT.709", 9: "BT.2020", 11: "P3", 12: "P3"})
+_MATRICES: Mapping[int, Matrix] = MappingProxyType({1: "BT.709", 5: "BT.601", 6: "BT.601", 9: "BT.2020"})
+_UNREAD: Mapping[int, str] = MappingProxyType(
+    {
+        8: "YCgCo",
+        10: "BT.2020 with constant luminance",
+        11: "Y'D'zD'x",
+        12: "luma by their primaries",
+        13: "constant luminance by their primaries",
+    }
+    | {14: "ICtCp", 15: "IPT-C2", 16: "YCgCo-Re", 17: "YCgCo-Ro"}
+)
+"""Matrices that neither FFmpeg's conversion knows nor this one."""
+
+_UNTOLD = frozenset({0, 2})
+_FULL_RANGE = 2
+
+_TELLING = frozenset({"h264", "hevc", "vvc", "av1", "vp9", "prores", "mpeg2video", "apv"})
+"""Codecs whose frames may say what their container does not."""
+
+_MASTERING = struct.Struct("=22i")
+"""Three primaries and the white (x and y each), the darkest and the brightest light, as fractions; whether the colours and the lights are told."""
+
+_BRIGHTNESS = (50.0, 10_000.0)
+"""What a display that HDR pictures are made on can be as bright as, in cd/m2; what says otherwise is not believed."""
+
+_PLANES = re.compile(r"(gbra?p|gray|yuvj)(4\d\dp)?(\d*)(le)?")
+
+
+@attrs.frozen
+class Tags:
+    """What is said of pictures, in H.273's numbers, of which 2 and 0 say nothing.
+
+    Attributes:
+        transfer, primaries, matrix: the transfer characteristics, the colours of red, green and blue, and the matrix.
+        range: 1: that of studios, 2: full, 0: not told; FFmpeg's numbers.
+    """
+
+    transfer: int = 2
+    primaries: int = 2
+    matrix: int = 2
+    range: int = 0
+
+    @classmethod
+    def of(cls, told: Any) -> Tags:
+        """Those of a frame, or of a stream's codec context, of PyAV."""
+        return cls(int(told.color_trc), int(told.color_primaries), int(told.colorspace), int(told.color_range))
+
+    def beside(self, others: Tags) -> Tags:
+        """These, and those of `others` where these say nothing."""
+        return Tags(
+            others.transfer if self.transfer in _UNTOLD else self.transfer,
+            others.primaries if self.primaries in _UNTOLD else self.primaries,
+            others.matrix if self.matrix in _UNTOLD else self.matrix,
+            self.range or others.range,
+        )
+
+    @property
+    def is_hdr(self) -> bool:
+        """Whether pictures are HLG or PQ."""
+        return self.transfer in _TRANSFERS
+
+
+def signal_of(frame: Any, stream: Tags, where: str) -> Signal | None:
+    """What the numbers of a frame of the file `where` mean, where it is HDR; None: it is not. What the frame does not say, its stream does.
+
+    A tag that no HDR picture has is not believed: primaries that are neither BT.2020's nor P3's are taken as BT.709's, and no peak as 1000 cd/m2.
+
+    Raises:
+        DataError: its colours are written in a way that is not read, HDR or not.
+    """
+    tags = Tags.of(frame).beside(stream)
+    if tags.matrix in _UNREAD and not _is_rgb(frame):
+        raise DataError(
+            f"the colours of this file are written as {_UNREAD[tags.matrix]}, which is not read",
+            where=where,
+            remedy="Encode it anew with another colour matrix, that of BT.2020 (bt2020nc) or BT.709.",
+        )
+    if not tags.is_hdr:
+        return None
+    primaries: Primaries = "BT.2020" if tags.primaries in _UNTOLD else _PRIMARIES.get(tags.primaries, "BT.709")
+    transfer = _TRANSFERS[tags.transfer]
+    peak = _peak(frame) if transfer == "PQ" else PEAK
+    if _is_rgb(frame):
+        return Signal(transfer, primaries, "RGB", True, peak)
+    matrix = _MATRICES.get(tags.matrix, "BT.2020" if primaries == "BT.2020" else "BT.709")
+    return Signal(transfer, primaries, matrix, _is_full(frame, tags), peak)
+
+
+def _is_rgb(frame: Any) -> bool:
+    return bool(frame.format.is_rgb or frame.format.has_palette)
+
+
+def _is_full(frame: Any, tags: Tags) -> bool:
+    return tags.range == _FULL_RANGE or str(frame.format.name).startswith("yuvj")
+
+
+def _peak(frame: Any) -> float:
+    """The brightest light of the display that a frame was made on, else its own brightest light, else `PEAK`; in cd/m2.
+
+    Source: Recommendations ITU-T H.265 D.3.28 and D.3.35, which are SMPTE ST 2086 and CTA-861.3.
+    """
+    told = side_data(frame)
+    display, content = (told.get(kind) for kind in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"))
+    found = []
+    if display is not None and len(bytes(display)) >= _MASTERING.size:
+        *_, light, per, _, is_told = _MASTERING.unpack_from(bytes(display))
+        found.append(light / per if is_told and per else 0.0)
+    if content is not None:
+        found.append(float(struct.unpack_from("=I", bytes(content))[0]))
+    return next((light for light in found if _BRIGHTNESS[0] <= light <= _BRIGHTNESS[1]), PEAK)
+
+
+def is_hdr(path: Path, stream: Any) -> bool:
+    """Whether a file's pictures are HDR. Its first frame is decoded only where the tags of its stream do not settle it."""
+    tags = Tags.of(stream.codec_context)
+    if stream.codec_context.name not in _TELLING or not (tags.is_hdr or tags.transfer in _UNTOLD):
+        return tags.is_hdr
+    if stream.codec_context.name == "h264" and tags.transfer in _UNTOLD:
+        told = h264_transfer(stream.codec_context.extradata or b"")  # to decode a frame takes twenty times as long
+        if told is not None:
+            return Tags(transfer=told).is_hdr
+    try:
+        frame = _first_frame(path)
+    except DataError:
+        return tags.is_hdr  # whoever reads the pictures tells what is wrong with them
+    return (tags if frame is None else Tags.of(frame).beside(tags)).is_hdr
+
+
+def _first_frame(path: Path) -> Any | None:
+    with opened(path, quick=True) as container:
+        stream: Any = video_stream(container)
+        stream.thread_type, stream.thread_count = "NONE", 1
+        for packet in container.demux(stream):
+            # Told that nothing follows, the decoder gives the frame at once, instead of waiting for those that may be shown before it.
+            for frame in packet.decode() or stream.decode(None):
+                return frame
+            stream.codec_context.flush_buffers()
+    return None
+
+
+@attrs.define(eq=False)
+class HdrPictures:
+    """Turns the HDR frames of one stream into pixels of BT.709. The tables of a kind of signal are made once."""
+
+    _resizer: Any = attrs.field(init=False)
+    _made: dict[Signal, Bt709] = attrs.field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        from av.video.reformatter import VideoReformatter
+
+        self._resizer = VideoReformatter()
+
+    def pixels(self, frame: Any, size: tuple[int, int], signal: Signal) -> Tensor:
+        """A decoded frame as `[*size, 3]` uint8. It is resized first, as it is written, like pictures of BT.709: bicubic, and antialiased where it makes smaller.
+
+        Args:
+            frame: of PyAV.
+            size: height and width of the result, in pixels.
+            signal: that its numbers mean.
+        """
+        convert = self._made.get(signal) or self._made.setdefault(signal, Bt709(signal))
+        carrier = _carried(frame)
+        bits = int(carrier.format.components[0].bits)
+        first, second, third = self._planes(carrier, size)
+        return convert.pixels((third, first, second) if signal.matrix == "RGB" else (first, second, third), bits)
+
+    def _planes(self, frame: Any, size: tuple[int, int]) -> list[Tensor]:
+        """The three planes of a frame, each `[*size]` uint16, shifted up to 16 bits.
+
+        Both ranges are given, and the same, since FFmpeg shifts numbers of studio range, but fills those of full range up to 65535 here and there.
+        """
+        from av.video.reformatter import ColorRange, Interpolation
+
+        ours = {"src_color_range": ColorRange.MPEG, "dst_color_range": ColorRange.MPEG, "interpolation": Interpolation.BICUBIC}
+        scaled = self._resizer.reformat(frame, size[1], size[0], "yuv444p16le", threads=1, **ours)
+        return [_rows(plane, torch.uint16)[: size[0], : size[1]] for plane in scaled.planes]
+
+
+def _carried(frame: Any) -> Any:
+    """A frame whose planes FFmpeg resizes and does nothing else to: those of red, green and blue, and of grey, go as luma and colour differences."""
+    from av import VideoFrame
+    from av.video.reformatter import VideoReformatter
+
+    name, wide = str(frame.format.name), int(frame.format.components[0].bits) > 8
+    by_planes = None
+    if _is_rgb(frame) and not name.startswith("gbr"):
+        by_planes = "gbrp16le" if wide else "gbrp"
+    elif name.startswith("ya"):  # grey with alpha
+        by_planes = "gray16le" if wide else "gray"
+    elif name.endswith("be"):
+        by_planes = f"{name[:-2]}le"
+    if by_planes is not None:
+        frame = VideoReformatter().reformat(frame, format=by_planes, threads=1)
+    found = _PLANES.fullmatch(str(frame.format.name))
+    if found is None:
+        return frame
+    carrier = VideoFrame(frame.width, frame.height, f"yuv{found[2] or '444p'}{found[3]}{found[4] or ''}")
+    kind = torch.uint16 if wide else torch.uint8
+    for index, plane in enumerate(carrier.planes):
+        rows = _rows(plane, kind)
+        if index < len(frame.planes):
+            rows[:, : plane.width].copy_(_rows(frame.planes[index], kind)[:, : plane.width])
+        else:
+            rows.fill_(1 << (int(carrier.format.components[0].bits) - 1))
+    return carrier
+
+
+def _rows(plane: Any, kind: torch.dtype) -> Tensor:
+    """A plane's rows, each of which may end in padding; a view of the frame that keeps it alive."""
+    return torch.frombuffer(plane, dtype=kind).unflatten(0, (-1, plane.line_size // kind.itemsize))[: plane.height]

@@ -1,0 +1,158 @@
+"""Decoded frames as pixels: RGB bytes, resized on the way where that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from functools import cache
+from typing import Any, Literal
+
+import attrs
+import torch
+from torch import Tensor
+
+from ltxcore.config.colors import BLACK, Color
+from ltxcore.media.hdr import Signal
+from ltxcore.media.hdr_frames import HdrPictures, Tags, signal_of
+
+Resize = Callable[[int, int], tuple[int, int]]
+"""From the height and width of a picture as it is shown to those that it is wanted in; all in pixels."""
+
+Hdr = Literal["bt709", "keep"]
+"""What becomes of HDR pictures: they are converted to BT.709, or their numbers are taken as if they were of BT.709, which looks flat and pale."""
+
+_RGB = "rgb24"
+_RGB_WITH_ALPHA = "rgba"
+_RGB_BY_PLANES = "gbrp"
+"""What FFmpeg resizes to twice as fast as to packed RGB, each pixel with a colour of its own; packing it afterwards is quick."""
+
+
+@attrs.frozen
+class Rendering:
+    """How decoded frames become RGB, as far as that can be chosen.
+
+    Attributes:
+        alpha_color: what is seen through transparent pixels.
+        hdr: what becomes of HDR pictures.
+    """
+
+    alpha_color: Color = BLACK
+    hdr: Hdr = "bt709"
+
+    def corrected(self, corrections: Collection[str]) -> tuple[str, ...]:
+        """Which of the things that are set right in a file's pictures are set right so: all but HDR that is kept, which is read as it always was."""
+        return tuple(name for name in corrections if name != "hdr" or self.hdr == "bt709")
+
+    def told(self, corrections: Collection[str]) -> dict[str, str]:
+        """What was chosen otherwise than by default, by its key, as far as it makes a difference to a file in whose pictures these things are set right."""
+        chosen = self.alpha_color != BLACK and "alpha" in corrections
+        return {"alpha_color": "#{:02X}{:02X}{:02X}".format(*self.alpha_color)} if chosen else {}
+
+
+@attrs.define(eq=False)
+class Pictures:
+    """Turns the frames of one stream into pixels. The tables of a conversion are made once, and frames of one size share them.
+
+    Attributes:
+        rendering: what was chosen.
+        tags: of the stream, where a frame has none of its own.
+        where: the file, for messages.
+    """
+
+    rendering: Rendering = attrs.field(factory=Rendering)
+    tags: Tags = attrs.field(factory=Tags)
+    where: str = ""
+    _hdr_pictures: HdrPictures = attrs.field(factory=HdrPictures, init=False)
+    _resizer: Any = attrs.field(init=False)
+    _converter: Any = attrs.field(init=False)
+    _to_alpha: Any = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        from av.video.reformatter import VideoReformatter
+
+        self._resizer, self._converter, self._to_alpha = VideoReformatter(), VideoReformatter(), VideoReformatter()
+
+    def pixels(self, frame: Any, size: tuple[int, int]) -> Tensor:
+        """A decoded frame as `[*size, 3]` uint8, a view of the frame that keeps it alive. A resize is bicubic, and antialiased where it makes smaller.
+
+        Args:
+            frame: of PyAV.
+            size: height and width of the result, in pixels.
+
+        Raises:
+            DataError: colours that are written in a way that is not read.
+        """
+        signal = signal_of(frame, self.tags, self.where)
+        signal = signal if self.rendering.hdr == "bt709" else None
+        # What is transparent comes first, on the stored pixels, so that a resize mixes no colours that are not seen.
+        opaque = self._opaque(frame, signal)
+        if signal is not None and opaque is frame:
+            return self._hdr_pictures.pixels(frame, size, signal)
+        frame = opaque
+        if size != (frame.height, frame.width):
+            frame = self._resizer.reformat(frame, size[1], size[0], _RGB_BY_PLANES, interpolation=_bicubic(), threads=1)
+        return _rows(self._converter.reformat(frame, format=_RGB, threads=1), 3)
+
+    def _opaque(self, frame: Any, signal: Signal | None) -> Any:
+        """A frame with its background where it is transparent, of BT.709 where it was HDR; the frame itself where it is opaque everywhere."""
+        if not may_be_transparent(frame.format.name):
+            return frame
+        import av
+        import numpy as np
+
+        colors = _rows(self._to_alpha.reformat(frame, format=_RGB_WITH_ALPHA, threads=1), 4).numpy()
+        if (colors[..., 3] == _OPAQUE).all():
+            return frame
+        if signal is not None:
+            colors = np.dstack([self._hdr_pictures.pixels(frame, (frame.height, frame.width), signal).numpy(), colors[..., 3]])
+        return av.VideoFrame.from_ndarray(_blended(colors, self.rendering.alpha_color), format=_RGB)
+
+
+_OPAQUE = 255
+_BAND = 32
+
+
+def _blended(colors: Any, background: Color) -> Any:
+    """Encoded values `[H, W, 4]` uint8, the last one alpha, seen before a background, `[H, W, 3]` uint8, each rounded to the nearest.
+
+    A few rows at a time, so that what is between them and the result stays in the processor's own memory.
+    """
+    import numpy as np
+
+    seen = np.empty((*colors.shape[:2], 3), np.uint8)
+    for top in range(0, colors.shape[0], _BAND):
+        band = colors[top : top + _BAND]
+        cover = band[..., 3].astype(np.uint16)
+        behind = _OPAQUE - cover
+        for channel in range(3):
+            # A division by 255 to the nearest, exact for all products of two bytes.
+            value = band[..., channel] * cover + behind * np.uint16(background[channel]) + np.uint16(128)
+            seen[top : top + _BAND, :, channel] = (value + (value >> 8)) >> 8
+    return seen
+
+
+def is_transparent(frame: Any) -> bool:
+    """Whether any pixel of a decoded frame is not opaque."""
+    return may_be_transparent(frame.format.name) and bool((_rows(frame.reformat(format=_RGB_WITH_ALPHA), 4)[..., 3] != _OPAQUE).any())
+
+
+@cache
+def may_be_transparent(format_name: str) -> bool:
+    """Whether a pixel format has alpha: as a component, or in the colours of its palette."""
+    from av import VideoFormat
+
+    found = VideoFormat(format_name)
+    return bool(found.has_palette) or any(component.is_alpha for component in found.components)
+
+
+def _rows(frame: Any, channels: int) -> Tensor:
+    """The pixels of a packed frame of one byte a channel, `[H, W, channels]`, a view."""
+    plane = frame.planes[0]
+    rows = torch.frombuffer(plane, dtype=torch.uint8).unflatten(0, (-1, plane.line_size))  # each may end in padding
+    return rows[: frame.height, : channels * frame.width].unflatten(1, (-1, channels))
+
+
+def _bicubic() -> Any:
+    """FFmpeg's bicubic resize, which also reads every colour of a picture that is RGB already, not every other one."""
+    from av.video.reformatter import Interpolation
+
+    return Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INP

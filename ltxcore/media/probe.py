@@ -1,0 +1,198 @@
+"""Media files: what is in them, clips and sounds from them, and back.
+
+Everything is read that PyAV (FFmpeg) reads: any container, codec, sample rate and number of channels; and AVIF, HEIC and animated WebP. Written are MP4 (H.264 and AAC), WAV
+(16 bits), PNG and JPEG. Reading the same file twice gives the same numbers.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from ltxcore.errors import DataError
+from ltxcore.media.aspect import SQUARE, pixel_aspect, squared
+from ltxcore.media.clips import Memory, alpha_decoder, read_clip
+from ltxcore.media.container import (
+    audio_stream,
+    counts_its_frames,
+    damaged,
+    frames_of,
+    is_animation,
+    is_image,
+    opened,
+    unknown_codec,
+    video_stream,
+)
+from ltxcore.media.dolby_vision import refuse_unshowable
+from ltxcore.media.hdr_frames import is_hdr
+from ltxcore.media.photos import Photo, photo_of
+from ltxcore.media.pictures import is_transparent, may_be_transparent
+from ltxcore.media.sound_times import sound_corrections
+from ltxcore.media.sounds import read_sound, write_sound
+from ltxcore.media.times import Uneven, counted, shown_in, told_rate
+from ltxcore.media.upright import shown_size
+from ltxcore.media.written import write_clip
+
+__all__ = ["MediaInfo", "Memory", "frame_seconds", "probe", "read_clip", "read_sound", "shown_size", "write_clip", "write_sound"]
+
+
+@attrs.frozen
+class MediaInfo:
+    """What a file holds, known without decoding it.
+
+    Attributes:
+        path: the file.
+        frames: that its video stream shows; None: it has no pictures.
+        height, width: pixels as they are stored, before they are turned upright and stretched; None: no pictures.
+        rate: frames per second, exact, on the average where they are uneven; None: no pictures, or an image.
+        duration: seconds of its pictures, or of its sound if it has none; None: an image, or not known.
+        sound_rate: samples per second; None: no sound, or none that can be decoded.
+        channels: of its sound; None: likewise.
+        is_image: whether it is a single picture.
+        picture_corrections: what is set right in its pictures that 0.1.0 got wrong, by their names in `corrections.CORRECTIONS`, sorted.
+        sound_corrections: likewise in its sound.
+        unheard: why its sound cannot be decoded, where that is so.
+        aspect: width of a stored pixel divided by its height.
+        uneven: what becomes of its frames at a constant rate; None: they are shown equally long, or it is not known when they are shown.
+    """
+
+    path: Path
+    frames: int | None
+    height: int | None
+    width: int | None
+    rate: Fraction | None
+    duration: float | None
+    sound_rate: int | None
+    channels: int | None
+    is_image: bool
+    picture_corrections: tuple[str, ...] = ()
+    sound_corrections: tuple[str, ...] = ()
+    unheard: str = ""
+    aspect: Fraction = SQUARE
+    uneven: Uneven | None = None
+
+
+def probe(path: Path) -> MediaInfo:
+    """What is in a media file. Its packets are read only where the container does not tell which frames are shown and when, and no more than the first
+    frames are decoded.
+
+    Raises:
+        DataError: as `read_clip`, or neither pictures nor sound.
+    """
+    photo = photo_of(path)
+    if photo is not None:
+        return _of_photo(photo)
+    with opened(path, quick=True) as container:
+        if counts_its_frames(container) and pixel_aspect(container, video_stream(container), decoded=False) is not None:
+            return _described(path, container, decoded=False)
+    with opened(path) as container:
+        return _described(path, container, decoded=True)
+
+
+def _of_photo(photo: Photo) -> MediaInfo:
+    times = photo.times
+    return MediaInfo(
+        path=photo.path,
+        frames=photo.count,
+        height=photo.height,
+        width=photo.width,
+        rate=photo.rate,
+        duration=float(photo.count / photo.rate) if photo.rate else None,
+        sound_rate=None,
+        channels=None,
+        is_image=photo.is_image,
+        picture_corrections=photo.corrections,
+        uneven=None if times is None else times.uneven,
+    )
+
+
+def _described(path: Path, container: Any, *, decoded: bool) -> MediaInfo:
+    pictures, sound = video_stream(container), audio_stream(container)
+    unseen, unheard = unknown_codec(path, container, "pictures"), unknown_codec(path, container, "sound")
+    refusal = unheard if unseen is None and pictures is None else unseen
+    if refusal is not None:
+        raise refusal
+    if pictures is None and sound is None:
+        raise DataError("this file has neither pictures nor sound", where=str(path), remedy="Name a clip, a sound or an image.")
+    if pictures is not None and not (pictures.codec_context.height and pictures.codec_context.width):
+        raise damaged(path, "its pictures have no size")
+    if sound is not None and not (sound.rate and sound.codec_context.channels):
+        raise damaged(path, "its sound has no rate or no channels")
+    info = MediaInfo(
+        path=path,
+        frames=None,
+        height=None,
+        width=None,
+        rate=None,
+        duration=None,
+        sound_rate=None if sound is None else sound.rate,
+        channels=None if sound is None else sound.codec_context.channels,
+        is_image=is_image(container),
+        sound_corrections=sound_corrections(path, container),
+        unheard="" if unheard is None else unheard.problems[0].what,
+    )
+    if pictures is None:
+        return attrs.evolve(info, duration=_sound_duration(container, sound))
+    return _with_pictures(info, container, pictures, decoded)
+
+
+def _with_pictures(info: MediaInfo, container: Any, pictures: Any, decoded: bool) -> MediaInfo:
+    refuse_unshowable(info.path, container, pictures)
+    codec = pictures.codec_context
+    aspect = pixel_aspect(container, pictures, decoded=decoded) or SQUARE
+    info = attrs.evolve(info, height=codec.height, width=codec.width, aspect=aspect)
+    corrections = {"hdr"} if is_hdr(info.path, pictures) else set[str]()
+    if is_animation(container):
+        corrections.add("animation")
+    if squared(codec.height, codec.width, aspect) != (codec.height, codec.width):
+        corrections.add("square_pixels")
+    if info.is_image:
+        if codec.pix_fmt and may_be_transparent(codec.pix_fmt) and is_transparent(_first_frame(info.path, container, pictures)):
+            corrections.add("alpha")
+        return attrs.evolve(info, frames=1, picture_corrections=tuple(sorted(corrections)))
+    if (codec.pix_fmt and may_be_transparent(codec.pix_fmt)) or alpha_decoder(pictures) is not None:
+        corrections.add("alpha")
+    shown, rate = shown_in(info.path, container, pictures)
+    if rate != told_rate(pictures):
+        corrections.add("shown_rate")
+    return attrs.evolve(
+        info,
+        frames=shown.frames,
+        rate=rate,
+        duration=float(shown.frames / rate),
+        picture_corrections=tuple(sorted(corrections)),
+        uneven=None if shown.times is None else shown.times.uneven,
+    )
+
+
+def _first_frame(path: Path, container: Any, stream: Any) -> Any:
+    frame = next(frames_of(path, container, stream), None)
+    if frame is None:
+        raise damaged(path, "its picture does not decode")
+    return frame
+
+
+def frame_seconds(path: Path, max_frames: int) -> list[float]:
+    """When each of the first frames of a clip is shown, in seconds, in order; read from its packets, none of which is decoded.
+
+    Empty where the file has no pictures, or does not say.
+
+    Raises:
+        DataError: as `probe`.
+    """
+    photo = photo_of(path)
+    if photo is not None:
+        return photo.seconds[:max_frames]
+    with opened(path) as container:
+        stream = video_stream(container)
+        times = None if stream is None else counted(path, container, stream).times
+    return [] if times is None else [float(start * times.tick) for start in times.starts[:max_frames]]
+
+
+def _sound_duration(container: Any, stream: Any) -> float | None:
+    if stream.duration and stream.time_base is not None:  # some say 0 where they do not know it
+        return float(stream.duration * stream.time_base)
+    return None if container.duration is None else container.duration / 1_000_000

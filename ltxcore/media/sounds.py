@@ -1,0 +1,193 @@
+"""Sound from files and back."""
+
+from __future__ import annotations
+
+import wave
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from ltxcore.errors import DataError
+from ltxcore.media.atomic import replacing
+from ltxcore.media.container import audio_stream, opened, unknown_codec
+from ltxcore.media.sound_times import first_shown, in_place
+from ltxcore.protocols import Sound
+
+AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+"""Samples per second that AAC has."""
+AAC_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
+"""Numbers of channels that AAC is written with."""
+_AAC_BITS_PER_SAMPLE = 4
+_FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63, "flt": 1.0, "dbl": 1.0}
+"""What 1.0 is in each of FFmpeg's sample formats."""
+
+
+@attrs.frozen
+class Gap:
+    """A place where a sound does not simply go on: a hole, which is silence, or an overlap, whose later part is left out.
+
+    Attributes:
+        at: where, in seconds from the first sample.
+        seconds: how long; negative: an overlap.
+    """
+
+    at: float
+    seconds: float
+
+
+def read_sound(path: Path, *, max_duration: float | None = None) -> Sound:
+    """The first sound of a file at its own rate and with all its channels, each part where its time stamp says.
+
+    Sample 0 is where the first picture that the file shows starts (its sound's own start, if it has none): a track that starts later is led by silence,
+    one that starts earlier is cut. A hole in it is silence; where two parts overlap, the first one counts. Nothing is decoded beyond `max_duration` seconds.
+
+    Raises:
+        DataError: no such file, no medium, no sound, cut short or damaged.
+    """
+    return read_with_gaps(path, max_duration=max_duration)[0]
+
+
+def read_with_gaps(path: Path, *, max_duration: float | None = None) -> tuple[Sound, tuple[Gap, ...]]:
+    """A sound as `read_sound` has it, and its holes and overlaps in order.
+
+    Raises:
+        DataError: as `read_sound`.
+    """
+    gaps: list[Gap] = []
+    with opened(path) as container:
+        stream = audio_stream(container)
+        if (unheard := unknown_codec(path, container, "sound")) is not None:
+            raise unheard
+        if stream is None:
+            raise DataError(
+                "this file has no sound", where=str(path), remedy="Name a file with sound, or leave the sound of this sample out."
+            )
+        sound = _decode(_parts(path, container, stream, gaps), int(stream.rate or 1), max_duration)
+    if not sound.samples.shape[1]:
+        raise DataError("this file has no sound: its sound track is empty", where=str(path), remedy="Record or encode it anew.")
+    return sound, tuple(gaps)
+
+
+def _decode(parts: Iterator[Sound], rate: int, max_duration: float | None) -> Sound:
+    """Pieces in one, of no more than `max_duration` seconds."""
+    taken: list[Tensor] = []
+    wanted, length = -1, 0
+    for part in parts:
+        if not taken:
+            rate = part.rate
+            wanted = -1 if max_duration is None else int(max_duration * rate)
+        taken.append(part.samples)
+        length += part.samples.shape[1]
+        if 0 <= wanted <= length:
+            break
+    if not taken:
+        return Sound(torch.zeros(1, 0), rate)
+    samples = torch.cat(taken, dim=1)
+    return Sound(samples if wanted < 0 else samples[:, :wanted], rate)
+
+
+@contextmanager
+def hearing(path: Path) -> Iterator[Iterator[Sound]]:
+    """The first sound of a file piece by piece, in its place as `read_sound` has it; no piece where it has no sound.
+
+    Raises:
+        DataError: no such file, no medium; from the pieces, where they do not decode.
+    """
+    with opened(path) as container:
+        stream = audio_stream(container)
+        if (unheard := unknown_codec(path, container, "sound")) is not None:
+            raise unheard
+        yield iter(()) if stream is None else _parts(path, container, stream, [])
+
+
+def _parts(path: Path, container: Any, stream: Any, gaps: list[Gap]) -> Iterator[Sound]:
+    """Pieces of sound that follow each other without a break, silence among them. Holes and overlaps are added to `gaps` as they are met."""
+    at = 0
+    for each in in_place(path, container, stream, first_shown(path, container)):
+        samples, rate = samples_of(each.frame), int(each.frame.sample_rate)
+        if each.is_moved and each.start != at and max(each.start, at) > 0:
+            gaps.append(Gap(at / rate, (each.start - at) / rate))
+        while at < each.start:  # a second at a time, so that no more of a long silence is made than is used
+            yield Sound(samples.new_zeros(samples.shape[0], min(each.start - at, rate)), rate)
+            at += min(each.start - at, rate)
+        if each.start + each.length > at:
+            yield Sound(samples[:, at - each.start :], rate)
+            at = each.start + each.length
+
+
+def samples_of(frame: Any) -> Tensor:
+    """A decoded frame as `[channels, N]` float32."""
+    name = frame.format.name
+    values = torch.from_numpy(frame.to_ndarray())
+    if not frame.format.is_planar:
+        values = values.reshape(frame.samples, -1).T
+    kind = name.removesuffix("p")
+    exact = values.to(torch.float64) if kind in ("s32", "s64", "dbl") else values.to(torch.float32)
+    if kind == "u8":
+        exact = exact - _FULL_SCALE[kind]
+    return (exact / _FULL_SCALE[kind]).to(torch.float32).contiguous()
+
+
+def write_sound(path: Path, sound: Sound) -> None:
+    """Write a sound as WAV, 16 bits a sample; what lies outside [-1, 1] is clipped. The file appears whole or not at all.
+
+    Raises:
+        DataError: another ending than .wav, no samples, samples that are no numbers, or a file that cannot be written.
+    """
+    if path.suffix.lower() != ".wav":
+        raise DataError(f'sounds are not written as "{path.suffix}"', where=str(path), remedy="Use .wav.")
+    _check(sound, path)
+    scaled = (sound.samples.to(torch.float64) * _FULL_SCALE["s16"]).round().clamp(-(2**15), 2**15 - 1)
+    content = scaled.to(torch.int16).T.contiguous().numpy().astype("<i2").tobytes()
+    with replacing(path) as beside, wave.open(str(beside), "wb") as file:
+        file.setnchannels(int(sound.samples.shape[0]))
+        file.setsampwidth(2)
+        file.setframerate(sound.rate)
+        file.writeframes(content)
+
+
+def add_sound(container: Any, sound: Sound, path: Path) -> Any:
+    """Add an AAC track for `sound` to an output container.
+
+    Raises:
+        DataError: a rate or a number of channels that AAC does not have, no samples, or samples that are no numbers.
+    """
+    _check(sound, path)
+    channels = int(sound.samples.shape[0])
+    if sound.rate not in AAC_RATES:
+        raise DataError(
+            f"a sound of {sound.rate} samples a second cannot be written as AAC",
+            where=str(path),
+            remedy=f"AAC has {', '.join(map(str, AAC_RATES))} samples a second.",
+        )
+    if channels not in AAC_LAYOUTS:
+        raise DataError(
+            f"a sound of {channels} channels cannot be written as AAC", where=str(path), remedy="Write 1, 2, 6 (5.1) or 8 (7.1) channels."
+        )
+    track = container.add_stream("aac", rate=sound.rate, layout=AAC_LAYOUTS[channels])
+    track.bit_rate = _AAC_BITS_PER_SAMPLE * sound.rate * channels
+    return track
+
+
+def _check(sound: Sound, path: Path) -> None:
+    if not sound.samples.numel():
+        raise DataError("a sound without samples cannot be written", where=str(path))
+    if not bool(sound.samples.isfinite().all()):
+        raise DataError("a sound with samples that are no numbers (NaN or infinite) cannot be written", where=str(path))
+
+
+def encode_sound(container: Any, track: Any, sound: Sound) -> None:
+    """Write all samples of `sound` to the track that `add_sound` made."""
+    import av
+
+    values = sound.samples.to(torch.float32).contiguous().numpy()
+    frame = av.AudioFrame.from_ndarray(values, format="fltp", layout=AAC_LAYOUTS[values.shape[0]])
+    frame.sample_rate, frame.pts, frame.time_base = sound.rate, 0, Fraction(1, sound.rate)
+    container.mux(track.encode(frame))
+    container.mux(track.encode(None))

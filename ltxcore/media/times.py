@@ -1,0 +1,259 @@
+"""When the frames of a clip are shown: counted from its packets, none of which is decoded, and not taken from what its container says of itself.
+
+A container may say too much: an edit list, which a cut without encoding leaves behind, hides frames that its table counts; an AVI counts empty frames; a
+decoder gives nothing for frames that refer to what was cut away. And it may say a rate that its frames do not have.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from ltxcore.errors import DataError
+from ltxcore.media.container import counts_its_frames, frames_of, opened, packets_of, video_stream
+
+LONGEST = Fraction(3, 2)
+"""How many times longer than another a frame may last in a clip of a constant rate: a film on broadcast television has frames of two and of three fields."""
+
+_LIKE_MOST = Fraction(11, 10)
+_ROUNDED = Fraction(1, 1000)
+"""Ticks, in seconds, that times are rounded to; longer ones are as long as a frame."""
+_ABOUT = Fraction(1, 500)
+"""Share by which a rate may differ from the one told: more than what 30 and 30000/1001 differ by."""
+_WOBBLE = Fraction(1, 2000)
+"""Share by which the mean of times that a clock gave may be off: half of what 30 and 30000/1001 differ by."""
+_UNSTEADY = Fraction(1, 200)
+"""The same for a clip of uneven times, whose clock was none."""
+_SLOW = 16
+_INVISIBLE_IN = "vp8"
+_SHOWN_BIT = 1 << 4
+"""Of a VP8 packet's first byte: frames that others are only predicted from are packets of their own."""
+
+
+@attrs.frozen
+class Uneven:
+    """A clip whose frames are not shown equally long.
+
+    Attributes:
+        frames: that it shows.
+        steady: how many of its first frames are shown equally long.
+        resampled_rate: frames per second that most of them are shown at.
+        resampled_frames: that it has when frames are taken at that rate.
+    """
+
+    frames: int
+    steady: int
+    resampled_rate: Fraction
+    resampled_frames: int
+
+
+@attrs.frozen
+class Times:
+    """When each shown frame of a clip starts, in order of presentation, and when the last one ends; in ticks of `tick` seconds."""
+
+    starts: tuple[int, ...]
+    end: int
+    tick: Fraction
+
+    @property
+    def seconds(self) -> Fraction:
+        """From the start of the first frame to the end of the last."""
+        return (self.end - self.starts[0]) * self.tick
+
+    def rate(self, told: Fraction | None) -> Fraction | None:
+        """Frames per second: what the container tells, where the frames have it; else the rate of the frames, on the average of an uneven clip."""
+        count, steady = len(self.starts), self.steady
+        if count < 2 or self.seconds <= 0:
+            return told
+        if told and 2 * steady >= count and self._is_about(told, steady):
+            return told
+        if steady == count:
+            return self.usual_rate(told)
+        missed = abs(count / told - self.seconds) if told else self.seconds
+        return told if told and missed <= 1 / told else count / self.seconds
+
+    def _is_about(self, rate: Fraction, count: int) -> bool:
+        """Whether the first `count` frames have this rate."""
+        if count < 2:
+            return False
+        mean = Fraction(self.starts[count - 1] - self.starts[0], count - 1) * self.tick
+        return abs(1 / rate - mean) <= self.tick / (count - 1) + _ABOUT * mean
+
+    @property
+    def steady(self) -> int:
+        """How many of the first frames are shown equally long: none longer than `LONGEST` times another, but for the rounding of their times."""
+        gaps = [end - start for start, end in pairwise(self.starts)]
+        rounding = 1 if self.tick <= _ROUNDED else 0
+        shortest = longest = gaps[0] if gaps else 0
+        for count, gap in enumerate(gaps, 1):
+            shortest, longest = min(shortest, gap), max(longest, gap)
+            if longest > LONGEST * shortest + rounding:
+                return count
+        return len(self.starts)
+
+    def usual_rate(self, told: Fraction | None = None, wobble: Fraction = _WOBBLE) -> Fraction:
+        """Frames per second by the median time of a frame: the mean of all that last about as long, taken for the rate that the container tells, or for
+        one that cameras have, where their rounding allows it or it differs by no more than the share `wobble`."""
+        gaps = sorted(end - start for start, end in pairwise(self.starts))
+        median = max(1, _median(gaps))
+        alike = [gap for gap in gaps if median <= _LIKE_MOST * gap and gap <= _LIKE_MOST * median] or [median]
+        mean = Fraction(sum(alike), len(alike)) * self.tick
+        if alike[0] == alike[-1]:
+            return 1 / mean
+        rounding = self.tick / len(alike)
+        likely = [*([told] if told else ()), *_plain_rates(1 / mean)]
+        # Of those that rounding does not tell apart the first, else the nearest.
+        nearest = min(likely, key=lambda rate: max(rounding, abs(1 / rate - mean)))
+        return nearest if abs(1 / nearest - mean) <= max(rounding, wobble * mean) else 1 / mean
+
+    def repeats(self, rate: Fraction) -> tuple[int, ...]:
+        """How often each frame is shown when the clip is shown at a constant rate: at each time the frame that has then begun last, times rounded to the
+        nearest, as FFmpeg's filter `fps` has it."""
+        marks = [_nearest((tick - self.starts[0]) * self.tick * rate) for tick in (*self.starts, self.end)]
+        return tuple(after - before for before, after in pairwise(marks))
+
+    @property
+    def uneven(self) -> Uneven | None:
+        """What the clip becomes at a constant rate; None: its frames are shown equally long."""
+        count, steady = len(self.starts), self.steady
+        if steady == count:
+            return None
+        rate = self.usual_rate(wobble=_UNSTEADY)
+        return Uneven(count, steady, rate, max(1, sum(self.repeats(rate))))
+
+
+def _plain_rates(rate: Fraction) -> list[Fraction]:
+    """The rates nearest to one: a whole number, half of one where it is low, and 1000/1001 of one, as television has it."""
+    whole, half, film = round(rate), Fraction(round(2 * rate), 2), round(rate * 1001 / 1000) * Fraction(1000, 1001)
+    return [found for found in (Fraction(whole), half if rate < _SLOW else Fraction(), film) if found]
+
+
+def _median(ordered: Sequence[int]) -> int:
+    return ordered[(len(ordered) - 1) // 2]
+
+
+def _nearest(value: Fraction) -> int:
+    return math.floor(value + Fraction(1, 2))
+
+
+@attrs.frozen
+class Timing:
+    """When the frames of a clip are shown, where that is known or chosen.
+
+    Attributes:
+        rate: frames per second; none: that of the file, as `shown_frames` finds it.
+        repeats: how often each frame of the file is given, 0: not at all; none: each once.
+    """
+
+    rate: Fraction | None = None
+    repeats: tuple[int, ...] | None = None
+
+
+@attrs.frozen
+class Shown:
+    """The shown frames of a clip: how many, and when; no times where its packets do not say."""
+
+    frames: int
+    times: Times | None
+
+
+def shown_frames(path: Path) -> tuple[Shown, Fraction]:
+    """The frames that a clip shows, and how many of them a second; of MP4 and MOV files by their tables, of others by their packets.
+
+    Raises:
+        DataError: it cannot be read, has no pictures, or does not say how many frames per second it has.
+    """
+    with opened(path, quick=True) as container:
+        if counts_its_frames(container):
+            return shown_in(path, container, video_stream(container))
+    with opened(path) as container:
+        stream = video_stream(container)
+        if stream is None:
+            raise DataError("this file has no pictures", where=str(path), remedy="Name a clip or an image.")
+        return shown_in(path, container, stream)
+
+
+def shown_in(path: Path, container: Any, stream: Any) -> tuple[Shown, Fraction]:
+    """As `shown_frames`, of an open file, whose packets may be read then.
+
+    Raises:
+        DataError: as `shown_frames`.
+    """
+    shown = (table_of(stream) if counts_its_frames(container) else None) or counted(path, container, stream)
+    told = told_rate(stream)
+    rate = told if shown.times is None else shown.times.rate(told)
+    if rate is None:
+        raise DataError(
+            "this clip does not say how many frames per second it has", where=str(path), remedy="Encode it anew at a constant rate."
+        )
+    return shown, rate
+
+
+def told_rate(stream: Any) -> Fraction | None:
+    """Frames per second as the container tells: its average, else what its time base suggests; None: it does not."""
+    rate = stream.average_rate or stream.base_rate or stream.guessed_rate
+    return Fraction(rate) if rate else None
+
+
+def table_of(stream: Any) -> Shown | None:
+    """The shown frames by the table of an MP4 or MOV file, which holds no time of presentation but has the packets at even ones; None: its packets have
+    to be asked, since the table leaves frames out or has them at uneven times."""
+    entries = stream.index_entries
+    stamps = [] if len(entries) != stream.frames else sorted(entry.timestamp for entry in entries if not entry.is_discard)
+    if len(stamps) != stream.frames or stream.time_base is None:
+        return None
+    times = _times(stamps, {}, Fraction(stream.time_base))
+    return Shown(len(stamps), None) if times.steady == len(stamps) else None
+
+
+def counted(path: Path, container: Any, stream: Any) -> Shown:
+    """The shown frames by the packets of a stream, all of which are read.
+
+    Raises:
+        DataError: a packet is incomplete, or the first frames do not decode.
+    """
+    lasts: dict[int, int] = {}
+    starts: list[int] = []
+    count, key = 0, None
+    for packet in packets_of(path, container, stream):
+        if key is None and packet.is_keyframe:
+            key = packet.pts
+        if _is_shown(packet, stream):
+            count += 1
+            if packet.pts is not None:
+                starts.append(packet.pts)
+                lasts[packet.pts] = packet.duration or 0
+    if not count or len(starts) < count or stream.time_base is None:
+        return Shown(count, None)
+    starts.sort()
+    if key is not None and starts[0] < key:
+        starts = _decodable(path, starts)
+    return Shown(len(starts), _times(starts, lasts, Fraction(stream.time_base)) if starts else None)
+
+
+def _is_shown(packet: Any, stream: Any) -> bool:
+    if not packet.size or packet.is_discard:
+        return False
+    return stream.codec_context.name != _INVISIBLE_IN or bool(memoryview(packet)[0] & _SHOWN_BIT)
+
+
+def _decodable(path: Path, starts: Sequence[int]) -> list[int]:
+    """Without the frames before the first that a decoder gives: of a cut stream, some refer to what was cut away."""
+    with opened(path) as container:
+        stream = video_stream(container)
+        frame = next(frames_of(path, container, stream), None)
+    if frame is None:
+        return []
+    return list(starts) if frame.pts is None else [start for start in starts if start >= frame.pts]
+
+
+def _times(starts: Sequence[int], lasts: Mapping[int, int], tick: Fraction) -> Times:
+    """The times of frames that start at `starts`, in order; the last one ends after its own duration, or, if it tells none, after that of most."""
+    last, gaps = starts[-1], sorted(after - before for before, after in pairwise(starts))
+    return Times(tuple(starts), last + (lasts.get(last) or (max(1, _median(gaps)) if gaps else 1)), tick)

@@ -1,0 +1,132 @@
+"""Pictures to files: clips and images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ltxcore.errors import DataError
+from ltxcore.media.atomic import replacing
+from ltxcore.media.rates import exact_rate
+from ltxcore.media.sounds import add_sound, encode_sound
+from ltxcore.protocols import Clip, Sound
+
+_IMAGE_CODECS = {".png": ("png", "rgb24"), ".jpg": ("mjpeg", "yuvj444p"), ".jpeg": ("mjpeg", "yuvj444p")}
+_JPEG_QUALITY = 2
+_H264_PIXELS, _H264_ODD_PIXELS = "yuv420p", "yuv444p"
+_BT709, _STUDIO_RANGE = 1, 1
+"""The primaries, transfer function, matrix and range that H.264 is written with, at any size, in the numbers of ITU-T H.273: as the
+clips that models learn from, whose red, green and blue ours are. Untold, players guess them by the size of the picture."""
+_H264 = {"crf": "18", "preset": "medium", "threads": "1", "x264-params": "mbtree=0"}
+"""Options of libx264. One thread, since its bytes depend on how many there are; no macroblock tree, whose bytes depend on where memory happens to lie."""
+
+
+def write_clip(path: Path, clip: Clip, sound: Sound | None = None) -> None:
+    """Write a clip as MP4 (H.264 tagged as BT.709, and AAC for the sound) at its exact rate, or a clip of one frame as PNG or JPEG.
+
+    The file appears whole or not at all.
+
+    Raises:
+        DataError: an ending that is none of these, no frames, odd sizes (H.264), more than one frame or a sound (images), a sound that AAC
+            does not take, or a file that cannot be written.
+    """
+    suffix = path.suffix.lower()
+    if clip.frames.shape[0] == 0:
+        raise DataError("a clip without frames cannot be written", where=str(path))
+    if suffix in _IMAGE_CODECS:
+        _write_image(path, clip, sound)
+    elif suffix == ".mp4":
+        _write_mp4(path, clip, sound)
+    else:
+        raise DataError(f'clips are not written as "{suffix}"', where=str(path), remedy="Use .mp4, or .png or .jpg for a single frame.")
+
+
+def _write_image(path: Path, clip: Clip, sound: Sound | None) -> None:
+    import av
+
+    count = int(clip.frames.shape[0])
+    if count > 1 or sound is not None:
+        held = f"{count} frame{'s' if count > 1 else ''}{' and sound' if sound is not None else ''}"
+        raise DataError(f"an image holds one frame and no sound, this clip has {held}", where=str(path), remedy="Write it as .mp4.")
+    name, pixels = _IMAGE_CODECS[path.suffix.lower()]
+    codec = av.CodecContext.create(name, "w")
+    codec.height, codec.width = int(clip.frames.shape[1]), int(clip.frames.shape[2])
+    codec.pix_fmt, codec.time_base = pixels, Fraction(1)
+    if name == "mjpeg":
+        codec.qmin = codec.qmax = _JPEG_QUALITY
+    picture = _packed(clip.frames[0]).reformat(format=pixels)
+    picture.pts, picture.time_base = 0, Fraction(1)
+    packets = [*codec.encode(picture), *codec.encode(None)]
+    with replacing(path) as beside:
+        beside.write_bytes(b"".join(bytes(packet) for packet in packets))
+
+
+def _write_mp4(path: Path, clip: Clip, sound: Sound | None) -> None:
+    height, width = int(clip.frames.shape[1]), int(clip.frames.shape[2])
+    if height % 2 or width % 2:
+        raise DataError(
+            f"frames of {height} x {width} pixels cannot be written as H.264", where=str(path), remedy="Height and width must be even."
+        )
+    write_frames(path, iter(clip.frames), exact_rate(clip.rate), sound)
+
+
+def write_frames(path: Path, frames: Iterator[Tensor], rate: Fraction, sound: Sound | None = None) -> None:
+    """Write frames `[H, W, 3]` uint8 RGB of one size as MP4, one at a time, so that a clip of any length takes the memory of a frame.
+
+    Odd sizes are written too, with full colour (4:4:4), which not every player shows. The file appears whole or not at all.
+
+    Raises:
+        DataError: there are no frames, a sound that AAC does not take, or a file that cannot be written.
+    """
+    import av
+
+    first = next(frames, None)
+    if first is None:
+        raise DataError("a clip without frames cannot be written", where=str(path))
+    height, width = int(first.shape[0]), int(first.shape[1])
+    pixels = _H264_ODD_PIXELS if height % 2 or width % 2 else _H264_PIXELS
+    with (
+        replacing(path) as beside,
+        av.open(str(beside.absolute()), "w", format="mp4", options={"movflags": "+faststart", "fflags": "+bitexact"}) as container,
+    ):
+        stream = container.add_stream("libx264", rate=rate, options=dict(_H264))
+        stream.height, stream.width, stream.pix_fmt = height, width, pixels
+        _tag(stream.codec_context)
+        track = None if sound is None else add_sound(container, sound, path)
+        for index, frame in enumerate(chain([first], frames)):
+            picture = _hd(frame, pixels)
+            picture.pts, picture.time_base = index, 1 / rate
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+        if sound is not None:
+            encode_sound(container, track, sound)
+
+
+def _tag(codec: Any) -> None:
+    """Says what the pixels of `_hd` are, in the stream and in the container."""
+    codec.color_primaries, codec.color_trc, codec.colorspace, codec.color_range = _BT709, _BT709, _BT709, _STUDIO_RANGE
+
+
+def _hd(frame: Tensor, pixels: str) -> Any:
+    """RGB `[H, W, 3]` as Y'CbCr of BT.709, each value rounded to the nearest."""
+    from av.video.reformatter import Interpolation
+
+    return _packed(frame).reformat(
+        format=pixels,
+        interpolation=Interpolation.BILINEAR | Interpolation.ACCURATE_RND,
+        dst_colorspace=_BT709,
+        dst_color_range=_STUDIO_RANGE,
+        dst_color_trc=_BT709,
+        dst_color_primaries=_BT709,
+    )
+
+
+def _packed(frame: Tensor) -> Any:
+    import av
+
+    return av.VideoFrame.from_ndarray(frame.contiguous().numpy(), format="rgb24")

@@ -1,0 +1,196 @@
+"""Base models on disk: which file or folder holds the transformer, what its tensors are called there, and whether all of them are there.
+
+Two layouts: a safetensors file with the names of the original implementation, whose metadata say the configuration (the transformer
+alone, or together with codecs and connectors), and a folder of diffusers, with its own names, a `config.json`, and one file or several.
+Sources: model facts, sections 2.3 and 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+
+from ltxcore.errors import CheckpointError, ConfigError, Problem, listed
+from ltxcore.files import is_file, is_folder
+from ltxcore.headers import read_json
+from ltxcore.models.parameter_names import CHECKPOINT_PREFIXES, to_diffusers, to_original
+from ltxcore.models.safetensors_files import Header, read_header
+from ltxcore.models.shipped import TINY_BASE
+from ltxcore.models.transformer_settings import (
+    Config,
+    checkpoint_config,
+    generation_of,
+    generation_of_tensors,
+    official_config,
+    transformer_config,
+)
+
+TRANSFORMER, WHOLE_TRANSFORMER = "transformer", "transformer_full"
+"""Folders of a model of diffusers. In releases that have both, `transformer` is distilled: it draws in few steps, which training on it
+would undo. `transformer_full` is the model that it was made from, and the one to train."""
+
+CONNECTORS = "connectors"
+"""The folder of a model of diffusers that holds the text connectors."""
+
+_CONNECTOR_NAMES = ("video_embeddings_connector.", "audio_embeddings_connector.")
+_OTHER_PARTS = ("vae.", "audio_vae.", "vocoder.", "text_embedding_projection.")
+_ONLY_DISTILLED = "2.5"
+
+
+@attrs.frozen
+class Checkpoint:
+    """A base model's file or folder.
+
+    Attributes:
+        header: of the file, or of the folder of the transformer.
+        prefix: what the transformer's names begin with; "" in a folder.
+        config: the whole configuration, in official names: sections "transformer", and of codecs those that are said.
+        stored: the names in the file of the transformer's tensors, by original name without prefix.
+        has_connectors: whether there are text connectors beside it.
+    """
+
+    header: Header
+    prefix: str
+    config: Config
+    stored: Mapping[str, str]
+    has_connectors: bool
+
+    @property
+    def where(self) -> str:
+        return str(self.header.path)
+
+    @property
+    def transformer(self) -> Config:
+        """The transformer's configuration, in official names."""
+        section: Config = self.config["transformer"]
+        return section
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is in the layout of diffusers."""
+        return self.header.path.is_dir()
+
+    @property
+    def generation(self) -> str:
+        metadata = self.header.metadata
+        return metadata.get("generation") or generation_of(self.transformer, metadata.get("model_version", ""))
+
+
+def open_checkpoint(model_path: str) -> Checkpoint:
+    """The header of a base model's file or folder, with the transformer found in it.
+
+    Raises:
+        ConfigError: a path that is neither, or a folder in which there is more than one model to choose from.
+        CheckpointError: a file that is not whole, or holds no transformer or things that are not known.
+    """
+    path = located(model_path)
+    return _open_folder(path) if path.is_dir() else _open_file(path)
+
+
+def located(model_path: str) -> Path:
+    """The file, or the folder of the transformer, that a `model_path` names.
+
+    Raises:
+        ConfigError: it names nothing, or a folder whose transformer is the distilled one.
+        CheckpointError: a folder in which there is no transformer.
+    """
+    if model_path == "tiny":
+        return TINY_BASE
+    path = Path(model_path)
+    if not is_file(path) and not is_folder(path):
+        raise ConfigError("model_path names no file", where=model_path, remedy='Check the path, or use "tiny".')
+    return _transformer_folder(path) if path.is_dir() else path
+
+
+def _transformer_folder(path: Path) -> Path:
+    """The folder to train from: `transformer_full` before `transformer`, or the folder itself where it is a transformer's own."""
+    if (path / "config.json").is_file():
+        return path
+    if (path / WHOLE_TRANSFORMER).is_dir():
+        return path / WHOLE_TRANSFORMER
+    found = path / TRANSFORMER
+    if not found.is_dir():
+        raise CheckpointError(
+            f'this folder has neither a folder "{TRANSFORMER}" nor a config.json',
+            where=str(path),
+            remedy="Name a safetensors file in the official layout, or a whole folder in the layout of diffusers.",
+        )
+    if generation_of(official_config(read_json(found / "config.json"), str(found / "config.json"))) == _ONLY_DISTILLED:
+        raise ConfigError(
+            f'"{TRANSFORMER}" of LTX-{_ONLY_DISTILLED} is the distilled model, and the one to train, "{WHOLE_TRANSFORMER}", is not there',
+            where=str(path),
+            remedy=f"Download {WHOLE_TRANSFORMER} too; or name {found} itself, to train the distilled one all the same.",
+        )
+    return found
+
+
+def _open_file(path: Path) -> Checkpoint:
+    header = read_header(path)
+    prefix = next((p for p in CHECKPOINT_PREFIXES if any(name.startswith(p) for name in header.shapes)), None)
+    if prefix is None:
+        raise CheckpointError(
+            f'it holds no transformer: no tensor\'s name begins with "{CHECKPOINT_PREFIXES[0]}"',
+            where=str(path),
+            remedy="Name the checkpoint of the transformer, in the official layout.",
+        )
+    foreign = [name for name in header.shapes if not name.startswith((prefix, *_OTHER_PARTS))]
+    if foreign:
+        raise CheckpointError(f"it holds tensors that are part of no known model: {listed(foreign)}", where=str(path))
+    names = [name.removeprefix(prefix) for name in header.shapes if name.startswith(prefix)]
+    own = {name: prefix + name for name in names if not name.startswith(_CONNECTOR_NAMES)}
+    transformer_config(header.metadata, str(path))  # says what is wrong with it
+    config = checkpoint_config(header.metadata, str(path))
+    return Checkpoint(header, prefix, config, own, has_connectors=len(own) < len(names))
+
+
+def _open_folder(path: Path) -> Checkpoint:
+    config = path / "config.json"
+    header = read_header(path)
+    official = official_config(read_json(config), str(config))
+    stored = {to_original(name): name for name in header.shapes}
+    return Checkpoint(header, "", {"transformer": official}, stored, has_connectors=(path.parent / CONNECTORS).is_dir())
+
+
+def check_tensors(checkpoint: Checkpoint, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse a checkpoint whose transformer is not exactly the parameters of its configuration (`shapes`, names of diffusers).
+
+    Raises:
+        CheckpointError: for all tensors that are missing, unexpected or of another shape; where they are those of another generation,
+            that is said first.
+    """
+    expected = {to_original(name): shape for name, shape in shapes.items()}
+    found = {name: checkpoint.header.shapes[stored] for name, stored in checkpoint.stored.items()}
+    dtypes = checkpoint.header.dtypes
+    missing = sorted(expected.keys() - found.keys())
+    unexpected = sorted(found.keys() - expected.keys())
+    wrong = sorted(name for name in expected.keys() & found.keys() if expected[name] != found[name])
+    problems = _other_generation(checkpoint, expected, found) if missing and unexpected else []
+    if missing:
+        problems.append(Problem(f"{len(missing)} tensors are missing: {listed(_spelled(checkpoint, missing))}", checkpoint.where))
+    if unexpected:
+        shown = listed(_spelled(checkpoint, unexpected))
+        problems.append(Problem(f"{len(unexpected)} tensors are not part of the model: {shown}", checkpoint.where))
+    if wrong:
+        shapes_shown = (f"{name} is {list(found[name])} and should be {list(expected[name])}" for name in wrong)
+        problems.append(Problem(f"{len(wrong)} tensors have the wrong shape: {listed(shapes_shown)}", checkpoint.where))
+    packed = [f"{name} ({dtypes[stored]})" for name, stored in sorted(checkpoint.stored.items()) if not dtypes[stored].is_floating_point]
+    if packed:
+        what = f"{len(packed)} tensors are packed, which is not read: {listed(packed)}"
+        problems.append(Problem(what, checkpoint.where, "Use the bf16 file, and quantization under [acceleration]."))
+    if problems:
+        raise CheckpointError.of(problems)
+
+
+def _spelled(checkpoint: Checkpoint, names: list[str]) -> list[str]:
+    """Names as the file has them, or would."""
+    return [to_diffusers(name) for name in names] if checkpoint.is_folder else names
+
+
+def _other_generation(checkpoint: Checkpoint, expected: Mapping[str, object], found: Mapping[str, object]) -> list[Problem]:
+    says, has = generation_of_tensors(expected.keys()), generation_of_tensors(found.keys())
+    if says == has:
+        return []
+    what = f"its tensors are those of LTX-{has}, and its configuration says LTX-{says}"
+    return [Problem(what, checkpoint.where, "Download the file again, with the configuration that belongs to it.")]

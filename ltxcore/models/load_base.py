@@ -1,0 +1,137 @@
+"""Base models: what a checkpoint is, and a backbone with the weights that a run needs of it.
+
+A `model_path` is "tiny" (the base in this package), "tiny-untrained" (fresh weights from a seed), a safetensors file in the original
+layout, or a folder in the layout of diffusers.
+"""
+
+from __future__ import annotations
+
+import attrs
+import torch
+from torch import Tensor
+
+from ltxcore.errors import CheckpointError
+from ltxcore.model_config import building
+from ltxcore.models.backbone import LTXBackbone, ModelInfo
+from ltxcore.models.build import build, fill
+from ltxcore.models.checkpoint_files import Checkpoint, check_tensors, open_checkpoint
+from ltxcore.models.connectors import connectors_of
+from ltxcore.models.parameter_names import to_original
+from ltxcore.models.quantized import Quantization
+from ltxcore.models.safetensors_files import Tensors, fingerprint, open_tensors
+from ltxcore.models.shipped import UNTRAINED
+from ltxcore.models.tiny_model import TINY, fresh_tensor
+from ltxcore.models.transformer import TimestepRule
+from ltxcore.models.transformer_settings import takes_marker, video_scale_of
+from ltxcore.strategy import MARKER
+
+DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+"""By `checkpoints.precision`."""
+
+CPU = torch.device("cpu")
+
+_MATRIX = 64
+"""A matrix of at least this many rows and columns that is nothing but zeros was not trained: it was not downloaded."""
+
+
+def describe(model_path: str) -> ModelInfo:
+    """What a base model is; no weights are read.
+
+    Raises:
+        ConfigError: a path that is neither file nor folder.
+        CheckpointError: a file or folder that is no checkpoint of this model.
+    """
+    if model_path == UNTRAINED:
+        return ModelInfo(UNTRAINED, "tiny", UNTRAINED, num_layers=TINY["num_layers"])
+    return _describe(open_checkpoint(model_path), model_path)
+
+
+def load_backbone(
+    model_path: str,
+    modalities: frozenset[str],
+    *,
+    dtype: torch.dtype,
+    gradient_checkpointing: bool = False,
+    seed: int = 0,
+    rule: TimestepRule = "split",
+    quantization: Quantization | None = None,
+    as_stored: bool = False,
+    device: torch.device = CPU,
+    offloaded: int = 0,
+    with_connectors: bool = True,
+) -> LTXBackbone:
+    """A backbone with the weights of `modalities`, in `dtype`, each read straight to where it stays.
+
+    Args:
+        model_path: "tiny", "tiny-untrained", a file, or a folder.
+        modalities: "video", "audio" or both; weights of other streams are not read.
+        dtype: of all weights.
+        gradient_checkpointing: whether blocks are computed again in the backward pass instead of kept.
+        seed: of the weights of "tiny-untrained".
+        rule: which noise level modulates the attention between the modalities.
+        quantization: how the matrices of the blocks are stored with fewer bits, each as soon as it is read; none: as all others are.
+        as_stored: the transformer's weights stay in the dtype of the file, and are its pages, which processes share: whoever divides them
+            converts each part in its turn. 8-bit numbers, with which nothing can be computed, are converted to `dtype` all the same.
+        device: where it will compute. On the CPU weights are the file's pages, mapped, until something changes them.
+        offloaded: blocks whose matrices lie in host memory, the first ones: each goes there when it is read, and rounded. They compute only after
+            `offload.place`.
+        with_connectors: false: text connectors are not read, since all text that it will get has been through them.
+
+    Raises:
+        ConfigError: a path that is neither file nor folder, or no modality; the library that quantizes is not installed.
+        CheckpointError: a file that is not whole, whose configuration is missing or not known, or whose tensors are not those of its
+            configuration: all that are missing, unexpected or of another shape.
+    """
+    if model_path == UNTRAINED:
+        backbone = build(TINY, attrs.evolve(describe(model_path), seed=seed), modalities, rule=rule)
+        own = None if as_stored else dtype
+        fill(backbone, lambda name: fresh_tensor(name, backbone.blueprint.shapes, seed).to(device), own, quantization, offloaded)
+    else:
+        checkpoint = open_checkpoint(model_path)
+        backbone = build(checkpoint.transformer, _describe(checkpoint, model_path), modalities, rule=rule)
+        check_tensors(checkpoint, backbone.blueprint.shapes)
+        with open_tensors(checkpoint.header.path) as file:
+            own = None if as_stored else dtype
+            fill(backbone, lambda name: _read(file, checkpoint, name, device, dtype), own, quantization, offloaded)
+        if with_connectors and checkpoint.has_connectors:
+            backbone.connectors = connectors_of(checkpoint, modalities, dtype)
+    backbone.transformer.gradient_checkpointing = gradient_checkpointing
+    return backbone
+
+
+def _describe(checkpoint: Checkpoint, model_path: str) -> ModelInfo:
+    path, metadata = checkpoint.header.path, checkpoint.header.metadata
+    name = f"{path.parent.name}/{path.name}" if checkpoint.is_folder else path.name
+    with building("a model", checkpoint.where, checkpoint.config):
+        layers, scale = int(checkpoint.transformer.get("num_layers", 48)), video_scale_of(checkpoint.config)
+    return ModelInfo(
+        name="tiny" if model_path == "tiny" else name,
+        generation=checkpoint.generation,
+        fingerprint=fingerprint(path),
+        num_layers=layers,
+        video_scale=scale,
+        text_fingerprint=metadata.get("text_fingerprint", ""),
+        has_connectors=checkpoint.has_connectors,
+        takes_marker=takes_marker(checkpoint.transformer),
+        marks=metadata.get(MARKER) != "false",
+    )
+
+
+def _read(file: Tensors, checkpoint: Checkpoint, name: str, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """A tensor by its name of diffusers, on a device, so that a large file is read from disk once: as it is stored, but 8-bit numbers, with which
+    nothing can be computed, in `dtype`.
+
+    Raises:
+        CheckpointError: values that no training leaves: not finite, or a whole matrix of zeros.
+    """
+    stored = checkpoint.stored[to_original(name)]
+    tensor = file.get_tensor(stored).to(device)
+    if checkpoint.header.dtypes[stored].itemsize == 1:
+        tensor = tensor.to(dtype)
+    if not bool(torch.isfinite(tensor).all()):
+        raise CheckpointError(f"{stored} has NaN or infinite values", where=checkpoint.where, remedy="Download or copy it again.")
+    if tensor.ndim == 2 and min(tensor.shape) >= _MATRIX and not bool(tensor.any()):
+        raise CheckpointError(
+            f"{stored} is nothing but zeros: the file was not downloaded whole", where=checkpoint.where, remedy="Download it again."
+        )
+    return tensor

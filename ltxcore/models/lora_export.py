@@ -1,0 +1,128 @@
+"""A LoRA file for another program: read in any layout that is known, written with the names and without whatever else that program does not read.
+
+What each reads (model facts, section 3.2): ComfyUI and ltx-pipelines take the names of the original checkpoints behind "diffusion_model.",
+and ltx-pipelines applies no alpha; diffusers has names of its own behind "transformer.", and refuses a file with alphas. So alpha / rank is
+always folded into B.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import attrs
+import torch
+from torch import Tensor
+
+from ltxcore.errors import CheckpointError, ConfigError, Problem, listed, suggestion
+from ltxcore.files import replacing
+from ltxcore.models.lora_file import read_pairs
+from ltxcore.models.parameter_names import LORA_PREFIX, to_original
+from ltxcore.models.safetensors_files import Stored, read_header, write_tensors
+
+_OF_DIFFUSERS = "lora_adapter_metadata"
+"""What diffusers says of alpha and rank in the metadata; it is folded in, so the export does not say it."""
+
+
+@attrs.frozen
+class Layout:
+    """What a program reads: what names begin with, what a module (a name of diffusers) is called, and where its files go."""
+
+    prefix: str
+    called: Callable[[str], str]
+    place: str
+
+
+LAYOUTS: Mapping[str, Layout] = MappingProxyType(
+    {
+        "comfyui": Layout(LORA_PREFIX, to_original, "Put it into ComfyUI/models/loras, and load it with the node LoraLoaderModelOnly."),
+        "diffusers": Layout("transformer.", str, "Load it with pipeline.load_lora_weights(FILE)."),
+        "ltx-pipelines": Layout(LORA_PREFIX, to_original, "Name it to a pipeline: --lora FILE 1.0"),
+    }
+)
+"""By the name of the program."""
+
+
+@attrs.frozen
+class Exported:
+    """What was written: how many modules, of which ranks, in which dtype."""
+
+    path: Path
+    modules: int
+    ranks: tuple[int, ...]
+    dtype: str
+    metadata: Mapping[str, str]
+
+
+def export_lora(source: Path, target: Path, layout: str, *, dtype: torch.dtype | None = None, overwrite: bool = False) -> Exported:
+    """Write `source` as another program reads it; whole, or not at all.
+
+    Args:
+        source: a LoRA file, ours or any that `ltx` reads.
+        target: the file to write.
+        layout: a name of LAYOUTS.
+        dtype: of the tensors; none: as in `source`.
+        overwrite: whether a file may be there already.
+
+    Raises:
+        ConfigError: a program that is not known; a target that is there already, or is the source.
+        CheckpointError: a source that is no LoRA of this model, or in which a pair changes nothing or is not finite.
+    """
+    if layout not in LAYOUTS:
+        raise ConfigError(f'there is no layout "{layout}"', remedy=suggestion(layout, LAYOUTS))
+    _check_target(source, target, overwrite)
+    pairs = read_pairs(source, str(source))
+    _check_pairs(pairs, str(source))
+    header = read_header(source)
+    own = dtype or next(dtype for name, dtype in header.dtypes.items() if not name.endswith(".alpha"))
+    said = {key: value for key, value in header.metadata.items() if key != _OF_DIFFUSERS}
+    form = LAYOUTS[layout]
+    tensors: dict[str, Stored] = {}
+    for module, (a, b) in pairs.items():
+        base = form.prefix + form.called(module)
+        tensors |= {f"{base}.lora_A.weight": _stored(a, own), f"{base}.lora_B.weight": _stored(b, own)}
+    with replacing(target) as part:
+        write_tensors(part, tensors, {"format": "pt", **said})
+        _check_same(part, pairs, own, str(target))
+    ranks = tuple(sorted({a.shape[0] for a, _ in pairs.values()}))
+    return Exported(target, len(pairs), ranks, str(own).removeprefix("torch."), said)
+
+
+def _stored(tensor: Tensor, dtype: torch.dtype) -> Stored:
+    return Stored(dtype, tuple(tensor.shape), lambda: tensor)
+
+
+def _check_target(source: Path, target: Path, overwrite: bool) -> None:
+    if target.is_dir():
+        raise ConfigError("this is a folder", where=str(target), remedy="Name the file to write.")
+    if target.exists() and (not overwrite or target.samefile(source)):
+        what = "this is the file to export" if target.samefile(source) else "there is a file already"
+        raise ConfigError(
+            what, where=str(target), remedy="Name another file to write." if overwrite else "Name another, or use --overwrite."
+        )
+
+
+def _check_pairs(pairs: Mapping[str, tuple[Tensor, Tensor]], where: str) -> None:
+    infinite = [to_original(name) for name, (a, b) in pairs.items() if not (bool(a.isfinite().all()) and bool(b.isfinite().all()))]
+    # B @ A is zero only where no column of B meets a row of A.
+    idle = [to_original(name) for name, (a, b) in pairs.items() if not bool((a.abs().amax(dim=1) * b.abs().amax(dim=0)).any())]
+    problems = []
+    if infinite:
+        problems.append(Problem(f"{len(infinite)} adapters have values that are not finite: {listed(infinite)}", where))
+    if len(idle) == len(pairs):
+        problems.append(Problem("no adapter in it changes anything: all products are zero", where))
+    if problems:
+        raise CheckpointError.of(problems)
+
+
+def _check_same(path: Path, pairs: Mapping[str, tuple[Tensor, Tensor]], dtype: torch.dtype, where: str) -> None:
+    """Read what was written, and compare it with what was to be written."""
+    found = read_pairs(path, where)
+    same = found.keys() == pairs.keys() and all(
+        torch.equal(mine, written.to(dtype).float())
+        for name, pair in pairs.items()
+        for mine, written in zip(found[name], pair, strict=True)
+    )
+    if not same:
+        raise CheckpointError("what was written is not what was read back", where=where, remedy="Check the disk, and export it again.")

@@ -1,0 +1,213 @@
+"""The activations of a step, by running the real forward and backward on tensors that have shapes and no memory.
+
+The blocks of a model are alike, so a model of two and one of three blocks tell what any number of blocks takes: the difference is one block.
+What counts is what a CPU's kernels keep. Attention keeps its inputs, its output and a number a row, as flash attention does on a GPU, never the scores.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import Parameter
+
+from ltxcore.config.run_file import LoraTable
+from ltxcore.flow.loss import total_loss
+from ltxcore.models.backbone import LTXBackbone
+from ltxcore.models.base import Base
+from ltxcore.models.lora import add_lora, lora_parameters
+from ltxcore.models.quantized import RoundedLinear, is_quantizable
+from ltxcore.models.reach import unreached_parameters
+from ltxcore.planner.live import LiveBytes
+from ltxcore.protocols import ModelInput, Strategy
+
+FEW = (2, 3)
+"""Blocks of the models that are run: a first and a last one, and one between them more."""
+
+
+@attrs.frozen
+class Activations:
+    """Bytes on a device in one forward and backward of a micro-batch, beside weights, gradients and the optimiser.
+
+    Attributes:
+        saved: at the end of the forward: what the backward will need.
+        peak: the most at any moment, with what is only passing through.
+        inputs: what the model is given.
+    """
+
+    saved: int
+    peak: int
+    inputs: int
+
+
+@attrs.frozen(eq=False)
+class Choice:
+    """What decides how many bytes a step keeps.
+
+    Attributes:
+        modalities: of the run.
+        lora: the adapters; none: all weights are trained.
+        dtype: of the base's weights.
+        adapter_dtype: of the adapters'.
+        autocast: what matrix products are computed in; none: what the weights are.
+        checkpointing: whether blocks are computed again in the backward pass.
+        is_quantized: whether the matrices of the blocks are stored in fewer bits.
+    """
+
+    modalities: frozenset[str]
+    lora: LoraTable | None
+    dtype: torch.dtype
+    adapter_dtype: torch.dtype
+    autocast: torch.dtype | None
+    checkpointing: bool
+    is_quantized: bool = False
+
+
+@attrs.frozen(eq=False)
+class Sketch:
+    """A model on the meta device with its adapters.
+
+    Attributes:
+        backbone: with what is trained requiring a gradient.
+        trained: names of the parameters that are trained.
+        unreached: of those of the base that no loss of this run reaches.
+    """
+
+    backbone: LTXBackbone
+    trained: frozenset[str]
+    unreached: frozenset[str]
+
+
+@attrs.define(eq=False)
+class Tracer:
+    """Runs of models of a few blocks for one run; what no loss reaches is found once for each number of blocks.
+
+    Attributes:
+        base: the model.
+        strategy: of the run.
+    """
+
+    base: Base
+    strategy: Strategy
+    _unreached: dict[tuple[frozenset[str], int], frozenset[str]] = attrs.field(factory=dict, init=False)
+
+    def sketched(self, choice: Choice, inputs: Mapping[str, ModelInput], num_layers: int) -> Sketch:
+        """A model of so many blocks, with what the run trains of it picked out as `train.model.load_model` does."""
+        backbone = self.base.sketch(choice.modalities, num_layers)
+        key = choice.modalities, num_layers
+        if key not in self._unreached:  # neither adapters nor dtypes nor sizes change it
+            self._unreached[key] = _unreached(backbone, self.strategy, inputs)
+        unreached = self._unreached[key]
+        if choice.is_quantized:
+            _round(backbone)
+        if choice.lora is None:
+            for name, parameter in backbone.named_parameters():
+                parameter.requires_grad_(name not in unreached)
+            return Sketch(backbone, frozenset(name for name, _ in backbone.named_parameters()) - unreached, unreached)
+        reachable = {name for name, _ in backbone.named_parameters()} - unreached
+        add_lora(backbone, **choice.lora.adapters(), reachable=reachable)
+        return Sketch(backbone, frozenset(lora_parameters(backbone)), unreached)
+
+    def activations(self, choice: Choice, inputs: Mapping[str, ModelInput]) -> Activations:
+        """Of one micro-batch, on a model of the base's number of blocks."""
+        if not self._is_told_by_few(choice):
+            return self._run(choice, inputs, self.base.num_layers)
+        fewer, more = (self._run(choice, inputs, count) for count in FEW)
+        further = self.base.num_layers - FEW[0]
+        return Activations(
+            fewer.saved + further * (more.saved - fewer.saved), fewer.peak + further * (more.peak - fewer.peak), fewer.inputs
+        )
+
+    def said(self, choice: Choice) -> str:
+        """What is run to know them, in words."""
+        return f"{FEW[0]} and {FEW[1]} blocks" if self._is_told_by_few(choice) else f"{self.base.num_layers} blocks"
+
+    def _is_told_by_few(self, choice: Choice) -> bool:
+        return self.base.num_layers > FEW[1] and blocks_are_alike(choice.lora)
+
+    def _run(self, choice: Choice, inputs: Mapping[str, ModelInput], num_layers: int) -> Activations:
+        return _run(self.sketched(choice, inputs, num_layers).backbone, choice, self.strategy, inputs)
+
+
+def blocks_are_alike(lora: LoraTable | None) -> bool:
+    """Whether each block has the same adapters: no target names a block by its number, as `transformer_blocks.3.attn1.to_k` does."""
+    targets = [] if lora is None or isinstance(lora.target_modules, str) else lora.target_modules
+    return not any(re.search(r"(^|\.)\d+\.(?!proj)", target) for target in targets)
+
+
+def _run(backbone: LTXBackbone, choice: Choice, strategy: Strategy, inputs: Mapping[str, ModelInput]) -> Activations:
+    backbone.transformer.gradient_checkpointing = choice.checkpointing
+    with FakeTensorMode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        given = {name: _hollow(each) for name, each in inputs.items()}
+        _fill_hollow(backbone, choice)
+        for parameter in backbone.parameters():
+            if parameter.requires_grad:  # gradients are counted elsewhere: each goes as soon as it is whole
+                parameter.register_post_accumulate_grad_hook(_drop)
+        known = [*backbone.parameters(), *backbone.buffers()]
+        tensors = [tensor for each in given.values() for tensor in attrs.asdict(each, recurse=False).values() if isinstance(tensor, Tensor)]
+        with LiveBytes([*known, *tensors]) as live:
+            loss = _loss(backbone, choice, strategy, given)
+            saved = live.live
+            loss.backward()
+        return Activations(saved, live.peak, sum(tensor.untyped_storage().nbytes() for tensor in tensors))
+
+
+def _loss(backbone: LTXBackbone, choice: Choice, strategy: Strategy, inputs: Mapping[str, ModelInput]) -> Tensor:
+    with torch.autocast("cpu", dtype=choice.autocast, enabled=choice.autocast is not None):
+        predicted = {name: velocity.float() for name, velocity in backbone(inputs.get("video"), inputs.get("audio")).items()}
+    return _total(strategy, predicted, inputs)
+
+
+def _total(strategy: Strategy, predicted: Mapping[str, Tensor], inputs: Mapping[str, ModelInput]) -> Tensor:
+    """The strategy's loss; where it looks at values, which are not there, one that reads the same velocities."""
+    with contextlib.suppress(RuntimeError, NotImplementedError, TypeError):
+        return total_loss(strategy.loss(predicted, inputs))
+    return torch.stack([velocity.square().mean() for name, velocity in predicted.items() if inputs[name].is_generated]).sum()
+
+
+def _unreached(backbone: LTXBackbone, strategy: Strategy, inputs: Mapping[str, ModelInput]) -> frozenset[str]:
+    on_meta = {name: each.to("meta") for name, each in inputs.items()}
+    return unreached_parameters(backbone, lambda: _total(strategy, backbone(on_meta.get("video"), on_meta.get("audio")), on_meta))
+
+
+def _round(backbone: LTXBackbone) -> None:
+    """Matrices of the blocks in 8 bits. Those in fewer are restored in the same way where they are used."""
+    transformer = backbone.transformer
+    for path, module in list(transformer.named_modules()):
+        if isinstance(module, nn.Linear) and is_quantizable(f"{path}.weight"):
+            parent, _, child = path.rpartition(".")
+            setattr(transformer.get_submodule(parent), child, RoundedLinear.hollow(module))
+
+
+def _drop(parameter: Tensor) -> None:
+    parameter.grad = None
+
+
+def _hollow(given: ModelInput) -> ModelInput:
+    """The same shapes without memory, each tensor with a storage of its own."""
+
+    def empty(value: Any) -> Any:
+        return torch.empty(value.shape, dtype=value.dtype) if isinstance(value, Tensor) else value
+
+    fields = {field.name: empty(getattr(given, field.name)) for field in attrs.fields(ModelInput) if field.name != "applied"}
+    return ModelInput(**fields, applied={key: empty(value) for key, value in given.applied.items()})
+
+
+def _fill_hollow(backbone: LTXBackbone, choice: Choice) -> None:
+    """Every parameter of the meta device on one that computes, without memory."""
+    adapters = set(lora_parameters(backbone)) if choice.lora is not None else set()
+    for path, module in list(backbone.named_modules()):
+        for own, parameter in list(module.named_parameters(recurse=False)):
+            dtype = choice.adapter_dtype if f"{path}.{own}" in adapters else choice.dtype
+            dtype = dtype if parameter.is_floating_point() else parameter.dtype
+            module.register_parameter(own, Parameter(torch.empty(parameter.shape, dtype=dtype), requires_grad=parameter.requires_grad))
+        for own, buffer in list(module.named_buffers(recurse=False)):
+            module.register_buffer(own, torch.empty(buffer.shape, dtype=buffer.dtype))

@@ -1,0 +1,311 @@
+"""Settings under which a run that does not fit would: each is tried by the arithmetic that found that it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from ltxcore.config.run_file import RunFile
+from ltxcore.encode.buckets import Bucket
+from ltxcore.errors import LtxError
+from ltxcore.models.quantized import BITS, NAMES
+from ltxcore.planner.estimate import Estimator, Need
+from ltxcore.runs.engine import engine_problems, uses_zero
+from ltxcore.runs.memory_settings import contradictions
+
+GPUS = (2, 4, 8, 16, 32, 64)
+"""Numbers of processes that are tried."""
+
+LEAST_RANK = 8
+
+OFFLOADED_AT_ONCE = 4
+"""By so many blocks more are tried in host memory."""
+
+INSTALL = 'which needs `pip install "ltx[low-memory]"`'
+"""Said wherever it holds, since another machine may train than the one that plans."""
+
+
+@attrs.frozen
+class Change:
+    """One change of a run.
+
+    Attributes:
+        said: as one writes it.
+        tables: keys of the run file and their values, by table.
+        processes: that run it; none: as many as before.
+        size: of its clips; none: as they were.
+        is_other: whether it takes more than time: other GPUs, or another LoRA or other clips.
+    """
+
+    said: str
+    tables: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
+    processes: int | None = None
+    size: Bucket | None = None
+    is_other: bool = False
+
+
+@attrs.frozen
+class Variant:
+    """A run with some settings changed.
+
+    Attributes:
+        config: its run file.
+        processes: that run it.
+        size: of its clips; none: as they are.
+        changes: that made it.
+    """
+
+    config: RunFile
+    processes: int
+    size: Bucket | None = None
+    changes: tuple[Change, ...] = ()
+
+    def changed(self, change: Change) -> Variant:
+        """The same with one change more."""
+        tables = {name: attrs.evolve(getattr(self.config, name), **keys) for name, keys in change.tables.items()}
+        return Variant(
+            attrs.evolve(self.config, **tables),
+            self.processes if change.processes is None else change.processes,
+            self.size if change.size is None else change.size,
+            (*self.changes, change),
+        )
+
+
+@attrs.frozen
+class Remedy:
+    """Changes with which the run fits, and what it then needs.
+
+    Attributes:
+        said: the changes.
+        need: with them.
+        is_other: whether they take more than time.
+    """
+
+    said: tuple[str, ...]
+    need: Need
+    is_other: bool = False
+
+
+def remedies(estimator: Estimator, config: RunFile, processes: int, memory: int) -> list[Remedy]:
+    """Each kind of change that is enough by itself, no further than it must go; where none is that takes time alone, also sets of changes that are enough.
+
+    Those come first that take time alone, in order of what is moved in each step; the others take more GPUs, or train something else. Empty: nothing is enough.
+
+    Args:
+        estimator: of the run.
+        config: its run file.
+        processes: that run it.
+        memory: bytes of a device.
+    """
+    start = Variant(config, processes)
+    alone = []
+    for kind in KINDS:
+        found = (_remedy(estimator, start.changed(change), memory) for change in kind(start, estimator))
+        alone += [remedy for remedy in [next(filter(None, found), None)] if remedy is not None]
+    if not alone or all(remedy.is_other for remedy in alone):
+        alone += _sets(estimator, start, memory, more_gpus=not alone)
+    return sorted(alone, key=lambda remedy: (remedy.is_other, remedy.need.states.host))
+
+
+def _sets(estimator: Estimator, start: Variant, memory: int, more_gpus: bool) -> Iterator[Remedy]:
+    """Sets of changes, each of which makes room for the weights in another way."""
+    said: set[frozenset[str]] = set()
+    for way in WAYS:
+        if way is KINDS and said:
+            continue
+        found = _together(estimator, start, start, memory, way)
+        if found is not None and frozenset(found.said) not in said:
+            said.add(frozenset(found.said))
+            yield found
+    # What more GPUs allow and what one allows exclude each other in part, so that each number of them is a start of its own.
+    starts = [start.changed(change) for change in _gpus(start, estimator)] if more_gpus else []
+    others = (_together(estimator, each, start, memory, KINDS) for each in starts)
+    yield from [remedy for remedy in [next(filter(None, others), None)] if remedy is not None]
+
+
+def _together(estimator: Estimator, reached: Variant, bare: Variant, memory: int, kinds: Sequence[Kind]) -> Remedy | None:
+    """Kind after kind, each as far as it helps, until the run fits; then without what was not needed after all."""
+    if not _may_fit(estimator, reached, memory, kinds):
+        return None
+    need = _need(estimator, reached)
+    milder: dict[str, tuple[Change, ...]] = {}
+    for kind in (*kinds, *AT_DRAWING):  # once more, since it may be only now that most is needed as samples are decoded
+        if kind is _gpus or need is None:
+            continue
+        before, passed = reached, tuple[Change, ...]()
+        for change in kind(before, estimator):
+            variant = before.changed(change)
+            tried = _need(estimator, variant)
+            if tried is None or tried.device >= need.device:
+                continue
+            reached, need = variant, tried
+            milder[change.said], passed = passed, (*passed, change)
+            if need.fits(memory):
+                return _least(estimator, reached, bare, memory, milder)
+    return None
+
+
+def _may_fit(estimator: Estimator, reached: Variant, memory: int, kinds: Sequence[Kind]) -> bool:
+    """Whether weights and the optimiser fit with all changes that make them no larger: a quick look, without activations."""
+    need = _need(estimator, reached, 0)
+    for kind in kinds:
+        before = reached
+        for change in kind(before, estimator) if kind is not _gpus else ():
+            tried = _need(estimator, variant := before.changed(change), 0)
+            if need is not None and tried is not None and tried.device <= need.device:
+                reached, need = variant, tried
+    return need is not None and need.fits(memory)
+
+
+def _least(estimator: Estimator, reached: Variant, bare: Variant, memory: int, milder: Mapping[str, tuple[Change, ...]]) -> Remedy:
+    """Of changes that fit together those that are needed, no further than they must go; what costs most is given up first."""
+    kept = reached.changes
+    for change in reversed(reached.changes):
+        for other in ((), *((each,) for each in milder.get(change.said, ()))):
+            fewer = tuple(new for each in kept for new in (other if each is change else (each,)))
+            if _remedy(estimator, _all(bare, fewer), memory) is not None:
+                kept = fewer
+                break
+    remedy = _remedy(estimator, _all(bare, kept), memory)
+    assert remedy is not None
+    return remedy
+
+
+def _all(bare: Variant, changes: tuple[Change, ...]) -> Variant:
+    for change in changes:
+        bare = bare.changed(change)
+    return bare
+
+
+def _remedy(estimator: Estimator, variant: Variant, memory: int) -> Remedy | None:
+    need = _need(estimator, variant, memory)
+    if need is None or not need.fits(memory):
+        return None
+    return Remedy(tuple(change.said for change in variant.changes), need, any(change.is_other for change in variant.changes))
+
+
+def _need(estimator: Estimator, variant: Variant, memory: int | None = None) -> Need | None:
+    """What a variant needs; none: it cannot be had.
+
+    Where `memory` is too little for its weights and the optimiser alone, that is all that is said: its activations take seconds to find.
+    """
+    if any(engine_problems(variant.config, variant.processes)) or any(contradictions(variant.config)):
+        return None
+    try:
+        if memory is not None and not (least := estimator.without_activations(variant.config, variant.processes)).fits(memory):
+            return least
+        return estimator.need(variant.config, variant.processes, variant.size)
+    except LtxError:  # it contradicts the user's own configuration of DeepSpeed, or leaves clips too short for a condition
+        return None
+
+
+# ---- kinds of change, those that cost least first
+
+
+def _checkpointing(run: Variant, estimator: Estimator) -> Iterator[Change]:
+    if not run.config.optimization.enable_gradient_checkpointing:
+        yield Change("optimization.enable_gradient_checkpointing = true", {"optimization": {"enable_gradient_checkpointing": True}})
+
+
+def _vae_tiling(run: Variant, estimator: Estimator) -> Iterator[Change]:
+    if not run.config.acceleration.vae_tiling and estimator.decoding(run.config, run.size):
+        yield Change("acceleration.vae_tiling = true", {"acceleration": {"vae_tiling": True}})
+
+
+def _room(run: Variant, estimator: Estimator) -> Iterator[Change]:
+    key = "offload_optimizer_during_validation"
+    is_one = not uses_zero(run.config, run.processes)
+    if is_one and not run.config.acceleration.offload_optimizer_during_validation and estimator.decoding(run.config, run.size):
+        yield Change(f"acceleration.{key} = true", {"acceleration": {key: True}})
+
+
+def _precision(run: Variant, estimator: Estimator) -> Iterator[Change]:
+    if run.config.acceleration.mixed_precision_mode == "no":
+        yield Change('acceleration.mixed_precision_mode = "bf16"', {"acceleration": {"mixed_precision_mode": "bf16"}})
+
+
+def _quantization(run: Variant, estimator: Estimator) -> Iterator[Change]:
+    now = run.config.acceleration.quantization
+    for name, needs in (("int8", ""), ("nf4", f", {INSTALL}")):
+        if now is None or BITS[NAMES[name]] < BITS[NAMES[now]]:
+            yield Change(f'acceleration.quantization = "{name}"{needs}', {"acceleration": {"quantization": name}})
+
+
+def _eight_bits(run: Variant, estimator: Estimator) -> Iterator[Change]:
+    """No further than weights of 8 bits, which change a step less than those of 4 do."""
+    yield from (change for change in _quantization(run, estimator) if change.tables["acceleration"]["quantization"] == "int8")
+
+
+def _optimizer(run: Variant, estimator: Estimator) -> Iterator[Change]:
+    if run.config.optimization.optimizer_type == "adamw":
+        yield Change(f'optimization.optimizer_type = "adamw8bit", {INSTALL}', {"optimization": {"optimizer_type": "adamw8bit"}})
+
+
+def _offload_blocks(run: Variant, estimator: Estimator) -> Iterator[Change]:
+    layers, now = estimator.base.num_layers, run.config.acceleration.offload_blocks
+    for count in sorted({*range(0, layers, OFFLOADED_AT_ONCE), layers}):
+        if count > now:
+            yield Change(f"acceleration.offload_blocks = {count}", {"acceleration": {"offload_blocks": count}})
+
+
+def _stage(run: Variant, estimator: Estimator) -> Iterator[Change]:
+    if uses_zero(run.config, run.processes) and run.config.engine.stage in (1, 2):
+        yield Change("engine.stage = 3", {"engine": {"stage": 3}})
+
+
+def _batch_size(run: Variant, estimator: Estimator) -> Iterator[Change]:
+    table = run.config.optimization
+    if table.batch_size > 1:
+        accumulated = table.batch_size * table.gradient_accumulation_steps
+        yield Change(
+            f"optimization.batch_size = 1, and gradient_accumulation_steps = {accumulated} for the same global batch",
+            {"optimization": {"batch_size": 1, "gradient_accumulation_steps": accumulated}},
+        )
+
+
+def _offload(run: Variant, estimator: Estimator) -> Iterator[Change]:
+    now = run.config.engine
+    if uses_zero(run.config, run.processes):
+        if now.offload == "none":
+            yield Change('engine.offload = "optimizer"', {"engine": {"offload": "optimizer"}})
+        if now.offload != "all":
+            stage = {} if now.stage in (None, 3) else {"stage": 3}  # which by itself may take more
+            yield Change(f'{"engine.stage = 3, and " * bool(stage)}engine.offload = "all"', {"engine": {"offload": "all", **stage}})
+
+
+def _gpus(run: Variant, estimator: Estimator) -> Iterator[Change]:
+    for count in GPUS:
+        if count > run.processes:
+            yield Change(f"--gpus {count}", processes=count, is_other=True)
+
+
+def _rank(run: Variant, estimator: Estimator) -> Iterator[Change]:
+    if run.config.model.training_mode == "lora" and run.config.lora.rank > LEAST_RANK:
+        yield Change(f"lora.rank = {LEAST_RANK}", {"lora": {"rank": LEAST_RANK}}, is_other=True)
+
+
+def _size(run: Variant, estimator: Estimator) -> Iterator[Change]:
+    size, frames = run.size or estimator.shapes.size, estimator.base.info.video_scale[0]
+    while size is not None and size.frames > frames:
+        size = Bucket(size.width, size.height, (size.frames - 1) // (2 * frames) * frames + 1)
+        yield Change(f'preprocessing.resolution_buckets = "{size}"', size=size, is_other=True)
+
+
+Kind = Callable[[Variant, Estimator], Iterator[Change]]
+
+AT_DRAWING: tuple[Kind, ...] = (_vae_tiling, _room)
+"""Kinds that change what is needed as samples are decoded, and nothing else."""
+
+KINDS: tuple[Kind, ...] = (
+    *AT_DRAWING, _checkpointing, _precision, _quantization, _optimizer, _offload_blocks, _stage, _batch_size, _offload, _gpus, _rank, _size,
+)  # fmt: skip
+
+WAYS: tuple[tuple[Kind, ...], ...] = (
+    tuple(kind for kind in KINDS if kind is not _offload_blocks),
+    tuple(_eight_bits if kind is _quantization else kind for kind in KINDS),
+    tuple(kind for kind in KINDS if kind is not _quantization),
+    KINDS,
+)
+"""Kinds that are tried together: weights in fewer bits; in 8 bits and the rest in host memory; as they are and in host memory; and, where none is enough, all there is."""

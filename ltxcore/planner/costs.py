@@ -1,0 +1,227 @@
+"""The cost of a run file: what `ltx plan` says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from ltxcore.config.load import LoadedRun
+from ltxcore.encoded.batches import plan as order
+from ltxcore.encoded.held_out import split
+from ltxcore.errors import LtxError
+from ltxcore.memory import gib
+from ltxcore.models.base import released
+from ltxcore.planner.advice import Remedy, remedies
+from ltxcore.planner.estimate import CONTEXT, SHARE, Estimator, Need
+from ltxcore.planner.largest_batch import Shapes, encoded_here, shapes_of, stored_bytes
+from ltxcore.protocols import Manifest
+from ltxcore.runs.memory_settings import missing_here
+from ltxcore.runs.passes import Passes, passes_of, said
+from ltxcore.runs.run_plan import Outline, located, outline
+
+GIB = 2**30
+
+UNKNOWN = (
+    "Computed from the model's shapes, as PyTorch's own kernels keep tensors. Not known: fragmentation, and what kernels (cuDNN, flash attention, NCCL) work in. "
+    f"The margin of {SHARE:.0%} and {CONTEXT // GIB} GiB is for them."
+)
+
+
+UNSEEN = "not known, since no encoded data are here"
+
+
+@attrs.frozen(eq=False)
+class Cost:
+    """What a run costs.
+
+    Attributes:
+        found: the run without its data.
+        shapes: of its largest micro-batch.
+        need: bytes.
+        memory: of a device.
+        remedies: changes with which it fits, where it does not.
+        lacking: what the run file asks for and this machine lacks; the one that trains needs it.
+        data_bytes: of the encoded data; none: it is not known, since they are not here.
+        passes: over the data; none: likewise.
+    """
+
+    found: Outline
+    shapes: Shapes
+    need: Need
+    memory: int
+    remedies: tuple[Remedy, ...]
+    lacking: tuple[str, ...]
+    data_bytes: int | None = None
+    passes: Passes | None = None
+
+    @property
+    def fits(self) -> bool:
+        """Whether a device will do."""
+        return self.need.fits(self.memory)
+
+
+def cost(
+    loaded: LoadedRun,
+    processes: int,
+    memory: int,
+    *,
+    nodes: int = 1,
+    model: str | None = None,
+    bucket: str | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Cost:
+    """What a run costs, and what would make it fit.
+
+    Its data need not be here, where `bucket` or the run file says how large clips are.
+
+    Args:
+        loaded: the run file.
+        processes: one a device.
+        memory: bytes of a device.
+        nodes: machines that the processes are on, evenly.
+        model: name of a released model, in place of the file at `model_path`.
+        bucket: `WxHxF`, in place of what the run file or the data say.
+        tell: told of what takes seconds.
+
+    Raises:
+        LtxError: for all that is wrong with the run file; nothing says how large clips are.
+    """
+    try:
+        tell(f"reading the headers of {loaded.config.model.model_path}" if model is None else f"taking the shapes of {model}")
+        base = None if model is None else released(model)
+        found = outline(loaded, processes, writes=False, base=base, here=False)
+        data = _encoded(found, bucket)
+        shapes = shapes_of(found, found.base, bucket, data)
+        estimator = Estimator(found, found.base, shapes, nodes, tell)
+        need = estimator.need(loaded.config, processes)
+        better = () if need.fits(memory) else tuple(remedies(estimator, loaded.config, processes, memory))
+        lacking = tuple(f"{key} {what}. {remedy}" for key, what, remedy in missing_here(loaded.config))
+        size = None if data is None else stored_bytes(data, found)
+        return Cost(found, shapes, need, memory, better, lacking, size, None if data is None else _passes(found, data, processes))
+    except LtxError as error:
+        raise located(error, loaded) from error
+
+
+def _encoded(found: Outline, bucket: str | None) -> Manifest | None:
+    """The data that are encoded here; what is wrong with them matters only where nothing else says how large clips are."""
+    try:
+        return encoded_here(found)
+    except LtxError:
+        if bucket is None and found.loaded.config.preprocessing.resolution_buckets is None:
+            raise
+        return None
+
+
+def _passes(found: Outline, data: Manifest, processes: int) -> Passes | None:
+    config = found.loaded.config
+    try:
+        held_out = config.data.held_out
+        chosen = data.samples if isinstance(held_out, Path) else split(data, held_out).train
+        return passes_of(order(data, chosen, config.optimization.batch_size, config.seed), config, processes)
+    except LtxError:  # nothing is left to train on, which `ltx check` tells
+        return None
+
+
+# ---- for people
+
+
+def told(found: Cost) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Parts of the answer: a head, and rows of a name and a value."""
+    need, states = found.need, found.need.states
+    config = found.found.loaded.config
+    kind = f"LoRA of rank {config.lora.rank}" if config.model.training_mode == "lora" else "full fine-tuning"
+    streams = " and ".join(sorted(found.found.modalities))
+    ways = "checkpointed" if config.optimization.enable_gradient_checkpointing else "not checkpointed"
+    yield (
+        f"{kind} of {streams} on {found.found.info.name}, {need.engine}",
+        [
+            ("trained", f"{need.parameters.trained:,} of {need.parameters.loaded:,} parameters loaded"),
+            ("micro-batch", f"{config.optimization.batch_size} of {found.shapes.described}"),
+            ("trains on", UNSEEN if found.passes is None else said(found.passes)),
+        ],
+    )
+    yield (
+        f"Each of {need.processes} GPUs" if need.processes > 1 else "The GPU",
+        [
+            ("weights", gib(states.weights)),
+            ("gradients", gib(states.gradients)),
+            ("optimiser", gib(states.optimizer)),
+            ("communication", gib(states.communication)),
+            (f"activations, {ways}", f"{gib(need.activations.peak)}, of which {gib(need.activations.saved)} wait for the backward"),
+            ("inputs", gib(need.activations.inputs)),
+            *([("decoding of samples", gib(need.decoding))] if need.decoding else []),
+            ("at the most", f"{gib(need.device)}, {need.moment}"),
+            ("with the margin", f"{gib(need.with_margin)} of {gib(found.memory)}: {'fits' if found.fits else 'does not fit'}"),
+        ],
+    )
+    machine = "Host memory" if need.nodes == 1 else f"Host memory of each of {need.nodes} machines"
+    yield machine, [("moved there", gib(states.host * -(-need.processes // need.nodes))), ("in all, about", gib(need.host))]
+    data = UNSEEN if found.data_bytes is None else gib(found.data_bytes)
+    yield (
+        "Disk",
+        [
+            ("checkpoints", f"{gib(need.checkpoint * need.checkpoints)}, {need.checkpoints} of {gib(need.checkpoint)} at once"),
+            ("result", gib(need.exported)),
+            ("encoded data", data),
+        ],
+    )
+
+
+def advice(found: Cost) -> Iterator[str]:
+    """What the machine that trains must have; and what to change, where the run does not fit."""
+    for each in found.lacking:
+        yield f"Not here, and needed where it trains: {each}"
+    if found.fits:
+        return
+    if not found.remedies:
+        yield "No setting makes it fit, nor do all of them together: it needs GPUs with more memory."
+        return
+    several = len(found.remedies) > 1
+    is_set = any(len(remedy.said) > 1 for remedy in found.remedies)
+    how = "any one of these, what costs least time first" if several else "all of" if is_set else "this"
+    yield f"It would fit with {how}:"
+    for remedy in found.remedies:
+        first, *others = remedy.said
+        away = f", and {gib(remedy.need.states.host)} in host memory" if remedy.need.states.host else ""
+        lines = [f"  {'- ' * (several and is_set)}{first}", *(f"  {'  ' * several}{each}" for each in others)]
+        yield "\n".join(lines) + f"  ({gib(remedy.need.with_margin)}{away})"
+
+
+def machine(found: Cost) -> dict[str, Any]:
+    """For `--json`, in bytes."""
+    need = found.need
+    return {
+        "model": found.found.info.name,
+        "engine": need.engine,
+        "processes": need.processes,
+        "trained_parameters": need.parameters.trained,
+        "loaded_parameters": need.parameters.loaded,
+        "largest_micro_batch": found.shapes.described,
+        "gpu": {
+            **attrs.asdict(need.states, filter=lambda field, _: field.name != "host"),
+            "activations": attrs.asdict(need.activations),
+            "decoding": need.decoding,
+        },
+        "gpu_peak": need.device,
+        "gpu_peak_with_margin": need.with_margin,
+        "gpu_memory": found.memory,
+        "fits": found.fits,
+        "host": need.host,
+        "disk": {
+            "checkpoint": need.checkpoint,
+            "checkpoints": need.checkpoints,
+            "result": need.exported,
+            "data": found.data_bytes,
+        },
+        "samples": None if found.passes is None else found.passes.samples,
+        "passes": None if found.passes is None else found.passes.passes,
+        "samples_in_step": None if found.passes is None else found.passes.in_step,
+        "lacking": list(found.lacking),
+        "would_fit": [
+            {"changes": list(remedy.said), "gpu_peak_with_margin": remedy.need.with_margin, "host": remedy.need.states.host}
+            for remedy in found.remedies
+        ],
+    }

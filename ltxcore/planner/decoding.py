@@ -1,0 +1,113 @@
+"""What decoding a run's clips takes on a GPU, by running the real decoder on tensors that have shapes and no memory.
+
+Sounds are not counted: what their decoder takes is small beside a clip's.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import Parameter
+
+from ltxcore.codecs.official import part_files
+from ltxcore.codecs.official.modules import empty
+from ltxcore.codecs.official.tiles import Tiling
+from ltxcore.errors import ConfigError, LtxError
+from ltxcore.model_config import building
+from ltxcore.models.base import Base
+from ltxcore.planner.live import LiveBytes
+from ltxcore.runs.run_plan import Outline
+
+DTYPE = torch.bfloat16
+"""That the codec of clips computes in."""
+
+_SINCE_2_3: Mapping[str, Any] = {
+    "decoder_block_out_channels": (256, 512, 512, 1024),
+    "decoder_layers_per_block": (4, 6, 4, 2, 2),
+    "decoder_spatio_temporal_scaling": (True, True, True, True),
+    "decoder_inject_noise": (False, False, False, False, False),
+    "upsample_type": ("spatiotemporal", "spatiotemporal", "temporal", "spatial"),
+    "upsample_residual": (False, False, False, False),
+    "upsample_factor": (2, 2, 1, 2),
+}
+
+RELEASED: Mapping[str, Mapping[str, Any]] = {"2.0": {}, "2.3": _SINCE_2_3, "2.5": _SINCE_2_3}
+"""By generation, what a released model's decoder has otherwise than diffusers' default: it stands in for one whose file is not here."""
+
+Cells = tuple[int, int, int]
+"""Latent frames, rows and columns."""
+
+
+def decoder_of(found: Outline, base: Base) -> nn.Module | None:
+    """The decoder of a run's clips, without its weights; none: the run decodes no clips, or with the tiny codec, which takes next to nothing."""
+    model = found.loaded.config.model
+    if base.info.generation not in RELEASED:
+        return None
+    if base.checkpoint is not None:
+        try:
+            with building("a video VAE", str(model.video_vae_path or model.model_path)):
+                decoder: nn.Module = part_files.video_vae(Path(model.model_path), model.video_vae_path).module.decoder
+            return decoder
+        except ConfigError:
+            if model.video_vae_path is None:
+                return None  # the run has no codec, and draws nothing
+        except LtxError:
+            pass
+    from diffusers import AutoencoderKLLTX2Video
+
+    released: nn.Module = empty(lambda: AutoencoderKLLTX2Video(**RELEASED[base.info.generation])).decoder
+    return released
+
+
+def largest(found: Outline, stored: Sequence[int] | None, tiles: bool) -> Cells | None:
+    """Of the pieces that a run decodes at once the largest: of its samples, or where it has none of the clips that it draws anew.
+
+    Args:
+        found: the run without its data.
+        stored: the shape of the largest clip of its data, `(C, F, H, W)`; none: it has none.
+        tiles: whether clips are decoded in pieces.
+    """
+    sizes = sorted((_piece(cells, found, tiles) for cells in _decoded(found, stored)), key=lambda cells: cells[0] * cells[1] * cells[2])
+    return sizes[-1] if sizes else None
+
+
+def _decoded(found: Outline, stored: Sequence[int] | None) -> Iterator[Cells]:
+    for sample in found.samples:
+        if "video" in sample.canvas.request.drawn:
+            grid = sample.canvas.target("video")
+            yield grid.frames, grid.height, grid.width
+    if not found.samples and stored is not None and "video" in found.modalities:
+        yield stored[1], stored[2], stored[3]
+
+
+def _piece(cells: Cells, found: Outline, tiles: bool) -> Cells:
+    spans = Tiling().cells(found.info.video_scale) if tiles else (None, None, None)
+    frames, rows, columns = (size if span is None else min(size, span[0]) for size, span in zip(cells, spans, strict=True))
+    return frames, rows, columns
+
+
+def decoding(decoder: nn.Module, channels: int, cells: Cells) -> int:
+    """Bytes of a decoder's weights and, at the most, of what passes through it beside them.
+
+    Args:
+        decoder: of clips.
+        channels: of the latents.
+        cells: that are decoded at once.
+    """
+    with FakeTensorMode(), warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        for module in decoder.modules():
+            for own, parameter in list(module.named_parameters(recurse=False)):
+                module.register_parameter(own, Parameter(torch.empty(parameter.shape, dtype=DTYPE), requires_grad=False))
+            for own, buffer in list(module.named_buffers(recurse=False)):
+                module.register_buffer(own, torch.empty(buffer.shape, dtype=DTYPE))
+        weights = [*decoder.parameters(), *decoder.buffers()]
+        with LiveBytes(weights) as live:
+            decoder(torch.empty(1, channels, *cells, dtype=DTYPE))
+        return sum(weight.untyped_storage().nbytes() for weight in weights) + live.peak

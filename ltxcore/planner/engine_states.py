@@ -1,0 +1,189 @@
+"""Weights, gradients and the optimiser of each engine, in bytes, from the sizes of the parameters and DeepSpeed's own settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+import torch
+
+from ltxcore.engines.zero_config import Config
+from ltxcore.models.offload import AT_ONCE
+from ltxcore.models.quantized import Quantization
+from ltxcore.planner.parameters import Parameters
+
+MASTER = 4
+"""Bytes of a float32 number."""
+
+MOMENTS = 2 * MASTER
+"""Of AdamW, a parameter."""
+
+EIGHT_BIT_BLOCK, EIGHT_BIT_LEAST = 256, 4096
+"""adamw8bit: numbers that share a factor, and the least a parameter must have for its moments to be of 8 bits. Source: bitsandbytes, Optimizer2State."""
+
+DEFAULTS: Mapping[str, int] = {
+    "reduce_bucket_size": 500_000_000,
+    "stage3_prefetch_bucket_size": 50_000_000,
+    "stage3_param_persistence_threshold": 100_000,
+    "stage3_max_live_parameters": 1_000_000_000,
+    "stage3_max_reuse_distance": 1_000_000_000,
+    "sub_group_size": 1_000_000_000,
+}
+"""DeepSpeed's, in numbers, where a configuration does not say."""
+
+
+@attrs.frozen
+class States:
+    """Bytes that last from step to step, or come back in each.
+
+    Attributes:
+        weights: on the device.
+        gradients: on the device.
+        optimizer: on the device: moments, and float32 masters where they are beside the weights.
+        communication: on the device, while gradients are made: buffers to reduce them in, and weights that are gathered to compute with.
+        step: on the device, while the optimiser steps and activations are gone.
+        kept: on the device, of gradients and communication: what is there also when nothing is trained.
+        host: in host memory, a process.
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+    communication: int = 0
+    step: int = 0
+    kept: int = 0
+    host: int = 0
+
+
+def single_states(
+    parameters: Parameters,
+    *,
+    dtype: torch.dtype,
+    quantization: Quantization | None,
+    optimizer: str,
+    offloaded: int = 0,
+    num_layers: int = 0,
+) -> States:
+    """Of the engine for one process. What is trained is float32.
+
+    Args:
+        parameters: of the run.
+        dtype: of frozen weights.
+        quantization: of them.
+        optimizer: `optimizer_type`.
+        offloaded: blocks whose matrices lie in host memory, and are on the device `AT_ONCE` at the most.
+        num_layers: of the model.
+    """
+    connectors = parameters.connectors * dtype.itemsize
+    frozen = parameters.stored(dtype, quantization)
+    block = parameters.block_matrices(dtype, quantization)
+    away = min(offloaded, num_layers) * block
+    here = min(AT_ONCE, offloaded, num_layers) * block
+    trained = parameters.trained * MASTER
+    return States(
+        weights=frozen - away + here + trained + connectors,
+        gradients=trained,
+        optimizer=_moments(parameters, optimizer),
+        host=away,  # pinned, matrix by matrix: their bytes are powers of two, which `pinned` leaves as they are
+    )
+
+
+def pinned(size: int) -> int:
+    """Bytes of host memory that a pinned buffer of `size` bytes takes: the next power of two.
+
+    Source: torch, ATen/core/CachingHostAllocator.h, where no limit is set to that.
+    """
+    return 1 << (size - 1).bit_length() if size > 0 else 0
+
+
+def _moments(parameters: Parameters, optimizer: str) -> int:
+    if optimizer != "adamw8bit":
+        return parameters.trained * MOMENTS
+    total = 0
+    for each in parameters.weights:
+        if each.is_trained:
+            small = each.numbers < EIGHT_BIT_LEAST
+            blocks = -(-each.numbers // EIGHT_BIT_BLOCK)
+            total += each.times * (each.numbers * MOMENTS if small else 2 * (each.numbers + blocks * MASTER))
+    return total
+
+
+def zero_states(parameters: Parameters, config: Config, world_size: int) -> States:
+    """Of one process of a ZeRO engine, with the configuration that DeepSpeed is given.
+
+    Source: DeepSpeed 0.19, runtime/zero/stage3.py and stage_1_and_2.py: the buffers that they allocate.
+    """
+    zero: dict[str, Any] = config["zero_optimization"]
+    is_bf16 = bool(config["bf16"]["enabled"])
+    size = 2 if is_bf16 else MASTER
+    made = _stage_3(parameters, zero, world_size, size) if zero["stage"] == 3 else _stages_1_and_2(parameters, zero, world_size, size)
+    return attrs.evolve(made, weights=made.weights + parameters.connectors * size)
+
+
+def _stage_3(parameters: Parameters, zero: Mapping[str, Any], world_size: int, size: int) -> States:
+    said = {key: _number(zero, key) for key in DEFAULTS}
+    threshold = said["stage3_param_persistence_threshold"]
+    parts = sum(each.times * -(-each.numbers // world_size) for each in parameters.weights)
+    mine = sum(each.times * -(-each.numbers // world_size) for each in parameters.weights if each.is_trained)
+    whole = sum(each.times * each.numbers for each in parameters.weights if each.numbers <= threshold)
+    divided = parameters.loaded - whole
+    prefetched = min(divided, said["stage3_prefetch_bucket_size"])
+    kept = min(divided, max(said["stage3_max_live_parameters"], said["stage3_max_reuse_distance"]) + prefetched)
+    gathered = kept + prefetched  # what is gathered together comes in one buffer, from which each weight is copied
+    reduced = min(parameters.trained, said["reduce_bucket_size"])  # copied once more, in the order of the processes, to be sent
+    offloads, weights_away = _is_away(zero, "offload_optimizer"), _is_away(zero, "offload_param")
+    group = min(mine, said["sub_group_size"])
+    host = mine * (MASTER + MOMENTS) + _gradients_away(zero, mine, size, group) if offloads else 0
+    if weights_away:  # the flat buffer of those that are trained is pinned whatever is said
+        host += (parts - mine) * size + pinned(mine * size)
+    return States(
+        weights=(0 if weights_away else parts * size) + whole * size,
+        gradients=0 if offloads else mine * size,
+        # Masters are copies even of float32 weights: DeepSpeed would share them, but compares a device with its name, which is never equal.
+        optimizer=0 if offloads else mine * (MASTER + MOMENTS),
+        communication=(said["reduce_bucket_size"] + reduced + gathered) * size,
+        step=said["reduce_bucket_size"] * size + (0 if offloads else group * (size + (MASTER if size < MASTER else 0))),
+        kept=said["reduce_bucket_size"] * size + (0 if offloads else mine * size),
+        host=host,
+    )
+
+
+def _gradients_away(zero: Mapping[str, Any], mine: int, size: int, group: int) -> int:
+    """Bytes in host memory of a process's gradients: all in one buffer, and those of each group in float32, for the optimiser."""
+    if not _is_pinned(zero):
+        return mine * (size + MASTER)
+    groups, rest = divmod(mine, group) if group else (0, 0)
+    return pinned(mine * size) + groups * pinned(group * MASTER) + pinned(rest * MASTER)
+
+
+def _stages_1_and_2(parameters: Parameters, zero: Mapping[str, Any], world_size: int, size: int) -> States:
+    trained = parameters.trained
+    mine = -(-trained // world_size)
+    offloads = _is_away(zero, "offload_optimizer")
+    taken = pinned if _is_pinned(zero) else int
+    buckets = _number(zero, "reduce_bucket_size") * (2 if zero.get("overlap_comm") else 1)
+    kept = trained if zero["stage"] == 1 else 0 if offloads else mine
+    return States(
+        weights=parameters.loaded * size,
+        gradients=kept * size,
+        optimizer=0 if offloads else mine * (MASTER + MOMENTS),
+        communication=buckets * size,
+        step=0 if offloads else mine * (size + (MASTER if size < MASTER else 0)),
+        # Weights as the model has them, masters, their gradients and moments, of which the moments alone are not pinned.
+        host=taken(mine * size) + 2 * taken(mine * MASTER) + mine * MOMENTS if offloads else 0,
+    )
+
+
+def _is_pinned(zero: Mapping[str, Any]) -> bool:
+    """Whether what belongs to the optimiser is pinned where it lies in host memory: by default it is."""
+    return bool((zero.get("offload_optimizer") or {}).get("pin_memory", True))
+
+
+def _is_away(zero: Mapping[str, Any], part: str) -> bool:
+    """Whether a part lies in host memory, or beyond it on a disk, through host memory."""
+    return (zero.get(part) or {}).get("device") in ("cpu", "nvme")
+
+
+def _number(zero: Mapping[str, Any], key: str) -> int:
+    return int(zero.get(key, DEFAULTS[key]))

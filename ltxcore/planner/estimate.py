@@ -1,0 +1,276 @@
+"""What a run needs: on each device, in host memory and on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import torch
+
+from ltxcore.config.run_file import RunFile
+from ltxcore.encode.buckets import Bucket
+from ltxcore.engines.single import AUTOCAST
+from ltxcore.engines.zero_config import Config, Wanted, resolve
+from ltxcore.models.base import Base
+from ltxcore.models.load_base import DTYPES
+from ltxcore.models.quantized import NAMES
+from ltxcore.planner.activations import Activations, Choice, Tracer
+from ltxcore.planner.decoding import decoder_of, decoding, largest
+from ltxcore.planner.engine_states import States, single_states, zero_states
+from ltxcore.planner.largest_batch import Shapes, inputs_of, of_bucket
+from ltxcore.planner.parameters import Parameters, parameters_of
+from ltxcore.runs.engine import uses_zero
+from ltxcore.runs.memory_settings import KEPT
+from ltxcore.runs.run_plan import Outline
+
+SHARE, CONTEXT = 0.1, 2**30
+"""The margin: a tenth for fragmentation and what kernels work in, and a GiB for the device's context. A convention; neither can be computed."""
+
+PROCESS = 3 * 2**30
+"""Host memory of a process itself, with its libraries. A convention, as above."""
+
+
+NONE = Activations(saved=0, peak=0, inputs=0)
+"""Where they were not looked for."""
+
+
+@attrs.frozen
+class Need:
+    """Bytes.
+
+    Attributes:
+        parameters: of the run.
+        states: weights, gradients, optimiser and communication, a process.
+        activations: of the largest micro-batch.
+        processes: that run it.
+        nodes: machines, over which they are divided evenly.
+        checkpoint: of one checkpoint.
+        exported: of the LoRA or the model.
+        checkpoints: that are on the disk at once; none: as many as the run makes.
+        engine: in words.
+        decoding: on the first device, while clips are decoded: the decoder, and what passes through it.
+        makes_room: whether the optimiser's state lies in host memory then.
+    """
+
+    parameters: Parameters
+    states: States
+    activations: Activations
+    processes: int
+    nodes: int
+    checkpoint: int
+    exported: int
+    checkpoints: int
+    engine: str
+    decoding: int = 0
+    makes_room: bool = False
+
+    @property
+    def backward(self) -> int:
+        """On a device, at the most in forward and backward."""
+        states = self.states
+        lasting = states.weights + states.gradients + states.optimizer
+        return lasting + states.communication + self.activations.peak + self.activations.inputs
+
+    @property
+    def update(self) -> int:
+        """On a device, at the most in an optimiser step."""
+        states = self.states
+        return states.weights + states.gradients + states.optimizer + states.step
+
+    @property
+    def drawing(self) -> int:
+        """On the first device, at the most while clips are decoded between two steps; 0: none are."""
+        states = self.states
+        return states.weights + states.kept + (0 if self.makes_room else states.optimizer) + self.decoding if self.decoding else 0
+
+    @property
+    def device(self) -> int:
+        """On a device, at the most, without a margin."""
+        return max(self.backward, self.update, self.drawing)
+
+    @property
+    def moment(self) -> str:
+        """When that is, in words."""
+        moments = {"in forward and backward": self.backward, "as the optimiser steps": self.update, "as samples are decoded": self.drawing}
+        return max(moments, key=lambda name: moments[name])
+
+    @property
+    def with_margin(self) -> int:
+        """On a device, with the margin."""
+        return int(self.device * (1 + SHARE)) + CONTEXT
+
+    def fits(self, memory: int) -> bool:
+        """Whether a device of so many bytes will do."""
+        return self.with_margin <= memory
+
+    @property
+    def host(self) -> int:
+        """Host memory of a machine: of its processes, what they keep of the data, and what was moved there."""
+        here = -(-self.processes // self.nodes)
+        return here * (self.states.host + PROCESS + KEPT)
+
+    @property
+    def disk(self) -> int:
+        """What the run writes, at the most at once."""
+        return self.checkpoint * self.checkpoints + self.exported
+
+
+@attrs.define(eq=False)
+class Estimator:
+    """Estimates of a run, and of the same run with other settings; what was traced once is not traced again.
+
+    Attributes:
+        found: the run without its data.
+        base: the model.
+        shapes: of its largest micro-batch.
+        nodes: machines.
+        tell: told of what takes seconds.
+    """
+
+    found: Outline
+    base: Base
+    shapes: Shapes
+    nodes: int = 1
+    tell: Callable[[str], None] = lambda _: None
+    _tracer: Tracer = attrs.field(init=False)
+    _activations: dict[Any, Activations] = attrs.field(factory=dict, init=False)
+    _parameters: dict[Any, Parameters] = attrs.field(factory=dict, init=False)
+    _decoding: dict[Any, int] = attrs.field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._tracer = Tracer(self.base, self.found.strategy)
+
+    def need(self, config: RunFile, processes: int, size: Bucket | None = None) -> Need:
+        """What a run of these settings needs.
+
+        Args:
+            config: the run file, or one like it.
+            processes: that run it.
+            size: of clips, in place of the run's.
+
+        Raises:
+            ConfigError: a DeepSpeed configuration that contradicts the run file.
+        """
+        without = self.without_activations(config, processes)
+        choice = _choice(config, self.found.modalities, uses_zero(config, processes))
+        return attrs.evolve(without, activations=self._of_activations(config, choice, size), decoding=self.decoding(config, size))
+
+    def decoding(self, config: RunFile, size: Bucket | None = None) -> int:
+        """What decoding the run's clips takes; 0: it decodes none, or with the tiny codec. As `need`."""
+        shapes = self.shapes if size is None else of_bucket(self.found, self.base, size)
+        cells = largest(self.found, shapes.roles.get("video"), config.acceleration.vae_tiling)
+        if cells not in self._decoding:
+            decoder = None if cells is None else decoder_of(self.found, self.base)
+            self._decoding[cells] = 0 if decoder is None or cells is None else decoding(decoder, self.base.token_widths["video"], cells)
+        return self._decoding[cells]
+
+    def without_activations(self, config: RunFile, processes: int) -> Need:
+        """The same but for activations, which take seconds to find: at least so much is needed.
+
+        Raises:
+            ConfigError: as `need`.
+        """
+        divided = uses_zero(config, processes)
+        choice = _choice(config, self.found.modalities, divided)
+        parameters = self._of_parameters(config, choice)
+        if divided:
+            wanted = resolve(Wanted.of(config, processes), config.engine.deepspeed_config, width=_width(parameters))
+            states, engine = zero_states(parameters, wanted, processes), _said(wanted)
+        else:
+            states, engine = self._single(config, parameters, choice), "one process"
+        checkpoint, exported = _saved(config, parameters)
+        keep = config.checkpoints.keep_last_n
+        interval = config.checkpoints.interval
+        made = 0 if interval is None else (config.optimization.steps - 1) // interval
+        return Need(
+            parameters=parameters,
+            states=states,
+            activations=NONE,
+            processes=processes,
+            nodes=self.nodes,
+            checkpoint=checkpoint,
+            exported=exported,
+            # A new one is whole before an old one goes.
+            checkpoints=min(made, keep + 1) if keep > 0 else made,
+            engine=engine,
+            makes_room=config.acceleration.offload_optimizer_during_validation and not divided,
+        )
+
+    def _single(self, config: RunFile, parameters: Parameters, choice: Choice) -> States:
+        return single_states(
+            parameters,
+            dtype=choice.dtype,
+            quantization=None if config.acceleration.quantization is None else NAMES[config.acceleration.quantization],
+            optimizer=config.optimization.optimizer_type,
+            offloaded=config.acceleration.offload_blocks,
+            num_layers=self.base.num_layers,
+        )
+
+    def _of_parameters(self, config: RunFile, choice: Choice) -> Parameters:
+        key = None if choice.lora is None else attrs.astuple(choice.lora, recurse=False).__repr__()
+        if key not in self._parameters:
+            inputs = inputs_of(self.found, self.base, self.shapes, 1)
+            self.tell(f"counting the parameters of {self.found.info.name}{_adapters(choice)}")
+            self._parameters[key] = parameters_of(self._tracer, self.found.streams, choice, inputs)
+        return self._parameters[key]
+
+    def _of_activations(self, config: RunFile, choice: Choice, size: Bucket | None) -> Activations:
+        batch_size = config.optimization.batch_size
+        key = (repr(attrs.astuple(choice, recurse=False)), batch_size, size)
+        if key not in self._activations:
+            shapes = self.shapes if size is None else of_bucket(self.found, self.base, size)
+            inputs = inputs_of(self.found, self.base, shapes, batch_size)
+            self.tell(f"running {self._tracer.said(choice)} without memory{_adapters(choice)}: {_ways(choice)}, {batch_size} at a time")
+            self._activations[key] = self._tracer.activations(choice, inputs)
+        return self._activations[key]
+
+
+def _choice(config: RunFile, modalities: frozenset[str], divided: bool) -> Choice:
+    """Dtypes as `train.model.load_model` and the engines have them."""
+    mixed = AUTOCAST[config.acceleration.mixed_precision_mode]
+    is_full = config.model.training_mode == "full"
+    whole = torch.float32 if mixed is None or (is_full and not divided) else mixed
+    return Choice(
+        modalities=modalities,
+        lora=None if is_full else config.lora,
+        dtype=whole,
+        adapter_dtype=whole if divided else torch.float32,
+        autocast=None if divided else mixed,
+        checkpointing=config.optimization.enable_gradient_checkpointing,
+        is_quantized=config.acceleration.quantization is not None,
+    )
+
+
+def _adapters(choice: Choice) -> str:
+    return "" if choice.lora is None else f" with a LoRA of rank {choice.lora.rank}"
+
+
+def _ways(choice: Choice) -> str:
+    """How a step is computed, in words."""
+    precision = str(choice.autocast or choice.dtype).removeprefix("torch.")
+    ways = [precision, "checkpointed" if choice.checkpointing else "not checkpointed", "quantized" if choice.is_quantized else ""]
+    return ", ".join(filter(None, ways))
+
+
+def _width(parameters: Parameters) -> int:
+    """As `engines.zero_build` has it: the shorter side of the largest matrix."""
+    return max(min(each.shape) for each in parameters.weights if len(each.shape) == 2)
+
+
+def _said(config: Config) -> str:
+    zero = config["zero_optimization"]
+    away = [
+        name
+        for part, name in (("offload_optimizer", "optimiser"), ("offload_param", "weights"))
+        if (zero.get(part) or {}).get("device", "none") != "none"
+    ]
+    return f"ZeRO stage {zero['stage']}{', ' + ' and '.join(away) + ' in host memory' if away else ''}"
+
+
+def _saved(config: RunFile, parameters: Parameters) -> tuple[int, int]:
+    """Bytes of a checkpoint, and of what the run ends with. Source: `train.model.TrainedModel.checkpoint_bytes`."""
+    numbers = parameters.whole if config.model.training_mode == "full" else parameters.trained
+    exported = numbers * DTYPES[config.checkpoints.precision].itemsize
+    state = {"full": 12, "minimal": 4, "off": 0}[config.checkpoints.save_training_state]
+    return exported + parameters.trained * state, exported

@@ -1,0 +1,114 @@
+"""The parameters of a run by size: what is trained, what is frozen, and how many there are of each kind of block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import prod
+
+import attrs
+import torch
+
+from ltxcore.models.backbone import LTXBackbone
+from ltxcore.models.cost import weight_bytes
+from ltxcore.models.quantized import Quantization
+from ltxcore.models.streams import is_needed
+from ltxcore.planner.activations import FEW, Choice, Tracer, blocks_are_alike
+from ltxcore.protocols import ModelInput
+
+BLOCKS = "transformer_blocks"
+
+Times = Callable[[str], int]
+
+
+@attrs.frozen
+class Weight:
+    """Parameters of one kind.
+
+    Attributes:
+        name: of one of them, in the transformer.
+        shape: of each.
+        times: how many there are.
+        is_trained: whether the optimiser has them.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    times: int
+    is_trained: bool
+
+    @property
+    def numbers(self) -> int:
+        """In one of them."""
+        return prod(self.shape)
+
+
+@attrs.frozen
+class Parameters:
+    """All parameters of a run.
+
+    Attributes:
+        weights: of the transformer, adapters included.
+        connectors: numbers in the weights of the text connectors, which are frozen and on every device whole.
+        whole: numbers in the whole model, streams that the run does not load included.
+    """
+
+    weights: tuple[Weight, ...]
+    connectors: int
+    whole: int
+
+    @property
+    def trained(self) -> int:
+        """Numbers that are trained."""
+        return sum(each.numbers * each.times for each in self.weights if each.is_trained)
+
+    @property
+    def loaded(self) -> int:
+        """Numbers in the transformer's weights that the run loads, adapters included."""
+        return sum(each.numbers * each.times for each in self.weights)
+
+    def stored(self, dtype: torch.dtype, quantization: Quantization | None) -> int:
+        """Bytes of the frozen weights in one process."""
+        frozen = (each for each in self.weights if not each.is_trained)
+        modalities = ("video", "audio")
+        return sum(each.times * weight_bytes({each.name: each.shape}, modalities, dtype, quantization) for each in frozen)
+
+    def block_matrices(self, dtype: torch.dtype, quantization: Quantization | None) -> int:
+        """Bytes of the frozen matrices of one block: what `offload_blocks` leaves in host memory."""
+        first = (each for each in self.weights if each.name.startswith(f"{BLOCKS}.0.") and not each.is_trained)
+        matrices = [each for each in first if len(each.shape) == 2 and each.name.endswith(".weight")]
+        return sum(weight_bytes({each.name: each.shape}, ("video", "audio"), dtype, quantization) for each in matrices)
+
+
+def parameters_of(tracer: Tracer, streams: frozenset[str], choice: Choice, inputs: Mapping[str, ModelInput]) -> Parameters:
+    """The parameters of a run of these `choice.modalities`, with `streams` loaded."""
+    base = tracer.base
+    layers = base.num_layers
+    few = min(layers, FEW[1]) if blocks_are_alike(choice.lora) else layers
+    plain = attrs.evolve(choice, is_quantized=False)
+    sketch = tracer.sketched(plain, inputs, few)
+    times = _times(few, layers)
+    weights = []
+    for name, parameter in sketch.backbone.named_parameters():
+        own = name.removeprefix("transformer.").replace(".base_layer.", ".")
+        weights.append(Weight(own, tuple(parameter.shape), times(own), name in sketch.trained))
+    beside = streams - choice.modalities
+    if beside:
+        weights += _beside(base.sketch(streams, few), choice.modalities, times)
+    whole = sum(prod(shape) * times(name) for name, shape in sketch.backbone.blueprint.shapes.items())
+    return Parameters(tuple(weights), base.connector_numbers(streams), whole)
+
+
+def _beside(backbone: LTXBackbone, modalities: frozenset[str], times: Times) -> list[Weight]:
+    """What samples need beside what is trained; frozen."""
+    named = ((name.removeprefix("transformer."), tuple(parameter.shape)) for name, parameter in backbone.named_parameters())
+    return [Weight(name, shape, times(name), False) for name, shape in named if not is_needed(name, modalities)]
+
+
+def _times(few: int, layers: int) -> Times:
+    """How many parameters a name of a model of `few` blocks stands for in one of `layers`: its middle block for all between the first and the last."""
+
+    def times(name: str) -> int:
+        parts = name.split(".")
+        return layers - few + 1 if parts[0] == BLOCKS and int(parts[1]) == few // 2 else 1
+
+    return times

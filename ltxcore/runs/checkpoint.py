@@ -1,0 +1,205 @@
+"""Checkpoints: folders that are whole or do not count, and as many of them as were asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+from torch import Tensor
+
+from ltxcore.errors import CheckpointError
+from ltxcore.files import is_file, not_written, sync, write_whole
+from ltxcore.models.safetensors_files import Stored, open_tensors, write_tensors
+from ltxcore.runs.records import ManifestRecord, read_record
+
+STEP = "step_"
+MANIFEST = "manifest.json"
+STATE = "state.safetensors"
+VALUES = "state.json"
+MARGIN = 64 * 2**20
+"""Bytes that stay free on the disk, for metrics and samples."""
+
+
+@attrs.frozen
+class Saved:
+    """A whole checkpoint."""
+
+    path: Path
+    step: int
+
+
+def save(
+    folder: Path,
+    step: int,
+    weights: tuple[str, Callable[[Path], object]],
+    state: tuple[Mapping[str, Tensor | Stored], Mapping[str, Any]] | None,
+) -> Saved:
+    """Write `folder/step_NNNNNN`. Its manifest, with a hash of every file, comes last: a folder without one is no checkpoint.
+
+    Args:
+        folder: of all checkpoints.
+        step: optimiser steps done.
+        weights: name of the weights' file, and what writes it to a path; or parts of it beside it.
+        state: what the engine needs to go on exactly, if it is kept: each tensor, or what gives it when its turn comes.
+
+    Raises:
+        CheckpointError: the disk is full, or the folder cannot be written.
+    """
+    path = folder / f"{STEP}{step:06d}"
+    name, write = weights
+    try:
+        if path.exists():
+            _remove(path)
+        path.mkdir(parents=True)
+        write(path / name)
+        if state is not None:
+            tensors, values = state
+            write_tensors(path / STATE, {key: _stored(value) for key, value in tensors.items()}, {})
+            sync(path / STATE)
+            write_whole(path / VALUES, json.dumps(values).encode())
+        files = {file.name: {"bytes": file.stat().st_size, "sha256": digest(file)} for file in sorted(path.iterdir())}
+        write_whole(path / MANIFEST, json.dumps({"step": step, "files": files}, indent=1).encode())
+    except OSError as error:
+        raise CheckpointError.of([not_written(error, path, "the run goes on from the checkpoint before it")]) from error
+    return Saved(path, step)
+
+
+def found(folder: Path) -> list[Saved]:
+    """Folders that have a manifest, oldest first; `look` and `check` tell whether one is whole."""
+    manifests = folder.glob(f"{STEP}*/{MANIFEST}")
+    numbered = [(path.parent, path.parent.name.removeprefix(STEP)) for path in manifests]
+    return sorted((Saved(path, int(number)) for path, number in numbered if number.isdecimal()), key=lambda saved: saved.step)
+
+
+def newest(folder: Path) -> Saved | None:
+    """The checkpoint that a run goes on with; none: it was not saved yet.
+
+    Raises:
+        CheckpointError: its manifest is damaged, its files are not as large as that says, or none of them is what a run goes on with.
+    """
+    whole = found(folder)
+    if not whole:
+        return None
+    if STATE not in look(whole[-1]).files:
+        raise CheckpointError(
+            'this unfinished run cannot go on, since it was told to keep no training state (save_training_state = "off")',
+            where=str(whole[-1].path),
+            remedy="Set checkpoints.no_resume = true to start over.",
+        )
+    return whole[-1]
+
+
+def keep_last(folder: Path, number: int) -> None:
+    """Remove all but the newest `number` checkpoints; 0 and below keep all. The newest always stays."""
+    if number > 0:
+        for saved in found(folder)[:-number]:
+            _remove(saved.path)
+
+
+def remove_all(folder: Path) -> None:
+    """Remove all checkpoints, so that a kill on the way leaves whole ones or none."""
+    for saved in found(folder):
+        _remove(saved.path)
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def look(saved: Saved) -> ManifestRecord:
+    """What a checkpoint holds, once every file is there and as large as when it was saved. No file but the manifest is read.
+
+    Raises:
+        CheckpointError: the manifest is damaged, or a file is missing or was changed.
+    """
+    manifest, _ = read_record(saved.path / MANIFEST, ManifestRecord, "the manifest of a checkpoint", _remedy(saved))
+    if manifest.step != saved.step:
+        raise CheckpointError(f"its manifest is that of step {manifest.step}", where=str(saved.path), remedy=_remedy(saved))
+    for name, known in manifest.files.items():
+        file = saved.path / name
+        if not is_file(file):
+            raise _damaged(saved, f"{name} is missing")
+        if file.stat().st_size != known.bytes:
+            raise _damaged(saved, f"{name} was changed since it was saved")
+    if not manifest.files.keys() - {STATE, VALUES} or (STATE in manifest.files) != (VALUES in manifest.files):
+        raise _damaged(saved, "its manifest does not name the files of a checkpoint")
+    return manifest
+
+
+def check(saved: Saved) -> bool:
+    """Whether there is a training state in it, once every file matches its hash.
+
+    Raises:
+        CheckpointError: a file is missing or was changed, or the manifest was.
+    """
+    manifest = look(saved)
+    for name, known in manifest.files.items():
+        try:
+            same = digest(saved.path / name) == known.sha256
+        except OSError as error:
+            raise _damaged(saved, f"{name} cannot be read: {error.strerror or error}") from error
+        if not same:
+            raise _damaged(saved, f"{name} was changed since it was saved")
+    return STATE in manifest.files
+
+
+def _damaged(saved: Saved, what: str) -> CheckpointError:
+    return CheckpointError(what, where=str(saved.path), remedy=_remedy(saved))
+
+
+def _remedy(saved: Saved) -> str:
+    """What to do about a damaged checkpoint. Nothing is removed, since its weights may still be of use."""
+    before = [other.path.name for other in found(saved.path.parent) if other.step < saved.step]
+    then = f"the one before it, {before[-1]}, is used" if before else "the run begins again, since there is none before it"
+    return f"Move this checkpoint out of {saved.path.parent}, so that {then}."
+
+
+def load_state(saved: Saved) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What `save` was given as state, in a checkpoint that `check` found whole."""
+    with open_tensors(saved.path / STATE) as file:
+        # Mapped, not read: a process may need a part of each only.
+        tensors = {key: file.get_tensor(key) for key in file.names()}
+    return tensors, json.loads((saved.path / VALUES).read_text())
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Refuse to begin a save that the disk has no room for.
+
+    Args:
+        folder: where it goes; it need not exist yet.
+        needed: bytes.
+
+    Raises:
+        CheckpointError: too little is free.
+    """
+    there = next(path for path in [folder, *folder.absolute().parents] if path.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed + MARGIN:
+        raise CheckpointError(
+            f"a checkpoint takes {needed / 2**30:.2f} GiB, and {free / 2**30:.2f} GiB are free",
+            where=str(folder),
+            remedy="Free some space, or choose another output_dir.",
+        )
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _stored(value: Tensor | Stored) -> Stored:
+    return value if isinstance(value, Stored) else Stored(value.dtype, tuple(value.shape), lambda: value)
+
+
+def _remove(path: Path) -> None:
+    # The manifest goes first, also from the disk: what is left half-removed by a kill or a power cut is no checkpoint.
+    if not path.is_dir():
+        path.unlink()
+        return
+    (path / MANIFEST).unlink(missing_ok=True)
+    sync(path)
+    shutil.rmtree(path)

@@ -1,0 +1,260 @@
+"""`ltx check` of a run file: every part of a run is looked at, whatever is wrong with the others, and all mistakes are told at once.
+
+Nothing is written, nothing is decoded, and of models and LoRAs the headers are read. What a run mends by itself is no mistake, and is said.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+
+from ltxcore.codecs.source import Model
+from ltxcore.config.load import LoadedRun
+from ltxcore.config.located import located
+from ltxcore.dataset.rows import Dataset, read_rows, survey_dataset
+from ltxcore.encode.glance import encoders_of, glance
+from ltxcore.encode.outdated import only_rows
+from ltxcore.encode.progress import Phase, bars
+from ltxcore.encode.roots import default_root
+from ltxcore.encode.standing import standing_of
+from ltxcore.encoded.batches import plan as plan_order
+from ltxcore.encoded.manifest import survey_manifest
+from ltxcore.errors import ConfigError, DataError, LtxError, Problem, collecting
+from ltxcore.files import why_not_writable
+from ltxcore.protocols import Entry, Manifest
+from ltxcore.runs.checkpoint import newest
+from ltxcore.runs.disk_space import room_for, room_to_encode
+from ltxcore.runs.drawing import drawing_problems
+from ltxcore.runs.first_encoding import begun_with
+from ltxcore.runs.foreseen import foreseen
+from ltxcore.runs.noted import Seen, of_dataset, of_folder, samples_told, trains_on
+from ltxcore.runs.run_plan import Draft, Outline, RunPlan, draft, misfitting, references_of, split_of
+
+
+@attrs.frozen(eq=False)
+class Checked:
+    """A run that is in order.
+
+    Attributes:
+        outline: what is known of it without its data.
+        samples: how many there are, in words.
+        notes: what the user should know.
+        plan: what it will do; none: the first run encodes data of it.
+    """
+
+    outline: Outline
+    samples: str
+    notes: tuple[str, ...]
+    plan: RunPlan | None
+
+
+def check_run(loaded: LoadedRun, phase: Phase | None = None) -> Checked:
+    """Check a run as far as it can be without writing, decoding or loading.
+
+    Args:
+        loaded: the run file.
+        phase: shows progress; none: nothing does.
+
+    Raises:
+        LtxError: for all that is wrong.
+    """
+    if phase is None:
+        with bars(False) as quiet:
+            return check_run(loaded, quiet)
+    drafted = draft(loaded)
+    checker = _Checker(drafted, phase, list(drafted.problems))
+    try:
+        checked = checker.checked(loaded)
+    except LtxError as error:
+        checker.problems.extend(error.problems)
+        checked = None
+    if checker.problems or checked is None:
+        raise located(ConfigError.of(dict.fromkeys(checker.problems)), loaded)
+    return checked
+
+
+def check_ahead(found: Outline) -> None:
+    """Check what a run needs only after it has encoded its data: the codecs that draw its samples, and the rows of a held-out dataset.
+
+    Raises:
+        LtxError: for all that is wrong.
+    """
+    problems = list(drawing_problems(found))
+    dataset = found.loaded.config.data.held_out
+    if isinstance(dataset, Path):
+        with collecting(problems):
+            _, wrong = rows_of(found, dataset, default_root(dataset, found.loaded.config.preprocessing))
+            problems.extend(wrong)
+    if problems:
+        raise DataError.of(problems)
+
+
+def rows_of(found: Outline, dataset: Path, root: Path) -> tuple[Dataset, tuple[Problem, ...]]:
+    """The rows of a dataset as the run reads them, and all that is wrong with them but what is in their media.
+
+    Args:
+        found: the run.
+        dataset: a file, or a folder of media.
+        root: where it is encoded, or will be.
+
+    Raises:
+        DataError: there are no rows to look at.
+    """
+    folders = {source.folder for source in found.strategy.sources().values()}
+    there = [each.name for each in root.iterdir() if each.is_dir()] if root.is_dir() else []
+    rows, problems = survey_dataset(dataset, found.loaded.config.preprocessing, folders, there)
+    if not rows.samples and not problems:
+        raise DataError.of(rows.left_out)
+    return rows, problems
+
+
+@attrs.define
+class _Checker:
+    """Looks at the data of a run, and goes on after a mistake."""
+
+    drafted: Draft
+    phase: Phase
+    problems: list[Problem]
+    notes: list[str] = attrs.field(factory=list)
+
+    def checked(self, loaded: LoadedRun) -> Checked | None:
+        """The run; what is wrong with it is in `problems`."""
+        found, data = self.drafted.outline, loaded.config.data
+        if found is None:
+            for dataset in (data.dataset, data.held_out):
+                if isinstance(dataset, Path):
+                    with collecting(self.problems):
+                        self.problems.extend(read_rows(dataset, loaded.config.preprocessing).problems)
+            return None
+        with collecting(self.problems):
+            self.notes += of_folder(found)
+        if self.drafted.knows_model:
+            self.problems.extend(drawing_problems(found))
+            self.notes += list(room_for(found, self.problems))
+        with collecting(self.problems):
+            if found.resumes and (saved := newest(found.folder.checkpoints)) is not None:
+                self.notes.append(f"The unfinished run in {found.folder.path} goes on after step {saved.step}.")
+        apart = self.seen(found, data.held_out, None) if isinstance(data.held_out, Path) else None
+        if data.dataset is None:
+            return self._encoded(found)
+        seen = self.seen(found, data.dataset, data.preprocessed_data_root)
+        if seen is None or seen.standing is None:
+            return None
+        manifest = self.manifest(found, seen.standing.fresh)
+        ahead = self._hold_ahead(found, seen)
+        plan = self._plan(found, seen, manifest)
+        if plan is not None:
+            self.notes.append(trains_on(plan, ahead if seen.standing.encodes else None))
+        standings = [each.standing for each in (seen, apart) if each is not None and each.standing is not None]
+        return Checked(
+            found, samples_told(seen, plan, data.dataset), tuple(self.notes), None if any(each.encodes for each in standings) else plan
+        )
+
+    def _encoded(self, found: Outline) -> Checked | None:
+        """A run on a set that is encoded already."""
+        manifest = self.manifest(found, None)
+        if manifest is None:
+            return None
+        with collecting(self.problems, found.loaded.where("data.held_out")):
+            plan = _planned(found, manifest)
+            self.notes.append(trains_on(plan, None))
+            return Checked(found, samples_told(None, plan, Path()), tuple(self.notes), plan)
+        return None
+
+    def _plan(self, found: Outline, seen: Seen, manifest: Manifest | None) -> RunPlan | None:
+        """The split of the run's samples, which are known from the rows; the rest is true where all are encoded."""
+        leaves_out = found.loaded.config.preprocessing.on_error == "skip"
+        names = [sample for sample in seen.rows.samples if not (leaves_out and sample.name in seen.glance.unfit)]
+        entries = {sample.name: Entry((), origin=sample.origin) for sample in names}
+        if not entries:
+            return None
+        rows = Manifest({"rows": {**entries, **{place: Entry((), origin=place) for place in seen.refused}}})
+        whole = manifest is not None and seen.standing is not None and not seen.standing.encodes
+        with collecting(self.problems, found.loaded.where("data.held_out")):
+            return _planned(found, manifest if whole and manifest is not None else rows)
+        return None
+
+    def manifest(self, found: Outline, only: tuple[str, ...] | None) -> Manifest | None:
+        """What is encoded already and stays so, held against the run; None where that is nothing, or something is wrong with it."""
+        if only == ():
+            return None
+        before = len(self.problems)
+        with collecting(self.problems):
+            manifest, problems = survey_manifest(found.root, found.strategy.sources(), only=only)
+            self.problems.extend(problems)
+            if not problems and not manifest.samples:
+                remedy = "Run `ltx preprocess` on a dataset first."
+                self.problems.append(Problem("there is no sample to train on", str(found.root), remedy))
+            if len(self.problems) == before:
+                self._hold(found, manifest)
+        return manifest if len(self.problems) == before else None
+
+    def _hold_ahead(self, found: Outline, seen: Seen) -> Manifest:
+        """What the first run will encode, as far as headers tell what that will be like, held against the strategy."""
+        ahead = foreseen(found, seen.glance)
+        if seen.standing is not None and seen.standing.encodes and ahead.samples and self.drafted.knows_model:
+            with collecting(self.problems):
+                found.strategy.check(ahead)
+                references_of(found, ahead)
+        return ahead
+
+    def _hold(self, found: Outline, manifest: Manifest) -> None:
+        if not self.drafted.knows_model:
+            found.strategy.check(manifest)
+            return
+        self.problems.extend(misfitting(found, manifest))
+        references_of(found, manifest)
+
+    def seen(self, found: Outline, dataset: Path, root: Path | None) -> Seen | None:
+        """A dataset as it stands; what is wrong with it is in `problems`. None: it has no rows to look at."""
+        config, where = found.loaded.config, found.loaded.where
+        place = root or default_root(dataset, config.preprocessing)
+        rows, wrong = None, tuple[Problem, ...]()
+        with collecting(self.problems):
+            rows, wrong = rows_of(found, dataset, place)
+            self.problems.extend(wrong)
+        if rows is None or not rows.samples:
+            return None
+        with collecting(self.problems):
+            begun = begun_with(found, dataset, root)
+            rows = rows if begun is None else only_rows(rows, frozenset(begun))
+        encoders = encoders_of(rows, config.preprocessing, _model(found) if self.drafted.knows_model else None, where)
+        self.problems.extend(encoders.problems)
+        keeps = found.resumes and not found.changes
+        look = glance(rows, place, config.preprocessing, encoders, where, self.phase, keeps=keeps)
+        self.problems.extend(look.problems)
+        standing = None
+        with collecting(self.problems):
+            standing = standing_of(rows, look)
+            self.problems.extend(_foreign(found, rows, place))
+        if standing is not None and standing.encodes and (why := why_not_writable(place.absolute())):
+            key = where("data.preprocessed_data_root") if root is not None else str(place)
+            self.problems.append(
+                Problem(f"the data cannot be encoded there: {why}", key, "Set data.preprocessed_data_root to a folder that can.")
+            )
+        if standing is not None and self.drafted.knows_model:
+            self.notes += room_to_encode(found, look, standing)
+        seen = Seen(rows, frozenset(problem.where for problem in wrong), look, standing)
+        self.notes += of_dataset(seen, found.loaded.path)
+        return seen
+
+
+def _planned(found: Outline, manifest: Manifest) -> RunPlan:
+    config = found.loaded.config
+    chosen = split_of(found, manifest)
+    return RunPlan(found, manifest, chosen, plan_order(manifest, chosen.train, config.optimization.batch_size, config.seed))
+
+
+def _model(found: Outline) -> Model:
+    model = found.loaded.config.model
+    return Model(model.model_path, model.text_encoder_path, model.video_vae_path, model.audio_vae_path, device="cpu")
+
+
+def _foreign(found: Outline, rows: Dataset, root: Path) -> tuple[Problem, ...]:
+    """What is wrong with folders that the run reads and preprocessing does not make, such as masks that were made by hand."""
+    sources = {role: source for role, source in found.strategy.sources().items() if source.folder not in rows.folders}
+    if not sources or not root.is_dir():
+        return ()
+    _, problems = survey_manifest(root, sources, only=[sample.name for sample in rows.samples], remember=False)
+    return problems

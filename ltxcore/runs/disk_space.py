@@ -1,0 +1,122 @@
+"""The disk that a run fills, against what is free: known before it starts from the shapes of its model."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from ltxcore.config.run_file import WIDEST
+from ltxcore.encode.glance import Glance
+from ltxcore.encode.sample_sizes import Planned
+from ltxcore.encode.standing import Standing
+from ltxcore.errors import LtxError, Problem
+from ltxcore.models.backbone import LTXBackbone
+from ltxcore.models.streams import is_needed
+from ltxcore.models.targets import resolve_targets
+from ltxcore.runs.checkpoint import MARGIN
+from ltxcore.runs.initial_weights import sketched
+from ltxcore.runs.run_plan import Outline
+from ltxcore.sample.cuts import samples_in, steps_of
+
+STATE_BYTES = {"full": 12, "minimal": 4, "off": 0}
+"""Of a number that is trained, beside what is exported of it; by `checkpoints.save_training_state`."""
+
+WEIGHT_BYTES = {"bfloat16": 2, "float32": 4}
+"""Of a number that is exported; by `checkpoints.precision`."""
+
+LATENT_BYTES = 2
+"""Of a number in encoded latents, at least."""
+
+
+def room_for(found: Outline, problems: list[Problem]) -> Iterator[str]:
+    """A note where the disk has no room for all that a run keeps; that it has none even for what a run makes sure of first is added to `problems`."""
+    config = found.loaded.config
+    try:
+        sketch = sketched(found.base, found.streams)
+        adapted = _adapted(found, sketch)
+    except LtxError:  # targets that name nothing, which is told
+        return
+    highest = max((min(shape) for shape in adapted), default=WIDEST)
+    if adapted and config.lora.rank > highest:
+        yield (
+            f"{found.loaded.where('lora.rank')}: is {config.lora.rank}, and the largest target has only {highest} rows or columns: "
+            "more than that adds nothing but memory."
+        )
+    trained, exported = _numbers(found, sketch, adapted)
+    exported *= WEIGHT_BYTES[config.checkpoints.precision]
+    checkpoint = exported + trained * STATE_BYTES[config.checkpoints.save_training_state]
+    free = free_bytes(found.folder.path)
+    if free is None:
+        return
+    if free < 2 * checkpoint + MARGIN:
+        what = f"a checkpoint takes {gib(2 * checkpoint)}, twice while it is written, and {gib(free)} are free in {found.folder.path}"
+        remedy = "Free some space, or choose another output_dir."
+        problems.append(Problem(what, found.loaded.where("output_dir"), remedy))
+        return
+    interval, keep = config.checkpoints.interval, config.checkpoints.keep_last_n
+    made = 0 if interval is None else (config.optimization.steps - 1) // interval
+    at_once = min(made, keep + 1) if keep > 0 else made  # a new one is whole before an old one goes
+    needed = at_once * checkpoint + exported + MARGIN
+    if free < needed:
+        yield (
+            f"{found.folder.path}: {at_once} checkpoints of {gib(checkpoint)} are kept at once, with the result {gib(needed)}, and {gib(free)} are free; "
+            "a smaller checkpoints.keep_last_n keeps fewer."
+        )
+
+
+def room_to_encode(found: Outline, seen: Glance, standing: Standing) -> Iterator[str]:
+    """A note where the disk has no room for the latents that the first run encodes; what its captions take is not counted."""
+    free = free_bytes(seen.root)
+    if not standing.encodes or not seen.planned or free is None:
+        return
+    widths = found.base.token_widths
+    numbers = sum(_latent_numbers(each, seen, widths) for each in seen.planned)
+    needed = LATENT_BYTES * numbers * standing.encodes // len(seen.planned)
+    if free < needed:
+        yield f"{seen.root}: the latents of {standing.encodes} sample{'' if standing.encodes == 1 else 's'} take {gib(needed)} or more, and {gib(free)} are free."
+
+
+def _latent_numbers(planned: Planned, seen: Glance, widths: Mapping[str, int]) -> int:
+    """Numbers in the latents of a sample, without references."""
+    found = 0
+    if planned.bucket is not None and "latents" in planned.folders and seen.tools.video is not None:
+        found += widths["video"] * math.prod(planned.bucket.cells(seen.tools.video.scale))
+    if planned.duration is not None and "audio_latents" in planned.folders and seen.tools.audio is not None:
+        found += widths["audio"] * steps_of(samples_in(planned.duration), seen.tools.audio.scale)
+    return found
+
+
+def _adapted(found: Outline, sketch: LTXBackbone) -> list[tuple[int, ...]]:
+    """The shapes of the matrices that a LoRA adapts, at most, since no loss may reach some; none in full mode."""
+    config = found.loaded.config
+    if config.model.training_mode == "full":
+        return []
+    targets = resolve_targets(sketch, config.lora.target_modules, modalities=found.modalities)
+    return [sketch.blueprint.shapes[f"{name}.weight"] for name in targets.adapted]
+
+
+def _numbers(found: Outline, sketch: LTXBackbone, adapted: Sequence[tuple[int, ...]]) -> tuple[int, int]:
+    """Numbers that are trained, at most; and those that are exported."""
+    lora = found.loaded.config.lora
+    if not adapted:
+        shapes = sketch.blueprint.shapes
+        trained = sum(math.prod(shape) for name, shape in shapes.items() if is_needed(name, found.modalities))
+        return trained, sum(math.prod(shape) for shape in shapes.values())
+    trained = sum(lora.rank * (rows + columns) + (rows if lora.use_dora else 0) for rows, columns in adapted)
+    return trained, trained
+
+
+def free_bytes(folder: Path) -> int | None:
+    """What is free on the disk of a folder, which need not exist yet; None: that cannot be known."""
+    try:
+        there = next(path for path in [folder, *folder.absolute().parents] if path.exists())
+        return shutil.disk_usage(there).free
+    except (OSError, ValueError):  # a name that no folder can have
+        return None
+
+
+def gib(size: int) -> str:
+    """Bytes as a person reads them."""
+    return f"{size / 2**30:.2f} GiB"

@@ -1,0 +1,113 @@
+"""Which engine a run has, and what is asked of it that it does not do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import Parameter
+
+from ltxcore.engines.process import Processes
+from ltxcore.engines.single import single_engine
+from ltxcore.engines.zero_config import Wanted, resolve
+from ltxcore.protocols import Engine
+
+if TYPE_CHECKING:
+    from ltxcore.config.run_file import RunFile
+    from ltxcore.models.backbone import LTXBackbone
+
+
+def uses_zero(config: RunFile, world_size: int) -> bool:
+    """Whether the run's engine is ZeRO."""
+    return config.engine.name == "zero" or (config.engine.name == "auto" and world_size > 1)
+
+
+def engine_problems(config: RunFile, world_size: int) -> Iterator[tuple[str, str, str]]:
+    """Key, what is wrong, and what to do about it: what the run's engine does not do."""
+    table = config.engine
+    if not uses_zero(config, world_size):
+        if world_size > 1:
+            yield "engine.name", f'"single" is an engine for one process, and there are {world_size}', "Start it without a launcher."
+        for key in ("stage", "deepspeed_config"):
+            if table.name == "single" and getattr(table, key) is not None:
+                yield (
+                    f"engine.{key}",
+                    'is of the engine for several processes, and engine.name is "single"',
+                    'Use "zero", or remove the key.',
+                )
+        if table.name == "single" and table.offload != "none":
+            yield "engine.offload", 'is of the engine for several processes, and engine.name is "single"', 'Use "zero", or remove the key.'
+        return
+    if config.optimization.optimizer_type != "adamw":
+        kind = config.optimization.optimizer_type
+        yield (
+            "optimization.optimizer_type",
+            f'"{kind}" is not available with several processes, which divide the optimiser among them anyway',
+            'Use "adamw".',
+        )
+    if config.acceleration.quantization is not None:
+        yield "acceleration.quantization", "quantized weights cannot be divided among processes", "Remove the key."
+    if config.acceleration.offload_optimizer_during_validation:
+        yield (
+            "acceleration.offload_optimizer_during_validation",
+            "is of the engine for one process: DeepSpeed moves the state of an optimiser of its own alone",
+            "Remove the key"
+            + (
+                '. engine.offload = "optimizer" keeps the state in host memory all the time.'
+                if table.offload == "none"
+                else f', since engine.offload = "{table.offload}" keeps the state in host memory all the time.'
+            ),
+        )
+    if config.acceleration.offload_blocks:
+        yield (
+            "acceleration.offload_blocks",
+            "is of the engine for one process",
+            'Use engine.offload = "all".' if table.offload != "all" else "Remove the key.",
+        )
+    if config.acceleration.compile:
+        yield (
+            "acceleration.compile",
+            "is of the engine for one process: weights that are divided come and go within a block",
+            "Remove the key.",
+        )
+    if config.model.training_mode == "lora" and config.lora.use_dora:
+        yield "lora.use_dora", "needs whole matrices, which several processes divide", "Remove the key, or train in one process."
+
+
+def check_deepspeed(config: RunFile, world_size: int | None) -> None:
+    """Refuse a DeepSpeed configuration that contradicts the run file.
+
+    Args:
+        config: the run file.
+        world_size: processes; None: not known yet.
+
+    Raises:
+        ConfigError: for all that is wrong.
+    """
+    resolve(Wanted.of(config, world_size), config.engine.deepspeed_config)
+
+
+def build_engine(
+    config: RunFile,
+    backbone: LTXBackbone,
+    parameters: Mapping[str, Parameter],
+    processes: Processes,
+    device: torch.device,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Engine:
+    """The run's engine; with several processes all call this. `tell` is told what may take minutes.
+
+    Raises:
+        ConfigError: an optimiser that is not installed; a DeepSpeed configuration that DeepSpeed does not take; an offload that cannot be compiled here.
+    """
+    if not uses_zero(config, processes.world_size):
+        precision = config.acceleration.mixed_precision_mode
+        room = config.acceleration.offload_optimizer_during_validation
+        return single_engine(backbone, parameters, config.optimization, precision=precision, device=device, makes_room=room)
+    from ltxcore.engines.zero_build import compiled, settled, zero_engine
+
+    settings = processes.together(lambda: settled(config, processes.world_size, backbone))
+    for what in compiled(settings):
+        tell(f"{what} is compiled on first use, which takes minutes")
+    return zero_engine(backbone, parameters, config, settings, processes=processes, device=device)

@@ -1,0 +1,95 @@
+"""The raw media of a run, encoded on first use."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import attrs
+from rich.console import Console
+
+from ltxcore.encode.outdated import whole_already
+from ltxcore.encode.preprocess import preprocess
+from ltxcore.encode.roots import default_root
+from ltxcore.engines.process import Processes
+from ltxcore.runs.about import said_of_changed_data
+from ltxcore.runs.run_plan import Outline
+
+ENCODING = "encoding"
+"""What a process says that it does meanwhile."""
+
+
+def encoded(
+    found: Outline, dataset: Path | None, root: Path | None, processes: Processes, console: Console, take_over: bool = False
+) -> tuple[Path, tuple[str, ...] | None]:
+    """Encode a dataset where that is not done yet, each process its share.
+
+    A run that goes on keeps the samples that it began with, unless changes are allowed: what can be read only now is left out, and what is read otherwise
+    now stays as it was encoded.
+
+    Args:
+        found: the run.
+        dataset: a dataset file or a folder of media; none: the run names a set that is encoded already.
+        root: where to write; none: the dataset's default root.
+        processes: of the run.
+        console: told of it.
+        take_over: end another process that writes there, which is waited for otherwise.
+
+    Returns:
+        Where the samples are, and their names; None instead of names where the set is encoded already.
+    """
+    if dataset is None:
+        return found.root, None
+    config = found.loaded.config
+    processes.progress.says(ENCODING, is_long=True)
+    begun = processes.exchange(processes.together(lambda: begun_with(found, dataset, root) if processes.rank == 0 else None))[0]
+    summary = processes.together(
+        lambda: preprocess(
+            dataset,
+            root,
+            config.preprocessing,
+            model_path=config.model.model_path,
+            text_encoder_path=config.model.text_encoder_path,
+            video_vae_path=config.model.video_vae_path,
+            audio_vae_path=config.model.audio_vae_path,
+            load_text_encoder_in_8bit=config.acceleration.load_text_encoder_in_8bit,
+            offload_text_encoder=config.acceleration.offload_text_encoder,
+            folders=_folders(found),
+            where=found.loaded.where,
+            progress=console.is_terminal and not console.quiet,
+            only=begun,
+            keeps=found.resumes and not found.changes,
+            take_over=take_over,
+            say=partial(console.out, highlight=False),
+            # However long the other takes: this process does not hang meanwhile.
+            waiting=lambda: processes.progress.says(ENCODING, is_long=True),
+        )
+    )
+    anew = {name: tuple(reasons) for each in processes.exchange(summary.anew) for name, reasons in each.items()}
+    summary = attrs.evolve(summary, anew=anew)
+    console.out(str(summary) if summary.is_partial else summary.brief(), highlight=False)
+    encodes = any(processes.exchange(bool(summary.done)))
+    if found.resumes and not _has_digest(found) and (encodes or summary.set_right):
+        console.out(said_of_changed_data("some samples were encoded anew"), highlight=False)
+    # Each knows of the samples that it could not encode itself.
+    return summary.root, tuple(sorted(set.intersection(*(set(names) for names in processes.exchange(summary.samples)))))
+
+
+def begun_with(found: Outline, dataset: Path, root: Path | None) -> tuple[str, ...] | None:
+    """The samples that an unfinished run began with: when it wrote its status, all of them were encoded. None: it begins now, or some are gone since."""
+    if not found.resumes or found.changes:
+        return None
+    names = whole_already(
+        dataset, root or default_root(dataset, found.loaded.config.preprocessing), found.loaded.config.preprocessing, _folders(found)
+    )
+    data = (found.folder.status() or {}).get("data", {}) if dataset == found.loaded.config.data.dataset else {}
+    return names if len(names) >= max(1, data.get("train", 0) + data.get("held_out", 0)) else None
+
+
+def _has_digest(found: Outline) -> bool:
+    """Whether the run has written down which encoded samples it began with. Version 0.1.0 did not."""
+    return "digest" in (found.folder.status() or {}).get("data", {})
+
+
+def _folders(found: Outline) -> set[str]:
+    return {source.folder for source in found.strategy.sources().values()}

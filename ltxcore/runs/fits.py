@@ -1,0 +1,93 @@
+"""Whether samples were encoded for the model of a run, known from their manifests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from ltxcore.codecs.load_codecs import audio_codec, text_encoder, video_codec
+from ltxcore.errors import ConfigError, DataError, Problem, listed
+from ltxcore.models.pairing import check_connectors, check_text_features, text_widths, token_width
+from ltxcore.protocols import Entry, Manifest, Source
+
+if TYPE_CHECKING:
+    from ltxcore.runs.run_plan import Outline
+
+
+def misfits(found: Outline, manifest: Manifest) -> Iterator[Problem]:
+    """Sources that were encoded for another model; where it is not known what they were encoded with, or what the model takes, nothing is said."""
+    for role, source in found.strategy.sources().items():
+        yield from _widths(found, source, manifest.entries[role])
+        folder = found.root / source.folder
+        used = {entry.encoder for entry in manifest.entries[role].values() if entry.encoder}
+        refused: set[str] = set()
+        if source.kind == "text":
+            for encoder in sorted(used):
+                try:
+                    check_text_features(found.info, encoder, f"{folder}")
+                    check_connectors(found.info, found.loaded.config.model.model_path, encoder, f"{folder}")
+                except DataError as error:
+                    refused.add(encoder)
+                    yield from error.problems
+        taken = encoder_of(source, found)
+        others = sorted(encoder for encoder in used - refused if taken and _family(encoder) != _family(taken))
+        if others:
+            yield Problem(
+                f"the samples in {folder} were encoded by {listed(others)}, but the base model {found.info.name} takes what {taken} encodes",
+                source.where or "data",
+                "Encode them again with this model: name another data.preprocessed_data_root.",
+            )
+
+
+def _family(fingerprint: str) -> str:
+    """An encoder without its options: tiles or another precision make latents that differ in the last digits, not another model's."""
+    return fingerprint.partition("+")[0]
+
+
+def encoder_of(source: Source, found: Outline) -> str:
+    """The fingerprint of what encodes a source for this run's model; "" where it is not known."""
+    model = found.loaded.config.model
+    try:
+        if source.kind == "text":
+            return found.info.text_fingerprint or text_encoder(model.model_path, text_encoder_path=model.text_encoder_path).fingerprint
+        if source.kind == "latents" and source.modality == "video":
+            return video_codec(model.model_path, video_vae_path=model.video_vae_path).fingerprint
+        if source.kind == "latents":
+            return audio_codec(model.model_path, audio_vae_path=model.audio_vae_path).fingerprint
+    except ConfigError:  # it is not named in this run, which reads encoded samples alone
+        pass
+    return ""
+
+
+def _widths(found: Outline, source: Source, entries: Mapping[str, Entry]) -> Iterator[Problem]:
+    """Tokens with more or fewer numbers than the model takes: a set that does not say which encoder made it is known by that."""
+    taken = _taken(source, found.loaded.config.model.model_path)
+    other: dict[tuple[str, int], list[str]] = {}
+    for sample, entry in entries.items():
+        for modality, width in _stored(source, entry):
+            if modality in found.modalities and width != taken.get(modality, width):
+                other.setdefault((modality, width), []).append(sample)
+    for (modality, width), samples in other.items():
+        what = f"text features for {modality}" if source.kind == "text" else f"{modality} latents"
+        yield Problem(
+            f"the {what} in {found.root / source.folder} have {width} numbers a token, but the base model {found.info.name} takes {taken[modality]}: "
+            f"{listed(samples)}",
+            source.where or "data",
+            "They were made for another model: encode them again with this one.",
+        )
+
+
+def _taken(source: Source, model_path: str) -> dict[str, int]:
+    """Numbers a token that the model takes, by modality."""
+    if source.kind == "text":
+        return text_widths(model_path)
+    return {source.modality: token_width(model_path, source.modality)} if source.kind == "latents" else {}
+
+
+def _stored(source: Source, entry: Entry) -> list[tuple[str, int]]:
+    """Modality and numbers a token of a stored sample, where they are known."""
+    if source.kind == "text":
+        return list(zip(entry.modality.split("+"), entry.widths, strict=False))
+    if source.kind == "mask":
+        return []
+    return [(source.modality, entry.shape[0] * (entry.shape[2] if source.modality == "audio" else 1))]

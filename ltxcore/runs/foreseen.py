@@ -1,0 +1,63 @@
+"""What encoded samples will be like, before they are: so that a strategy is held against them ahead of hours of encoding."""
+
+from __future__ import annotations
+
+import attrs
+
+from ltxcore.encode.buckets import Bucket
+from ltxcore.encode.glance import Glance
+from ltxcore.encode.sample_sizes import Planned
+from ltxcore.encode.work import TEXT
+from ltxcore.errors import DataError
+from ltxcore.protocols import Entry, Manifest
+from ltxcore.runs.run_plan import Outline
+from ltxcore.sample.cuts import samples_in, steps_of
+
+MELS = 16
+"""The last dimension of audio latents; a token has as many numbers for each of their channels."""
+
+
+def foreseen(found: Outline, seen: Glance) -> Manifest:
+    """The samples that were looked at as they will be encoded, with shapes and rates; without those of which headers do not tell that."""
+    sources = found.strategy.sources()
+    entries: dict[str, dict[str, Entry]] = {role: {} for role in sources}
+    for planned in seen.planned if seen.has_sizes else ():
+        name = planned.sample.name
+        try:
+            known = {role: _entry(source.folder, planned, found, seen) for role, source in sources.items()}
+        except DataError:  # a file that cannot be read, which is told elsewhere
+            continue
+        if name not in seen.unfit and None not in known.values():
+            for role, entry in known.items():
+                if entry is not None:
+                    entries[role][name] = entry
+    return Manifest(entries)
+
+
+def _entry(folder: str, planned: Planned, found: Outline, seen: Glance) -> Entry | None:
+    """What will lie of a sample in a folder; None: it is not known."""
+    widths, tools, bucket = found.base.token_widths, seen.tools, planned.bucket
+    if folder == TEXT:
+        return Entry(() if seen.encoders.text is None else (seen.encoders.text.length,), kind="text")
+    if folder in ("latents", "video_masks", "reference_latents") and bucket is not None and tools.video is not None:
+        if folder == "video_masks":
+            return Entry(bucket.cells(tools.video.scale), kind="mask", modality="video")
+        size, rate = _size(folder, bucket, planned, seen)
+        return Entry((widths["video"], *size.cells(tools.video.scale)), rate, kind="latents", modality="video")
+    # How long other sounds are is known exactly only once they are decoded.
+    if folder in ("audio_latents", "audio_masks") and planned.duration is not None and tools.audio is not None:
+        steps = steps_of(samples_in(planned.duration), tools.audio.scale)
+        if folder == "audio_masks":
+            return Entry((steps,), kind="mask", modality="audio")
+        return Entry((widths["audio"] // MELS, steps, MELS), kind="latents", modality="audio")
+    return None
+
+
+def _size(folder: str, bucket: Bucket, planned: Planned, seen: Glance) -> tuple[Bucket, float | None]:
+    """Pixels and frames of a clip or its reference as they are encoded, and frames per second. Source: `preprocess.products`."""
+    is_target = folder == "latents"
+    info = seen.tools.raw.info(planned.sample.media["video" if is_target else "reference_video"])
+    size = bucket if is_target else seen.tools.factors.of(bucket)
+    if info.is_image or info.rate is None:
+        return attrs.evolve(size, frames=1), None
+    return size, float(info.rate) / (1 if is_target else seen.tools.factors.temporal)

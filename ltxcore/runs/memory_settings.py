@@ -1,0 +1,98 @@
+"""What a run file asks for to save memory or time, and cannot have, or not together."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterator
+
+from ltxcore.codecs.official.text_memory import check_8_bit
+from ltxcore.config.run_file import RunFile
+from ltxcore.devices import gpus, own_device
+from ltxcore.errors import ConfigError
+from ltxcore.models.quantized import NAMES, quantization_of
+
+KEPT = 2**30
+"""Bytes of samples that are kept in memory, so that a small set is read once and not once an epoch."""
+
+Refusal = tuple[str, str, str]
+"""Key, what is wrong, and what to do about it."""
+
+
+def contradictions(config: RunFile) -> Iterator[Refusal]:
+    """What no machine could do, whatever the engine; what an engine does not do is in `engine_problems`."""
+    yield from _quantization(config)
+    yield from _offload(config)
+    if config.acceleration.load_text_encoder_in_8bit and config.acceleration.offload_text_encoder:
+        yield "acceleration.load_text_encoder_in_8bit", "does not go together with offload_text_encoder", "Choose one of the two."
+
+
+def missing_here(config: RunFile) -> Iterator[Refusal]:
+    """What another machine may do and this one does not: a package, a GPU or a compiler is missing."""
+    if config.acceleration.quantization in NAMES:
+        yield from _refused(config.acceleration.quantization)
+    yield from _text_encoder(config)
+    yield from _compile(config)
+    if config.optimization.optimizer_type == "adamw8bit" and importlib.util.find_spec("bitsandbytes") is None:
+        yield (
+            "optimization.optimizer_type",
+            '"adamw8bit" needs the package bitsandbytes, which is not installed',
+            'Install it with `pip install "ltx[low-memory]"`, or use "adamw".',
+        )
+
+
+def _quantization(config: RunFile) -> Iterator[Refusal]:
+    key, asked = "acceleration.quantization", config.acceleration.quantization
+    if asked is None:
+        return
+    if config.model.training_mode == "full":
+        yield key, "is for frozen weights, and in full mode all are trained", 'Remove the key, or set model.training_mode = "lora".'
+    if asked not in NAMES:
+        yield from _refused(asked)
+
+
+def _refused(quantization: str | None) -> Iterator[Refusal]:
+    try:
+        quantization_of(quantization)
+    except ConfigError as error:
+        yield "acceleration.quantization", error.problems[0].what, error.problems[0].remedy
+
+
+def _offload(config: RunFile) -> Iterator[Refusal]:
+    key = "acceleration.offload_blocks"
+    if config.acceleration.offload_blocks == 0:
+        return
+    if config.model.training_mode == "full":
+        yield key, "is for frozen weights, and in full mode all are trained", 'Set it to 0, or set model.training_mode = "lora".'
+    if not config.optimization.enable_gradient_checkpointing:
+        yield (
+            key,
+            "saves nothing unless blocks are computed again in the backward pass, which otherwise keeps their weights on the device",
+            "Set optimization.enable_gradient_checkpointing = true.",
+        )
+    if config.acceleration.compile:
+        yield key, "does not go together with compile: a compiled block takes its weights where it found them", "Choose one of the two."
+
+
+def _text_encoder(config: RunFile) -> Iterator[Refusal]:
+    key, asked = "acceleration.load_text_encoder_in_8bit", config.acceleration
+    if not asked.load_text_encoder_in_8bit:
+        return
+    try:
+        check_8_bit(own_device())
+    except ConfigError as error:
+        yield key, error.problems[0].what, error.problems[0].remedy
+
+
+def _compile(config: RunFile) -> Iterator[Refusal]:
+    if config.acceleration.compile and not _can_compile():
+        yield (
+            "acceleration.compile",
+            "needs a C++ compiler on a CPU, and there is none",
+            "Install one (apt-get install g++) or name it as CXX, or set it to false.",
+        )
+
+
+def _can_compile() -> bool:
+    return gpus() > 0 or shutil.which(os.environ.get("CXX") or "g++") is not None

@@ -1,0 +1,108 @@
+"""What `ltx check` tells of a run that is in order: how many samples there are, and what the run does about them by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+
+from ltxcore.dataset.rows import Dataset
+from ltxcore.encode.glance import Glance
+from ltxcore.encode.standing import Standing
+from ltxcore.encoded.batches import plan as plan_order
+from ltxcore.engines.process import Place
+from ltxcore.protocols import Manifest
+from ltxcore.runs.passes import counted, passes_of, said
+from ltxcore.runs.run_plan import Outline, RunPlan
+
+SHOWN = 5
+"""Rows that are left out of which a note tells."""
+
+
+@attrs.frozen(eq=False)
+class Seen:
+    """A dataset of a run as it stands.
+
+    Attributes:
+        rows: that are in order.
+        refused: the places of the others.
+        glance: what its files were found to hold.
+        standing: of its samples; none: that cannot be known.
+    """
+
+    rows: Dataset
+    refused: frozenset[str]
+    glance: Glance
+    standing: Standing | None
+
+
+def samples_told(seen: Seen | None, plan: RunPlan | None, dataset: Path) -> str:
+    """How many samples there are."""
+    if plan is None:
+        return ""
+    split = f"{len(plan.split.train)} to train on, {len(plan.split.held_out)} held out"
+    if seen is None or seen.standing is None or not seen.standing.encodes:
+        return split
+    total = len(plan.split.train) + len(plan.split.held_out)
+    if not seen.standing.fresh and not seen.standing.anew:
+        return f"{total}, not encoded yet; the first run encodes {dataset}"
+    if not seen.standing.fresh:
+        return f"{split}; the first run encodes {'it' if total == 1 else f'all {total}'} anew"
+    return f"{split}; {len(seen.standing.fresh)} are encoded, and the first run encodes the other {seen.standing.encodes}"
+
+
+def trains_on(plan: RunPlan, ahead: Manifest | None) -> str:
+    """How often the run trains on each sample, and how full its micro-batches are.
+
+    Args:
+        plan: of the run; its split alone counts where samples are still to be encoded.
+        ahead: those samples as far as headers tell what they will be like; none: all are encoded, so that the plan's order is the run's.
+    """
+    config, processes, train = plan.outline.loaded.config, Place.of_environment().world_size, plan.split.train
+    if ahead is None:
+        return f"It trains on {said(passes_of(plan.order, config, processes))}."
+    if set(train) <= set(ahead.samples):
+        order = plan_order(ahead, train, config.optimization.batch_size, config.seed)
+        return f"As far as headers tell, it trains on {said(passes_of(order, config, processes))}."
+    return f"If they are all of one shape, it trains on {said(counted([len(train)], config, processes))}."
+
+
+def of_folder(found: Outline) -> Iterator[str]:
+    """What becomes of what lies in the output folder."""
+    path = found.folder.path
+    yield from (f"The unfinished run in {path} {note}." for note in found.notes)
+    if found.loaded.config.checkpoints.no_resume and found.folder.status() is not None:
+        yield f"The run starts over, and removes what the unfinished one in {path} left, since checkpoints.no_resume is set."
+
+
+def _left_out(seen: Seen) -> Iterator[str]:
+    left = (*seen.rows.left_out, *seen.glance.left_out)
+    if left:
+        more = f"\n  and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
+        lines = "".join(f"\n  {problem.where}: {problem.what}" for problem in left[:SHOWN])
+        yield f"{seen.rows.path}: left out, as on_error says:{lines}{more}"
+
+
+def _anew(seen: Seen) -> Iterator[str]:
+    if seen.standing is None:
+        return
+    total = len(seen.rows.samples)
+    for why, names in seen.standing.anew.items():
+        yield f"{seen.rows.path}: the first run encodes {len(names)} of {total} samples anew, since {why}."
+
+
+def _unopened(seen: Seen, path: Path) -> Iterator[str]:
+    if seen.glance.others:
+        yield (
+            f"{seen.rows.path}: {seen.glance.opened} of its files were opened, and {seen.glance.others:,} more were not; `ltx doctor {path}` opens every one."
+        )
+
+
+def of_dataset(seen: Seen, run_file: Path) -> Iterator[str]:
+    """What becomes of the rows of a dataset, and which of its files were looked at."""
+    yield from seen.rows.notes
+    yield from seen.glance.notes
+    yield from _left_out(seen)
+    yield from _anew(seen)
+    yield from _unopened(seen, run_file)

@@ -1,0 +1,200 @@
+"""A run's `output_dir`: what lies where, and how far the run has come."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from ltxcore.config.load import HEADER
+from ltxcore.errors import CheckpointError, ConfigError, Problem
+from ltxcore.files import read_regular, sync, why_not_writable, write_whole
+from ltxcore.headers import INDEX
+from ltxcore.runs.checkpoint import found, newest
+from ltxcore.runs.records import Status, StatusRecord, read_record
+from ltxcore.runs.resume import RUN_FILE, difference, without_place
+
+STATUS = "run.json"
+
+START_OVER = "start over in that folder, which removes its checkpoints, with checkpoints.no_resume = true"
+
+LONGEST_INSIDE = Path("checkpoints") / f"step_{0:06d}" / ("x" * 100)
+"""As long a path as there is in an output folder, but for the names of samples."""
+
+
+@attrs.frozen
+class RunFolder:
+    """Paths in an output folder; making one touches nothing."""
+
+    path: Path
+
+    @property
+    def run_file(self) -> Path:
+        """The resolved run file, which runs again as it is."""
+        return self.path / RUN_FILE
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    def weights(self, training_mode: str) -> Path:
+        """The result."""
+        return self.path / ("lora.safetensors" if training_mode == "lora" else "model.safetensors")
+
+    def write_status(self, status: Status, **more: Any) -> None:
+        text = json.dumps({"status": status, **more}, indent=1)
+        write_whole(self.path / STATUS, text.encode())
+
+    def status(self) -> dict[str, Any] | None:
+        """What `write_status` wrote last; None where no run has been.
+
+        Raises:
+            CheckpointError: the file is not that of a run.
+        """
+        path = self.path / STATUS
+        if not os.path.lexists(path):
+            return None
+        _, found = read_record(path, StatusRecord, "the status of a run", self.status_remedy())
+        return {key: value for key, value in found.items() if value is not None}
+
+    def status_remedy(self) -> str:
+        """What to do where the status of a run is damaged or gone."""
+        other = "choose another output_dir" if self.has_weights() else START_OVER
+        return f"Put it back as it was, or {other}."
+
+    def remove_status(self) -> None:
+        (self.path / STATUS).unlink(missing_ok=True)
+        sync(self.path)
+
+    def is_begun(self) -> bool:
+        """Whether a run wrote its run file here; a file of that name that somebody else wrote is none."""
+        try:
+            return read_regular(self.run_file, len(HEADER)) == HEADER.encode()
+        except OSError:
+            return False
+
+    def has_weights(self) -> bool:
+        """Whether there is a result."""
+        paths = [self.weights(mode) for mode in ("lora", "full")]
+        return any(os.path.lexists(path) for each in paths for path in (each, each.with_name(each.name + INDEX)))
+
+
+def holds(folder: RunFolder, resolved: str, saved: str) -> bool:
+    """Whether there is a run of the same run file, finished or not; `saved` is its run file as it would be written now."""
+    try:
+        return folder.status() is not None and without_place(saved) == without_place(resolved)
+    except CheckpointError:  # nothing will be written there
+        return False
+
+
+def check_free(
+    folder: RunFolder,
+    resolved: str,
+    saved: str,
+    where: str,
+    start_over: bool,
+    *,
+    processes: int = 1,
+    allow_changes: bool = False,
+    broken: Problem | None = None,
+) -> bool:
+    """Whether there is an unfinished run of the same run file to go on with; False where the folder is free.
+
+    Args:
+        folder: the run's output folder.
+        resolved: the run file with absolute paths.
+        saved: that of the run in the folder, as it would be written now (`resume.begun`); "" where there is none.
+        where: of `output_dir` in the run file.
+        start_over: begin anew where a run is unfinished.
+        processes: how many go on with it.
+        allow_changes: go on with it although its run file was another one.
+        broken: why that one cannot be read.
+
+    Raises:
+        ConfigError: the folder cannot be written, or holds a finished run, an unfinished one of another run file, or other files.
+        CheckpointError: it holds a run whose files are damaged.
+    """
+    check_writable(folder.path, where)
+    _check_kinds(folder)
+    try:
+        status = folder.status()
+    except CheckpointError:
+        if start_over and not folder.has_weights():
+            return False
+        raise
+    if status is None:
+        _check_unbegun(folder, where, start_over)
+        return False
+    if status["status"] == "finished":
+        raise ConfigError(
+            f"{folder.path} holds a finished run, which is not overwritten",
+            where=where,
+            remedy="Choose another output_dir, or move that folder away.",
+        )
+    if start_over or not (saved or broken or found(folder.checkpoints)):
+        return False
+    if not allow_changes:
+        _check_same(folder, resolved, saved, where, (status.get("processes", 1), processes), broken)
+    newest(folder.checkpoints)
+    return True
+
+
+def _check_same(folder: RunFolder, resolved: str, saved: str, where: str, processes: tuple[int, int], broken: Problem | None) -> None:
+    """That a run goes on with its run file."""
+    if broken is not None or not saved:
+        what = "there is no such file, so it is not known what run this is" if broken is None else broken.what
+        remedy = "Put it back as it was, or go on with the run file that you gave: --allow-changes"
+        raise CheckpointError(what, where=str(folder.run_file) if broken is None else broken.where, remedy=remedy)
+    differs = difference(saved, resolved, processes)
+    if differs is not None:
+        raise ConfigError(f"{folder.path} holds an unfinished run {differs.what}", where=where, remedy=differs.remedy)
+
+
+def _check_unbegun(folder: RunFolder, where: str, start_over: bool) -> None:
+    """That a folder without a status is free: empty, or that of a run which was killed before it wrote one. Hidden files, such as a file system's, do not count."""
+    if folder.is_begun():
+        if folder.has_weights() or (found(folder.checkpoints) and not start_over):
+            what = "there is no such file, but weights of a run, so it is not known how far that came"
+            raise CheckpointError(what, where=str(folder.path / STATUS), remedy=folder.status_remedy())
+    elif folder.path.is_dir() and any(not path.name.startswith(".") for path in folder.path.iterdir()):
+        raise ConfigError(
+            f"{folder.path} holds files that are not those of a run",
+            where=where,
+            remedy="Choose another output_dir, or empty that folder.",
+        )
+
+
+def _check_kinds(folder: RunFolder) -> None:
+    """That folders are where a run has folders, and files where it has files."""
+    for path in (folder.checkpoints, folder.samples):
+        if os.path.lexists(path) and not path.is_dir():
+            raise CheckpointError("is a file, where a run has a folder", where=str(path), remedy="Move it away.")
+    path = folder.metrics
+    if os.path.lexists(path) and not path.is_file():
+        raise CheckpointError("is not a file, where a run has one", where=str(path), remedy="Move it away.")
+
+
+def check_writable(path: Path, where: str) -> None:
+    """That a folder can be made, or can be written where it is there. Nothing is written to find out.
+
+    Args:
+        path: of the folder, absolute.
+        where: the place that names it, for messages.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    what = why_not_writable(path, LONGEST_INSIDE)
+    if what:
+        raise ConfigError(what, where=where, remedy="Choose another output_dir.")

@@ -1,0 +1,359 @@
+"""What a run will do, checked before it writes anything: all that can be found wrong is found at once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from ltxcore.config.load import LoadedRun
+from ltxcore.config.located import located as located
+from ltxcore.dataset.rows import Dataset, read_dataset
+from ltxcore.encode.connected import no_connectors
+from ltxcore.encode.roots import default_root
+from ltxcore.encoded.batches import Plan as Order
+from ltxcore.encoded.batches import plan as plan_order
+from ltxcore.encoded.held_out import Split, restored, split
+from ltxcore.encoded.listing import whole_samples
+from ltxcore.encoded.manifest import read_manifest
+from ltxcore.encoded.sample_names import ENCODED, encoded_root
+from ltxcore.engines.optim import try_schedule
+from ltxcore.engines.process import Place
+from ltxcore.errors import ConfigError, DataError, LtxError, Problem, collecting
+from ltxcore.models.backbone import ModelInfo
+from ltxcore.models.base import Base, base_of, released
+from ltxcore.protocols import Manifest, Setting, Strategy
+from ltxcore.runs.engine import check_deepspeed, engine_problems, uses_zero
+from ltxcore.runs.fits import misfits
+from ltxcore.runs.hub import NO_TOKEN, has_token
+from ltxcore.runs.initial_weights import start_problems
+from ltxcore.runs.memory_settings import contradictions, missing_here
+from ltxcore.runs.resume import Begun, begun, where_it_lies
+from ltxcore.runs.run_folder import STATUS, RunFolder, check_free, holds
+from ltxcore.runs.setup import generated_of, has_references, modalities_of, setting_of
+from ltxcore.runs.trackers import trackers_of
+from ltxcore.sample.empty_tokens import Canvas
+from ltxcore.sample.media_needs import Planned
+from ltxcore.sample.media_needs import plan as plan_samples
+from ltxcore.sample.request import requests
+
+STAND_IN = "ltx-2.3-22b"
+"""A released model whose grid stands in for that of a model file that cannot be read."""
+
+
+@attrs.frozen(eq=False)
+class Outline:
+    """What is known of a run without its data.
+
+    Attributes:
+        loaded: the run file; of an unfinished run, with what that keeps from its beginning.
+        folder: where it writes.
+        resumes: whether that holds an unfinished run of the same file, to go on with; or, where nothing will be written, any run of it.
+        changes: whether that may have been another file.
+        notes: what it keeps from its beginning although the run file's defaults say otherwise.
+        base: the model, without its weights.
+        setting: what the strategy was built with.
+        strategy: makes inputs and losses.
+        modalities: that the run has.
+        samples: that are drawn while training, as far as headers tell.
+        root: where its encoded data are, or will be; of a run that is only planned and says of no data, a folder that is not there.
+    """
+
+    loaded: LoadedRun
+    folder: RunFolder
+    resumes: bool
+    changes: bool
+    notes: tuple[str, ...]
+    base: Base
+    setting: Setting
+    strategy: Strategy
+    modalities: frozenset[str]
+    samples: tuple[Planned, ...]
+    root: Path
+
+    @property
+    def info(self) -> ModelInfo:
+        """What is known of the base model."""
+        return self.base.info
+
+    @property
+    def streams(self) -> frozenset[str]:
+        """Modalities that the model is loaded with: those of the run, and those that its samples have beside them."""
+        return self.modalities.union(*(sample.canvas.request.modalities for sample in self.samples))
+
+    def build(self, setting: Setting) -> Strategy:
+        """The run's strategy in another setting."""
+        built: Strategy = self.loaded.config.training_strategy.build(setting)
+        return built
+
+
+@attrs.frozen(eq=False)
+class Draft:
+    """A run without its data, in order or not.
+
+    Attributes:
+        outline: what is known of it; None: its strategy cannot be built. Where something is wrong it may lack samples.
+        knows_model: whether its base is the one of the run file. False: that cannot be read, and a released one stands in for it, which has the same grid, so
+            that the other parts can be looked at.
+        problems: all that is wrong, each once.
+    """
+
+    outline: Outline | None
+    knows_model: bool
+    problems: tuple[Problem, ...]
+
+
+@attrs.frozen(eq=False)
+class RunPlan:
+    """What a run will do.
+
+    Attributes:
+        outline: what is known without the data.
+        manifest: of the data.
+        split: what is trained on, and what is held out.
+        order: the endless sequence of micro-batches.
+    """
+
+    outline: Outline
+    manifest: Manifest
+    split: Split
+    order: Order
+
+
+def rows_of(found: Outline, dataset: Path, root: Path) -> Dataset:
+    """The rows of a dataset as the run reads them; `root` is where they are encoded, or will be.
+
+    Raises:
+        DataError: for all that is wrong with them but what is in their media.
+    """
+    there = [each.name for each in root.iterdir() if each.is_dir()] if root.is_dir() else []
+    return read_dataset(dataset, found.loaded.config.preprocessing, {source.folder for source in found.strategy.sources().values()}, there)
+
+
+def encoded_so_far(found: Outline) -> tuple[str, ...] | None:
+    """The samples that are encoded whole, of a run that names a dataset, whose first use makes the others whole or leaves them out; none: it names an encoded set."""
+    dataset = found.loaded.config.data.dataset
+    if dataset is None:
+        return None
+    try:
+        names = [sample.name for sample in rows_of(found, dataset, found.root).samples]
+    except DataError:  # which whoever encodes them is told
+        names = None
+    return _encoded(found, names)
+
+
+def _encoded(found: Outline, names: Collection[str] | None) -> tuple[str, ...]:
+    return whole_samples(found.root, {source.folder for source in found.strategy.sources().values()}, names)
+
+
+def check_outline(loaded: LoadedRun, processes: int, *, allow_changes: bool = False) -> None:
+    """Check all of a run but its data, for so many processes.
+
+    Raises:
+        LtxError: for all that is wrong.
+    """
+    try:
+        outline(loaded, processes, allow_changes=allow_changes)
+    except LtxError as error:
+        raise located(error, loaded) from error
+
+
+def outline(
+    loaded: LoadedRun,
+    processes: int | None = None,
+    *,
+    allow_changes: bool = False,
+    writes: bool = True,
+    base: Base | None = None,
+    here: bool = True,
+) -> Outline:
+    """The run without its data.
+
+    Args:
+        loaded: the run file.
+        processes: how many run it; None: it is only looked at, and the environment says.
+        allow_changes: an unfinished run may be gone on with although its run file was another one.
+        writes: false: nothing will be written to the output folder, which may then hold anything.
+        base: the model in place of that at `model_path`, which need not be there then.
+        here: false: another machine will run it, which may have packages, devices and data that this one has not; media of samples are not looked at.
+
+    Raises:
+        LtxError: for all that is wrong: the output folder, the model, LoRA targets, the schedule, what this version cannot do.
+    """
+    found = draft(loaded, processes, allow_changes=allow_changes, writes=writes, base=base, here=here)
+    if found.problems or found.outline is None:
+        raise ConfigError.of(found.problems)
+    return found.outline
+
+
+def draft(
+    loaded: LoadedRun,
+    processes: int | None = None,
+    *,
+    allow_changes: bool = False,
+    writes: bool = True,
+    base: Base | None = None,
+    here: bool = True,
+) -> Draft:
+    """The run without its data, as far as it can be understood, and all that is wrong with it. Arguments as of `outline`."""
+    loaded, moved = where_it_lies(loaded, STATUS)
+    folder = RunFolder(Path(loaded.config.output_dir).expanduser().absolute())
+    count = Place.of_environment().world_size if processes is None else processes
+    problems: list[Problem] = []
+    unreadable: list[Problem] = []
+    with collecting(unreadable, loaded.where("model.model_path")):
+        base = base_of(loaded.config.model.model_path) if base is None else base
+    resumes, notes = False, tuple[str, ...]()
+    with collecting(problems):
+        there = begun(loaded, folder.run_file, None if base is None else base.info)
+        resumes = _resumes(there, folder, count, allow_changes) if writes else holds(folder, there.loaded.resolved(), there.saved)
+        loaded, notes = (there.loaded, there.notes) if resumes else (loaded, ())
+        notes = (moved, *notes) if moved else notes
+    config = loaded.config
+    refused = [*_unavailable(config), *engine_problems(config, count), *(_not_here(config) if here else ()), *contradictions(config)]
+    problems.extend(Problem(what, loaded.where(key), remedy) for key, what, remedy in refused)
+    with collecting(problems):
+        trackers_of(loaded)
+    if uses_zero(config, count):
+        with collecting(problems, loaded.where("engine")):
+            check_deepspeed(config, processes)
+    with collecting(problems, loaded.where("optimization.scheduler_params")):
+        table = config.optimization
+        try_schedule(table.scheduler_type, table.scheduler_params, table.steps, table.learning_rate)
+    problems.extend(unreadable)
+    if base is not None:
+        with collecting(problems, loaded.where("model.model_path")):
+            base.check_tensors()
+    built = _built(loaded, folder, base, here, problems)
+    if built is not None:
+        built = attrs.evolve(built, resumes=resumes, changes=allow_changes, notes=notes)
+    return Draft(built, base is not None, tuple(dict.fromkeys(problems)))
+
+
+def _built(loaded: LoadedRun, folder: RunFolder, own: Base | None, here: bool, problems: list[Problem]) -> Outline | None:
+    """The strategy, its LoRA and its samples on the model, or on one that stands in for it; what is wrong is added to `problems`. None: there is no strategy."""
+    base = own or released(STAND_IN)
+    config, info = loaded.config, base.info
+    strategy: Strategy | None = None
+    with collecting(problems, loaded.where("model.model_path")):
+        setting = setting_of(loaded, info)
+        strategy = config.training_strategy.build(setting)
+        root = data_root(loaded, strategy) if here or config.data.is_said else folder.path / ENCODED
+    if strategy is None:
+        return None
+    if own is not None and config.preprocessing.connector_outputs and not info.has_connectors:
+        problems.extend(no_connectors(info.name).at(loaded.where("preprocessing.connector_outputs")).problems)
+    modalities = streams = modalities_of(strategy)
+    samples = []
+    drawn: list[Problem] = []
+    with collecting(drawn):
+        asked = requests(config.validation, generated_of(strategy), info)
+        streams = modalities.union(*(request.modalities for request in asked))
+        # Media of samples that are drawn elsewhere need not be here.
+        samples = plan_samples(asked, setting.modalities) if here else [Planned(Canvas(each, setting.modalities), {}, ()) for each in asked]
+    if own is not None:
+        problems.extend(start_problems(loaded, own, modalities, streams, here))
+    problems.extend(drawn)
+    return Outline(loaded, folder, False, False, (), base, setting, strategy, modalities, tuple(samples), root)
+
+
+def _resumes(there: Begun, folder: RunFolder, processes: int, allow_changes: bool) -> bool:
+    """Whether the output folder holds an unfinished run to go on with."""
+    loaded = there.loaded
+    where, start_over = loaded.where("output_dir"), loaded.config.checkpoints.no_resume
+    run_files = loaded.resolved(), there.saved
+    return check_free(folder, *run_files, where, start_over, processes=processes, allow_changes=allow_changes, broken=there.broken)
+
+
+def data_root(loaded: LoadedRun, strategy: Strategy) -> Path:
+    """Where the encoded data are, or first use puts them."""
+    data = loaded.config.data
+    if data.preprocessed_data_root is not None:
+        root = Path(data.preprocessed_data_root)
+        return root if data.dataset is not None else encoded_root(root, {source.folder for source in strategy.sources().values()})
+    if data.dataset is None:
+        raise ConfigError(
+            "says of no data to train on", where=loaded.where("data"), remedy="Set data.dataset or data.preprocessed_data_root."
+        )
+    return default_root(data.dataset, loaded.config.preprocessing)
+
+
+def plan(found: Outline, only: Collection[str] | None = None) -> RunPlan:
+    """The run with its data.
+
+    Args:
+        found: what is known without them.
+        only: the samples of this run's dataset, where its root may hold others; none: all that are there.
+
+    Raises:
+        DataError: for all that is wrong with the sources; or for all samples that the strategy cannot train on.
+        ConfigError: samples that are to be drawn with references unlike those that are trained on; a held-out split that leaves nothing to train on.
+    """
+    config = found.loaded.config
+    manifest = read_manifest(found.root, found.strategy.sources(), only=only)
+    if not manifest.samples:
+        raise DataError("there is no sample to train on", where=str(found.root), remedy="Run `ltx preprocess` on a dataset first.")
+    problems = list(misfitting(found, manifest))
+    if problems:
+        raise DataError.of(problems)
+    references_of(found, manifest)
+    with _at(found.loaded.where("data.held_out")):
+        chosen = split_of(found, manifest)
+    return RunPlan(found, manifest, chosen, plan_order(manifest, chosen.train, config.optimization.batch_size, config.seed))
+
+
+def misfitting(found: Outline, manifest: Manifest) -> Iterator[Problem]:
+    """What a strategy cannot train on, or its model does not take, of samples that are encoded."""
+    problems: list[Problem] = []
+    with collecting(problems):
+        found.strategy.check(manifest)
+    yield from problems
+    yield from misfits(found, manifest)
+
+
+def references_of(found: Outline, manifest: Manifest) -> None:
+    """Hold the references of samples to be drawn against those of the data, which say what the LoRA's will be like.
+
+    Raises:
+        ConfigError: they differ.
+    """
+    if has_references(found.strategy):
+        plan_samples([sample.canvas.request for sample in found.samples], found.setting.modalities, found.strategy.metadata(manifest))
+
+
+def split_of(found: Outline, manifest: Manifest) -> Split:
+    """Which samples are trained on: as chosen anew, or as the unfinished run has it that is gone on with.
+
+    Raises:
+        ConfigError: nothing is left to train on.
+        DataError: held-out samples of that run are gone.
+    """
+    held_out = found.loaded.config.data.held_out
+    status = found.folder.status() if found.resumes else None
+    if isinstance(held_out, Path):
+        return Split(manifest.samples, ())
+    return restored(manifest, status["held_out"]) if status is not None else split(manifest, held_out)
+
+
+def _unavailable(config: Any) -> Iterator[tuple[str, str, str]]:
+    """What a run file may ask for and this version does not do: refused rather than left out in silence."""
+    if config.checkpoints.max_shard_size is not None and config.model.training_mode == "lora":
+        yield "checkpoints.max_shard_size", "is of a whole model, and a LoRA is one file", "Remove the key."
+
+
+def _not_here(config: Any) -> Iterator[tuple[str, str, str]]:
+    """What this machine lacks for it."""
+    yield from missing_here(config)
+    if config.hub.push_to_hub and not has_token():
+        yield "hub.push_to_hub", NO_TOKEN, "Log in with `hf auth login`, or set HF_TOKEN."
+
+
+@contextmanager
+def _at(where: str) -> Iterator[None]:
+    try:
+        yield
+    except LtxError as error:
+        raise error.at(where) from error

@@ -1,0 +1,212 @@
+"""From files and words to what the model takes: every text and every medium encoded once, the encoders gone afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from ltxcore.codecs.source import Model
+from ltxcore.conditions import ConditionUse
+from ltxcore.encode.latent_masks import GREY_LEVEL, PCM_STEP, audio_mask, video_mask, without_noise
+from ltxcore.encode.products import LOSSLESS
+from ltxcore.encode.sample_sizes import STORED_MASKS
+from ltxcore.encoded.padding import padded
+from ltxcore.encoded.store import read_mask
+from ltxcore.errors import DataError
+from ltxcore.media.probe import read_clip, read_sound, shown_size
+from ltxcore.memory import give_back_memory
+from ltxcore.protocols import Clip, Codec, Sound, StoredLatents, Text, TextEncoder
+from ltxcore.sample.cuts import ClipCut, Cut, blaming
+from ltxcore.sample.empty_tokens import Canvas
+from ltxcore.sample.media_needs import Planned, PlannedCondition
+from ltxcore.sample.request import Request
+
+
+@attrs.frozen(eq=False)
+class EncodedCondition:
+    """A condition with its media as latents `[1, C, ...]` and its masks `[1, T]`.
+
+    Attributes:
+        use: what applies it.
+        modality: that it works on.
+        medium: its own content; none: it has none.
+        media: its roles of kind "latents".
+        masks: its roles of kind "mask".
+        where: its key.
+    """
+
+    use: ConditionUse
+    modality: str
+    medium: StoredLatents | None = None
+    media: Mapping[str, StoredLatents] = attrs.field(factory=dict)
+    masks: Mapping[str, Tensor] = attrs.field(factory=dict)
+    where: str = ""
+
+
+@attrs.frozen(eq=False)
+class Encoded:
+    """All that is needed to draw a sample, on the CPU.
+
+    Attributes:
+        canvas: what is drawn, in latent cells.
+        text: the prompt, before the model's connectors.
+        negative: what it is led away from.
+        conditions: in order.
+        frozen: latents of each frozen modality.
+        media: the frozen modalities as they were, to be shown with what is drawn.
+        beside: references to be shown beside it.
+    """
+
+    canvas: Canvas
+    text: Text
+    negative: Text
+    conditions: tuple[EncodedCondition, ...] = ()
+    frozen: Mapping[str, StoredLatents] = attrs.field(factory=dict)
+    media: Mapping[str, Clip | Sound] = attrs.field(factory=dict)
+    beside: tuple[Clip, ...] = ()
+
+
+def encode(planned: Sequence[Planned], model: Model) -> list[Encoded]:
+    """Encode the texts and media of some samples. The text encoder is gone before a codec is read, and the codecs are gone in the end.
+
+    Raises:
+        DataError: a file cannot be read or encoded; names the sample's condition and the file.
+        ConfigError: the model has no text encoder or codec where it should.
+        CheckpointError: their weights cannot be read.
+    """
+    texts = _texts(planned, model.text())
+    give_back_memory()
+    media = _Media(model)
+    found = [_encoded(each, texts, media) for each in planned]
+    del media
+    give_back_memory()
+    return found
+
+
+def _texts(planned: Sequence[Planned], encoder: TextEncoder) -> dict[str, Text]:
+    captions = list(dict.fromkeys(text for each in planned for text in (each.canvas.request.prompt, each.canvas.request.negative_prompt)))
+    return {caption: padded(features, encoder.length) for caption, features in zip(captions, encoder.encode(captions), strict=True)}
+
+
+@attrs.define(eq=False)
+class _Media:
+    """Reads and encodes parts of files, each once."""
+
+    model: Model
+    codecs: dict[str, Codec] = attrs.field(factory=dict)
+    read: dict[Any, Clip | Sound] = attrs.field(factory=dict)
+    encoded: dict[Any, Tensor] = attrs.field(factory=dict)
+
+    def codec(self, modality: str) -> Codec:
+        if modality not in self.codecs:
+            self.codecs[modality] = self.model.video() if modality == "video" else self.model.audio()
+        return self.codecs[modality]
+
+    def medium(self, cut: Cut, rate: float) -> Clip | Sound:
+        key = (cut, rate)
+        if key not in self.read:
+            self.read[key] = cut.read(rate) if isinstance(cut, ClipCut) else cut.sound
+        return self.read[key]
+
+    def latents(self, cut: Cut, modality: str, rate: float) -> StoredLatents:
+        """Of a part of a file, `[1, C, ...]`.
+
+        Raises:
+            DataError: it cannot be read, or is too short to be encoded.
+        """
+        if cut not in self.encoded:
+            with blaming(str(cut.path)):
+                found = self.codec(modality).encode(self.medium(cut, rate))
+            if not bool(found.isfinite().all()):
+                raise DataError(
+                    "its latents would not be finite", where=str(cut.path), remedy="Look at the file, and at the codec's weights."
+                )
+            self.encoded[cut] = found[None].float()
+        return StoredLatents(self.encoded[cut], torch.tensor([rate]))
+
+
+def _encoded(planned: Planned, texts: Mapping[str, Text], media: _Media) -> Encoded:
+    canvas, request = planned.canvas, planned.canvas.request
+    frozen: dict[str, StoredLatents] = {}
+    shown: dict[str, Clip | Sound] = {}
+    for name, cut in planned.frozen.items():
+        with blaming(request.place_of(name)):
+            frozen[name] = media.latents(cut, name, canvas.rate(name))
+            # A sound is shown as it is in its file; what is encoded has the codec's rate.
+            shown[name] = media.medium(cut, canvas.rate(name)) if name == "video" else _heard(cut, request)
+    beside: list[Clip] = []
+    for each in planned.conditions:
+        if each.asked.include_in_output:
+            clips = [media.medium(cut, each.rate(cut, canvas)) for cut in each.media.values()]
+            beside += [clip for clip in clips if isinstance(clip, Clip)]
+    return Encoded(
+        canvas=canvas,
+        text=texts[request.prompt],
+        negative=texts[request.negative_prompt],
+        conditions=tuple(_condition(each, canvas, media) for each in planned.conditions),
+        frozen=frozen,
+        media=shown,
+        beside=tuple(beside),
+    )
+
+
+def _heard(cut: Cut, request: Request) -> Sound:
+    return read_sound(cut.path, max_duration=float(request.seconds))
+
+
+def _condition(planned: PlannedCondition, canvas: Canvas, media: _Media) -> EncodedCondition:
+    name = planned.asked.modality
+    with blaming(planned.where):
+        return EncodedCondition(
+            use=planned.use,
+            modality=name,
+            medium=None if planned.medium is None else media.latents(planned.medium, name, canvas.rate(name)),
+            media={role: media.latents(cut, name, planned.rate(cut, canvas)) for role, cut in planned.media.items()},
+            masks={role: _mask(planned, role, canvas) for role in planned.masks},
+            where=planned.where,
+        )
+
+
+def _mask(planned: PlannedCondition, role: str, canvas: Canvas) -> Tensor:
+    """A mask file as one value a token, `[1, T]` float32, by the rules of preprocessing.
+
+    Raises:
+        DataError: it cannot be read, is shorter than what is drawn, or is stored with other values than it has tokens.
+    """
+    path, name = planned.masks[role], planned.asked.modality
+    with blaming(str(path)):
+        if path.suffix.lower() in STORED_MASKS:
+            return _stored(read_mask(path).float(), canvas, name)
+        return _video_mask(planned, role, canvas) if name == "video" else _audio_mask(planned, role, canvas)
+
+
+def _stored(mask: Tensor, canvas: Canvas, name: str) -> Tensor:
+    grid = canvas.target(name)
+    shape = (grid.frames, grid.height, grid.width) if name == "video" else (grid.frames,)
+    if tuple(mask.shape) != shape:
+        found, wanted = (" x ".join(map(str, sizes)) for sizes in (mask.shape, shape))
+        raise DataError(f"is a mask of {found} values, what is drawn has {wanted}", remedy="Give it one value a latent cell.")
+    return mask.flatten()[None]
+
+
+def _video_mask(planned: PlannedCondition, role: str, canvas: Canvas) -> Tensor:
+    path, size = planned.masks[role], canvas.request.size
+    frames = read_clip(path, max_frames=size.frames, stretched=False).frames
+    if 1 < frames.shape[0] < size.frames:
+        remedy = "Name a longer one or a single picture, or draw fewer frames with video_dims."
+        raise DataError(f"has {frames.shape[0]} frames, and {size.frames} are drawn", remedy=remedy)
+    mask = video_mask(frames, size, canvas.scale("video"), shown_size(path))
+    return (mask if path.suffix.lower() in LOSSLESS else without_noise(mask, GREY_LEVEL)).flatten()[None]
+
+
+def _audio_mask(planned: PlannedCondition, role: str, canvas: Canvas) -> Tensor:
+    sound, grid = read_sound(planned.masks[role]), canvas.target("audio")
+    step = 1 / canvas.rate("audio")
+    if sound.duration < float(canvas.request.seconds) - step:
+        what = f"lasts {sound.duration:.3f} s, and {float(canvas.request.seconds):.3f} s are drawn"
+        raise DataError(what, remedy="Name a longer one, or draw fewer frames with video_dims.")
+    return without_noise(audio_mask(sound.samples, sound.rate, grid.frames, grid.scale), 1.5 * PCM_STEP)[None]

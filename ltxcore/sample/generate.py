@@ -1,0 +1,175 @@
+"""Samples drawn outside a run: a model from its file, LoRAs on it, and the files that come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from ltxcore.codecs.source import Model
+from ltxcore.devices import is_gpu
+from ltxcore.engines.single import AUTOCAST
+from ltxcore.errors import ConfigError, Problem
+from ltxcore.memory import telling
+from ltxcore.models.backbone import LTXBackbone
+from ltxcore.models.load_base import describe, load_backbone
+from ltxcore.models.lora_stack import Strength, load_loras
+from ltxcore.models.offload import place
+from ltxcore.models.quantized import Quantization
+from ltxcore.protocols import Codec, ModelInput
+from ltxcore.sample.empty_tokens import modalities_of
+from ltxcore.sample.encode_inputs import Encoded, encode
+from ltxcore.sample.marker import Marking, marking_of
+from ltxcore.sample.media_needs import FACTORS, Planned, plan
+from ltxcore.sample.outputs import decoders, shown, write
+from ltxcore.sample.request import Request
+from ltxcore.sample.sampler import Sampler
+
+Step = Callable[[int, int, int], None]
+"""Told after each step: the sample's number from 0, steps done, steps in all."""
+
+
+@attrs.frozen
+class Studio:
+    """A model to draw with.
+
+    Attributes:
+        model: its path, those of its codecs and text encoder, and the device.
+        loras: what changes it.
+        precision: of its weights and arithmetic, "bf16" or "no" (float32).
+        quantization: how the matrices of its blocks are stored with fewer bits; none: as all others are.
+        offload_blocks: blocks whose matrices stay in host memory but while they compute.
+        mark_first_frame: whether the first latent frame is marked, for a model that takes the marker; none: as what is used was trained.
+    """
+
+    model: Model
+    loras: Sequence[Strength] = ()
+    precision: str = "no"
+    quantization: Quantization | None = None
+    offload_blocks: int = 0
+    mark_first_frame: bool | None = None
+
+    @property
+    def marking(self) -> Marking:
+        """Whether the first latent frame is marked, and why not.
+
+        Raises:
+            LtxError: LoRAs that were trained differently, and nothing is chosen.
+        """
+        return marking_of(self.loras, describe(self.model.path), self.mark_first_frame)
+
+    def plan(self, requests: Sequence[Request]) -> list[Planned]:
+        """Look at the media of some samples.
+
+        Raises:
+            LtxError: everything that is wrong with any of them.
+        """
+        return plan(requests, modalities_of(describe(self.model.path)), factors_of(self.loras))
+
+    def draw(self, planned: Sequence[Planned], paths: Sequence[Path], step: Step | None = None) -> list[Path]:
+        """Draw samples and write each as soon as it is drawn.
+
+        Args:
+            planned: the samples.
+            paths: of their files, without ending.
+            step: told of each step.
+
+        Returns:
+            The files, with their endings.
+
+        Raises:
+            LtxError: a file cannot be read, encoded or written, or weights cannot be loaded, or memory runs out.
+        """
+        marks = self.marking.marks
+        with self._telling("encoding prompts and media", self._to_encode()):
+            encoded = encode(planned, self.model)
+        modalities = frozenset(name for each in planned for name in each.canvas.request.modalities)
+        with self._telling("loading the model", self._to_draw()):
+            sampler = self._sampler(modalities, marks)
+        with decoders(self.model, {name for each in planned for name in each.canvas.request.drawn}) as codecs:
+            return [
+                self._one(index, each, path, sampler, codecs, step) for index, (each, path) in enumerate(zip(encoded, paths, strict=True))
+            ]
+
+    def _one(self, index: int, encoded: Encoded, path: Path, sampler: Sampler, codecs: Mapping[str, Codec], step: Step | None) -> Path:
+        report = None if step is None else lambda done, total: step(index, done, total)
+        request = encoded.canvas.request
+        size = f" at {request.size}" if "video" in request.modalities else ""
+        sample, smaller = f'"{request.prompt}"{size}', "fewer or smaller frames: --video-dims"
+        with torch.no_grad():
+            with self._telling(f"drawing {sample}", [*self._to_draw(), smaller]):
+                latents = sampler.draw(encoded, report=report)
+            with self._telling(f"decoding {sample}", [*self._to_decode(), smaller]):
+                return write(shown(encoded, latents, codecs), path)
+
+    # ---- where memory runs out
+
+    def _telling(self, doing: str, least: Sequence[str]) -> AbstractContextManager[None]:
+        remedy = f"Each of these takes less: {'; '.join(least)}." if least else "It is set to take as little as it can."
+        return telling(doing, self.model.device, lambda: remedy)
+
+    def _to_encode(self) -> list[str]:
+        text = self.model.text_in_8bit or self.model.text_offload
+        in_8bit = ["--load-text-encoder-in-8bit"] if is_gpu(self.model.device) and not text else []
+        return [*in_8bit, *([] if text else ["--offload-text-encoder"]), *([] if self.model.tiling else ["--vae-tiling"])]
+
+    def _to_draw(self) -> list[str]:
+        layers = describe(self.model.path).num_layers
+        blocks = (self.offload_blocks + layers + 1) // 2
+        return [
+            *(["--precision bf16"] if self.precision == "no" else []),
+            *([] if self.quantization else ["--quantization int8"]),
+            *([f"--offload-blocks {blocks}"] if self.offload_blocks < layers else []),
+        ]
+
+    def _to_decode(self) -> list[str]:
+        return [*([] if self.model.tiling else ["--vae-tiling"]), *self._to_draw()]
+
+    def _sampler(self, modalities: frozenset[str], marks: bool) -> Sampler:
+        device, mixed = torch.device(self.model.device), AUTOCAST[self.precision]
+        backbone = load_backbone(
+            self.model.path,
+            modalities,
+            dtype=mixed or torch.float32,
+            quantization=self.quantization,
+            device=device,
+            offloaded=self.offload_blocks,
+        )
+        place(backbone, device, self.offload_blocks)
+        load_loras(backbone, self.loras)
+        return Sampler(backbone.eval(), _forward(backbone, device, mixed), device, marks)
+
+
+def _forward(backbone: LTXBackbone, device: torch.device, mixed: torch.dtype | None) -> Callable[..., Mapping[str, Tensor]]:
+    def forward(inputs: Mapping[str, ModelInput], **options: Any) -> Mapping[str, Tensor]:
+        with torch.autocast(device.type, dtype=mixed, enabled=mixed is not None):
+            return backbone(inputs.get("video"), inputs.get("audio"), **options)
+
+    return forward
+
+
+def factors_of(loras: Sequence[Strength]) -> dict[str, str] | None:
+    """What LoRAs say of the references that they were trained with; None where none of them can be relied on to say.
+
+    A LoRA of ltx says a factor only where it is not 1.
+
+    Raises:
+        ConfigError: two of them say different things.
+    """
+    said = [lora.metadata for lora in loras]
+    own = [{name: metadata[name] for name in FACTORS.values() if name in metadata} for metadata in said]
+    found: dict[str, str] = {}
+    problems = []
+    for lora, factors in zip(loras, own, strict=True):
+        for name, factor in factors.items():
+            if found.setdefault(name, factor) != factor:
+                remedy = "References cannot be of two sizes at once: use one of them."
+                problems.append(Problem(f"was trained with {name} = {factor}, another LoRA with {found[name]}", str(lora.path), remedy))
+    if problems:
+        raise ConfigError.of(problems)
+    return found if any(own) or any("timestep_rule" in metadata for metadata in said) else None

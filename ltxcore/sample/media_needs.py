@@ -1,0 +1,195 @@
+"""What a sample needs of its media files, found from their headers: everything that is wrong with it, before anything is encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+
+from ltxcore.conditions import ConditionUse, given_from_medium
+from ltxcore.config.validation_samples import SampleCondition
+from ltxcore.errors import ConfigError, LtxError
+from ltxcore.protocols import DescribesLora, Geometry, Inputs, Modality
+from ltxcore.registry import content_of, roles_of
+from ltxcore.sample.cuts import ClipCut, Cut, blaming
+from ltxcore.sample.empty_tokens import Canvas
+from ltxcore.sample.lengths import latent_frames
+from ltxcore.sample.media_parts import other_rate, part_of, reference_of
+from ltxcore.sample.request import Request
+from ltxcore.state import LatentState
+
+FACTORS = {"downscale_factor": "reference_downscale_factor", "temporal_scale_factor": "reference_temporal_scale_factor"}
+"""Keys of a reference in a sample, and of what a LoRA says of its references."""
+
+
+@attrs.frozen(eq=False)
+class PlannedCondition:
+    """A condition of a sample, with the parts of its files that it uses.
+
+    Attributes:
+        asked: as the sample says it.
+        use: what applies it.
+        medium: of its own content; none: it has none.
+        media: of its roles of kind "latents".
+        masks: the file of each of its roles of kind "mask".
+        where: its key.
+    """
+
+    asked: SampleCondition
+    use: ConditionUse
+    medium: Cut | None
+    media: Mapping[str, Cut]
+    masks: Mapping[str, Path]
+    where: str
+
+    def rate(self, cut: Cut, canvas: Canvas) -> float:
+        """Frames per second of a reference. A single picture has no rate, and takes its target's."""
+        slower = self.asked.temporal_scale_factor if isinstance(cut, ClipCut) and cut.rate is not None else 1
+        return canvas.rate(self.asked.modality) / slower
+
+
+@attrs.frozen(eq=False)
+class Planned:
+    """A sample that can be drawn, as far as headers tell.
+
+    Attributes:
+        canvas: what is drawn, in latent cells.
+        frozen: what is used of the file of each frozen modality.
+        conditions: in order.
+        notes: what the user should know.
+    """
+
+    canvas: Canvas
+    frozen: Mapping[str, Cut]
+    conditions: tuple[PlannedCondition, ...]
+    notes: tuple[str, ...] = ()
+
+
+def plan(requests: Sequence[Request], modalities: Mapping[str, Modality], factors: Mapping[str, str] | None = None) -> list[Planned]:
+    """Look at the media of some samples.
+
+    Args:
+        requests: the samples.
+        modalities: by name, with the factors of the model's codecs.
+        factors: what the LoRA that is trained or used says of its references (`FACTORS`); none: it is not known.
+
+    Raises:
+        LtxError: everything that is wrong with any of them.
+    """
+    planners = [_Planner(Canvas(request, modalities), factors) for request in requests]
+    planned = [planner.planned() for planner in planners]
+    errors = [error for planner in planners for error in planner.errors]
+    if errors:
+        raise type(errors[0]).of(problem for error in errors for problem in error.problems)
+    return planned
+
+
+@attrs.define
+class _Planner:
+    """Plans one sample and goes on after a mistake, so that all are found."""
+
+    canvas: Canvas
+    factors: Mapping[str, str] | None
+    errors: list[LtxError] = attrs.field(factory=list)
+
+    def planned(self) -> Planned:
+        request = self.canvas.request
+        frozen: dict[str, Cut] = {}
+        for name, path in request.frozen.items():
+            # A picture must be as long as what is drawn; a sound may end earlier.
+            with self.collecting(), blaming(request.place_of(name)):
+                frozen[name] = part_of(self.canvas, path, name, whole=name == "video")
+        conditions = []
+        for asked in request.conditions:
+            with self.collecting():
+                conditions.append(self.condition(asked))
+        if not self.errors:
+            self.tried_together(conditions)
+        used = [*frozen.values(), *(cut for each in conditions for cut in (each.medium, *each.media.values()) if cut is not None)]
+        notes = dict.fromkeys(note for cut in used if (note := other_rate(cut, request.rate)))
+        return Planned(self.canvas, frozen, tuple(conditions), tuple(notes))
+
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        try:
+            yield
+        except LtxError as error:
+            self.errors.append(error)
+
+    def condition(self, asked: SampleCondition) -> PlannedCondition:
+        where, content, canvas = self.canvas.request.place(asked), content_of(asked.cls), self.canvas
+        medium, media = None, {}
+        with blaming(where):
+            if asked.medium is not None:
+                medium = part_of(canvas, asked.medium, asked.modality, whole=content == "whole", from_end=content == "end")
+        masks = {role.name: asked.media[role.name] for role in roles_of(asked.cls) if role.kind == "mask"}
+        for role in roles_of(asked.cls):
+            if role.kind == "latents":
+                with blaming(where):
+                    media[role.name] = reference_of(canvas, asked, asked.media[role.name], where)
+        grid = None if medium is None else canvas.grid(medium, asked.modality)
+        length = latent_frames(asked, canvas.target(asked.modality), grid, canvas.exact_rate, where)
+        planned = PlannedCondition(asked, ConditionUse(asked.type, asked.condition(length)), medium, media, masks, where)
+        with self.collecting():
+            self.check_factors(planned)
+        # What a mask gives is not known before it is read.
+        return planned if masks else self.tried(planned)
+
+    def tried(self, planned: PlannedCondition) -> PlannedCondition:
+        """Apply it to empty tokens; the same with no more of its medium than it gives."""
+        after = self.applied(planned, self.canvas.empty(planned.asked.modality))
+        if content_of(planned.asked.cls) != "start" or not isinstance(planned.medium, ClipCut):
+            return planned
+        given = (after.denoise_mask[0, : after.num_target] < 1).nonzero().flatten()
+        latent = int(after.grid.frame[given].max()) + 1 if len(given) else 1
+        return attrs.evolve(planned, medium=planned.medium.shortened((latent - 1) * after.grid.scale[0] + 1))
+
+    def tried_together(self, conditions: Sequence[PlannedCondition]) -> None:
+        """Apply all conditions of a modality, one after the other."""
+        for name in sorted({planned.asked.modality for planned in conditions}):
+            state = self.canvas.empty(name)
+            for planned in conditions:
+                if planned.asked.modality == name and not planned.masks:
+                    with self.collecting():
+                        state = self.applied(planned, state)
+
+    def applied(self, planned: PlannedCondition, state: LatentState) -> LatentState:
+        canvas, name = self.canvas, planned.asked.modality
+        medium = None if planned.medium is None else canvas.blank(canvas.grid(planned.medium, name), name)
+        media = {role: canvas.blank(canvas.grid(cut, name), name, planned.rate(cut, canvas)) for role, cut in planned.media.items()}
+        try:
+            return given_from_medium(planned.use, state, medium, Inputs(media), planned.where)
+        except LtxError as error:
+            raise _in_words_of_samples(error, planned.asked) from error
+
+    def check_factors(self, planned: PlannedCondition) -> None:
+        """The factors that a sample declares are those that its files have, and those that the LoRA was trained with.
+
+        Source: design section 4, "Positions": declared factors that differ from those found are a ConfigError.
+        """
+        asked, condition, canvas = planned.asked, planned.use.condition, self.canvas
+        if asked.modality != "video" or not planned.media or not isinstance(condition, DescribesLora):
+            return
+        grids = {role: canvas.grid(cut, "video") for role, cut in planned.media.items()}
+        others = {role: Geometry(grids[role], planned.rate(cut, canvas)) for role, cut in planned.media.items()}
+        target = canvas.target("video")
+        with blaming(planned.where):
+            own = condition.metadata([(Geometry(target, canvas.rate("video")), others)])
+        is_still = target.frames == 1 or all(grid.frames == 1 for grid in grids.values())
+        for source, found in (("its file has", own), ("the LoRA was trained with", self.factors)):
+            for key, name in FACTORS.items():
+                declared, real = getattr(asked, key), None if found is None else int(found.get(name, "1"))
+                if real not in (None, declared) and not (is_still and key == "temporal_scale_factor"):
+                    what, remedy = f"is {declared}, but {source} {real}", f"Write {key} = {real}, or name other media."
+                    raise ConfigError(what, where=f"{planned.where}.{key}", remedy=remedy)
+
+
+def _in_words_of_samples(error: LtxError, asked: SampleCondition) -> LtxError:
+    """Where a condition is as long as its medium, and that is wrong, the sample can say how long it is to be."""
+    if asked.medium is None or not asked.has_open_length:
+        return error
+    keys = "num_frames or duration" if asked.modality == "video" else "duration"
+    remedy = f"It is as long as its medium unless {keys} says how much of that is given."
+    return type(error).of(attrs.evolve(problem, remedy=remedy) for problem in error.problems)

@@ -1,0 +1,105 @@
+"""Latents to files that play."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+from torch import Tensor
+
+from ltxcore.codecs.mel import resample, to_stereo
+from ltxcore.codecs.source import Model
+from ltxcore.media.probe import write_clip, write_sound
+from ltxcore.media.sounds import AAC_LAYOUTS, AAC_RATES
+from ltxcore.memory import give_back_memory
+from ltxcore.protocols import Clip, Codec, Sound
+from ltxcore.sample.beside import with_references
+from ltxcore.sample.encode_inputs import Encoded
+
+USUAL_RATE = 48_000
+"""Samples per second of a sound whose own rate AAC does not have."""
+
+
+@attrs.frozen(eq=False)
+class Played:
+    """A sample that can be seen or heard."""
+
+    clip: Clip | None = None
+    sound: Sound | None = None
+
+    @property
+    def ending(self) -> str:
+        """Of its file: MP4, PNG for a single frame, WAV for a sound alone."""
+        if self.clip is None:
+            return ".wav"
+        return ".png" if self.clip.frames.shape[0] == 1 else ".mp4"
+
+
+@contextmanager
+def decoders(model: Model, modalities: Collection[str]) -> Iterator[dict[str, Codec]]:
+    """The codecs of some modalities, gone afterwards: their weights are read when they first decode.
+
+    Raises:
+        ConfigError: the model has none.
+        CheckpointError: their files are not whole.
+    """
+    codecs = {name: model.video() if name == "video" else model.audio() for name in sorted(modalities)}
+    try:
+        yield codecs
+    finally:
+        codecs.clear()
+        give_back_memory()
+
+
+def decoded(latents: Mapping[str, Tensor], rates: Mapping[str, float], codecs: Mapping[str, Codec]) -> Played:
+    """Decode one sample: latents of each modality, `[C, F, H, W]` and `[C, T, M]`, at `rates` frames per second."""
+    found = {name: codecs[name].decode(tensor, rates[name]) for name, tensor in latents.items()}
+    return Played(found.get("video"), found.get("audio"))
+
+
+def shown(encoded: Encoded, latents: Mapping[str, Tensor], codecs: Mapping[str, Codec]) -> Played:
+    """A drawn sample: what was drawn, decoded, with the frozen modality as it was in its file, and references that are to be shown beside it."""
+    drawn = decoded(latents, {name: encoded.canvas.rate(name) for name in latents}, codecs)
+    clip, sound = encoded.media.get("video", drawn.clip), encoded.media.get("audio", drawn.sound)
+    if not (clip is None or isinstance(clip, Clip)) or not (sound is None or isinstance(sound, Sound)):
+        raise TypeError("a frozen picture is a clip, and a frozen sound is a sound")
+    return Played(clip if clip is None else with_references(clip, encoded.beside), sound)
+
+
+def write(played: Played, path: Path) -> Path:
+    """Write one sample: a picture with its sound as MP4, a single frame as PNG with its sound as WAV beside it, sound alone as WAV.
+
+    Args:
+        played: what to write.
+        path: without ending.
+
+    Returns:
+        The file, with its ending.
+    """
+    place = path.with_name(f"{path.name}{played.ending}")
+    if played.clip is None:
+        if played.sound is None:
+            raise ValueError("there is neither picture nor sound to write")
+        write_sound(place, played.sound)
+    elif played.ending == ".png":
+        write_clip(place, played.clip)
+        if played.sound is not None:
+            write_sound(path.with_name(f"{path.name}.wav"), played.sound)
+    else:
+        write_clip(place, played.clip, None if played.sound is None else for_aac(played.sound))
+    return place
+
+
+def for_aac(sound: Sound) -> Sound:
+    """The sound as AAC takes it: with a number of channels and a rate that it has."""
+    samples = sound.samples if sound.samples.shape[0] in AAC_LAYOUTS else to_stereo(sound.samples)
+    if sound.rate in AAC_RATES:
+        return Sound(samples, sound.rate)
+    return Sound(resample(samples, sound.rate, USUAL_RATE).clamp(-1.0, 1.0), USUAL_RATE)
+
+
+def write_media(latents: Mapping[str, Tensor], rates: Mapping[str, float], codecs: Mapping[str, Codec], path: Path) -> Path:
+    """Decode and write one sample; see `decoded` and `write`."""
+    return write(decoded(latents, rates, codecs), path)

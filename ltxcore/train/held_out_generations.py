@@ -1,0 +1,138 @@
+"""Held-out clips drawn anew under the run's own conditions, each beside its original."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import attrs
+import torch
+from torch import Tensor
+
+from ltxcore.codecs.source import Model
+from ltxcore.flow.draws import CountedDraws
+from ltxcore.protocols import Backbone, Draws, Engine, Modality, Setting, Strategy
+from ltxcore.sample.euler import euler, plain
+from ltxcore.sample.outputs import decoders, write_media
+from ltxcore.sample.schedule import schedule
+from ltxcore.train.feed import Samples, prepared, sent
+from ltxcore.train.out_of_memory import Spared
+from ltxcore.train.validation_loss import EPOCH, FixedSigma
+
+
+@attrs.frozen
+class Drawn:
+    """A drawn clip.
+
+    Attributes:
+        name: of the clip.
+        path: what was drawn after training.
+        original: the clip itself, decoded from its latents: what the codec loses is lost in both; none: it is a sample of a prompt.
+        before: what was drawn before training, where that was asked for.
+    """
+
+    name: str
+    path: Path
+    original: Path | None = None
+    before: Path | None = None
+
+
+@attrs.frozen(eq=False)
+class Always:
+    """Draws under which every condition with a probability applies."""
+
+    draws: Draws
+
+    @property
+    def size(self) -> int:
+        return self.draws.size
+
+    def normal(self, key: str, shape: Sequence[int] = ()) -> Tensor:
+        return self.draws.normal(key, shape)
+
+    def uniform(self, key: str, shape: Sequence[int] = ()) -> Tensor:
+        return torch.zeros(self.size, *shape)
+
+    def shared_uniform(self, key: str) -> float:
+        return 0.0
+
+
+@attrs.frozen(eq=False)
+class _Latents:
+    """A clip as it was drawn and as it is, by modality `[C, ...]`, and the frames or latent steps per second of each."""
+
+    drawn: Mapping[str, Tensor]
+    original: Mapping[str, Tensor]
+    rates: Mapping[str, float]
+
+
+@attrs.frozen(eq=False)
+class Drawer:
+    """Draws held-out clips.
+
+    Attributes:
+        names: of the clips to draw.
+        samples: where they are read from.
+        strategy: the run's, with sigma 1 for every sample: what it prepares is the start of sampling.
+        modalities: by name.
+        model: whose codecs decode.
+        steps: Euler steps.
+        seed: of the noise.
+        at_intervals: false: they are drawn before and after training.
+    """
+
+    names: Sequence[str]
+    samples: Samples
+    strategy: Strategy
+    modalities: Mapping[str, Modality]
+    model: Model
+    steps: int
+    seed: int
+    at_intervals: bool = attrs.field(default=False, init=False)
+
+    @classmethod
+    def of(
+        cls,
+        build: Callable[[Setting], Strategy],
+        setting: Setting,
+        names: Sequence[str],
+        samples: Samples,
+        model: Model,
+        steps: int,
+        seed: int,
+    ) -> Drawer:
+        strategy = build(attrs.evolve(setting, sigma_sampler=FixedSigma(1.0)))
+        return cls(names, samples, strategy, setting.modalities, model, steps, seed)
+
+    def draw(self, engine: Engine, backbone: Backbone, folder: Path, step: int, spared: Spared) -> list[Drawn]:
+        """Draw every clip, with noise that is the same at every step, and write it to `folder`, but for those that `spared` leaves out. Every process draws,
+        and the first one decodes and writes."""
+        clips: dict[int, _Latents] = {}
+        for index, name in enumerate(self.names):
+            with spared.drawing(name):
+                clips[index] = self._one(engine, backbone, name)
+        return engine.first(lambda: self._written(clips, folder, step, spared))
+
+    def _one(self, engine: Engine, backbone: Backbone, name: str) -> _Latents:
+        draws = Always(CountedDraws(self.seed, EPOCH, (name,), name))
+        batch = self.samples.load([name], self.strategy.wanted(draws))
+        with engine.evaluating():
+            inputs = sent(prepared(self.strategy, backbone, batch, draws, engine.device), engine.device)
+            tokens = euler(plain(engine.forward), inputs, schedule(self.steps))
+        own = {modality: batch.latents[modality] for modality in inputs}
+        original = {modality: stored.latents[0].float() for modality, stored in own.items()}
+        result = dict(original)
+        for modality, drawn in tokens.items():
+            grid = self.modalities[modality].grid(own[modality].latents)
+            result[modality] = self.modalities[modality].unpatchify(drawn.cpu(), grid)[0]
+        return _Latents(result, original, {modality: float(stored.rate[0]) for modality, stored in own.items()})
+
+    def _written(self, clips: Mapping[int, _Latents], folder: Path, step: int, spared: Spared) -> list[Drawn]:
+        found = []
+        with decoders(self.model, {modality for clip in clips.values() for modality in clip.drawn}) as codecs:
+            for index, clip in clips.items():
+                with spared.decoding(self.names[index]):
+                    drawn = write_media(clip.drawn, clip.rates, codecs, folder / f"step_{step:06d}_{index + 1}")
+                    original = write_media(clip.original, clip.rates, codecs, folder / f"original_{index + 1}")
+                    found.append(Drawn(self.names[index], drawn, original))
+        return found

@@ -1,0 +1,252 @@
+"""A run from its file to its result: encode, plan, load, train, measure, export, draw."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from functools import partial
+from pathlib import Path
+
+import attrs
+import torch
+from rich.console import Console
+
+from ltxcore.codecs.source import Model
+from ltxcore.config.load import LoadedRun
+from ltxcore.config.run_file import RunFile
+from ltxcore.devices import gpu_memory, is_gpu, own_device
+from ltxcore.encoded.manifest import read_manifest
+from ltxcore.encoded.micro_batch import to_verify, verify
+from ltxcore.engines.process import Processes
+from ltxcore.errors import CheckpointError, ConfigError, LtxError
+from ltxcore.files import is_of_disk, not_written
+from ltxcore.planner.announced import need_at_start, said_at_start
+from ltxcore.runs.about import changed_data
+from ltxcore.runs.checkpoint import check_space
+from ltxcore.runs.checks import check_ahead
+from ltxcore.runs.engine import build_engine, uses_zero
+from ltxcore.runs.first_encoding import encoded
+from ltxcore.runs.goes_on import goes_on
+from ltxcore.runs.passes import passes_of
+from ltxcore.runs.resume import where_it_lies
+from ltxcore.runs.run_folder import STATUS
+from ltxcore.runs.run_plan import Outline, RunPlan, located, outline, plan
+from ltxcore.runs.trackers import Trackers, trackers_of
+from ltxcore.sample.marker import of_metadata
+from ltxcore.sample.outputs import decoders
+from ltxcore.train.feed import Samples
+from ltxcore.train.generations import Draws, Validation
+from ltxcore.train.held_out_generations import Drawer
+from ltxcore.train.out_of_memory import ENCODING, LOADING, Advice
+from ltxcore.train.session import Outcome, Session
+from ltxcore.train.threads import few_threads
+from ltxcore.train.trained_model import TrainedModel, load_model
+from ltxcore.train.validation_loss import HeldOut
+from ltxcore.writer import Writer, writing
+
+HOLD_OUT = "set held_out under [data] to a number of samples, or to a dataset of its own"
+"""What to do where the loss is measured on nothing."""
+
+DRAWN = 2
+"""Clips that are drawn before and after training."""
+
+
+def run(
+    loaded: LoadedRun,
+    console: Console | None = None,
+    *,
+    processes: Processes | None = None,
+    allow_changes: bool = False,
+    take_over: bool = False,
+) -> Outcome:
+    """Do what a run file says. An unfinished run in its `output_dir` goes on where it was last saved.
+
+    Args:
+        loaded: the run file.
+        console: told what is going on; by default standard output, of the first process.
+        processes: that run it together, and all call this; none: as the environment says.
+        allow_changes: go on with an unfinished run although its run file was another one.
+        take_over: end another process that writes to `output_dir`, or to the encoded data.
+
+    Raises:
+        LtxError: with all that is wrong, before anything is written to `output_dir`; or what stopped the training. With several processes, on one of them.
+        SystemExit: on the others.
+    """
+    processes = processes or Processes.meet()
+    console = console or Console(quiet=processes.rank > 0)
+    here = where_it_lies(loaded, STATUS)[0].config
+    try:
+        with processes.ending(lambda: goes_on(here), 60 * here.engine.patience), contextlib.ExitStack() as stack:
+            device = processes.together(lambda: device_of(processes))
+            found = processes.together(lambda: outline(loaded, processes.world_size, allow_changes=allow_changes))
+            where = found.folder.path
+            writer = processes.together(lambda: _writer(where, stack, console, take_over) if processes.rank == 0 else None)
+            # Once more, since whoever wrote there until now may have gone on.
+            found = processes.together(lambda: outline(loaded, processes.world_size, allow_changes=allow_changes, base=found.base))
+            session = _session(found, writer, device, processes, console, take_over)
+            with few_threads(session.model.backbone.blueprint.shapes.values(), session.engine.device):
+                return session.run()
+    except LtxError as error:
+        raise located(error, loaded) from error
+    except OSError as error:
+        if not is_of_disk(error):
+            raise
+        raise CheckpointError.of([not_written(error, here.output_dir, "the run goes on from what was saved last")]) from error
+
+
+def _writer(folder: Path, stack: contextlib.ExitStack, console: Console, take_over: bool) -> Writer:
+    """The one process that writes to `output_dir`."""
+    try:
+        return stack.enter_context(writing(folder, takes_over=take_over, say=partial(console.out, highlight=False), name="--take-over"))
+    except OSError as error:
+        raise ConfigError.of([not_written(error, folder, "nothing was written yet")]) from error
+
+
+def _session(
+    found: Outline, writer: Writer | None, device: torch.device, processes: Processes, console: Console, take_over: bool
+) -> Session:
+    """Everything up to the first file in `output_dir`; the processes are connected last, once each has its share of the data encoded."""
+    config, progress = found.loaded.config, processes.progress
+    for note in found.notes:
+        console.out(f"this unfinished run {note}", highlight=False)
+    console.out(
+        f"{config.model.training_mode} run of {' and '.join(sorted(found.modalities))} on the base model {found.info.name}", highlight=False
+    )
+    processes.together(lambda: check_ahead(found) if processes.rank == 0 else None)
+    root, only = encoded(found, config.data.dataset, config.data.preprocessed_data_root, processes, console, take_over)
+    found = attrs.evolve(found, root=root)
+    progress.says("reading what is encoded", is_long=True)
+    planned = processes.first_then_others(lambda: plan(found, only))
+    if processes.rank == 0 and (changed := changed_data(planned)):
+        console.out(changed, highlight=False)
+    samples = Samples(found.root, found.strategy.sources(), planned.manifest)
+    apart, names = _held_out(planned, samples, processes, console, take_over)
+    for each in (samples, apart)[: 1 if apart is samples else 2]:
+        _verify(each, config, processes, console)
+    console.out(f"{len(planned.split.train)} samples to train on, {len(names)} held out", highlight=False)
+    if not names:
+        console.out(f"nothing is held out, since {planned.split.why_none}, so what is learned is not measured; {HOLD_OUT}", highlight=False)
+    advice = _advice(planned, device, processes, console)
+    drawer = _drawer(advice, apart, names, _codecs(config, device), processes, console)
+    progress.says("loading the model", is_long=True)
+    model = processes.together(lambda: _model(planned, samples, device, advice))
+    many = f" in {processes.world_size} processes" if processes.world_size > 1 else ""
+    console.out(
+        f"training {model.count:,} parameters on {device.type}{many}, {config.optimization.steps} steps of {batch(planned, processes)}",
+        highlight=False,
+    )
+    if model.idle:
+        console.out(f"not trained, since no loss of this run reaches them: {len(model.idle)}, such as {model.idle[0]}", highlight=False)
+    processes.together(lambda: check_space(found.folder.path, 2 * model.checkpoint_bytes()) if processes.rank == 0 else None)
+    with advice.during("setting up the optimiser", LOADING):
+        engine = build_engine(config, model.backbone, model.parameters, processes, device, lambda text: console.out(text, highlight=False))
+    batch_size, seed = config.optimization.batch_size, config.seed
+    return Session(
+        plan=planned,
+        samples=samples,
+        model=model,
+        engine=engine,
+        held_out=HeldOut.of(found.build, found.setting, names, apart, batch_size, seed) if names else None,
+        drawer=drawer,
+        trackers=trackers_of(found.loaded) if processes.rank == 0 else Trackers((), found.loaded),
+        console=console,
+        advice=advice,
+        writer=writer,
+    )
+
+
+def _advice(planned: RunPlan, device: torch.device, processes: Processes, console: Console) -> Advice:
+    """What to tell where memory runs out; and, at the start, whether it may."""
+    need = need_at_start(planned, processes.world_size) if is_gpu(device) and processes.rank == 0 else None
+    if need is not None:
+        console.out(said_at_start(planned, need, gpu_memory(device)), highlight=False)
+    return Advice(planned, processes.rank, processes.world_size, device, None if isinstance(need, str) else need)
+
+
+def _model(planned: RunPlan, samples: Samples, device: torch.device, advice: Advice) -> TrainedModel:
+    with advice.during("loading the model", LOADING):
+        return load_model(planned, samples, device, divided=uses_zero(planned.outline.loaded.config, advice.processes))
+
+
+def device_of(processes: Processes) -> torch.device:
+    """Where this process computes: on its own GPU, where there is one."""
+    return torch.device(own_device(processes.place.local_rank))
+
+
+def batch(planned: RunPlan, processes: Processes) -> str:
+    """The samples of an optimiser step, in words: how many, and how they come about where that is not one micro-batch, or not a full one."""
+    config = planned.outline.loaded.config
+    table, passes = config.optimization, passes_of(planned.order, config, processes.world_size)
+    parts = [table.batch_size, table.gradient_accumulation_steps, processes.world_size]
+    samples = math.prod(parts)
+    said = f"{samples} samples"
+    if samples != table.batch_size:
+        accumulated = f", {parts[1]} accumulated" if parts[1] > 1 else ""
+        said += f" ({parts[0]} at a time{accumulated}{f', {parts[2]} processes' if parts[2] > 1 else ''})"
+    return f"up to {said}, {passes.in_step:.3g} on average" if passes.not_full else said
+
+
+def _verify(samples: Samples, config: RunFile, processes: Processes, console: Console) -> None:
+    """Read the share of the samples in full that `data.verify` says, each process its part of it."""
+    names = to_verify(samples.manifest.samples, config.data.verify, config.seed)
+    if not names:
+        return
+    mine = names[processes.rank :: processes.world_size]
+    compared = sum(processes.exchange(processes.together(lambda: verify(samples.root, samples.sources, mine, samples.manifest))))
+    of = f"{len(names)} of {len(samples.manifest.samples)} samples in {samples.root} were read in full, and are as they were written"
+    told = f"{compared} files have a checksum" if compared else "none has a checksum, so only sizes, shapes and NaN were looked at"
+    console.out(f"{of} ({told})", highlight=False)
+
+
+def _held_out(
+    planned: RunPlan, samples: Samples, processes: Processes, console: Console, take_over: bool
+) -> tuple[Samples, tuple[str, ...]]:
+    """The held-out samples and where they are read from: the run's data, or a dataset of their own."""
+    found = planned.outline
+    dataset = found.loaded.config.data.held_out
+    if not isinstance(dataset, Path):
+        return samples, planned.split.held_out
+    root, only = encoded(found, dataset, None, processes, console, take_over)
+    manifest = processes.first_then_others(lambda: read_manifest(root, found.strategy.sources(), only=only))
+    processes.together(lambda: found.strategy.check(manifest))
+    return Samples(root, found.strategy.sources(), manifest), manifest.samples
+
+
+def _drawer(advice: Advice, apart: Samples, names: tuple[str, ...], codecs: Model, processes: Processes, console: Console) -> Draws | None:
+    """Draws the samples of the run file, encoded now, before the model takes the memory; or held-out clips; or the first clips of the training set."""
+    planned = advice.planned
+    found = planned.outline
+    config = found.loaded.config
+    if found.samples:
+        for note in dict.fromkeys(note for sample in found.samples for note in sample.notes):
+            console.out(note, highlight=False)
+        said = of_metadata(found.strategy.metadata(planned.manifest))
+        return processes.together(lambda: _validation(advice, codecs, found.info.marks if said is None else said))
+    try:
+        with decoders(codecs, found.modalities):
+            pass
+    except ConfigError as error:
+        console.out(f"no samples are drawn: {error}", highlight=False)
+        return None
+    chosen = names[:DRAWN] or planned.split.train[:DRAWN]
+    return Drawer.of(found.build, found.setting, chosen, apart, codecs, config.validation.inference_steps, config.seed)
+
+
+def _validation(advice: Advice, codecs: Model, marks: bool) -> Validation:
+    with advice.during("encoding the samples of validation", ENCODING):
+        return Validation.of(advice.planned.outline.samples, codecs, marks)
+
+
+def _codecs(config: RunFile, device: torch.device) -> Model:
+    """The codecs and the text encoder of the run's model, on this process's device."""
+    model = config.model
+    return Model(
+        model.model_path,
+        model.text_encoder_path,
+        model.video_vae_path,
+        model.audio_vae_path,
+        device=str(device),
+        tiling=config.acceleration.vae_tiling,
+        text_in_8bit=config.acceleration.load_text_encoder_in_8bit,
+        text_offload=config.acceleration.offload_text_encoder,
+    )

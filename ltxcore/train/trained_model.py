@@ -1,0 +1,208 @@
+"""The model of a run: loaded as far as it is needed, with what is trained of it picked out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from ltxcore.codecs.load_codecs import METADATA_KEY, TINY, text_encoder
+from ltxcore.config.run_file import RunFile
+from ltxcore.encoded.batches import MicroBatch
+from ltxcore.engines.saved import PARAMETER
+from ltxcore.engines.single import AUTOCAST
+from ltxcore.flow.draws import CountedDraws
+from ltxcore.flow.loss import total_loss
+from ltxcore.models.backbone import LTXBackbone
+from ltxcore.models.load_base import DTYPES, load_backbone
+from ltxcore.models.lora import add_lora, lora_parameters, save_lora
+from ltxcore.models.offload import place
+from ltxcore.models.quantized import quantization_of
+from ltxcore.models.reach import unreached_parameters
+from ltxcore.models.save import save_full
+from ltxcore.models.shipped import UNTRAINED
+from ltxcore.models.streams import is_needed
+from ltxcore.protocols import Engine, ModelInput
+from ltxcore.runs.initial_weights import newest
+from ltxcore.runs.run_plan import Outline, RunPlan
+from ltxcore.train.feed import Samples, prepared, sent
+
+
+@attrs.frozen(eq=False)
+class TrainedModel:
+    """A backbone on its device.
+
+    Attributes:
+        backbone: with adapters, in a LoRA run.
+        parameters: those that are trained, by name.
+        idle: modules that a LoRA target names, or parameters in full mode, that no loss of this run can reach, so that they are not trained.
+        outline: of the run.
+        count: numbers that are trained.
+    """
+
+    backbone: LTXBackbone
+    parameters: Mapping[str, Parameter]
+    idle: tuple[str, ...]
+    outline: Outline
+    count: int = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        # Counted now: an engine may divide them among processes.
+        object.__setattr__(self, "count", sum(parameter.numel() for parameter in self.parameters.values()))
+
+    def save(self, path: Path, metadata: Mapping[str, str], engine: Engine) -> Path:
+        """Write the LoRA or the whole model, with the weights that an engine has; within its `first`.
+
+        Returns:
+            The file; of a model that was written in parts, the index.
+
+        Raises:
+            CheckpointError: it could not be written whole, or changes nothing.
+        """
+        config = self.outline.loaded.config
+        dtype = DTYPES[config.checkpoints.precision]
+
+        def weight(name: str) -> Tensor:
+            return engine.whole(f"{PARAMETER}{name}")
+
+        if config.model.training_mode == "lora":
+            save_lora(self.backbone, path, metadata=metadata, dtype=dtype, weight=weight)
+            return path
+        base, size = base_of(self.outline), config.checkpoints.max_shard_size
+        said = {**(_of_tiny(base) if base == UNTRAINED else {}), **metadata}
+        largest = None if size is None else int(size * 2**30)
+        return save_full(self.backbone, path, base=base, dtype=dtype, metadata=said, weight=weight, largest=largest)
+
+    def checkpoint_bytes(self) -> int:
+        """How much a checkpoint takes: the export, and for an exact resume the trained parameters with two moments each."""
+        config = self.outline.loaded.config
+        full = config.model.training_mode == "full"
+        exported = sum(math.prod(shape) for shape in self.backbone.blueprint.shapes.values()) if full else self.count
+        state = {"full": 12, "minimal": 4, "off": 0}[config.checkpoints.save_training_state]
+        return exported * DTYPES[config.checkpoints.precision].itemsize + self.count * state
+
+
+def _of_tiny(base: str) -> dict[str, str]:
+    """What a checkpoint of the tiny model says of its codecs, which fresh weights have no file to say."""
+    return {METADATA_KEY: TINY, "text_fingerprint": text_encoder(base).fingerprint}
+
+
+def base_of(outline: Outline) -> str:
+    """The checkpoint that weights are read from: in full mode that of `load_checkpoint`, where there is one."""
+    model = outline.loaded.config.model
+    if model.training_mode == "full" and model.load_checkpoint is not None:
+        return str(newest(model.load_checkpoint))
+    return model.model_path
+
+
+def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided: bool = False) -> TrainedModel:
+    """The modalities of the run and those that its samples have beside them, with adapters in a LoRA run.
+
+    One backward on the first sample finds what the run's loss reaches: the rest is not trained, since weight decay would move it. Weights that are
+    trained whole are float32, for they are their own masters; an engine that divides them keeps masters itself, and takes them as they lie in the
+    file, whose pages they are until it converts and divides them.
+
+    Args:
+        plan: of the run.
+        samples: of the run.
+        device: of this process.
+        divided: whether an engine will divide the weights among processes.
+
+    Raises:
+        ConfigError: LoRA targets that no loss reaches.
+        CheckpointError: weights that cannot be read or do not fit.
+    """
+    outline = plan.outline
+    config = outline.loaded.config
+    full = config.model.training_mode == "full"
+    mixed = AUTOCAST[config.acceleration.mixed_precision_mode]
+    backbone = load_backbone(
+        base_of(outline),
+        outline.streams,
+        dtype=torch.float32 if mixed is None or (full and not divided) else mixed,
+        gradient_checkpointing=config.optimization.enable_gradient_checkpointing,
+        seed=config.seed,
+        quantization=quantization_of(config.acceleration.quantization),
+        as_stored=divided,
+        device=torch.device("cpu") if divided else device,
+        offloaded=config.acceleration.offload_blocks,
+        with_connectors=_needs_connectors(plan),
+    )
+    if divided:
+        unreached = _unreached_without_weights(plan, samples, backbone)
+    else:
+        place(backbone, device, config.acceleration.offload_blocks)
+        unreached = unreached_parameters(backbone, lambda: _one_loss(plan, samples, backbone, device, mixed))
+    # Streams that are only there to draw samples: no loss reaches them, and nobody thought that one would.
+    drawn = {name for name, _ in backbone.named_parameters() if not is_needed(name.removeprefix("transformer."), outline.modalities)}
+    unreached |= drawn
+    if full:
+        return TrainedModel(_compiled(backbone, config), _only_reached(backbone, unreached), tuple(sorted(unreached - drawn)), outline)
+    reachable = {name for name, _ in backbone.named_parameters()} - unreached
+    added = add_lora(
+        backbone,
+        **config.lora.adapters(),
+        reachable=reachable,
+        modalities=outline.modalities,
+        seed=config.seed,
+        start=None if config.model.load_checkpoint is None else newest(config.model.load_checkpoint),
+    )
+    trained = {name: parameter for name, parameter in lora_parameters(backbone).items() if parameter.requires_grad}
+    return TrainedModel(_compiled(backbone, config), trained, added.unreachable, outline)
+
+
+def _needs_connectors(plan: RunPlan) -> bool:
+    """Whether any text of a run is still to go through the connectors: a prompt, or a sample that was stored before them. A held-out dataset may be either."""
+    texts = [
+        entry
+        for role, source in plan.outline.strategy.sources().items()
+        if source.kind == "text"
+        for entry in plan.manifest.entries[role].values()
+    ]
+    has_prompts = bool(plan.outline.samples)
+    return has_prompts or isinstance(plan.outline.loaded.config.data.held_out, Path) or not all(entry.connectors for entry in texts)
+
+
+def _compiled(backbone: LTXBackbone, config: RunFile) -> LTXBackbone:
+    """The backbone, with its blocks compiled where the run asks for it: last of all, since a compiled block is not changed any more."""
+    if config.acceleration.compile:
+        for block in backbone.transformer.transformer_blocks:
+            block.compile()
+    return backbone
+
+
+def _unreached_without_weights(plan: RunPlan, samples: Samples, backbone: LTXBackbone) -> frozenset[str]:
+    """The same, found on names and shapes alone, since no device may have room for the whole model; with weights, for a loss that looks at values."""
+    outline = plan.outline
+    bare = outline.base.sketch(outline.modalities)
+    inputs = {name: given.to("meta") for name, given in _one_input(plan, samples, backbone, torch.device("cpu")).items()}
+    try:
+        return unreached_parameters(bare, lambda: total_loss(outline.strategy.loss(bare(inputs.get("video"), inputs.get("audio")), inputs)))
+    except (RuntimeError, NotImplementedError):
+        # The weights are in the file's dtype, and may be in several.
+        return unreached_parameters(backbone, lambda: _one_loss(plan, samples, backbone, torch.device("cpu"), torch.bfloat16))
+
+
+def _only_reached(backbone: LTXBackbone, unreached: frozenset[str]) -> dict[str, Parameter]:
+    for name, parameter in backbone.named_parameters():
+        parameter.requires_grad_(name not in unreached)
+    return {name: parameter for name, parameter in backbone.named_parameters() if name not in unreached}
+
+
+def _one_loss(plan: RunPlan, samples: Samples, backbone: LTXBackbone, device: torch.device, mixed: torch.dtype | None) -> Tensor:
+    inputs = _one_input(plan, samples, backbone, device)
+    with torch.autocast(device.type, dtype=mixed, enabled=mixed is not None):
+        predicted = backbone(inputs.get("video"), inputs.get("audio"))
+    return total_loss(plan.outline.strategy.loss(predicted, inputs))
+
+
+def _one_input(plan: RunPlan, samples: Samples, backbone: LTXBackbone, device: torch.device) -> dict[str, ModelInput]:
+    first: MicroBatch = plan.order.micro_batch(0)
+    strategy = plan.outline.strategy
+    draws = CountedDraws(plan.outline.loaded.config.seed, first.epoch, first.names[:1], first.id)
+    return sent(prepared(strategy, backbone, samples.load(first.names[:1], strategy.wanted(draws)), draws, device), device)

@@ -1,0 +1,207 @@
+"""The held-out loss: on clips that are never trained on, at fixed noise levels, with noise that is always the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+import attrs
+import torch
+from torch import Tensor
+
+from ltxcore.encoded.batches import Shape, shape_of
+from ltxcore.flow.draws import CountedDraws
+from ltxcore.protocols import Backbone, Draws, Engine, Setting, Strategy
+from ltxcore.train.conditioning_swap import CONTEXTS, OTHER, OWN, exchanged, present
+from ltxcore.train.feed import Samples, prepared, sent
+from ltxcore.train.metrics import Facts, read
+
+__all__ = ["EPOCH", "OTHER", "OWN", "SIGMAS", "ClipLoss", "FixedSigma", "HeldOut", "ratio", "statistics"]
+
+SIGMAS = (0.3, 0.6, 0.9)
+
+EPOCH = -1
+"""Held-out draws belong to no pass over the data."""
+
+STANDARD_ERRORS = 1.96
+"""From a mean to the ends of its 95 % interval."""
+
+
+@attrs.frozen
+class FixedSigma:
+    """A sigma sampler that draws nothing."""
+
+    value: float
+
+    def sample(self, draws: Draws, key: str, tokens: int) -> Tensor:
+        return torch.full((draws.size,), self.value)
+
+
+@attrs.frozen
+class ClipLoss:
+    """The loss of a modality of a held-out clip.
+
+    Attributes:
+        clip: its name.
+        context: one of CONTEXTS.
+        modality: generated.
+        sigma: of all modalities that are generated.
+        loss: over its generated tokens.
+        applied: for each condition of the run, by its key, whether it was applied.
+    """
+
+    clip: str
+    context: str
+    modality: str
+    sigma: float
+    loss: float
+    applied: Mapping[str, bool]
+
+
+@attrs.frozen(eq=False)
+class HeldOut:
+    """The held-out clips of a run, and how they are measured.
+
+    Attributes:
+        names: of the clips.
+        samples: where they are read from.
+        strategies: the run's strategy for each sigma, with that sigma for every sample.
+        batch_size: the most clips in one forward.
+        seed: of their noise.
+    """
+
+    names: Sequence[str]
+    samples: Samples
+    strategies: Mapping[float, Strategy]
+    batch_size: int
+    seed: int
+
+    @classmethod
+    def of(
+        cls, build: Callable[[Setting], Strategy], setting: Setting, names: Sequence[str], samples: Samples, batch_size: int, seed: int
+    ) -> HeldOut:
+        """For a strategy that `build` makes, whatever its own sigmas."""
+        strategies = {sigma: build(attrs.evolve(setting, sigma_sampler=FixedSigma(sigma))) for sigma in SIGMAS}
+        return cls(names, samples, strategies, batch_size, seed)
+
+    def measure(self, engine: Engine, backbone: Backbone, *contexts: str) -> dict[str, float]:
+        """The numbers of `statistics`, in these contexts; by default in the clips' own.
+
+        Args:
+            engine: runs the model; dropout is off meanwhile.
+            backbone: for the text.
+            contexts: of CONTEXTS.
+
+        Source: design section 7, "Held-out".
+        """
+        return statistics(self.losses(engine, backbone, contexts or (OWN,)))
+
+    def losses(self, engine: Engine, backbone: Backbone, contexts: Sequence[str]) -> list[ClipLoss]:
+        """The loss of every clip at every sigma; where one part of the context alone is another's, at the highest sigma, of the clips that have that part.
+
+        Noise and what is drawn for conditions depend on the clip alone, so that two models, and two contexts, are asked the same. Clips that no
+        other has the shape of are left out where the context is another's.
+        """
+        found: list[ClipLoss] = []
+        groups = list(self._groups())
+        with engine.evaluating():
+            for group, counts in _dealt(groups, engine.rank, engine.world_size):
+                for sigma, strategy in self.strategies.items():
+                    some = [name for name in contexts if name in (OWN, OTHER) or sigma == max(self.strategies)]
+                    rows = self._of_group(engine, backbone, strategy, group, sigma, some)
+                    found.extend(rows if counts else [])
+        return [row for part in engine.gather(found) for row in part]
+
+    def _of_group(
+        self, engine: Engine, backbone: Backbone, strategy: Strategy, group: Sequence[str], sigma: float, contexts: Sequence[str]
+    ) -> list[ClipLoss]:
+        draws = CountedDraws(self.seed, EPOCH, tuple(group), ",".join(group))
+        optional = strategy.wanted(draws)
+        own = self.samples.load(group, optional)
+        inputs = prepared(strategy, backbone, own, draws, engine.device)
+        found: list[ClipLoss] = []
+        for context in contexts:
+            parts = CONTEXTS[context]
+            kept = present(inputs, parts) & (len(group) > 1) if parts else torch.ones(len(group), dtype=torch.bool)
+            if not any(engine.gather(bool(kept.any()))):  # all processes run the same forwards
+                continue
+            seen = inputs
+            if parts:
+                other = self.samples.load([*group[1:], group[0]], optional)
+                seen = exchanged(strategy, backbone, own, other, inputs, draws, parts, engine.device)
+            there = sent(seen, engine.device)
+            losses = strategy.loss(engine.forward(there), there)
+            (values,) = read([losses])
+            found.extend(row for row in _rows(group, context, sigma, values, Facts.of(seen)) if bool(kept[group.index(row.clip)]))
+        return found
+
+    def _groups(self) -> Iterator[list[str]]:
+        """Clips of one shape, `batch_size` at a time; a clip left over alone joins the group before it, so that it has another's context to be given."""
+        shapes: dict[Shape, list[str]] = {}
+        for name in self.names:
+            shapes.setdefault(shape_of(self.samples.manifest, name), []).append(name)
+        for names in shapes.values():
+            groups = [names[i : i + self.batch_size] for i in range(0, len(names), self.batch_size)]
+            if len(groups) > 1 and len(groups[-1]) == 1:
+                groups[-2].extend(groups.pop())
+            yield from groups
+
+
+def _dealt(groups: Sequence[list[str]], rank: int, world_size: int) -> Iterator[tuple[list[str], bool]]:
+    """This process's groups, and whether they count: all processes run equally many, so that none waits for another; the last is run again where they come out uneven."""
+    for start in range(0, len(groups), world_size):
+        yield groups[min(start + rank, len(groups) - 1)], start + rank < len(groups)
+
+
+def _rows(group: Sequence[str], context: str, sigma: float, losses: Mapping[str, Sequence[float]], facts: Facts) -> Iterator[ClipLoss]:
+    """Of the clips with a counted token."""
+    for name, per_sample in losses.items():
+        for index, (clip, loss) in enumerate(zip(group, per_sample, strict=True)):
+            if facts.counted[name][index]:
+                yield ClipLoss(clip, context, name, sigma, loss, {key: bool(each[index]) for key, each in facts.applied.items()})
+
+
+def statistics(rows: Iterable[ClipLoss]) -> dict[str, float]:
+    """Means over clips by name, each with half the width of its 95 % interval where there are two clips or more.
+
+    - `held_out/CONTEXT/clips`: how many were measured;
+    - `held_out/CONTEXT/MODALITY/sigma_S`, and that with a condition's key and `applied` or `not_applied`;
+    - `held_out_ratio/CONTEXT/MODALITY/sigma_S`, of another clip's context: the mean loss of the same clips in their own, by that in this one. The lower
+      it is, the more the model listens;
+    - `half_width_95/` and any of them.
+    """
+    pairs: dict[str, list[tuple[float, float]]] = {}
+    clips: dict[str, set[str]] = {}
+    own: dict[tuple[str, str, float], float] = {}
+    for row in rows:
+        key = f"{row.context}/{row.modality}/sigma_{row.sigma:.2f}"
+        clips.setdefault(f"held_out/{row.context}/clips", set()).add(row.clip)
+        applied = [f"{key}/{condition}/{'applied' if applied else 'not_applied'}" for condition, applied in row.applied.items()]
+        for name in (key, *applied):
+            pairs.setdefault(f"held_out/{name}", []).append((row.loss, 1.0))
+        identity = row.clip, row.modality, row.sigma
+        if row.context == OWN:
+            own[identity] = row.loss
+        elif identity in own:
+            pairs.setdefault(f"held_out_ratio/{key}", []).append((own[identity], row.loss))
+    found = {key: float(len(names)) for key, names in clips.items()}
+    for key, each in pairs.items():
+        if not any(below for _, below in each):
+            continue
+        found[key], half_width = ratio(each)
+        if half_width is not None:
+            found[f"half_width_95/{key}"] = half_width
+    return found
+
+
+def ratio(pairs: Sequence[tuple[float, float]]) -> tuple[float, float | None]:
+    """The ratio of two means over the same clips, and half the width of its 95 % interval; None of a single clip.
+
+    Source: the ratio estimator of paired samples: with r the ratio, the standard error of the mean of `a - r * b`, by the mean of b.
+    """
+    count, below = len(pairs), math.fsum(b for _, b in pairs)
+    value = math.fsum(a for a, _ in pairs) / below
+    if count < 2:
+        return value, None
+    spread = math.fsum((a - value * b) ** 2 for a, b in pairs) / (count - 1)
+    return value, STANDARD_ERRORS * math.sqrt(spread / count) / (below / count)

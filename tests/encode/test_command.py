@@ -1,0 +1,167 @@
+"""`ltx preprocess` as a program."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import attrs
+import pytest
+from click.testing import CliRunner, Result
+
+from encode.raw_media import clip_file, dataset_file, small_set, sound_file
+from ltxcore.cli.main import main
+from ltxcore.cli.preprocess import preprocess
+from ltxcore.config.run_file import PreprocessingTable
+from ltxcore.encoded.manifest import read_source
+from refusing import Refusing, in_threads, without_sizes
+
+
+def ltx(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, ["preprocess", *map(str, arguments), "--model-path", "tiny", "--no-progress"])
+
+
+def test_it_says_how_much_it_made_and_how_much_was_there(tmp_path: Path) -> None:
+    path = small_set(tmp_path)
+    found = "resolution_buckets is 64x64x17, the size of all its clips"
+    for made, reused in ((3, 0), (0, 3)):
+        result = ltx(path)
+        assert result.exit_code == 0
+        assert result.stdout == (
+            f"conditions          {made} made       {reused} reused\n"
+            f"latents             {made} made       {reused} reused\n"
+            f"audio_latents       {made} made       {reused} reused\n"
+            f"audio_masks         {made} made       {reused} reused\n"
+            f"3 samples in {tmp_path}/.precomputed\n"
+            f"{path}: {found}\n"
+        )
+        assert result.stderr == ""
+
+
+def test_every_option_of_the_run_file_is_one_of_the_command() -> None:
+    options = {option for parameter in preprocess.params for option in parameter.opts}
+    assert {"--" + field.name.replace("_", "-") for field in attrs.fields(PreprocessingTable)} <= options
+    assert {"--model-path", "--text-encoder-path", "--output-dir"} <= options
+
+
+def test_the_options_reach_the_encoding(tmp_path: Path) -> None:
+    clip_file(tmp_path / "a.mp4", frames=20, sound=False)
+    path = dataset_file(tmp_path / "set.jsonl", [{"clip": "a.mp4", "text": "c", "more": "1"}])
+    result = ltx(
+        path,
+        "--output-dir",
+        tmp_path / "out",
+        "--video-column",
+        "clip",
+        "--caption-column",
+        "text",
+        "--resolution-buckets",
+        "32x32x9",
+        "--skip-audio",
+    )
+    assert result.exit_code == 0
+    assert result.stdout == (
+        "conditions       1 made       0 reused\n"
+        "latents          1 made       0 reused\n"
+        f"1 samples in {tmp_path}/out\n"
+        f'{path}: this column is not used: "more"\n'
+    )
+    assert read_source(tmp_path / "out", "latents")["a"].shape == (128, 2, 1, 1)
+
+
+def test_durations_are_seconds_with_semicolons_between(tmp_path: Path) -> None:
+    sound_file(tmp_path / "a.wav", seconds=1.5)
+    path = dataset_file(tmp_path / "set.jsonl", [{"audio": "a.wav", "caption": "c"}])
+    assert ltx(path, "--audio-durations", "0.5; 1.0;2").exit_code == 0
+    assert read_source(tmp_path / ".precomputed", "audio_latents")["a"].shape == (8, 26, 16)
+    for wrong in ("a;1", "0", "-1", ";", "inf"):
+        result = ltx(path, "--audio-durations", wrong)
+        assert result.exit_code == 2
+        assert result.stderr.splitlines()[-1] == (
+            f'Error: Invalid value for \'--audio-durations\': "{wrong}" is no list of durations; write seconds above 0, such as "2.0;4.0;8.0".'
+        )
+
+
+def test_a_mistake_is_a_message_and_exit_status_2(tmp_path: Path) -> None:
+    path = small_set(tmp_path, 1)
+    result = ltx(path, "--resolution-buckets", "60x64x17;64x64")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr == (
+        "--resolution-buckets: the bucket 60x64x17 has width 60, which is not a multiple of 32\n    Take 32 or 64.\n"
+        '--resolution-buckets: "64x64" is no bucket\n    Write width x height x frames, such as "960x544x49"; several with ";" between.\n'
+    )
+
+
+def test_everything_is_made_again_and_decoded_where_the_user_says_so(tmp_path: Path) -> None:
+    path, root = small_set(tmp_path, 1), tmp_path / ".precomputed"
+    for options, made, reused in (((), 2, 0), ((), 0, 2), (("--overwrite",), 2, 0)):
+        result = ltx(path, "--decode", *options)
+        assert result.exit_code == 0
+        assert result.stdout.splitlines()[0] == f"conditions          {made // 2} made       {reused // 2} reused"
+        assert result.stdout.splitlines()[-1] == f"{made} made, {reused} reused in {root}/decoded"
+    files = sorted(each.relative_to(root / "decoded").as_posix() for each in (root / "decoded").rglob("*.*"))
+    assert files == ["audio_masks/clips/0.png", "latents/clips/0.mp4"]
+
+
+def test_a_share_of_the_work_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = ltx(small_set(tmp_path, 1), "--decode")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "--decode: is for one process, and there are 2: none of them knows when the others are done\n"
+        "    Leave it out, and call `ltx decode` afterwards.\n"
+    )
+    assert not (tmp_path / ".precomputed").exists()
+
+
+def test_processes_of_a_launcher_each_take_a_share_and_say_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = small_set(tmp_path)
+    for rank, made in ((0, 2), (1, 1)):
+        monkeypatch.setenv("RANK", str(rank))
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        result = ltx(path)
+        assert result.exit_code == 0
+        assert result.stdout.splitlines()[:2] == [f"process {rank} of 2:", f"conditions          {made} made       0 reused"]
+
+
+def test_the_help_comes_without_torch(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text('raise ImportError("torch was imported")\n')
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "ltxcore", "preprocess", "--help"]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert "--resolution-buckets" in result.stdout
+
+
+def test_captions_for_which_memory_does_not_suffice_are_said_with_what_takes_less(tmp_path: Path) -> None:
+    path = small_set(tmp_path)
+    with Refusing("encode_captions"):
+        result = ltx(path, "--batch-size", "8")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert without_sizes(result.stderr) == (
+        "host memory ran out (this process took up to SOME; 2.00 GiB more were asked for) while encoding captions, 8 at a time\n"
+        "    Each of these takes less: a smaller --batch-size than 8; --offload-text-encoder. "
+        "What is encoded by now stays, and the same command goes on with the rest.\n"
+    )
+
+
+def test_a_clip_for_which_memory_does_not_suffice_ends_the_command_which_then_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = small_set(tmp_path)
+    with monkeypatch.context() as patched:
+        in_threads(Refusing("_encode_sample", "encode"), patched)
+        result = ltx(path, "--workers", "1", "--on-error", "skip")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert without_sizes(result.stderr).replace(str(tmp_path), "TMP") == (
+        'host memory ran out (this process took up to SOME; 2.00 GiB more were asked for) while encoding "latents" of TMP/set.jsonl:1, of 64x64x17\n'
+        "    Each of these takes less: --vae-tiling; smaller --resolution-buckets, or fewer frames in them. "
+        "What is encoded by now stays, and the same command goes on with the rest.\n"
+    )
+    again = ltx(path)
+    assert again.exit_code == 0
+    assert "conditions          0 made       3 reused\n" in again.stdout
+    assert f"3 samples in {tmp_path}/.precomputed\n" in again.stdout

@@ -1,0 +1,91 @@
+"""The dump holds every tensor that the model sees, under the names that its reader knows, and they agree with each other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from inspection.sets import AUDIO, av_run, av_set, seen_of
+from ltxcore.errors import DataError
+from ltxcore.inspection.dump import FIELDS, write_dump
+from ltxcore.inspection.first_steps import inspect
+from ltxcore.inspection.seen import Seen
+from train.runs import quiet
+
+GENERATED = {*FIELDS, "predicted", "loss"} - {"marked"}  # the tiny model takes no marker
+
+
+@pytest.fixture(scope="module")
+def dumped(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Tensor], dict[str, str], list[Seen]]:
+    """Tensors and header of two steps of a run of picture and sound."""
+    folder = tmp_path_factory.mktemp("dumped")
+    av_set(folder / "data")
+    seen = inspect(av_run(folder), quiet(), steps=2, dump=folder / "dump.safetensors")
+    with safe_open(folder / "dump.safetensors", "pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}, file.metadata(), seen  # noqa: SIM118
+
+
+def test_every_tensor_of_a_generated_modality_is_there_in_every_step(dumped: tuple[dict[str, Tensor], dict[str, str], list[Seen]]) -> None:
+    tensors, _, _ = dumped
+    for step in ("step_1", "step_2"):
+        for modality in ("video", "audio"):
+            assert {key.split("/")[2] for key in tensors if key.startswith(f"{step}/{modality}/")} == GENERATED
+
+
+def test_the_tensors_are_those_of_the_design(dumped: tuple[dict[str, Tensor], dict[str, str], list[Seen]]) -> None:
+    tensors, _, _ = dumped
+    for place in ("step_1/video", "step_1/audio", "step_2/video", "step_2/audio"):
+        of = {name: tensors[f"{place}/{name}"] for name in GENERATED}
+        target = of["clean"].shape[1]
+        torch.testing.assert_close(of["timesteps"], of["sigma"].unsqueeze(1) * of["denoise_mask"])
+        level = of["timesteps"][:, :target].unsqueeze(2)
+        torch.testing.assert_close(of["noisy"][:, :target], of["clean"] + level * (of["noise"] - of["clean"]))
+        torch.testing.assert_close(of["velocity"], of["noise"] - of["clean"])
+        assert torch.equal(of["loss_mask"].bool(), of["denoise_mask"][:, :target] == 1)
+        counted = of["loss_mask"].float()
+        errors = (of["predicted"][:, :target].float() - of["velocity"]).square().mean(dim=2)
+        torch.testing.assert_close(of["loss"], (errors * counted).sum(dim=1) / counted.sum(dim=1))
+        assert of["positions"].shape[2:] == (of["noisy"].shape[1], 2)
+        assert of["context_mask"].shape == of["context"].shape[:2]
+
+
+def test_the_draws_of_the_conditions_are_there_and_decide_where_they_apply(
+    dumped: tuple[dict[str, Tensor], dict[str, str], list[Seen]],
+) -> None:
+    tensors, _, _ = dumped
+    for step in ("step_1", "step_2"):
+        for key, probability in (("video.cond1.first_frame", 0.5), ("audio.cond0.mask", 0.75)):
+            drawn, applied = tensors[f"{step}/draws/{key}.u"], tensors[f"{step}/applied/{key}"]
+            assert torch.equal(applied, drawn < probability)
+
+
+def test_the_header_says_which_samples_each_step_has_and_what_the_run_file_was(
+    dumped: tuple[dict[str, Tensor], dict[str, str], list[Seen]],
+) -> None:
+    _, metadata, seen = dumped
+    steps = json.loads(metadata["steps"])
+    assert {name: told["samples"] for name, told in steps.items()} == {each.name: list(each.micro_batch.names) for each in seen}
+    assert "[training_strategy.video]" in metadata["run_file"]
+
+
+def test_a_frozen_modality_has_no_noise_and_no_loss(tmp_path: Path) -> None:
+    av_set(tmp_path / "data")
+    loaded = av_run(tmp_path, video={"is_generated": False, "latents_dir": "latents"}, audio=AUDIO)
+    write_dump(tmp_path / "dump.safetensors", seen_of(loaded), loaded.resolved())
+    with safe_open(tmp_path / "dump.safetensors", "pt") as file:
+        names = {key.split("/")[2] for key in file.keys() if key.startswith("step_1/video/")}  # noqa: SIM118
+        assert torch.equal(file.get_tensor("step_1/video/sigma"), torch.zeros(2))
+    assert not names & {"noise", "velocity", "loss_mask", "loss", "predicted"}
+
+
+def test_a_dump_that_cannot_be_written_is_told_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "file" / "dump.safetensors"
+    path.parent.write_text("")
+    with pytest.raises(DataError) as caught:
+        write_dump(path, [], "")
+    assert str(caught.value) == f"{path}: cannot be written: File exists\n    Make room, or name another file."

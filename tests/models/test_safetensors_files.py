@@ -1,0 +1,123 @@
+import shutil
+from collections import namedtuple
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ltxcore.errors import CheckpointError
+from ltxcore.files import replacing
+from ltxcore.models.safetensors_files import Stored, fingerprint, read_header, write_tensors
+
+TENSORS = {
+    "a": torch.arange(6, dtype=torch.float32).reshape(2, 3),
+    "b": torch.ones(3, dtype=torch.bfloat16),
+    "c": torch.tensor(7, dtype=torch.int64),
+    "d": torch.tensor([True, False]),
+}
+
+
+def stored(tensors):
+    return {name: Stored(t.dtype, tuple(t.shape), lambda t=t: t) for name, t in tensors.items()}
+
+
+def test_what_is_written_is_read_by_the_library(tmp_path):
+    path = tmp_path / "x.safetensors"
+    write_tensors(path, stored(TENSORS), {"who": "me"})
+    found = load_file(path)
+    assert found.keys() == TENSORS.keys()
+    assert all(torch.equal(found[name], value) and found[name].dtype == value.dtype for name, value in TENSORS.items())
+    header = read_header(path)
+    assert header.metadata == {"who": "me"}
+    assert header.shapes == {"a": (2, 3), "b": (3,), "c": (), "d": (2,)}
+    assert header.dtypes == {name: value.dtype for name, value in TENSORS.items()}
+
+
+def test_values_are_cast_to_the_dtype_that_was_announced_and_made_contiguous(tmp_path):
+    path = tmp_path / "x.safetensors"
+    value = torch.arange(6.0).reshape(2, 3).T
+    write_tensors(path, {"a": Stored(torch.bfloat16, (3, 2), lambda: value)}, {})
+    assert torch.equal(load_file(path)["a"], value.bfloat16())
+
+
+def test_tensors_start_at_addresses_that_their_dtype_can_be_read_from(tmp_path):
+    path = tmp_path / "x.safetensors"
+    write_tensors(path, stored(TENSORS), {})
+    length = int.from_bytes(path.read_bytes()[:8], "little")
+    assert length % 8 == 0
+
+
+def test_a_tensor_of_another_shape_than_announced_is_a_bug(tmp_path):
+    with pytest.raises(ValueError, match=r"a was announced as \(2,\) and is \(3,\)"):
+        write_tensors(tmp_path / "x", {"a": Stored(torch.float32, (2,), lambda: torch.ones(3))}, {})
+
+
+def test_a_file_appears_whole_at_the_end_and_its_folder_is_made(tmp_path):
+    path = tmp_path / "deep" / "x.txt"
+    with replacing(path) as part:
+        part.write_text("new")
+        assert not path.exists()
+        assert part.parent == path.parent
+    assert path.read_text() == "new"
+    assert [p.name for p in path.parent.iterdir()] == ["x.txt"]
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "x.txt"
+    path.write_text("old")
+
+    def fail():
+        with replacing(path) as part:
+            part.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["x.txt"]
+
+
+def test_a_disk_without_room_is_found_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("Usage", "total used free")(1, 1, 2**29))
+    big = {"a": Stored(torch.float32, (2**28,), lambda: torch.zeros(2**28))}
+    with pytest.raises(CheckpointError) as error:
+        write_tensors(tmp_path / "x", big, {})
+    assert str(error.value) == f"{tmp_path}: the disk has 0.5 GiB free and 1.0 GiB are needed\n    Make room, or choose another output_dir."
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(CheckpointError) as error:
+        read_header(tmp_path / "none.safetensors")
+    assert str(error.value) == f"{tmp_path}/none.safetensors: there is no such file\n    Check the path, or download the file."
+
+
+def test_a_truncated_file_is_refused(tmp_path):
+    path = tmp_path / "x.safetensors"
+    save_file(TENSORS, path)
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(CheckpointError) as error:
+        read_header(path)
+    size = path.stat().st_size
+    assert str(error.value) == f"{path}: is truncated: {size} of {size + 5} bytes are there\n    Download or copy it again."
+
+
+@pytest.mark.parametrize("content", [b"", b"not a safetensors file at all", b"\xff" * 64])
+def test_a_file_of_another_kind_is_refused(tmp_path, content):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError) as error:
+        read_header(path)
+    assert str(error.value) == f"{path}: is no safetensors file, or its beginning is damaged\n    Download or copy it again."
+
+
+def test_a_fingerprint_changes_with_a_weight_and_with_the_metadata(tmp_path):
+    one, two, three = (tmp_path / name for name in ("1", "2", "3"))
+    big = {"a": torch.zeros(1000)}
+    save_file(big, one, metadata={"m": "x"})
+    save_file({"a": torch.ones(1000)}, two, metadata={"m": "x"})
+    save_file(big, three, metadata={"m": "y"})
+    found = {fingerprint(p) for p in (one, two, three)}
+    assert len(found) == 3
+    assert fingerprint(one) in found
+    assert len(fingerprint(one)) == 32

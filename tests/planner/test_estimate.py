@@ -1,0 +1,140 @@
+"""What a run on one process is said to need, beside what it holds: the real engine, on the tiny model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ltxcore.config.load import load_run
+from ltxcore.engines.process import Processes
+from ltxcore.models.base import base_of
+from ltxcore.planner.announced import need_at_start, said_at_start
+from ltxcore.planner.costs import GIB
+from ltxcore.planner.estimate import Estimator, Need
+from ltxcore.planner.largest_batch import encoded_here, shapes_of
+from ltxcore.runs.engine import build_engine
+from ltxcore.runs.run_plan import Outline, outline, plan
+from ltxcore.train.feed import Samples
+from ltxcore.train.loop import Loop
+from ltxcore.train.trained_model import load_model
+from planner.measured import Activations, Measured, bytes_of
+from train.runs import put, put_sound, write_run
+
+CPU = torch.device("cpu")
+BATCH = 3
+LORA = {
+    "model": {"model_path": "tiny-untrained", "training_mode": "lora"},
+    "lora": {"rank": 4, "target_modules": ["to_k", "to_out.0", "audio_ff.net.2"]},
+}
+FULL = {"model": {"model_path": "tiny-untrained", "training_mode": "full"}}
+SOUND = {"audio": {"is_generated": True, "latents_dir": "audio_latents", "conditions": [{"type": "mask", "mask_dir": "audio_masks"}]}}
+PICTURE = {
+    "video": {"is_generated": True, "latents_dir": "latents", "conditions": [{"type": "reference", "latents_dir": "reference_latents"}]},
+    "audio": {"is_generated": False, "latents_dir": "audio_latents"},
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("cost") / "data"
+    for number in range(BATCH):
+        name = put_sound(root, number, steps=40)
+        latents = torch.randn(128, 3, 4, 4, generator=torch.Generator().manual_seed(number))
+        for folder, values in (("latents", latents), ("reference_latents", latents[:, :, ::2, ::2].contiguous())):
+            put(root, folder, name, {"latents": values}, rate=16.0, fingerprint=name, origin=f"{name}.wav")
+    return root
+
+
+def run_file(folder: Path, data: Path, mode: dict[str, Any], strategy: dict[str, Any], **tables: Any) -> Path:
+    run: dict[str, Any] = {
+        "output_dir": str(folder / "out"),
+        **mode,
+        "training_strategy": {"name": "flexible", **strategy},
+        "optimization": {"steps": 2, "batch_size": BATCH},
+        "acceleration": {"mixed_precision_mode": "bf16"},
+        "data": {"preprocessed_data_root": str(data), "held_out": 0, "num_dataloader_workers": 0},
+    }
+    for name, keys in tables.items():
+        run[name] = {**run.get(name, {}), **keys}
+    return write_run(folder, run)
+
+
+def predicted(path: Path, processes: int = 1) -> tuple[Outline, Need]:
+    loaded = load_run(path)
+    base = base_of(loaded.config.model.model_path)
+    found = outline(loaded, processes, writes=False, base=base)
+    return found, Estimator(found, base, shapes_of(found, base, encoded=encoded_here(found))).need(loaded.config, processes)
+
+
+def measured(found: Outline) -> Measured:
+    """Two steps of the real engine."""
+    config = found.loaded.config
+    planned = plan(found)
+    samples = Samples(found.root, found.strategy.sources(), planned.manifest)
+    model = load_model(planned, samples, CPU)
+    engine: Any = build_engine(config, model.backbone, model.parameters, Processes(), CPU)
+    said, activations = Measured(), Activations()
+
+    def states() -> list[torch.Tensor]:
+        kept = [value for state in engine.optimizer.state.values() for value in state.values() if torch.is_tensor(value)]
+        return [*model.backbone.parameters(), *model.backbone.buffers(), *kept]
+
+    class Watching:
+        """The engine, looked at where a backward begins and where one has ended."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(engine, name)
+
+        def forward(self, *args: Any) -> Any:
+            activations.begin()
+            return engine.forward(*args)
+
+        def backward(self, loss: torch.Tensor) -> None:
+            said.saved = max(said.saved, activations.end(states()))
+            engine.backward(loss)
+
+        def step(self) -> float:
+            said.gradients = max(said.gradients, bytes_of(p.grad for p in model.backbone.parameters() if p.grad is not None))
+            return float(engine.step())
+
+    loop = Loop(Watching(), model.backbone, found.strategy, samples, planned.order, config.seed, 1, 0)
+    for _ in loop.steps(2):
+        pass
+    said.weights = bytes_of([*model.backbone.parameters(), *model.backbone.buffers()])
+    said.optimizer = bytes_of(value for state in engine.optimizer.state.values() for value in state.values() if value.numel() > 1)
+    return said
+
+
+QUICK = [(LORA, PICTURE, True), (FULL, SOUND, False)]
+REST = [(mode, strategy, again) for mode in (LORA, FULL) for strategy in (SOUND, PICTURE) for again in (False, True)]
+
+
+@pytest.mark.parametrize(
+    ("mode", "strategy", "checkpointing"),
+    [*QUICK, *(pytest.param(*case, marks=pytest.mark.slow) for case in REST if case not in QUICK)],
+    ids=lambda value: "checkpointed" if value is True else "" if value is False else "+".join(value),
+)
+def test_one_process_holds_what_is_said(
+    mode: dict[str, Any], strategy: dict[str, Any], checkpointing: bool, data: Path, tmp_path: Path
+) -> None:
+    path = run_file(tmp_path, data, mode, strategy, optimization={"enable_gradient_checkpointing": checkpointing})
+    found, need = predicted(path)
+    held = measured(found)
+    assert held.weights == need.states.weights
+    assert held.gradients == need.states.gradients
+    assert held.optimizer == need.states.optimizer
+    # Beside them the run holds velocities that no loss reads, and the states of random generators of blocks that are computed again.
+    assert held.saved == pytest.approx(need.activations.saved, rel=0.05)
+
+
+def test_a_run_says_at_its_start_what_it_needs_and_warns_where_that_is_too_much(data: Path, tmp_path: Path) -> None:
+    path = run_file(tmp_path, data, LORA, SOUND | {"audio": {"is_generated": True, "latents_dir": "audio_latents"}})
+    planned = plan(outline(load_run(path), 1, writes=False))
+    assert said_at_start(planned, need_at_start(planned, 1), 80 * GIB) == "needs about 1.0 GiB of the 80.0 GiB of each GPU"
+    assert said_at_start(planned, need_at_start(planned, 1), GIB) == (
+        "WARNING: needs about 1.0 GiB of the 1.0 GiB of each GPU, and may run out of memory. "
+        f"What would make it fit: ltx plan {path} --gpus 1"
+    )

@@ -1,0 +1,103 @@
+"""Which engine a run has, and what each engine refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from ltxcore.config.run_file import RunFile
+from ltxcore.runs.engine import engine_problems, uses_zero
+from train.runs import loaded_run, sound_set
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> RunFile:
+    folder = tmp_path_factory.mktemp("engine")
+    sound_set(folder / "data", count=1)
+    return loaded_run(folder).config
+
+
+def changed(config: RunFile, **tables: dict[str, Any]) -> RunFile:
+    return attrs.evolve(config, **{name: attrs.evolve(getattr(config, name), **keys) for name, keys in tables.items()})
+
+
+@pytest.mark.parametrize(
+    ("name", "processes", "expected"), [("auto", 1, False), ("auto", 2, True), ("zero", 1, True), ("zero", 8, True), ("single", 8, False)]
+)
+def test_auto_is_zero_where_there_is_more_than_one_process(config: RunFile, name: str, processes: int, expected: bool) -> None:
+    assert uses_zero(changed(config, engine={"name": name}), processes) is expected
+
+
+def test_a_plain_run_is_refused_by_no_engine(config: RunFile) -> None:
+    assert list(engine_problems(config, 1)) == []
+    assert list(engine_problems(config, 2)) == []
+
+
+def test_one_process_refuses_keys_of_several_only_where_it_was_asked_for_by_name(config: RunFile) -> None:
+    table = {"stage": 2, "deepspeed_config": Path("ds.json"), "offload": "all"}
+    assert list(engine_problems(changed(config, engine=table), 1)) == []
+    what, remedy = 'is of the engine for several processes, and engine.name is "single"', 'Use "zero", or remove the key.'
+    assert list(engine_problems(changed(config, engine={**table, "name": "single"}), 1)) == [
+        (f"engine.{key}", what, remedy) for key in ("stage", "deepspeed_config", "offload")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tables", "expected"),
+    [
+        (
+            {"optimization": {"optimizer_type": "adamw8bit"}},
+            (
+                "optimization.optimizer_type",
+                '"adamw8bit" is not available with several processes, which divide the optimiser among them anyway',
+                'Use "adamw".',
+            ),
+        ),
+        (
+            {"acceleration": {"quantization": "int8"}},
+            ("acceleration.quantization", "quantized weights cannot be divided among processes", "Remove the key."),
+        ),
+        (
+            {"acceleration": {"offload_blocks": 2}},
+            ("acceleration.offload_blocks", "is of the engine for one process", 'Use engine.offload = "all".'),
+        ),
+        (
+            {"acceleration": {"offload_blocks": 2}, "engine": {"name": "auto", "offload": "all"}},
+            ("acceleration.offload_blocks", "is of the engine for one process", "Remove the key."),
+        ),
+        (
+            {"acceleration": {"offload_optimizer_during_validation": True}},
+            (
+                "acceleration.offload_optimizer_during_validation",
+                "is of the engine for one process: DeepSpeed moves the state of an optimiser of its own alone",
+                'Remove the key. engine.offload = "optimizer" keeps the state in host memory all the time.',
+            ),
+        ),
+        (
+            {"acceleration": {"offload_optimizer_during_validation": True}, "engine": {"name": "auto", "offload": "optimizer"}},
+            (
+                "acceleration.offload_optimizer_during_validation",
+                "is of the engine for one process: DeepSpeed moves the state of an optimiser of its own alone",
+                'Remove the key, since engine.offload = "optimizer" keeps the state in host memory all the time.',
+            ),
+        ),
+        (
+            {"acceleration": {"compile": True}},
+            (
+                "acceleration.compile",
+                "is of the engine for one process: weights that are divided come and go within a block",
+                "Remove the key.",
+            ),
+        ),
+        (
+            {"lora": {"use_dora": True}},
+            ("lora.use_dora", "needs whole matrices, which several processes divide", "Remove the key, or train in one process."),
+        ),
+    ],
+)
+def test_several_processes_refuse_what_they_cannot_do(config: RunFile, tables: dict[str, Any], expected: tuple[str, str, str]) -> None:
+    assert list(engine_problems(changed(config, **tables), 2)) == [expected]
+    assert list(engine_problems(changed(config, **tables), 1)) == []

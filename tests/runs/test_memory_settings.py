@@ -1,0 +1,217 @@
+"""What saves memory or time, in whole runs: what it does to the loss, and what cannot be had."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ltxcore.config.load import load_run
+from ltxcore.errors import LtxError
+from ltxcore.runs.checks import check_run
+from ltxcore.train.start_run import run
+from train.runs import loaded_run, message, quiet, sound_set, tables, write_run
+
+STEPS = {"steps": 6, "batch_size": 4, "learning_rate": 1e-2, "enable_gradient_checkpointing": True}
+BASE: dict[str, Any] = {"model": {"model_path": "tiny"}, "validation": {"inference_steps": 2, "skip_initial_validation": True}}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return sound_set(tmp_path_factory.mktemp("data") / "data")
+
+
+def losses(data: Path, folder: Path, **changed: Any) -> list[float]:
+    """Of a run on the shipped base, step by step."""
+    folder.mkdir()
+    outcome = run(load_run(write_run(folder, tables(data, folder / "out", **{"optimization": STEPS, **BASE, **changed}))), quiet())
+    lines = [json.loads(line) for line in outcome.metrics.read_text().splitlines()]
+    return [line["loss"] for line in lines if "loss" in line]
+
+
+@pytest.fixture(scope="module")
+def plain(data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+    found = losses(data, tmp_path_factory.mktemp("plain") / "run")
+    assert len(found) == 6
+    assert found[-1] < found[0]
+    return found
+
+
+def near(found: list[float], expected: list[float]) -> float:
+    return max(abs(a - b) / b for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize(("kind", "part"), [("int8", 0.01), ("fp8", 0.03), ("fp8uz-quanto", 0.03), ("nf4", 0.1)])
+def test_a_run_on_rounded_weights_learns_nearly_the_same(kind: str, part: float, data: Path, plain: list[float], tmp_path: Path) -> None:
+    if kind == "nf4":
+        pytest.importorskip("bitsandbytes")
+    found = losses(data, tmp_path / "run", acceleration={"mixed_precision_mode": "no", "quantization": kind})
+    assert 0 < near(found, plain) < part
+
+
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+def test_it_does_in_bf16_too(kind: str, data: Path, plain: list[float], tmp_path: Path) -> None:
+    if kind == "nf4":
+        pytest.importorskip("bitsandbytes")
+    found = losses(data, tmp_path / "run", acceleration={"mixed_precision_mode": "bf16", "quantization": kind})
+    assert near(found, plain) < 0.1
+
+
+@pytest.mark.parametrize("quantization", [None, "int8"])
+def test_a_run_with_blocks_in_host_memory_is_bit_for_bit_the_one_without(
+    quantization: str | None, data: Path, plain: list[float], tmp_path: Path
+) -> None:
+    more = {} if quantization is None else {"quantization": quantization}
+    asked = {"mixed_precision_mode": "no", "offload_blocks": 3, **more}
+    found = losses(data, tmp_path / "run", acceleration=asked)
+    assert found == (
+        plain if quantization is None else losses(data, tmp_path / "other", acceleration={"mixed_precision_mode": "no", **more})
+    )
+
+
+def test_a_run_that_computes_blocks_again_is_bit_for_bit_the_one_that_keeps_them(data: Path, plain: list[float], tmp_path: Path) -> None:
+    assert losses(data, tmp_path / "run", optimization={**STEPS, "enable_gradient_checkpointing": False}) == plain
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*", "ignore::UserWarning:torch.*")
+@pytest.mark.slow
+def test_a_compiled_run_has_the_losses_of_the_plain_one(data: Path, plain: list[float], tmp_path: Path) -> None:
+    found = losses(data, tmp_path / "run", acceleration={"mixed_precision_mode": "no", "compile": True})
+    assert near(found, plain) < 1e-4
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*", "ignore::UserWarning:torch.*")
+def test_blocks_are_compiled_whole(data: Path, plain: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+    real = torch.nn.Module.compile
+
+    def compile_quickly(module: torch.nn.Module, **options: Any) -> None:
+        compiled.append(type(module).__name__)
+        real(module, backend="aot_eager", fullgraph=True, **options)  # the same graphs without C++
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_quickly)
+    found = losses(data, tmp_path / "run", acceleration={"mixed_precision_mode": "no", "compile": True})
+    assert compiled == ["DualStreamBlock"] * 4
+    assert near(found, plain) < 1e-5
+
+
+def test_adamw_in_8_bits_learns_nearly_the_same_and_goes_on_bit_for_bit(data: Path, plain: list[float], tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    asked = {**STEPS, "optimizer_type": "adamw8bit"}
+    # Tensors below 4096 numbers keep 32 bits: a rank at which A and B have more.
+    lora = {"rank": 64, "target_modules": ["audio_attn1.to_q", "audio_attn1.to_v"]}
+    usual = losses(data, tmp_path / "usual", lora=lora)
+    whole = losses(data, tmp_path / "whole", lora=lora, optimization=asked)
+    assert 0 < near(whole, usual) < 0.1
+
+    folder = tmp_path / "again"
+    folder.mkdir()
+    shared = {**BASE, "lora": lora, "optimization": asked, "checkpoints": {"interval": 3, "keep_last_n": -1}}
+    loaded = load_run(write_run(folder, tables(data, folder / "out", **shared)))
+    first = run(loaded, quiet())
+    weights = load_file(first.weights)
+    (first.output_dir / "run.json").write_text(json.dumps({**json.loads((first.output_dir / "run.json").read_text()), "status": "stopped"}))
+    for path in first.output_dir.glob("checkpoints/*6"):
+        shutil.rmtree(path)
+    again = run(loaded, quiet())
+    assert all(torch.equal(value, weights[name]) for name, value in load_file(again.weights).items())
+
+
+def test_a_run_goes_on_from_the_lora_of_another(data: Path, plain: list[float], tmp_path: Path) -> None:
+    losses(data, tmp_path / "first")
+    lora = tmp_path / "first" / "out" / "lora.safetensors"
+    model = {"model_path": "tiny", "load_checkpoint": str(lora)}
+    found = losses(data, tmp_path / "second", model=model)
+    assert found[0] < plain[0]
+    wider = losses(data, tmp_path / "third", model=model, lora={"rank": 5, "target_modules": ["audio_attn1.to_q", "audio_attn1.to_v"]})
+    assert wider[0] == pytest.approx(found[0], rel=1e-3)  # what is saved is bf16
+
+
+@pytest.mark.parametrize("lora", [{"use_dora": True}, {"use_rslora": True, "alpha": 4}, {"dropout": 0.3}, {"target_modules": "auto"}])
+def test_adapters_of_every_kind_learn(lora: dict[str, Any], data: Path, tmp_path: Path) -> None:
+    asked = {"rank": 4, "target_modules": ["audio_attn1.to_q", "audio_attn1.to_v"], **lora}
+    found = losses(data, tmp_path / "run", lora=asked, optimization={**STEPS, "steps": 10})
+    assert found[-1] < found[0]
+    saved = load_file(tmp_path / "run" / "out" / "lora.safetensors")
+    assert len(saved) == {True: 24, False: 16}["use_dora" in lora] if lora != {"target_modules": "auto"} else len(saved) == 80
+
+
+# ---------------------------------------------------------------- what cannot be had
+
+
+def refusal(folder: Path, **changed: Any) -> list[str]:
+    sound_set(folder / "data", count=2)
+    with pytest.raises(LtxError) as error:
+        check_run(loaded_run(folder, **{"data": {"held_out": 0}, **changed}))
+    return [line.partition(": ")[2] if line.startswith("TMP/run.toml:") else line for line in message(error.value, folder).splitlines()]
+
+
+def test_full_mode_has_no_frozen_weights(tmp_path: Path) -> None:
+    asked = {"quantization": "int8", "offload_blocks": 2}
+    found = refusal(tmp_path, model={"training_mode": "full"}, acceleration=asked, optimization={"enable_gradient_checkpointing": True})
+    assert found == [
+        "acceleration.quantization: is for frozen weights, and in full mode all are trained",
+        '    Remove the key, or set model.training_mode = "lora".',
+        "acceleration.offload_blocks: is for frozen weights, and in full mode all are trained",
+        '    Set it to 0, or set model.training_mode = "lora".',
+    ]
+
+
+@pytest.mark.parametrize("name", ["int4-quanto", "int2-quanto"])
+def test_weights_in_so_few_bits_that_none_can_train_on_them_are_refused(name: str, tmp_path: Path) -> None:
+    assert refusal(tmp_path, acceleration={"quantization": name}) == [
+        f'acceleration.quantization: "{name}" cannot be had: nothing stores weights in so few bits and trains on them',
+        '    Use "nf4".',
+    ]
+
+
+def test_what_does_not_go_together_is_refused_in_one_go(tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    found = refusal(
+        tmp_path,
+        acceleration={"quantization": "nf4", "offload_blocks": 2, "compile": True},
+        optimization={"enable_gradient_checkpointing": False},
+    )
+    assert found == [
+        "acceleration.offload_blocks: saves nothing unless blocks are computed again in the backward pass, which otherwise keeps their weights on the device",
+        "    Set optimization.enable_gradient_checkpointing = true.",
+        "acceleration.offload_blocks: does not go together with compile: a compiled block takes its weights where it found them",
+        "    Choose one of the two.",
+    ]
+
+
+def test_a_text_encoder_in_8_bits_needs_a_gpu_and_is_not_offloaded_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    monkeypatch.setattr("ltxcore.runs.memory_settings.own_device", lambda: "cpu")
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: object() if name == "bitsandbytes" else find(name, *more))
+    found = refusal(tmp_path, acceleration={"load_text_encoder_in_8bit": True, "offload_text_encoder": True})
+    assert found == [
+        'acceleration.load_text_encoder_in_8bit: a text encoder in 8 bits needs a CUDA device, and this is "cpu"',
+        "    Leave load_text_encoder_in_8bit out.",
+        "acceleration.load_text_encoder_in_8bit: does not go together with offload_text_encoder",
+        "    Choose one of the two.",
+    ]
+
+
+def test_what_needs_a_package_or_a_compiler_that_is_missing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "bitsandbytes" else find(name, *more))
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    found = refusal(tmp_path, acceleration={"quantization": "nf4", "compile": True}, optimization={"optimizer_type": "adamw8bit"})
+    assert found == [
+        'acceleration.quantization: "nf4" needs the package bitsandbytes, which is not installed',
+        '    Install it with `pip install "ltx[low-memory]"`, or use "int8".',
+        "acceleration.compile: needs a C++ compiler on a CPU, and there is none",
+        "    Install one (apt-get install g++) or name it as CXX, or set it to false.",
+        'optimization.optimizer_type: "adamw8bit" needs the package bitsandbytes, which is not installed',
+        '    Install it with `pip install "ltx[low-memory]"`, or use "adamw".',
+    ]
