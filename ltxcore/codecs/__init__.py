@@ -1,1 +1,1 @@
-"""Codecs: media files to clips and sounds, clips and sounds to latents, captions to text features, and back."""
+"""VAEs and text encoders: clips and sounds to latents, captions to text features, and back."""

@@ -1,1 +1,1 @@
-"""Data: stored samples, their manifests, micro-batches, and the held-out split."""
+"""Encoded samples: files on disk, their manifests, micro-batches, and the held-out split."""

@@ -1,1 +1,1 @@
-"""Training: the plan, the loop, the held-out loss and the checkpoints of a run."""
+"""Training: the loop, validation, and the adapters and engine that it works with."""
