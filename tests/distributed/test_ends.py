@@ -153,7 +153,7 @@ def started(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children()
 
 
-def wait(condition: object, limit: float = 120) -> None:
+def wait(condition: object, limit: float = 300) -> None:
     assert callable(condition)
     deadline = time.monotonic() + limit
     while not condition():
