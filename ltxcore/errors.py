@@ -87,10 +87,6 @@ class OutOfHostMemory(OutOfMemory):
     """The memory of the machine is not."""
 
 
-class PublishError(LtxError):
-    """A finished run could not be uploaded; it is whole where it is."""
-
-
 class ProcessError(LtxError):
     """Another process of the run is gone, or does something else than this one."""
 

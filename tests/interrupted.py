@@ -190,9 +190,9 @@ def main(path: Path) -> None:
     import ltxcore.cli.run
     import ltxcore.models.load_base
     import ltxcore.prepare.decode
-    import ltxcore.report.write
     import ltxcore.sample.generate
     import ltxcore.train.start_run  # noqa: F401
+    import ltxplugins.tools.report.write  # noqa: F401
 
     place = path.parent / "interrupted"
     place.mkdir(exist_ok=True)

@@ -4,6 +4,7 @@ What is offered here is stable: it is deprecated for one minor version before it
 before it is asked for what needs it.
 """
 
+from ltxcore import __version__
 from ltxcore.conditions import ConditionUse
 from ltxcore.errors import CheckpointError, ConfigError, DataError, LtxError, PluginError, Problem, notice
 from ltxcore.flow.loss import masked_loss
@@ -77,6 +78,7 @@ __all__ = [
     "Text",
     "Tracker",
     "VideoTable",
+    "__version__",
     "add_noise",
     "hookimpl",
     "masked_loss",

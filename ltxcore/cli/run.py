@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ltxcore.api.commands import FilePath
+from ltxcore.cli.added import command_of
+from ltxcore.registry import Registry
 
 if TYPE_CHECKING:
     from ltxcore.train.session import Outcome
@@ -45,9 +49,15 @@ def run(ctx: click.Context, run_file: Path, settings: tuple[str, ...], allow_cha
     if not outcome.finished:
         ctx.exit(STOPPED)
     if processes.rank == 0 and loaded.config.hub.push_to_hub:
-        from ltxcore.publish.upload import publish
+        click.echo(f"Uploaded to {_published(loaded.registry, outcome.output_dir)}")
 
-        click.echo(f"Uploaded to {publish(outcome.output_dir)}")
+
+def _published(registry: Registry, output_dir: Path) -> str:
+    """Upload a finished run by the command that a plugin adds for it, which prints where it is then."""
+    command = command_of(registry.get("command", "publish"))
+    with redirect_stdout(io.StringIO()) as printed:
+        command.main([str(output_dir)], prog_name="ltx publish", standalone_mode=False)
+    return printed.getvalue().strip()
 
 
 def told(outcome: Outcome) -> list[str]:

@@ -7,15 +7,18 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
-from torch import Tensor
 
 from ltxcore.errors import CheckpointError
 from ltxcore.files import is_file, not_written, sync, write_whole
-from ltxcore.models.safetensors_files import Stored, open_tensors, write_tensors
 from ltxcore.runs.records import ManifestRecord, read_record
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ltxcore.models.safetensors_files import Stored
 
 STEP = "step_"
 MANIFEST = "manifest.json"
@@ -50,6 +53,8 @@ def save(
     Raises:
         CheckpointError: the disk is full, or the folder cannot be written.
     """
+    from ltxcore.models.safetensors_files import write_tensors
+
     path = folder / f"{STEP}{step:06d}"
     name, write = weights
     try:
@@ -159,6 +164,8 @@ def _remedy(saved: Saved) -> str:
 
 def load_state(saved: Saved) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """What `save` was given as state, in a checkpoint that `check` found whole."""
+    from ltxcore.models.safetensors_files import open_tensors
+
     with open_tensors(saved.path / STATE) as file:
         # Mapped, not read: a process may need a part of each only.
         tensors = {key: file.get_tensor(key) for key in file.names()}
@@ -192,6 +199,8 @@ def digest(path: Path) -> str:
 
 
 def _stored(value: Tensor | Stored) -> Stored:
+    from ltxcore.models.safetensors_files import Stored
+
     return value if isinstance(value, Stored) else Stored(value.dtype, tuple(value.shape), lambda: value)
 
 

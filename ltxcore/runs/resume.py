@@ -10,7 +10,7 @@ import difflib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import tomli
@@ -23,8 +23,10 @@ from ltxcore.config.structurer import NO_SUCH_KEY
 from ltxcore.config.toml import parsed_toml
 from ltxcore.errors import ConfigError, Problem
 from ltxcore.files import is_file
-from ltxcore.models.backbone import ModelInfo
 from ltxcore.strategy import MARKER
+
+if TYPE_CHECKING:
+    from ltxcore.models.backbone import ModelInfo
 
 RUN_FILE = "run.toml"
 """The resolved run file in an output folder."""

@@ -217,6 +217,9 @@ def draft(
     problems.extend(Problem(what, loaded.where(key), remedy) for key, what, remedy in refused)
     with collecting(problems):
         trackers_of(loaded)
+    if here and config.hub.push_to_hub:
+        with collecting(problems):
+            loaded.registry.get("command", "publish", loaded.where("hub.push_to_hub"))
     if uses_zero(config, count):
         with collecting(problems, loaded.where("engine")):
             check_deepspeed(config, processes)

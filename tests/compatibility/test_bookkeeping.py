@@ -13,14 +13,14 @@ from rich.console import Console
 from compatibility.made import brought, ltx
 from ltxcore.config.load import LoadedRun, load_run
 from ltxcore.errors import CheckpointError, ConfigError, LtxError
-from ltxcore.publish.files import upload_of
-from ltxcore.report.write import write_report
 from ltxcore.runs import checkpoint
 from ltxcore.runs.resume import begun
 from ltxcore.runs.run_folder import RunFolder, check_free
 from ltxcore.runs.run_plan import outline
 from ltxcore.train.start_run import run
 from ltxcore.writer import writing
+from ltxplugins.tools.publish.files import upload_of
+from ltxplugins.tools.report.write import write_report
 
 NEWEST = "checkpoints/step_000002"
 FILES = (

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ltxcore.cli.main import main
-from report.made_run import made_run
+from plugins.tools.report.made_run import made_run
 from train.runs import sound_set, tables, write_run
 
 EVIL = """

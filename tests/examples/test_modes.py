@@ -12,6 +12,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from ltxcore.api.runs import read_run
 from ltxcore.cli.main import main
 from ltxcore.config.load import load_run
 from ltxcore.config.prompts import load_samples
@@ -19,8 +20,6 @@ from ltxcore.media.probe import read_clip, read_sound, write_clip, write_sound
 from ltxcore.models.load_base import describe, load_backbone
 from ltxcore.models.lora_stack import Strength, load_loras
 from ltxcore.protocols import MODALITIES, Clip
-from ltxcore.report.record import read_run
-from ltxcore.report.usage import uses
 from ltxcore.sample.empty_tokens import modalities_of
 from ltxcore.sample.encode_inputs import Encoded, encode
 from ltxcore.sample.generate import factors_of
@@ -28,6 +27,7 @@ from ltxcore.sample.initial_state import inputs_of, seeded
 from ltxcore.sample.media_needs import plan
 from ltxcore.sample.request import requests
 from ltxcore.train.start_run import run
+from ltxplugins.tools.report.usage import uses
 from sample.sample_made import MODEL, PLAIN, sampler
 from train.runs import quiet
 

@@ -234,8 +234,9 @@ def ltx(*arguments: str, processes: int = 1, stop: int = 0) -> None:
 
 def command(arguments: list[str]) -> None:
     """What `ltx` starts; it stops itself as a user would, without a plugin that the run file would have to name."""
-    from ltxcore.cli.main import main
     from ltxcore.trackers.jsonl import Jsonl
+
+    from ltxcore.cli.main import main
 
     at, log = int(os.environ["STOP_AT"]), Jsonl.log
 

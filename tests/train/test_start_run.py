@@ -17,13 +17,13 @@ import torch
 from rich.console import Console
 from safetensors import safe_open
 
+from ltxcore.api.runs import read_run
 from ltxcore.config.load import load_run
 from ltxcore.encoded.micro_batch import to_verify
 from ltxcore.errors import CheckpointError, ConfigError, DataError
 from ltxcore.media.probe import read_sound
 from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import load_lora, lora_parameters
-from ltxcore.report.record import read_run
 from ltxcore.train.conditioning_swap import OTHER, OWN
 from ltxcore.train.session import Outcome
 from ltxcore.train.start_run import run

@@ -1,1 +1,0 @@
-"""One page about a run: curves, samples that play, and how to use what was trained."""

@@ -1,0 +1,204 @@
+"""What a run left in its output folder, read without running or loading anything."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from ltxcore.config.load import text_of
+from ltxcore.config.toml import parsed_toml
+from ltxcore.errors import CheckpointError, ConfigError, LtxError
+from ltxcore.files import read_regular
+from ltxcore.headers import INDEX, is_index, read_file
+from ltxcore.models.lora_names import said_targets
+from ltxcore.runs.run_folder import RunFolder
+from ltxcore.strategy import MARKER
+
+
+@attrs.frozen
+class Series:
+    """Values by step, in order."""
+
+    steps: tuple[int, ...] = ()
+    values: tuple[float, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def between(self, first: float, last: float) -> Series:
+        """Those after step `first`, up to and with step `last`."""
+        kept = [(step, value) for step, value in zip(self.steps, self.values, strict=True) if first < step <= last]
+        return of_pairs(kept)
+
+
+def of_pairs(pairs: Iterable[tuple[int, float]]) -> Series:
+    pairs = list(pairs)
+    return Series(tuple(step for step, _ in pairs), tuple(value for _, value in pairs))
+
+
+@attrs.frozen
+class Drawn:
+    """A sample that was drawn: at which step, of what, and the file."""
+
+    step: int
+    name: str
+    path: Path
+
+    @property
+    def original(self) -> Path | None:
+        """What it is a sample of, where that lies beside it."""
+        first, _, rest = self.path.name.removeprefix("step_").partition("_")
+        beside = self.path.with_name(f"original_{rest}")
+        return beside if first.isdecimal() and beside.is_file() else None
+
+
+@attrs.frozen
+class Weights:
+    """The file that was trained, or the index of its parts: its size in bytes, how many numbers it holds, and what it says of itself."""
+
+    path: Path
+    size: int
+    parameters: int
+    metadata: Mapping[str, str]
+    parts: tuple[Path, ...] = ()
+
+    @property
+    def targets(self) -> list[str]:
+        """The modules that a LoRA says it has; none where it does not say."""
+        return said_targets(self.metadata)
+
+    @property
+    def marks_first_frame(self) -> bool | None:
+        """Whether the model was told which frame is the first of a clip; None where the file does not say."""
+        return self.metadata[MARKER] == "true" if MARKER in self.metadata else None
+
+
+@attrs.frozen
+class Record:
+    """A run.
+
+    Attributes:
+        folder: its output folder.
+        text: the run file.
+        run: the same, read.
+        status: how far it came, what was held out, and what it was trained on.
+        series: numbers over steps, by name.
+        drawn: samples in the order in which they were drawn.
+        weights: none, if it did not finish.
+    """
+
+    folder: Path
+    text: str
+    run: Mapping[str, Any]
+    status: Mapping[str, Any]
+    series: Mapping[str, Series]
+    drawn: tuple[Drawn, ...]
+    weights: Weights | None
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def last_step(self) -> int:
+        return max((series.steps[-1] for series in self.series.values() if len(series)), default=0)
+
+    @property
+    def total_steps(self) -> int:
+        steps = self.get("optimization.steps")
+        return steps if isinstance(steps, int) else 0
+
+    @property
+    def seconds(self) -> float:
+        """Spent in optimiser steps."""
+        return math.fsum(self.series.get("step_seconds", Series()).values)
+
+    @property
+    def modalities(self) -> dict[str, Mapping[str, Any]]:
+        """The tables of the run file's modalities, where its strategy has such tables."""
+        strategy = self.run.get("training_strategy")
+        tables = strategy.items() if isinstance(strategy, Mapping) else ()
+        return {name: table for name, table in tables if isinstance(table, Mapping) and "is_generated" in table}
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """A value of the run file by its key path."""
+        value: Any = self.run
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        return default if value is None else value
+
+
+def read_run(folder: Path) -> Record:
+    """Read a run's output folder, whether it is finished or not.
+
+    Raises:
+        ConfigError: this is not the output folder of a run.
+        CheckpointError: its status or its run file cannot be read.
+    """
+    folder = folder.absolute()
+    place = RunFolder(folder)
+    status = place.status()
+    if status is None or not place.run_file.is_file():
+        raise ConfigError(
+            "this is not the output folder of a run", where=str(folder), remedy="Name the output_dir of a run file that `ltx run` has run."
+        )
+    text, run = _run_file(place.run_file)
+    lines = list(_lines(place.metrics))
+    drawn = [Drawn(line["step"], str(line["sample"]), folder / str(line.get("path"))) for line in lines if "sample" in line]
+    latest = {(sample.step, sample.path): sample for sample in drawn if _is_within(sample.path, folder)}
+    files = [place.weights(mode) for mode in ("lora", "full")]
+    found = (*files, *(path.with_name(path.name + INDEX) for path in files))
+    weights = next((_weights(path) for path in found if path.is_file()), None)
+    return Record(folder, text, run, status, series_of(lines), tuple(latest.values()), weights)
+
+
+def _run_file(path: Path) -> tuple[str, dict[str, Any]]:
+    """The text of a run's run file, and what it says."""
+    try:
+        text = text_of(path)
+        return text, parsed_toml(text, path)
+    except ConfigError as error:
+        first = error.problems[0]
+        raise CheckpointError(first.what, where=first.where, remedy="Put it back as it was.") from error
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Lines of `metrics.jsonl`; the last may be cut off, where the run is still writing or was killed."""
+    if path.is_file():
+        for line in read_regular(path).splitlines():
+            try:
+                found = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(found, dict) and isinstance(found.get("step"), int):
+                yield found
+
+
+def series_of(lines: Iterable[Mapping[str, Any]]) -> dict[str, Series]:
+    """The numbers in lines of `metrics.jsonl`, by name. A step that is there twice, after a run went on, counts as it was last; what is not finite is left out."""
+    found: dict[str, dict[int, float]] = {}
+    for line in lines:
+        for name, value in line.items():
+            if name != "step" and isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max:
+                found.setdefault(name, {})[int(line["step"])] = float(value)
+    return {name: of_pairs(sorted(values.items())) for name, values in found.items()}
+
+
+def _is_within(path: Path, folder: Path) -> bool:
+    """Whether a sample is a file of the run's: a folder from elsewhere must not bring files of this machine into a page."""
+    return path.is_file() and path.resolve().is_relative_to(folder.resolve())
+
+
+def _weights(path: Path) -> Weights | None:
+    try:
+        slots = read_file(path)
+    except LtxError:
+        return None
+    size, count = sum(file.stat().st_size for file in slots.files), sum(slot.count for slot in slots.slots.values())
+    return Weights(path, size, count, slots.metadata, tuple(slots.files) if is_index(path) else ())

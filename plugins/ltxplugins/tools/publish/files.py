@@ -1,0 +1,105 @@
+"""What is uploaded of a run: the weights, a model card, the run file without this machine's paths, and what was drawn last. Nothing of the data."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from ltxcore.api import CheckpointError, ConfigError
+from ltxcore.api.commands import leaving
+from ltxcore.api.config import document
+from ltxcore.api.runs import Drawn, Record, read_run
+from ltxplugins.tools.publish.card import card
+from ltxplugins.tools.publish.licence import licence_files, notice
+
+RUN_FILE_HEADER = "# The whole run: every value spelled out. Of paths only the last part is said.\n"
+
+WORDS = ("prompt", "negative_prompt", "lora_trigger")
+"""Keys whose values are no paths, whatever they begin with."""
+
+
+@attrs.frozen
+class Upload:
+    """What goes to the Hub: by path there, a file here or bytes."""
+
+    repository: str
+    files: Mapping[str, Path | bytes]
+
+    def write(self, folder: Path) -> None:
+        """The same as a folder, to look at.
+
+        Raises:
+            ConfigError: the folder is there already, and not empty.
+        """
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ConfigError(f"{folder} is there already", where="--dry-run", remedy="Name a new folder.")
+        beside = folder.with_name(f".{folder.name}.unfinished")  # so that a kill leaves no folder that looks whole
+        if beside.exists():
+            shutil.rmtree(beside)
+        for name, content in self.files.items():
+            target = beside / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, bytes):
+                target.write_bytes(content)
+            else:
+                shutil.copyfile(content, target)
+        beside.rename(folder)
+
+
+def upload_of(folder: Path, repository: str = "") -> Upload:
+    """What would be uploaded of the run in an output folder.
+
+    Args:
+        folder: of a finished run.
+        repository: "name/model"; by default that of `[hub]` in its run file.
+
+    Raises:
+        ConfigError: not the folder of a run, or a repository is named nowhere.
+        CheckpointError: the run has not finished, or its weights cannot be read.
+    """
+    record = read_run(folder)
+    repository = repository or str(record.get("hub.hub_model_id", ""))
+    if not repository:
+        raise ConfigError("it is not said where to upload to", where=str(folder), remedy='Name it with --to "name/model".')
+    if record.weights is None:
+        raise CheckpointError("this run has left no weights yet", where=str(folder), remedy="Go on with it first: ltx run run.toml")
+    shown = public(record)
+    drawn = last_drawn(record)
+    run_file = RUN_FILE_HEADER + document(shown.run)
+    page = card(shown, repository, [attrs.evolve(each, path=Path(f"samples/{each.path.name}")) for each in drawn])
+    samples = {f"samples/{sample.path.name}": sample.path for sample in drawn}
+    return Upload(
+        repository,
+        {
+            "README.md": leaving(page).encode(),
+            "NOTICE.md": leaving(notice(shown)).encode(),
+            "run.toml": leaving(run_file).encode(),
+            record.weights.path.name: record.weights.path,
+            **{part.name: part for part in record.weights.parts},
+            **samples,
+            **{path.name: path for path in licence_files(record) if path.name != "NOTICE.md"},
+        },
+    )
+
+
+def last_drawn(record: Record) -> list[Drawn]:
+    """Every sample as it was drawn last. What it is a sample of is not among them: that is data, which its owner may not want to publish."""
+    return list({sample.name: sample for sample in record.drawn}.values())
+
+
+def public(record: Record) -> Record:
+    """A run without this machine's paths: of each only the last part is left."""
+    weights = record.weights and attrs.evolve(record.weights, path=Path(record.weights.path.name))
+    return attrs.evolve(record, folder=Path(record.name), run=leaving(_without_paths(record.run)), weights=weights, text="")
+
+
+def _without_paths(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: inner if key in WORDS else _without_paths(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_paths(inner) for inner in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value

@@ -1,0 +1,73 @@
+"""The licence that what was trained is under: that of its base model, of which it is a derivative."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import attrs
+
+from ltxcore.api.runs import Record
+
+TINY = "tiny"
+NAMES = ("LICENSE*", "LICENCE*", "NOTICE*")
+"""Files beside a base model that its copies and derivatives are passed on with."""
+
+
+@attrs.frozen
+class Licence:
+    """A licence.
+
+    Attributes:
+        key: as the Hub knows it: "apache-2.0", or "other" with name and link.
+        name: in full.
+        link: to its text; "" where it is not known.
+        base: the base model on the Hub; "" where it is not known.
+    """
+
+    key: str
+    name: str
+    link: str
+    base: str
+
+
+_LTX = "https://github.com/Lightricks/LTX-2/blob/main/"
+
+LICENCES: Mapping[str, Licence] = MappingProxyType(
+    {
+        TINY: Licence("apache-2.0", "Apache License 2.0", "https://www.apache.org/licenses/LICENSE-2.0", ""),
+        "2.0": Licence("other", "LTX-2 Community License Agreement", f"{_LTX}LICENSE-2", "Lightricks/LTX-2"),
+        "2.3": Licence("other", "LTX-2 Community License Agreement", f"{_LTX}LICENSE-2", "Lightricks/LTX-2.3"),
+        "2.5": Licence("other", "LTX-2.x Community License Agreement", f"{_LTX}LICENSE-2_x", "Lightricks/LTX-2.5"),
+    }
+)
+"""By the generation of the base model, as its publisher says they apply."""
+
+UNKNOWN = Licence("other", "the licence of the base model", "", "")
+
+
+def licence_of(record: Record) -> Licence:
+    return LICENCES.get(record.weights.metadata.get("generation", "") if record.weights else "", UNKNOWN)
+
+
+def notice(record: Record) -> str:
+    """What a derivative is passed on with: what it was made from, that it was changed, and under which licence it is."""
+    licence = licence_of(record)
+    base = Path(str(record.get("model.model_path", ""))).name
+    kind = "a LoRA trained on" if record.get("model.training_mode") == "lora" else "a fine-tuned version of"
+    where = f" ({licence.base})" if licence.base else ""
+    text = f"{licence.name}: {licence.link}" if licence.link else f"{licence.name}; see where it was published"
+    return (
+        f"This is {kind} the base model {base}{where}, and differs from it by that training. As a derivative of the base model, it is under the licence of the "
+        f"base model, with its conditions of use, and is passed on with it.\n\n{text}"
+    )
+
+
+def licence_files(record: Record) -> list[Path]:
+    """Licence texts and notices that lie beside the base model."""
+    path = Path(str(record.get("model.model_path", "")))
+    if not path.is_absolute():
+        return []
+    folder = path if path.is_dir() else path.parent
+    return sorted({found for pattern in NAMES for found in folder.glob(pattern) if found.is_file()})

@@ -1,0 +1,58 @@
+"""The upload to the Hugging Face Hub, in one commit: all files, or none."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from ltxcore.api import LtxError
+from ltxcore.api.commands import hide, redacted
+from ltxplugins.tools.publish.files import Upload, upload_of
+
+MESSAGE = "Upload a run of ltx"
+
+
+class PublishError(LtxError):
+    """A finished run could not be uploaded; it is whole where it is."""
+
+
+def publish(folder: Path, repository: str = "", *, private: bool | None = None) -> str:
+    """Upload the run in an output folder, and say where it is. The repository is made where there is none; HF_ENDPOINT names another Hub.
+
+    Args:
+        folder: of a finished run.
+        repository: "name/model"; by default that of `[hub]` in its run file.
+        private: whether a new repository is; by default as the account has it.
+
+    Raises:
+        ConfigError: not the folder of a run, or a repository is named nowhere.
+        CheckpointError: the run has not finished.
+        PublishError: the Hub was not reached, or refused it. Nothing of the run is changed.
+    """
+    upload = upload_of(folder, repository)
+    try:
+        return _sent(upload, private)
+    except Exception as error:  # whatever the network and the Hub may do, the run is whole and its user is told
+        raise PublishError(
+            f"could not be uploaded: {_brief(error)}",
+            where=upload.repository,
+            remedy=f"The run is whole in {folder}. Try again with: ltx publish {shlex.quote(str(folder))}",
+        ) from error
+
+
+def _sent(upload: Upload, private: bool | None) -> str:
+    from huggingface_hub import CommitOperationAdd, HfApi, get_token
+
+    hide(get_token())
+    api = HfApi(library_name="ltx")
+    api.create_repo(upload.repository, exist_ok=True, private=private)
+    operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=content) for name, content in upload.files.items()]
+    api.create_commit(upload.repository, operations, commit_message=MESSAGE)
+    return redacted(f"{api.endpoint}/{upload.repository}")
+
+
+def _brief(error: BaseException) -> str:
+    """What went wrong and why, in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("For more information")]
+    said = f"{type(error).__name__}: {' '.join(lines)}" if lines else type(error).__name__
+    return said if error.__cause__ is None else f"{said}; {_brief(error.__cause__)}"

@@ -1,0 +1,17 @@
+"""`ltx report`: a page about a run, which every run writes too."""
+
+from __future__ import annotations
+
+from ltxcore.api import LazyCommand, hookimpl
+from ltxplugins.tools.report.tracker import Report
+
+
+@hookimpl
+def ltx_commands() -> dict[str, LazyCommand]:
+    about = "Write a page about a run: curves, samples that play, how to use it."
+    return {"report": LazyCommand("ltxplugins.tools.report.command:report", about)}
+
+
+@hookimpl
+def ltx_trackers() -> dict[str, type]:
+    return {"report": Report}

@@ -1,0 +1,219 @@
+"""Did it learn, and is it still learning: answers from a run's numbers, with what they rest on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+import attrs
+
+from ltxcore.api.runs import Record
+from ltxplugins.tools.report.series import Series, error_of_mean, mean
+
+OWN, OTHER = "own_context", "other_context"
+"""Held-out losses in `metrics.jsonl`: with a clip's own context, and with another's. The names are those of `train.contexts`, which is not imported
+for them: it needs torch, and a page does not."""
+
+Tone = Literal["good", "fair", "bad", "none"]
+
+CLEAR, FAINT = 0.05, 0.01
+"""A loss that falls by this share has clearly fallen, or at all."""
+
+FEWEST = 40
+"""Steps below which nothing is said about a trend."""
+
+HOLD_OUT = "Set held_out under [data] to measure the next run on clips that it never trains on."
+
+SURE = 2.0
+"""A difference counts where it is this many standard errors."""
+
+
+@attrs.frozen
+class Bar:
+    """A loss beside others: of what, and how much."""
+
+    label: str
+    value: float
+    kind: Literal["before", "after", "other"]
+
+
+@attrs.frozen
+class Answer:
+    """An answer: in a word or two, what it rests on, and the losses to show with it, by modality."""
+
+    word: str
+    reason: str
+    tone: Tone
+    bars: Mapping[str, Sequence[Bar]] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Measured:
+    """Held-out losses of a modality, each the mean over the measured sigmas.
+
+    Attributes:
+        modality: generated.
+        own: over the steps.
+        other: with another clip's context, after the last; None where that was not measured.
+        parts: how many times as high the loss is where one part of the context is another clip's, by its name: text, given, frozen, references.
+    """
+
+    modality: str
+    own: Series
+    other: float | None
+    parts: Mapping[str, float]
+
+
+def held_out(record: Record) -> list[Measured]:
+    """The held-out losses of every generated modality."""
+    found = []
+    prefix = f"held_out/{OWN}/"
+    names = [name.removeprefix(prefix).split("/") for name in record.series if name.startswith(prefix)]
+    for modality in dict.fromkeys(parts[0] for parts in names if len(parts) == 2):
+        sigmas = tuple(sorted(parts[1] for parts in names if len(parts) == 2 and parts[0] == modality))
+        own = _averaged([record.series[f"{prefix}{modality}/{sigma}"] for sigma in sigmas])
+        others = [record.series[key] for sigma in sigmas if (key := f"held_out/{OTHER}/{modality}/{sigma}") in record.series]
+        other = _averaged(others) if len(others) == len(sigmas) else Series()
+        found.append(Measured(modality, own, other.values[-1] if len(other) else None, dict(_parts(record, modality))))
+    return found
+
+
+def _parts(record: Record, modality: str) -> Iterator[tuple[str, float]]:
+    """`ratio` is the loss in a clip's own context by that in another's, of the clips that have the part."""
+    for name, series in record.series.items():
+        match name.split("/"):
+            case ["held_out", context, of, _, "ratio"] if context.startswith("other_") and context != OTHER and of == modality:
+                if series.values[-1] > 0:
+                    yield context.removeprefix("other_"), 1 / series.values[-1]
+
+
+def _averaged(series: Sequence[Series]) -> Series:
+    """Their mean at the steps that all of them have."""
+    tables = [dict(zip(each.steps, each.values, strict=True)) for each in series]
+    steps = sorted(set.intersection(*(set(table) for table in tables))) if tables else []
+    return Series(tuple(steps), tuple(mean([table[step] for table in tables]) for step in steps))
+
+
+# ---------------------------------------------------------------- did it learn
+
+
+def learned(record: Record) -> Answer:
+    """Whether the loss on held-out clips fell; where none are held out, that is not known."""
+    measured = [each for each in held_out(record) if len(each.own) > 1]
+    if not measured:
+        return _learned_by_training(record)
+    falls = {each.modality: 1 - each.own.values[-1] / each.own.values[0] for each in measured if each.own.values[0] > 0}
+    worst = min(falls.values(), default=0.0)
+    word, tone = _word(worst)
+    clips = int(record.series[f"held_out/{OWN}/clips"].values[-1]) if f"held_out/{OWN}/clips" in record.series else 0
+    said = ", and ".join(f"{_changed(fall)} on {name}" if len(falls) > 1 else _changed(fall) for name, fall in falls.items())
+    sentences = [f"On {clips} clips that it never trained on, the loss {said}.", _listens(measured), _overfitted(measured)]
+    return Answer(word, " ".join(filter(None, sentences)), tone, {each.modality: _bars(each) for each in measured})
+
+
+def _word(fall: float) -> tuple[str, Tone]:
+    if fall >= CLEAR:
+        return "Yes", "good"
+    if fall >= FAINT:
+        return "A little", "fair"
+    return ("Not measurably", "fair") if fall > -FAINT else ("No, it got worse", "bad")
+
+
+def _changed(fall: float) -> str:
+    return f"fell by {fall:.0%}" if fall >= 0.005 else f"rose by {-fall:.0%}" if fall <= -0.005 else "stayed the same"
+
+
+def _bars(measured: Measured) -> list[Bar]:
+    bars = [Bar("before", measured.own.values[0], "before"), Bar("after", measured.own.values[-1], "after")]
+    return bars if measured.other is None else [*bars, Bar("with another clip's context", measured.other, "other")]
+
+
+def _listens(measured: Sequence[Measured]) -> str:
+    """Whether the context matters: a model that ignores text, references and given parts does as well with those of another clip."""
+    ratios = [each.other / each.own.values[-1] for each in measured if each.other is not None and each.own.values[-1] > 0]
+    if not ratios:
+        return ""
+    if min(ratios) <= 1 + FAINT:
+        return "With the context of another clip the loss is about the same: it hardly uses what it is given."
+    parts = [f"{part} {times:.2g}" for each in measured for part, times in sorted(each.parts.items())] if len(measured) == 1 else []
+    alone = f" (one at a time: {', '.join(parts)})" if len(parts) > 1 else ""
+    return f"With the context of another clip it is {min(ratios):.1f} times as high{alone}: it uses what it is given."
+
+
+def _overfitted(measured: Sequence[Measured]) -> str:
+    for each in measured:
+        lowest = min(range(len(each.own)), key=lambda index: each.own.values[index])
+        rise = each.own.values[-1] / each.own.values[lowest] - 1 if each.own.values[lowest] > 0 else 0.0
+        if 0 < lowest < len(each.own) - 1 and rise > FAINT:
+            return f"It was lowest at step {each.own.steps[lowest]:,} and has risen by {rise:.0%} since: fewer steps, or more data, would serve better."
+    return ""
+
+
+def _learned_by_training(record: Record) -> Answer:
+    """The training loss falls for what is learned by heart too, so it is told, and is no answer."""
+    loss, why = record.series.get("loss", Series()), _why_none(record)
+    if len(loss) < FEWEST:
+        return Answer("Not known", f"{why}, and there are too few steps to tell how the training loss changed. {HOLD_OUT}", "none")
+    tenth = max(len(loss) // 10, 10)
+    first, last = loss.values[:tenth], loss.values[-tenth:]
+    fall = 1 - mean(last) / mean(first) if mean(first) > 0 else 0.0
+    by_chance = abs(mean(first) - mean(last)) <= SURE * math.hypot(error_of_mean(first), error_of_mean(last))
+    said = f"{_changed(fall)}{', which may be chance,' if by_chance else ''}"
+    reason = f"{why}. The training loss {said} from the first tenth of the steps to the last: this may be learning by heart. {HOLD_OUT}"
+    return Answer("Not known", reason, "none", {"training": [Bar("before", mean(first), "before"), Bar("after", mean(last), "after")]})
+
+
+def _why_none(record: Record) -> str:
+    data = record.status.get("data")
+    why = data.get("why_none_held_out") if isinstance(data, Mapping) else ""
+    return f"Nothing was held out, since {why}" if why else "Nothing was held out"
+
+
+# ---------------------------------------------------------------- is it still learning
+
+
+def still_learning(record: Record) -> Answer:
+    """Whether the training loss of the last quarter of the steps is below that of the quarter before."""
+    last = record.last_step
+    trend = quarter_change(record, last)
+    if trend is None:
+        return Answer("Not known", f"There are too few steps to tell ({last:,}).", "none")
+    fall, error = trend
+    said = f"In the last quarter of the steps the training loss was {abs(fall):.1%} (± {SURE * error:.1%}) {'below' if fall > 0 else 'above'} that of the quarter before"
+    rate = _rate(record)
+    if abs(fall) <= SURE * error or abs(fall) < 0.005:
+        return Answer("Not measurably", f"{said}: too little to tell from chance. {rate}".strip(), "fair")
+    if fall < 0:
+        return Answer("No, it is rising", f"{said}. A lower learning rate may help. {rate}".strip(), "bad")
+    return Answer("Yes", f"{said}. More steps are likely to help. {rate}".strip(), "good")
+
+
+def _rate(record: Record) -> str:
+    rates = record.series.get("learning_rate", Series()).values
+    if len(rates) < 2 or max(rates) <= 0 or rates[-1] > 0.1 * max(rates):
+        return ""
+    return (
+        f"The learning rate had come down to {rates[-1] / max(rates):.1%} of its peak, so a longer run needs a schedule of its own length."
+    )
+
+
+def quarter_change(record: Record, last: int) -> tuple[float, float] | None:
+    """How far the loss fell from the third quarter of the steps to the fourth, as a share, with its standard error; None for too few steps.
+
+    Most of the loss's noise is that of the sigmas drawn. So means are taken in every bucket of sigma, and the buckets count alike:
+    with m the mean of bucket means and e its standard error, the share is 1 - m4 / m3 and its error sqrt(e3^2 + e4^2) / m3.
+    """
+    if last < FEWEST:
+        return None
+    buckets = [
+        series for name, series in record.series.items() if name.startswith("loss/") and name.rpartition("/")[2].startswith("sigma_")
+    ]
+    parts = buckets or [record.series.get("loss", Series())]
+    quarters = [[part.between(last * begin / 4, last * (begin + 1) / 4).values for part in parts] for begin in (2, 3)]
+    usable = [pair for pair in zip(*quarters, strict=True) if min(map(len, pair)) > 4]
+    if not usable:
+        return None
+    means = [mean([mean(pair[index]) for pair in usable]) for index in (0, 1)]
+    errors = [math.sqrt(math.fsum(error_of_mean(pair[index]) ** 2 for pair in usable)) / len(usable) for index in (0, 1)]
+    return (1 - means[1] / means[0], math.hypot(*errors) / means[0]) if means[0] > 0 else None

@@ -1,0 +1,132 @@
+"""Which curves a page has, and what each is of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import attrs
+
+from ltxcore.api.runs import Record
+from ltxplugins.tools.report.answers import OWN
+from ltxplugins.tools.report.series import Series
+
+SEQUENCE = "sequence"
+"""Colours that go from light to dark, for lines that have an order."""
+
+
+@attrs.frozen
+class Line:
+    """A curve: its name in the legend, and its points."""
+
+    label: str
+    series: Series
+
+
+@attrs.frozen
+class Plot:
+    """A picture of curves.
+
+    Attributes:
+        title: of what.
+        note: a sentence that says how to read it.
+        lines: one or several.
+        unit: of the values.
+        from_zero: whether the axis begins at 0 whatever the values.
+        colours: "" for colours that are told apart, or SEQUENCE.
+    """
+
+    title: str
+    note: str
+    lines: Sequence[Line]
+    unit: str = ""
+    from_zero: bool = False
+    colours: str = ""
+
+
+def plots_of(record: Record) -> list[Plot]:
+    """All pictures for which there is at least one point, in the order of the page."""
+    all_of_them = [
+        *_losses(record),
+        *_held_out(record),
+        *_by_sigma(record),
+        *_by_condition(record),
+        *_of_the_optimiser(record),
+        *_of_the_machine(record),
+    ]
+    kept = (attrs.evolve(plot, lines=[line for line in plot.lines if len(line.series)]) for plot in all_of_them)
+    return [plot for plot in kept if plot.lines]
+
+
+def generated(record: Record) -> list[str]:
+    """The modalities that have a loss."""
+    names = [name.split("/") for name in record.series if name.startswith("loss/")]
+    return list(dict.fromkeys(parts[1] for parts in names if len(parts) == 2))
+
+
+def _line(record: Record, label: str, name: str) -> Line:
+    return Line(label, record.series.get(name, Series()))
+
+
+def _losses(record: Record) -> Iterator[Plot]:
+    modalities = generated(record)
+    lines = [_line(record, "total", "loss")]
+    if len(modalities) > 1:
+        lines += [_line(record, name, f"loss/{name}") for name in modalities]
+    note = "Faint: single steps, which differ with the noise levels drawn. Bold: their mean over neighbours."
+    yield Plot("Training loss", note, lines)
+
+
+def _held_out(record: Record) -> Iterator[Plot]:
+    prefix = f"held_out/{OWN}/"
+    names = [name.removeprefix(prefix) for name in record.series if name.startswith(prefix)]
+    for modality in generated(record):
+        own = sorted(name for name in names if name.startswith(f"{modality}/") and name.count("/") == 1)
+        lines = [_line(record, name.rpartition("/")[2].replace("_", " "), prefix + name) for name in own]
+        note = "On clips that are never trained on, with noise that is always the same: the number to go by."
+        yield Plot(f"Held-out loss, {modality}", note, lines, colours=SEQUENCE)
+
+
+def _by_sigma(record: Record) -> Iterator[Plot]:
+    for modality in generated(record):
+        prefix = f"loss/{modality}/sigma_"
+        names = sorted(name for name in record.series if name.startswith(prefix))
+        lines = [_line(record, "sigma " + name.removeprefix(prefix).replace("-", " to "), name) for name in names]
+        yield Plot(f"Training loss by noise level, {modality}", "From nearly clean (0) to nothing but noise (1).", lines, colours=SEQUENCE)
+
+
+def _by_condition(record: Record) -> Iterator[Plot]:
+    for modality in generated(record):
+        prefix = f"loss/{modality}/"
+        names = [name.removeprefix(prefix) for name in record.series if name.startswith(prefix)]
+        ours = sorted(name for name in names if name.endswith(("/applied", "/not_applied")))
+        lines = [_line(record, condition_label(name), prefix + name) for name in ours]
+        yield Plot(
+            f"Training loss by condition, {modality}", "For samples to which a condition was applied, and those to which it was not.", lines
+        )
+
+
+def condition_label(name: str) -> str:
+    """ "video.cond0.first_frame/not_applied" in words: "first_frame on video (1), not applied"."""
+    key, _, applied = name.rpartition("/")
+    modality, _, rest = key.partition(".cond")
+    number, _, kind = rest.partition(".")
+    place = f"{kind} on {modality}" if kind else key
+    count = f" ({int(number) + 1})" if number.isdecimal() and int(number) else ""
+    return f"{place}{count}, {applied.replace('_', ' ')}"
+
+
+def _of_the_optimiser(record: Record) -> Iterator[Plot]:
+    yield Plot("Learning rate", "Of each optimiser step.", [_line(record, "learning rate", "learning_rate")], from_zero=True)
+    yield Plot("Gradient norm", "Before it is clipped.", [_line(record, "gradient norm", "grad_norm")], from_zero=True)
+    for modality in generated(record):
+        series = record.series.get(f"uncounted/{modality}", Series())
+        if any(series.values):
+            note = "Everything in them was given, so that nothing was learned from them."
+            yield Plot(f"Share of samples without a counted token, {modality}", note, [Line("share", series)], from_zero=True)
+
+
+def _of_the_machine(record: Record) -> Iterator[Plot]:
+    seconds = "Of an optimiser step, all micro-batches in it included."
+    yield Plot("Time a step", seconds, [_line(record, "time a step", "step_seconds")], "seconds", from_zero=True)
+    yield Plot("Tokens a second", "On all processes together.", [_line(record, "tokens a second", "tokens_per_second")], from_zero=True)
+    yield Plot("Peak memory", "Of the process that uses most.", [_line(record, "peak memory", "peak_memory_gib")], "GiB", from_zero=True)

@@ -1,0 +1,218 @@
+"""What follows the first screen: curves, samples over steps, data, what was trained, the run file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ltxcore.api.commands import leaving
+from ltxcore.api.runs import Record
+from ltxplugins.tools.report.answers import OTHER, OWN, held_out
+from ltxplugins.tools.report.first import beside
+from ltxplugins.tools.report.markup import Markup, joined, tag, text
+from ltxplugins.tools.report.media import Shelf
+from ltxplugins.tools.report.plots import condition_label, plots_of
+from ltxplugins.tools.report.series import Series
+from ltxplugins.tools.report.svg import figure
+
+UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def section(anchor: str, title: str, *content: object) -> Markup:
+    return tag("section", tag("h2", title), *content, id=anchor)
+
+
+def table(head: Sequence[object], rows: Iterable[Sequence[object]], **attributes: object) -> Markup:
+    """A table whose first column names its rows."""
+    body = [tag("tr", tag("th", row[0], scope="row"), *(tag("td", cell) for cell in row[1:])) for row in rows]
+    top = tag("thead", tag("tr", *(tag("th", cell, scope="col") for cell in head))) if head else None
+    return tag("div", tag("table", top, tag("tbody", *body), **attributes), class_="wide")
+
+
+# ---------------------------------------------------------------- curves
+
+
+def curves(record: Record) -> Markup:
+    drawn = [figure(plot) for plot in plots_of(record)]
+    content = tag("div", *drawn, class_="plots") if drawn else tag("p", "No step has been done yet.")
+    return section("curves", "Curves", content, _held_out_table(record))
+
+
+def _held_out_table(record: Record) -> Markup | None:
+    """Every held-out loss: of each modality and sigma, and with each condition applied and not."""
+    prefix, rows = f"held_out/{OWN}/", []
+    for measured in held_out(record):
+        keys = [name.removeprefix(prefix) for name in record.series if name.startswith(f"{prefix}{measured.modality}/sigma_")]
+        for key in sorted(key for key in keys if key.count("/") == 1 or key.endswith(("/applied", "/not_applied"))):
+            own, other = (record.series.get(f"held_out/{context}/{key}", Series()) for context in (OWN, OTHER))
+            width = record.series.get(f"{prefix}{key}/half_width_95", Series())
+            margin = f" ± {width.values[-1]:.4f}" if len(width) else ""
+            rows.append((_held_out_label(key), _loss(own, 0), _loss(own, -1) + margin, _loss(other, -1)))
+    if not rows:
+        return None
+    head = ("", "first measured", "last measured", "with another clip's context")
+    return tag("details", tag("summary", "Held-out losses, number by number"), table(head, rows, class_="numbers"))
+
+
+def _held_out_label(key: str) -> str:
+    modality, sigma, *condition = key.split("/", 2)
+    said = f"{modality}, {sigma.replace('_', ' ')}"
+    return f"{said}: {condition_label(condition[0])}" if condition else said
+
+
+def _loss(series: Series, index: int) -> str:
+    return f"{series.values[index]:.4f}" if len(series) else "–"
+
+
+# ---------------------------------------------------------------- samples
+
+
+def samples(record: Record, shelf: Shelf) -> Markup:
+    """A row for each sample: what it is of, and how it was drawn at every step."""
+    if not record.drawn:
+        return section("samples", "Samples over the steps", tag("p", "None were drawn."))
+    names = list(dict.fromkeys(sample.name for sample in record.drawn))
+    return section("samples", "Samples over the steps", *(_row(record, name, shelf) for name in names))
+
+
+def _row(record: Record, name: str, shelf: Shelf) -> Markup:
+    drawn = [sample for sample in record.drawn if sample.name == name]
+    files = {f"step {sample.step:,}": sample.path for sample in drawn}
+    if drawn[-1].original is not None:
+        files["original"] = drawn[-1].original
+    together = tag("button", "Play together", type="button", class_="together") if len(files) > 1 else None
+    return tag("div", tag("h3", name, together), beside(files, name, shelf), class_="over-steps")
+
+
+# ---------------------------------------------------------------- data
+
+
+def data_summary(record: Record) -> Markup:
+    known = record.status.get("data")
+    held = record.status.get("held_out", [])
+    facts = [("Dataset", record.get("data.dataset") or "–"), ("Encoded in", record.get("data.preprocessed_data_root") or "–")]
+    if isinstance(known, Mapping):
+        facts[1] = ("Encoded in", known.get("root", "–"))
+        facts.append(("Trained on", f"{known.get('train', 0):,} samples"))
+    measured = record.series.get(f"held_out/{OWN}/clips", Series())
+    facts.append(("Held out", f"{int(measured.values[-1]) if len(measured) else len(held):,} samples"))
+    rows = known.get("sources", []) if isinstance(known, Mapping) else []
+    head = ("role", "folder", "samples", "sizes", "lasting", "on disk")
+    listed = [
+        (each["role"], each["folder"], f"{each['samples']:,}", each["sizes"], duration(each.get("seconds")), size(each["bytes"]))
+        for each in rows
+    ]
+    names = tag("details", tag("summary", f"The {len(held):,} samples held out"), tag("p", ", ".join(map(str, held)))) if held else None
+    return section("data", "Data", table((), facts, class_="facts"), table(head, listed, class_="data") if listed else None, names)
+
+
+# ---------------------------------------------------------------- what was trained
+
+
+def trained(record: Record) -> Markup:
+    facts = [*_what(record), *_how(record), *_file(record)]
+    return section("trained", "What was trained", table((), facts, class_="facts"))
+
+
+def _what(record: Record) -> list[tuple[str, object]]:
+    said = record.weights.metadata if record.weights else {}
+    lora = record.get("model.training_mode") == "lora"
+    facts: list[tuple[str, object]] = [
+        ("Base model", record.get("model.model_path", "–")),
+        ("Generation", said.get("generation", "–")),
+        ("Trained", f"LoRA of rank {record.get('lora.rank')}, alpha {record.get('lora.alpha')}" if lora else "all weights"),
+    ]
+    if lora:
+        facts.append(("Modules", _codes((record.weights and record.weights.targets) or record.get("lora.target_modules", []))))
+    if record.get("preprocessing.lora_trigger"):
+        facts.append(("Trigger", tag("code", record.get("preprocessing.lora_trigger"))))
+    return [*facts, *((name.capitalize(), _modality(found)) for name, found in record.modalities.items())]
+
+
+def _modality(found: Mapping[str, Any]) -> Markup:
+    said = ["generated" if found["is_generated"] else "given whole (frozen)"]
+    for condition in found.get("conditions", []):
+        others = ", ".join(f"{key} = {value}" for key, value in condition.items() if key != "type")
+        said.append(f"{condition.get('type')} ({others})" if others else str(condition.get("type")))
+    return tag("span", "; ".join(said))
+
+
+def _how(record: Record) -> list[tuple[str, object]]:
+    batch, accumulated = record.get("optimization.batch_size", 1), record.get("optimization.gradient_accumulation_steps", 1)
+    speed = f"{record.seconds / max(len(record.series.get('step_seconds', Series())), 1):.2f} seconds a step"
+    return [
+        (
+            "Steps",
+            f"{record.last_step:,} of {record.total_steps:,}, {batch} samples a micro-batch"
+            + (f", {accumulated} accumulated" if accumulated > 1 else ""),
+        ),
+        ("Learning rate", f"{record.get('optimization.learning_rate')}, {record.get('optimization.scheduler_type')}"),
+        ("Time in steps", f"{duration(record.seconds)}, {speed}"),
+    ]
+
+
+def _file(record: Record) -> list[tuple[str, object]]:
+    if record.weights is None:
+        return []
+    path, said = record.weights.path, record.weights.metadata
+    factors = [f"{key} = {value}" for key, value in said.items() if key.startswith("reference_")]
+    facts: list[tuple[str, object]] = [("File", f"{path.name}, {size(record.weights.size)}, {record.weights.parameters:,} numbers")]
+    if factors:
+        facts.append(("Reference", ", ".join(factors)))
+    if "timestep_rule" in said:
+        facts.append(("Timestep rule", said["timestep_rule"]))
+    if record.weights.marks_first_frame is not None:
+        facts.append(("First frame", "marked" if record.weights.marks_first_frame else "not marked"))
+    return facts
+
+
+def _codes(names: Iterable[object]) -> Markup:
+    return joined((tag("code", name) for name in names), " ")
+
+
+# ---------------------------------------------------------------- the run file
+
+TOKEN = re.compile(
+    r"""(?P<comment>\#[^\n]*)|(?P<table>^\[+[^\]\n]*\]+)|(?P<key>^[\w.\-"]+(?=\s*=))|(?P<string>"(?:[^"\\\n]|\\.)*")|(?P<number>\b(?:true|false|-?\d[\d_.e+\-]*)\b)""",
+    re.MULTILINE | re.VERBOSE,
+)
+"""Of TOML as ltx writes it, what is shown in colour."""
+
+
+def run_file(record: Record) -> Markup:
+    written = tag("pre", tag("code", coloured(leaving(record.text))), tag("button", "Copy", type="button", class_="copy"))
+    said = "Every value spelled out, input paths absolute, ~ for the home folder; it runs again as it is, with another output_dir."
+    return section("run-file", "Run file", tag("p", said), tag("details", tag("summary", "run.toml"), written, open=True))
+
+
+def coloured(toml: str) -> Markup:
+    pieces: list[Markup] = []
+    end = 0
+    for found in TOKEN.finditer(toml):
+        pieces += [text(toml[end : found.start()]), tag("span", found[0], class_=f"toml-{found.lastgroup}")]
+        end = found.end()
+    return joined([*pieces, text(toml[end:])])
+
+
+# ---------------------------------------------------------------- units
+
+
+def size(number: float) -> str:
+    """Bytes in words."""
+    for unit in UNITS[:-1]:
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} {UNITS[-1]}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds in words."""
+    if seconds is None:
+        return "–"
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

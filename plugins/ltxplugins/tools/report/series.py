@@ -1,0 +1,52 @@
+"""Numbers over steps: put into bins, smoothed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from ltxcore.api.runs import Series
+
+POINTS = 600
+"""The most points that a curve is drawn with."""
+
+SPAN = 25
+"""A smoothed curve averages over this part of its points: 1 / 25th to either side."""
+
+
+def binned(series: Series, points: int = POINTS) -> Series:
+    """Means of neighbours, so that there are at most `points`; each at the last step of its bin."""
+    count = len(series)
+    if count <= points:
+        return series
+    bounds = [count * index // points for index in range(points + 1)]
+    bins = list(pairwise(bounds))
+    return Series(tuple(series.steps[end - 1] for _, end in bins), tuple(mean(series.values[start:end]) for start, end in bins))
+
+
+def smoothed(series: Series) -> Series:
+    """Means over a window around each point, narrower towards the ends, where it stays symmetric: a slope does not bend there."""
+    count, half = len(series), max(1, len(series) // SPAN)
+    if count < 3:
+        return series
+    sums = [0.0]
+    for value in series.values:
+        sums.append(sums[-1] + value)
+    values = []
+    for index in range(count):
+        reach = min(half, index, count - 1 - index)
+        values.append((sums[index + reach + 1] - sums[index - reach]) / (2 * reach + 1))
+    return Series(series.steps, tuple(values))
+
+
+def mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def error_of_mean(values: Sequence[float]) -> float:
+    """Standard error of the mean of independent values; none is known of fewer than two, so it is infinite."""
+    if len(values) < 2:
+        return math.inf
+    middle = mean(values)
+    return math.sqrt(math.fsum((value - middle) ** 2 for value in values) / (len(values) - 1) / len(values))

@@ -1,0 +1,57 @@
+"""The sound of a file as a picture: time to the right, pitch upwards, the louder the brighter."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+COLUMNS = 480
+"""The most columns of a picture; a second has 100."""
+
+RANGE = 8.0
+"""How far below its loudest a sound is still seen, as the natural logarithm of the amplitude."""
+
+COLOURS = ((13, 12, 34), (66, 18, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164))
+"""From silence to the loudest; in between is interpolated."""
+
+
+def spectrogram(path: Path) -> bytes:
+    """The sound of a medium as a PNG file, 64 rows high.
+
+    Raises:
+        DataError: it has no sound, or cannot be read.
+    """
+    from ltxcore.api.media import log_mel, read_sound
+
+    return png(_coloured(log_mel(read_sound(path)).mean(dim=0)))
+
+
+def _coloured(mel: Tensor) -> Tensor:
+    """Log amplitudes `[M, 64]` as colours `[64, columns, 3]` uint8."""
+    import torch
+
+    if mel.shape[0] > COLUMNS:
+        mel = torch.nn.functional.adaptive_avg_pool1d(mel.T[None], COLUMNS)[0].T
+    place = ((mel - mel.max()) / RANGE + 1).clamp(0, 1).T.flip(0) * (len(COLOURS) - 1)
+    table = torch.tensor(COLOURS, dtype=torch.float32)
+    low = place.floor().long().clamp(max=len(COLOURS) - 2)
+    share = (place - low).unsqueeze(-1)
+    return (table[low] * (1 - share) + table[low + 1] * share).round().to(torch.uint8)
+
+
+def png(pixels: Tensor) -> bytes:
+    """RGB pixels `[H, W, 3]` uint8 as a PNG file.
+
+    Source: PNG specification (third edition): signature, then the chunks IHDR, IDAT and IEND, each with its length, name, content and CRC; every row of pixels
+    begins with its filter, 0 for none.
+    """
+    height, width, _ = pixels.shape
+    rows = b"".join(b"\0" + bytes(row.contiguous().flatten().tolist()) for row in pixels)
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows, 9)), (b"IEND", b"")]
+    written = [struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(written)

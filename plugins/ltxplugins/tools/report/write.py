@@ -1,0 +1,34 @@
+"""From a run's output folder to its page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ltxcore.api.commands import write_whole
+from ltxcore.api.runs import read_run
+from ltxplugins.tools.report.media import Shelf
+from ltxplugins.tools.report.page import page
+
+FILE = "report.html"
+
+EMBED = 64.0
+"""MB of media that go into a page."""
+
+
+def write_report(folder: Path, target: Path | None = None, embed: float = EMBED) -> Path:
+    """Write the page of a run, and say where.
+
+    Args:
+        folder: the run's output folder, finished or not.
+        target: the file; by default report.html in `folder`.
+        embed: MB of media that go into it; others are named by their paths, and stay where they are.
+
+    Raises:
+        ConfigError: the folder is not that of a run.
+        CheckpointError: its status cannot be read.
+        OSError: the file cannot be written.
+    """
+    record = read_run(folder)
+    target = (target or record.folder / FILE).absolute()
+    write_whole(target, page(record, Shelf(target, embed)).encode("utf-8", "backslashreplace"))
+    return target

@@ -1,0 +1,69 @@
+"""`metrics.jsonl`: one JSON object a line, which every other view of a run reads."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os.path
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import attrs
+
+from ltxcore.api import hookimpl
+from ltxcore.api.commands import write_whole
+
+FILE = "metrics.jsonl"
+
+
+@attrs.define
+class Jsonl:
+    """Writes `metrics.jsonl` in the output folder. Each line has `step`, and is there as soon as it is logged; paths are relative to that folder."""
+
+    _folder: Path = attrs.field(default=Path(), init=False, repr=False)
+    _file: IO[str] | None = attrs.field(default=None, init=False, repr=False)
+
+    def start(self, output_dir: Path, run: Mapping[str, Any], total_steps: int, first_step: int) -> None:
+        """Begin the file, or go on with it: steps that will be done again, and a line cut off by a kill, are dropped."""
+        self._folder = output_dir
+        path = output_dir / FILE
+        kept = _until(path, first_step) if first_step and path.exists() else []
+        write_whole(path, b"".join(kept))
+        self._file = path.open("a", encoding="utf-8")
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._write({"step": step, **metrics})
+
+    def sample(self, step: int, name: str, path: Path) -> None:
+        self._write({"step": step, "sample": name, "path": os.path.relpath(path, self._folder)})
+
+    def finish(self) -> None:
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # each line was written when it was logged, and one that the disk refused was told of then
+                self._file.close()
+            self._file = None
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        if self._file is None:
+            raise RuntimeError("the tracker has not been started")
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+
+
+def _until(path: Path, step: int) -> list[bytes]:
+    """The lines up to a step, without those that are none."""
+    kept = []
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            found = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(found, dict) and isinstance(found.get("step"), int) and found["step"] <= step:
+            kept.append(line if line.endswith(b"\n") else line + b"\n")
+    return kept
+
+
+@hookimpl
+def ltx_trackers() -> dict[str, type]:
+    return {"jsonl": Jsonl}

@@ -1,0 +1,135 @@
+"""TensorBoard: numbers, pictures, clips and sounds as event files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from ltxcore.api import DataError, hookimpl, notice
+from ltxplugins.trackers.installed import missing
+
+WIDEST = 320
+"""Clips are shown as GIF, no wider than this in pixels, since TensorBoard plays nothing else."""
+
+FLUSH = 10
+"""Seconds after which what was logged is in the file at the latest."""
+
+
+@attrs.define
+class TensorBoard:
+    """Event files in the output folder. Look at them with `tensorboard --logdir OUTPUT_DIR`."""
+
+    folder: str = attrs.field(default="tensorboard", metadata={"help": "where its files go, in the output folder"})
+    media: bool = attrs.field(default=True, metadata={"help": "samples too: pictures, clips (as GIF) and sounds"})
+    _events: Any = attrs.field(default=None, init=False, repr=False)
+
+    def problems(self) -> list[tuple[tuple[str, ...], str, str]]:
+        return missing("tensorboard", "TensorBoard")
+
+    def start(self, output_dir: Path, run: Mapping[str, Any], total_steps: int, first_step: int) -> None:
+        """Begin, or go on: what earlier event files say of steps that are done again no longer counts."""
+        from tensorboard.compat.proto.event_pb2 import SessionLog
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        self._events = EventFileWriter(str(output_dir / self.folder), flush_secs=FLUSH)
+        if first_step:
+            self._add(first_step + 1, session_log=SessionLog(status=SessionLog.START))
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items() if math.isfinite(value)]
+        self._add(step, summary=Summary(value=values))
+
+    def sample(self, step: int, name: str, path: Path) -> None:
+        if not self.media:
+            return
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        try:
+            values = [Summary.Value(tag=f"samples/{name}{suffix}", **shown) for suffix, shown in _shown(path).items()]
+        except DataError as error:
+            notice(f"TensorBoard does not show {path}: {error}")
+            return
+        self._add(step, summary=Summary(value=values))
+
+    def finish(self) -> None:
+        if self._events is not None:
+            self._events.close()
+            self._events = None
+
+    def _add(self, step: int, **content: Any) -> None:
+        import time
+
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        if self._events is None:
+            raise RuntimeError("the tracker has not been started")
+        self._events.add_event(Event(wall_time=time.time(), step=step, **content))
+
+
+def _shown(path: Path) -> dict[str, dict[str, Any]]:
+    """The pictures and the sound of a file as TensorBoard has them, by what follows the sample's name in the tag."""
+    from ltxcore.api.media import probe
+
+    found = probe(path)
+    shown = {}
+    if found.frames is not None:
+        shown[""] = {"image": _pictures(path)}
+    if found.sound_rate is not None:
+        shown["/sound" if shown else ""] = {"audio": _sound(path)}
+    return shown
+
+
+def _pictures(path: Path) -> Any:
+    """A clip as a GIF that runs for ever, or a picture."""
+    import io
+
+    from PIL import Image
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    from ltxcore.api.media import read_clip
+
+    clip = read_clip(path)
+    pictures = [Image.fromarray(frame.numpy()) for frame in clip.frames]
+    for picture in pictures:
+        picture.thumbnail((WIDEST, WIDEST))
+    buffer = io.BytesIO()
+    pictures[0].save(buffer, "GIF", save_all=True, append_images=pictures[1:], duration=1000 / clip.rate, loop=0)
+    width, height = pictures[0].size
+    return Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=buffer.getvalue())
+
+
+def _sound(path: Path) -> Any:
+    """A sound as a WAV file of 16 bits."""
+    import io
+    import wave
+
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    from ltxcore.api.media import read_sound
+
+    sound = read_sound(path)
+    numbers = (sound.samples.clamp(-1, 1) * 32767).round().short().T.contiguous()
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(numbers.shape[1])
+        file.setsampwidth(2)
+        file.setframerate(sound.rate)
+        file.writeframes(numbers.numpy().tobytes())
+    return Summary.Audio(
+        sample_rate=sound.rate,
+        num_channels=numbers.shape[1],
+        length_frames=numbers.shape[0],
+        encoded_audio_string=buffer.getvalue(),
+        content_type="audio/wav",
+    )
+
+
+@hookimpl
+def ltx_trackers() -> dict[str, type]:
+    return {"tensorboard": TensorBoard}

@@ -1,0 +1,110 @@
+"""Weights & Biases: numbers and samples on its servers, or offline, to be sent later."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+
+from ltxcore.api import ConfigError, hookimpl
+from ltxplugins.trackers.installed import missing
+
+ID_FILE = Path("wandb") / "ltx-run-id.txt"
+"""In the output folder: which run to go on with."""
+
+
+@attrs.define
+class Wandb:
+    """A run of Weights & Biases: numbers, samples, and the run file without secrets and homes. What it keeps on this machine is in the folder wandb of
+    the output folder; how the machine is doing is measured, but neither its user nor its files are told."""
+
+    project: str = attrs.field(default="ltx", metadata={"help": "its project"})
+    entity: str | None = attrs.field(default=None, metadata={"help": "its user or team"})
+    name: str | None = attrs.field(default=None, metadata={"help": "of the run; by default that of the output folder"})
+    tags: list[str] = attrs.field(factory=list, metadata={"help": "labels of the run"})
+    mode: Literal["online", "offline"] | None = attrs.field(
+        default=None, metadata={"help": '"offline" keeps it here, until `wandb sync`; by default what WANDB_MODE says, else "online"'}
+    )
+    media: bool = attrs.field(default=True, metadata={"help": "samples too"})
+    _run: Any = attrs.field(default=None, init=False, repr=False)
+
+    def problems(self) -> list[tuple[tuple[str, ...], str, str]]:
+        return missing("wandb", "Weights & Biases")
+
+    def start(self, output_dir: Path, run: Mapping[str, Any], total_steps: int, first_step: int) -> None:
+        """Begin, or go on with the run of Weights & Biases that this output folder had.
+
+        Raises:
+            ConfigError: it cannot be started: not logged in, or not reached.
+        """
+        import wandb
+
+        # Nothing that wandb finds out by itself: the command and its paths, names of the user and the machine, code, the repository of the folder and its address.
+        settings = wandb.Settings(console="off", silent=True, disable_git=True, disable_code=True, x_disable_meta=True, host="")
+        try:
+            self._run = wandb.init(
+                project=self.project,
+                entity=self.entity,
+                name=self.name or output_dir.name,
+                tags=self.tags,
+                mode=self.mode,
+                config=dict(run),
+                dir=str(output_dir),
+                id=_run_id(output_dir / ID_FILE, first_step),
+                resume="allow",
+                settings=settings,
+            )
+        except wandb.Error as error:
+            raise ConfigError(
+                f"Weights & Biases could not be started: {error}",
+                where="trackers.wandb",
+                remedy='Log in with `wandb login`, or keep it on this machine: mode = "offline" under [trackers.wandb], or WANDB_MODE=offline.',
+            ) from error
+        # Steps that a run does again after an interruption count by their number, not by the order in which they arrive.
+        self._run.define_metric("step")
+        self._run.define_metric("*", step_metric="step")
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._started().log({**metrics, "step": step})
+
+    def sample(self, step: int, name: str, path: Path) -> None:
+        if not self.media:
+            return
+        import wandb
+
+        kind = path.suffix.lower()
+        if kind in (".mp4", ".webm", ".gif"):
+            shown: Any = wandb.Video(str(path), caption=name, format=kind.removeprefix("."))
+        elif kind in (".png", ".jpg", ".jpeg"):
+            shown = wandb.Image(str(path), caption=name)
+        else:
+            shown = wandb.Audio(str(path), caption=name)
+        self._started().log({f"samples/{name}": shown, "step": step})
+
+    def finish(self) -> None:
+        if self._run is not None:
+            self._run.finish()
+            self._run = None
+
+    def _started(self) -> Any:
+        if self._run is None:
+            raise RuntimeError("the tracker has not been started")
+        return self._run
+
+
+def _run_id(path: Path, first_step: int) -> str:
+    """The run to go on with, or a new one."""
+    import uuid
+
+    if first_step and path.is_file():
+        return path.read_text().strip()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{uuid.uuid4().hex[:8]}\n")
+    return path.read_text().strip()
+
+
+@hookimpl
+def ltx_trackers() -> dict[str, type]:
+    return {"wandb": Wandb}

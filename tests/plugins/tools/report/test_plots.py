@@ -1,0 +1,75 @@
+"""Curves: which there are, and where their points lie."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ltxcore.api.runs import read_run
+from ltxplugins.tools.report.plots import Line, Plot, condition_label, plots_of
+from ltxplugins.tools.report.series import Series
+from ltxplugins.tools.report.svg import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, figure, number, ticks
+from plugins.tools.report.made_run import HOSTILE, made_run
+
+
+def test_a_run_has_a_picture_of_everything_that_it_logs(tmp_path: Path) -> None:
+    found = {plot.title: [line.label for line in plot.lines] for plot in plots_of(read_run(made_run(tmp_path / "run")))}
+    sigmas = ["sigma 0.00 to 0.25", "sigma 0.25 to 0.50", "sigma 0.50 to 0.75", "sigma 0.75 to 1.00"]
+    conditions = [
+        "mask on audio, applied",
+        "mask on audio, not applied",
+        "first_frame on video, applied",
+        "first_frame on video, not applied",
+    ]
+    assert found == {
+        "Training loss": ["total", "video", "audio"],
+        "Held-out loss, video": ["sigma 0.30", "sigma 0.60", "sigma 0.90"],
+        "Held-out loss, audio": ["sigma 0.30", "sigma 0.60", "sigma 0.90"],
+        "Training loss by noise level, video": sigmas,
+        "Training loss by noise level, audio": sigmas,
+        "Training loss by condition, video": conditions,
+        "Training loss by condition, audio": conditions,
+        "Learning rate": ["learning rate"],
+        "Gradient norm": ["gradient norm"],
+        "Time a step": ["time a step"],
+        "Tokens a second": ["tokens a second"],
+        "Peak memory": ["peak memory"],
+    }
+
+
+def test_a_condition_that_is_there_twice_has_a_number() -> None:
+    assert condition_label("video.cond0.first_frame/applied") == "first_frame on video, applied"
+    assert condition_label("audio.cond1.mask/not_applied") == "mask on audio (2), not applied"
+
+
+def test_points_lie_where_their_values_are() -> None:
+    drawn = figure(Plot("Loss", "A note.", [Line("loss", Series((0, 50, 100), (2.0, 1.0, 0.0)))], from_zero=True))
+    dots = [(float(x), float(y)) for x, y in re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)"', drawn)]
+    assert [x for x, _ in dots] == pytest.approx([LEFT, (LEFT + WIDTH - RIGHT) / 2, WIDTH - RIGHT], abs=0.1)
+    heights = [y for _, y in dots]
+    assert heights[2] == pytest.approx(HEIGHT - BOTTOM, abs=0.1)
+    assert heights[1] - heights[0] == pytest.approx(heights[2] - heights[1], abs=0.2)
+    assert TOP <= heights[0] < heights[1]
+
+
+def test_titles_and_labels_are_escaped() -> None:
+    drawn = figure(Plot(HOSTILE, HOSTILE, [Line(HOSTILE, Series((1, 2), (1.0, 2.0))), Line("b", Series((1,), (1.0,)))]))
+    assert "<img" not in drawn
+    assert drawn.count("<script") == 1
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0.0, 1.0, [0, 0.2, 0.4, 0.6, 0.8, 1.0]), (0.13, 0.37, [0.15, 0.2, 0.25, 0.3, 0.35]), (0.0, 4321.0, [0, 1000, 2000, 3000, 4000])],
+)
+def test_ticks_are_round(low: float, high: float, expected: list[float]) -> None:
+    assert ticks(low, high, 5) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(0, "0"), (12345.6, "12,346"), (0.5, "0.5"), (0.00025, "2.5e-4"), (0.0001, "1e-4"), (1.23456, "1.235")]
+)
+def test_numbers_are_short(value: float, said: str) -> None:
+    assert number(value) == said
