@@ -8,8 +8,8 @@ from typing import Literal
 
 import attrs
 
-from ltxcore.api.runs import Record
-from ltxplugins.tools.report.series import Series, error_of_mean, mean
+from ltxcore.api.runs import Record, Series
+from ltxplugins.tools.report.series import error_of_mean, mean
 
 OWN, OTHER = "own_context", "other_context"
 """Held-out losses in `metrics.jsonl`: with a clip's own context, and with another's. The names are those of `train.contexts`, which is not imported

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ltxcore.api.runs import Drawn, Record
+from ltxcore.api.runs import Drawn, Record, Series
 from ltxplugins.tools.report.answers import Answer, Bar, learned, still_learning
 from ltxplugins.tools.report.markup import Markup, joined, tag
 from ltxplugins.tools.report.media import Shelf
-from ltxplugins.tools.report.series import Series
 from ltxplugins.tools.report.svg import number, spark
 from ltxplugins.tools.report.usage import Use, uses
 

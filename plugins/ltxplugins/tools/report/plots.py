@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
-from ltxcore.api.runs import Record
+from ltxcore.api.runs import Record, Series
 from ltxplugins.tools.report.answers import OWN
-from ltxplugins.tools.report.series import Series
 
 SEQUENCE = "sequence"
 """Colours that go from light to dark, for lines that have an order."""

@@ -7,13 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ltxcore.api.commands import leaving
-from ltxcore.api.runs import Record
+from ltxcore.api.runs import Record, Series
 from ltxplugins.tools.report.answers import OTHER, OWN, held_out
 from ltxplugins.tools.report.first import beside
 from ltxplugins.tools.report.markup import Markup, joined, tag, text
 from ltxplugins.tools.report.media import Shelf
 from ltxplugins.tools.report.plots import condition_label, plots_of
-from ltxplugins.tools.report.series import Series
 from ltxplugins.tools.report.svg import figure
 
 UNITS = ("B", "kB", "MB", "GB", "TB")

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import attrs
 
+from ltxcore.api.runs import Series
 from ltxplugins.tools.report.markup import Markup, data, joined, tag
 from ltxplugins.tools.report.plots import SEQUENCE, Line, Plot
-from ltxplugins.tools.report.series import Series, binned, smoothed
+from ltxplugins.tools.report.series import binned, smoothed
 
 WIDTH, HEIGHT = 560, 250
 LEFT, RIGHT, TOP, BOTTOM = 56, 10, 10, 26

@@ -14,11 +14,13 @@ import pytest
 import tomli
 from click.testing import CliRunner, Result
 
+from ltxcore import __version__
 from ltxcore.cli.main import main
 from ltxcore.errors import CheckpointError, ConfigError
 from ltxplugins.tools.publish.files import upload_of
 from plugins.tools.publish.hub import TOKEN, Hub, hub
 from plugins.tools.report.made_run import HOSTILE, made_run, media, metrics, weights
+from train.runs import sound_set, tables, write_run
 
 # What huggingface_hub itself does with the client that it uses.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")
@@ -191,6 +193,24 @@ def test_a_run_arrives_at_the_hub_as_it_is(run: Path, server: Hub) -> None:
     assert server.files == {f"me/made/{name}": found if isinstance(found, bytes) else found.read_bytes() for name, found in files.items()}
     assert "private" in json.dumps(server.repositories["me/made"])
     assert server.cards == [files["README.md"].decode()]
+
+
+def test_a_run_that_is_to_be_published_is_refused_where_nothing_publishes_and_published_at_its_end_where_something_does(
+    server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pushed = {"hub": {"push_to_hub": True, "hub_model_id": "me/tones"}, "validation": {"skip_initial_validation": True}}
+    run_file = write_run(tmp_path, tables(sound_set(tmp_path / "data"), tmp_path / "out", **pushed))
+    with monkeypatch.context() as patch:
+        patch.setenv("LTX_DISABLE_PLUGINS", "publish")
+        refused = ltx("run", run_file)
+    assert refused.exit_code == 2
+    assert (
+        f'hub.push_to_hub: the command "publish" comes from a plugin that LTX_DISABLE_PLUGINS switches off, ltx {__version__}'
+        in refused.stderr
+    )
+    done = ltx("run", run_file, "--set", "optimization.steps=1")
+    assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, f"Uploaded to {server.address}/me/tones"), done.output
+    assert server.files["me/tones/lora.safetensors"] == (tmp_path / "out" / "lora.safetensors").read_bytes()
 
 
 def test_hf_endpoint_names_another_hub(run: Path) -> None:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ltxcore.api.runs import read_run
+from ltxcore.api.runs import Series, read_run
 from ltxplugins.tools.report.plots import Line, Plot, condition_label, plots_of
-from ltxplugins.tools.report.series import Series
 from ltxplugins.tools.report.svg import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, figure, number, ticks
 from plugins.tools.report.made_run import HOSTILE, made_run
 
