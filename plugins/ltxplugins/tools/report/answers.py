@@ -12,7 +12,7 @@ from ltxcore.api.runs import Record, Series
 from ltxplugins.tools.report.series import error_of_mean, mean
 
 OWN, OTHER = "own_context", "other_context"
-"""Held-out losses in `metrics.jsonl`: with a clip's own context, and with another's. The names are those of `train.contexts`, which is not imported
+"""Held-out losses in `metrics.jsonl`: with a clip's own context, and with another's. The names are those of `train.conditioning_swap`, which is not imported
 for them: it needs torch, and a page does not."""
 
 Tone = Literal["good", "fair", "bad", "none"]
