@@ -16,9 +16,6 @@ from ltxcore.protocols import Clip
 FRAMES, ROWS, COLUMNS, COLOURS = 8, 32, 32, 3
 CHANNELS = 128
 _BLOCK = (FRAMES, ROWS, COLUMNS, COLOURS)
-_KEPT = lowest(_BLOCK, CHANNELS)
-_COUNTS = tuple(max(k[axis] for k in _KEPT) + 1 for axis in range(len(_BLOCK)))
-"""Cosines that the kept frequencies use, by axis."""
 
 
 @attrs.define(eq=False)
@@ -44,7 +41,7 @@ class TinyVideoCodec:
         """Latents `[128, F, H, W]` to a clip of 8 (F - 1) + 1 frames, `rate` of them per second."""
         numbers = statistics(self.modality).restored(latents.to(torch.float32).permute(1, 2, 3, 0))
         frames, height, width, _ = numbers.shape
-        blocks = (numbers @ basis(_BLOCK, _KEPT)).unflatten(-1, _BLOCK)  # [F, H, W, 8, 32, 32, 3]
+        blocks = (numbers @ basis(_BLOCK, _kept())).unflatten(-1, _BLOCK)  # [F, H, W, 8, 32, 32, 3]
         pixels = blocks.permute(0, 3, 1, 4, 2, 5, 6).reshape(frames * FRAMES, height * ROWS, width * COLUMNS, COLOURS)
         # Eight decoded copies of the first frame: their mean is what was encoded.
         pixels = torch.cat([pixels[:FRAMES].mean(dim=0, keepdim=True), pixels[FRAMES:]])
@@ -84,17 +81,30 @@ def _projected(pixels: Tensor, down: Tensor, across: Tensor) -> Tensor:
 
 
 @cache
+def _kept() -> tuple[tuple[int, ...], ...]:
+    """The frequencies that are kept; looked for when they are used, since that takes as long as many a command."""
+    return lowest(_BLOCK, CHANNELS)
+
+
+@cache
+def _counts() -> tuple[int, ...]:
+    """Cosines that the kept frequencies use, by axis."""
+    return tuple(max(k[axis] for k in _kept()) + 1 for axis in range(len(_BLOCK)))
+
+
+@cache
 def _axes() -> tuple[Tensor, Tensor, Tensor]:
     """The cosines that are kept, by axis: of time `[kt, 8]`, of rows `[ky, 32]`, of columns and colours together `[32 * 3, kx * kc]`."""
-    times, rows, columns, colours = (cosines(size)[:count] for size, count in zip(_BLOCK, _COUNTS, strict=True))
+    times, rows, columns, colours = (cosines(size)[:count] for size, count in zip(_BLOCK, _counts(), strict=True))
     return times, rows, torch.kron(columns, colours).T.contiguous()
 
 
 @cache
 def _places() -> Tensor:
     """Where the kept frequencies lie among all products of the cosines that are kept by axis, `[128]`."""
-    strides = [math.prod(_COUNTS[axis + 1 :]) for axis in range(len(_COUNTS))]
-    return torch.tensor([sum(k * stride for k, stride in zip(each, strides, strict=True)) for each in _KEPT])
+    counts = _counts()
+    strides = [math.prod(counts[axis + 1 :]) for axis in range(len(counts))]
+    return torch.tensor([sum(k * stride for k, stride in zip(each, strides, strict=True)) for each in _kept()])
 
 
 def measured(clips: list[Clip]) -> Statistics:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import torch
 from torch.nn import Parameter
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, CosineAnnealingWarmRestarts, LambdaLR, LinearLR, LRScheduler, PolynomialLR, StepLR
@@ -55,14 +55,25 @@ def schedule(optimizer: Optimizer, kind: str, params: Mapping[str, Any], steps: 
         raise _refused(kind, steps, str(error)) from error
 
 
+class _Rates(Optimizer):
+    """A learning rate for a schedule to set, and nothing that is updated: an optimiser takes a second to import all that it may need."""
+
+    def __init__(self, learning_rate: float) -> None:
+        self.defaults = {"lr": learning_rate}
+        self.param_groups = [{"params": [], "lr": learning_rate}]
+        self.state = defaultdict(dict)
+
+    def step(self, closure: Any = None) -> None:
+        """There is nothing to update."""
+
+
 def try_schedule(kind: str, params: Mapping[str, Any], steps: int, learning_rate: float) -> None:
     """Refuse a schedule whose learning rate is no number, or below 0, at the beginning of a run or at its end. Nothing is trained.
 
     Raises:
         ConfigError: as `schedule`, or with the step.
     """
-    optimizer = AdamW([Parameter(torch.zeros(1))], lr=learning_rate)
-    made = schedule(optimizer, kind, params, steps)
+    made = schedule(_Rates(learning_rate), kind, params, steps)
     _check_rates(made, kind, range(1, min(steps, TRIED) + 1), steps)
     if steps > TRIED and hasattr(made, "_get_closed_form_lr"):  # the others are what they are from the first steps on
         made.last_epoch = steps

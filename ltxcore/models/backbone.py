@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ltxcore.errors import ConfigError
+from ltxcore.models.blueprint import Blueprint
 from ltxcore.models.streams import PREFIX
 from ltxcore.models.transformer import StreamInput, TimestepRule, Transformer
 from ltxcore.models.transformer_block import BlockSwitches
@@ -44,19 +45,6 @@ class ModelInfo:
     takes_marker: bool = False
     marks: bool = True
     seed: int | None = None
-
-
-@attrs.frozen
-class Blueprint:
-    """The whole model, of which a backbone may hold a part; names of diffusers.
-
-    Attributes:
-        shapes: of every parameter.
-        linears: the modules that can carry an adapter.
-    """
-
-    shapes: Mapping[str, tuple[int, ...]]
-    linears: frozenset[str]
 
 
 @attrs.frozen

@@ -10,7 +10,8 @@ import attrs
 
 from ltxcore.errors import ConfigError, suggestion
 from ltxcore.models.backbone import LTXBackbone, ModelInfo
-from ltxcore.models.build import build, shapes_of
+from ltxcore.models.blueprint import Description, blueprint_of_config
+from ltxcore.models.build import build
 from ltxcore.models.checkpoint_files import Checkpoint, check_tensors, open_checkpoint
 from ltxcore.models.connectors import build_connector, connector_arguments
 from ltxcore.models.load_base import describe
@@ -73,6 +74,14 @@ class Base:
         layers = self.num_layers if num_layers is None else num_layers
         return build({**self.transformer, "num_layers": layers}, attrs.evolve(self.info, num_layers=layers), modalities)
 
+    def described(self, modalities: frozenset[str]) -> Description:
+        """The backbone with the streams of some modalities, known without building it.
+
+        Raises:
+            CheckpointError: settings that the model cannot do.
+        """
+        return Description(self.info, modalities, blueprint_of_config(self.transformer, self.info.name))
+
     def check_tensors(self) -> None:
         """Hold the names, shapes and dtypes of the checkpoint's tensors against the configuration, as loading does; none of them is read.
 
@@ -80,7 +89,7 @@ class Base:
             CheckpointError: for all tensors that are missing, unexpected, of another shape, or stored in a format that is not read.
         """
         if self.checkpoint is not None:
-            check_tensors(self.checkpoint, shapes_of(self.transformer, self.info.name))
+            check_tensors(self.checkpoint, blueprint_of_config(self.transformer, self.info.name).shapes)
 
     @property
     def context_widths(self) -> dict[str, int]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,7 +12,8 @@ from torch.nn import Parameter
 
 from ltxcore.errors import ConfigError
 from ltxcore.model_config import building
-from ltxcore.models.backbone import Blueprint, LTXBackbone, ModelInfo
+from ltxcore.models.backbone import LTXBackbone, ModelInfo
+from ltxcore.models.blueprint import Blueprint
 from ltxcore.models.quantized import Quantization, RoundedLinear, is_quantizable
 from ltxcore.models.streams import block_of
 from ltxcore.models.transformer import TimestepRule, Transformer
@@ -36,20 +35,6 @@ def meta_model(official: Config, where: str) -> Any:
             "ignore", "Initializing zero-element tensors is a no-op"
         )  # a width of 0 does not fit the file's tensors, which is said
         return LTX2VideoTransformer3DModel(**arguments)
-
-
-def shapes_of(official: Config, where: str) -> Mapping[str, tuple[int, ...]]:
-    """The shape of every parameter of a configuration's model, by its name of diffusers.
-
-    Raises:
-        CheckpointError: settings that the model cannot do.
-    """
-    return _shapes(json.dumps(official, sort_keys=True), where)
-
-
-@functools.lru_cache(maxsize=4)
-def _shapes(official: str, where: str) -> Mapping[str, tuple[int, ...]]:
-    return blueprint_of(meta_model(json.loads(official), where)).shapes
 
 
 def blueprint_of(model: nn.Module) -> Blueprint:

@@ -12,6 +12,7 @@ from torch import Tensor
 from ltxcore.errors import CheckpointError, Problem, listed
 from ltxcore.models.adapters import ADAPTER, adapters, base_weight, create_adapters, has_magnitude, magnitude, pair, row_lengths
 from ltxcore.models.backbone import LTXBackbone
+from ltxcore.models.blueprint import Described
 from ltxcore.models.lora_file import LoraFile, Pairs, read_lora, sketch_lora
 from ltxcore.models.lora_save import shape_shown
 from ltxcore.models.parameter_names import to_original
@@ -60,7 +61,7 @@ def read_fitting(backbone: LTXBackbone, path: Path) -> LoraFile:
     return found
 
 
-def check_start(backbone: LTXBackbone, path: Path, targets: Targets, rank: int, dora: bool) -> None:
+def check_start(backbone: Described, path: Path, targets: Targets, rank: int, dora: bool) -> None:
     """Refuse a LoRA file that adapters cannot start from, as far as its header tells; what no loss reaches is not known yet, and may be missing in it.
 
     Args:
@@ -82,7 +83,7 @@ def check_start(backbone: LTXBackbone, path: Path, targets: Targets, rank: int, 
         raise CheckpointError.of(problems)
 
 
-def check_generation(backbone: LTXBackbone, path: Path) -> None:
+def check_generation(backbone: Described, path: Path) -> None:
     """Refuse a LoRA file that says it was made for another generation of models.
 
     Raises:
@@ -108,7 +109,7 @@ def _copy(layer: Any, given: tuple[Tensor, Tensor], lengths: Tensor | None) -> N
         magnitude(layer).copy_(row_lengths(base + (b @ a).to(base.device)) if lengths is None else lengths)
 
 
-def check_modules(backbone: LTXBackbone, pairs: Pairs, where: str) -> None:
+def check_modules(backbone: Described, pairs: Pairs, where: str) -> None:
     """Refuse modules that the base does not have, or whose stream this backbone does not hold.
 
     Raises:

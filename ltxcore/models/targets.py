@@ -12,7 +12,7 @@ from typing import Literal
 import attrs
 
 from ltxcore.errors import ConfigError, Problem, did_you_mean, listed
-from ltxcore.models.backbone import LTXBackbone
+from ltxcore.models.blueprint import Described
 from ltxcore.models.parameter_names import to_original
 from ltxcore.models.streams import PREFIX, is_needed, stream_of
 
@@ -50,7 +50,7 @@ def matches(module: str, target: str) -> bool:
 
 
 def resolve_targets(
-    backbone: LTXBackbone,
+    backbone: Described,
     patterns: Sequence[str] | Auto,
     reachable: Collection[str] | None = None,
     modalities: frozenset[str] | None = None,
@@ -58,7 +58,7 @@ def resolve_targets(
     """The modules that the targets name in this backbone.
 
     Args:
-        backbone: before adapters are added.
+        backbone: it, or what is known of it.
         patterns: of the run file; "auto": those that the modalities of the backbone suggest.
         reachable: names of parameters that a loss reaches; none: all.
         modalities: of the run, where the backbone has more than it trains with; none: those of the backbone.

@@ -12,11 +12,10 @@ from ltxcore.encode.glance import Glance
 from ltxcore.encode.sample_sizes import Planned
 from ltxcore.encode.standing import Standing
 from ltxcore.errors import LtxError, Problem
-from ltxcore.models.backbone import LTXBackbone
+from ltxcore.models.blueprint import Description
 from ltxcore.models.streams import is_needed
 from ltxcore.models.targets import resolve_targets
 from ltxcore.runs.checkpoint import MARGIN
-from ltxcore.runs.initial_weights import sketched
 from ltxcore.runs.run_plan import Outline
 from ltxcore.sample.cuts import samples_in, steps_of
 
@@ -34,8 +33,8 @@ def room_for(found: Outline, problems: list[Problem]) -> Iterator[str]:
     """A note where the disk has no room for all that a run keeps; that it has none even for what a run makes sure of first is added to `problems`."""
     config = found.loaded.config
     try:
-        sketch = sketched(found.base, found.streams)
-        adapted = _adapted(found, sketch)
+        backbone = found.base.described(found.streams)
+        adapted = _adapted(found, backbone)
     except LtxError:  # targets that name nothing, which is told
         return
     highest = max((min(shape) for shape in adapted), default=WIDEST)
@@ -44,7 +43,7 @@ def room_for(found: Outline, problems: list[Problem]) -> Iterator[str]:
             f"{found.loaded.where('lora.rank')}: is {config.lora.rank}, and the largest target has only {highest} rows or columns: "
             "more than that adds nothing but memory."
         )
-    trained, exported = _numbers(found, sketch, adapted)
+    trained, exported = _numbers(found, backbone, adapted)
     exported *= WEIGHT_BYTES[config.checkpoints.precision]
     checkpoint = exported + trained * STATE_BYTES[config.checkpoints.save_training_state]
     free = free_bytes(found.folder.path)
@@ -88,20 +87,20 @@ def _latent_numbers(planned: Planned, seen: Glance, widths: Mapping[str, int]) -
     return found
 
 
-def _adapted(found: Outline, sketch: LTXBackbone) -> list[tuple[int, ...]]:
+def _adapted(found: Outline, backbone: Description) -> list[tuple[int, ...]]:
     """The shapes of the matrices that a LoRA adapts, at most, since no loss may reach some; none in full mode."""
     config = found.loaded.config
     if config.model.training_mode == "full":
         return []
-    targets = resolve_targets(sketch, config.lora.target_modules, modalities=found.modalities)
-    return [sketch.blueprint.shapes[f"{name}.weight"] for name in targets.adapted]
+    targets = resolve_targets(backbone, config.lora.target_modules, modalities=found.modalities)
+    return [backbone.blueprint.shapes[f"{name}.weight"] for name in targets.adapted]
 
 
-def _numbers(found: Outline, sketch: LTXBackbone, adapted: Sequence[tuple[int, ...]]) -> tuple[int, int]:
+def _numbers(found: Outline, backbone: Description, adapted: Sequence[tuple[int, ...]]) -> tuple[int, int]:
     """Numbers that are trained, at most; and those that are exported."""
     lora = found.loaded.config.lora
     if not adapted:
-        shapes = sketch.blueprint.shapes
+        shapes = backbone.blueprint.shapes
         trained = sum(math.prod(shape) for name, shape in shapes.items() if is_needed(name, found.modalities))
         return trained, sum(math.prod(shape) for shape in shapes.values())
     trained = sum(lora.rank * (rows + columns) + (rows if lora.use_dora else 0) for rows, columns in adapted)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 
 from ltxcore.config.load import LoadedRun
 from ltxcore.errors import CheckpointError, Problem, collecting
 from ltxcore.headers import INDEX, is_index, read_file
-from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.base import Base, base_of
 from ltxcore.models.lora_load import check_start
 from ltxcore.models.targets import resolve_targets
@@ -33,18 +31,12 @@ def start_problems(loaded: LoadedRun, base: Base, modalities: frozenset[str], st
                 base_of(str(newest(start))).check_tensors()
         return problems
     with collecting(problems):
-        sketch = sketched(base, streams)
-        targets = resolve_targets(sketch, config.lora.target_modules, modalities=modalities)
+        backbone = base.described(streams)
+        targets = resolve_targets(backbone, config.lora.target_modules, modalities=modalities)
         if start is not None:
             with collecting(problems, loaded.where("model.load_checkpoint")):
-                check_start(sketch, newest(start), targets, config.lora.rank, config.lora.use_dora)
+                check_start(backbone, newest(start), targets, config.lora.rank, config.lora.use_dora)
     return problems
-
-
-@functools.lru_cache(maxsize=1)
-def sketched(base: Base, streams: frozenset[str]) -> LTXBackbone:
-    """Names and shapes of a model with these modalities, only to be read: of a large one it takes most of a second, and it is asked for again."""
-    return base.sketch(streams)
 
 
 def newest(path: Path) -> Path:
