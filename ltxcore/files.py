@@ -8,6 +8,7 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 import stat
 import threading
 import time
@@ -53,6 +54,26 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # after the rename there is nothing to remove
             beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def making(folder: Path) -> Iterator[Path]:
+    """A new folder beside `folder` to write to, which takes its place at the end, so that a kill leaves no folder that looks whole.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written; nothing is left of it.
+    """
+    beside = folder.with_name(f".{fitted(folder.name, len(UNFINISHED) + 1)}{UNFINISHED}")
+    shutil.rmtree(beside, ignore_errors=True)  # of a process that was killed
+    try:
+        beside.mkdir(parents=True)
+        yield beside
+        for path in [*beside.rglob("*"), beside]:
+            sync(path)
+        beside.rename(folder)
+        sync(folder.parent)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)  # after the rename there is nothing to remove
 
 
 def is_file(path: Path) -> bool:
@@ -136,7 +157,7 @@ def not_written(error: OSError, where: Path | str, then: str) -> Problem:
         then: what comes of giving the same command again, as the end of a sentence.
     """
     named = error.filename if isinstance(error.filename, str) and error.filename else str(where)
-    place = re.sub(rf"/\.([^/]+)\.\d+-\d+{re.escape(UNFINISHED)}(\.\w+)?$", r"/\1\2", named)
+    place = re.sub(rf"(^|/)\.([^/]+?)(\.\d+-\d+)?{re.escape(UNFINISHED)}(\.\w+)?(?=/|$)", r"\1\2\4", named)
     remedy = "See whether the disk is in order"
     if error.errno in _FULL:
         remedy = "Make room on that disk, or have your quota there raised"

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from ltxcore.files import why_no_path, write_whole
+from ltxcore.files import making, why_no_path, write_whole
 from ltxcore.redact import hide, leaving, redacted
 
-__all__ = ["FilePath", "hide", "leaving", "redacted", "write_whole"]
+__all__ = ["FilePath", "hide", "leaving", "making", "redacted", "write_whole"]
 
 
 class FilePath(click.Path):

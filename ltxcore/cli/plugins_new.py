@@ -13,6 +13,7 @@ import click
 from ltxcore import __version__
 from ltxcore.api.commands import FilePath
 from ltxcore.errors import ConfigError
+from ltxcore.files import making
 from ltxcore.registry import load
 
 PYPROJECT = """\
@@ -158,10 +159,11 @@ def new(name: str, into: Path) -> None:
         "version": __version__,
         "folder": str(folder),
     }
-    for path, text in FILES.items():
-        file = folder / Template(path).substitute(words)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(Template(text).substitute(words), encoding="utf-8")
+    with making(folder) as beside:
+        for path, text in FILES.items():
+            file = beside / Template(path).substitute(words)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(Template(text).substitute(words), encoding="utf-8")
     click.echo(Template(SAID).substitute(words))
 
 

@@ -19,7 +19,7 @@ OUTPUTS = ["*.safetensors", "metrics.jsonl", "samples/*"]
 HITTING = """
 import os
 from pathlib import Path
-from interrupted import Hits
+from hits import Hits
 from ltxcore.api import hookimpl
 
 at = os.environ.pop("HIT_AT", "") if os.environ.get("RANK") == "0" else ""

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import attrs
 
 from ltxcore.api import ConfigError, hookimpl
+from ltxcore.api.commands import write_whole
 from ltxplugins.trackers.installed import missing
 
 ID_FILE = Path("wandb") / "ltx-run-id.txt"
@@ -100,9 +101,9 @@ def _run_id(path: Path, first_step: int) -> str:
 
     if first_step and path.is_file():
         return path.read_text().strip()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"{uuid.uuid4().hex[:8]}\n")
-    return path.read_text().strip()
+    name = uuid.uuid4().hex[:8]
+    write_whole(path, f"{name}\n".encode())
+    return name
 
 
 @hookimpl

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from ltxcore.api import CheckpointError, ConfigError
-from ltxcore.api.commands import leaving
+from ltxcore.api.commands import leaving, making
 from ltxcore.api.config import document
 from ltxcore.api.runs import Drawn, Record, read_run
 from ltxplugins.tools.publish.card import card
@@ -37,17 +37,14 @@ class Upload:
         """
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ConfigError(f"{folder} is there already", where="--dry-run", remedy="Name a new folder.")
-        beside = folder.with_name(f".{folder.name}.unfinished")  # so that a kill leaves no folder that looks whole
-        if beside.exists():
-            shutil.rmtree(beside)
-        for name, content in self.files.items():
-            target = beside / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if isinstance(content, bytes):
-                target.write_bytes(content)
-            else:
-                shutil.copyfile(content, target)
-        beside.rename(folder)
+        with making(folder) as beside:
+            for name, content in self.files.items():
+                target = beside / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if isinstance(content, bytes):
+                    target.write_bytes(content)
+                else:
+                    shutil.copyfile(content, target)
 
 
 def upload_of(folder: Path, repository: str = "") -> Upload:
