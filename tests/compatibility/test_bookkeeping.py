@@ -146,20 +146,38 @@ def test_every_file_broken_in_every_way_is_said_or_done_without(loaded: LoadedRu
     broken_one_at_a_time(loaded, out, file, way)
 
 
-@pytest.mark.whole
+def changed(whole: bytes, seed: str) -> bytes:
+    """A file with some of its bytes changed, by a seed."""
+    chance, data = random.Random(seed), bytearray(whole)
+    for _ in range(chance.choice((1, 1, 2, 8))):
+        at = chance.randrange(len(data))
+        data[at : at + chance.choice((0, 1, 1, 5))] = chance.choice(
+            (b"", b"\0", b"[", b'"', b"-1", b"null", bytes([chance.randrange(256)]))
+        )
+    return bytes(data)
+
+
+def changed_many_times(loaded: LoadedRun, out: Path, file: str, count: int) -> None:
+    whole = (out / file).read_bytes()
+    for number in range(count):
+        seed = f"{file} {number}"
+        (out / file).write_bytes(changed(whole, seed))
+        try:
+            look(loaded, out)
+        except Exception as error:
+            error.add_note(f'the file is changed(whole, "{seed}")')
+            raise
+
+
 @pytest.mark.parametrize("file", FILES[:5])
 def test_a_file_with_some_bytes_changed_never_ends_in_a_traceback(loaded: LoadedRun, out: Path, file: str) -> None:
-    chance = random.Random(file)
-    whole = (out / file).read_bytes()
-    for _ in range(100):
-        data = bytearray(whole)
-        for _ in range(chance.choice((1, 1, 2, 8))):
-            at = chance.randrange(len(data))
-            data[at : at + chance.choice((0, 1, 1, 5))] = chance.choice(
-                (b"", b"\0", b"[", b'"', b"-1", b"null", bytes([chance.randrange(256)]))
-            )
-        (out / file).write_bytes(bytes(data))
-        look(loaded, out)
+    changed_many_times(loaded, out, file, 12)
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("file", FILES[:5])
+def test_a_file_with_bytes_changed_in_many_ways_never_ends_in_a_traceback(loaded: LoadedRun, out: Path, file: str) -> None:
+    changed_many_times(loaded, out, file, 100)
 
 
 def test_check_run_and_report_name_the_file(films: Path, out: Path) -> None:
