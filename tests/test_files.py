@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ltxcore.files import is_of_disk, not_written, read_regular, remove_unfinished, replacing, write_whole
+from ltxcore.files import UNFINISHED, is_of_disk, making, not_written, read_regular, remove_unfinished, replacing, write_whole
 
 
 def test_a_written_file_is_there_and_nothing_beside_it(tmp_path: Path) -> None:
@@ -114,3 +114,28 @@ def test_an_error_of_a_connection_is_none_of_the_disk() -> None:
     assert not is_of_disk(ConnectionResetError(errno.ECONNRESET, "reset"))
     assert not is_of_disk(BrokenPipeError(errno.EPIPE, "broken"))
     assert not is_of_disk(OSError("of a library, without a number"))
+
+
+def half_made(folder: Path) -> None:
+    with making(folder) as beside:
+        (beside / "a").write_text("one")
+        raise OSError("full")
+
+
+def test_a_folder_is_made_whole_or_not_at_all_whatever_a_killed_process_left(tmp_path: Path) -> None:
+    left = tmp_path / f".new{UNFINISHED}" / "half"
+    left.mkdir(parents=True)
+    with pytest.raises(OSError, match="full"):
+        half_made(tmp_path / "new")
+    assert not list(tmp_path.iterdir())
+    with making(tmp_path / "new") as beside:
+        (beside / "a").write_text("one")
+        assert not (tmp_path / "new").exists()
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["new", "new/a"]
+
+
+def test_a_message_names_the_file_that_was_to_be_there(tmp_path: Path) -> None:
+    for written in (f"/there/.a.12-34{UNFINISHED}.mp4", f"/there/.a.mp4{UNFINISHED}", ".a.mp4.unfinished", f"/there/.a.mp4{UNFINISHED}/b"):
+        told = str(not_written(OSError(errno.ENOSPC, "full", written), "somewhere", "it goes on"))
+        assert "a.mp4" in told.partition(": ")[0]
+        assert UNFINISHED not in told

@@ -25,6 +25,8 @@ SMALL = ["--set", "model.model_path=small.safetensors"]
 
 CAPTION = ["--base-url", "{server}", "--model", "m", "--frames", "1", "--size", "32", "--workers", "1", "--no-progress"]
 
+DRAWN = ["--model", "tiny", "--inference-steps", "2", "--no-generate-video"]
+
 COMMANDS: dict[str, dict[str, Any]] = {
     "run": {
         "command": ["run", "single.toml", "--set", "output_dir=out/new", "--set", "checkpoints.interval=1", *SMALL],
@@ -78,6 +80,11 @@ COMMANDS: dict[str, dict[str, Any]] = {
         "command": ["sample", "a square", "--model", "tiny", "--video-dims", "64x64x9", "--inference-steps", "2", "-o", "out/square.mp4"],
         "outputs": ["out/square.mp4"],
     },
+    "sample a file": {
+        "command": ["sample", "prompts.jsonl", *DRAWN, "-o", "out/drawn.wav"],
+        "outputs": ["out/drawn*"],
+    },
+    "sample to a folder": {"command": ["sample", "prompts.jsonl", *DRAWN, "-o", "out/all"], "outputs": ["out/all/*"]},
     "publish": {"command": ["publish", "out/finished", "--to", "me/it", "--dry-run", "out/upload"], "outputs": ["out/upload/**/*"]},
     "convert": {"command": ["convert", "old.yaml", "-o", "out/old.toml"], "outputs": ["out/old.toml"]},
     "plugins new": {"command": ["plugins", "new", "every_other", "--into", "out"], "outputs": ["out/ltx-every-other/**/*"]},
@@ -90,6 +97,7 @@ def results(tmp_path: Path, jobs: dict[str, dict[str, Any]], limit: float) -> di
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path) as place:
         folder = brought(Path(place) / "films")
         (folder / "old.yaml").write_text(old_file())
+        (folder / "prompts.jsonl").write_text('{"prompt": "one"}\n{"prompt": "two"}\n{"prompt": "three"}\n')
         path.write_text(json.dumps({name: {"folder": str(folder), **job} for name, job in jobs.items()}))
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONWARNINGS": "ignore"}
         done = subprocess.run([sys.executable, WORKER, path], env=environment, timeout=limit, check=False)
@@ -112,15 +120,23 @@ def test_a_command_goes_on_from_every_fault(tmp_path: Path, name: str, fault: st
     sound(results(tmp_path, {name: {**COMMANDS[name], "fault": fault, "first": int(os.environ.get("LTX_FIRST", "1"))}}, 6 * 3600))
 
 
-def one_moment(tmp_path: Path, faults: dict[str, str]) -> None:
-    """Of each command, in the midst of what it does; the whole is above."""
-    sound(results(tmp_path, {name: {**COMMANDS[name], "fault": fault, "points": 1} for name, fault in faults.items()}, 600))
+def sampled(tmp_path: Path, points: int, *faults: tuple[str, str]) -> None:
+    """Some moments of each command, spread over what it does; the whole is above."""
+    sound(results(tmp_path, {f"{name} {fault}": {**COMMANDS[name], "fault": fault, "points": points} for name, fault in faults}, 900))
 
 
 def test_small_commands_killed_and_without_room_lose_nothing(tmp_path: Path) -> None:
-    one_moment(tmp_path, {"export": "kill", "publish": "EDQUOT"})
+    sampled(
+        tmp_path, 1, ("export", "kill"), ("convert", "kill"), ("plugins new", "kill"), ("caption beside", "kill"), ("publish", "EDQUOT")
+    )
 
 
 @pytest.mark.slow
 def test_large_commands_killed_and_without_room_lose_nothing(tmp_path: Path) -> None:
-    one_moment(tmp_path, {"run": "kill", "go on": "ENOSPC", "start over": "kill", "preprocess": "ENOENT", "decode": "EROFS"})
+    sampled(tmp_path, 1, ("run", "kill"), ("go on", "ENOSPC"), ("start over", "kill"), ("preprocess", "ENOENT"), ("decode", "EROFS"))
+    sampled(tmp_path, 1, ("inspect", "kill"), ("sample", "kill"), ("caption", "ENOSPC"))
+
+
+@pytest.mark.slow
+def test_a_run_whose_disk_is_read_only_full_or_gone_keeps_its_last_checkpoint_and_goes_on(tmp_path: Path) -> None:
+    sampled(tmp_path, 5, ("run", "EROFS"), ("run", "ENOENT"), ("run", "EDQUOT"))

@@ -14,6 +14,7 @@ import click
 from ltxcore.api.commands import FilePath
 from ltxcore.config.validation_samples import ValidationTable
 from ltxcore.errors import ConfigError
+from ltxcore.files import is_file, read_regular
 
 if TYPE_CHECKING:
     from ltxcore.config.prompts import LoadedSamples
@@ -91,6 +92,7 @@ def sample(
 
     FILE is a TOML file with the table [validation] of a run file (the run file itself will do), or a JSONL file with the keys of one of its samples on each
     line. Options stand for keys of [validation] and go before those of FILE; what a sample says of itself stays. The same seed gives the same file.
+    The same command goes on with many samples where it was stopped.
 
     \b
     ltx sample "a red disc sways slowly" --model tiny -o disc.mp4
@@ -102,6 +104,7 @@ def sample(
     from ltxcore.config.prompts import load_samples
     from ltxcore.errors import LtxError
     from ltxcore.models.quantized import quantization_of
+    from ltxcore.sample.drawing import Drawing
 
     said = {name: value for name, value in options.items() if value is not None}
     loaded = load_samples(what, conditions=conditions, options=said, plugins=plugins)
@@ -112,13 +115,20 @@ def sample(
     studio = attrs.evolve(studio, quantization=stored, offload_blocks=offload_blocks, mark_first_frame=mark_first_frame)
     try:
         planned = _planned(loaded, studio)
-        files = _files(planned, output, overwrite)
+        drawing = Drawing.of(_folder(output), _asked(what), len(planned), lambda: _files(planned, output, overwrite))
         marking = studio.marking.notes if any("video" in each.canvas.request.modalities for each in planned) else ()
         for note in dict.fromkeys([*(note for each in planned for note in [*each.notes, *_triggers(each, studio.loras)]), *marking]):
             click.echo(note, err=True)
-        with _bar(planned) as step:
-            for path in studio.draw(planned, files, step):
-                click.echo(path)
+        for path in drawing.there.values():
+            click.echo(f"{path} is there already, from this command before it was stopped.", err=True)
+        drawing.begin()
+        if numbers := drawing.left():
+            left, paths = [planned[number] for number in numbers], [drawing.paths[number] for number in numbers]
+            with _bar(left) as step:
+                for number, path in zip(numbers, studio.draw(left, paths, step), strict=True):
+                    drawing.add(number, path)
+                    click.echo(path)
+        drawing.end()
     except LtxError as error:
         raise located(error, loaded) from error
 
@@ -162,6 +172,18 @@ def _planned(loaded: LoadedSamples, studio: Studio) -> list[Planned]:
         sizes: dict[str, Any] = {name: value for name, value in TINY_SIZE.items() if name not in loaded.said}
         table = attrs.evolve(table, **sizes)
     return studio.plan(requests(table, MODALITIES, info))
+
+
+def _folder(output: Path | None) -> Path:
+    """The folder of the samples."""
+    folder = output or FOLDER
+    return folder.parent if folder.suffix.lower() in ENDINGS else folder
+
+
+def _asked(what: str) -> bytes:
+    """All that was asked for: the options, and what the file holds."""
+    options = repr((Path.cwd(), sorted(click.get_current_context().params.items()))).encode()
+    return options + (read_regular(Path(what)) if is_file(Path(what)) else b"")
 
 
 def _files(planned: Sequence[Planned], output: Path | None, overwrite: bool) -> list[Path]:

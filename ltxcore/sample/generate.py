@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ class Studio:
         """
         return plan(requests, modalities_of(describe(self.model.path)), factors_of(self.loras))
 
-    def draw(self, planned: Sequence[Planned], paths: Sequence[Path], step: Step | None = None) -> list[Path]:
+    def draw(self, planned: Sequence[Planned], paths: Sequence[Path], step: Step | None = None) -> Iterator[Path]:
         """Draw samples and write each as soon as it is drawn.
 
         Args:
@@ -79,7 +79,7 @@ class Studio:
             paths: of their files, without ending.
             step: told of each step.
 
-        Returns:
+        Yields:
             The files, with their endings.
 
         Raises:
@@ -92,9 +92,8 @@ class Studio:
         with self._telling("loading the model", self._to_draw()):
             sampler = self._sampler(modalities, marks)
         with decoders(self.model, {name for each in planned for name in each.canvas.request.drawn}) as codecs:
-            return [
-                self._one(index, each, path, sampler, codecs, step) for index, (each, path) in enumerate(zip(encoded, paths, strict=True))
-            ]
+            for index, (each, path) in enumerate(zip(encoded, paths, strict=True)):
+                yield self._one(index, each, path, sampler, codecs, step)
 
     def _one(self, index: int, encoded: Encoded, path: Path, sampler: Sampler, codecs: Mapping[str, Codec], step: Step | None) -> Path:
         report = None if step is None else lambda done, total: step(index, done, total)
