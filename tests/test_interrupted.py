@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from compatibility.made import brought
-from convert.old_files import old_file
+from plugins.tools.convert.old_files import old_file
 
 WORKER = Path(__file__).with_name("interrupted.py")
 
