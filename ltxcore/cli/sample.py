@@ -123,9 +123,9 @@ def sample(
             click.echo(f"{path} is there already, from this command before it was stopped.", err=True)
         drawing.begin()
         if numbers := drawing.left():
-            left, paths = [planned[number] for number in numbers], [drawing.paths[number] for number in numbers]
+            left, files = [planned[number] for number in numbers], [drawing.paths[number] for number in numbers]
             with _bar(left) as step:
-                for number, path in zip(numbers, studio.draw(left, paths, step), strict=True):
+                for number, path in zip(numbers, studio.draw(left, files, step), strict=True):
                     drawing.add(number, path)
                     click.echo(path)
         drawing.end()
