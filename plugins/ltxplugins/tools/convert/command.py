@@ -43,7 +43,8 @@ def convert(old: Path, output: Path | None) -> None:
         try:
             write_whole(output, done.text.encode())
         except OSError as error:
-            raise ConfigError(f"cannot be written: {error.strerror}", where=str(output)) from error
+            remedy = "Make room, or name another file with -o."
+            raise ConfigError(f"cannot be written: {error.strerror}", where=str(output), remedy=remedy) from error
         click.echo(f"Wrote {output}.")
     for remark in done.remarks:
         click.echo(remark, err=True)

@@ -120,4 +120,5 @@ def test_files_that_cannot_be_read_are_refused(here: Path) -> None:
 
 def test_a_run_file_that_cannot_be_written_is_told(here: Path) -> None:
     (here / "old.yaml").write_text(old_file())
-    assert convert("old.yaml", "-o", "old.yaml/new.toml") == (2, "", "old.yaml/new.toml: cannot be written: File exists\n")
+    told = "old.yaml/new.toml: cannot be written: File exists\n    Make room, or name another file with -o.\n"
+    assert convert("old.yaml", "-o", "old.yaml/new.toml") == (2, "", told)
