@@ -93,6 +93,10 @@ def timeless(path: Path) -> bytes:
         steps = [{key: value for key, value in line.items() if key not in CLOCK} for line in lines if "loss" in line]
         return json.dumps(steps).encode()
     data = path.read_bytes()
+    if path.suffix == ".safetensors":  # the library writes metadata in any order
+        with contextlib.suppress(ValueError):  # it is torn, and stays as it is
+            end = 8 + int.from_bytes(data[:8], "little")
+            return json.dumps(json.loads(data[8:end]), sort_keys=True).encode() + data[end:]
     return re.sub(rb'"(time|changed)": [0-9.e+]+', b"", data) if path.suffix == ".jsonl" else data
 
 
