@@ -204,6 +204,22 @@ def why_no_path(path: Path) -> str:
     return "" if length <= LONGEST_PATH else f"the path is too long: it has {length:,} bytes, and a file's has at most {LONGEST_PATH:,}"
 
 
+def path_from(start: Path, text: str) -> Path:
+    """An absolute path, of one that a file writes relative to `start`.
+
+    Raises:
+        ValueError: no file can have it, or it begins with the home folder of a user who is not known.
+    """
+    try:
+        path = Path(os.path.normpath(start / Path(text).expanduser()))
+    except RuntimeError as error:
+        raise ValueError(f"nothing is known of the home folder {Path(text).parts[0][:40]}") from error
+    fault = why_no_path(path)
+    if fault:
+        raise ValueError(fault)
+    return path
+
+
 def sync(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk."""
     handle = os.open(path, os.O_RDONLY)

@@ -48,22 +48,21 @@ def check(target: Path, settings: tuple[str, ...], runs_plugins: bool) -> None:
     if is_folder(target) or target.suffix.lower() in FORMATS:
         _check_dataset(target, settings)
         return
-    from ltxcore.config.load import UnreadPlugins, load_run
+    from ltxcore.config.load import UnreadPlugins, read_run
+    from ltxcore.runs.checks import check_run
 
+    read = read_run(target, settings, runs_plugins=runs_plugins)
     try:
-        loaded = load_run(target, settings, runs_plugins=runs_plugins)
+        with _bars() as phase:
+            checked = check_run(read, phase)
     except UnreadPlugins as unread:
         click.echo(f"{target} is in order, as far as it can be read without its plugins, which were not run.")
         click.echo(str(unread))
         return
-    if loaded.registry.unread:
-        click.echo(f"Not run: {', '.join(map(str, loaded.registry.unread))}.")
-    from ltxcore.runs.checks import check_run
-
-    with _bars() as phase:
-        checked = check_run(loaded, phase)
+    if read.loaded.registry.unread:
+        click.echo(f"Not run: {', '.join(map(str, read.loaded.registry.unread))}.")
     click.echo(f"{target} is in order.")
-    for name, value in [*summary(loaded), ("samples", checked.samples)]:
+    for name, value in [*summary(read.loaded), ("samples", checked.samples)]:
         click.echo(f"  {name:<11} {value}")
     for note in checked.notes:
         click.echo(note)

@@ -15,10 +15,9 @@ from ltxcore.config.render import render
 from ltxcore.config.run_file import PreprocessingTable, RunFile
 from ltxcore.config.settings import apply_settings, parse_key
 from ltxcore.config.structure import structure, structurer_of
-from ltxcore.config.structurer import path_from
 from ltxcore.config.toml import parsed_toml
 from ltxcore.errors import ConfigError, Problem
-from ltxcore.files import is_file, text_in, why_unread
+from ltxcore.files import is_file, path_from, text_in, why_unread
 from ltxcore.redact import HIDDEN, hide_those_of, is_hidden
 from ltxcore.registry import Registry
 from ltxcore.registry import load as load_plugins
@@ -78,21 +77,49 @@ class LoadedRun:
 
 
 class UnreadPlugins(ConfigError):
-    """Nothing is wrong with a run file, as far as it can be read without running the files that its `plugins` names: some of its names may come from them."""
+    """Nothing is wrong with a run, as far as it can be looked at without running the files that its `plugins` names: some of its names may come from them."""
 
 
-def load_run(path: Path, settings: Sequence[str] = (), *, elsewhere: Collection[str] = (), runs_plugins: bool = True) -> LoadedRun:
+@attrs.frozen
+class ReadRun:
+    """A run file, in order or not.
+
+    Attributes:
+        loaded: what it says; keys that something is wrong with, or that name what is not there, are not known (`config.parts`).
+        problems: all that is wrong with its keys.
+        unread: names that can only come from plugins that were not run, and were not looked at.
+    """
+
+    loaded: LoadedRun
+    problems: tuple[Problem, ...]
+    unread: tuple[Problem, ...]
+
+
+def load_run(path: Path, settings: Sequence[str] = (), *, elsewhere: Collection[str] = ()) -> LoadedRun:
     """Read a run file. The Python files that its `plugins` names are run.
 
     Args:
         path: the file.
         settings: `a.b=c` of `--set`, written over the file's values.
         elsewhere: tables whose input paths are on another machine, and need not be here.
-        runs_plugins: whether the files of `plugins` are run; if not, what they would add is not looked at.
 
     Raises:
         ConfigError: with every mistake that can be found without opening a sample.
-        UnreadPlugins: there is none, but names that can only come from files that are not run.
+    """
+    read = read_run(path, settings, elsewhere=elsewhere)
+    if problems := (*read.problems, *read.unread):
+        raise ConfigError.of(problems)
+    return read.loaded
+
+
+def read_run(path: Path, settings: Sequence[str] = (), *, elsewhere: Collection[str] = (), runs_plugins: bool = True) -> ReadRun:
+    """Read a run file as far as it can be, whatever is wrong with its keys. Arguments as of `load_run`.
+
+    Args:
+        runs_plugins: whether the files of `plugins` are run; if not, what they would add is not looked at.
+
+    Raises:
+        ConfigError: it is no TOML, or its settings are none.
     """
     path = Path(path)
     text = text_of(path)
@@ -101,14 +128,18 @@ def load_run(path: Path, settings: Sequence[str] = (), *, elsewhere: Collection[
     hide_those_of(data)
     folder = path.absolute().parent
     local = _plugin_files(data, folder)
-    there = [file for file in local.values() if is_file(file)]
-    registry = load_plugins(local=there) if runs_plugins else attrs.evolve(load_plugins(), unread=tuple(there))
-    config, found = structure(data, registry, folder, elsewhere)
+    run = [file for file in local.values() if runs_plugins and is_file(file)]
+    registry = attrs.evolve(load_plugins(local=run), unread=tuple(file for file in local.values() if file not in run))
+    config, found = structure(data, registry, folder, elsewhere, in_parts=True)
     found = sorted([*_broken_files(local, registry), *_lost_secrets(data), *found], key=lambda mistake: places.line(mistake.path))
-    if found or config is None:
-        kind = UnreadPlugins if all(mistake.unread for mistake in found) else ConfigError
-        raise kind.of(Problem(mistake.what, places.of(mistake.path), mistake.remedy) for mistake in found)
-    return LoadedRun(path, config, registry, places)
+    told = {mistake: Problem(mistake.what, places.of(mistake.path), mistake.remedy) for mistake in found}
+    if config is None:
+        raise ConfigError.of(told.values())
+    return ReadRun(
+        LoadedRun(path, config, registry, places),
+        tuple(problem for mistake, problem in told.items() if not mistake.unread),
+        tuple(problem for mistake, problem in told.items() if mistake.unread),
+    )
 
 
 def preprocessing_of(settings: Sequence[str]) -> PreprocessingTable:

@@ -2,27 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
 import attrs
 
+from ltxcore.errors import LtxError, Problem
+
 KeyPath = tuple[str | int, ...]
 
 
-class Unreadable(Exception):
-    """A value could not be structured; why is already written down."""
+class Unreadable(LtxError):
+    """A value could not be structured, or is not there to be used; why is already written down, so that it holds no problem of its own."""
+
+    def __init__(self) -> None:
+        self.problems = ()
+        Exception.__init__(self, "what this needs could not be read")
+
+    @classmethod
+    def of(cls, problems: Iterable[Problem]) -> LtxError:
+        error = cls()
+        error.problems = tuple(problems)
+        return error
 
 
 @attrs.frozen
 class Mistake:
-    """What is wrong at a key path, and what to do about it; or what could not be looked at there (`unread`)."""
+    """What is wrong at a key path, and what to do about it.
+
+    Attributes:
+        path: of the key.
+        what: is wrong.
+        remedy: what to do about it.
+        unread: nothing is wrong, but it could not be looked at.
+        absent: it names a file or folder that is not there.
+    """
 
     path: KeyPath
     what: str
     remedy: str = ""
     unread: bool = False
+    absent: bool = False
 
 
 @attrs.define
@@ -42,9 +63,13 @@ class Reading:
         finally:
             self.path = before
 
-    def note(self, what: str, remedy: str = "", *, below: KeyPath = (), unread: bool = False) -> None:
+    def note(self, what: str, remedy: str = "", *, below: KeyPath = (), unread: bool = False, absent: bool = False) -> None:
         """Write a mistake down, or what could not be looked at, and go on."""
-        self.mistakes.append(Mistake((*self.path, *below), what, remedy, unread))
+        self.mistakes.append(Mistake((*self.path, *below), what, remedy, unread, absent))
+
+    def is_absent(self, name: str) -> bool:
+        """Whether a key here names what is not there."""
+        return any(mistake.absent and mistake.path == (*self.path, name) for mistake in self.mistakes)
 
     def refuse(self, what: str, remedy: str = "") -> NoReturn:
         """Write a mistake down and give this value up.

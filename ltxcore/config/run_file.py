@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NewType
 
@@ -179,20 +180,18 @@ class DataTable:
         """Whether it says of data at all."""
         return self.dataset is not None or self.preprocessed_data_root is not None
 
-    def absent(self) -> list[Finding]:
+    def absent(self) -> Iterator[Finding]:
         """What is not said, or not here: no mistake where the data are on another machine."""
-        found: list[Finding] = []
-        if not self.is_said:
-            remedy = "Set dataset to a folder of media or a file that lists them, or preprocessed_data_root to the folder of a set that is already encoded."
-            found.append(((), "says of no data to train on", remedy))
-        elif self.dataset is None and self.preprocessed_data_root is not None and not is_folder(self.preprocessed_data_root):
-            remedy = "Correct the path, or set dataset, so that the first use encodes it."
-            found.append((("preprocessed_data_root",), f"there is no folder {self.preprocessed_data_root}", remedy))
         kept = self.held_out
         if isinstance(kept, Path) and not is_file(kept) and not is_folder(kept):
             remedy = f"Write {kept.name}, without quotes." if is_number(kept.name) else "Paths are relative to the run file."
-            found.append((("held_out",), f"there is no file or folder {kept}", remedy))
-        return found
+            yield ("held_out",), f"there is no file or folder {kept}", remedy
+        if not self.is_said:
+            remedy = "Set dataset to a folder of media or a file that lists them, or preprocessed_data_root to the folder of a set that is already encoded."
+            yield (), "says of no data to train on", remedy
+        elif self.dataset is None and self.preprocessed_data_root is not None and not is_folder(self.preprocessed_data_root):
+            remedy = "Correct the path, or set dataset, so that the first use encodes it."
+            yield ("preprocessed_data_root",), f"there is no folder {self.preprocessed_data_root}", remedy
 
     def problems(self) -> list[Finding]:
         return [(("held_out",), what, remedy) for what, remedy in self._held_out_faults()]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import attrs
 
+from ltxcore.config.parts import parted
 from ltxcore.config.plain import plain
 from ltxcore.config.reading import Unreadable
 from ltxcore.config.tables import MEDIUM_KEYS, Key, media_key, medium_keys, needs_modality, sample_keys
@@ -18,6 +19,8 @@ from ltxcore.registry import content_of, roles_of
 
 if TYPE_CHECKING:
     from ltxcore.config.structurer import Structurer
+
+T = TypeVar("T")
 
 LENGTHS = ("num_frames", "duration")
 OUTPUT_KEYS = ("include_in_output", "downscale_factor", "temporal_scale_factor")
@@ -31,8 +34,10 @@ class SampleReader:
     frozen: list[Freeze] = attrs.field(factory=list)
 
     def sample(self, value: Any) -> ValidationSample:
-        keys = self.structurer.keys(ValidationSample)
-        values = self.structurer.values(value, keys, {"conditions": self.conditions})
+        special = {"conditions": self.conditions}
+        if ValidationSample in self.structurer.in_parts:
+            return cast(ValidationSample, self.structurer.parts(value, ValidationSample, special, lambda: {"frozen": self.frozen}))
+        values = self.structurer.values(value, self.structurer.keys(ValidationSample), special)
         return cast(ValidationSample, self.structurer.made(ValidationSample, {**values, "frozen": self.frozen}))
 
     def conditions(self, value: Any) -> list[SampleCondition]:
@@ -73,7 +78,8 @@ class SampleReader:
         modality = FREEZING[table["type"]]
         keys = [Key("type", str), Key(modality, Path, help=f"the {modality} that is given", reads="file")]
         medium = self.structurer.values(table, keys)[modality]
-        self.frozen.append(Freeze(modality=modality, medium=medium, index=index))
+        freeze = Freeze(modality=modality, medium=medium, index=index)
+        self.frozen.append(self.without(freeze, ["medium"] if self.structurer.reading.is_absent(modality) else []))
 
     def condition(self, index: int, table: Any) -> SampleCondition:
         name, cls = self.structurer.chosen("condition", table, "type")
@@ -91,7 +97,12 @@ class SampleReader:
         # Made once with a stand-in for an open length, so that what the class refuses is found now.
         length = length_field(cls)
         self.structurer.made(cls, fields if length is None or length in fields else {**fields, length: 1})
-        return made
+        absent = {"medium": medium_keys(cls, modality), "media": [media_key(cls, role, modality) for role in roles_of(cls)]}
+        return self.without(made, [name for name, keys in absent.items() if any(map(self.structurer.reading.is_absent, keys))])
+
+    def without(self, made: T, absent: Collection[str]) -> T:
+        """The same without the files that are not there, where the rest of it is looked at nevertheless."""
+        return parted(type(made), attrs.asdict(cast(Any, made), recurse=False), absent) if absent and self.structurer.in_parts else made
 
     def modality(self, table: Mapping[str, Any], cls: Any) -> str:
         """What the condition works on, which the key of its medium says where the class leaves a choice."""

@@ -10,20 +10,25 @@ import attrs
 
 from ltxcore.conditions import ConditionUse
 from ltxcore.config.older_samples import in_new_words
+from ltxcore.config.parts import evolved
 from ltxcore.config.plain import plain
 from ltxcore.config.reading import Mistake, Reading, Unreadable
 from ltxcore.config.run_file import FlowMatchingTable, RunFile
 from ltxcore.config.sample_tables import SampleReader
 from ltxcore.config.scalars import described
 from ltxcore.config.structurer import Structurer
-from ltxcore.config.tables import training_keys
+from ltxcore.config.tables import keys_of, training_keys
 from ltxcore.config.validation_samples import ValidationSample, ValidationTable
 from ltxcore.protocols import MODALITIES
 from ltxcore.registry import Registry, roles_of
 
 
+IN_PARTS = frozenset({RunFile, ValidationSample, *(key.kind for key in keys_of(RunFile) if attrs.has(key.kind))})
+"""Tables of which some keys may be known where others are not: those whose keys no plugin decides."""
+
+
 def structure(
-    data: Mapping[str, Any], registry: Registry, folder: Path, elsewhere: Collection[str] = ()
+    data: Mapping[str, Any], registry: Registry, folder: Path, elsewhere: Collection[str] = (), *, in_parts: bool = False
 ) -> tuple[RunFile | None, list[Mistake]]:
     """The run file, if it could be read at all, and every mistake in it.
 
@@ -32,9 +37,11 @@ def structure(
         registry: where the names of strategies, conditions, samplers and trackers are looked up.
         folder: of the run file; relative input paths start there.
         elsewhere: tables whose input paths are on another machine, and need not be here.
+        in_parts: a run file with mistakes is read too, without the keys that they are about (`config.parts`).
     """
     structurer = structurer_of(registry, folder)
     structurer.elsewhere = elsewhere
+    structurer.in_parts = IN_PARTS if in_parts else ()
     try:
         return RunReader(structurer).run_file(data), structurer.reading.mistakes
     except Unreadable:
@@ -68,10 +75,11 @@ class RunReader:
 
     def run_file(self, value: Any) -> RunFile:
         value = {"training_strategy": {}, "output_dir": "outputs", **value}
-        values = self.structurer.values(
-            value, self.structurer.keys(RunFile), {"training_strategy": self.strategy, "trackers": self.trackers}
-        )
-        return cast(RunFile, self.structurer.made(RunFile, {**values, "strategy_name": value["training_strategy"]["name"]}))
+        special = {"training_strategy": self.strategy, "trackers": self.trackers}
+        if RunFile in self.structurer.in_parts:
+            return cast(RunFile, self.structurer.parts(value, RunFile, special, lambda: {"strategy_name": _name_of(value["training_strategy"])}))
+        values = self.structurer.values(value, self.structurer.keys(RunFile), special)
+        return cast(RunFile, self.structurer.made(RunFile, {**values, "strategy_name": _name_of(value["training_strategy"])}))
 
     def strategy(self, value: Any) -> Any:
         _, cls = self.structurer.chosen("strategy", value, "name")
@@ -92,13 +100,17 @@ class RunReader:
         return read
 
     def flow_matching(self, value: Any) -> FlowMatchingTable:
-        values = self.structurer.values(value, self.structurer.keys(FlowMatchingTable))
-        table = FlowMatchingTable(**values)
-        with self.structurer.reading.at("timestep_sampling_mode"):
-            cls = self.structurer.registered("sigma_sampler", table.timestep_sampling_mode)
-        with self.structurer.reading.at("timestep_sampling_params"):
-            sampler = self.structurer.table(table.timestep_sampling_params, cls)
-        return attrs.evolve(table, sampler=sampler, timestep_sampling_params=plain(sampler))
+        table: FlowMatchingTable = self.structurer.table(value, FlowMatchingTable)
+        try:
+            with self.structurer.reading.at("timestep_sampling_mode"):
+                cls = self.structurer.registered("sigma_sampler", table.timestep_sampling_mode)
+            with self.structurer.reading.at("timestep_sampling_params"):
+                sampler = self.structurer.table(table.timestep_sampling_params, cls)
+        except Unreadable:
+            if FlowMatchingTable not in self.structurer.in_parts:
+                raise
+            return evolved(table, ("timestep_sampling_mode", "timestep_sampling_params", "sampler"))
+        return evolved(table, sampler=sampler, timestep_sampling_params=plain(sampler))
 
     def condition_use(self, value: Any) -> ConditionUse:
         name, cls = self.structurer.chosen("condition", value, "type")
@@ -118,3 +130,8 @@ class RunReader:
             others = [other for other, named in registry.of_kind("condition").items() if modality in named.value.modalities]
             what = f'the condition "{name}" does not work on {modality}'
             reading.note(what, f"Conditions on {modality}: {', '.join(sorted(others))}.", below=("type",))
+
+
+def _name_of(table: Any) -> Any:
+    """The name of a strategy, as far as its table says one."""
+    return table.get("name", "") if isinstance(table, dict) else ""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os.path
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,13 +12,14 @@ import attrs
 import cattrs
 
 from ltxcore.config.keys import Finding
+from ltxcore.config.parts import parted, unknown_keys
 from ltxcore.config.reading import Reading, Unreadable
 from ltxcore.config.run_file import SHIPPED_MODELS, ModelPath
 from ltxcore.config.scalars import described, is_a, refuse_type, register_scalars, wanted
 from ltxcore.config.tables import Key, keys_of
 from ltxcore.config.unknown import remedy_for
 from ltxcore.errors import LtxError, listed
-from ltxcore.files import is_file, is_folder, why_no_path, why_unreadable
+from ltxcore.files import is_file, is_folder, path_from, why_unreadable
 from ltxcore.registry import Registry
 
 COMPARED = {">=": "at least", ">": "above", "<=": "at most", "<": "below"}
@@ -38,6 +39,7 @@ class Structurer:
         converter: what does the work.
         start: what to call that folder in a message.
         elsewhere: tables whose input paths are on another machine, and need not be here.
+        in_parts: classes of tables of which the other keys are read where something is wrong with one; of any other table, nothing is.
     """
 
     registry: Registry
@@ -46,6 +48,7 @@ class Structurer:
     converter: cattrs.Converter = attrs.field(factory=lambda: cattrs.Converter(detailed_validation=False))
     start: str = "the run file"
     elsewhere: Collection[str] = ()
+    in_parts: Collection[type] = ()
 
     def __attrs_post_init__(self) -> None:
         register_scalars(self.converter, self.reading)
@@ -57,7 +60,25 @@ class Structurer:
 
     def table(self, value: Any, cls: Any) -> Any:
         """An object of an attrs class, from a table with its keys."""
+        if cls in self.in_parts:
+            return self.parts(value, cls)
         return self.made(cls, self.values(value, self.keys(cls), not_here=getattr(cls, "not_here", {})))
+
+    def parts(self, value: Any, cls: Any, special: Mapping[str, Any] | None = None, filled: Callable[[], Mapping[str, Any]] = dict) -> Any:
+        """An object of an attrs class, without the keys that something is wrong with.
+
+        Args:
+            special: for some keys, what reads their value instead of the converter.
+            filled: fields that are no keys, asked for once the keys are read.
+        """
+        before = len(self.reading.mistakes)
+        keys = self.keys(cls)
+        read, failed = self._read(value, keys, special or {}, {})
+        values = {**read, **filled()}
+        known = parted(cls, values, failed | unknown_keys(self.reading, before, keys, self.in_parts))
+        self._note_problems(known)
+        unknown = failed | unknown_keys(self.reading, before, keys, self.in_parts)
+        return parted(cls, values, unknown) if unknown else cls(**values)
 
     def keys(self, cls: Any, of: Callable[[Any], list[Key]] = keys_of) -> list[Key]:
         """The keys of an attrs class, or of a condition's training table (`of`)."""
@@ -83,29 +104,36 @@ class Structurer:
         Raises:
             Unreadable: a required key is missing, or a value cannot be read.
         """
+        read, failed = self._read(value, keys, special or {}, not_here or {})
+        if failed:
+            raise Unreadable
+        return read
+
+    def _read(
+        self, value: Any, keys: Sequence[Key], special: Mapping[str, Any], not_here: Mapping[str, tuple[str, str]]
+    ) -> tuple[dict[str, Any], set[str]]:
+        """The values that can be read, and the keys of the others."""
         if not isinstance(value, dict):
             self.reading.refuse(f"must be a table, not {described(value)}")
         known = {key.name: key for key in keys}
-        failed = False
+        failed = set()
         for name in value:
             if name not in known:
-                what, remedy = (not_here or {}).get(name, (NO_SUCH_KEY, remedy_for(name, known, self.reading.path)))
+                what, remedy = not_here.get(name, (NO_SUCH_KEY, remedy_for(name, known, self.reading.path)))
                 self.reading.note(what, remedy, below=(name,))
         read = {}
         for name, key in known.items():
             try:
                 with self.reading.at(name):
                     if name in value:
-                        read[name] = self._value(key, value[name], special or {})
+                        read[name] = self._value(key, value[name], special)
                     elif attrs.has(key.kind) and (key.required or key.default == attrs.Factory(key.kind)):
                         read[name] = self.converter.structure({}, key.kind)
                     elif key.required:
                         self.reading.refuse("is missing", f"Add {name}: {wanted(key.kind)}{', ' if key.help else ''}{key.help}.")
             except Unreadable:
-                failed = True
-        if failed:
-            raise Unreadable
-        return read
+                failed.add(name)
+        return read, failed
 
     def _value(self, key: Key, value: Any, special: Mapping[str, Any]) -> Any:
         if isinstance(value, str) and value in key.refused:
@@ -142,9 +170,9 @@ class Structurer:
     def _note_absence(self, path: Path, wanted: str, remedy: str) -> None:
         why = why_unreadable(path)
         if why.startswith("cannot be read"):
-            self.reading.note(f"{path} {why}", "See that you may read it.")
+            self.reading.note(f"{path} {why}", "See that you may read it.", absent=True)
         else:
-            self.reading.note(f"there is no {wanted} {path}", remedy)
+            self.reading.note(f"there is no {wanted} {path}", remedy, absent=True)
 
     @property
     def _is_elsewhere(self) -> bool:
@@ -167,11 +195,12 @@ class Structurer:
 
     def _note_problems(self, instance: Any) -> None:
         already = {mistake.path for mistake in self.reading.mistakes}
-        problems: Sequence[Finding] = getattr(instance, "problems", list)()
-        absent: Sequence[Finding] = [] if self._is_elsewhere else getattr(instance, "absent", list)()
-        for path, what, remedy in [*absent, *problems]:
-            if (*self.reading.path, *path) not in already:
-                self.reading.note(what, remedy, below=path)
+        for lists, absent in (("absent", True), ("problems", False)):
+            with suppress(Unreadable):
+                found: Iterable[Finding] = [] if absent and self._is_elsewhere else getattr(instance, lists, list)()
+                for path, what, remedy in found:
+                    if (*self.reading.path, *path) not in already:
+                        self.reading.note(what, remedy, below=path, absent=absent)
 
     def _note_validators(self, cls: Any, values: Mapping[str, Any]) -> bool:
         """Run all validators, where attrs itself stops at the first; whether any of them fails."""
@@ -253,22 +282,6 @@ class Structurer:
         except LtxError as error:
             self.note_all(error)
             raise Unreadable from error
-
-
-def path_from(start: Path, text: str) -> Path:
-    """An absolute path, of one that a file writes relative to `start`.
-
-    Raises:
-        ValueError: no file can have it, or it begins with the home folder of a user who is not known.
-    """
-    try:
-        path = Path(os.path.normpath(start / Path(text).expanduser()))
-    except RuntimeError as error:
-        raise ValueError(f"nothing is known of the home folder {Path(text).parts[0][:40]}") from error
-    fault = why_no_path(path)
-    if fault:
-        raise ValueError(fault)
-    return path
 
 
 def _said(error: Exception) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import attrs
 
 from ltxcore.codecs.source import Model
+from ltxcore.config.parts import is_whole
 from ltxcore.config.run_file import PreprocessingTable
 from ltxcore.dataset.raw import RawFiles
 from ltxcore.dataset.rows import Dataset, Sample
@@ -47,7 +48,7 @@ class Encoders:
     """What encodes a dataset, as far as it is needed and can be had; nothing of their weights is read.
 
     Attributes:
-        model: that they belong to; none: it cannot be read, and the grid is that of all models of the family.
+        model: that they belong to; none: not all of it can be read, and the grid is that of all models of the family.
         text: the text encoder; none: there is none, or no caption is encoded.
         problems: why one of them is missing.
     """
@@ -107,7 +108,7 @@ def encoders_of(data: Dataset, options: PreprocessingTable, model: Model | None,
     Args:
         data: the dataset.
         options: of preprocessing.
-        model: whose; none: it cannot be read.
+        model: whose; none: it cannot be read. One of its parts may not be known (`config.parts`).
         where: gives the place of a key of the run file.
     """
     problems: list[Problem] = []
@@ -124,7 +125,7 @@ def encoders_of(data: Dataset, options: PreprocessingTable, model: Model | None,
     with collecting(problems):
         if model is not None and data.folders & SOUND_FOLDERS:
             model.audio()
-    return Encoders(None if problems else model, text, tuple(problems))
+    return Encoders(None if problems or not is_whole(model) else model, text, tuple(problems))
 
 
 def glance(

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import attrs
 
-from ltxcore.codecs.source import Model
-from ltxcore.config.load import LoadedRun
+from ltxcore.config.load import LoadedRun, ReadRun, UnreadPlugins
 from ltxcore.config.located import located
 from ltxcore.dataset.rows import Dataset, read_rows, survey_dataset
 from ltxcore.encode.glance import encoders_of, glance
@@ -25,7 +24,7 @@ from ltxcore.files import why_not_writable
 from ltxcore.protocols import Entry, Manifest
 from ltxcore.runs.checkpoint import newest
 from ltxcore.runs.disk_space import room_for, room_to_encode
-from ltxcore.runs.drawing import drawing_problems
+from ltxcore.runs.drawing import drawing_problems, model_of
 from ltxcore.runs.first_encoding import begun_with
 from ltxcore.runs.foreseen import foreseen
 from ltxcore.runs.noted import Seen, of_dataset, of_folder, samples_told, trains_on
@@ -49,28 +48,31 @@ class Checked:
     plan: RunPlan | None
 
 
-def check_run(loaded: LoadedRun, phase: Phase | None = None) -> Checked:
+def check_run(run: LoadedRun | ReadRun, phase: Phase | None = None) -> Checked:
     """Check a run as far as it can be without writing, decoding or loading.
 
     Args:
-        loaded: the run file.
+        run: the run file; whatever is wrong with its keys, the rest is looked at.
         phase: shows progress; none: nothing does.
 
     Raises:
         LtxError: for all that is wrong.
+        UnreadPlugins: nothing is, but names that can only come from plugins that were not run.
     """
     if phase is None:
         with bars(False) as quiet:
-            return check_run(loaded, quiet)
-    drafted = draft(loaded)
-    checker = _Checker(drafted, phase, list(drafted.problems))
-    try:
-        checked = checker.checked(loaded)
-    except LtxError as error:
-        checker.problems.extend(error.problems)
-        checked = None
-    if checker.problems or checked is None:
-        raise located(ConfigError.of(dict.fromkeys(checker.problems)), loaded)
+            return check_run(run, quiet)
+    read = run if isinstance(run, ReadRun) else ReadRun(run, (), ())
+    problems, drafted, checked = list[Problem](), Draft(None, False, ()), None
+    with collecting(problems):
+        drafted = draft(read.loaded)
+        problems.extend(drafted.problems)
+    with collecting(problems):
+        checked = _Checker(drafted, phase, problems).checked(read.loaded)
+    found = located(ConfigError.of(problems), read.loaded).problems if problems else ()
+    wrong = dict.fromkeys((*read.problems, *found))
+    if wrong or read.unread or checked is None:
+        raise (ConfigError if wrong else UnreadPlugins).of((*wrong, *read.unread))
     return checked
 
 
@@ -122,20 +124,24 @@ class _Checker:
         """The run; what is wrong with it is in `problems`."""
         found, data = self.drafted.outline, loaded.config.data
         if found is None:
-            for dataset in (data.dataset, data.held_out):
-                if isinstance(dataset, Path):
-                    with collecting(self.problems):
-                        self.problems.extend(read_rows(dataset, loaded.config.preprocessing).problems)
+            self._rows(loaded)
             return None
         with collecting(self.problems):
             self.notes += of_folder(found)
-        if self.drafted.knows_model:
-            self.problems.extend(drawing_problems(found))
-            self.notes += list(room_for(found, self.problems))
+        with collecting(self.problems):
+            if self.drafted.knows_model:
+                self.problems.extend(drawing_problems(found))
+        with collecting(self.problems):
+            if self.drafted.knows_model:
+                self.notes += list(room_for(found, self.problems))
         with collecting(self.problems):
             if found.resumes and (saved := newest(found.folder.checkpoints)) is not None:
                 self.notes.append(f"The unfinished run in {found.folder.path} goes on after step {saved.step}.")
-        apart = self.seen(found, data.held_out, None) if isinstance(data.held_out, Path) else None
+        apart = None
+        with collecting(self.problems):
+            apart = self.seen(found, data.held_out, None) if isinstance(data.held_out, Path) else None
+        if not data.is_said:  # which is told already
+            return None
         if data.dataset is None:
             return self._encoded(found)
         seen = self.seen(found, data.dataset, data.preprocessed_data_root)
@@ -150,6 +156,14 @@ class _Checker:
         return Checked(
             found, samples_told(seen, plan, data.dataset), tuple(self.notes), None if any(each.encodes for each in standings) else plan
         )
+
+    def _rows(self, loaded: LoadedRun) -> None:
+        """What is wrong with the rows of the datasets of a run of which nothing else is known."""
+        for key in ("dataset", "held_out"):
+            with collecting(self.problems):
+                dataset = getattr(loaded.config.data, key)
+                if isinstance(dataset, Path):
+                    self.problems.extend(read_rows(dataset, loaded.config.preprocessing).problems)
 
     def _encoded(self, found: Outline) -> Checked | None:
         """A run on a set that is encoded already."""
@@ -219,7 +233,7 @@ class _Checker:
         with collecting(self.problems):
             begun = begun_with(found, dataset, root)
             rows = rows if begun is None else only_rows(rows, frozenset(begun))
-        encoders = encoders_of(rows, config.preprocessing, _model(found) if self.drafted.knows_model else None, where)
+        encoders = encoders_of(rows, config.preprocessing, model_of(config.model) if self.drafted.knows_model else None, where)
         self.problems.extend(encoders.problems)
         keeps = found.resumes and not found.changes
         look = glance(rows, place, config.preprocessing, encoders, where, self.phase, keeps=keeps)
@@ -244,11 +258,6 @@ def _planned(found: Outline, manifest: Manifest) -> RunPlan:
     config = found.loaded.config
     chosen = split_of(found, manifest)
     return RunPlan(found, manifest, chosen, plan_order(manifest, chosen.train, config.optimization.batch_size, config.seed))
-
-
-def _model(found: Outline) -> Model:
-    model = found.loaded.config.model
-    return Model(model.model_path, model.text_encoder_path, model.video_vae_path, model.audio_vae_path, device="cpu")
 
 
 def _foreign(found: Outline, rows: Dataset, root: Path) -> tuple[Problem, ...]:

@@ -23,19 +23,18 @@ def start_problems(loaded: LoadedRun, base: Base, modalities: frozenset[str], st
         streams: that the model is loaded with.
         here: false: the weights to start from are on another machine, and are not looked at.
     """
-    config, problems = loaded.config, list[Problem]()
-    start = config.model.load_checkpoint if here else None
-    if config.model.training_mode == "full":
-        if start is not None:
-            with collecting(problems, loaded.where("model.load_checkpoint")):
-                base_of(str(newest(start))).check_tensors()
-        return problems
+    model, lora, problems = loaded.config.model, loaded.config.lora, list[Problem]()
     with collecting(problems):
-        backbone = base.described(streams)
-        targets = resolve_targets(backbone, config.lora.target_modules, modalities=modalities)
-        if start is not None:
+        if model.training_mode == "full":
             with collecting(problems, loaded.where("model.load_checkpoint")):
-                check_start(backbone, newest(start), targets, config.lora.rank, config.lora.use_dora)
+                if here and model.load_checkpoint is not None:
+                    base_of(str(newest(model.load_checkpoint))).check_tensors()
+            return problems
+        backbone = base.described(streams)
+        targets = resolve_targets(backbone, lora.target_modules, modalities=modalities)
+        with collecting(problems, loaded.where("model.load_checkpoint")):
+            if here and model.load_checkpoint is not None:
+                check_start(backbone, newest(model.load_checkpoint), targets, lora.rank, lora.use_dora)
     return problems
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
@@ -13,12 +12,8 @@ from ltxcore.config.locate import locate
 from ltxcore.config.located import located
 from ltxcore.config.structure import structure
 from ltxcore.config.toml import parsed_toml
-from ltxcore.errors import LtxError, Problem
+from ltxcore.errors import ConfigError, Problem, collecting
 from ltxcore.registry import load
-
-ABSENT = re.compile("there is no (?:file or folder|file|folder) (.+)", re.DOTALL)
-"""A message about a path that is not there."""
-
 
 @attrs.frozen
 class Refusals:
@@ -40,29 +35,22 @@ def refusals(text: str, path: Path) -> Refusals:
         text: of the run file.
         path: where it is, or is going to be: relative paths in it begin there.
     """
-    places = Places(path, locate(text))
-    registry = load()
-    config, mistakes = structure(parsed_toml(text, path), registry, path.absolute().parent)
-    told = [Problem(each.what, places.of(each.path), each.remedy) for each in sorted(mistakes, key=lambda each: places.line(each.path))]
-    absent = {problem: found[1] for problem in told if (found := ABSENT.fullmatch(problem.what))}
-    anywhere = [problem for problem in told if problem not in absent]
-    if config is None:
-        return Refusals(tuple(anywhere), tuple(absent))
-    loaded = LoadedRun(path, config, registry, places)
-    always, now = ([problem for problem in _found(loaded, here) if not _is_of(problem, absent.values())] for here in (False, True))
-    return Refusals((*anywhere, *always), (*absent, *(problem for problem in now if problem not in always)))
-
-
-def _is_of(problem: Problem, absent: Iterable[str]) -> bool:
-    """Whether a problem is that a path is not there, which is told already."""
-    return any(path in problem.where or path in problem.what for path in absent)
+    places, data, registry, folder = Places(path, locate(text)), parsed_toml(text, path), load(), path.absolute().parent
+    config, mistakes = structure(data, registry, folder, in_parts=True)
+    there, _ = structure(data, registry, folder, data.keys() - {"model"}, in_parts=True)  # where all is but the model, which is not here
+    told = {each: Problem(each.what, places.of(each.path), each.remedy) for each in sorted(mistakes, key=lambda each: places.line(each.path))}
+    anywhere, here = ([problem for each, problem in told.items() if each.absent == absent] for absent in (False, True))
+    if config is None or there is None:
+        return Refusals(tuple(anywhere), tuple(here))
+    always = _found(LoadedRun(path, there, registry, places), here=False)
+    now = _found(LoadedRun(path, config, registry, places), here=True)
+    return Refusals((*anywhere, *always), (*here, *(problem for problem in now if problem not in always)))
 
 
 def _found(loaded: LoadedRun, here: bool) -> Sequence[Problem]:
-    from ltxcore.runs.run_plan import outline
+    from ltxcore.runs.run_plan import draft
 
-    try:
-        outline(loaded, 1, writes=here, here=here)
-    except LtxError as error:
-        return located(error, loaded).problems
-    return ()
+    problems: list[Problem] = []
+    with collecting(problems):
+        problems.extend(draft(loaded, 1, writes=here, here=here).problems)
+    return located(ConfigError.of(problems), loaded).problems if problems else ()

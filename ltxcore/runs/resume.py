@@ -16,7 +16,8 @@ import attrs
 import tomli
 
 from ltxcore.config.load import HEADER, LoadedRun, text_of
-from ltxcore.config.reading import spelled
+from ltxcore.config.parts import evolved
+from ltxcore.config.reading import Unreadable, spelled
 from ltxcore.config.render import render
 from ltxcore.config.structure import structure
 from ltxcore.config.structurer import NO_SUCH_KEY
@@ -89,20 +90,30 @@ def begun(loaded: LoadedRun, path: Path, info: ModelInfo | None) -> Begun:
         return Begun(loaded)
     try:
         text = text_of(path)
-        saved, now = parsed_toml(text, path), tomli.loads(loaded.resolved())
+        saved, today = parsed_toml(text, path), resolved(loaded)
     except ConfigError as error:
         return Begun(loaded, broken=error.problems[0])
-    notes = []
+    if today is None:
+        return Begun(loaded, text)
+    now, notes = tomli.loads(today), []
     for key in YOUNGER:
-        then, today = _table(saved, key.path[:-1]), _table(now, key.path[:-1])
+        then, here = _table(saved, key.path[:-1]), _table(now, key.path[:-1])
         name = key.path[-1]
-        if info is None or not key.matters(info) or then is None or today is None or name not in today:
+        if info is None or not key.matters(info) or then is None or here is None or name not in here:
             continue
         value = then.setdefault(name, key.before)
-        if value == key.before != today[name] and not loaded.places.has(key.path):
+        if value == key.before != here[name] and not loaded.places.has(key.path):
             loaded = attrs.evolve(loaded, config=_with(loaded.config, key.path, value))
             notes.append(f"{key.told} ({spelled(key.path)} = {str(value).lower()})")
     return Begun(loaded, _as_now(saved, loaded) or text, tuple(notes))
+
+
+def resolved(loaded: LoadedRun) -> str | None:
+    """The run file with every value spelled out; None where not all of it is known (`config.parts`)."""
+    try:
+        return loaded.resolved()
+    except Unreadable:
+        return None
 
 
 def _as_now(saved: Mapping[str, Any], loaded: LoadedRun) -> str:
@@ -194,7 +205,7 @@ def where_it_lies(loaded: LoadedRun, status: str) -> tuple[LoadedRun, str]:
     folder, named = loaded.path.absolute().parent, loaded.config.output_dir.expanduser().absolute()
     if loaded.path.name != RUN_FILE or loaded.places.is_set(("output_dir",)) or not is_file(folder / status) or _same(folder, named):
         return loaded, ""
-    moved = attrs.evolve(loaded, config=attrs.evolve(loaded.config, output_dir=folder))
+    moved = attrs.evolve(loaded, config=evolved(loaded.config, output_dir=folder))
     return (
         moved,
         f"is the one in {folder}, where its run.toml lies now, and not in {named}, which that names; --set output_dir=FOLDER names another one",

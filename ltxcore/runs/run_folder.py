@@ -100,7 +100,7 @@ def holds(folder: RunFolder, resolved: str, saved: str) -> bool:
 
 def check_free(
     folder: RunFolder,
-    resolved: str,
+    resolved: str | None,
     saved: str,
     where: str,
     start_over: bool,
@@ -113,7 +113,7 @@ def check_free(
 
     Args:
         folder: the run's output folder.
-        resolved: the run file with absolute paths.
+        resolved: the run file with absolute paths; none: not all of it is known, so that it is not compared.
         saved: that of the run in the folder, as it would be written now (`resume.begun`); "" where there is none.
         where: of `output_dir` in the run file.
         start_over: begin anew where a run is unfinished.
@@ -142,7 +142,7 @@ def check_free(
             where=where,
             remedy="Choose another output_dir, or move that folder away.",
         )
-    if start_over or not (saved or broken or found(folder.checkpoints)):
+    if resolved is None or start_over or not (saved or broken or found(folder.checkpoints)):
         return False
     if not allow_changes:
         _check_same(folder, resolved, saved, where, (status.get("processes", 1), processes), broken)

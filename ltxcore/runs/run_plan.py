@@ -25,14 +25,14 @@ from ltxcore.engines.process import Place
 from ltxcore.errors import ConfigError, DataError, LtxError, Problem, collecting
 from ltxcore.models.backbone import ModelInfo
 from ltxcore.models.base import Base, base_of, released
-from ltxcore.protocols import Manifest, Setting, Strategy
+from ltxcore.protocols import MODALITIES, Manifest, Setting, Strategy
 from ltxcore.runs.engine import check_deepspeed, engine_problems, uses_zero
 from ltxcore.runs.fits import misfits
 from ltxcore.runs.hub import NO_TOKEN, has_token
 from ltxcore.runs.initial_weights import start_problems
 from ltxcore.runs.memory_settings import contradictions, missing_here
-from ltxcore.runs.resume import Begun, begun, where_it_lies
-from ltxcore.runs.run_folder import STATUS, RunFolder, check_free, holds
+from ltxcore.runs.resume import Begun, begun, resolved, where_it_lies
+from ltxcore.runs.run_folder import STATUS, RunFolder, check_free, check_writable, holds
 from ltxcore.runs.setup import generated_of, has_references, modalities_of, setting_of
 from ltxcore.runs.trackers import trackers_of
 from ltxcore.sample.empty_tokens import Canvas
@@ -198,7 +198,10 @@ def draft(
     base: Base | None = None,
     here: bool = True,
 ) -> Draft:
-    """The run without its data, as far as it can be understood, and all that is wrong with it. Arguments as of `outline`."""
+    """The run without its data, as far as it can be understood, and all that is wrong with it. Arguments as of `outline`.
+
+    What hangs on a key that is not known (`config.parts`) is left out.
+    """
     loaded, moved = where_it_lies(loaded, STATUS)
     folder = RunFolder(Path(loaded.config.output_dir).expanduser().absolute())
     count = Place.of_environment().world_size if processes is None else processes
@@ -213,15 +216,16 @@ def draft(
         loaded, notes = (there.loaded, there.notes) if resumes else (loaded, ())
         notes = (moved, *notes) if moved else notes
     config = loaded.config
-    refused = [*_unavailable(config), *engine_problems(config, count), *(_not_here(config) if here else ()), *contradictions(config)]
-    problems.extend(Problem(what, loaded.where(key), remedy) for key, what, remedy in refused)
+    for refused in (_unavailable(config), engine_problems(config, count), _not_here(config) if here else (), contradictions(config)):
+        with collecting(problems):
+            problems.extend(Problem(what, loaded.where(key), remedy) for key, what, remedy in refused)
     with collecting(problems):
         trackers_of(loaded)
-    if here and config.hub.push_to_hub:
-        with collecting(problems):
+    with collecting(problems):
+        if here and config.hub.push_to_hub:
             loaded.registry.get("command", "publish", loaded.where("hub.push_to_hub"))
-    if uses_zero(config, count):
-        with collecting(problems, loaded.where("engine")):
+    with collecting(problems, loaded.where("engine")):
+        if uses_zero(config, count):
             check_deepspeed(config, processes)
     with collecting(problems, loaded.where("optimization.scheduler_params")):
         table = config.optimization
@@ -244,19 +248,23 @@ def _built(loaded: LoadedRun, folder: RunFolder, own: Base | None, here: bool, p
     with collecting(problems, loaded.where("model.model_path")):
         setting = setting_of(loaded, info)
         strategy = config.training_strategy.build(setting)
-        root = data_root(loaded, strategy) if here or config.data.is_said else folder.path / ENCODED
     if strategy is None:
         return None
-    if own is not None and config.preprocessing.connector_outputs and not info.has_connectors:
-        problems.extend(no_connectors(info.name).at(loaded.where("preprocessing.connector_outputs")).problems)
-    modalities = streams = modalities_of(strategy)
+    root = folder.path / ENCODED
+    with collecting(problems):
+        root = data_root(loaded, strategy) if config.data.is_said else root
+    with collecting(problems):
+        if own is not None and config.preprocessing.connector_outputs and not info.has_connectors:
+            raise no_connectors(info.name).at(loaded.where("preprocessing.connector_outputs"))
+    modalities, streams = modalities_of(strategy), frozenset(MODALITIES)
     samples = []
     drawn: list[Problem] = []
     with collecting(drawn):
         asked = requests(config.validation, generated_of(strategy), info)
         streams = modalities.union(*(request.modalities for request in asked))
-        # Media of samples that are drawn elsewhere need not be here.
-        samples = plan_samples(asked, setting.modalities) if here else [Planned(Canvas(each, setting.modalities), {}, ()) for each in asked]
+        samples = [Planned(Canvas(each, setting.modalities), {}, ()) for each in asked]
+        if here:  # media of samples that are drawn elsewhere need not be
+            samples = plan_samples(asked, setting.modalities)
     if own is not None:
         problems.extend(start_problems(loaded, own, modalities, streams, here))
     problems.extend(drawn)
@@ -266,8 +274,9 @@ def _built(loaded: LoadedRun, folder: RunFolder, own: Base | None, here: bool, p
 def _resumes(there: Begun, folder: RunFolder, processes: int, allow_changes: bool) -> bool:
     """Whether the output folder holds an unfinished run to go on with."""
     loaded = there.loaded
-    where, start_over = loaded.where("output_dir"), loaded.config.checkpoints.no_resume
-    run_files = loaded.resolved(), there.saved
+    where, run_files = loaded.where("output_dir"), (resolved(loaded), there.saved)
+    check_writable(folder.path, where)  # which does not hang on the next key
+    start_over = loaded.config.checkpoints.no_resume
     return check_free(folder, *run_files, where, start_over, processes=processes, allow_changes=allow_changes, broken=there.broken)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ltxcore.conditions import ConditionUse
 from ltxcore.config.load import LoadedRun
+from ltxcore.config.parts import made_of
 from ltxcore.modalities.audio import AudioModality
 from ltxcore.modalities.video import VideoModality
 from ltxcore.models.backbone import ModelInfo
@@ -20,8 +21,8 @@ def setting_of(loaded: LoadedRun, info: ModelInfo) -> Setting:
         "video": VideoModality(scale=info.video_scale),
         "audio": AudioModality(mel_frames=info.audio_scale[0]),
     }
-    flow = loaded.config.flow_matching
-    return Setting(modalities, flow.sampler, flow.shared_sigma, condition_maker(loaded.registry), info.takes_marker)
+    own = {"modalities": modalities, "condition": condition_maker(loaded.registry), "takes_marker": info.takes_marker}
+    return made_of(Setting, loaded.config.flow_matching, {"sigma_sampler": "sampler", "shared_sigma": "shared_sigma"}, **own)
 
 
 def condition_maker(registry: Registry) -> Callable[..., ConditionUse]:

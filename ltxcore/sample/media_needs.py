@@ -97,10 +97,10 @@ class _Planner:
     def planned(self) -> Planned:
         request = self.canvas.request
         frozen: dict[str, Cut] = {}
-        for name, path in request.frozen.items():
+        for freeze in request.freezes:
             # A picture must be as long as what is drawn; a sound may end earlier.
-            with self.collecting(), blaming(request.place_of(name)):
-                frozen[name] = part_of(self.canvas, path, name, whole=name == "video")
+            with self.collecting(), blaming(request.place(freeze)):
+                frozen[freeze.modality] = part_of(self.canvas, freeze.medium, freeze.modality, whole=freeze.modality == "video")
         conditions = []
         for asked in request.conditions:
             with self.collecting():

@@ -10,9 +10,11 @@ from typing import Any
 
 import attrs
 
+from ltxcore.config.parts import evolved
+from ltxcore.config.reading import Unreadable
 from ltxcore.config.validation_samples import FREEZING, Freeze, SampleCondition, ValidationSample, ValidationTable
 from ltxcore.encode.buckets import Bucket, misfits
-from ltxcore.errors import ConfigError, Problem
+from ltxcore.errors import ConfigError, Problem, collecting
 from ltxcore.media.rates import exact_rate
 from ltxcore.models.backbone import ModelInfo
 from ltxcore.protocols import MODALITIES
@@ -71,7 +73,7 @@ class Request:
     @property
     def modalities(self) -> frozenset[str]:
         """All that the model sees of it."""
-        return frozenset(self.drawn | self.frozen.keys())
+        return self.drawn.union(freeze.modality for freeze in self.freezes)
 
     @property
     def seconds(self) -> Fraction:
@@ -99,13 +101,17 @@ def requests(table: ValidationTable, trained: Collection[str], info: ModelInfo) 
         ConfigError: all that is wrong: nothing to draw, a condition on a modality that a sample does not have, sizes that the codec does not
             take, blocks that the model does not have.
     """
-    table = _of_a_size(table, info)
     blocks, problems = _stg_blocks(table.stg_blocks, info.num_layers)
-    found = [_request(table, index, sample, trained, blocks) for index, sample in enumerate(table.samples)]
-    for request, sample in zip(found, table.samples, strict=True):
-        problems += [*_misplaced(request), *_wrong_size(request, sample, info)]
+    table = _of_a_size(table, info)
+    found = []
+    for index, sample in enumerate(table.samples):
+        with collecting(problems):
+            found.append(_request(table, index, sample, trained, blocks))
+            problems += [*_misplaced(found[-1]), *_wrong_size(found[-1], sample, info)]
     if problems:
         raise ConfigError.of(dict.fromkeys(problems))  # what [validation] says for all samples is said once
+    if len(found) < len(table.samples):
+        raise Unreadable
     return found
 
 
@@ -133,7 +139,7 @@ def _of_a_size(table: ValidationTable, info: ModelInfo) -> ValidationTable:
     usual = ValidationTable()
     if info.generation != "tiny" or table.video_dims != usual.video_dims:
         return table
-    return attrs.evolve(table, **{name: value for name, value in TINY_SIZE.items() if getattr(table, name) == getattr(usual, name)})
+    return evolved(table, **{name: value for name, value in TINY_SIZE.items() if getattr(table, name) == getattr(usual, name)})
 
 
 def scales_of(table: ValidationTable) -> dict[str, Scales]:
@@ -159,12 +165,12 @@ def _stg_blocks(asked: Sequence[int], layers: int) -> tuple[list[int], list[Prob
 def _misplaced(request: Request) -> Iterator[Problem]:
     """Conditions on what the sample does not have, or has whole already; and a sample that draws nothing."""
     if len(request.freezes) > 1:
-        both = len(request.frozen) > 1
+        both = len({freeze.modality for freeze in request.freezes}) > 1
         what = "freezes both modalities, so there is nothing to draw" if both else f"freezes the {request.freezes[0].modality} twice"
         yield Problem(what, request.where, f"Keep one of {' and '.join(FREEZING) if both else 'them'}.")
         return
     if not request.drawn:
-        given = next(iter(request.frozen), None)
+        given = next((freeze.modality for freeze in request.freezes), None)
         other = "audio" if given == "video" else "video"
         what = f"freezes the {given}, and no {other} is drawn" if given else "draws neither a picture nor a sound"
         remedy = f"Set generate_{other} = true." if given else "Set generate_video or generate_audio to true."
@@ -175,7 +181,7 @@ def _misplaced(request: Request) -> Iterator[Problem]:
         if name not in request.modalities:
             what = f'the condition "{condition.type}" is about the {name}, of which this sample has none'
             yield Problem(what, where, f"Set generate_{name} = true, or remove the condition.")
-        elif name in request.frozen and not getattr(condition.cls, "appends", False):
+        elif name not in request.drawn and not getattr(condition.cls, "appends", False):
             what = f'the condition "{condition.type}" has no meaning on the frozen {name}, which is given already'
             yield Problem(what, where, f"Remove it, or what freezes the {name}.")
 

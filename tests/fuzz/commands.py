@@ -21,7 +21,7 @@ from fuzz.worlds import films, models
 from ltxcore.cli.main import main
 from ltxcore.cli.sample import _planned, _studio
 from ltxcore.codecs.source import Model
-from ltxcore.config.load import load_run
+from ltxcore.config.load import read_run
 from ltxcore.config.prompts import load_samples
 from ltxcore.engines.launcher import read_hosts
 from ltxcore.runs.checks import check_run
@@ -51,7 +51,7 @@ def scene(files: str, *arguments: str, world: Callable[[Path], None] = films) ->
 
 
 def checked(path: str) -> Callable[[], object]:
-    return lambda: check_run(load_run(Path(path)))
+    return lambda: check_run(read_run(Path(path)))
 
 
 def to_draw(what: str, *loras: str, model: str | None = "tiny") -> Callable[[], object]:

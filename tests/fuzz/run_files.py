@@ -11,7 +11,7 @@ import attrs
 
 from fuzz.mutations import encoded, mutated_bytes, mutated_text
 from fuzz.watching import fault
-from ltxcore.config.load import load_run
+from ltxcore.config.load import read_run
 from ltxcore.runs.checks import check_run
 
 ROOT = Path(__file__).parents[2]
@@ -118,9 +118,9 @@ class RunFiles:
         return fault(lambda: self._check(path), self.folder)
 
     def _check(self, path: Path) -> str:
-        loaded = load_run(path)
-        loaded.resolved()
-        check_run(loaded)
+        read = read_run(path)
+        check_run(read)
+        read.loaded.resolved()
         return "in order"
 
 

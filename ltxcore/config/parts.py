@@ -1,0 +1,118 @@
+"""Tables of which some keys are not known, since what the file says of them cannot be read or is not there.
+
+Whoever asks for such a key goes no further, without a word, since why is told already; whoever does without it finds what else is wrong. So nothing is said that
+only follows from a mistake.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, NoReturn, TypeVar, cast, get_args
+
+import attrs
+
+from ltxcore.config.reading import Reading, Unreadable
+from ltxcore.config.tables import Key
+
+T = TypeVar("T")
+
+
+def parted(cls: type[T], values: Mapping[str, Any], unknown: Collection[str]) -> T:
+    """An object of an attrs class. Asking for a key of `unknown`, or for what follows from one, raises `Unreadable`.
+
+    Args:
+        cls: the class; neither its validators nor what it does after it was made is run.
+        values: of some keys; others have their defaults.
+        unknown: keys that have no value, whatever `values` says.
+    """
+    made = object.__new__(_class(cls))
+    for field in attrs.fields(cast(Any, cls)):
+        name = field.alias or field.name
+        if name not in unknown:
+            _fill(made, field, values)
+    return cast(T, made)
+
+
+def is_whole(table: object) -> bool:
+    """Whether all keys of a table are known."""
+    return not hasattr(type(table), "whole")
+
+
+def unknown_keys(reading: Reading, before: int, keys: Sequence[Key], in_parts: Collection[type]) -> set[str]:
+    """The keys of a table that something is wrong with; those of tables that are read in parts see to that themselves.
+
+    Args:
+        reading: that is in the table, and had found so many mistakes (`before`) when it came there.
+        keys: of the table.
+        in_parts: classes of tables that are read in parts.
+    """
+    own = {key.name: key for key in keys if not any(kind in in_parts for kind in (key.kind, *get_args(key.kind)))}
+    names, found = {key.name for key in keys}, set[str]()
+    for mistake in reading.mistakes[before:]:
+        name, *below = map(str, mistake.path[len(reading.path) :] or ("",))
+        if name not in names:
+            # What is wrong with the table as a whole may be due to any of its keys; and a key that there is not may have been meant to be one that there is.
+            found |= own.keys() if not name and not mistake.absent else {key for key in own if f'"{key}"' in mistake.remedy}
+        elif name in own and not (mistake.absent and len(below) > 1 and get_args(own[name].kind)):  # what a table in a list lacks, it sees to itself
+            found.add(name)
+    return found
+
+
+def made_of(cls: type[T], table: object, names: Mapping[str, str], unknown: Collection[str] = (), **others: Any) -> T:
+    """An object of an attrs class with values of a table; what is not known of that is not known of this.
+
+    Args:
+        cls: the class.
+        table: where the values are from.
+        names: its keys, by those of the class.
+        unknown: keys of the class that are not known either.
+        others: other values.
+    """
+    known = dict(others)
+    for name, key in names.items():
+        with suppress(Unreadable):
+            known[name] = getattr(table, key)
+    lacking = {*unknown, *(names.keys() - known.keys())}
+    return parted(cls, known, lacking) if lacking else cls(**known)
+
+
+def evolved(table: T, unknown: Collection[str] = (), **changes: Any) -> T:
+    """As `attrs.evolve`, of a table whose keys are all known or not; without the keys of `unknown`."""
+    cls = getattr(type(table), "whole", type(table))
+    names = {field.alias or field.name: field.name for field in attrs.fields(cls) if field.init}
+    kept = {name: key for name, key in names.items() if name not in (*changes, *unknown)}
+    return cast(T, made_of(cls, table, kept, unknown, **changes))
+
+
+def _fill(made: Any, field: attrs.Attribute[Any], values: Mapping[str, Any]) -> None:
+    name, default = field.alias or field.name, cast(Any, field.default)
+    if name in values:
+        value = values[name]
+    elif default is attrs.NOTHING:
+        return
+    elif not hasattr(default, "takes_self"):
+        value = default
+    else:
+        try:
+            value = default.factory(made) if default.takes_self else default.factory()
+        except Unreadable:
+            return
+    object.__setattr__(made, field.name, value)
+
+
+@functools.cache
+def _class(cls: type) -> type:
+    """A class like another whose attributes need not be set."""
+    names = {field.name for field in attrs.fields(cast(Any, cls))}
+
+    def missing(_: Any, name: str) -> NoReturn:
+        if name in names:
+            raise Unreadable
+        raise AttributeError(f"{cls.__name__} has no attribute {name}")
+
+    def compared(_: Any, other: object) -> NoReturn:
+        raise Unreadable
+
+    return type(cls.__name__, (cls,), {"__slots__": (), "whole": cls, "__getattr__": missing, "__eq__": compared, "__hash__": None})
