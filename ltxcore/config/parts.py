@@ -55,7 +55,9 @@ def unknown_keys(reading: Reading, before: int, keys: Sequence[Key], in_parts: C
         if name not in names:
             # What is wrong with the table as a whole may be due to any of its keys; and a key that there is not may have been meant to be one that there is.
             found |= own.keys() if not name and not mistake.absent else {key for key in own if f'"{key}"' in mistake.remedy}
-        elif name in own and not (mistake.absent and len(below) > 1 and get_args(own[name].kind)):  # what a table in a list lacks, it sees to itself
+        elif name in own and not (
+            mistake.absent and len(below) > 1 and get_args(own[name].kind)
+        ):  # what a table in a list lacks, it sees to itself
             found.add(name)
     return found
 

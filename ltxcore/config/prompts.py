@@ -17,10 +17,10 @@ from ltxcore.config.run_file import ModelTable
 from ltxcore.config.sample_tables import SampleReader
 from ltxcore.config.settings import parse_key, parse_value
 from ltxcore.config.structure import structurer_of
-from ltxcore.files import is_file, path_from
 from ltxcore.config.toml import DEEP, LARGE, REMEDY_OF_DEEP, REMEDY_OF_LARGE, excesses, parsed_toml
 from ltxcore.config.validation_samples import Freeze, SampleCondition, ValidationSample, ValidationTable
 from ltxcore.errors import ConfigError, Problem
+from ltxcore.files import is_file, path_from
 from ltxcore.registry import Registry
 from ltxcore.registry import load as load_plugins
 

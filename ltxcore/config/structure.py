@@ -22,7 +22,6 @@ from ltxcore.config.validation_samples import ValidationSample, ValidationTable
 from ltxcore.protocols import MODALITIES
 from ltxcore.registry import Registry, roles_of
 
-
 IN_PARTS = frozenset({RunFile, ValidationSample, *(key.kind for key in keys_of(RunFile) if attrs.has(key.kind))})
 """Tables of which some keys may be known where others are not: those whose keys no plugin decides."""
 
@@ -77,7 +76,9 @@ class RunReader:
         value = {"training_strategy": {}, "output_dir": "outputs", **value}
         special = {"training_strategy": self.strategy, "trackers": self.trackers}
         if RunFile in self.structurer.in_parts:
-            return cast(RunFile, self.structurer.parts(value, RunFile, special, lambda: {"strategy_name": _name_of(value["training_strategy"])}))
+            return cast(
+                RunFile, self.structurer.parts(value, RunFile, special, lambda: {"strategy_name": _name_of(value["training_strategy"])})
+            )
         values = self.structurer.values(value, self.structurer.keys(RunFile), special)
         return cast(RunFile, self.structurer.made(RunFile, {**values, "strategy_name": _name_of(value["training_strategy"])}))
 

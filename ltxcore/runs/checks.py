@@ -19,7 +19,7 @@ from ltxcore.encode.roots import default_root
 from ltxcore.encode.standing import standing_of
 from ltxcore.encoded.batches import plan as plan_order
 from ltxcore.encoded.manifest import survey_manifest
-from ltxcore.errors import ConfigError, DataError, LtxError, Problem, collecting
+from ltxcore.errors import ConfigError, DataError, Problem, collecting
 from ltxcore.files import why_not_writable
 from ltxcore.protocols import Entry, Manifest
 from ltxcore.runs.checkpoint import newest

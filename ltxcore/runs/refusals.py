@@ -15,6 +15,7 @@ from ltxcore.config.toml import parsed_toml
 from ltxcore.errors import ConfigError, Problem, collecting
 from ltxcore.registry import load
 
+
 @attrs.frozen
 class Refusals:
     """What will be refused.
@@ -38,7 +39,9 @@ def refusals(text: str, path: Path) -> Refusals:
     places, data, registry, folder = Places(path, locate(text)), parsed_toml(text, path), load(), path.absolute().parent
     config, mistakes = structure(data, registry, folder, in_parts=True)
     there, _ = structure(data, registry, folder, data.keys() - {"model"}, in_parts=True)  # where all is but the model, which is not here
-    told = {each: Problem(each.what, places.of(each.path), each.remedy) for each in sorted(mistakes, key=lambda each: places.line(each.path))}
+    told = {
+        each: Problem(each.what, places.of(each.path), each.remedy) for each in sorted(mistakes, key=lambda each: places.line(each.path))
+    }
     anywhere, here = ([problem for each, problem in told.items() if each.absent == absent] for absent in (False, True))
     if config is None or there is None:
         return Refusals(tuple(anywhere), tuple(here))

@@ -112,7 +112,11 @@ def sample(size: tuple[int, int, int] = (64, 64, 17), **condition: str) -> dict[
 
 NOT_THERE = [
     Fault("plugin", {"plugins": ["own.py"]}, "{plugins}: plugins: there is no file TMP/own.py"),
-    Fault("model", {"model": {"model_path": "no.safetensors"}}, "{model_path}: model.model_path: there is no file or folder TMP/no.safetensors"),
+    Fault(
+        "model",
+        {"model": {"model_path": "no.safetensors"}},
+        "{model_path}: model.model_path: there is no file or folder TMP/no.safetensors",
+    ),
     *(
         Fault(key, {"model": {key: "no"}}, f"{{{key}}}: model.{key}: there is no file or folder TMP/no")
         for key in ("text_encoder_path", "video_vae_path", "audio_vae_path", "load_checkpoint")
@@ -143,7 +147,9 @@ WRONG_KEYS = [
     Fault("mode", {"model": {"training_mode": "fll"}}, '{training_mode}: model.training_mode: must be "lora" or "full"'),
     Fault("typo", {"preprocessing": {"resolution_bucket": "64x64x9"}}, "{resolution_bucket}: preprocessing.resolution_bucket: there is no"),
     Fault("column", {"preprocessing": {"caption_columm": "text"}}, "{caption_columm}: preprocessing.caption_columm: there is no such key"),
-    Fault("buckets", {"preprocessing": {"resolution_buckets": "wide"}}, '{resolution_buckets}: preprocessing.resolution_buckets: "wide" is no'),
+    Fault(
+        "buckets", {"preprocessing": {"resolution_buckets": "wide"}}, '{resolution_buckets}: preprocessing.resolution_buckets: "wide" is no'
+    ),
     Fault("dataset", {"data": {"dataset": 5}}, "{dataset}: data.dataset: must be a path"),
     Fault("held-out rows", {"data": {"held_out": True}}, "{held_out}: data.held_out: must be a number or a path"),
     Fault("sampler", {"flow_matching": {"timestep_sampling_mode": "unifrom"}}, "{timestep_sampling_mode}: flow_matching.timestep_sampling"),
@@ -156,7 +162,9 @@ WRONG_KEYS = [
     Fault("condition", {"training_strategy": {"conditions": 3}}, "{conditions}: training_strategy.conditions: there is no such key"),
     Fault("folder", {"output_dir": 5}, "{output_dir}: output_dir: must be a path"),
     Fault("sample", {"validation": {"samples": [{"prompt": 3}]}}, "{prompt}: validation.samples[0].prompt: must be text"),
-    Fault("step of samples", {"validation": {"intervall": 3, "samples": [{"prompt": "x"}]}}, "{intervall}: validation.intervall: there is no"),
+    Fault(
+        "step of samples", {"validation": {"intervall": 3, "samples": [{"prompt": "x"}]}}, "{intervall}: validation.intervall: there is no"
+    ),
 ]
 """Keys that cannot be read, or are none."""
 

@@ -7,7 +7,7 @@ import pytest
 
 from ltxcore.config.parts import evolved, is_whole, made_of, parted
 from ltxcore.config.reading import Unreadable
-from ltxcore.config.schema import LoraTable
+from ltxcore.config.run_file import LoraTable
 from ltxcore.errors import collecting
 
 
