@@ -27,7 +27,7 @@ def parted(cls: type[T], values: Mapping[str, Any], unknown: Collection[str]) ->
         values: of some keys; others have their defaults.
         unknown: keys that have no value, whatever `values` says.
     """
-    made = object.__new__(_class(cls))
+    made: Any = object.__new__(_class(cast(Any, cls)))
     for field in attrs.fields(cast(Any, cls)):
         name = field.alias or field.name
         if name not in unknown:
@@ -82,7 +82,7 @@ def made_of(cls: type[T], table: object, names: Mapping[str, str], unknown: Coll
 
 def evolved(table: T, unknown: Collection[str] = (), **changes: Any) -> T:
     """As `attrs.evolve`, of a table whose keys are all known or not; without the keys of `unknown`."""
-    cls = getattr(type(table), "whole", type(table))
+    cls: Any = getattr(type(table), "whole", type(table))
     names = {field.alias or field.name: field.name for field in attrs.fields(cls) if field.init}
     kept = {name: key for name, key in names.items() if name not in (*changes, *unknown)}
     return cast(T, made_of(cls, table, kept, unknown, **changes))

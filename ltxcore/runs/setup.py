@@ -21,8 +21,14 @@ def setting_of(loaded: LoadedRun, info: ModelInfo) -> Setting:
         "video": VideoModality(scale=info.video_scale),
         "audio": AudioModality(mel_frames=info.audio_scale[0]),
     }
-    own = {"modalities": modalities, "condition": condition_maker(loaded.registry), "takes_marker": info.takes_marker}
-    return made_of(Setting, loaded.config.flow_matching, {"sigma_sampler": "sampler", "shared_sigma": "shared_sigma"}, **own)
+    return made_of(
+        Setting,
+        loaded.config.flow_matching,
+        {"sigma_sampler": "sampler", "shared_sigma": "shared_sigma"},
+        modalities=modalities,
+        condition=condition_maker(loaded.registry),
+        takes_marker=info.takes_marker,
+    )
 
 
 def condition_maker(registry: Registry) -> Callable[..., ConditionUse]:

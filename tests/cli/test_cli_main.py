@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -204,3 +205,21 @@ def test_memory_that_runs_out_in_any_command_is_said_without_a_traceback(monkeyp
     said = (str(error).splitlines() or ["MemoryError"])[0]
     less = "See that no other program takes the memory, and what options of the command take less: --help. What was written by now stays."
     assert ltx("greedy") == (2, "", f"memory ran out in `ltx greedy`: {said}\n    {less}\n")
+
+
+REFUSED = """
+from contextlib import suppress
+from ltxcore.cli.main import main
+main(["model", "tiny"], standalone_mode=False)
+from datetime import timedelta
+from torch.distributed import TCPStore
+with suppress(RuntimeError):  # nothing listens there
+    TCPStore("127.0.0.1", 1, 2, False, timedelta(seconds=1))
+"""
+
+
+@pytest.mark.parametrize(("environment", "tells"), [({"RANK": "1"}, False), ({"RANK": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}, True)], ids=str)
+def test_one_of_several_processes_leaves_out_what_torch_would_write_by_itself(environment: dict[str, str], tells: bool) -> None:
+    before = {name: value for name, value in os.environ.items() if name not in ("RANK", "TORCH_CPP_LOG_LEVEL")}
+    done = subprocess.run([sys.executable, "-c", REFUSED], env=before | environment, capture_output=True, text=True, check=True)
+    assert ("socket.cpp" in done.stderr) == tells, done.stderr

@@ -49,6 +49,7 @@ def ended(command: list[str], folder: Path, name: str, stuck: str, patience: flo
     process = start([*command, str(run_file(folder, name, patience))], **UNCHECKED, STUCK=stuck)
     said = finish(process, limit=300)
     assert command != LAUNCH or ("Traceback" not in said and "without a word" not in said), said  # torchrun has one of its own
+    assert not re.search(r"\[[WEF]\d{4} .*\.cpp:\d+\]", said), said  # what torch's compiled part writes
     return process.returncode, said
 
 
