@@ -70,6 +70,10 @@ def test_all_other_mistakes_are_found_beside_what_is_not_looked_at(data: Path, t
     assert done.exit_code == 2
     for told in ('the condition "evil" was not looked at', "boundary: there is no such key", "temporal_boundary: is missing"):
         assert told in done.output
+    done = ltx("check", run_file(data, tmp_path, {"type": "evil"}), "--no-plugins", "--set", "output_dir=/dev/null/x")
+    assert done.exit_code == 2
+    for told in ('the condition "evil" was not looked at', "--set: output_dir: /dev/null is there, not a folder"):
+        assert told in done.output
     assert not (tmp_path / "RAN").exists()
 
 
