@@ -163,7 +163,7 @@ class Passed:
         children = psutil.Process().children(recursive=bool(self.first))
         if not children and not self.first:
             raise KeyboardInterrupt  # there is nothing to wait for yet
-        if self.first and is_same_request(self.first, number, time.monotonic() - self.at):
+        if self.first and is_same_request(number, time.monotonic() - self.at):
             return
         self.is_killed = bool(self.first)
         self.first, self.at = self.first or number, self.at or time.monotonic()

@@ -96,6 +96,7 @@ class Processes:
         place = place or Place.of_environment()
         if place.world_size == 1:
             return cls(place)
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else each look at a store that is gone is 40 lines; the error itself says it
         from torch.distributed import DistError
         from torch.distributed.distributed_c10d import PrefixStore
         from torch.distributed.rendezvous import rendezvous
@@ -187,13 +188,13 @@ class Processes:
             if not is_loss(error):
                 self._say("told")
                 raise
-            raise self._left_behind(goes_on) from error
+            raise self._left_behind(goes_on, error) from error
         finally:
             self._watch.stop()
             self._watch = None
 
-    def _left_behind(self, goes_on: Callable[[], str]) -> BaseException:
-        """What to raise where a collective failed since another process is gone."""
+    def _left_behind(self, goes_on: Callable[[], str], error: BaseException) -> BaseException:
+        """What to raise where a collective failed, or the store is gone, since another process is."""
         self._say(f"left/{self.rank}")
         with undisturbed():
             time.sleep(GRACE)
@@ -201,10 +202,10 @@ class Processes:
             if self._is_said("told") or self.store is None or self.store.add("telling", 1) > 1:
                 return SystemExit(TOLD)
             lost = [rank for rank in range(self.world_size) if not self._is_said(f"left/{rank}")]
-        except RuntimeError:  # the store is gone with the process that held it
-            lost = []
-        if lost and all(self.place.is_told_of(rank) for rank in lost):
-            return SystemExit(TOLD)
+            if lost and all(self.place.is_told_of(rank) for rank in lost):
+                return SystemExit(TOLD)
+        except RuntimeError:  # the store is gone with the process that held it, so that of two it is the other one
+            lost = [1 - self.rank] if self.world_size == 2 and not is_loss_of_store(error) else []
         who = f"process {', '.join(map(str, lost))}" if lost else "a process"
         return ProcessError(
             f"{who} of {self.world_size} ended without a word (killed, or out of memory), so this run ends", remedy=goes_on()
@@ -282,13 +283,14 @@ def undisturbed() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-SAME = 2.0
-"""Seconds within which a second SIGTERM is the first one again: a scheduler such as SLURM sends it to every process, and so does the launcher."""
+SAME = 5.0
+"""Seconds within which a SIGTERM is the request that came before: a scheduler such as SLURM sends it to every process, and so does the launcher, DeepSpeed's
+also after an interrupt of a terminal, which has reached every process already."""
 
 
-def is_same_request(first: int, number: int, seconds: float) -> bool:
-    """Whether a signal says once more what the `first` said so many seconds ago; an interrupt is always meant."""
-    return signal.SIGINT not in (first, number) and seconds < SAME
+def is_same_request(number: int, seconds: float) -> bool:
+    """Whether a signal says once more what another one said so many seconds ago; an interrupt is always meant."""
+    return number != signal.SIGINT and seconds < SAME
 
 
 def is_loss(error: BaseException) -> bool:
@@ -297,6 +299,13 @@ def is_loss(error: BaseException) -> bool:
 
     text = str(error)
     return isinstance(error, DistError) or (isinstance(error, RuntimeError) and ("gloo" in text or "NCCL" in text or "Connection" in text))
+
+
+def is_loss_of_store(error: BaseException) -> bool:
+    """Whether it is the store that is gone: with a process, or with a launcher."""
+    from torch.distributed import DistNetworkError, DistStoreError
+
+    return isinstance(error, DistNetworkError | DistStoreError)
 
 
 def _first_line(error: BaseException) -> str:

@@ -10,15 +10,18 @@ import sys
 import sysconfig
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import psutil  # type: ignore[import-untyped, unused-ignore]
 
 from ltxcore.devices import SHARED
 from ltxcore.engines.alive import LONGER, TOLD, Beat, Hang, Progress, spelled, verdict
 from ltxcore.errors import Problem
+from ltxcore.pids import is_alive, started
 
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
@@ -44,7 +47,7 @@ class Watch:
         progress: of this process.
         patience: seconds without a sign of life, or of progress, after which a process hangs; 0: no limit.
         goes_on: what a user is told to do then.
-        launcher: the process that started this one, with which it ends; None: it was started in another way.
+        launchers: those of the processes above this one with which it ends, by number, and when each started; none: it was started in another way.
     """
 
     rank: int
@@ -53,7 +56,7 @@ class Watch:
     progress: Progress
     patience: float
     goes_on: Callable[[], str]
-    launcher: int | None = attrs.field(factory=lambda: launcher())
+    launchers: Mapping[int, str] = attrs.field(factory=lambda: launchers())
     _seen: dict[int, tuple[str, Beat | None, float]] = attrs.field(factory=dict, init=False)
     _reached: float = attrs.field(factory=time.monotonic, init=False)
     _over: threading.Event = attrs.field(factory=threading.Event, init=False)
@@ -70,7 +73,7 @@ class Watch:
         main = threading.get_ident()
         now = time.monotonic()
         self._seen = dict.fromkeys(range(self.world_size), ("", None, now))
-        works: list[Callable[[], None]] = [] if self.launcher is None and self.store is None else [self._look]
+        works: list[Callable[[], None]] = [self._look] if self.launchers or self.store is not None else []
         if self.store is not None and self.patience:
             store = own_connection(self.store)
             works.append(lambda: self._beat(store, main))
@@ -150,7 +153,7 @@ class Watch:
         looked = time.monotonic()
         while not self._over.wait(pause):
             now = time.monotonic()
-            if self.launcher is not None and os.getppid() != self.launcher:
+            if not all(is_alive(*each) for each in self.launchers.items()):
                 self._orphaned()
                 return  # the store is mostly gone with it
             if now - looked > 5 * pause + self.period:
@@ -241,9 +244,24 @@ def _write(text: str) -> None:
         return
 
 
-def launcher() -> int | None:
-    """The process that started this one, where it is a launcher that outlives its processes; None otherwise."""
-    return os.getppid() if SHARED & os.environ.keys() else None
+RUNNERS = frozenset({"deepspeed", "deepspeed.pt", "ds", "deepspeed.launcher.runner"})
+"""What is called to start processes with DeepSpeed. It starts a launcher on each machine, which starts them, and goes on when this one is gone."""
+
+
+def launchers() -> dict[int, str]:
+    """The processes above this one that are launchers, which outlive what they start, by number; and when each started."""
+    if not SHARED & os.environ.keys():
+        return {}
+    above = psutil.Process().parents()[:2]
+    found = [process for number, process in enumerate(above) if number == 0 or _is_runner(process)]
+    return {process.pid: started(process.pid) or "" for process in found}
+
+
+def _is_runner(process: psutil.Process) -> bool:
+    try:
+        return not RUNNERS.isdisjoint(Path(word).name for word in process.cmdline()[:3])
+    except psutil.Error:
+        return False
 
 
 WAITING = (f"torch{os.sep}distributed{os.sep}", f"deepspeed{os.sep}comm{os.sep}")

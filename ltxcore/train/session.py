@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import shutil
 from collections.abc import Mapping
@@ -112,7 +113,8 @@ class Session:
             with undisturbed():  # a launcher that saw another process end ends this one too, and it has not said yet why it does
                 self.trackers.finish()
             raise
-        self.trackers.finish()
+        with contextlib.nullcontext() if outcome.finished else undisturbed():  # one that asked to stop may do so again
+            self.trackers.finish()
         return outcome
 
     def _trained(self, first: int, total: int) -> Outcome:

@@ -38,7 +38,7 @@ def listening() -> Iterator[Stop]:
         nonlocal at
         if not stop.signal:
             stop.signal, at = number, time.monotonic()
-        elif not is_same_request(stop.signal, number, time.monotonic() - at):
+        elif not is_same_request(number, time.monotonic() - at):
             for each, handler in before.items():
                 signal.signal(each, handler)
             signal.raise_signal(number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import sys
 import time
@@ -17,6 +18,7 @@ from distributed.modes import PLUGIN, make_set, run_tables, write, zero
 pytestmark = pytest.mark.slow
 
 LAUNCH = [sys.executable, "-m", "ltxcore", "launch", "--num-gpus", "2"]
+DEEPSPEED = [*LAUNCH, "--launcher", "deepspeed"]
 STUCK = PLUGIN.with_name("stuck.py")
 PATIENCE = 6.0
 """Seconds; what a test of a busy machine can rely on."""
@@ -46,6 +48,7 @@ def run_file(folder: Path, name: str, patience: float = PATIENCE) -> Path:
 
 def ended(command: list[str], folder: Path, name: str, stuck: str, patience: float = PATIENCE) -> tuple[int, str]:
     """Exit status and output of a run that gets stuck."""
+    shutil.rmtree(folder / name, ignore_errors=True)
     process = start([*command, str(run_file(folder, name, patience))], **UNCHECKED, STUCK=stuck)
     said = finish(process, limit=300)
     assert command != LAUNCH or ("Traceback" not in said and "without a word" not in said), said  # torchrun has one of its own
@@ -70,8 +73,9 @@ def test_a_process_that_is_killed_before_the_first_step_is_named_too(folder: Pat
     assert said.splitlines()[-1] == "    Nothing of it was saved yet, so the same command begins anew."
 
 
-def test_under_another_launcher_a_process_that_is_left_names_the_one_that_is_gone(folder: Path) -> None:
-    status, said = ended(torchrun(2, "-m", "ltxcore", "run"), folder, "torchrun", "4:exit")
+@pytest.mark.parametrize("command", [torchrun(2, "-m", "ltxcore", "run"), DEEPSPEED], ids=["torchrun", "deepspeed"])
+def test_under_another_launcher_a_process_that_is_left_names_the_one_that_is_gone(folder: Path, command: list[str]) -> None:
+    status, said = ended(command, folder, "gone", "4:exit")
     assert status != 0
     lines = [line for line in said.splitlines() if "of 2 ended" in line or "same command" in line]
     assert lines == [
@@ -133,14 +137,21 @@ def test_a_second_interrupt_ends_all_at_once_even_one_that_is_stopped(folder: Pa
     assert said.splitlines()[-2:] == ["Ended at once, without saving.", "    The same command goes on after step 2, which was saved last."]
 
 
-def test_processes_whose_launcher_is_killed_save_their_step_and_end(folder: Path) -> None:
-    process = start([*LAUNCH, str(run_file(folder, "orphans"))], **UNCHECKED)
-    children = started(process.pid)
+@pytest.mark.parametrize(
+    ("command", "killed"),
+    [(LAUNCH, "ltxcore"), (DEEPSPEED, "deepspeed.launcher.launch"), (DEEPSPEED, "deepspeed.launcher.runner")],
+    ids=["own", "DeepSpeed's on a machine", "DeepSpeed's above all machines"],
+)
+def test_processes_whose_launcher_is_killed_save_their_step_and_end(folder: Path, command: list[str], killed: str) -> None:
+    shutil.rmtree(folder / "orphans", ignore_errors=True)
+    process = start([*command, str(run_file(folder, "orphans"))], **UNCHECKED)
     checkpoints = folder / "orphans" / "checkpoints"
     wait(lambda: any(checkpoints.glob("step_*/manifest.json")))
-    process.kill()
+    whole = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    next(each for each in whole if killed in each.cmdline()).kill()
     said = finish(process, limit=120)  # they have its output, so this ends as they do
-    assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    psutil.wait_procs(whole[1:], timeout=10)
+    assert not [each for each in whole[1:] if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
     assert "Traceback" not in said, said
     assert said.count("the launcher of this run is gone") == 1, said
     last = re.search(r"Stopped after step (\d+)", said)

@@ -11,13 +11,14 @@ from torch._C._distributed_c10d import HashStore
 
 from ltxcore.engines.alive import Beat, Progress
 from ltxcore.engines.process import wait_at_store
-from ltxcore.engines.watch import Watch, launcher
+from ltxcore.engines.watch import Watch, launchers
+from ltxcore.pids import started
 
 PATIENCE = 600.0
 
 
 def watch(progress: Progress) -> Watch:
-    return Watch(0, 1, HashStore(), progress, PATIENCE, str, launcher=None)
+    return Watch(0, 1, HashStore(), progress, PATIENCE, str, launchers={})
 
 
 def test_a_process_that_loads_and_computes_moves_and_one_that_sleeps_does_not() -> None:
@@ -57,7 +58,7 @@ def test_a_process_that_waits_for_another_says_so_and_where_the_rest_of_it_is() 
 
 def test_processes_hear_of_one_another_and_of_the_end() -> None:
     store = HashStore()
-    each = [Watch(rank, 2, store, Progress(), 1.0, str, launcher=None) for rank in (0, 1)]
+    each = [Watch(rank, 2, store, Progress(), 1.0, str, launchers={}) for rank in (0, 1)]
     for one in each:
         one.start()
     each[1].progress.says("encoding", is_long=True)
@@ -83,6 +84,6 @@ def wait(condition: object) -> None:
 def test_a_process_ends_with_its_launcher_only_where_that_outlives_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TORCHELASTIC_RUN_ID", "CROSS_RANK"):
         monkeypatch.delenv(name, raising=False)
-    assert launcher() is None
+    assert launchers() == {}
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    assert launcher() == os.getppid()
+    assert launchers() == {os.getppid(): started(os.getppid())}

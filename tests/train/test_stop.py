@@ -43,15 +43,18 @@ def test_outside_the_main_thread_nothing_is_listened_to() -> None:
     assert found == [0]
 
 
-def test_a_sigterm_that_comes_twice_within_moments_is_one_request_and_a_later_one_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """SLURM sends one to every process, and the launcher passes on its own."""
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
+def test_a_sigterm_within_moments_of_a_request_is_the_same_one_and_a_later_one_is_obeyed(
+    monkeypatch: pytest.MonkeyPatch, first: signal.Signals
+) -> None:
+    """SLURM sends one to every process, and the launcher passes on its own; an interrupt of a terminal reaches every process, and DeepSpeed's launcher sends SIGTERM."""
     obeyed: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, _: obeyed.append(number))
     try:
         with listening() as stop:
+            os.kill(os.getpid(), first)
             os.kill(os.getpid(), signal.SIGTERM)
-            os.kill(os.getpid(), signal.SIGTERM)
-            assert (stop.signal, obeyed) == (signal.SIGTERM, [])
+            assert (stop.signal, obeyed) == (first, [])
             monkeypatch.setattr(process, "SAME", 0.0)
             os.kill(os.getpid(), signal.SIGTERM)
             assert obeyed == [signal.SIGTERM]
