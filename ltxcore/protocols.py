@@ -609,6 +609,10 @@ class Engine(Protocol):
         """No gradients and no dropout meanwhile."""
         ...
 
+    def trying(self) -> AbstractContextManager[None]:
+        """Between steps: gradients that are added within it are forgotten at its end, so that what follows is as it would be without them."""
+        ...
+
     def making_room(self) -> AbstractContextManager[None]:
         """Between steps: what training alone needs takes no memory of the device meanwhile, where the run asks for that."""
         ...

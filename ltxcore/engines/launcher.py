@@ -21,7 +21,8 @@ from types import FrameType
 import attrs
 
 from ltxcore.engines.alive import TOLD
-from ltxcore.engines.process import OURS, is_same_request
+from ltxcore.engines.process import OURS
+from ltxcore.engines.signals import is_same_request
 from ltxcore.errors import ConfigError
 from ltxcore.files import text_in, why_unread
 

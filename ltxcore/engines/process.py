@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
 from ltxcore.engines.alive import TOLD, Progress, spelled
+from ltxcore.engines.signals import undisturbed
 from ltxcore.engines.watch import Watch
 from ltxcore.errors import ConfigError, LtxError, ProcessError
 
@@ -96,7 +96,9 @@ class Processes:
         place = place or Place.of_environment()
         if place.world_size == 1:
             return cls(place)
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else each look at a store that is gone is 40 lines; the error itself says it
+        os.environ.setdefault(
+            "TORCH_CPP_LOG_LEVEL", "ERROR"
+        )  # else each look at a store that is gone is 40 lines; the error itself says it
         from torch.distributed import DistError
         from torch.distributed.distributed_c10d import PrefixStore
         from torch.distributed.rendezvous import rendezvous
@@ -218,39 +220,33 @@ class Processes:
             ProcessError: it does not, and nobody watches over this run.
         """
         assert self.store is not None
-        return wait_at_store(self.store, key, None if self._watch is not None else Limit(PATIENCE, f"process {rank} of {self.world_size}"))
+        return wait_at_store(self.store, key, f"process {rank} of {self.world_size}", None if self._watch is not None else PATIENCE)
 
     def _say(self, key: str) -> None:
         if self.store is not None:
-            try:
+            with suppress(RuntimeError):  # the store is gone with the process that held it
                 self.store.set(key, "1")
-            except RuntimeError:  # the store is gone with the process that held it
-                return
 
     def _is_said(self, key: str) -> bool:
         return self.store is not None and self.store.check([key])
 
 
-@attrs.frozen
-class Limit:
-    """How long to wait for someone, in seconds."""
-
-    seconds: float
-    whom: str
-
-
-def wait_at_store(store: Store, key: str, limit: Limit | None = None) -> bytes:
+def wait_at_store(store: Store, key: str, whom: str, limit: float | None = None) -> bytes:
     """What lies in the store, as soon as it does.
+
+    Args:
+        store: where processes meet.
+        key: of what is waited for.
+        whom: is to put it there.
+        limit: seconds; none: as long as it takes.
 
     Raises:
         ProcessError: the limit is over.
     """
     began = time.monotonic()
     while not store.check([key]):
-        if limit is not None and time.monotonic() - began > limit.seconds:
-            raise ProcessError(
-                f"{limit.whom} does not come, and was waited for for {spelled(limit.seconds)}", remedy="Look at what it does."
-            )
+        if limit is not None and time.monotonic() - began > limit:
+            raise ProcessError(f"{whom} does not come, and was waited for for {spelled(limit)}", remedy="Look at what it does.")
         time.sleep(POLL)
     return store.get(key)
 
@@ -268,29 +264,6 @@ def disconnect(limit: float = 10.0) -> None:
             leaving = threading.Thread(target=distributed.destroy_process_group, daemon=True)
             leaving.start()
             leaving.join(limit)
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Without SIGTERM, which a launcher sends as soon as one process is gone: the others still have to say why they end, and then do."""
-    if threading.current_thread() is not threading.main_thread():  # only the main thread gets signals
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-SAME = 5.0
-"""Seconds within which a SIGTERM is the request that came before: a scheduler such as SLURM sends it to every process, and so does the launcher, DeepSpeed's
-also after an interrupt of a terminal, which has reached every process already."""
-
-
-def is_same_request(number: int, seconds: float) -> bool:
-    """Whether a signal says once more what another one said so many seconds ago; an interrupt is always meant."""
-    return number != signal.SIGINT and seconds < SAME
 
 
 def is_loss(error: BaseException) -> bool:

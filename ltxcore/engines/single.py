@@ -115,6 +115,15 @@ class SingleEngine:
         finally:
             module.train(training)
 
+    @contextmanager
+    def trying(self) -> Iterator[None]:
+        """Gradients that are added within it are forgotten at its end."""
+        try:
+            yield
+        finally:
+            for parameter in self.parameters.values():
+                parameter.grad = None
+
     def making_room(self) -> AbstractContextManager[None]:
         """The optimiser's state is in host memory meanwhile, where the run asks for it. Gradients take no memory after a step."""
         return state_in_host_memory(self.optimizer) if self.makes_room else nullcontext()

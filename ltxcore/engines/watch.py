@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -10,10 +9,13 @@ import sys
 import sysconfig
 import threading
 import time
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 import psutil  # type: ignore[import-untyped, unused-ignore]
@@ -73,13 +75,14 @@ class Watch:
         main = threading.get_ident()
         now = time.monotonic()
         self._seen = dict.fromkeys(range(self.world_size), ("", None, now))
-        works: list[Callable[[], None]] = [self._look] if self.launchers or self.store is not None else []
+        works: list[Callable[[], None]] = []
+        if self.launchers or self.store is not None:
+            works.append(self._look)
         if self.store is not None and self.patience:
-            store = own_connection(self.store)
-            works.append(lambda: self._beat(store, main))
-        for work in works:
-            self._threads.append(threading.Thread(target=work, daemon=True, name="ltx-alive"))
-            self._threads[-1].start()
+            works.append(partial(self._beat, own_connection(self.store), main))
+        self._threads = [threading.Thread(target=work, daemon=True, name="ltx-alive") for work in works]
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """End: this process has done its part."""
@@ -91,27 +94,21 @@ class Watch:
     # ---- saying
 
     def _beat(self, store: Store, main: int) -> None:
-        number = 0
         while not self._over.is_set():
-            number += 1
             self.progress.news.clear()
             try:
-                store.set(f"beat/{self.rank}", self._said(number, self.now(main)))
+                self._say(store, self.now(main))
                 self._hear(store)
             except RuntimeError:  # the connection is gone, or the store with the process that held it, which others notice
-                store = self._again(store)
+                with suppress(RuntimeError):
+                    store = own_connection(store)
             self.progress.news.wait(self.period)
-        with contextlib.suppress(RuntimeError):
-            store.set(f"beat/{self.rank}", self._said(number + 1, Beat(what=self.progress.what, is_over=True)))
+        with suppress(RuntimeError):
+            self._say(store, Beat(what=self.progress.what, is_over=True))
 
-    def _again(self, store: Store) -> Store:
-        try:
-            return own_connection(store)
-        except RuntimeError:
-            return store
-
-    def _said(self, number: int, beat: Beat) -> str:
-        return json.dumps({"number": number, **attrs.asdict(beat)})
+    def _say(self, store: Store, beat: Beat) -> None:
+        """One beat differs from the next, if only in the time that this process has not moved for."""
+        store.set(f"beat/{self.rank}", json.dumps(attrs.asdict(beat)))
 
     def now(self, main: int) -> Beat:
         """What this process does now; `main` is the number of its main thread."""
@@ -120,17 +117,13 @@ class Watch:
             self.progress.at = now
         self._busy = now, used
         frames = sys._current_frames()
-        waits = any(is_waiting(frame) for frame in frames.values())
-        progress = self.progress
-        place = place_of(frames.get(main))
-        idle = time.monotonic() - progress.at
         return Beat(
-            what=progress.what,
-            is_long=progress.is_long,
-            moves=progress.moves,
-            idle=idle,
-            waits=waits,
-            where=place,
+            what=self.progress.what,
+            is_long=self.progress.is_long,
+            moves=self.progress.moves,
+            idle=time.monotonic() - self.progress.at,
+            waits=any(is_waiting(frame) for frame in frames.values()),
+            where=place_of(frames.get(main)),
             pid=os.getpid(),
             host=os.uname().nodename,
         )
@@ -142,9 +135,9 @@ class Watch:
             if store.check([f"beat/{rank}"]):
                 text = store.get(f"beat/{rank}").decode()
                 if text != self._seen[rank][0]:
-                    self._seen[rank] = text, _beat_of(text), time.monotonic()
+                    self._seen[rank] = text, Beat(**json.loads(text)), time.monotonic()
         if store.check(["hangs"]):
-            self._leave(self._hung(json.loads(store.get("hangs"))))
+            self._leave(json.loads(store.get("hangs")))
         self._reached = time.monotonic()
 
     def _look(self) -> None:
@@ -190,7 +183,7 @@ class Watch:
         teller = threading.Thread(target=self._tell, args=(hang,), daemon=True)
         teller.start()
         teller.join(SEEN_LAST)
-        self._leave(self._hung(hang.ranks))
+        self._leave(hang.ranks)
 
     def _tell(self, hang: Hang) -> None:
         assert self.store is not None
@@ -207,20 +200,15 @@ class Watch:
         _write(f"{Problem(what)}\n")
         _write(f"    {self.goes_on()} Where nothing hangs and all is slow, a longer engine.patience (minutes) helps.\n")
         if store is not None:
-            with contextlib.suppress(RuntimeError):
+            with suppress(RuntimeError):
                 store.set("hangs", json.dumps(hang.ranks))
 
-    def _hung(self, ranks: Any) -> list[Beat]:
-        return [beat for rank in ranks if rank in self._seen and (beat := self._seen[rank][1]) is not None]
-
-    def _leave(self, hung: list[Beat]) -> None:
-        """End this process at once, without what its main thread would do. A stopped one on this machine is woken, so that it can end too."""
-        for beat in hung:
-            if beat.host == os.uname().nodename and beat.pid not in (0, os.getpid()):
-                try:
+    def _leave(self, hung: Iterable[int]) -> None:
+        """End this process at once, without what its main thread would do. Those that hang on this machine are woken, so that they can end where they are stopped."""
+        for beat in (self._seen[rank][1] for rank in hung):
+            if beat is not None and beat.host == os.uname().nodename and beat.pid not in (0, os.getpid()):
+                with suppress(OSError):
                     os.kill(beat.pid, signal.SIGCONT)
-                except OSError:
-                    continue
         os._exit(TOLD)
 
 
@@ -230,18 +218,10 @@ def own_connection(store: Store) -> Store:
     return cloned
 
 
-def _beat_of(text: str) -> Beat:
-    found = json.loads(text)
-    found.pop("number")
-    return Beat(**found)
-
-
 def _write(text: str) -> None:
     """On stderr, past its buffer, whose lock a thread that hangs may hold."""
-    try:
+    with suppress(OSError):
         os.write(2, text.encode(errors="backslashreplace"))
-    except OSError:
-        return
 
 
 RUNNERS = frozenset({"deepspeed", "deepspeed.pt", "ds", "deepspeed.launcher.runner"})
@@ -252,16 +232,12 @@ def launchers() -> dict[int, str]:
     """The processes above this one that are launchers, which outlive what they start, by number; and when each started."""
     if not SHARED & os.environ.keys():
         return {}
-    above = psutil.Process().parents()[:2]
-    found = [process for number, process in enumerate(above) if number == 0 or _is_runner(process)]
-    return {process.pid: started(process.pid) or "" for process in found}
-
-
-def _is_runner(process: psutil.Process) -> bool:
-    try:
-        return not RUNNERS.isdisjoint(Path(word).name for word in process.cmdline()[:3])
-    except psutil.Error:
-        return False
+    above = [os.getppid()]
+    with suppress(psutil.Error):
+        runner = psutil.Process(above[0]).parent()
+        if runner is not None and not RUNNERS.isdisjoint(Path(word).name for word in runner.cmdline()[:3]):
+            above.append(runner.pid)
+    return {pid: started(pid) or "" for pid in above if pid}  # 0: in another container
 
 
 WAITING = (f"torch{os.sep}distributed{os.sep}", f"deepspeed{os.sep}comm{os.sep}")
@@ -276,12 +252,10 @@ def is_waiting(frame: FrameType) -> bool:
 
 def place_of(frame: FrameType | None) -> str:
     """The innermost place of a thread outside of the standard library, as FUNCTION (FILE:LINE)."""
+    if frame is None:
+        return ""
     standard = (sysconfig.get_path("stdlib"), "<")
-    inner = frame
-    while frame is not None:
-        name = frame.f_code.co_filename
-        if not name.startswith(standard) or "site-packages" in name:
-            inner = frame
-            break
-        frame = frame.f_back
-    return f"{inner.f_code.co_name} ({inner.f_code.co_filename}:{inner.f_lineno})" if inner is not None else ""
+    there = [each for each, _ in traceback.walk_stack(frame)]
+    outside = (each for each in there if "site-packages" in (path := each.f_code.co_filename) or not path.startswith(standard))
+    inner = next(outside, frame)
+    return f"{inner.f_code.co_name} ({inner.f_code.co_filename}:{inner.f_lineno})"

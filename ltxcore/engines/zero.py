@@ -131,6 +131,15 @@ class ZeroEngine:
         finally:
             self.backbone.train(training)
 
+    @contextmanager
+    def trying(self) -> Iterator[None]:
+        """Gradients that are added within it are forgotten at its end."""
+        with self.divided.forgetting_gradients():
+            try:
+                yield
+            finally:
+                self._taken = 0
+
     def making_room(self) -> AbstractContextManager[None]:
         """Nothing moves: `engine.offload` says what lies in host memory, all the time."""
         return nullcontext()

@@ -154,6 +154,27 @@ class Divided:
             if flat.grad is not None:  # with the optimiser in host memory
                 flat.grad.zero_()
 
+    @contextmanager
+    def forgetting_gradients(self) -> Iterator[None]:
+        """Between steps: backward passes within it leave nothing. What they leave is cleared as DeepSpeed does where it refuses to step, and not by a step:
+        that would count, and in bf16 under stages 1 and 2 even one of which nothing is finite would be done."""
+        optimizer = self.optimizer
+        passes = getattr(optimizer, "micro_step_id", None)  # from the second one on, gradients are added to what is there
+        try:
+            yield
+        finally:
+            optimizer.zero_grad()
+            for name in ("averaged_gradients", "all_grad_tensors"):
+                getattr(optimizer, name, {}).clear()
+            if self.engine.zero_offload_optimizer() is not None:
+                optimizer.reset_cpu_buffers()
+            for flat in self.flats:
+                if flat.grad is not None:  # with the optimiser in host memory
+                    flat.grad.zero_()
+            self.clear_gradients()
+            if passes is not None:
+                optimizer.micro_step_id = passes
+
     @property
     def is_stage_3(self) -> bool:
         """Whether weights are divided too."""

@@ -98,14 +98,29 @@ class Loop:
     def attempt(self, micro_batch: MicroBatch) -> None:
         """The gradients of a micro-batch as large as it can be, with every condition that has a probability: only to see whether memory suffices.
 
-        The caller clears them. No draw of the run is taken, and the loss is not looked at.
+        Nothing of it is kept. No draw of the run is taken, and the loss is not looked at. Several processes try the same one, since each may get it.
 
         Raises:
             OutOfMemory: it does not; names the samples with their size.
         """
         draws = LargestDraws(len(micro_batch.names))
-        batch = self.samples.load(micro_batch.names, self.strategy.wanted(draws))
-        self._micro_step("trying a step before training, the largest of the run,", micro_batch, 1.0, batch, draws)
+        with self.engine.trying():
+            batch = self._read_by_all(micro_batch, draws)
+            self._micro_step("trying a step before training, the largest of the run,", micro_batch, 1.0, batch, draws)
+
+    def _read_by_all(self, micro_batch: MicroBatch, draws: Draws) -> Batch:
+        """A micro-batch that all processes read, or none: one that went on alone would wait for the others."""
+        read: Batch | Exception
+        try:
+            read = self.samples.load(micro_batch.names, self.strategy.wanted(draws))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others are told
+            read = error
+        failed = self.engine.gather(isinstance(read, Exception))
+        if isinstance(read, Exception):
+            raise read
+        if any(failed):
+            raise DataError("another process could not read it")
+        return read
 
     def _dealt(self, first: int, total: int) -> Iterator[tuple[MicroBatch, float]]:
         """The micro-batches of this process with the weight of each in its step.

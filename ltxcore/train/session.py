@@ -12,7 +12,7 @@ from pathlib import Path
 import attrs
 from rich.console import Console
 
-from ltxcore.engines.process import undisturbed
+from ltxcore.engines.signals import undisturbed
 from ltxcore.files import remove_unfinished, write_whole
 from ltxcore.protocols import Engine
 from ltxcore.redact import leaving
@@ -103,7 +103,7 @@ class Session:
         folder = self.plan.outline.folder
         with self.advice.during("reading the checkpoint", LOADING):
             first = self._resumed()
-        try_largest(self._loop(), self.model, self.advice, first, self.console)
+        try_largest(self._loop(), self.advice, first, self.console)
         self.engine.first(lambda: self._go_on() if first else self._begin())
         self.trackers.start(folder.path, config.optimization.steps, first)
         try:

@@ -11,7 +11,7 @@ from types import FrameType
 
 import attrs
 
-from ltxcore.engines.process import is_same_request
+from ltxcore.engines.signals import is_same_request
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

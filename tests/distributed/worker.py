@@ -37,6 +37,17 @@ def record_latents(folder: Path) -> None:
     drawing.shown = recorded
 
 
+def count_tried(is_tried: bool) -> list[str]:
+    """Take the processor for a device whose memory is bounded, as a GPU's is, or not; gets the micro-batches that are tried before training."""
+    import ltxcore.train.trial as trial
+    from ltxcore.train.sizes import largest
+
+    tried: list[str] = []
+    trial.memory_is_bounded = lambda device: is_tried  # type: ignore[attr-defined]
+    trial.largest = lambda *of: tried.append(largest(*of).id) or largest(*of)  # type: ignore[attr-defined, func-returns-value]
+    return tried
+
+
 def main(path: Path) -> None:
     import torch
     from rich.console import Console
@@ -56,6 +67,7 @@ def main(path: Path) -> None:
         if job.get("recorded") and os.environ.get("RANK", "0") == "0":
             record_latents(load_run(Path(job["run"])).config.output_dir)
         os.environ.update(job.get("environment", {}))
+        tried = count_tried(job.get("tried", False))
         if job.get("forked"):  # the run may end its process
             child = os.fork()
             if not child:
@@ -67,7 +79,7 @@ def main(path: Path) -> None:
             try:
                 loaded = load_run(Path(job["run"]), job["settings"])
                 outcome = run(loaded, Console(quiet=True), allow_changes=job.get("allow_changes", False))
-                results.append({"finished": outcome.finished, "step": outcome.step, "after": dict(outcome.after)})
+                results.append({"finished": outcome.finished, "step": outcome.step, "after": dict(outcome.after), "tried": len(tried)})
             except LtxError as error:
                 results.append({"error": f"{type(error).__name__}: {error}"})
             except SystemExit as end:

@@ -11,7 +11,7 @@ from torch import distributed
 from torch._C._distributed_c10d import HashStore
 
 from ltxcore.engines import process
-from ltxcore.engines.process import TOLD, Limit, Place, Processes, disconnect, wait_at_store
+from ltxcore.engines.process import TOLD, Place, Processes, disconnect, wait_at_store
 from ltxcore.errors import ConfigError, DataError, ProcessError
 
 
@@ -144,9 +144,9 @@ def test_a_process_group_that_is_not_left_in_time_does_not_keep_the_process_from
 def test_whom_nobody_watches_over_is_waited_for_only_so_long() -> None:
     store = HashStore()
     with pytest.raises(ProcessError, match=r"^process 1 of 2 does not come, and was waited for for 0 seconds\n    Look at what it does\.$"):
-        wait_at_store(store, "key", Limit(0.1, "process 1 of 2"))
+        wait_at_store(store, "key", "process 1 of 2", 0.1)
     store.set("key", "1")
-    assert wait_at_store(store, "key", Limit(0.1, "process 1 of 2")) == b"1"
+    assert wait_at_store(store, "key", "process 1 of 2", 0.1) == b"1"
 
 
 def test_a_process_that_does_not_find_the_others_says_where_it_looked(monkeypatch: pytest.MonkeyPatch) -> None:

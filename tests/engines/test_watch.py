@@ -43,7 +43,7 @@ def test_a_process_that_loads_and_computes_moves_and_one_that_sleeps_does_not() 
 
 def test_a_process_that_waits_for_another_says_so_and_where_the_rest_of_it_is() -> None:
     store = HashStore()
-    waiting = threading.Thread(target=wait_at_store, args=(store, "key"))
+    waiting = threading.Thread(target=wait_at_store, args=(store, "key", "process 1 of 2"))
     here = watch(Progress())
     assert not here.now(threading.get_ident()).waits
     waiting.start()

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from ltxcore.engines import process
+from ltxcore.engines import signals
 from ltxcore.train.stop import listening
 
 
@@ -55,7 +55,7 @@ def test_a_sigterm_within_moments_of_a_request_is_the_same_one_and_a_later_one_i
             os.kill(os.getpid(), first)
             os.kill(os.getpid(), signal.SIGTERM)
             assert (stop.signal, obeyed) == (first, [])
-            monkeypatch.setattr(process, "SAME", 0.0)
+            monkeypatch.setattr(signals, "SAME", 0.0)
             os.kill(os.getpid(), signal.SIGTERM)
             assert obeyed == [signal.SIGTERM]
     finally:
