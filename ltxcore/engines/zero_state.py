@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from ltxcore.errors import LtxError
+
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """AdamW's, by the names of torch."""
 
@@ -157,7 +159,14 @@ class Divided:
     @contextmanager
     def forgetting_gradients(self) -> Iterator[None]:
         """Between steps: backward passes within it leave nothing. What they leave is cleared as DeepSpeed does where it refuses to step, and not by a step:
-        that would count, and in bf16 under stages 1 and 2 even one of which nothing is finite would be done."""
+        that would count, and in bf16 under stages 1 and 2 even one of which nothing is finite would be done.
+
+        Raises:
+            LtxError: gradients go to NVMe, where this was never tried.
+        """
+        offloads = (self.engine.zero_offload_optimizer(), self.engine.zero_offload_param())
+        if any(each is not None and each.device == "nvme" for each in offloads):
+            raise LtxError("weights or the optimiser lie on NVMe")
         optimizer = self.optimizer
         passes = getattr(optimizer, "micro_step_id", None)  # from the second one on, gradients are added to what is there
         try:
@@ -166,7 +175,7 @@ class Divided:
             optimizer.zero_grad()
             for name in ("averaged_gradients", "all_grad_tensors"):
                 getattr(optimizer, name, {}).clear()
-            if self.engine.zero_offload_optimizer() is not None:
+            if offloads[0] is not None:
                 optimizer.reset_cpu_buffers()
             for flat in self.flats:
                 if flat.grad is not None:  # with the optimiser in host memory

@@ -49,6 +49,7 @@ def run_file(folder: Path, name: str, is_tried: bool) -> Path:
         checkpoints={"interval": 2},
         acceleration=said.get("acceleration", {}),
     )
+    del tables["flow_matching"]  # the draws of a step that is tried are of no sample, so that they cannot be recorded
     return write(folder, output(folder, name, is_tried).name, tables)
 
 

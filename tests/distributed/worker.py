@@ -38,13 +38,20 @@ def record_latents(folder: Path) -> None:
 
 
 def count_tried(is_tried: bool) -> list[str]:
-    """Take the processor for a device whose memory is bounded, as a GPU's is, or not; gets the micro-batches that are tried before training."""
+    """Take the processor for a device whose memory is bounded, as a GPU's is, or not; gets the micro-batches that were tried before training."""
     import ltxcore.train.trial as trial
-    from ltxcore.train.sizes import largest
+    from ltxcore.train.loop import Loop
 
     tried: list[str] = []
+    attempt = getattr(Loop.attempt, "plain", Loop.attempt)
+
+    def noted(loop: Any, micro_batch: Any) -> None:
+        attempt(loop, micro_batch)
+        tried.append(micro_batch.id)
+
+    noted.plain = attempt  # type: ignore[attr-defined]
+    Loop.attempt = noted  # type: ignore[method-assign]
     trial.memory_is_bounded = lambda device: is_tried  # type: ignore[attr-defined]
-    trial.largest = lambda *of: tried.append(largest(*of).id) or largest(*of)  # type: ignore[attr-defined, func-returns-value]
     return tried
 
 

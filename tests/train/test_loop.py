@@ -112,6 +112,23 @@ def test_two_processes_take_the_micro_batches_that_one_takes_with_twice_the_accu
     assert [batch for pair in zip(*halves, strict=True) for batch in pair] == alone
 
 
+@attrs.define(eq=False)
+class BesideOneThatFails(OneOfTwo):
+    """The other process could not read its samples."""
+
+    def gather(self, value: object) -> list[object]:
+        return [value, True]
+
+
+def test_a_micro_batch_that_another_process_could_not_read_is_not_tried(folder: Path) -> None:
+    loop = loop_of(loaded_run(folder, data={"held_out": 0}))
+    fields = {field.name: getattr(loop.engine, field.name) for field in attrs.fields(SingleEngine)}
+    with pytest.raises(DataError, match="another process could not read it"):
+        attrs.evolve(loop, engine=BesideOneThatFails(**fields)).attempt(loop.order.micro_batch(0))
+    loop.attempt(loop.order.micro_batch(0))
+    assert all(parameter.grad is None for parameter in loop.engine.parameters.values())
+
+
 def test_a_run_that_goes_on_takes_the_micro_batches_that_come_next(folder: Path) -> None:
     loop = loop_of(loaded_run(folder, data={"held_out": 0}, optimization={"gradient_accumulation_steps": 2}))
     assert dealt(loop, 2, 5) == dealt(loop, 0, 5)[4:]
