@@ -13,12 +13,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from ltxcore.engines.launcher import free_port
 
 from distributed.many import UNCHECKED, finish, start
 from distributed.modes import make_set
 from distributed.test_ends import run_file, wait
-from ltxcore.engines.launch import free_port
-from ltxcore.train.checkpoint import found
+from ltxcore.runs.checkpoint import found
 from ltxcore.writer import STALE, file_name
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 
 from distributed.many import UNCHECKED, run_jobs
 from distributed.modes import make_set, run_tables, write, zero
-from ltxcore.train.checkpoint import digest
+from ltxcore.runs.checkpoint import digest
 
 pytestmark = pytest.mark.slow
 

@@ -116,13 +116,13 @@ def tried(run_file: str, settings: Sequence[str]) -> dict[str, Any]:
         parts = parts_of(run_file, settings, "cuda:0")
         advice = Advice(parts.plan, 0, 1, torch.device("cuda:0"))
         if tries:
-            try_largest(parts.loop, parts.model, advice, 0, Console(file=said))
+            try_largest(parts.loop, advice, 0, Console(file=said))
         steps.append([(metrics["loss"], metrics["grad_norm"]) for _, metrics in parts.loop.steps(2)])
         weights.append(digest(parts.model.parameters))
     told = ""
     try:
         with Refusing("attempt", "backward"):
-            try_largest(parts.loop, parts.model, advice, 0, Console(file=said))
+            try_largest(parts.loop, advice, 0, Console(file=said))
     except OutOfMemory as error:
         told = f"{type(error).__name__}: {error}"
     return {"steps": steps, "weights": weights, "told": told, "said": said.getvalue()}
