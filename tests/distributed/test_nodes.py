@@ -13,11 +13,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from ltxcore.engines.launcher import free_port
 
 from distributed.many import UNCHECKED, finish, start
 from distributed.modes import make_set
 from distributed.test_ends import run_file, wait
+from ltxcore.engines.launcher import free_port
 from ltxcore.runs.checkpoint import found
 from ltxcore.writer import STALE, file_name
 
