@@ -63,7 +63,7 @@ class _Rates(Optimizer):
         self.param_groups = [{"params": [], "lr": learning_rate}]
         self.state = defaultdict(dict)
 
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """There is nothing to update."""
 
 
