@@ -149,7 +149,7 @@ def test_processes_whose_launcher_is_killed_save_their_step_and_end(folder: Path
     wait(lambda: any(checkpoints.glob("step_*/manifest.json")))
     whole = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     next(each for each in whole if killed in each.cmdline()).kill()
-    said = finish(process, limit=120)  # they have its output, so this ends as they do
+    said = finish(process, limit=300)  # they have its output, so this ends as they do
     psutil.wait_procs(whole[1:], timeout=10)
     assert not [each for each in whole[1:] if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
     assert "Traceback" not in said, said
