@@ -47,10 +47,6 @@ LESS = "See that no other program takes the memory, and what options of the comm
 """What to do where memory ran out in a command that does not say it better."""
 
 
-LOG_OF_TORCH = "TORCH_CPP_LOG_LEVEL"
-"""Environment variable: from which level on the part of torch that is not Python writes lines of its own (`[E1129 ... ProcessGroupGloo.cpp:67]`)."""
-
-
 class Commands(click.Group):
     """A group that imports a command when it is used, and adds those of plugins."""
 
@@ -83,10 +79,10 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a mistake of the user's is a message, not a traceback."""
-        if (
-            "RANK" in os.environ
-        ):  # one of several processes, which say themselves what ends them; torch asks for this once, when it is imported
-            os.environ.setdefault(LOG_OF_TORCH, "FATAL")
+        if "RANK" in os.environ:  # one of several processes
+            from ltxcore.engines.process import quiet_torch
+
+            quiet_torch()
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")  # the names of files may have bytes that are no text

@@ -35,6 +35,9 @@ GRACE = 2.0
 PATIENCE = 600.0
 """Seconds that a process waits for another before the run file has said how many, and after its run."""
 
+LOG_OF_TORCH = "TORCH_CPP_LOG_LEVEL"
+"""In the environment: from which level on the part of torch that is not Python writes lines of its own (`[E1129 ... ProcessGroupGloo.cpp:67]`)."""
+
 OURS = "LTX_LAUNCH"
 """In the environment where `ltx launch` started this process, and tells itself which one was killed."""
 
@@ -70,6 +73,14 @@ class Place:
         return cls(int(rank), int(size), int(local))
 
 
+def quiet_torch() -> None:
+    """Keep what the compiled part of torch writes by itself to fatal errors, unless the user says otherwise: processes of a run say themselves what ends them.
+
+    torch asks for it once, when it is imported.
+    """
+    os.environ.setdefault(LOG_OF_TORCH, "FATAL")
+
+
 @attrs.define(eq=False)
 class Processes:
     """This process among those of a run.
@@ -96,9 +107,7 @@ class Processes:
         place = place or Place.of_environment()
         if place.world_size == 1:
             return cls(place)
-        os.environ.setdefault(
-            "TORCH_CPP_LOG_LEVEL", "ERROR"
-        )  # else each look at a store that is gone is 40 lines; the error itself says it
+        quiet_torch()
         from torch.distributed import DistError
         from torch.distributed.distributed_c10d import PrefixStore
         from torch.distributed.rendezvous import rendezvous
