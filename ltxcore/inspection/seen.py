@@ -87,21 +87,21 @@ def first_seen(planned: RunPlan, samples: Samples, steps: int, backbone: LTXBack
     Raises:
         DataError: a file is not what the manifest says, or a condition cannot apply.
     """
-    accumulation = planned.outline.loaded.config.optimization.gradient_accumulation_steps
+    accumulation = planned.config.optimization.gradient_accumulation_steps
     for step in range(steps):
         for part, micro_batch in enumerate(planned.order.step(step, accumulation), 1):
             yield _seen(planned, samples, backbone, Seen(step + 1, part, accumulation, micro_batch, {}, {}))
 
 
 def _seen(planned: RunPlan, samples: Samples, backbone: LTXBackbone | None, empty: Seen) -> Seen:
-    strategy, seed = planned.outline.strategy, planned.outline.loaded.config.seed
+    strategy, seed = planned.outline.strategy, planned.config.seed
     draws = RecordedDraws(draws_of(seed, empty.micro_batch))
     batch = samples.load(empty.micro_batch.names, strategy.wanted(draws))
     if backbone is None:
         inputs = strategy.prepare(batch, draws)
         return attrs.evolve(empty, inputs=inputs, draws=draws.numbers)
     device = next(backbone.parameters()).device
-    mixed = AUTOCAST[planned.outline.loaded.config.acceleration.mixed_precision_mode]
+    mixed = AUTOCAST[planned.config.acceleration.mixed_precision_mode]
     inputs = sent(prepared(strategy, backbone, batch, draws, device), device)
     with torch.no_grad(), dropout(seed, empty.micro_batch, device), torch.autocast(device.type, dtype=mixed, enabled=mixed is not None):
         predicted = {name: velocity.float() for name, velocity in backbone(inputs.get("video"), inputs.get("audio")).items()}

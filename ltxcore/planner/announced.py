@@ -20,7 +20,7 @@ def need_at_start(planned: RunPlan, processes: int) -> Need | str:
     """
     found = planned.outline
     try:
-        return Estimator(found, found.base, of_manifest(planned.manifest, found)).need(found.loaded.config, processes)
+        return Estimator(found, found.base, of_manifest(planned.manifest, found)).need(found.config, processes)
     except (LtxError, RuntimeError, NotImplementedError, TypeError, ValueError) as error:
         # A strategy of the user's may do what needs values, which tensors without memory do not have.
         return f"what it needs in memory is not known: {error}"

@@ -110,13 +110,13 @@ def _encoded(found: Outline, bucket: str | None) -> Manifest | None:
     try:
         return encoded_here(found)
     except LtxError:
-        if bucket is None and found.loaded.config.preprocessing.resolution_buckets is None:
+        if bucket is None and found.config.preprocessing.resolution_buckets is None:
             raise
         return None
 
 
 def _passes(found: Outline, data: Manifest, processes: int) -> Passes | None:
-    config = found.loaded.config
+    config = found.config
     try:
         held_out = config.data.held_out
         chosen = data.samples if isinstance(held_out, Path) else split(data, held_out).train
@@ -131,7 +131,7 @@ def _passes(found: Outline, data: Manifest, processes: int) -> Passes | None:
 def told(found: Cost) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """Parts of the answer: a head, and rows of a name and a value."""
     need, states = found.need, found.need.states
-    config = found.found.loaded.config
+    config = found.found.config
     kind = f"LoRA of rank {config.lora.rank}" if config.model.training_mode == "lora" else "full fine-tuning"
     streams = " and ".join(sorted(found.found.modalities))
     ways = "checkpointed" if config.optimization.enable_gradient_checkpointing else "not checkpointed"

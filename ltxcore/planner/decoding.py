@@ -46,7 +46,7 @@ Cells = tuple[int, int, int]
 
 def decoder_of(found: Outline, base: Base) -> nn.Module | None:
     """The decoder of a run's clips, without its weights; none: the run decodes no clips, or with the tiny codec, which takes next to nothing."""
-    model = found.loaded.config.model
+    model = found.config.model
     if base.info.generation not in RELEASED:
         return None
     if base.checkpoint is not None:

@@ -51,7 +51,7 @@ def encoded_here(found: Outline) -> Manifest | None:
     Raises:
         DataError: all that is wrong with it.
     """
-    data = found.loaded.config.data
+    data = found.config.data
     if not data.is_said or not any((found.root / each.folder).is_dir() for each in found.strategy.sources().values()):
         return None
     only = encoded_so_far(found)
@@ -71,7 +71,7 @@ def shapes_of(found: Outline, base: Base, bucket: str | None = None, encoded: Ma
     Raises:
         ConfigError: nothing says how large clips are, or a size that the codec does not take.
     """
-    config = found.loaded.config
+    config = found.config
     said = bucket if bucket is not None else config.preprocessing.resolution_buckets
     where = "--bucket" if bucket is not None else found.loaded.where("preprocessing.resolution_buckets")
     if said is None and encoded is not None:
@@ -95,7 +95,7 @@ def _largest(said: str, base: Base, where: str) -> Bucket:
 
 def of_bucket(found: Outline, base: Base, size: Bucket | None) -> Shapes:
     """The shapes of clips of one size, and of their sound; none: of sound alone, as long as `audio_durations` says."""
-    options = found.loaded.config.preprocessing
+    options = found.config.preprocessing
     scale, audio_scale = base.info.video_scale, base.info.audio_scale
     seconds = size.frames / Fraction(RATE) if size is not None else Fraction(max(options.audio_durations, default=SECONDS))
     steps = steps_of(samples_in(seconds), audio_scale)

@@ -83,10 +83,10 @@ def check_ahead(found: Outline) -> None:
         LtxError: for all that is wrong.
     """
     problems = list(drawing_problems(found))
-    dataset = found.loaded.config.data.held_out
+    dataset = found.config.data.held_out
     if isinstance(dataset, Path):
         with collecting(problems):
-            _, wrong = rows_of(found, dataset, default_root(dataset, found.loaded.config.preprocessing))
+            _, wrong = rows_of(found, dataset, default_root(dataset, found.config.preprocessing))
             problems.extend(wrong)
     if problems:
         raise DataError.of(problems)
@@ -105,7 +105,7 @@ def rows_of(found: Outline, dataset: Path, root: Path) -> tuple[Dataset, tuple[P
     """
     folders = {source.folder for source in found.strategy.sources().values()}
     there = [each.name for each in root.iterdir() if each.is_dir()] if root.is_dir() else []
-    rows, problems = survey_dataset(dataset, found.loaded.config.preprocessing, folders, there)
+    rows, problems = survey_dataset(dataset, found.config.preprocessing, folders, there)
     if not rows.samples and not problems:
         raise DataError.of(rows.left_out)
     return rows, problems
@@ -178,7 +178,7 @@ class _Checker:
 
     def _plan(self, found: Outline, seen: Seen, manifest: Manifest | None) -> RunPlan | None:
         """The split of the run's samples, which are known from the rows; the rest is true where all are encoded."""
-        leaves_out = found.loaded.config.preprocessing.on_error == "skip"
+        leaves_out = found.config.preprocessing.on_error == "skip"
         names = [sample for sample in seen.rows.samples if not (leaves_out and sample.name in seen.glance.unfit)]
         entries = {sample.name: Entry((), origin=sample.origin) for sample in names}
         if not entries:
@@ -222,7 +222,7 @@ class _Checker:
 
     def seen(self, found: Outline, dataset: Path, root: Path | None) -> Seen | None:
         """A dataset as it stands; what is wrong with it is in `problems`. None: it has no rows to look at."""
-        config, where = found.loaded.config, found.loaded.where
+        config, where = found.config, found.loaded.where
         place = root or default_root(dataset, config.preprocessing)
         rows, wrong = None, tuple[Problem, ...]()
         with collecting(self.problems):
@@ -255,7 +255,7 @@ class _Checker:
 
 
 def _planned(found: Outline, manifest: Manifest) -> RunPlan:
-    config = found.loaded.config
+    config = found.config
     chosen = split_of(found, manifest)
     return RunPlan(found, manifest, chosen, plan_order(manifest, chosen.train, config.optimization.batch_size, config.seed))
 

@@ -31,7 +31,7 @@ LATENT_BYTES = 2
 
 def room_for(found: Outline, problems: list[Problem]) -> Iterator[str]:
     """A note where the disk has no room for all that a run keeps; that it has none even for what a run makes sure of first is added to `problems`."""
-    config = found.loaded.config
+    config = found.config
     try:
         backbone = found.base.described(found.streams)
         adapted = _adapted(found, backbone)
@@ -89,7 +89,7 @@ def _latent_numbers(planned: Planned, seen: Glance, widths: Mapping[str, int]) -
 
 def _adapted(found: Outline, backbone: Description) -> list[tuple[int, ...]]:
     """The shapes of the matrices that a LoRA adapts, at most, since no loss may reach some; none in full mode."""
-    config = found.loaded.config
+    config = found.config
     if config.model.training_mode == "full":
         return []
     targets = resolve_targets(backbone, config.lora.target_modules, modalities=found.modalities)
@@ -98,7 +98,7 @@ def _adapted(found: Outline, backbone: Description) -> list[tuple[int, ...]]:
 
 def _numbers(found: Outline, backbone: Description, adapted: Sequence[tuple[int, ...]]) -> tuple[int, int]:
     """Numbers that are trained, at most; and those that are exported."""
-    lora = found.loaded.config.lora
+    lora = found.config.lora
     if not adapted:
         shapes = backbone.blueprint.shapes
         trained = sum(math.prod(shape) for name, shape in shapes.items() if is_needed(name, found.modalities))

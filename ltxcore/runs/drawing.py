@@ -19,7 +19,7 @@ def model_of(table: ModelTable) -> Model:
 
 def drawing_problems(found: Outline) -> tuple[Problem, ...]:
     """Why samples of `[validation]`, or clips of the data where there are none, cannot be drawn. Codecs that are not there stop no run that names no samples."""
-    codecs = model_of(found.loaded.config.model)
+    codecs = model_of(found.config.model)
     names = found.modalities.union(*(sample.canvas.request.modalities for sample in found.samples))
     wanted = [codecs.video] if "video" in names else []
     makers = [*wanted, *([codecs.audio] if "audio" in names else []), *([codecs.text] if found.samples else [])]

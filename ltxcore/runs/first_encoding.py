@@ -40,7 +40,7 @@ def encoded(
     """
     if dataset is None:
         return found.root, None
-    config = found.loaded.config
+    config = found.config
     processes.progress.says(ENCODING, is_long=True)
     begun = processes.exchange(processes.together(lambda: begun_with(found, dataset, root) if processes.rank == 0 else None))[0]
     summary = processes.together(
@@ -79,10 +79,8 @@ def begun_with(found: Outline, dataset: Path, root: Path | None) -> tuple[str, .
     """The samples that an unfinished run began with: when it wrote its status, all of them were encoded. None: it begins now, or some are gone since."""
     if not found.resumes or found.changes:
         return None
-    names = whole_already(
-        dataset, root or default_root(dataset, found.loaded.config.preprocessing), found.loaded.config.preprocessing, _folders(found)
-    )
-    data = (found.folder.status() or {}).get("data", {}) if dataset == found.loaded.config.data.dataset else {}
+    names = whole_already(dataset, root or default_root(dataset, found.config.preprocessing), found.config.preprocessing, _folders(found))
+    data = (found.folder.status() or {}).get("data", {}) if dataset == found.config.data.dataset else {}
     return names if len(names) >= max(1, data.get("train", 0) + data.get("held_out", 0)) else None
 
 

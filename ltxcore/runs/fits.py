@@ -25,7 +25,7 @@ def misfits(found: Outline, manifest: Manifest) -> Iterator[Problem]:
             for encoder in sorted(used):
                 try:
                     check_text_features(found.info, encoder, f"{folder}")
-                    check_connectors(found.info, found.loaded.config.model.model_path, encoder, f"{folder}")
+                    check_connectors(found.info, found.config.model.model_path, encoder, f"{folder}")
                 except DataError as error:
                     refused.add(encoder)
                     yield from error.problems
@@ -46,7 +46,7 @@ def _family(fingerprint: str) -> str:
 
 def encoder_of(source: Source, found: Outline) -> str:
     """The fingerprint of what encodes a source for this run's model; "" where it is not known."""
-    model = found.loaded.config.model
+    model = found.config.model
     try:
         if source.kind == "text":
             return found.info.text_fingerprint or text_encoder(model.model_path, text_encoder_path=model.text_encoder_path).fingerprint
@@ -61,7 +61,7 @@ def encoder_of(source: Source, found: Outline) -> str:
 
 def _widths(found: Outline, source: Source, entries: Mapping[str, Entry]) -> Iterator[Problem]:
     """Tokens with more or fewer numbers than the model takes: a set that does not say which encoder made it is known by that."""
-    taken = _taken(source, found.loaded.config.model.model_path)
+    taken = _taken(source, found.config.model.model_path)
     other: dict[tuple[str, int], list[str]] = {}
     for sample, entry in entries.items():
         for modality, width in _stored(source, entry):

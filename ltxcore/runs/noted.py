@@ -59,7 +59,7 @@ def trains_on(plan: RunPlan, ahead: Manifest | None) -> str:
         plan: of the run; its split alone counts where samples are still to be encoded.
         ahead: those samples as far as headers tell what they will be like; none: all are encoded, so that the plan's order is the run's.
     """
-    config, processes, train = plan.outline.loaded.config, Place.of_environment().world_size, plan.split.train
+    config, processes, train = plan.config, Place.of_environment().world_size, plan.split.train
     if ahead is None:
         return f"It trains on {said(passes_of(plan.order, config, processes))}."
     if set(train) <= set(ahead.samples):
@@ -72,7 +72,7 @@ def of_folder(found: Outline) -> Iterator[str]:
     """What becomes of what lies in the output folder."""
     path = found.folder.path
     yield from (f"The unfinished run in {path} {note}." for note in found.notes)
-    if found.loaded.config.checkpoints.no_resume and found.folder.status() is not None:
+    if found.config.checkpoints.no_resume and found.folder.status() is not None:
         yield f"The run starts over, and removes what the unfinished one in {path} left, since checkpoints.no_resume is set."
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import attrs
 
 from ltxcore.config.load import LoadedRun
 from ltxcore.config.located import located as located
+from ltxcore.config.run_file import RunFile
 from ltxcore.dataset.rows import Dataset, read_dataset
 from ltxcore.encode.connected import no_connectors
 from ltxcore.encode.roots import default_root
@@ -75,6 +75,11 @@ class Outline:
     root: Path
 
     @property
+    def config(self) -> RunFile:
+        """The run file."""
+        return self.loaded.config
+
+    @property
     def info(self) -> ModelInfo:
         """What is known of the base model."""
         return self.base.info
@@ -122,6 +127,11 @@ class RunPlan:
     split: Split
     order: Order
 
+    @property
+    def config(self) -> RunFile:
+        """The run file."""
+        return self.outline.config
+
 
 def rows_of(found: Outline, dataset: Path, root: Path) -> Dataset:
     """The rows of a dataset as the run reads them; `root` is where they are encoded, or will be.
@@ -130,12 +140,12 @@ def rows_of(found: Outline, dataset: Path, root: Path) -> Dataset:
         DataError: for all that is wrong with them but what is in their media.
     """
     there = [each.name for each in root.iterdir() if each.is_dir()] if root.is_dir() else []
-    return read_dataset(dataset, found.loaded.config.preprocessing, {source.folder for source in found.strategy.sources().values()}, there)
+    return read_dataset(dataset, found.config.preprocessing, {source.folder for source in found.strategy.sources().values()}, there)
 
 
 def encoded_so_far(found: Outline) -> tuple[str, ...] | None:
     """The samples that are encoded whole, of a run that names a dataset, whose first use makes the others whole or leaves them out; none: it names an encoded set."""
-    dataset = found.loaded.config.data.dataset
+    dataset = found.config.data.dataset
     if dataset is None:
         return None
     try:
@@ -304,7 +314,7 @@ def plan(found: Outline, only: Collection[str] | None = None) -> RunPlan:
         DataError: for all that is wrong with the sources; or for all samples that the strategy cannot train on.
         ConfigError: samples that are to be drawn with references unlike those that are trained on; a held-out split that leaves nothing to train on.
     """
-    config = found.loaded.config
+    config = found.config
     manifest = read_manifest(found.root, found.strategy.sources(), only=only)
     if not manifest.samples:
         raise DataError("there is no sample to train on", where=str(found.root), remedy="Run `ltx preprocess` on a dataset first.")
@@ -343,20 +353,20 @@ def split_of(found: Outline, manifest: Manifest) -> Split:
         ConfigError: nothing is left to train on.
         DataError: held-out samples of that run are gone.
     """
-    held_out = found.loaded.config.data.held_out
+    held_out = found.config.data.held_out
     status = found.folder.status() if found.resumes else None
     if isinstance(held_out, Path):
         return Split(manifest.samples, ())
     return restored(manifest, status["held_out"]) if status is not None else split(manifest, held_out)
 
 
-def _unavailable(config: Any) -> Iterator[tuple[str, str, str]]:
+def _unavailable(config: RunFile) -> Iterator[tuple[str, str, str]]:
     """What a run file may ask for and this version does not do: refused rather than left out in silence."""
     if config.checkpoints.max_shard_size is not None and config.model.training_mode == "lora":
         yield "checkpoints.max_shard_size", "is of a whole model, and a LoRA is one file", "Remove the key."
 
 
-def _not_here(config: Any) -> Iterator[tuple[str, str, str]]:
+def _not_here(config: RunFile) -> Iterator[tuple[str, str, str]]:
     """What this machine lacks for it."""
     yield from missing_here(config)
     if config.hub.push_to_hub and not has_token():

@@ -149,7 +149,7 @@ class Advice:
 
     @property
     def _config(self) -> RunFile:
-        config: RunFile = self.planned.outline.loaded.config
+        config: RunFile = self.planned.config
         return config
 
 
@@ -173,7 +173,7 @@ class Spared:
         Raises:
             OutOfMemory: as above.
         """
-        alone = not uses_zero(self.advice.planned.outline.loaded.config, self.advice.processes)
+        alone = not uses_zero(self.advice.planned.config, self.advice.processes)
         with self._without(name, DRAWING) if alone else self.advice.during(f'drawing the sample "{name}"', DRAWING):
             yield
 

@@ -99,7 +99,7 @@ class Session:
             CheckpointError: the checkpoint cannot be gone on with, or what is saved could not be written.
             OutOfMemory: memory ran out; says while doing what, and what takes less.
         """
-        config = self.plan.outline.loaded.config
+        config = self.plan.config
         folder = self.plan.outline.folder
         with self.advice.during("reading the checkpoint", LOADING):
             first = self._resumed()
@@ -176,7 +176,7 @@ class Session:
             self.trackers.log(first, known)
             measured = known
             self.engine.first(lambda: self._write_status("running", before=measured))
-        if not first and not self.plan.outline.loaded.config.validation.skip_initial_validation:
+        if not first and not self.plan.config.validation.skip_initial_validation:
             self._draw(first)
         if first and self.engine.first(self._left_out) == first:
             self._validate(first)
@@ -193,7 +193,7 @@ class Session:
     # ---- training
 
     def _loop(self) -> Loop:
-        config = self.plan.outline.loaded.config
+        config = self.plan.config
         return Loop(
             engine=self.engine,
             backbone=self.model.backbone,
@@ -207,7 +207,7 @@ class Session:
         )
 
     def _train(self, first: int, stop: Stop) -> int:
-        config = self.plan.outline.loaded.config
+        config = self.plan.config
         loop = self._loop()
         total, interval = config.optimization.steps, config.checkpoints.interval
         step = first
@@ -225,7 +225,7 @@ class Session:
 
     def _validate(self, step: int) -> None:
         """In the course of training: samples as often as the run file says, held-out losses so often too, but ten times at most."""
-        validation, total = self.plan.outline.loaded.config.validation, self.plan.outline.loaded.config.optimization.steps
+        validation, total = self.plan.config.validation, self.plan.config.optimization.steps
         measures = self.held_out is not None and validation.interval and step % held_out_interval(validation.interval, total) == 0
         draws = self._is_due(step)
         if not measures and not draws:
@@ -238,7 +238,7 @@ class Session:
 
     def _is_due(self, step: int) -> bool:
         """Whether samples are drawn after a step in the course of training."""
-        config = self.plan.outline.loaded.config
+        config = self.plan.config
         interval = config.validation.interval
         return (
             self.drawer is not None
@@ -250,11 +250,11 @@ class Session:
 
     def _save(self, step: int) -> None:
         """On the first process; the others help to put tensors together."""
-        config = self.plan.outline.loaded.config.checkpoints
+        config = self.plan.config.checkpoints
         folder = self.plan.outline.folder
         self._check_writer()
         checkpoint.check_space(folder.checkpoints, self.model.checkpoint_bytes())
-        name = folder.weights(self.plan.outline.loaded.config.model.training_mode).name
+        name = folder.weights(self.plan.config.model.training_mode).name
         kept = config.save_training_state
         state = None if kept == "off" else self.engine.state(moments=kept == "full")
         checkpoint.save(folder.checkpoints, step, (name, self._write_weights), state)
@@ -262,7 +262,7 @@ class Session:
 
     def _write_weights(self, path: Path) -> Path:
         outline = self.plan.outline
-        trigger = outline.loaded.config.preprocessing.lora_trigger
+        trigger = outline.config.preprocessing.lora_trigger
         said = {"trigger": trigger} if trigger else {}
         return self.model.save(path, leaving({**outline.strategy.metadata(self.plan.manifest), **said}), self.engine)
 
@@ -284,7 +284,7 @@ class Session:
 
     def _finish(self, step: int, before: Mapping[str, float]) -> Outcome:
         outline = self.plan.outline
-        path = outline.folder.weights(outline.loaded.config.model.training_mode)
+        path = outline.folder.weights(outline.config.model.training_mode)
         weights = self.engine.first(lambda: self._write_weights(path))
         after: dict[str, float] = {}
         with self.engine.making_room():

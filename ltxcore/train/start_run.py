@@ -106,7 +106,7 @@ def _session(
     found: Outline, writer: Writer | None, device: torch.device, processes: Processes, console: Console, take_over: bool
 ) -> Session:
     """Everything up to the first file in `output_dir`; the processes are connected last, once each has its share of the data encoded."""
-    config, progress = found.loaded.config, processes.progress
+    config, progress = found.config, processes.progress
     for note in found.notes:
         console.out(f"this unfinished run {note}", highlight=False)
     console.out(
@@ -165,7 +165,7 @@ def _advice(planned: RunPlan, device: torch.device, processes: Processes, consol
 
 def _model(planned: RunPlan, samples: Samples, device: torch.device, advice: Advice) -> TrainedModel:
     with advice.during("loading the model", LOADING):
-        return load_model(planned, samples, device, divided=uses_zero(planned.outline.loaded.config, advice.processes))
+        return load_model(planned, samples, device, divided=uses_zero(planned.config, advice.processes))
 
 
 def device_of(processes: Processes) -> torch.device:
@@ -175,7 +175,7 @@ def device_of(processes: Processes) -> torch.device:
 
 def batch(planned: RunPlan, processes: Processes) -> str:
     """The samples of an optimiser step, in words: how many, and how they come about where that is not one micro-batch, or not a full one."""
-    config = planned.outline.loaded.config
+    config = planned.config
     table, passes = config.optimization, passes_of(planned.order, config, processes.world_size)
     parts = [table.batch_size, table.gradient_accumulation_steps, processes.world_size]
     samples = math.prod(parts)
@@ -203,7 +203,7 @@ def _held_out(
 ) -> tuple[Samples, tuple[str, ...]]:
     """The held-out samples and where they are read from: the run's data, or a dataset of their own."""
     found = planned.outline
-    dataset = found.loaded.config.data.held_out
+    dataset = found.config.data.held_out
     if not isinstance(dataset, Path):
         return samples, planned.split.held_out
     root, only = encoded(found, dataset, None, processes, console, take_over)
@@ -216,7 +216,7 @@ def _drawer(advice: Advice, apart: Samples, names: tuple[str, ...], codecs: Mode
     """Draws the samples of the run file, encoded now, before the model takes the memory; or held-out clips; or the first clips of the training set."""
     planned = advice.planned
     found = planned.outline
-    config = found.loaded.config
+    config = found.config
     if found.samples:
         for note in dict.fromkeys(note for sample in found.samples for note in sample.notes):
             console.out(note, highlight=False)

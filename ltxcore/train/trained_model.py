@@ -64,7 +64,7 @@ class TrainedModel:
         Raises:
             CheckpointError: it could not be written whole, or changes nothing.
         """
-        config = self.outline.loaded.config
+        config = self.outline.config
         dtype = DTYPES[config.checkpoints.precision]
 
         def weight(name: str) -> Tensor:
@@ -80,7 +80,7 @@ class TrainedModel:
 
     def checkpoint_bytes(self) -> int:
         """How much a checkpoint takes: the export, and for an exact resume the trained parameters with two moments each."""
-        config = self.outline.loaded.config
+        config = self.outline.config
         full = config.model.training_mode == "full"
         exported = sum(math.prod(shape) for shape in self.backbone.blueprint.shapes.values()) if full else self.count
         state = {"full": 12, "minimal": 4, "off": 0}[config.checkpoints.save_training_state]
@@ -94,7 +94,7 @@ def _of_tiny(base: str) -> dict[str, str]:
 
 def base_of(outline: Outline) -> str:
     """The checkpoint that weights are read from: in full mode that of `load_checkpoint`, where there is one."""
-    model = outline.loaded.config.model
+    model = outline.config.model
     if model.training_mode == "full" and model.load_checkpoint is not None:
         return str(newest(model.load_checkpoint))
     return model.model_path
@@ -118,7 +118,7 @@ def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided
         CheckpointError: weights that cannot be read or do not fit.
     """
     outline = plan.outline
-    config = outline.loaded.config
+    config = outline.config
     full = config.model.training_mode == "full"
     mixed = AUTOCAST[config.acceleration.mixed_precision_mode]
     backbone = load_backbone(
@@ -165,7 +165,7 @@ def _needs_connectors(plan: RunPlan) -> bool:
         for entry in plan.manifest.entries[role].values()
     ]
     has_prompts = bool(plan.outline.samples)
-    return has_prompts or isinstance(plan.outline.loaded.config.data.held_out, Path) or not all(entry.connectors for entry in texts)
+    return has_prompts or isinstance(plan.config.data.held_out, Path) or not all(entry.connectors for entry in texts)
 
 
 def _compiled(backbone: LTXBackbone, config: RunFile) -> LTXBackbone:
@@ -204,5 +204,5 @@ def _one_loss(plan: RunPlan, samples: Samples, backbone: LTXBackbone, device: to
 def _one_input(plan: RunPlan, samples: Samples, backbone: LTXBackbone, device: torch.device) -> dict[str, ModelInput]:
     first: MicroBatch = plan.order.micro_batch(0)
     strategy = plan.outline.strategy
-    draws = CountedDraws(plan.outline.loaded.config.seed, first.epoch, first.names[:1], first.id)
+    draws = CountedDraws(plan.config.seed, first.epoch, first.names[:1], first.id)
     return sent(prepared(strategy, backbone, samples.load(first.names[:1], strategy.wanted(draws)), draws, device), device)

@@ -26,7 +26,7 @@ def try_largest(loop: Loop, advice: Advice, first: int, console: Console) -> Non
     Raises:
         OutOfMemory: memory does not suffice.
     """
-    config, samples = advice.planned.outline.loaded.config, loop.samples
+    config, samples = advice.planned.config, loop.samples
     if not memory_is_bounded(loop.engine.device) or config.acceleration.compile:
         return
     in_step = loop.accumulation * loop.engine.world_size

@@ -49,10 +49,10 @@ class AudioVae:
             CheckpointError: the encoder cannot be read.
         """
         self._fill("encoder")
-        mel = log_mel(resample(to_stereo(medium.samples), medium.rate, RATE))
+        vae, mel = self._part.module, log_mel(resample(to_stereo(medium.samples), medium.rate, RATE))
         with torch.no_grad(), _exact():
-            moments: Tensor = self._part.module.encoder(mel[None].to(self.device))
-        latents = moments[0, : self._part.module.config.latent_channels].cpu()
+            moments: Tensor = vae.encoder(mel[None].to(self.device))
+        latents = moments[0, : vae.config.latent_channels].cpu()
         mean, std = self._statistics(latents)
         return ((latents - mean) / std).contiguous()
 

@@ -82,8 +82,9 @@ class VideoVae:
     def _encode(self, pixels: Tensor) -> Tensor:
         """Pixels `[1, 3, f, h, w]` uint8 to the mean of their latents, `[1, C, f', h', w']`."""
         scaled = pixels.to(self.device, torch.float32) / 127.5 - 1.0
-        moments: Tensor = self._part.module.encoder(scaled.to(self.dtype))
-        return moments[:, : self._part.module.config.latent_channels]
+        vae = self._part.module
+        moments: Tensor = vae.encoder(scaled.to(self.dtype))
+        return moments[:, : vae.config.latent_channels]
 
     def _decode(self, latents: Tensor) -> Tensor:
         pixels: Tensor = self._part.module.decoder(latents.to(self.device, self.dtype))
