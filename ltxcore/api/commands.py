@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import click
 from ltxcore.files import making, why_no_path, write_whole
 from ltxcore.redact import hide, leaving, redacted
 
-__all__ = ["FilePath", "hide", "leaving", "making", "redacted", "write_whole"]
+__all__ = ["FilePath", "columns", "hide", "leaving", "making", "redacted", "write_whole"]
 
 
 class FilePath(click.Path):
@@ -25,3 +26,10 @@ class FilePath(click.Path):
         if fault:
             self.fail(f"{fault}.", param, ctx)
         return super().convert(value, param, ctx)
+
+
+def columns(rows: Sequence[Sequence[object]]) -> str:
+    """Rows of text with their cells one below the other."""
+    texts = [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in texts) for i in range(len(texts[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in texts)

@@ -8,8 +8,8 @@ from typing import Any
 
 import attrs
 
+from ltxcore.api.commands import columns
 from ltxcore.cli.added import command_of
-from ltxcore.cli.columns import columns
 from ltxcore.cli.plugins import modalities
 from ltxcore.conditions import ConditionUse
 from ltxcore.config.plain import plain

@@ -35,7 +35,6 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "doctor": "Check raw media and encoded sets before training.",
         "sample": "Draw a prompt, or a file of prompts, with conditions and LoRAs.",
         "export": "Write a LoRA for ComfyUI, diffusers or ltx-pipelines.",
-        "model": "Say what is in a checkpoint or a LoRA.",
         "plugins": "List, describe and begin plugins.",
         "schema": "Print the JSON Schema of run files.",
     }

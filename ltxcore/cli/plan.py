@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 import click
 
-from ltxcore.api.commands import FilePath
-from ltxcore.cli.columns import columns
+from ltxcore.api.commands import FilePath, columns
 from ltxcore.cli.doing import doing
 from ltxcore.errors import ConfigError, Problem
 

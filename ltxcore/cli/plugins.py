@@ -9,8 +9,7 @@ from typing import Any
 
 import click
 
-from ltxcore.api.commands import FilePath
-from ltxcore.cli.columns import columns
+from ltxcore.api.commands import FilePath, columns
 from ltxcore.cli.plugins_new import new
 from ltxcore.errors import ConfigError, PluginError, suggestion
 from ltxcore.protocols import MODALITIES

@@ -11,6 +11,7 @@ import attrs
 from ltxcore.errors import CheckpointError
 from ltxcore.headers import Slot, Slots, read_file, read_folder, read_json
 from ltxcore.model_config import building, json_object
+from ltxcore.models.lora_inventory import LoraInventory, is_lora, lora_inventory
 from ltxcore.models.parameter_names import CHECKPOINT_PREFIXES, to_diffusers
 from ltxcore.models.streams import stream_of
 from ltxcore.models.transformer_settings import generation_of, video_scale_of
@@ -88,24 +89,18 @@ class Inventory:
     metadata: Mapping[str, str]
 
 
-def inventory(path: Path) -> Inventory:
-    """What is in a checkpoint's file or folder.
+def inventory(path: Path) -> Inventory | LoraInventory:
+    """What is in a checkpoint's file or folder, or in a LoRA.
 
     Raises:
-        CheckpointError: it is not there, not whole, or no checkpoint.
+        CheckpointError: it is not there, not whole, or neither of them.
     """
-    if not path.is_dir():
-        return of_slots(read_file(path))
-    with building("a model", str(path)):
-        return _of_folder(path)
-
-
-def of_slots(found: Slots) -> Inventory:
-    """What is in a file of the original layout.
-
-    Raises:
-        CheckpointError: what it says of itself is damaged.
-    """
+    if path.is_dir():
+        with building("a model", str(path)):
+            return _of_folder(path)
+    found = read_file(path)
+    if is_lora(found):
+        return lora_inventory(found)
     with building("a model", str(found.where)):
         return _of_slots(found)
 

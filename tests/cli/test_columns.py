@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ltxcore.cli.columns import columns
+from ltxcore.api.commands import columns
 
 
 def test_cells_lie_below_each_other_whatever_they_are() -> None:

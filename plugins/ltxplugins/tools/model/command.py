@@ -5,17 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import click
 
-from ltxcore.api.commands import FilePath
-from ltxcore.cli.columns import columns
-
-if TYPE_CHECKING:
-    from ltxcore.models.inventory import Inventory
-    from ltxcore.models.lora_inventory import LoraInventory
+from ltxcore.api.commands import FilePath, columns
+from ltxcore.api.models import Inventory, LoraInventory, inspect_model
 
 DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3", "F8_E5M2": "float8_e5m2"}
 """Dtypes of safetensors, in words."""
@@ -32,35 +28,22 @@ def model(file: Path, as_json: bool) -> None:
 
     Only headers are read, so that 40 GB take no longer than a LoRA. A file that is not whole is refused.
     """
-    from ltxcore.errors import CheckpointError
-    from ltxcore.headers import read_file
-    from ltxcore.models.inventory import inventory, of_slots
-    from ltxcore.models.lora_inventory import is_lora, lora_inventory
-    from ltxcore.models.shipped import TINY_BASE
-
-    path = TINY_BASE if str(file) == "tiny" and not file.exists() else file
-    if not path.exists():
-        raise CheckpointError("there is no such file or folder", where=str(file), remedy='Check the path, or use "tiny".')
-    if path.is_dir():
-        found: Inventory | LoraInventory = inventory(path)
-    else:
-        header = read_file(path)
-        found = lora_inventory(header) if is_lora(header) else of_slots(header)
-    click.echo(json.dumps(machine(found), indent=2) if as_json else "\n".join(text(found)))
+    found = inspect_model(file)
+    click.echo(json.dumps(_machine(found), indent=2) if as_json else "\n".join(_text(found)))
 
 
-def machine(found: Inventory | LoraInventory) -> dict[str, Any]:
-    """For `--json`: the fields as they are, and what kind of file it is."""
-    kind = "lora" if hasattr(found, "ranks") else "model"
+def _machine(found: Inventory | LoraInventory) -> dict[str, Any]:
+    """What is found, for `--json`: the fields as they are, and what kind of file it is."""
+    kind = "lora" if isinstance(found, LoraInventory) else "model"
     return {"kind": kind, **attrs.asdict(found, value_serializer=lambda _, __, value: str(value) if isinstance(value, Path) else value)}
 
 
-def text(found: Inventory | LoraInventory) -> Iterator[str]:
-    """Lines for people."""
+def _text(found: Inventory | LoraInventory) -> Iterator[str]:
+    """What is found, in lines for people."""
     yield str(found.path)
-    lines = list(_lora_lines(found) if hasattr(found, "ranks") else _model_lines(found))
+    lines = list(_lora_lines(found) if isinstance(found, LoraInventory) else _model_lines(found))
     yield from (f"  {line}" for line in columns(lines).splitlines())
-    if not hasattr(found, "ranks"):
+    if isinstance(found, Inventory):
         yield ""
         yield from columns(_part_rows(found)).splitlines()
     if found.metadata:
@@ -69,7 +52,7 @@ def text(found: Inventory | LoraInventory) -> Iterator[str]:
         yield from (f"  {line}" for line in columns([(key, _short(value)) for key, value in sorted(found.metadata.items())]).splitlines())
 
 
-def _model_lines(found: Any) -> Iterator[tuple[str, str]]:
+def _model_lines(found: Inventory) -> Iterator[tuple[str, str]]:
     yield "generation", _spoken(found.generation) + (f" (version {found.version})" if found.version else "")
     yield "layout", found.layout
     if found.num_layers:
@@ -82,14 +65,14 @@ def _model_lines(found: Any) -> Iterator[tuple[str, str]]:
         yield "text encoder", found.text_encoder
 
 
-def _part_rows(found: Any) -> list[tuple[str, str, str, str]]:
+def _part_rows(found: Inventory) -> list[tuple[str, str, str, str]]:
     rows = [("PART", "PARAMETERS", "SIZE", "DTYPE")]
     rows += [(part.name, f"{part.parameters:,}", _size(part.size), _dtypes(part.dtypes)) for part in found.parts]
     count, size = sum(part.parameters for part in found.parts), sum(part.size for part in found.parts)
     return [*rows, ("all", f"{count:,}", _size(size), "")]
 
 
-def _lora_lines(found: Any) -> Iterator[tuple[str, str]]:
+def _lora_lines(found: LoraInventory) -> Iterator[tuple[str, str]]:
     yield "kind", "DoRA" if found.is_dora else "LoRA"
     yield "base", _spoken(found.generation)
     yield "layout", found.layout + (", with an alpha for each module" if found.has_alpha else "")
