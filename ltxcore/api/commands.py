@@ -4,15 +4,34 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ltxcore.files import making, why_no_path, write_whole
+from ltxcore.errors import is_out_of_memory, listed
+from ltxcore.files import fitted, making, why_no_path, write_whole
+from ltxcore.memory import telling
 from ltxcore.redact import hide, leaving, redacted
 
-__all__ = ["FilePath", "columns", "hide", "leaving", "making", "redacted", "write_whole"]
+if TYPE_CHECKING:
+    from ltxcore.encode.progress import Phase
+
+__all__ = [
+    "FilePath",
+    "bars",
+    "columns",
+    "fitted",
+    "hide",
+    "is_out_of_memory",
+    "leaving",
+    "listed",
+    "making",
+    "redacted",
+    "telling",
+    "write_whole",
+]
 
 
 class FilePath(click.Path):
@@ -26,6 +45,17 @@ class FilePath(click.Path):
         if fault:
             self.fail(f"{fault}.", param, ctx)
         return super().convert(value, param, ctx)
+
+
+def bars(shown: bool) -> AbstractContextManager[Phase]:
+    """A context with a bar for each phase of the work, on the error stream: `phase(name, steps)` starts one, and what it returns is called after each step.
+
+    Args:
+        shown: whether there are bars; else it is quiet.
+    """
+    from ltxcore.encode.progress import bars
+
+    return bars(shown)
 
 
 def columns(rows: Sequence[Sequence[object]]) -> str:

@@ -5,17 +5,19 @@ All is read that ltx trains on. Pictures are uint8 RGB, `[F, H, W, 3]`, upright,
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ltxcore.media.info import MediaInfo
 from ltxcore.protocols import Clip, Sound
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ltxcore.media.probe import MediaInfo
-
-__all__ = ["log_mel", "probe", "read_clip", "read_sound"]
+__all__ = ["MediaInfo", "log_mel", "open_clip", "open_sound", "probe", "read_clip", "read_sound", "write_frames", "write_media"]
 
 
 def probe(path: Path) -> MediaInfo:
@@ -40,19 +42,24 @@ def read_clip(path: Path, *, max_frames: int | None = None) -> Clip:
     return read_clip(path, max_frames=max_frames)
 
 
-def read_sound(path: Path, *, max_duration: float | None = None) -> Sound:
+def read_sound(path: Path, *, max_duration: float | None = None, rate: int | None = None, mono: bool = False) -> Sound:
     """The sound of a file, in its place beside the pictures.
 
     Args:
         path: of a sound, or of a clip.
         max_duration: seconds that are read, from the beginning.
+        rate: samples per second that it is brought to; none: its own.
+        mono: whether its channels become one, their mean.
 
     Raises:
         DataError: there is no such file, it has no sound, or it is cut short or damaged.
     """
+    from ltxcore.codecs.mel import resample
     from ltxcore.media.probe import read_sound
 
-    return read_sound(path, max_duration=max_duration)
+    sound = read_sound(path, max_duration=max_duration)
+    samples = sound.samples.mean(dim=0, keepdim=True) if mono else sound.samples
+    return Sound(samples, sound.rate) if rate is None else Sound(resample(samples, sound.rate, rate), rate)
 
 
 def log_mel(sound: Sound) -> Tensor:
@@ -64,3 +71,58 @@ def log_mel(sound: Sound) -> Tensor:
     from ltxcore.codecs.mel import log_mel, resample
 
     return log_mel(resample(sound.samples, sound.rate, 16000))
+
+
+def open_clip(path: Path) -> AbstractContextManager[tuple[Fraction, Iterator[Tensor]]]:
+    """A context: the exact frames per second of a clip, and its frames `[H, W, 3]` one at a time, in the memory of a few.
+
+    Raises:
+        DataError: as `read_clip`; from the frames, where they do not decode.
+    """
+    from ltxcore.media.clips import reading
+
+    return reading(path)
+
+
+def open_sound(path: Path) -> AbstractContextManager[Iterator[Sound]]:
+    """A context: the sound of a file in pieces that follow each other; no piece where it has none.
+
+    Raises:
+        DataError: there is no such file, or it is no medium; from the pieces, where they do not decode.
+    """
+    from ltxcore.media.sounds import hearing
+
+    return hearing(path)
+
+
+def write_frames(path: Path, frames: Iterator[Tensor], rate: Fraction, sound: Sound | None = None) -> None:
+    """Write frames `[H, W, 3]` of one size as MP4, one at a time, so that a clip of any length takes the memory of a frame.
+
+    The file appears whole or not at all. A sound that AAC does not take is made one that it does.
+
+    Raises:
+        DataError: there are no frames, or the file cannot be written.
+    """
+    from ltxcore.media.written import write_frames
+    from ltxcore.sample.outputs import for_aac
+
+    write_frames(path, frames, rate, None if sound is None else for_aac(sound))
+
+
+def write_media(path: Path, clip: Clip | None = None, sound: Sound | None = None) -> Path:
+    """Write a clip as MP4 with its sound, a single frame as PNG with its sound as WAV beside it, a sound alone as WAV.
+
+    Args:
+        path: without the ending, which what is written has.
+        clip: the pictures.
+        sound: what is heard.
+
+    Returns:
+        The file, with its ending.
+
+    Raises:
+        DataError: pictures of an odd width or height, or a file that cannot be written.
+    """
+    from ltxcore.sample.outputs import Played, write
+
+    return write(Played(clip, sound), path)

@@ -31,7 +31,6 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "split": "Cut films into their scenes.",
         "caption": "Write captions with a model that sees and hears.",
         "reference": "Make reference clips for a dataset.",
-        "decode": "Turn encoded samples back into files that play.",
         "doctor": "Check raw media and encoded sets before training.",
         "sample": "Draw a prompt, or a file of prompts, with conditions and LoRAs.",
         "export": "Write a LoRA for ComfyUI, diffusers or ltx-pipelines.",

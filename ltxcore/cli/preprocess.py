@@ -13,7 +13,6 @@ import attrs
 import click
 
 from ltxcore.api.commands import FilePath
-from ltxcore.cli.tally import tell
 from ltxcore.config.run_file import PreprocessingTable
 from ltxcore.errors import ConfigError
 
@@ -65,14 +64,17 @@ def preprocess(
     are any, with paths relative to its folder. Several processes each take a share: that which RANK and WORLD_SIZE in the environment say, as a launcher
     such as torchrun sets them; they need not run at the same time.
     """
+    from ltxcore.cli.added import command_of
     from ltxcore.devices import device_named
     from ltxcore.encode.preprocess import preprocess as encode
     from ltxcore.encode.share import Share
+    from ltxcore.registry import load
 
     share = Share.of_environment()
     if decode and share.world_size > 1:
         what = f"is for one process, and there are {share.world_size}: none of them knows when the others are done"
         raise ConfigError(what, where="--decode", remedy="Leave it out, and call `ltx decode` afterwards.")
+    look_at = command_of(load().get("command", "decode", where="--decode")) if decode else None
     device = device_named(device)
     summary = encode(
         dataset,
@@ -97,13 +99,19 @@ def preprocess(
     )
     told = str(summary) if share.rank == 0 else summary.of_share()
     click.echo(f"{share}:\n{told}" if share.world_size > 1 else told)
-    if decode:
-        from ltxcore.codecs.source import Model
-        from ltxcore.prepare.decode import decode as decode_samples
-
-        model = Model(model_path, video_vae=video_vae_path, audio_vae=audio_vae_path, device=device, tiling=vae_tiling)
-        output = summary.root / "decoded"
-        tell(decode_samples(summary.root, output, model=model, overwrite=overwrite, progress=progress), output)
+    if look_at is not None:
+        click.get_current_context().invoke(
+            look_at,
+            root=summary.root,
+            output=summary.root / "decoded",
+            model_path=model_path,
+            video_vae_path=video_vae_path,
+            audio_vae_path=audio_vae_path,
+            device=device,
+            vae_tiling=vae_tiling,
+            overwrite=overwrite,
+            progress=progress,
+        )
 
 
 def flag(key: str) -> str:

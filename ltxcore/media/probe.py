@@ -6,7 +6,6 @@ Everything is read that PyAV (FFmpeg) reads: any container, codec, sample rate a
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -28,51 +27,16 @@ from ltxcore.media.container import (
 )
 from ltxcore.media.dolby_vision import refuse_unshowable
 from ltxcore.media.hdr_frames import is_hdr
+from ltxcore.media.info import MediaInfo
 from ltxcore.media.photos import Photo, photo_of
 from ltxcore.media.pictures import is_transparent, may_be_transparent
 from ltxcore.media.sound_times import sound_corrections
 from ltxcore.media.sounds import read_sound, write_sound
-from ltxcore.media.times import Uneven, counted, shown_in, told_rate
+from ltxcore.media.times import counted, shown_in, told_rate
 from ltxcore.media.upright import shown_size
 from ltxcore.media.written import write_clip
 
 __all__ = ["MediaInfo", "Memory", "frame_seconds", "probe", "read_clip", "read_sound", "shown_size", "write_clip", "write_sound"]
-
-
-@attrs.frozen
-class MediaInfo:
-    """What a file holds, known without decoding it.
-
-    Attributes:
-        path: the file.
-        frames: that its video stream shows; None: it has no pictures.
-        height, width: pixels as they are stored, before they are turned upright and stretched; None: no pictures.
-        rate: frames per second, exact, on the average where they are uneven; None: no pictures, or an image.
-        duration: seconds of its pictures, or of its sound if it has none; None: an image, or not known.
-        sound_rate: samples per second; None: no sound, or none that can be decoded.
-        channels: of its sound; None: likewise.
-        is_image: whether it is a single picture.
-        picture_corrections: what is set right in its pictures that 0.1.0 got wrong, by their names in `corrections.CORRECTIONS`, sorted.
-        sound_corrections: likewise in its sound.
-        unheard: why its sound cannot be decoded, where that is so.
-        aspect: width of a stored pixel divided by its height.
-        uneven: what becomes of its frames at a constant rate; None: they are shown equally long, or it is not known when they are shown.
-    """
-
-    path: Path
-    frames: int | None
-    height: int | None
-    width: int | None
-    rate: Fraction | None
-    duration: float | None
-    sound_rate: int | None
-    channels: int | None
-    is_image: bool
-    picture_corrections: tuple[str, ...] = ()
-    sound_corrections: tuple[str, ...] = ()
-    unheard: str = ""
-    aspect: Fraction = SQUARE
-    uneven: Uneven | None = None
 
 
 def probe(path: Path) -> MediaInfo:

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from encode.raw_media import clip_file, dataset_file, small_set, sound_file
+from ltxcore import __version__
 from ltxcore.cli.main import main
 from ltxcore.cli.preprocess import preprocess
 from ltxcore.config.run_file import PreprocessingTable
@@ -114,6 +115,17 @@ def test_a_share_of_the_work_is_not_decoded(tmp_path: Path, monkeypatch: pytest.
     assert result.stderr == (
         "--decode: is for one process, and there are 2: none of them knows when the others are done\n"
         "    Leave it out, and call `ltx decode` afterwards.\n"
+    )
+    assert not (tmp_path / ".precomputed").exists()
+
+
+def test_what_cannot_be_decoded_since_that_command_is_switched_off_is_not_encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LTX_DISABLE_PLUGINS", "decode")
+    result = ltx(small_set(tmp_path, 1), "--decode")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f'--decode: the command "decode" comes from a plugin that LTX_DISABLE_PLUGINS switches off, ltx {__version__} (decode)\n'
+        "    Take it out of LTX_DISABLE_PLUGINS.\n"
     )
     assert not (tmp_path / ".precomputed").exists()
 

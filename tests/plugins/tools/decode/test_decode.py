@@ -13,8 +13,8 @@ from ltxcore.cli.main import main
 from ltxcore.encoded.manifest import append_entry
 from ltxcore.encoded.store import write_sample
 from ltxcore.media.probe import probe, read_clip, read_sound
-from ltxcore.prepare.decode import picture_of
 from ltxcore.protocols import Entry
+from ltxplugins.tools.decode.decode import picture_of
 from media_made import psnr
 from refusing import Refusing, without_sizes
 
@@ -123,12 +123,12 @@ def test_folders_that_are_not_there_or_cannot_be_seen_are_named(encoded: Path, t
 
 def test_a_mask_is_as_bright_as_its_cells_and_its_first_frame_stands_alone() -> None:
     mask = torch.tensor([[[0.0, 1.0]], [[0.5, 0.25]]])
-    frames = picture_of(mask, 24.0).frames
+    frames = picture_of(mask, 24.0, (8, 32, 32)).frames
     assert frames.shape == (9, 32, 64, 3)
     assert frames[0, 0, [0, 31, 32, 63], 0].tolist() == [0, 0, 255, 255]
     assert (frames[1:, :, :32] == 128).all()
     assert (frames[1:, :, 32:] == 64).all()
-    strip = picture_of(torch.tensor([1.0, 0.0]), 24.0).frames
+    strip = picture_of(torch.tensor([1.0, 0.0]), 24.0, (8, 32, 32)).frames
     assert strip.shape == (1, 32, 16, 3)
     assert strip[0, 0, :, 0].tolist() == [255] * 8 + [0] * 8
 

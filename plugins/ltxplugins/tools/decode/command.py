@@ -6,9 +6,8 @@ from pathlib import Path
 
 import click
 
+from ltxcore.api import ConfigError
 from ltxcore.api.commands import FilePath
-from ltxcore.cli.tally import tell
-from ltxcore.errors import ConfigError
 
 
 @click.command()
@@ -39,15 +38,19 @@ def decode(
     Clips become MP4 with their sound, single frames PNG, sounds without pictures WAV, and masks pictures, white where the sample is given. Each folder of ROOT
     has a folder of its name in the output.
     """
-    from ltxcore.codecs.source import Model
-    from ltxcore.devices import device_named
-    from ltxcore.prepare.decode import decode as decode_samples
+    from ltxplugins.tools.decode.decode import decode as decode_samples
 
-    model = None
     if model_path is None and (video_vae_path or audio_vae_path):
         raise ConfigError("a codec of its own goes with a model", remedy="Name the model too: --model-path MODEL.")
-    if model_path is not None:
-        device = device_named(device)
-        model = Model(model_path, video_vae=video_vae_path, audio_vae=audio_vae_path, device=device, tiling=vae_tiling)
-    names = [name.strip() for name in (sources or "").split(",") if name.strip()]
-    tell(decode_samples(root, output, names, model=model, overwrite=overwrite, progress=progress), output)
+    decode_samples(
+        root,
+        output,
+        [name.strip() for name in (sources or "").split(",") if name.strip()],
+        model_path=model_path,
+        video_vae=video_vae_path,
+        audio_vae=audio_vae_path,
+        device=device,
+        tiling=vae_tiling,
+        overwrite=overwrite,
+        progress=progress,
+    ).tell(output)

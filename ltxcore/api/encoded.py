@@ -1,0 +1,31 @@
+"""Encoded sets, as `ltx preprocess` writes them: what is in them, and their samples. Provisional until 1.0."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ltxcore.encoded.folders import EncodedFolder, EncodedSet, list_encoded
+from ltxcore.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["EncodedFolder", "EncodedSet", "list_encoded", "read_sample"]
+
+
+def read_sample(path: Path, kind: Literal["latents", "mask", "text"]) -> Mapping[str, Tensor]:
+    """The tensors of a sample's file: one by the name of its kind, or text features by modality.
+
+    Latents are `[C, F, H, W]` or `[C, T, M]`, masks `[F, H, W]` or `[T]` from 0 to 1, given where they are 1, and text `[l, E]` without padding.
+
+    Raises:
+        DataError: there is no such file, it is cut short or damaged, it holds something else, or latents that are no numbers.
+    """
+    from ltxcore.encoded.store import expect, read_stored, redo
+
+    tensors = expect(path, read_stored(path)[0], kind).tensors
+    if kind == "latents" and not bool(tensors[kind].float().isfinite().all()):
+        raise DataError("has values that are no numbers", where=str(path), remedy=redo(path))
+    return tensors

@@ -1,0 +1,107 @@
+"""What an encoded set holds: its folders of latents, masks and text features, and which of them belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+import attrs
+
+from ltxcore.encoded.sample_names import encoded_root, find_sample
+from ltxcore.errors import ConfigError, DataError, Problem, suggestion
+from ltxcore.modalities.video import VideoModality
+from ltxcore.protocols import Entry
+
+VIDEO_LATENTS = "latents"
+AUDIO_LATENTS = "audio_latents"
+
+
+@attrs.frozen
+class EncodedFolder:
+    """A folder of an encoded set that holds samples.
+
+    Attributes:
+        path: where it lies.
+        kind: "latents", "mask" or "text", as its first sample is.
+        modality: "video" or "audio"; of text, those that it has features for, joined by "+".
+        entries: its samples, by name.
+    """
+
+    path: Path
+    kind: str
+    modality: str
+    entries: Mapping[str, Entry]
+
+    @property
+    def name(self) -> str:
+        """Its name, such as "audio_latents"."""
+        return self.path.name
+
+    def file(self, sample: str) -> Path:
+        """The file of a sample."""
+        return find_sample(self.path.parent, self.path.name, sample)
+
+    def sounds_among(self, folders: Collection[str]) -> str | None:
+        """The folder of the sounds that go with these pictures: `audio_latents` with `latents`, `reference_audio_latents` with `reference_latents`."""
+        named = self.name.replace(VIDEO_LATENTS, AUDIO_LATENTS)
+        return named if self.kind == "latents" and self.modality == "video" and named != self.name and named in folders else None
+
+
+@attrs.frozen
+class EncodedSet:
+    """An encoded set.
+
+    Attributes:
+        root: where its folders lie.
+        folders: those that hold samples.
+        problems: what is wrong with files in them.
+    """
+
+    root: Path
+    folders: tuple[EncodedFolder, ...]
+    problems: tuple[Problem, ...]
+
+    @property
+    def video_scale(self) -> tuple[int, int, int]:
+        """Pixel frames, rows and columns that a cell of a video latent or mask covers; the first one covers a single pixel frame."""
+        return VideoModality().scale
+
+    def rate(self, folder: EncodedFolder, sample: str) -> float:
+        """Frames per second of a sample's pictures: its own, else its clip's; a stored clip that does not say has the usual rate."""
+        clips = next((each.entries for each in self.folders if each.name == VIDEO_LATENTS), {})
+        clip = clips.get(sample)
+        return folder.entries[sample].rate or (VideoModality().default_rate if clip is None or clip.rate is None else clip.rate)
+
+
+def list_encoded(root: Path, names: Sequence[str] = ()) -> EncodedSet:
+    """The folders of an encoded set with their samples, known from manifests and headers without opening a tensor.
+
+    Args:
+        root: of the set, or the folder of the dataset that it belongs to.
+        names: of the folders to list; none: all.
+
+    Raises:
+        DataError: there is no such folder.
+        ConfigError: a name that is not there.
+    """
+    from ltxcore.encoded.listing import list_folder
+    from ltxcore.encoded.store import redo
+
+    if not root.is_dir():
+        raise DataError("there is no such folder", where=str(root), remedy="Name the folder that `ltx preprocess` wrote to.")
+    there = encoded_root(root, (*names, VIDEO_LATENTS, AUDIO_LATENTS))
+    known = sorted(path.name for path in there.iterdir() if path.is_dir() and not path.name.startswith("."))
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise ConfigError(f'has no folder "{missing[0]}"', where=str(there), remedy=suggestion(missing[0], known))
+    folders: list[EncodedFolder] = []
+    problems: list[Problem] = []
+    for name in names or known:
+        listing = list_folder(there / name)
+        problems += [attrs.evolve(problem, where=problem.where or str(there / name)) for problem in listing.unreadable.values()]
+        changed = [find_sample(there, name, each) for each in listing.changed]
+        problems += [Problem("has changed since it was recorded", str(path), redo(path)) for path in changed]
+        first = next(iter(listing.entries.values()), None)
+        if first is not None:
+            folders.append(EncodedFolder(there / name, first.kind, first.modality, listing.entries))
+    return EncodedSet(there, tuple(folders), tuple(problems))

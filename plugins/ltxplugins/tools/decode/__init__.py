@@ -1,0 +1,10 @@
+"""`ltx decode`: encoded samples back to files that play."""
+
+from __future__ import annotations
+
+from ltxcore.api import LazyCommand, hookimpl
+
+
+@hookimpl
+def ltx_commands() -> dict[str, LazyCommand]:
+    return {"decode": LazyCommand("ltxplugins.tools.decode.command:decode", "Turn encoded samples back into files that play.")}

@@ -1,0 +1,208 @@
+"""`ltx decode`: encoded samples back to files that play, to look at what a run is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from ltxcore.api import Clip, ConfigError, DataError, LtxError
+from ltxcore.api.commands import bars, fitted, is_out_of_memory, listed, telling
+from ltxcore.api.encoded import EncodedSet, list_encoded, read_sample
+from ltxcore.api.media import write_media
+from ltxcore.api.models import model_codecs
+from ltxplugins.tools.work import Tally
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SEEN = ("latents", "mask")
+"""Kinds of samples that can be seen or heard."""
+
+ENDINGS = (".mp4", ".png", ".wav")
+STEP_PIXELS = (8, 32)
+"""Width and height of one latent step in the picture of a sound's mask."""
+
+
+@attrs.frozen
+class _Item:
+    """One file to write.
+
+    Attributes:
+        files: encoded files by modality; of a mask the one that there is.
+        mask: whether it is a mask.
+        rate: frames per second of its pictures.
+        scale: pixel frames, rows and columns of a latent cell.
+        place: where it goes, without ending.
+    """
+
+    files: Mapping[str, Path]
+    mask: bool
+    rate: float
+    scale: tuple[int, int, int]
+    place: Path
+
+
+def decode(
+    root: Path,
+    output: Path,
+    sources: Sequence[str] = (),
+    *,
+    model_path: str | None = None,
+    video_vae: Path | None = None,
+    audio_vae: Path | None = None,
+    device: str | None = None,
+    tiling: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Tally:
+    """Decode the samples of a data root to `output/FOLDER/NAME`, with the ending of what they are.
+
+    Pictures are written with the sound that belongs to them (`latents` with `audio_latents`, `reference_latents` with `reference_audio_latents`), sounds
+    that have no pictures alone. Masks become pictures, white where the sample is given. A file that is there already, and not older than what it is made
+    from, is left as it is.
+
+    Args:
+        root: the data root, or the folder of the dataset that it belongs to.
+        output: the folder to write to.
+        sources: names of folders under the root; none: all.
+        model_path: whose codecs to use; none: the tiny model's, if it made the samples.
+        video_vae: the video codec, where the model does not hold it.
+        audio_vae: likewise.
+        device: where to compute.
+        tiling: whether clips are decoded in pieces, for less memory.
+        overwrite: whether to write also what is there.
+        progress: whether to show a bar.
+
+    Raises:
+        DataError: there is nothing to look at.
+        ConfigError: a source or a device that is not there, or a model that did not make the samples.
+        CheckpointError: the model's codecs cannot be read.
+        OutOfMemory: memory ran out. What was written by then stays.
+    """
+    if model_path is None:
+        model = model_codecs("tiny")
+    else:
+        model = model_codecs(model_path, video_vae=video_vae, audio_vae=audio_vae, device=device, tiling=tiling)
+    found = _seen(root, sources)
+    items, problems = list(_items(found, output)), list(found.problems)
+    wanted = {modality for item in items if not item.mask for modality in item.files}
+    codecs = {modality: model.video() if modality == "video" else model.audio() for modality in sorted(wanted)}
+    decoders = {modality: codec.decode for modality, codec in codecs.items()}
+    done = reused = 0
+    with bars(progress) as phase:
+        _check_makers(found, {modality: codec.fingerprint for modality, codec in codecs.items()}, chosen=model_path is not None)
+        step = phase("decode", len(items))
+        for item in items:
+            if not overwrite and _is_fresh(item):
+                reused += 1
+            else:
+                files = " and ".join(map(str, item.files.values()))
+                with telling(f"decoding {files}", model.device, partial(_less, tiling)):
+                    try:
+                        _write(item, decoders)
+                        done += 1
+                    except LtxError as error:
+                        problems += error.at(files).problems
+            step()
+    return Tally(done, reused, tuple(problems))
+
+
+def _seen(root: Path, sources: Sequence[str]) -> EncodedSet:
+    """The folders of an encoded set whose samples can be seen or heard.
+
+    Raises:
+        DataError: there is no such folder, or nothing in it that can be looked at.
+        ConfigError: a source that is not there, or that holds text.
+    """
+    found = list_encoded(root, sources)
+    seen = tuple(folder for folder in found.folders if folder.kind in SEEN)
+    unseen = [folder.name for folder in found.folders if folder.kind not in SEEN and folder.name in sources]
+    if unseen:
+        raise ConfigError(f'its folder "{unseen[0]}" holds text features, which cannot be looked at', where=str(found.root))
+    if not seen and not found.problems:
+        raise DataError("holds no latents and no masks", where=str(found.root), remedy="Name the folder that `ltx preprocess` wrote to.")
+    return attrs.evolve(found, folders=seen)
+
+
+def _items(found: EncodedSet, output: Path) -> Iterator[_Item]:
+    by_name = {folder.name: folder for folder in found.folders}
+    paired: dict[str, set[str]] = {}
+    for folder in sorted(found.folders, key=lambda each: each.modality != "video"):  # pictures first: they take their sounds with them
+        sounds = by_name.get(folder.sounds_among(by_name) or "")
+        for name in folder.entries:
+            if name in paired.get(folder.name, ()):
+                continue
+            files = {folder.modality: folder.file(name)}
+            if sounds is not None and name in sounds.entries:
+                files["audio"] = sounds.file(name)
+                paired.setdefault(sounds.name, set()).add(name)
+            *parents, last = name.split("/")
+            place = output.joinpath(folder.name, *map(fitted, parents), fitted(last, max(map(len, ENDINGS))))
+            yield _Item(files, folder.kind == "mask", found.rate(folder, name), found.video_scale, place)
+
+
+def _check_makers(found: EncodedSet, fingerprints: Mapping[str, str], *, chosen: bool) -> None:
+    """Whether the samples are of these codecs, as far as they say; what their options were does not matter."""
+    for folder in found.folders:
+        if folder.kind != "latents" or folder.modality not in fingerprints:
+            continue
+        known = fingerprints[folder.modality].partition("+")[0]
+        # Samples of ltx-trainer do not say what made them: a model that was chosen is believed.
+        other = [
+            name for name, entry in folder.entries.items() if entry.encoder.partition("+")[0] not in ((known, "") if chosen else (known,))
+        ]
+        if other:
+            whose = "the model that --model-path names" if chosen else "the tiny model"
+            raise ConfigError(
+                f"the {folder.modality} codec of {whose} did not make {listed(other)}",
+                where=str(folder.path),
+                remedy="Name the model that the samples were encoded with: --model-path MODEL.",
+            )
+
+
+def _less(tiling: bool) -> str:
+    """What takes less memory."""
+    tiled = "" if tiling else "--vae-tiling takes less. "
+    return f"{tiled}What is decoded by now stays, and the same command goes on with the rest."
+
+
+def _is_fresh(item: _Item) -> bool:
+    made = [path for ending in ENDINGS if (path := item.place.with_name(item.place.name + ending)).is_file()]
+    newest = max(path.stat().st_mtime_ns for path in item.files.values())
+    return bool(made) and all(path.stat().st_mtime_ns >= newest for path in made)
+
+
+def _write(item: _Item, decoders: Mapping[str, Callable[[Tensor, float], Any]]) -> None:
+    if item.mask:
+        (path,) = item.files.values()
+        write_media(item.place, picture_of(read_sample(path, "mask")["mask"], item.rate, item.scale))
+        return
+    latents = {modality: read_sample(path, "latents")["latents"] for modality, path in item.files.items()}
+    try:
+        decoded = {modality: decoders[modality](tensor, item.rate) for modality, tensor in latents.items()}
+    except RuntimeError as error:  # what torch raises for a shape that the codec does not have
+        if is_out_of_memory(error):
+            raise
+        reason = str(error).splitlines()[0]
+        raise DataError(f"cannot be decoded: {reason}", remedy="See that --model-path names the model that encoded it.") from error
+    write_media(item.place, decoded.get("video"), decoded.get("audio"))
+
+
+def picture_of(mask: Tensor, rate: float, scale: tuple[int, int, int]) -> Clip:
+    """A stored mask as grey pictures, white is given: `[F, H, W]` as a clip whose pixels are as bright as their latent cell, `[T]` as a strip that runs from
+    left to right."""
+    import torch
+
+    levels = (mask.float() * 255).round().to(torch.uint8)
+    if mask.ndim == 1:
+        width, height = STEP_PIXELS
+        strip = levels.repeat_interleave(width)[None].expand(height, -1)
+        return Clip(strip[None, :, :, None].expand(-1, -1, -1, 3).contiguous(), rate)
+    frames, rows, columns = scale
+    cells = levels.repeat_interleave(rows, dim=1).repeat_interleave(columns, dim=2)
+    cells = torch.cat([cells[:1], cells[1:].repeat_interleave(frames, dim=0)])
+    return Clip(cells[..., None].expand(-1, -1, -1, 3).contiguous(), rate)
