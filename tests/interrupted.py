@@ -222,7 +222,7 @@ class Job:
 
 def served() -> tuple[str, int]:
     """The address of a server that captions what it is sent by its hash, and the process that it is."""
-    from prepare.chat import Server, said
+    from plugins.tools.caption.chat import Server, said
 
     server = Server()
     server.reply = lambda number: said(f"caption {hashlib.sha256(json.dumps(server.sent[-1]).encode()).hexdigest()}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,24 +11,29 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ltxcore.errors import is_out_of_memory, listed
-from ltxcore.files import fitted, making, why_no_path, write_whole
+from ltxcore.files import fitted, making, not_written, remove_unfinished, why_no_path, write_whole
 from ltxcore.memory import telling
 from ltxcore.redact import hide, leaving, redacted
+from ltxcore.registry import load
 
 if TYPE_CHECKING:
     from ltxcore.encode.progress import Phase
+    from ltxcore.registry import Named
 
 __all__ = [
     "FilePath",
     "bars",
     "columns",
+    "find_plugin",
     "fitted",
     "hide",
     "is_out_of_memory",
     "leaving",
     "listed",
     "making",
+    "not_written",
     "redacted",
+    "remove_unfinished",
     "telling",
     "write_whole",
 ]
@@ -63,3 +68,19 @@ def columns(rows: Sequence[Sequence[object]]) -> str:
     texts = [[str(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in texts) for i in range(len(texts[0]))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in texts)
+
+
+def find_plugin(kind: str, name: str, *, local: Iterable[Path] = (), where: str = "") -> Named:
+    """What plugins add under a name, such as the reference filter "canny": its `value`, and its `origin`.
+
+    Args:
+        kind: of what is added, such as "reference_filter".
+        name: that it is added under.
+        local: Python files that are plugins, too.
+        where: the user says the name, for messages.
+
+    Raises:
+        ConfigError: there is no such name, with the nearest one.
+        PluginError: the plugin that would add it is broken or switched off.
+    """
+    return load(local=local).get(kind, name, where=where)

@@ -1,4 +1,4 @@
-"""Dataset files: CSV, TSV, JSON and JSON Lines as rows that know their line."""
+"""Dataset files: CSV, TSV, JSON and JSON Lines as rows that know their line, and rows as such files."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import attrs
 
-from ltxcore.errors import DataError, Problem, suggestion
-from ltxcore.files import is_file
+from ltxcore.errors import ConfigError, DataError, Problem, suggestion
+from ltxcore.files import is_file, write_whole
 
 DELIMITERS: Mapping[str, str] = MappingProxyType({",": "a comma", ";": "a semicolon", "\t": "a tab"})
 """Between the cells of CSV, and how they are called; spreadsheets take the semicolon where the comma is the decimal mark."""
@@ -84,8 +84,8 @@ def read_table(path: Path) -> Table:
     """
     if not is_file(path):
         raise DataError("there is no such dataset file", where=str(path), remedy=_nearest(path))
-    parse = FORMATS.get(path.suffix.lower())
-    if parse is None:
+    known = FORMATS.get(path.suffix.lower())
+    if known is None:
         raise DataError(f'datasets do not come as "{path.suffix}" files', where=str(path), remedy=f"Write it as {_known()}.")
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -95,7 +95,7 @@ def read_table(path: Path) -> Table:
         raise DataError(f"cannot be read: {error.strerror}", where=str(path), remedy="See that you may read it.") from error
     rows: list[Row] = []
     problems: list[Problem] = []
-    for item in parse(text):
+    for item in known.rows(text):
         if isinstance(item, Row):
             rows.append(item)
         else:
@@ -240,8 +240,59 @@ def _nearest(path: Path) -> str:
     return suggestion(path.name, names) if names else "Name a dataset file, or a folder of media."
 
 
-FORMATS: Mapping[str, Callable[[str], Iterator[Row | Problem]]] = MappingProxyType(
-    {".jsonl": _jsonl, ".csv": _csv, ".tsv": _tsv, ".json": _json}
+def rows_writer(path: Path) -> Callable[[Sequence[Mapping[str, Any]]], None]:
+    """What writes rows, each its cells by column, as a dataset file of this name; the file is whole, whenever it is written again.
+
+    Raises:
+        ConfigError: datasets are not written with this ending.
+        DataError: from what writes, where the file cannot be written.
+    """
+    text = FORMATS[path.suffix.lower()].text if path.suffix.lower() in FORMATS else None
+    if text is None:
+        raise ConfigError(f'datasets are not written as "{path.suffix}" files', where=str(path), remedy="Write .jsonl, .json or .csv.")
+    as_text = text
+
+    def write(rows: Sequence[Mapping[str, Any]]) -> None:
+        try:
+            write_whole(path, as_text(rows).encode())
+        except OSError as error:
+            raise DataError(f"cannot be written: {error.strerror}", where=str(path), remedy="Make room, or name another file.") from error
+
+    return write
+
+
+def _csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    columns = dict.fromkeys(column for row in rows for column in row)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _jsonl_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _json_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    return json.dumps(list(rows), ensure_ascii=False, indent=2) + "\n"
+
+
+@attrs.frozen
+class Format:
+    """How dataset files of one ending are read and written.
+
+    Attributes:
+        rows: of a text, its rows and what is wrong with it.
+        text: of rows, the text; none: such files are read only.
+    """
+
+    rows: Callable[[str], Iterator[Row | Problem]]
+    text: Callable[[Sequence[Mapping[str, Any]]], str] | None = None
+
+
+FORMATS: Mapping[str, Format] = MappingProxyType(
+    {".jsonl": Format(_jsonl, _jsonl_text), ".csv": Format(_csv, _csv_text), ".tsv": Format(_tsv), ".json": Format(_json, _json_text)}
 )
 
 

@@ -5,30 +5,55 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
-import torch
-from torch import Tensor
 
-from ltxcore.dataset.folder import kind_of
-from ltxcore.dataset.table import read_table
-from ltxcore.encode.progress import bars
-from ltxcore.errors import ConfigError, DataError, LtxError, PluginError, Problem, is_out_of_memory
-from ltxcore.files import fitted, is_file, remove_unfinished
-from ltxcore.media.clips import reading
-from ltxcore.media.probe import probe
-from ltxcore.media.written import write_clip, write_frames
-from ltxcore.prepare.made import Made
-from ltxcore.prepare.tables import NO_CHOICE, Listed, Row, check_format, read_listed, write_rows
-from ltxcore.prepare.work import Tally, each, usual_workers
-from ltxcore.protocols import Clip
-from ltxcore.registry import Named
+from ltxcore.api import Clip, ConfigError, DataError, LtxError, PluginError, Problem, ReferenceFilter
+from ltxcore.api.commands import bars, find_plugin, fitted, is_out_of_memory, remove_unfinished
+from ltxcore.api.dataset import RawDataset, Row, open_dataset, read_table, rows_writer
+from ltxcore.api.media import open_clip, probe, write_frames, write_media
+from ltxplugins.tools.made import Made
+from ltxplugins.tools.work import Tally, each, usual_workers
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 COLUMN = "reference_video"
 OTHER_COLUMN = "ref_media_path"
 FOLDER = "references"
+
+
+@attrs.frozen
+class Filter:
+    """What makes a reference of a clip.
+
+    Attributes:
+        name: that a plugin gives it.
+        origin: the plugin.
+        version: what a reference that it made is made anew after, where it is another one: the plugin's own, and of a local file its content.
+        run: the filter itself.
+    """
+
+    name: str
+    origin: str
+    version: str
+    run: ReferenceFilter
+
+
+def filter_named(name: str, local: Iterable[Path]) -> Filter:
+    """The filter that plugins, the Python files `local` among them, add under a name.
+
+    Raises:
+        ConfigError: there is none.
+        PluginError: its plugin is broken or switched off.
+    """
+    found = find_plugin("reference_filter", name, local=local, where="--filter")
+    file = Path(found.origin.plugin)
+    content = hashlib.sha256(file.read_bytes()).hexdigest() if file.suffix == ".py" and file.is_file() else ""
+    return Filter(name, str(found.origin), f"{name} of {found.origin} {content}".strip(), found.value)
 
 
 @attrs.frozen
@@ -43,7 +68,7 @@ class _Job:
 def reference(
     dataset: Path,
     output: Path,
-    filter_: Named,
+    filter_: Filter,
     *,
     video_column: str | None = None,
     overwrite: bool = False,
@@ -58,7 +83,7 @@ def reference(
     Args:
         dataset: a dataset file, or a folder of clips.
         output: the dataset file to write; all clips lie under its folder.
-        filter_: the registered filter.
+        filter_: what makes references.
         video_column: of the clips; none: by convention.
         overwrite: whether to make also what is up to date.
         workers: clips at a time; none: one a processor, at most 8.
@@ -69,8 +94,9 @@ def reference(
         DataError: the dataset cannot be read, or none of its clips gives a reference.
     """
     folder = Path(os.path.normpath(output.absolute().parent))
+    write_rows = rows_writer(output)
     _check_output(dataset, output, filter_)
-    listed = read_listed(dataset, {**NO_CHOICE, "video": video_column}, apart=folder / FOLDER)
+    listed = open_dataset(dataset, {"video": video_column}, apart=folder / FOLDER)
     if "video" not in listed.columns and dataset.is_dir():
         raise DataError("has no clips and no pictures in it", where=str(dataset), remedy="Name a folder of clips, or a dataset file.")
     if "video" not in listed.columns:
@@ -81,10 +107,10 @@ def reference(
     problems += listed.problems
     home.mkdir(parents=True, exist_ok=True)
     remove_unfinished(home)
-    made, origin = Made(home), _origin(filter_)
+    made = Made(home)
 
     def work(job: _Job) -> bool:
-        of = _made_of(job.clip, origin)
+        of = _made_of(job.clip, filter_)
         if not overwrite and made.is_fresh(job.place, of):
             return False
         _make(job, filter_)
@@ -100,17 +126,16 @@ def reference(
     for job in jobs:
         failed = results[job.place]
         if isinstance(failed, LtxError):
-            problems += [_told(problem, row, job.clip) for row in job.rows for problem in failed.problems]
+            problems += [_told(problem, listed.where(row), job.clip) for row in job.rows for problem in failed.problems]
     whole = {id(row): job.place for job in jobs if isinstance(results[job.place], bool) for row in job.rows}
     if not whole:
         raise DataError.of(problems)
-    write_rows(output, [_row(listed, row, folder, whole[id(row)]) for row in listed.rows if id(row) in whole])
+    write_rows([_row(listed, row, folder, whole[id(row)]) for row in listed.rows if id(row) in whole])
     done = sum(result is True for result in results.values())
     return Tally(done, len([r for r in results.values() if r is False]), tuple(problems), notes)
 
 
-def _check_output(dataset: Path, output: Path, filter_: Named) -> None:
-    check_format(output)
+def _check_output(dataset: Path, output: Path, filter_: Filter) -> None:
     if not output.is_file():
         return
     if dataset.is_file() and output.samefile(dataset):
@@ -122,7 +147,7 @@ def _check_output(dataset: Path, output: Path, filter_: Named) -> None:
         raise ConfigError(what, where=str(output), remedy="Name another file.")
 
 
-def _jobs(listed: Listed, folder: Path, home: Path) -> tuple[list[_Job], list[Problem]]:
+def _jobs(listed: RawDataset, folder: Path, home: Path) -> tuple[list[_Job], list[Problem]]:
     """The clips, each once, and rows without one."""
     found: dict[Path, _Job] = {}
     problems: list[Problem] = []
@@ -132,15 +157,15 @@ def _jobs(listed: Listed, folder: Path, home: Path) -> tuple[list[_Job], list[Pr
             if not clip.is_relative_to(folder):
                 raise ConfigError(
                     f"the clip {clip} does not lie under the folder of the output, {folder}",
-                    where=row.where,
+                    where=listed.where(row),
                     remedy=f"Write the output to {Path(os.path.commonpath([clip.parent, folder]))}.",
                 )
-            job = _Job(clip, _place(clip, folder, home), (row,))
+            job = _Job(clip, _place(clip, folder, home, is_image=listed.kind(row) == "image"), (row,))
             other = found.setdefault(job.place, job)
             if other.clip != clip:
                 raise DataError(
                     f"its reference would have the name of that of {other.clip}",
-                    where=row.where or str(clip),
+                    where=listed.where(row) or str(clip),
                     remedy="Rename one of the clips.",
                 )
             if other is not job:
@@ -150,41 +175,36 @@ def _jobs(listed: Listed, folder: Path, home: Path) -> tuple[list[_Job], list[Pr
     return list(found.values()), problems
 
 
-def _place(clip: Path, folder: Path, home: Path) -> Path:
+def _place(clip: Path, folder: Path, home: Path, is_image: bool) -> Path:
     """Where the reference of a clip goes; an image's is a PNG."""
-    ending = ".png" if kind_of(clip.name) == "image" else ".mp4"
+    ending = ".png" if is_image else ".mp4"
     place = home / clip.relative_to(folder)
     return place.with_name(fitted(place.stem, len(ending)) + ending)
 
 
-def _origin(filter_: Named) -> str:
-    """The filter, with its version; for a local file, with its content."""
-    local = Path(filter_.origin.plugin)
-    content = hashlib.sha256(local.read_bytes()).hexdigest() if local.suffix == ".py" and local.is_file() else ""
-    return f"{filter_.name} of {filter_.origin} {content}".strip()
-
-
-def _made_of(clip: Path, origin: str) -> str:
+def _made_of(clip: Path, filter_: Filter) -> str:
     """What a reference depends on.
 
     Raises:
         DataError: there is no such clip.
     """
-    if not is_file(clip):
+    if not os.path.isfile(clip):  # noqa: PTH113 - which is False, too, of a name that no file can have
         raise DataError("there is no such file", where=str(clip), remedy="Check the path; it is relative to the dataset's own folder.")
     status, corrections = clip.stat(), probe(clip).picture_corrections
-    told = [status.st_size, status.st_mtime_ns, origin, *([list(corrections)] if corrections else [])]
+    told = [status.st_size, status.st_mtime_ns, filter_.version, *([list(corrections)] if corrections else [])]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
-def _make(job: _Job, filter_: Named) -> None:
+def _make(job: _Job, filter_: Filter) -> None:
+    import torch
+
     is_image = probe(job.clip).is_image
     if is_image != (job.place.suffix == ".png"):
         raise DataError("its ending does not say whether it is a clip or an image", where=str(job.clip), remedy="Rename it by what it is.")
-    with reading(job.clip) as (rate, frames):
+    with open_clip(job.clip) as (rate, frames):
         filtered = _filtered(frames, filter_, job.clip)
         if is_image:
-            write_clip(job.place, Clip(torch.stack(list(filtered)), 1.0))
+            write_media(job.place.with_suffix(""), Clip(torch.stack(list(filtered)), 1.0))
         else:
             write_frames(job.place, filtered, rate)
 
@@ -212,18 +232,20 @@ class _Taken:
         return frame
 
 
-def _filtered(frames: Iterator[Tensor], filter_: Named, clip: Path) -> Iterator[Tensor]:
+def _filtered(frames: Iterator[Tensor], filter_: Filter, clip: Path) -> Iterator[Tensor]:
     """What the filter makes of a clip, held to its protocol.
 
     Raises:
         PluginError: it breaks it, or fails.
     """
+    import torch
+
     taken, given, size = _Taken(frames), 0, None
     what = f'the reference filter "{filter_.name}" of {filter_.origin}'
     try:
-        for frame in filter_.value(taken):
-            if not isinstance(frame, Tensor) or frame.dtype != torch.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-                kind = f"{frame.dtype} {list(frame.shape)}" if isinstance(frame, Tensor) else type(frame).__name__
+        for frame in filter_.run(taken):
+            if not isinstance(frame, torch.Tensor) or frame.dtype != torch.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+                kind = f"{frame.dtype} {list(frame.shape)}" if isinstance(frame, torch.Tensor) else type(frame).__name__
                 raise PluginError(f"{what} gives {kind}, not torch.uint8 [H, W, 3]", where=str(clip))
             if size not in (None, frame.shape):
                 raise PluginError(f"{what} gives frames of different sizes", where=str(clip))
@@ -241,11 +263,11 @@ def _filtered(frames: Iterator[Tensor], filter_: Named, clip: Path) -> Iterator[
         raise PluginError(f"{what} gives {given} frames for {taken.count}", where=str(clip))
 
 
-def _told(problem: Problem, row: Row, clip: Path) -> Problem:
+def _told(problem: Problem, where: str, clip: Path) -> Problem:
     place = problem.where or str(clip)
-    return attrs.evolve(problem, where=f"{row.where}: {place}" if row.where else place)
+    return attrs.evolve(problem, where=f"{where}: {place}" if where else place)
 
 
-def _row(listed: Listed, row: Row, folder: Path, place: Path) -> Mapping[str, object]:
+def _row(listed: RawDataset, row: Row, folder: Path, place: Path) -> Mapping[str, object]:
     values = {column: value for column, value in listed.moved(row, folder).items() if column != OTHER_COLUMN}
     return {**values, COLUMN: place.relative_to(folder).as_posix()}

@@ -17,7 +17,7 @@ from PIL import Image
 
 from encode.raw_media import clip_file, dataset_file, sound_file
 from ltxcore.cli.main import main
-from prepare.chat import Reply, Server, said
+from plugins.tools.caption.chat import Reply, Server, said
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from ltxcore.api.commands import FilePath
-from ltxcore.cli.tally import tell
 
 
 @click.command()
@@ -25,8 +24,8 @@ def split(
 
     Scenes are found by PySceneDetect. Each is written as MP4 with the frames, the exact frame rate and the sound of its film.
     """
-    from ltxcore.prepare.split import Cutting
-    from ltxcore.prepare.split import split as cut
+    from ltxplugins.tools.split.split import Cutting
+    from ltxplugins.tools.split.split import split as cut
 
     cutting = Cutting(threshold, min_seconds)
-    tell(cut(videos, output, cutting, overwrite=overwrite, workers=workers, progress=progress), output)
+    cut(videos, output, cutting, overwrite=overwrite, workers=workers, progress=progress).tell(output)

@@ -21,7 +21,7 @@ from ltxcore.train.start_run import run
 from media_made import psnr
 from train.runs import quiet
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = Path(__file__).parents[3] / "examples"
 NAMES = {"bigbuckbunny": "a rabbit in a meadow", "bikes": "people ride bikes down a street", "carphone_pristine": "a man talks in a car"}
 BUCKETS = "256x160x17;160x128x25"
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from ltxcore.api.commands import FilePath
-from ltxcore.cli.tally import tell
 
 
 @click.command()
@@ -59,13 +58,11 @@ def caption(
     DATASET is a dataset file, or a folder of clips, pictures and sounds. Frames of each clip are sent to the server that you name, and its sound where you say so.
     The output is whole after every answer; the same command goes on where it was stopped.
     """
-    from ltxcore.prepare.caption import INSTRUCTION, Asking
-    from ltxcore.prepare.caption import caption as write
-    from ltxcore.prepare.endpoint import Endpoint
+    from ltxplugins.tools.caption.caption import INSTRUCTION, Asking
+    from ltxplugins.tools.caption.caption import caption as write
+    from ltxplugins.tools.caption.endpoint import Endpoint
 
     endpoint = Endpoint(base_url, model, key_variable, retries, timeout, max_tokens)
     asking = Asking(instruction or INSTRUCTION, frames, size, sound)
-    tell(
-        write(dataset, output, endpoint, asking, video_column=video_column, overwrite=overwrite, workers=workers, progress=progress),
-        output or dataset,
-    )
+    done = write(dataset, output, endpoint, asking, video_column=video_column, overwrite=overwrite, workers=workers, progress=progress)
+    done.tell(output or dataset)

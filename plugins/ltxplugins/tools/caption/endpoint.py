@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from ltxcore.errors import ConfigError, DataError, listed
-from ltxcore.redact import hide
+from ltxcore.api import ConfigError, DataError
+from ltxcore.api.commands import hide, listed
 
 QUICK = 2.0
 """Seconds for the first request, which only asks what there is."""

@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from ltxcore.api.commands import FilePath
-from ltxcore.cli.tally import tell
 
 
 @click.command()
@@ -34,9 +33,8 @@ def reference(
     DATASET is a dataset file, or a folder of clips. References go to the folder references/NAME beside the output, each as long as its clip and at its frame
     rate; the output is the dataset with a column reference_video. `ltx plugins list --kind reference_filter` shows the filters.
     """
-    from ltxcore.prepare.reference import reference as make
-    from ltxcore.registry import load
+    from ltxplugins.tools.reference.reference import filter_named
+    from ltxplugins.tools.reference.reference import reference as make
 
-    filter_ = load(local=plugins).get("reference_filter", name, where="--filter")
-    tally = make(dataset, output, filter_, video_column=video_column, overwrite=overwrite, workers=workers, progress=progress)
-    tell(tally, output)
+    filter_ = filter_named(name, plugins)
+    make(dataset, output, filter_, video_column=video_column, overwrite=overwrite, workers=workers, progress=progress).tell(output)

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
-import torch
-from torch import Tensor
 
-from ltxcore.encode.progress import bars
-from ltxcore.errors import ConfigError, DataError, LtxError, Problem
-from ltxcore.files import is_file, remove_unfinished
-from ltxcore.media.clips import reading
-from ltxcore.media.sounds import hearing
-from ltxcore.media.written import write_frames
-from ltxcore.prepare.made import Made
-from ltxcore.prepare.tables import films_in, write_rows
-from ltxcore.prepare.work import Tally, each
-from ltxcore.protocols import Sound
-from ltxcore.sample.outputs import for_aac
+from ltxcore.api import ConfigError, DataError, LtxError, Problem, Sound
+from ltxcore.api.commands import bars, remove_unfinished
+from ltxcore.api.dataset import media_in, rows_writer
+from ltxcore.api.media import open_clip, open_sound, write_frames
+from ltxplugins.tools.made import Made
+from ltxplugins.tools.work import Tally, each
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LIST = "dataset.jsonl"
 SIGHT = 256
@@ -81,7 +78,7 @@ def split(
             return False, len(json.loads(end.read_text()))
         names, left_out = _cut(film, cutting)
         short.append(left_out)
-        write_rows(end, [{"video": name} for name in names])
+        rows_writer(end)([{"video": name} for name in names])
         made.record(end, of)
         return True, len(names)
 
@@ -94,7 +91,7 @@ def split(
                 counts[result[0]] += result[1]
             step()
     rows = [row for film in films if (end := film.folder / "scenes.json").is_file() for row in json.loads(end.read_text())]
-    write_rows(output / LIST, [{"video": row["video"]} for row in rows])
+    rows_writer(output / LIST)([{"video": row["video"]} for row in rows])
     notes = (
         [
             f"{sum(short)} scene{'' if sum(short) == 1 else 's'} shorter than {cutting.shortest:g} s {'was' if sum(short) == 1 else 'were'} left out"
@@ -120,7 +117,7 @@ def detector_type() -> Any:
 
 
 def _films(videos: Sequence[Path], output: Path) -> list[_Film]:
-    files = [file for path in videos for file in (films_in(path, output) if path.is_dir() else (path,))]
+    files = [file for path in videos for file in (_films_in(path, output) if path.is_dir() else (path,))]
     if not files:
         raise DataError("there are no films in these folders", where=", ".join(map(str, videos)))
     films: dict[Path, _Film] = {}
@@ -132,8 +129,15 @@ def _films(videos: Sequence[Path], output: Path) -> list[_Film]:
     return list(films.values())
 
 
+def _films_in(folder: Path, apart: Path) -> Iterator[Path]:
+    """The clips under a folder, but those under `apart`."""
+    for name, kind in media_in(folder).items():
+        if kind == "video" and not (folder / name).absolute().is_relative_to(apart.absolute()):
+            yield folder / name
+
+
 def _made_of(film: Path, cutting: Cutting) -> str:
-    if not is_file(film):
+    if not os.path.isfile(film):  # noqa: PTH113 - which is False, too, of a name that no file can have
         raise DataError("there is no such file", where=str(film))
     status = film.stat()
     return hashlib.sha256(json.dumps([status.st_size, status.st_mtime_ns, attrs.astuple(cutting)]).encode()).hexdigest()
@@ -143,7 +147,7 @@ def scenes(film: Path, threshold: float) -> tuple[Fraction, list[tuple[int, int]
     """The exact rate of a film, and its scenes as first frame and the one after the last."""
     from scenedetect import FrameTimecode
 
-    with reading(film) as (rate, frames):
+    with open_clip(film) as (rate, frames):
         detector = detector_type()(threshold=threshold, min_scene_len=1)
         cuts, count = [0], 0
         for frame in frames:
@@ -159,13 +163,13 @@ def _cut(film: _Film, cutting: Cutting) -> tuple[list[str], int]:
     rate, every = scenes(film.path, cutting.threshold)
     found = [(start, end) for start, end in every if end - start >= cutting.shortest * rate]
     names = [f"{index:04d}.mp4" for index in range(len(found))]
-    with reading(film.path) as (_, frames), hearing(film.path) as pieces:
+    with open_clip(film.path) as (_, frames), open_sound(film.path) as pieces:
         at, sound = 0, _Heard(pieces)
         for name, (start, end) in zip(names, found, strict=True):
             for _ in islice(frames, start - at):
                 pass
             part = sound.between(start / rate, end / rate)
-            write_frames(film.folder / name, _taken(frames, end - start), rate, None if part is None else for_aac(part))
+            write_frames(film.folder / name, _taken(frames, end - start), rate, part)
             at = end
     for path in film.folder.glob("[0-9][0-9][0-9][0-9]*.mp4"):
         if path.name not in names:
@@ -181,11 +185,13 @@ class _Heard:
     """A sound that is taken in order, no more of it in memory than a scene."""
 
     def __init__(self, pieces: Iterator[Sound]) -> None:
-        self._pieces, self._held, self._at = pieces, list[Tensor](), 0
-        self._rate = 0
+        self._pieces, self._at, self._rate = pieces, 0, 0
+        self._held: list[Tensor] = []
 
     def between(self, start: Fraction, end: Fraction) -> Sound | None:
         """From `start` to `end` seconds, which is not before what was taken last; None where there is no sound."""
+        import torch
+
         held = sum(part.shape[1] for part in self._held)
         while not self._rate or self._at + held < round(end * self._rate):
             piece = next(self._pieces, None)

@@ -6,23 +6,18 @@ import base64
 import io
 import re
 import tempfile
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
 from typing import Any
 
 import attrs
 
-from ltxcore.codecs.mel import resample
-from ltxcore.dataset.folder import kind_of, stem_of
-from ltxcore.encode.progress import bars
-from ltxcore.errors import ConfigError, DataError, LtxError, Problem
-from ltxcore.files import write_whole
-from ltxcore.media.clips import reading
-from ltxcore.media.probe import probe, read_sound, write_sound
-from ltxcore.prepare.endpoint import Endpoint
-from ltxcore.prepare.tables import NO_CHOICE, Listed, Row, check_format, read_listed, write_rows
-from ltxcore.prepare.work import Tally, each
-from ltxcore.protocols import Sound
+from ltxcore.api import ConfigError, DataError, LtxError, Problem
+from ltxcore.api.commands import bars, write_whole
+from ltxcore.api.dataset import RawDataset, Row, open_dataset, rows_writer
+from ltxcore.api.media import open_clip, probe, read_sound, write_media
+from ltxplugins.tools.caption.endpoint import Endpoint
+from ltxplugins.tools.work import Tally, each
 
 INSTRUCTION = (
     "Describe this clip in one paragraph for someone who is to make it again: who or what is seen, what happens from beginning to end, the place, the light, "
@@ -73,17 +68,16 @@ def caption(
         ConfigError: the output is the dataset or something else, or the endpoint cannot be used.
         DataError: the dataset cannot be read, or a caption cannot be written.
     """
-    if output is not None:
-        check_format(output)
-    elif not dataset.is_dir():
+    write_rows = rows_writer(output) if output is not None else None
+    if output is None and not dataset.is_dir():
         raise ConfigError(
             "says of no file to write", where="--output", remedy="Name one; only a folder's captions go into text files beside its media."
         )
-    listed = read_listed(dataset, {**NO_CHOICE, "video": video_column})
+    listed = open_dataset(dataset, {"video": video_column})
     if not {"video", "audio"} & listed.columns.keys():
         raise DataError('has neither a column "video" nor "audio"', where=str(dataset), remedy="Name yours with --video-column.")
     listed, notes = (listed, ()) if output is None else listed.without_sounds()
-    page = _Texts(listed) if output is None else _File(listed, output, overwrite)
+    page = _Texts(listed) if output is None or write_rows is None else _File(listed, output, write_rows, overwrite)
     wanted = [index for index in page.indices if overwrite or not page.has(index)]
     client = endpoint.client()
     problems = list(listed.problems)
@@ -102,7 +96,7 @@ def caption(
                 raise result
             if isinstance(result, LtxError):
                 row = listed.rows[index]
-                problems += [_told(problem, listed, row, listed.role(row)) for problem in result.problems]
+                problems += [_told(problem, listed, row) for problem in result.problems]
             else:
                 page.write(index, result)
                 done += 1
@@ -114,8 +108,8 @@ def caption(
 class _File:
     """The dataset file that captions go to."""
 
-    def __init__(self, listed: Listed, output: Path, overwrite: bool) -> None:
-        self._output, self._column = output, listed.columns.get("caption", "caption")
+    def __init__(self, listed: RawDataset, output: Path, write: Callable[[Sequence[Mapping[str, Any]]], None], overwrite: bool) -> None:
+        self._write, self._column = write, listed.columns.get("caption", "caption")
         self._rows = [listed.moved(row, output.parent) for row in listed.rows]
         keys = [listed.columns[listed.role(row)] for row in listed.rows]
         earlier = _earlier(listed.path, output, self._rows, keys, self._column)
@@ -132,35 +126,31 @@ class _File:
     def write(self, index: int, caption: str) -> None:
         self._rows[index][self._column] = caption
         self._answered.add(index)
-        write_rows(self._output, [self._rows[each_] for each_ in sorted(self._answered)])
+        self._write([self._rows[each_] for each_ in sorted(self._answered)])
 
     def end(self) -> None:
         """Write rows all of which had a caption already."""
         if self._answered and self._all_there:
-            write_rows(self._output, self._rows)
+            self._write(self._rows)
 
 
 class _Texts:
     """The text files beside the media of a folder; a clip and a picture of one name have one, and the clip is asked about."""
 
-    def __init__(self, listed: Listed) -> None:
+    def __init__(self, listed: RawDataset) -> None:
         self._listed = listed
-        first: dict[str, int] = {}
+        first: dict[PurePath, int] = {}
         for index, row in enumerate(listed.rows):
-            stem = stem_of(self._name(row))
-            if stem not in first or kind_of(self._name(listed.rows[first[stem]])) == "image":
+            stem = PurePath(row.file).with_suffix("")
+            if stem not in first or listed.kind(listed.rows[first[stem]]) == "image":
                 first[stem] = index
         self.indices = sorted(first.values())
-
-    def _name(self, row: Row) -> str:
-        return str(row.values[self._listed.role(row)])
 
     def has(self, index: int) -> bool:
         return bool(self._listed.rows[index].values.get("caption"))
 
     def write(self, index: int, caption: str) -> None:
-        name = self._name(self._listed.rows[index])
-        path = self._listed.folder / self._listed.texts.get(name, f"{stem_of(name)}.txt")
+        path = self._listed.text_file(self._listed.rows[index])
         try:
             write_whole(path, f"{caption}\n".encode())
         except OSError as error:
@@ -178,7 +168,7 @@ def _earlier(dataset: Path, output: Path, rows: list[dict[str, Any]], keys: list
     if dataset.is_file() and output.samefile(dataset):
         what = "the output would replace the dataset, without the rows that fail"
         raise ConfigError(what, where=str(output), remedy="Name another file.")
-    written, known = read_listed(output, NO_CHOICE).rows, {_text(row.get(key)) for row, key in zip(rows, keys, strict=True)}
+    written, known = open_dataset(output).rows, {_text(row.get(key)) for row, key in zip(rows, keys, strict=True)}
     clips = {next(filter(None, (_text(row.values.get(key)) for key in dict.fromkeys(keys))), ""): row for row in written}
     if not clips.keys() <= known:
         raise ConfigError("is there already, and holds other clips", where=str(output), remedy="Name another file.")
@@ -201,14 +191,14 @@ def _cleaned(answer: str) -> str:
     return " ".join(text.split())
 
 
-def _parts(listed: Listed, row: Row, role: str, asking: Asking) -> Iterator[dict[str, Any]]:
+def _parts(listed: RawDataset, row: Row, role: str, asking: Asking) -> Iterator[dict[str, Any]]:
     """The message: the instruction, pictures, and a sound."""
     path = listed.file(row, role)
     yield {"type": "text", "text": asking.instruction}
     if role == "video":
         for picture in _pictures(path, asking):
             yield {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{_base64(picture)}"}}
-    own = path if listed.path.is_dir() or "audio" not in listed.columns else listed.file(row, "audio")
+    own = path if listed.is_folder or "audio" not in listed.columns else listed.file(row, "audio")
     if role == "audio" or (asking.sound and probe(own).sound_rate is not None):
         yield {"type": "input_audio", "input_audio": {"data": _base64(_wav(own)), "format": "wav"}}
 
@@ -220,7 +210,7 @@ def _pictures(path: Path, asking: Asking) -> Iterator[bytes]:
     count = probe(path).frames or 1
     parts = min(asking.frames, count)
     chosen = {(2 * part + 1) * count // (2 * parts) for part in range(parts)}
-    with reading(path) as (_, frames):
+    with open_clip(path) as (_, frames):
         for index, frame in enumerate(frames):
             if index in chosen:
                 picture, content = Image.fromarray(frame.numpy()), io.BytesIO()
@@ -231,18 +221,16 @@ def _pictures(path: Path, asking: Asking) -> Iterator[bytes]:
 
 def _wav(path: Path) -> bytes:
     """The first minute of a sound as mono WAV."""
-    sound = read_sound(path, max_duration=MOST_SECONDS)
-    mono = resample(sound.samples.mean(dim=0, keepdim=True), sound.rate, SOUND_RATE)
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "sound.wav"
-        write_sound(place, Sound(mono, SOUND_RATE))
-        return place.read_bytes()
+        sound = read_sound(path, max_duration=MOST_SECONDS, rate=SOUND_RATE, mono=True)
+        return write_media(Path(folder) / "sound", sound=sound).read_bytes()
 
 
 def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
 
-def _told(problem: Problem, listed: Listed, row: Row, role: str) -> Problem:
-    place = problem.where if problem.where != row.where and problem.where else str(row.values.get(listed.columns[role]))
-    return attrs.evolve(problem, where=f"{row.where}: {place}" if row.where else place)
+def _told(problem: Problem, listed: RawDataset, row: Row) -> Problem:
+    where = listed.where(row)
+    place = problem.where if problem.where != where and problem.where else str(row.values.get(listed.columns[listed.role(row)]))
+    return attrs.evolve(problem, where=f"{where}: {place}" if where else place)

@@ -6,8 +6,8 @@ import json
 import threading
 from pathlib import Path
 
-from ltxcore.errors import DataError
-from ltxcore.files import not_written
+from ltxcore.api import DataError
+from ltxcore.api.commands import not_written
 
 NAME = "made.jsonl"
 

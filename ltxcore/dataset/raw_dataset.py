@@ -1,0 +1,147 @@
+"""Datasets as they are worked on and written again: a file of rows, or a folder of media, with the column of each role."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from ltxcore.dataset.columns import bind
+from ltxcore.dataset.folder import Kind, kind_of, media_under, read_caption, stem_of
+from ltxcore.dataset.table import Row, Table, medium_at, read_table
+from ltxcore.errors import DataError, Problem
+
+
+@attrs.frozen
+class RawDataset:
+    """The rows of a dataset, and what plays which role in them.
+
+    Attributes:
+        table: its rows.
+        columns: by role, such as "video"; a role that no column plays is not there.
+        texts: of a folder, the text file of each medium that has one, by the medium's path under the folder.
+    """
+
+    table: Table
+    columns: Mapping[str, str]
+    texts: Mapping[str, str] = attrs.field(factory=dict)
+
+    @property
+    def path(self) -> Path:
+        """The dataset file, or the folder of media."""
+        return self.table.path
+
+    @property
+    def folder(self) -> Path:
+        """The folder that paths in it are relative to, absolute."""
+        return Path(os.path.normpath(self.table.folder.absolute()))
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder of media."""
+        return self.table.is_folder
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """Its rows, in order."""
+        return self.table.rows
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is wrong with files of a folder that are no rows therefore."""
+        return self.table.unusable
+
+    def where(self, row: Row) -> str:
+        """The place of a row, for a message; "" of a folder, whose rows are files that say it themselves."""
+        return "" if self.is_folder else self.table.at(row)
+
+    def role(self, row: Row) -> str:
+        """Whether a row is a clip or a picture ("video"), or a sound ("audio")."""
+        return "video" if "video" in self.columns and (self.columns["video"] in row.values or "audio" not in self.columns) else "audio"
+
+    def file(self, row: Row, role: str) -> Path:
+        """The file that a row names for a role.
+
+        Raises:
+            DataError: it names none.
+        """
+        column = self.columns[role]
+        cell = row.values.get(column)
+        if not isinstance(cell, str) or not cell.strip():
+            raise DataError(f'its "{column}" names no file', where=self.where(row), remedy="Name a file, or leave the row out.")
+        return self.folder / cell if self.is_folder else medium_at(self.folder, cell.strip())[1]
+
+    def kind(self, row: Row) -> Kind | None:
+        """Whether a row's file is a clip ("video"), a picture ("image") or a sound ("sound") by its ending; none: nothing that is known.
+
+        Raises:
+            DataError: it names no file.
+        """
+        return kind_of(self.file(row, self.role(row)).name)
+
+    def text_file(self, row: Row) -> Path:
+        """The text file of a folder's medium: that which is there, or where it would be."""
+        return self.folder / self.texts.get(row.file, f"{stem_of(row.file)}.txt")
+
+    def moved(self, row: Row, to: Path) -> dict[str, Any]:
+        """The cells of a row for a dataset file in the folder `to`: its relative paths lead where they did."""
+        values = dict(row.values)
+        if Path(os.path.normpath(to.absolute())) != self.folder:
+            for role, column in self.columns.items():
+                cell = values.get(column)
+                if role != "caption" and isinstance(cell, str) and cell.strip() and not Path(cell).is_absolute():
+                    values[column] = Path(os.path.relpath(self.folder / cell.strip(), to.absolute())).as_posix()
+        return values
+
+    def without_sounds(self) -> tuple[RawDataset, tuple[str, ...]]:
+        """The rows that a dataset file can have beside each other, and a note about the sounds of a folder of clips, which it cannot."""
+        rows = tuple(row for row in self.rows if self.role(row) == "video")
+        if not self.is_folder or len(rows) in (0, len(self.rows)):
+            return self, ()
+        count = len(self.rows) - len(rows)
+        columns = {role: column for role, column in self.columns.items() if role != "audio"}
+        note = f"{count} sound{' has' if count == 1 else 's have'} no row in the output, since its rows are clips and pictures"
+        return attrs.evolve(self, table=attrs.evolve(self.table, rows=rows), columns=columns), (note,)
+
+
+def open_dataset(path: Path, columns: Mapping[str, str | None] | None = None, apart: Path | None = None) -> RawDataset:
+    """A dataset file, or a folder whose clips and pictures are rows with the column "video", its sounds rows with "audio".
+
+    Args:
+        path: of the file or the folder.
+        columns: by role, the column that plays it; roles that are not there, or that have none, are played by the columns of convention.
+        apart: a folder whose files are none of the dataset's.
+
+    Raises:
+        DataError: there is no such file, it cannot be read, a column is missing or in doubt; or a folder without media.
+    """
+    if path.is_dir():
+        return _of_folder(path, apart)
+    table = read_table(path)
+    binding = bind(table, columns or {})
+    if table.problems or binding.problems:
+        raise DataError.of([*table.problems, *binding.problems])
+    return RawDataset(table, binding.columns)
+
+
+def _of_folder(path: Path, apart: Path | None) -> RawDataset:
+    found = media_under(path)
+    names = [name for name in found.media if apart is None or not (path / name).absolute().is_relative_to(apart.absolute())]
+    if not names:
+        if found.unusable:
+            raise DataError.of(found.unusable)
+        raise DataError("has no clips, pictures or sounds in it", where=str(path), remedy="Name a folder of media, or a dataset file.")
+    texts = {name: found.texts[stem_of(name)][0] for name in names if stem_of(name) in found.texts}
+    rows, problems = [], list(found.unusable)
+    for name in names:
+        caption = read_caption(path / texts[name]) if name in texts else ""
+        if isinstance(caption, Problem):
+            problems.append(caption)
+        else:
+            column = "audio" if found.media[name] == "sound" else "video"
+            rows.append(Row(0, {column: name, **({"caption": caption} if caption else {})}, name))
+    columns = {column: column for column in ("video", "audio") if any(column in row.values for row in rows)} | {"caption": "caption"}
+    return RawDataset(Table(path, tuple(columns), tuple(rows), unusable=tuple(problems), is_folder=True), columns, texts)

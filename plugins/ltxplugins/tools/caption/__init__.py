@@ -1,0 +1,10 @@
+"""`ltx caption`: captions for a dataset, from a model that sees its clips and may hear them."""
+
+from __future__ import annotations
+
+from ltxcore.api import LazyCommand, hookimpl
+
+
+@hookimpl
+def ltx_commands() -> dict[str, LazyCommand]:
+    return {"caption": LazyCommand("ltxplugins.tools.caption.command:caption", "Write captions with a model that sees and hears.")}
