@@ -20,7 +20,6 @@ from ltxcore.files import is_file, write_whole
 DELIMITERS: Mapping[str, str] = MappingProxyType({",": "a comma", ";": "a semicolon", "\t": "a tab"})
 """Between the cells of CSV, and how they are called; spreadsheets take the semicolon where the comma is the decimal mark."""
 
-
 SEPARATOR = re.compile(r"sep=(.)\r?\n")
 """How spreadsheets may say in the first line of a file what stands between its cells."""
 
@@ -86,7 +85,9 @@ def read_table(path: Path) -> Table:
         raise DataError("there is no such dataset file", where=str(path), remedy=_nearest(path))
     known = FORMATS.get(path.suffix.lower())
     if known is None:
-        raise DataError(f'datasets do not come as "{path.suffix}" files', where=str(path), remedy=f"Write it as {_known()}.")
+        *formats, last = FORMATS
+        remedy = f"Write it as {', '.join(formats)} or {last}."
+        raise DataError(f'datasets do not come as "{path.suffix}" files', where=str(path), remedy=remedy)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -228,10 +229,6 @@ def _reason(error: ValueError | RecursionError) -> str:
     return error.msg if isinstance(error, json.JSONDecodeError) else str(error)
 
 
-def _known() -> str:
-    return ", ".join(list(FORMATS)[:-1]) + " or " + list(FORMATS)[-1]
-
-
 def _nearest(path: Path) -> str:
     try:
         names = [each.name for each in path.parent.iterdir() if each.suffix.lower() in FORMATS]
@@ -247,10 +244,10 @@ def rows_writer(path: Path) -> Callable[[Sequence[Mapping[str, Any]]], None]:
         ConfigError: datasets are not written with this ending.
         DataError: from what writes, where the file cannot be written.
     """
-    text = FORMATS[path.suffix.lower()].text if path.suffix.lower() in FORMATS else None
-    if text is None:
+    known = FORMATS.get(path.suffix.lower())
+    if known is None or known.text is None:
         raise ConfigError(f'datasets are not written as "{path.suffix}" files', where=str(path), remedy="Write .jsonl, .json or .csv.")
-    as_text = text
+    as_text = known.text
 
     def write(rows: Sequence[Mapping[str, Any]]) -> None:
         try:
@@ -280,12 +277,7 @@ def _json_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 @attrs.frozen
 class Format:
-    """How dataset files of one ending are read and written.
-
-    Attributes:
-        rows: of a text, its rows and what is wrong with it.
-        text: of rows, the text; none: such files are read only.
-    """
+    """How the text of a dataset file of one ending is read, as rows and what is wrong with others, and written; those without `text` are read only."""
 
     rows: Callable[[str], Iterator[Row | Problem]]
     text: Callable[[Sequence[Mapping[str, Any]]], str] | None = None
