@@ -338,6 +338,13 @@ def test_of_two_strangers_with_one_name_the_second_is_refused_and_both_are_named
     assert registry.get("condition", "every_other").origin.distribution == "ltx-a"
 
 
+def test_a_name_of_ours_stays_ours_whatever_the_distribution_that_claims_it_is_called(site: Site) -> None:
+    site.install("aaa", {"aaa": "before_all"}, {"before_all.py": plugin(name="mask")})
+    registry = load()
+    assert broken(registry) == {"aaa 1.0 (aaa)": 'the condition "mask" of aaa 1.0 (aaa) is already that of ltx 0.1.0 (mask)'}
+    assert registry.get("condition", "mask").origin.distribution == "ltx"
+
+
 def test_a_plugin_that_is_stopped_from_outside_stops_the_program(site: Site) -> None:
     site.install("ltx-slow", {"slow": "slow"}, {"slow.py": "raise KeyboardInterrupt\n"})
     with pytest.raises(KeyboardInterrupt):

@@ -184,6 +184,22 @@ def test_a_gradient_that_is_not_finite_updates_nothing_and_stays_to_be_looked_at
     assert all(torch.equal(found, before[name]) for name, found in weights(engine).items())
 
 
+def test_a_parameter_that_no_loss_reached_is_updated_as_with_a_gradient_of_zero() -> None:
+    missing, zeros = engine_of(tiny()), engine_of(tiny())
+    for engine in (missing, zeros):
+        one_step(engine, 0)
+    before = weights(missing)
+    for engine in (missing, zeros):
+        engine.backward(next(iter(engine.parameters.values())).square().sum())
+    assert len(gradients(missing)) == 1
+    for parameter in zeros.parameters.values():
+        parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+    assert missing.step() == zeros.step()
+    for name, found in weights(missing).items():
+        assert torch.equal(found, weights(zeros)[name])
+        assert not torch.equal(found, before[name]), "momentum and weight decay go on"
+
+
 def test_the_schedule_advances_once_a_step_whatever_the_accumulation() -> None:
     engine = engine_of(tiny(), scheduler_type="linear", gradient_accumulation_steps=4)
     rates = []
