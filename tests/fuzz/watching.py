@@ -94,7 +94,7 @@ def _watched(folder: Path) -> Iterator[list[str]]:
         raise Hang
 
     before = [signal.signal(signal.SIGALRM, look), signal.signal(signal.SIGVTALRM, stop)]
-    signal.setitimer(signal.ITIMER_REAL, SECONDS, SECONDS)
+    timer = signal.setitimer(signal.ITIMER_REAL, SECONDS, SECONDS)
     signal.setitimer(signal.ITIMER_VIRTUAL, PROCESSOR_SECONDS)
     try:
         yield writes.found
@@ -103,6 +103,7 @@ def _watched(folder: Path) -> Iterator[list[str]]:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGALRM, before[0])
         signal.signal(signal.SIGVTALRM, before[1])
+        signal.setitimer(signal.ITIMER_REAL, *timer)  # that of the test itself
         writes.folder, tempfile.tempdir = None, temporary
 
 
