@@ -9,16 +9,24 @@ import os
 
 import pytest
 
+from sampling import SEED
+
 os.environ["OMP_NUM_THREADS"] = "1"
 for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
     os.environ.pop(name, None)
 
-LIMITS = {"whole": 4 * 3600, "slow": 1200}
-"""Seconds of a test that is marked so, with its fixtures; any other has the `timeout` of pyproject.toml."""
+SECONDS = {"slow": 1200, "whole": 4 * 3600}
+"""Of a test that is marked so, with its fixtures; any other has the `timeout` of pyproject.toml."""
 
 
+def pytest_report_header() -> str:
+    return f"seed of samples: {SEED} (LTX_SAMPLE=N draws others)"
+
+
+@pytest.hookimpl(trylast=True)  # of the tests that are selected
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    is_whole = any(item.get_closest_marker("whole") and not item.get_closest_marker("sample") for item in items)
     for item in items:
-        limit = next((limit for mark, limit in LIMITS.items() if item.get_closest_marker(mark)), None)
+        limit = SECONDS["whole"] if is_whole else SECONDS["slow"] if item.get_closest_marker("slow") else None
         if limit and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(limit))

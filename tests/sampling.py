@@ -1,0 +1,60 @@
+"""Proofs that are many by nature: every run of the tests takes a sample of them, drawn by a seed that pytest prints, and `pytest -m whole` takes all.
+
+    @pytest.mark.parametrize("mode", sampled(MODES, 3))
+
+`LTX_SAMPLE=7 pytest` draws with another seed.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, TypeVar
+
+import pytest
+
+T = TypeVar("T")
+
+SEED = int(os.environ.get("LTX_SAMPLE", "0"))
+
+
+def _nothing(_: Any) -> Iterable[Hashable]:
+    return ()
+
+
+def drawn(cases: Iterable[T], count: int, shows: Callable[[T], Iterable[Hashable]] = _nothing, seed: int = SEED) -> list[T]:
+    """So many of the cases, or more where it takes more for everything to be shown that any of them shows; in their own order."""
+    whole = list(cases)
+    left = random.Random(seed).sample(range(len(whole)), len(whole))
+    shown = [set(shows(case)) for case in whole]
+    missing, chosen = set().union(*shown), []
+    while left and (missing or len(chosen) < count):
+        best = max(left, key=lambda index: len(shown[index] & missing))  # the first of the best, and so by the seed
+        left.remove(best)
+        chosen.append(best)
+        missing -= shown[best]
+    return [whole[index] for index in sorted(chosen)]
+
+
+def sampled(cases: Iterable[T], count: int, shows: Callable[[T], Iterable[Hashable]] = _nothing) -> list[Any]:
+    """The cases for `parametrize`, marked so that `drawn` ones are in every run. A tuple is several parameters."""
+    whole = list(cases)
+    chosen = drawn(whole, count, shows)
+    return [
+        pytest.param(
+            *(case if isinstance(case, tuple) else (case,)), marks=[pytest.mark.whole, *([pytest.mark.sample] if case in chosen else [])]
+        )
+        for case in whole
+    ]
+
+
+def asked(request: pytest.FixtureRequest, *names: str) -> list[Any]:
+    """What this run of the tests asks of a fixture of a module: the values of these parameters in the tests of it that were selected, each once."""
+    found: dict[Any, None] = {}
+    for item in request.session.items:
+        if isinstance(item, pytest.Function) and item.path == request.path and hasattr(item, "callspec"):
+            values = item.callspec.params
+            if values.keys() >= {*names}:
+                found[tuple(values[name] for name in names) if len(names) > 1 else values[names[0]]] = None
+    return list(found)
