@@ -5,7 +5,9 @@ With more, matrix products would also sum in another order and differ in the las
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 
 import pytest
 
@@ -30,3 +32,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         limit = SECONDS["whole"] if is_whole else SECONDS["slow"] if item.get_closest_marker("slow") else None
         if limit and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(limit))
+
+
+_imported = 0
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Leave libraries out of further collections, once they are there: they are a million objects, which each run would look through several times."""
+    global _imported
+    if len(sys.modules) > _imported + 50:
+        gc.collect()
+        gc.freeze()
+        _imported = len(sys.modules)

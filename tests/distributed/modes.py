@@ -72,6 +72,16 @@ RUN_FILES = tuple(sorted(path.stem for path in EXAMPLES.glob("*.toml") if path.s
 MODES: Mapping[str, Mapping[str, Any]] = {**{name: of_run_file(name) for name in RUN_FILES if name != "full_finetune"}, **OWN}
 """What each adds to `run_tables`; the accumulation is that of two processes. `full_finetune` is there with accumulation, as one of our own."""
 
+
+def plugins_of(mode: str) -> set[str]:
+    """The strategy and the conditions that a mode, or a run file, is made of."""
+    strategy = (MODES.get(mode) or of_run_file(mode))["training_strategy"]
+    return {
+        strategy["name"],
+        *(each["type"] for table in strategy.values() if isinstance(table, dict) for each in table.get("conditions", ())),
+    }
+
+
 SMALL = {**TINY, "num_layers": 1}
 """The tiny model with one of its blocks: on several processes its time is that of its messages, and each block has its own."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from pathlib import Path
@@ -11,7 +10,8 @@ import pytest
 
 from distributed.many import UNCHECKED, finish, start
 from distributed.modes import make_set, run_tables, write, zero
-from interrupted import made, moments
+from interrupted import made
+from sampling import drawn, sampled
 
 MODE = "both, full, accumulation"
 OUTPUTS = ["*.safetensors", "metrics.jsonl", "samples/*"]
@@ -48,30 +48,19 @@ def launched(folder: Path, name: str, at: int | None = None) -> tuple[int, str]:
     return process.returncode, said
 
 
-def kills(folder: Path, points: int) -> int:
-    """Kill a run at so many of its writes, one run each; how many kills there were."""
-    make_set(folder / "data")
-    (folder / "hitting.py").write_text(HITTING)
-    code, said = launched(folder, "whole", 0)
-    assert code == 0, said
-    events = (folder / "whole.log").read_text().splitlines()
-    expected = made(folder / "whole", OUTPUTS)
-    assert len(events) > 50
-    chosen = list(moments(len(events), points))
-    for at in chosen:
-        code, said = launched(folder, f"killed{at}", at)
-        assert code == 128 + signal.SIGKILL, (at, events[at - 1], code, said)
-        code, said = launched(folder, f"killed{at}")
-        assert code == 0 or "holds a finished run" in said, (at, events[at - 1], said)  # killed once all was done
-        assert made(folder / f"killed{at}", OUTPUTS) == expected, (at, events[at - 1], said)
-    return len(chosen)
-
-
 @pytest.mark.slow
-def test_a_zero_3_run_killed_at_some_of_its_writes_goes_on(tmp_path: Path) -> None:
-    assert kills(tmp_path, 3) == 3
-
-
-@pytest.mark.whole
-def test_a_zero_3_run_killed_at_many_of_its_writes_goes_on(tmp_path: Path) -> None:
-    assert kills(tmp_path, int(os.environ.get("LTX_KILLS", "40"))) > 20
+@pytest.mark.parametrize("points", sampled([2, 40], 0, lambda points: {"some"} if points < 40 else ()))
+def test_a_zero_3_run_killed_at_its_writes_goes_on(tmp_path: Path, points: int) -> None:
+    make_set(tmp_path / "data")
+    (tmp_path / "hitting.py").write_text(HITTING)
+    code, said = launched(tmp_path, "whole", 0)
+    assert code == 0, said
+    events = (tmp_path / "whole.log").read_text().splitlines()
+    expected = made(tmp_path / "whole", OUTPUTS)
+    assert len(events) > 50
+    for at in drawn(range(1, len(events) + 1), points):
+        code, said = launched(tmp_path, f"killed{at}", at)
+        assert code == 128 + signal.SIGKILL, (at, events[at - 1], code, said)
+        code, said = launched(tmp_path, f"killed{at}")
+        assert code == 0 or "holds a finished run" in said, (at, events[at - 1], said)  # killed once all was done
+        assert made(tmp_path / f"killed{at}", OUTPUTS) == expected, (at, events[at - 1], said)

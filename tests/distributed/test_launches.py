@@ -39,41 +39,46 @@ def run_file(folder: Path, name: str, mode: str = MODE, **changed: object) -> Pa
     return write(folder, name, run_tables(mode, folder / "data", folder / name, **tables))
 
 
-def test_every_launcher_gives_the_same_run(folder: Path) -> None:
-    """`ltx launch`, `ltx launch --launcher deepspeed`, `torchrun -m ltxcore run`, and `deepspeed --module ltxcore run`."""
-    commands = {
-        "own": [*LTX, "launch", "--num-gpus", "2"],
-        "own_deepspeed": [*LTX, "launch", "--launcher", "deepspeed", "--num-gpus", "2"],
-        "torchrun": torchrun(2, "-m", "ltxcore", "run"),
-        "deepspeed": [*DEEPSPEED, "--num_gpus", "2", "--master_port", "29541", "--module", "ltxcore", "run"],
-    }
-    found = {}
-    for name, command in commands.items():
-        process = start([*command, str(run_file(folder, name))])
-        said = finish(process, limit=900)
-        assert process.returncode == 0, said
-        assert said.count("Done, 3 steps.") == 1, said
-        assert "in 2 processes" in said
-        found[name] = losses(folder / name)
-    assert all(each == found["own"] for each in found.values())
+@pytest.fixture(scope="module")
+def own(folder: Path) -> list[float]:
+    """Losses of a run of two processes of `ltx launch`."""
+    return finished(folder, "own", [*LTX, "launch", "--num-gpus", "2"])
 
 
-def test_machines_of_a_hostfile_give_the_same_run_as_one(folder: Path) -> None:
+def finished(folder: Path, name: str, command: list[str]) -> list[float]:
+    """Losses of a run that a launcher starts."""
+    process = start([*command, str(run_file(folder, name))])
+    said = finish(process, limit=900)
+    assert process.returncode == 0, said
+    assert said.count("Done, 3 steps.") == 1, said
+    assert "in 2 processes" in said
+    return losses(folder / name)
+
+
+OTHERS = {
+    "deepspeed_of_ours": [*LTX, "launch", "--launcher", "deepspeed", "--num-gpus", "2"],
+    "torchrun": torchrun(2, "-m", "ltxcore", "run"),
+    "deepspeed": [*DEEPSPEED, "--num_gpus", "2", "--master_port", "29541", "--module", "ltxcore", "run"],
+}
+
+
+@pytest.mark.parametrize("launcher", OTHERS)
+def test_every_launcher_gives_the_same_run(folder: Path, own: list[float], launcher: str) -> None:
+    assert finished(folder, launcher, OTHERS[launcher]) == own
+
+
+def test_machines_of_a_hostfile_give_the_same_run_as_one(folder: Path, own: list[float]) -> None:
     """This machine twice, by two of its names: the same command on each, with the number of its line."""
     hosts = folder / "hosts"
     hosts.write_text("localhost slots=1\n127.0.0.1 slots=1\n")
-    paths = {"one_machine": run_file(folder, "one_machine"), "two_machines": run_file(folder, "two_machines")}
-    one = start([*LTX, "launch", "--num-gpus", "2", str(paths["one_machine"])])
-    assert finish(one, limit=900).count("Done, 3 steps.") == 1
+    path = run_file(folder, "two_machines")
     port = ["--master-port", str(free_port())]
-    two = [
-        start([*LTX, "launch", "--hostfile", str(hosts), "--node-rank", str(rank), *port, str(paths["two_machines"])]) for rank in (0, 1)
-    ]
+    two = [start([*LTX, "launch", "--hostfile", str(hosts), "--node-rank", str(rank), *port, str(path)]) for rank in (0, 1)]
     said = [finish(process, limit=900) for process in two]
     assert [process.returncode for process in two] == [0, 0], said
     assert [text.count("Done, 3 steps.") for text in said] == [1, 0], said
     assert "in 2 processes" in said[0]
-    assert losses(folder / "two_machines") == losses(folder / "one_machine")
+    assert losses(folder / "two_machines") == own
 
 
 def losses(output: Path) -> list[float]:
