@@ -5,12 +5,11 @@ With more, matrix products would also sum in another order and differ in the las
 
 from __future__ import annotations
 
-import gc
 import os
-import sys
 
 import pytest
 
+from collecting import leave_libraries_out
 from sampling import SEED
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -34,14 +33,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(limit))
 
 
-_imported = 0
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    """Leave libraries out of further collections, once they are there: they are a million objects, which each run would look through several times."""
-    global _imported
-    if len(sys.modules) > _imported + 50:
-        gc.collect()
-        gc.freeze()
-        _imported = len(sys.modules)
+    leave_libraries_out()

@@ -21,6 +21,7 @@ from ltxcore.train.start_run import run
 from ltxcore.writer import writing
 from ltxplugins.tools.publish.files import upload_of
 from ltxplugins.tools.report.write import write_report
+from sampling import sampled
 
 NEWEST = "checkpoints/step_000002"
 FILES = (
@@ -119,12 +120,8 @@ def look(loaded: LoadedRun, out: Path) -> list[str]:
     return said
 
 
-def sampled(whole: bool) -> list[tuple[str, str]]:
-    pairs = [(file, way) for file in FILES for way in WAYS]
-    return pairs if whole else pairs[::5]
-
-
-def broken_one_at_a_time(loaded: LoadedRun, out: Path, file: str, way: str) -> None:
+@pytest.mark.parametrize(("file", "way"), sampled([(file, way) for file in FILES for way in WAYS], 19, lambda case: {*case}))
+def test_a_broken_file_is_said_or_done_without(loaded: LoadedRun, out: Path, file: str, way: str) -> None:
     WAYS[way](out / file)
     said = look(loaded, out)
     wrong = [text for text in said if "this run has left no weights yet" not in text]
@@ -133,17 +130,6 @@ def broken_one_at_a_time(loaded: LoadedRun, out: Path, file: str, way: str) -> N
         assert str(out) in text, text
     harmless = file == "metrics.jsonl" or way in ("gone", "a folder", "a link to itself")
     assert wrong or harmless or (file, way) == ("checkpoints", "half"), "not noticed"
-
-
-@pytest.mark.parametrize(("file", "way"), sampled(whole=False))
-def test_a_broken_file_is_said_or_done_without(loaded: LoadedRun, out: Path, file: str, way: str) -> None:
-    broken_one_at_a_time(loaded, out, file, way)
-
-
-@pytest.mark.whole
-@pytest.mark.parametrize(("file", "way"), sampled(whole=True))
-def test_every_file_broken_in_every_way_is_said_or_done_without(loaded: LoadedRun, out: Path, file: str, way: str) -> None:
-    broken_one_at_a_time(loaded, out, file, way)
 
 
 def changed(whole: bytes, seed: str) -> bytes:

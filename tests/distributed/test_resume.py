@@ -110,7 +110,7 @@ def test_a_run_goes_on_to_the_last_bit_after_a_kill_on_one_process(
 
 
 FORKED = """
-import os, sys, random, signal, time
+import gc, os, sys, random, signal, time
 from pathlib import Path
 import torch
 from rich.console import Console
@@ -120,6 +120,7 @@ from ltxcore.train.start_run import run
 import ltxcore.models.load_base, peft
 
 torch.set_num_threads(1)
+gc.freeze()
 run_file, kills, most, seed = Path(sys.argv[1]), *map(int, sys.argv[2:])
 wait = random.Random(seed)
 folder = load_run(run_file).config.output_dir / "checkpoints"

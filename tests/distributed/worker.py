@@ -13,6 +13,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from collecting import leave_libraries_out
 from distributed.anonymous import watched
 
 warnings.simplefilter("error")
@@ -71,6 +72,7 @@ def main(path: Path) -> None:
         from diffusers import LTX2VideoTransformer3DModel  # noqa: F401
     results: list[dict[str, object]] = []
     for job in jobs:
+        leave_libraries_out()
         if job.get("recorded") and os.environ.get("RANK", "0") == "0":
             record_latents(load_run(Path(job["run"])).config.output_dir)
         os.environ.update(job.get("environment", {}))

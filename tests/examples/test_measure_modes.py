@@ -16,6 +16,7 @@ from measure_modes import MODES, PAGE, Mean, Row, doubts, page_of, read_table, r
 
 from ltxcore.cli.main import main
 from ltxcore.config.prompts import load_samples
+from sampling import asked, sampled
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("ltx run ", "ltx sample ", "ltx export ")
@@ -148,24 +149,28 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def measured(folder: Path) -> dict[str, tuple[list[Row], float]]:
-    """Every mode, measured as `measure_modes.py` does it, with the seconds of CPU that its run took."""
-    return {found[0].mode: (found, seconds) for found, seconds in measure_modes.all_measured(list(MODES), folder)}
+def measured(request: pytest.FixtureRequest, folder: Path) -> dict[str, tuple[list[Row], float]]:
+    """The modes that are asked for, measured as `measure_modes.py` does it, with the seconds of CPU that its run took."""
+    return {found[0].mode: (found, seconds) for found, seconds in measure_modes.all_measured(asked(request, "learned"), folder)}
+
+
+LEARNED = sampled(MODES, 4, lambda mode: {MODES[mode].part})
+"""Of each part of a context one mode at least."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", MODES)
-def test_a_mode_learns_and_uses_its_condition(measured: dict[str, tuple[list[Row], float]], mode: str) -> None:
-    found, seconds = measured[mode]
+@pytest.mark.parametrize("learned", LEARNED)
+def test_a_mode_learns_and_uses_its_condition(measured: dict[str, tuple[list[Row], float]], learned: str) -> None:
+    found, seconds = measured[learned]
     assert [doubt for each in found for doubt in doubts(each)] == []
     assert seconds < 135, "a run takes at most 90 seconds where nothing else runs; half as much again for a busy machine"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", MODES)
-def test_the_checked_in_row_is_what_was_measured(measured: dict[str, tuple[list[Row], float]], mode: str) -> None:
-    said = [each for each in CHECKED_IN if each.mode == mode]
-    for now, then in zip(measured[mode][0], said, strict=True):
+@pytest.mark.parametrize("learned", LEARNED)
+def test_the_checked_in_row_is_what_was_measured(measured: dict[str, tuple[list[Row], float]], learned: str) -> None:
+    said = [each for each in CHECKED_IN if each.mode == learned]
+    for now, then in zip(measured[learned][0], said, strict=True):
         assert now.clips == then.clips
         assert now.base.value == pytest.approx(then.base.value, abs=0.002)
         assert now.own.value == pytest.approx(then.own.value, abs=LOSS), "run: python examples/measure_modes.py"
@@ -173,14 +178,14 @@ def test_the_checked_in_row_is_what_was_measured(measured: dict[str, tuple[list[
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("learned", LEARNED)
 def test_the_commands_of_its_how_to_draw_and_export_with_the_lora_that_was_trained(
-    measured: dict[str, tuple[list[Row], float]], folder: Path, mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    measured: dict[str, tuple[list[Row], float]], folder: Path, learned: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     (tmp_path / "outputs").symlink_to(folder)
-    _, sample, export = commands(mode)
+    _, sample, export = commands(learned)
     for command in ([*sample, "--inference-steps", "4"], export):
         done = CliRunner().invoke(main, command[1:])
         assert done.exit_code == 0, done.output

@@ -12,6 +12,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from distributed.modes import plugins_of
 from ltxcore.api.runs import read_run
 from ltxcore.cli.main import main
 from ltxcore.config.load import load_run
@@ -29,6 +30,7 @@ from ltxcore.sample.request import requests
 from ltxcore.train.start_run import run
 from ltxplugins.tools.report.usage import uses
 from sample.sample_made import MODEL, PLAIN, sampler
+from sampling import sampled
 from train.runs import quiet
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -94,7 +96,7 @@ def strengths(words: list[str]) -> list[Strength]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sampled(NAMES, 8, plugins_of))
 def test_a_mode_leaves_samples_and_its_command_draws_with_what_is_given(
     name: str, clips: Path, media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,7 @@ from ltxcore.media.probe import probe, read_sound, write_clip, write_sound
 from ltxcore.media.sound_times import Stamped, placed
 from ltxcore.media.sounds import Gap, hearing, read_with_gaps
 from media_made import encode, gradient_clip, tone
+from sampling import sampled
 
 KINDS = (
     *(("mp4", codec) for codec in ("aac", "libmp3lame", "flac", "libopus", "ac3")),
@@ -48,16 +49,6 @@ CHANGES: dict[str, Change] = {
     "overlap of 8 ms": lambda at: -0.008 * (at > 1),
     "a hole and an overlap": lambda at: 0.05 * (at > 0.7) - 0.01 * (at > 1.3),
 }
-SAMPLE = (
-    ("mp4", "aac", 48_000, "lost packets"),
-    ("mp4", "libopus", 48_000, "2 ms"),
-    ("mov", "alac", 44_100, "overlap of 8 ms"),
-    ("mkv", "pcm_s16le", 44_100, "lost packets"),
-    ("mkv", "aac", 48_000, "whole"),
-    ("webm", "libopus", 48_000, "late start and a hole"),
-    ("ts", "aac", 44_100, "2 s"),
-    ("nut", "pcm_s16le", 44_100, "2 ms"),
-)
 
 
 def check_clicks(path: Path, codec: str, rate: int, change: Change) -> None:
@@ -103,15 +94,11 @@ def check(folder: Path, container: str, codec: str, rate: int, name: str) -> Non
         assert probe(path).sound_corrections == ()
 
 
-@pytest.mark.parametrize(("container", "codec", "rate", "name"), SAMPLE)
-def test_each_click_is_heard_at_its_time(tmp_path: Path, container: str, codec: str, rate: int, name: str) -> None:
-    check(tmp_path, container, codec, rate, name)
+CASES = sampled([(*kind, name) for kind in KINDS for name in CHANGES], 8, lambda case: {*case})
 
 
-@pytest.mark.whole
-@pytest.mark.parametrize("name", CHANGES)
-@pytest.mark.parametrize(("container", "codec"), KINDS)
-def test_each_click_is_heard_at_its_time_in_every_container_and_codec(tmp_path: Path, container: str, codec: str, name: str) -> None:
+@pytest.mark.parametrize(("container", "codec", "name"), CASES)
+def test_each_click_is_heard_at_its_time(tmp_path: Path, container: str, codec: str, name: str) -> None:
     # Every other one at a rate whose frames are no whole number of milliseconds, and of ticks of MPEG-TS.
     is_odd = (KINDS.index((container, codec)) + list(CHANGES).index(name)) % 2 == 1
     check(tmp_path, container, codec, 44_100 if is_odd and codec != "libopus" else 48_000, name)

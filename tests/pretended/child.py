@@ -10,6 +10,7 @@ import traceback
 import warnings
 from pathlib import Path
 
+from collecting import leave_libraries_out
 from pretended.library import load
 
 
@@ -23,6 +24,7 @@ def main(library: str, asked: str, answers: str) -> None:
     warnings.filterwarnings("ignore", message=r".*(lru_cache|CUDA initialization|deprecated).*")
     found = {}
     for name, call in json.loads(Path(asked).read_text()).items():
+        leave_libraries_out()
         module, _, function = call["check"].partition(":")
         began = time.process_time()
         try:
