@@ -37,16 +37,17 @@ def drawn(cases: Iterable[T], count: int, shows: Callable[[T], Iterable[Hashable
     return [whole[index] for index in sorted(chosen)]
 
 
-def sampled(cases: Iterable[T], count: int, shows: Callable[[T], Iterable[Hashable]] = _nothing) -> list[Any]:
-    """The cases for `parametrize`, marked so that `drawn` ones are in every run. A tuple is several parameters."""
+def sampled(cases: Iterable[T], count: int, shows: Callable[[T], Iterable[Hashable]] = _nothing, *, slow: bool = False) -> list[Any]:
+    """The cases for `parametrize`, marked so that `drawn` ones are in every run; a tuple is several parameters.
+
+    Args:
+        cases, count, shows: those of `drawn`.
+        slow: CI has the others too.
+    """
     whole = list(cases)
     chosen = drawn(whole, count, shows)
-    return [
-        pytest.param(
-            *(case if isinstance(case, tuple) else (case,)), marks=[pytest.mark.whole, *([pytest.mark.sample] if case in chosen else [])]
-        )
-        for case in whole
-    ]
+    usual, rest = ([], [pytest.mark.slow]) if slow else ([pytest.mark.whole, pytest.mark.sample], [pytest.mark.whole])
+    return [pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=usual if case in chosen else rest) for case in whole]
 
 
 def asked(request: pytest.FixtureRequest, *names: str) -> list[Any]:

@@ -14,11 +14,13 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from distributed.modes import plugins_of
 from ltxcore.config.load import load_run
 from ltxcore.config.run_file import RunFile
 from ltxcore.modalities.video import VideoModality
 from ltxcore.strategy import Flexible
 from ltxcore.train.start_run import run
+from sampling import sampled
 from train.runs import quiet
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -152,8 +154,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "clips.jsonl"
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_it_runs_from_raw_clips_to_weights_numbers_and_samples(name: str, world: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", sampled(FILES, 8, plugins_of, slow=True))
+def test_a_run_file_runs_from_raw_clips_to_weights_numbers_and_samples(name: str, world: Path, tmp_path: Path) -> None:
     settings = [
         f"output_dir={tmp_path / 'out'}",
         f"data.dataset={world}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -80,15 +81,14 @@ def test_the_base_is_made_by_a_full_run_of_sound_and_picture(tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_the_example_learns_and_listens_to_its_context(tmp_path: Path) -> None:
-    """The claim of the README: better than before, and better than with the context of another clip."""
-    outcome = run(load_run(EXAMPLES / "audio_inpainting.toml", [f"output_dir={tmp_path / 'out'}"]), quiet())
-    key = "audio/sigma_0.90"
-    before, after, other = (
-        outcome.before[f"held_out/{OWN}/{key}"],
-        outcome.after[f"held_out/{OWN}/{key}"],
-        outcome.after[f"held_out/{OTHER}/{key}"],
+    """The claim of the README: better than before, and better than with the context of another clip. CI names the folder of the README's own run of it."""
+    done = os.environ.get("LTX_RUN_OF_THE_README")
+    output = (
+        Path(done) if done else run(load_run(EXAMPLES / "audio_inpainting.toml", [f"output_dir={tmp_path / 'out'}"]), quiet()).output_dir
     )
-    assert after < 0.9 * before
-    assert after < 0.7 * other
-    losses = [json.loads(line)["loss"] for line in outcome.metrics.read_text().splitlines() if '"loss"' in line]
-    assert len(losses) == 300
+    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    own, other = (f"held_out/{whose}/audio/sigma_0.90" for whose in (OWN, OTHER))
+    before, after = (next(line for line in lines if line["step"] == step and own in line) for step in (0, 300))
+    assert after[own] < 0.9 * before[own]
+    assert after[own] < 0.7 * after[other]
+    assert len([line for line in lines if "loss" in line]) == 300
