@@ -62,6 +62,7 @@ def test_audio_inpainting_runs_from_raw_clips_and_a_held_out_dataset_to_a_lora_a
     assert [path.suffix for clip in outcome.drawn for path in (clip.before, clip.path, clip.original)] == [".wav"] * 6
 
 
+@pytest.mark.slow
 def test_the_base_is_made_by_a_full_run_of_sound_and_picture(tmp_path: Path) -> None:
     write_world(tmp_path, "base", 6)
     settings = [
