@@ -21,7 +21,7 @@ LIST = Path(__file__).with_name("public_names.txt")
 MOST = 120
 
 
-def test_it_offers_what_it_lists_and_nothing_else() -> None:
+def test_the_api_offers_what_it_lists_and_nothing_else() -> None:
     offered = {name for name, value in vars(api).items() if not name.startswith("_") and not inspect.ismodule(value)}
     assert offered | {"__version__"} == set(api.__all__)
 
@@ -43,7 +43,7 @@ def test_a_topic_says_what_it_is_for_and_that_it_may_still_change(topic: ModuleT
     [(module, name) for module in (api, *TOPICS) for name in module.__all__ if name != "hookimpl"],
     ids=lambda each: getattr(each, "__name__", each),
 )
-def test_everything_it_offers_says_what_it_is(module: ModuleType, name: str) -> None:
+def test_everything_that_is_offered_says_what_it_is(module: ModuleType, name: str) -> None:
     assert inspect.getdoc(getattr(module, name))
 
 
@@ -54,7 +54,7 @@ def test_the_protocol_behind_every_hook_is_offered(hook: str) -> None:
     assert named - {"Mapping", "Any"} <= set(api.__all__)
 
 
-def test_it_loads_neither_torch_nor_anything_else_that_is_heavy() -> None:
+def test_the_api_loads_neither_torch_nor_anything_else_that_is_heavy() -> None:
     modules = ", ".join(module.__name__ for module in (api, *TOPICS))
     code = f"import sys, {modules}; print([name for name in ('torch', 'numpy', 'diffusers', 'transformers', 'av', 'deepspeed') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -42,7 +42,7 @@ def test_the_programs_it_names_without_torch_are_those_there_are() -> None:
         ("ltx-pipelines", "Name it to a pipeline: --lora OUT 1.0"),
     ],
 )
-def test_it_says_what_it_wrote_and_where_that_goes(lora: Path, program: str, place: str, tmp_path: Path) -> None:
+def test_export_says_what_it_wrote_and_where_that_goes(lora: Path, program: str, place: str, tmp_path: Path) -> None:
     out = tmp_path / "out.safetensors"
     result = export(lora, "--for", program, "-o", out)
     said = f'OUT: 1 modules of rank 4, bfloat16\nBegin every prompt with "ltxworld".\n{place}\n'

@@ -29,7 +29,7 @@ def look(*arguments: str) -> tuple[int, str, str]:
     return done.exit_code, done.stdout, done.stderr
 
 
-def test_it_shows_what_the_first_steps_see_and_writes_nothing_to_the_runs_folder(folder: Path) -> None:
+def test_inspect_shows_what_the_first_steps_see_and_writes_nothing_to_the_runs_folder(folder: Path) -> None:
     code, shown, said = look("--steps", "2", "--png", "seen.png", "--dump", "seen.safetensors")
     assert (code, said) == (0, "")
     for line in ("What the model sees: tokens of a sample, in 4 samples", "Conditions", "Step 1", "Step 2"):

@@ -19,7 +19,7 @@ def new(*arguments: str) -> tuple[int, str, str]:
     return done.exit_code, done.stdout, done.stderr
 
 
-def test_it_makes_a_package_and_says_how_to_go_on(tmp_path: Path) -> None:
+def test_plugins_new_makes_a_package_and_says_how_to_go_on(tmp_path: Path) -> None:
     folder = tmp_path / "ltx-thin-stripes"
     assert new("thin_stripes", "--into", str(tmp_path)) == (
         0,

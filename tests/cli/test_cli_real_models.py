@@ -133,7 +133,7 @@ def test_a_real_model_is_encoded_for_trained_and_drawn_with(layout: str, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", WHOLE)
-def test_it_does_in_little_memory_too_and_with_a_picture_given(layout: str, tmp_path: Path) -> None:
+def test_a_real_model_goes_from_clips_to_samples_in_little_memory_too_and_with_a_picture_given(layout: str, tmp_path: Path) -> None:
     model = WHOLE[layout](tmp_path / "models")
     dataset(tmp_path)
     less = {"quantization": "int8", "offload_blocks": 1, "offload_text_encoder": True}

@@ -23,7 +23,7 @@ def test_the_tiny_models_have_the_tiny_codecs(name: str) -> None:
     assert parts(name) == TINY
 
 
-def test_so_has_a_full_save_of_the_tiny_model(tmp_path: Path) -> None:
+def test_a_full_save_of_the_tiny_model_has_the_tiny_codecs(tmp_path: Path) -> None:
     path = tmp_path / "mine.safetensors"
     save_file({"a": torch.zeros(1)}, path, metadata={"codec": "tiny"})
     assert parts(str(path)) == TINY

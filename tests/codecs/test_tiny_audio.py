@@ -66,7 +66,7 @@ def test_the_world_s_tones_are_heard_again() -> None:
         assert pitch(decoded, 200, 900) == pytest.approx(pitch(sound, 200, 900), rel=0.12)
 
 
-def test_both_channels_count_even_where_they_cancel() -> None:
+def test_the_two_channels_count_even_where_they_cancel() -> None:
     left = torch.rand(1, 8000, generator=torch.Generator().manual_seed(0)) - 0.5
     opposite = Sound(torch.cat([left, -left]), 16_000)
     torch.testing.assert_close(CODEC.encode(opposite), CODEC.encode(Sound(left, 16_000)), atol=1e-4, rtol=1e-4)

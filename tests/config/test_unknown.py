@@ -111,7 +111,7 @@ def test_an_unknown_key_is_answered_with_what_does_the_same_thing(table: str, ty
         ("max_value", "sampler shifted_logit_normal", "Known: eps, std, uniform_prob."),
     ],
 )
-def test_so_is_one_of_a_table_that_plugins_decide(typed: str, kind: str, expected: str) -> None:
+def test_a_mistyped_key_of_a_table_that_plugins_decide_comes_with_the_nearest(typed: str, kind: str, expected: str) -> None:
     paths = {
         "sampler": ("flow_matching", "timestep_sampling_params"),
         "strategy": ("training_strategy",),

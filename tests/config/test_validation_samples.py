@@ -216,7 +216,7 @@ def test_a_condition_of_a_sample_that_is_wrong_says_how(wrong: Mistakes, conditi
     assert wrong(condition) == f"run.toml:12: validation.samples[0].conditions[0]{message}"
 
 
-def test_both_modalities_cannot_be_frozen(wrong: Mistakes) -> None:
+def test_a_sample_cannot_freeze_both_modalities(wrong: Mistakes) -> None:
     assert wrong("{ type = 'video_to_audio', video = 'clip.mp4' }, { type = 'audio_to_video', audio = 'sound.wav' }") == (
         "run.toml:12: validation.samples[0].conditions: freeze both modalities, so there is nothing to draw\n"
         "    Keep one of video_to_audio and audio_to_video."

@@ -134,7 +134,7 @@ def what_of(path: Path) -> str:
     return DAMAGED
 
 
-def test_it_says_whose_bytes_were_compared(encoded: Path) -> None:
+def test_the_doctor_says_whose_bytes_were_compared(encoded: Path) -> None:
     def told() -> str:
         (sentence,) = (each for each in checkup(root_of(encoded)).looked if "encoded files in" in each)
         return sentence

@@ -24,7 +24,7 @@ def ltx(*arguments: str | Path) -> Result:
     return CliRunner().invoke(main, ["preprocess", *map(str, arguments), "--model-path", "tiny", "--no-progress"])
 
 
-def test_it_says_how_much_it_made_and_how_much_was_there(tmp_path: Path) -> None:
+def test_preprocess_says_how_much_it_made_and_how_much_was_there(tmp_path: Path) -> None:
     path = small_set(tmp_path)
     found = "resolution_buckets is 64x64x17, the size of all its clips"
     for made, reused in ((3, 0), (0, 3)):

@@ -138,12 +138,12 @@ def test_their_own_tests_pass_in_that_environment(environment: Environment, tmp_
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_they_are_not_in_this_environment(tmp_path: Path) -> None:
+def test_strangers_packages_are_not_in_this_environment(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "ltxcore", "plugins", "list"], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "checkerboard" not in done.stdout
 
 
-def test_they_are_listed_with_where_they_come_from(environment: Environment, tmp_path: Path) -> None:
+def test_strangers_plugins_are_listed_with_where_they_come_from(environment: Environment, tmp_path: Path) -> None:
     done = environment.ltx("plugins", "list", "--json", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     listed = json.loads(done.stdout)
@@ -158,7 +158,7 @@ def test_they_are_listed_with_where_they_come_from(environment: Environment, tmp
     }
 
 
-def test_they_are_described_by_the_program(environment: Environment, tmp_path: Path) -> None:
+def test_strangers_plugins_are_described_by_the_program(environment: Environment, tmp_path: Path) -> None:
     shown = environment.ltx("plugins", "show", "checkerboard", folder=tmp_path)
     assert (shown.returncode, shown.stderr) == (0, "")
     assert "ltx-checkerboard 0.1.0 (checkerboard)" in shown.stdout
@@ -168,7 +168,7 @@ def test_they_are_described_by_the_program(environment: Environment, tmp_path: P
     assert "Say how late it is." in environment.ltx("--help", folder=tmp_path).stdout
 
 
-def test_they_are_in_the_schema(environment: Environment, tmp_path: Path) -> None:
+def test_strangers_plugins_are_in_the_schema(environment: Environment, tmp_path: Path) -> None:
     done = environment.ltx("schema", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     for name in ("checkerboard", "late", "fixed", "loud", "share"):

@@ -163,7 +163,7 @@ def test_the_checked_in_clips_are_those_that_the_script_makes() -> None:
         assert (tone.samples[0, : len(plain)] - plain)[1024:].square().mean() < 0.003 * plain.square().mean()
 
 
-def test_they_are_small_and_nothing_else_lies_beside_them() -> None:
+def test_the_checked_in_clips_are_small_and_nothing_else_lies_beside_them() -> None:
     files = {path for path in MEDIA.rglob("*") if path.is_file() and ".precomputed" not in path.parts}
     assert files == {MEDIA / "clips.jsonl", *(MEDIA / path for row in rows() for key, path in row.items() if key != "caption")}
     assert sum(path.stat().st_size for path in files) < 3_000_000

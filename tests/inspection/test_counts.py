@@ -39,7 +39,7 @@ def test_tokens_of_every_fate_are_counted(root: Path) -> None:
     assert video.loss is None
 
 
-def test_it_is_said_where_the_target_lies(root: Path) -> None:
+def test_counts_say_where_the_target_lies(root: Path) -> None:
     (seen,) = seen_of(av_run(root, video=ALWAYS, audio=MASKED))
     assert of(seen, "video").seconds == pytest.approx((0.0, 17 / 16))
     assert of(seen, "video").pixels == (64, 128)

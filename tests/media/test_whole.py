@@ -64,13 +64,13 @@ SHORT = {
 
 
 @pytest.mark.parametrize("content", WHOLE.values(), ids=WHOLE)
-def test_it_is_whole(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_was_written_to_its_end_is_whole(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a").write_bytes(content)
     assert not is_cut_short(tmp_path / "a")
 
 
 @pytest.mark.parametrize("content", SHORT.values(), ids=SHORT)
-def test_it_is_cut_short(tmp_path: Path, content: bytes) -> None:
+def test_a_file_without_its_end_is_cut_short(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a").write_bytes(content)
     assert is_cut_short(tmp_path / "a")
 

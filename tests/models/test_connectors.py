@@ -256,7 +256,7 @@ def test_a_backbone_comes_with_the_connectors_of_its_checkpoint_which_are_no_par
     assert set(sound.connect(given).features) == {"audio"}
 
 
-def test_so_does_one_from_a_folder_of_diffusers(connect, tmp_path):
+def test_a_backbone_of_a_folder_of_diffusers_comes_with_its_connectors(connect, tmp_path):
     stock_model("B").save_pretrained(tmp_path / "transformer")
     write_folder(connect, tmp_path / "connectors")
     backbone, given = load_backbone(str(tmp_path), frozenset(BOTH), dtype=torch.float32), features(length=16, words=3)

@@ -52,7 +52,7 @@ def test_what_the_model_sees_and_the_loss_agree_with_the_recording(name: str) ->
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_it_reads_the_folders_that_were_recorded(name: str) -> None:
+def test_text_to_video_reads_the_folders_that_were_recorded(name: str) -> None:
     case, strategy, _ = prepared(name)
     assert {source.folder for source in strategy.sources().values()} == set(case.scalars["data_sources"])
 
@@ -72,11 +72,11 @@ def test_an_image_is_never_given_as_in_the_recorded_trainer() -> None:
 
 
 @pytest.mark.parametrize("table", [TextToVideo(), TextToVideo(with_audio=True), TextToVideo(0.5, True, "sounds")])
-def test_it_keeps_to_the_protocol(table: TextToVideo) -> None:
+def test_text_to_video_keeps_to_the_protocol(table: TextToVideo) -> None:
     check_strategy(table)
 
 
-def test_it_says_once_on_stderr_that_it_is_deprecated_and_what_to_write_instead(capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_to_video_says_once_on_stderr_that_it_is_deprecated_and_what_to_write_instead(capsys: pytest.CaptureFixture[str]) -> None:
     table = TextToVideo(first_frame_conditioning_p=0.5, with_audio=True, audio_latents_dir="sounds")
     table.build(setting())
     table.build(setting())
@@ -127,7 +127,7 @@ def test_a_probability_above_1_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("said", [True, False])
-def test_it_marks_the_first_frame_as_its_key_says_and_so_does_what_it_says_to_write_instead(tmp_path: Path, said: bool) -> None:
+def test_text_to_video_marks_the_first_frame_as_its_key_says_and_so_does_what_it_says_to_write_instead(tmp_path: Path, said: bool) -> None:
     table = TextToVideo(mark_first_frame=said)
     ours: Any = table.build(setting())
     assert ours.tables["video"].mark_first_frame is said

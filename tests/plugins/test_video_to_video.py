@@ -57,7 +57,7 @@ def test_what_the_model_sees_and_the_loss_agree_with_the_recording(name: str) ->
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_it_reads_the_folders_that_were_recorded(name: str) -> None:
+def test_video_to_video_reads_the_folders_that_were_recorded(name: str) -> None:
     case, strategy, _ = prepared(name)
     assert {source.folder for source in strategy.sources().values()} == set(case.scalars["data_sources"])
 
@@ -121,11 +121,11 @@ def test_a_factor_that_changes_between_samples_is_refused_as_recorded() -> None:
 
 
 @pytest.mark.parametrize("table", [VideoToVideo(), VideoToVideo(1.0, "depth")])
-def test_it_keeps_to_the_protocol(table: VideoToVideo) -> None:
+def test_video_to_video_keeps_to_the_protocol(table: VideoToVideo) -> None:
     check_strategy(table)
 
 
-def test_it_says_once_on_stderr_that_it_is_deprecated_and_what_to_write_instead(capsys: pytest.CaptureFixture[str]) -> None:
+def test_video_to_video_says_once_on_stderr_that_it_is_deprecated_and_what_to_write_instead(capsys: pytest.CaptureFixture[str]) -> None:
     table = VideoToVideo(first_frame_conditioning_p=0.5, reference_latents_dir="depth")
     table.build(setting())
     table.build(setting())
@@ -145,7 +145,7 @@ def test_a_run_file_names_it_with_its_own_keys(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("said", [True, False])
-def test_it_marks_the_first_frame_as_its_key_says_and_so_does_what_it_says_to_write_instead(tmp_path: Path, said: bool) -> None:
+def test_video_to_video_marks_the_first_frame_as_its_key_says_and_so_does_what_it_says_to_write_instead(tmp_path: Path, said: bool) -> None:
     table = VideoToVideo(mark_first_frame=said)
     ours: Any = table.build(setting())
     assert ours.tables["video"].mark_first_frame is said

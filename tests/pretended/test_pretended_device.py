@@ -7,7 +7,7 @@ from pathlib import Path
 from pretended.asked import Check, answers
 
 
-def test_it_refuses_mixed_devices_and_counts_reads_and_copies(libraries: Path) -> None:
+def test_the_pretended_device_refuses_mixed_devices_and_counts_reads_and_copies(libraries: Path) -> None:
     found = answers({"": Check("pretended.itself:all_of_it")}, libraries)[""]
     assert found == {
         "device": "cuda:0",

@@ -55,7 +55,7 @@ def test_a_run_on_rounded_weights_learns_nearly_the_same(kind: str, part: float,
 
 
 @pytest.mark.parametrize("kind", ["int8", "nf4"])
-def test_it_does_in_bf16_too(kind: str, data: Path, plain: list[float], tmp_path: Path) -> None:
+def test_a_run_on_rounded_weights_learns_in_bf16_too(kind: str, data: Path, plain: list[float], tmp_path: Path) -> None:
     if kind == "nf4":
         pytest.importorskip("bitsandbytes")
     found = losses(data, tmp_path / "run", acceleration={"mixed_precision_mode": "bf16", "quantization": kind})

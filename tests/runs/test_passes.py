@@ -40,7 +40,7 @@ def test_samples_of_a_pass_and_of_a_step_are_those_that_the_run_draws(tmp_path: 
         ((1,), 2, "the one sample 100 times; the only micro-batch is not full: 1 of 2 on average"),
     ],
 )
-def test_it_is_said_in_a_sentence(shapes: tuple[int, ...], batch_size: int, words: str) -> None:
+def test_passes_are_said_in_a_sentence(shapes: tuple[int, ...], batch_size: int, words: str) -> None:
     found = Passes(shapes, batch_size, steps=100, at_once=1)
     assert said(found) == words
     assert math.isclose(found.passes * found.samples, found.steps * found.in_step)

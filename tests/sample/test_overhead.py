@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 from measure_sampling import STEPS, asked, overheads, random_model
 
 
-def test_it_is_measured_on_a_model_of_about_32_million_parameters_with_four_passes_a_step() -> None:
+def test_the_overhead_is_measured_on_a_model_of_about_32_million_parameters_with_four_passes_a_step() -> None:
     backbone = random_model()
     assert sum(parameter.numel() for parameter in backbone.parameters()) == pytest.approx(32e6, rel=0.05)
     for sample in asked(backbone.info):

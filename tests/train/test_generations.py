@@ -122,7 +122,7 @@ def test_samples_are_drawn_before_training_at_intervals_and_at_the_end(drawn: Ou
     ]
 
 
-def test_they_change_as_the_model_does(drawn: Outcome) -> None:
+def test_samples_change_as_the_model_does(drawn: Outcome) -> None:
     found = samples(drawn)
     assert len({found[f"step_{step:06d}_1.wav"] for step in (0, 2, 4)}) == 3
 

@@ -32,7 +32,7 @@ def test_a_large_model_keeps_all_of_them() -> None:
         assert torch.get_num_threads() == 2
 
 
-def test_so_does_one_on_a_gpu_or_where_the_user_has_said_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_on_a_gpu_or_where_the_user_has_said_how_many_keeps_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     with few_threads([(2, 2), (2,)], torch.device("cuda")):
         assert torch.get_num_threads() == 2
     monkeypatch.setenv("OMP_NUM_THREADS", "2")

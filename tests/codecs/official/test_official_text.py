@@ -96,7 +96,7 @@ def test_features_are_those_of_the_words_of_a_padded_caption(places, version):
     assert encoder.length == 1024
 
 
-def test_both_modalities_share_the_features_of_the_first_version(places):
+def test_pictures_and_sound_share_the_features_of_the_first_version(places):
     (found,) = text.load(*places["2.0"], EXACT).encode(["a disc"])
     assert torch.equal(found["video"], found["audio"])
 

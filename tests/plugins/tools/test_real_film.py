@@ -84,7 +84,7 @@ def test_a_step_of_training_is_taken_on_them(films: Path, tmp_path: Path, mode: 
 
 
 @pytest.mark.slow
-def test_they_are_decoded_to_what_they_were(films: Path, tmp_path: Path) -> None:
+def test_encoded_films_are_decoded_to_what_they_were(films: Path, tmp_path: Path) -> None:
     assert ltx("decode", films, "-o", tmp_path / "seen", "--no-progress") == f"9 made, 0 reused in {tmp_path}/seen\n"
     assert ltx("decode", films / "heard", "-o", tmp_path / "heard", "--no-progress") == f"2 made, 0 reused in {tmp_path}/heard\n"
     for name, rate, size in (("bikes", Fraction(25), (17, 160, 256)), ("carphone_pristine", Fraction(30000, 1001), (25, 128, 160))):

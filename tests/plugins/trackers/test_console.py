@@ -14,7 +14,7 @@ def metrics(loss: float) -> dict[str, float]:
     return {"loss": loss, "learning_rate": 1e-3, "step_seconds": 0.5}
 
 
-def test_it_is_registered_under_its_name() -> None:
+def test_the_console_tracker_is_registered_under_its_name() -> None:
     assert load().get("tracker", "console").value is Console
 
 

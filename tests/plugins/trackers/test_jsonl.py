@@ -21,7 +21,7 @@ def started(folder: Path, first_step: int = 0) -> Jsonl:
     return tracker
 
 
-def test_it_is_registered_under_its_name() -> None:
+def test_the_jsonl_tracker_is_registered_under_its_name() -> None:
     assert load().get("tracker", "jsonl").value is Jsonl
 
 

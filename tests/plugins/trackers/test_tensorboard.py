@@ -39,7 +39,7 @@ def clip(path: Path, size: int = 64, *, frames: int = 5, rate: int = 8, sound: b
     return path
 
 
-def test_it_is_registered_under_its_name() -> None:
+def test_the_tensorboard_tracker_is_registered_under_its_name() -> None:
     assert load().get("tracker", "tensorboard").value is TensorBoard
 
 

@@ -102,7 +102,7 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_it_is_registered_under_its_name() -> None:
+def test_the_wandb_tracker_is_registered_under_its_name() -> None:
     assert load().get("tracker", "wandb").value is Wandb
 
 

@@ -100,7 +100,7 @@ def test_a_server_that_is_too_busy_or_fails_is_asked_again(server: Server, tmp_p
     assert (len(server.sent), rows(tmp_path / "a.jsonl")[0]["caption"]) == (3, "in the end")
 
 
-def test_it_is_not_asked_for_ever(server: Server, tmp_path: Path) -> None:
+def test_a_server_is_not_asked_for_ever(server: Server, tmp_path: Path) -> None:
     server.reply = lambda number: (500, {"error": {"message": "on fire"}})
     result = ltx(server, clips(tmp_path, 1), "-o", tmp_path / "a.jsonl", "--retries", "1")
     assert (result.exit_code, len(server.sent)) == (2, 2)

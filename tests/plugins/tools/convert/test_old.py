@@ -40,7 +40,7 @@ def test_a_small_configuration_becomes_a_short_run_file() -> None:
     )
 
 
-def test_it_loads(tmp_path: Path) -> None:
+def test_a_converted_run_file_loads(tmp_path: Path) -> None:
     model = tmp_path / "model.safetensors"
     model.touch()
     text = old_file(model={"model_path": str(model)}, data={"preprocessed_data_root": str(tmp_path)})
