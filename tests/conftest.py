@@ -16,7 +16,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
     os.environ.pop(name, None)
 
-SECONDS = {"slow": 1200, "whole": 4 * 3600}
+SECONDS = {"slow": 2400, "whole": 4 * 3600}
 """Of a test that is marked so, with its fixtures; any other has the `timeout` of pyproject.toml."""
 
 
