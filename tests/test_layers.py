@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -98,3 +99,12 @@ def test_the_visible_root_is_closed() -> None:
     roots = {path.partition("/")[0] for path in tracked}
     visible = {root for root in roots if not root.startswith(".")}
     assert visible == {"pyproject.toml", "README.md", "ltxcore", "plugins", "examples", "tests", "docs"}
+
+
+def test_the_name_of_a_test_says_what_it_is_about() -> None:
+    """A list of failures has names alone, and "it" in one of them is anything."""
+    tests = [path for path in (ROOT / "tests").rglob("test_*.py") if "made_by_0_1_0" not in path.parts]
+    found = [
+        f"{name(path)}: {each}" for path in tests for each in re.findall(r"^def (test_(?:it|they|so|both)_\w+)", path.read_text(), re.M)
+    ]
+    assert found == []

@@ -22,7 +22,7 @@ def test_what_is_known_is_there_with_defaults_and_the_rest_raises() -> None:
     assert parted(LoraTable, {"alpha": 3}, {"rank"}).alpha == 3
 
 
-def test_it_is_no_other_table_and_not_the_same_either_since_that_cannot_be_known() -> None:
+def test_a_part_of_a_table_is_no_other_table_and_not_the_same_either_since_that_cannot_be_known() -> None:
     table = parted(LoraTable, {}, {"rank"})
     assert not is_whole(table)
     assert is_whole(LoraTable())
