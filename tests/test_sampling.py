@@ -38,23 +38,11 @@ def test_a_sample_shows_everything_even_where_it_takes_more() -> None:
 
 
 def test_a_run_takes_the_sample_and_the_whole_takes_all_and_what_they_share_is_made_for_those_that_are_asked(tmp_path: Path) -> None:
-    (tmp_path / "test_many.py").write_text(TESTS)
-    root = Path(__file__).parents[1]
-    for selected, count in (((), 3), (("-m", "whole"), 10), (("-k", "5 or 6", "-m", "whole"), 2)):
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-c",
-            root / "pyproject.toml",
-            "-n",
-            "0",
-            "-s",
-            "-p",
-            "no:cacheprovider",
-            *selected,
-            tmp_path,
-        ]
+    path, root = tmp_path / "test_many.py", Path(__file__).parents[1]
+    path.write_text(TESTS)
+    two = [f"{path}::test_one[{number}]" for number in (5, 6)]
+    for asked, count in (([path], 3), (["-m", "whole", path], 10), (["-m", "whole", *two], 2)):
+        command = [sys.executable, "-m", "pytest", "-c", root / "pyproject.toml", "-n", "0", "-s", "-p", "no:cacheprovider", *asked]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
         assert f"{count} passed" in done.stdout, done.stdout + done.stderr
         assert done.stdout.count(f"made {count} True") == count
