@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,9 +25,13 @@ def spectrogram(path: Path) -> bytes:
     Raises:
         DataError: it has no sound, or cannot be read.
     """
+    from PIL import Image
+
     from ltxcore.api.media import log_mel, read_sound
 
-    return png(_coloured(log_mel(read_sound(path)).mean(dim=0)))
+    file = io.BytesIO()
+    Image.fromarray(_coloured(log_mel(read_sound(path)).mean(dim=0)).numpy()).save(file, "PNG", optimize=True)
+    return file.getvalue()
 
 
 def _coloured(mel: Tensor) -> Tensor:
@@ -42,16 +45,3 @@ def _coloured(mel: Tensor) -> Tensor:
     low = place.floor().long().clamp(max=len(COLOURS) - 2)
     share = (place - low).unsqueeze(-1)
     return (table[low] * (1 - share) + table[low + 1] * share).round().to(torch.uint8)
-
-
-def png(pixels: Tensor) -> bytes:
-    """RGB pixels `[H, W, 3]` uint8 as a PNG file.
-
-    Source: PNG specification (third edition): signature, then the chunks IHDR, IDAT and IEND, each with its length, name, content and CRC; every row of pixels
-    begins with its filter, 0 for none.
-    """
-    height, width, _ = pixels.shape
-    rows = b"".join(b"\0" + bytes(row.contiguous().flatten().tolist()) for row in pixels)
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows, 9)), (b"IEND", b"")]
-    written = [struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(written)
