@@ -1,23 +1,33 @@
-"""A picture that is drawn from top to bottom, and cut off below the last line."""
+"""A picture that is drawn from top to bottom and cut off below the last line, and its colours."""
 
 from __future__ import annotations
 
 import functools
 import io
-from typing import Any
+from typing import TYPE_CHECKING
 
 import attrs
 
-from ltxcore.inspection.colours import INK, LINE, WHITE, Colour
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageDraw import ImageDraw
+    from PIL.ImageFont import FreeTypeFont, ImageFont
+
+Colour = tuple[int, int, int]
+
+WHITE: Colour = (255, 255, 255)
+INK: Colour = (34, 34, 34)
+FAINT: Colour = (110, 110, 110)
+LINE: Colour = (210, 210, 210)
 
 WIDTH = 1600
 MARGIN = 40
 LEFT, RIGHT = MARGIN + 130, WIDTH - MARGIN
-"""Between them lies what has an axis; names stand to the left."""
+"""Between them lies what has a scale; names stand to the left."""
 
 
 @functools.cache
-def font(size: int) -> Any:
+def font(size: int) -> FreeTypeFont | ImageFont:
     """The font that comes with Pillow: the same on every machine."""
     from PIL import ImageFont
 
@@ -29,13 +39,13 @@ class Canvas:
     """A white picture.
 
     Attributes:
-        image: of Pillow.
+        image: what is drawn on.
         pen: draws on it.
         y: where the next thing begins.
     """
 
-    image: Any
-    pen: Any
+    image: Image
+    pen: ImageDraw
     y: int = MARGIN
 
     @classmethod

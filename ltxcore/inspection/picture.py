@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from ltxcore.errors import DataError
 from ltxcore.files import write_whole
-from ltxcore.inspection.axis import Axis
-from ltxcore.inspection.canvas import LEFT, MARGIN, RIGHT, Canvas
-from ltxcore.inspection.colours import COUNTED, FAINT, KEY, mixed, shares
-from ltxcore.inspection.counts import Count, counts, tokens_of
-from ltxcore.inspection.frames import draw_frames
-from ltxcore.inspection.lanes import Lane, appended_lanes, lane_of
+from ltxcore.inspection.canvas import FAINT, LEFT, LINE, MARGIN, RIGHT, Canvas, Colour
+from ltxcore.inspection.counts import Count, Tokens, counts, tokens_of
+from ltxcore.inspection.lanes import Lane, Slot, appended_lanes, lane_of
 from ltxcore.inspection.seen import Seen
+from ltxcore.scale import Scale
 
 DRAWN = 4
 """Samples that are drawn."""
@@ -21,7 +21,36 @@ DRAWN = 4
 LANE, STRIP = 44, 8
 """Height of a lane, and of the strip below it that says what counts in the loss."""
 
+FRAME, WIDEST, GAP = 120, 260, 14
+"""The most height and width of a frame, and what lies between two of them."""
+
+WORDS = 86
+"""Width of what stands below a frame."""
+
+LEAST = 5
+"""Cells of at least so many pixels have a white line between them."""
+
+TICKS = 9
+"""About as many numbers stand on an axis."""
+
 TALLEST = 12_000
+
+GENERATED: Colour = (47, 109, 181)
+GIVEN: Colour = (214, 105, 0)
+HARDLY_GIVEN: Colour = (255, 232, 196)
+MOSTLY_GIVEN: Colour = (245, 166, 68)
+APPENDED: Colour = (46, 158, 107)
+FROZEN: Colour = (150, 150, 150)
+COUNTED: Colour = (20, 20, 20)
+
+KEY: tuple[tuple[str, Colour, Colour], ...] = (
+    ("generated", GENERATED, GENERATED),
+    ("given in part, little to much", HARDLY_GIVEN, MOSTLY_GIVEN),
+    ("given", GIVEN, GIVEN),
+    ("appended", APPENDED, APPENDED),
+    ("frozen", FROZEN, FROZEN),
+)
+"""What the colours mean, each from one shade to another."""
 
 
 def write_picture(path: Path, seen: Sequence[Seen], title: str) -> None:
@@ -55,7 +84,7 @@ def _draw_key(canvas: Canvas) -> None:
     x = float(MARGIN)
     for name, low, high in KEY:
         for column in range(30):
-            canvas.box(x + column, canvas.y, x + column + 1, canvas.y + 22, mixed(low, high, column / 29))
+            canvas.box(x + column, canvas.y, x + column + 1, canvas.y + 22, _mixed(low, high, column / 29))
         x = canvas.text(x + 38, canvas.y, name) + 32
     canvas.box(x, canvas.y + 8, x + 30, canvas.y + 8 + STRIP, COUNTED)
     canvas.text(x + 38, canvas.y, "counts in the loss: the thicker, the more of it")
@@ -74,16 +103,18 @@ def _draw_sample(canvas: Canvas, seen: Seen, index: int) -> None:
     canvas.y += 60
     told = {count.modality: count for count in counts(seen) if count.sample == name}
     lanes = {modality: _lanes(seen, modality, index) for modality in seen.inputs}
-    axis = Axis.over([lane.seconds for each in lanes.values() for _, lane in each])
+    spans = [lane.seconds for each in lanes.values() for _, lane in each]
+    start, last = min(start for start, _ in spans), max(end for _, end in spans)
+    time = Scale(start, last if last > start else start + 1.0, LEFT, RIGHT)
     for modality, each in lanes.items():
         canvas.text(LEFT, canvas.y, sentence(told[modality]), size=18, colour=FAINT)
         canvas.y += 28
         for title, lane in each:
-            _draw_lane(canvas, axis, title, lane, title != modality)
-    axis.draw(canvas)
+            _draw_lane(canvas, time, title, lane, title != modality)
+    _draw_axis(canvas, time)
     for modality, each in lanes.items():
         for title, lane in each:
-            draw_frames(canvas, lane, title, title != modality)
+            _draw_frames(canvas, lane, title, title != modality)
     canvas.y += 14
 
 
@@ -95,20 +126,82 @@ def _lanes(seen: Seen, modality: str, index: int) -> list[tuple[str, Lane]]:
     return [(modality, lane_of(tokens.target)), *zip(names, appended, strict=True)]
 
 
-def _draw_lane(canvas: Canvas, axis: Axis, title: str, lane: Lane, appended: bool) -> None:
+def _draw_lane(canvas: Canvas, time: Scale, title: str, lane: Lane, appended: bool) -> None:
     top = canvas.y
     canvas.text(LEFT - 16, top + LANE / 2, title, anchor="rm")
     for slot in lane.slots:
-        left, right = axis.at(slot.start), axis.at(slot.end)
+        left, right = time(slot.start), time(slot.end)
         right -= 1 if right - left >= 4 else 0
         bottom = float(top + LANE)
-        for colour, share in shares(slot.tokens, appended):
-            canvas.box(left, bottom - share * LANE, right, bottom, colour)
-            bottom -= share * LANE
+        # What is given most lies lowest.
+        order = sorted(zip(slot.tokens.given.tolist(), _colours(slot.tokens, appended), strict=True), key=lambda pair: -pair[0])
+        for colour, count in Counter(colour for _, colour in order).items():
+            height = count / len(order) * LANE
+            canvas.box(left, bottom - height, right, bottom, colour)
+            bottom -= height
         counted = float(slot.tokens.counted.float().mean())
         if counted:
             canvas.box(left, top + LANE + 3, right, top + LANE + 3 + max(2.0, STRIP * counted), COUNTED)
     canvas.y += LANE + STRIP + 16
+
+
+def _draw_axis(canvas: Canvas, time: Scale) -> None:
+    """Seconds, below what was drawn last."""
+    top = canvas.y
+    canvas.line(LEFT, top, RIGHT, top, FAINT)
+    digits = max(0, -math.floor(math.log10(time.step(TICKS)) + 1e-9))
+    for seconds in time.ticks(TICKS):
+        x = time(seconds)
+        canvas.line(x, top, x, top + 6, FAINT)
+        canvas.text(x, top + 9, f"{seconds:.{digits}f}", size=17, colour=FAINT, anchor="ma")
+    canvas.text(LEFT - 28, top + 9, "seconds", size=17, colour=FAINT, anchor="ra")
+    canvas.y += 48
+
+
+def _draw_frames(canvas: Canvas, lane: Lane, title: str, appended: bool) -> None:
+    """The latent frames of a video side by side: all, or as many as fit, evenly chosen, the first and the last among them."""
+    if lane.size is None:
+        return
+    rows, columns = lane.size
+    scale = min(FRAME / rows, WIDEST / columns)
+    width, height = columns * scale, rows * scale
+    pitch = max(width, WORDS) + GAP
+    chosen = _evenly(lane.slots, int((RIGHT - LEFT + GAP) // pitch))
+    canvas.text(LEFT - 16, canvas.y, title, anchor="ra")
+    canvas.text(LEFT - 16, canvas.y + 27, f"{columns:.0f} x {rows:.0f} px", size=16, colour=FAINT, anchor="ra")
+    if len(chosen) < len(lane.slots):
+        canvas.text(LEFT - 16, canvas.y + 49, f"{len(chosen)} of {len(lane.slots)}", size=16, colour=FAINT, anchor="ra")
+    for place, slot in enumerate(chosen):
+        x, y = LEFT + place * pitch, canvas.y
+        canvas.box(x, y, x + width, y + height, LINE)
+        for (top, left, bottom, right), colour in zip(slot.boxes, _colours(slot.tokens, appended), strict=True):
+            gap = 1 if min(right - left, bottom - top) * scale >= LEAST else 0
+            canvas.box(x + left * scale, y + top * scale, x + right * scale - gap, y + bottom * scale - gap, colour)
+        canvas.text(x, y + height + 4, f"{slot.start:.2f} to {slot.end:.2f} s", size=14, colour=FAINT)
+    canvas.y += max(round(height), 66) + 34
+
+
+def _evenly(slots: Sequence[Slot], most: int) -> Sequence[Slot]:
+    """All of them, or `most` evenly spaced ones, two at least, with the first and the last."""
+    if len(slots) <= most:
+        return slots
+    return [slots[round(place * (len(slots) - 1) / (most - 1))] for place in range(most)]
+
+
+def _colours(tokens: Tokens, appended: bool) -> list[Colour]:
+    """The colour of each token."""
+    if appended or not tokens.is_generated:
+        return [APPENDED if appended else FROZEN] * len(tokens.given)
+    return [
+        GENERATED if amount <= 0 else GIVEN if amount >= 1 else _mixed(HARDLY_GIVEN, MOSTLY_GIVEN, amount)
+        for amount in tokens.given.tolist()
+    ]
+
+
+def _mixed(low: Colour, high: Colour, amount: float) -> Colour:
+    """A colour between two: 0 is the first, 1 the second."""
+    r, g, b = (round(start + amount * (end - start)) for start, end in zip(low, high, strict=True))
+    return r, g, b
 
 
 def sentence(count: Count) -> str:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-import attrs
-
-from ltxcore.api.runs import Series
+from ltxcore.api.runs import Scale, Series
 from ltxplugins.tools.report.markup import Markup, data, joined, tag
 from ltxplugins.tools.report.plots import SEQUENCE, Line, Plot
 from ltxplugins.tools.report.series import binned, smoothed
@@ -19,19 +16,6 @@ FEW = 24
 
 SEQUENCES = {1: (3,), 2: (1, 3), 3: (0, 2, 3)}
 """Which of the four ordered colours so many lines get."""
-
-
-@attrs.frozen
-class Scale:
-    """From values to a place on the picture."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-
-    def __call__(self, value: float) -> float:
-        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
 
 def figure(plot: Plot) -> Markup:
@@ -122,23 +106,14 @@ def _axes(x: Scale, y: Scale) -> Markup:
                 tag("text", number(value), x=LEFT - 7, y=f"{y(value) + 3.5:.1f}", text_anchor="end"),
             ]
         )
-        for value in ticks(y.low, y.high, 5)
+        for value in y.ticks(5)
     ]
     below = [
         tag("text", f"{value:,.0f}", x=f"{x(value):.1f}", y=HEIGHT - 8, text_anchor="middle" if x(value) < WIDTH - 30 else "end")
-        for value in ticks(x.low, x.high, 6)
+        for value in x.ticks(6)
         if value == int(value)
     ]
     return tag("g", *lines, *below, class_="axes")
-
-
-def ticks(low: float, high: float, count: int) -> list[float]:
-    """Round numbers between two others: about `count` of them, 1, 2 or 5 times a power of ten apart."""
-    rough = (high - low) / count
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    return [round(index * step, 12) for index in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
 def number(value: float) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from ltxcore.api.runs import Series, read_run
 from ltxplugins.tools.report.plots import Line, Plot, condition_label, plots_of
-from ltxplugins.tools.report.svg import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, figure, number, ticks
+from ltxplugins.tools.report.svg import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, figure, number
 from plugins.tools.report.made_run import HOSTILE, made_run
 
 
@@ -57,14 +57,6 @@ def test_titles_and_labels_are_escaped() -> None:
     drawn = figure(Plot(HOSTILE, HOSTILE, [Line(HOSTILE, Series((1, 2), (1.0, 2.0))), Line("b", Series((1,), (1.0,)))]))
     assert "<img" not in drawn
     assert drawn.count("<script") == 1
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [(0.0, 1.0, [0, 0.2, 0.4, 0.6, 0.8, 1.0]), (0.13, 0.37, [0.15, 0.2, 0.25, 0.3, 0.35]), (0.0, 4321.0, [0, 1000, 2000, 3000, 4000])],
-)
-def test_ticks_are_round(low: float, high: float, expected: list[float]) -> None:
-    assert ticks(low, high, 5) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
