@@ -15,6 +15,7 @@ from ltxcore.files import fitted, making, not_written, remove_unfinished, why_no
 from ltxcore.memory import telling
 from ltxcore.redact import hide, leaving, redacted
 from ltxcore.registry import load
+from ltxcore.workers import as_done, usual_workers
 
 if TYPE_CHECKING:
     from ltxcore.encode.progress import Phase
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FilePath",
+    "as_done",
     "bars",
     "columns",
     "find_plugin",
@@ -35,6 +37,7 @@ __all__ = [
     "redacted",
     "remove_unfinished",
     "telling",
+    "usual_workers",
     "write_whole",
 ]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import attrs
@@ -36,6 +35,7 @@ from ltxcore.encode.sample_sizes import SOUND_FOLDERS, Looked, Planned, Rules, f
 from ltxcore.encode.work import TEXT
 from ltxcore.errors import ConfigError, DataError, LtxError
 from ltxcore.protocols import TextEncoder
+from ltxcore.workers import in_order
 
 
 @attrs.frozen(eq=False)
@@ -149,9 +149,8 @@ def _media(data: Dataset, request: Request, encoder: TextEncoder | None, checkup
         step()
         return found
 
-    with ThreadPoolExecutor(request.workers) as pool:
-        for found in pool.map(examine, planned):
-            checkup.add(found)
+    for found in in_order(examine, planned, request.workers):
+        checkup.add(found)
     _tell(data, len(files), request, checkup)
     return Examined(data, rules, tuple(planned), tools, encoder, has_sizes)
 

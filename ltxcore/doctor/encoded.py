@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import attrs
@@ -16,13 +15,13 @@ from ltxcore.doctor.pictures import RATES_REMEDY, rates_told
 from ltxcore.encode.cut_sounds import MARGIN
 from ltxcore.encode.progress import Phase
 from ltxcore.encoded.manifest import survey_manifest
-from ltxcore.encoded.micro_batch import READERS
 from ltxcore.encoded.sample_names import find_sample
 from ltxcore.encoded.store import DAMAGED, damage, read_mask, read_recorded, redo
 from ltxcore.errors import DataError, LtxError, Problem
 from ltxcore.modalities.audio import AudioModality
 from ltxcore.modalities.video import VideoModality
 from ltxcore.protocols import Entry, Manifest, Source, Strategy
+from ltxcore.workers import READERS, in_order
 
 Placed = Callable[[Problem], Problem]
 """Puts a problem where the user knows it: a key of the strategy into the run file, or to the folder that it names."""
@@ -118,10 +117,9 @@ def _damaged(root: Path, files: Mapping[tuple[str, str], Entry], phase: Phase) -
     """Files whose bytes are not those that were written, of those that have a checksum."""
     known = [(find_sample(root, folder, name), entry) for (folder, name), entry in files.items() if entry.checksum]
     step = phase("encoded", len(known))
-    with ThreadPoolExecutor(max_workers=READERS) as pool:
-        for problem in pool.map(lambda each: damage(*each), known):
-            yield from errors("encoded", [] if problem is None else [problem])
-            step()
+    for problem in in_order(lambda each: damage(*each), known, READERS):
+        yield from errors("encoded", [] if problem is None else [problem])
+        step()
 
 
 def _read(root: Path, files: Mapping[tuple[str, str], Entry], phase: Phase) -> Iterator[Finding]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from ltxcore.doctor.encoded import EncodedSet, Placed, at_folders, examine_encod
 from ltxcore.doctor.findings import Checkup
 from ltxcore.doctor.fresh import examine_fresh
 from ltxcore.doctor.whole import TARGETS, whole_set
-from ltxcore.encode.preprocess import MOST_WORKERS
 from ltxcore.encode.progress import Phase
 from ltxcore.encode.roots import default_root
 from ltxcore.encode.rules import Place
@@ -29,6 +27,7 @@ from ltxcore.errors import DataError, LtxError
 from ltxcore.files import is_file, is_folder
 from ltxcore.runs.fits import misfits
 from ltxcore.runs.run_plan import Outline, outline
+from ltxcore.workers import usual_workers
 
 
 @attrs.frozen(eq=False)
@@ -56,7 +55,7 @@ class Options:
     @property
     def threads(self) -> int:
         """Samples examined at a time."""
-        return self.workers or min(os.cpu_count() or 1, MOST_WORKERS)
+        return self.workers or usual_workers()
 
 
 def examine(path: Path, options: Options, phase: Phase) -> Checkup:

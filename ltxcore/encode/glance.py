@@ -32,15 +32,13 @@ from ltxcore.encode.rules import (
     sizes_of,
 )
 from ltxcore.encode.sample_sizes import SOUND_FOLDERS, Looked, Planned, Rules, files_of, look_at, plan, plan_part, unreadable
-from ltxcore.encode.share import processors
 from ltxcore.encode.work import TEXT
 from ltxcore.errors import Problem, collecting
 from ltxcore.protocols import Codec, TextEncoder
+from ltxcore.workers import usual_workers
 
 MOST_OPENED = 200
 """Files of a dataset that a check opens."""
-
-MOST_WORKERS = 8
 
 
 @attrs.frozen(eq=False)
@@ -150,7 +148,7 @@ def glance(
     raw = RawFiles(root, data.folder.absolute(), writes=False, resamples=rules.resamples)
     some = attrs.evolve(data, samples=tuple(spread(data.samples)))
     files = files_of(some.samples)
-    looked = look_at(some.samples, raw, min(processors(), MOST_WORKERS), phase("files", len(files)), listens=False)
+    looked = look_at(some.samples, raw, usual_workers(), phase("files", len(files)), listens=False)
     others = len(files_of(data.samples)) - len(files)
     is_part = len(some.samples) < len(data.samples)
     tools = Tools(raw, video, audio, rules.factors, rendering=rendering_from_options(options, where))

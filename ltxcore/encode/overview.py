@@ -11,16 +11,16 @@ from ltxcore.codecs.source import Model
 from ltxcore.config.run_file import PreprocessingTable
 from ltxcore.dataset.raw import RawFiles
 from ltxcore.dataset.rows import Dataset, survey_dataset
-from ltxcore.encode.glance import MOST_WORKERS, spread
+from ltxcore.encode.glance import spread
 from ltxcore.encode.progress import Phase
 from ltxcore.encode.proposed_buckets import proposed_line
 from ltxcore.encode.roots import default_root
 from ltxcore.encode.rules import sizes_of
 from ltxcore.encode.sample_sizes import Looked, files_of, look_at, unreadable
-from ltxcore.encode.share import processors
 from ltxcore.encode.work import TEXT
 from ltxcore.errors import DataError, Problem
 from ltxcore.media.probe import MediaInfo
+from ltxcore.workers import usual_workers
 
 
 @attrs.frozen(eq=False)
@@ -105,7 +105,7 @@ def _survey(path: Path, options: PreprocessingTable) -> tuple[Dataset, tuple[Pro
 
 def _look(data: Dataset, root: Path, phase: Phase) -> Looked:
     raw = RawFiles(root, data.folder.absolute(), writes=False)
-    return look_at(data.samples, raw, min(processors(), MOST_WORKERS), phase("files", len(files_of(data.samples))), listens=False)
+    return look_at(data.samples, raw, usual_workers(), phase("files", len(files_of(data.samples))), listens=False)
 
 
 def _scale() -> Sequence[int]:

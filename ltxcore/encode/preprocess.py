@@ -32,15 +32,14 @@ from ltxcore.encode.rules import (
     silent_set,
 )
 from ltxcore.encode.sample_sizes import SOUND_FOLDERS, VIDEO_FOLDERS, Planned, Rules, files_of, look_at, plan, plan_part, uneven_clips
-from ltxcore.encode.share import Share, processors
+from ltxcore.encode.share import Share
 from ltxcore.encode.summary import Summary
 from ltxcore.encode.work import TEXT, Outcome, drop, encode_captions, encode_media
 from ltxcore.errors import ConfigError, DataError, Problem, listed
 from ltxcore.memory import give_back_memory
 from ltxcore.protocols import TextEncoder
+from ltxcore.workers import processors, usual_workers
 from ltxcore.writer import Writer, writing
-
-MOST_WORKERS = 8
 
 
 def preprocess(
@@ -120,7 +119,7 @@ def preprocess(
     data = read_dataset(dataset, options, folders, there)
     if only is not None:
         data = only_rows(data, frozenset(only))
-    workers = workers or min(processors(), MOST_WORKERS)
+    workers = workers or usual_workers()
     job = _job(data, to, options, model, share or Share.of_environment(), overwrite, workers, where)
     with bars(progress) as phase:
         encoder = _text_encoder(job, model) if TEXT in data.folders else None

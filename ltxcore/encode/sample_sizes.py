@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from ltxcore.encode.cut_sounds import longest_fitting
 from ltxcore.errors import DataError, Problem
 from ltxcore.media.probe import MediaInfo
 from ltxcore.modalities.audio import AudioModality
+from ltxcore.workers import in_order
 
 STORED_MASKS = frozenset({".safetensors", ".pt"})
 """Masks that are already one value a latent cell."""
@@ -114,8 +114,7 @@ def look_at(samples: Sequence[Sample], raw: RawFiles, workers: int, step: Callab
         finally:
             step()
 
-    with ThreadPoolExecutor(workers) as pool:
-        found = dict(zip(paths, pool.map(look, paths), strict=True))
+    found = dict(zip(paths, in_order(look, paths, workers), strict=True))
     heard = {path: seconds for path, (_, seconds) in found.items() if seconds is not None}
     return Looked({path: info for path, (info, _) in found.items()}, heard)
 

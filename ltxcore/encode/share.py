@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -36,10 +35,3 @@ class Share:
     def of(self, items: Sequence[T]) -> Sequence[T]:
         """Every `world_size`-th item, from number `rank` on."""
         return items[self.rank :: self.world_size]
-
-
-def processors() -> int:
-    """Processors that this process may keep busy: its part of those that it may run on, where a launcher has started several on this machine."""
-    may = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    beside = os.environ.get("LOCAL_WORLD_SIZE", "1")
-    return max(1, may // (int(beside) if beside.isdecimal() and int(beside) else 1))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
+from functools import partial
 
 import attrs
 import torch
@@ -14,8 +14,9 @@ from ltxcore.encode.ledger import Ledger
 from ltxcore.encode.outdated import as_made
 from ltxcore.encode.products import RECIPES, Made, Product, Tools
 from ltxcore.encode.sample_sizes import Planned, Rules
-from ltxcore.errors import DataError, Problem
+from ltxcore.errors import DataError, LtxError, Problem
 from ltxcore.protocols import Entry, TextEncoder
+from ltxcore.workers import as_done
 
 TEXT = "conditions"
 
@@ -115,19 +116,18 @@ def encode_media(
     """
     outcomes: dict[str, Outcome] = {}
     # One thread a sample: on a processor, several samples at a time are faster than several threads in each.
-    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        futures = {pool.submit(_encode_sample, each, ledger, rules, tools, guard): each for each in planned}
-        for future in as_completed(futures):
-            outcomes[futures[future].sample.name] = future.result()
+    work = partial(_encode_sample, ledger, rules, tools, guard)
+    with closing(as_done(work, planned, workers, partial(torch.set_num_threads, 1))) as done:
+        for each, found in done:
+            if isinstance(found, LtxError):
+                raise found
+            outcomes[each.sample.name] = found
             step()
-    finally:
-        pool.shutdown(cancel_futures=True)
     return {each.sample.name: outcomes[each.sample.name] for each in planned}
 
 
 def _encode_sample(
-    planned: Planned, ledger: Ledger, rules: Rules, tools: Tools, guard: Callable[[str], AbstractContextManager[None]]
+    ledger: Ledger, rules: Rules, tools: Tools, guard: Callable[[str], AbstractContextManager[None]], planned: Planned
 ) -> Outcome:
     folders = [folder for folder in RECIPES if folder in planned.folders]
     sample, current, silence, holes = planned.sample, dict[str, Entry](), list[Silence](), list[Silence]()

@@ -12,7 +12,6 @@ import hashlib
 import itertools
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -24,6 +23,7 @@ from ltxcore.encoded.sample_names import SUFFIX, File, files_in, looks_shortened
 from ltxcore.encoded.store import MANIFESTS, read_recorded, told_name
 from ltxcore.errors import DataError, Problem
 from ltxcore.protocols import Entry
+from ltxcore.workers import READERS, in_order
 
 INDEX = ".index.jsonl"
 """Beside the samples: what was found in files that no manifest records."""
@@ -212,10 +212,7 @@ def _read_all(files: Mapping[str, File]) -> Iterator[tuple[str, Entry | Problem]
         except DataError as error:
             return name, error.problems[0]
 
-    # Chunk by chunk, so that results do not pile up ahead of whoever takes them.
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        for chunk in _chunks(iter(files.items())):
-            yield from pool.map(read, chunk)
+    return in_order(read, files.items(), READERS, ahead=CHUNK)
 
 
 def _chunks(items: Iterable[T]) -> Iterator[list[T]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -18,12 +17,10 @@ from ltxcore.errors import DataError, Problem
 from ltxcore.modalities.audio import AudioModality
 from ltxcore.modalities.video import VideoModality
 from ltxcore.protocols import Batch, Entry, Manifest, Source, StoredLatents, Text, connectors_in
+from ltxcore.workers import READERS, in_order
 
 RATES = {"video": VideoModality().default_rate, "audio": AudioModality().default_rate}
 """Frames per second of video that does not say, and latent steps per second."""
-
-READERS = 4
-"""Files that are read at a time to be verified; reading and hashing let go of Python's lock."""
 
 
 def load_batch(root: Path, sources: Mapping[str, Source], names: Sequence[str], roles: Collection[str], manifest: Manifest) -> Batch:
@@ -101,8 +98,7 @@ def verify(root: Path, sources: Mapping[str, Source], names: Sequence[str], mani
         for name in names
         if role in manifest.entries
     }
-    with ThreadPoolExecutor(max_workers=READERS) as pool:
-        problems = [problem for found in pool.map(fault, *zip(*files.values(), strict=True)) for problem in found] if files else []
+    problems = [problem for found in in_order(lambda each: fault(*each), files.values(), READERS) for problem in found]
     if problems:
         raise DataError.of(problems)
     return sum(bool(entry.checksum) for _, _, entry in files.values())

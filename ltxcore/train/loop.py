@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from ltxcore.devices import with_random_state
-from ltxcore.encoded.ahead import read_ahead
 from ltxcore.encoded.batches import MicroBatch, weights
 from ltxcore.encoded.batches import Plan as Order
 from ltxcore.errors import DataError, listed
@@ -26,6 +25,7 @@ from ltxcore.runs.sizes import LargestDraws, in_words
 from ltxcore.train.feed import Samples, prepared, sent
 from ltxcore.train.metrics import Facts, Tally, add_losses, peak_memory, read, tokens
 from ltxcore.train.non_finite import first_not_finite
+from ltxcore.workers import in_order
 
 
 @attrs.frozen(eq=False)
@@ -83,7 +83,7 @@ class Loop:
             OutOfMemory: names the step, and the samples with their size.
         """
         engine = self.engine
-        reading = read_ahead(self._load, self._dealt(first, total), self.workers)
+        reading = in_order(self._load, self._dealt(first, total), self.workers, ahead=2 * self.workers)
         for step in range(first + 1, total + 1):
             began = time.perf_counter()
             taken = [self._micro_step(f"training step {step}", *each) for each in islice(reading, self.accumulation)]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ltxcore.encode.share import Share, processors
+from ltxcore.encode.share import Share
 from ltxcore.errors import ConfigError
 
 
@@ -33,12 +33,3 @@ def test_an_environment_that_names_no_share_is_refused(monkeypatch: pytest.Monke
     assert str(error.value) == (
         f"environment: RANK={rank} and WORLD_SIZE={size} name no share of the work\n    Let a launcher set them, such as torchrun, or unset both."
     )
-
-
-def test_processes_of_one_machine_share_its_processors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)))
-    for beside, expected in ((None, 8), ("1", 8), ("2", 4), ("3", 2), ("16", 1), ("x", 8), ("0", 8)):
-        monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-        if beside is not None:
-            monkeypatch.setenv("LOCAL_WORLD_SIZE", beside)
-        assert processors() == expected

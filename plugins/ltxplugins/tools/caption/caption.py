@@ -7,17 +7,18 @@ import io
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path, PurePath
 from typing import Any
 
 import attrs
 
 from ltxcore.api import ConfigError, DataError, LtxError, Problem
-from ltxcore.api.commands import bars, write_whole
+from ltxcore.api.commands import as_done, bars, write_whole
 from ltxcore.api.dataset import RawDataset, Row, open_dataset, rows_writer
 from ltxcore.api.media import open_clip, probe, read_sound, write_media
 from ltxplugins.tools.caption.endpoint import Endpoint
-from ltxplugins.tools.work import Tally, each
+from ltxplugins.tools.work import Tally
 
 INSTRUCTION = (
     "Describe this clip in one paragraph for someone who is to make it again: who or what is seen, what happens from beginning to end, the place, the light, "
@@ -89,9 +90,9 @@ def caption(
         return _cleaned(client.ask(list(_parts(listed, row, listed.role(row), asking))))
 
     done = 0
-    with bars(progress) as phase:
+    with bars(progress) as phase, closing(as_done(work, wanted, workers)) as results:
         step = phase("captions", len(wanted))
-        for index, result in each(wanted, work, workers):
+        for index, result in results:
             if isinstance(result, ConfigError):
                 raise result
             if isinstance(result, LtxError):

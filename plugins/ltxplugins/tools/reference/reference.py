@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import attrs
 
 from ltxcore.api import Clip, ConfigError, DataError, LtxError, PluginError, Problem, ReferenceFilter
-from ltxcore.api.commands import bars, find_plugin, fitted, is_out_of_memory, remove_unfinished
+from ltxcore.api.commands import as_done, bars, find_plugin, fitted, is_out_of_memory, remove_unfinished, usual_workers
 from ltxcore.api.dataset import RawDataset, Row, open_dataset, read_table, rows_writer
 from ltxcore.api.media import open_clip, probe, write_frames, write_media
 from ltxplugins.tools.made import Made
-from ltxplugins.tools.work import Tally, each, usual_workers
+from ltxplugins.tools.work import Tally
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -120,7 +120,7 @@ def reference(
     results: dict[Path, bool | LtxError] = {}
     with bars(progress) as phase:
         step = phase("reference", len(jobs))
-        for job, result in each(jobs, work, workers or usual_workers()):
+        for job, result in as_done(work, jobs, workers or usual_workers()):
             results[job.place] = result
             step()
     for job in jobs:

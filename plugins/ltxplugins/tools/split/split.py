@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from ltxcore.api import ConfigError, DataError, LtxError, Problem, Sound
-from ltxcore.api.commands import bars, remove_unfinished
+from ltxcore.api.commands import as_done, bars, remove_unfinished
 from ltxcore.api.dataset import media_in, rows_writer
 from ltxcore.api.media import open_clip, open_sound, write_frames
 from ltxplugins.tools.made import Made
-from ltxplugins.tools.work import Tally, each
+from ltxplugins.tools.work import Tally
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,7 +84,7 @@ def split(
 
     with bars(progress) as phase:
         step = phase("films", len(films))
-        for film, result in each(films, work, workers):
+        for film, result in as_done(work, films, workers):
             if isinstance(result, LtxError):
                 problems += result.at(str(film.path)).problems
             else:

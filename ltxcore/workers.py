@@ -1,0 +1,92 @@
+"""Work on many items in threads, which are enough where it lets go of Python's lock: reading, decoding, hashing and most of computing do."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from typing import TypeVar
+
+from ltxcore.errors import LtxError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+MOST_WORKERS = 8
+
+READERS = 4
+"""Files that are read at a time where each is small."""
+
+
+def processors() -> int:
+    """Processors that this process may keep busy: its part of those that it may run on, where a launcher has started several on this machine."""
+    may = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    beside = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    return max(1, may // (int(beside) if beside.isdecimal() and int(beside) else 1))
+
+
+def usual_workers() -> int:
+    """One a processor, at most 8."""
+    return min(processors(), MOST_WORKERS)
+
+
+def in_order(
+    work: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int | None = None
+) -> Generator[Result, None, None]:
+    """`work` of every item, in order, however long each takes. Close the iterator, or exhaust it, to end its threads.
+
+    Args:
+        work: called in any thread, several at a time.
+        items: may be endless, with `ahead`; taken in the caller's thread.
+        workers: threads; 0 works in the caller's thread, when asked.
+        ahead: items that are taken before the first of them is asked for, and no more than is asked for after that; none: all.
+
+    Raises:
+        Exception: whatever `work` raises, as it is, when its item's turn comes.
+    """
+    if workers <= 0:
+        yield from map(work, items)
+        return
+    with _pool(workers) as pool:
+        waiting: deque[Future[Result]] = deque()
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if ahead is not None and len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def as_done(
+    work: Callable[[Item], Result], items: Iterable[Item], workers: int = 1, prepare: Callable[[], object] | None = None
+) -> Generator[tuple[Item, Result | LtxError], None, None]:
+    """Every item with what `work` makes of it, or the error that it met, in the order in which they are done. Close the iterator, or exhaust it, to end its
+    threads: what was not begun by then is left undone.
+
+    Args:
+        work: called in any thread, several at a time.
+        items: all of them are taken at once.
+        workers: threads.
+        prepare: called first in each thread.
+
+    Raises:
+        Exception: any other error of `work`.
+    """
+    with _pool(workers, prepare) as pool:
+        futures = {pool.submit(work, item): item for item in items}
+        for future in as_completed(futures):
+            try:
+                yield futures[future], future.result()
+            except LtxError as error:
+                yield futures[future], error
+
+
+@contextmanager
+def _pool(workers: int, prepare: Callable[[], object] | None = None) -> Iterator[ThreadPoolExecutor]:
+    pool = ThreadPoolExecutor(workers, "ltx-worker", prepare)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
