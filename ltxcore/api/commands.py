@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +12,16 @@ import click
 from ltxcore.errors import is_out_of_memory, listed
 from ltxcore.files import fitted, making, not_written, remove_unfinished, why_no_path, write_whole
 from ltxcore.memory import telling
+from ltxcore.progress import Bar, bars
 from ltxcore.redact import hide, leaving, redacted
 from ltxcore.registry import load
 from ltxcore.workers import as_done, usual_workers
 
 if TYPE_CHECKING:
-    from ltxcore.encode.progress import Phase
     from ltxcore.registry import Named
 
 __all__ = [
+    "Bar",
     "FilePath",
     "as_done",
     "bars",
@@ -53,17 +53,6 @@ class FilePath(click.Path):
         if fault:
             self.fail(f"{fault}.", param, ctx)
         return super().convert(value, param, ctx)
-
-
-def bars(shown: bool) -> AbstractContextManager[Phase]:
-    """A context with a bar for each phase of the work, on the error stream: `phase(name, steps)` starts one, and what it returns is called after each step.
-
-    Args:
-        shown: whether there are bars; else it is quiet.
-    """
-    from ltxcore.encode.progress import bars
-
-    return bars(shown)
 
 
 def columns(rows: Sequence[Sequence[object]]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +11,10 @@ import click
 from ltxcore.api.commands import FilePath
 from ltxcore.conditions import ConditionUse
 from ltxcore.errors import DataError
+from ltxcore.progress import bars
 
 if TYPE_CHECKING:
     from ltxcore.config.load import LoadedRun
-    from ltxcore.encode.progress import Phase
 
 NOT_HERE = "Only decoding, loading and running show damaged media, weights that are no numbers, and memory: `ltx doctor`, `ltx plan`."
 """What a check of a run file ends with."""
@@ -53,7 +52,7 @@ def check(target: Path, settings: tuple[str, ...], runs_plugins: bool) -> None:
 
     read = read_run(target, settings, runs_plugins=runs_plugins)
     try:
-        with _bars() as phase:
+        with bars() as phase:
             checked = check_run(read, phase)
     except UnreadPlugins as unread:
         click.echo(f"{target} is in order, as far as it can be read without its plugins, which were not run.")
@@ -79,7 +78,7 @@ def _check_dataset(path: Path, settings: tuple[str, ...]) -> None:
     from ltxcore.encode.overview import lines, overview
 
     options = preprocessing_of(settings)
-    with _bars() as phase:
+    with bars() as phase:
         found = overview(path, options, phase)
     count = len(found.data.samples)
     click.echo(f"{path} is a dataset of {count} sample{'' if count == 1 else 's'}.")
@@ -105,14 +104,6 @@ def _check_dataset(path: Path, settings: tuple[str, ...]) -> None:
             click.echo("The files that were not opened may need others.")
     if found.problems:
         raise DataError.of(found.problems)
-
-
-def _bars() -> AbstractContextManager[Phase]:
-    from rich.console import Console
-
-    from ltxcore.encode.progress import bars
-
-    return bars(Console(stderr=True).is_terminal)
 
 
 def summary(loaded: LoadedRun) -> list[tuple[str, str]]:

@@ -62,12 +62,12 @@ def doctor(
     from ltxcore.codecs.source import Model
     from ltxcore.doctor import table
     from ltxcore.doctor.examine import Options, examine
-    from ltxcore.encode.progress import bars
+    from ltxcore.progress import bars
 
     model = None if model_path is None else Model(model_path, text_encoder_path, video_vae_path, audio_vae_path, device="cpu")
     given = PreprocessingTable(**{name: value for name, value in options.items() if value is not None})
     how = Options(given, model, output_dir, flag, settings, deep, workers)
-    with bars(Console(stderr=True).is_terminal if progress is None else progress) as phase:
+    with bars(progress) as phase:
         checkup = examine(target, how, phase)
     if as_json:
         click.echo(json.dumps(table.as_json(str(target), checkup), indent=2))

@@ -10,8 +10,8 @@ import attrs
 import click
 
 from ltxcore.api.commands import FilePath, columns
-from ltxcore.cli.doing import doing
 from ltxcore.errors import ConfigError, Problem
+from ltxcore.progress import doing
 
 if TYPE_CHECKING:
     from ltxcore.config.load import LoadedRun

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
@@ -15,6 +16,7 @@ from ltxcore.api.commands import FilePath
 from ltxcore.config.validation_samples import ValidationTable
 from ltxcore.errors import ConfigError
 from ltxcore.files import is_file, read_regular
+from ltxcore.progress import Bar
 
 if TYPE_CHECKING:
     from ltxcore.config.prompts import LoadedSamples
@@ -229,22 +231,16 @@ def _triggers(planned: Planned, loras: Sequence[Strength]) -> Iterator[str]:
 
 @contextmanager
 def _bar(planned: Sequence[Planned]) -> Iterator[Step | None]:
-    """Progress, where the output is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    """Progress, where the error stream is a terminal."""
+    begun = list(accumulate((each.canvas.request.steps for each in planned), initial=0))
+    bar = Bar.begun("Drawing", begun[-1])
+    if bar is None:
         yield None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        total = sum(each.canvas.request.steps for each in planned)
-        task = progress.add_task("Drawing", total=total)
-        done = [sum(each.canvas.request.steps for each in planned[:index]) for index in range(len(planned))]
-        yield lambda index, step, steps: progress.update(
-            task, completed=done[index] + step, description=f"Drawing {index + 1}/{len(planned)}"
-        )
+    try:
+        yield lambda index, step, steps: bar.show(begun[index] + step, name=f"Drawing {index + 1}/{len(planned)}")
+    finally:
+        bar.end()
 
 
 # ---------------------------------------------------------------- options, one for each key of [validation]

@@ -20,7 +20,6 @@ from ltxcore.doctor.sounds import examine_sounds
 from ltxcore.encode.buckets import nearest
 from ltxcore.encode.connected import connected
 from ltxcore.encode.products import Tools
-from ltxcore.encode.progress import Phase
 from ltxcore.encode.rules import (
     Place,
     found_buckets,
@@ -34,6 +33,7 @@ from ltxcore.encode.rules import (
 from ltxcore.encode.sample_sizes import SOUND_FOLDERS, Looked, Planned, Rules, files_of, look_at, plan, plan_part, unreadable
 from ltxcore.encode.work import TEXT
 from ltxcore.errors import ConfigError, DataError, LtxError
+from ltxcore.progress import Phase
 from ltxcore.protocols import TextEncoder
 from ltxcore.workers import in_order
 

@@ -13,13 +13,13 @@ from ltxcore.doctor.findings import Checkup, Finding, errors, warning
 from ltxcore.doctor.masks import one_value
 from ltxcore.doctor.pictures import RATES_REMEDY, rates_told
 from ltxcore.encode.cut_sounds import MARGIN
-from ltxcore.encode.progress import Phase
 from ltxcore.encoded.manifest import survey_manifest
 from ltxcore.encoded.sample_names import find_sample
 from ltxcore.encoded.store import DAMAGED, damage, read_mask, read_recorded, redo
 from ltxcore.errors import DataError, LtxError, Problem
 from ltxcore.modalities.audio import AudioModality
 from ltxcore.modalities.video import VideoModality
+from ltxcore.progress import Phase
 from ltxcore.protocols import Entry, Manifest, Source, Strategy
 from ltxcore.workers import READERS, in_order
 

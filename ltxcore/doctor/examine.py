@@ -18,13 +18,13 @@ from ltxcore.doctor.encoded import EncodedSet, Placed, at_folders, examine_encod
 from ltxcore.doctor.findings import Checkup
 from ltxcore.doctor.fresh import examine_fresh
 from ltxcore.doctor.whole import TARGETS, whole_set
-from ltxcore.encode.progress import Phase
 from ltxcore.encode.roots import default_root
 from ltxcore.encode.rules import Place
 from ltxcore.encoded.listing import whole_samples
 from ltxcore.encoded.sample_names import ENCODED, encoded_root
 from ltxcore.errors import DataError, LtxError
 from ltxcore.files import is_file, is_folder
+from ltxcore.progress import Phase
 from ltxcore.runs.fits import misfits
 from ltxcore.runs.run_plan import Outline, outline
 from ltxcore.workers import usual_workers

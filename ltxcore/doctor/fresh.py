@@ -11,13 +11,13 @@ from ltxcore.doctor.dataset import Examined
 from ltxcore.doctor.findings import Checkup, Finding, warning
 from ltxcore.encode.outdated import Maker, as_made
 from ltxcore.encode.products import RECIPES, Product
-from ltxcore.encode.progress import Phase
 from ltxcore.encode.sample_sizes import Planned
 from ltxcore.encode.work import TEXT, text_product
 from ltxcore.encoded.listing import list_folder
 from ltxcore.encoded.sample_names import find_sample
 from ltxcore.errors import DataError
 from ltxcore.media.corrections import told
+from ltxcore.progress import Phase
 from ltxcore.protocols import Entry
 
 

@@ -12,7 +12,6 @@ from ltxcore.config.run_file import PreprocessingTable
 from ltxcore.dataset.raw import RawFiles
 from ltxcore.dataset.rows import Dataset, survey_dataset
 from ltxcore.encode.glance import spread
-from ltxcore.encode.progress import Phase
 from ltxcore.encode.proposed_buckets import proposed_line
 from ltxcore.encode.roots import default_root
 from ltxcore.encode.rules import sizes_of
@@ -20,6 +19,7 @@ from ltxcore.encode.sample_sizes import Looked, files_of, look_at, unreadable
 from ltxcore.encode.work import TEXT
 from ltxcore.errors import DataError, Problem
 from ltxcore.media.probe import MediaInfo
+from ltxcore.progress import Phase
 from ltxcore.workers import usual_workers
 
 

@@ -19,7 +19,6 @@ from ltxcore.encode.ledger import Ledger
 from ltxcore.encode.less_memory import Less
 from ltxcore.encode.outdated import as_begun, only_rows
 from ltxcore.encode.products import RECIPES, Tools
-from ltxcore.encode.progress import Phase, bars
 from ltxcore.encode.roots import claim
 from ltxcore.encode.roots import default_root as default_root
 from ltxcore.encode.rules import (
@@ -37,6 +36,7 @@ from ltxcore.encode.summary import Summary
 from ltxcore.encode.work import TEXT, Outcome, drop, encode_captions, encode_media
 from ltxcore.errors import ConfigError, DataError, Problem, listed
 from ltxcore.memory import give_back_memory
+from ltxcore.progress import Phase, bars
 from ltxcore.protocols import TextEncoder
 from ltxcore.workers import processors, usual_workers
 from ltxcore.writer import Writer, writing

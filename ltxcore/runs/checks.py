@@ -14,13 +14,13 @@ from ltxcore.config.located import located
 from ltxcore.dataset.rows import Dataset, read_rows, survey_dataset
 from ltxcore.encode.glance import encoders_of, glance
 from ltxcore.encode.outdated import only_rows
-from ltxcore.encode.progress import Phase, bars
 from ltxcore.encode.roots import default_root
 from ltxcore.encode.standing import standing_of
 from ltxcore.encoded.batches import plan as plan_order
 from ltxcore.encoded.manifest import survey_manifest
 from ltxcore.errors import ConfigError, DataError, Problem, collecting
 from ltxcore.files import why_not_writable
+from ltxcore.progress import Phase, bars
 from ltxcore.protocols import Entry, Manifest
 from ltxcore.runs.checkpoint import newest
 from ltxcore.runs.disk_space import room_for, room_to_encode

@@ -15,8 +15,8 @@ from ltxcore.codecs.source import Model
 from ltxcore.config.run_file import PreprocessingTable
 from ltxcore.doctor.examine import Options, examine
 from ltxcore.doctor.findings import Checkup, Finding
-from ltxcore.encode.progress import bars
 from ltxcore.media.probe import write_clip, write_sound
+from ltxcore.progress import bars
 from ltxcore.protocols import Clip, Sound
 
 BUCKET = "64x64x17"

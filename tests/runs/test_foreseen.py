@@ -14,9 +14,9 @@ from ltxcore.codecs.source import Model
 from ltxcore.config.load import load_run
 from ltxcore.dataset.rows import read_dataset
 from ltxcore.encode.glance import encoders_of, glance
-from ltxcore.encode.progress import bars
 from ltxcore.encoded.manifest import read_manifest
 from ltxcore.errors import LtxError
+from ltxcore.progress import bars
 from ltxcore.runs.checks import check_run
 from ltxcore.runs.foreseen import foreseen
 from ltxcore.runs.run_plan import outline

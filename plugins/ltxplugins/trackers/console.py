@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from ltxcore.api import hookimpl
+from ltxcore.api.commands import Bar
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
-    from rich.progress import Progress, TaskID
 
 SMOOTHING = 0.95
 """Share of the shown loss that is its past: the loss of one step depends more on its sigmas than on what was learned."""
@@ -24,8 +24,7 @@ class Console:
 
     every: int = attrs.field(default=20, metadata={"help": "steps between lines where the output is not a terminal", "unit": "steps"})
     _console: RichConsole | None = attrs.field(default=None, init=False, repr=False)
-    _progress: Progress | None = attrs.field(default=None, init=False, repr=False)
-    _task: TaskID | None = attrs.field(default=None, init=False, repr=False)
+    _bar: Bar | None = attrs.field(default=None, init=False, repr=False)
     _loss: float | None = attrs.field(default=None, init=False, repr=False)
     _total: int = attrs.field(default=0, init=False, repr=False)
     _seconds: float = attrs.field(default=0.0, init=False, repr=False)
@@ -37,25 +36,10 @@ class Console:
 
     def start(self, output_dir: Path, run: Mapping[str, Any], total_steps: int, first_step: int) -> None:
         from rich.console import Console as RichConsole
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
         self._console = RichConsole()
         self._total = total_steps
-        if not self._console.is_terminal:
-            return
-        self._progress = Progress(
-            TextColumn("Training"),
-            MofNCompleteColumn(),
-            BarColumn(),
-            TextColumn("{task.fields[numbers]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-        )
-        self._task = self._progress.add_task("train", total=total_steps, completed=first_step, numbers="")
-        self._progress.start()
+        self._bar = Bar.begun("Training", total_steps, first_step)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         if "loss" not in metrics or self._console is None:
@@ -65,8 +49,8 @@ class Console:
         seconds = metrics["step_seconds"]
         self._seconds = seconds if not self._seconds else SMOOTHING * self._seconds + (1 - SMOOTHING) * seconds
         numbers = f"loss {self._loss:.4f}  lr {metrics['learning_rate']:.2e}  {self._seconds:.3f} s/step"
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=step, numbers=numbers)
+        if self._bar is not None:
+            self._bar.show(step, numbers)
         elif step % self.every == 0 or step == self._total:
             left = (self._total - step) * self._seconds
             self._console.out(f"step {step}/{self._total}  {numbers}  {left:.0f} s left", highlight=False)
@@ -75,9 +59,9 @@ class Console:
         """Nothing: the run says at its end where its samples are."""
 
     def finish(self) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
+        if self._bar is not None:
+            self._bar.end()
+            self._bar = None
 
 
 @hookimpl

@@ -53,7 +53,7 @@ def test_on_a_terminal_there_is_a_bar_with_step_and_time_left(
     tracker.start(tmp_path, {}, 4, 2)
     tracker.log(3, metrics(1.0))
     tracker.finish()
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert "2/4" in said or "3/4" in said
     assert "loss 1.0000" in said
 

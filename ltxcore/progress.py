@@ -1,0 +1,88 @@
+"""What is being done, shown on a terminal: on the error stream, so that the output can go to a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import attrs
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+Phase = Callable[[str, int], Callable[[], None]]
+"""Starts a phase: its name and how many steps it has; what comes back is called after each step."""
+
+
+def is_shown() -> bool:
+    """Whether the error stream is a terminal."""
+    from rich.console import Console
+
+    return Console(stderr=True).is_terminal
+
+
+@contextmanager
+def bars(shown: bool | None = None) -> Iterator[Phase]:
+    """A bar for each of several phases, one after the other, that stay when they are done; `shown` False keeps quiet, and by default a terminal is shown them."""
+    with _display(is_shown() if shown is None else shown, stays=True) as display:
+
+        def phase(name: str, steps: int) -> Callable[[], None]:
+            task = display.add_task(f"{name:<9}", total=steps, numbers="")
+            return lambda: display.advance(task)
+
+        yield phase
+
+
+@contextmanager
+def doing() -> Iterator[Callable[[str], None]]:
+    """Tell what is being done: on a terminal in one line that says for how long, and goes in the end; elsewhere a line each."""
+    if not is_shown():
+        import click
+
+        yield lambda text: click.echo(text, err=True)
+        return
+    with _display(counts=False) as display:
+        task = display.add_task("", total=None)
+        yield lambda text: display.update(task, description=text)
+
+
+@attrs.frozen
+class Bar:
+    """One bar, which goes when it is done."""
+
+    _display: Progress
+    _task: TaskID
+
+    @classmethod
+    def begun(cls, name: str, steps: int, done: int = 0) -> Bar | None:
+        """A bar, to be ended; none where the error stream is no terminal."""
+        if not is_shown():
+            return None
+        display = _display()
+        display.start()
+        return cls(display, display.add_task(name, total=steps, completed=done, numbers=""))
+
+    def show(self, done: int, numbers: str = "", name: str | None = None) -> None:
+        """Steps that are done, what else is to be said of them, and what they are, where that is another thing now."""
+        self._display.update(self._task, completed=done, numbers=numbers, description=name)
+
+    def end(self) -> None:
+        """Take the bar away."""
+        self._display.stop()
+
+
+def _display(shown: bool = True, *, stays: bool = False, counts: bool = True) -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    return Progress(
+        *(() if counts else (SpinnerColumn(),)),
+        TextColumn("{task.description}", markup=False),
+        *((BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[numbers]}", markup=False)) if counts else ()),
+        TimeElapsedColumn(),
+        *((TimeRemainingColumn(),) if counts else ()),
+        console=Console(stderr=True),
+        transient=not stays,
+        disable=not shown,
+    )

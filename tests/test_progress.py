@@ -1,0 +1,72 @@
+"""What is being done, on a terminal and elsewhere."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from ltxcore.progress import Bar, bars, doing
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error stream is one."""
+    for name, value in (("FORCE_COLOR", "1"), ("COLUMNS", "140"), ("TERM", "xterm")):
+        monkeypatch.setenv(name, value)
+
+
+def shown(capsys: pytest.CaptureFixture[str]) -> str:
+    """What the error stream was told, without colours; the output is told nothing."""
+    out, err = capsys.readouterr()
+    assert out == ""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", err)
+
+
+@pytest.mark.usefixtures("terminal")
+def test_every_phase_has_a_bar_that_stays(capsys: pytest.CaptureFixture[str]) -> None:
+    with bars() as phase:
+        for name, steps in (("[files]", 2), ("captions", 3)):
+            step = phase(name, steps)
+            for _ in range(steps):
+                step()
+    last = shown(capsys).splitlines()[-2:]
+    assert [(line.split()[0], "/".join(re.findall(r"(\d)/(\d)", line)[0])) for line in last] == [("[files]", "2/2"), ("captions", "3/3")]
+
+
+@pytest.mark.usefixtures("terminal")
+def test_no_bar_is_shown_where_none_is_wanted(capsys: pytest.CaptureFixture[str]) -> None:
+    with bars(False) as phase:
+        phase("files", 1)()
+    assert shown(capsys) == ""
+
+
+def test_a_stream_that_is_no_terminal_is_shown_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    with bars() as phase:
+        phase("files", 1)()
+    assert Bar.begun("Training", 4) is None
+    assert shown(capsys) == ""
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_bar_says_how_far_it_is_and_what_there_is_to_say_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    bar = Bar.begun("Training", 4, done=1)
+    assert bar is not None
+    bar.show(3, "loss [1.0]", "Drawing")
+    bar.end()
+    said = shown(capsys)
+    assert re.search(r"Drawing .* 3/4 loss \[1\.0\] ", said)
+
+
+@pytest.mark.usefixtures("terminal")
+def test_on_a_terminal_what_is_done_is_one_line_with_its_time(capsys: pytest.CaptureFixture[str]) -> None:
+    with doing() as tell:
+        tell("measuring [a]")
+    assert re.search(r"measuring \[a\] 0:00:00", shown(capsys))
+
+
+def test_elsewhere_what_is_done_is_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    with doing() as tell:
+        tell("reading")
+        tell("measuring")
+    assert shown(capsys) == "reading\nmeasuring\n"
