@@ -9,7 +9,8 @@ import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from ltxcore.errors import ConfigError, notice
+from ltxcore.errors import ConfigError
+from ltxcore.logs import notice
 
 if TYPE_CHECKING:
     import torch

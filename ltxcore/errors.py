@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
-import os
-import sys
 from collections.abc import Iterable, Iterator
 
 import attrs
@@ -132,17 +129,6 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """What `name` is a typo of, as a question; "" where it is none of any, or of too many."""
     found = [f'"{each}"' for each in meant(name, known)]
     return f"Did you mean {' or '.join(found)}?" if 0 < len(found) <= 3 else ""
-
-
-@functools.cache
-def notice(text: str) -> None:
-    """Tell the user something that is no error, and no secret, such as that a name is deprecated: on stderr, once a run, whichever process and however often it is called.
-
-    Python hides DeprecationWarning from users, and forgets which warnings it has shown whenever a library changes a filter.
-    """
-    if os.environ.get("RANK", "0") == "0":
-        sys.stderr.write(f"{redacted(text)}\n")
-        sys.stderr.flush()
 
 
 @contextlib.contextmanager

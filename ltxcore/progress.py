@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from ltxcore.logs import inform, is_quiet
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -16,16 +18,16 @@ Phase = Callable[[str, int], Callable[[], None]]
 
 
 def is_shown() -> bool:
-    """Whether the error stream is a terminal."""
+    """Whether the error stream is a terminal, and more than warnings is wanted there."""
     from rich.console import Console
 
-    return Console(stderr=True).is_terminal
+    return not is_quiet() and Console(stderr=True).is_terminal
 
 
 @contextmanager
 def bars(shown: bool | None = None) -> Iterator[Phase]:
     """A bar for each of several phases, one after the other, that stay when they are done; `shown` False keeps quiet, and by default a terminal is shown them."""
-    with _display(is_shown() if shown is None else shown, stays=True) as display:
+    with _display(is_shown() if shown is None else shown and not is_quiet(), stays=True) as display:
 
         def phase(name: str, steps: int) -> Callable[[], None]:
             task = display.add_task(f"{name:<9}", total=steps, numbers="")
@@ -38,9 +40,7 @@ def bars(shown: bool | None = None) -> Iterator[Phase]:
 def doing() -> Iterator[Callable[[str], None]]:
     """Tell what is being done: on a terminal in one line that says for how long, and goes in the end; elsewhere a line each."""
     if not is_shown():
-        import click
-
-        yield lambda text: click.echo(text, err=True)
+        yield inform
         return
     with _display(counts=False) as display:
         task = display.add_task("", total=None)

@@ -20,6 +20,7 @@ import attrs
 
 from ltxcore.errors import ProcessError
 from ltxcore.files import UNFINISHED, read_regular
+from ltxcore.logs import inform
 from ltxcore.pids import is_alive, machine, started
 
 BEAT = 30.0
@@ -139,7 +140,6 @@ def writing(
     *,
     rank: int = 0,
     takes_over: bool = False,
-    say: Callable[[str], None] | None = None,
     waiting: Callable[[], object] | None = None,
     name: str = "",
 ) -> Iterator[Writer]:
@@ -149,7 +149,6 @@ def writing(
         folder: to write to.
         rank: this process's among those that share the work; each has a file of its own.
         takes_over: end whoever writes there now.
-        say: told where the folder is taken over, or waited for.
         waiting: called each second that this process waits for whoever writes there now; none: it is refused rather than waits.
         name: of the option that takes the folder over, for the message.
 
@@ -161,7 +160,7 @@ def writing(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / file_name(rank)
     try:
-        holder = _taken(path, takes_over, say or (lambda _: None), waiting, name)
+        holder = _taken(path, takes_over, waiting, name)
         writer = Writer(path, holder)
         threading.Thread(target=writer.beat, name=f"beat of {path}", daemon=True).start()
         try:
@@ -179,7 +178,7 @@ def file_name(rank: int = 0) -> str:
     return f".writer-{rank}.json"
 
 
-def _taken(path: Path, takes_over: bool, say: Callable[[str], None], waiting: Callable[[], object] | None, option: str) -> Holder:
+def _taken(path: Path, takes_over: bool, waiting: Callable[[], object] | None, option: str) -> Holder:
     """This process, once its file is there."""
     told = False
     while True:
@@ -193,11 +192,11 @@ def _taken(path: Path, takes_over: bool, say: Callable[[str], None], waiting: Ca
         if takes_over or _is_gone(found, path, age):
             who = str(found) if found is not None else "a process that it does not tell"
             _bury(path, found)
-            say(f"{path.parent} is taken over from {who}")
+            inform(f"{path.parent} is taken over from {who}")
             takes_over = False
         elif waiting is not None:
             if not told:
-                say(f"waiting for {found or 'another process'}, which writes to {path.parent}")
+                inform(f"waiting for {found or 'another process'}, which writes to {path.parent}")
                 told = True
             waiting()
             time.sleep(POLL)

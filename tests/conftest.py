@@ -13,7 +13,7 @@ from collecting import leave_libraries_out
 from sampling import SEED
 
 os.environ["OMP_NUM_THREADS"] = "1"
-for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LTX_VERBOSITY"):
     os.environ.pop(name, None)
 
 SECONDS = {"slow": 2400, "whole": 4 * 3600}

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from ltxcore.devices import NO_MPS, copying_stream, device_named, gpus, is_gpu, on_stream, own_device, with_random_state
-from ltxcore.errors import ConfigError, notice
+from ltxcore.errors import ConfigError
+from ltxcore.logs import notice
 
 CORE = Path(__file__).parents[1] / "ltxcore"
 QUESTIONS = {"is_available", "device_count", "is_cuda"}
@@ -121,9 +122,9 @@ def test_more_processes_of_a_launcher_than_gpus_are_refused_and_one_that_sees_it
     )
 
 
-def test_that_the_gpu_of_a_mac_is_not_used_is_said_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_that_the_gpu_of_a_mac_is_not_used_is_said_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     visible(monkeypatch, 0)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     notice.cache_clear()
     assert [own_device(), own_device()] == ["cpu", "cpu"]
-    assert capsys.readouterr().err == f"The GPU of this Mac is not used, and all is computed on its processor: {NO_MPS}.\n"
+    assert caplog.messages == [f"The GPU of this Mac is not used, and all is computed on its processor: {NO_MPS}."]

@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from ltxcore.errors import CheckpointError, ConfigError, DataError, LtxError, PluginError, Problem, listed, notice, suggestion
+from ltxcore.errors import CheckpointError, ConfigError, DataError, LtxError, PluginError, Problem, listed, suggestion
 
 
 def test_an_error_says_where_what_and_what_to_do() -> None:
@@ -63,17 +63,3 @@ def test_a_suggestion_is_what_a_name_is_a_typo_of_or_all_there_are() -> None:
     assert suggestion("bananas", ["suffix", "prefix"]) == "Known: prefix, suffix."
     assert suggestion("ema_decay", ["weight_decay", "betas"]) == "Known: betas, weight_decay."
     assert suggestion("bananas", []) == "None is known."
-
-
-def test_a_notice_is_told_once_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    notice.cache_clear()
-    for text in ("old name", "old name", "older name"):
-        notice(text)
-    assert capsys.readouterr() == ("", "old name\nolder name\n")
-
-
-def test_a_notice_is_told_by_the_first_process_alone(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    notice.cache_clear()
-    monkeypatch.setenv("RANK", "3")
-    notice("old name")
-    assert capsys.readouterr() == ("", "")

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from ltxcore.logs import telling
 from ltxcore.progress import Bar, bars, doing
 
 
@@ -41,6 +42,15 @@ def test_no_bar_is_shown_where_none_is_wanted(capsys: pytest.CaptureFixture[str]
     assert shown(capsys) == ""
 
 
+@pytest.mark.usefixtures("terminal")
+def test_no_progress_is_shown_to_whom_warnings_are_enough(capsys: pytest.CaptureFixture[str]) -> None:
+    with telling("quiet"), bars(True) as phase, doing() as tell:
+        phase("files", 1)()
+        tell("reading")
+        assert Bar.begun("Training", 4) is None
+    assert shown(capsys) == ""
+
+
 def test_a_stream_that_is_no_terminal_is_shown_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
     with bars() as phase:
         phase("files", 1)()
@@ -66,7 +76,7 @@ def test_on_a_terminal_what_is_done_is_one_line_with_its_time(capsys: pytest.Cap
 
 
 def test_elsewhere_what_is_done_is_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
-    with doing() as tell:
+    with telling(""), doing() as tell:
         tell("reading")
         tell("measuring")
     assert shown(capsys) == "reading\nmeasuring\n"

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from heard import heard
 from ltxcore import writer
 from ltxcore.errors import ProcessError
 from ltxcore.pids import is_alive, machine, started
@@ -84,11 +85,10 @@ def test_each_share_of_the_work_has_a_writer_of_its_own(tmp_path: Path) -> None:
 def test_a_process_of_this_machine_that_is_gone_is_taken_over_from_at_once(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", "pass"])
     child.wait()
-    said: list[str] = []
     of_here(record(tmp_path), pid=child.pid)
-    with writing(tmp_path, say=said.append) as held:
+    with heard() as said, writing(tmp_path) as held:
         held.check()
-    assert said == [f"{tmp_path} is taken over from process {child.pid} on {machine()[0]}, since {ELSEWHERE['since']}"]
+    assert said.getvalue() == f"{tmp_path} is taken over from process {child.pid} on {machine()[0]}, since {ELSEWHERE['since']}\n"
     of_here(record(tmp_path), pid=os.getpid(), started="1")  # its number was given to another process
     with writing(tmp_path):
         pass
@@ -125,10 +125,9 @@ def test_a_process_elsewhere_is_alive_until_it_was_not_heard_of_for_long(tmp_pat
         f"{tmp_path}: is being written by process {os.getpid()} on {host}, since {ELSEWHERE['since']}, which was heard of 240 seconds ago\n"
         "    Wait for it. Where it is gone, wait until it has not been heard of for 5 minutes, or take the folder over: --take-over."
     )
-    said: list[str] = []
     record(tmp_path, STALE + 60, **changed)
-    with writing(tmp_path, say=said.append):
-        assert len(said) == 1
+    with heard() as said, writing(tmp_path):
+        assert said.getvalue().count("is taken over from") == 1
 
 
 def test_the_clock_is_that_of_the_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,21 +188,20 @@ def wait_for(what: Any) -> None:
 
 def test_one_that_waits_gets_the_folder_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "POLL", 0.02)
-    said: list[str] = []
     done = threading.Event()
 
     def second() -> None:
-        with writing(tmp_path, waiting=lambda: None, say=said.append):
+        with writing(tmp_path, waiting=lambda: None):
             done.set()
 
-    with writing(tmp_path):
+    with heard() as said, writing(tmp_path):
         thread = threading.Thread(target=second)
         thread.start()
-        wait_for(lambda: said)
+        wait_for(said.getvalue)
         assert not done.is_set()
     thread.join(10)
     assert done.is_set()
-    assert said[0].startswith(f"waiting for process {os.getpid()} on ")
+    assert said.getvalue().startswith(f"waiting for process {os.getpid()} on ")
 
 
 def test_of_many_at_once_one_writes(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import click
 
 from ltxcore.api.commands import FilePath
 from ltxcore.errors import Problem
+from ltxcore.logs import LEVELS, VERBOSITY
 
 if TYPE_CHECKING:
     from ltxcore.config.load import LoadedRun
@@ -64,7 +66,9 @@ def launch(
     flags = [name for name, is_set in (("--allow-changes", allow_changes), ("--take-over", take_over)) if is_set]
     command = ["run", str(run_file), *(f"--set={setting}" for setting in settings), *flags]
     if launcher == "deepspeed":
-        exec_deepspeed(command, None if hosts is not None and processes is None else here, hostfile, master_port)
+        # It hands the environment on to processes of this machine alone.
+        verbosity = [f"--{how}" for how in LEVELS if how and how == os.environ.get(VERBOSITY)]
+        exec_deepspeed([*verbosity, *command], None if hosts is not None and processes is None else here, hostfile, master_port)
     ended = start(command, here, hosts, master_port or PORT)
     if ended.told:
         click.echo(str(Problem(ended.told, remedy=goes_on(where_it_lies(loaded, STATUS)[0].config))), err=True)

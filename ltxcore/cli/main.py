@@ -17,6 +17,7 @@ from ltxcore import __version__
 from ltxcore.cli.added import command_of, line_about
 from ltxcore.errors import ConfigError, LtxError, Problem, is_out_of_memory, suggestion
 from ltxcore.files import is_of_disk, not_written
+from ltxcore.logs import LEVELS, VERBOSITY, telling
 from ltxcore.redact import redacted
 from ltxcore.registry import Registry, load
 
@@ -74,7 +75,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a mistake of the user's is a message, not a traceback."""
-        if "RANK" in os.environ:  # one of several processes
+        if "RANK" in os.environ and not ctx.params["verbose"]:  # one of several processes
             from ltxcore.engines.process import quiet_torch
 
             quiet_torch()
@@ -132,6 +133,15 @@ def _plugins() -> Registry:
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="ltx")
+@click.option("-q", "--quiet", is_flag=True, help="Tell warnings and errors alone, beside the result.")
+@click.option("-v", "--verbose", is_flag=True, help="Tell also what libraries say: diffusers, transformers, DeepSpeed, torch.")
 @click.option("--local_rank", "--local-rank", type=int, hidden=True, help="Given by launchers; LOCAL_RANK says the same.")
-def main(local_rank: int | None) -> None:
+@click.pass_context
+def main(ctx: click.Context, quiet: bool, verbose: bool, local_rank: int | None) -> None:
     """Fine-tune the LTX-2 audio-video model, and add conditions of your own to it."""
+    if quiet and verbose:
+        raise click.UsageError("-q and -v ask for less and for more; leave one of them out.")
+    verbosity = "quiet" if quiet else "verbose" if verbose else os.environ.get(VERBOSITY, "")
+    if verbosity not in LEVELS:
+        raise click.UsageError(f'{VERBOSITY} in the environment is "{verbosity}"; it may be "quiet" or "verbose".')
+    ctx.with_resource(telling(verbosity))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -95,7 +94,6 @@ def preprocess(
         where=flag,
         progress=progress and share.rank == 0,
         take_over=take_over,
-        say=partial(click.echo, err=True),
     )
     told = str(summary) if share.rank == 0 else summary.of_share()
     click.echo(f"{share}:\n{told}" if share.world_size > 1 else told)

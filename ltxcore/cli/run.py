@@ -39,10 +39,15 @@ def run(ctx: click.Context, run_file: Path, settings: tuple[str, ...], allow_cha
     if processes.world_size > 1:
         ctx.call_on_close(disconnect)
     loaded = processes.together(lambda: load_run(run_file, settings))
+    from rich.console import Console
+
+    from ltxcore.train.measured import held_out_table
     from ltxcore.train.start_run import run as train
 
     outcome = train(loaded, processes=processes, allow_changes=allow_changes, take_over=take_over)
     if processes.rank == 0:
+        if outcome.finished and outcome.before:
+            Console().print(held_out_table(outcome.before, outcome.after))
         for line in told(outcome):
             click.echo(line)
     processes.leave()

@@ -16,6 +16,7 @@ from ltxcore.api.commands import FilePath
 from ltxcore.config.validation_samples import ValidationTable
 from ltxcore.errors import ConfigError
 from ltxcore.files import is_file, read_regular
+from ltxcore.logs import inform, warn
 from ltxcore.progress import Bar
 
 if TYPE_CHECKING:
@@ -120,9 +121,9 @@ def sample(
         drawing = Drawing.of(_folder(output), _asked(what), len(planned), lambda: _files(planned, output, overwrite))
         marking = studio.marking.notes if any("video" in each.canvas.request.modalities for each in planned) else ()
         for note in dict.fromkeys([*(note for each in planned for note in [*each.notes, *_triggers(each, studio.loras)]), *marking]):
-            click.echo(note, err=True)
+            warn(note)
         for path in drawing.there.values():
-            click.echo(f"{path} is there already, from this command before it was stopped.", err=True)
+            inform(f"{path} is there already, from this command before it was stopped.")
         drawing.begin()
         if numbers := drawing.left():
             left, files = [planned[number] for number in numbers], [drawing.paths[number] for number in numbers]

@@ -8,7 +8,7 @@ from typing import Any
 from ltxcore.config.reading import Reading, Unreadable
 from ltxcore.config.render import document
 from ltxcore.config.scalars import described
-from ltxcore.errors import notice
+from ltxcore.logs import notice
 
 LISTS = ("prompts", "images", "reference_videos")
 REFERENCE = {"reference_downscale_factor": "downscale_factor", "include_reference_in_output": "include_in_output"}

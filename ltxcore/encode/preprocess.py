@@ -61,11 +61,10 @@ def preprocess(
     verify: bool = False,
     workers: int | None = None,
     where: Place = str,
-    progress: bool = True,
+    progress: bool | None = None,
     only: Collection[str] | None = None,
     keeps: bool = False,
     take_over: bool = False,
-    say: Callable[[str], None] | None = None,
     waiting: Callable[[], object] | None = None,
 ) -> Summary:
     """Encode a dataset, or what of it is not up to date.
@@ -91,11 +90,10 @@ def preprocess(
         verify: whether to read what is up to date, and to make again what is damaged.
         workers: samples decoded at a time; none: one a processor, at most 8.
         where: gives the place of a key of the run file, such as `preprocessing.resolution_buckets`, for messages.
-        progress: whether to show bars.
+        progress: whether to show bars; by default on a terminal.
         only: the samples, by name, that an unfinished run began with, which gets no others; none: all.
         keeps: whether samples that are stale only since something is set right in reading their files stay as they are, for a run that began with them.
         take_over: end another process that does this share.
-        say: told where that was taken over, or is waited for.
         waiting: called each second that this process waits for another one that does this share; none: it is refused rather than waits.
 
     Raises:
@@ -126,7 +124,7 @@ def preprocess(
         plans = _plan(job, keeps, phase)
         if root is None:
             job = attrs.evolve(job, root=claim(to, dataset, options))
-        with _writer(job.root, job.share.rank, take_over, say, waiting) as writer:
+        with _writer(job.root, job.share.rank, take_over, waiting) as writer:
             ledger = _open(job, plans, verify, writer)
             mine = job.share.of(plans.planned)
             less = Less(model, options, workers, where)
@@ -139,14 +137,12 @@ def preprocess(
 
 
 @contextlib.contextmanager
-def _writer(
-    root: Path, rank: int, take_over: bool, say: Callable[[str], None] | None, waiting: Callable[[], object] | None
-) -> Iterator[Writer | None]:
+def _writer(root: Path, rank: int, take_over: bool, waiting: Callable[[], object] | None) -> Iterator[Writer | None]:
     """The one process that does this share of the work. A root that cannot be written, and need not be where all is up to date, has none."""
     with contextlib.ExitStack() as stack:
         writer = None
         try:
-            writer = stack.enter_context(writing(root, rank=rank, takes_over=take_over, say=say, waiting=waiting, name="--take-over"))
+            writer = stack.enter_context(writing(root, rank=rank, takes_over=take_over, waiting=waiting, name="--take-over"))
         except OSError as error:
             if not root.is_dir():
                 raise DataError(f"cannot be made: {error.strerror}", where=str(root), remedy="Name another folder to write to.") from error

@@ -7,7 +7,6 @@ while there is time to save.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import re
 import signal
@@ -25,6 +24,7 @@ from ltxcore.engines.process import OURS
 from ltxcore.engines.signals import is_same_request
 from ltxcore.errors import ConfigError
 from ltxcore.files import text_in, why_unread
+from ltxcore.logs import hushed
 
 PORT = 29500
 """Where processes on several machines meet, unless another port is asked for; on one machine they take a free one."""
@@ -136,14 +136,14 @@ def launch(command: Sequence[str], processes: int, hosts: Hosts | None = None, p
         place = [f"--nnodes={len(hosts.names)}", f"--node-rank={hosts.here}", f"--master-addr={hosts.names[0]}", f"--master-port={port}"]
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as torchrun would, with a remark
     os.environ[OURS] = "1"
-    logging.disable(logging.ERROR)  # the processes tell what is wrong
     passed = Passed()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves SIGHUP
             signal.signal(number, passed)
     arguments = [*place, f"--nproc-per-node={processes}", "--signals-to-handle=SIGQUIT", "--module", MODULE, *command]
     try:
-        run(parse_args(arguments))
+        with hushed("torch.distributed"):  # the processes tell what is wrong
+            run(parse_args(arguments))
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         return ended(rank, failure.exitcode, passed)

@@ -20,6 +20,7 @@ from ltxcore.engines.alive import TOLD, Progress, spelled
 from ltxcore.engines.signals import undisturbed
 from ltxcore.engines.watch import Watch
 from ltxcore.errors import ConfigError, LtxError, ProcessError
+from ltxcore.logs import is_verbose
 
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
@@ -74,11 +75,12 @@ class Place:
 
 
 def quiet_torch() -> None:
-    """Keep what the compiled part of torch writes by itself to fatal errors, unless the user says otherwise: processes of a run say themselves what ends them.
+    """Keep what the compiled part of torch writes by itself to fatal errors, unless the user says otherwise, or wants what libraries tell.
 
-    torch asks for it once, when it is imported.
+    Processes of a run say themselves what ends them. torch asks for it once, when it is imported.
     """
-    os.environ.setdefault(LOG_OF_TORCH, "FATAL")
+    if not is_verbose():
+        os.environ.setdefault(LOG_OF_TORCH, "FATAL")
 
 
 @attrs.define(eq=False)

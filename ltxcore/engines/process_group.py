@@ -17,6 +17,7 @@ from ltxcore.devices import gpus, is_gpu, take_gpu
 from ltxcore.engines.alive import TOLD, Progress
 from ltxcore.engines.process import Processes
 from ltxcore.errors import LtxError
+from ltxcore.logs import adopt, unwarned
 
 T = TypeVar("T")
 
@@ -36,10 +37,10 @@ def deepspeed() -> Any:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     # It calls torch by names that torch has since changed, once a collective.
     warnings.filterwarnings("ignore", message=r"`torch\.distributed\.\w+` is deprecated", category=FutureWarning)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with unwarned():
         import deepspeed
         from deepspeed.accelerator import get_accelerator
+    adopt("DeepSpeed")
     if get_accelerator().device_name() == "cpu":
         # Only inference uses it, yet it would be compiled as soon as the processes are connected.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False

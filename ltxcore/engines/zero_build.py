@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from ltxcore.engines.zero import ZeroEngine
 from ltxcore.engines.zero_config import Config, Wanted, resolve
 from ltxcore.engines.zero_state import Divided, ReplacedLinear, partition
 from ltxcore.errors import ConfigError, Problem
+from ltxcore.logs import unwarned
 
 if TYPE_CHECKING:
     from ltxcore.config.run_file import RunFile
@@ -72,8 +72,7 @@ def zero_engine(
             transformer.to(dtype)
         optimizer = _optimizer(config, parameters, wanted)
         scheduler = schedule(optimizer, wanted.schedule, run.optimization.scheduler_params, run.optimization.steps)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with unwarned():
             engine, *_ = deepspeed().initialize(
                 model=transformer, model_parameters=list(parameters.values()), optimizer=optimizer, config=config
             )

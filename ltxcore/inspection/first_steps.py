@@ -16,6 +16,7 @@ from ltxcore.inspection.dump import write_dump
 from ltxcore.inspection.picture import write_picture
 from ltxcore.inspection.seen import Seen, first_seen
 from ltxcore.inspection.token_table import tables
+from ltxcore.logs import inform
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.runs.first_encoding import encoded
 from ltxcore.runs.run_plan import RunPlan, located, outline, plan
@@ -24,12 +25,14 @@ from ltxcore.train.start_run import device_of
 from ltxcore.train.trained_model import load_model
 
 
-def inspect(loaded: LoadedRun, console: Console, *, steps: int = 1, dump: Path | None = None, png: Path | None = None) -> list[Seen]:
+def inspect(
+    loaded: LoadedRun, console: Console | None = None, *, steps: int = 1, dump: Path | None = None, png: Path | None = None
+) -> list[Seen]:
     """Show what the model sees in the first optimiser steps of a run in one process.
 
     Args:
         loaded: the run file.
-        console: told.
+        console: shown it; by default standard output.
         steps: how many steps.
         dump: where to write every tensor, and the losses; the model is loaded for it, as it is before the first step.
         png: where to draw the first samples.
@@ -37,15 +40,16 @@ def inspect(loaded: LoadedRun, console: Console, *, steps: int = 1, dump: Path |
     Raises:
         LtxError: with all that is wrong with the run, but for what its output folder holds.
     """
+    console = console or Console()
     _check(loaded, steps, [path for path in (dump, png) if path is not None])
     try:
-        planned = _planned(loaded, console)
+        planned = _planned(loaded)
         samples = Samples(planned.outline.root, planned.outline.strategy.sources(), planned.manifest)
         seen = list(first_seen(planned, samples, steps, _backbone(planned, samples) if dump is not None else None))
     except LtxError as error:
         raise located(error, loaded) from error
     for note in planned.outline.notes:
-        console.out(f"the run in {planned.outline.folder.path} {note}", highlight=False)
+        inform(f"the run in {planned.outline.folder.path} {note}")
     for title, table in tables(seen):
         console.print(f"\n{title}", style="bold", highlight=False, markup=False)
         console.print(table)
@@ -76,11 +80,11 @@ def _check(loaded: LoadedRun, steps: int, outputs: Sequence[Path]) -> None:
             raise ConfigError(f"{path} lies in the run's output folder, which only a run writes to", remedy="Name a file elsewhere.")
 
 
-def _planned(loaded: LoadedRun, console: Console) -> RunPlan:
+def _planned(loaded: LoadedRun) -> RunPlan:
     """The run with its data, encoded now if they are not."""
     found = outline(loaded, 1, writes=False)
     data = loaded.config.data
-    root, only = encoded(found, data.dataset, data.preprocessed_data_root, Processes(), console)
+    root, only = encoded(found, data.dataset, data.preprocessed_data_root, Processes())
     return plan(attrs.evolve(found, root=root), only)
 
 

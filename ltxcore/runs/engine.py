@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,6 +11,7 @@ from torch.nn import Parameter
 from ltxcore.engines.process import Processes
 from ltxcore.engines.single import single_engine
 from ltxcore.engines.zero_config import Wanted, resolve
+from ltxcore.logs import inform
 from ltxcore.protocols import Engine
 
 if TYPE_CHECKING:
@@ -94,9 +95,8 @@ def build_engine(
     parameters: Mapping[str, Parameter],
     processes: Processes,
     device: torch.device,
-    tell: Callable[[str], None] = lambda _: None,
 ) -> Engine:
-    """The run's engine; with several processes all call this. `tell` is told what may take minutes.
+    """The run's engine; with several processes all call this.
 
     Raises:
         ConfigError: an optimiser that is not installed; a DeepSpeed configuration that DeepSpeed does not take; an offload that cannot be compiled here.
@@ -109,5 +109,5 @@ def build_engine(
 
     settings = processes.together(lambda: settled(config, processes.world_size, backbone))
     for what in compiled(settings):
-        tell(f"{what} is compiled on first use, which takes minutes")
+        inform(f"{what} is compiled on first use, which takes minutes")
     return zero_engine(backbone, parameters, config, settings, processes=processes, device=device)

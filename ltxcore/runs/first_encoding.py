@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import attrs
-from rich.console import Console
 
 from ltxcore.encode.outdated import whole_already
 from ltxcore.encode.preprocess import preprocess
 from ltxcore.encode.roots import default_root
 from ltxcore.engines.process import Processes
+from ltxcore.logs import inform
 from ltxcore.runs.about import said_of_changed_data
 from ltxcore.runs.run_plan import Outline
 
@@ -20,7 +19,7 @@ ENCODING = "encoding"
 
 
 def encoded(
-    found: Outline, dataset: Path | None, root: Path | None, processes: Processes, console: Console, take_over: bool = False
+    found: Outline, dataset: Path | None, root: Path | None, processes: Processes, take_over: bool = False
 ) -> tuple[Path, tuple[str, ...] | None]:
     """Encode a dataset where that is not done yet, each process its share.
 
@@ -32,7 +31,6 @@ def encoded(
         dataset: a dataset file or a folder of media; none: the run names a set that is encoded already.
         root: where to write; none: the dataset's default root.
         processes: of the run.
-        console: told of it.
         take_over: end another process that writes there, which is waited for otherwise.
 
     Returns:
@@ -56,21 +54,19 @@ def encoded(
             offload_text_encoder=config.acceleration.offload_text_encoder,
             folders=_folders(found),
             where=found.loaded.where,
-            progress=console.is_terminal and not console.quiet,
             only=begun,
             keeps=found.resumes and not found.changes,
             take_over=take_over,
-            say=partial(console.out, highlight=False),
             # However long the other takes: this process does not hang meanwhile.
             waiting=lambda: processes.progress.says(ENCODING, is_long=True),
         )
     )
     anew = {name: tuple(reasons) for each in processes.exchange(summary.anew) for name, reasons in each.items()}
     summary = attrs.evolve(summary, anew=anew)
-    console.out(str(summary) if summary.is_partial else summary.brief(), highlight=False)
+    inform(str(summary) if summary.is_partial else summary.brief())
     encodes = any(processes.exchange(bool(summary.done)))
     if found.resumes and not _has_digest(found) and (encodes or summary.set_right):
-        console.out(said_of_changed_data("some samples were encoded anew"), highlight=False)
+        inform(said_of_changed_data("some samples were encoded anew"))
     # Each knows of the samples that it could not encode itself.
     return summary.root, tuple(sorted(set.intersection(*(set(names) for names in processes.exchange(summary.samples)))))
 

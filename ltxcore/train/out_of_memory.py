@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 import attrs
 import torch
-from rich.console import Console
 
 from ltxcore.config.run_file import RunFile
 from ltxcore.devices import gpu_memory, is_gpu, peak_gpu_memory
 from ltxcore.errors import OutOfHostMemory, OutOfMemory, is_out_of_memory
+from ltxcore.logs import warn
 from ltxcore.memory import gib, let_go, telling, what
 from ltxcore.planner.advice import KINDS, Change, Kind, Variant
 from ltxcore.planner.estimate import Estimator, Need
@@ -159,11 +159,9 @@ class Spared:
 
     Attributes:
         advice: of the run.
-        console: told of each sample that is left out.
     """
 
     advice: Advice
-    console: Console
     _told: set[str] = attrs.field(factory=set, init=False)
 
     @contextmanager
@@ -199,7 +197,7 @@ class Spared:
         line = f'the sample "{name}" is left out, and the run goes on: {said} while {doing} it.'
         more = "" if name in self._told else f"\n    {self.advice.remedy(helps)}"
         self._told.add(name)
-        self.console.out(f"{line}{more}", highlight=False)
+        warn(f"{line}{more}")
 
 
 def _keys(change: Change) -> frozenset[str]:

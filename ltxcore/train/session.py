@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 
 import attrs
-from rich.console import Console
 
 from ltxcore.engines.signals import undisturbed
 from ltxcore.files import remove_unfinished, write_whole
+from ltxcore.logs import inform
 from ltxcore.protocols import Engine
 from ltxcore.redact import leaving
 from ltxcore.runs import checkpoint
@@ -26,7 +26,7 @@ from ltxcore.train.feed import Samples
 from ltxcore.train.generations import Draws
 from ltxcore.train.held_out_generations import Drawn
 from ltxcore.train.loop import Loop
-from ltxcore.train.measured import held_out_interval, held_out_table
+from ltxcore.train.measured import held_out_interval
 from ltxcore.train.out_of_memory import LOADING, MEASURING, TRAINING, Advice, Spared
 from ltxcore.train.stop import Stop, listening
 from ltxcore.train.trained_model import TrainedModel
@@ -74,7 +74,6 @@ class Session:
         held_out: measures it; None where nothing is held out.
         drawer: draws the samples of the run file, or held-out clips; None where there is no codec to decode them.
         trackers: told of every step; none on other processes than the first.
-        console: told of the rest.
         advice: what is told where memory runs out.
         writer: this process as the writer of the output folder; none on other processes than the first.
     """
@@ -86,10 +85,9 @@ class Session:
     held_out: HeldOut | None
     drawer: Draws | None
     trackers: Trackers
-    console: Console
     advice: Advice
     writer: Writer | None = None
-    spared: Spared = attrs.field(init=False, default=attrs.Factory(lambda self: Spared(self.advice, self.console), takes_self=True))
+    spared: Spared = attrs.field(init=False, default=attrs.Factory(lambda self: Spared(self.advice), takes_self=True))
 
     def run(self) -> Outcome:
         """Begin, or go on after the last checkpoint.
@@ -103,7 +101,7 @@ class Session:
         folder = self.plan.outline.folder
         with self.advice.during("reading the checkpoint", LOADING):
             first = self._resumed()
-        try_largest(self._loop(), self.advice, first, self.console)
+        try_largest(self._loop(), self.advice, first)
         self.engine.first(lambda: self._go_on() if first else self._begin())
         self.trackers.start(folder.path, config.optimization.steps, first)
         try:
@@ -157,7 +155,7 @@ class Session:
         # With another run file the schedule is another one; what the optimiser has found out by itself stays.
         kept = {key: value for key, value in values.items() if key not in ("scheduler", "learning_rates")}
         self.engine.restore(tensors, {**kept, "steps": saved.step} if changes else values)
-        self.console.out(f"going on after step {saved.step}", highlight=False)
+        inform(f"going on after step {saved.step}")
         return saved.step
 
     def _newest(self) -> checkpoint.Saved | None:
@@ -293,8 +291,6 @@ class Session:
                 self.trackers.log(step, after)
             drawn = self._draw(step)
         self.engine.first(lambda: self._write_status("finished", before=before, after=after))
-        if before:
-            self.console.print(held_out_table(before, after))
         return Outcome(outline.folder.path, step, True, weights, outline.folder.metrics, tuple(drawn), before, after)
 
     def _measure(self, when: str, *contexts: str) -> dict[str, float]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import math
-from functools import partial
 from pathlib import Path
 
 import attrs
 import torch
-from rich.console import Console
 
 from ltxcore.codecs.source import Model
 from ltxcore.config.load import LoadedRun
@@ -20,6 +18,7 @@ from ltxcore.encoded.micro_batch import to_verify, verify
 from ltxcore.engines.process import Processes
 from ltxcore.errors import CheckpointError, ConfigError, LtxError
 from ltxcore.files import is_of_disk, not_written
+from ltxcore.logs import inform, of_first, warn
 from ltxcore.planner.announced import need_at_start, said_at_start
 from ltxcore.runs.about import changed_data
 from ltxcore.runs.checkpoint import check_space
@@ -53,7 +52,6 @@ DRAWN = 2
 
 def run(
     loaded: LoadedRun,
-    console: Console | None = None,
     *,
     processes: Processes | None = None,
     allow_changes: bool = False,
@@ -63,7 +61,6 @@ def run(
 
     Args:
         loaded: the run file.
-        console: told what is going on; by default standard output, of the first process.
         processes: that run it together, and all call this; none: as the environment says.
         allow_changes: go on with an unfinished run although its run file was another one.
         take_over: end another process that writes to `output_dir`, or to the encoded data.
@@ -73,17 +70,16 @@ def run(
         SystemExit: on the others.
     """
     processes = processes or Processes.meet()
-    console = console or Console(quiet=processes.rank > 0)
     here = where_it_lies(loaded, STATUS)[0].config
     try:
-        with processes.ending(lambda: goes_on(here), 60 * here.engine.patience), contextlib.ExitStack() as stack:
+        with of_first(processes.rank), processes.ending(lambda: goes_on(here), 60 * here.engine.patience), contextlib.ExitStack() as stack:
             device = processes.together(lambda: device_of(processes))
             found = processes.together(lambda: outline(loaded, processes.world_size, allow_changes=allow_changes))
             where = found.folder.path
-            writer = processes.together(lambda: _writer(where, stack, console, take_over) if processes.rank == 0 else None)
+            writer = processes.together(lambda: _writer(where, stack, take_over) if processes.rank == 0 else None)
             # Once more, since whoever wrote there until now may have gone on.
             found = processes.together(lambda: outline(loaded, processes.world_size, allow_changes=allow_changes, base=found.base))
-            session = _session(found, writer, device, processes, console, take_over)
+            session = _session(found, writer, device, processes, take_over)
             with few_threads(session.model.backbone.blueprint.shapes.values(), session.engine.device):
                 return session.run()
     except LtxError as error:
@@ -94,52 +90,45 @@ def run(
         raise CheckpointError.of([not_written(error, here.output_dir, "the run goes on from what was saved last")]) from error
 
 
-def _writer(folder: Path, stack: contextlib.ExitStack, console: Console, take_over: bool) -> Writer:
+def _writer(folder: Path, stack: contextlib.ExitStack, take_over: bool) -> Writer:
     """The one process that writes to `output_dir`."""
     try:
-        return stack.enter_context(writing(folder, takes_over=take_over, say=partial(console.out, highlight=False), name="--take-over"))
+        return stack.enter_context(writing(folder, takes_over=take_over, name="--take-over"))
     except OSError as error:
         raise ConfigError.of([not_written(error, folder, "nothing was written yet")]) from error
 
 
-def _session(
-    found: Outline, writer: Writer | None, device: torch.device, processes: Processes, console: Console, take_over: bool
-) -> Session:
+def _session(found: Outline, writer: Writer | None, device: torch.device, processes: Processes, take_over: bool) -> Session:
     """Everything up to the first file in `output_dir`; the processes are connected last, once each has its share of the data encoded."""
     config, progress = found.config, processes.progress
     for note in found.notes:
-        console.out(f"this unfinished run {note}", highlight=False)
-    console.out(
-        f"{config.model.training_mode} run of {' and '.join(sorted(found.modalities))} on the base model {found.info.name}", highlight=False
-    )
+        inform(f"this unfinished run {note}")
+    inform(f"{config.model.training_mode} run of {' and '.join(sorted(found.modalities))} on the base model {found.info.name}")
     processes.together(lambda: check_ahead(found) if processes.rank == 0 else None)
-    root, only = encoded(found, config.data.dataset, config.data.preprocessed_data_root, processes, console, take_over)
+    root, only = encoded(found, config.data.dataset, config.data.preprocessed_data_root, processes, take_over)
     found = attrs.evolve(found, root=root)
     progress.says("reading what is encoded", is_long=True)
     planned = processes.first_then_others(lambda: plan(found, only))
     if processes.rank == 0 and (changed := changed_data(planned)):
-        console.out(changed, highlight=False)
+        warn(changed)
     samples = Samples(found.root, found.strategy.sources(), planned.manifest)
-    apart, names = _held_out(planned, samples, processes, console, take_over)
+    apart, names = _held_out(planned, samples, processes, take_over)
     for each in (samples, apart)[: 1 if apart is samples else 2]:
-        _verify(each, config, processes, console)
-    console.out(f"{len(planned.split.train)} samples to train on, {len(names)} held out", highlight=False)
+        _verify(each, config, processes)
+    inform(f"{len(planned.split.train)} samples to train on, {len(names)} held out")
     if not names:
-        console.out(f"nothing is held out, since {planned.split.why_none}, so what is learned is not measured; {HOLD_OUT}", highlight=False)
-    advice = _advice(planned, device, processes, console)
-    drawer = _drawer(advice, apart, names, _codecs(config, device), processes, console)
+        inform(f"nothing is held out, since {planned.split.why_none}, so what is learned is not measured; {HOLD_OUT}")
+    advice = _advice(planned, device, processes)
+    drawer = _drawer(advice, apart, names, _codecs(config, device), processes)
     progress.says("loading the model", is_long=True)
     model = processes.together(lambda: _model(planned, samples, device, advice))
     many = f" in {processes.world_size} processes" if processes.world_size > 1 else ""
-    console.out(
-        f"training {model.count:,} parameters on {device.type}{many}, {config.optimization.steps} steps of {batch(planned, processes)}",
-        highlight=False,
-    )
+    inform(f"training {model.count:,} parameters on {device.type}{many}, {config.optimization.steps} steps of {batch(planned, processes)}")
     if model.idle:
-        console.out(f"not trained, since no loss of this run reaches them: {len(model.idle)}, such as {model.idle[0]}", highlight=False)
+        inform(f"not trained, since no loss of this run reaches them: {len(model.idle)}, such as {model.idle[0]}")
     processes.together(lambda: check_space(found.folder.path, 2 * model.checkpoint_bytes()) if processes.rank == 0 else None)
     with advice.during("setting up the optimiser", LOADING):
-        engine = build_engine(config, model.backbone, model.parameters, processes, device, lambda text: console.out(text, highlight=False))
+        engine = build_engine(config, model.backbone, model.parameters, processes, device)
     batch_size, seed = config.optimization.batch_size, config.seed
     return Session(
         plan=planned,
@@ -149,17 +138,16 @@ def _session(
         held_out=HeldOut.of(found.build, found.setting, names, apart, batch_size, seed) if names else None,
         drawer=drawer,
         trackers=trackers_of(found.loaded) if processes.rank == 0 else Trackers((), found.loaded),
-        console=console,
         advice=advice,
         writer=writer,
     )
 
 
-def _advice(planned: RunPlan, device: torch.device, processes: Processes, console: Console) -> Advice:
+def _advice(planned: RunPlan, device: torch.device, processes: Processes) -> Advice:
     """What to tell where memory runs out; and, at the start, whether it may."""
     need = need_at_start(planned, processes.world_size) if is_gpu(device) and processes.rank == 0 else None
     if need is not None:
-        console.out(said_at_start(planned, need, gpu_memory(device)), highlight=False)
+        inform(said_at_start(planned, need, gpu_memory(device)))
     return Advice(planned, processes.rank, processes.world_size, device, None if isinstance(need, str) else need)
 
 
@@ -186,7 +174,7 @@ def batch(planned: RunPlan, processes: Processes) -> str:
     return f"up to {said}, {passes.in_step:.3g} on average" if passes.not_full else said
 
 
-def _verify(samples: Samples, config: RunFile, processes: Processes, console: Console) -> None:
+def _verify(samples: Samples, config: RunFile, processes: Processes) -> None:
     """Read the share of the samples in full that `data.verify` says, each process its part of it."""
     names = to_verify(samples.manifest.samples, config.data.verify, config.seed)
     if not names:
@@ -195,38 +183,36 @@ def _verify(samples: Samples, config: RunFile, processes: Processes, console: Co
     compared = sum(processes.exchange(processes.together(lambda: verify(samples.root, samples.sources, mine, samples.manifest))))
     of = f"{len(names)} of {len(samples.manifest.samples)} samples in {samples.root} were read in full, and are as they were written"
     told = f"{compared} files have a checksum" if compared else "none has a checksum, so only sizes, shapes and NaN were looked at"
-    console.out(f"{of} ({told})", highlight=False)
+    inform(f"{of} ({told})")
 
 
-def _held_out(
-    planned: RunPlan, samples: Samples, processes: Processes, console: Console, take_over: bool
-) -> tuple[Samples, tuple[str, ...]]:
+def _held_out(planned: RunPlan, samples: Samples, processes: Processes, take_over: bool) -> tuple[Samples, tuple[str, ...]]:
     """The held-out samples and where they are read from: the run's data, or a dataset of their own."""
     found = planned.outline
     dataset = found.config.data.held_out
     if not isinstance(dataset, Path):
         return samples, planned.split.held_out
-    root, only = encoded(found, dataset, None, processes, console, take_over)
+    root, only = encoded(found, dataset, None, processes, take_over)
     manifest = processes.first_then_others(lambda: read_manifest(root, found.strategy.sources(), only=only))
     processes.together(lambda: found.strategy.check(manifest))
     return Samples(root, found.strategy.sources(), manifest), manifest.samples
 
 
-def _drawer(advice: Advice, apart: Samples, names: tuple[str, ...], codecs: Model, processes: Processes, console: Console) -> Draws | None:
+def _drawer(advice: Advice, apart: Samples, names: tuple[str, ...], codecs: Model, processes: Processes) -> Draws | None:
     """Draws the samples of the run file, encoded now, before the model takes the memory; or held-out clips; or the first clips of the training set."""
     planned = advice.planned
     found = planned.outline
     config = found.config
     if found.samples:
         for note in dict.fromkeys(note for sample in found.samples for note in sample.notes):
-            console.out(note, highlight=False)
+            inform(note)
         said = of_metadata(found.strategy.metadata(planned.manifest))
         return processes.together(lambda: _validation(advice, codecs, found.info.marks if said is None else said))
     try:
         with decoders(codecs, found.modalities):
             pass
     except ConfigError as error:
-        console.out(f"no samples are drawn: {error}", highlight=False)
+        warn(f"no samples are drawn: {error}")
         return None
     chosen = names[:DRAWN] or planned.split.train[:DRAWN]
     return Drawer.of(found.build, found.setting, chosen, apart, codecs, config.validation.inference_steps, config.seed)

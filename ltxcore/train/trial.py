@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-
 from ltxcore.devices import memory_is_bounded
 from ltxcore.errors import OutOfMemory
+from ltxcore.logs import warn
 from ltxcore.memory import give_back_memory, let_go
 from ltxcore.runs.sizes import largest
 from ltxcore.train.loop import Loop
 from ltxcore.train.out_of_memory import TRAINING, Advice
 
 
-def try_largest(loop: Loop, advice: Advice, first: int, console: Console) -> None:
+def try_largest(loop: Loop, advice: Advice, first: int) -> None:
     """Forward and backward of the largest micro-batch that is to come; nothing of it is kept, and no draw of the run is taken.
 
     Only where memory is bounded, and not where blocks are compiled: compiled code depends on the sizes that it has seen.
@@ -21,7 +20,6 @@ def try_largest(loop: Loop, advice: Advice, first: int, console: Console) -> Non
         loop: of the run.
         advice: what is told where memory runs out.
         first: the step that the run goes on after; 0: it begins, and has no state of its optimiser yet.
-        console: told where that state may be too much.
 
     Raises:
         OutOfMemory: memory does not suffice.
@@ -39,9 +37,9 @@ def try_largest(loop: Loop, advice: Advice, first: int, console: Console) -> Non
     except OutOfMemory:
         raise
     except Exception as error:  # noqa: BLE001 - a condition of the user's may not take draws that are all 0, and takes those of the run
-        console.out(f"no step could be tried before training: {type(error).__name__}: {error}", highlight=False)
+        warn(f"no step could be tried before training: {type(error).__name__}: {error}")
         let_go(error)
     finally:
         give_back_memory()
     if not first and (said := advice.of_first_update()):
-        console.out(said, highlight=False)
+        warn(said)

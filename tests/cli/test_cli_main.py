@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -50,8 +51,50 @@ def test_help_lists_every_command() -> None:
     )
     assert " ".join(out.split()) == (  # long lines are broken by the width of the terminal
         "Usage: main [OPTIONS] COMMAND [ARGS]... Fine-tune the LTX-2 audio-video model, and add conditions of your own to it. "
-        f"Options: --version Show the version and exit. -h, --help Show this message and exit. Commands: {rows}"
+        "Options: --version Show the version and exit. -q, --quiet Tell warnings and errors alone, beside the result. "
+        "-v, --verbose Tell also what libraries say: diffusers, transformers, DeepSpeed, torch. "
+        f"-h, --help Show this message and exit. Commands: {rows}"
     )
+
+
+@click.command()
+def work() -> None:
+    """Tell, and give a result."""
+    logging.getLogger("ltx.work").info("a note")
+    logging.getLogger("ltx.work").warning("a warning")
+    logging.getLogger("library").info("at work")
+    click.echo("result")
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "said"),
+    [
+        ([], None, "a note\na warning\n"),
+        (["-q"], "verbose", "a warning\n"),
+        (["--verbose"], "quiet", "a note\na warning\nlibrary: at work\n"),
+        ([], "quiet", "a warning\n"),
+        ([], "verbose", "a note\na warning\nlibrary: at work\n"),
+    ],
+)
+def test_a_command_tells_as_much_as_the_options_or_else_the_environment_say_and_its_result_in_any_case(
+    options: list[str], environment: str | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_command(monkeypatch, "work", work)
+    if environment is not None:
+        monkeypatch.setenv("LTX_VERBOSITY", environment)
+    assert ltx(*options, "work") == (0, "result\n", said)
+
+
+def test_an_error_is_told_however_little_is_asked_for() -> None:
+    status, out, err = ltx("-q", "check", "none.toml")
+    assert (status, out) == (2, "")
+    assert err.startswith("none.toml: there is no such file\n")
+
+
+def test_to_ask_for_less_and_for_more_is_refused_and_so_is_a_word_that_means_neither(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ltx("-q", "-v", "schema")[2].endswith("Error: -q and -v ask for less and for more; leave one of them out.\n")
+    monkeypatch.setenv("LTX_VERBOSITY", "loud")
+    assert ltx("schema")[2].endswith('Error: LTX_VERBOSITY in the environment is "loud"; it may be "quiet" or "verbose".\n')
 
 
 def test_the_version_is_that_of_the_package() -> None:
@@ -218,7 +261,15 @@ with suppress(RuntimeError):  # nothing listens there
 """
 
 
-@pytest.mark.parametrize(("environment", "tells"), [({"RANK": "1"}, False), ({"RANK": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}, True)], ids=str)
+@pytest.mark.parametrize(
+    ("environment", "tells"),
+    [
+        ({"RANK": "1"}, False),
+        ({"RANK": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}, True),
+        ({"RANK": "1", "LTX_VERBOSITY": "verbose"}, True),
+    ],
+    ids=str,
+)
 def test_one_of_several_processes_leaves_out_what_torch_would_write_by_itself(environment: dict[str, str], tells: bool) -> None:
     before = {name: value for name, value in os.environ.items() if name not in ("RANK", "TORCH_CPP_LOG_LEVEL")}
     done = subprocess.run([sys.executable, "-c", REFUSED], env=before | environment, capture_output=True, text=True, check=True)

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from compatibility.made import brought, ltx
 from ltxcore.config.load import LoadedRun, load_run
@@ -226,7 +225,7 @@ def test_an_error_of_the_disk_is_a_sentence(loaded: LoadedRun, out: Path, monkey
 
     monkeypatch.setattr("ltxcore.train.session.Session._go_on", full)
     with pytest.raises((CheckpointError, ConfigError)) as error:
-        run(loaded, Console(quiet=True))
+        run(loaded)
     assert str(error.value) == (
         f"{out}/samples/a.mp4: cannot be written: No space left on device\n"
         "    Make room on that disk, or have your quota there raised, then give the same command: the run goes on from what was saved last."

@@ -8,7 +8,7 @@ import pytest
 import tomli
 
 from config.run_files import Load, Mistakes
-from ltxcore.errors import notice
+from ltxcore.logs import notice
 
 
 @pytest.fixture(autouse=True)
@@ -52,33 +52,31 @@ def test_one_scale_is_one_for_each_modality(load: Load, minimal: str, older: str
 
 
 def test_what_to_write_instead_is_told_once_and_reads_to_the_same(
-    load: Load, minimal: str, folder: Path, capsys: pytest.CaptureFixture[str]
+    load: Load, minimal: str, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     older = "[validation]\nprompts = ['one', 'two']\nimages = ['a.png', 'b.png']\nguidance_scale = 4.0\n"
     config = load(minimal + older).config
     load(minimal + older)
-    said = capsys.readouterr().err
+    (said,) = caplog.messages
     assert said == (
         "In [validation], prompts, images, guidance_scale are deprecated. Write instead:\n\n"
         "[validation]\nvideo_cfg_scale = 4.0\naudio_cfg_scale = 4.0\n\n"
         '[[validation.samples]]\nprompt = "one"\nconditions = [{ type = "first_frame", image_or_video = "a.png" }]\n\n'
-        '[[validation.samples]]\nprompt = "two"\nconditions = [{ type = "first_frame", image_or_video = "b.png" }]\n\n'
+        '[[validation.samples]]\nprompt = "two"\nconditions = [{ type = "first_frame", image_or_video = "b.png" }]\n'
     )
     newer = said.partition("\n\n")[2]
     assert tomli.loads(newer)
     assert load(minimal + newer).config == config
 
 
-def test_a_single_older_word_is_told_in_the_singular(load: Load, minimal: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_single_older_word_is_told_in_the_singular(load: Load, minimal: str, caplog: pytest.LogCaptureFixture) -> None:
     load(minimal + "[validation]\nprompts = ['one']\n")
-    assert capsys.readouterr().err == (
-        'In [validation], prompts is deprecated. Write instead:\n\n[[validation.samples]]\nprompt = "one"\n\n'
-    )
+    assert caplog.messages == ['In [validation], prompts is deprecated. Write instead:\n\n[[validation.samples]]\nprompt = "one"\n']
 
 
-def test_newer_words_alone_are_told_nothing(load: Load, minimal: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_newer_words_alone_are_told_nothing(load: Load, minimal: str, caplog: pytest.LogCaptureFixture) -> None:
     load(minimal + "[[validation.samples]]\nprompt = 'one'\n")
-    assert capsys.readouterr().err == ""
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize(

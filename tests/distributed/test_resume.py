@@ -113,7 +113,6 @@ FORKED = """
 import gc, os, sys, random, signal, time
 from pathlib import Path
 import torch
-from rich.console import Console
 from ltxcore.config.load import load_run
 from ltxcore.runs import checkpoint
 from ltxcore.train.start_run import run
@@ -131,7 +130,7 @@ for number in range(most):
     child = os.fork()
     if not child:
         os.close(1)
-        run(load_run(run_file), Console(quiet=True))
+        run(load_run(run_file))
         os._exit(0)
     # Wait until it goes on, then for a moment of any length: within a step, or within a save.
     deadline = time.monotonic() + 120

@@ -58,7 +58,6 @@ def count_tried(is_tried: bool) -> list[str]:
 
 def main(path: Path) -> None:
     import torch
-    from rich.console import Console
 
     from ltxcore.config.load import load_run
     from ltxcore.errors import LtxError
@@ -80,14 +79,14 @@ def main(path: Path) -> None:
         if job.get("forked"):  # the run may end its process
             child = os.fork()
             if not child:
-                run(load_run(Path(job["run"]), job["settings"]), Console(quiet=True))
+                run(load_run(Path(job["run"]), job["settings"]))
                 os._exit(0)
             results.append({"signal": os.WTERMSIG(os.waitpid(child, 0)[1])})
             continue
         with watched() as peak:
             try:
                 loaded = load_run(Path(job["run"]), job["settings"])
-                outcome = run(loaded, Console(quiet=True), allow_changes=job.get("allow_changes", False))
+                outcome = run(loaded, allow_changes=job.get("allow_changes", False))
                 results.append({"finished": outcome.finished, "step": outcome.step, "after": dict(outcome.after), "tried": len(tried)})
             except LtxError as error:
                 results.append({"error": f"{type(error).__name__}: {error}"})

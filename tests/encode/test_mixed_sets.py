@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from rich.console import Console
 
 from encode.raw_media import clip_file, dataset_file, encode, message
+from heard import heard
 from ltxcore.cli.main import main
 from ltxcore.config.load import load_run
 from ltxcore.encoded.manifest import read_manifest, read_source
@@ -71,10 +70,9 @@ def run_file(mixed: Path, folder: Path, sound: bool, **options: Any) -> Path:
 
 def trained(path: Path) -> str:
     """What a run says."""
-    console = Console(file=StringIO(), width=140)
-    outcome = run(load_run(path), console)
-    assert outcome.finished
-    return console.file.getvalue()
+    with heard() as said:
+        assert run(load_run(path)).finished
+    return said.getvalue()
 
 
 def test_what_needs_no_sound_is_made_of_clips_without_and_of_images_where_the_user_says_so(mixed: Path, tmp_path: Path) -> None:

@@ -31,7 +31,6 @@ from ltxcore.train.start_run import run
 from ltxplugins.tools.report.usage import uses
 from sample.sample_made import MODEL, PLAIN, sampler
 from sampling import sampled
-from train.runs import quiet
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ELSEWHERE = {"full_finetune_zero3"}
@@ -76,7 +75,7 @@ def command_of(name: str, clips: Path, output: Path) -> tuple[list[str], list[Pa
         "validation.inference_steps=2",
         f"data.dataset={clips}",
     ]
-    outcome = run(load_run(EXAMPLES / f"{name}.toml", [f"output_dir={output}", *small]), quiet())
+    outcome = run(load_run(EXAMPLES / f"{name}.toml", [f"output_dir={output}", *small]))
     return shlex.split(uses(read_run(output))[0].code), [path for clip in outcome.drawn for path in (clip.before, clip.path) if path]
 
 

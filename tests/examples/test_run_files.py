@@ -21,7 +21,6 @@ from ltxcore.modalities.video import VideoModality
 from ltxcore.strategy import Flexible
 from ltxcore.train.start_run import run
 from sampling import sampled
-from train.runs import quiet
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SHORT = {"to_k", "to_q", "to_v", "to_out.0"}
@@ -165,7 +164,7 @@ def test_a_run_file_runs_from_raw_clips_to_weights_numbers_and_samples(name: str
         "validation.inference_steps=2",
     ]
     loaded = load_run(EXAMPLES / f"{name}.toml", settings)
-    outcome = run(loaded, quiet())
+    outcome = run(loaded)
     assert outcome.finished
     assert outcome.weights is not None
     full = loaded.config.model.training_mode == "full"

@@ -13,7 +13,6 @@ import pytest
 from ltxcore.config.load import load_run
 from ltxcore.train.conditioning_swap import OTHER, OWN
 from ltxcore.train.start_run import run
-from train.runs import quiet
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FILES = sorted(EXAMPLES.rglob("*.toml"))
@@ -51,7 +50,7 @@ def test_audio_inpainting_runs_from_raw_clips_and_a_held_out_dataset_to_a_lora_a
         "model.model_path=tiny-untrained",
     ]
     loaded = load_run(EXAMPLES / "audio_inpainting.toml", settings)
-    outcome = run(loaded, quiet())
+    outcome = run(loaded)
     assert {path.name for path in (tmp_path / "media" / ".precomputed").iterdir() if path.is_dir()} == {
         "audio_latents",
         "audio_masks",
@@ -73,20 +72,18 @@ def test_the_base_is_made_by_a_full_run_of_sound_and_picture(tmp_path: Path) -> 
         "optimization.batch_size=2",
         "validation.inference_steps=2",
     ]
-    outcome = run(load_run(EXAMPLES / "base" / "tiny_base.toml", settings), quiet())
+    outcome = run(load_run(EXAMPLES / "base" / "tiny_base.toml", settings))
     assert outcome.weights.name == "model.safetensors"
     assert [path.suffix for clip in outcome.drawn for path in (clip.before, clip.path, clip.original)] == [".mp4"] * 6
     again = ["model.model_path=" + str(outcome.weights), f"output_dir={tmp_path / 'again'}", *settings[1:]]
-    assert run(load_run(EXAMPLES / "base" / "tiny_base.toml", again), quiet()).finished
+    assert run(load_run(EXAMPLES / "base" / "tiny_base.toml", again)).finished
 
 
 @pytest.mark.slow
 def test_the_example_learns_and_listens_to_its_context(tmp_path: Path) -> None:
     """The claim of the README: better than before, and better than with the context of another clip. CI names the folder of the README's own run of it."""
     done = os.environ.get("LTX_RUN_OF_THE_README")
-    output = (
-        Path(done) if done else run(load_run(EXAMPLES / "audio_inpainting.toml", [f"output_dir={tmp_path / 'out'}"]), quiet()).output_dir
-    )
+    output = Path(done) if done else run(load_run(EXAMPLES / "audio_inpainting.toml", [f"output_dir={tmp_path / 'out'}"])).output_dir
     lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
     own, other = (f"held_out/{whose}/audio/sigma_0.90" for whose in (OWN, OTHER))
     before, after = (next(line for line in lines if line["step"] == step and own in line) for step in (0, 300))

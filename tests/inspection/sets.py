@@ -14,7 +14,7 @@ from ltxcore.inspection.seen import Seen, first_seen
 from ltxcore.runs.first_encoding import encoded
 from ltxcore.runs.run_plan import RunPlan, outline, plan
 from ltxcore.train.feed import Samples
-from train.runs import put, quiet, tables, write_run
+from train.runs import put, tables, write_run
 
 FRAMES, ROWS, COLUMNS, STEPS = 3, 2, 4, 8
 
@@ -68,7 +68,7 @@ def av_run(folder: Path, **changed: Any) -> LoadedRun:
 
 def planned(loaded: LoadedRun) -> RunPlan:
     found = outline(loaded, 1, writes=False)
-    return plan(found, encoded(found, loaded.config.data.dataset, found.root, Processes(), quiet())[1])
+    return plan(found, encoded(found, loaded.config.data.dataset, found.root, Processes())[1])
 
 
 def seen_of(loaded: LoadedRun, steps: int = 1) -> list[Seen]:

@@ -15,7 +15,6 @@ from ltxcore.errors import DataError
 from ltxcore.inspection.dump import FIELDS, write_dump
 from ltxcore.inspection.first_steps import inspect
 from ltxcore.inspection.seen import Seen
-from train.runs import quiet
 
 GENERATED = {*FIELDS, "predicted", "loss"} - {"marked"}  # the tiny model takes no marker
 
@@ -25,7 +24,7 @@ def dumped(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Tensor],
     """Tensors and header of two steps of a run of picture and sound."""
     folder = tmp_path_factory.mktemp("dumped")
     av_set(folder / "data")
-    seen = inspect(av_run(folder), quiet(), steps=2, dump=folder / "dump.safetensors")
+    seen = inspect(av_run(folder), steps=2, dump=folder / "dump.safetensors")
     with safe_open(folder / "dump.safetensors", "pt") as file:
         return {key: file.get_tensor(key) for key in file.keys()}, file.metadata(), seen  # noqa: SIM118
 

@@ -17,7 +17,7 @@ from ltxcore.inspection.seen import Seen
 from ltxcore.protocols import ModelInput
 from ltxcore.train import loop
 from ltxcore.train.start_run import run
-from train.runs import loaded_run, quiet, sound_set
+from train.runs import loaded_run, sound_set
 
 
 @pytest.fixture(scope="module")
@@ -26,12 +26,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Mapping[str,
     folder = tmp_path_factory.mktemp("trained")
     av_set(folder / "data")
     loaded = av_run(folder, optimization={"gradient_accumulation_steps": 2}, lora={"dropout": 0.5})
-    shown = inspect(loaded, quiet(), steps=3, dump=folder / "dump.safetensors")
+    shown = inspect(loaded, steps=3, dump=folder / "dump.safetensors")
     given: list[Mapping[str, ModelInput]] = []
     prepared = loop.prepared
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "prepared", lambda *arguments: given.append(prepared(*arguments)) or given[-1])
-        run(loaded, quiet())
+        run(loaded)
     metrics = [json.loads(line) for line in (folder / "out" / "metrics.jsonl").read_text().splitlines()]
     return given, [line for line in metrics if "loss" in line], shown
 
@@ -72,16 +72,16 @@ def test_the_loss_before_the_first_step_is_that_of_the_run(trained: tuple[Any, l
 def test_dropout_is_drawn_as_in_the_run(tmp_path: Path) -> None:
     """From a LoRA that says something, dropout changes the loss: the shown one is still that of the run's first step."""
     sound_set(tmp_path / "data")
-    first = run(loaded_run(tmp_path, optimization={"learning_rate": 0.05}), quiet())
+    first = run(loaded_run(tmp_path, optimization={"learning_rate": 0.05}))
     assert first.weights is not None
     kept = first.weights.rename(tmp_path / "lora.safetensors")
     losses = {}
     for dropout in (0.0, 0.9):
         output = {"output_dir": str(tmp_path / f"out{dropout}")}
         loaded = loaded_run(tmp_path, model={"load_checkpoint": str(kept)}, lora={"dropout": dropout}, **output)
-        (shown,) = inspect(loaded, quiet(), dump=tmp_path / "dump.safetensors")
+        (shown,) = inspect(loaded, dump=tmp_path / "dump.safetensors")
         losses[dropout] = float(shown.losses["audio"].mean())
-        run(loaded, quiet())
+        run(loaded)
         metrics = [json.loads(line) for line in (tmp_path / f"out{dropout}" / "metrics.jsonl").read_text().splitlines()]
         assert losses[dropout] == pytest.approx(next(line for line in metrics if "loss" in line)["loss"], rel=1e-6)
     assert losses[0.0] != losses[0.9]

@@ -56,7 +56,6 @@ def everything(engine: Any) -> Iterator[Tensor]:
 
 
 def main(run_file: Path, results: Path) -> None:
-    from rich.console import Console
 
     from ltxcore.config.load import load_run
     from ltxcore.engines.zero import ZeroEngine
@@ -85,7 +84,7 @@ def main(run_file: Path, results: Path) -> None:
         return norm
 
     real.forward, real.backward, real.step = looked_forward, looked_backward, looked_step  # type: ignore[method-assign]
-    run(load_run(run_file), Console(quiet=True))
+    run(load_run(run_file))
 
 
 if __name__ == "__main__":

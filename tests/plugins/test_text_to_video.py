@@ -76,11 +76,11 @@ def test_text_to_video_keeps_to_the_protocol(table: TextToVideo) -> None:
     check_strategy(table)
 
 
-def test_text_to_video_says_once_on_stderr_that_it_is_deprecated_and_what_to_write_instead(capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_to_video_says_once_that_it_is_deprecated_and_what_to_write_instead(caplog: pytest.LogCaptureFixture) -> None:
     table = TextToVideo(first_frame_conditioning_p=0.5, with_audio=True, audio_latents_dir="sounds")
     table.build(setting())
     table.build(setting())
-    assert capsys.readouterr() == ("", SAID)
+    assert caplog.messages == [SAID.removesuffix("\n")]
 
 
 @pytest.mark.slow
@@ -98,10 +98,10 @@ def test_a_run_says_so_once_on_the_console(tmp_path: Path) -> None:
     assert TextToVideo(with_audio=True).replacement() in done.stderr
 
 
-def test_only_the_first_process_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_first_process_says_so(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
     TextToVideo().build(setting())
-    assert capsys.readouterr() == ("", "")
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize("table", [TextToVideo(), TextToVideo(1, True), TextToVideo(0.25, True, 'a "quoted" folder')])

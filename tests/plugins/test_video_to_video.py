@@ -125,11 +125,11 @@ def test_video_to_video_keeps_to_the_protocol(table: VideoToVideo) -> None:
     check_strategy(table)
 
 
-def test_video_to_video_says_once_on_stderr_that_it_is_deprecated_and_what_to_write_instead(capsys: pytest.CaptureFixture[str]) -> None:
+def test_video_to_video_says_once_that_it_is_deprecated_and_what_to_write_instead(caplog: pytest.LogCaptureFixture) -> None:
     table = VideoToVideo(first_frame_conditioning_p=0.5, reference_latents_dir="depth")
     table.build(setting())
     table.build(setting())
-    assert capsys.readouterr() == ("", SAID)
+    assert caplog.messages == [SAID.removesuffix("\n")]
 
 
 @pytest.mark.parametrize("table", [VideoToVideo(), VideoToVideo(0, 'a "quoted" folder')])

@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import attrs
 import torch
-from rich.console import Console
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from heard import heard
 from ltxcore.config.load import load_run
 from ltxcore.engines.process import Processes
 from ltxcore.errors import OutOfMemory
@@ -54,7 +53,7 @@ def parts_of(run_file: str, settings: Sequence[str], device: str) -> Parts:
     processes = Processes()
     found = outline(loaded, 1, allow_changes=True)
     config = found.loaded.config
-    root, only = encoded(found, config.data.dataset, config.data.preprocessed_data_root, processes, Console(quiet=True))
+    root, only = encoded(found, config.data.dataset, config.data.preprocessed_data_root, processes)
     planned = plan(attrs.evolve(found, root=root), only)
     samples = Samples(root, found.strategy.sources(), planned.manifest)
     there = torch.device(device)
@@ -111,18 +110,19 @@ def both(run_file: str, settings: Sequence[str]) -> dict[str, Any]:
 
 def tried(run_file: str, settings: Sequence[str]) -> dict[str, Any]:
     """The step before training on the device: what it is told of where memory runs out in it, and that all is the same afterwards."""
-    steps, said, weights = [], StringIO(), []
+    steps, weights = [], []
     for tries in (False, True):
         parts = parts_of(run_file, settings, "cuda:0")
         advice = Advice(parts.plan, 0, 1, torch.device("cuda:0"))
         if tries:
-            try_largest(parts.loop, advice, 0, Console(file=said))
+            with heard() as said:
+                try_largest(parts.loop, advice, 0)
         steps.append([(metrics["loss"], metrics["grad_norm"]) for _, metrics in parts.loop.steps(2)])
         weights.append(digest(parts.model.parameters))
     told = ""
     try:
         with Refusing("attempt", "backward"):
-            try_largest(parts.loop, advice, 0, Console(file=said))
+            try_largest(parts.loop, advice, 0)
     except OutOfMemory as error:
         told = f"{type(error).__name__}: {error}"
     return {"steps": steps, "weights": weights, "told": told, "said": said.getvalue()}
@@ -130,7 +130,7 @@ def tried(run_file: str, settings: Sequence[str]) -> dict[str, Any]:
 
 def whole(run_file: str, settings: Sequence[str]) -> dict[str, Any]:
     """A run from its raw clips to its samples."""
-    outcome = run(load_run(Path(run_file), settings), Console(quiet=True))
+    outcome = run(load_run(Path(run_file), settings))
     return {
         "finished": outcome.finished,
         "weights": outcome.weights is not None and outcome.weights.exists(),

@@ -15,7 +15,7 @@ from ltxcore.config.load import load_run
 from ltxcore.errors import LtxError
 from ltxcore.runs.checks import check_run
 from ltxcore.train.start_run import run
-from train.runs import loaded_run, message, quiet, sound_set, tables, write_run
+from train.runs import loaded_run, message, sound_set, tables, write_run
 
 STEPS = {"steps": 6, "batch_size": 4, "learning_rate": 1e-2, "enable_gradient_checkpointing": True}
 BASE: dict[str, Any] = {"model": {"model_path": "tiny"}, "validation": {"inference_steps": 2, "skip_initial_validation": True}}
@@ -29,7 +29,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def losses(data: Path, folder: Path, **changed: Any) -> list[float]:
     """Of a run on the shipped base, step by step."""
     folder.mkdir()
-    outcome = run(load_run(write_run(folder, tables(data, folder / "out", **{"optimization": STEPS, **BASE, **changed}))), quiet())
+    outcome = run(load_run(write_run(folder, tables(data, folder / "out", **{"optimization": STEPS, **BASE, **changed}))))
     lines = [json.loads(line) for line in outcome.metrics.read_text().splitlines()]
     return [line["loss"] for line in lines if "loss" in line]
 
@@ -114,12 +114,12 @@ def test_adamw_in_8_bits_learns_nearly_the_same_and_goes_on_bit_for_bit(data: Pa
     folder.mkdir()
     shared = {**BASE, "lora": lora, "optimization": asked, "checkpoints": {"interval": 3, "keep_last_n": -1}}
     loaded = load_run(write_run(folder, tables(data, folder / "out", **shared)))
-    first = run(loaded, quiet())
+    first = run(loaded)
     weights = load_file(first.weights)
     (first.output_dir / "run.json").write_text(json.dumps({**json.loads((first.output_dir / "run.json").read_text()), "status": "stopped"}))
     for path in first.output_dir.glob("checkpoints/*6"):
         shutil.rmtree(path)
-    again = run(loaded, quiet())
+    again = run(loaded)
     assert all(torch.equal(value, weights[name]) for name, value in load_file(again.weights).items())
 
 

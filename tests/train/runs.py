@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from ltxcore.codecs.load_codecs import text_encoder
@@ -105,10 +103,6 @@ def write_run(folder: Path, run: Mapping[str, Any], name: str = "run.toml") -> P
 def loaded_run(folder: Path, **changed: Any) -> LoadedRun:
     """A run of `folder/data` into `folder/out`."""
     return load_run(write_run(folder, tables(folder / "data", folder / "out", **changed)))
-
-
-def quiet() -> Console:
-    return Console(file=StringIO(), width=120)
 
 
 def message(error: LtxError, folder: Path) -> str:

@@ -35,7 +35,7 @@ from ltxcore.train.session import Outcome
 from ltxcore.train.start_run import run
 from models.golden_models import write_golden
 from sample.sample_made import PLAIN, encoded, image_file, planned, sound_file
-from train.runs import STOPPER, loaded_run, message, quiet, sound_set, tables, write_run
+from train.runs import STOPPER, loaded_run, message, sound_set, tables, write_run
 
 MEDIA = Path(__file__).parents[2] / "examples" / "media"
 
@@ -85,7 +85,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def ran(root: Path, folder: Path, validation: Mapping[str, Any], **changed: Any) -> Outcome:
     folder.mkdir(exist_ok=True)
-    return run(load_run(write_run(folder, tables(root, folder / "out", validation={**SOUND, **validation}, **changed))), quiet())
+    return run(load_run(write_run(folder, tables(root, folder / "out", validation={**SOUND, **validation}, **changed))))
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def test_a_run_that_was_stopped_draws_and_measures_what_was_due_when_it_goes_on(
     stopper = {"plugins": [str(tmp_path / "stopper.py")], "trackers": {"stopper": {"at": 2}}}
     stopped = ran(data, tmp_path, {"interval": 2, "samples": TWO}, **stopper)
     assert (stopped.step, sorted(samples(stopped))) == (2, ["step_000000_1.wav", "step_000000_2.wav"])
-    outcome = run(load_run(tmp_path / "run.toml"), quiet())
+    outcome = run(load_run(tmp_path / "run.toml"))
     assert samples(outcome) == samples(drawn)
     assert losses(outcome) == losses(drawn)
     told = [[(line["step"], sorted(line)) for line in lines(each) if "loss" not in line] for each in (outcome, drawn)]
@@ -231,7 +231,7 @@ def of_example(name: str, clips: Path, folder: Path, *settings: str, **validatio
     run_file = folder / f"{name}.toml"
     run_file.write_text((MEDIA.parent / f"{name}.toml").read_text() + "\n" + table)
     small = ["optimization.steps=2", "optimization.batch_size=2", "data.held_out=0", f"data.dataset={clips}"]
-    return run(load_run(run_file, [f"output_dir={folder / name}", *small, *settings]), quiet())
+    return run(load_run(run_file, [f"output_dir={folder / name}", *small, *settings]))
 
 
 def test_v2v_ic_with_sound_writes_sound_and_trains_the_same(clips: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ltxcore.runs.checks import check_run
 from ltxcore.train.start_run import run
-from train.runs import loaded_run, quiet, sound_set
+from train.runs import loaded_run, sound_set
 
 LARGEST = 2**63 - 1
 
@@ -23,4 +23,4 @@ def test_a_run_takes_the_ends_of_the_ranges_that_a_check_takes(tmp_path: Path) -
         seed=LARGEST,
     )
     check_run(loaded)
-    assert run(loaded, quiet()).finished
+    assert run(loaded).finished

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from rich.console import Console
 from safetensors import safe_open
 
+from heard import heard
 from ltxcore.cli.main import main
 from ltxcore.config.load import load_run
 from ltxcore.errors import ConfigError
@@ -23,7 +24,7 @@ from ltxcore.runs.run_plan import check_outline
 from ltxcore.train.session import Outcome
 from ltxcore.train.start_run import run
 from marker_made import VIDEO, clip_loaded, clip_run, clip_set, model_with_marker
-from train.runs import STOPPER, message, quiet
+from train.runs import STOPPER, message
 
 SIZE = {"video_dims": [64, 64, 17], "frame_rate": 16.0, "inference_steps": 2, "video_stg_scale": 0.0}
 PROMPT = {"samples": [{"prompt": "a red disc"}], **SIZE}
@@ -44,9 +45,7 @@ def loras(made: Path) -> dict[bool, Outcome]:
     """Runs from beginning to end, with and without the marker."""
     key = "training_strategy.video.mark_first_frame"
     return {
-        said: run(
-            clip_loaded(made / "data", str(made / "model.safetensors"), made / str(said) / "out", f"{key}={str(said).lower()}"), quiet()
-        )
+        said: run(clip_loaded(made / "data", str(made / "model.safetensors"), made / str(said) / "out", f"{key}={str(said).lower()}"))
         for said in (True, False)
     }
 
@@ -76,7 +75,7 @@ def test_all_that_a_run_asks_of_the_model_has_the_marker(
     made: Path, tmp_path: Path, asked: list[ModelInput], validation: dict[str, Any]
 ) -> None:
     """Training, validation loss, swapped contexts, and what is generated."""
-    run(clip_loaded(made / "data", str(made / "model.safetensors"), tmp_path / "out", validation=validation), quiet())
+    run(clip_loaded(made / "data", str(made / "model.safetensors"), tmp_path / "out", validation=validation))
     assert len(asked) > 20
     for given in asked:
         assert given.marked is not None
@@ -88,7 +87,7 @@ def test_all_that_a_run_asks_of_the_model_has_the_marker(
 @pytest.mark.parametrize("validation", [PROMPT, {"inference_steps": 2}], ids=["prompts", "held-out clips"])
 def test_a_run_without_it_never_gives_the_marker(made: Path, tmp_path: Path, asked: list[ModelInput], validation: dict[str, Any]) -> None:
     key = "training_strategy.video.mark_first_frame=false"
-    run(clip_loaded(made / "data", str(made / "model.safetensors"), tmp_path / "out", key, validation=validation), quiet())
+    run(clip_loaded(made / "data", str(made / "model.safetensors"), tmp_path / "out", key, validation=validation))
     assert len(asked) > 20
     assert all(given.marked is None for given in asked)
 
@@ -103,9 +102,7 @@ def test_the_run_file_and_the_lora_say_whether_the_marker_was_given_and_the_resu
 
 def test_a_model_without_the_marker_is_trained_the_same_whatever_the_key_says(made: Path, tmp_path: Path) -> None:
     key = "training_strategy.video.mark_first_frame"
-    one, other = (
-        run(clip_loaded(made / "data", "tiny-untrained", tmp_path / said / "out", f"{key}={said}"), quiet()) for said in ("true", "false")
-    )
+    one, other = (run(clip_loaded(made / "data", "tiny-untrained", tmp_path / said / "out", f"{key}={said}")) for said in ("true", "false"))
     assert one.weights.read_bytes() == other.weights.read_bytes()
     assert (one.before, one.after) == (other.before, other.after)
     assert "mark_first_frame" not in said_by(one.weights)
@@ -152,7 +149,7 @@ def older(made: Path, tmp_path: Path) -> Path:
     (tmp_path / "stopper.py").write_text(STOPPER)
     stopper = {"plugins": [str(tmp_path / "stopper.py")], "trackers": {"stopper": {"at": 1}}}
     run_file = clip_run(made / "data", str(made / "model.safetensors"), tmp_path / "out", **stopper)
-    assert not run(load_run(run_file, ["training_strategy.video.mark_first_frame=false"]), quiet()).finished
+    assert not run(load_run(run_file, ["training_strategy.video.mark_first_frame=false"])).finished
     saved = tmp_path / "out" / "run.toml"
     text = saved.read_text()
     assert text.count("mark_first_frame = false\n") == 1
@@ -164,10 +161,10 @@ def older(made: Path, tmp_path: Path) -> Path:
 def test_a_run_that_began_without_the_marker_goes_on_without_it_and_says_so(
     older: Path, loras: dict[bool, Outcome], tmp_path: Path, which: str
 ) -> None:
-    console = Console(file=StringIO(), width=200)
-    outcome = run(load_run(older if which == "the run file" else tmp_path / "out" / "run.toml"), console)
+    with heard() as told:
+        outcome = run(load_run(older if which == "the run file" else tmp_path / "out" / "run.toml"))
     assert outcome.finished
-    said = console.file.getvalue()  # type: ignore[attr-defined]
+    said = told.getvalue()
     assert f"this unfinished run {NOTE}\n" in said
     assert "going on after step 1" in said
     assert "mark_first_frame = false\n" in (tmp_path / "out" / "run.toml").read_text()
@@ -182,14 +179,14 @@ def test_check_launch_and_inspect_agree_with_the_run(older: Path, tmp_path: Path
     check_outline(load_run(older), 1)
     done = CliRunner().invoke(main, ["check", str(older)], catch_exceptions=False)
     assert f"The unfinished run in {tmp_path}/out {NOTE}.\nThe unfinished run in {tmp_path}/out goes on after step 1.\n" in done.output
-    console = Console(file=StringIO(), width=200)
-    (seen,) = inspect(load_run(older), console)
+    with heard() as told:
+        (seen,) = inspect(load_run(older))
     assert seen.inputs["video"].marked is None
-    assert f"the run in {tmp_path}/out {NOTE}\n" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert f"the run in {tmp_path}/out {NOTE}\n" in told.getvalue()
 
 
 def test_a_run_file_that_asks_for_the_marker_is_another_one(older: Path, tmp_path: Path) -> None:
-    for check in (check_run, lambda loaded: check_outline(loaded, 1), lambda loaded: run(loaded, quiet())):
+    for check in (check_run, lambda loaded: check_outline(loaded, 1), lambda loaded: run(loaded)):
         with pytest.raises(ConfigError) as error:
             check(load_run(older, ["training_strategy.video.mark_first_frame=true"]))
         assert message(error.value, tmp_path).splitlines()[:3] == [
@@ -200,9 +197,9 @@ def test_a_run_file_that_asks_for_the_marker_is_another_one(older: Path, tmp_pat
 
 
 def test_a_run_that_starts_over_begins_with_the_marker(older: Path, tmp_path: Path) -> None:
-    console = Console(file=StringIO(), width=200)
-    outcome = run(load_run(older, ["checkpoints.no_resume=true", "trackers.stopper.at=99"]), console)
-    assert NOTE not in console.file.getvalue()  # type: ignore[attr-defined]
+    with heard() as told:
+        outcome = run(load_run(older, ["checkpoints.no_resume=true", "trackers.stopper.at=99"]))
+    assert NOTE not in told.getvalue()
     assert outcome.weights is not None
     assert said_by(outcome.weights)["mark_first_frame"] == "true"
 
@@ -211,12 +208,12 @@ def test_an_older_run_of_a_model_without_the_marker_goes_on_and_nothing_is_said(
     (tmp_path / "stopper.py").write_text(STOPPER)
     stopper = {"plugins": [str(tmp_path / "stopper.py")], "trackers": {"stopper": {"at": 1}}}
     run_file = clip_run(made / "data", "tiny-untrained", tmp_path / "out", **stopper)
-    run(load_run(run_file), quiet())
+    run(load_run(run_file))
     saved = tmp_path / "out" / "run.toml"
     saved.write_text(saved.read_text().replace("mark_first_frame = true\n", ""))
-    console = Console(file=StringIO(), width=200)
-    assert run(load_run(run_file), console).finished
-    assert "going on after step 1" in console.file.getvalue()  # type: ignore[attr-defined]
-    assert "marker" not in console.file.getvalue()  # type: ignore[attr-defined]
+    with heard() as told:
+        assert run(load_run(run_file)).finished
+    assert "going on after step 1" in told.getvalue()
+    assert "marker" not in told.getvalue()
     assert "mark_first_frame = true\n" in saved.read_text()
     assert VIDEO.keys() == {"is_generated", "latents_dir", "conditions"}, "the run file does not set the key"

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import filecmp
 import json
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 import torch
-from rich.console import Console
 
+from heard import heard
 from ltxcore.config.load import LoadedRun
 from ltxcore.errors import OutOfHostMemory, OutOfMemory
 from ltxcore.planner.announced import need_at_start
@@ -24,7 +23,7 @@ from ltxcore.train.out_of_memory import DECODING, DRAWING, LOADING, MEASURING, T
 from ltxcore.train.start_run import run
 from refusing import MESSAGE, Refusing, without_sizes
 from sample.sample_made import PLAIN
-from train.runs import loaded_run, message, put_sound, quiet, sound_set
+from train.runs import loaded_run, message, put_sound, sound_set
 
 SIZES = "host memory ran out (this process took up to SOME; 2.00 GiB more were asked for)"
 PLAN = "`ltx plan TMP/run.toml` says what the run needs, and what would make it fit."
@@ -46,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
 
 def refused(folder: Path, loaded: LoadedRun, refusing: Refusing) -> str:
     with pytest.raises(OutOfMemory) as caught, refusing:
-        run(loaded, quiet())
+        run(loaded)
     return without_sizes(message(caught.value, folder))
 
 
@@ -73,8 +72,8 @@ def test_a_step_says_its_samples_and_the_same_command_goes_on_to_the_same_bits(f
     names = plan(outline(loaded)).order.micro_batch(3).names
     assert first == f"{SIZES} while training step 4 on {len(names)} samples ({', '.join(names)}), {8 * len(names)} tokens of audio"
     assert rest.endswith(f"{PLAN} The same command goes on after step 2, which was saved last. {ALLOWED}")
-    outcome = run(loaded, quiet())
-    whole = run(loaded_run(folder, output_dir=str(folder / "whole"), **SAVED), quiet())
+    outcome = run(loaded)
+    whole = run(loaded_run(folder, output_dir=str(folder / "whole"), **SAVED))
     assert outcome.weights is not None
     assert whole.weights is not None
     assert filecmp.cmp(outcome.weights, whole.weights, shallow=False)
@@ -123,7 +122,7 @@ def test_a_step_that_is_tried_changes_no_bit(folder: Path, monkeypatch: pytest.M
         loaded = loaded_run(folder, output_dir=out, **SAVED)
         monkeypatch.setattr("ltxcore.train.trial.largest", lambda *of: tried.append(largest(*of).id) or largest(*of))
         before = torch.get_rng_state()
-        outcomes.append(run(loaded, quiet()))
+        outcomes.append(run(loaded))
         assert torch.equal(torch.get_rng_state(), before)
     assert len(tried) == 1
     plain, after = outcomes
@@ -135,10 +134,9 @@ def test_a_step_that_is_tried_changes_no_bit(folder: Path, monkeypatch: pytest.M
 
 @pytest.mark.usefixtures("bounded")
 def test_a_step_that_cannot_be_tried_for_another_reason_is_said_and_the_run_goes_on(folder: Path) -> None:
-    console = Console(file=StringIO(), width=4000)
-    with Refusing("attempt", "backward", error=lambda: ZeroDivisionError("all draws are 0")):
-        assert run(loaded_run(folder, data={"held_out": 0}, optimization={"steps": 1}), console).finished
-    assert "no step could be tried before training: ZeroDivisionError: all draws are 0\n" in console.file.getvalue()
+    with heard() as told, Refusing("attempt", "backward", error=lambda: ZeroDivisionError("all draws are 0")):
+        assert run(loaded_run(folder, data={"held_out": 0}, optimization={"steps": 1})).finished
+    assert "no step could be tried before training: ZeroDivisionError: all draws are 0\n" in told.getvalue()
 
 
 def test_the_largest_micro_batch_has_most_tokens_and_is_the_first_of_several(folder: Path) -> None:
@@ -167,14 +165,13 @@ SAMPLES = {
 
 @pytest.mark.parametrize(("function", "doing"), [("euler", "drawing"), ("shown", "decoding")])
 def test_a_sample_for_which_memory_does_not_suffice_costs_itself_alone(folder: Path, function: str, doing: str) -> None:
-    console = Console(file=StringIO(), width=4000)
-    with Refusing(function):
-        outcome = run(loaded_run(folder, **SAMPLES), console)
+    with heard() as told, Refusing(function):
+        outcome = run(loaded_run(folder, **SAMPLES))
     assert outcome.finished
     assert [path.name for path in sorted((folder / "out" / "samples").glob("step_*"))] == [
         "step_000000_2.wav", "step_000001_1.wav", "step_000001_2.wav", "step_000002_1.wav", "step_000002_2.wav",
     ]  # fmt: skip
-    lines = without_sizes(console.file.getvalue().replace(str(folder), "TMP")).splitlines()
+    lines = without_sizes(told.getvalue().replace(str(folder), "TMP")).splitlines()
     (at,) = [number for number, line in enumerate(lines) if "is left out" in line]
     assert lines[at] == f'the sample "a reedy tone" is left out, and the run goes on: {SIZES} while {doing} it.'
     assert lines[at + 1].startswith("    Each of these takes less: acceleration.")
@@ -182,24 +179,22 @@ def test_a_sample_for_which_memory_does_not_suffice_costs_itself_alone(folder: P
 
 
 def test_a_sample_that_never_fits_is_told_of_each_time_and_what_to_do_once(folder: Path) -> None:
-    console = Console(file=StringIO(), width=4000)
-    with Refusing("shown", times=1000):
-        outcome = run(loaded_run(folder, **SAMPLES), console)
+    with heard() as told, Refusing("shown", times=1000):
+        outcome = run(loaded_run(folder, **SAMPLES))
     assert outcome.finished
     assert not outcome.drawn
-    said = console.file.getvalue()
+    said = told.getvalue()
     assert said.count("is left out") == 6
     assert said.count("Each of these takes less") == 2
 
 
 def test_held_out_clips_are_left_out_likewise(folder: Path) -> None:
-    console = Console(file=StringIO(), width=4000)
-    with Refusing("_one", "forward"):
-        outcome = run(loaded_run(folder, optimization={"steps": 1}), console)
+    with heard() as told, Refusing("_one", "forward"):
+        outcome = run(loaded_run(folder, optimization={"steps": 1}))
     assert outcome.finished
     assert len(list((folder / "out" / "samples").glob("step_000000_*"))) == 1
     assert len(list((folder / "out" / "samples").glob("step_000001_*"))) == 2
-    assert "is left out, and the run goes on" in console.file.getvalue()
+    assert "is left out, and the run goes on" in told.getvalue()
 
 
 # ---- what is said

@@ -17,6 +17,7 @@ import torch
 from rich.console import Console
 from safetensors import safe_open
 
+from heard import heard
 from ltxcore.api.runs import read_run
 from ltxcore.config.load import load_run
 from ltxcore.encoded.micro_batch import to_verify
@@ -25,9 +26,10 @@ from ltxcore.media.probe import read_sound
 from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import load_lora, lora_parameters
 from ltxcore.train.conditioning_swap import OTHER, OWN
+from ltxcore.train.measured import held_out_table
 from ltxcore.train.session import Outcome
 from ltxcore.train.start_run import run
-from train.runs import STOPPER, loaded_run, message, put, quiet, sound_set, tables, write_run
+from train.runs import STOPPER, loaded_run, message, put, sound_set, tables, write_run
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +41,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, str]:
     """A run of eight steps from beginning to end, and what it said."""
     folder = tmp_path_factory.mktemp("finished")
-    console = Console(file=StringIO(), width=140)
-    run_file = write_run(folder, tables(data, folder / "out", optimization=LONG))
-    return run(load_run(run_file), console), console.file.getvalue()
+    with heard() as said:
+        return run(load_run(write_run(folder, tables(data, folder / "out", optimization=LONG)))), said.getvalue()
 
 
 KILLED = {"steps": 200, "batch_size": 4, "learning_rate": 1e-3}
@@ -93,21 +94,24 @@ def test_the_saved_lora_is_what_was_trained(finished: tuple[Outcome, str]) -> No
 
 def test_the_resolved_run_file_runs_again_as_it_is(finished: tuple[Outcome, str], tmp_path: Path) -> None:
     outcome, _ = finished
-    again = run(load_run(outcome.output_dir / "run.toml", [f"output_dir={tmp_path / 'again'}"]), quiet())
+    again = run(load_run(outcome.output_dir / "run.toml", [f"output_dir={tmp_path / 'again'}"]))
     assert steps(again.metrics) == steps(outcome.metrics)
     assert filecmp.cmp(again.weights, outcome.weights, shallow=False)
     for name in ("step_000000_1.wav", "step_000008_2.wav"):
         assert filecmp.cmp(again.output_dir / "samples" / name, outcome.output_dir / "samples" / name, shallow=False)
 
 
-def test_held_out_losses_are_logged_before_and_after_and_shown_in_a_table(finished: tuple[Outcome, str]) -> None:
-    outcome, said = finished
+def test_held_out_losses_are_logged_before_and_after_and_make_a_table(finished: tuple[Outcome, str]) -> None:
+    outcome, _ = finished
     logged = [line for line in lines(outcome.metrics) if f"held_out/{OWN}/clips" in line]
     assert [line["step"] for line in logged] == [0, 8]
     key = "audio/sigma_0.90"
     values = outcome.before[f"held_out/{OWN}/{key}"], outcome.after[f"held_out/{OWN}/{key}"], outcome.after[f"held_out/{OTHER}/{key}"]
     assert values == (logged[0][f"held_out/{OWN}/{key}"], logged[1][f"held_out/{OWN}/{key}"], logged[1][f"held_out/{OTHER}/{key}"])
     assert values[1] < values[0]
+    console = Console(file=StringIO(), width=140)
+    console.print(held_out_table(outcome.before, outcome.after))
+    said = console.file.getvalue()  # type: ignore[attr-defined]
     row = next(line for line in said.splitlines() if "audio" in line and "│" in line)
     assert [cell.strip() for cell in row.strip("│").split("│")] == ["audio", *(f"{value:.4f}" for value in values)]
     assert "Loss of generated tokens at sigma 0.9, 4 held-out clips" in said
@@ -141,7 +145,7 @@ def interrupted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     run_file = write_run(
         folder, tables(data, folder / "out", optimization=LONG, plugins=[str(folder / "stopper.py")], trackers={"stopper": {"at": 3}})
     )
-    return run_file, run(load_run(run_file), quiet())
+    return run_file, run(load_run(run_file))
 
 
 def test_an_interrupted_run_saves_what_it_has_and_goes_on_to_the_same_result_to_the_last_bit(
@@ -162,7 +166,7 @@ def test_an_interrupted_run_saves_what_it_has_and_goes_on_to_the_same_result_to_
         file.write('{"step": 4, "loss": 1')  # the line that a kill cut off
     half = stopped.output_dir / ".lora.12-34.unfinished.safetensors"
     half.write_bytes(b"half")  # and the file that it was writing
-    outcome = run(load_run(run_file), quiet())
+    outcome = run(load_run(run_file))
     assert outcome.finished
     assert outcome.step == 8
     assert not half.exists()
@@ -171,13 +175,13 @@ def test_an_interrupted_run_saves_what_it_has_and_goes_on_to_the_same_result_to_
     assert outcome.before == whole.before
     assert outcome.after == whole.after
     with pytest.raises(ConfigError) as error:
-        run(load_run(run_file), quiet())
+        run(load_run(run_file))
     assert "holds a finished run, which is not overwritten" in str(error.value)
 
 
 def test_checkpoints_are_saved_at_intervals_and_the_newest_kept(data: Path, tmp_path: Path) -> None:
     checkpoints = {"interval": 2, "keep_last_n": 2}
-    outcome = run(load_run(write_run(tmp_path, tables(data, tmp_path / "out", optimization=LONG, checkpoints=checkpoints))), quiet())
+    outcome = run(load_run(write_run(tmp_path, tables(data, tmp_path / "out", optimization=LONG, checkpoints=checkpoints))))
     assert sorted(path.name for path in (outcome.output_dir / "checkpoints").iterdir()) == ["step_000004", "step_000006"]
     assert outcome.weights.exists()
 
@@ -186,19 +190,19 @@ def stop_at_three(data: Path, folder: Path, **changed: object) -> Path:
     (folder / "stopper.py").write_text(STOPPER)
     stopper = {"plugins": [str(folder / "stopper.py")], "trackers": {"stopper": {"at": 3}}}
     run_file = write_run(folder, tables(data, folder / "out", optimization=LONG, **stopper, **changed))
-    assert run(load_run(run_file), quiet()).step == 3
+    assert run(load_run(run_file)).step == 3
     return run_file
 
 
 def test_a_run_that_kept_no_state_says_so_and_starts_over_when_told(data: Path, tmp_path: Path) -> None:
     run_file = stop_at_three(data, tmp_path, checkpoints={"save_training_state": "off"})
     with pytest.raises(ConfigError) as error:
-        run(load_run(run_file), quiet())
+        run(load_run(run_file))
     assert message(error.value, tmp_path) == (
         'TMP/out/checkpoints/step_000003: this unfinished run cannot go on, since it was told to keep no training state (save_training_state = "off")\n'
         "    Set checkpoints.no_resume = true to start over."
     )
-    outcome = run(load_run(run_file, ["checkpoints.no_resume=true", "trackers.stopper.at=99"]), quiet())
+    outcome = run(load_run(run_file, ["checkpoints.no_resume=true", "trackers.stopper.at=99"]))
     assert outcome.finished
     assert len(steps(outcome.metrics)) == 8
     assert not (tmp_path / "out" / "checkpoints").exists()
@@ -209,7 +213,7 @@ def test_a_changed_checkpoint_is_not_gone_on_with(data: Path, tmp_path: Path) ->
     state = tmp_path / "out" / "checkpoints" / "step_000003" / "state.json"
     state.write_text(state.read_text().replace("0.", "1.", 1))
     with pytest.raises(CheckpointError) as error:
-        run(load_run(run_file), quiet())
+        run(load_run(run_file))
     assert message(error.value, tmp_path) == (
         "TMP/out/checkpoints/step_000003: state.json was changed since it was saved\n"
         "    Move this checkpoint out of TMP/out/checkpoints, so that the run begins again, since there is none before it."
@@ -219,7 +223,7 @@ def test_a_changed_checkpoint_is_not_gone_on_with(data: Path, tmp_path: Path) ->
 def test_an_unfinished_run_of_another_file_is_refused_with_file_line_and_difference(data: Path, tmp_path: Path) -> None:
     run_file = stop_at_three(data, tmp_path)
     with pytest.raises(ConfigError) as error:
-        run(load_run(run_file, ["seed=7"]), quiet())
+        run(load_run(run_file, ["seed=7"]))
     assert message(error.value, tmp_path) == (
         "TMP/run.toml:1: output_dir: TMP/out holds an unfinished run of another run file:\n"
         "    -seed = 42\n"
@@ -230,7 +234,7 @@ def test_an_unfinished_run_of_another_file_is_refused_with_file_line_and_differe
 
 def test_a_mistake_that_is_found_before_training_leaves_no_output_folder(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
-        run(load_run(write_run(tmp_path, tables(data, tmp_path / "out", lora={"target_modules": ["to_qq"]}))), quiet())
+        run(load_run(write_run(tmp_path, tables(data, tmp_path / "out", lora={"target_modules": ["to_qq"]}))))
     assert not (tmp_path / "out").exists()
 
 
@@ -240,17 +244,17 @@ def test_a_sample_that_was_changed_since_it_was_listed_stops_the_run_and_is_name
     path = tmp_path / "data" / "audio_latents" / "sound01.safetensors"
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(DataError) as error:
-        run(loaded, quiet())
+        run(loaded)
     assert "sound01" in str(error.value)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_run_verifies_the_share_of_its_samples_that_its_file_says_before_it_begins(tmp_path: Path) -> None:
     sound_set(tmp_path / "data", count=6)
-    console = quiet()
-    run(loaded_run(tmp_path, data={"held_out": 0, "verify": 0.4}, optimization={"steps": 1}), console)
+    with heard() as told:
+        run(loaded_run(tmp_path, data={"held_out": 0, "verify": 0.4}, optimization={"steps": 1}))
     said = f"3 of 6 samples in {tmp_path / 'data'} were read in full, and are as they were written (9 files have a checksum)"
-    assert said in console.file.getvalue()  # type: ignore[attr-defined]
+    assert said in told.getvalue()
     shutil.rmtree(tmp_path / "out")
     for number in range(6):
         path = tmp_path / "data" / "conditions" / f"sound{number:02d}.safetensors"
@@ -258,7 +262,7 @@ def test_a_run_verifies_the_share_of_its_samples_that_its_file_says_before_it_be
         data[-9] ^= 1
         path.write_bytes(data)
     with pytest.raises(DataError) as error:
-        run(loaded_run(tmp_path, data={"held_out": 0, "verify": 0.4}), quiet())
+        run(loaded_run(tmp_path, data={"held_out": 0, "verify": 0.4}))
     chosen = to_verify([f"sound{number:02d}" for number in range(6)], 0.4, 42)
     damaged = [f"TMP/data/conditions/{name}.safetensors: is damaged: its bytes are not those that were written" for name in chosen]
     assert message(error.value, tmp_path) == "\n".join(
@@ -267,25 +271,24 @@ def test_a_run_verifies_the_share_of_its_samples_that_its_file_says_before_it_be
     assert not (tmp_path / "out").exists()
 
 
-def test_without_held_out_clips_training_clips_are_drawn_and_no_table_is_shown(data: Path, tmp_path: Path) -> None:
-    console = Console(file=StringIO(), width=240)
-    outcome = run(load_run(write_run(tmp_path, tables(data, tmp_path / "out", data={"held_out": 0}))), console)
+def test_without_held_out_clips_training_clips_are_drawn_and_that_is_said(data: Path, tmp_path: Path) -> None:
+    with heard() as said:
+        outcome = run(load_run(write_run(tmp_path, tables(data, tmp_path / "out", data={"held_out": 0}))))
     assert outcome.before == outcome.after == {}
     assert [clip.name for clip in outcome.drawn] == ["sound00", "sound01"]
-    assert "Loss of generated tokens" not in console.file.getvalue()
     assert (
         "24 samples to train on, 0 held out\n"
         "nothing is held out, since held_out = 0 asks for that, so what is learned is not measured; "
         "set held_out under [data] to a number of samples, or to a dataset of its own"
-    ) in console.file.getvalue()
+    ) in said.getvalue()
 
 
 def test_a_full_run_saves_a_model_that_loads_again_as_it_was(data: Path, tmp_path: Path) -> None:
     model, checkpoints = {"model_path": "tiny-untrained", "training_mode": "full"}, {"precision": "float32"}
-    outcome = run(load_run(write_run(tmp_path, tables(data, tmp_path / "out", model=model, checkpoints=checkpoints))), quiet())
+    outcome = run(load_run(write_run(tmp_path, tables(data, tmp_path / "out", model=model, checkpoints=checkpoints))))
     assert outcome.weights.name == "model.safetensors"
     continued = {"model_path": str(outcome.weights)}
-    again = run(load_run(write_run(tmp_path, tables(data, tmp_path / "out2", model=continued), "again.toml")), quiet())
+    again = run(load_run(write_run(tmp_path, tables(data, tmp_path / "out2", model=continued), "again.toml")))
     key = f"held_out/{OWN}/audio/sigma_0.90"
     assert again.before[key] == pytest.approx(outcome.after[key], rel=1e-6)
 
@@ -293,7 +296,7 @@ def test_a_full_run_saves_a_model_that_loads_again_as_it_was(data: Path, tmp_pat
 def test_a_full_run_saves_a_large_model_in_parts_which_a_run_begins_with(data: Path, tmp_path: Path) -> None:
     model = {"model_path": "tiny-untrained", "training_mode": "full"}
     checkpoints = {"max_shard_size": 0.004, "interval": 2, "keep_last_n": 1}
-    outcome = run(load_run(write_run(tmp_path, tables(data, tmp_path / "out", model=model, checkpoints=checkpoints))), quiet())
+    outcome = run(load_run(write_run(tmp_path, tables(data, tmp_path / "out", model=model, checkpoints=checkpoints))))
     parts = [f"model-{number:05d}-of-00002.safetensors" for number in (1, 2)]
     assert outcome.weights.name == "model.safetensors.index.json"
     assert sorted(path.name for path in (tmp_path / "out").glob("model*")) == [*parts, outcome.weights.name]
@@ -304,7 +307,7 @@ def test_a_full_run_saves_a_large_model_in_parts_which_a_run_begins_with(data: P
     assert record.weights.size == sum((tmp_path / "out" / name).stat().st_size for name in parts)
     for name, path in (("file", outcome.weights), ("folder", saved)):
         begun = {"model_path": "tiny-untrained", "training_mode": "full", "load_checkpoint": str(path)}
-        again = run(load_run(write_run(tmp_path, tables(data, tmp_path / name, model=begun), f"{name}.toml")), quiet())
+        again = run(load_run(write_run(tmp_path, tables(data, tmp_path / name, model=begun), f"{name}.toml")))
         key = f"held_out/{OWN}/audio/sigma_0.90"
         assert again.before[key] < outcome.before[key]
         assert name == "folder" or again.before[key] == pytest.approx(outcome.after[key], rel=1e-2)
@@ -312,7 +315,7 @@ def test_a_full_run_saves_a_large_model_in_parts_which_a_run_begins_with(data: P
 
 def test_parts_of_a_lora_are_not_to_be_had(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as error:
-        run(load_run(write_run(tmp_path, tables(data, tmp_path / "out", checkpoints={"max_shard_size": 1.0}))), quiet())
+        run(load_run(write_run(tmp_path, tables(data, tmp_path / "out", checkpoints={"max_shard_size": 1.0}))))
     assert message(error.value, tmp_path).partition(": ")[2] == (
         "checkpoints.max_shard_size: is of a whole model, and a LoRA is one file\n    Remove the key."
     )
@@ -321,7 +324,7 @@ def test_parts_of_a_lora_are_not_to_be_had(data: Path, tmp_path: Path) -> None:
 def test_a_lora_run_can_begin_with_a_lora(data: Path, finished: tuple[Outcome, str], tmp_path: Path) -> None:
     first, _ = finished
     model = {"model_path": "tiny-untrained", "load_checkpoint": str(first.weights)}
-    outcome = run(load_run(write_run(tmp_path, tables(data, tmp_path / "out", model=model))), quiet())
+    outcome = run(load_run(write_run(tmp_path, tables(data, tmp_path / "out", model=model))))
     key = f"held_out/{OWN}/audio/sigma_0.90"
     assert outcome.before[key] == pytest.approx(first.after[key], rel=1e-3)
     assert outcome.before[key] < first.before[key]
@@ -356,8 +359,8 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_sound_for_given_pictures_with_a_reference_now_and_then_leaves_films_with_sound(films: Path, tmp_path: Path) -> None:
-    console = Console(file=StringIO(), width=160)
-    outcome = run(load_run(foley(films, tmp_path, data={"num_dataloader_workers": 2})), console)
+    with heard() as said:
+        outcome = run(load_run(foley(films, tmp_path, data={"num_dataloader_workers": 2})))
     keys = {key for line in steps(outcome.metrics) for key in line}
     assert {
         "loss/audio/audio.cond0.prefix/applied",
@@ -367,7 +370,7 @@ def test_sound_for_given_pictures_with_a_reference_now_and_then_leaves_films_wit
     } <= keys
     assert not any(key.startswith("loss/video") for key in keys)
     assert [clip.path.suffix for clip in outcome.drawn] == [".mp4", ".mp4"]
-    assert "not trained, since no loss of this run reaches them" in console.file.getvalue()
+    assert "not trained, since no loss of this run reaches them" in said.getvalue()
     with safe_open(outcome.weights, framework="pt") as file:
         assert not any("transformer_blocks.3.audio_to_video_attn" in key for key in file.keys())  # noqa: SIM118
 
@@ -380,7 +383,7 @@ def test_gradient_checkpointing_changes_nothing_but_memory(films: Path, tmp_path
         folder.mkdir()
         model = {"model_path": "tiny-untrained", "training_mode": mode}
         optimization = {"steps": 2, "enable_gradient_checkpointing": checkpointing}
-        outcome = run(load_run(foley(films, folder, model=model, optimization=optimization)), quiet())
+        outcome = run(load_run(foley(films, folder, model=model, optimization=optimization)))
         found.append([line["loss"] for line in steps(outcome.metrics)])
     assert found[0] == pytest.approx(found[1], rel=1e-5)
 
@@ -392,7 +395,7 @@ def test_bf16_trains_and_stays_near_float32(data: Path, tmp_path: Path, mode: st
         folder = tmp_path / precision
         folder.mkdir()
         model, acceleration = {"model_path": "tiny-untrained", "training_mode": mode}, {"mixed_precision_mode": precision}
-        outcome = run(load_run(write_run(folder, tables(data, folder / "out", model=model, acceleration=acceleration))), quiet())
+        outcome = run(load_run(write_run(folder, tables(data, folder / "out", model=model, acceleration=acceleration))))
         found.append([line["loss"] for line in steps(outcome.metrics)])
     assert found[0] != found[1]
     assert found[0] == pytest.approx(found[1], rel=0.02)
@@ -401,8 +404,7 @@ def test_bf16_trains_and_stays_near_float32(data: Path, tmp_path: Path, mode: st
 @pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_to_the_same_result_to_the_last_bit(data: Path, tmp_path: Path) -> None:
     whole = run(
-        load_run(write_run(tmp_path, tables(data, tmp_path / "whole", optimization=KILLED, checkpoints={"interval": 5}), "whole.toml")),
-        quiet(),
+        load_run(write_run(tmp_path, tables(data, tmp_path / "whole", optimization=KILLED, checkpoints={"interval": 5}), "whole.toml"))
     )
     run_file = write_run(tmp_path, tables(data, tmp_path / "killed", optimization=KILLED, checkpoints={"interval": 5}))
     process = subprocess.Popen([sys.executable, "-m", "ltxcore", "run", str(run_file)], stdout=subprocess.DEVNULL)
@@ -411,6 +413,6 @@ def test_a_run_that_is_killed_goes_on_to_the_same_result_to_the_last_bit(data: P
         time.sleep(0.01)
     process.kill()
     assert process.wait() == -signal.SIGKILL
-    outcome = run(load_run(run_file), quiet())
+    outcome = run(load_run(run_file))
     assert filecmp.cmp(outcome.weights, whole.weights, shallow=False)
     assert steps(outcome.metrics) == steps(whole.metrics)

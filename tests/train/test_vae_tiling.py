@@ -23,7 +23,7 @@ from ltxcore.train.start_run import run
 from official_models import CHANNELS
 from official_text import WIDTHS
 from sample.sample_made import PLAIN, image_file
-from train.runs import put, quiet, write_run
+from train.runs import put, write_run
 from whole_models import unified
 
 SIZE = (544, 64, 9)
@@ -95,7 +95,7 @@ def drawn(folder: Path, model: dict[str, Path], *, tiling: bool) -> Path:
             "samples": [sample],
         },
     }
-    (clip,) = run(load_run(write_run(folder, tables)), quiet()).drawn
+    (clip,) = run(load_run(write_run(folder, tables))).drawn
     return clip.path
 
 

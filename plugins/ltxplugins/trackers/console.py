@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
 from ltxcore.api import hookimpl
 from ltxcore.api.commands import Bar
 
-if TYPE_CHECKING:
-    from rich.console import Console as RichConsole
+LOGGER = logging.getLogger("ltx.console")
 
 SMOOTHING = 0.95
 """Share of the shown loss that is its past: the loss of one step depends more on its sigmas than on what was learned."""
@@ -23,7 +23,6 @@ class Console:
     """A progress bar; where the output is not a terminal, a line every `every` steps."""
 
     every: int = attrs.field(default=20, metadata={"help": "steps between lines where the output is not a terminal", "unit": "steps"})
-    _console: RichConsole | None = attrs.field(default=None, init=False, repr=False)
     _bar: Bar | None = attrs.field(default=None, init=False, repr=False)
     _loss: float | None = attrs.field(default=None, init=False, repr=False)
     _total: int = attrs.field(default=0, init=False, repr=False)
@@ -35,14 +34,11 @@ class Console:
             raise ValueError(f"every is {value}; it is at least 1")
 
     def start(self, output_dir: Path, run: Mapping[str, Any], total_steps: int, first_step: int) -> None:
-        from rich.console import Console as RichConsole
-
-        self._console = RichConsole()
         self._total = total_steps
         self._bar = Bar.begun("Training", total_steps, first_step)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        if "loss" not in metrics or self._console is None:
+        if "loss" not in metrics or not self._total:
             return
         loss = metrics["loss"]
         self._loss = loss if self._loss is None else SMOOTHING * self._loss + (1 - SMOOTHING) * loss
@@ -53,7 +49,7 @@ class Console:
             self._bar.show(step, numbers)
         elif step % self.every == 0 or step == self._total:
             left = (self._total - step) * self._seconds
-            self._console.out(f"step {step}/{self._total}  {numbers}  {left:.0f} s left", highlight=False)
+            LOGGER.info(f"step {step}/{self._total}  {numbers}  {left:.0f} s left")
 
     def sample(self, step: int, name: str, path: Path) -> None:
         """Nothing: the run says at its end where its samples are."""

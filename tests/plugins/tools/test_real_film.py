@@ -19,7 +19,6 @@ from ltxcore.media.probe import probe, read_clip, write_clip
 from ltxcore.protocols import Clip
 from ltxcore.train.start_run import run
 from media_made import psnr
-from train.runs import quiet
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 NAMES = {"bigbuckbunny": "a rabbit in a meadow", "bikes": "people ride bikes down a street", "carphone_pristine": "a man talks in a car"}
@@ -76,7 +75,7 @@ def test_a_step_of_training_is_taken_on_them(films: Path, tmp_path: Path, mode: 
     ]
     text = "\n".join(line for line in (EXAMPLES / f"{mode}.toml").read_text().splitlines() if not line.startswith("dataset ="))
     (tmp_path / "run.toml").write_text(text)
-    outcome = run(load_run(tmp_path / "run.toml", settings), quiet())
+    outcome = run(load_run(tmp_path / "run.toml", settings))
     losses = [told["loss"] for line in outcome.metrics.read_text().splitlines() if "loss" in (told := json.loads(line))]
     assert len(losses) == 1
     assert math.isfinite(losses[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,8 @@ def test_the_console_tracker_is_registered_under_its_name() -> None:
     assert load().get("tracker", "console").value is Console
 
 
-def test_where_there_is_no_terminal_every_few_steps_are_a_line_and_so_is_the_last(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_where_there_is_no_terminal_every_few_steps_are_a_line_and_so_is_the_last(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "ltx")
     tracker = Console(every=2)
     tracker.start(tmp_path, {}, 5, 0)
     tracker.log(0, {"held_out/own_context/clips": 3.0})
@@ -28,19 +28,20 @@ def test_where_there_is_no_terminal_every_few_steps_are_a_line_and_so_is_the_las
         tracker.log(step, metrics(1.0))
     tracker.sample(5, "clip", tmp_path / "one.wav")
     tracker.finish()
-    assert capsys.readouterr().out.splitlines() == [
+    assert caplog.messages == [
         "step 2/5  loss 1.0000  lr 1.00e-03  0.500 s/step  2 s left",
         "step 4/5  loss 1.0000  lr 1.00e-03  0.500 s/step  0 s left",
         "step 5/5  loss 1.0000  lr 1.00e-03  0.500 s/step  0 s left",
     ]
 
 
-def test_the_shown_loss_is_smoothed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_shown_loss_is_smoothed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "ltx")
     tracker = Console(every=1)
     tracker.start(tmp_path, {}, 2, 0)
     tracker.log(1, metrics(1.0))
     tracker.log(2, metrics(2.0))
-    assert "loss 1.0500" in capsys.readouterr().out.splitlines()[1]
+    assert "loss 1.0500" in caplog.messages[1]
 
 
 def test_on_a_terminal_there_is_a_bar_with_step_and_time_left(

@@ -116,13 +116,13 @@ def test_samples_are_left_out_where_the_run_file_says_so(tmp_path: Path) -> None
     assert read(tmp_path).Tags()["images"] == []
 
 
-def test_a_sample_that_cannot_be_read_is_told_of_and_the_run_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sample_that_cannot_be_read_is_told_of_and_the_run_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     tracker = started(tmp_path)
     path = tmp_path / "none.mp4"
     tracker.sample(1, "a cat", path)
     tracker.log(1, {"loss": 1.0})
     tracker.finish()
-    assert capsys.readouterr().err.startswith(f"TensorBoard does not show {path}: {path}: ")
+    assert caplog.messages[0].startswith(f"TensorBoard does not show {path}: {path}: ")
     assert len(read(tmp_path).Scalars("loss")) == 1
 
 

@@ -102,11 +102,11 @@ def test_every_run_has_a_page_that_is_renewed_when_samples_are_drawn(tmp_path: P
     assert (folder / "report.html").exists()
 
 
-def test_a_page_that_cannot_be_written_is_told_of_and_ends_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_page_that_cannot_be_written_is_told_of_and_ends_no_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     tracker = Report()
     tracker.start(tmp_path, {}, 10, 0)
     tracker.finish()
-    assert capsys.readouterr().err == (
+    assert caplog.messages == [
         f"report.html could not be written: ConfigError: {tmp_path}: this is not the output folder of a run\n"
-        "    Name the output_dir of a run file that `ltx run` has run.\n"
-    )
+        "    Name the output_dir of a run file that `ltx run` has run."
+    ]
