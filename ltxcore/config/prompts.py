@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
 import attrs
+import tomli
 
 from ltxcore.config.load import text_of
 from ltxcore.config.locate import Lines, locate
@@ -17,7 +19,7 @@ from ltxcore.config.run_file import ModelTable
 from ltxcore.config.sample_tables import SampleReader
 from ltxcore.config.settings import parse_key, parse_value
 from ltxcore.config.structure import structurer_of
-from ltxcore.config.toml import DEEP, LARGE, REMEDY_OF_DEEP, REMEDY_OF_LARGE, excesses, parsed_toml
+from ltxcore.config.toml import DEEP, LARGE, REMEDY_OF_DEEP, REMEDY_OF_LARGE, document_of, excesses, parsed_toml
 from ltxcore.config.validation_samples import Freeze, SampleCondition, ValidationSample, ValidationTable
 from ltxcore.errors import ConfigError, Problem
 from ltxcore.files import is_file, path_from
@@ -28,6 +30,9 @@ FILES = (".toml", ".jsonl")
 """Endings of files of prompts."""
 
 TABLE = "validation"
+
+OPENING = re.compile(r"[\[{\"']")
+"""What a list, a table or a quoted text begins with."""
 
 
 @attrs.frozen
@@ -222,16 +227,27 @@ def _pair(part: str) -> tuple[str, Any]:
 
 
 def _parts(text: str) -> list[str]:
-    """The text cut at its commas, but not at those inside brackets or quotes."""
-    parts, depth, quote = [""], 0, ""
-    for character in text:
-        quote = "" if character == quote else character if not quote and character in "\"'" else quote
-        depth += 0 if quote else (character in "[{") - (character in "]}")
-        if character == "," and not quote and not depth:
-            parts.append("")
+    """The text cut at its commas, but not at those inside a value, as TOML has it, or inside such a one at the end of a text."""
+    first, *others = text.split(",")
+    parts = [first]
+    for piece in others:
+        if _goes_on(parts[-1], piece):
+            parts[-1] += f",{piece}"
         else:
-            parts[-1] += character
+            parts.append(piece)
     return parts
+
+
+def _goes_on(part: str, piece: str) -> bool:
+    """Whether the value of a part is only begun, so that the piece after the next comma belongs to it."""
+    begun = OPENING.search(part, part.find("=") + 1)
+    if begun is None:
+        return False
+    try:
+        document_of(f"value = {part[begun.start() :]}")
+    except tomli.TOMLDecodeError as error:
+        return str(error).endswith("(at end of document)") or "=" not in piece
+    return False
 
 
 def _structured(

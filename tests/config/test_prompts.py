@@ -28,6 +28,10 @@ def ltx_conditions():
 """
 
 
+ENDLESS = ("don't, or do.png", "it's, type=x.png")
+"""Values with a quote that does not end."""
+
+
 @pytest.fixture
 def files(folder: Path) -> Path:
     """A folder of media that is not the working directory, in which there are others."""
@@ -129,6 +133,25 @@ def test_values_of_conditions_are_toml_or_text_and_commas_in_brackets_do_not_cou
     crop, reference = found.table.samples[0].conditions
     assert crop.condition().spatial_region == (0, 0, 32, 64)
     assert reference.media == {"reference": Path.cwd() / "here.mp4"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "'one, two.png'",
+        '"one, two.png"',
+        "one[1,2].png",
+        "one[a,b].png",
+        "one {a, 'b'}, [1, [2, 3]].png",
+        *ENDLESS,
+    ],
+)
+def test_commas_inside_quotes_or_brackets_of_a_value_are_part_of_it(files: Path, name: str) -> None:
+    bare = name.strip("'\"") if name[0] in "'\"" else name
+    Path(bare).touch()
+    pair, kind = f"image_or_video={name}", "type=first_frame"
+    found = load_samples("x", conditions=[f"{kind},{pair}" if name in ENDLESS else f"{pair},{kind}"])
+    assert found.table.samples[0].conditions[0].medium == Path.cwd() / bare
 
 
 def test_conditions_that_are_wrong_are_named_as_they_were_written(files: Path) -> None:
