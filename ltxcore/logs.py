@@ -99,7 +99,7 @@ class _Stream(logging.Handler):
     """To the error stream as it is now: a bar puts another in its place, to stay below what is told."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        click.echo(self.format(record), err=True)
+        click.echo(redacted(self.format(record)), err=True)
 
 
 @contextmanager

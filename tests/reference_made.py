@@ -15,12 +15,15 @@ from ltxcore.cli.describe import key_rows
 from ltxcore.cli.main import main as program
 from ltxcore.config.run_file import RunFile
 from ltxcore.config.tables import Key, keys_of
+from ltxcore.logs import VERBOSITY
 from ltxcore.registry import load
 
 RUN_FILE_PAGE = DOCS / "reference" / "run-file.md"
 COMMANDS_PAGE = DOCS / "reference" / "commands.md"
 MADE = "<!-- made by tests/reference_made.py -->"
 
+
+ENVIRONMENT = f"`{VERBOSITY}=quiet` or `verbose` in the environment says the same, and reaches the processes that a launcher starts."
 
 OF_CONDITIONS = "samples.conditions."
 """What a sample's conditions are read into; their keys are those of each condition, on its own page."""
@@ -86,6 +89,12 @@ def commands_page() -> str:
     """Every command of the program, as its help says."""
     blocks = ["# Commands\n", f"{MADE}\n", "A mistake of yours is told in words, with exit status 2; an interrupt ends with 130.\n"]
     context = click.Context(program, info_name="ltx", **program.context_settings)
+    options = [param for param in program.params if isinstance(param, click.Option) and not param.hidden and param.name != "version"]
+    rows = [(", ".join(f"`{each}`" for each in option.opts), option.help or "") for option in options]
+    blocks.append(
+        "The result of a command is on the output, all else on the error stream. Before the name of the command, say how much that is:\n"
+    )
+    blocks.append(f"{_table(['option', 'meaning'], rows)}\n{ENVIRONMENT}\n")
     with context:
         for name in sorted(program.list_commands(context)):
             command = program.get_command(context, name)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import click
 
 from ltxcore.api import ConfigError
 from ltxcore.api.commands import FilePath, write_whole
+
+LOGGER = logging.getLogger("ltx.convert")
 
 PRINTED = Path("run.toml")
 """What a run file is called that is printed, and redirected somewhere."""
@@ -47,7 +50,7 @@ def convert(old: Path, output: Path | None) -> None:
             raise ConfigError(f"cannot be written: {error.strerror}", where=str(output), remedy=remedy) from error
         click.echo(f"Wrote {output}.")
     for remark in done.remarks:
-        click.echo(remark, err=True)
+        LOGGER.info(remark)
     _foresee(done.text, output)
 
 
@@ -58,6 +61,6 @@ def _foresee(text: str, output: Path | None) -> None:
     found = refusals(text, output or PRINTED)
     for heading, problems in ((ANYWHERE, found.anywhere), (HERE, found.here)):
         if problems:
-            click.echo("\n".join(["", heading, *map(str, problems)]), err=True)
+            LOGGER.warning("\n".join(["", heading, *map(str, problems)]))
     if output is not None and not found.anywhere:
         click.echo(f"Look at it, then: ltx check {output}")
