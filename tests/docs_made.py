@@ -47,7 +47,11 @@ HOOKED: dict[str, type | None] = {
 }
 """The protocol of what each hook names."""
 
-WITHOUT_DOCSTRINGS = {"MODALITIES": "The names of the modalities.", "hookimpl": "Marks a function that is a hook."}
+WITHOUT_DOCSTRINGS = {
+    "MODALITIES": "The names of the modalities.",
+    "SOUND_MARGIN": "Seconds that codecs add to or take from the end of a track: sounds that differ by no more are as long as each other.",
+    "hookimpl": "Marks a function that is a hook.",
+}
 """What is said of names of the API whose values cannot say it."""
 
 BEHIND: dict[str, tuple[type, ...]] = {

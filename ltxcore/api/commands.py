@@ -15,7 +15,7 @@ from ltxcore.memory import telling
 from ltxcore.progress import Bar, bars
 from ltxcore.redact import hide, leaving, redacted
 from ltxcore.registry import load
-from ltxcore.workers import as_done, usual_workers
+from ltxcore.workers import as_done, in_order, usual_workers
 
 if TYPE_CHECKING:
     from ltxcore.registry import Named
@@ -29,6 +29,7 @@ __all__ = [
     "find_plugin",
     "fitted",
     "hide",
+    "in_order",
     "is_out_of_memory",
     "leaving",
     "listed",

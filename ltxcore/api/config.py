@@ -5,6 +5,6 @@ from ltxcore.config.render import document, value_text
 from ltxcore.config.scalars import described
 from ltxcore.config.toml import excesses
 from ltxcore.errors import did_you_mean, suggestion
-from ltxcore.runs.refusals import Refusals, refusals
+from ltxcore.runs.refusals import refusals
 
-__all__ = ["Refusals", "described", "did_you_mean", "document", "excesses", "refusals", "suggestion", "text_of", "value_text"]
+__all__ = ["described", "did_you_mean", "document", "excesses", "refusals", "suggestion", "text_of", "value_text"]

@@ -1,16 +1,57 @@
-"""Datasets as they are before they are encoded: files of rows, and folders of media. Provisional until 1.0."""
+"""Datasets before they are encoded: files of rows, folders of media, and what preprocessing would make of them. Provisional until 1.0."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ltxcore.config.run_file import PreprocessingTable
 from ltxcore.dataset.folder import Kind, media_under
 from ltxcore.dataset.raw_dataset import RawDataset, open_dataset
+from ltxcore.dataset.rows import Sample, survey_dataset
 from ltxcore.dataset.table import Row, read_table, rows_writer
 from ltxcore.errors import DataError
+from ltxcore.later import later
 
-__all__ = ["RawDataset", "Row", "media_in", "open_dataset", "read_table", "rows_writer"]
+if TYPE_CHECKING:
+    from ltxcore.encode.cut_sounds import SOUND_MARGIN
+    from ltxcore.encode.roots import data_kind, default_root
+    from ltxcore.encode.sample_sizes import Planned
+    from ltxcore.encode.standing import stale
+    from ltxcore.encode.survey import Survey, survey_media
+
+__all__ = [
+    "SOUND_MARGIN",
+    "Planned",
+    "PreprocessingTable",
+    "RawDataset",
+    "Row",
+    "Sample",
+    "Survey",
+    "data_kind",
+    "default_root",
+    "media_in",
+    "open_dataset",
+    "read_table",
+    "rows_writer",
+    "stale",
+    "survey_dataset",
+    "survey_media",
+]
+
+__getattr__ = later(
+    __name__,
+    {
+        "Planned": "ltxcore.encode.sample_sizes",
+        "SOUND_MARGIN": "ltxcore.encode.cut_sounds",
+        "Survey": "ltxcore.encode.survey",
+        "data_kind": "ltxcore.encode.roots",
+        "default_root": "ltxcore.encode.roots",
+        "stale": "ltxcore.encode.standing",
+        "survey_media": "ltxcore.encode.survey",
+    },
+)
 
 
 def media_in(folder: Path) -> Mapping[str, Kind]:

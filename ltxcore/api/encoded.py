@@ -1,4 +1,4 @@
-"""Encoded sets, as `ltx preprocess` writes them: what is in them, and their samples. Provisional until 1.0."""
+"""Encoded sets, as `ltx preprocess` writes them and a strategy reads them: what is in them, and their samples. Provisional until 1.0."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ltxcore.encoded.folders import EncodedFolder, EncodedSet, list_encoded
+from ltxcore.encoded.folders import EncodedSet, list_encoded
 from ltxcore.errors import DataError
+from ltxcore.later import later
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["EncodedFolder", "EncodedSet", "list_encoded", "read_sample"]
+    from ltxcore.encoded.strategy_data import StrategyData, whole_set
+
+__all__ = ["EncodedSet", "StrategyData", "list_encoded", "read_sample", "whole_set"]
+
+__getattr__ = later(__name__, {"StrategyData": "ltxcore.encoded.strategy_data", "whole_set": "ltxcore.encoded.strategy_data"})
 
 
 def read_sample(path: Path, kind: Literal["latents", "mask", "text"]) -> Mapping[str, Tensor]:

@@ -11,13 +11,34 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ltxcore.later import later
 from ltxcore.media.info import MediaInfo
 from ltxcore.protocols import Clip, Sound
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["MediaInfo", "log_mel", "open_clip", "open_sound", "probe", "read_clip", "read_sound", "write_frames", "write_media"]
+    from ltxcore.media.probe import frame_seconds
+    from ltxcore.media.sounds import Gap, read_with_gaps
+
+__all__ = [
+    "Gap",
+    "MediaInfo",
+    "frame_seconds",
+    "log_mel",
+    "open_clip",
+    "open_sound",
+    "probe",
+    "read_clip",
+    "read_sound",
+    "read_with_gaps",
+    "write_frames",
+    "write_media",
+]
+
+__getattr__ = later(
+    __name__, {"Gap": "ltxcore.media.sounds", "frame_seconds": "ltxcore.media.probe", "read_with_gaps": "ltxcore.media.sounds"}
+)
 
 
 def probe(path: Path) -> MediaInfo:

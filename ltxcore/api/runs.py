@@ -1,7 +1,17 @@
-"""What a run left in its output folder, finished or not, how to use it, and what charts of it need. Provisional until 1.0."""
+"""Runs: the data that a run file names; what a run left in its output folder, finished or not, how to use it, and what charts of it need. Provisional until 1.0."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ltxcore.later import later
 from ltxcore.runs.read_run import Drawn, Record, Series, Weights, read_run
 from ltxcore.runs.sample_command import sample_command
 from ltxcore.scale import Scale
 
-__all__ = ["Drawn", "Record", "Scale", "Series", "Weights", "read_run", "sample_command"]
+if TYPE_CHECKING:
+    from ltxcore.runs.run_data import RunData, data_of_run
+
+__all__ = ["Drawn", "Record", "RunData", "Scale", "Series", "Weights", "data_of_run", "read_run", "sample_command"]
+
+__getattr__ = later(__name__, {"RunData": "ltxcore.runs.run_data", "data_of_run": "ltxcore.runs.run_data"})

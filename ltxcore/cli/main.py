@@ -29,7 +29,6 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "plan": "Say what a run needs in memory and on disk, and whether it fits.",
         "inspect": "Show what the model sees in the first steps of a run.",
         "preprocess": "Encode raw media for training.",
-        "doctor": "Check raw media and encoded sets before training.",
         "sample": "Draw a prompt, or a file of prompts, with conditions and LoRAs.",
         "export": "Write a LoRA for ComfyUI, diffusers or ltx-pipelines.",
         "plugins": "List, describe and begin plugins.",

@@ -13,6 +13,7 @@ import attrs
 import click
 
 from ltxcore.api.commands import FilePath
+from ltxcore.api.options import codec_options
 from ltxcore.config.validation_samples import ValidationTable
 from ltxcore.errors import ConfigError
 from ltxcore.files import is_file, read_regular
@@ -20,6 +21,7 @@ from ltxcore.logs import inform, warn
 from ltxcore.progress import Bar
 
 if TYPE_CHECKING:
+    from ltxcore.codecs.source import Codecs
     from ltxcore.config.prompts import LoadedSamples
     from ltxcore.models.lora_stack import Strength
     from ltxcore.sample.generate import Step, Studio
@@ -49,12 +51,8 @@ HELP = {
 @click.option("-o", "--output", type=FilePath(), help="File to write (.mp4, .png, .wav), or folder.  [default: samples]")
 @click.option("--overwrite", is_flag=True, help="Write the file even where there is one.")
 @click.option("--plugin", "plugins", multiple=True, type=FilePath(), metavar="FILE", help="A file with conditions of your own.")
-@click.option("--text-encoder-path", type=FilePath(), help="The text encoder, where the model file does not hold it.")
-@click.option("--video-vae-path", type=FilePath(), help="The video codec, where the model file does not hold it.")
-@click.option("--audio-vae-path", type=FilePath(), help="The audio codec, where the model file does not hold it.")
-@click.option("--device", help="Where to compute; by default the GPU, if there is one.")
+@codec_options(device="the GPU", tiling="Encode and decode")
 @click.option("--precision", type=click.Choice(["bf16", "no"]), help='Of the model; "no" is float32.  [default: bf16 on a GPU, else no]')
-@click.option("--vae-tiling", is_flag=True, help="Encode and decode clips in pieces, for less memory.")
 @click.option("--quantization", type=click.Choice(["int8", "fp8", "nf4"]), help="Store the model's weights with fewer bits.")
 @click.option(
     "--offload-blocks",
@@ -68,8 +66,6 @@ HELP = {
     default=None,
     help="Mark the first frame for a model that takes the marker (LTX-2.5); by default as the LoRAs were trained, else yes.",
 )
-@click.option("--load-text-encoder-in-8bit", is_flag=True, help="Load the text encoder with 8-bit weights (GPU only).")
-@click.option("--offload-text-encoder", is_flag=True, help="Keep the text encoder's weights in main memory, and bring them layer by layer.")
 def sample(
     what: str,
     model: str | None,
@@ -78,17 +74,11 @@ def sample(
     output: Path | None,
     overwrite: bool,
     plugins: tuple[Path, ...],
-    text_encoder_path: Path | None,
-    video_vae_path: Path | None,
-    audio_vae_path: Path | None,
-    device: str | None,
+    codecs: Codecs,
     precision: str | None,
-    vae_tiling: bool,
     quantization: str | None,
     offload_blocks: int,
     mark_first_frame: bool | None,
-    load_text_encoder_in_8bit: bool,
-    offload_text_encoder: bool,
     **options: Any,
 ) -> None:
     """Draw a sample of PROMPT, or of every prompt in FILE, with picture and sound.
@@ -111,9 +101,7 @@ def sample(
 
     said = {name: value for name, value in options.items() if value is not None}
     loaded = load_samples(what, conditions=conditions, options=said, plugins=plugins)
-    paths = {"text_encoder": text_encoder_path, "video_vae": video_vae_path, "audio_vae": audio_vae_path}
-    text = {"text_in_8bit": load_text_encoder_in_8bit, "text_offload": offload_text_encoder}
-    studio = _studio(loaded, model, loras, paths, {"tiling": vae_tiling, **text}, device, precision)
+    studio = _studio(loaded, model, loras, codecs, precision)
     stored = quantization_of(quantization)
     studio = attrs.evolve(studio, quantization=stored, offload_blocks=offload_blocks, mark_first_frame=mark_first_frame)
     try:
@@ -136,33 +124,20 @@ def sample(
         raise located(error, loaded) from error
 
 
-def _studio(
-    loaded: LoadedSamples,
-    model: str | None,
-    loras: Sequence[str],
-    paths: dict[str, Path | None],
-    codecs: dict[str, bool],
-    device: str | None,
-    precision: str | None,
-) -> Studio:
+def _studio(loaded: LoadedSamples, model: str | None, loras: Sequence[str], codecs: Codecs, precision: str | None) -> Studio:
     """The model of the command line, or that of the file."""
-    from ltxcore.codecs.source import Model
-    from ltxcore.devices import device_named, is_gpu
+    from ltxcore.devices import is_gpu
     from ltxcore.models.lora_stack import Strength
     from ltxcore.sample.generate import Studio
 
-    if model is None and loaded.model is None:
-        raise ConfigError(
-            "names no model to draw with", where="--model", remedy="Write --model tiny, or --model and the path of a model file."
-        )
-    if model is None and loaded.model is not None:
-        model = loaded.model.model_path
-        own: dict[str, Any] = {name: getattr(loaded.model, f"{name}_path") for name in paths}
-        paths = {name: path or own[name] for name, path in paths.items()}
-    device = device_named(device)
-    chosen = precision or ("bf16" if is_gpu(device) else "no")
-    named: dict[str, Any] = {**paths, **codecs}
-    return Studio(Model(str(model), device=device, **named), tuple(map(Strength.parse, loras)), chosen)
+    if model is not None:
+        codecs = attrs.evolve(codecs, path=model)
+    elif loaded.model is not None:
+        codecs = codecs.or_of(loaded.model)
+    else:
+        remedy = "Write --model tiny, or --model and the path of a model file."
+        raise ConfigError("names no model to draw with", where="--model", remedy=remedy)
+    return Studio(codecs, tuple(map(Strength.parse, loras)), precision or ("bf16" if is_gpu(codecs.device) else "no"))
 
 
 def _planned(loaded: LoadedSamples, studio: Studio) -> list[Planned]:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import attrs
 
-from ltxcore.codecs.load_codecs import audio_codec, text_encoder, video_codec
-from ltxcore.codecs.official.text import Placement
-from ltxcore.codecs.official.tiles import Tiling
+from ltxcore.config.parts import made_of
+from ltxcore.config.run_file import ModelTable
 from ltxcore.devices import own_device
 from ltxcore.protocols import Codec, TextEncoder
 
+KEYS = MappingProxyType(
+    {"path": "model_path", "text_encoder": "text_encoder_path", "video_vae": "video_vae_path", "audio_vae": "audio_vae_path"}
+)
+"""Keys of `[model]`, by what they name of the codecs."""
+
 
 @attrs.frozen
-class Model:
+class Codecs:
     """Where the codecs and the text encoder come from, and where they compute. Files are checked when one is asked for; weights are read on use.
 
     Attributes:
-        path: "tiny", a model file or a folder.
+        path: "tiny", a model file or a folder; "": not named yet.
         text_encoder: its own file or folder, where the model does not hold it.
         video_vae: likewise.
         audio_vae: likewise.
@@ -37,15 +43,42 @@ class Model:
     text_in_8bit: bool = False
     text_offload: bool = False
 
+    @classmethod
+    def of(cls, table: ModelTable, **options: Any) -> Codecs:
+        """What `[model]` of a run file names.
+
+        Args:
+            table: of the run file; what is not known of it is not known of them (`config.parts`).
+            options: where and how they compute, as attributes of this class.
+        """
+        return made_of(cls, table, KEYS, **options)
+
+    def or_of(self, table: ModelTable) -> Codecs:
+        """The same, with what `[model]` of a run file names for all that this one does not."""
+        own: dict[str, Any] = {name: getattr(self, name) or getattr(table, key) for name, key in KEYS.items()}
+        return attrs.evolve(self, **own)
+
     def video(self) -> Codec:
-        """The codec of clips."""
+        """The codec of clips.
+
+        Raises:
+            ConfigError: it is not there, or not named.
+        """
+        from ltxcore.codecs.load_codecs import video_codec
+        from ltxcore.codecs.official.tiles import Tiling
+
         return video_codec(self.path, video_vae_path=self.video_vae, device=self.device, tiling=Tiling() if self.tiling else None)
 
     def audio(self) -> Codec:
-        """The codec of sounds."""
+        """The codec of sounds; raises as `video` does."""
+        from ltxcore.codecs.load_codecs import audio_codec
+
         return audio_codec(self.path, audio_vae_path=self.audio_vae, device=self.device)
 
     def text(self) -> TextEncoder:
-        """The text encoder."""
+        """The text encoder; raises as `video` does."""
+        from ltxcore.codecs.load_codecs import text_encoder
+        from ltxcore.codecs.official.text import Placement
+
         placement = Placement(device=self.device, in_8_bit=self.text_in_8bit, offload=self.text_offload)
         return text_encoder(self.path, text_encoder_path=self.text_encoder, placement=placement)

@@ -81,33 +81,34 @@ class Dataset:
         return self.path if self.is_folder else self.path.parent
 
 
-def read_dataset(path: Path, options: PreprocessingTable, folders: Collection[str] | None = None, there: Collection[str] = ()) -> Dataset:
+def read_dataset(path: Path, options: PreprocessingTable, folders: Collection[str] | None = None, root: Path | None = None) -> Dataset:
     """Read a dataset, a file or a folder of media, and check all that can be checked without opening a medium.
 
     Args:
         path: of the dataset file, or of the folder.
         options: columns, trigger, and what to leave out.
         folders: that a run reads; none: all that can be made.
-        there: folders that exist already.
+        root: where it is encoded, or will be: folders that are there already need not be made; none: nowhere yet.
 
     Raises:
         DataError: with every mistake: columns that are missing or in doubt, cells that are empty, files that are not there, paths that lead out of the
             dataset's folder, rows that are there twice or whose samples would have one name.
     """
-    data, problems = survey_dataset(path, options, folders, there)
+    data, problems = survey_dataset(path, options, folders, root)
     if problems:
         raise DataError.of(problems)
     return data
 
 
 def survey_dataset(
-    path: Path, options: PreprocessingTable, folders: Collection[str] | None = None, there: Collection[str] = ()
+    path: Path, options: PreprocessingTable, folders: Collection[str] | None = None, root: Path | None = None
 ) -> tuple[Dataset, tuple[Problem, ...]]:
     """As `read_dataset`, but with the rows that are in order, and beside them what is wrong with the others.
 
     Raises:
         DataError: the file cannot be read, or its columns do not do; there are no rows then to look at.
     """
+    there = [each.name for each in root.iterdir() if each.is_dir()] if root is not None and root.is_dir() else []
     table = read_rows(path, options)
     binding = bind(table, {role: getattr(options, option(role)) for role in ALIASES})
     wanted, unable = wanted_folders(table, binding.columns, folders, skip_audio=options.skip_audio, there=there)

@@ -14,7 +14,7 @@ from ltxcore.codecs.mel import RATE, resample
 from ltxcore.media.sounds import read_with_gaps
 from ltxcore.protocols import Sound
 
-MARGIN = 0.1
+SOUND_MARGIN = 0.1
 """Seconds that codecs add to or take from the end of a track; read beyond a cut, so that resampling does not see the edge."""
 
 
@@ -41,12 +41,12 @@ def read_cut(path: Path, duration: Fraction | None, fill: bool = True) -> Cut:
     Args:
         path: of the file, read by PyAV.
         duration: in seconds; none: all.
-        fill: whether a sound that ends early is filled with silence; if not, only one that ends no more than `MARGIN` early is.
+        fill: whether a sound that ends early is filled with silence; if not, only one that ends no more than `SOUND_MARGIN` early is.
 
     Raises:
         DataError: the file cannot be read or has no sound.
     """
-    sound, gaps = read_with_gaps(path, max_duration=None if duration is None else float(duration) + MARGIN)
+    sound, gaps = read_with_gaps(path, max_duration=None if duration is None else float(duration) + SOUND_MARGIN)
     end = math.inf if duration is None else float(duration)
     holes = sum(min(gap.seconds, end - gap.at) for gap in gaps if gap.seconds > 0 and gap.at < end)
     samples = resample(sound.samples, sound.rate, RATE)
@@ -54,7 +54,7 @@ def read_cut(path: Path, duration: Fraction | None, fill: bool = True) -> Cut:
         return Cut(Sound(samples, RATE), 0.0, holes)
     wanted = math.floor(duration * RATE)
     missing = max(0, wanted - samples.shape[1])
-    if not fill and missing > MARGIN * RATE:
+    if not fill and missing > SOUND_MARGIN * RATE:
         missing = 0
     return Cut(Sound(pad(samples[:, :wanted], (0, missing)).contiguous(), RATE), missing / RATE, holes)
 

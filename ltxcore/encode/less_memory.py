@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 
 import attrs
 
-from ltxcore.codecs.source import Model
+from ltxcore.codecs.source import Codecs
 from ltxcore.config.run_file import PreprocessingTable
 from ltxcore.devices import is_gpu
 from ltxcore.encode.rules import Place
@@ -20,13 +20,13 @@ class Less:
     """Encoding, as it was asked for.
 
     Attributes:
-        model: its codecs and text encoder, and where they compute.
+        codecs: that encode, with their text encoder, and where they compute.
         options: of `[preprocessing]`.
         workers: samples decoded at a time.
         where: the place of a key, for messages: an option of the command, or a key of a run file.
     """
 
-    model: Model
+    codecs: Codecs
     options: PreprocessingTable
     workers: int
     where: Place
@@ -38,7 +38,7 @@ class Less:
             OutOfMemory: memory ran out.
         """
         many = self.options.batch_size
-        return telling(f"encoding captions, {many} at a time", self.model.device, lambda: self._said(self._for_captions()))
+        return telling(f"encoding captions, {many} at a time", self.codecs.device, lambda: self._said(self._for_captions()))
 
     def media(self, doing: str) -> AbstractContextManager[None]:
         """Around the encoding of a sample.
@@ -46,14 +46,18 @@ class Less:
         Raises:
             OutOfMemory: memory ran out.
         """
-        return telling(doing, self.model.device, lambda: self._said(self._for_media()))
+        return telling(doing, self.codecs.device, lambda: self._said(self._for_media()))
 
     def _for_captions(self) -> list[str]:
-        model, many = self.model, self.options.batch_size
+        codecs, many = self.codecs, self.options.batch_size
         return [
             *([f"a smaller {self._option('batch_size')} than {many}"] if many > 1 else []),
-            *([self._key("load_text_encoder_in_8bit")] if is_gpu(model.device) and not (model.text_in_8bit or model.text_offload) else []),
-            *([self._key("offload_text_encoder")] if not (model.text_in_8bit or model.text_offload) else []),
+            *(
+                [self._key("load_text_encoder_in_8bit")]
+                if is_gpu(codecs.device) and not (codecs.text_in_8bit or codecs.text_offload)
+                else []
+            ),
+            *([self._key("offload_text_encoder")] if not (codecs.text_in_8bit or codecs.text_offload) else []),
         ]
 
     def _for_media(self) -> list[str]:
@@ -61,7 +65,7 @@ class Less:
             "--vae-tiling" if self._is_command else "`ltx preprocess --vae-tiling` (then data.preprocessed_data_root names what it wrote)"
         )
         return [
-            *([] if self.model.tiling else [tiled]),
+            *([] if self.codecs.tiling else [tiled]),
             f"smaller {self._option('resolution_buckets')}, or fewer frames in them",
             *(["--workers 1, which decodes one sample at a time"] if self._is_command and self.workers > 1 else []),
         ]

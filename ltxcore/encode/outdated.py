@@ -87,8 +87,7 @@ def whole_already(dataset: Path, root: Path, options: PreprocessingTable, folder
     Raises:
         DataError: the dataset.
     """
-    there = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
-    data = read_dataset(dataset, options, folders, there)
+    data = read_dataset(dataset, options, folders, root)
     return whole_samples(root, data.folders, [sample.name for sample in data.samples])
 
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import attrs
 
-from ltxcore.codecs.source import Model
+from ltxcore.codecs.source import Codecs
 from ltxcore.config.run_file import PreprocessingTable
 from ltxcore.dataset.raw import RawFiles
 from ltxcore.dataset.rows import Dataset, survey_dataset
-from ltxcore.encode.glance import spread
 from ltxcore.encode.proposed_buckets import proposed_line
 from ltxcore.encode.roots import default_root
 from ltxcore.encode.rules import sizes_of
 from ltxcore.encode.sample_sizes import Looked, files_of, look_at, unreadable
+from ltxcore.encode.survey import spread
 from ltxcore.encode.work import TEXT
 from ltxcore.errors import DataError, Problem
 from ltxcore.media.probe import MediaInfo
@@ -45,7 +45,7 @@ class Overview:
 
 
 def overview(path: Path, options: PreprocessingTable, phase: Phase) -> Overview:
-    """Look at every row of a dataset, and into the files of some of them: of at most `glance.MOST_OPENED`, the same ones each time. Nothing is written.
+    """Look at every row of a dataset, and into the files of some of them: of at most `survey.MOST_OPENED`, the same ones each time. Nothing is written.
 
     Args:
         path: a dataset file, or a folder of media.
@@ -110,7 +110,7 @@ def _look(data: Dataset, root: Path, phase: Phase) -> Looked:
 
 def _scale() -> Sequence[int]:
     """What a latent cell covers, of all models of the family."""
-    return Model("tiny", device="cpu").video().scale
+    return Codecs("tiny", device="cpu").video().scale
 
 
 def _sizes(infos: Collection[MediaInfo]) -> str:

@@ -8,33 +8,24 @@ from pathlib import Path
 
 import attrs
 
-from ltxcore.codecs.source import Model
+from ltxcore.codecs.source import Codecs
 from ltxcore.config.run_file import PreprocessingTable
-from ltxcore.dataset.raw import RawFiles
-from ltxcore.dataset.rows import Dataset, Sample, read_dataset
+from ltxcore.dataset.rows import Dataset, read_dataset
 from ltxcore.dataset.uneven import note as uneven_note
-from ltxcore.devices import own_device
-from ltxcore.encode.connected import connected
+from ltxcore.encode.encoding import Encoding, encoding_of, text_encoder_of
 from ltxcore.encode.ledger import Ledger
 from ltxcore.encode.less_memory import Less
-from ltxcore.encode.outdated import as_begun, only_rows
-from ltxcore.encode.products import RECIPES, Tools
+from ltxcore.encode.outdated import only_rows
+from ltxcore.encode.products import RECIPES
 from ltxcore.encode.roots import claim
 from ltxcore.encode.roots import default_root as default_root
-from ltxcore.encode.rules import (
-    Place,
-    found_buckets,
-    hdr_told,
-    needs_buckets,
-    rendering_from_options,
-    rules_from_options,
-    silent_set,
-)
-from ltxcore.encode.sample_sizes import SOUND_FOLDERS, VIDEO_FOLDERS, Planned, Rules, files_of, look_at, plan, plan_part, uneven_clips
+from ltxcore.encode.rules import Place
+from ltxcore.encode.sample_sizes import VIDEO_FOLDERS, Planned, uneven_clips
 from ltxcore.encode.share import Share
 from ltxcore.encode.summary import Summary
+from ltxcore.encode.survey import Survey, survey
 from ltxcore.encode.work import TEXT, Outcome, drop, encode_captions, encode_media
-from ltxcore.errors import ConfigError, DataError, Problem, listed
+from ltxcore.errors import DataError, listed
 from ltxcore.memory import give_back_memory
 from ltxcore.progress import Phase, bars
 from ltxcore.protocols import TextEncoder
@@ -46,15 +37,8 @@ def preprocess(
     dataset: Path,
     root: Path | None,
     options: PreprocessingTable,
+    codecs: Codecs,
     *,
-    model_path: str,
-    text_encoder_path: Path | None = None,
-    video_vae_path: Path | None = None,
-    audio_vae_path: Path | None = None,
-    device: str | None = None,
-    vae_tiling: bool = False,
-    load_text_encoder_in_8bit: bool = False,
-    offload_text_encoder: bool = False,
     folders: Collection[str] | None = None,
     share: Share | None = None,
     overwrite: bool = False,
@@ -76,14 +60,7 @@ def preprocess(
         dataset: a CSV, TSV, JSON or JSON Lines file, or a folder of media.
         root: where to write; none: `default_root`.
         options: of `[preprocessing]`.
-        model_path: whose codecs and text encoder to use.
-        text_encoder_path: of the text encoder, where the model does not hold it.
-        video_vae_path: of the video codec, likewise.
-        audio_vae_path: of the audio codec, likewise.
-        device: where they compute; none: this process's GPU, if there is one.
-        vae_tiling: whether clips are encoded in pieces, for less memory.
-        load_text_encoder_in_8bit: whether the text encoder has 8-bit weights.
-        offload_text_encoder: whether the text encoder's weights stay in main memory, and come to the device one layer at a time.
+        codecs: that encode it, with their text encoder.
         folders: that a run reads; none: all that the dataset's columns can make.
         share: this process's part; none: as the environment says.
         overwrite: whether to make also what is up to date.
@@ -102,38 +79,29 @@ def preprocess(
         DataError: the dataset, or samples that cannot be made, all of them; or a root that cannot be written.
         OutOfMemory: memory ran out; says while encoding what, and what takes less. What was encoded by then stays.
     """
-    model = Model(
-        model_path,
-        text_encoder_path,
-        video_vae_path,
-        audio_vae_path,
-        device or own_device(),
-        vae_tiling,
-        load_text_encoder_in_8bit,
-        offload_text_encoder,
-    )
     to = root or default_root(dataset, options)
-    there = [path.name for path in to.iterdir() if path.is_dir()] if to.is_dir() else []
-    data = read_dataset(dataset, options, folders, there)
+    data = read_dataset(dataset, options, folders, to)
     if only is not None:
         data = only_rows(data, frozenset(only))
-    workers = workers or usual_workers()
-    job = _job(data, to, options, model, share or Share.of_environment(), overwrite, workers, where)
+    workers, share = workers or usual_workers(), share or Share.of_environment()
+    threads = max(1, processors() // workers)
+    encoding = encoding_of(data, to, options, codecs, where, rank=share.rank, threads=threads, writes=True, recalls=not overwrite)
+    job = _Job(encoding, share, overwrite, workers)
     with bars(progress) as phase:
-        encoder = _text_encoder(job, model) if TEXT in data.folders else None
-        plans = _plan(job, keeps, phase)
+        encoder = text_encoder_of(codecs, options, where) if TEXT in data.folders else None
+        found = _survey(job, keeps, phase)
         if root is None:
-            job = attrs.evolve(job, root=claim(to, dataset, options))
-        with _writer(job.root, job.share.rank, take_over, waiting) as writer:
-            ledger = _open(job, plans, verify, writer)
-            mine = job.share.of(plans.planned)
-            less = Less(model, options, workers, where)
+            job = attrs.evolve(job, encoding=attrs.evolve(encoding, root=claim(to, dataset, options)))
+        with _writer(job.encoding.root, share.rank, take_over, waiting) as writer:
+            ledger = _open(job, found, verify, writer)
+            mine = share.of(found.planned)
+            less = Less(codecs, options, workers, where)
             with less.captions():
                 outcomes = _captions(job, mine, encoder, ledger, phase)
             encoder = None  # its weights make room for those of the codecs
             give_back_memory()
             outcomes |= _media(job, mine, outcomes, ledger, phase, less)
-    return _summary(job, plans, outcomes, ledger)
+    return _summary(job, found, outcomes, ledger)
 
 
 @contextlib.contextmanager
@@ -153,98 +121,45 @@ def _writer(root: Path, rank: int, take_over: bool, waiting: Callable[[], object
 class _Job:
     """A call of `preprocess`, once the dataset is read and the codecs are known."""
 
-    data: Dataset
-    root: Path
-    options: PreprocessingTable
-    rules: Rules
-    tools: Tools
+    encoding: Encoding
     share: Share
     overwrite: bool
     workers: int
-    where: Place
+
+    @property
+    def data(self) -> Dataset:
+        return self.encoding.data
+
+    @property
+    def options(self) -> PreprocessingTable:
+        return self.encoding.options
 
 
-def _job(
-    data: Dataset, root: Path, options: PreprocessingTable, model: Model, share: Share, overwrite: bool, workers: int, where: Place
-) -> _Job:
-    video = model.video() if any("video" in sample.media for sample in data.samples) else None
-    audio = model.audio() if data.folders & SOUND_FOLDERS else None
-    rules = rules_from_options(data, options, video, audio, where)
-    raw = RawFiles(root, data.folder.absolute(), share.rank, recalls=not overwrite, resamples=rules.resamples)
-    tools = Tools(raw, video, audio, rules.factors, max(1, processors() // workers), rendering_from_options(options, where))
-    return _Job(data, root, options, rules, tools, share, overwrite, workers, where)
+def _survey(job: _Job, keeps: bool, phase: Phase) -> Survey:
+    """What is to be made.
 
-
-def _text_encoder(job: _Job, model: Model) -> TextEncoder:
-    encoder = model.text()
-    if not job.options.connector_outputs:
-        return encoder
-    try:
-        return connected(encoder, model.path, model.device)
-    except ConfigError as error:
-        raise error.at(job.where("preprocessing.connector_outputs")) from None
-
-
-@attrs.frozen(eq=False)
-class _Plans:
-    """Samples that can be made, of which some without their sound or pictures, and why; those that cannot, and why; what the user should know; and, for
-    a run that keeps what it began with, the samples that were encoded since something was set right in reading their files."""
-
-    planned: list[Planned]
-    refused_samples: list[Sample]
-    problems: list[Problem]
-    silent: list[Problem]
-    pictureless: list[Problem]
-    notes: list[str]
-    set_right: frozenset[str] = frozenset()
-
-
-def _plan(job: _Job, keeps: bool, phase: Phase) -> _Plans:
+    Raises:
+        LtxError: it cannot be.
+    """
     if job.data.left_out and not job.data.samples:
         raise DataError.of(job.data.left_out)
-    looked = look_at(job.data.samples, job.tools.raw, job.workers, phase("files", len(files_of(job.data.samples))))
-    there = as_begun(job.root, job.data, job.rules, job.tools) if keeps else {}
-    before = {name: planned for name, planned in there.items() if planned.without}
-    data, rules = attrs.evolve(job.data, samples=tuple(each for each in job.data.samples if each.name not in before)), job.rules
-    notes = list(data.notes)
-    silent = silent_set(data, looked)
-    if silent is not None:
-        raise DataError.of([silent])
-    if job.tools.video is not None and needs_buckets(data, rules):
-        bucket, note = found_buckets(data, rules, looked, job.tools.video, job.where)
-        rules = attrs.evolve(rules, buckets=(bucket,))
-        notes.append(note)
-    if (told := hdr_told(data, looked, job.options.hdr)) and rules.buckets:
-        notes.append(told)
-    plans, lacking = _Plans([], [], list(data.left_out), [], [], notes), list[Problem]()
-    for sample in job.data.samples:
-        found = before.get(sample.name) or plan(sample, looked, rules)
-        if isinstance(found, Planned):
-            plans.planned.append(found)
-            continue
-        lacking += found
-        if (part := plan_part(sample, looked, rules)) is not None:
-            plans.planned.append(part)
-            (plans.silent if "video" in sample.media else plans.pictureless).extend(found)
-        else:
-            plans.refused_samples.append(sample)
-            plans.problems.extend(found)
-    if (found_uneven := uneven_clips(plans.planned, looked)) and data.folders & VIDEO_FOLDERS:
-        clips = sum(each.bucket is not None for each in plans.planned)
-        plans.notes.append(uneven_note(data.path, clips, found_uneven, rules.resamples))
-    none_whole = all(each.folders != data.folders for each in plans.planned)
-    if lacking and (job.options.on_error == "stop" or none_whole):
-        raise DataError.of(lacking)
-    return attrs.evolve(plans, set_right=frozenset(there.keys() - before.keys()))
+    found = survey(job.encoding, job.workers, phase, keeps=keeps)
+    if found.silent is not None:
+        raise DataError.of([found.silent])
+    if found.sizeless is not None:
+        raise found.sizeless
+    if found.refused and not found.leaves_out:
+        raise DataError.of(problem for refused in found.refused for problem in refused.problems)
+    return found
 
 
-def _open(job: _Job, plans: _Plans, verify: bool, writer: Writer | None) -> Ledger:
+def _open(job: _Job, found: Survey, verify: bool, writer: Writer | None) -> Ledger:
     """The root's folders, without what there was of refused samples."""
     order = (TEXT, *RECIPES)
-    ledger = Ledger(job.root, [folder for folder in order if folder in job.data.folders], job.share.rank, job.overwrite, verify, writer)
-    for sample in job.share.of(plans.refused_samples):
-        drop(ledger, sample, job.data.folders)
-    for each in job.share.of(plans.planned):
+    ledger = Ledger(job.encoding.root, [each for each in order if each in job.data.folders], job.share.rank, job.overwrite, verify, writer)
+    for refused in job.share.of([each for each in found.refused if each.part is None]):
+        drop(ledger, refused.sample, job.data.folders)
+    for each in job.share.of(found.planned):
         drop(ledger, each.sample, job.data.folders - each.folders)
     return ledger
 
@@ -262,15 +177,15 @@ def _media(
     if job.data.folders <= {TEXT}:
         return {}
     whole = [each for each in planned if not so_far.get(each.sample.name, Outcome()).problems]
-    return encode_media(whole, ledger, job.rules, job.tools, job.workers, phase("media", len(whole)), less.media)
+    return encode_media(whole, ledger, job.encoding.rules, job.encoding.tools, job.workers, phase("media", len(whole)), less.media)
 
 
-def _summary(job: _Job, plans: _Plans, outcomes: Mapping[str, Outcome], ledger: Ledger) -> Summary:
+def _summary(job: _Job, found: Survey, outcomes: Mapping[str, Outcome], ledger: Ledger) -> Summary:
     failed = [problem for outcome in outcomes.values() for problem in outcome.problems]
     if failed and job.options.on_error == "stop":
         raise DataError.of(failed)
     lost = {name for name, outcome in outcomes.items() if outcome.problems}
-    notes, own = [*plans.notes, *_renamed(job, ledger)], list[str]()
+    notes, own = [*job.data.notes, *found.notes, *_uneven(job, found), *_renamed(job, ledger)], list[str]()
     for what, silence in (
         ("sounds end early and were filled with silence, by", [each for outcome in outcomes.values() for each in outcome.silence]),
         ("sounds have holes, which are silence now, of", [each for outcome in outcomes.values() for each in outcome.holes]),
@@ -278,23 +193,31 @@ def _summary(job: _Job, plans: _Plans, outcomes: Mapping[str, Outcome], ledger: 
         if silence:
             longest = max(silence, key=lambda each: each.seconds)
             own.append(f"{job.data.path}: {len(silence)} {what} at most {longest.seconds:.3f} s ({longest.where})")
-    whole = [each.sample.name for each in plans.planned if each.folders == job.data.folders]
-    names = sorted(set(whole) - lost)
-    problems = (*plans.problems, *failed)
+    parts = {
+        is_clip: [each for each in found.refused if each.part and ("video" in each.sample.media) is is_clip] for is_clip in (True, False)
+    }
+    unmade = [problem for each in found.refused if each.part is None for problem in each.problems]
     return Summary(
-        job.root,
+        job.encoding.root,
         ledger.counts,
-        problems,
-        tuple(plans.silent),
-        tuple(names),
+        (*job.data.left_out, *unmade, *failed),
+        tuple(problem for each in parts[True] for problem in each.problems),
+        tuple(sorted(found.whole - lost)),
         (*notes, *own),
-        tuple(plans.pictureless),
+        tuple(problem for each in parts[False] for problem in each.problems),
         tuple(own),
         tuple(failed),
         anew={name: outcome.since for name, outcome in outcomes.items() if outcome.since and not outcome.problems},
-        set_right=plans.set_right,
-        without={each.sample.name: each.without for each in plans.planned if each.without},
+        set_right=found.kept,
+        without={each.sample.name: each.without for each in found.planned if each.without},
     )
+
+
+def _uneven(job: _Job, found: Survey) -> list[str]:
+    """That clips have a variable frame rate, where any is encoded."""
+    names = uneven_clips(found.planned, found.looked) if job.data.folders & VIDEO_FOLDERS else []
+    clips = sum(each.bucket is not None for each in found.planned)
+    return [uneven_note(job.data.path, clips, names, job.encoding.rules.resamples)] if names else []
 
 
 def _renamed(job: _Job, ledger: Ledger) -> list[str]:
@@ -308,11 +231,11 @@ def _renamed(job: _Job, ledger: Ledger) -> list[str]:
     gone = {name: origin for name, origin in ledger.origins.items() if name not in names}
     if not gone:
         return []
-    now = {job.tools.raw.remembered(next(iter(sample.media.values()))): sample.origin for sample in names.values() if sample.media}
+    now = {job.encoding.tools.raw.remembered(next(iter(sample.media.values()))): sample.origin for sample in names.values() if sample.media}
     now.pop("", None)
     told = []
     for name, origin in gone.items():
-        other = now.get(job.tools.raw.remembered(job.data.folder.absolute() / origin))
+        other = now.get(job.encoding.tools.raw.remembered(job.data.folder.absolute() / origin))
         told.append(f"{origin or name} (which is {other} now)" if other else origin or name)
     many = "1 sample is" if len(told) == 1 else f"{len(told)} samples are"
-    return [f"{job.root}: {many} left there of files that are no longer in {job.data.path}, and not used: {listed(told)}"]
+    return [f"{job.encoding.root}: {many} left there of files that are no longer in {job.data.path}, and not used: {listed(told)}"]

@@ -28,6 +28,7 @@ from ltxcore.media.pictures import Rendering
 from ltxcore.media.probe import MediaInfo, Memory, read_clip, read_sound
 from ltxcore.media.rates import exact_rate
 from ltxcore.media.times import Timing
+from ltxcore.modalities.audio import AudioModality
 from ltxcore.protocols import Codec, Entry
 
 VERSION = 2
@@ -277,3 +278,19 @@ RECIPES: Mapping[str, Recipe] = {
     "audio_masks": _audio_masks,
 }
 """By folder, in the order in which they are made: the masks of sounds come after the sounds, whose length they take."""
+
+
+def mask_alone(folder: str, planned: Planned, tools: Tools) -> Tensor:
+    """A mask as it is made; that of a sound by its own length, since that of the sound's latents is not known before they are made.
+
+    Raises:
+        DataError: it cannot be made.
+    """
+    if folder == "video_masks":
+        return _video_masks(planned, tools, {}).make().tensors["mask"]
+    path = planned.sample.media["audio_mask"]
+    if path.suffix.lower() in STORED_MASKS:
+        return read_mask(path)
+    sound = read_sound(path)
+    steps = max(1, int(sound.duration * AudioModality().default_rate))
+    return audio_mask(sound.samples, sound.rate, steps, (4, 1, 1) if tools.audio is None else tools.audio.scale)

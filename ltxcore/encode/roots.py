@@ -13,10 +13,12 @@ import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import attrs
 
 from ltxcore.config.run_file import PreprocessingTable
+from ltxcore.dataset.folder import is_media_folder
 from ltxcore.dataset.rows import Sample, survey_dataset
 from ltxcore.dataset.table import FORMATS
 from ltxcore.encode.work import TEXT, text_product
@@ -40,6 +42,26 @@ class _Places:
 
     shared: Path
     own: Path
+
+
+def data_kind(path: Path) -> Literal["dataset", "encoded set", "run file"]:
+    """What data a path names: by its name, and by what a folder holds, which are media or encoded samples.
+
+    Raises:
+        DataError: there is no such thing, or it is none of these.
+    """
+    if is_folder(path):
+        return "dataset" if is_media_folder(path) else "encoded set"
+    if not is_file(path):
+        remedy = "Name a dataset file, a folder of media, an encoded set or a run file."
+        raise DataError("there is no such file or folder", where=str(path), remedy=remedy)
+    ending = path.suffix.lower()
+    if ending == ".toml":
+        return "run file"
+    if ending not in FORMATS:
+        remedy = f"Name a folder, or a file in {', '.join(FORMATS)} or .toml."
+        raise DataError("is neither a dataset, nor an encoded set, nor a run file", where=str(path), remedy=remedy)
+    return "dataset"
 
 
 def default_root(dataset: Path, options: PreprocessingTable | None = None) -> Path:

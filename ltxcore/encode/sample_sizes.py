@@ -290,25 +290,13 @@ def _mask_length_misfits(planned: Planned, looked: Looked, rules: Rules) -> Iter
 def uneven_clips(planned: Sequence[Planned], looked: Looked) -> list[str]:
     """The names, as the dataset has them, of clips whose frames are not shown equally long, as far as their buckets take them."""
     infos = [(each, looked.infos.get(each.sample.media["video"])) for each in planned if each.bucket is not None]
-    return [each.sample.origin for each, info in infos if isinstance(info, MediaInfo) and is_uneven(info, each.size.frames)]
-
-
-def is_uneven(info: MediaInfo, frames: int) -> bool:
-    """Whether the first so many frames of a clip are not shown equally long."""
-    return info.uneven is not None and info.uneven.steady < frames
+    return [each.sample.origin for each, info in infos if isinstance(info, MediaInfo) and info.is_uneven(each.size.frames)]
 
 
 def mask_shape(mask: MediaInfo, clip: MediaInfo) -> tuple[int, int] | None:
     """Height and width that a mask is shown with: its own; those of its clip where it was drawn on the clip's stored pixels, which are not square; None: it
     has another shape than its clip."""
-    if same_shape(mask, clip):
+    if mask.is_shaped_as(clip):
         return mask.height or 0, mask.width or 0
     stored = attrs.evolve(clip, width=round((clip.width or 0) / clip.aspect))
-    return (clip.height or 0, clip.width or 0) if same_shape(mask, stored) else None
-
-
-def same_shape(one: MediaInfo, other: MediaInfo) -> bool:
-    """Whether two pictures have one shape, up to a pixel of the smaller one."""
-    across = (one.width or 0) * (other.height or 0)
-    down = (one.height or 0) * (other.width or 0)
-    return abs(across - down) <= max(one.width or 0, one.height or 0, other.width or 0, other.height or 0)
+    return (clip.height or 0, clip.width or 0) if mask.is_shaped_as(stored) else None

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
 
 import attrs
 
 from ltxcore.dataset.rows import Dataset, Sample
-from ltxcore.encode.glance import Glance
-from ltxcore.encode.products import RECIPES
+from ltxcore.encode.outdated import as_made
+from ltxcore.encode.products import RECIPES, Product
 from ltxcore.encode.sample_sizes import SOUND_FOLDERS, STORED_MASKS, VIDEO_FOLDERS, Planned
+from ltxcore.encode.survey import Survey
 from ltxcore.encode.work import TEXT, text_product
 from ltxcore.encoded.listing import Listing, list_folder
+from ltxcore.encoded.sample_names import find_sample
 from ltxcore.errors import DataError
+from ltxcore.media.corrections import told
 from ltxcore.protocols import Entry, TextEncoder
 
 FAULT = "their encoded files are not as they were written"
@@ -43,7 +47,7 @@ class Standing:
         return len(self.missing) + sum(len(names) for names in self.anew.values())
 
 
-def standing_of(data: Dataset, seen: Glance) -> Standing:
+def standing_of(data: Dataset, seen: Survey) -> Standing:
     """How the samples of a dataset stand, without those that are left out. Nothing is written, and no medium is read.
 
     Args:
@@ -53,9 +57,9 @@ def standing_of(data: Dataset, seen: Glance) -> Standing:
     Raises:
         DataError: a folder of encoded samples cannot be read.
     """
-    root, names = seen.root, [sample.name for sample in data.samples]
+    root, names = seen.encoding.root, [sample.name for sample in data.samples]
     held = {folder: list_folder(root / folder, names, remember=False) for folder in sorted(data.folders)}
-    planned = {each.sample.name: each for each in seen.planned if seen.has_sizes and seen.encoders.model is not None}
+    planned = {each.sample.name: each for each in seen.planned if seen.has_sizes and seen.encoding.codecs is not None}
     fresh, missing, anew = [], [], dict[str, list[str]]()
     for sample in (each for each in data.samples if each.name not in seen.unfit):
         why = _why_anew(sample, planned.get(sample.name), held, seen)
@@ -68,7 +72,7 @@ def standing_of(data: Dataset, seen: Glance) -> Standing:
     return Standing(tuple(fresh), tuple(missing), {why: tuple(samples) for why, samples in anew.items()})
 
 
-def _why_anew(sample: Sample, planned: Planned | None, held: Mapping[str, Listing], seen: Glance) -> str | None:
+def _why_anew(sample: Sample, planned: Planned | None, held: Mapping[str, Listing], seen: Survey) -> str | None:
     """Why a sample is encoded anew; "": it is not there; None: it is not encoded anew."""
     name = sample.name
     if any(name in listing.at_fault for listing in held.values()):
@@ -83,35 +87,106 @@ def _why_anew(sample: Sample, planned: Planned | None, held: Mapping[str, Listin
     expected = dict(_encoders(seen))
     if any(entry.encoder != expected.get(folder, entry.encoder) for folder, entry in entries.items()):
         return MODEL
-    if TEXT in entries and _is_of_another_caption(sample, entries[TEXT], seen.encoders.text):
+    if TEXT in entries and _is_of_another_caption(sample, entries[TEXT], seen.encoding.text):
         return CAPTION
     return MEDIA if planned is not None and _is_of_other_media(planned, entries, seen) else None
+
+
+@attrs.frozen
+class Stale:
+    """An encoded file that would be another if it were made now.
+
+    Attributes:
+        sample: whose it is.
+        folder: where it lies; "": every file of the sample that is made of its media.
+        path: of the file.
+        made_otherwise: whether another encoder made it, and not only another medium or caption.
+        since: what has been set right since in reading its media, in words; "": nothing.
+    """
+
+    sample: Sample
+    folder: str
+    path: Path
+    made_otherwise: bool = False
+    since: str = ""
+
+
+def stale(found: Survey, folders: Collection[str], step: Callable[[], None]) -> Iterator[Stale]:
+    """The encoded files of a dataset that would be others if they were made now; their media are read. Where the model is not known, whatever encoder made a
+    file is taken as the right one.
+
+    Args:
+        found: the dataset.
+        folders: to look at.
+        step: called after each sample.
+    """
+    root, names = found.encoding.root, [planned.sample.name for planned in found.planned]
+    listings = {folder: list_folder(root / folder, names, remember=False).entries for folder in (TEXT, *RECIPES) if folder in folders}
+    for planned in found.planned:
+        name = planned.sample.name
+        yield from _stale(found, planned, {folder: held[name] for folder, held in listings.items() if name in held})
+        step()
+
+
+def _stale(found: Survey, planned: Planned, entries: Mapping[str, Entry]) -> Iterator[Stale]:
+    sample, encoding = planned.sample, found.encoding
+
+    def product_of(folder: str, planned: Planned, entries: Mapping[str, Entry]) -> Product:
+        entry, text = entries[folder], encoding.text
+        if folder == TEXT:
+            return text_product(
+                planned.sample.caption, *((entry.shape[0], entry.encoder) if text is None else (text.length, text.fingerprint))
+            )
+        product = RECIPES[folder](planned, encoding.tools, entries)
+        return product if encoding.codecs is not None else attrs.evolve(product, encoder=entry.encoder)
+
+    before = as_made(sample, entries, encoding.rules, encoding.tools, product_of)
+    since = told(before.since) if before is not None and before.since else ""
+    if since:
+        yield Stale(sample, "", encoding.root, since=since)
+    for folder, entry in entries.items():
+        if since and folder != TEXT:
+            continue
+        if not entry.fingerprint or not entry.finite or (folder == "audio_masks" and "audio_latents" not in entries):
+            continue
+        try:
+            product = product_of(folder, planned, entries)
+        except DataError:  # its file cannot be read, which is told elsewhere
+            continue
+        if product.fingerprint != entry.fingerprint:
+            path = find_sample(encoding.root, folder, sample.name)
+            yield Stale(sample, folder, path, made_otherwise=bool(product.encoder) and product.encoder != entry.encoder)
 
 
 def _is_of_another_caption(sample: Sample, entry: Entry, encoder: TextEncoder | None) -> bool:
     return encoder is not None and entry.fingerprint != text_product(sample.caption, encoder.length, encoder.fingerprint).fingerprint
 
 
-def _encoders(seen: Glance) -> Iterator[tuple[str, str]]:
+def _encoders(seen: Survey) -> Iterator[tuple[str, str]]:
     """The fingerprint of what encodes each folder now, where it is known."""
-    if seen.encoders.model is None:
+    if seen.encoding.codecs is None:
         return
-    if seen.encoders.text is not None:
-        yield TEXT, seen.encoders.text.fingerprint
-    for codec, folders in ((seen.tools.video, VIDEO_FOLDERS - {"video_masks"}), (seen.tools.audio, SOUND_FOLDERS - {"audio_masks"})):
+    if seen.encoding.text is not None:
+        yield TEXT, seen.encoding.text.fingerprint
+    for codec, folders in (
+        (seen.encoding.tools.video, VIDEO_FOLDERS - {"video_masks"}),
+        (seen.encoding.tools.audio, SOUND_FOLDERS - {"audio_masks"}),
+    ):
         if codec is not None:
             yield from ((folder, codec.fingerprint) for folder in folders)
 
 
-def _is_of_other_media(planned: Planned, entries: Mapping[str, Entry], seen: Glance) -> bool:
+def _is_of_other_media(planned: Planned, entries: Mapping[str, Entry], seen: Survey) -> bool:
     """Whether other latents or masks would be made now; not where it would take reading a file to know."""
-    raw, sample = seen.tools.raw, planned.sample
+    raw, sample = seen.encoding.tools.raw, planned.sample
     if planned.without:  # it stays as it is
         return False
     if not all(raw.knows_content(path) for path in sample.media.values() if path.suffix.lower() not in STORED_MASKS):
         return False
     try:
-        products = [RECIPES[folder](planned, seen.tools, entries) for folder in RECIPES if folder in entries and folder in planned.folders]
+        products = [
+            RECIPES[folder](planned, seen.encoding.tools, entries) for folder in RECIPES if folder in entries and folder in planned.folders
+        ]
     except DataError:  # a file that cannot be read, which is told elsewhere
         return False
     return any(product.fingerprint != entries[product.folder].fingerprint for product in products)

@@ -45,3 +45,13 @@ class MediaInfo:
     unheard: str = ""
     aspect: Fraction = SQUARE
     uneven: Uneven | None = None
+
+    def is_uneven(self, frames: int) -> bool:
+        """Whether its first so many frames are not shown equally long."""
+        return self.uneven is not None and self.uneven.steady < frames
+
+    def is_shaped_as(self, other: MediaInfo) -> bool:
+        """Whether its pictures have the shape of another file's, up to a pixel of the smaller one."""
+        across = (self.width or 0) * (other.height or 0)
+        down = (self.height or 0) * (other.width or 0)
+        return abs(across - down) <= max(self.width or 0, self.height or 0, other.width or 0, other.height or 0)

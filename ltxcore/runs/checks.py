@@ -9,13 +9,15 @@ from pathlib import Path
 
 import attrs
 
+from ltxcore.codecs.source import Codecs
 from ltxcore.config.load import LoadedRun, ReadRun, UnreadPlugins
 from ltxcore.config.located import located
 from ltxcore.dataset.rows import Dataset, read_rows, survey_dataset
-from ltxcore.encode.glance import encoders_of, glance
+from ltxcore.encode.encoding import encoding_as_far
 from ltxcore.encode.outdated import only_rows
 from ltxcore.encode.roots import default_root
 from ltxcore.encode.standing import standing_of
+from ltxcore.encode.survey import glance
 from ltxcore.encoded.batches import plan as plan_order
 from ltxcore.encoded.manifest import survey_manifest
 from ltxcore.errors import ConfigError, DataError, Problem, collecting
@@ -24,7 +26,7 @@ from ltxcore.progress import Phase, bars
 from ltxcore.protocols import Entry, Manifest
 from ltxcore.runs.checkpoint import newest
 from ltxcore.runs.disk_space import room_for, room_to_encode
-from ltxcore.runs.drawing import drawing_problems, model_of
+from ltxcore.runs.drawing import drawing_problems
 from ltxcore.runs.first_encoding import begun_with
 from ltxcore.runs.foreseen import foreseen
 from ltxcore.runs.noted import Seen, of_dataset, of_folder, samples_told, trains_on
@@ -104,8 +106,7 @@ def rows_of(found: Outline, dataset: Path, root: Path) -> tuple[Dataset, tuple[P
         DataError: there are no rows to look at.
     """
     folders = {source.folder for source in found.strategy.sources().values()}
-    there = [each.name for each in root.iterdir() if each.is_dir()] if root.is_dir() else []
-    rows, problems = survey_dataset(dataset, found.config.preprocessing, folders, there)
+    rows, problems = survey_dataset(dataset, found.config.preprocessing, folders, root)
     if not rows.samples and not problems:
         raise DataError.of(rows.left_out)
     return rows, problems
@@ -179,7 +180,7 @@ class _Checker:
     def _plan(self, found: Outline, seen: Seen, manifest: Manifest | None) -> RunPlan | None:
         """The split of the run's samples, which are known from the rows; the rest is true where all are encoded."""
         leaves_out = found.config.preprocessing.on_error == "skip"
-        names = [sample for sample in seen.rows.samples if not (leaves_out and sample.name in seen.glance.unfit)]
+        names = [sample for sample in seen.rows.samples if not (leaves_out and sample.name in seen.survey.unfit)]
         entries = {sample.name: Entry((), origin=sample.origin) for sample in names}
         if not entries:
             return None
@@ -206,7 +207,7 @@ class _Checker:
 
     def _hold_ahead(self, found: Outline, seen: Seen) -> Manifest:
         """What the first run will encode, as far as headers tell what that will be like, held against the strategy."""
-        ahead = foreseen(found, seen.glance)
+        ahead = foreseen(found, seen.survey)
         if seen.standing is not None and seen.standing.encodes and ahead.samples and self.drafted.knows_model:
             with collecting(self.problems):
                 found.strategy.check(ahead)
@@ -233,10 +234,9 @@ class _Checker:
         with collecting(self.problems):
             begun = begun_with(found, dataset, root)
             rows = rows if begun is None else only_rows(rows, frozenset(begun))
-        encoders = encoders_of(rows, config.preprocessing, model_of(config.model) if self.drafted.knows_model else None, where)
-        self.problems.extend(encoders.problems)
-        keeps = found.resumes and not found.changes
-        look = glance(rows, place, config.preprocessing, encoders, where, self.phase, keeps=keeps)
+        codecs = Codecs.of(config.model, device="cpu") if self.drafted.knows_model else None
+        encoding = encoding_as_far(rows, place, config.preprocessing, codecs, where, self.problems)
+        look = glance(encoding, self.phase, keeps=found.resumes and not found.changes)
         self.problems.extend(look.problems)
         standing = None
         with collecting(self.problems):

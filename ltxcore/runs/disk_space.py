@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ltxcore.config.run_file import WIDEST
-from ltxcore.encode.glance import Glance
 from ltxcore.encode.sample_sizes import Planned
 from ltxcore.encode.standing import Standing
+from ltxcore.encode.survey import Survey
 from ltxcore.errors import LtxError, Problem
 from ltxcore.models.blueprint import Description
 from ltxcore.models.streams import is_needed
@@ -65,25 +65,25 @@ def room_for(found: Outline, problems: list[Problem]) -> Iterator[str]:
         )
 
 
-def room_to_encode(found: Outline, seen: Glance, standing: Standing) -> Iterator[str]:
+def room_to_encode(found: Outline, seen: Survey, standing: Standing) -> Iterator[str]:
     """A note where the disk has no room for the latents that the first run encodes; what its captions take is not counted."""
-    free = free_bytes(seen.root)
+    free = free_bytes(seen.encoding.root)
     if not standing.encodes or not seen.planned or free is None:
         return
     widths = found.base.token_widths
     numbers = sum(_latent_numbers(each, seen, widths) for each in seen.planned)
     needed = LATENT_BYTES * numbers * standing.encodes // len(seen.planned)
     if free < needed:
-        yield f"{seen.root}: the latents of {standing.encodes} sample{'' if standing.encodes == 1 else 's'} take {gib(needed)} or more, and {gib(free)} are free."
+        yield f"{seen.encoding.root}: the latents of {standing.encodes} sample{'' if standing.encodes == 1 else 's'} take {gib(needed)} or more, and {gib(free)} are free."
 
 
-def _latent_numbers(planned: Planned, seen: Glance, widths: Mapping[str, int]) -> int:
+def _latent_numbers(planned: Planned, seen: Survey, widths: Mapping[str, int]) -> int:
     """Numbers in the latents of a sample, without references."""
     found = 0
-    if planned.bucket is not None and "latents" in planned.folders and seen.tools.video is not None:
-        found += widths["video"] * math.prod(planned.bucket.cells(seen.tools.video.scale))
-    if planned.duration is not None and "audio_latents" in planned.folders and seen.tools.audio is not None:
-        found += widths["audio"] * steps_of(samples_in(planned.duration), seen.tools.audio.scale)
+    if planned.bucket is not None and "latents" in planned.folders and seen.encoding.tools.video is not None:
+        found += widths["video"] * math.prod(planned.bucket.cells(seen.encoding.tools.video.scale))
+    if planned.duration is not None and "audio_latents" in planned.folders and seen.encoding.tools.audio is not None:
+        found += widths["audio"] * steps_of(samples_in(planned.duration), seen.encoding.tools.audio.scale)
     return found
 
 

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from ltxcore.codecs.source import Model
-from ltxcore.config.parts import made_of
-from ltxcore.config.run_file import ModelTable
+from ltxcore.codecs.source import Codecs
 from ltxcore.errors import ConfigError, Problem, collecting
 from ltxcore.runs.run_plan import Outline
-
-NAMED = {"path": "model_path", "text_encoder": "text_encoder_path", "video_vae": "video_vae_path", "audio_vae": "audio_vae_path"}
-"""Keys of `[model]`, by what they name."""
-
-
-def model_of(table: ModelTable) -> Model:
-    """The codecs and the text encoder that `[model]` names, only to be asked for."""
-    return made_of(Model, table, NAMED, device="cpu")
 
 
 def drawing_problems(found: Outline) -> tuple[Problem, ...]:
     """Why samples of `[validation]`, or clips of the data where there are none, cannot be drawn. Codecs that are not there stop no run that names no samples."""
-    codecs = model_of(found.config.model)
+    codecs = Codecs.of(found.config.model, device="cpu")
     names = found.modalities.union(*(sample.canvas.request.modalities for sample in found.samples))
     wanted = [codecs.video] if "video" in names else []
     makers = [*wanted, *([codecs.audio] if "audio" in names else []), *([codecs.text] if found.samples else [])]

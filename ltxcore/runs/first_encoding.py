@@ -6,6 +6,7 @@ from pathlib import Path
 
 import attrs
 
+from ltxcore.codecs.source import Codecs
 from ltxcore.encode.outdated import whole_already
 from ltxcore.encode.preprocess import preprocess
 from ltxcore.encode.roots import default_root
@@ -41,17 +42,13 @@ def encoded(
     config = found.config
     processes.progress.says(ENCODING, is_long=True)
     begun = processes.exchange(processes.together(lambda: begun_with(found, dataset, root) if processes.rank == 0 else None))[0]
+    text = {"text_in_8bit": config.acceleration.load_text_encoder_in_8bit, "text_offload": config.acceleration.offload_text_encoder}
     summary = processes.together(
         lambda: preprocess(
             dataset,
             root,
             config.preprocessing,
-            model_path=config.model.model_path,
-            text_encoder_path=config.model.text_encoder_path,
-            video_vae_path=config.model.video_vae_path,
-            audio_vae_path=config.model.audio_vae_path,
-            load_text_encoder_in_8bit=config.acceleration.load_text_encoder_in_8bit,
-            offload_text_encoder=config.acceleration.offload_text_encoder,
+            Codecs.of(config.model, **text),
             folders=_folders(found),
             where=found.loaded.where,
             only=begun,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import attrs
 
 from ltxcore.encode.buckets import Bucket
-from ltxcore.encode.glance import Glance
 from ltxcore.encode.sample_sizes import Planned
+from ltxcore.encode.survey import Survey
 from ltxcore.encode.work import TEXT
 from ltxcore.errors import DataError
 from ltxcore.protocols import Entry, Manifest
@@ -17,7 +17,7 @@ MELS = 16
 """The last dimension of audio latents; a token has as many numbers for each of their channels."""
 
 
-def foreseen(found: Outline, seen: Glance) -> Manifest:
+def foreseen(found: Outline, seen: Survey) -> Manifest:
     """The samples that were looked at as they will be encoded, with shapes and rates; without those of which headers do not tell that."""
     sources = found.strategy.sources()
     entries: dict[str, dict[str, Entry]] = {role: {} for role in sources}
@@ -34,11 +34,11 @@ def foreseen(found: Outline, seen: Glance) -> Manifest:
     return Manifest(entries)
 
 
-def _entry(folder: str, planned: Planned, found: Outline, seen: Glance) -> Entry | None:
+def _entry(folder: str, planned: Planned, found: Outline, seen: Survey) -> Entry | None:
     """What will lie of a sample in a folder; None: it is not known."""
-    widths, tools, bucket = found.base.token_widths, seen.tools, planned.bucket
+    widths, tools, bucket = found.base.token_widths, seen.encoding.tools, planned.bucket
     if folder == TEXT:
-        return Entry(() if seen.encoders.text is None else (seen.encoders.text.length,), kind="text")
+        return Entry(() if seen.encoding.text is None else (seen.encoding.text.length,), kind="text")
     if folder in ("latents", "video_masks", "reference_latents") and bucket is not None and tools.video is not None:
         if folder == "video_masks":
             return Entry(bucket.cells(tools.video.scale), kind="mask", modality="video")
@@ -53,11 +53,11 @@ def _entry(folder: str, planned: Planned, found: Outline, seen: Glance) -> Entry
     return None
 
 
-def _size(folder: str, bucket: Bucket, planned: Planned, seen: Glance) -> tuple[Bucket, float | None]:
+def _size(folder: str, bucket: Bucket, planned: Planned, seen: Survey) -> tuple[Bucket, float | None]:
     """Pixels and frames of a clip or its reference as they are encoded, and frames per second. Source: `preprocess.products`."""
     is_target = folder == "latents"
-    info = seen.tools.raw.info(planned.sample.media["video" if is_target else "reference_video"])
-    size = bucket if is_target else seen.tools.factors.of(bucket)
+    info = seen.encoding.tools.raw.info(planned.sample.media["video" if is_target else "reference_video"])
+    size = bucket if is_target else seen.encoding.tools.factors.of(bucket)
     if info.is_image or info.rate is None:
         return attrs.evolve(size, frames=1), None
-    return size, float(info.rate) / (1 if is_target else seen.tools.factors.temporal)
+    return size, float(info.rate) / (1 if is_target else seen.encoding.tools.factors.temporal)

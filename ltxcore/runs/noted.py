@@ -8,8 +8,8 @@ from pathlib import Path
 import attrs
 
 from ltxcore.dataset.rows import Dataset
-from ltxcore.encode.glance import Glance
 from ltxcore.encode.standing import Standing
+from ltxcore.encode.survey import Survey
 from ltxcore.encoded.batches import plan as plan_order
 from ltxcore.engines.process import Place
 from ltxcore.protocols import Manifest
@@ -27,13 +27,13 @@ class Seen:
     Attributes:
         rows: that are in order.
         refused: the places of the others.
-        glance: what its files were found to hold.
+        survey: what its files were found to hold.
         standing: of its samples; none: that cannot be known.
     """
 
     rows: Dataset
     refused: frozenset[str]
-    glance: Glance
+    survey: Survey
     standing: Standing | None
 
 
@@ -77,7 +77,7 @@ def of_folder(found: Outline) -> Iterator[str]:
 
 
 def _left_out(seen: Seen) -> Iterator[str]:
-    left = (*seen.rows.left_out, *seen.glance.left_out)
+    left = (*seen.rows.left_out, *seen.survey.left_out)
     if left:
         more = f"\n  and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
         lines = "".join(f"\n  {problem.where}: {problem.what}" for problem in left[:SHOWN])
@@ -93,16 +93,16 @@ def _anew(seen: Seen) -> Iterator[str]:
 
 
 def _unopened(seen: Seen, path: Path) -> Iterator[str]:
-    if seen.glance.others:
+    if seen.survey.others:
         yield (
-            f"{seen.rows.path}: {seen.glance.opened} of its files were opened, and {seen.glance.others:,} more were not; `ltx doctor {path}` opens every one."
+            f"{seen.rows.path}: {seen.survey.opened} of its files were opened, and {seen.survey.others:,} more were not; `ltx doctor {path}` opens every one."
         )
 
 
 def of_dataset(seen: Seen, run_file: Path) -> Iterator[str]:
     """What becomes of the rows of a dataset, and which of its files were looked at."""
     yield from seen.rows.notes
-    yield from seen.glance.notes
+    yield from seen.survey.notes
     yield from _left_out(seen)
     yield from _anew(seen)
     yield from _unopened(seen, run_file)

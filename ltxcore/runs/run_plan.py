@@ -139,8 +139,7 @@ def rows_of(found: Outline, dataset: Path, root: Path) -> Dataset:
     Raises:
         DataError: for all that is wrong with them but what is in their media.
     """
-    there = [each.name for each in root.iterdir() if each.is_dir()] if root.is_dir() else []
-    return read_dataset(dataset, found.config.preprocessing, {source.folder for source in found.strategy.sources().values()}, there)
+    return read_dataset(dataset, found.config.preprocessing, {source.folder for source in found.strategy.sources().values()}, root)
 
 
 def encoded_so_far(found: Outline) -> tuple[str, ...] | None:

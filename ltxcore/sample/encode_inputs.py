@@ -9,7 +9,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ltxcore.codecs.source import Model
+from ltxcore.codecs.source import Codecs
 from ltxcore.conditions import ConditionUse
 from ltxcore.encode.latent_masks import GREY_LEVEL, PCM_STEP, audio_mask, video_mask, without_noise
 from ltxcore.encode.products import LOSSLESS
@@ -70,7 +70,7 @@ class Encoded:
     beside: tuple[Clip, ...] = ()
 
 
-def encode(planned: Sequence[Planned], model: Model) -> list[Encoded]:
+def encode(planned: Sequence[Planned], model: Codecs) -> list[Encoded]:
     """Encode the texts and media of some samples. The text encoder is gone before a codec is read, and the codecs are gone in the end.
 
     Raises:
@@ -96,7 +96,7 @@ def _texts(planned: Sequence[Planned], encoder: TextEncoder) -> dict[str, Text]:
 class _Media:
     """Reads and encodes parts of files, each once."""
 
-    model: Model
+    model: Codecs
     codecs: dict[str, Codec] = attrs.field(factory=dict)
     read: dict[Any, Clip | Sound] = attrs.field(factory=dict)
     encoded: dict[Any, Tensor] = attrs.field(factory=dict)

@@ -11,7 +11,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ltxcore.codecs.source import Model
+from ltxcore.codecs.source import Codecs
 from ltxcore.devices import is_gpu
 from ltxcore.engines.single import AUTOCAST
 from ltxcore.errors import ConfigError, Problem
@@ -47,7 +47,7 @@ class Studio:
         mark_first_frame: whether the first latent frame is marked, for a model that takes the marker; none: as what is used was trained.
     """
 
-    model: Model
+    model: Codecs
     loras: Sequence[Strength] = ()
     precision: str = "no"
     quantization: Quantization | None = None

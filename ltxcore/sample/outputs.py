@@ -10,7 +10,7 @@ import attrs
 from torch import Tensor
 
 from ltxcore.codecs.mel import resample, to_stereo
-from ltxcore.codecs.source import Model
+from ltxcore.codecs.source import Codecs
 from ltxcore.media.probe import write_clip, write_sound
 from ltxcore.media.sounds import AAC_LAYOUTS, AAC_RATES
 from ltxcore.memory import give_back_memory
@@ -38,7 +38,7 @@ class Played:
 
 
 @contextmanager
-def decoders(model: Model, modalities: Collection[str]) -> Iterator[dict[str, Codec]]:
+def decoders(model: Codecs, modalities: Collection[str]) -> Iterator[dict[str, Codec]]:
     """The codecs of some modalities, gone afterwards: their weights are read when they first decode.
 
     Raises:

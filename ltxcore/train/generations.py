@@ -9,7 +9,7 @@ from typing import Protocol
 import attrs
 from torch import Tensor
 
-from ltxcore.codecs.source import Model
+from ltxcore.codecs.source import Codecs
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.protocols import Engine
 from ltxcore.sample.encode_inputs import Encoded, encode
@@ -44,12 +44,12 @@ class Validation:
     """
 
     samples: Sequence[Encoded]
-    model: Model
+    model: Codecs
     marks: bool = True
     at_intervals: bool = attrs.field(default=True, init=False)
 
     @classmethod
-    def of(cls, samples: Sequence[Planned], model: Model, marks: bool = True) -> Validation:
+    def of(cls, samples: Sequence[Planned], model: Codecs, marks: bool = True) -> Validation:
         """Encode the samples.
 
         Raises:

@@ -9,7 +9,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ltxcore.codecs.source import Model
+from ltxcore.codecs.source import Codecs
 from ltxcore.flow.draws import CountedDraws
 from ltxcore.protocols import Backbone, Draws, Engine, Modality, Setting, Strategy
 from ltxcore.sample.euler import euler, plain
@@ -85,7 +85,7 @@ class Drawer:
     samples: Samples
     strategy: Strategy
     modalities: Mapping[str, Modality]
-    model: Model
+    model: Codecs
     steps: int
     seed: int
     at_intervals: bool = attrs.field(default=False, init=False)
@@ -97,7 +97,7 @@ class Drawer:
         setting: Setting,
         names: Sequence[str],
         samples: Samples,
-        model: Model,
+        model: Codecs,
         steps: int,
         seed: int,
     ) -> Drawer:

@@ -9,7 +9,7 @@ from pathlib import Path
 import attrs
 import torch
 
-from ltxcore.codecs.source import Model
+from ltxcore.codecs.source import Codecs
 from ltxcore.config.load import LoadedRun
 from ltxcore.config.run_file import RunFile
 from ltxcore.devices import gpu_memory, is_gpu, own_device
@@ -198,7 +198,7 @@ def _held_out(planned: RunPlan, samples: Samples, processes: Processes, take_ove
     return Samples(root, found.strategy.sources(), manifest), manifest.samples
 
 
-def _drawer(advice: Advice, apart: Samples, names: tuple[str, ...], codecs: Model, processes: Processes) -> Draws | None:
+def _drawer(advice: Advice, apart: Samples, names: tuple[str, ...], codecs: Codecs, processes: Processes) -> Draws | None:
     """Draws the samples of the run file, encoded now, before the model takes the memory; or held-out clips; or the first clips of the training set."""
     planned = advice.planned
     found = planned.outline
@@ -218,19 +218,15 @@ def _drawer(advice: Advice, apart: Samples, names: tuple[str, ...], codecs: Mode
     return Drawer.of(found.build, found.setting, chosen, apart, codecs, config.validation.inference_steps, config.seed)
 
 
-def _validation(advice: Advice, codecs: Model, marks: bool) -> Validation:
+def _validation(advice: Advice, codecs: Codecs, marks: bool) -> Validation:
     with advice.during("encoding the samples of validation", ENCODING):
         return Validation.of(advice.planned.outline.samples, codecs, marks)
 
 
-def _codecs(config: RunFile, device: torch.device) -> Model:
+def _codecs(config: RunFile, device: torch.device) -> Codecs:
     """The codecs and the text encoder of the run's model, on this process's device."""
-    model = config.model
-    return Model(
-        model.model_path,
-        model.text_encoder_path,
-        model.video_vae_path,
-        model.audio_vae_path,
+    return Codecs.of(
+        config.model,
         device=str(device),
         tiling=config.acceleration.vae_tiling,
         text_in_8bit=config.acceleration.load_text_encoder_in_8bit,

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ltxcore.api import CheckpointError, ConfigError
-from ltxcore.api.models import Inventory, inspect_model, model_codecs
+from ltxcore.api import CheckpointError
+from ltxcore.api.models import Codecs, Inventory, inspect_model
 
 
 def test_the_model_that_comes_with_ltx_is_inspected_without_torch() -> None:
@@ -27,11 +27,6 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_codecs_of_a_model_encode_and_decode() -> None:
-    codec = model_codecs("tiny", device="cpu").video()
+    codec = Codecs("tiny", device="cpu").video()
     clip = codec.decode(torch.zeros(128, 2, 1, 1), 24.0)
     assert clip.frames.shape == (9, 32, 32, 3)
-
-
-def test_a_device_that_is_not_there_is_refused() -> None:
-    with pytest.raises(ConfigError, match='"cuda:x" is no device'):
-        model_codecs("tiny", device="cuda:x")

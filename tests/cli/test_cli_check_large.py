@@ -11,8 +11,8 @@ import pytest
 from cli.test_cli_check import check, raw_run
 from encode.raw_media import clip_file
 from ltxcore.dataset.rows import Sample
-from ltxcore.encode import glance
-from ltxcore.encode.glance import spread
+from ltxcore.encode import survey
+from ltxcore.encode.survey import spread
 
 
 def samples(count: int, files: int = 1) -> list[Sample]:
@@ -41,7 +41,7 @@ def test_the_samples_that_are_opened_are_few_and_spread_over_all_and_the_same_on
 def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of 12 clips with captions, of which a check opens 5."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(glance, "MOST_OPENED", 5)
+    monkeypatch.setattr(survey, "MOST_OPENED", 5)
     clip_file(tmp_path / "one.mp4", frames=17)
     folder = tmp_path / "clips"
     folder.mkdir()

@@ -27,7 +27,7 @@ def touched(folder: Path, *names: str, text: str | bytes = "a caption\n") -> Pat
 
 
 def read(folder: Path, **options: Any) -> Dataset:
-    return read_dataset(folder, PreprocessingTable(**options), None, ())
+    return read_dataset(folder, PreprocessingTable(**options))
 
 
 def names(folder: Path, **options: Any) -> list[str]:
@@ -179,7 +179,7 @@ def test_a_folder_names_what_has_no_caption_of_its_own(tmp_path: Path) -> None:
 
 
 def test_a_run_that_reads_no_captions_needs_none(tmp_path: Path) -> None:
-    data = read_dataset(touched(tmp_path, "a.mp4"), PreprocessingTable(), {"latents"}, ())
+    data = read_dataset(touched(tmp_path, "a.mp4"), PreprocessingTable(), {"latents"})
     assert [sample.name for sample in data.samples] == ["a"]
 
 
@@ -266,7 +266,7 @@ def test_odd_names_are_taken_as_they_are(tmp_path: Path) -> None:
 def test_what_a_folder_cannot_hold_is_refused_with_the_way_to_do_it(tmp_path: Path) -> None:
     touched(tmp_path, "a.wav", "a.txt")
     with pytest.raises(DataError) as error:
-        read_dataset(tmp_path, PreprocessingTable(), {"latents", "audio_masks", "conditions"}, ())
+        read_dataset(tmp_path, PreprocessingTable(), {"latents", "audio_masks", "conditions"})
     assert message(error) == (
         f'{tmp_path}: the run reads the folder "audio_masks", but there is no audio mask in it\n'
         '    Write a dataset file with a column "audio_mask".\n'

@@ -21,8 +21,8 @@ def touched(folder: Path, *names: str) -> Path:
     return folder
 
 
-def read(path: Path, folders: Any = None, there: Any = (), **options: Any) -> Dataset:
-    return read_dataset(path, PreprocessingTable(**options), folders, there)
+def read(path: Path, folders: Any = None, root: Any = None, **options: Any) -> Dataset:
+    return read_dataset(path, PreprocessingTable(**options), folders, root)
 
 
 def rows(folder: Path, *values: dict[str, Any]) -> Path:
@@ -244,8 +244,9 @@ def test_masks_bring_the_folder_that_they_take_their_size_from(tmp_path: Path) -
 
 def test_folders_that_the_dataset_cannot_make_are_refused_together(tmp_path: Path) -> None:
     path = rows(tmp_path, {"video": "a.mp4"})
+    (tmp_path / "root/my_masks").mkdir(parents=True)
     with pytest.raises(DataError) as error:
-        read(path, folders={"conditions", "audio_latents", "audio_masks", "depth", "my_masks"}, there=["my_masks"], skip_audio=True)
+        read(path, folders={"conditions", "audio_latents", "audio_masks", "depth", "my_masks"}, root=tmp_path / "root", skip_audio=True)
     assert message(error) == (
         f'{path}: the run reads the folder "audio_latents", but skip_audio leaves the sound of the clips out\n    Leave skip_audio out.\n'
         f'{path}: the run reads the folder "audio_masks", but there is no column "audio_mask"\n'

@@ -126,6 +126,7 @@ def work(rank: int, folder: Path, parts: Sequence[Sequence[str]], bucket: str, b
     """One process: in turns decode a part of the clips, and preprocess it."""
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(PROCESSES), LOCAL_WORLD_SIZE=str(PROCESSES))
     torch.set_num_threads(1)
+    from ltxcore.codecs.source import Codecs
     from ltxcore.config.run_file import PreprocessingTable
     from ltxcore.encode.preprocess import preprocess
 
@@ -133,7 +134,7 @@ def work(rank: int, folder: Path, parts: Sequence[Sequence[str]], bucket: str, b
 
     def encode(dataset: str, output: str) -> None:
         table = PreprocessingTable(resolution_buckets=bucket, skip_audio=True)
-        preprocess(folder / dataset, folder / output, table, model_path="tiny", device="cpu", workers=1, progress=False)
+        preprocess(folder / dataset, folder / output, table, Codecs("tiny", device="cpu"), workers=1, progress=False)
 
     _decode(folder / parts[0][0])  # what is loaded on first use is no part of either side
     encode("warm.jsonl", "warm")

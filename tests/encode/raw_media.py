@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ltxcore.codecs.source import Codecs
 from ltxcore.config.run_file import PreprocessingTable
 from ltxcore.encode.preprocess import preprocess
 from ltxcore.encode.summary import Summary
@@ -78,7 +79,7 @@ def small_set(folder: Path, count: int = 3) -> Path:
 
 def encode(dataset: Path, root: Path | None = None, *, folders: Sequence[str] | None = None, **options: Any) -> Summary:
     """`preprocess` with the tiny model, without bars."""
-    return preprocess(dataset, root, PreprocessingTable(**options), model_path="tiny", folders=folders, progress=False, workers=2)
+    return preprocess(dataset, root, PreprocessingTable(**options), Codecs("tiny"), folders=folders, progress=False, workers=2)
 
 
 def message(error: Any) -> str:

@@ -20,6 +20,7 @@ from safetensors import safe_open
 
 from encode.raw_media import clip_file, dataset_file, encode, mask_file, sound_file
 from ltxcore.cli.main import main
+from ltxcore.codecs.source import Codecs
 from ltxcore.codecs.tiny import TinyAudioCodec, TinyTextEncoder, TinyVideoCodec
 from ltxcore.config.run_file import PreprocessingTable
 from ltxcore.encode import products
@@ -224,7 +225,7 @@ def test_everything_is_made_again_where_the_user_says_so(encoded: Path, tmp_path
     shutil.copytree(encoded / ".precomputed", root)
     before, expected = written(root), contents(root)
     summary = preprocess(
-        encoded / "set.jsonl", root, PreprocessingTable(**OPTIONS), model_path="tiny", overwrite=True, progress=False, workers=2
+        encoded / "set.jsonl", root, PreprocessingTable(**OPTIONS), Codecs("tiny"), overwrite=True, progress=False, workers=2
     )
     assert (summary.done, summary.reused) == (14, 0)
     assert all(time > before[name] for name, time in written(root).items())
@@ -240,7 +241,7 @@ def test_a_file_that_changed_under_its_old_date_is_found_where_everything_is_mad
     os.utime(sound, ns=(old, old))
     assert encode(path).done == 0
     fingerprint = read_source(root, "audio_latents")["a"].fingerprint
-    preprocess(path, root, PreprocessingTable(), model_path="tiny", overwrite=True, progress=False)
+    preprocess(path, root, PreprocessingTable(), Codecs("tiny"), overwrite=True, progress=False)
     assert read_source(root, "audio_latents")["a"].fingerprint != fingerprint
 
 
@@ -256,7 +257,7 @@ def test_processes_share_the_work_and_each_has_its_own_manifest(encoded: Path, t
     def work(rank: int) -> None:
         table = PreprocessingTable(**OPTIONS)
         summaries[rank] = preprocess(
-            encoded / "set.jsonl", tmp_path, table, model_path="tiny", share=Share(rank, 2), workers=1, progress=False
+            encoded / "set.jsonl", tmp_path, table, Codecs("tiny"), share=Share(rank, 2), workers=1, progress=False
         )
 
     summaries: dict[int, Any] = {}
@@ -334,7 +335,7 @@ def test_a_set_that_is_encoded_twice_has_the_same_files_byte_for_byte(encoded: P
     files = []
     for number, (workers, batch_size) in enumerate([(1, 8), (3, 1)]):
         table = PreprocessingTable(**OPTIONS, batch_size=batch_size)
-        preprocess(encoded / "set.jsonl", tmp_path / str(number), table, model_path="tiny", workers=workers, progress=False)
+        preprocess(encoded / "set.jsonl", tmp_path / str(number), table, Codecs("tiny"), workers=workers, progress=False)
         root = tmp_path / str(number)
         files.append({path.relative_to(root).as_posix(): path.read_bytes() for path in samples_in(root)})
     assert len(files[0]) == 2 * len(EVERY)
@@ -354,7 +355,7 @@ def test_a_file_with_a_flipped_bit_is_made_again_when_it_is_looked_for_or_was_de
     whole = path.read_bytes()
     _flip_a_bit(path)
     assert encode(dataset, **OPTIONS).done == 0  # nothing is read that is up to date
-    found = preprocess(dataset, None, PreprocessingTable(**OPTIONS), model_path="tiny", verify=True, workers=2, progress=False)
+    found = preprocess(dataset, None, PreprocessingTable(**OPTIONS), Codecs("tiny"), verify=True, workers=2, progress=False)
     assert {name: counts.done for name, counts in found.folders.items() if counts.done} == {folder: 1}
     assert path.read_bytes() == whole
     _flip_a_bit(path)

@@ -13,9 +13,10 @@ from PIL import Image
 import media_made
 from encode.raw_media import clip_file, dataset_file, encode, mask_file, message, pictures, small_set, sound_file, tone
 from ltxcore.codecs.load_codecs import video_codec
+from ltxcore.codecs.source import Codecs
 from ltxcore.codecs.tiny import TinyVideoCodec
 from ltxcore.dataset.raw import RawFiles
-from ltxcore.encode import preprocess
+from ltxcore.encode import preprocess, survey
 from ltxcore.encoded.manifest import read_manifest, read_source
 from ltxcore.encoded.store import write_sample
 from ltxcore.errors import ConfigError, DataError
@@ -187,14 +188,14 @@ def test_clips_of_several_sizes_that_are_only_listened_to_may_have_durations_ins
     )
 
 
-@pytest.mark.parametrize("key", ["text_encoder_path", "video_vae_path", "audio_vae_path"])
+@pytest.mark.parametrize("key", ["text_encoder", "video_vae", "audio_vae"])
 def test_codecs_of_another_model_beside_the_tiny_one_are_refused(tmp_path: Path, key: str) -> None:
     clip_file(tmp_path / "a.mp4")
     path = clips(tmp_path, [{"video": "a.mp4"}])
     paths: dict[str, Any] = {key: tmp_path / "other"}
     with pytest.raises(ConfigError) as error:
-        preprocess.preprocess(path, None, preprocess.PreprocessingTable(), model_path="tiny", progress=False, **paths)
-    assert message(error) == f"the tiny model has codecs of its own, and {key} names another: {tmp_path}/other\n    Remove {key}."
+        preprocess.preprocess(path, None, preprocess.PreprocessingTable(), Codecs("tiny", **paths), progress=False)
+    assert message(error) == f"the tiny model has codecs of its own, and {key}_path names another: {tmp_path}/other\n    Remove {key}_path."
 
 
 @pytest.mark.parametrize(
@@ -288,14 +289,14 @@ def test_a_mask_of_cells_of_another_length_is_named_after_the_others_are_done(tm
 
 def test_a_clip_that_breaks_off_while_it_is_decoded_loses_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = small_set(tmp_path)
-    original = preprocess.look_at
+    original = survey.look_at
 
     def looks_whole(*arguments: Any, **named: Any) -> Any:
         looked = original(*arguments, **named)
         clip_file(tmp_path / "clips/1.mp4", frames=12, seed=1)  # another program changes the file in between
         return looked
 
-    monkeypatch.setattr(preprocess, "look_at", looks_whole)
+    monkeypatch.setattr(survey, "look_at", looks_whole)
     summary = encode(path, on_error="skip")
     assert summary.samples == ("clips/0", "clips/2")
     assert [str(problem) for problem in summary.refused] == [
@@ -355,6 +356,6 @@ def test_a_model_whose_codecs_are_not_there_is_refused_before_any_clip_is_opened
     with pytest.raises(ConfigError) as theirs:
         video_codec("nowhere")
     with pytest.raises(ConfigError) as ours:
-        preprocess.preprocess(path, None, preprocess.PreprocessingTable(), model_path="nowhere", progress=False)
+        preprocess.preprocess(path, None, preprocess.PreprocessingTable(), Codecs("nowhere"), progress=False)
     assert message(ours) == message(theirs)
     assert not (tmp_path / ".precomputed").exists()

@@ -20,7 +20,7 @@ from fuzz.watching import BARE, fault
 from fuzz.worlds import films, models
 from ltxcore.cli.main import main
 from ltxcore.cli.sample import _planned, _studio
-from ltxcore.codecs.source import Model
+from ltxcore.codecs.source import Codecs
 from ltxcore.config.load import read_run
 from ltxcore.config.prompts import load_samples
 from ltxcore.engines.launcher import read_hosts
@@ -57,7 +57,7 @@ def checked(path: str) -> Callable[[], object]:
 def to_draw(what: str, *loras: str, model: str | None = "tiny") -> Callable[[], object]:
     def call() -> object:
         loaded = load_samples(what)
-        studio = _studio(loaded, model, loras, dict.fromkeys(("text_encoder", "video_vae", "audio_vae")), {}, "cpu", None)
+        studio = _studio(loaded, model, loras, Codecs("", device="cpu"), None)
         return _planned(loaded, studio), studio.marking
 
     return call
@@ -65,7 +65,7 @@ def to_draw(what: str, *loras: str, model: str | None = "tiny") -> Callable[[], 
 
 def codecs(model: str, text: str | None = None) -> Callable[[], object]:
     """What encodes, as far as it is looked at before anything is encoded."""
-    found = Model(model, text_encoder=None if text is None else Path(text))
+    found = Codecs(model, text_encoder=None if text is None else Path(text))
     return lambda: (found.video(), found.audio(), found.text())
 
 

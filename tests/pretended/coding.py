@@ -11,7 +11,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ltxcore.codecs.official.tiles import Tiling
-from ltxcore.codecs.source import Model
+from ltxcore.codecs.source import Codecs
 from ltxcore.encode.connected import connected
 from ltxcore.protocols import Clip, Sound
 from pretended.record import READ, RECORD
@@ -23,7 +23,7 @@ TILES = Tiling(side=64, side_overlap=32, frames=8, frames_overlap=0)
 def coded(model: Mapping[str, str], device: str) -> dict[str, Any]:
     """Digests of all that is encoded and decoded, and how often the encoding of one clip and of one caption waited."""
     paths = {key: Path(path) for key, path in model.items()}
-    given = Model(
+    given = Codecs(
         str(paths["model_path"]), paths.get("text_encoder_path"), paths.get("video_vae_path"), paths.get("audio_vae_path"), device=device
     )
     generator = torch.Generator().manual_seed(1)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ltxcore.codecs.source import Model
+from ltxcore.codecs.source import Codecs
 from ltxcore.models.load_base import load_backbone
 from ltxcore.models.offload import place
 from ltxcore.models.quantized import quantization_of
@@ -59,7 +59,7 @@ def studio(model: Mapping[str, str], folder: str, precision: str, **options: Any
     there, device = Path(folder), "cuda:0"
     film(there / "film.mp4")
     paths = {key: Path(path) for key, path in model.items() if key != "model_path"}
-    given = Model(
+    given = Codecs(
         model["model_path"],
         paths.get("text_encoder_path"),
         paths.get("video_vae_path"),

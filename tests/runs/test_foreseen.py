@@ -10,10 +10,11 @@ from click.testing import CliRunner
 
 from encode.raw_media import clip_file
 from ltxcore.cli.main import main
-from ltxcore.codecs.source import Model
+from ltxcore.codecs.source import Codecs
 from ltxcore.config.load import load_run
 from ltxcore.dataset.rows import read_dataset
-from ltxcore.encode.glance import encoders_of, glance
+from ltxcore.encode.encoding import encoding_as_far
+from ltxcore.encode.survey import glance
 from ltxcore.encoded.manifest import read_manifest
 from ltxcore.errors import LtxError
 from ltxcore.progress import bars
@@ -59,7 +60,7 @@ def test_shapes_and_rates_are_those_of_the_encoded_samples(tmp_path: Path) -> No
     found, options = outline(loaded), loaded.config.preprocessing
     rows = read_dataset(tmp_path / "clips.jsonl", options, {source.folder for source in found.strategy.sources().values()})
     with bars(False) as phase:
-        seen = glance(rows, found.root, options, encoders_of(rows, options, Model("tiny", device="cpu"), str), str, phase)
+        seen = glance(encoding_as_far(rows, found.root, options, Codecs("tiny", device="cpu"), str, []), phase)
     ahead = foreseen(found, seen)
     command = [
         "preprocess",

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ltxcore.codecs.source import Model
+from ltxcore.codecs.source import Codecs
 from ltxcore.config.validation_samples import Freeze, SampleCondition, ValidationSample, ValidationTable
 from ltxcore.errors import LtxError
 from ltxcore.media.probe import write_clip, write_sound
@@ -26,7 +26,7 @@ from ltxcore.sample.sampler import Sampler
 from media_made import gradient_clip, tone
 
 BOTH = frozenset({"video", "audio"})
-MODEL = Model("tiny", device="cpu")
+MODEL = Codecs("tiny", device="cpu")
 
 PLAIN = {
     f"{modality}_{scale}": value

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ltxcore.api import Inputs, LatentState
-from ltxcore.codecs.source import Model
+from ltxcore.codecs.source import Codecs
 from ltxcore.config.validation_samples import SampleCondition
 from ltxcore.errors import DataError
 from ltxcore.media.probe import probe, read_clip, read_sound
@@ -222,6 +222,6 @@ def test_a_clip_has_the_exact_frame_rate_that_was_asked_for(tmp_path: Path) -> N
 def test_only_the_streams_that_a_sample_has_are_loaded(tmp_path: Path) -> None:
     assert backbone(frozenset({"audio"})).modalities == {"audio"}
     assert drawn(encoded(generate_video=False)).keys() == {"audio"}
-    assert Studio(Model("tiny", device="cpu")).plan([request(generate_video=False)])[0].canvas.request.modalities == {"audio"}
+    assert Studio(Codecs("tiny", device="cpu")).plan([request(generate_video=False)])[0].canvas.request.modalities == {"audio"}
     assert sampler(backbone(frozenset({"audio"}))).backbone.width("audio") == 128
     assert planned(generate_video=False).conditions == ()

@@ -17,7 +17,7 @@ import pytest
 from safetensors.torch import load_file
 from torch.optim import Optimizer
 
-from ltxcore.codecs.source import Model
+from ltxcore.codecs.source import Codecs
 from ltxcore.config.load import load_run
 from ltxcore.engines.optimizer_offload import state_in_host_memory
 from ltxcore.errors import ConfigError
@@ -291,7 +291,7 @@ def test_what_is_wrong_with_samples_is_found_before_anything_is_read(data: Path,
 
 
 def test_a_codec_that_is_not_there_is_missed_before_training(tmp_path: Path) -> None:
-    bare = Model(str(write_golden("B", tmp_path)), device="cpu")
+    bare = Codecs(str(write_golden("B", tmp_path)), device="cpu")
     with pytest.raises(ConfigError) as error:
         Validation.of([planned(trained=frozenset({"audio"}))], bare)
     assert message(error.value, tmp_path) == (

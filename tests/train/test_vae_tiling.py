@@ -15,7 +15,7 @@ from torch import Tensor
 from ltxcore.cli.main import main
 from ltxcore.codecs.official.tiles import Tiling
 from ltxcore.codecs.official.video_vae import VideoVae
-from ltxcore.codecs.source import Model
+from ltxcore.codecs.source import Codecs
 from ltxcore.config.load import load_run
 from ltxcore.media.probe import read_clip
 from ltxcore.protocols import Clip
@@ -101,7 +101,7 @@ def drawn(folder: Path, model: dict[str, Path], *, tiling: bool) -> Path:
 
 def decoded_by_command(folder: Path, model: dict[str, Path], latents: Tensor, *options: str) -> Tensor:
     """The frames that `ltx decode` makes of latents."""
-    fingerprint = Model(str(model["model_path"]), device="cpu").video().fingerprint
+    fingerprint = Codecs(str(model["model_path"]), device="cpu").video().fingerprint
     put(folder, "latents", "drawn", {"latents": latents}, rate=24.0, fingerprint="drawn", origin="drawn.mp4", encoder=fingerprint)
     where = [str(folder), f"--output={folder / 'clips'}", f"--model-path={model['model_path']}"]
     done = CliRunner().invoke(main, ["decode", *where, "--device=cpu", "--no-progress", *options])
@@ -116,7 +116,7 @@ def test_what_a_run_makes_in_pieces_is_what_the_commands_make(model: dict[str, P
     assert (tiling, tiling_of_given) == (Tiling(), Tiling())
     assert tuple(film.shape[:3]) == (SIZE[2], SIZE[1], SIZE[0])
     for is_tiled in (True, False):
-        codec = Model(str(model["model_path"]), device="cpu", tiling=is_tiled).video()
+        codec = Codecs(str(model["model_path"]), device="cpu", tiling=is_tiled).video()
         assert torch.equal(codec.encode(given), encoded) is is_tiled
     assert torch.equal(decoded_by_command(tmp_path / "tiled", model, latents, "--vae-tiling"), film)
     assert not torch.equal(decoded_by_command(tmp_path / "whole", model, latents), film)

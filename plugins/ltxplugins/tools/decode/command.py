@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ltxcore.api import ConfigError
 from ltxcore.api.commands import FilePath
+from ltxcore.api.options import codec_options
+
+if TYPE_CHECKING:
+    from ltxcore.api.models import Codecs
 
 
 @click.command()
 @click.argument("root", type=FilePath())
 @click.option("-o", "--output", required=True, type=FilePath(), help="Folder to write to.")
 @click.option("--sources", metavar="FOLDER,...", help="Folders of ROOT, with commas between; by default all.")
-@click.option("--model-path", metavar="MODEL", help="The model that encoded them; by default the tiny one, if it did.")
-@click.option("--video-vae-path", type=FilePath(), help="The video codec, where the model file does not hold it.")
-@click.option("--audio-vae-path", type=FilePath(), help="The audio codec, where the model file does not hold it.")
-@click.option("--device", help="Where to compute; by default the GPU, if there is one.")
-@click.option("--vae-tiling", is_flag=True, help="Decode clips in pieces, for less memory.")
+@codec_options(model="The model that encoded them; by default the tiny one, if it did.", text=False, device="the GPU", tiling="Decode")
 @click.option("--overwrite", is_flag=True, help="Decode also what is there already.")
 @click.option("--progress/--no-progress", default=True, show_default=True, help="Show a bar.")
 def decode(
     root: Path,
     output: Path,
     sources: str | None,
-    model_path: str | None,
-    video_vae_path: Path | None,
-    audio_vae_path: Path | None,
-    device: str | None,
-    vae_tiling: bool,
+    codecs: Codecs | None,
     overwrite: bool,
     progress: bool,
 ) -> None:
@@ -40,17 +36,5 @@ def decode(
     """
     from ltxplugins.tools.decode.decode import decode as decode_samples
 
-    if model_path is None and (video_vae_path or audio_vae_path):
-        raise ConfigError("a codec of its own goes with a model", remedy="Name the model too: --model-path MODEL.")
-    decode_samples(
-        root,
-        output,
-        [name.strip() for name in (sources or "").split(",") if name.strip()],
-        model_path=model_path,
-        video_vae=video_vae_path,
-        audio_vae=audio_vae_path,
-        device=device,
-        tiling=vae_tiling,
-        overwrite=overwrite,
-        progress=progress,
-    ).tell(output)
+    names = [name.strip() for name in (sources or "").split(",") if name.strip()]
+    decode_samples(root, output, names, codecs=codecs, overwrite=overwrite, progress=progress).tell(output)

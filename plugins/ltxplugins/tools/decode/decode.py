@@ -13,7 +13,7 @@ from ltxcore.api import Clip, ConfigError, DataError, LtxError
 from ltxcore.api.commands import bars, fitted, is_out_of_memory, listed, telling
 from ltxcore.api.encoded import EncodedSet, list_encoded, read_sample
 from ltxcore.api.media import write_media
-from ltxcore.api.models import model_codecs
+from ltxcore.api.models import Codecs
 from ltxplugins.tools.work import Tally
 
 if TYPE_CHECKING:
@@ -51,11 +51,7 @@ def decode(
     output: Path,
     sources: Sequence[str] = (),
     *,
-    model_path: str | None = None,
-    video_vae: Path | None = None,
-    audio_vae: Path | None = None,
-    device: str | None = None,
-    tiling: bool = False,
+    codecs: Codecs | None = None,
     overwrite: bool = False,
     progress: bool = True,
 ) -> Tally:
@@ -69,39 +65,32 @@ def decode(
         root: the data root, or the folder of the dataset that it belongs to.
         output: the folder to write to.
         sources: names of folders under the root; none: all.
-        model_path: whose codecs to use; none: the tiny model's, if it made the samples.
-        video_vae: the video codec, where the model does not hold it.
-        audio_vae: likewise.
-        device: where to compute.
-        tiling: whether clips are decoded in pieces, for less memory.
+        codecs: to decode with; none: the tiny model's, if it made the samples.
         overwrite: whether to write also what is there.
         progress: whether to show a bar.
 
     Raises:
         DataError: there is nothing to look at.
-        ConfigError: a source or a device that is not there, or a model that did not make the samples.
+        ConfigError: a source that is not there, or a model that did not make the samples.
         CheckpointError: the model's codecs cannot be read.
         OutOfMemory: memory ran out. What was written by then stays.
     """
-    if model_path is None:
-        model = model_codecs("tiny")
-    else:
-        model = model_codecs(model_path, video_vae=video_vae, audio_vae=audio_vae, device=device, tiling=tiling)
+    is_chosen, codecs = codecs is not None, codecs or Codecs("tiny")
     found = _seen(root, sources)
     items, problems = list(_items(found, output)), list(found.problems)
     wanted = {modality for item in items if not item.mask for modality in item.files}
-    codecs = {modality: model.video() if modality == "video" else model.audio() for modality in sorted(wanted)}
-    decoders = {modality: codec.decode for modality, codec in codecs.items()}
+    by_modality = {modality: codecs.video() if modality == "video" else codecs.audio() for modality in sorted(wanted)}
+    decoders = {modality: codec.decode for modality, codec in by_modality.items()}
     done = reused = 0
     with bars(progress) as phase:
-        _check_makers(found, {modality: codec.fingerprint for modality, codec in codecs.items()}, chosen=model_path is not None)
+        _check_makers(found, {modality: codec.fingerprint for modality, codec in by_modality.items()}, chosen=is_chosen)
         step = phase("decode", len(items))
         for item in items:
             if not overwrite and _is_fresh(item):
                 reused += 1
             else:
                 files = " and ".join(map(str, item.files.values()))
-                with telling(f"decoding {files}", model.device, partial(_less, tiling)):
+                with telling(f"decoding {files}", codecs.device, partial(_less, codecs.tiling)):
                     try:
                         _write(item, decoders)
                         done += 1

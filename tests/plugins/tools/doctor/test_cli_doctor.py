@@ -10,11 +10,11 @@ import attrs
 import pytest
 from click.testing import CliRunner
 
-from doctor.healthy import change_row, put_clip, write_rows
 from encode.raw_media import encode
-from ltxcore.cli.doctor import doctor
 from ltxcore.cli.main import main
 from ltxcore.config.run_file import PreprocessingTable
+from ltxplugins.tools.doctor.command import doctor
+from plugins.tools.doctor.healthy import change_row, put_clip, write_rows
 
 
 def ltx(*arguments: str | Path) -> tuple[int, str, str]:

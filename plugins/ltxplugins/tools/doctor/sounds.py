@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 
-from ltxcore.doctor.findings import Finding, errors, warning
-from ltxcore.encode.cut_sounds import MARGIN
-from ltxcore.encode.sample_sizes import Looked, Planned
-from ltxcore.errors import DataError, Problem
-from ltxcore.media.probe import MediaInfo
-from ltxcore.media.sounds import Gap, read_with_gaps
-from ltxcore.protocols import Sound
+from ltxcore.api import DataError, Problem, Sound
+from ltxplugins.tools.doctor.findings import Finding, errors, warning
+
+if TYPE_CHECKING:
+    from ltxcore.api.dataset import Planned, Survey
+    from ltxcore.api.media import Gap
 
 SILENT = 1e-3
 """Peak amplitude below which a sound counts as silent: -60 dB of full scale."""
@@ -27,27 +27,29 @@ HOLES = 0.05
 """Seconds of holes and overlaps together from which a sound is not whole: less is heard as a click at most, and moves nothing that is seen."""
 
 
-def examine_sounds(planned: Planned, looked: Looked, folders: frozenset[str]) -> Iterator[Finding]:
+def examine_sounds(planned: Planned, found: Survey) -> Iterator[Finding]:
     """What is wrong with the sounds of a sample, decoded as far as they are used.
 
     Args:
         planned: the sample.
-        looked: what its files hold.
-        folders: that are made.
+        found: its dataset.
     """
     sample = planned.sample
-    if "audio_latents" in folders:
+    if "audio_latents" in planned.folders:
         yield from _heard(sample.at(sample.sound), sample.sound, planned.duration, beside=planned.bucket is not None)
-        yield from _goes_on(planned, looked)
-    if "reference_audio_latents" in folders:
+        yield from _goes_on(planned, found)
+    if "reference_audio_latents" in planned.folders:
         path = sample.media["reference_audio"]
         yield from _heard(sample.at(path), path, planned.duration, beside=False)
 
 
 def _heard(where: str, path: Path, duration: Fraction | None, beside: bool) -> Iterator[Finding]:
     """`duration` seconds are used; `beside`: they are as long as pictures are."""
+    from ltxcore.api.dataset import SOUND_MARGIN
+    from ltxcore.api.media import read_with_gaps
+
     try:
-        sound, gaps = read_with_gaps(path, max_duration=None if duration is None else float(duration) + MARGIN)
+        sound, gaps = read_with_gaps(path, max_duration=None if duration is None else float(duration) + SOUND_MARGIN)
     except DataError as error:
         yield from errors("unreadable", [attrs.evolve(problem, where=where) for problem in error.problems])
         return
@@ -57,7 +59,7 @@ def _heard(where: str, path: Path, duration: Fraction | None, beside: bool) -> I
     yield from _levels(where, sound)
     yield from _whole(where, [gap for gap in gaps if duration is None or gap.at < duration])
     missing = 0.0 if duration is None else float(duration) - sound.duration
-    if beside and missing > MARGIN:
+    if beside and missing > SOUND_MARGIN:
         yield warning(
             "sound-length",
             where,
@@ -114,13 +116,15 @@ def _counted(seconds: Sequence[float], noun: str) -> str:
     return f"{len(seconds)} {noun}{'' if len(seconds) == 1 else 's'} of {sum(seconds):.3f} s{'' if len(seconds) == 1 else ' in all'}"
 
 
-def _goes_on(planned: Planned, looked: Looked) -> Iterator[Finding]:
+def _goes_on(planned: Planned, found: Survey) -> Iterator[Finding]:
     """A sound file of its own that is longer than its clip."""
-    sample = planned.sample
-    own, clip = looked.infos.get(sample.media.get("audio", Path())), looked.infos.get(sample.media.get("video", Path()))
-    if not isinstance(own, MediaInfo) or not isinstance(clip, MediaInfo) or planned.bucket is None:
+    from ltxcore.api.dataset import SOUND_MARGIN
+
+    sample, infos = planned.sample, found.infos(planned.sample)
+    own, clip = infos.get("audio"), infos.get("video")
+    if own is None or clip is None or planned.bucket is None:
         return
-    if own.duration is not None and clip.duration is not None and own.duration - clip.duration > MARGIN:
+    if own.duration is not None and clip.duration is not None and own.duration - clip.duration > SOUND_MARGIN:
         yield warning(
             "sound-length",
             sample.at(own.path),

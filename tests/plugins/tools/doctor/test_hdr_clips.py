@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from doctor.healthy import checkup, findings
 from encode.raw_media import clip_file, dataset_file, encode
 from hdr_made import GREYS, HLG, STUDIO, as_yuv, patches, with_dolby_vision, write_hdr
+from plugins.tools.doctor.healthy import checkup, findings
 
 OPTIONS: dict[str, Any] = {"resolution_buckets": "128x64x9", "skip_audio": True}
 

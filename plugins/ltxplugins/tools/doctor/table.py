@@ -10,7 +10,7 @@ import attrs
 from rich.console import Console
 from rich.text import Text
 
-from ltxcore.doctor.findings import Checkup, Finding, Severity
+from ltxplugins.tools.doctor.findings import Checkup, Finding, Severity
 
 SHOWN = 5
 """Findings of one check that are listed; of the others their number is told."""

@@ -2,48 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 
-from ltxcore.dataset.raw import RawFiles
-from ltxcore.dataset.rows import Dataset, Sample
-from ltxcore.doctor.findings import Finding, errors, warning
-from ltxcore.encode.sample_sizes import Looked, Planned, infos_of, is_uneven, same_shape
-from ltxcore.errors import DataError, Problem, listed
-from ltxcore.files import why_unreadable
-from ltxcore.media.probe import MediaInfo, frame_seconds, read_clip
+from ltxcore.api import DataError, Problem
+from ltxcore.api.commands import listed
+from ltxplugins.tools.doctor.findings import Finding, errors, warning
+
+if TYPE_CHECKING:
+    from ltxcore.api.dataset import Planned, Sample, Survey
+    from ltxcore.api.media import MediaInfo
 
 SAME_RATE = Fraction(1, 1000)
 """Share by which two rates may differ that containers round differently."""
 
 
-def examine_pictures(planned: Planned, looked: Looked, *, chosen: bool, deep: bool, resamples: bool = False) -> Iterator[Finding]:
+def examine_pictures(planned: Planned, found: Survey, *, deep: bool) -> Iterator[Finding]:
     """What is wrong with the pictures of a sample.
 
     Args:
         planned: the sample.
-        looked: what its files hold.
-        chosen: whether its bucket is the user's choice, so that it matters which frames it leaves.
+        found: its dataset.
         deep: whether frames are decoded as far as they are used.
-        resamples: whether uneven clips are taken at a constant rate.
     """
-    sample, bucket, infos = planned.sample, planned.bucket, infos_of(planned.sample, looked, resamples)
+    sample, bucket, infos = planned.sample, planned.bucket, found.infos(planned.sample)
     clip = infos.get("video")
     if bucket is None or clip is None or clip.is_image:
         return
-    where, frames = sample.at(clip.path), clip.frames or 0
-    if chosen and frames > bucket.frames:
+    where, frames, resamples = sample.at(clip.path), clip.frames or 0, found.encoding.rules.resamples
+    # Which frames a bucket leaves matters where it is the user's choice.
+    if found.encoding.options.resolution_buckets and frames > bucket.frames:
         yield warning(
             "unused-frames",
             where,
             f"has {frames} frames, of which the bucket {bucket} takes the first {bucket.frames}",
             "Frame counts are multiples of 8 plus 1: cut it where it may end, add a longer bucket, or split it into several clips.",
         )
-    if not resamples and is_uneven(clip, bucket.frames):
+    if not resamples and clip.is_uneven(bucket.frames):
         yield from _uneven(where, clip.path, bucket.frames)
     reference = infos.get("reference_video")
     if reference is not None:
@@ -55,6 +55,8 @@ def examine_pictures(planned: Planned, looked: Looked, *, chosen: bool, deep: bo
 
 def _uneven(where: str, path: Path, frames: int) -> Iterator[Finding]:
     """A variable frame rate."""
+    from ltxcore.api.media import frame_seconds
+
     try:
         times = frame_seconds(path, frames)
     except DataError as error:
@@ -71,7 +73,7 @@ def _uneven(where: str, path: Path, frames: int) -> Iterator[Finding]:
 
 def _another_shape(sample: Sample, clip: MediaInfo, reference: MediaInfo) -> Iterator[Finding]:
     where = sample.at(reference.path)
-    if not same_shape(reference, clip):
+    if not reference.is_shaped_as(clip):
         yield warning(
             "reference",
             where,
@@ -89,6 +91,8 @@ def _another_shape(sample: Sample, clip: MediaInfo, reference: MediaInfo) -> Ite
 
 
 def _decoded(where: str, path: Path, frames: int) -> Iterator[Finding]:
+    from ltxcore.api.media import read_clip
+
     try:
         found = int(read_clip(path, max_frames=frames).frames.shape[0])
     except DataError as error:
@@ -105,24 +109,24 @@ def _at(problem: Problem, where: str) -> Problem:
     return attrs.evolve(problem, where=where)
 
 
-def different_rates(data: Dataset, looked: Looked) -> Iterator[Finding]:
+def different_rates(found: Survey) -> Iterator[Finding]:
     """Clips of one set that have several frame rates."""
-    by_rate: dict[Fraction, list[str]] = {}
-    for sample in data.samples:
-        info = looked.infos.get(sample.media.get("video", Path()))
-        if isinstance(info, MediaInfo) and info.rate is not None:
-            near = next((rate for rate in by_rate if abs(info.rate / rate - 1) <= SAME_RATE), info.rate)
-            by_rate.setdefault(near, []).append(sample.origin)
-    found = rates_told({float(rate): names for rate, names in by_rate.items()}, "clips")
-    if found:
-        yield warning("different-rates", str(data.path), found, RATES_REMEDY)
+    clips = [(sample.origin, found.infos(sample).get("video")) for sample in found.samples]
+    rates = [(origin, info.rate) for origin, info in clips if info is not None and info.rate is not None]
+    told = rates_told(rates, "clips")
+    if told:
+        yield warning("different-rates", str(found.encoding.data.path), told, RATES_REMEDY)
 
 
 RATES_REMEDY = "Each is trained at its own rate. If that is not meant, encode the media anew at one."
 
 
-def rates_told(by_rate: dict[float, list[str]], noun: str) -> str:
+def rates_told(rates: Iterable[tuple[str, Fraction | float]], noun: str) -> str:
     """That there are several frame rates, with the names of those that have the rarer ones; "" where there is one."""
+    by_rate: dict[float, list[str]] = {}
+    for name, rate in rates:
+        near = next((other for other in by_rate if abs(rate / other - 1) <= SAME_RATE), float(rate))
+        by_rate.setdefault(near, []).append(name)
     if len(by_rate) < 2:
         return ""
     most, *others = sorted(by_rate, key=lambda rate: (-len(by_rate[rate]), rate))
@@ -130,34 +134,17 @@ def rates_told(by_rate: dict[float, list[str]], noun: str) -> str:
     return f"its {noun} have {len(by_rate)} frame rates: {most:g} per second in {len(by_rate[most])}; {rest}"
 
 
-def same_clips(samples: Sequence[Sample], raw: RawFiles, step: Callable[[], None]) -> Iterator[Finding]:
-    """Rows whose files are copies of each other. Only files of one size are read.
+def same_clips(found: Survey, step: Callable[[], None]) -> Iterator[Finding]:
+    """Rows whose files are copies of each other.
 
     Args:
-        samples: the rows.
-        raw: hashes a file.
+        found: the dataset.
         step: called after each row.
     """
-    by_size: dict[int, list[Sample]] = {}
-    for sample in samples:
-        path = _main(sample)
-        if path is not None and not why_unreadable(path):
-            by_size.setdefault(path.stat().st_size, []).append(sample)
-    for alike in by_size.values():
-        first: dict[str, Sample] = {}
-        for sample in alike:
-            path = _main(sample)
-            if len(alike) > 1 and path is not None:
-                other = first.setdefault(raw.content(path), sample)
-                if other is not sample:
-                    yield warning(
-                        "duplicate-clip",
-                        sample.at(path),
-                        f'is a copy of "{other.origin}"{f" in {other.called}" if other.line else ""}',
-                        f"Keep one of the {'rows' if other.line else 'files'}, or it counts twice.",
-                    )
-            step()
-
-
-def _main(sample: Sample) -> Path | None:
-    return sample.media.get("video", sample.media.get("audio"))
+    for sample, path, other in found.copies(step):
+        yield warning(
+            "duplicate-clip",
+            sample.at(path),
+            f'is a copy of "{other.origin}"{f" in {other.called}" if other.line else ""}',
+            f"Keep one of the {'rows' if other.line else 'files'}, or it counts twice.",
+        )

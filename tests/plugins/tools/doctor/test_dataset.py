@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from clicks_made import changed
-from doctor.healthy import BUCKET, change_row, found, put_clip, put_sound, put_video_mask, rows, stereo, write_rows
 from encode.raw_media import RATE, mask_file, pictures
 from ltxcore.encoded.store import write_sample
 from ltxcore.protocols import Entry, Sound
 from media_made import cut_without_encoding, timed_clip
 from media_made import encode as encoded_as
+from plugins.tools.doctor.healthy import BUCKET, change_row, found, put_clip, put_sound, put_video_mask, rows, stereo, write_rows
 
 SKIP = 'or leave it out with on_error = "skip".'
 NAME_A_SOUND = 'Set skip_audio, name a sound in a column "audio", or keep its pictures alone with on_error = "skip".'

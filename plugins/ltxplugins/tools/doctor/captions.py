@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from ltxcore.dataset.rows import Dataset, Sample, with_trigger
-from ltxcore.doctor.findings import Finding, warning
+from ltxplugins.tools.doctor.findings import Finding, warning
+
+if TYPE_CHECKING:
+    from ltxcore.api.dataset import Sample
 
 
-def examine_captions(data: Dataset, trigger: str | None, length: int) -> Iterator[Finding]:
+def examine_captions(samples: Sequence[Sample], trigger: str | None, length: int) -> Iterator[Finding]:
     """What is wrong with the captions of a dataset.
 
     Args:
-        data: whose captions are used.
+        samples: whose captions are used.
         trigger: that stands before each of them.
         length: tokens that the text encoder takes.
     """
     first: dict[str, Sample] = {}
-    for sample in data.samples:
+    for sample in samples:
         caption = sample.caption.strip()
-        if caption == with_trigger("", trigger).strip():
+        if caption == (trigger or "").strip():
             yield warning(
                 "empty-caption",
                 sample.where,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import attrs
 
-from ltxcore.errors import Problem
+from ltxcore.api import Problem
 
 Severity = Literal["error", "warning"]
 """An error is refused by preprocessing or by a run, or would train on wrong numbers; a warning is taken as it is, but is hardly meant."""
+
+
+Phase = Callable[[str, int], Callable[[], None]]
+"""Starts a phase of the work: its name and how many steps it has; what comes back is called after each step."""
 
 
 @attrs.frozen

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 
 from encode.raw_media import FRAMES, RATE, dataset_file, mask_file, pictures
-from ltxcore.codecs.source import Model
+from ltxcore.codecs.source import Codecs
 from ltxcore.config.run_file import PreprocessingTable
-from ltxcore.doctor.examine import Options, examine
-from ltxcore.doctor.findings import Checkup, Finding
 from ltxcore.media.probe import write_clip, write_sound
 from ltxcore.progress import bars
 from ltxcore.protocols import Clip, Sound
+from ltxplugins.tools.doctor.examine import Options, examine
+from ltxplugins.tools.doctor.findings import Checkup, Finding
 
 BUCKET = "64x64x17"
 COUNT = 3
@@ -87,7 +87,7 @@ def healthy_set(folder: Path) -> Path:
 
 
 def checkup(target: Path, *, deep: bool = False, model: str | None = None, **options: Any) -> Checkup:
-    how = Options(PreprocessingTable(**options), None if model is None else Model(model, device="cpu"), deep=deep, workers=2)
+    how = Options(PreprocessingTable(**options), None if model is None else Codecs(model, device="cpu"), deep=deep, workers=2)
     with bars(False) as phase:
         return examine(target, how, phase)
 

@@ -15,16 +15,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from doctor.healthy import change_row, checkup, found, put_clip, put_video_mask
 from encode.raw_media import encode
 from ltxcore.encoded.manifest import append_entry, read_source, remove_sample
 from ltxcore.encoded.sample_names import sample_path
 from ltxcore.encoded.store import DAMAGED, read_latents, read_stored, write_sample
 from ltxcore.errors import ConfigError, DataError
 from ltxcore.protocols import Entry
+from plugins.tools.doctor.healthy import change_row, checkup, found, put_clip, put_video_mask
 from train.runs import write_run
 
-EXAMPLES = Path(__file__).parents[2] / "examples/media"
+EXAMPLES = Path(__file__).parents[4] / "examples/media"
 
 AGAIN = "`ltx preprocess`, or a run that names the dataset, makes it anew; a run that names the encoded set alone trains on the old one."
 

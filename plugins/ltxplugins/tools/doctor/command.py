@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
 
-from ltxcore.api.commands import FilePath
-from ltxcore.cli.preprocess import flag, with_options
-from ltxcore.config.run_file import PreprocessingTable
+from ltxcore.api.commands import FilePath, bars
+from ltxcore.api.dataset import PreprocessingTable
+from ltxcore.api.options import codec_options, option_of, preprocessing_options
 
+if TYPE_CHECKING:
+    from ltxcore.api.models import Codecs
+
+ARTICLES = {"dataset": "a", "encoded set": "an", "run file": "a"}
 _OF_A_DATASET = ("model_path", "text_encoder_path", "video_vae_path", "audio_vae_path", "output_dir")
 
 
@@ -23,13 +27,11 @@ _OF_A_DATASET = ("model_path", "text_encoder_path", "video_vae_path", "audio_vae
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.option("--all", "all_of_them", is_flag=True, help="List every finding, not the first few of each kind.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a value of the run file; may be repeated.")
-@click.option("--model-path", metavar="MODEL", help='The model that a dataset is encoded for: "tiny", or a model file.')
-@click.option("--text-encoder-path", type=FilePath(), help="The text encoder, where the model file does not hold it.")
-@click.option("--video-vae-path", type=FilePath(), help="The video codec, where the model file does not hold it.")
-@click.option("--audio-vae-path", type=FilePath(), help="The audio codec, where the model file does not hold it.")
+@codec_options(model='The model that a dataset is encoded for: "tiny", or a model file.')
 @click.option("--output-dir", type=FilePath(), help="Where a dataset is encoded; by default beside it.")
 @click.option("--workers", type=click.IntRange(min=1), help="Samples examined at a time; by default one a processor, at most 8.")
 @click.option("--progress/--no-progress", default=None, help="Show bars; by default on a terminal.")
+@preprocessing_options
 @click.pass_context
 def doctor(
     context: click.Context,
@@ -40,14 +42,11 @@ def doctor(
     as_json: bool,
     all_of_them: bool,
     settings: tuple[str, ...],
-    model_path: str | None,
-    text_encoder_path: Path | None,
-    video_vae_path: Path | None,
-    audio_vae_path: Path | None,
+    codecs: Codecs | None,
     output_dir: Path | None,
     workers: int | None,
     progress: bool | None,
-    **options: Any,
+    options: PreprocessingTable,
 ) -> None:
     """Check a dataset (a file, or a folder of media), an encoded set, or the data of a run file, before any training.
 
@@ -59,14 +58,10 @@ def doctor(
     _refuse_options_of_others(context, target)
     from rich.console import Console
 
-    from ltxcore.codecs.source import Model
-    from ltxcore.doctor import table
-    from ltxcore.doctor.examine import Options, examine
-    from ltxcore.progress import bars
+    from ltxplugins.tools.doctor import table
+    from ltxplugins.tools.doctor.examine import Options, examine
 
-    model = None if model_path is None else Model(model_path, text_encoder_path, video_vae_path, audio_vae_path, device="cpu")
-    given = PreprocessingTable(**{name: value for name, value in options.items() if value is not None})
-    how = Options(given, model, output_dir, flag, settings, deep, workers)
+    how = Options(options, codecs, output_dir, option_of, settings, deep, workers)
     with bars(progress) as phase:
         checkup = examine(target, how, phase)
     if as_json:
@@ -80,15 +75,12 @@ def _refuse_options_of_others(context: click.Context, target: Path) -> None:
     """Options that would have no effect on what is examined."""
     given = {name for name in context.params if context.get_parameter_source(name) == ParameterSource.COMMANDLINE}
     of_dataset = given & {*_OF_A_DATASET, *PreprocessingTable.__annotations__}
-    kind = "a run file" if target.suffix.lower() == ".toml" and not target.is_dir() else ""
-    if target.is_dir() and (of_dataset or "settings" in given):
-        from ltxcore.dataset.folder import is_media_folder
+    if not of_dataset and "settings" not in given:
+        return
+    from ltxcore.api.dataset import data_kind
 
-        kind = "" if is_media_folder(target) else "an encoded set"
-    if kind and of_dataset:
-        raise click.UsageError(f"{flag(min(of_dataset))} is for a dataset, and {target} is {kind}.")
-    if "settings" in given and kind != "a run file":
-        raise click.UsageError(f"--set is for a run file, and {target} is {kind or 'a dataset'}.")
-
-
-doctor = with_options(doctor)
+    kind = "run file" if target.suffix.lower() == ".toml" and not target.is_dir() else data_kind(target)
+    if kind != "dataset" and of_dataset:
+        raise click.UsageError(f"{option_of(min(of_dataset))} is for a dataset, and {target} is {ARTICLES[kind]} {kind}.")
+    if "settings" in given and kind != "run file":
+        raise click.UsageError(f"--set is for a run file, and {target} is {ARTICLES[kind]} {kind}.")

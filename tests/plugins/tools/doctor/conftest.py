@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from doctor.healthy import healthy_set
 from encode.raw_media import encode
+from plugins.tools.doctor.healthy import healthy_set
 
 
 @pytest.fixture(scope="session")

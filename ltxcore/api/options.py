@@ -1,0 +1,145 @@
+"""Options that commands share which encode media or decode them again. Provisional until 1.0."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from types import UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import attrs
+import click
+
+from ltxcore.api.commands import FilePath
+from ltxcore.codecs.source import Codecs
+from ltxcore.config.run_file import PreprocessingTable
+from ltxcore.devices import device_named
+from ltxcore.errors import ConfigError
+
+__all__ = ["codec_options", "option_of", "preprocessing_options"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+ELSEWHERE = "where the model file does not hold it."
+
+
+def codec_options(
+    *,
+    model: str | None = None,
+    required: bool = False,
+    text: bool = True,
+    device: str | None = None,
+    tiling: str | None = None,
+) -> Callable[[F], F]:
+    """A decorator of a command that encodes or decodes: the options that say with what, which the command gets as one `codecs`.
+
+    It is none where no model is named. A command without `device` computes nothing, and has no option that says how.
+
+    Args:
+        model: the help of `--model-path`; none: the command finds out by itself which model it is, and sets `codecs.path`.
+        required: whether a model must be named.
+        text: whether text is encoded.
+        device: what is computed on by default, for the help of `--device`; none: nothing is computed.
+        tiling: what `--vae-tiling` does, for its help.
+    """
+    options = [
+        click.option("--model-path", required=required, metavar="MODEL", help=model),
+        click.option("--text-encoder-path", type=FilePath(), help=f"The text encoder, {ELSEWHERE}"),
+        click.option("--video-vae-path", type=FilePath(), help=f"The video codec, {ELSEWHERE}"),
+        click.option("--audio-vae-path", type=FilePath(), help=f"The audio codec, {ELSEWHERE}"),
+        click.option("--device", help=f"Where to compute; by default {device}, if there is one."),
+        click.option("--vae-tiling", is_flag=True, help=f"{tiling} clips in pieces, for less memory."),
+        click.option("--load-text-encoder-in-8bit", is_flag=True, help="Load the text encoder with 8-bit weights (GPU only)."),
+        click.option(
+            "--offload-text-encoder", is_flag=True, help="Keep the text encoder's weights in main memory, and bring them layer by layer."
+        ),
+    ]
+    paths, computing = options[1:4], options[4:]
+    wanted = [*(options[:1] if model else []), *(paths if text else paths[1:]), *((computing if text else computing[:2]) if device else [])]
+
+    def decorate(command: F) -> F:
+        @functools.wraps(command)
+        def call(*arguments: Any, **named: Any) -> Any:
+            given = {name: named.pop(name, None) for name in ATTRIBUTES}
+            return command(*arguments, codecs=_codecs(given, is_asked=model is not None, computes=device is not None), **named)
+
+        decorated: Any = call
+        for option in reversed(wanted):
+            decorated = option(decorated)
+        return decorated
+
+    return decorate
+
+
+ATTRIBUTES = {
+    "model_path": "path",
+    "text_encoder_path": "text_encoder",
+    "video_vae_path": "video_vae",
+    "audio_vae_path": "audio_vae",
+    "device": "device",
+    "vae_tiling": "tiling",
+    "load_text_encoder_in_8bit": "text_in_8bit",
+    "offload_text_encoder": "text_offload",
+}
+"""Of `Codecs`, by option."""
+
+
+def _codecs(given: dict[str, Any], *, is_asked: bool, computes: bool) -> Codecs | None:
+    said = {ATTRIBUTES[name]: value for name, value in given.items() if value is not None}
+    if is_asked and given["model_path"] is None:
+        if any(name.endswith("_path") and value for name, value in given.items()):
+            raise ConfigError("a codec of its own goes with a model", remedy="Name the model too: --model-path MODEL.")
+        return None
+    return Codecs(**{"path": "", **said, "device": device_named(given["device"]) if computes else "cpu"})
+
+
+def option_of(key: str) -> str:
+    """A key of `[preprocessing]` as an option: `skip_audio`, or `preprocessing.skip_audio`, is `--skip-audio`."""
+    return "--" + key.removeprefix("preprocessing.").replace("_", "-")
+
+
+def preprocessing_options(command: F) -> F:
+    """A decorator of a command that encodes a dataset, or looks at one: an option for every key of `[preprocessing]`, which the command gets as one `options`."""
+    fields = attrs.fields(PreprocessingTable)
+
+    @functools.wraps(command)
+    def call(*arguments: Any, **named: Any) -> Any:
+        given = {field.name: named.pop(field.name) for field in fields}
+        return command(
+            *arguments, options=PreprocessingTable(**{name: value for name, value in given.items() if value is not None}), **named
+        )
+
+    hints, decorated = get_type_hints(PreprocessingTable), call
+    for field in reversed(fields):
+        decorated = _option(field, hints[field.name])(decorated)
+    return decorated  # type: ignore[return-value]
+
+
+def _seconds(context: click.Context, option: click.Parameter, text: str | None) -> list[float] | None:
+    """Seconds with ";" between, as numbers."""
+    if text is None:
+        return None
+    try:
+        seconds = [float(part) for part in text.split(";") if part.strip()]
+    except ValueError:
+        seconds = []
+    if not seconds or not all(0 < each < math.inf for each in seconds):
+        raise click.BadParameter(f'"{text}" is no list of durations; write seconds above 0, such as "2.0;4.0;8.0".')
+    return seconds
+
+
+def _option(field: attrs.Attribute[Any], kind: Any) -> Callable[[Any], Any]:
+    """The option of a key, with its help and its default."""
+    text = field.metadata["help"][:1].upper() + field.metadata["help"][1:] + "."
+    inner = [each for each in get_args(kind) if each is not type(None)] if get_origin(kind) is UnionType else [kind]
+    base: Any = inner[0]
+    if base is bool:
+        return click.option(option_of(field.name), is_flag=True, default=field.default, help=text)
+    if get_origin(base) is Literal:
+        return click.option(option_of(field.name), type=click.Choice(get_args(base)), default=field.default, show_default=True, help=text)
+    if get_origin(base) is list:
+        return click.option(option_of(field.name), callback=_seconds, metavar="SECONDS;...", help=text)
+    if base is int:
+        return click.option(option_of(field.name), type=click.IntRange(min=1), default=field.default, show_default=True, help=text)
+    return click.option(option_of(field.name), type=base, help=text)

@@ -1,0 +1,136 @@
+"""How a dataset is encoded: what its options and its model come to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+
+from ltxcore.codecs.source import Codecs
+from ltxcore.config.parts import is_whole
+from ltxcore.config.run_file import PreprocessingTable
+from ltxcore.dataset.raw import RawFiles
+from ltxcore.dataset.rows import Dataset
+from ltxcore.encode.connected import connected
+from ltxcore.encode.products import Tools
+from ltxcore.encode.rules import Place, rendering_from_options, rules_from_options
+from ltxcore.encode.sample_sizes import SOUND_FOLDERS, Rules
+from ltxcore.encode.work import TEXT
+from ltxcore.errors import ConfigError, Problem, collecting
+from ltxcore.protocols import Codec, TextEncoder
+
+
+@attrs.frozen(eq=False)
+class Encoding:
+    """A dataset, and what it is encoded with. Nothing of weights is read.
+
+    Attributes:
+        data: the rows.
+        root: where the samples are, or will be.
+        options: of preprocessing.
+        codecs: that encode it; none: not known, and the grid is that of all models of the family.
+        text: the text encoder; none: there is none, or no caption is encoded.
+        rules: that samples are planned by.
+        tools: codecs, and what is known of the files.
+        where: gives the place of a key of the run file, for messages.
+        is_ruled: whether the rules are those of the options; if not, these are wrong.
+    """
+
+    data: Dataset
+    root: Path
+    options: PreprocessingTable
+    codecs: Codecs | None
+    text: TextEncoder | None
+    rules: Rules
+    tools: Tools
+    where: Place
+    is_ruled: bool = True
+
+
+def encoding_of(
+    data: Dataset,
+    root: Path,
+    options: PreprocessingTable,
+    codecs: Codecs | None,
+    where: Place,
+    *,
+    text: TextEncoder | None = None,
+    rank: int = 0,
+    threads: int = 1,
+    writes: bool = False,
+    recalls: bool = True,
+) -> Encoding:
+    """How a dataset is encoded.
+
+    Args:
+        data: the dataset.
+        root: where its samples are, or will be.
+        options: of preprocessing.
+        codecs: that encode it; none: not known.
+        where: gives the place of a key of the run file, for messages.
+        text: the text encoder, where it is to be known.
+        rank: of this process among those that encode.
+        threads: of each decoder.
+        writes: whether what is found out about the files is remembered.
+        recalls: whether what was remembered is believed.
+
+    Raises:
+        ConfigError: a codec that cannot be had, or options that do not go with it or with each other.
+    """
+    # Without a model, the tiny one says what a latent cell covers: all models of the family have the same grid.
+    grid = codecs or Codecs("tiny", device="cpu")
+    video, audio = _video(data, grid), _audio(data, grid)
+    rules = rules_from_options(data, options, video, audio, where)
+    raw = RawFiles(root, data.folder.absolute(), rank, writes=writes, recalls=recalls, resamples=rules.resamples)
+    tools = Tools(raw, video, audio, rules.factors, threads, rendering_from_options(options, where))
+    return Encoding(data, root, options, codecs, text, rules, tools, where)
+
+
+def encoding_as_far(
+    data: Dataset, root: Path, options: PreprocessingTable, codecs: Codecs | None, where: Place, problems: list[Problem]
+) -> Encoding:
+    """How a dataset is encoded, as far as that can be known, with its text encoder.
+
+    Args:
+        data: the dataset.
+        root: where its samples are, or will be.
+        options: of preprocessing.
+        codecs: that encode it; none: not known. One of their parts may not be known (`config.parts`).
+        where: gives the place of a key of the run file, for messages.
+        problems: takes what is wrong.
+    """
+    text, lacking = None, list[Problem]()
+    if codecs is not None:
+        with collecting(lacking):
+            text = text_encoder_of(codecs, options, where) if TEXT in data.folders else None
+        for codec in (_video, _audio):
+            with collecting(lacking):
+                codec(data, codecs)
+    known = None if lacking or not is_whole(codecs) else codecs
+    problems += lacking
+    with collecting(problems):
+        return encoding_of(data, root, options, known, where, text=text)
+    return attrs.evolve(encoding_of(data, root, PreprocessingTable(), known, where, text=text), options=options, is_ruled=False)
+
+
+def text_encoder_of(codecs: Codecs, options: PreprocessingTable, where: Place) -> TextEncoder:
+    """What encodes captions: the text encoder, and where the options say so the model's connectors behind it.
+
+    Raises:
+        ConfigError: one of them cannot be had.
+    """
+    encoder = codecs.text()
+    if not options.connector_outputs:
+        return encoder
+    try:
+        return connected(encoder, codecs.path, codecs.device)
+    except ConfigError as error:
+        raise error.at(where("preprocessing.connector_outputs")) from None
+
+
+def _video(data: Dataset, codecs: Codecs) -> Codec | None:
+    return codecs.video() if any("video" in sample.media for sample in data.samples) else None
+
+
+def _audio(data: Dataset, codecs: Codecs) -> Codec | None:
+    return codecs.audio() if data.folders & SOUND_FOLDERS else None

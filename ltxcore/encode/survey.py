@@ -1,0 +1,294 @@
+"""What preprocessing would make of a dataset, known from the headers of its files, before anything is encoded.
+
+`ltx preprocess` begins with it, `ltx doctor` looks at all that it says, and `ltx check` at that of some files: a large dataset has more than a check of seconds
+can open. It opens the same few each time, evenly spread over the rows, and says how many it left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import attrs
+from torch import Tensor
+
+from ltxcore.codecs.official.text import LENGTH
+from ltxcore.codecs.source import Codecs
+from ltxcore.config.run_file import PreprocessingTable
+from ltxcore.dataset.rows import Dataset, Sample
+from ltxcore.encode.buckets import nearest
+from ltxcore.encode.encoding import Encoding, encoding_of, text_encoder_of
+from ltxcore.encode.outdated import as_begun
+from ltxcore.encode.products import mask_alone
+from ltxcore.encode.rules import Place, found_buckets, hdr_told, needs_buckets, silent_set, sizes_of
+from ltxcore.encode.sample_sizes import SOUND_FOLDERS, Looked, Planned, Rules, files_of, infos_of, look_at, plan, plan_part, unreadable
+from ltxcore.encode.work import TEXT
+from ltxcore.encoded.listing import whole_samples
+from ltxcore.errors import ConfigError, LtxError, Problem
+from ltxcore.files import why_unreadable
+from ltxcore.media.probe import MediaInfo
+from ltxcore.progress import Phase
+from ltxcore.workers import usual_workers
+
+MOST_OPENED = 200
+"""Files of a dataset that a check opens."""
+
+
+@attrs.frozen(eq=False)
+class Refused:
+    """A sample that cannot be made whole.
+
+    Attributes:
+        sample: the row.
+        problems: why.
+        part: what can be made of it; none: nothing, or something else is wrong too.
+    """
+
+    sample: Sample
+    problems: tuple[Problem, ...]
+    part: Planned | None
+
+
+@attrs.frozen(eq=False)
+class Survey:
+    """What preprocessing would make of a dataset, or of a part of it.
+
+    Attributes:
+        encoding: of the dataset; the folders of its rules are without those of sounds where no clip has any, and its buckets are those that were found.
+        samples: that were looked at.
+        looked: what their files hold.
+        planned: samples that can be made, in order; where `on_error` is "skip", also those of which a part can.
+        refused: samples that cannot be made whole.
+        kept: names of samples that were begun with, and stay as they were made though their files are read otherwise now.
+        silent: that no clip has sound, though it is wanted.
+        sizeless: why it is not known what the clips would be fitted to; none: it is, or there is no need.
+        notes: what the user should know.
+        opened: files that were looked at.
+        others: files that were not.
+    """
+
+    encoding: Encoding
+    samples: tuple[Sample, ...]
+    looked: Looked
+    planned: tuple[Planned, ...]
+    refused: tuple[Refused, ...]
+    kept: frozenset[str]
+    silent: Problem | None
+    sizeless: LtxError | None
+    notes: tuple[str, ...]
+    opened: int
+    others: int
+
+    @property
+    def has_sizes(self) -> bool:
+        """Whether it is known what the clips would be fitted to."""
+        return self.encoding.is_ruled and self.sizeless is None
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What preprocessing would refuse, each once."""
+        known = {problem for sample in self.samples for problem in self.unreadable(sample)}
+        sizes = () if self.sizeless is None else self.sizeless.problems
+        return (
+            *(() if self.silent is None else (self.silent,)),
+            *(problem for problem in sizes if problem not in known),
+            *(() if self.leaves_out else self._of_samples),
+        )
+
+    @property
+    def left_out(self) -> tuple[Problem, ...]:
+        """What it would leave out since `on_error` says so."""
+        return self._of_samples if self.leaves_out else ()
+
+    @property
+    def _of_samples(self) -> tuple[Problem, ...]:
+        return tuple(problem for refused in self.refused for problem in refused.problems)
+
+    @property
+    def unfit(self) -> frozenset[str]:
+        """Names of the samples that were looked at and cannot be made, or not whole."""
+        return frozenset(sample.name for sample in self.samples) - self.whole
+
+    @property
+    def whole(self) -> frozenset[str]:
+        """Names of the samples of which all is made that the dataset is encoded for."""
+        return frozenset(each.sample.name for each in self.planned if each.folders == self.encoding.data.folders)
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether samples that cannot be made are left out rather than refused: the user said so, and others are left, as far as all were looked at."""
+        if self.encoding.options.on_error != "skip":
+            return False
+        is_part = len(self.samples) < len(self.encoding.data.samples)
+        return is_part or any(each.folders == self.encoding.rules.folders for each in self.planned)
+
+    @property
+    def text_length(self) -> int:
+        """Tokens that the text encoder takes; where it is not known, as many as that of LTX-2 does."""
+        return LENGTH if self.encoding.text is None else self.encoding.text.length
+
+    def unreadable(self, sample: Sample) -> tuple[Problem, ...]:
+        """The files of a sample that cannot be read."""
+        return tuple(unreadable(sample, self.looked))
+
+    def encoded(self, folders: Collection[str]) -> tuple[str, ...]:
+        """Names of the samples that are encoded in all of some folders already, up to date or not."""
+        return whole_samples(self.encoding.root, folders, [each.sample.name for each in self.planned]) if folders else ()
+
+    def copies(self, step: Callable[[], None]) -> Iterator[tuple[Sample, Path, Sample]]:
+        """Rows whose clip, or sound where there is no clip, is a copy of that of an earlier row: the row, the file, and the other row. Only files of one size are read.
+
+        Args:
+            step: called after each row.
+        """
+        by_size: dict[int, list[tuple[Sample, Path]]] = {}
+        for sample in self.samples:
+            path = sample.media.get("video", sample.media.get("audio"))
+            if path is not None and not why_unreadable(path):
+                by_size.setdefault(path.stat().st_size, []).append((sample, path))
+        for alike in by_size.values():
+            first: dict[str, Sample] = {}
+            for sample, path in alike:
+                other = sample if len(alike) == 1 else first.setdefault(self.encoding.tools.raw.content(path), sample)
+                if other is not sample:
+                    yield sample, path, other
+                step()
+
+    def mask(self, planned: Planned, folder: str) -> Tensor:
+        """A mask of a sample as it is encoded; that of a sound by its own length, since that of the sound's latents is not known before they are made.
+
+        Raises:
+            DataError: it cannot be made.
+        """
+        return mask_alone(folder, planned, self.encoding.tools)
+
+    def infos(self, sample: Sample) -> dict[str, MediaInfo]:
+        """What the readable files of a sample hold, by role; where uneven clips are resampled, what goes with one frame by frame has its frames and rate."""
+        return infos_of(sample, self.looked, self.encoding.rules.resamples)
+
+
+def survey_media(
+    data: Dataset, root: Path, options: PreprocessingTable, codecs: Codecs | None, workers: int, phase: Phase, where: Place = str
+) -> Survey:
+    """Look at the headers of all files of a dataset, and plan its samples. Nothing is written, and what is wrong with the dataset is raised by nothing.
+
+    Args:
+        data: the dataset.
+        root: where its samples are, or will be.
+        options: of preprocessing.
+        codecs: that encode it; none: not known, and the grid of all LTX-2 models is taken.
+        workers: files looked at at a time.
+        phase: shows progress.
+        where: gives the place of an option or a key of the run file, for messages.
+
+    Raises:
+        ConfigError: a codec that cannot be had, or options that do not go with it or with each other.
+    """
+    text = None
+    with contextlib.suppress(ConfigError):  # it is not named, for a set that was encoded elsewhere
+        text = text_encoder_of(codecs, options, where) if codecs is not None and TEXT in data.folders else None
+    return survey(encoding_of(data, root, options, codecs, where, text=text), workers, phase)
+
+
+def survey(encoding: Encoding, workers: int, phase: Phase, *, most: int | None = None, listens: bool = True, keeps: bool = False) -> Survey:
+    """Look at the headers of a dataset's files, and plan its samples. What is wrong is told, and raised by nothing.
+
+    Args:
+        encoding: of the dataset.
+        workers: files looked at at a time.
+        phase: shows progress.
+        most: files to look at, of samples that are spread over all; none: every file.
+        listens: whether sounds whose length is to be known exactly are decoded.
+        keeps: whether samples that are stale only since something is set right in reading their files stay as they are, for a run that began with them.
+    """
+    data, rules = encoding.data, encoding.rules
+    some = data if most is None else attrs.evolve(data, samples=tuple(spread(data.samples, most)))
+    files = files_of(some.samples)
+    looked = look_at(some.samples, encoding.tools.raw, workers, phase("files", len(files)), listens=listens)
+    is_part = len(some.samples) < len(data.samples)
+    there = as_begun(encoding.root, some, rules, encoding.tools) if keeps else {}
+    before = {name: planned for name, planned in there.items() if planned.without}
+    now = attrs.evolve(some, samples=tuple(sample for sample in some.samples if sample.name not in before))
+    silent = silent_set(now, looked)
+    if is_part and encoding.options.on_error == "skip":  # others may have sound
+        silent = None
+    if silent is not None:
+        now = attrs.evolve(now, folders=now.folders - SOUND_FOLDERS)
+        rules = attrs.evolve(rules, folders=now.folders)
+    rules, note, sizeless = _with_buckets(now, looked, rules, encoding)
+    notes = [f"{note} that were opened" if is_part else note] if note else []
+    if rules.buckets and (told := hdr_told(now, looked, encoding.options.hdr)):
+        notes.append(told)
+    planned, refused = _planned(some.samples, before, looked, rules)
+    if encoding.options.on_error == "skip":
+        planned |= {each.sample.name: each.part for each in refused if each.part is not None}
+    of_some = f" (of {len(files)} files that were opened)" if is_part else ""
+    return Survey(
+        encoding=attrs.evolve(encoding, rules=rules),
+        samples=some.samples,
+        looked=looked,
+        planned=tuple(planned[sample.name] for sample in some.samples if sample.name in planned),
+        refused=tuple(refused),
+        kept=frozenset(there) - frozenset(before),
+        silent=silent and _adding(silent, of_some),
+        sizeless=sizeless and type(sizeless).of(_adding(problem, of_some) for problem in sizeless.problems),
+        notes=tuple(notes),
+        opened=len(files),
+        others=len(files_of(data.samples)) - len(files),
+    )
+
+
+def glance(encoding: Encoding, phase: Phase, *, keeps: bool = False) -> Survey:
+    """Look at the headers of at most `MOST_OPENED` files of a dataset, for `ltx check`.
+
+    Args:
+        encoding: of the dataset.
+        phase: shows progress.
+        keeps: as `survey` has it.
+    """
+    return survey(encoding, usual_workers(), phase, most=MOST_OPENED, listens=False, keeps=keeps)
+
+
+def spread(samples: Sequence[Sample], most: int | None = None) -> list[Sample]:
+    """Some samples that have at most `most` files together, by default `MOST_OPENED`, but at least one sample: the same ones each time, evenly spread over
+    all of them."""
+    chosen, most = list(samples), most or MOST_OPENED
+    while len(chosen) > 1 and (files := len(files_of(chosen))) > most:
+        count = min(len(chosen) - 1, max(1, len(chosen) * most // files))
+        chosen = [samples[index * (len(samples) - 1) // max(1, count - 1)] for index in range(count)]
+    return chosen
+
+
+def _with_buckets(data: Dataset, looked: Looked, rules: Rules, encoding: Encoding) -> tuple[Rules, str, LtxError | None]:
+    """The rules with the one size that all clips have, and a note that says so; or why they have none."""
+    video, error = encoding.tools.video, None
+    if video is None or (encoding.is_ruled and not needs_buckets(data, rules)):
+        return rules, "", None
+    if encoding.is_ruled:
+        try:
+            bucket, note = found_buckets(data, rules, looked, video, encoding.where)
+            return attrs.evolve(rules, buckets=(bucket,)), note, None
+        except LtxError as found:
+            error = found
+    # Each clip by the size nearest to its own, so that the rest of it is looked at nevertheless.
+    return attrs.evolve(rules, buckets=tuple(sorted({nearest(size, video.scale) for size in sizes_of(data, looked)}))), "", error
+
+
+def _planned(
+    samples: Sequence[Sample], before: Mapping[str, Planned], looked: Looked, rules: Rules
+) -> tuple[dict[str, Planned], list[Refused]]:
+    """The samples that can be made whole, by name, and the others; those of `before` as they were planned then."""
+    planned: dict[str, Planned] = {}
+    refused = []
+    for sample in samples:
+        found = before.get(sample.name) or plan(sample, looked, rules)
+        if isinstance(found, Planned):
+            planned[sample.name] = found
+        else:
+            refused.append(Refused(sample, tuple(found), plan_part(sample, looked, rules)))
+    return planned, refused
+
+
+def _adding(problem: Problem, more: str) -> Problem:
+    return attrs.evolve(problem, what=problem.what + more)

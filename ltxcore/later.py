@@ -1,0 +1,23 @@
+"""Names of a module that are imported from elsewhere when they are asked for, so that whoever imports the module does not pay for what it may not use."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def later(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
+    """The `__getattr__` of a module.
+
+    Args:
+        module: its name.
+        names: the module that each name is imported from.
+    """
+
+    def get(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(names[name]), name)
+
+    return get

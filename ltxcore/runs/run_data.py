@@ -1,0 +1,75 @@
+"""The data that a run file names, for who looks at it without running it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
+
+from ltxcore.codecs.source import Codecs
+from ltxcore.config.load import load_run
+from ltxcore.config.located import located
+from ltxcore.config.run_file import PreprocessingTable
+from ltxcore.encode.roots import default_root
+from ltxcore.encode.rules import Place
+from ltxcore.encoded.strategy_data import StrategyData
+from ltxcore.errors import DataError, LtxError, Problem
+from ltxcore.protocols import Manifest
+from ltxcore.runs.fits import misfits
+from ltxcore.runs.run_plan import Outline, outline
+
+
+@attrs.frozen(eq=False)
+class RunData:
+    """The data of a run.
+
+    Attributes:
+        sets: encoded samples that it reads, each with the dataset that they are made of; none instead: the run names encoded samples alone.
+        options: of preprocessing.
+        codecs: that encode its datasets.
+        where: gives the place of a key of the run file, for messages.
+        outline: what else is known of the run.
+    """
+
+    sets: tuple[tuple[Path | None, StrategyData], ...]
+    options: PreprocessingTable
+    codecs: Codecs
+    where: Place
+    outline: Outline
+
+    @property
+    def folders(self) -> frozenset[str]:
+        """That it reads."""
+        return frozenset(source.folder for source in self.outline.strategy.sources().values())
+
+    def misfits(self, encoded: StrategyData, manifest: Manifest) -> tuple[Problem, ...]:
+        """Samples that were encoded for another model than that of the run."""
+        return tuple(map(encoded.placed, misfits(attrs.evolve(self.outline, root=encoded.root), manifest)))
+
+
+def data_of_run(path: Path, settings: Sequence[str] = ()) -> RunData:
+    """The data that a run file names. Nothing is written, and no sample is read.
+
+    Args:
+        path: of the run file.
+        settings: `a.b=c`, written over values of the run file.
+
+    Raises:
+        LtxError: for all that is wrong with the run but its data.
+    """
+    loaded = load_run(path, settings)
+    try:
+        found = outline(loaded, writes=False)
+    except LtxError as error:
+        raise located(error, loaded) from error
+
+    def placed(problem: Problem) -> Problem:
+        return located(DataError.of([problem]), loaded).problems[0]
+
+    config = loaded.config
+    roots: list[tuple[Path | None, Path]] = [(config.data.dataset, found.root)]
+    if isinstance(config.data.held_out, Path):
+        roots.append((config.data.held_out, default_root(config.data.held_out, config.preprocessing)))
+    sets = tuple((dataset, StrategyData(root, found.strategy, placed)) for dataset, root in roots)
+    return RunData(sets, config.preprocessing, Codecs.of(config.model, device="cpu"), loaded.where, found)

@@ -1,0 +1,113 @@
+"""A dataset, a file or a folder, and its raw media, by the rules of preprocessing; and what is encoded of them already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from ltxcore.api import DataError
+from ltxcore.api.commands import in_order
+from ltxcore.api.dataset import PreprocessingTable, survey_dataset
+from ltxcore.api.models import Codecs
+from ltxplugins.tools.doctor.captions import examine_captions
+from ltxplugins.tools.doctor.findings import Checkup, Finding, Phase
+from ltxplugins.tools.doctor.masks import examine_masks
+from ltxplugins.tools.doctor.pictures import different_rates, examine_pictures, same_clips
+from ltxplugins.tools.doctor.sounds import examine_sounds
+
+if TYPE_CHECKING:
+    from ltxcore.api.dataset import Planned, Survey
+
+
+@attrs.frozen(eq=False)
+class Request:
+    """How a dataset is to be examined.
+
+    Attributes:
+        options: of preprocessing.
+        codecs: that will encode it; none: not known, and the grid of all LTX-2 models is taken.
+        root: where its samples are, or will be.
+        folders: that a run reads; none: all that the dataset's columns can make.
+        where: gives the place of a key of the run file, for messages.
+        deep: whether all frames that are used are decoded.
+        workers: samples examined at a time.
+    """
+
+    options: PreprocessingTable
+    codecs: Codecs | None
+    root: Path
+    folders: Collection[str] | None = None
+    where: Callable[[str], str] = str
+    deep: bool = False
+    workers: int = 1
+
+
+def examine_dataset(path: Path, request: Request, checkup: Checkup, phase: Phase) -> Survey | None:
+    """Examine a dataset's rows and media; none where there are no rows to look at.
+
+    Raises:
+        ConfigError: options that do not go with the codec.
+    """
+    from ltxcore.api.dataset import survey_media
+
+    try:
+        data, problems = survey_dataset(path, request.options, request.folders, request.root)
+    except DataError as error:
+        checkup.refuse("dataset", error.problems)
+        return None
+    checkup.refuse("dataset", problems)
+    checkup.refuse("dataset", data.left_out, "warning")
+    found = survey_media(data, request.root, request.options, request.codecs, request.workers, phase, request.where)
+    for note in (*data.notes, *found.notes):
+        checkup.say(f"{note}.")
+    if "conditions" in data.folders:
+        checkup.add(examine_captions(data.samples, request.options.lora_trigger, found.text_length))
+    unread = {sample.name: found.unreadable(sample) for sample in data.samples}
+    checkup.refuse("unreadable", [problem for problems in unread.values() for problem in problems])
+    checkup.refuse("no-sound", [] if found.silent is None else [found.silent])
+    checkup.refuse("sizes", [] if found.sizeless is None else found.sizeless.problems)
+    unusable = [problem for each in found.refused if not unread[each.sample.name] for problem in each.problems]
+    # Where the user said that such samples are left out, they stop nothing as long as others are left.
+    checkup.refuse("unusable", unusable, "warning" if found.leaves_out else "error")
+    checkup.add(different_rates(found))
+    checkup.add(same_clips(found, phase("copies", len(data.samples))))
+    _media(found, request, checkup, phase)
+    _tell(found, request, checkup)
+    return found
+
+
+def _media(found: Survey, request: Request, checkup: Checkup, phase: Phase) -> None:
+    """What only decoding shows of the samples that can be encoded."""
+    step = phase("media", len(found.planned))
+
+    def examine(each: Planned) -> list[Finding]:
+        wrong = [
+            *examine_pictures(each, found, deep=request.deep),
+            *examine_sounds(each, found),
+            *(examine_masks(each, found) if found.has_sizes or each.bucket is None else ()),
+        ]
+        step()
+        return wrong
+
+    for wrong in in_order(examine, found.planned, request.workers):
+        checkup.add(wrong)
+
+
+def _tell(found: Survey, request: Request, checkup: Checkup) -> None:
+    """What was looked at, and how far."""
+    data, folders = found.encoding.data, found.encoding.rules.folders
+    checkup.say(
+        f"{data.path}: {_count(len(data.samples), 'file' if data.is_folder else 'row')} in order, for {', '.join(sorted(folders)) or 'nothing'}."
+    )
+    decoded = "every frame that is used" if request.deep else "the first frame"
+    more = "" if request.deep else " (--deep decodes all that are used)"
+    checkup.say(f"{_count(found.opened, 'media file')}: opened; of clips {decoded} was decoded{more}, of sounds and masks what is used.")
+    if request.codecs is None:
+        checkup.say("The sizes are those of all LTX-2 models, since no --model-path was named.")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,90 @@
+"""An encoded set: its manifests by the rules that a run holds them to, and what conditions make of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from ltxcore.api import DataError, Entry, Manifest
+from ltxplugins.tools.doctor.findings import Checkup, Finding, Phase, errors, warning
+from ltxplugins.tools.doctor.masks import one_value
+from ltxplugins.tools.doctor.pictures import RATES_REMEDY, rates_told
+
+if TYPE_CHECKING:
+    from ltxcore.api.encoded import StrategyData
+
+Files = Mapping[tuple[str, str], Entry]
+"""What manifests say of encoded files, by folder and name of the sample."""
+
+
+def examine_encoded(encoded: StrategyData, checkup: Checkup, phase: Phase, deep: bool) -> Manifest | None:
+    """Examine a set; none if a run would refuse it before it looks at what conditions make of it."""
+    sources = encoded.sources
+    manifest, problems = encoded.manifest()
+    checkup.refuse("encoded", problems)
+    folders = sorted({source.folder for source in sources.values()})
+    files = {(sources[role].folder, name): entry for role, entries in manifest.entries.items() for name, entry in entries.items()}
+    how = "every value was read (--deep)" if deep else "known from their manifests, masks were read (--deep reads every value)"
+    many = f"{len(files)} encoded file{'' if len(files) == 1 else 's'} in {', '.join(folders)}"
+    checkup.say(f"{encoded.root}: {many}; {how}; {_compared(files)}.")
+    checkup.add(_masks(encoded, manifest, deep, phase))
+    looked = files if deep else {key: entry for key, entry in files.items() if entry.checksum}
+    step = phase("encoded", len(looked))
+    checkup.add(errors("encoded", encoded.wrong(looked, step) if deep else encoded.damaged(looked, step)))
+    checkup.add(_rates(encoded, manifest))
+    checkup.add(_lengths(encoded, manifest))
+    if problems:
+        checkup.say(f"{encoded.root}: what the conditions make of it was not tried, since a run would refuse it as it is.")
+        return None
+    checkup.refuse("conditions", encoded.refusals(manifest))
+    return manifest
+
+
+def _masks(encoded: StrategyData, manifest: Manifest, deep: bool, phase: Phase) -> Iterator[Finding]:
+    masks = {
+        (source.folder, name): entry
+        for role, source in encoded.sources.items()
+        if source.kind == "mask"
+        for name, entry in manifest.entries.get(role, {}).items()
+        if entry.kind in ("", "mask") and entry.finite
+    }
+    step = phase("masks", len(masks))
+    for (folder, name), entry in masks.items():
+        try:
+            yield from one_value(str(encoded.path(folder, name)), encoded.mask(folder, name))
+        except DataError as error:  # changed since it was recorded
+            if not deep and not entry.checksum:  # else it is told where all are read
+                yield from errors("encoded", error.problems)
+        step()
+
+
+def _compared(files: Files) -> str:
+    """Which files' bytes are compared with their checksums, in words."""
+    without = sum(not entry.checksum for entry in files.values())
+    if without == len(files):
+        return "none has a checksum, as files that were encoded by 0.1.0"
+    rest = f"; the other {without}, encoded by 0.1.0, have none" if without else ""
+    return f"the bytes of {'all' if not without else len(files) - without} were compared with their checksums{rest}"
+
+
+def _rates(encoded: StrategyData, manifest: Manifest) -> Iterator[Finding]:
+    clips = manifest.entries.get("video", {})
+    told = rates_told([(name, entry.rate) for name, entry in clips.items() if entry.rate is not None], "samples")
+    if told:
+        yield warning("different-rates", str(encoded.root / encoded.sources["video"].folder), told, RATES_REMEDY)
+
+
+def _lengths(encoded: StrategyData, manifest: Manifest) -> Iterator[Finding]:
+    """Sounds that are not as long as their pictures."""
+    from ltxcore.api.dataset import SOUND_MARGIN
+
+    sounds, pictures = manifest.entries.get("audio", {}), manifest.entries.get("video", {})
+    for name in (name for name in sounds if name in pictures):
+        heard, seen = encoded.seconds(sounds[name]), encoded.seconds(pictures[name])
+        if heard is not None and seen is not None and abs(heard - seen) > SOUND_MARGIN:
+            yield warning(
+                "sound-length",
+                f"{encoded.root / encoded.sources['audio'].folder}: {name}",
+                f"lasts {heard:.3f} s, its pictures {seen:.3f} s",
+                "Encode both from one clip, or name a sound that is as long as the clip.",
+            )

@@ -1,0 +1,50 @@
+"""Masks: of another size than their sample, or of one value everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import attrs
+
+from ltxcore.api import DataError
+from ltxplugins.tools.doctor.findings import Finding, errors, warning
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ltxcore.api.dataset import Planned, Survey
+
+
+def examine_masks(planned: Planned, found: Survey) -> Iterator[Finding]:
+    """What is wrong with the masks of a sample; they are made as preprocessing makes them.
+
+    Args:
+        planned: the sample.
+        found: its dataset.
+    """
+    sample = planned.sample
+    for folder, role in (("video_masks", "video_mask"), ("audio_masks", "audio_mask")):
+        if folder not in planned.folders:
+            continue
+        where = sample.at(sample.media[role])
+        try:
+            mask = found.mask(planned, folder)
+        except DataError as error:
+            yield from errors("mask", [attrs.evolve(problem, where=where) for problem in error.problems])
+        else:
+            yield from one_value(where, mask)
+
+
+def one_value(where: str, mask: Tensor) -> Iterator[Finding]:
+    """A mask that does not tell one part of its sample from another; `mask` of any shape."""
+    low, high = float(mask.min()), float(mask.max())
+    if low != high:
+        return
+    effect = {0.0: "nothing is given", 1.0: "all is given, and nothing is left to learn"}.get(low, "all is given to the same part")
+    yield warning(
+        "mask",
+        where,
+        f"has the value {low:g} everywhere: {effect}",
+        "White (or amplitude 1) is given, black (or silence) is generated; draw both, or leave the row out.",
+    )
