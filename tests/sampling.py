@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from typing import Any, TypeVar
 
 import pytest
@@ -37,17 +37,24 @@ def drawn(cases: Iterable[T], count: int, shows: Callable[[T], Iterable[Hashable
     return [whole[index] for index in sorted(chosen)]
 
 
-def sampled(cases: Iterable[T], count: int, shows: Callable[[T], Iterable[Hashable]] = _nothing, *, slow: bool = False) -> list[Any]:
+def sampled(
+    cases: Iterable[T], count: int, shows: Callable[[T], Iterable[Hashable]] = _nothing, *, slow: bool = False, in_ci: Collection[T] = ()
+) -> list[Any]:
     """The cases for `parametrize`, marked so that `drawn` ones are in every run; a tuple is several parameters.
 
     Args:
         cases, count, shows: those of `drawn`.
         slow: CI has the others too.
+        in_ci: cases that CI has beside the drawn ones.
     """
     whole = list(cases)
     chosen = drawn(whole, count, shows)
     usual, rest = ([], [pytest.mark.slow]) if slow else ([pytest.mark.whole, pytest.mark.sample], [pytest.mark.whole])
-    return [pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=usual if case in chosen else rest) for case in whole]
+    more = [pytest.mark.slow, *usual]
+    return [
+        pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=usual if case in chosen else more if case in in_ci else rest)
+        for case in whole
+    ]
 
 
 def asked(request: pytest.FixtureRequest, *names: str) -> list[Any]:
