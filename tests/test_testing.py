@@ -506,7 +506,7 @@ def test_a_table_that_is_none_is_told_what_is_wrong_with_it(cls: type, said: str
 
 
 def test_a_plugin_that_imports_nothing_heavy_passes() -> None:
-    check_imports_lightly("ltxplugins.reference")
+    check_imports_lightly("ltxplugins.conditions.reference")
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""The built-in conditions and strategies: ordinary plugins, each registered by its own entry point."""
+"""What comes with ltx as plugins, a folder a family: ordinary ones, each registered by its own entry point."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ltxcore.api import DataError
-from ltxplugins.suffix import Suffix
+from ltxplugins.conditions.suffix import Suffix
 from plugin_states import NONE, audio, given, state, video
 
 

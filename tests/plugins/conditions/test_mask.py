@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ltxcore.api import DataError, Inputs, Medium, Role
-from ltxplugins.mask import Mask
+from ltxplugins.conditions.mask import Mask
 from plugin_states import audio, given, state, video
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ltxcore.api import DataError
-from ltxplugins.prefix import Prefix
+from ltxplugins.conditions.prefix import Prefix
 from plugin_states import NONE, audio, given, state, video
 
 

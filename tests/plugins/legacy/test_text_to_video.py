@@ -15,7 +15,7 @@ from golden_legacy import assert_agrees, prepared, run_file, setting
 from ltxcore.api import notice
 from ltxcore.errors import ConfigError
 from ltxcore.testing import check_strategy
-from ltxplugins.text_to_video import TextToVideo
+from ltxplugins.legacy.text_to_video import TextToVideo
 from train.runs import put, sound_set, tables, write_run
 
 CASES = [name for name in list_cases("04_legacy") if name.startswith("t2v.")]

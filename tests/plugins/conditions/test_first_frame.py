@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ltxplugins.first_frame import FirstFrame
+from ltxplugins.conditions.first_frame import FirstFrame
 from plugin_states import NONE, given, state, video
 
 

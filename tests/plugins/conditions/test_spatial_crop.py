@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ltxcore.api import ConfigError, DataError
-from ltxplugins.spatial_crop import SpatialCrop
+from ltxplugins.conditions.spatial_crop import SpatialCrop
 from plugin_states import NONE, given, state, video
 
 

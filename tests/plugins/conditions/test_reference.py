@@ -9,7 +9,7 @@ import torch
 
 from golden.golden_io import load_case
 from ltxcore.api import DataError, Geometry, Grid, Inputs, Medium, Role
-from ltxplugins.reference import Reference, spatial_factor, temporal_factor
+from ltxplugins.conditions.reference import Reference, spatial_factor, temporal_factor
 from plugin_states import audio, state, video
 
 DIVIDES = "    Make references as large as their targets, or smaller by a whole factor, the same in height and width."

@@ -13,7 +13,7 @@ from golden.golden_io import list_cases, load_case
 from golden_legacy import FOLDERS, Renamed, assert_agrees, batch_of, built, prepared, run_file, setting
 from ltxcore.api import DataError, Entry, Manifest, StoredLatents, notice
 from ltxcore.testing import check_strategy
-from ltxplugins.video_to_video import VideoToVideo
+from ltxplugins.legacy.video_to_video import VideoToVideo
 
 CASES = [name for name in list_cases("04_legacy") if name.startswith("v2v.")]
 TABLE = load_case("04_legacy", "v2v_downscale_factor_table").scalars["table"]
