@@ -160,7 +160,7 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def refused(run_file: Path, folder: Path) -> list[str]:
     """What `ltx run` says; it must end with status 2 and leave no output."""
-    result = CliRunner().invoke(main, ["run", str(run_file)])
+    result = CliRunner().invoke(main, ["-q", "run", str(run_file)])
     assert result.exit_code == 2
     assert not (folder / "out").exists()
     return result.stderr.replace(str(folder), "TMP").splitlines()

@@ -50,7 +50,7 @@ def test_a_run_finds_what_is_wrong_with_its_held_out_rows_and_its_codecs_before_
     from ltxcore.cli.main import main
 
     path, (told,) = with_faults(folder, [FAULTS[-1]])
-    done = CliRunner().invoke(main, ["run", str(path)])
+    done = CliRunner().invoke(main, ["-q", "run", str(path)])
     assert (done.exit_code, messages(done.stderr, folder)) == (2, [told])
     assert not (folder / ".precomputed").exists()
 

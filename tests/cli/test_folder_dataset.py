@@ -19,7 +19,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "tutorial" / "first-lora.md"
 def ltx(*arguments: str) -> str:
     done = CliRunner().invoke(main, list(arguments), catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    return done.stdout
+    return done.output
 
 
 def test_a_folder_of_clips_becomes_a_lora_and_a_sample_as_the_tutorial_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
