@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+def appends(condition: Any) -> bool:
+    """Whether a condition, or a class of conditions, appends tokens."""
+    return bool(getattr(condition, "appends", False))
+
+
 @attrs.frozen
 class ConditionUse:
     """A condition in a run file.
@@ -33,7 +38,7 @@ class ConditionUse:
 
     @property
     def appends(self) -> bool:
-        return bool(getattr(self.condition, "appends", False))
+        return appends(self.condition)
 
     @property
     def roles(self) -> tuple[Any, ...]:

@@ -374,10 +374,5 @@ def content_of(cls: Any) -> str | None:
     return getattr(cls, "content", None)
 
 
-def appends(cls: Any) -> bool:
-    """Whether a condition class appends tokens."""
-    return bool(getattr(cls, "appends", False))
-
-
 def _spoken(kind: str) -> str:
     return kind.replace("_", " ")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import attrs
 
+from ltxcore.conditions import appends
 from ltxcore.config.parts import parted
 from ltxcore.config.plain import plain
 from ltxcore.config.reading import Unreadable
@@ -66,7 +67,7 @@ class SampleReader:
         if len(frozen) > 1:
             reading.note("freeze both modalities, so there is nothing to draw", "Keep one of video_to_audio and audio_to_video.")
         for index, condition in read:
-            if condition.modality in frozen and not getattr(condition.cls, "appends", False):
+            if condition.modality in frozen and not appends(condition.cls):
                 reading.note(
                     f'the condition "{condition.type}" has no meaning on the frozen {condition.modality}, which is given already',
                     f"Remove it, or what freezes the {condition.modality}.",

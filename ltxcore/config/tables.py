@@ -11,11 +11,12 @@ from typing import Any, Literal, get_type_hints
 
 import attrs
 
+from ltxcore.conditions import appends
 from ltxcore.config.keys import Bounds, is_key
 from ltxcore.config.validation_samples import length_field
 from ltxcore.errors import PluginError
 from ltxcore.protocols import MODALITIES, Role
-from ltxcore.registry import appends, content_of, roles_of
+from ltxcore.registry import content_of, roles_of
 
 MEDIUM_KEYS: dict[str, tuple[str, ...]] = {"video": ("video", "image_or_video"), "audio": ("audio",)}
 """Keys of a condition's own medium in a validation sample, by modality."""

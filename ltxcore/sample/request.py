@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from ltxcore.conditions import appends
 from ltxcore.config.parts import evolved
 from ltxcore.config.reading import Unreadable
 from ltxcore.config.validation_samples import FREEZING, Freeze, SampleCondition, ValidationSample, ValidationTable
@@ -181,7 +182,7 @@ def _misplaced(request: Request) -> Iterator[Problem]:
         if name not in request.modalities:
             what = f'the condition "{condition.type}" is about the {name}, of which this sample has none'
             yield Problem(what, where, f"Set generate_{name} = true, or remove the condition.")
-        elif name not in request.drawn and not getattr(condition.cls, "appends", False):
+        elif name not in request.drawn and not appends(condition.cls):
             what = f'the condition "{condition.type}" has no meaning on the frozen {name}, which is given already'
             yield Problem(what, where, f"Remove it, or what freezes the {name}.")
 
