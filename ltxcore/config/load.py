@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -127,11 +126,13 @@ def read_run(path: Path, settings: Sequence[str] = (), *, elsewhere: Collection[
     places = Places(path, locate(text), tuple(apply_settings(data, settings)))
     hide_those_of(data)
     folder = path.absolute().parent
-    local = _plugin_files(data, folder)
+    local, _ = plugin_files(data, folder)  # what is wrong with its texts is found with all other keys
     run = [file for file in local.values() if runs_plugins and is_file(file)]
     registry = attrs.evolve(load_plugins(local=run), unread=tuple(file for file in local.values() if file not in run))
     config, found = structure(data, registry, folder, elsewhere, in_parts=True)
-    found = sorted([*_broken_files(local, registry), *_lost_secrets(data), *found], key=lambda mistake: places.line(mistake.path))
+    wrong, remedy = broken_plugins(local.values(), registry), "Mend the file, or remove it from the list."
+    broken = [Mistake(("plugins", index), wrong[file], remedy) for index, file in local.items() if file in wrong]
+    found = sorted([*broken, *_lost_secrets(data), *found], key=lambda mistake: places.line(mistake.path))
     told = {mistake: Problem(mistake.what, places.of(mistake.path), mistake.remedy) for mistake in found}
     if config is None:
         raise ConfigError.of(told.values())
@@ -176,15 +177,31 @@ def text_of(path: Path, remedy: str = "Name a run file, such as examples/audio_i
         raise ConfigError(why_unread(error), where=str(path), remedy=remedy) from error
 
 
-def _plugin_files(data: dict[str, Any], folder: Path) -> dict[int, Path]:
-    """Files of `plugins`, by index; what else is wrong with that key is found with all other keys."""
-    named = data.get("plugins")
-    found = {}
+def plugin_files(document: Mapping[str, Any], folder: Path) -> tuple[dict[int, Path], dict[int, str]]:
+    """Files of the key `plugins`, by index; and what is wrong with texts that name none. What is no text is left to whoever reads all keys.
+
+    Args:
+        document: a run file, or another file with that key.
+        folder: where relative paths start.
+    """
+    named = document.get("plugins")
+    files, faults = dict[int, Path](), dict[int, str]()
     for index, name in enumerate(named) if isinstance(named, list) else ():
-        if isinstance(name, str) and name:
-            with suppress(ValueError):
-                found[index] = path_from(folder, name)
-    return found
+        if isinstance(name, str):
+            try:
+                file = path_from(folder, name)
+                if not name:
+                    raise ValueError(f"there is no file {file}")
+                files[index] = file
+            except ValueError as error:
+                faults[index] = str(error)
+    return files, faults
+
+
+def broken_plugins(files: Iterable[Path], registry: Registry) -> dict[Path, str]:
+    """What is wrong with files that are no plugins."""
+    reasons = {broken.origin.plugin: broken.reason for broken in registry.broken if broken.origin.distribution == "local file"}
+    return {file: f"the plugin {file} is broken: {reasons[str(file)]}" for file in files if str(file) in reasons}
 
 
 def _lost_secrets(value: Any, path: KeyPath = ()) -> Iterator[Mistake]:
@@ -195,12 +212,3 @@ def _lost_secrets(value: Any, path: KeyPath = ()) -> Iterator[Mistake]:
         elif is_hidden(key, inner):
             remedy = f"Say it anew: --set {spelled((*path, key))}=... Of a run in an output folder it is not kept."
             yield Mistake((*path, key), f"a password or key stood here, which {HIDDEN} stands for", remedy)
-
-
-def _broken_files(local: Mapping[int, Path], registry: Registry) -> list[Mistake]:
-    reasons = {broken.origin.plugin: broken.reason for broken in registry.broken if broken.origin.distribution == "local file"}
-    return [
-        Mistake(("plugins", index), f"the plugin {file} is broken: {reasons[str(file)]}", "Mend the file, or remove it from the list.")
-        for index, file in local.items()
-        if str(file) in reasons
-    ]

@@ -12,7 +12,7 @@ from typing import Any, cast
 import attrs
 import tomli
 
-from ltxcore.config.load import text_of
+from ltxcore.config.load import broken_plugins, plugin_files, text_of
 from ltxcore.config.locate import Lines, locate
 from ltxcore.config.reading import KeyPath, Mistake, Unreadable, spelled
 from ltxcore.config.run_file import ModelTable
@@ -22,7 +22,7 @@ from ltxcore.config.structure import structurer_of
 from ltxcore.config.toml import DEEP, LARGE, REMEDY_OF_DEEP, REMEDY_OF_LARGE, document_of, excesses, parsed_toml
 from ltxcore.config.validation_samples import Freeze, SampleCondition, ValidationSample, ValidationTable
 from ltxcore.errors import ConfigError, Problem
-from ltxcore.files import is_file, path_from
+from ltxcore.files import is_file
 from ltxcore.registry import Registry
 from ltxcore.registry import load as load_plugins
 
@@ -119,11 +119,9 @@ def load_samples(
     document, source = _read(path, what)
     table = document.get(TABLE, {})
     table = {**table, **(options or {})} if isinstance(table, dict) else table  # what else it may be is refused below
-    local = [*_plugins_of(document, path), *(plugin.absolute() for plugin in plugins)]
-    registry = load_plugins(local=[file for file in local if is_file(file)])
-    _check_plugins(local, registry)
-    source = attrs.evolve(source, options=options or {}, conditions=tuple(conditions))
     folder = Path.cwd() if path is None else path.absolute().parent
+    registry = _plugins(document, folder, plugins)
+    source = attrs.evolve(source, options=options or {}, conditions=tuple(conditions))
     found, model, mistakes = _structured(document | {TABLE: table}, _options(conditions), registry, folder)
     if mistakes or found is None:
         raise ConfigError.of(Problem(mistake.what, source.of(mistake.path), mistake.remedy) for mistake in mistakes)
@@ -176,29 +174,22 @@ def _of_line(line: str) -> tuple[Any, Problem | None]:
     return sample, next((Problem(what, remedy=remedy) for _, what, remedy in excesses(sample)), None)
 
 
-def _plugins_of(document: Mapping[str, Any], path: Path | None) -> list[Path]:
-    """Files of `plugins` in a run file."""
-    named = document.get("plugins")
-    if path is None or not isinstance(named, list):
-        return []
-    folder = path.absolute().parent
-    return [_plugin(folder, name) for name in named if isinstance(name, str)]
+def _plugins(document: Mapping[str, Any], folder: Path, others: Sequence[Path]) -> Registry:
+    """The plugins that are there, with those that a run file names and `others`.
 
-
-def _plugin(folder: Path, name: str) -> Path:
-    try:
-        return path_from(folder, name)
-    except ValueError as error:
-        raise ConfigError(str(error), where="plugins") from error
-
-
-def _check_plugins(files: Sequence[Path], registry: Registry) -> None:
-    """Refuse files that are not there, or are no plugins."""
-    problems = [Problem(f"there is no file {file}", "plugins") for file in files if not is_file(file)]
-    reasons = {broken.origin.plugin: broken.reason for broken in registry.broken if broken.origin.distribution == "local file"}
-    problems += [Problem(f"the plugin {file} is broken: {reasons[str(file)]}", "plugins") for file in files if str(file) in reasons]
-    if problems:
-        raise ConfigError.of(problems)
+    Raises:
+        ConfigError: for every file that is not there, or is no plugin.
+    """
+    named, faults = plugin_files(document, folder)
+    if faults:
+        raise ConfigError.of(Problem(fault, "plugins") for fault in faults.values())
+    files = [*named.values(), *(plugin.absolute() for plugin in others)]
+    registry = load_plugins(local=[file for file in files if is_file(file)])
+    wrong = [f"there is no file {file}" for file in files if not is_file(file)]
+    wrong += broken_plugins(files, registry).values()
+    if wrong:
+        raise ConfigError.of(Problem(what, "plugins") for what in wrong)
+    return registry
 
 
 def _options(conditions: Sequence[str]) -> list[dict[str, Any]]:
