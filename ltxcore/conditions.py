@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 import attrs
 
@@ -13,6 +14,11 @@ from ltxcore.state import LatentState
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Content = TypeVar("Content")
+Mask = TypeVar("Mask")
+NewContent = TypeVar("NewContent")
+NewMask = TypeVar("NewMask")
 
 
 def appends(condition: Any) -> bool:
@@ -47,6 +53,87 @@ class ConditionUse:
     @property
     def modalities(self) -> frozenset[str]:
         return frozenset(self.condition.modalities)
+
+
+@attrs.frozen(kw_only=True)
+class SampleCondition(Generic[Content, Mask]):
+    """A condition of a sample: the class that training uses, with media of its own in place of source folders.
+
+    Its media are files at first, then the parts of these that it uses, and latents `[1, C, ...]` in the end; its masks are files, and then `[1, T]`.
+
+    Attributes:
+        type: its registered name.
+        modality: what it works on.
+        cls: the registered class.
+        fields: the keys of that class that the sample sets.
+        condition: an object of that class; none: its length is not known yet.
+        medium: its own content; none: it has none.
+        media: each of its roles of kind "latents".
+        masks: each of its roles of kind "mask".
+        num_frames: pixel frames that it gives, where the class counts latent frames.
+        duration: seconds that it gives, where the class counts latent frames.
+        include_in_output: show the reference beside the result.
+        downscale_factor: how many times smaller than the target the reference is drawn.
+        temporal_scale_factor: how many times fewer frames the reference has.
+        index: its place in the sample's list of conditions, for messages.
+        where: its key, for messages; "": not known yet.
+    """
+
+    type: str
+    modality: str
+    cls: Any
+    fields: Mapping[str, Any] = attrs.field(factory=dict)
+    condition: Any = None
+    medium: Content | None = None
+    media: Mapping[str, Content] = attrs.field(factory=dict)
+    masks: Mapping[str, Mask] = attrs.field(factory=dict)
+    num_frames: int | None = None
+    duration: float | None = None
+    include_in_output: bool = False
+    downscale_factor: int = 1
+    temporal_scale_factor: int = 1
+    index: int = attrs.field(default=0, eq=False)
+    where: str = attrs.field(default="", eq=False)
+
+    @property
+    def use(self) -> ConditionUse:
+        """What applies it."""
+        return ConditionUse(self.type, self.condition)
+
+    @property
+    def has_open_length(self) -> bool:
+        """Whether it counts latent frames, and the file does not say how many: then it is as long as its medium."""
+        length = length_field(self.cls)
+        return length is not None and length not in self.fields and self.num_frames is None and self.duration is None
+
+    def of_length(self, latent_frames: int | None = None) -> Self:
+        """The same with its condition.
+
+        Args:
+            latent_frames: value of a field in latent frames, where the file leaves it to `num_frames`, `duration` or its medium.
+        """
+        fields = dict(self.fields)
+        length = length_field(self.cls)
+        if length is not None and length not in fields and latent_frames is not None:
+            fields[length] = latent_frames
+        return attrs.evolve(self, condition=self.cls(**fields))
+
+    def holding(
+        self, medium: NewContent | None, media: Mapping[str, NewContent], masks: Mapping[str, NewMask]
+    ) -> SampleCondition[NewContent, NewMask]:
+        """The same with its media and masks in another form."""
+        same: Any = self
+        return cast("SampleCondition[NewContent, NewMask]", attrs.evolve(same, medium=medium, media=media, masks=masks))
+
+
+AskedCondition = SampleCondition[Path, Path]
+"""As a run file or the command line says it, with files."""
+
+
+def length_field(cls: Any) -> str | None:
+    """The field of a condition class that counts latent frames, if there is exactly one."""
+    fields = [field.alias or field.name for field in attrs.fields(cls) if field.init and field.metadata.get("unit") == "latent frames"]
+    return fields[0] if len(fields) == 1 else None
 
 
 def applied_state(use: ConditionUse, state: LatentState, inputs: Inputs, where: str) -> LatentState:

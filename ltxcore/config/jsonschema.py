@@ -12,12 +12,12 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import attrs
 
-from ltxcore.conditions import ConditionUse
+from ltxcore.conditions import AskedCondition, ConditionUse
 from ltxcore.config.keys import Bounds
 from ltxcore.config.plain import plain
 from ltxcore.config.run_file import SCHEDULER_PARAMS, RunFile
 from ltxcore.config.tables import MEDIUM_KEYS, Key, keys_of, medium_keys, needs_modality, sample_keys, training_keys
-from ltxcore.config.validation_samples import FREEZING, SampleCondition
+from ltxcore.config.validation_samples import FREEZING
 from ltxcore.protocols import MODALITIES
 from ltxcore.registry import Registry
 
@@ -64,7 +64,7 @@ class _Builder:
             return {"type": SCALARS[kind]}
         if kind is ConditionUse:
             return self.uses()
-        if kind is SampleCondition:
+        if kind == AskedCondition:
             return self.sample_conditions()
         if attrs.has(kind):
             return self.table(keys_of(kind))

@@ -12,6 +12,7 @@ from typing import Any, cast
 import attrs
 import tomli
 
+from ltxcore.conditions import AskedCondition
 from ltxcore.config.load import broken_plugins, plugin_files, text_of
 from ltxcore.config.locate import Lines, locate
 from ltxcore.config.reading import KeyPath, Mistake, Unreadable, spelled
@@ -20,7 +21,7 @@ from ltxcore.config.sample_tables import SampleReader
 from ltxcore.config.settings import parse_key, parse_value
 from ltxcore.config.structure import structurer_of
 from ltxcore.config.toml import DEEP, LARGE, REMEDY_OF_DEEP, REMEDY_OF_LARGE, document_of, excesses, parsed_toml
-from ltxcore.config.validation_samples import Freeze, SampleCondition, ValidationSample, ValidationTable
+from ltxcore.config.validation_samples import Freeze, ValidationSample, ValidationTable
 from ltxcore.errors import ConfigError, Problem
 from ltxcore.files import is_file
 from ltxcore.registry import Registry
@@ -261,7 +262,7 @@ def _structured(
     return table, model, reading.mistakes
 
 
-def _with(sample: ValidationSample, conditions: Sequence[SampleCondition], frozen: Sequence[Freeze]) -> ValidationSample:
+def _with(sample: ValidationSample, conditions: Sequence[AskedCondition], frozen: Sequence[Freeze]) -> ValidationSample:
     """The sample with conditions of the command line after its own."""
     count = len(sample.conditions) + len(sample.frozen)
     return attrs.evolve(

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import attrs
 
-from ltxcore.conditions import appends
+from ltxcore.conditions import AskedCondition, appends, length_field
 from ltxcore.config.parts import parted
 from ltxcore.config.plain import plain
 from ltxcore.config.reading import Unreadable
 from ltxcore.config.tables import MEDIUM_KEYS, Key, media_key, medium_keys, needs_modality, sample_keys
-from ltxcore.config.validation_samples import FREEZING, Freeze, SampleCondition, ValidationSample, length_field
+from ltxcore.config.validation_samples import FREEZING, Freeze, ValidationSample
 from ltxcore.errors import listed
 from ltxcore.protocols import MODALITIES
 from ltxcore.registry import content_of, roles_of
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LENGTHS = ("num_frames", "duration")
+KINDS = {"media": "latents", "masks": "mask"}
+"""Kinds of roles, by what holds their files."""
+
 OUTPUT_KEYS = ("include_in_output", "downscale_factor", "temporal_scale_factor")
 
 
@@ -41,11 +44,11 @@ class SampleReader:
         values = self.structurer.values(value, self.structurer.keys(ValidationSample), special)
         return cast(ValidationSample, self.structurer.made(ValidationSample, {**values, "frozen": self.frozen}))
 
-    def conditions(self, value: Any) -> list[SampleCondition]:
+    def conditions(self, value: Any) -> list[AskedCondition]:
         reading = self.structurer.reading
         if not isinstance(value, list):
             reading.refuse("must be a list of tables", 'Write conditions = [{ type = "...", ... }].')
-        read: list[tuple[int, SampleCondition]] = []
+        read: list[tuple[int, AskedCondition]] = []
         failed = False
         for index, table in enumerate(value):
             with reading.at(index):
@@ -61,7 +64,7 @@ class SampleReader:
             raise Unreadable
         return [condition for _, condition in read]
 
-    def _check_frozen(self, read: list[tuple[int, SampleCondition]]) -> None:
+    def _check_frozen(self, read: list[tuple[int, AskedCondition]]) -> None:
         reading = self.structurer.reading
         frozen = {freeze.modality for freeze in self.frozen}
         if len(frozen) > 1:
@@ -82,23 +85,26 @@ class SampleReader:
         freeze = Freeze(modality=modality, medium=medium, index=index)
         self.frozen.append(self.without(freeze, ["medium"] if self.structurer.reading.is_absent(modality) else []))
 
-    def condition(self, index: int, table: Any) -> SampleCondition:
+    def condition(self, index: int, table: Any) -> AskedCondition:
         name, cls = self.structurer.chosen("condition", table, "type")
         modality = self.modality(table, cls)
         keys = self.structurer.keys(cls, lambda cls: sample_keys(cls, modality))
         values = self.structurer.values(table, keys)
-        media = {role.name: values.pop(media_key(cls, role, modality)) for role in roles_of(cls)}
+        places = {role: media_key(cls, role, modality) for role in roles_of(cls)}
+        media = {role.name: values.pop(key) for role, key in places.items() if role.kind == "latents"}
+        masks = {role.name: values.pop(key) for role, key in places.items() if role.kind == "mask"}
         medium = self.medium(values, cls, modality)
         lengths = self.lengths(values, cls)
         output = {key: values.pop(key) for key in OUTPUT_KEYS if key in values and key not in _own(cls)}
         fields = {key: value for key, value in values.items() if key in _own(cls) and value is not None}
-        made = SampleCondition(
-            type=name, modality=modality, cls=cls, fields=fields, medium=medium, media=media, index=index, **lengths, **output
+        made = AskedCondition(
+            type=name, modality=modality, cls=cls, fields=fields, medium=medium, media=media, masks=masks, index=index, **lengths, **output
         )
         # Made once with a stand-in for an open length, so that what the class refuses is found now.
         length = length_field(cls)
         self.structurer.made(cls, fields if length is None or length in fields else {**fields, length: 1})
-        absent = {"medium": medium_keys(cls, modality), "media": [media_key(cls, role, modality) for role in roles_of(cls)]}
+        absent = {"medium": medium_keys(cls, modality)}
+        absent |= {name: tuple(key for role, key in places.items() if role.kind == kind) for name, kind in KINDS.items()}
         return self.without(made, [name for name, keys in absent.items() if any(map(self.structurer.reading.is_absent, keys))])
 
     def without(self, made: T, absent: Collection[str]) -> T:
@@ -150,7 +156,7 @@ def _own(cls: Any) -> set[str]:
     return {field.alias or field.name for field in attrs.fields(cls)}
 
 
-def written(use: SampleCondition) -> dict[str, Any]:
+def written(use: AskedCondition) -> dict[str, Any]:
     """The table that reads to this condition."""
     table: dict[str, Any] = {"type": use.type, **plain(use.fields)}
     for name, value in (("num_frames", use.num_frames), ("duration", use.duration)):
@@ -159,7 +165,7 @@ def written(use: SampleCondition) -> dict[str, Any]:
     if use.medium is not None:
         table[medium_keys(use.cls, use.modality)[0]] = str(use.medium)
     for role in roles_of(use.cls):
-        table[media_key(use.cls, role, use.modality)] = str(use.media[role.name])
+        table[media_key(use.cls, role, use.modality)] = str((use.masks if role.kind == "mask" else use.media)[role.name])
     if needs_modality(use.cls):
         table["modality"] = use.modality
     if any(key.name == OUTPUT_KEYS[0] for key in sample_keys(use.cls, use.modality)):

@@ -11,9 +11,8 @@ from typing import Any, Literal, get_type_hints
 
 import attrs
 
-from ltxcore.conditions import appends
+from ltxcore.conditions import appends, length_field
 from ltxcore.config.keys import Bounds, is_key
-from ltxcore.config.validation_samples import length_field
 from ltxcore.errors import PluginError
 from ltxcore.protocols import MODALITIES, Role
 from ltxcore.registry import content_of, roles_of

@@ -12,7 +12,6 @@ from ltxcore.config.foreign import IN_CONDITIONS, IN_VALIDATION, NOTHING, NOTHIN
 from ltxcore.config.reading import KeyPath, spelled
 from ltxcore.config.run_file import RunFile
 from ltxcore.config.tables import Key, keys_of
-from ltxcore.config.validation_samples import SampleCondition
 from ltxcore.errors import did_you_mean, known_names
 from ltxcore.spelling import meant
 
@@ -105,7 +104,7 @@ def _nested(keys: Any, path: Table) -> Iterator[tuple[Table, frozenset[str]]]:
     """The tables below a table."""
     for key in keys:
         for kind in (key.kind, *get_args(key.kind)):
-            if isinstance(kind, type) and attrs.has(kind) and kind is not SampleCondition:  # whose keys are those of its class
+            if isinstance(kind, type) and attrs.has(kind):  # not so a condition, whose keys are those of its class
                 inner = _keys(kind)
                 yield (*path, key.name), frozenset(each.name for each in inner)
                 yield from _nested(inner, (*path, key.name))

@@ -3,69 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import attrs
 
+from ltxcore.conditions import AskedCondition
 from ltxcore.config.keys import Finding, filled, key
 
 NEGATIVE_PROMPT = (
     "blurry, low quality, overexposed, flat colours, jerky motion, distorted shapes, deformed hands, extra limbs, subtitles, "
     "watermark, logo, muffled sound, hiss, clipping, unnatural voice, sound that does not match the picture"
 )
-
-
-@attrs.frozen(kw_only=True)
-class SampleCondition:
-    """A condition of a validation sample: the class that training uses, with media files in place of source folders.
-
-    Attributes:
-        type: its registered name.
-        modality: what it works on.
-        cls: the registered class.
-        fields: the keys of that class that the file sets.
-        medium: the file of its own content; none: it has none.
-        media: the file of each of its roles.
-        num_frames: pixel frames that it gives, where the class counts latent frames.
-        duration: seconds that it gives, where the class counts latent frames.
-        include_in_output: show the reference beside the result.
-        downscale_factor: how many times smaller than the target the reference is drawn.
-        temporal_scale_factor: how many times fewer frames the reference has.
-        index: its place in the sample's list of conditions, for messages.
-    """
-
-    type: str
-    modality: str
-    cls: Any
-    fields: Mapping[str, Any] = attrs.field(factory=dict)
-    medium: Path | None = None
-    media: Mapping[str, Path] = attrs.field(factory=dict)
-    num_frames: int | None = None
-    duration: float | None = None
-    include_in_output: bool = False
-    downscale_factor: int = 1
-    temporal_scale_factor: int = 1
-    index: int = attrs.field(default=0, eq=False)
-
-    @property
-    def has_open_length(self) -> bool:
-        """Whether it counts latent frames, and the file does not say how many: then it is as long as its medium."""
-        length = length_field(self.cls)
-        return length is not None and length not in self.fields and self.num_frames is None and self.duration is None
-
-    def condition(self, latent_frames: int | None = None) -> Any:
-        """The condition.
-
-        Args:
-            latent_frames: value of a field in latent frames, where the file leaves it to `num_frames`, `duration` or its medium.
-        """
-        fields = dict(self.fields)
-        length = length_field(self.cls)
-        if length is not None and length not in fields and latent_frames is not None:
-            fields[length] = latent_frames
-        return self.cls(**fields)
 
 
 @attrs.frozen(kw_only=True)
@@ -85,18 +33,12 @@ FREEZING: dict[str, str] = {"video_to_audio": "video", "audio_to_video": "audio"
 """Types in a sample's conditions that freeze a modality, and which."""
 
 
-def length_field(cls: Any) -> str | None:
-    """The field of a condition class that counts latent frames, if there is exactly one."""
-    fields = [field.alias or field.name for field in attrs.fields(cls) if field.init and field.metadata.get("unit") == "latent frames"]
-    return fields[0] if len(fields) == 1 else None
-
-
 @attrs.frozen(kw_only=True)
 class ValidationSample:
     """One entry of `[[validation.samples]]`."""
 
     prompt: str = key(help="what to draw")
-    conditions: list[SampleCondition] = key(factory=list, help="what of it is given, or added")
+    conditions: list[AskedCondition] = key(factory=list, help="what of it is given, or added")
     video_dims: tuple[int, int, int] | None = key(
         None, help="width, height and frames; by default those of [validation]", unit="pixels, pixels, frames", at_least=1, at_most=10**6
     )

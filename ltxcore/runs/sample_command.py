@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ltxcore.conditions import length_field
 from ltxcore.config.tables import sample_keys
-from ltxcore.config.validation_samples import FREEZING, length_field
+from ltxcore.config.validation_samples import FREEZING
 from ltxcore.protocols import MODALITIES
 from ltxcore.registry import Registry, content_of, load, roles_of
 from ltxcore.runs.read_run import Record, Weights

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
+from typing import Any
 
 import attrs
 import torch
 
+from ltxcore.conditions import SampleCondition
 from ltxcore.media.rates import exact_rate
 from ltxcore.modalities.audio import AudioModality
 from ltxcore.modalities.video import VideoModality
@@ -64,6 +66,11 @@ class Canvas:
     def rate(self, modality: str) -> float:
         """Frames or latent steps per second of what is drawn."""
         return self.request.rate if modality == "video" else self.modalities[modality].default_rate
+
+    def rate_of(self, reference: Cut, condition: SampleCondition[Any, Any]) -> float:
+        """Frames per second of a reference. A single picture has no rate, and takes its target's."""
+        slower = condition.temporal_scale_factor if isinstance(reference, ClipCut) and reference.rate is not None else 1
+        return self.rate(condition.modality) / slower
 
     def blank(self, grid: Grid, modality: str, rate: float | None = None) -> Medium:
         """A clip or sound without content; `rate`: its own, where it has one."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ltxcore.codecs.source import Codecs
-from ltxcore.conditions import ConditionUse
+from ltxcore.conditions import SampleCondition
 from ltxcore.encode.latent_masks import GREY_LEVEL, PCM_STEP, audio_mask, video_mask, without_noise
 from ltxcore.encode.products import LOSSLESS
 from ltxcore.encode.sample_sizes import STORED_MASKS
@@ -25,26 +25,8 @@ from ltxcore.sample.empty_tokens import Canvas
 from ltxcore.sample.media_needs import Planned, PlannedCondition
 from ltxcore.sample.request import Request
 
-
-@attrs.frozen(eq=False)
-class EncodedCondition:
-    """A condition with its media as latents `[1, C, ...]` and its masks `[1, T]`.
-
-    Attributes:
-        use: what applies it.
-        modality: that it works on.
-        medium: its own content; none: it has none.
-        media: its roles of kind "latents".
-        masks: its roles of kind "mask".
-        where: its key.
-    """
-
-    use: ConditionUse
-    modality: str
-    medium: StoredLatents | None = None
-    media: Mapping[str, StoredLatents] = attrs.field(factory=dict)
-    masks: Mapping[str, Tensor] = attrs.field(factory=dict)
-    where: str = ""
+EncodedCondition = SampleCondition[StoredLatents, Tensor]
+"""With its media as latents `[1, C, ...]` and its masks `[1, T]`."""
 
 
 @attrs.frozen(eq=False)
@@ -140,8 +122,8 @@ def _encoded(planned: Planned, texts: Mapping[str, Text], media: _Media) -> Enco
             shown[name] = media.medium(cut, canvas.rate(name)) if name == "video" else _heard(cut, request)
     beside: list[Clip] = []
     for each in planned.conditions:
-        if each.asked.include_in_output:
-            clips = [media.medium(cut, each.rate(cut, canvas)) for cut in each.media.values()]
+        if each.include_in_output:
+            clips = [media.medium(cut, canvas.rate_of(cut, each)) for cut in each.media.values()]
             beside += [clip for clip in clips if isinstance(clip, Clip)]
     return Encoded(
         canvas=canvas,
@@ -159,15 +141,12 @@ def _heard(cut: Cut, request: Request) -> Sound:
 
 
 def _condition(planned: PlannedCondition, canvas: Canvas, media: _Media) -> EncodedCondition:
-    name = planned.asked.modality
+    name = planned.modality
     with blaming(planned.where):
-        return EncodedCondition(
-            use=planned.use,
-            modality=name,
-            medium=None if planned.medium is None else media.latents(planned.medium, name, canvas.rate(name)),
-            media={role: media.latents(cut, name, planned.rate(cut, canvas)) for role, cut in planned.media.items()},
-            masks={role: _mask(planned, role, canvas) for role in planned.masks},
-            where=planned.where,
+        return planned.holding(
+            None if planned.medium is None else media.latents(planned.medium, name, canvas.rate(name)),
+            {role: media.latents(cut, name, canvas.rate_of(cut, planned)) for role, cut in planned.media.items()},
+            {role: _mask(planned, role, canvas) for role in planned.masks},
         )
 
 
@@ -177,7 +156,7 @@ def _mask(planned: PlannedCondition, role: str, canvas: Canvas) -> Tensor:
     Raises:
         DataError: it cannot be read, is shorter than what is drawn, or is stored with other values than it has tokens.
     """
-    path, name = planned.masks[role], planned.asked.modality
+    path, name = planned.masks[role], planned.modality
     with blaming(str(path)):
         if path.suffix.lower() in STORED_MASKS:
             return _stored(read_mask(path).float(), canvas, name)

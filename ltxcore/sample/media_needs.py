@@ -8,15 +8,13 @@ from pathlib import Path
 
 import attrs
 
-from ltxcore.conditions import ConditionUse, given_from_medium
-from ltxcore.config.validation_samples import SampleCondition
+from ltxcore.conditions import AskedCondition, SampleCondition, given_from_medium
 from ltxcore.errors import ConfigError, LtxError
 from ltxcore.protocols import DescribesLora, Geometry, Inputs, Modality
-from ltxcore.registry import content_of, roles_of
+from ltxcore.registry import content_of
 from ltxcore.sample.cuts import ClipCut, Cut, blaming
 from ltxcore.sample.empty_tokens import Canvas
-from ltxcore.sample.lengths import latent_frames
-from ltxcore.sample.media_parts import other_rate, part_of, reference_of
+from ltxcore.sample.media_parts import latent_frames, other_rate, part_of, reference_of
 from ltxcore.sample.request import Request
 from ltxcore.state import LatentState
 
@@ -24,30 +22,8 @@ FACTORS = {"downscale_factor": "reference_downscale_factor", "temporal_scale_fac
 """Keys of a reference in a sample, and of what a LoRA says of its references."""
 
 
-@attrs.frozen(eq=False)
-class PlannedCondition:
-    """A condition of a sample, with the parts of its files that it uses.
-
-    Attributes:
-        asked: as the sample says it.
-        use: what applies it.
-        medium: of its own content; none: it has none.
-        media: of its roles of kind "latents".
-        masks: the file of each of its roles of kind "mask".
-        where: its key.
-    """
-
-    asked: SampleCondition
-    use: ConditionUse
-    medium: Cut | None
-    media: Mapping[str, Cut]
-    masks: Mapping[str, Path]
-    where: str
-
-    def rate(self, cut: Cut, canvas: Canvas) -> float:
-        """Frames per second of a reference. A single picture has no rate, and takes its target's."""
-        slower = self.asked.temporal_scale_factor if isinstance(cut, ClipCut) and cut.rate is not None else 1
-        return canvas.rate(self.asked.modality) / slower
+PlannedCondition = SampleCondition[Cut, Path]
+"""With the parts of its files that it uses; its masks are files still."""
 
 
 @attrs.frozen(eq=False)
@@ -118,20 +94,19 @@ class _Planner:
         except LtxError as error:
             self.errors.append(error)
 
-    def condition(self, asked: SampleCondition) -> PlannedCondition:
+    def condition(self, asked: AskedCondition) -> PlannedCondition:
         where, content, canvas = self.canvas.request.place(asked), content_of(asked.cls), self.canvas
         medium, media = None, {}
         with blaming(where):
             if asked.medium is not None:
                 medium = part_of(canvas, asked.medium, asked.modality, whole=content == "whole", from_end=content == "end")
-        masks = {role.name: asked.media[role.name] for role in roles_of(asked.cls) if role.kind == "mask"}
-        for role in roles_of(asked.cls):
-            if role.kind == "latents":
-                with blaming(where):
-                    media[role.name] = reference_of(canvas, asked, asked.media[role.name], where)
+        masks = asked.masks
+        for role, path in asked.media.items():
+            with blaming(where):
+                media[role] = reference_of(canvas, asked, path, where)
         grid = None if medium is None else canvas.grid(medium, asked.modality)
         length = latent_frames(asked, canvas.target(asked.modality), grid, canvas.exact_rate, where)
-        planned = PlannedCondition(asked, ConditionUse(asked.type, asked.condition(length)), medium, media, masks, where)
+        planned = attrs.evolve(asked.of_length(length), where=where).holding(medium, media, masks)
         with self.collecting():
             self.check_factors(planned)
         # What a mask gives is not known before it is read.
@@ -139,8 +114,8 @@ class _Planner:
 
     def tried(self, planned: PlannedCondition) -> PlannedCondition:
         """Apply it to empty tokens; the same with no more of its medium than it gives."""
-        after = self.applied(planned, self.canvas.empty(planned.asked.modality))
-        if content_of(planned.asked.cls) != "start" or not isinstance(planned.medium, ClipCut):
+        after = self.applied(planned, self.canvas.empty(planned.modality))
+        if content_of(planned.cls) != "start" or not isinstance(planned.medium, ClipCut):
             return planned
         given = (after.denoise_mask[0, : after.num_target] < 1).nonzero().flatten()
         latent = int(after.grid.frame[given].max()) + 1 if len(given) else 1
@@ -148,48 +123,48 @@ class _Planner:
 
     def tried_together(self, conditions: Sequence[PlannedCondition]) -> None:
         """Apply all conditions of a modality, one after the other."""
-        for name in sorted({planned.asked.modality for planned in conditions}):
+        for name in sorted({planned.modality for planned in conditions}):
             state = self.canvas.empty(name)
             for planned in conditions:
-                if planned.asked.modality == name and not planned.masks:
+                if planned.modality == name and not planned.masks:
                     with self.collecting():
                         state = self.applied(planned, state)
 
     def applied(self, planned: PlannedCondition, state: LatentState) -> LatentState:
-        canvas, name = self.canvas, planned.asked.modality
+        canvas, name = self.canvas, planned.modality
         medium = None if planned.medium is None else canvas.blank(canvas.grid(planned.medium, name), name)
-        media = {role: canvas.blank(canvas.grid(cut, name), name, planned.rate(cut, canvas)) for role, cut in planned.media.items()}
+        media = {role: canvas.blank(canvas.grid(cut, name), name, canvas.rate_of(cut, planned)) for role, cut in planned.media.items()}
         try:
             return given_from_medium(planned.use, state, medium, Inputs(media), planned.where)
         except LtxError as error:
-            raise _in_words_of_samples(error, planned.asked) from error
+            raise _in_words_of_samples(error, planned) from error
 
     def check_factors(self, planned: PlannedCondition) -> None:
         """The factors that a sample declares are those that its files have, and those that the LoRA was trained with.
 
         Source: design section 4, "Positions": declared factors that differ from those found are a ConfigError.
         """
-        asked, condition, canvas = planned.asked, planned.use.condition, self.canvas
-        if asked.modality != "video" or not planned.media or not isinstance(condition, DescribesLora):
+        condition, canvas = planned.condition, self.canvas
+        if planned.modality != "video" or not planned.media or not isinstance(condition, DescribesLora):
             return
         grids = {role: canvas.grid(cut, "video") for role, cut in planned.media.items()}
-        others = {role: Geometry(grids[role], planned.rate(cut, canvas)) for role, cut in planned.media.items()}
+        others = {role: Geometry(grids[role], canvas.rate_of(cut, planned)) for role, cut in planned.media.items()}
         target = canvas.target("video")
         with blaming(planned.where):
             own = condition.metadata([(Geometry(target, canvas.rate("video")), others)])
         is_still = target.frames == 1 or all(grid.frames == 1 for grid in grids.values())
         for source, found in (("its file has", own), ("the LoRA was trained with", self.factors)):
             for key, name in FACTORS.items():
-                declared, real = getattr(asked, key), None if found is None else int(found.get(name, "1"))
+                declared, real = getattr(planned, key), None if found is None else int(found.get(name, "1"))
                 if real not in (None, declared) and not (is_still and key == "temporal_scale_factor"):
                     what, remedy = f"is {declared}, but {source} {real}", f"Write {key} = {real}, or name other media."
                     raise ConfigError(what, where=f"{planned.where}.{key}", remedy=remedy)
 
 
-def _in_words_of_samples(error: LtxError, asked: SampleCondition) -> LtxError:
+def _in_words_of_samples(error: LtxError, planned: PlannedCondition) -> LtxError:
     """Where a condition is as long as its medium, and that is wrong, the sample can say how long it is to be."""
-    if asked.medium is None or not asked.has_open_length:
+    if planned.medium is None or not planned.has_open_length:
         return error
-    keys = "num_frames or duration" if asked.modality == "video" else "duration"
+    keys = "num_frames or duration" if planned.modality == "video" else "duration"
     remedy = f"It is as long as its medium unless {keys} says how much of that is given."
     return type(error).of(attrs.evolve(problem, remedy=remedy) for problem in error.problems)

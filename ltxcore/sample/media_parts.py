@@ -1,16 +1,20 @@
-"""Which part of a media file goes with what is drawn; files that are too short for it are refused."""
+"""Which part of a media file goes with what is drawn, and how much of that a condition gives; files that are too short for it are refused."""
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
 from pathlib import Path
 from typing import NoReturn
 
-from ltxcore.config.validation_samples import SampleCondition
+from ltxcore.conditions import AskedCondition
 from ltxcore.encode.buckets import Bucket
 from ltxcore.errors import ConfigError, DataError
 from ltxcore.media.probe import MediaInfo
-from ltxcore.sample.cuts import ClipCut, Cut, clip_cut, look, sound_cut
+from ltxcore.registry import content_of
+from ltxcore.sample.cuts import ClipCut, Cut, clip_cut, look, samples_in, sound_cut, steps_of
 from ltxcore.sample.empty_tokens import Canvas
+from ltxcore.state import Grid
 
 
 def part_of(canvas: Canvas, path: Path, modality: str, *, whole: bool = False, from_end: bool = False) -> Cut:
@@ -38,7 +42,7 @@ def part_of(canvas: Canvas, path: Path, modality: str, *, whole: bool = False, f
     return clip_cut(info, request.size, canvas.scale(modality), from_end=from_end)
 
 
-def reference_of(canvas: Canvas, condition: SampleCondition, path: Path, where: str) -> Cut:
+def reference_of(canvas: Canvas, condition: AskedCondition, path: Path, where: str) -> Cut:
     """What of a role's file goes with the target: a clip is smaller, and has fewer frames, by the factors that the sample declares.
 
     Raises:
@@ -64,6 +68,29 @@ def reference_of(canvas: Canvas, condition: SampleCondition, path: Path, where: 
         _check_subsampled(info, size.frames, time, scale[0] * time, where)
     smaller = Bucket(size.width // space, size.height // space, size.frames)
     return clip_cut(info, smaller, scale, factor=time)
+
+
+def latent_frames(condition: AskedCondition, target: Grid, medium: Grid | None, rate: Fraction, where: str) -> int | None:
+    """Latent frames that a condition gives; None where its class does not count them, or the sample says how many itself.
+
+    Latent frame 0 is one pixel frame and every other one T of them, so that a beginning has `T * k + 1` pixel frames and an end `T * k`.
+
+    Args:
+        condition: of the sample.
+        target: cells of what is drawn.
+        medium: cells of its medium, cut to the target.
+        rate: frames per second of the picture.
+        where: its key.
+
+    Raises:
+        ConfigError: pixel frames that are no whole latent frames, or a duration that is shorter than one.
+    """
+    at_end = content_of(condition.cls) == "end"
+    if condition.num_frames is not None:
+        return _of_frames(condition.num_frames, target.scale[0], at_end, f"{where}.num_frames")
+    if condition.duration is not None:
+        return _of_duration(condition, target, rate, at_end, f"{where}.duration")
+    return None if medium is None else min(medium.frames, target.frames)
 
 
 def other_rate(cut: Cut, rate: float, tolerance: float = 0.01) -> str:
@@ -100,3 +127,30 @@ def _frames(info: MediaInfo) -> str:
 
 def _too_short(path: Path, what: str) -> NoReturn:
     raise DataError(what, where=str(path), remedy="Name a longer one, or draw fewer frames with video_dims.")
+
+
+def _of_frames(frames: int, scale: int, at_end: bool, where: str) -> int:
+    """Source: reference-behaviour D.1, "Geometry"."""
+    lead = 0 if at_end else 1
+    if (frames - lead) % scale or frames < 1:
+        below, form = (frames - lead) // scale * scale + lead, f"a multiple of {scale}" + (" plus 1" if lead else "")
+        near = f"{below} or {below + scale}" if below > 0 else f"{below + scale}"
+        what = f"{frames} pixel frames at the {'end' if at_end else 'start'} are no whole latent frames"
+        raise ConfigError(what, where=where, remedy=f"Take {near}: {form}.")
+    return (frames - lead) // scale + lead
+
+
+def _of_duration(condition: AskedCondition, target: Grid, rate: Fraction, at_end: bool, where: str) -> int:
+    seconds = Fraction(condition.duration or 0.0).limit_denominator(10**6)
+    if condition.modality == "audio":
+        return steps_of(samples_in(seconds), target.scale)
+    frames, scale = math.floor(seconds * rate), target.scale[0]
+    found = frames // scale if at_end else (frames - 1) // scale + 1
+    if found < 1:
+        least = math.ceil(1000 * (scale if at_end else 1) / rate) / 1000
+        raise ConfigError(
+            f"{float(seconds):g} seconds are shorter than one latent frame",
+            where=where,
+            remedy=f"Take at least {least:.3f} seconds.",
+        )
+    return found

@@ -10,10 +10,10 @@ from typing import Any
 
 import attrs
 
-from ltxcore.conditions import appends
+from ltxcore.conditions import AskedCondition, appends
 from ltxcore.config.parts import evolved
 from ltxcore.config.reading import Unreadable
-from ltxcore.config.validation_samples import FREEZING, Freeze, SampleCondition, ValidationSample, ValidationTable
+from ltxcore.config.validation_samples import FREEZING, Freeze, ValidationSample, ValidationTable
 from ltxcore.encode.buckets import Bucket, misfits
 from ltxcore.errors import ConfigError, Problem, collecting
 from ltxcore.media.rates import exact_rate
@@ -61,7 +61,7 @@ class Request:
     steps: int
     drawn: frozenset[str]
     freezes: tuple[Freeze, ...]
-    conditions: tuple[SampleCondition, ...]
+    conditions: tuple[AskedCondition, ...]
     scales: Mapping[str, Scales]
     stg_blocks: tuple[int, ...]
     where: str
@@ -81,7 +81,7 @@ class Request:
         """How long it is."""
         return self.size.frames / exact_rate(self.rate)
 
-    def place(self, condition: SampleCondition | Freeze) -> str:
+    def place(self, condition: AskedCondition | Freeze) -> str:
         """The key of one of its conditions."""
         return f"{self.where}.conditions.{condition.index}"
 

@@ -131,7 +131,7 @@ def test_values_of_conditions_are_toml_or_text_and_commas_in_brackets_do_not_cou
         "x", conditions=["type=spatial_crop,video=here.mp4,spatial_region=[0, 0, 32, 64]", "type=reference,video='here.mp4'"]
     )
     crop, reference = found.table.samples[0].conditions
-    assert crop.condition().spatial_region == (0, 0, 32, 64)
+    assert crop.of_length().condition.spatial_region == (0, 0, 32, 64)
     assert reference.media == {"reference": Path.cwd() / "here.mp4"}
 
 

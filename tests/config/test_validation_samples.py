@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from config.run_files import Load, Mistakes
-from ltxcore.config.validation_samples import Freeze, SampleCondition, ValidationSample
+from ltxcore.conditions import AskedCondition
+from ltxcore.config.validation_samples import Freeze, ValidationSample
 
 Sample = Callable[[str], ValidationSample]
 
@@ -75,7 +76,7 @@ def wrong(mistakes: Mistakes, minimal: str, folder: Path) -> Mistakes:
     return message
 
 
-def only(sample: ValidationSample) -> SampleCondition:
+def only(sample: ValidationSample) -> AskedCondition:
     (condition,) = sample.conditions
     return condition
 
@@ -105,17 +106,17 @@ def test_a_number_of_latent_frames_may_be_left_open_until_the_grid_is_known(samp
     asked = {"": 5, ", num_frames = 33": 5, ", temporal_boundary = 3": 3}
     for text, length in asked.items():
         found = only(sample(f"{{ type = 'prefix', video = 'clip.mp4'{text} }}"))
-        assert found.condition(latent_frames=5).temporal_boundary == length
+        assert found.of_length(5).condition.temporal_boundary == length
 
 
 def test_a_mask_has_a_medium_and_a_file_for_its_role(sample: Sample, folder: Path) -> None:
     found = only(sample("{ type = 'mask', audio = 'sound.wav', mask = 'mask.wav' }"))
-    assert (found.modality, found.medium, found.media) == ("audio", folder / "sound.wav", {"mask": folder / "mask.wav"})
+    assert (found.modality, found.medium, found.masks) == ("audio", folder / "sound.wav", {"mask": folder / "mask.wav"})
 
 
 def test_a_spatial_crop_keeps_the_keys_of_its_class(sample: Sample) -> None:
     found = only(sample("{ type = 'spatial_crop', video = 'clip.mp4', spatial_region = [0, 0, 32, 64] }"))
-    assert found.condition().spatial_region == (0, 0, 32, 64)
+    assert found.of_length().condition.spatial_region == (0, 0, 32, 64)
 
 
 def test_a_reference_names_its_role_by_the_modality(sample: Sample, folder: Path) -> None:
@@ -146,9 +147,9 @@ def test_a_strangers_condition_says_its_modality_where_nothing_else_does(sample:
     text += "  { type = 'pulse', modality = 'audio', beat = 'mask.wav', duration = 2 },\n"
     text += "  { type = 'echo', audio = 'sound.wav', echo = 'clip.mp4', room_file = 'mask.wav' },\n]\n"
     pulse, echo = load(text).config.validation.samples[0].conditions
-    assert (pulse.modality, pulse.medium, pulse.duration, pulse.condition().duration) == ("audio", None, None, 2.0)
+    assert (pulse.modality, pulse.medium, pulse.duration, pulse.of_length().condition.duration) == ("audio", None, None, 2.0)
     assert (echo.medium, echo.media) == (folder / "sound.wav", {"echo": folder / "clip.mp4", "room": folder / "mask.wav"})
-    assert echo.condition(latent_frames=7).steps == 7
+    assert echo.of_length(7).condition.steps == 7
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def test_the_how_to_of_a_mode_runs_its_run_file_and_draws_with_its_lora_and_with
     loaded = load_samples(sample[2], conditions=asked)
     (drawn,) = loaded.table.samples
     media = [each.medium for each in (*drawn.conditions, *drawn.frozen) if each.medium] + [
-        path for each in drawn.conditions for path in each.media.values()
+        path for each in drawn.conditions for path in (*each.media.values(), *each.masks.values())
     ]
     assert all(path.is_file() for path in media)
     assert len(drawn.conditions) + len(drawn.frozen) == len(asked)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ltxcore.codecs.source import Codecs
-from ltxcore.config.validation_samples import Freeze, SampleCondition, ValidationSample, ValidationTable
+from ltxcore.conditions import AskedCondition, SampleCondition
+from ltxcore.config.validation_samples import Freeze, ValidationSample, ValidationTable
 from ltxcore.errors import LtxError
 from ltxcore.media.probe import write_clip, write_sound
 from ltxcore.models.backbone import LTXBackbone, ModelInfo
@@ -48,7 +49,7 @@ def info() -> ModelInfo:
     return describe("tiny")
 
 
-def condition(type: str, modality: str = "video", *, cls: Any = None, index: int = 0, **rest: Any) -> SampleCondition:
+def condition(type: str, modality: str = "video", *, cls: Any = None, index: int = 0, **rest: Any) -> SampleCondition[Any, Any]:
     return SampleCondition(type=type, modality=modality, cls=cls or registry().get("condition", type).value, index=index, **rest)
 
 
@@ -60,21 +61,21 @@ def table(*samples: ValidationSample, **changed: Any) -> ValidationTable:
     return ValidationTable(samples=list(samples), **(QUICK | changed))
 
 
-def sample(*conditions: SampleCondition, **rest: Any) -> ValidationSample:
+def sample(*conditions: AskedCondition, **rest: Any) -> ValidationSample:
     return ValidationSample(**({"prompt": "a red disc sways slowly", "conditions": list(conditions)} | rest))
 
 
-def request(*conditions: SampleCondition, frozen: list[Freeze] | None = None, trained: frozenset[str] = BOTH, **changed: Any) -> Request:
+def request(*conditions: AskedCondition, frozen: list[Freeze] | None = None, trained: frozenset[str] = BOTH, **changed: Any) -> Request:
     (found,) = requests(table(sample(*conditions, frozen=frozen or []), **changed), trained, info())
     return found
 
 
-def planned(*conditions: SampleCondition, factors: Mapping[str, str] | None = None, **rest: Any) -> Planned:
+def planned(*conditions: AskedCondition, factors: Mapping[str, str] | None = None, **rest: Any) -> Planned:
     (found,) = plan([request(*conditions, **rest)], modalities_of(info()), factors)
     return found
 
 
-def encoded(*conditions: SampleCondition, **rest: Any) -> Encoded:
+def encoded(*conditions: AskedCondition, **rest: Any) -> Encoded:
     (found,) = encode([planned(*conditions, **rest)], MODEL)
     return found
 

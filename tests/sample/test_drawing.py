@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ltxcore.api import Inputs, LatentState
 from ltxcore.codecs.source import Codecs
-from ltxcore.config.validation_samples import SampleCondition
+from ltxcore.conditions import AskedCondition
 from ltxcore.errors import DataError
 from ltxcore.media.probe import probe, read_clip, read_sound
 from ltxcore.protocols import Clip, Sound
@@ -64,7 +64,7 @@ class Corners:
         return state.given(((grid.row == 0) & (grid.column == 0)).float() + 0.5 * ((grid.row == 1) & (grid.column == 1)))
 
 
-Made = Callable[[Path], SampleCondition]
+Made = Callable[[Path], AskedCondition]
 
 GIVING: dict[str, Made] = {
     "first_frame of a picture": lambda m: condition("first_frame", medium=m / "image.png"),
@@ -74,7 +74,7 @@ GIVING: dict[str, Made] = {
     "suffix": lambda m: condition("suffix", medium=m / "film.mp4", num_frames=8),
     "suffix of sound": lambda m: condition("suffix", "audio", medium=m / "film.mp4", duration=0.5),
     "spatial_crop": lambda m: condition("spatial_crop", medium=m / "film.mp4", fields={"spatial_region": (0, 0, 64, 32)}),
-    "mask": lambda m: condition("mask", medium=m / "film.mp4", media={"mask": m / "mask.png"}),
+    "mask": lambda m: condition("mask", medium=m / "film.mp4", masks={"mask": m / "mask.png"}),
     "a stranger's": lambda m: condition("corners", cls=Corners, medium=m / "film.mp4"),
 }
 

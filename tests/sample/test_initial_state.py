@@ -27,7 +27,7 @@ from ltxcore.state import Grid, LatentState
 from ltxcore.strategy import Flexible, VideoTable
 from ltxcore.train.validation_loss import FixedSigma
 from models.golden_models import load_golden
-from sample.sample_made import registry
+from sample.sample_made import condition, registry
 
 MODALITIES: dict[str, Modality] = {"video": VideoModality(), "audio": AudioModality()}
 
@@ -51,12 +51,12 @@ def recorded_conditions(case: Case, rate: float) -> list[EncodedCondition]:
     latents = stored(case, "cond0.latent", rate)
     name = case.id.removeprefix("state.")
     if name == "video.first_frame":
-        return [EncodedCondition(use("first_frame"), "video", latents)]
+        return [condition("first_frame", medium=latents).of_length()]
     if name == "video.mask":
-        return [EncodedCondition(use("mask"), "video", latents, masks={"mask": case.inputs["cond0.mask"].float().reshape(1, -1)})]
+        return [condition("mask", medium=latents, masks={"mask": case.inputs["cond0.mask"].float().reshape(1, -1)}).of_length()]
     if name == "video.reference_half":
-        return [EncodedCondition(use("reference"), "video", media={"reference": latents})]
-    return [EncodedCondition(use("prefix", temporal_boundary=latents.latents.shape[2]), "audio", latents)]
+        return [condition("reference", media={"reference": latents}).of_length()]
+    return [condition("prefix", "audio", medium=latents).of_length(latents.latents.shape[2])]
 
 
 @attrs.frozen(eq=False)
@@ -219,8 +219,8 @@ def test_training_and_generation_see_the_same_and_predict_the_same(tmp_path: Pat
     latents = {"video": StoredLatents(clip, rate), "video.cond1.reference": StoredLatents(guide, rate)}
     strategy = Flexible(video=VideoTable(True, "latents", uses)).build(setting)
     trained = strategy.prepare(Batch(("clip",), latents, {}, text), Known(noise))
-    first = EncodedCondition(uses[0], "video", StoredLatents(clip[:, :, :1], rate))
-    conditions = [first, EncodedCondition(uses[1], "video", media={"reference": StoredLatents(guide, rate)})]
+    first = condition("first_frame", medium=StoredLatents(clip[:, :, :1], rate)).of_length()
+    conditions = [first, condition("reference", media={"reference": StoredLatents(guide, rate)}).of_length()]
     drawn = inputs_of(recorded({"video": grid}, conditions, text, text), text, {"video": 128}, lambda *_: noise, marks=True)
     for name in ("tokens", "sigma", "timesteps", "positions", "denoise_mask", "context", "marked"):
         assert torch.equal(getattr(trained["video"], name), getattr(drawn["video"], name)), name

@@ -8,7 +8,8 @@ from pathlib import Path
 import attrs
 import pytest
 
-from ltxcore.config.validation_samples import SampleCondition, ValidationSample, ValidationTable
+from ltxcore.conditions import AskedCondition
+from ltxcore.config.validation_samples import ValidationSample, ValidationTable
 from ltxcore.encode.buckets import Bucket
 from ltxcore.errors import ConfigError
 from ltxcore.sample.guidance import Scales
@@ -74,7 +75,7 @@ def test_seconds_are_as_exact_as_media_files_have_them() -> None:
 
 
 def test_a_condition_on_a_modality_that_the_sample_does_not_have_is_refused() -> None:
-    assert refused(sample(condition("mask", "audio", medium=B, media={"mask": B}, index=2)), generate_audio=False) == (
+    assert refused(sample(condition("mask", "audio", medium=B, masks={"mask": B}, index=2)), generate_audio=False) == (
         'validation.samples.0.conditions.2: the condition "mask" is about the audio, of which this sample has none\n'
         "    Set generate_audio = true, or remove the condition."
     )
@@ -127,7 +128,7 @@ def test_the_default_block_lies_at_the_depth_of_the_model_and_others_must_be_the
 
 
 def test_the_place_of_a_condition_is_that_in_its_list() -> None:
-    one: SampleCondition = condition("first_frame", medium=A, index=3)
+    one: AskedCondition = condition("first_frame", medium=A, index=3)
     found = request(one, frozen=[freeze("audio", B, 1)])
     assert found.place(one) == "validation.samples.0.conditions.3"
     assert found.place_of("audio") == "validation.samples.0.conditions.1"

@@ -93,17 +93,17 @@ def test_a_frozen_picture_is_shown_as_it_is_fitted_to_what_is_drawn(tmp_path: Pa
 
 def test_a_picture_is_a_mask_of_all_frames_and_greys_are_kept(tmp_path: Path) -> None:
     path = film(tmp_path / "film.mp4")
-    found = encoded(condition("mask", medium=path, media={"mask": half_mask(tmp_path / "half.png")}))
+    found = encoded(condition("mask", medium=path, masks={"mask": half_mask(tmp_path / "half.png")}))
     assert found.conditions[0].masks["mask"].reshape(3, 2, 2).tolist() == [[[1.0, 0.0], [1.0, 0.0]]] * 3
     write_clip(tmp_path / "grey.png", Clip(torch.full((1, 64, 64, 3), 51, dtype=torch.uint8), 1.0))
-    grey = encoded(condition("mask", medium=path, media={"mask": tmp_path / "grey.png"})).conditions[0].masks["mask"]
+    grey = encoded(condition("mask", medium=path, masks={"mask": tmp_path / "grey.png"})).conditions[0].masks["mask"]
     torch.testing.assert_close(grey, torch.full((1, 12), 0.2))
 
 
 def test_a_mask_of_a_sound_goes_by_the_time_of_each_step(tmp_path: Path) -> None:
     write_sound(tmp_path / "mask.wav", Sound((torch.arange(107) < 53).float()[None], 100))
     path = sound_file(tmp_path / "sound.wav")
-    (mask,) = encoded(condition("mask", "audio", medium=path, media={"mask": tmp_path / "mask.wav"})).conditions[0].masks["mask"]
+    (mask,) = encoded(condition("mask", "audio", medium=path, masks={"mask": tmp_path / "mask.wav"})).conditions[0].masks["mask"]
     assert mask[:14].tolist() == [1.0] * 14  # step 13 ends at 0.53 s
     assert mask[14:].tolist() == [0.0] * 13
 
@@ -112,10 +112,10 @@ def test_a_stored_mask_has_one_value_a_cell(tmp_path: Path) -> None:
     path = film(tmp_path / "film.mp4")
     values = torch.linspace(0, 1, 12).reshape(3, 2, 2)
     save_file({"mask": values}, tmp_path / "mask.safetensors")
-    found = encoded(condition("mask", medium=path, media={"mask": tmp_path / "mask.safetensors"}))
+    found = encoded(condition("mask", medium=path, masks={"mask": tmp_path / "mask.safetensors"}))
     assert torch.equal(found.conditions[0].masks["mask"], values.reshape(1, 12))
     save_file({"mask": torch.ones(26)}, tmp_path / "short.safetensors")
-    assert refused(tmp_path, condition("mask", "audio", medium=path, media={"mask": tmp_path / "short.safetensors"})) == (
+    assert refused(tmp_path, condition("mask", "audio", medium=path, masks={"mask": tmp_path / "short.safetensors"})) == (
         "validation.samples.0.conditions.0: TMP/short.safetensors: is a mask of 26 values, what is drawn has 27\n"
         "    Give it one value a latent cell."
     )
@@ -124,12 +124,12 @@ def test_a_stored_mask_has_one_value_a_cell(tmp_path: Path) -> None:
 def test_masks_that_are_too_short_are_refused(tmp_path: Path) -> None:
     path = film(tmp_path / "film.mp4")
     clip_file(tmp_path / "short.mp4", 9)
-    assert refused(tmp_path, condition("mask", medium=path, media={"mask": tmp_path / "short.mp4"})) == (
+    assert refused(tmp_path, condition("mask", medium=path, masks={"mask": tmp_path / "short.mp4"})) == (
         "validation.samples.0.conditions.0: TMP/short.mp4: has 9 frames, and 17 are drawn\n"
         "    Name a longer one or a single picture, or draw fewer frames with video_dims."
     )
     write_sound(tmp_path / "short.wav", Sound(torch.ones(1, 50), 100))
-    assert refused(tmp_path, condition("mask", "audio", medium=path, media={"mask": tmp_path / "short.wav"})) == (
+    assert refused(tmp_path, condition("mask", "audio", medium=path, masks={"mask": tmp_path / "short.wav"})) == (
         "validation.samples.0.conditions.0: TMP/short.wav: lasts 0.500 s, and 1.062 s are drawn\n"
         "    Name a longer one, or draw fewer frames with video_dims."
     )

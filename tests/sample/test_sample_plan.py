@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ltxcore.api import Inputs, LatentState, Role
-from ltxcore.config.validation_samples import SampleCondition
+from ltxcore.conditions import AskedCondition
 from ltxcore.errors import ConfigError, DataError, LtxError
 from ltxcore.sample.cuts import ClipCut, SoundCut
 from ltxcore.sample.empty_tokens import modalities_of
@@ -32,7 +32,7 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def refused(media: Path, *conditions: SampleCondition, **rest: object) -> str:
+def refused(media: Path, *conditions: AskedCondition, **rest: object) -> str:
     with pytest.raises(LtxError) as error:
         planned(*conditions, **rest)
     return message(error.value, media)
@@ -100,14 +100,14 @@ def test_a_reference_is_smaller_and_has_fewer_frames_by_its_factors(media: Path)
     found = planned(asked, video_dims=(128, 64, 33))
     cut = cut_of(found)
     assert (str(cut.size), cut.factor) == ("64x32x17", 2)
-    assert found.conditions[0].rate(cut, found.canvas) == 8.0
+    assert found.canvas.rate_of(cut, found.conditions[0]) == 8.0
 
 
 def test_a_reference_may_be_shorter_or_a_picture(media: Path) -> None:
     assert cut_of(planned(condition("reference", media={"reference": media / "short.mp4"}))).size.frames == 9
     assert cut_of(planned(condition("reference", media={"reference": media / "image.png"}))).size.frames == 1
     still = planned(condition("reference", media={"reference": media / "image.png"}, temporal_scale_factor=2))
-    assert still.conditions[0].rate(cut_of(still), still.canvas) == 16.0
+    assert still.canvas.rate_of(cut_of(still), still.conditions[0]) == 16.0
 
 
 # ---------------------------------------------------------------- what is refused
@@ -131,7 +131,7 @@ def test_media_that_must_cover_what_is_drawn_and_are_shorter_are_refused(media: 
     assert refused(media, frozen=[freeze("video", media / "image.png")]) == (
         f"validation.samples.0.conditions.0: TMP/image.png: has 1 frame, and 17 are drawn\n{remedy}"
     )
-    asked = condition("mask", "audio", medium=media / "short.wav", media={"mask": media / "sound.wav"})
+    asked = condition("mask", "audio", medium=media / "short.wav", masks={"mask": media / "sound.wav"})
     assert refused(media, asked) == (f"validation.samples.0.conditions.0: TMP/short.wav: lasts 0.500 s, and 1.062 s are drawn\n{remedy}")
 
 
@@ -178,7 +178,7 @@ def test_everything_that_is_wrong_is_found_at_once(media: Path) -> None:
 # ---------------------------------------------------------------- factors
 
 
-def reference(path: Path, **factors: int) -> SampleCondition:
+def reference(path: Path, **factors: int) -> AskedCondition:
     return condition("reference", media={"reference": path}, **factors)
 
 

@@ -17,8 +17,8 @@ from ltxcore.sample.encode_inputs import Encoded, EncodedCondition
 from ltxcore.sample.guidance import Scales
 from ltxcore.sample.sampler import Sampler
 from models.golden_models import load_golden
-from sample.sample_made import backbone, drawn, encoded, sampler
-from sample.test_initial_state import MODALITIES, recorded, stored, use
+from sample.sample_made import backbone, condition, drawn, encoded, sampler
+from sample.test_initial_state import MODALITIES, recorded, stored
 
 
 def text(case: Case, sign: str) -> Text:
@@ -67,7 +67,7 @@ def test_a_whole_sample_is_as_recorded_step_by_step(name: str, modalities: tuple
     conditions = []
     if "audio.cond0.latent" in case.inputs:
         latents = stored(case, "audio.cond0.latent", 25.0)
-        conditions = [EncodedCondition(use("prefix", temporal_boundary=latents.latents.shape[2]), "audio", latents)]
+        conditions = [condition("prefix", "audio", medium=latents).of_length(latents.latents.shape[2])]
     sample = recorded_sample(case, conditions, modalities)
     seen: list[dict[str, Tensor]] = []
     with torch.no_grad():

@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 
 from ltxcore.errors import ConfigError
-from ltxcore.sample.lengths import latent_frames
+from ltxcore.sample.media_parts import latent_frames
 from ltxcore.state import Grid
 from sample.sample_made import condition
 
