@@ -14,8 +14,9 @@ from ltxcore.cli.plugins import modalities
 from ltxcore.conditions import ConditionUse
 from ltxcore.config.plain import plain
 from ltxcore.config.render import value_text
+from ltxcore.config.sample_tables import sample_keys
 from ltxcore.config.scalars import wanted
-from ltxcore.config.tables import Key, keys_of, sample_keys, training_keys
+from ltxcore.config.tables import Key, keys_of, training_keys
 from ltxcore.registry import Named
 
 HEADS = {"strategy": "[training_strategy]", "sigma_sampler": "[flow_matching.timestep_sampling_params]", "tracker": "[trackers.{name}]"}

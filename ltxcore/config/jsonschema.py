@@ -16,7 +16,8 @@ from ltxcore.conditions import AskedCondition, ConditionUse
 from ltxcore.config.keys import Bounds
 from ltxcore.config.plain import plain
 from ltxcore.config.run_file import SCHEDULER_PARAMS, RunFile
-from ltxcore.config.tables import MEDIUM_KEYS, Key, keys_of, medium_keys, needs_modality, sample_keys, training_keys
+from ltxcore.config.sample_tables import MEDIUM_KEYS, medium_keys, needs_modality, sample_keys
+from ltxcore.config.tables import Key, keys_of, training_keys
 from ltxcore.config.validation_samples import FREEZING
 from ltxcore.protocols import MODALITIES
 from ltxcore.registry import Registry

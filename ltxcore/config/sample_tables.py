@@ -1,21 +1,22 @@
-"""The conditions of a validation sample: the classes that training uses, with media files in place of source folders."""
+"""The conditions of a validation sample: the classes that training uses, with media files in place of source folders; their keys, and how they are read."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import attrs
 
 from ltxcore.conditions import AskedCondition, appends, length_field
+from ltxcore.config.keys import Bounds
 from ltxcore.config.parts import parted
 from ltxcore.config.plain import plain
 from ltxcore.config.reading import Unreadable
-from ltxcore.config.tables import MEDIUM_KEYS, Key, media_key, medium_keys, needs_modality, sample_keys
+from ltxcore.config.tables import Key, keys_of
 from ltxcore.config.validation_samples import FREEZING, Freeze, ValidationSample
 from ltxcore.errors import listed
-from ltxcore.protocols import MODALITIES
+from ltxcore.protocols import MODALITIES, Role
 from ltxcore.registry import content_of, roles_of
 
 if TYPE_CHECKING:
@@ -28,6 +29,59 @@ KINDS = {"media": "latents", "masks": "mask"}
 """Kinds of roles, by what holds their files."""
 
 OUTPUT_KEYS = ("include_in_output", "downscale_factor", "temporal_scale_factor")
+
+
+MEDIUM_KEYS: dict[str, tuple[str, ...]] = {"video": ("video", "image_or_video"), "audio": ("audio",)}
+"""Keys of a condition's own medium in a validation sample, by modality."""
+
+
+def sample_keys(cls: Any, modality: str) -> list[Key]:
+    """Keys of a condition in a validation sample: type, those of its class, a file for its medium and for each role.
+
+    A number of latent frames may be left out, or be written as pixel frames or seconds.
+    """
+    length = length_field(cls)
+    keys = [Key("type", str, help="the condition")]
+    keys += [attrs.evolve(key, default=None, kind=key.kind | None) if key.name == length else key for key in keys_of(cls)]
+    names = {key.name for key in keys}
+    if length is not None and modality == "video" and "num_frames" not in names:
+        keys.append(Key("num_frames", int | None, None, f"{length}, in pixel frames", "pixel frames", Bounds(at_least=1)))
+    if length is not None and "duration" not in names:
+        keys.append(Key("duration", float | None, None, f"{length}, in seconds", "seconds", Bounds(above=0)))
+    keys += [Key(name, Path | None, None, "file with what it gives", reads="file") for name in medium_keys(cls, modality)]
+    keys += [Key(media_key(cls, role, modality), Path, help=f"its {role.name}", reads="file") for role in roles_of(cls)]
+    if needs_modality(cls):
+        keys.append(Key("modality", Literal[MODALITIES], modality, "what it works on"))
+    if modality == "video" and appends(cls):
+        keys += _reference_keys()
+    return keys
+
+
+def _reference_keys() -> list[Key]:
+    one = Bounds(at_least=1)
+    return [
+        Key("include_in_output", bool, False, "show it beside the result"),
+        Key("downscale_factor", int, 1, "how many times smaller than the target it is drawn", bounds=one),
+        Key("temporal_scale_factor", int, 1, "how many times fewer frames it has", bounds=one),
+    ]
+
+
+def medium_keys(cls: Any, modality: str) -> tuple[str, ...]:
+    """Keys that may name the condition's own medium: exactly one of them is set; none where it has no medium."""
+    return MEDIUM_KEYS[modality] if content_of(cls) is not None else ()
+
+
+def media_key(cls: Any, role: Role, modality: str) -> str:
+    """The key that names the file of a role: its own, else the modality for latents (unless the condition's medium has that key), else its name."""
+    if role.media_key is not None:
+        return role.media_key
+    return modality if role.kind == "latents" and modality not in medium_keys(cls, modality) else role.name
+
+
+def needs_modality(cls: Any) -> bool:
+    """Whether no key of a validation sample says which modality the condition works on."""
+    said = content_of(cls) is not None or any(media_key(cls, role, name) == name for role in roles_of(cls) for name in MODALITIES)
+    return len(cls.modalities) > 1 and not said
 
 
 @attrs.define

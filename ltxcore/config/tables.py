@@ -1,4 +1,4 @@
-"""The keys of a table, from the attrs class that holds it; and the two tables of every condition.
+"""The keys of a table, from the attrs class that holds it; and those of a condition in training.
 
 Structuring, `ltx plugins show` and the JSON Schema all read these lists, so that they cannot differ.
 """
@@ -6,19 +6,13 @@ Structuring, `ltx plugins show` and the JSON Schema all read these lists, so tha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, get_type_hints
 
 import attrs
 
-from ltxcore.conditions import appends, length_field
 from ltxcore.config.keys import Bounds, is_key
 from ltxcore.errors import PluginError
-from ltxcore.protocols import MODALITIES, Role
-from ltxcore.registry import content_of, roles_of
-
-MEDIUM_KEYS: dict[str, tuple[str, ...]] = {"video": ("video", "image_or_video"), "audio": ("audio",)}
-"""Keys of a condition's own medium in a validation sample, by modality."""
+from ltxcore.registry import roles_of
 
 REQUIRED: Any = object()
 """The default of a key that has none."""
@@ -108,52 +102,3 @@ def training_keys(cls: Any) -> list[Key]:
         *keys_of(cls),
         *(Key(role.source_key, str, help=f"folder of its {role.name}") for role in roles_of(cls)),
     ]
-
-
-def sample_keys(cls: Any, modality: str) -> list[Key]:
-    """Keys of a condition in a validation sample: type, those of its class, a file for its medium and for each role.
-
-    A number of latent frames may be left out, or be written as pixel frames or seconds.
-    """
-    length = length_field(cls)
-    keys = [Key("type", str, help="the condition")]
-    keys += [attrs.evolve(key, default=None, kind=key.kind | None) if key.name == length else key for key in keys_of(cls)]
-    names = {key.name for key in keys}
-    if length is not None and modality == "video" and "num_frames" not in names:
-        keys.append(Key("num_frames", int | None, None, f"{length}, in pixel frames", "pixel frames", Bounds(at_least=1)))
-    if length is not None and "duration" not in names:
-        keys.append(Key("duration", float | None, None, f"{length}, in seconds", "seconds", Bounds(above=0)))
-    keys += [Key(name, Path | None, None, "file with what it gives", reads="file") for name in medium_keys(cls, modality)]
-    keys += [Key(media_key(cls, role, modality), Path, help=f"its {role.name}", reads="file") for role in roles_of(cls)]
-    if needs_modality(cls):
-        keys.append(Key("modality", Literal[MODALITIES], modality, "what it works on"))
-    if modality == "video" and appends(cls):
-        keys += _reference_keys()
-    return keys
-
-
-def _reference_keys() -> list[Key]:
-    one = Bounds(at_least=1)
-    return [
-        Key("include_in_output", bool, False, "show it beside the result"),
-        Key("downscale_factor", int, 1, "how many times smaller than the target it is drawn", bounds=one),
-        Key("temporal_scale_factor", int, 1, "how many times fewer frames it has", bounds=one),
-    ]
-
-
-def medium_keys(cls: Any, modality: str) -> tuple[str, ...]:
-    """Keys that may name the condition's own medium: exactly one of them is set; none where it has no medium."""
-    return MEDIUM_KEYS[modality] if content_of(cls) is not None else ()
-
-
-def media_key(cls: Any, role: Role, modality: str) -> str:
-    """The key that names the file of a role: its own, else the modality for latents (unless the condition's medium has that key), else its name."""
-    if role.media_key is not None:
-        return role.media_key
-    return modality if role.kind == "latents" and modality not in medium_keys(cls, modality) else role.name
-
-
-def needs_modality(cls: Any) -> bool:
-    """Whether no key of a validation sample says which modality the condition works on."""
-    said = content_of(cls) is not None or any(media_key(cls, role, name) == name for role in roles_of(cls) for name in MODALITIES)
-    return len(cls.modalities) > 1 and not said

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ltxcore.conditions import length_field
-from ltxcore.config.tables import sample_keys
+from ltxcore.config.sample_tables import sample_keys
 from ltxcore.config.validation_samples import FREEZING
 from ltxcore.protocols import MODALITIES
 from ltxcore.registry import Registry, content_of, load, roles_of

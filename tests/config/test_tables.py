@@ -9,7 +9,8 @@ import attrs
 import pytest
 
 from ltxcore.config.keys import Bounds
-from ltxcore.config.tables import keys_of, sample_keys, training_keys
+from ltxcore.config.sample_tables import sample_keys
+from ltxcore.config.tables import keys_of, training_keys
 from ltxcore.errors import PluginError
 from ltxcore.registry import load
 

@@ -24,9 +24,9 @@ from ltxcore.protocols import MODALITIES, Clip
 from ltxcore.sample.empty_tokens import modalities_of
 from ltxcore.sample.encode_inputs import Encoded, encode
 from ltxcore.sample.generate import factors_of
-from ltxcore.sample.initial_state import inputs_of, seeded
 from ltxcore.sample.media_needs import plan
 from ltxcore.sample.request import requests
+from ltxcore.sample.sampler import inputs_of, seeded
 from ltxcore.train.start_run import run
 from ltxplugins.tools.report.usage import uses
 from sample.sample_made import MODEL, PLAIN, sampler

@@ -21,8 +21,8 @@ from ltxcore.protocols import Batch, Modality, Setting, StoredLatents, Text
 from ltxcore.sample.empty_tokens import Canvas, modalities_of
 from ltxcore.sample.encode_inputs import Encoded, EncodedCondition
 from ltxcore.sample.guidance import Scales
-from ltxcore.sample.initial_state import conditioned, empty, inputs_of, medium_of, seeded
 from ltxcore.sample.request import Request
+from ltxcore.sample.sampler import conditioned, empty, inputs_of, medium_of, seeded
 from ltxcore.state import Grid, LatentState
 from ltxcore.strategy import Flexible, VideoTable
 from ltxcore.train.validation_loss import FixedSigma
