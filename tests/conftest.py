@@ -9,8 +9,8 @@ import os
 
 import pytest
 
-from collecting import leave_libraries_out
-from sampling import SEED
+from helpers.collecting import leave_libraries_out
+from helpers.sampling import SEED
 
 os.environ["OMP_NUM_THREADS"] = "1"
 for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LTX_VERBOSITY"):

@@ -9,7 +9,7 @@ import attrs
 import pytest
 import torch
 
-from golden.golden_io import load_case
+from helpers.golden_io import load_case
 from ltxcore.conditions import ConditionUse, applied_state, given_from_medium, where_applied
 from ltxcore.errors import DataError, LtxError, PluginError
 from ltxcore.modalities.audio import AudioModality

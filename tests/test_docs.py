@@ -14,7 +14,9 @@ import tomli
 import torch
 from click.testing import CliRunner
 
-import docs_made
+import pages
+from helpers.plugin_states import audio, state
+from helpers.training_runs import sound_set
 from ltxcore.api import Inputs
 from ltxcore.cli.added import command_of
 from ltxcore.config.load import load_run
@@ -23,11 +25,9 @@ from ltxcore.errors import LtxError
 from ltxcore.flow.draws import CountedDraws
 from ltxcore.registry import Registry, load
 from ltxcore.testing import check_condition, check_imports_lightly, check_strategy
-from plugin_states import audio, state
-from train.runs import sound_set
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*(ROOT / "docs" / "plugins").glob("*.md"), *(ROOT / "docs" / "conditions").glob("*.md"), docs_made.HOOKS_PAGE])
+PAGES = sorted([*(ROOT / "docs" / "plugins").glob("*.md"), *(ROOT / "docs" / "conditions").glob("*.md"), pages.HOOKS_PAGE])
 READMES = [ROOT / "examples" / "ltx-checkerboard" / "README.md"]
 REST = '[model]\nmodel_path = "tiny"\n\n[data]\npreprocessed_data_root = "."\n\n'
 
@@ -79,18 +79,18 @@ def registry(plugin_files: list[Path]) -> Registry:
 
 
 def test_the_page_of_hooks_is_as_the_code_makes_it() -> None:
-    assert docs_made.HOOKS_PAGE.read_text() == docs_made.hooks_page(), "run: python tests/docs_made.py"
+    assert pages.HOOKS_PAGE.read_text() == pages.hooks_page(), "run: python docs/made/pages.py"
 
 
-@pytest.mark.parametrize("path", list(docs_made.condition_pages()), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", list(pages.condition_pages()), ids=lambda path: path.stem)
 def test_every_built_in_condition_has_a_page_with_its_keys(path: Path) -> None:
-    assert path.read_text() == docs_made.with_keys(path.read_text(), path.stem), "run: python tests/docs_made.py"
+    assert path.read_text() == pages.with_keys(path.read_text(), path.stem), "run: python docs/made/pages.py"
     assert f"[`{path.stem}`]({path.name})" in path.with_name("README.md").read_text()
 
 
 def test_the_page_on_upgrading_lists_what_is_read_otherwise_now() -> None:
-    page = docs_made.UPGRADING.read_text()
-    assert page == docs_made.with_corrections(page), "run: python tests/docs_made.py"
+    page = pages.UPGRADING.read_text()
+    assert page == pages.with_corrections(page), "run: python docs/made/pages.py"
 
 
 # ---------------------------------------------------------------- plugins

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from compatibility.made import brought
-from plugins.tools.convert.old_files import old_file
+from helpers.converted_configs import old_file
+from helpers.older_runs import brought
 
-WORKER = Path(__file__).with_name("interrupted.py")
+WORKER = Path(__file__).parent / "helpers" / "interrupted.py"
 
 RUN = ["out/new/*.safetensors", "out/new/metrics.jsonl", "out/new/run.toml", "out/new/samples/*"]
 SET = ["out/set/*/**/*.safetensors"]

@@ -9,9 +9,9 @@ import weakref
 import pytest
 import torch
 
+from helpers.refusing import MESSAGE, without_sizes
 from ltxcore.errors import DataError, OutOfHostMemory, OutOfMemory, ProcessError, is_of_host, is_out_of_memory
 from ltxcore.memory import gib, let_go, telling
-from refusing import MESSAGE, without_sizes
 
 DEVICE = (
     torch.OutOfMemoryError(MESSAGE),

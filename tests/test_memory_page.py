@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-import memory_made
+import memory
 
 
 @pytest.mark.slow
 def test_the_page_of_memory_is_computed() -> None:
-    assert memory_made.PAGE.read_text() == memory_made.page()
+    assert memory.PAGE.read_text() == memory.page()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import reference_made
+import reference
 
 
 def test_the_page_of_run_files_is_made_from_the_schema() -> None:
-    assert reference_made.RUN_FILE_PAGE.read_text() == reference_made.run_file_page()
+    assert reference.RUN_FILE_PAGE.read_text() == reference.run_file_page()
 
 
 def test_the_page_of_commands_is_made_from_the_program() -> None:
-    assert reference_made.COMMANDS_PAGE.read_text() == reference_made.commands_page()
+    assert reference.COMMANDS_PAGE.read_text() == reference.commands_page()

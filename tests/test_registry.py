@@ -10,8 +10,8 @@ from textwrap import dedent
 
 import pytest
 
-from installing import Site
-from installing import site as site_in
+from helpers.installing import Site
+from helpers.installing import site as site_in
 from ltxcore.errors import ConfigError, PluginError
 from ltxcore.registry import Broken, Origin, Registry, load
 

@@ -6,13 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sampling import drawn
+from helpers.sampling import drawn
 
 LETTERS = "abcdefghij"
 
 TESTS = """
 import pytest
-from sampling import asked, sampled
+from helpers.sampling import asked, sampled
 
 @pytest.fixture(scope="module")
 def made(request):

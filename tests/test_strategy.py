@@ -6,8 +6,8 @@ import attrs
 import pytest
 import torch
 
-from golden.golden_io import Case, list_cases, load_case
-from golden_draws import Recorded, assert_as_recorded, batch_of, strategy_of, target_last
+from helpers.golden_draws import Recorded, assert_as_recorded, batch_of, strategy_of, target_last
+from helpers.golden_io import Case, list_cases, load_case
 from ltxcore.conditions import ConditionUse
 from ltxcore.errors import ConfigError, DataError
 from ltxcore.flow.draws import CountedDraws

@@ -10,7 +10,7 @@ import attrs
 import pytest
 import torch
 
-from installing import site
+from helpers.installing import site
 from ltxcore.api import DataError, Flexible, Inputs, LatentState, ModalityTable, Role
 from ltxcore.registry import load
 from ltxcore.state import Grid

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from heard import heard
+from helpers.heard import heard
 from ltxcore import writer
 from ltxcore.errors import ProcessError
 from ltxcore.pids import is_alive, machine, started

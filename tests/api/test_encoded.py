@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from encoded.sets import put, put_text, values
+from helpers.encoded_sets import put, put_text, values
 from ltxcore.api import DataError
 from ltxcore.api.encoded import list_encoded, read_sample
 

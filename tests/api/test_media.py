@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from helpers.media_made import gradient_clip, pitch, psnr, tone
 from ltxcore.api import Sound
 from ltxcore.api.media import open_clip, open_sound, probe, read_clip, read_sound, write_frames, write_media
-from media_made import gradient_clip, pitch, psnr, tone
 
 RATE = Fraction(30000, 1001)
 

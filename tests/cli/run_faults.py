@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from encode.raw_media import clip_file
+from helpers.raw_media import clip_file
 from ltxcore.config.render import document
 from ltxcore.models.shipped import TINY_BASE
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from helpers.training_runs import put, put_sound, sound_set, tables, write_run
 from ltxcore.cli.main import main
-from train.runs import put, put_sound, sound_set, tables, write_run
 
 
 def audio(**changed: Any) -> dict[str, Any]:

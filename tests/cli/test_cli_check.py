@@ -8,10 +8,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from encode.raw_media import clip_file, sound_file
+from helpers.raw_media import clip_file, sound_file
+from helpers.training_runs import put, sound_set
 from ltxcore.cli import check as command
 from ltxcore.cli.main import main
-from train.runs import put, sound_set
 
 NOT_HERE = f"{command.NOT_HERE}\n"
 

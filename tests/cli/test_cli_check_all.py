@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cli.run_faults import FAULTS, assert_told_once, messages, with_faults
 from cli.test_cli_check import check
-from encode.raw_media import clip_file, sound_file
+from helpers.raw_media import clip_file, sound_file
 
 
 def test_a_fault_in_every_part_is_found_at_once_and_each_is_told_once(folder: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cli.test_cli_check import check, raw_run
-from encode.raw_media import clip_file
+from helpers.raw_media import clip_file
 from ltxcore.dataset.rows import Sample
 from ltxcore.encode import survey
 from ltxcore.encode.survey import spread

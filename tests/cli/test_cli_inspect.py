@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from PIL import Image
 from safetensors import safe_open
 
-from inspection.sets import av_run, av_set
+from helpers.inspected_sets import av_run, av_set
 from ltxcore.cli.main import main
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from compatibility.made import MADE
-from encode.raw_media import sound_file
+from helpers.older_runs import MADE
+from helpers.raw_media import sound_file
 from ltxcore.cli.main import main
 
 LONG, DEEP = "x" * 300, "x/" * 3000

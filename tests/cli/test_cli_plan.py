@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from helpers.training_runs import sound_set, tables, write_run
 from ltxcore.cli.main import main
 from ltxcore.config.load import load_run
-from train.runs import sound_set, tables, write_run
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

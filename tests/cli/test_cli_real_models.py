@@ -13,11 +13,11 @@ from click.testing import CliRunner
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from helpers.media_made import encode, gradient_clip, psnr, tone
+from helpers.whole_models import SOUND, WHOLE
 from ltxcore.cli.main import main
 from ltxcore.config.render import document
 from ltxcore.media.probe import probe, read_clip
-from media_made import encode, gradient_clip, psnr, tone
-from whole_models import SOUND, WHOLE
 
 LAYOUTS = ["split", *(pytest.param(name, marks=pytest.mark.slow) for name in ("unified", "unified in 8 bits", "folder"))]
 GENERATIONS = {"unified": "2.3", "unified in 8 bits": "2.3", "split": "2.5", "folder": "2.5"}

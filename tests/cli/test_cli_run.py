@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from helpers.training_runs import STOPPER, sound_set, tables, write_run
 from ltxcore.cli.main import main
-from train.runs import STOPPER, sound_set, tables, write_run
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from helpers.media_made import psnr
+from helpers.refusing import Refusing, without_sizes
+from helpers.sample_made import film, sound_file
 from ltxcore.cli.main import main
 from ltxcore.media.probe import probe, read_clip
 from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters, save_lora
-from media_made import psnr
-from refusing import Refusing, without_sizes
-from sample.sample_made import film, sound_file
 
 QUICK = ["--model", "tiny", "--inference-steps", "2", "--device", "cpu"]
 PLAIN = [

@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 from safetensors import safe_open
 
+from helpers.training_runs import STOPPER, sound_set, tables, write_run
 from ltxcore.cli.main import main
-from train.runs import STOPPER, sound_set, tables, write_run
 
 SECRETS = {
     "HF_TOKEN": "hf_ofTheHub0123456789abcdef",

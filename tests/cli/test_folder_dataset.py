@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from encode.raw_media import clip_file
+from helpers.raw_media import clip_file
 from ltxcore.cli.main import main
 from ltxcore.media.probe import probe
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.media_made import pitch, tone
 from ltxcore.codecs.mel import log_mel, mel_bank, resample, sound_from_log_mel, to_stereo
 from ltxcore.errors import DataError
 from ltxcore.protocols import Sound
-from media_made import pitch, tone
 
 
 def noise(channels: int, length: int) -> torch.Tensor:

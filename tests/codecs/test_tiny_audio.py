@@ -6,13 +6,13 @@ import pytest
 import torch
 from make_world import scenes
 
+from helpers.media_made import pitch, tone
 from ltxcore.codecs import cosine_blocks, tiny_audio
 from ltxcore.codecs.mel import log_mel
 from ltxcore.codecs.tiny import TinyAudioCodec
 from ltxcore.errors import DataError
 from ltxcore.modalities.audio import AudioModality
 from ltxcore.protocols import Sound
-from media_made import pitch, tone
 
 CODEC = TinyAudioCodec()
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from make_world import scenes
 
+from helpers.media_made import gradient_clip, psnr
 from ltxcore.codecs import cosine_blocks, tiny_video
 from ltxcore.codecs.tiny import TinyVideoCodec
 from ltxcore.errors import DataError
 from ltxcore.protocols import Clip
-from media_made import gradient_clip, psnr
 
 CODEC = TinyVideoCodec()
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from compatibility.made import brought, ltx
+from helpers.older_runs import brought, ltx
+from helpers.sampling import sampled
 from ltxcore.config.load import LoadedRun, load_run
 from ltxcore.errors import CheckpointError, ConfigError, LtxError
 from ltxcore.runs import checkpoint
@@ -20,7 +21,6 @@ from ltxcore.train.start_run import run
 from ltxcore.writer import writing
 from ltxplugins.tools.publish.files import upload_of
 from ltxplugins.tools.report.write import write_report
-from sampling import sampled
 
 NEWEST = "checkpoints/step_000002"
 FILES = (

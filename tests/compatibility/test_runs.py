@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from compatibility.made import MADE, brought, ltx
+from helpers.older_runs import MADE, brought, ltx
 from ltxcore.config.load import load_run
 
 MODES = sorted(path.name for path in (MADE / "examples").glob("*.toml"))

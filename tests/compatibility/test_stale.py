@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from compatibility.made import brought, ltx
 from compatibility.test_runs import losses, same
-from distributed.many import finish, start
+from helpers.launches import finish, start
+from helpers.older_runs import brought, ltx
 from ltxcore.encoded.manifest import read_source
 from ltxcore.media.corrections import CORRECTIONS
 

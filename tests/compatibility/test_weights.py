@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from compatibility.made import brought, ltx
+from helpers.older_runs import brought, ltx
 from ltxcore.media.probe import probe
 from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import save_lora

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from helpers.made_run import made_run
+from helpers.training_runs import sound_set, tables, write_run
 from ltxcore.cli.main import main
-from plugins.tools.report.made_run import made_run
-from train.runs import sound_set, tables, write_run
 
 EVIL = """
 from pathlib import Path

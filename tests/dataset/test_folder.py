@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from encode.raw_media import message
+from helpers.raw_media import message
 from ltxcore.config.run_file import PreprocessingTable
 from ltxcore.dataset.folder import is_media_folder, read_folder
 from ltxcore.dataset.rows import Dataset, read_dataset

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from clicks_made import changed
-from encode.raw_media import clip_file, message, sound_file
+from helpers.clicks_made import changed
+from helpers.raw_media import clip_file, message, sound_file
 from ltxcore.dataset import raw
 from ltxcore.dataset.raw import RawFiles
 from ltxcore.errors import DataError

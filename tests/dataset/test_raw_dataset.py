@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from encode.raw_media import dataset_file
+from helpers.raw_media import dataset_file
 from ltxcore.dataset.raw_dataset import open_dataset
 from ltxcore.errors import DataError
 

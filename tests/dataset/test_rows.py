@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from encode.raw_media import dataset_file, message
+from helpers.raw_media import dataset_file, message
 from ltxcore.config.run_file import PreprocessingTable
 from ltxcore.dataset.rows import Dataset, read_dataset, with_trigger
 from ltxcore.errors import DataError

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from distributed.untrained import write_untrained
+from helpers.training_runs import write_run
+from helpers.untrained import write_untrained
 from ltxcore.models.build import build
 from ltxcore.models.load_base import describe
 from ltxcore.models.tiny_model import TINY
-from train.runs import write_run
 
 WIDE = {**TINY, "num_layers": 10, "audio_num_attention_heads": 16, "audio_attention_head_dim": 64, "audio_in_channels": 128}
 """The tiny model with a stream of sound of 1024 numbers a token: about 150 million parameters, nearly all of it."""

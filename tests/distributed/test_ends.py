@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from distributed.many import UNCHECKED, finish, start, torchrun
-from distributed.modes import PLUGIN, make_set, run_tables, write, zero
+from helpers.engine_modes import PLUGIN, make_set, run_tables, write, zero
+from helpers.launches import UNCHECKED, finish, start, torchrun
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from distributed.many import run_jobs
-from distributed.modes import FULL, PLUGIN, make_set, run_tables, write, zero
+from helpers.engine_modes import FULL, PLUGIN, make_set, run_tables, write, zero
+from helpers.launches import run_jobs
 
 pytestmark = pytest.mark.slow
 

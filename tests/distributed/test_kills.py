@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from distributed.many import UNCHECKED, finish, start
-from distributed.modes import make_set, run_tables, write, zero
-from interrupted import made
-from sampling import drawn, sampled
+from helpers.engine_modes import make_set, run_tables, write, zero
+from helpers.interrupted import made
+from helpers.launches import UNCHECKED, finish, start
+from helpers.sampling import drawn, sampled
 
 MODE = "both, full, accumulation"
 OUTPUTS = ["*.safetensors", "metrics.jsonl", "samples/*"]
@@ -19,7 +19,7 @@ OUTPUTS = ["*.safetensors", "metrics.jsonl", "samples/*"]
 HITTING = """
 import os
 from pathlib import Path
-from hits import Hits
+from helpers.hits import Hits
 from ltxcore.api import hookimpl
 
 at = os.environ.pop("HIT_AT", "") if os.environ.get("RANK") == "0" else ""

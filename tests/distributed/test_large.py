@@ -12,10 +12,10 @@ import torch
 
 from distributed.anonymous import RETURNED
 from distributed.large import wide_run, write_wide
-from distributed.many import run_jobs
+from helpers.launches import run_jobs
+from helpers.training_runs import sound_set
 from ltxcore.models.load_base import load_backbone
 from ltxcore.models.safetensors_files import open_tensors
-from train.runs import sound_set
 
 pytestmark = pytest.mark.slow
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from distributed.many import finish, start, torchrun
-from distributed.modes import make_set, run_tables, write, zero
+from helpers.engine_modes import make_set, run_tables, write, zero
+from helpers.launches import finish, start, torchrun
 from ltxcore.engines.launcher import free_port
 
 pytestmark = pytest.mark.slow

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from distributed.many import UNCHECKED, run_jobs
-from distributed.modes import FULL, MODES, OWN, STEPS, make_set, plugins_of, run_tables, slug, write, zero
-from sampling import asked, sampled
+from helpers.engine_modes import FULL, MODES, OWN, STEPS, make_set, plugins_of, run_tables, slug, write, zero
+from helpers.launches import UNCHECKED, run_jobs
+from helpers.sampling import asked, sampled
 
 pytestmark = pytest.mark.slow
 

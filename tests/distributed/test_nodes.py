@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from distributed.many import UNCHECKED, finish, start
-from distributed.modes import make_set
 from distributed.test_ends import run_file, wait
+from helpers.engine_modes import make_set
+from helpers.launches import UNCHECKED, finish, start
 from ltxcore.engines.launcher import free_port
 from ltxcore.runs.checkpoint import found
 from ltxcore.writer import STALE, file_name

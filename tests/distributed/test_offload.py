@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from distributed.many import UNCHECKED, run_jobs
-from distributed.modes import WHOLE, make_set, run_tables, slug, write, zero
+from helpers.engine_modes import WHOLE, make_set, run_tables, slug, write, zero
+from helpers.launches import UNCHECKED, run_jobs
 from ltxcore.engines.process_group import deepspeed
 
 pytestmark = pytest.mark.slow

@@ -17,10 +17,10 @@ import pytest
 import tomli
 from safetensors.torch import load_file
 
-from distributed.many import finish, run_jobs, start
-from distributed.modes import EXAMPLES, MODES, OWN, PLUGIN, RUN_FILES, make_set, plugins_of, run_tables, slug, write, zero
+from helpers.engine_modes import EXAMPLES, MODES, OWN, PLUGIN, RUN_FILES, make_set, plugins_of, run_tables, slug, write, zero
+from helpers.launches import finish, run_jobs, start
+from helpers.sampling import SEED, asked, sampled
 from ltxcore.runs import checkpoint
-from sampling import SEED, asked, sampled
 
 pytestmark = pytest.mark.slow
 

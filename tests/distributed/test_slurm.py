@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from distributed.many import environment, finish
-from distributed.modes import make_set, run_tables, write, zero
-from encode.raw_media import clip_file, dataset_file
+from helpers.engine_modes import make_set, run_tables, write, zero
+from helpers.launches import environment, finish
+from helpers.raw_media import clip_file, dataset_file
 
 pytestmark = pytest.mark.slow
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from distributed.many import UNCHECKED, run_jobs
-from distributed.modes import make_set, run_tables, write, zero
+from helpers.engine_modes import make_set, run_tables, write, zero
+from helpers.launches import UNCHECKED, run_jobs
 from ltxcore.runs.checkpoint import digest
 
 pytestmark = pytest.mark.slow

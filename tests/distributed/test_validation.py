@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from distributed.many import run_jobs
-from distributed.modes import make_set, run_tables, write, zero
+from helpers.engine_modes import make_set, run_tables, write, zero
+from helpers.launches import run_jobs
 
 pytestmark = pytest.mark.slow
 

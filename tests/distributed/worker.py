@@ -13,8 +13,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from collecting import leave_libraries_out
 from distributed.anonymous import watched
+from helpers.collecting import leave_libraries_out
 
 warnings.simplefilter("error")
 warnings.filterwarnings("ignore", category=UserWarning, module="bitsandbytes")

@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 from safetensors import safe_open
 
-from encode.raw_media import clip_file, dataset_file, encode, mask_file, sound_file
+from helpers.raw_media import clip_file, dataset_file, encode, mask_file, sound_file
 from ltxcore.cli.main import main
 from ltxcore.codecs.source import Codecs
 from ltxcore.codecs.tiny import TinyAudioCodec, TinyTextEncoder, TinyVideoCodec

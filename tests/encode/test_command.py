@@ -11,13 +11,13 @@ import attrs
 import pytest
 from click.testing import CliRunner, Result
 
-from encode.raw_media import clip_file, dataset_file, small_set, sound_file
+from helpers.raw_media import clip_file, dataset_file, small_set, sound_file
+from helpers.refusing import Refusing, in_threads, without_sizes
 from ltxcore import __version__
 from ltxcore.cli.main import main
 from ltxcore.cli.preprocess import preprocess
 from ltxcore.config.run_file import PreprocessingTable
 from ltxcore.encoded.manifest import read_source
-from refusing import Refusing, in_threads, without_sizes
 
 
 def ltx(*arguments: str | Path) -> Result:

@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from encode.raw_media import dataset_file, sound_file
+from helpers.raw_media import dataset_file, sound_file
+from helpers.whole_models import unified
 from ltxcore.cli.main import main
 from ltxcore.config.load import load_run
 from ltxcore.config.render import document
@@ -25,7 +26,6 @@ from ltxcore.models.load_base import load_backbone
 from ltxcore.runs.checks import check_run
 from ltxcore.train.feed import Samples
 from ltxcore.train.trained_model import load_model
-from whole_models import unified
 
 CAPTIONS = ("a low hum", "a high and steady whistle")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from encode.raw_media import sound_file
+from helpers.raw_media import sound_file
 from ltxcore.codecs.mel import RATE, resample
 from ltxcore.encode.cut_sounds import longest_fitting, read_cut
 from ltxcore.media.probe import read_sound

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-import media_made
-from clicks_made import changed
-from encode.raw_media import FRAMES, RATE, clip_file, dataset_file, encode, mask_file, pictures, small_set, sound_file, tone
+from helpers import media_made
+from helpers.clicks_made import changed
+from helpers.raw_media import FRAMES, RATE, clip_file, dataset_file, encode, mask_file, pictures, small_set, sound_file, tone
 from ltxcore.codecs.load_codecs import audio_codec, text_encoder, video_codec
 from ltxcore.encode.buckets import Bucket
 from ltxcore.encode.cut_sounds import read_cut

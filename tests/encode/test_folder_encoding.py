@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from encode.raw_media import clip_file, encode, message, sound_file
+from helpers.raw_media import clip_file, encode, message, sound_file
 from ltxcore.encoded.manifest import read_source
 from ltxcore.errors import DataError
 

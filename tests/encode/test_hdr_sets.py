@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from encode.raw_media import dataset_file, encode, message, pictures
-from hdr_made import BT709, GREYS, HLG, PQ, STUDIO, as_rgb, as_yuv, middles, patches, shown, with_dolby_vision, write_hdr, write_png
+from helpers.hdr_made import BT709, GREYS, HLG, PQ, STUDIO, as_rgb, as_yuv, middles, patches, shown, with_dolby_vision, write_hdr, write_png
+from helpers.raw_media import dataset_file, encode, message, pictures
 from ltxcore.codecs.tiny import TinyVideoCodec
 from ltxcore.encode.buckets import Bucket
 from ltxcore.encode.pixels import read_fitted

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from golden.golden_io import load_case
+from helpers.golden_io import load_case
 from ltxcore.encode.buckets import Bucket
 from ltxcore.encode.latent_masks import audio_mask, video_mask, without_noise
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from encode.raw_media import clip_file, dataset_file, encode, message
-from heard import heard
+from helpers.heard import heard
+from helpers.raw_media import clip_file, dataset_file, encode, message
+from helpers.training_runs import tables, write_run
 from ltxcore.cli.main import main
 from ltxcore.config.load import load_run
 from ltxcore.encoded.manifest import read_manifest, read_source
@@ -18,7 +19,6 @@ from ltxcore.errors import DataError
 from ltxcore.protocols import Source
 from ltxcore.runs.checks import check_run
 from ltxcore.train.start_run import run
-from train.runs import tables, write_run
 
 BUCKETS = "64x64x17;64x32x17;64x64x1"
 WITH_SOUND = ["square0", "square1", "wide0", "wide1"]

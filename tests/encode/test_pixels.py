@@ -6,7 +6,7 @@ import av
 import pytest
 import torch
 
-from encode.raw_media import pictures
+from helpers.raw_media import pictures
 from ltxcore.encode.buckets import Bucket
 from ltxcore.encode.pixels import Cover, causal_means, cell_means, read_fitted, subsampled
 from ltxcore.errors import DataError

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from distributed.many import finish, start, torchrun
-from encode.raw_media import clip_file, dataset_file, encode, mask_file
+from helpers.launches import finish, start, torchrun
+from helpers.raw_media import clip_file, dataset_file, encode, mask_file
 
 FOLDERS = ("conditions", "latents", "audio_latents", "audio_masks")
 OPTIONS = ("--model-path", "tiny", "--resolution-buckets", "64x64x17;64x32x17", "--on-error", "skip", "--no-progress")

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-import media_made
-from encode.raw_media import clip_file, dataset_file, encode, mask_file, message, pictures, small_set, sound_file, tone
+from helpers import media_made
+from helpers.raw_media import clip_file, dataset_file, encode, mask_file, message, pictures, small_set, sound_file, tone
 from ltxcore.codecs.load_codecs import video_codec
 from ltxcore.codecs.source import Codecs
 from ltxcore.codecs.tiny import TinyVideoCodec

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from encode.raw_media import dataset_file, encode, sound_file
+from helpers.raw_media import dataset_file, encode, sound_file
 from ltxcore.config.run_file import PreprocessingTable
 from ltxcore.encode import preprocess
 from ltxcore.encode.roots import OWNERS, claim, default_root

@@ -13,8 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from encode.raw_media import RATE, clip_file, dataset_file, encode, message, pictures
 from encode.test_encoding import stored
+from helpers.media_made import cut_without_encoding, number_of, timed_clip, tone
+from helpers.raw_media import RATE, clip_file, dataset_file, encode, message, pictures
 from ltxcore.codecs.load_codecs import video_codec
 from ltxcore.config.colors import parse_color
 from ltxcore.encode.buckets import Bucket
@@ -25,7 +26,6 @@ from ltxcore.encoded.store import read_latents, read_mask
 from ltxcore.errors import ConfigError, DataError
 from ltxcore.media.probe import probe, read_clip, write_clip
 from ltxcore.protocols import Clip, Entry
-from media_made import cut_without_encoding, number_of, timed_clip, tone
 
 UNEVEN = [*range(0, 16), *range(16, 48, 2), *range(48, 64)]
 """Ticks of 1/16 s at which frames of a clip start: a second at 16 frames, two at 8, one at 16 again."""

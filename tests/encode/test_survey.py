@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from encode.raw_media import clip_file, dataset_file, encode
+from helpers.raw_media import clip_file, dataset_file, encode
 from ltxcore.codecs.source import Codecs
 from ltxcore.config.run_file import PreprocessingTable
 from ltxcore.dataset.rows import survey_dataset

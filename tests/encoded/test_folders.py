@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from encoded.sets import put, put_text, values
+from helpers.encoded_sets import put, put_text, values
 from ltxcore.encoded.folders import list_encoded
 from ltxcore.errors import ConfigError, DataError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from encoded.sets import put
+from helpers.encoded_sets import put
 from ltxcore.encoded.manifest import read_source
 from ltxcore.encoded.store import read_stored
 from ltxcore.files import UNFINISHED, remove_unfinished

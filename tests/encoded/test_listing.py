@@ -11,7 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from encoded.sets import put, values
+from helpers.encoded_sets import put, values
 from ltxcore.encoded.cache import user_cache
 from ltxcore.encoded.listing import CHUNK, INDEX, Listing, index_paths, list_folder
 from ltxcore.encoded.manifest import append_entry, remove_sample

@@ -7,7 +7,20 @@ import attrs
 import pytest
 import torch
 
-from encoded.sets import AUDIO, AUDIO_MASK, INPAINTING, REFERENCE, TEXT, VIDEO, VIDEO_MASK, inpainting_set, message, put, put_text, values
+from helpers.encoded_sets import (
+    AUDIO,
+    AUDIO_MASK,
+    INPAINTING,
+    REFERENCE,
+    TEXT,
+    VIDEO,
+    VIDEO_MASK,
+    inpainting_set,
+    message,
+    put,
+    put_text,
+    values,
+)
 from ltxcore.encoded.manifest import append_entry, read_manifest, read_source, remove_sample
 from ltxcore.encoded.store import checksum, write_sample
 from ltxcore.errors import DataError

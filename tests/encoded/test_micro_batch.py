@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from encoded.sets import AUDIO, INPAINTING, REFERENCE, TEXT, VIDEO, inpainting_set, message, put, put_text, text, values
+from helpers.encoded_sets import AUDIO, INPAINTING, REFERENCE, TEXT, VIDEO, inpainting_set, message, put, put_text, text, values
 from ltxcore.encoded.manifest import read_manifest
 from ltxcore.encoded.micro_batch import load_batch, to_verify, verify
 from ltxcore.encoded.store import write_sample

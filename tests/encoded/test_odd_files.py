@@ -15,13 +15,13 @@ import pytest
 import safetensors.torch
 import torch
 
-from encoded.sets import AUDIO, TEXT, VIDEO, put, put_text, text, values
+from helpers.encoded_sets import AUDIO, TEXT, VIDEO, put, put_text, text, values
+from helpers.sampling import sampled
 from ltxcore.encoded.listing import list_folder
 from ltxcore.encoded.manifest import survey_manifest
 from ltxcore.encoded.store import LARGEST, read_recorded, read_stored
 from ltxcore.errors import DataError
 from ltxcore.protocols import Entry
-from sampling import sampled
 
 GRID = {"num_frames": 3, "height": 2, "width": 2}
 TOKENS = values(12, 16)

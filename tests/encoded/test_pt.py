@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from encoded.sets import AUDIO, AUDIO_MASK, TEXT, VIDEO, message, values
+from helpers.encoded_sets import AUDIO, AUDIO_MASK, TEXT, VIDEO, message, values
 from ltxcore.encoded.manifest import read_manifest
 from ltxcore.encoded.micro_batch import load_batch
 from ltxcore.encoded.store import OWN, read_latents, read_mask, read_stored, read_text

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from encoded.sets import message
+from helpers.encoded_sets import message
 from ltxcore.encoded.sample_names import files_in, find_sample, looks_shortened, sample_path, stored_name
 from ltxcore.errors import DataError
 from ltxcore.files import write_whole

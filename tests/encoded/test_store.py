@@ -13,7 +13,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from encoded.sets import message, text, values
+from helpers.encoded_sets import message, text, values
 from ltxcore.encoded.sample_names import find_sample
 from ltxcore.encoded.store import (
     OWN,

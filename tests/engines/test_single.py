@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from golden.golden_io import Case, load_case
-from golden_draws import Recorded, batch_of, strategy_of
+from helpers.golden_draws import Recorded, batch_of, strategy_of
+from helpers.golden_io import Case, load_case
+from helpers.golden_models import load_golden
 from ltxcore.config.run_file import OptimizationTable
 from ltxcore.engines.optim import schedule
 from ltxcore.engines.single import SingleEngine, single_engine
@@ -23,7 +24,6 @@ from ltxcore.models.lora import add_lora, lora_parameters
 from ltxcore.models.parameter_names import to_diffusers
 from ltxcore.protocols import ModelInput
 from ltxcore.runs import checkpoint
-from models.golden_models import load_golden
 
 CPU = torch.device("cpu")
 AUDIO = frozenset({"audio"})

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from helpers.golden_models import random_input
 from ltxcore.engines.zero import called
 from ltxcore.engines.zero_state import ReplacedLinear
 from ltxcore.models.backbone import Perturbation
-from models.golden_models import random_input
 
 
 def test_a_pass_is_called_by_its_modalities_gradients_and_options() -> None:

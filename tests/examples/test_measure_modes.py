@@ -14,9 +14,9 @@ import pytest
 from click.testing import CliRunner
 from measure_modes import MODES, PAGE, Mean, Row, doubts, page_of, read_table, rows, table
 
+from helpers.sampling import asked, sampled
 from ltxcore.cli.main import main
 from ltxcore.config.prompts import load_samples
-from sampling import asked, sampled
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("ltx run ", "ltx sample ", "ltx export ")

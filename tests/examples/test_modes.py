@@ -12,7 +12,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from distributed.modes import plugins_of
+from helpers.engine_modes import plugins_of
+from helpers.sample_made import MODEL, PLAIN, sampler
+from helpers.sampling import sampled
 from ltxcore.api.runs import read_run
 from ltxcore.cli.main import main
 from ltxcore.config.load import load_run
@@ -29,8 +31,6 @@ from ltxcore.sample.request import requests
 from ltxcore.sample.sampler import inputs_of, seeded
 from ltxcore.train.start_run import run
 from ltxplugins.tools.report.usage import uses
-from sample.sample_made import MODEL, PLAIN, sampler
-from sampling import sampled
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ELSEWHERE = {"full_finetune_zero3"}

@@ -13,8 +13,8 @@ import torch
 from click.testing import CliRunner
 from safetensors import safe_open
 
-from golden.golden_io import Case, load_case
-from golden_draws import Recorded, assert_as_recorded, batch_of, setting_of
+from helpers.golden_draws import Recorded, assert_as_recorded, batch_of, setting_of
+from helpers.golden_io import Case, load_case
 from ltxcore.cli.main import main
 from ltxcore.conditions import ConditionUse
 from ltxcore.config.load import load_run

@@ -14,13 +14,13 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from distributed.modes import plugins_of
+from helpers.engine_modes import plugins_of
+from helpers.sampling import sampled
 from ltxcore.config.load import load_run
 from ltxcore.config.run_file import RunFile
 from ltxcore.modalities.video import VideoModality
 from ltxcore.strategy import Flexible
 from ltxcore.train.start_run import run
-from sampling import sampled
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SHORT = {"to_k", "to_q", "to_v", "to_out.0"}

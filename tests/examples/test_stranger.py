@@ -14,9 +14,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from helpers.media_made import gradient_clip
+from helpers.training_runs import put, sound_set
 from ltxcore.media.probe import read_clip, write_clip
-from media_made import gradient_clip
-from train.runs import put, sound_set
 
 pytestmark = pytest.mark.slow
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 from make_world import COLOURS, FPS, FRAMES, REFERENCE_RATE, SECONDS, SPLITS, Scene, main, scene, scenes
 
+from helpers.media_made import pitch
 from ltxcore.codecs.tiny import TinyAudioCodec, TinyTextEncoder, TinyVideoCodec
 from ltxcore.media.probe import probe, read_clip, read_sound
 from ltxcore.protocols import Sound
-from media_made import pitch
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MEDIA = EXAMPLES / "media"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from golden.golden_io import load_case
-from golden_draws import Recorded
+from helpers.golden_draws import Recorded
+from helpers.golden_io import load_case
 from ltxcore.flow.draws import CountedDraws
 from ltxcore.flow.sigmas import HIGH, LOW, ShiftedLogitNormal, Uniform, shift, stretched_sigmoid
 

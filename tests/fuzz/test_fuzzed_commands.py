@@ -1,4 +1,4 @@
-"""Whatever lies in the place of a file that a command reads, it answers in words; `python tests/fuzzing.py` tries more of it."""
+"""Whatever lies in the place of a file that a command reads, it answers in words; `python tests/fuzz/fuzzing.py` tries more of it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from fuzz.commands import COMMANDS
+from helpers.sampling import drawn, sampled
 from ltxcore.cli.main import COMMANDS as OF_THE_CORE
 from ltxcore.registry import load
-from sampling import drawn, sampled
 
 PART, PARTS = 10, 50
 """Inputs of a test, and tests of a command."""

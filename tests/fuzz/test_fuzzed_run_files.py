@@ -1,4 +1,4 @@
-"""Run files of the examples with something changed are answered in words; `python tests/fuzzing.py` tries more of them."""
+"""Run files of the examples with something changed are answered in words; `python tests/fuzz/fuzzing.py` tries more of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from fuzz.run_files import RunFiles
-from sampling import drawn, sampled
+from helpers.sampling import drawn, sampled
 
 PART = 100
 """Run files of a test."""

@@ -7,11 +7,11 @@ import json
 import shutil
 from pathlib import Path
 
-from compatibility.made import brought
+from helpers.older_runs import brought
+from helpers.sixteen_configs import configuration
+from helpers.training_runs import tables
+from helpers.whole_models import diffusers_folder, unified
 from ltxcore.config.render import document
-from plugins.tools.convert.sixteen import configuration
-from train.runs import tables
-from whole_models import diffusers_folder, unified
 
 PLUGIN = '''
 import attrs

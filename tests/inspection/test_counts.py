@@ -8,7 +8,7 @@ import attrs
 import pytest
 import torch
 
-from inspection.sets import AUDIO, VIDEO, av_run, av_set, seen_of
+from helpers.inspected_sets import AUDIO, VIDEO, av_run, av_set, seen_of
 from ltxcore.inspection.counts import Count, counts, tokens_of
 from ltxcore.inspection.seen import Seen
 

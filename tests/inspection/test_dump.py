@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from inspection.sets import AUDIO, av_run, av_set, seen_of
+from helpers.inspected_sets import AUDIO, av_run, av_set, seen_of
 from ltxcore.errors import DataError
 from ltxcore.inspection.dump import FIELDS, write_dump
 from ltxcore.inspection.first_steps import inspect

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from inspection.sets import AUDIO, VIDEO, av_run, av_set, seen_of
+from helpers.inspected_sets import AUDIO, VIDEO, av_run, av_set, seen_of
 from ltxcore.errors import DataError
 from ltxcore.inspection.canvas import LEFT, RIGHT, WIDTH, Colour
 from ltxcore.inspection.counts import counts

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from inspection.sets import av_run, av_set, seen_of
+from helpers.inspected_sets import av_run, av_set, seen_of
+from helpers.training_runs import loaded_run, sound_set
 from ltxcore.inspection.dump import FIELDS
 from ltxcore.inspection.first_steps import inspect
 from ltxcore.inspection.seen import Seen
 from ltxcore.protocols import ModelInput
 from ltxcore.train import loop
 from ltxcore.train.start_run import run
-from train.runs import loaded_run, sound_set
 
 
 @pytest.fixture(scope="module")

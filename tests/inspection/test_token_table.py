@@ -9,7 +9,7 @@ import attrs
 import torch
 from rich.console import Console
 
-from inspection.sets import AUDIO, VIDEO, av_run, av_set, seen_of
+from helpers.inspected_sets import AUDIO, VIDEO, av_run, av_set, seen_of
 from ltxcore.inspection.seen import Seen
 from ltxcore.inspection.token_table import tables
 

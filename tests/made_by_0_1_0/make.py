@@ -209,6 +209,7 @@ def examples(folder: Path, version: Path) -> None:
 def small_model(path: Path) -> None:
     """A model for the tiny codecs whose every number fits into a repository."""
     from distributed.untrained import write_untrained
+
     from ltxcore.models.tiny_model import TINY
 
     narrow = {f"{stream}{key}": size for stream in ("", "audio_") for key, size in NARROW.items()}

@@ -8,13 +8,13 @@ import av
 import pytest
 import torch
 
+from helpers.media_made import gradient_clip
 from ltxcore.dataset.raw import RawFiles
 from ltxcore.encode.buckets import Bucket
 from ltxcore.encode.pixels import Cover, read_fitted
 from ltxcore.media.aspect import h264_transfer
 from ltxcore.media.pictures import Pictures
 from ltxcore.media.probe import probe, read_clip, shown_size
-from media_made import gradient_clip
 
 PAL_WIDE = Fraction(64, 45)
 

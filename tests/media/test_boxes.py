@@ -5,9 +5,9 @@ from pathlib import Path
 import av
 import pytest
 
+from helpers.media_made import encode, gradient_clip, tone
 from ltxcore.media.boxes import shows_as_stored
 from ltxcore.media.probe import shown_size, write_clip
-from media_made import encode, gradient_clip, tone
 
 
 @pytest.mark.parametrize(("degrees", "as_stored", "size"), [(0, True, (32, 64)), (90, False, (64, 32)), (180, False, (32, 64))])

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.media_made import encode, gradient_clip, psnr, tone
 from ltxcore.errors import DataError
 from ltxcore.media.probe import Memory, read_clip, write_clip
 from ltxcore.media.written import write_frames
 from ltxcore.protocols import Clip
-from media_made import encode, gradient_clip, psnr, tone
 
 
 def test_a_written_clip_comes_back_frame_by_frame_at_its_rate(tmp_path: Path) -> None:

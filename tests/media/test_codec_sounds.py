@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.media_made import encode, gradient_clip, pitch, tone
 from ltxcore.errors import DataError
 from ltxcore.media.probe import read_sound, write_clip, write_sound
 from ltxcore.protocols import Sound
-from media_made import encode, gradient_clip, pitch, tone
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(16_000, 1), (44_100, 2), (100, 1), (48_000, 6), (96_000, 2)])

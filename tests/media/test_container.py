@@ -10,11 +10,11 @@ from pathlib import Path
 import av
 import pytest
 
+from helpers.media_made import encode, gradient_clip, psnr, tone
 from ltxcore.dataset.raw import RawFiles
 from ltxcore.errors import DataError
 from ltxcore.media.container import blaming, opened
 from ltxcore.media.probe import frame_seconds, probe, read_clip, read_sound, shown_size, write_clip
-from media_made import encode, gradient_clip, psnr, tone
 
 REMEDY = "    Convert it, to PNG, or to MP4 with H.264 and AAC; or, if the codec is a new one, pip install --upgrade av"
 

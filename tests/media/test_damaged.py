@@ -8,10 +8,10 @@ import pillow_heif
 import pytest
 from PIL import Image
 
+from helpers.media_made import encode, gradient_clip, tone
 from ltxcore.dataset.raw import RawFiles
 from ltxcore.errors import DataError
 from ltxcore.media.probe import frame_seconds, probe, read_clip, read_sound, shown_size, write_clip, write_sound
-from media_made import encode, gradient_clip, tone
 
 CLIP, SOUND = gradient_clip(9, 48, 64), tone(0.4, 48_000)
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from hdr_made import GREYS, HLG, STUDIO, as_yuv, dolby_vision, patches, with_dolby_vision, write_hdr
+from helpers.hdr_made import GREYS, HLG, STUDIO, as_yuv, dolby_vision, patches, with_dolby_vision, write_hdr
+from helpers.media_made import gradient_clip
 from ltxcore.errors import DataError
 from ltxcore.media.dolby_vision import DolbyVision
 from ltxcore.media.probe import probe, read_clip, write_clip
-from media_made import gradient_clip
 
 
 def hevc(path: Path) -> Path:

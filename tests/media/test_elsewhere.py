@@ -9,10 +9,10 @@ from pathlib import Path
 import av
 import pytest
 
+from helpers.media_made import encode, gradient_clip, tone
 from ltxcore.errors import DataError
 from ltxcore.media.elsewhere import lead, options
 from ltxcore.media.probe import frame_seconds, probe, read_clip, read_sound, shown_size, write_clip
-from media_made import encode, gradient_clip, tone
 
 READERS: tuple[Callable[[Path], object], ...] = (probe, read_clip, read_sound, lambda path: frame_seconds(path, 9), shown_size)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hdr_made import BT709, COLOURS, FULL, GREYS, HLG, PQ, STUDIO, Numbers, as_rgb, as_yuv, bt2020_to_bt709, light_to_pq, shown
+from helpers.hdr_made import BT709, COLOURS, FULL, GREYS, HLG, PQ, STUDIO, Numbers, as_rgb, as_yuv, bt2020_to_bt709, light_to_pq, shown
 from ltxcore.media.hdr import Bt709, Signal, bt1886_signal, hlg_gain, hlg_scene_light, pq_light, pq_signal, pressed, to_bt709, to_xyz
 
 TRANSFERS: dict[int, Any] = {HLG: "HLG", PQ: "PQ"}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hdr_made import (
+from helpers.hdr_made import (
     BT709,
     BT2020,
     COLOURS,
@@ -29,11 +29,11 @@ from hdr_made import (
     write_hdr,
     write_png,
 )
+from helpers.media_made import encode, gradient_clip
 from ltxcore.errors import DataError
 from ltxcore.media.hdr_frames import Tags, signal_of
 from ltxcore.media.pictures import Rendering
 from ltxcore.media.probe import probe, read_clip
-from media_made import encode, gradient_clip
 
 FILES = {
     "ffv1.mkv": ("ffv1", "yuv444p10le"),

@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
+from helpers.media_made import cut, gradient_clip, psnr
 from ltxcore.dataset.raw import RawFiles
 from ltxcore.errors import DataError
 from ltxcore.media.photos import photo_of
 from ltxcore.media.probe import MediaInfo, frame_seconds, probe, read_clip, read_sound, shown_size
-from media_made import cut, gradient_clip, psnr
 
 PICTURE = gradient_clip(2, 64, 96).frames[1]
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from helpers.media_made import gradient_clip
 from ltxcore.media.pictures import Pictures, Rendering
 from ltxcore.media.probe import probe, read_clip, shown_size
-from media_made import gradient_clip
 
 BEHIND = (10, 200, 255)
 

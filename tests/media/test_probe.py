@@ -8,9 +8,9 @@ import av
 import pytest
 from av.stream import Disposition
 
+from helpers.media_made import cut, encode, gradient_clip, tone
 from ltxcore.errors import DataError
 from ltxcore.media.probe import MediaInfo, frame_seconds, probe, read_clip, read_sound, write_clip, write_sound
-from media_made import cut, encode, gradient_clip, tone
 
 CUT = "this file is cut short: it ends before its own header says\n    Copy or download it again."
 NO_MEDIUM = (

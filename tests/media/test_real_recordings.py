@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.media_made import cut
 from ltxcore.codecs.mel import log_mel, resample
 from ltxcore.codecs.tiny import TinyAudioCodec
 from ltxcore.errors import DataError
 from ltxcore.media.probe import probe, read_clip, read_sound, write_sound
-from media_made import cut
 
 ALSA, THEME = Path("/usr/share/sounds/alsa"), Path("/usr/share/sounds/freedesktop/stereo")
 with_wav = pytest.mark.skipif(not ALSA.is_dir(), reason="alsa-utils is not installed: apt-get install alsa-utils")

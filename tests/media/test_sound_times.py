@@ -14,12 +14,12 @@ import av
 import pytest
 import torch
 
-from clicks_made import Change, changed, click_file, click_times, heard, read_as_before, read_by_ffmpeg, with_edits
+from helpers.clicks_made import Change, changed, click_file, click_times, heard, read_as_before, read_by_ffmpeg, with_edits
+from helpers.media_made import encode, gradient_clip, tone
+from helpers.sampling import sampled
 from ltxcore.media.probe import probe, read_sound, write_clip, write_sound
 from ltxcore.media.sound_times import Stamped, placed
 from ltxcore.media.sounds import Gap, hearing, read_with_gaps
-from media_made import encode, gradient_clip, tone
-from sampling import sampled
 
 KINDS = (
     *(("mp4", codec) for codec in ("aac", "libmp3lame", "flac", "libopus", "ac3")),

@@ -7,9 +7,9 @@ from pathlib import Path
 import av
 import pytest
 
+from helpers.media_made import cut_without_encoding, encode, gradient_clip, number_of, timed_clip
 from ltxcore.media.probe import frame_seconds, probe, read_clip
 from ltxcore.media.times import Times, Timing, Uneven, shown_frames
-from media_made import cut_without_encoding, encode, gradient_clip, number_of, timed_clip
 
 FILM = Fraction(24000, 1001)
 SECOND_IN_MS = Fraction(1, 1000)

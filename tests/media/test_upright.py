@@ -11,12 +11,12 @@ import pytest
 import torch
 from PIL import Image, ImageOps, PngImagePlugin
 
+from helpers.media_made import gradient_clip, psnr
 from ltxcore.dataset.raw import RawFiles
 from ltxcore.errors import DataError
 from ltxcore.media.probe import probe, read_clip, shown_size, write_clip
 from ltxcore.media.upright import orientation_of
 from ltxcore.protocols import Clip
-from media_made import gradient_clip, psnr
 
 ONE = 1 << 16
 

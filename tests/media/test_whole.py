@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from helpers.media_made import cut, gradient_clip, pitch, tone
 from ltxcore.media.probe import probe, read_sound
 from ltxcore.media.whole import is_cut_short, says_no_length
-from media_made import cut, gradient_clip, pitch, tone
 
 
 def box(kind: bytes, content: bytes = b"", length: int | None = None) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from golden.golden_io import list_cases, load_case
+from helpers.golden_io import list_cases, load_case
 from ltxcore.modalities.audio import AudioModality
 from ltxcore.modalities.video import VideoModality
 from ltxcore.state import Grid

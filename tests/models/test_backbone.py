@@ -4,13 +4,13 @@ import attrs
 import pytest
 import torch
 
-from golden.golden_io import load_case
+from helpers.golden_io import load_case
+from helpers.golden_models import BOTH, ask_stock, golden_inputs, golden_weights, load_golden, random_input, stock_model, write_golden
 from ltxcore.errors import ConfigError
 from ltxcore.models.backbone import ModelInfo, Perturbation
 from ltxcore.models.load_base import load_backbone
 from ltxcore.models.transformer import attention_bias
 from ltxcore.protocols import Text
-from models.golden_models import BOTH, ask_stock, golden_inputs, golden_weights, load_golden, random_input, stock_model, write_golden
 
 PLAIN = [
     f"{model}.{case}"

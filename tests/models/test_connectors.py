@@ -5,8 +5,10 @@ import json
 import pytest
 import torch
 
-from encoded.sets import TEXT, put
-from golden.golden_io import load_case
+from helpers.encoded_sets import TEXT, put
+from helpers.golden_connectors import PREFIX, SETTINGS, connector_tensors, write_connectors
+from helpers.golden_io import load_case
+from helpers.golden_models import stock_model, write_golden
 from ltxcore.encoded.manifest import read_manifest
 from ltxcore.encoded.micro_batch import load_batch
 from ltxcore.errors import CheckpointError, ConfigError, DataError
@@ -17,8 +19,6 @@ from ltxcore.models.load_base import load_backbone
 from ltxcore.models.pairing import check_text_features
 from ltxcore.models.safetensors_files import read_header
 from ltxcore.protocols import Text
-from models.golden_connectors import PREFIX, SETTINGS, connector_tensors, write_connectors
-from models.golden_models import stock_model, write_golden
 
 BOTH = ("video", "audio")
 REDO = "They were made for another model: run `ltx preprocess` again with this one."

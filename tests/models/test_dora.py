@@ -7,12 +7,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from helpers.golden_models import BOTH, ask_stock, load_golden, random_input, stock_model
 from ltxcore.errors import CheckpointError
 from ltxcore.models.adapters import adapters, magnitude
 from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import add_lora, load_lora, lora_parameters, save_lora, set_lora_enabled
 from ltxcore.models.lora_file import read_lora, read_pairs
-from models.golden_models import BOTH, ask_stock, load_golden, random_input, stock_model
 
 MODULE = "transformer_blocks.0.audio_attn1.to_k"
 

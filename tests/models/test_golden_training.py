@@ -4,12 +4,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from golden.golden_io import load_case
+from helpers.golden_io import load_case
+from helpers.golden_models import BOTH, inputs_of, load_golden
 from ltxcore.models.lora import add_lora, load_lora, lora_parameters
 from ltxcore.models.parameter_names import to_diffusers
 from ltxcore.models.reach import unreached_parameters
 from ltxcore.protocols import ModelInput
-from models.golden_models import BOTH, inputs_of, load_golden
 
 TARGETS = ["to_k", "to_q", "to_v", "to_out.0"]
 

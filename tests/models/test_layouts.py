@@ -10,12 +10,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from golden.golden_io import load_case
+from helpers.golden_io import load_case
+from helpers.golden_models import BOTH, PREFIX, golden_inputs, stock_model
+from helpers.layouts import LAYOUTS, folder, parts, split, tensors_of, unified
 from ltxcore.errors import LtxError
 from ltxcore.models.load_base import describe, load_backbone
 from ltxcore.models.save import save_full
-from models.golden_models import BOTH, PREFIX, golden_inputs, stock_model
-from models.layouts import LAYOUTS, folder, parts, split, tensors_of, unified
 
 CASES = [
     "A.joint.mask",

@@ -6,12 +6,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from helpers.eight_bits import SPELLINGS, in_eight_bits
+from helpers.golden_connectors import SETTINGS, connector_tensors
+from helpers.golden_models import BOTH, PREFIX, golden_config, golden_inputs, golden_weights, load_golden, write_golden
 from ltxcore.errors import CheckpointError, ConfigError
 from ltxcore.models.load_base import describe, load_backbone
 from ltxcore.models.parameter_names import to_original
-from models.eight_bits import SPELLINGS, in_eight_bits
-from models.golden_connectors import SETTINGS, connector_tensors
-from models.golden_models import BOTH, PREFIX, golden_config, golden_inputs, golden_weights, load_golden, write_golden
 
 FOREIGN = {
     "vae.encoder.conv_in.weight": torch.zeros(2),

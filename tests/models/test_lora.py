@@ -4,11 +4,11 @@ import attrs
 import pytest
 import torch
 
+from helpers.golden_models import BOTH, random_input
 from ltxcore.errors import ConfigError
 from ltxcore.models.adapters import adapters
 from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters, set_lora_enabled
-from models.golden_models import BOTH, random_input
 
 AUDIO = frozenset({"audio"})
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from helpers.golden_models import BOTH, random_input
 from ltxcore.errors import CheckpointError, ConfigError, LtxError
 from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters, save_lora
 from ltxcore.models.lora_stack import Strength, load_loras
-from models.golden_models import BOTH, random_input
 
 AUDIO = frozenset({"audio"})
 

@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch import nn
 
+from helpers.device_record import Queue
+from helpers.golden_models import BOTH, random_input
 from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters, save_lora
 from ltxcore.models.offload import Offload, place
 from ltxcore.models.reach import unreached_parameters
-from models.golden_models import BOTH, random_input
-from pretended.record import Queue
 
 CPU = torch.device("cpu")
 TARGETS = ["to_k", "to_q", "to_v", "to_out.0"]

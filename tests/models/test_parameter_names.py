@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from helpers.golden_models import golden_config, golden_weights
 from ltxcore.models.parameter_names import to_diffusers, to_original
-from models.golden_models import golden_config, golden_weights
 
 REAL = json.loads((Path(__file__).parent / "real_configs.json").read_text())
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from helpers.golden_models import BOTH, golden_inputs, load_golden, random_input, write_golden
 from ltxcore.errors import ConfigError
 from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters, save_lora
 from ltxcore.models.quantized import NAMES, RoundedLinear, is_quantizable, quantization_of
-from models.golden_models import BOTH, golden_inputs, load_golden, random_input, write_golden
 
 ATTENTIONS = ("attn1", "attn2", "audio_attn1", "audio_attn2", "audio_to_video_attn", "video_to_audio_attn")
 ROUNDED = ["int8", "fp8", "fp8uz"]

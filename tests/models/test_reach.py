@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from helpers.golden_models import BOTH, random_input
 from ltxcore.models.load_base import load_backbone
 from ltxcore.models.reach import unreached_parameters
-from models.golden_models import BOTH, random_input
 
 LAST = "transformer.transformer_blocks.3."
 

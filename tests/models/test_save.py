@@ -4,14 +4,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from helpers.eight_bits import in_eight_bits
+from helpers.golden_connectors import SETTINGS, connector_tensors
+from helpers.golden_models import BOTH, PREFIX, golden_inputs, golden_weights, random_input, write_golden
 from ltxcore.errors import CheckpointError
 from ltxcore.models.load_base import describe, load_backbone
 from ltxcore.models.lora import add_lora
 from ltxcore.models.safetensors_files import read_header
 from ltxcore.models.save import save_full
-from models.eight_bits import in_eight_bits
-from models.golden_connectors import SETTINGS, connector_tensors
-from models.golden_models import BOTH, PREFIX, golden_inputs, golden_weights, random_input, write_golden
 
 EXTRA = {"vae.encoder.conv_in.weight": torch.arange(4, dtype=torch.float32), **connector_tensors()}
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from helpers.training_runs import write_run
 from ltxcore.config.load import load_run
 from ltxcore.models.base import base_of
 from ltxcore.planner.advice import INSTALL, KINDS, Change, Remedy, Variant, remedies
 from ltxcore.planner.estimate import CONTEXT, Estimator
 from ltxcore.planner.largest_batch import shapes_of
 from ltxcore.runs.run_plan import outline
-from train.runs import write_run
 
 LORA: dict[str, Any] = {
     "model": {"model_path": "tiny-untrained", "training_mode": "lora"},

@@ -13,6 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
+from helpers.official_models import CHANNELS, TABLES, video_module
+from helpers.training_runs import write_run
+from helpers.whole_models import split, unified
 from ltxcore.config.load import load_run
 from ltxcore.models.base import base_of, released
 from ltxcore.planner.advice import remedies
@@ -21,10 +24,7 @@ from ltxcore.planner.decoding import DTYPE, RELEASED, decoder_of, decoding, larg
 from ltxcore.planner.estimate import Estimator
 from ltxcore.planner.largest_batch import shapes_of
 from ltxcore.runs.run_plan import Outline, outline
-from official_models import CHANNELS, TABLES, video_module
 from planner.measured import sizes
-from train.runs import write_run
-from whole_models import split, unified
 
 CELLS = (3, 4, 6)
 MODELS = {"2.0": "ltx-2-19b", "2.3": "ltx-2.3-22b", "2.5": "ltx-2.5-22b"}

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from helpers.training_runs import put, put_sound, write_run
 from ltxcore.config.load import load_run
 from ltxcore.engines.process import Processes
 from ltxcore.models.base import base_of
@@ -21,7 +22,6 @@ from ltxcore.train.feed import Samples
 from ltxcore.train.loop import Loop
 from ltxcore.train.trained_model import load_model
 from planner.measured import Activations, Measured, bytes_of
-from train.runs import put, put_sound, write_run
 
 CPU = torch.device("cpu")
 BATCH = 3

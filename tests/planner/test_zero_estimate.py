@@ -11,14 +11,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from distributed.many import finish, start, torchrun
+from helpers.launches import finish, start, torchrun
+from helpers.sampling import sampled
+from helpers.training_runs import put, sound_set, tables, write_run
 from ltxcore.models.backbone import ModelInfo
 from ltxcore.models.base import Base
 from ltxcore.models.parameter_names import to_original
 from ltxcore.models.tiny_model import TINY
 from planner.test_estimate import predicted
-from sampling import sampled
-from train.runs import put, sound_set, tables, write_run
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ import traceback
 import warnings
 from pathlib import Path
 
-from collecting import leave_libraries_out
+from helpers.collecting import leave_libraries_out
 from pretended.library import load
 
 

@@ -10,11 +10,11 @@ import attrs
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from helpers.device_record import READ, RECORD
 from ltxcore.codecs.official.tiles import Tiling
 from ltxcore.codecs.source import Codecs
 from ltxcore.encode.connected import connected
 from ltxcore.protocols import Clip, Sound
-from pretended.record import READ, RECORD
 from pretended.training import digest
 
 TILES = Tiling(side=64, side_overlap=32, frames=8, frames_overlap=0)

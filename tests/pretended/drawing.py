@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from helpers.device_record import READ, RECORD, UP
+from helpers.sample_made import BOTH, PLAIN, condition, encoded, film, freeze, request
 from ltxcore.codecs.source import Codecs
 from ltxcore.models.load_base import load_backbone
 from ltxcore.models.offload import place
@@ -17,9 +19,7 @@ from ltxcore.models.quantized import quantization_of
 from ltxcore.protocols import ModelInput
 from ltxcore.sample.generate import Studio
 from ltxcore.sample.sampler import Sampler
-from pretended.record import READ, RECORD, UP
 from pretended.training import digest
-from sample.sample_made import BOTH, PLAIN, condition, encoded, film, freeze, request
 
 GUIDANCE: Mapping[str, Mapping[str, float]] = {
     "none": {},

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from pretended.record import QUEUE, READ, RECORD, UP
+from helpers.device_record import QUEUE, READ, RECORD, UP
 
 
 def all_of_it() -> dict[str, Any]:

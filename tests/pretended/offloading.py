@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from helpers.device_record import QUEUE, RECORD
+from helpers.golden_models import BOTH, random_input
 from ltxcore.models.load_base import load_backbone
 from ltxcore.models.offload import place
 from ltxcore.protocols import ModelInput
-from models.golden_models import BOTH, random_input
 from pretended import tensors
-from pretended.record import QUEUE, RECORD
 from pretended.tensors import DEVICE
 
 

@@ -14,7 +14,7 @@ import torch
 import torch.cuda.random
 from torch import Tensor, nn
 
-from pretended.record import QUEUE, READ, RECORD
+from helpers.device_record import QUEUE, READ, RECORD
 from pretended.tensors import DEVICE, OnDevice, Placing, is_pinned, pin
 
 GIB = 2**30

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
-from pretended.record import QUEUE, READ, RECORD, UP, place
+from helpers.device_record import QUEUE, READ, RECORD, UP, place
 
 DEVICE = torch.device("cuda", 0)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from helpers.whole_models import split, unified
 from pretended.asked import Check, answers
-from whole_models import split, unified
 
 MODELS: Mapping[str, Callable[[Path], dict[str, Path]]] = {"2.3": unified, "2.5": split}
 

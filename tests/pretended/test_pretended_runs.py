@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from helpers.training_runs import sound_set, tables, write_run
 from ltxcore.models.offload import AT_ONCE
 from pretended.asked import Check, answers
-from train.runs import sound_set, tables, write_run
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FILES = sorted(path.stem for path in EXAMPLES.glob("*.toml") if path.stem != "full_finetune_zero3")

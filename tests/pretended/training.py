@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from heard import heard
+from helpers.device_record import QUEUE, READ, RECORD, UP
+from helpers.heard import heard
+from helpers.refusing import Refusing
 from ltxcore.config.load import load_run
 from ltxcore.engines.process import Processes
 from ltxcore.errors import OutOfMemory
@@ -29,9 +31,7 @@ from ltxcore.train.start_run import run
 from ltxcore.train.trained_model import TrainedModel, load_model
 from ltxcore.train.trial import try_largest
 from ltxcore.train.validation_loss import HeldOut
-from pretended.record import QUEUE, READ, RECORD, UP
 from pretended.tensors import OnDevice
-from refusing import Refusing
 
 STEPS = 3
 """Steps that are compared; another is made after the state was restored."""

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from helpers.training_runs import message
 from ltxcore.errors import CheckpointError
 from ltxcore.runs import checkpoint
 from ltxcore.runs.checkpoint import MANIFEST, Saved
-from train.runs import message
 
 STATE = ({"parameter/a": torch.arange(3.0)}, {"learning_rates": [0.1]})
 

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from cli.test_cli_check import raw_run
-from encode.raw_media import clip_file
+from helpers.raw_media import clip_file
+from helpers.training_runs import loaded_run, message, sound_set
 from ltxcore.config.load import load_run
 from ltxcore.errors import LtxError
 from ltxcore.runs import disk_space
 from ltxcore.runs.checkpoint import MARGIN
 from ltxcore.runs.checks import check_run
-from train.runs import loaded_run, message, sound_set
 
 Usage = namedtuple("Usage", "total used free")
 

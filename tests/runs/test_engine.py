@@ -8,9 +8,9 @@ from typing import Any
 import attrs
 import pytest
 
+from helpers.training_runs import loaded_run, sound_set
 from ltxcore.config.run_file import RunFile
 from ltxcore.runs.engine import engine_problems, uses_zero
-from train.runs import loaded_run, sound_set
 
 
 @pytest.fixture(scope="module")

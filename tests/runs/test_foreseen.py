@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from encode.raw_media import clip_file
+from helpers.raw_media import clip_file
+from helpers.training_runs import message, write_run
 from ltxcore.cli.main import main
 from ltxcore.codecs.source import Codecs
 from ltxcore.config.load import load_run
@@ -21,7 +22,6 @@ from ltxcore.progress import bars
 from ltxcore.runs.checks import check_run
 from ltxcore.runs.foreseen import foreseen
 from ltxcore.runs.run_plan import outline
-from train.runs import message, write_run
 
 STRATEGY = {
     "name": "flexible",

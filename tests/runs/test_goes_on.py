@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from helpers.training_runs import tables, write_run
 from ltxcore.config.load import load_run
 from ltxcore.runs.goes_on import goes_on
-from train.runs import tables, write_run
 
 
 def said(folder: Path, **checkpoints: object) -> str:

@@ -11,11 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from helpers.training_runs import loaded_run, message, sound_set, tables, write_run
 from ltxcore.config.load import load_run
 from ltxcore.errors import LtxError
 from ltxcore.runs.checks import check_run
 from ltxcore.train.start_run import run
-from train.runs import loaded_run, message, sound_set, tables, write_run
 
 STEPS = {"steps": 6, "batch_size": 4, "learning_rate": 1e-2, "enable_gradient_checkpointing": True}
 BASE: dict[str, Any] = {"model": {"model_path": "tiny"}, "validation": {"inference_steps": 2, "skip_initial_validation": True}}

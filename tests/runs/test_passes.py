@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from helpers.training_runs import sound_set, tables, write_run
 from ltxcore.config.load import load_run
 from ltxcore.encoded.batches import Plan
 from ltxcore.runs.passes import Passes, passes_of, said
-from train.runs import sound_set, tables, write_run
 
 
 def test_samples_of_a_pass_and_of_a_step_are_those_that_the_run_draws(tmp_path: Path) -> None:

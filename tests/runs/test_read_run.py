@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from helpers.made_run import STEPS, made_run, media, metrics
 from ltxcore.errors import ConfigError
 from ltxcore.runs.read_run import Series, read_run, series_of
-from plugins.tools.report.made_run import STEPS, made_run, media, metrics
 
 
 def test_a_run_is_read_without_loading_anything(tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from helpers.marker_made import VIDEO, clip_loaded
 from ltxcore.config.load import LoadedRun
 from ltxcore.models.backbone import ModelInfo
 from ltxcore.runs.resume import Begun, Difference, begun, difference
-from marker_made import VIDEO, clip_loaded
 
 
 def run(seed: int = 1, accumulation: int = 2, engine: str = "auto") -> str:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from helpers.training_runs import sound_set, tables, write_run
 from ltxcore.codecs.source import Codecs
 from ltxcore.errors import LtxError, Problem
 from ltxcore.runs.run_data import data_of_run
-from train.runs import sound_set, tables, write_run
 
 
 def test_a_run_on_encoded_samples_has_one_set_and_no_dataset(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from helpers.training_runs import message
 from ltxcore.config.load import HEADER
 from ltxcore.errors import CheckpointError, ConfigError
 from ltxcore.runs.run_folder import RunFolder, check_free, check_writable
-from train.runs import message
 
 WHERE = "run.toml:1: output_dir"
 

@@ -11,16 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ltxcore.api import Inputs, LatentState
-from ltxcore.codecs.source import Codecs
-from ltxcore.conditions import AskedCondition
-from ltxcore.errors import DataError
-from ltxcore.media.probe import probe, read_clip, read_sound
-from ltxcore.protocols import Clip, Sound
-from ltxcore.sample.generate import Studio
-from ltxcore.sample.outputs import shown, write
-from media_made import psnr
-from sample.sample_made import (
+from helpers.media_made import psnr
+from helpers.sample_made import (
     MODEL,
     backbone,
     clip_file,
@@ -37,6 +29,14 @@ from sample.sample_made import (
     sampler,
     sound_file,
 )
+from ltxcore.api import Inputs, LatentState
+from ltxcore.codecs.source import Codecs
+from ltxcore.conditions import AskedCondition
+from ltxcore.errors import DataError
+from ltxcore.media.probe import probe, read_clip, read_sound
+from ltxcore.protocols import Clip, Sound
+from ltxcore.sample.generate import Studio
+from ltxcore.sample.outputs import shown, write
 
 CODECS = {"video": MODEL.video(), "audio": MODEL.audio()}
 

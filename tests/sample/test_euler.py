@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from golden.golden_io import load_case
+from helpers.golden_io import load_case
 from ltxcore.protocols import ModelInput
 from ltxcore.sample.euler import clean_prediction, euler, plain, start
 from ltxcore.sample.schedule import schedule

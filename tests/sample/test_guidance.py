@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from golden.golden_io import Case, list_cases, load_case
+from helpers.golden_io import Case, list_cases, load_case
+from helpers.golden_models import load_golden
 from ltxcore.modalities.audio import AudioModality
 from ltxcore.modalities.video import VideoModality
 from ltxcore.models.backbone import LTXBackbone, Perturbation
@@ -18,7 +19,6 @@ from ltxcore.protocols import ModelInput
 from ltxcore.sample.euler import euler, start
 from ltxcore.sample.guidance import Guidance, Passes, Scales, combine
 from ltxcore.sample.schedule import schedule
-from models.golden_models import load_golden
 
 GUIDERS = [name for name in list_cases("08_sampler") if name.startswith("guider")]
 

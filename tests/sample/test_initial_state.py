@@ -11,7 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from golden.golden_io import Case, load_case
+from helpers.golden_io import Case, load_case
+from helpers.golden_models import load_golden
+from helpers.sample_made import condition, registry
 from ltxcore.conditions import ConditionUse
 from ltxcore.encode.buckets import Bucket
 from ltxcore.modalities.audio import AudioModality
@@ -26,8 +28,6 @@ from ltxcore.sample.sampler import conditioned, empty, inputs_of, medium_of, see
 from ltxcore.state import Grid, LatentState
 from ltxcore.strategy import Flexible, VideoTable
 from ltxcore.train.validation_loss import FixedSigma
-from models.golden_models import load_golden
-from sample.sample_made import condition, registry
 
 MODALITIES: dict[str, Modality] = {"video": VideoModality(), "audio": AudioModality()}
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from helpers.marker_made import model_with_marker
 from ltxcore.errors import ConfigError
 from ltxcore.models.backbone import ModelInfo
 from ltxcore.models.load_base import describe
 from ltxcore.models.lora_stack import Strength
 from ltxcore.sample.marker import Marking, marking_of
-from marker_made import model_with_marker
 
 NEW = ModelInfo("ltx-2.5.safetensors", "2.5", "", 48, takes_marker=True)
 OLD = ModelInfo("ltx-2.3.safetensors", "2.3", "", 48)

@@ -6,10 +6,10 @@ from fractions import Fraction
 
 import pytest
 
+from helpers.sample_made import condition
 from ltxcore.errors import ConfigError
 from ltxcore.sample.media_parts import latent_frames
 from ltxcore.state import Grid
-from sample.sample_made import condition
 
 VIDEO, AUDIO = Grid(5, 2, 2), Grid(27, scale=(4, 1, 1))
 RATE = Fraction(16)

@@ -8,13 +8,13 @@ from pathlib import Path
 import attrs
 import pytest
 
+from helpers.sample_made import condition, freeze, info, request, sample, table
 from ltxcore.conditions import AskedCondition
 from ltxcore.config.validation_samples import ValidationSample, ValidationTable
 from ltxcore.encode.buckets import Bucket
 from ltxcore.errors import ConfigError
 from ltxcore.sample.guidance import Scales
 from ltxcore.sample.request import requests
-from sample.sample_made import condition, freeze, info, request, sample, table
 
 A, B = Path("a.mp4"), Path("b.wav")
 

@@ -8,6 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from helpers.media_made import encode as encode_file
+from helpers.media_made import gradient_clip, tone
+from helpers.sample_made import MODEL, clip_file, condition, encoded, film, freeze, half_mask, image_file, message, planned, sound_file
 from ltxcore.codecs.tiny import TinyAudioCodec, TinyTextEncoder, TinyVideoCodec
 from ltxcore.encoded.padding import padded
 from ltxcore.errors import DataError, LtxError
@@ -15,9 +18,6 @@ from ltxcore.media.probe import read_clip, write_clip, write_sound
 from ltxcore.protocols import Clip, Sound
 from ltxcore.sample.cuts import ClipCut
 from ltxcore.sample.encode_inputs import encode
-from media_made import encode as encode_file
-from media_made import gradient_clip, tone
-from sample.sample_made import MODEL, clip_file, condition, encoded, film, freeze, half_mask, image_file, message, planned, sound_file
 
 
 def refused(folder: Path, *conditions: object, **rest: object) -> str:

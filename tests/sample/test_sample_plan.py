@@ -8,13 +8,13 @@ import attrs
 import pytest
 import torch
 
+from helpers.sample_made import clip_file, condition, film, freeze, half_mask, image_file, info, message, planned, request, sound_file
 from ltxcore.api import Inputs, LatentState, Role
 from ltxcore.conditions import AskedCondition
 from ltxcore.errors import ConfigError, DataError, LtxError
 from ltxcore.sample.cuts import ClipCut, SoundCut
 from ltxcore.sample.empty_tokens import modalities_of
 from ltxcore.sample.media_needs import Planned, plan
-from sample.sample_made import clip_file, condition, film, freeze, half_mask, image_file, info, message, planned, request, sound_file
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from golden.golden_io import Case, load_case
+from helpers.golden_io import Case, load_case
+from helpers.golden_models import load_golden
+from helpers.sample_made import backbone, condition, drawn, encoded, sampler
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.protocols import ModelInput, Text
 from ltxcore.sample.encode_inputs import Encoded, EncodedCondition
 from ltxcore.sample.guidance import Scales
 from ltxcore.sample.sampler import Sampler
-from models.golden_models import load_golden
-from sample.sample_made import backbone, condition, drawn, encoded, sampler
 from sample.test_initial_state import MODALITIES, recorded, stored
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from golden.golden_io import load_case
+from helpers.golden_io import load_case
 from ltxcore.errors import ConfigError
 from ltxcore.sample.schedule import schedule
 

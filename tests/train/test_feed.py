@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from helpers.training_runs import message, put, put_sound
 from ltxcore.encoded.manifest import read_manifest
 from ltxcore.encoded.micro_batch import load_batch
 from ltxcore.errors import DataError
 from ltxcore.protocols import Batch, Source
 from ltxcore.train.feed import Samples, joined
-from train.runs import message, put, put_sound
 
 SOURCES = {
     "text": Source("conditions", "text"),

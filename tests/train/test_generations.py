@@ -17,6 +17,9 @@ import pytest
 from safetensors.torch import load_file
 from torch.optim import Optimizer
 
+from helpers.golden_models import write_golden
+from helpers.sample_made import PLAIN, encoded, image_file, planned, sound_file
+from helpers.training_runs import STOPPER, loaded_run, message, sound_set, tables, write_run
 from ltxcore.codecs.source import Codecs
 from ltxcore.config.load import load_run
 from ltxcore.engines.optimizer_offload import state_in_host_memory
@@ -33,9 +36,6 @@ from ltxcore.train.measured import held_out_interval
 from ltxcore.train.out_of_memory import Spared
 from ltxcore.train.session import Outcome
 from ltxcore.train.start_run import run
-from models.golden_models import write_golden
-from sample.sample_made import PLAIN, encoded, image_file, planned, sound_file
-from train.runs import STOPPER, loaded_run, message, sound_set, tables, write_run
 
 MEDIA = Path(__file__).parents[2] / "examples" / "media"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from helpers.training_runs import loaded_run, sound_set
 from ltxcore.runs.checks import check_run
 from ltxcore.train.start_run import run
-from train.runs import loaded_run, sound_set
 
 LARGEST = 2**63 - 1
 

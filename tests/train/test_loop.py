@@ -10,6 +10,7 @@ import attrs
 import pytest
 import torch
 
+from helpers.training_runs import loaded_run, sound_set
 from ltxcore.config.load import LoadedRun
 from ltxcore.encoded.batches import MicroBatch
 from ltxcore.engines.single import SingleEngine, single_engine
@@ -20,7 +21,6 @@ from ltxcore.runs.run_plan import RunPlan, outline, plan
 from ltxcore.train.feed import Samples
 from ltxcore.train.loop import Loop, draws_of
 from ltxcore.train.trained_model import load_model
-from train.runs import loaded_run, sound_set
 
 CPU = torch.device("cpu")
 

@@ -12,7 +12,9 @@ from click.testing import CliRunner
 from rich.console import Console
 from safetensors import safe_open
 
-from heard import heard
+from helpers.heard import heard
+from helpers.marker_made import VIDEO, clip_loaded, clip_run, clip_set, model_with_marker
+from helpers.training_runs import STOPPER, message
 from ltxcore.cli.main import main
 from ltxcore.config.load import load_run
 from ltxcore.errors import ConfigError
@@ -23,8 +25,6 @@ from ltxcore.runs.checks import check_run
 from ltxcore.runs.run_plan import check_outline
 from ltxcore.train.session import Outcome
 from ltxcore.train.start_run import run
-from marker_made import VIDEO, clip_loaded, clip_run, clip_set, model_with_marker
-from train.runs import STOPPER, message
 
 SIZE = {"video_dims": [64, 64, 17], "frame_rate": 16.0, "inference_steps": 2, "video_stg_scale": 0.0}
 PROMPT = {"samples": [{"prompt": "a red disc"}], **SIZE}

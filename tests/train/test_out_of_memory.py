@@ -11,7 +11,10 @@ import attrs
 import pytest
 import torch
 
-from heard import heard
+from helpers.heard import heard
+from helpers.refusing import MESSAGE, Refusing, without_sizes
+from helpers.sample_made import PLAIN
+from helpers.training_runs import loaded_run, message, put_sound, sound_set
 from ltxcore.config.load import LoadedRun
 from ltxcore.errors import OutOfHostMemory, OutOfMemory
 from ltxcore.planner.announced import need_at_start
@@ -21,9 +24,6 @@ from ltxcore.runs.run_plan import outline, plan
 from ltxcore.runs.sizes import in_words, largest
 from ltxcore.train.out_of_memory import DECODING, DRAWING, LOADING, MEASURING, TRAINING, Advice
 from ltxcore.train.start_run import run
-from refusing import MESSAGE, Refusing, without_sizes
-from sample.sample_made import PLAIN
-from train.runs import loaded_run, message, put_sound, sound_set
 
 SIZES = "host memory ran out (this process took up to SOME; 2.00 GiB more were asked for)"
 PLAN = "`ltx plan TMP/run.toml` says what the run needs, and what would make it fit."

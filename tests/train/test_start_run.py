@@ -17,7 +17,8 @@ import torch
 from rich.console import Console
 from safetensors import safe_open
 
-from heard import heard
+from helpers.heard import heard
+from helpers.training_runs import STOPPER, loaded_run, message, put, sound_set, tables, write_run
 from ltxcore.api.runs import read_run
 from ltxcore.config.load import load_run
 from ltxcore.encoded.micro_batch import to_verify
@@ -29,7 +30,6 @@ from ltxcore.train.conditioning_swap import OTHER, OWN
 from ltxcore.train.measured import held_out_table
 from ltxcore.train.session import Outcome
 from ltxcore.train.start_run import run
-from train.runs import STOPPER, loaded_run, message, put, sound_set, tables, write_run
 
 
 @pytest.fixture(scope="module")

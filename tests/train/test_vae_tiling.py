@@ -12,6 +12,11 @@ import torch
 from click.testing import CliRunner
 from torch import Tensor
 
+from helpers.official_models import CHANNELS
+from helpers.official_text import WIDTHS
+from helpers.sample_made import PLAIN, image_file
+from helpers.training_runs import put, write_run
+from helpers.whole_models import unified
 from ltxcore.cli.main import main
 from ltxcore.codecs.official.tiles import Tiling
 from ltxcore.codecs.official.video_vae import VideoVae
@@ -20,11 +25,6 @@ from ltxcore.config.load import load_run
 from ltxcore.media.probe import read_clip
 from ltxcore.protocols import Clip
 from ltxcore.train.start_run import run
-from official_models import CHANNELS
-from official_text import WIDTHS
-from sample.sample_made import PLAIN, image_file
-from train.runs import put, write_run
-from whole_models import unified
 
 SIZE = (544, 64, 9)
 """Wider than a piece, which is 512 pixels wide."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from helpers.training_runs import put, put_sound
 from ltxcore.conditions import ConditionUse
 from ltxcore.config.run_file import OptimizationTable
 from ltxcore.encoded.manifest import read_manifest
@@ -25,7 +26,6 @@ from ltxcore.strategy import Flexible, ModalityTable
 from ltxcore.train.conditioning_swap import CONTEXTS, OTHER, OWN
 from ltxcore.train.feed import Samples
 from ltxcore.train.validation_loss import EPOCH, SIGMAS, ClipLoss, FixedSigma, HeldOut, ratio, statistics
-from train.runs import put, put_sound
 
 REGISTRY = load()
 CPU = torch.device("cpu")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from official_models import write_folder, write_split, write_unified
+from helpers.official_models import write_folder, write_split, write_unified
 
 
 @pytest.fixture(scope="session")

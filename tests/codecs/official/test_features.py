@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from golden.golden_io import load_case
+from helpers.golden_io import load_case
 from ltxcore.codecs.official.features import FeatureExtractor, Projection
 
 

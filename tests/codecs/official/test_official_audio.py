@@ -6,11 +6,11 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from helpers.official_models import TABLES, audio_module, vocoder_module, write
 from ltxcore.codecs.mel import log_mel, resample
 from ltxcore.codecs.official import audio_vae
 from ltxcore.errors import CheckpointError, DataError
 from ltxcore.protocols import Sound
-from official_models import TABLES, audio_module, vocoder_module, write
 
 LAYOUTS = ("2.0", "2.3", "2.5", "folder 2.0", "folder 2.3")
 

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
+from helpers.official_text import gemma_of, write_gemma3, write_model, write_packed
 from ltxcore.codecs.load_codecs import audio_codec, text_encoder, video_codec
 from ltxcore.codecs.official.audio_vae import AudioVae
 from ltxcore.codecs.official.text import GemmaTextEncoder, Placement
 from ltxcore.codecs.official.tiles import Tiling
 from ltxcore.codecs.official.video_vae import VideoVae
-from official_text import gemma_of, write_gemma3, write_model, write_packed
 
 
 @pytest.mark.parametrize("layout", ["2.0", "2.3", "2.5", "folder 2.3"])

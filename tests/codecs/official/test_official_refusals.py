@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from helpers.official_models import VIDEO_BLOCKS, video_module, video_section, write
 from ltxcore.codecs.official import audio_vae, video_vae
 from ltxcore.errors import CheckpointError, ConfigError
-from official_models import VIDEO_BLOCKS, video_module, video_section, write
 
 
 def read(path):

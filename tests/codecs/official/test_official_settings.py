@@ -2,10 +2,10 @@
 
 import pytest
 
+from helpers.official_models import TABLES, audio_section, video_section, vocoder_section
 from ltxcore.codecs.official.audio_settings import audio_arguments, vocoder_arguments
 from ltxcore.codecs.official.video_settings import video_arguments
 from ltxcore.errors import CheckpointError
-from official_models import TABLES, audio_section, video_section, vocoder_section
 
 REAL_BLOCKS = {
     "2.0": {

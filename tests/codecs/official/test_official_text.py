@@ -3,9 +3,7 @@
 import pytest
 import torch
 
-from ltxcore.codecs.official import text
-from ltxcore.codecs.official.text import Placement
-from official_text import (
+from helpers.official_text import (
     GEMMA3,
     GEMMA4,
     HIDDEN,
@@ -19,6 +17,8 @@ from official_text import (
     write_model,
     write_packed,
 )
+from ltxcore.codecs.official import text
+from ltxcore.codecs.official.text import Placement
 
 CAPTION = "  a red disc rises and hums high\n"
 EXACT = Placement(dtype=torch.float32)

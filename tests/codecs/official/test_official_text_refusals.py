@@ -10,11 +10,11 @@ import transformers
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from helpers.official_text import GEMMA3, gemma_of, projections, write_gemma3, write_model, write_packed
 from ltxcore.codecs.official import text
 from ltxcore.codecs.official.release import check_gemma
 from ltxcore.codecs.official.text import Placement
 from ltxcore.errors import CheckpointError, ConfigError
-from official_text import GEMMA3, gemma_of, projections, write_gemma3, write_model, write_packed
 
 ELSEWHERE = "Name the text encoder that belongs to the checkpoint as text_encoder_path under [model]."
 

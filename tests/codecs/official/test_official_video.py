@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from helpers.official_models import CHANNELS, video_module
 from ltxcore.codecs.official import video_vae
 from ltxcore.codecs.official.tiles import Tiling
 from ltxcore.errors import ConfigError, DataError
 from ltxcore.protocols import Clip
-from official_models import CHANNELS, video_module
 
 LAYOUTS = ("2.0", "2.3", "2.5", "folder 2.0", "folder 2.3")
 

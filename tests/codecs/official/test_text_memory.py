@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from helpers.official_text import GEMMA3, language_model
 from ltxcore.codecs.official.text_memory import in_8_bit
-from official_text import GEMMA3, language_model
 
 pytest.importorskip("bitsandbytes")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from helpers.plugin_states import NONE, given, state, video
 from ltxplugins.conditions.first_frame import FirstFrame
-from plugin_states import NONE, given, state, video
 
 
 @pytest.mark.parametrize(("frames", "height", "width"), [(2, 1, 1), (3, 2, 2), (5, 3, 4)])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from helpers.plugin_states import audio, given, state, video
 from ltxcore.api import DataError, Inputs, Medium, Role
 from ltxplugins.conditions.mask import Mask
-from plugin_states import audio, given, state, video
 
 
 @pytest.mark.parametrize("target", [video(), audio()])

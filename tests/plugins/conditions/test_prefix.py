@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from helpers.plugin_states import NONE, audio, given, state, video
 from ltxcore.api import DataError
 from ltxplugins.conditions.prefix import Prefix
-from plugin_states import NONE, audio, given, state, video
 
 
 @pytest.mark.parametrize("boundary", [1, 2, 4])

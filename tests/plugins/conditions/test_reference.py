@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from golden.golden_io import load_case
+from helpers.golden_io import load_case
+from helpers.plugin_states import audio, state, video
 from ltxcore.api import DataError, Geometry, Grid, Inputs, Medium, Role
 from ltxplugins.conditions.reference import Reference, spatial_factor, temporal_factor
-from plugin_states import audio, state, video
 
 DIVIDES = "    Make references as large as their targets, or smaller by a whole factor, the same in height and width."
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from helpers.plugin_states import NONE, given, state, video
 from ltxcore.api import ConfigError, DataError
 from ltxplugins.conditions.spatial_crop import SpatialCrop
-from plugin_states import NONE, given, state, video
 
 
 def cells(region: tuple[int, int, int, int], frames: int, height: int, width: int, scale: tuple[int, int, int]) -> list[list[list[float]]]:

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from golden.golden_io import list_cases
-from golden_legacy import assert_agrees, prepared, run_file, setting
+from helpers.golden_io import list_cases
+from helpers.golden_legacy import assert_agrees, prepared, run_file, setting
+from helpers.training_runs import put, sound_set, tables, write_run
 from ltxcore.api import notice
 from ltxcore.errors import ConfigError
 from ltxcore.testing import check_strategy
 from ltxplugins.legacy.text_to_video import TextToVideo
-from train.runs import put, sound_set, tables, write_run
 
 CASES = [name for name in list_cases("04_legacy") if name.startswith("t2v.")]
 

@@ -9,8 +9,8 @@ import attrs
 import pytest
 import torch
 
-from golden.golden_io import list_cases, load_case
-from golden_legacy import FOLDERS, Renamed, assert_agrees, batch_of, built, prepared, run_file, setting
+from helpers.golden_io import list_cases, load_case
+from helpers.golden_legacy import FOLDERS, Renamed, assert_agrees, batch_of, built, prepared, run_file, setting
 from ltxcore.api import DataError, Entry, Manifest, StoredLatents, notice
 from ltxcore.testing import check_strategy
 from ltxplugins.legacy.video_to_video import VideoToVideo

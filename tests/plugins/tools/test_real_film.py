@@ -12,13 +12,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from encode.raw_media import dataset_file
+from helpers.media_made import psnr
+from helpers.raw_media import dataset_file
 from ltxcore.cli.main import main
 from ltxcore.config.load import load_run
 from ltxcore.media.probe import probe, read_clip, write_clip
 from ltxcore.protocols import Clip
 from ltxcore.train.start_run import run
-from media_made import psnr
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 NAMES = {"bigbuckbunny": "a rabbit in a meadow", "bikes": "people ride bikes down a street", "carphone_pristine": "a man talks in a car"}

@@ -15,9 +15,9 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from encode.raw_media import clip_file, dataset_file, sound_file
+from helpers.chat_server import Reply, Server, said
+from helpers.raw_media import clip_file, dataset_file, sound_file
 from ltxcore.cli.main import main
-from plugins.tools.caption.chat import Reply, Server, said
 
 
 @pytest.fixture

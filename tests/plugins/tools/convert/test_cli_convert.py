@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from helpers.converted_configs import MODEL, old_file
+from helpers.training_runs import sound_set
 from ltxcore.cli.main import main
 from ltxcore.models.shipped import TINY_BASE
 from ltxplugins.tools.convert.command import ANYWHERE, HERE
-from plugins.tools.convert.old_files import MODEL, old_file
-from train.runs import sound_set
 
 
 @pytest.fixture

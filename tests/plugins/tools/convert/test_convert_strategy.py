@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from helpers.converted_configs import converted, old_file, refused, remarks, strategy, values
 from ltxcore.config.load import load_run
-from plugins.tools.convert.old_files import converted, old_file, refused, remarks, strategy, values
 
 AUDIO = {"is_generated": True, "latents_dir": "audio_latents"}
 

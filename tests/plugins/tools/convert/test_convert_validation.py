@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from plugins.tools.convert.old_files import converted, refused, remarks, strategy, values, with_validation
+from helpers.converted_configs import converted, refused, remarks, strategy, values, with_validation
 
 WRITTEN = (
     ({"type": "first_frame", "image_or_video": "a.png"}, None),

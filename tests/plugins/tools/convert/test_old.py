@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from helpers.converted_configs import MODEL, WHOLE, converted, old_file, refused, remarks, values
 from ltxcore.config.load import load_run
-from plugins.tools.convert.old_files import MODEL, WHOLE, converted, old_file, refused, remarks, values
 
 HELD_OUT = (
     "# held_out: ltx keeps 5 % of the samples, at least one and at most 32, to measure the loss on;\n"

@@ -13,12 +13,12 @@ import pytest
 import tomli
 import yaml
 
+from helpers.sixteen_configs import MODES, configuration
 from ltxcore.config.load import load_run
 from ltxcore.config.run_file import RunFile
 from ltxcore.errors import ConfigError
 from ltxcore.runs.refusals import refusals
 from ltxplugins.tools.convert.old import convert
-from plugins.tools.convert.sixteen import MODES, configuration
 
 
 def test_there_are_sixteen() -> None:

@@ -8,15 +8,15 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from encode.raw_media import dataset_file, encode, small_set, sound_file
+from helpers.media_made import psnr
+from helpers.raw_media import dataset_file, encode, small_set, sound_file
+from helpers.refusing import Refusing, without_sizes
 from ltxcore.cli.main import main
 from ltxcore.encoded.manifest import append_entry
 from ltxcore.encoded.store import write_sample
 from ltxcore.media.probe import probe, read_clip, read_sound
 from ltxcore.protocols import Entry
 from ltxplugins.tools.decode.decode import picture_of
-from media_made import psnr
-from refusing import Refusing, without_sizes
 
 
 def ltx(*arguments: str | Path) -> Result:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from encode.raw_media import encode
+from helpers.raw_media import encode
 from plugins.tools.doctor.healthy import healthy_set
 
 

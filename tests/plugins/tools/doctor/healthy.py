@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from encode.raw_media import FRAMES, RATE, dataset_file, mask_file, pictures
+from helpers.raw_media import FRAMES, RATE, dataset_file, mask_file, pictures
 from ltxcore.codecs.source import Codecs
 from ltxcore.config.run_file import PreprocessingTable
 from ltxcore.media.probe import write_clip, write_sound

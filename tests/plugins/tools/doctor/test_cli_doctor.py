@@ -10,7 +10,7 @@ import attrs
 import pytest
 from click.testing import CliRunner
 
-from encode.raw_media import encode
+from helpers.raw_media import encode
 from ltxcore.cli.main import main
 from ltxcore.config.run_file import PreprocessingTable
 from ltxplugins.tools.doctor.command import doctor

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from clicks_made import changed
-from encode.raw_media import RATE, mask_file, pictures
+from helpers.clicks_made import changed
+from helpers.media_made import cut_without_encoding, timed_clip
+from helpers.media_made import encode as encoded_as
+from helpers.raw_media import RATE, mask_file, pictures
 from ltxcore.encoded.store import write_sample
 from ltxcore.protocols import Entry, Sound
-from media_made import cut_without_encoding, timed_clip
-from media_made import encode as encoded_as
 from plugins.tools.doctor.healthy import BUCKET, change_row, found, put_clip, put_sound, put_video_mask, rows, stereo, write_rows
 
 SKIP = 'or leave it out with on_error = "skip".'

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from encode.raw_media import clip_file, dataset_file, encode
-from hdr_made import GREYS, HLG, STUDIO, as_yuv, patches, with_dolby_vision, write_hdr
+from helpers.hdr_made import GREYS, HLG, STUDIO, as_yuv, patches, with_dolby_vision, write_hdr
+from helpers.raw_media import clip_file, dataset_file, encode
 from plugins.tools.doctor.healthy import checkup, findings
 
 OPTIONS: dict[str, Any] = {"resolution_buckets": "128x64x9", "skip_audio": True}

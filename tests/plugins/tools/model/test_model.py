@@ -13,11 +13,11 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
+from helpers.golden_models import PREFIX, golden_weights
+from helpers.layouts import LAYOUTS, VERSIONS
 from ltxcore.cli.main import main
 from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters, save_lora
-from models.golden_models import PREFIX, golden_weights
-from models.layouts import LAYOUTS, VERSIONS
 
 
 def said(path: Path | str, *options: str) -> str:

@@ -14,13 +14,13 @@ import pytest
 import tomli
 from click.testing import CliRunner, Result
 
+from helpers.made_run import HOSTILE, made_run, media, metrics, weights
+from helpers.training_runs import sound_set, tables, write_run
 from ltxcore import __version__
 from ltxcore.cli.main import main
 from ltxcore.errors import CheckpointError, ConfigError
 from ltxplugins.tools.publish.files import upload_of
 from plugins.tools.publish.hub import TOKEN, Hub, hub
-from plugins.tools.report.made_run import HOSTILE, made_run, media, metrics, weights
-from train.runs import sound_set, tables, write_run
 
 # What huggingface_hub itself does with the client that it uses.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")

@@ -15,12 +15,12 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from encode.raw_media import clip_file, dataset_file, pictures, sound_file
+from helpers.media_made import cut, encode, gradient_clip
+from helpers.raw_media import clip_file, dataset_file, pictures, sound_file
 from ltxcore.cli.main import main
 from ltxcore.dataset.folder import read_folder
 from ltxcore.media.probe import probe, read_clip, write_clip
 from ltxcore.protocols import Clip
-from media_made import cut, encode, gradient_clip
 
 PLUGIN = """
 from ltxcore.api import hookimpl

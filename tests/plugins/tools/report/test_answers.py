@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from helpers.made_run import STEPS, made_run, metrics
 from ltxcore.api.runs import Record, read_run
 from ltxplugins.tools.report.answers import HOLD_OUT, Bar, held_out, learned, quarter_change, still_learning
-from plugins.tools.report.made_run import STEPS, made_run, metrics
 
 LISTENS = "With the context of another clip it is 3.0 times as high: it uses what it is given."
 

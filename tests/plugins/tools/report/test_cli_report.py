@@ -6,8 +6,8 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
+from helpers.made_run import made_run
 from ltxcore.cli.main import main
-from plugins.tools.report.made_run import made_run
 
 
 def test_the_page_is_written_beside_the_run_or_where_it_is_asked_for(tmp_path: Path) -> None:

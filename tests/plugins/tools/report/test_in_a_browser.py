@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from helpers.made_run import HOSTILE, STEPS, made_run, media, metrics
 from ltxplugins.tools.report.write import write_report
 from plugins.tools.report.chromium import PROGRAM, Browser, browser
-from plugins.tools.report.made_run import HOSTILE, STEPS, made_run, media, metrics
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="there is no Chromium here")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
+from helpers.made_run import HOSTILE
 from ltxplugins.tools.report.markup import Markup, data, joined, tag, text
-from plugins.tools.report.made_run import HOSTILE
 
 
 def test_text_is_escaped_and_markup_is_not() -> None:

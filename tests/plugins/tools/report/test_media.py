@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from helpers.sample_made import clip_file, film, image_file
 from ltxcore.media.probe import write_sound
 from ltxcore.protocols import Sound
 from ltxplugins.tools.report.media import Shelf
 from ltxplugins.tools.report.spectrogram import spectrogram
-from sample.sample_made import clip_file, film, image_file
 
 
 def test_a_file_goes_into_the_page_once(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import attrs
 import pytest
 
+from helpers.made_run import HOSTILE, made_run, media, metrics
 from ltxplugins.tools.report.tracker import Report
 from ltxplugins.tools.report.write import write_report
-from plugins.tools.report.made_run import HOSTILE, made_run, media, metrics
 
 
 @attrs.define(eq=False)

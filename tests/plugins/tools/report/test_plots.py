@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from helpers.made_run import HOSTILE, made_run
 from ltxcore.api.runs import Series, read_run
 from ltxplugins.tools.report.plots import Line, Plot, condition_label, plots_of
 from ltxplugins.tools.report.svg import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, figure, number
-from plugins.tools.report.made_run import HOSTILE, made_run
 
 
 def test_a_run_has_a_picture_of_everything_that_it_logs(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from helpers.made_run import made_run, weights
 from ltxcore.api.runs import Record, read_run
 from ltxplugins.tools.report.usage import uses
-from plugins.tools.report.made_run import made_run, weights
 
 FLEXIBLE = {"name": "flexible"}
 

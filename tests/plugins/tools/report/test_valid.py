@@ -10,9 +10,9 @@ import html5lib
 import pytest
 from PIL import Image
 
+from helpers.made_run import HOSTILE, STEPS, made_run, media, metrics
 from ltxplugins.tools.report.markup import tag
 from ltxplugins.tools.report.write import write_report
-from plugins.tools.report.made_run import HOSTILE, STEPS, made_run, media, metrics
 
 PHRASING = frozenset(["a", "audio", "br", "button", "code", "i", "img", "script", "small", "span", "strong", "svg", "text", "video"])
 """Elements of our pages that stand within a line."""

@@ -10,12 +10,12 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from encode.raw_media import pictures, tone
+from helpers.media_made import pitch
+from helpers.raw_media import pictures, tone
 from ltxcore.cli.main import main
 from ltxcore.media.probe import probe, read_clip, read_sound, write_clip
 from ltxcore.protocols import Clip, Sound
 from ltxplugins.tools.split.split import scenes
-from media_made import pitch
 
 RATE = Fraction(30000, 1001)
 SCENES = (40, 12, 33)

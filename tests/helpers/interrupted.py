@@ -1,7 +1,8 @@
 """Commands that are killed, or refused by the disk, at the n-th thing that they do to a folder; then given again.
 
-A program of its own (`python tests/interrupted.py JOBS.json`): it imports everything once and forks, so that a kill takes as long as the command alone. What a
-command does to files is seen by an audit hook of Python, and by its calls of fsync. A kill at an fsync cuts the file in half first, as a power cut may.
+A program of its own (`PYTHONPATH=tests python tests/helpers/interrupted.py JOBS.json`): it imports everything once and forks, so that a kill takes as long as
+the command alone. What a command does to files is seen by an audit hook of Python, and by its calls of fsync. A kill at an fsync cuts the file in half first,
+as a power cut may.
 
 The fault is done at every moment that is tried. From what it leaves, the command is given again once for each state of the folder: many moments leave one and
 the same, and what a command makes of a folder depends on nothing but the folder.
@@ -28,7 +29,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hits import Hits
+from helpers.hits import Hits
 from ltxcore.errors import LtxError
 
 CLOCK = ("step_seconds", "tokens_per_second", "peak_memory_gib")
@@ -222,7 +223,7 @@ class Job:
 
 def served() -> tuple[str, int]:
     """The address of a server that captions what it is sent by its hash, and the process that it is."""
-    from plugins.tools.caption.chat import Server, said
+    from helpers.chat_server import Server, said
 
     server = Server()
     server.reply = lambda number: said(f"caption {hashlib.sha256(json.dumps(server.sent[-1]).encode()).hexdigest()}")

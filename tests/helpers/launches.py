@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 TESTS = Path(__file__).parents[1]
-WORKER = Path(__file__).with_name("worker.py")
+WORKER = TESTS / "distributed" / "worker.py"
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "CUDA_VISIBLE_DEVICES": "",

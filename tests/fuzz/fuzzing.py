@@ -1,9 +1,9 @@
 """Whatever stands in a file of the user's, the answer is words: run files and inputs of every command with something changed, by a seed.
 
-    python tests/fuzzing.py --seed 1 --count 10000            # run files, through what `ltx check` does
-    python tests/fuzzing.py --seed 1 --each 500               # the inputs of each command
-    python tests/fuzzing.py --seed 1 --each 500 --only model  # of one command
-    python tests/fuzzing.py --again 1/model/17                # one of them, with what was said
+    python tests/fuzz/fuzzing.py --seed 1 --count 10000            # run files, through what `ltx check` does
+    python tests/fuzz/fuzzing.py --seed 1 --each 500               # the inputs of each command
+    python tests/fuzz/fuzzing.py --seed 1 --each 500 --only model  # of one command
+    python tests/fuzz/fuzzing.py --again 1/model/17                # one of them, with what was said
 
 It ends with 1 where anything was answered otherwise, took too long, or wrote outside its folder.
 """
@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-sys.path[:0] = [str(Path(__file__).parent)]
+sys.path[:0] = [str(Path(__file__).parents[1])]
 
 from fuzz.run_files import RunFiles  # noqa: E402
 

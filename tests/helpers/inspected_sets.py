@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from helpers.training_runs import put, tables, write_run
 from ltxcore.codecs.load_codecs import text_encoder
 from ltxcore.config.load import LoadedRun, load_run
 from ltxcore.engines.process import Processes
@@ -14,7 +15,6 @@ from ltxcore.inspection.seen import Seen, first_seen
 from ltxcore.runs.first_encoding import encoded
 from ltxcore.runs.run_plan import RunPlan, outline, plan
 from ltxcore.train.feed import Samples
-from train.runs import put, tables, write_run
 
 FRAMES, ROWS, COLUMNS, STEPS = 3, 2, 4, 8
 

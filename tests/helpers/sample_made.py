@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from helpers.media_made import gradient_clip, tone
 from ltxcore.codecs.source import Codecs
 from ltxcore.conditions import AskedCondition, SampleCondition
 from ltxcore.config.validation_samples import Freeze, ValidationSample, ValidationTable
@@ -24,7 +25,6 @@ from ltxcore.sample.encode_inputs import Encoded, encode
 from ltxcore.sample.media_needs import Planned, plan
 from ltxcore.sample.request import Request, requests
 from ltxcore.sample.sampler import Sampler
-from media_made import gradient_clip, tone
 
 BOTH = frozenset({"video", "audio"})
 MODEL = Codecs("tiny", device="cpu")

@@ -8,7 +8,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from golden.golden_io import Case, nest
+from helpers.golden_io import Case, nest
 from ltxcore.conditions import ConditionUse
 from ltxcore.flow.sigmas import ShiftedLogitNormal
 from ltxcore.modalities.audio import AudioModality

@@ -10,13 +10,13 @@ from typing import Any
 import tomli
 import torch
 
-from distributed.untrained import write_untrained
+from helpers.training_runs import put, put_sound, write_run
+from helpers.untrained import write_untrained
 from ltxcore.models.tiny_model import TINY
-from train.runs import put, put_sound, write_run
 
 STEPS = 20
 SAMPLES = 14
-PLUGIN = Path(__file__).with_name("stranger.py")
+PLUGIN = Path(__file__).parents[1] / "distributed" / "stranger.py"
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

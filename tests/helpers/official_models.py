@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-TABLES: dict[str, Any] = json.loads((Path(__file__).parent / "codecs" / "official" / "model_configs.json").read_text())
+TABLES: dict[str, Any] = json.loads((Path(__file__).parents[1] / "codecs" / "official" / "model_configs.json").read_text())
 CHANNELS, BINS = 8, 16
 
 VIDEO_BLOCKS = {

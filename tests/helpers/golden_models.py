@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from golden.golden_io import Case, load_case
+from helpers.golden_io import Case, load_case
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.load_base import load_backbone
 from ltxcore.models.parameter_names import to_diffusers

@@ -1,4 +1,4 @@
-"""The pages of docs/ that are made from the code: `python tests/docs_made.py` writes them, and a test compares."""
+"""The pages of docs/ that are made from the code: `python docs/made/pages.py` writes them, and a test compares."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from ltxcore.cli.describe import key_lists, key_rows
 from ltxcore.media.corrections import CORRECTIONS
 from ltxcore.registry import HOOKS, load
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[1]
 HOOKS_PAGE = DOCS / "reference" / "hooks.md"
 CONDITIONS = DOCS / "conditions"
 UPGRADING = DOCS / "how-to" / "upgrade.md"
-BEGIN, END = "<!-- made by tests/docs_made.py -->", "<!-- end -->"
+BEGIN, END = "<!-- made by docs/made/pages.py -->", "<!-- end -->"
 
 INTRODUCTION = """\
 # Hooks
 
-<!-- made by tests/docs_made.py -->
+<!-- made by docs/made/pages.py -->
 
 What a plugin can add, and what it then keeps to. A package offers its hooks in a module that an entry point of the group `ltx` names; each
 hook takes nothing, returns a mapping from names, and changes nothing. See [Write a condition](../plugins/README.md).

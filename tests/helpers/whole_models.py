@@ -14,12 +14,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ltxcore.models.transformer_settings import diffusers_arguments
-from models.eight_bits import in_eight_bits
-from models.golden_connectors import SETTINGS, connector_tensors
-from models.golden_models import PREFIX, golden_config, golden_weights
-from official_models import BINS, CHANNELS, codec_tensors, randomised, write, write_folder
-from official_text import (
+from helpers.eight_bits import in_eight_bits
+from helpers.golden_connectors import SETTINGS, connector_tensors
+from helpers.golden_models import PREFIX, golden_config, golden_weights
+from helpers.official_models import BINS, CHANNELS, codec_tensors, randomised, write, write_folder
+from helpers.official_text import (
     GEMMA4,
     HIDDEN,
     LAYERS,
@@ -33,6 +32,7 @@ from official_text import (
     write_gemma3,
     write_packed,
 )
+from ltxcore.models.transformer_settings import diffusers_arguments
 
 SOUND = 2 * BINS
 """Numbers a step of the small audio VAE's latents: two channels of bins."""

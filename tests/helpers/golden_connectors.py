@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from golden.golden_io import load_case
+from helpers.golden_io import load_case
 
 PREFIX = "model.diffusion_model."
 SETTINGS: dict[str, Any] = {

@@ -10,8 +10,8 @@ import attrs
 import torch
 from torch import Tensor
 
-from golden.golden_io import Case, load_case
-from golden_draws import batch_of
+from helpers.golden_draws import batch_of
+from helpers.golden_io import Case, load_case
 from ltxcore.api import ModelInput, Setting, Strategy
 from ltxcore.config.load import load_run
 from ltxcore.flow.sigmas import ShiftedLogitNormal

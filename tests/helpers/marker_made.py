@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from helpers.training_runs import put, tables, write_run
 from ltxcore.codecs.load_codecs import text_encoder
 from ltxcore.config.load import LoadedRun, load_run
 from ltxcore.models.load_base import load_backbone
 from ltxcore.models.parameter_names import to_original
 from ltxcore.models.streams import block_of
 from ltxcore.models.tiny_model import TINY
-from train.runs import put, tables, write_run
 
 SETTINGS = {**TINY, "num_layers": 1, "use_keyframes_abs_pos_embedding": True}
 VIDEO = {"is_generated": True, "latents_dir": "latents", "conditions": [{"type": "first_frame", "probability": 0.5}]}

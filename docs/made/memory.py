@@ -1,15 +1,13 @@
-"""docs/reference/memory.md, computed from the real models without their weights: `python tests/memory_made.py` writes it, and a slow test compares."""
+"""docs/reference/memory.md, computed from the real models without their weights: `python docs/made/memory.py` writes it, and a slow test compares."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import attrs
 
-from docs_made import DOCS, _table
 from ltxcore.config.load import load_run
 from ltxcore.config.run_file import RunFile
 from ltxcore.models.base import released
@@ -17,9 +15,10 @@ from ltxcore.planner.costs import GIB, UNKNOWN
 from ltxcore.planner.estimate import Estimator, Need
 from ltxcore.planner.largest_batch import shapes_of
 from ltxcore.runs.run_plan import outline
+from pages import DOCS, _table
 
 PAGE = DOCS / "reference" / "memory.md"
-EXAMPLE = Path(__file__).parents[1] / "examples" / "full_finetune_zero3.toml"
+EXAMPLE = DOCS.parent / "examples" / "full_finetune_zero3.toml"
 BUCKET = "768x448x89"
 GPUS = (1, 4, 8, 16)
 MODELS = ("ltx-2-19b", "ltx-2.3-22b")
@@ -27,7 +26,7 @@ MODELS = ("ltx-2-19b", "ltx-2.3-22b")
 INTRODUCTION = f"""\
 # Memory
 
-<!-- made by tests/memory_made.py -->
+<!-- made by docs/made/memory.py -->
 
 What each GPU is to hold, in GiB, at the most in a step, with the margin of `ltx plan`; and behind a plus what lies in host memory for it, if all GPUs
 are in one machine: PyTorch takes pinned memory there in powers of two, which DeepSpeed's large buffers are not. Pictures and

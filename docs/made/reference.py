@@ -1,4 +1,4 @@
-"""docs/reference/run-file.md and commands.md, from the schema and from the program: `python tests/reference_made.py` writes them, and a test compares."""
+"""docs/reference/run-file.md and commands.md, from the schema and from the program: `python docs/made/reference.py` writes them, and a test compares."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 import attrs
 import click
 
-from docs_made import DOCS, _table
 from ltxcore.cli.describe import key_rows
 from ltxcore.cli.main import main as program
 from ltxcore.config.run_file import RunFile
 from ltxcore.config.tables import Key, keys_of
 from ltxcore.logs import VERBOSITY
 from ltxcore.registry import load
+from pages import DOCS, _table
 
 RUN_FILE_PAGE = DOCS / "reference" / "run-file.md"
 COMMANDS_PAGE = DOCS / "reference" / "commands.md"
-MADE = "<!-- made by tests/reference_made.py -->"
+MADE = "<!-- made by docs/made/reference.py -->"
 
 
 ENVIRONMENT = f"`{VERBOSITY}=quiet` or `verbose` in the environment says the same, and reaches the processes that a launcher starts."

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from models.golden_connectors import SETTINGS, connector_tensors
-from models.golden_models import PREFIX, golden_config, golden_weights, stock_model
+from helpers.golden_connectors import SETTINGS, connector_tensors
+from helpers.golden_models import PREFIX, golden_config, golden_weights, stock_model
 
 CODECS = {
     "vae.encoder.conv_in.weight": torch.zeros(2),
