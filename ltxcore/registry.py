@@ -201,7 +201,8 @@ def _of_distribution(distribution: importlib.metadata.Distribution) -> Iterator[
 
 
 def _origin(distribution: importlib.metadata.Distribution, plugin: str) -> Origin:
-    return Origin(plugin, distribution.metadata["Name"] or "unnamed distribution", distribution.metadata["Version"] or "")
+    about = distribution.metadata
+    return Origin(plugin, about["Name"] or "unnamed distribution", about["Version"] or "")
 
 
 def _local(paths: Iterable[Path]) -> list[tuple[Origin, Callable[[], Any]]]:

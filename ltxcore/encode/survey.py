@@ -7,6 +7,7 @@ can open. It opens the same few each time, evenly spread over the rows, and says
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -105,12 +106,12 @@ class Survey:
     def _of_samples(self) -> tuple[Problem, ...]:
         return tuple(problem for refused in self.refused for problem in refused.problems)
 
-    @property
+    @functools.cached_property
     def unfit(self) -> frozenset[str]:
         """Names of the samples that were looked at and cannot be made, or not whole."""
         return frozenset(sample.name for sample in self.samples) - self.whole
 
-    @property
+    @functools.cached_property
     def whole(self) -> frozenset[str]:
         """Names of the samples of which all is made that the dataset is encoded for."""
         return frozenset(each.sample.name for each in self.planned if each.folders == self.encoding.data.folders)

@@ -92,6 +92,8 @@ class Times:
         rounding = 1 if self.tick <= _ROUNDED else 0
         shortest = longest = gaps[0] if gaps else 0
         for count, gap in enumerate(gaps, 1):
+            if shortest <= gap <= longest:  # most are, and an exact fraction takes long to compare
+                continue
             shortest, longest = min(shortest, gap), max(longest, gap)
             if longest > LONGEST * shortest + rounding:
                 return count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Mapping
 from math import prod
 from typing import Any
@@ -111,7 +112,7 @@ class Base:
         modules = [build_connector(connector_arguments(self.transformer, name, self.info.name)) for name in sorted(modalities)]
         return sum(prod(tensor.shape) for module in modules for tensor in module.state_dict().values())
 
-    @property
+    @functools.cached_property
     def _arguments(self) -> dict[str, Any]:
         return diffusers_arguments(self.transformer, self.info.name)
 
