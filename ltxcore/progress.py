@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -16,18 +18,33 @@ if TYPE_CHECKING:
 Phase = Callable[[str, int], Callable[[], None]]
 """Starts a phase: its name and how many steps it has; what comes back is called after each step."""
 
+_FORCING = frozenset({"FORCE_COLOR", "TTY_COMPATIBLE"})
+"""Variables of the environment that have rich take any stream for a terminal."""
+
 
 def is_shown() -> bool:
     """Whether the error stream is a terminal, and more than warnings is wanted there."""
+    if is_quiet() or not (_FORCING & os.environ.keys() or _is_terminal()):  # without importing rich, which takes longer than to ask
+        return False
     from rich.console import Console
 
-    return not is_quiet() and Console(stderr=True).is_terminal
+    return Console(stderr=True).is_terminal
+
+
+def _is_terminal() -> bool:
+    try:
+        return sys.stderr is not None and sys.stderr.isatty()
+    except ValueError:  # it is closed
+        return False
 
 
 @contextmanager
 def bars(shown: bool | None = None) -> Iterator[Phase]:
     """A bar for each of several phases, one after the other, that stay when they are done; `shown` False keeps quiet, and by default a terminal is shown them."""
-    with _display(is_shown() if shown is None else shown and not is_quiet(), stays=True) as display:
+    if not (is_shown() if shown is None else shown and not is_quiet()):
+        yield lambda name, steps: lambda: None
+        return
+    with _display(stays=True) as display:
 
         def phase(name: str, steps: int) -> Callable[[], None]:
             task = display.add_task(f"{name:<9}", total=steps, numbers="")
@@ -72,7 +89,7 @@ class Bar:
         self._display.stop()
 
 
-def _display(shown: bool = True, *, stays: bool = False, counts: bool = True) -> Progress:
+def _display(*, stays: bool = False, counts: bool = True) -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -84,5 +101,4 @@ def _display(shown: bool = True, *, stays: bool = False, counts: bool = True) ->
         *((TimeRemainingColumn(),) if counts else ()),
         console=Console(stderr=True),
         transient=not stays,
-        disable=not shown,
     )

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 
-from ltxcore.codecs.official import audio_vae, text, video_vae
 from ltxcore.codecs.official.text import Placement
 from ltxcore.codecs.official.tiles import Tiling
 from ltxcore.codecs.tiny import TinyAudioCodec, TinyTextEncoder, TinyVideoCodec
@@ -46,6 +45,8 @@ def video_codec(
     """
     if _is_tiny(model_path, "video_vae_path", video_vae_path):
         return TinyVideoCodec()
+    from ltxcore.codecs.official import video_vae
+
     with building("a video VAE", str(video_vae_path or model_path)):
         return video_vae.load(Path(model_path), video_vae_path, device=device, dtype=dtype, tiling=tiling)
 
@@ -64,6 +65,8 @@ def audio_codec(model_path: str, *, audio_vae_path: Path | None = None, device: 
     """
     if _is_tiny(model_path, "audio_vae_path", audio_vae_path):
         return TinyAudioCodec()
+    from ltxcore.codecs.official import audio_vae
+
     with building("an audio VAE and vocoder", str(audio_vae_path or model_path)):
         return audio_vae.load(Path(model_path), audio_vae_path, device=device)
 
@@ -82,6 +85,8 @@ def text_encoder(model_path: str, *, text_encoder_path: Path | None = None, plac
     """
     if _is_tiny(model_path, "text_encoder_path", text_encoder_path):
         return TinyTextEncoder()
+    from ltxcore.codecs.official import text
+
     with building("a text encoder", str(text_encoder_path or model_path)):
         return text.load(Path(model_path), text_encoder_path, placement)
 

@@ -237,10 +237,15 @@ def _codec(container: Any, stream: Any) -> str:
     return f'"{found[2] if found[1] == "none" and found[2] else found[1]}"'
 
 
+def is_mp4(container: Any) -> bool:
+    """Whether it is MP4 or MOV, which know when their streams start before anything is decoded."""
+    return "mp4" in container.format.name.split(",")
+
+
 def counts_its_frames(container: Any) -> bool:
     """Whether the container's own tables tell the length, size and rate of its pictures, as those of MP4 and MOV do."""
     stream = video_stream(container)
-    return "mp4" in container.format.name.split(",") and stream is not None and stream.frames > 0 and bool(stream.average_rate)
+    return is_mp4(container) and stream is not None and stream.frames > 0 and bool(stream.average_rate)
 
 
 def is_image(container: Any) -> bool:

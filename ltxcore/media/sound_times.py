@@ -7,7 +7,7 @@ wobble about the true time although the sound goes on without a break, and only 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from itertools import chain, islice
@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 
 from ltxcore.errors import DataError
-from ltxcore.media.container import audio_stream, damaged, frames_of, opened, start_seconds, video_stream
+from ltxcore.media.container import audio_stream, damaged, frames_of, is_mp4, opened, start_seconds, video_stream
 
 _EARLY = 32
 """Packets of pictures among which the one that is shown first is: no codec reorders as many."""
@@ -180,7 +180,7 @@ def first_shown(path: Path, container: Any) -> Fraction | None:
     if container.format.name == "avi":
         # It has no time stamps of pictures. What FFmpeg gives are guesses, wrong where frames are reordered.
         return start_seconds(pictures)
-    with suppress(DataError), opened(path, quick=_is_mp4(container)) as again:
+    with suppress(DataError), opened(path, quick=is_mp4(container)) as again:
         stream = video_stream(again)
         if stream is not None and stream.codec_context is not None and (found := _first_of(again, stream)) is not None:
             return found
@@ -190,27 +190,29 @@ def first_shown(path: Path, container: Any) -> Fraction | None:
 def _first_of(container: Any, stream: Any) -> Fraction | None:
     packets = _alone(container, stream)
     early = list(islice(packets, _EARLY))
-    times = [packet.pts for packet in early if packet.size and packet.pts is not None]
-    if times and early[0].is_keyframe and not early[0].is_discard and early[0].pts == min(times):
-        return Fraction(early[0].pts) * Fraction(stream.time_base)
+    if (stated := _stated_first(early, stream)) is not None:
+        return stated
     frames = (frame for packet in chain(early, packets) for frame in packet.decode())
     first = next(frames, None)
     return None if first is None else _seconds(first)
 
 
-def _alone(container: Any, stream: Any) -> Iterator[Any]:
-    """The packets of one stream; those of others are not even read where the container knows where they lie."""
+def _stated_first(early: Sequence[Any], stream: Any) -> Fraction | None:
+    """When the first of the early packets of pictures is shown, where it stands alone and before the others; None: that takes decoding."""
+    times = [packet.pts for packet in early if packet.size and packet.pts is not None]
+    if times and early[0].is_keyframe and not early[0].is_discard and early[0].pts == min(times):
+        return Fraction(early[0].pts) * Fraction(stream.time_base)
+    return None
+
+
+def _alone(container: Any, *streams: Any) -> Iterator[Any]:
+    """The packets of some streams; those of others are not even read where the container knows where they lie."""
     from av.stream import Discard
 
     for other in container.streams:
-        if other is not stream:
+        if other not in streams:
             other.discard = Discard.all
-    yield from container.demux(stream)
-
-
-def _is_mp4(container: Any) -> bool:
-    """Whether it is MP4 or MOV, which know when their streams start before anything is decoded."""
-    return "mp4" in container.format.name.split(",")
+    yield from container.demux(*streams)
 
 
 _WITHOUT_CLOCK = frozenset({"wav", "w64", "aiff"})
@@ -233,12 +235,14 @@ def sound_corrections(path: Path, container: Any) -> tuple[str, ...]:
     """
     if audio_stream(container) is None or container.format.name in _WITHOUT_CLOCK:
         return ()
-    origin = first_shown(path, container)
-    with suppress(DataError), opened(path, quick=_is_mp4(container)) as again:
-        stream, pictures = audio_stream(again), video_stream(again)
+    is_even, told, first, knows = False, None, None, is_mp4(container)
+    with suppress(DataError), opened(path, quick=knows) as again:
+        stream, pictures, early = audio_stream(again), video_stream(again), list[Any]()
         told = None if pictures is None else start_seconds(pictures)
-        if origin == told and _is_even(again, stream):
-            return ()
+        is_even = _is_even(stream, _sound(again, stream, pictures if knows else None, early))
+        first = _stated_first(early, pictures) if is_even else None
+    if (origin := first_shown(path, container) if first is None else first) == told and is_even:
+        return ()
     with suppress(DataError), opened(path) as again:
         stream, pictures = audio_stream(again), video_stream(again)
         told = None if pictures is None else start_seconds(pictures)
@@ -247,7 +251,20 @@ def sound_corrections(path: Path, container: Any) -> tuple[str, ...]:
     return ()
 
 
-def _is_even(container: Any, stream: Any) -> bool:
+def _sound(container: Any, stream: Any, pictures: Any | None, early: list[Any]) -> Iterator[Any]:
+    """The packets of a sound, and in `early` the first ones of the pictures beside it; no more of them are read."""
+    from av.stream import Discard
+
+    for packet in _alone(container, stream, *([] if pictures is None else [pictures])):
+        if packet.stream is stream:
+            yield packet
+        elif len(early) < _EARLY:
+            early.append(packet)
+        elif pictures is not None:
+            pictures.discard = Discard.all
+
+
+def _is_even(stream: Any, packets: Iterator[Any]) -> bool:
     """Whether each packet starts where the one before ends, if all have as many samples as the codec's frames; false also where that is not known."""
     samples, rate = getattr(stream.codec_context, "frame_size", 0), getattr(stream.codec_context, "sample_rate", 0)
     if not samples or not rate:
@@ -256,7 +273,7 @@ def _is_even(container: Any, stream: Any) -> bool:
     # In whole numbers, of which an hour of sound needs many.
     ticks, parts, slack = tick.numerator, tick.denominator, max(tick.numerator, tick.denominator)
     first, count, is_over = None, 0, False
-    for packet in _alone(container, stream):
+    for packet in packets:
         if not packet.size or (packet.is_discard and first is None):
             continue
         # What is trimmed is shorter than a frame: at the end that makes no difference, at the beginning none where stamps are as exact as samples.

@@ -9,7 +9,6 @@ import torch
 from torch.nn import Parameter
 
 from ltxcore.engines.process import Processes
-from ltxcore.engines.single import single_engine
 from ltxcore.engines.zero_config import Wanted, resolve
 from ltxcore.logs import inform
 from ltxcore.protocols import Engine
@@ -102,6 +101,8 @@ def build_engine(
         ConfigError: an optimiser that is not installed; a DeepSpeed configuration that DeepSpeed does not take; an offload that cannot be compiled here.
     """
     if not uses_zero(config, processes.world_size):
+        from ltxcore.engines.single import single_engine
+
         precision = config.acceleration.mixed_precision_mode
         room = config.acceleration.offload_optimizer_during_validation
         return single_engine(backbone, parameters, config.optimization, precision=precision, device=device, makes_room=room)

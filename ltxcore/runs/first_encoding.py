@@ -8,7 +8,6 @@ import attrs
 
 from ltxcore.codecs.source import Codecs
 from ltxcore.encode.outdated import whole_already
-from ltxcore.encode.preprocess import preprocess
 from ltxcore.encode.roots import default_root
 from ltxcore.engines.process import Processes
 from ltxcore.logs import inform
@@ -39,6 +38,8 @@ def encoded(
     """
     if dataset is None:
         return found.root, None
+    from ltxcore.encode.preprocess import preprocess
+
     config = found.config
     processes.progress.says(ENCODING, is_long=True)
     begun = processes.exchange(processes.together(lambda: begun_with(found, dataset, root) if processes.rank == 0 else None))[0]
