@@ -1,16 +1,29 @@
-"""The optimiser and the learning-rate schedules."""
+"""The optimiser and the learning-rate schedules.
+
+What an optimiser keeps of itself in its parameter groups, beside its state of each parameter: a step size that it estimates, for one.
+
+Room on the device for as long as nothing is trained: the optimiser's state in host memory.
+
+Whether gradients are finite, asked of the device once: it is waited for each time that it is asked, and a model has thousands of them.
+"""
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.nn import Parameter
+from torch.nn.utils import get_total_norm
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, CosineAnnealingWarmRestarts, LambdaLR, LinearLR, LRScheduler, PolynomialLR, StepLR
 
+from ltxcore.devices import is_gpu
 from ltxcore.errors import ConfigError
 
 
@@ -147,3 +160,112 @@ def adamw8bit(parameters: Iterable[Parameter], *, learning_rate: float, betas: t
 
 OPTIMIZERS: Mapping[str, Callable[..., Optimizer]] = {"adamw": adamw, "adamw8bit": adamw8bit}
 """By `optimizer_type` in the run file."""
+
+
+GROUP = "group/"
+"""What the keys of tensors in groups begin with, in a saved state; after it the group's number and the tensor's name."""
+
+_OF_THE_SCHEDULE = {"params", "lr", "initial_lr"}
+
+_ABSENT = object()
+
+
+def moved(optimizer: Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """All values of each group that are no longer what the optimiser was built with: tensors by key, and what goes into JSON.
+
+    What a run file says of an optimiser is not among them, so that a run can go on with another. Nor are learning rates, which the schedule sets.
+    """
+    tensors: dict[str, Tensor] = {}
+    values: list[dict[str, Any]] = []
+    for number, group in enumerate(optimizer.param_groups):
+        values.append({})
+        for name, value in group.items():
+            if name in _OF_THE_SCHEDULE:
+                continue
+            if isinstance(value, Tensor):
+                tensors[f"{GROUP}{number}/{name}"] = value.detach().clone()
+            elif _is_plain(value) and not _is_same(value, optimizer.defaults.get(name, _ABSENT)):
+                values[-1][name] = value
+    return tensors, values
+
+
+def put_back(optimizer: Optimizer, tensors: Mapping[str, Tensor], values: list[dict[str, Any]]) -> None:
+    """What `moved` gave, into the groups of an optimiser that was built anew."""
+    for group, saved in zip(optimizer.param_groups, values, strict=False):
+        group.update({name: tuple(value) if isinstance(group.get(name), tuple) else value for name, value in saved.items()})
+    for key, tensor in tensors.items():
+        if key.startswith(GROUP):
+            number, _, name = key.removeprefix(GROUP).partition("/")
+            group = optimizer.param_groups[int(number)]
+            there = group.get(name)
+            group[name] = tensor.to(there.device if isinstance(there, Tensor) else tensor.device, copy=True)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether JSON has it: a number, a word, nothing, or several of them."""
+    if isinstance(value, list | tuple):
+        return all(_is_plain(each) for each in value)
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _is_same(value: Any, before: Any) -> bool:
+    return before is not _ABSENT and not isinstance(before, Tensor) and bool(value == before)
+
+
+Place = tuple[dict[Any, Any], str]
+"""The state of a parameter, and the name of a tensor in it."""
+
+
+@contextmanager
+def state_in_host_memory(optimizer: Optimizer) -> Iterator[None]:
+    """Meanwhile the tensors of an optimiser's state are in host memory, and afterwards where they were, with the same bits.
+
+    One that several parameters share, as the tables of an optimiser of 8 bits are, moves once and is shared afterwards too. What is on the CPU
+    already is left alone.
+    """
+    moved: list[tuple[list[Place], torch.device]] = []
+    try:
+        for places in _shared(optimizer):
+            device = _at(places).device
+            if device.type != "cpu":
+                _put(places, in_host_memory(_at(places)))
+                moved.append((places, device))
+        yield
+    finally:
+        for places, device in moved:
+            _put(places, _at(places).to(device))
+
+
+def in_host_memory(tensor: Tensor) -> Tensor:
+    """A copy on the CPU; pinned where it comes from a GPU, since a copy from and to pageable memory takes several times as long."""
+    host = torch.empty_like(tensor, device="cpu", pin_memory=is_gpu(tensor.device))
+    return host.copy_(tensor)
+
+
+def _shared(optimizer: Optimizer) -> list[list[Place]]:
+    """Where each tensor of the state is. Only places are kept: a tensor that is kept would keep its memory."""
+    found: dict[int, list[Place]] = {}
+    for state in optimizer.state.values():
+        for kind, value in state.items():
+            if isinstance(value, torch.Tensor):
+                found.setdefault(id(value), []).append((state, kind))
+    return list(found.values())
+
+
+def _at(places: list[Place]) -> Tensor:
+    state, kind = places[0]
+    found: Tensor = state[kind]
+    return found
+
+
+def _put(places: list[Place], tensor: Tensor) -> None:
+    for state, kind in places:
+        state[kind] = tensor
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """The names of those with NaN or infinite values, in order. Only where there are any is each of them asked."""
+    some = [tensor for tensor in tensors.values() if tensor.numel()]
+    if not some or bool(torch.isfinite(get_total_norm(some, math.inf))):
+        return []
+    return [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]

@@ -14,10 +14,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from ltxcore.engines.finite import not_finite
-from ltxcore.engines.optim import OPTIMIZERS, advance, schedule
-from ltxcore.engines.optimizer_offload import state_in_host_memory
-from ltxcore.engines.param_groups import GROUP, moved, put_back
+from ltxcore.engines.optim import GROUP, OPTIMIZERS, advance, moved, not_finite, put_back, schedule, state_in_host_memory
 from ltxcore.engines.saved import PARAMETER, check_saved
 from ltxcore.errors import LtxError
 from ltxcore.protocols import Backbone, ModelInput

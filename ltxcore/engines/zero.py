@@ -18,8 +18,7 @@ import torch
 from torch.nn import Parameter
 from torch.optim.lr_scheduler import LRScheduler
 
-from ltxcore.engines.finite import not_finite
-from ltxcore.engines.optim import advance
+from ltxcore.engines.optim import advance, not_finite
 from ltxcore.engines.process_group import Group
 from ltxcore.engines.saved import check_saved
 from ltxcore.engines.zero_state import Divided, keys_of, whole_shape

@@ -20,7 +20,7 @@ from torch.nn import Parameter
 
 from ltxcore.devices import copying_stream, current_stream, is_gpu, on_stream
 from ltxcore.models.backbone import LTXBackbone
-from ltxcore.models.recompute import is_again
+from ltxcore.models.transformer import is_again
 
 Copies = dict[nn.Linear, Parameter]
 

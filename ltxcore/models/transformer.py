@@ -2,17 +2,21 @@
 
 Modules and names are those of `diffusers.LTX2VideoTransformer3DModel`; the forward is ours (design section 8). It holds the parameters
 that belong to no block, so everything that touches them happens inside its forward, where ZeRO-3 has them gathered.
+
+Blocks that are computed again in the backward pass, and whether that is what is going on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import threading
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from ltxcore.models.recompute import computed_again
 from ltxcore.models.streams import PREFIX, is_needed
 from ltxcore.models.transformer_block import BlockSwitches, DualStreamBlock, StreamContext
 
@@ -161,3 +165,30 @@ class Transformer(nn.Module):
         shift, scale = (table[None, None] + embedded[:, :, None]).unbind(dim=2)
         velocity: Tensor = self._part(modality, "proj_out")(self._part(modality, "norm_out")(hidden) * (1 + scale) + shift)
         return velocity
+
+
+_THREAD = threading.local()
+"""On a GPU the backward pass has a thread of its own."""
+
+
+def computed_again(block: nn.Module, *inputs: Any) -> Any:
+    """What `block` makes of its inputs; of what lies between, nothing is kept, and the backward pass computes it once more."""
+    return checkpoint(block, *inputs, use_reentrant=False, context_fn=_contexts)
+
+
+def is_again() -> bool:
+    """Whether a block is being computed for the second time: these come from the last to the first."""
+    return bool(getattr(_THREAD, "again", False))
+
+
+def _contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    return nullcontext(), _again()
+
+
+@contextmanager
+def _again() -> Iterator[None]:
+    _THREAD.again = True
+    try:
+        yield
+    finally:
+        _THREAD.again = False

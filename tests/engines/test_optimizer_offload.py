@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import Parameter
 
 from engines.test_single import CPU, gradients, one_step, table, tiny
-from ltxcore.engines.optimizer_offload import in_host_memory, state_in_host_memory
+from ltxcore.engines.optim import in_host_memory, state_in_host_memory
 from ltxcore.engines.single import single_engine
 from ltxcore.models.lora import lora_parameters
 

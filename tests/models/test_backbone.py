@@ -220,7 +220,7 @@ def test_blocks_computed_again_in_the_backward_pass_give_the_same_gradients(stre
 
 
 def test_blocks_are_computed_again_only_where_gradients_are_wanted(monkeypatch):
-    import ltxcore.models.recompute as module
+    import ltxcore.models.transformer as module
 
     calls = []
     real = module.checkpoint

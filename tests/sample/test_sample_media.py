@@ -11,8 +11,7 @@ from helpers.media_made import gradient_clip, pitch, tone
 from ltxcore.codecs.mel import to_stereo
 from ltxcore.media.probe import probe, read_clip, read_sound
 from ltxcore.protocols import Clip, Sound
-from ltxcore.sample.beside import as_high, shown_at, with_references
-from ltxcore.sample.outputs import Played, for_aac, write
+from ltxcore.sample.outputs import Played, as_high, for_aac, shown_at, with_references, write
 
 
 def test_a_clip_is_written_as_mp4_a_frame_as_png_and_a_sound_as_wav(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from helpers.sample_made import PLAIN, encoded, image_file, planned, sound_file
 from helpers.training_runs import STOPPER, loaded_run, message, sound_set, tables, write_run
 from ltxcore.codecs.source import Codecs
 from ltxcore.config.load import load_run
-from ltxcore.engines.optimizer_offload import state_in_host_memory
+from ltxcore.engines.optim import state_in_host_memory
 from ltxcore.errors import ConfigError
 from ltxcore.media.probe import probe
 from ltxcore.models.backbone import LTXBackbone
