@@ -14,7 +14,7 @@ from typing import Any
 
 from ltxcore import api, hookspecs, protocols
 from ltxcore.cli.describe import key_lists, key_rows
-from ltxcore.media.corrections import CORRECTIONS
+from ltxcore.encode.outdated import CORRECTIONS
 from ltxcore.registry import HOOKS, load
 
 DOCS = Path(__file__).parents[1]

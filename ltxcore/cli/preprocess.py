@@ -54,7 +54,7 @@ def preprocess(
     """
     from ltxcore.cli.added import command_of
     from ltxcore.encode.preprocess import preprocess as encode
-    from ltxcore.encode.share import Share
+    from ltxcore.encode.work import Share
     from ltxcore.registry import load
 
     share = Share.of_environment()

@@ -1,4 +1,9 @@
-"""What to do about a key that its table does not have: a typo, a key of another table, another trainer's word, or nothing that is known here."""
+"""What to do about a key that its table does not have: a typo, a key of another table, another trainer's word, or nothing that is known here.
+
+Words of other trainers for what a run file says: the same thing under another name, what is done in another way, and what there is not.
+
+Whoever comes from another trainer writes its words. A key is suggested for one only where it does the same thing.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,6 @@ from typing import Any, get_args
 
 import attrs
 
-from ltxcore.config.foreign import IN_CONDITIONS, IN_VALIDATION, NOTHING, NOTHING_LIKE_IT, OTHERWISE, SAME
 from ltxcore.config.reading import KeyPath, spelled
 from ltxcore.config.run_file import RunFile
 from ltxcore.config.tables import Key, keys_of
@@ -108,3 +112,119 @@ def _nested(keys: Any, path: Table) -> Iterator[tuple[Table, frozenset[str]]]:
                 inner = _keys(kind)
                 yield (*path, key.name), frozenset(each.name for each in inner)
                 yield from _nested(inner, (*path, key.name))
+
+
+_KEYS: Mapping[str, str] = {
+    "model.model_path": "base_model checkpoint_path ckpt_path diffusers_path dit model_name_or_path name_or_path pretrained_model_name_or_path transformer_path",
+    "model.text_encoder_path": "gemma gemma_path text_encoder",
+    "model.video_vae_path": "vae vae_path",
+    "model.audio_vae_path": "audio_vae",
+    "model.training_mode": "finetune_type model_type train_mode training_type",
+    "model.load_checkpoint": "init_from_existing init_lora load_lora lora_path network_weights pretrained_lora_path",
+    "lora": "adapter lora_config network peft",
+    "lora.rank": "dim linear lora_dim lora_r lora_rank network_dim r",
+    "lora.alpha": "linear_alpha lora_alpha network_alpha",
+    "lora.dropout": "lora_dropout network_dropout",
+    "lora.use_rslora": "rslora",
+    "lora.use_dora": "dora",
+    "lora.target_modules": "lora_target_modules lora_targets modules targets",
+    "optimization": "optimizer train training",
+    "optimization.learning_rate": "lr unet_lr",
+    "optimization.steps": "iterations max_steps max_train_steps num_steps num_train_steps total_steps train_steps training_steps",
+    "optimization.batch_size": "micro_batch_size micro_batch_size_per_gpu per_device_train_batch_size train_batch_size",
+    "optimization.gradient_accumulation_steps": "accumulate_grad_batches accumulation_steps grad_accum_steps gradient_accumulation",
+    "optimization.max_grad_norm": "clip_grad_norm grad_clip gradient_clipping max_gradient_norm",
+    "optimization.optimizer_type": "optim optimizer_name",
+    "optimization.weight_decay": "adam_weight_decay wd",
+    "optimization.betas": "adam_betas",
+    "optimization.scheduler_type": "lr_scheduler lr_scheduler_type scheduler",
+    "optimization.scheduler_params": "lr_scheduler_args lr_scheduler_kwargs lr_scheduler_params scheduler_args",
+    "optimization.enable_gradient_checkpointing": "activation_checkpointing gradient_checkpointing use_gradient_checkpointing",
+    "acceleration.mixed_precision_mode": "dtype mixed_precision precision train_dtype",
+    "acceleration.quantization": "base_model_precision quantize quantize_model",
+    "acceleration.offload_blocks": "block_swap blocks_to_swap swap_blocks",
+    "acceleration.compile": "compile_model torch_compile",
+    "data": "datasets",
+    "data.dataset": "data_path data_root dataset_config dataset_path folder_path image_directory train_data_dir video_directory",
+    "data.preprocessed_data_root": "cache_dir cache_directory latents_root precomputed_path preprocessed_path",
+    "data.held_out": "eval_split val_split validation_split",
+    "data.num_dataloader_workers": "dataloader_num_workers max_data_loader_n_workers num_workers",
+    "validation": "eval sample sampling",
+    "validation.samples": "sample_prompts validation_prompts",
+    "validation.negative_prompt": "neg validation_negative_prompt",
+    "validation.frame_rate": "fps",
+    "validation.seed": "sample_seed validation_seed",
+    "validation.inference_steps": "num_inference_steps sample_steps validation_num_inference_steps",
+    "validation.interval": "sample_every sample_every_n_steps validation_interval validation_step_interval validation_steps",
+    "validation.skip_initial_validation": "disable_sample_at_start skip_first_sample",
+    "checkpoints": "checkpoint checkpointing save",
+    "checkpoints.interval": "checkpoint_every checkpoint_interval checkpoint_step_interval checkpointing_steps save_every save_every_n_steps save_interval save_steps",
+    "checkpoints.keep_last_n": "checkpoints_total_limit max_step_saves_to_keep save_total_limit",
+    "checkpoints.precision": "save_dtype save_precision",
+    "checkpoints.save_training_state": "save_state",
+    "flow_matching.timestep_sampling_mode": "timestep_sample_method timestep_sampling timestep_type weighting_scheme",
+    "flow_matching.timestep_sampling_params.std": "logit_std stdev",
+    "hub.hub_model_id": "hub_repo_id huggingface_repo_id repo_id",
+    "wandb.project": "tracker_project_name wandb_project",
+    "wandb.entity": "wandb_entity",
+    "output_dir": "output_path save_root training_folder",
+    "trackers": "log_with logging report_to",
+    "preprocessing.resolution_buckets": "buckets resolution resolutions",
+    "preprocessing.lora_trigger": "id_token instance_token trigger trigger_word",
+    "engine.deepspeed_config": "deepspeed",
+}
+
+SAME: Mapping[str, str] = {word: key for key, words in _KEYS.items() for word in words.split()}
+"""Words that mean what a key, or a table, does."""
+
+_NOTHING = """
+arch bucket_no_upscale cache_latents cache_latents_to_disk caching_batch_size caption_dropout caption_dropout_probability caption_dropout_rate
+clip_skip content_or_style debiased_estimation discrete_flow_shift ema ema_beta ema_config ema_decay ema_rate enable_bucket flip_aug flow_shift frame_extraction
+fused_backward_pass guidance_embeds huber_c immiscible_noise ip_noise_gamma keep_tokens logging_dir logging_steps loss_type loss_weight lr_end masked_loss
+max_token_length min_snr_gamma multires_noise network_args network_module noise_offset noise_scheduler num_repeats partition_method pipeline_stages
+prior_loss_weight scale_weight_norms sdpa shuffle_caption shuffle_tokens snr_gamma split_attn steps_per_print target_frames token_dropout use_ema
+video_clip_mode v_parameterization walk_seed weight_jitter xformers zero_terminal_snr
+"""
+
+IN_CONDITIONS: Mapping[str, tuple[str, ...]] = {
+    "image": ("image_or_video",),
+    "image_path": ("image_or_video",),
+    "latents": ("latents_dir",),
+    "mask": ("mask_dir",),
+    "mask_dir": ("mask",),
+    "mask_path": ("mask",),
+    "prob": ("probability",),
+    "p": ("probability",),
+    "name": ("type",),
+}
+"""Words for keys of a condition, where it has them: in training, or in a sample that is drawn."""
+
+IN_VALIDATION: Mapping[str, str] = {
+    **dict.fromkeys(("steps", "num_steps"), "validation.inference_steps"),
+    **dict.fromkeys(("frames", "height", "num_frames", "resolution", "width"), "validation.video_dims"),
+    **dict.fromkeys(("caption", "text"), "validation.samples.prompt"),
+    **dict.fromkeys(("cfg", "cfg_scale", "guidance_scale"), "validation.video_cfg_scale"),
+}
+"""Words in `[validation]` and its samples, where they mean something else than in other tables."""
+
+_STEPS = "A run is as long as optimization.steps says, and there is no key for passes over the data."
+_SAVED = "What counts is steps: checkpoints.interval."
+_WARM_UP = 'No schedule warms up and falls again; scheduler_type = "linear" with start_factor below end_factor warms up alone.'
+_RESUMED = "A run goes on by itself where its output_dir holds it unfinished."
+
+OTHERWISE: Mapping[str, str] = {
+    **dict.fromkeys(("epochs", "max_train_epochs", "num_epochs", "num_train_epochs"), _STEPS),
+    **dict.fromkeys(("save_every_n_epochs", "checkpoint_every_n_epochs"), _SAVED),
+    **dict.fromkeys(("lr_warmup_steps", "warmup_ratio", "warmup_steps", "num_warmup_steps"), _WARM_UP),
+    **dict.fromkeys(("resume", "resume_from_checkpoint"), _RESUMED),
+    **dict.fromkeys(("optimizer_args", "optimizer_params"), "Each parameter of AdamW is a key of [optimization]: weight_decay and betas."),
+    **dict.fromkeys(("adam_beta1", "adam_beta2"), "Both are one key of [optimization]: betas = [0.9, 0.999]."),
+    **dict.fromkeys(("bf16", "fp16"), 'Write acceleration.mixed_precision_mode = "bf16"; there is no fp16.'),
+    **dict.fromkeys(("caption_ext", "caption_extension"), "Captions beside media are files that end in .txt."),
+}
+"""Words for what is said in another way, and how."""
+
+NOTHING = frozenset(_NOTHING.split())
+"""Words for what there is not."""
+
+NOTHING_LIKE_IT = "Other trainers have it; there is nothing of the kind here."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -11,7 +12,6 @@ import attrs
 from ltxcore.config.run_file import PreprocessingTable
 from ltxcore.dataset.columns import ALIASES, FOLDERS, bind, option, wanted_folders
 from ltxcore.dataset.folder import captions_wanting, read_folder
-from ltxcore.dataset.openings import without_opening
 from ltxcore.dataset.table import Row, Table, medium_at, read_table
 from ltxcore.errors import DataError, Problem
 from ltxcore.files import is_file, is_folder, why_unreadable
@@ -297,3 +297,32 @@ def _notes(table: Table, unused: Collection[str]) -> Iterator[str]:
 def _line(problem: Problem, table: Table) -> int:
     last = problem.where.removeprefix(f"{table.path}:")
     return int(last) if last.isdecimal() else 0
+
+
+_IT = r"(?:video(?: clip)?|clip|footage|film|scene|shot|sequence|image|picture|photo(?:graph)?|audio(?: clip)?|recording)"
+_SHOWS = (
+    r"(?:shows?|showcases|showing|depicts|depicting|displays|features|captures|portrays|presents|illustrates|contains|focuses on"
+    r"|(?:begins|starts|opens) with|opens on)"
+)
+_SEEN = r"(?:(?:we|you)(?: can)? see|there (?:is|are))"
+
+OPENINGS = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        # Each is tried once, in this order: an answer to whoever asked, then what the caption is of, then who looks at it.
+        r"(?:sure|certainly|of course)[,.!]\s+",
+        r"here(?:'s| is) (?:a|an|the|your) (?:[\w-]+ ){0,4}(?:caption|description)[^:\n]{0,40}:\s*",
+        rf"(?:in|throughout) (?:the|this) {_IT}(?:,\s+(?:{_SEEN}\s+)?|\s+{_SEEN}\s+)",
+        rf"(?:the|this|an?) {_IT} (?:that )?{_SHOWS}(?:[:,]\s*|\s+)",
+        r"(?:we|you)(?: can)? see\s+",
+    )
+)
+
+
+def without_opening(caption: str) -> str:
+    """A caption without its stock opening, the next word with a capital; as it is where there is none, or where nothing would be left."""
+    rest = caption.strip()
+    for opening in OPENINGS:
+        found = opening.match(rest)
+        rest = rest[found.end() :] if found else rest
+    return caption if rest in ("", caption.strip()) else rest[0].upper() + rest[1:]

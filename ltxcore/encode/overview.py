@@ -11,7 +11,7 @@ from ltxcore.codecs.source import Codecs
 from ltxcore.config.run_file import PreprocessingTable
 from ltxcore.dataset.raw import RawFiles
 from ltxcore.dataset.rows import Dataset, survey_dataset
-from ltxcore.encode.proposed_buckets import proposed_line
+from ltxcore.encode.buckets import proposed_line
 from ltxcore.encode.roots import default_root
 from ltxcore.encode.rules import sizes_of
 from ltxcore.encode.sample_sizes import Looked, files_of, look_at, unreadable

@@ -26,8 +26,7 @@ from ltxcore.encoded.store import read_mask
 from ltxcore.errors import DataError
 from ltxcore.media.pictures import Rendering
 from ltxcore.media.probe import MediaInfo, Memory, read_clip, read_sound
-from ltxcore.media.rates import exact_rate
-from ltxcore.media.times import Timing
+from ltxcore.media.times import Timing, exact_rate
 from ltxcore.modalities.audio import AudioModality
 from ltxcore.protocols import Codec, Entry
 
@@ -61,7 +60,7 @@ class Product:
         ingredients: everything that shapes its bytes, as JSON.
         encoder: fingerprint of the codec or text encoder alone.
         make: the work.
-        corrections: what is set right in its file that 0.1.0 read otherwise; see `ltxcore.media.corrections`.
+        corrections: what is set right in its file that 0.1.0 read otherwise; see `ltxcore.encode.outdated`.
     """
 
     folder: str

@@ -22,8 +22,7 @@ from ltxcore.dataset.folder import is_media_folder
 from ltxcore.dataset.rows import Sample, survey_dataset
 from ltxcore.dataset.table import FORMATS
 from ltxcore.encode.work import TEXT, text_product
-from ltxcore.encoded.cache import user_cache
-from ltxcore.encoded.listing import list_folder
+from ltxcore.encoded.listing import list_folder, user_cache
 from ltxcore.encoded.sample_names import ENCODED
 from ltxcore.errors import DataError, LtxError
 from ltxcore.files import UNFINISHED, is_file, is_folder, write_whole

@@ -9,8 +9,7 @@ import attrs
 from ltxcore.config.colors import REMEDY, parse_color
 from ltxcore.config.run_file import PreprocessingTable
 from ltxcore.dataset.rows import Dataset
-from ltxcore.encode.buckets import Bucket, ReferenceFactors, common_size, parse_buckets
-from ltxcore.encode.proposed_buckets import proposed_line
+from ltxcore.encode.buckets import Bucket, ReferenceFactors, common_size, parse_buckets, proposed_line
 from ltxcore.encode.sample_sizes import SOUND_FOLDERS, VIDEO_FOLDERS, Looked, Rules, unreadable
 from ltxcore.errors import ConfigError, DataError, Problem, listed
 from ltxcore.media.pictures import Hdr, Rendering

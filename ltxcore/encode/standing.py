@@ -8,7 +8,7 @@ from pathlib import Path
 import attrs
 
 from ltxcore.dataset.rows import Dataset, Sample
-from ltxcore.encode.outdated import as_made
+from ltxcore.encode.outdated import as_made, told
 from ltxcore.encode.products import RECIPES, Product
 from ltxcore.encode.sample_sizes import SOUND_FOLDERS, STORED_MASKS, VIDEO_FOLDERS, Planned
 from ltxcore.encode.survey import Survey
@@ -16,7 +16,6 @@ from ltxcore.encode.work import TEXT, text_product
 from ltxcore.encoded.listing import Listing, list_folder
 from ltxcore.encoded.sample_names import find_sample
 from ltxcore.errors import DataError
-from ltxcore.media.corrections import told
 from ltxcore.protocols import Entry, TextEncoder
 
 FAULT = "their encoded files are not as they were written"

@@ -1,10 +1,14 @@
-"""The work: captions first, then every sample's media, several samples at a time."""
+"""The work: captions first, then every sample's media, several samples at a time.
+
+Which part of the work is this process's, when several share it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from functools import partial
+from typing import TypeVar
 
 import attrs
 import torch
@@ -14,6 +18,7 @@ from ltxcore.encode.ledger import Ledger
 from ltxcore.encode.outdated import as_made
 from ltxcore.encode.products import RECIPES, Made, Product, Tools
 from ltxcore.encode.sample_sizes import Planned, Rules
+from ltxcore.engines.process import Place
 from ltxcore.errors import DataError, LtxError, Problem
 from ltxcore.protocols import Entry, TextEncoder
 from ltxcore.workers import as_done
@@ -178,3 +183,31 @@ def drop(ledger: Ledger, sample: Sample, folders: Collection[str]) -> None:
 def refusals(outcomes: Mapping[str, Outcome]) -> tuple[Problem, ...]:
     """All problems of some samples, in order."""
     return tuple(problem for outcome in outcomes.values() for problem in outcome.problems)
+
+
+T = TypeVar("T")
+
+
+@attrs.frozen
+class Share:
+    """This process is number `rank` of `world_size`, counted from 0."""
+
+    rank: int = 0
+    world_size: int = 1
+
+    def __str__(self) -> str:
+        return f"process {self.rank} of {self.world_size}"
+
+    @classmethod
+    def of_environment(cls) -> Share:
+        """As a launcher such as torchrun says in RANK and WORLD_SIZE; alone where it says nothing.
+
+        Raises:
+            ConfigError: they are no numbers, or the rank is not below the size.
+        """
+        place = Place.of_environment()
+        return cls(place.rank, place.world_size)
+
+    def of(self, items: Sequence[T]) -> Sequence[T]:
+        """Every `world_size`-th item, from number `rank` on."""
+        return items[self.rank :: self.world_size]

@@ -3,6 +3,8 @@
 **Which line counts, where a sample has several.** In one manifest the later line does, whatever the times in them: a clock may have been set back between
 them. Of several manifests, that is of several processes, the newest line that fits the file's size does, if the file was last changed when it was written;
 where several fit and that does not tell them apart, the file itself is read, and the line that says the same as it counts.
+
+Where files lie that can be made again.
 """
 
 from __future__ import annotations
@@ -11,13 +13,13 @@ import contextlib
 import hashlib
 import itertools
 import os
+import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import attrs
 
-from ltxcore.encoded.cache import user_cache
 from ltxcore.encoded.manifest_lines import Line, append_lines, read_lines
 from ltxcore.encoded.sample_names import SUFFIX, File, files_in, looks_shortened, stored_name
 from ltxcore.encoded.store import MANIFESTS, read_recorded, told_name
@@ -231,3 +233,14 @@ def _remember(folder: Path, lines: list[Line]) -> None:
                 path.parent.mkdir(parents=True, exist_ok=True)
             append_lines(path, lines)
             return
+
+
+def user_cache() -> Path:
+    """The folder `ltx` in XDG_CACHE_HOME, by default in ~/.cache; for a user without a home, in the system's temporary folder."""
+    named = os.environ.get("XDG_CACHE_HOME")
+    if named:
+        return Path(named) / "ltx"
+    try:
+        return Path.home() / ".cache" / "ltx"
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / "ltx"

@@ -21,8 +21,7 @@ from ltxcore.media.dolby_vision import refuse_unshowable
 from ltxcore.media.hdr_frames import Tags
 from ltxcore.media.photos import photo_of
 from ltxcore.media.pictures import Pictures, Rendering, Resize
-from ltxcore.media.rates import exact_rate
-from ltxcore.media.times import Timing, shown_frames
+from ltxcore.media.times import Timing, exact_rate, shown_frames
 from ltxcore.media.upright import Turn, turn_of
 from ltxcore.protocols import Clip
 

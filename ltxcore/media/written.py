@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ltxcore.errors import DataError
 from ltxcore.media.atomic import replacing
-from ltxcore.media.rates import exact_rate
 from ltxcore.media.sounds import add_sound, encode_sound
+from ltxcore.media.times import exact_rate
 from ltxcore.protocols import Clip, Sound
 
 _IMAGE_CODECS = {".png": ("png", "rgb24"), ".jpg": ("mjpeg", "yuvj444p"), ".jpeg": ("mjpeg", "yuvj444p")}

@@ -12,7 +12,7 @@ from ltxcore.config.load import LoadedRun
 from ltxcore.config.located import located as located
 from ltxcore.config.run_file import RunFile
 from ltxcore.dataset.rows import Dataset, read_dataset
-from ltxcore.encode.connected import no_connectors
+from ltxcore.encode.encoding import no_connectors
 from ltxcore.encode.roots import default_root
 from ltxcore.encoded.batches import Plan as Order
 from ltxcore.encoded.batches import plan as plan_order

@@ -10,7 +10,7 @@ import attrs
 import torch
 
 from ltxcore.conditions import SampleCondition
-from ltxcore.media.rates import exact_rate
+from ltxcore.media.times import exact_rate
 from ltxcore.modalities.audio import AudioModality
 from ltxcore.modalities.video import VideoModality
 from ltxcore.models.backbone import ModelInfo

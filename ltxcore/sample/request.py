@@ -16,7 +16,7 @@ from ltxcore.config.reading import Unreadable
 from ltxcore.config.validation_samples import FREEZING, Freeze, ValidationSample, ValidationTable
 from ltxcore.encode.buckets import Bucket, misfits
 from ltxcore.errors import ConfigError, Problem, collecting
-from ltxcore.media.rates import exact_rate
+from ltxcore.media.times import exact_rate
 from ltxcore.models.backbone import ModelInfo
 from ltxcore.protocols import MODALITIES
 from ltxcore.sample.guidance import Scales

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cli.test_cli_check import raw_run
-from encode.raw_media import clip_file
+from helpers.raw_media import clip_file
 
 MOST = 1.7
 """Times the processor time of `import torch` that a check may take; 1.4 to 1.5 are measured, and machines are noisy."""

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from compatibility.test_runs import losses, same
 from helpers.launches import finish, start
 from helpers.older_runs import brought, ltx
+from ltxcore.encode.outdated import CORRECTIONS
 from ltxcore.encoded.manifest import read_source
-from ltxcore.media.corrections import CORRECTIONS
 
 ALL = {"hlg": "hdr", "hole": "sound_in_time", "lying": "turned", "see_through": "alpha", "wide_pixels": "square_pixels"}
 """By sample of `otherwise`, what is set right in reading its file."""

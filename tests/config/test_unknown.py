@@ -8,11 +8,10 @@ import string
 
 import pytest
 
-from ltxcore.config.foreign import IN_VALIDATION, NOTHING, OTHERWISE, SAME
 from ltxcore.config.run_file import RunFile
 from ltxcore.config.sample_tables import sample_keys
 from ltxcore.config.tables import Key, keys_of, training_keys
-from ltxcore.config.unknown import _tables, remedy_for
+from ltxcore.config.unknown import IN_VALIDATION, NOTHING, OTHERWISE, SAME, _tables, remedy_for
 from ltxcore.config.validation_samples import ValidationSample
 from ltxcore.registry import load
 

@@ -25,7 +25,7 @@ from ltxcore.codecs.tiny import TinyAudioCodec, TinyTextEncoder, TinyVideoCodec
 from ltxcore.config.run_file import PreprocessingTable
 from ltxcore.encode import products
 from ltxcore.encode.preprocess import preprocess
-from ltxcore.encode.share import Share
+from ltxcore.encode.work import Share
 from ltxcore.encoded.manifest import read_source, source_listing
 from ltxcore.files import UNFINISHED
 from ltxcore.media.probe import write_clip

@@ -6,8 +6,7 @@ import random
 
 import pytest
 
-from ltxcore.encode.buckets import Bucket, choose, parse_buckets
-from ltxcore.encode.proposed_buckets import MOST_TOKENS, proposed_buckets, proposed_line
+from ltxcore.encode.buckets import MOST_TOKENS, Bucket, choose, parse_buckets, proposed_buckets, proposed_line
 
 SCALE = (8, 32, 32)
 

@@ -12,8 +12,7 @@ import safetensors.torch
 import torch
 
 from helpers.encoded_sets import put, values
-from ltxcore.encoded.cache import user_cache
-from ltxcore.encoded.listing import CHUNK, INDEX, Listing, index_paths, list_folder
+from ltxcore.encoded.listing import CHUNK, INDEX, Listing, index_paths, list_folder, user_cache
 from ltxcore.encoded.manifest import append_entry, remove_sample
 from ltxcore.encoded.sample_names import find_sample
 from ltxcore.encoded.store import checksum, write_sample

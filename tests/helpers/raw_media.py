@@ -12,8 +12,8 @@ import torch
 
 from ltxcore.codecs.source import Codecs
 from ltxcore.config.run_file import PreprocessingTable
+from ltxcore.encode.ledger import Summary
 from ltxcore.encode.preprocess import preprocess
-from ltxcore.encode.summary import Summary
 from ltxcore.media.probe import write_clip, write_sound
 from ltxcore.protocols import Clip, Sound
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ltxcore.inspection.counts import Tokens
-from ltxcore.inspection.lanes import appended_lanes, lane_of
+from ltxcore.inspection.counts import Tokens, appended_lanes, lane_of
 from ltxcore.modalities.audio import AudioModality
 from ltxcore.modalities.video import VideoModality
 from ltxcore.state import Grid

@@ -10,9 +10,21 @@ from PIL import Image
 
 from helpers.inspected_sets import AUDIO, VIDEO, av_run, av_set, seen_of
 from ltxcore.errors import DataError
-from ltxcore.inspection.canvas import LEFT, RIGHT, WIDTH, Colour
 from ltxcore.inspection.counts import counts
-from ltxcore.inspection.picture import APPENDED, COUNTED, FROZEN, GENERATED, GIVEN, picture, sentence, write_picture
+from ltxcore.inspection.picture import (
+    APPENDED,
+    COUNTED,
+    FROZEN,
+    GENERATED,
+    GIVEN,
+    LEFT,
+    RIGHT,
+    WIDTH,
+    Colour,
+    picture,
+    sentence,
+    write_picture,
+)
 from ltxcore.inspection.seen import Seen
 
 ALWAYS = {**VIDEO, "conditions": [{**condition, "probability": 1.0} for condition in VIDEO["conditions"]]}

@@ -12,8 +12,7 @@ import torch
 
 from helpers.inspected_sets import av_run, av_set, seen_of
 from helpers.training_runs import loaded_run, sound_set
-from ltxcore.inspection.dump import FIELDS
-from ltxcore.inspection.first_steps import inspect
+from ltxcore.inspection.first_steps import FIELDS, inspect
 from ltxcore.inspection.seen import Seen
 from ltxcore.protocols import ModelInput
 from ltxcore.train import loop

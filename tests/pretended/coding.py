@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from helpers.device_record import READ, RECORD
 from ltxcore.codecs.official.tiles import Tiling
 from ltxcore.codecs.source import Codecs
-from ltxcore.encode.connected import connected
+from ltxcore.encode.encoding import connected
 from ltxcore.protocols import Clip, Sound
 from pretended.training import digest
 

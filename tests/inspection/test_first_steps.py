@@ -12,8 +12,7 @@ from torch import Tensor
 
 from helpers.inspected_sets import AUDIO, av_run, av_set, seen_of
 from ltxcore.errors import DataError
-from ltxcore.inspection.dump import FIELDS, write_dump
-from ltxcore.inspection.first_steps import inspect
+from ltxcore.inspection.first_steps import FIELDS, inspect, write_dump
 from ltxcore.inspection.seen import Seen
 
 GENERATED = {*FIELDS, "predicted", "loss"} - {"marked"}  # the tiny model takes no marker

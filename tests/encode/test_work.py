@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ltxcore.encode.share import Share
+from ltxcore.encode.work import Share
 from ltxcore.errors import ConfigError
 
 
