@@ -9,7 +9,7 @@ from pathlib import Path
 HANGING = """
 import threading
 
-from ltxcore.train.stop import listening
+from ltxcore.engines.signals import listening
 
 
 def test_that_hangs_inside_a_run():

@@ -56,9 +56,8 @@ def launch(
     """
     from ltxcore.engines.launcher import PORT, exec_deepspeed, read_hosts
     from ltxcore.engines.launcher import launch as start
-    from ltxcore.runs.goes_on import goes_on
     from ltxcore.runs.resume import where_it_lies
-    from ltxcore.runs.run_folder import STATUS
+    from ltxcore.runs.run_folder import STATUS, goes_on
 
     hosts = None if hostfile is None else read_hosts(hostfile, node_rank if launcher == "torchrun" else 0, processes)
     here = _processes(processes, hosts)

@@ -16,9 +16,9 @@ from ltxcore.encoded.manifest import read_manifest
 from ltxcore.errors import ConfigError
 from ltxcore.models.base import Base
 from ltxcore.protocols import MODALITIES, Batch, Manifest, ModelInput, Source, StoredLatents, Text
+from ltxcore.runs.passes import LargestDraws, stored_tokens
 from ltxcore.runs.run_plan import Outline, encoded_so_far
 from ltxcore.runs.setup import setting_of
-from ltxcore.runs.sizes import LargestDraws, stored_tokens
 from ltxcore.sample.cuts import samples_in, steps_of
 
 RATE = 24.0

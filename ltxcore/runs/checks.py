@@ -26,9 +26,8 @@ from ltxcore.progress import Phase, bars
 from ltxcore.protocols import Entry, Manifest
 from ltxcore.runs.checkpoint import newest
 from ltxcore.runs.disk_space import room_for, room_to_encode
-from ltxcore.runs.drawing import drawing_problems
 from ltxcore.runs.first_encoding import begun_with
-from ltxcore.runs.foreseen import foreseen
+from ltxcore.runs.foreseen import drawing_problems, foreseen
 from ltxcore.runs.noted import Seen, of_dataset, of_folder, samples_told, trains_on
 from ltxcore.runs.run_plan import Draft, Outline, RunPlan, draft, misfitting, references_of, split_of
 

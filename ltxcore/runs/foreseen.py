@@ -1,14 +1,18 @@
-"""What encoded samples will be like, before they are: so that a strategy is held against them ahead of hours of encoding."""
+"""What encoded samples will be like, before they are: so that a strategy is held against them ahead of hours of encoding.
+
+What draws the samples of a run: whether its codecs and its text encoder can be had, known from headers.
+"""
 
 from __future__ import annotations
 
 import attrs
 
+from ltxcore.codecs.source import Codecs
 from ltxcore.encode.buckets import Bucket
 from ltxcore.encode.sample_sizes import Planned
 from ltxcore.encode.survey import Survey
 from ltxcore.encode.work import TEXT
-from ltxcore.errors import DataError
+from ltxcore.errors import ConfigError, DataError, Problem, collecting
 from ltxcore.protocols import Entry, Manifest
 from ltxcore.runs.run_plan import Outline
 from ltxcore.sample.cuts import samples_in, steps_of
@@ -61,3 +65,22 @@ def _size(folder: str, bucket: Bucket, planned: Planned, seen: Survey) -> tuple[
     if info.is_image or info.rate is None:
         return attrs.evolve(size, frames=1), None
     return size, float(info.rate) / (1 if is_target else seen.encoding.tools.factors.temporal)
+
+
+def drawing_problems(found: Outline) -> tuple[Problem, ...]:
+    """Why samples of `[validation]`, or clips of the data where there are none, cannot be drawn. Codecs that are not there stop no run that names no samples."""
+    codecs = Codecs.of(found.config.model, device="cpu")
+    names = found.modalities.union(*(sample.canvas.request.modalities for sample in found.samples))
+    wanted = [codecs.video] if "video" in names else []
+    makers = [*wanted, *([codecs.audio] if "audio" in names else []), *([codecs.text] if found.samples else [])]
+    problems: list[Problem] = []
+    for make in makers:
+        mine: list[Problem] = []
+        with collecting(mine):
+            try:
+                make()
+            except ConfigError:
+                if found.samples:
+                    raise
+        problems += mine
+    return tuple(dict.fromkeys(problems))

@@ -10,10 +10,11 @@ from typing import Any
 import attrs
 
 from ltxcore.config.load import HEADER
+from ltxcore.config.run_file import RunFile
 from ltxcore.errors import CheckpointError, ConfigError, Problem
 from ltxcore.files import read_regular, sync, why_not_writable, write_whole
 from ltxcore.headers import INDEX
-from ltxcore.runs.checkpoint import found, newest
+from ltxcore.runs.checkpoint import STATE, found, newest
 from ltxcore.runs.records import Status, StatusRecord, read_record
 from ltxcore.runs.resume import RUN_FILE, difference, without_place
 
@@ -198,3 +199,16 @@ def check_writable(path: Path, where: str) -> None:
     what = why_not_writable(path, LONGEST_INSIDE)
     if what:
         raise ConfigError(what, where=where, remedy="Choose another output_dir.")
+
+
+def goes_on(config: RunFile) -> str:
+    """From which step the same command goes on, or that it begins anew."""
+    saved = found(RunFolder(config.output_dir).checkpoints)
+    if config.checkpoints.no_resume:
+        return "The same command begins anew, since checkpoints.no_resume is set."
+    if not saved:
+        often = "" if config.checkpoints.interval else " With checkpoints.interval, a run saves itself every so many steps."
+        return f"Nothing of it was saved yet, so the same command begins anew.{often}"
+    if not (saved[-1].path / STATE).exists():
+        return f'It keeps no training state (save_training_state = "off"), so it cannot go on; its last weights are in {saved[-1].path}.'
+    return f"The same command goes on after step {saved[-1].step}, which was saved last."

@@ -1,7 +1,11 @@
-"""Euler steps from noise to clean tokens, with what is given held in place."""
+"""Euler steps from noise to clean tokens, with what is given held in place.
+
+The noise levels that sampling goes through.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 
@@ -9,6 +13,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from ltxcore.errors import ConfigError
 from ltxcore.protocols import ModelInput
 
 Model = Callable[[Mapping[str, ModelInput]], Mapping[str, Tensor]]
@@ -93,3 +98,24 @@ def _target(given: ModelInput) -> int:
     if given.clean is None:
         raise ValueError("sampling needs the clean tokens")
     return int(given.clean.shape[1])
+
+
+SHIFT = 2.05
+TERMINAL = 0.1
+"""The last level before 0."""
+
+
+def schedule(steps: int) -> Tensor:
+    """Noise levels from 1 to 0, `[steps + 1]` float32, the same for every number of tokens.
+
+    Raises:
+        ConfigError: fewer than two steps, for which the stretch to the last level has no meaning.
+
+    Source: design section 4, "Sampling".
+    """
+    if steps < 2:
+        raise ConfigError(f"sampling takes at least 2 steps, not {steps}", where="validation.inference_steps", remedy="30 is usual.")
+    t = 1 - torch.arange(steps, dtype=torch.float64) / steps
+    shifted = math.exp(SHIFT) / (math.exp(SHIFT) + 1 / t - 1)
+    stretched = 1 - (1 - shifted) * (1 - TERMINAL) / (1 - shifted[-1])
+    return torch.cat([stretched, torch.zeros(1, dtype=torch.float64)]).float()

@@ -15,9 +15,8 @@ from ltxcore.flow.draws import generator
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.protocols import Inputs, Medium, Modality, ModelInput, StoredLatents, Text
 from ltxcore.sample.encode_inputs import Encoded, EncodedCondition
-from ltxcore.sample.euler import Report, euler, start
+from ltxcore.sample.euler import Report, euler, schedule, start
 from ltxcore.sample.guidance import Guidance, PerturbedModel
-from ltxcore.sample.schedule import schedule
 from ltxcore.state import Grid, LatentState
 
 Forward = Callable[..., Mapping[str, Tensor]]

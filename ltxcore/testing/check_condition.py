@@ -26,8 +26,7 @@ from ltxcore.state import Grid, LatentState
 from ltxcore.strategy import Flexible, ModalityTable
 from ltxcore.testing.check_strategy import faults_of
 from ltxcore.testing.findings import Findings
-from ltxcore.testing.runs import setting_of
-from ltxcore.testing.trials import GRIDS, Trial, trials
+from ltxcore.testing.trials import GRIDS, Trial, setting_of, trials
 
 WHERE = "a trial"
 

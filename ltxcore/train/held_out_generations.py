@@ -12,9 +12,8 @@ from torch import Tensor
 from ltxcore.codecs.source import Codecs
 from ltxcore.flow.draws import CountedDraws
 from ltxcore.protocols import Backbone, Draws, Engine, Modality, Setting, Strategy
-from ltxcore.sample.euler import euler, plain
+from ltxcore.sample.euler import euler, plain, schedule
 from ltxcore.sample.outputs import decoders, write_media
-from ltxcore.sample.schedule import schedule
 from ltxcore.train.feed import Samples, prepared, sent
 from ltxcore.train.out_of_memory import Spared
 from ltxcore.train.validation_loss import EPOCH, FixedSigma

@@ -1,16 +1,21 @@
-"""The training loop: micro-batches to gradients to steps, and the numbers of each step."""
+"""The training loop: micro-batches to gradients to steps, and the numbers of each step.
+
+Where in the model something that is not finite came from.
+"""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
+from typing import Any, cast
 
 import attrs
 import torch
 from torch import Tensor
+from torch.nn import Module
 
 from ltxcore.devices import with_random_state
 from ltxcore.encoded.batches import MicroBatch, weights
@@ -21,10 +26,9 @@ from ltxcore.flow.loss import total_loss
 from ltxcore.memory import telling
 from ltxcore.modalities.video import VideoModality
 from ltxcore.protocols import Backbone, Batch, Draws, Engine, ModelInput, Strategy
-from ltxcore.runs.sizes import LargestDraws, in_words
+from ltxcore.runs.passes import LargestDraws, in_words
 from ltxcore.train.feed import Samples, prepared, sent
 from ltxcore.train.metrics import Facts, Tally, add_losses, peak_memory, read, tokens
-from ltxcore.train.non_finite import first_not_finite
 from ltxcore.workers import in_order
 
 
@@ -221,3 +225,38 @@ def _stopped(step: int, what: str, seen: Sequence[Seen], culprit: str) -> DataEr
         f"{what} is not finite (NaN or Inf) at step {step}, samples {listed(names)}, sigmas {'; '.join(sigmas)}{module}",
         remedy="Nothing was updated in this step. Look at these samples, lower optimization.learning_rate, or lower optimization.max_grad_norm.",
     )
+
+
+def first_not_finite(model: object, run: Callable[[], object]) -> str:
+    """The name of the first module with an output that is not finite while `run` runs the model again; "" if there is none.
+
+    Of modules within one another it is the innermost.
+    """
+    found: list[str] = []
+
+    def watch(name: str) -> Callable[[Module, Any, Any], None]:
+        def hook(_: Module, __: Any, output: Any) -> None:
+            if not found and not all(bool(torch.isfinite(tensor).all()) for tensor in _tensors(output)):
+                found.append(name)
+
+        return hook
+
+    handles = [module.register_forward_hook(watch(name)) for name, module in cast(Module, model).named_modules() if name]
+    try:
+        run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found[0] if found else ""
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        if value.is_floating_point():
+            yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _tensors(item)

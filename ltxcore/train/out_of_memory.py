@@ -1,4 +1,7 @@
-"""What a run says, and does, where memory runs out: what takes less, from its own settings; and that a sample is left out rather than the run."""
+"""What a run says, and does, where memory runs out: what takes less, from its own settings; and that a sample is left out rather than the run.
+
+A step before training, to find in the first minute whether memory suffices for it.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,19 @@ import attrs
 import torch
 
 from ltxcore.config.run_file import RunFile
-from ltxcore.devices import gpu_memory, is_gpu, peak_gpu_memory
+from ltxcore.devices import gpu_memory, is_gpu, memory_is_bounded, peak_gpu_memory
 from ltxcore.errors import OutOfHostMemory, OutOfMemory, is_out_of_memory
 from ltxcore.logs import warn
-from ltxcore.memory import gib, let_go, telling, what
+from ltxcore.memory import gib, give_back_memory, let_go, telling, what
 from ltxcore.planner.advice import KINDS, Change, Kind, Variant
 from ltxcore.planner.estimate import Estimator, Need
 from ltxcore.planner.largest_batch import of_manifest
 from ltxcore.runs.engine import engine_problems, uses_zero
-from ltxcore.runs.goes_on import goes_on
 from ltxcore.runs.memory_settings import contradictions
+from ltxcore.runs.passes import largest
+from ltxcore.runs.run_folder import goes_on
 from ltxcore.runs.run_plan import RunPlan
+from ltxcore.train.loop import Loop
 
 NAMED = 3
 """Remedies that are named; `ltx plan` knows all, and what each saves."""
@@ -229,3 +234,37 @@ def _text_encoder(run: Variant, estimator: Estimator) -> Iterator[Change]:
 
 
 BESIDE_TRAINING: tuple[Kind, ...] = (_text_encoder, _tiling, _optimizer_away)
+
+
+def try_largest(loop: Loop, advice: Advice, first: int) -> None:
+    """Forward and backward of the largest micro-batch that is to come; nothing of it is kept, and no draw of the run is taken.
+
+    Only where memory is bounded, and not where blocks are compiled: compiled code depends on the sizes that it has seen.
+
+    Args:
+        loop: of the run.
+        advice: what is told where memory runs out.
+        first: the step that the run goes on after; 0: it begins, and has no state of its optimiser yet.
+
+    Raises:
+        OutOfMemory: memory does not suffice.
+    """
+    config, samples = advice.planned.config, loop.samples
+    if not memory_is_bounded(loop.engine.device) or config.acceleration.compile:
+        return
+    in_step = loop.accumulation * loop.engine.world_size
+    count = (config.optimization.steps - first) * in_step
+    if count <= 0:
+        return
+    try:
+        with advice.during("trying a step before training", TRAINING):
+            loop.attempt(largest(loop.order, samples.manifest, samples.sources, first * in_step, count))
+    except OutOfMemory:
+        raise
+    except Exception as error:  # noqa: BLE001 - a condition of the user's may not take draws that are all 0, and takes those of the run
+        warn(f"no step could be tried before training: {type(error).__name__}: {error}")
+        let_go(error)
+    finally:
+        give_back_memory()
+    if not first and (said := advice.of_first_update()):
+        warn(said)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import attrs
 
-from ltxcore.engines.signals import undisturbed
+from ltxcore.engines.signals import Stop, listening, undisturbed
 from ltxcore.files import remove_unfinished, write_whole
 from ltxcore.logs import inform
 from ltxcore.protocols import Engine
@@ -26,12 +26,9 @@ from ltxcore.train.feed import Samples
 from ltxcore.train.generations import Draws
 from ltxcore.train.held_out_generations import Drawn
 from ltxcore.train.loop import Loop
-from ltxcore.train.measured import held_out_interval
-from ltxcore.train.out_of_memory import LOADING, MEASURING, TRAINING, Advice, Spared
-from ltxcore.train.stop import Stop, listening
+from ltxcore.train.out_of_memory import LOADING, MEASURING, TRAINING, Advice, Spared, try_largest
 from ltxcore.train.trained_model import TrainedModel
-from ltxcore.train.trial import try_largest
-from ltxcore.train.validation_loss import HeldOut
+from ltxcore.train.validation_loss import HeldOut, held_out_interval
 from ltxcore.writer import Writer
 
 

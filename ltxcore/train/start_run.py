@@ -1,9 +1,13 @@
-"""A run from its file to its result: encode, plan, load, train, measure, export, draw."""
+"""A run from its file to its result: encode, plan, load, train, measure, export, draw.
+
+What `ltx run` says of memory before it loads the model.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import math
+import shlex
 from pathlib import Path
 
 import attrs
@@ -19,16 +23,17 @@ from ltxcore.engines.process import Processes
 from ltxcore.errors import CheckpointError, ConfigError, LtxError
 from ltxcore.files import is_of_disk, not_written
 from ltxcore.logs import inform, of_first, warn
-from ltxcore.planner.announced import need_at_start, said_at_start
+from ltxcore.memory import gib
+from ltxcore.planner.estimate import Estimator, Need
+from ltxcore.planner.largest_batch import of_manifest
 from ltxcore.runs.about import changed_data
 from ltxcore.runs.checkpoint import check_space
 from ltxcore.runs.checks import check_ahead
 from ltxcore.runs.engine import build_engine, uses_zero
 from ltxcore.runs.first_encoding import encoded
-from ltxcore.runs.goes_on import goes_on
 from ltxcore.runs.passes import passes_of
 from ltxcore.runs.resume import where_it_lies
-from ltxcore.runs.run_folder import STATUS
+from ltxcore.runs.run_folder import STATUS, goes_on
 from ltxcore.runs.run_plan import Outline, RunPlan, located, outline, plan
 from ltxcore.runs.trackers import Trackers, trackers_of
 from ltxcore.sample.marker import of_metadata
@@ -232,3 +237,35 @@ def _codecs(config: RunFile, device: torch.device) -> Codecs:
         text_in_8bit=config.acceleration.load_text_encoder_in_8bit,
         text_offload=config.acceleration.offload_text_encoder,
     )
+
+
+def need_at_start(planned: RunPlan, processes: int) -> Need | str:
+    """What each device is to hold; or why that is not known.
+
+    Args:
+        planned: the run.
+        processes: that run it.
+    """
+    found = planned.outline
+    try:
+        return Estimator(found, found.base, of_manifest(planned.manifest, found)).need(found.config, processes)
+    except (LtxError, RuntimeError, NotImplementedError, TypeError, ValueError) as error:
+        # A strategy of the user's may do what needs values, which tensors without memory do not have.
+        return f"what it needs in memory is not known: {error}"
+
+
+def said_at_start(planned: RunPlan, need: Need | str, memory: int) -> str:
+    """One line: what each device is to hold, and whether that is too much. A run is not stopped by it, since an estimate is not a fact.
+
+    Args:
+        planned: the run.
+        need: of each device.
+        memory: bytes of a device.
+    """
+    if isinstance(need, str):
+        return need
+    line = f"needs about {gib(need.with_margin)} of the {gib(memory)} of each GPU"
+    if need.fits(memory):
+        return line
+    command = shlex.join(["ltx", "plan", str(planned.outline.loaded.path), "--gpus", str(need.processes)])
+    return f"WARNING: {line}, and may run out of memory. What would make it fit: {command}"

@@ -40,7 +40,7 @@ def record_latents(folder: Path) -> None:
 
 def count_tried(is_tried: bool) -> list[str]:
     """Take the processor for a device whose memory is bounded, as a GPU's is, or not; gets the micro-batches that were tried before training."""
-    import ltxcore.train.trial as trial
+    import ltxcore.train.out_of_memory as trial
     from ltxcore.train.loop import Loop
 
     tried: list[str] = []

@@ -12,7 +12,6 @@ from helpers.training_runs import put, put_sound, write_run
 from ltxcore.config.load import load_run
 from ltxcore.engines.process import Processes
 from ltxcore.models.base import base_of
-from ltxcore.planner.announced import need_at_start, said_at_start
 from ltxcore.planner.costs import GIB
 from ltxcore.planner.estimate import Estimator, Need
 from ltxcore.planner.largest_batch import encoded_here, shapes_of
@@ -20,6 +19,7 @@ from ltxcore.runs.engine import build_engine
 from ltxcore.runs.run_plan import Outline, outline, plan
 from ltxcore.train.feed import Samples
 from ltxcore.train.loop import Loop
+from ltxcore.train.start_run import need_at_start, said_at_start
 from ltxcore.train.trained_model import load_model
 from planner.measured import Activations, Measured, bytes_of
 

@@ -26,10 +26,9 @@ from ltxcore.runs.run_plan import RunPlan, outline, plan
 from ltxcore.train.conditioning_swap import CONTEXTS
 from ltxcore.train.feed import Samples
 from ltxcore.train.loop import Loop
-from ltxcore.train.out_of_memory import Advice
+from ltxcore.train.out_of_memory import Advice, try_largest
 from ltxcore.train.start_run import run
 from ltxcore.train.trained_model import TrainedModel, load_model
-from ltxcore.train.trial import try_largest
 from ltxcore.train.validation_loss import HeldOut
 from pretended.tensors import OnDevice
 

@@ -16,9 +16,8 @@ from ltxcore.modalities.audio import AudioModality
 from ltxcore.modalities.video import VideoModality
 from ltxcore.models.backbone import LTXBackbone, Perturbation
 from ltxcore.protocols import ModelInput
-from ltxcore.sample.euler import euler, start
+from ltxcore.sample.euler import euler, schedule, start
 from ltxcore.sample.guidance import Guidance, Passes, Scales, combine
-from ltxcore.sample.schedule import schedule
 
 GUIDERS = [name for name in list_cases("08_sampler") if name.startswith("guider")]
 

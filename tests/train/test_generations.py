@@ -32,10 +32,10 @@ from ltxcore.runs.checks import check_run
 from ltxcore.sample.encode_inputs import Encoded
 from ltxcore.train.generations import Validation, dealt, named
 from ltxcore.train.held_out_generations import Drawn
-from ltxcore.train.measured import held_out_interval
 from ltxcore.train.out_of_memory import Spared
 from ltxcore.train.session import Outcome
 from ltxcore.train.start_run import run
+from ltxcore.train.validation_loss import held_out_interval
 
 MEDIA = Path(__file__).parents[2] / "examples" / "media"
 

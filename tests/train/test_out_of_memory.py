@@ -17,13 +17,12 @@ from helpers.sample_made import PLAIN
 from helpers.training_runs import loaded_run, message, put_sound, sound_set
 from ltxcore.config.load import LoadedRun
 from ltxcore.errors import OutOfHostMemory, OutOfMemory
-from ltxcore.planner.announced import need_at_start
 from ltxcore.planner.estimate import Need
 from ltxcore.protocols import Entry, Manifest, ModelInput
+from ltxcore.runs.passes import in_words, largest
 from ltxcore.runs.run_plan import outline, plan
-from ltxcore.runs.sizes import in_words, largest
 from ltxcore.train.out_of_memory import DECODING, DRAWING, LOADING, MEASURING, TRAINING, Advice
-from ltxcore.train.start_run import run
+from ltxcore.train.start_run import need_at_start, run
 
 SIZES = "host memory ran out (this process took up to SOME; 2.00 GiB more were asked for)"
 PLAN = "`ltx plan TMP/run.toml` says what the run needs, and what would make it fit."
@@ -98,7 +97,7 @@ def test_held_out_samples_that_do_not_fit_end_the_run_in_words(folder: Path) -> 
 @pytest.fixture
 def bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The processor is taken for a device whose memory is bounded, as a GPU's is."""
-    monkeypatch.setattr("ltxcore.train.trial.memory_is_bounded", lambda device: True)
+    monkeypatch.setattr("ltxcore.train.out_of_memory.memory_is_bounded", lambda device: True)
 
 
 @pytest.mark.usefixtures("bounded")
@@ -117,10 +116,10 @@ def test_a_step_that_is_tried_changes_no_bit(folder: Path, monkeypatch: pytest.M
     tried: list[str] = []
     outcomes = []
     for bounded in (False, True):
-        monkeypatch.setattr("ltxcore.train.trial.memory_is_bounded", lambda device, bounded=bounded: bounded)
+        monkeypatch.setattr("ltxcore.train.out_of_memory.memory_is_bounded", lambda device, bounded=bounded: bounded)
         out = str(folder / f"out{bounded}")
         loaded = loaded_run(folder, output_dir=out, **SAVED)
-        monkeypatch.setattr("ltxcore.train.trial.largest", lambda *of: tried.append(largest(*of).id) or largest(*of))
+        monkeypatch.setattr("ltxcore.train.out_of_memory.largest", lambda *of: tried.append(largest(*of).id) or largest(*of))
         before = torch.get_rng_state()
         outcomes.append(run(loaded))
         assert torch.equal(torch.get_rng_state(), before)

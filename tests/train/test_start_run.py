@@ -27,9 +27,9 @@ from ltxcore.media.probe import read_sound
 from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import load_lora, lora_parameters
 from ltxcore.train.conditioning_swap import OTHER, OWN
-from ltxcore.train.measured import held_out_table
 from ltxcore.train.session import Outcome
 from ltxcore.train.start_run import run
+from ltxcore.train.validation_loss import held_out_table
 
 
 @pytest.fixture(scope="module")

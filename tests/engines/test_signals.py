@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from ltxcore.engines import signals
-from ltxcore.train.stop import listening
+from ltxcore.engines.signals import listening
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
