@@ -30,6 +30,7 @@ sys.path.insert(0, str(EXAMPLES))
 
 from make_world import scenes, write_scene  # noqa: E402
 
+from ltxcore.codecs.source import Codecs  # noqa: E402
 from ltxcore.config.load import load_run  # noqa: E402
 from ltxcore.config.run_file import PreprocessingTable  # noqa: E402
 from ltxcore.encode.preprocess import preprocess  # noqa: E402
@@ -167,8 +168,8 @@ def write_data(folder: Path, clips: int = CLIPS) -> list[str]:
     held_out.write_text("\n".join(listed) + "\n", encoding="utf-8")
     encoded = folder / "encoded"
     options = PreprocessingTable()
-    preprocess(EXAMPLES / "media" / "clips.jsonl", encoded, options, model_path="tiny", progress=False)
-    preprocess(held_out, None, options, model_path="tiny", progress=False)
+    preprocess(EXAMPLES / "media" / "clips.jsonl", encoded, options, Codecs("tiny"), progress=False)
+    preprocess(held_out, None, options, Codecs("tiny"), progress=False)
     return [f"data.preprocessed_data_root={encoded}", f"data.held_out={held_out}"]
 
 

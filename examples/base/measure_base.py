@@ -20,6 +20,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from make_world import scenes, write_scene  # noqa: E402
 
+from ltxcore.codecs.source import Codecs  # noqa: E402
 from ltxcore.config.run_file import OptimizationTable, PreprocessingTable  # noqa: E402
 from ltxcore.encode.preprocess import preprocess  # noqa: E402
 from ltxcore.encoded.manifest import read_manifest  # noqa: E402
@@ -47,7 +48,7 @@ def measured(clips: int = CLIPS) -> dict[str, dict[str, float]]:
         root, dataset = Path(folder) / "encoded", Path(folder) / "world.jsonl"
         rows = [json.dumps(write_scene(item, dataset.parent, frozenset())) for item in scenes("base_held_out", clips)]
         dataset.write_text("\n".join(rows) + "\n", encoding="utf-8")
-        preprocess(dataset, root, PreprocessingTable(resolution_buckets="64x64x17"), model_path="tiny", progress=False)
+        preprocess(dataset, root, PreprocessingTable(resolution_buckets="64x64x17"), Codecs("tiny"), progress=False)
         sources = strategy.build(setting).sources()
         manifest = read_manifest(root, sources)
         held_out = HeldOut.of(strategy.build, setting, manifest.samples, Samples(root, sources, manifest), 32, seed=0)
