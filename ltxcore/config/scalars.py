@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
+import attrs
 import cattrs
 
 from ltxcore.config.reading import Reading, Unreadable
@@ -73,12 +74,12 @@ def wanted(kind: Any) -> str:
         return f"a list of {_plural(inner[0])}"
     if origin in (dict, Mapping):
         return "a table"
-    return "a table" if hasattr(kind, "__attrs_attrs__") else f"a {getattr(kind, '__name__', kind)}"
+    return "a table" if attrs.has(kind) else f"a {getattr(kind, '__name__', kind)}"
 
 
 def _plural(kind: Any) -> str:
     return {int: "whole numbers", float: "numbers", str: "texts", Path: "paths", bool: "truth values"}.get(
-        kind, "tables" if hasattr(kind, "__attrs_attrs__") else "values"
+        kind, "tables" if attrs.has(kind) else "values"
     )
 
 

@@ -6,7 +6,7 @@ Structuring, `ltx plugins show` and the JSON Schema all read these lists, so tha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 import attrs
 
@@ -52,6 +52,7 @@ def keys_of(cls: Any) -> list[Key]:
     """
     if not attrs.has(cls):
         raise PluginError(f"{cls!r} is not an attrs class, so it has no keys")
+    cls = get_origin(cls) or cls  # of a generic class only its parameters are said
     return [_key_of(field, cls) for field in attrs.fields(cls) if is_key(field)]
 
 

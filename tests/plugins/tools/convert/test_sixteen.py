@@ -96,7 +96,8 @@ def test_validation_is_the_same(name: str, config: RunFile, tmp_path: Path) -> N
             assert condition.duration == old.get("duration")
             assert condition.include_in_output == old.get("include_in_output", False)
             media = [old[key] for key in ("video", "audio", "image_or_video", "mask") if key in old]
-            assert sorted([*filter(None, [condition.medium]), *condition.media.values()]) == sorted(tmp_path / file for file in media)
+            given = [*filter(None, [condition.medium]), *condition.media.values(), *condition.masks.values()]
+            assert sorted(given) == sorted(tmp_path / file for file in media)
 
 
 FREEZING = ("video_to_audio", "audio_to_video")
