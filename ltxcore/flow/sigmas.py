@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from ltxcore.protocols import Draws
 
+T = TypeVar("T", float, "Tensor")
+
 LOW, HIGH = -2.5758, 3.0902
 """The 0.5 % and 99.9 % quantiles of the standard normal, which are stretched to 0 and 1. These decimals, not more."""
 
@@ -23,18 +25,43 @@ def _at_least_zero(_: object, field: attrs.Attribute[float], value: float) -> No
         raise ValueError(f"{field.name} is {value:g}; it is at least 0")
 
 
+def _above_zero(_: object, field: attrs.Attribute[float], value: float) -> None:
+    if not 0 < value < math.inf:
+        raise ValueError(f"{field.name} is {value:g}; it is above 0")
+
+
 def _in_unit(_: object, field: attrs.Attribute[float], value: float) -> None:
     if not 0 <= value <= 1:
         raise ValueError(f"{field.name} is {value:g}; it lies between 0 and 1")
 
 
+def _check_range(low: float, high: float) -> None:
+    if low > high:
+        raise ValueError(f"min_value {low:g} is above max_value {high:g}")
+
+
 @attrs.frozen
 class ShiftedLogitNormal:
-    """A logit-normal, shifted towards noise for long sequences and stretched to reach 0 and 1; sometimes a uniform instead."""
+    """A logit-normal, shifted towards noise for long sequences and stretched to reach 0 and 1; sometimes a uniform instead.
+
+    With a range narrower than 0 to 1, sigmas are distributed as they would be if those outside were drawn again.
+    """
 
     std: float = attrs.field(default=1.0, validator=_at_least_zero, metadata={"help": "spread of the normal under the sigmoid"})
     eps: float = attrs.field(default=1e-3, validator=_in_unit, metadata={"help": "smallest sigma; smaller ones are reflected at it"})
     uniform_prob: float = attrs.field(default=0.1, validator=_in_unit, metadata={"help": "share of samples with a uniform sigma instead"})
+    shift: float | None = attrs.field(
+        default=None,
+        validator=attrs.validators.optional(_above_zero),
+        metadata={"help": "fixed shift: 1 is none, larger ones mean more noise; left out, it grows with the number of tokens"},
+    )
+    min_value: float = attrs.field(default=0.0, validator=_in_unit, metadata={"help": "smallest sigma to train on"})
+    max_value: float = attrs.field(default=1.0, validator=_in_unit, metadata={"help": "largest sigma to train on"})
+
+    def __attrs_post_init__(self) -> None:
+        _check_range(self.min_value, self.max_value)
+        if self.max_value < self.eps:
+            raise ValueError(f"max_value {self.max_value:g} is below eps {self.eps:g}, the smallest sigma there is")
 
     def sample(self, draws: Draws, key: str, tokens: int) -> Tensor:
         """Noise levels `[B]` float32 for a modality of `tokens` target tokens.
@@ -43,27 +70,52 @@ class ShiftedLogitNormal:
         """
         import torch
 
-        z = draws.normal(f"{key}.normal").double()
-        y = stretched_sigmoid(shift(tokens), self.std, z)
-        y = torch.where(y < self.eps, 2 * self.eps - y, y).clamp(0, 1)
-        uniform = self.eps + (1 - self.eps) * draws.uniform(f"{key}.uniform").double()
+        mu = shift(tokens) if self.shift is None else math.log(self.shift)
+        low = max(self.min_value, self.eps)
+        y = stretched_sigmoid(mu, self.std, self._within(mu, draws.normal(f"{key}.normal").double()))
+        y = torch.where(y < self.eps, 2 * self.eps - y, y).clamp(self.min_value, self.max_value)
+        uniform = low + (self.max_value - low) * draws.uniform(f"{key}.uniform").double()
         return torch.where(draws.uniform(f"{key}.mix") < self.uniform_prob, uniform, y).float()
+
+    def _within(self, mu: float, z: Tensor) -> Tensor:
+        """Normal draws, moved in order to where their sigmas lie in the range: by their quantiles, so that no draw is thrown away."""
+        import torch
+
+        first = z_of_sigma(mu, self.std, self.min_value) if self.min_value > self.eps and self.std else -math.inf
+        last = z_of_sigma(mu, self.std, self.max_value) if self.max_value < 1 and self.std else math.inf
+        if (first, last) == (-math.inf, math.inf):
+            return z
+        below, above = (torch.special.ndtr(z.new_tensor(edge)) for edge in (first, last))
+        return torch.special.ndtri(below + (above - below) * torch.special.ndtr(z)).clamp(first, last)
 
 
 @attrs.frozen
 class Uniform:
-    """Every sigma between two bounds alike."""
+    """Every sigma between two bounds alike, or shifted towards noise or away from it."""
 
     min_value: float = attrs.field(default=0.0, validator=_in_unit, metadata={"help": "smallest sigma"})
     max_value: float = attrs.field(default=1.0, validator=_in_unit, metadata={"help": "largest sigma"})
+    shift: float = attrs.field(
+        default=1.0,
+        validator=_above_zero,
+        metadata={"help": "1 draws all alike; s draws s * u / (1 + (s - 1) * u) for a uniform u, so larger ones mean more noise"},
+    )
 
     def __attrs_post_init__(self) -> None:
-        if self.min_value > self.max_value:
-            raise ValueError(f"min_value {self.min_value:g} is above max_value {self.max_value:g}")
+        _check_range(self.min_value, self.max_value)
 
     def sample(self, draws: Draws, key: str, tokens: int) -> Tensor:
         """Noise levels `[B]` float32, whatever the number of tokens."""
-        return self.min_value + (self.max_value - self.min_value) * draws.uniform(f"{key}.uniform")
+        low, high = _shifted(self.min_value, 1 / self.shift), _shifted(self.max_value, 1 / self.shift)
+        return _shifted(low + (high - low) * draws.uniform(f"{key}.uniform"), self.shift)
+
+
+def _shifted(sigma: T, by: float) -> T:
+    """Sigmas shifted by a factor of their odds, sigma / (1 - sigma); 1 leaves them to the last bit.
+
+    Source: Esser et al., "Scaling Rectified Flow Transformers for High-Resolution Image Synthesis" (2024), arXiv 2403.03206, equation 23.
+    """
+    return sigma if by == 1 else by * sigma / (1 + (by - 1) * sigma)
 
 
 def shift(tokens: int) -> float:
@@ -87,6 +139,21 @@ def stretched_sigmoid(mu: float, std: float, z: Tensor) -> Tensor:
     low, high = LOW * std, HIGH * std
     ratio = ((std * z - low) / 2).sinh() / math.sinh((high - low) / 2)
     return ratio * (_log_cosh(z.new_tensor((mu + high) / 2)) - _log_cosh((mu + std * z) / 2)).exp()
+
+
+def z_of_sigma(mu: float, std: float, sigma: float) -> float:
+    """The z for which `stretched_sigmoid(mu, std, z)` is `sigma`, above 0 and below 1.
+
+    `1 - sigmoid(p)` is linear in sigma between its values at the ends, and is kept as a logarithm, since it is tiny for large mu.
+    """
+    at_low, at_high = _log_rest(mu + LOW * std), _log_rest(mu + HIGH * std)
+    rest = at_low + math.log1p(sigma * math.expm1(at_high - at_low))
+    return (math.log(-math.expm1(rest)) - rest - mu) / std
+
+
+def _log_rest(p: float) -> float:
+    """`log(1 - sigmoid(p))`, without running out of digits."""
+    return -p - math.log1p(math.exp(-p)) if p > 0 else -math.log1p(math.exp(p))
 
 
 def _log_cosh(x: Tensor) -> Tensor:

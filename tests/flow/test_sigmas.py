@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from helpers.golden_draws import Recorded
 from helpers.golden_io import load_case
 from ltxcore.flow.draws import CountedDraws
-from ltxcore.flow.sigmas import HIGH, LOW, ShiftedLogitNormal, Uniform, shift, stretched_sigmoid
+from ltxcore.flow.sigmas import HIGH, LOW, ShiftedLogitNormal, Uniform, shift, stretched_sigmoid, z_of_sigma
 
 SHIFTED = [
     "shifted_logit_normal.seq1024",
@@ -93,3 +95,71 @@ def test_parameters_out_of_range_are_refused(make: object, message: str) -> None
     with pytest.raises(ValueError, match=r".*") as caught:
         make()
     assert str(caught.value) == message
+
+
+# ---------------------------------------------------------------- a range, and a fixed shift
+
+
+def _drawn(sampler: ShiftedLogitNormal | Uniform, tokens: int = 1024, many: int = 20_000) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    roles = {"normal": torch.randn(many, generator=generator), "uniform": torch.rand(many, generator=generator)}
+    draws = Recorded({f"s.{role}": value for role, value in (roles | {"mix": torch.rand(many, generator=generator)}).items()}, many)
+    return sampler.sample(draws, "s", tokens)
+
+
+@pytest.mark.parametrize("mu", [-3.0, 0.58, 5.0, 40.0, 360.0])
+@pytest.mark.parametrize("sigma", [0.01, 0.3, 0.9, 0.999])
+def test_the_inverse_of_the_stretched_curve_gives_its_argument_back(mu: float, sigma: float) -> None:
+    z = torch.tensor(z_of_sigma(mu, 1.3, sigma), dtype=torch.float64)
+    assert float(stretched_sigmoid(mu, 1.3, z)) == pytest.approx(sigma, rel=1e-9)
+
+
+@pytest.mark.parametrize("tokens", [192, 6_144, 262_144])
+def test_a_range_gives_the_sigmas_that_drawing_again_would_give(tokens: int) -> None:
+    low, high = 0.3, 0.8
+    found = _drawn(ShiftedLogitNormal(min_value=low, max_value=high), tokens)
+    assert low <= float(found.min()) <= float(found.max()) <= high
+    # Without the uniform draws, whose share stays that of the run file.
+    found = _drawn(ShiftedLogitNormal(min_value=low, max_value=high, uniform_prob=0), tokens)
+    every = _drawn(ShiftedLogitNormal(uniform_prob=0), tokens, 400_000)
+    kept = every[(every >= low) & (every <= high)]
+    shares = torch.linspace(0.05, 0.95, 19)
+    torch.testing.assert_close(found.quantile(shares), kept.quantile(shares), atol=0.02, rtol=0)
+
+
+def test_a_fixed_shift_is_the_odds_times_the_shift_whatever_the_length() -> None:
+    plain, shifted = (_drawn(ShiftedLogitNormal(uniform_prob=0, shift=by), tokens) for by, tokens in ((1.0, 64), (5.0, 100_000)))
+    # Before the stretch odds are five times as high; the stretch moves both ends to 0 and 1, so middles are compared unstretched.
+    z = torch.zeros(1, dtype=torch.float64)
+    middle = [float(stretched_sigmoid(mu, 1.0, z)) for mu in (0.0, math.log(5.0))]
+    assert float(plain.median()) == pytest.approx(middle[0], abs=0.01)
+    assert float(shifted.median()) == pytest.approx(middle[1], abs=0.01)
+    assert torch.equal(shifted, _drawn(ShiftedLogitNormal(uniform_prob=0, shift=5.0), 64))
+
+
+def test_a_shifted_uniform_keeps_to_its_bounds_and_has_the_shifted_distribution() -> None:
+    found = _drawn(Uniform(0.2, 0.9, shift=3.0))
+    u = _drawn(Uniform(), many=400_000)
+    every = 3 * u / (1 + 2 * u)
+    kept = every[(every >= 0.2) & (every <= 0.9)]
+    shares = torch.linspace(0.05, 0.95, 19)
+    torch.testing.assert_close(found.quantile(shares), kept.quantile(shares), atol=0.02, rtol=0)
+    assert 0.2 <= float(found.min()) <= float(found.max()) <= 0.9
+
+
+def test_the_whole_range_changes_no_bit() -> None:
+    assert torch.equal(_drawn(ShiftedLogitNormal()), _drawn(ShiftedLogitNormal(min_value=0.0, max_value=1.0, shift=None)))
+    assert torch.equal(_drawn(Uniform()), _drawn(Uniform(shift=1.0)))
+
+
+@pytest.mark.parametrize(
+    ("keys", "reason"),
+    [
+        ({"min_value": 0.6, "max_value": 0.4}, "min_value 0.6 is above max_value 0.4"),
+        ({"shift": 0.0}, "shift is 0; it is above 0"),
+        ({"max_value": 0.0005}, "max_value 0.0005 is below eps 0.001, the smallest sigma there is"),
+    ],
+)
+def test_a_range_or_shift_that_cannot_be_is_refused_in_words(keys: dict[str, float], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        ShiftedLogitNormal(**keys)
