@@ -1,4 +1,4 @@
-"""How the core uses a condition: in training with a probability, in sampling with a medium of its own."""
+"""The core's use of conditions: in training with a probability, in generation with media of their own."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ NewMask = TypeVar("NewMask")
 
 
 def appends(condition: Any) -> bool:
-    """Whether a condition, or a class of conditions, appends tokens."""
+    """Return whether a condition, or a class of conditions, appends tokens."""
     return bool(getattr(condition, "appends", False))
 
 
 @attrs.frozen
 class ConditionUse:
-    """A condition in a run file.
+    """A condition as a run file uses it.
 
     Attributes:
         type: its registered name.
         condition: an object of the registered class.
-        probability: how often it applies: per sample, or per micro-batch where it appends.
-        sources: the folder of each of its roles.
+        probability: the share of samples that it applies to, or of micro-batches if it appends.
+        sources: the folder of each of its roles, by role.
     """
 
     type: str
@@ -57,26 +57,27 @@ class ConditionUse:
 
 @attrs.frozen(kw_only=True)
 class SampleCondition(Generic[Content, Mask]):
-    """A condition of a sample: the class that training uses, with media of its own in place of source folders.
+    """A condition of a generation: the class that training uses, with media of its own in place of folders of samples.
 
-    Its media are files at first, then the parts of these that it uses, and latents `[1, C, ...]` in the end; its masks are files, and then `[1, T]`.
+    Its media are files at first, then the parts of them that it uses, and in the end latents `[1, C, ...]`; its masks are files, then
+    tensors `[1, T]`.
 
     Attributes:
         type: its registered name.
-        modality: what it works on.
+        modality: the modality that it works on.
         cls: the registered class.
-        fields: the keys of that class that the sample sets.
-        condition: an object of that class; none: its length is not known yet.
-        medium: its own content; none: it has none.
-        media: each of its roles of kind "latents".
-        masks: each of its roles of kind "mask".
-        num_frames: pixel frames that it gives, where the class counts latent frames.
-        duration: seconds that it gives, where the class counts latent frames.
-        include_in_output: show the reference beside the result.
-        downscale_factor: how many times smaller than the target the reference is drawn.
-        temporal_scale_factor: how many times fewer frames the reference has.
-        index: its place in the sample's list of conditions, for messages.
-        where: its key, for messages; "": not known yet.
+        fields: the keys of that class that are set.
+        condition: an object of that class; None while its length is not known.
+        medium: its own content; None if it has none.
+        media: the data of its roles of kind "latents", by role.
+        masks: the data of its roles of kind "mask", by role.
+        num_frames: the pixel frames that it gives, for a class that counts latent frames.
+        duration: the seconds that it gives, for a class that counts latent frames.
+        include_in_output: whether the reference is shown beside the result.
+        downscale_factor: the factor by which the reference is smaller than the target.
+        temporal_scale_factor: the factor by which the reference has fewer frames.
+        index: its place in the list of conditions, for messages.
+        where: the path of its key, for messages; "" while it is not known.
     """
 
     type: str
@@ -97,20 +98,20 @@ class SampleCondition(Generic[Content, Mask]):
 
     @property
     def use(self) -> ConditionUse:
-        """What applies it."""
+        """The condition as training uses it."""
         return ConditionUse(self.type, self.condition)
 
     @property
     def has_open_length(self) -> bool:
-        """Whether it counts latent frames, and the file does not say how many: then it is as long as its medium."""
+        """Whether the class counts latent frames and nothing says how many; the condition is then as long as its medium."""
         length = length_field(self.cls)
         return length is not None and length not in self.fields and self.num_frames is None and self.duration is None
 
     def of_length(self, latent_frames: int | None = None) -> Self:
-        """The same with its condition.
+        """Return the same with its condition made.
 
         Args:
-            latent_frames: value of a field in latent frames, where the file leaves it to `num_frames`, `duration` or its medium.
+            latent_frames: the length in latent frames, if it follows from `num_frames`, `duration` or the medium.
         """
         fields = dict(self.fields)
         length = length_field(self.cls)
@@ -121,28 +122,28 @@ class SampleCondition(Generic[Content, Mask]):
     def holding(
         self, medium: NewContent | None, media: Mapping[str, NewContent], masks: Mapping[str, NewMask]
     ) -> SampleCondition[NewContent, NewMask]:
-        """The same with its media and masks in another form."""
+        """Return the same with its media and masks in another form."""
         same: Any = self
         return cast("SampleCondition[NewContent, NewMask]", attrs.evolve(same, medium=medium, media=media, masks=masks))
 
 
 AskedCondition = SampleCondition[Path, Path]
-"""As a run file or the command line says it, with files."""
+"""A condition as a run file or the command line gives it, with files."""
 
 
 def length_field(cls: Any) -> str | None:
-    """The field of a condition class that counts latent frames, if there is exactly one."""
+    """Return the field of a condition class that counts latent frames, if there is exactly one."""
     fields = [field.alias or field.name for field in attrs.fields(cls) if field.init and field.metadata.get("unit") == "latent frames"]
     return fields[0] if len(fields) == 1 else None
 
 
 def applied_state(use: ConditionUse, state: LatentState, inputs: Inputs, where: str) -> LatentState:
-    """What the condition makes of the state, checked: it may give target tokens and append others, nothing else.
+    """Apply a condition, and check that it gave target tokens and appended others and did nothing else.
 
     Raises:
-        LtxError: what the condition says is wrong, with `where` filled in.
+        LtxError: the condition refuses; `where` is filled in.
         PluginError: the condition breaks its protocol.
-        Exception: whatever else it raises is a mistake in it, and keeps its traceback; a note says which condition it was, and where.
+        Exception: anything else is a mistake in the condition and keeps its traceback; a note says which condition it was, and where.
     """
     try:
         after = use.condition.apply(state, inputs)
@@ -190,7 +191,7 @@ def _fault_in_numbers(before: LatentState, after: LatentState) -> str:
 
 
 def where_applied(before: LatentState, after: LatentState, applied: Tensor) -> LatentState:
-    """`after` for the samples of `applied` `[B]` bool, `before` for the others; both have the same appended tokens."""
+    """Return `after` for the samples of `applied`, `[B]` bool, and `before` for the others; both have the same appended tokens."""
     if bool(applied.all()):
         return after
     mask = after.denoise_mask.where(applied.unsqueeze(1), before.denoise_mask)
@@ -198,13 +199,14 @@ def where_applied(before: LatentState, after: LatentState, applied: Tensor) -> L
 
 
 def given_from_medium(use: ConditionUse, state: LatentState, medium: Medium | None, inputs: Inputs, where: str) -> LatentState:
-    """A condition in sampling, where the target is not known but the condition's medium is.
+    """Apply a condition in generation, where the target is not known but the condition's medium is.
 
-    The medium is laid on the target at the condition's anchor (`content`), and the condition applies as in training to a target that is that medium. Tokens that it gives take
-    the medium's content.
+    The medium is laid on the target where `content` says, and the condition applies as in training to a target that is that medium.
+    The tokens that it gives take the medium's content.
 
     Raises:
-        DataError: the medium is missing, does not fit the target or does not cover what the condition gives, or two conditions give one token different content.
+        DataError: the medium is missing, does not fit the target or does not cover what the condition gives; or two conditions give
+            one token different content.
         PluginError: the condition gives tokens, but has no `content`.
 
     Source: design section 5, "Where known content comes from".
@@ -240,7 +242,7 @@ def _nothing_given(state: LatentState) -> Tensor:
 
 
 def _unknown(use: ConditionUse, state: LatentState, content: str | None, where: str) -> LtxError:
-    """Tokens that nothing knows would be given as zeros."""
+    """Return the error for given tokens whose content nothing knows, which would be given as zeros."""
     if content is None:
         return PluginError(
             f'the condition "{use.type}" gives tokens of the target, but its class names no content',
@@ -255,7 +257,7 @@ def _unknown(use: ConditionUse, state: LatentState, content: str | None, where: 
 
 
 def _placed(state: LatentState, medium: Medium, content: str, where: str) -> tuple[Tensor, Tensor]:
-    """The medium on the target's grid, `[B, T, D]`, and which tokens it covers, `[T]` bool."""
+    """Lay the medium on the target's grid, `[B, T, D]`, and tell the tokens that it covers, `[T]` bool."""
     import torch
 
     grid, own = state.grid, medium.grid

@@ -1,6 +1,7 @@
-"""The seams: what a modality, a condition, a strategy, a codec, a reference filter, a text encoder, an engine and a tracker are.
+"""The protocols of modalities, conditions, strategies, codecs, reference filters, text encoders, engines and trackers.
 
-Everything a plugin can supply, and everything the core hands to it, is on this page. No module above this one is needed to read it.
+This page has everything that a plugin can supply and everything that the core hands to it. It can be read without any
+module that builds on it.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Kind = Literal["latents", "mask", "text"]
-"""What a source holds: latents of a modality, a mask over a modality's tokens, or text features."""
+"""The kinds of data that a source can hold: latents of a modality, a mask over its tokens, or text features."""
 
 MODALITIES: tuple[str, ...] = ("video", "audio")
-"""The order in which modalities are drawn, reported and passed to the model."""
+"""All modalities, in the order in which their random numbers are drawn and in which they are reported and passed to the model."""
 
 
 # ---------------------------------------------------------------- conditions
@@ -33,13 +34,13 @@ MODALITIES: tuple[str, ...] = ("video", "audio")
 
 @attrs.frozen
 class Role:
-    """Something a condition needs beside its own parameters: a source folder in training, a media file in sampling.
+    """Data that a condition needs beside its own parameters: a folder of samples in training, a media file in generation.
 
     Attributes:
-        name: how `apply` asks for it.
+        name: the name by which `apply` asks for it.
         source_key: key of the training table that names the folder.
         kind: "mask" (one value a target token) or "latents" (a medium of the same modality).
-        media_key: key of the validation table that names the file; none: the modality's name for latents, else `name`.
+        media_key: key of a validation sample that names the file; by default the modality's name for latents, and `name` for masks.
     """
 
     name: str
@@ -50,13 +51,13 @@ class Role:
 
 @attrs.frozen(eq=False)
 class Medium:
-    """A role of kind "latents": the tokens of another clip or sound of the same modality.
+    """The data of a role of kind "latents": the tokens of another clip or sound of the same modality.
 
     Attributes:
         tokens: `[B, R, D]`.
-        grid: its cells, R of them.
+        grid: its R cells.
         rate: its own frames per second, `[B]`.
-        positions: where its own grid and rate put it, `[B, P, R, 2]`; seconds, then pixels for video.
+        positions: start and end of each token by its own grid and rate, `[B, P, R, 2]`; in seconds, then in pixels for video.
     """
 
     tokens: Tensor
@@ -67,26 +68,26 @@ class Medium:
 
 @attrs.frozen(eq=False)
 class Inputs:
-    """What `Condition.apply` gets beside the state: the data of its roles, by role name."""
+    """The data that `Condition.apply` gets beside the state, by the names of its roles."""
 
     media: Mapping[str, Medium] = attrs.field(factory=dict)
     masks: Mapping[str, Tensor] = attrs.field(factory=dict)
 
     def latents(self, role: str) -> Medium:
-        """The medium of a role of kind "latents".
+        """Return the medium of a role of kind "latents".
 
         Raises:
-            PluginError: the condition's class names no such role.
+            PluginError: the condition's class declares no such role.
         """
         if role not in self.media:
             raise _no_role(role, "latents", self.media)
         return self.media[role]
 
     def mask(self, role: str) -> Tensor:
-        """The values of a role of kind "mask", `[B, T]` float32 in [0, 1], 1 = given.
+        """Return the values of a role of kind "mask", `[B, T]` float32 in [0, 1], where 1 means given.
 
         Raises:
-            PluginError: the condition's class names no such role.
+            PluginError: the condition's class declares no such role.
         """
         if role not in self.masks:
             raise _no_role(role, "mask", self.masks)
@@ -103,7 +104,7 @@ def _no_role(role: str, kind: str, known: Mapping[str, object]) -> PluginError:
 
 @attrs.frozen
 class Geometry:
-    """The shape of a stored latent, known from its manifest without opening it; `rate` in frames per second."""
+    """The shape of a stored latent, read from the manifest without opening the file; `rate` is in frames per second."""
 
     grid: Grid
     rate: float
@@ -111,14 +112,15 @@ class Geometry:
 
 
 class Condition(Protocol):
-    """Says which tokens of a modality are given, or which given tokens are added. Nothing else: the core does the rest.
+    """Decides which tokens of a modality are given, or appends tokens that are; the core does everything else.
 
-    An attrs class; its fields are its keys in the run file. `content`, `roles` and `appends` may be left out.
+    A condition is an attrs class whose fields are its keys in the run file. `content`, `roles` and `appends` may be left out.
 
     Attributes:
-        modalities: those it can be used on.
-        content: where its own medium lies on the target when sampling: at the start, at the end, or all over it; none: it has no medium.
-        roles: what else it needs.
+        modalities: the modalities that it works on.
+        content: where its own medium lies on the target in generation: at the start, at the end, or over the whole of it; None if it
+            has no medium.
+        roles: the further data that it needs.
         appends: whether `apply` appends tokens. Such a condition applies to a whole micro-batch or not at all.
     """
 
@@ -128,16 +130,16 @@ class Condition(Protocol):
     appends: ClassVar[bool]
 
     def apply(self, state: LatentState, inputs: Inputs) -> LatentState:
-        """The state with some tokens given or appended; pure, and the same for training, validation and sampling."""
+        """Return the state with some tokens given or appended. It is pure, and the same in training, validation and generation."""
         ...
 
 
 @runtime_checkable
 class DescribesLora(Protocol):
-    """A condition whose saved LoRA carries metadata of its own."""
+    """A condition that adds metadata to the saved LoRA."""
 
     def metadata(self, pairs: Sequence[tuple[Geometry, Mapping[str, Geometry]]]) -> Mapping[str, str]:
-        """Metadata for the saved LoRA, from the targets and their roles' latents."""
+        """Return metadata for the saved LoRA, given each target's geometry with those of its roles' latents."""
         ...
 
 
@@ -146,14 +148,14 @@ class DescribesLora(Protocol):
 
 @attrs.frozen
 class Source:
-    """One folder that a run reads.
+    """A folder of encoded samples that a run reads.
 
     Attributes:
         folder: its name under `preprocessed_data_root`.
-        kind: what it holds.
-        modality: of which modality ("" for text).
-        optional: read only when a condition is drawn (its draw comes before its file is read).
-        where: the key path in the run file that names it.
+        kind: the kind of data in it.
+        modality: the modality that the data is of; "" for text.
+        optional: whether it is read only for micro-batches to which its condition applies, which is drawn before any file is read.
+        where: the path of the run-file key that names it.
     """
 
     folder: str
@@ -167,31 +169,32 @@ _CONNECTORS = "+connectors="
 
 
 def with_connectors(encoder: str, connectors: str) -> str:
-    """The fingerprint of a text encoder and of the connectors that its features go through before they are stored."""
+    """Return a fingerprint of a text encoder together with the connectors that its features pass through before they are stored."""
     return f"{encoder}{_CONNECTORS}{connectors}"
 
 
 def connectors_in(encoder: str) -> str:
-    """The fingerprint of the connectors in such a one; "": it is that of a text encoder alone."""
+    """Return the connectors' part of a fingerprint made by `with_connectors`; "" for that of a text encoder alone."""
     return encoder.partition(_CONNECTORS)[2]
 
 
 @attrs.frozen
 class Entry:
-    """One line of a manifest: what is known of a stored sample without opening it.
+    """One line of a manifest: the facts about a stored sample that are known without opening it.
 
     Attributes:
-        shape: of the stored tensor: `(C, F, H, W)` video, `(C, T, M)` audio, `(F, H, W)` or `(T,)` masks, `(L,)` text (tokens).
-        rate: frames per second (video latents; none elsewhere).
+        shape: the stored tensor's shape: `(C, F, H, W)` for video, `(C, T, M)` for audio, `(F, H, W)` or `(T,)` for masks, `(L,)` for
+            text, in tokens.
+        rate: frames per second of video latents; None elsewhere.
         finite: whether all values are finite.
-        bytes: size of the file.
-        fingerprint: of everything that shaped the bytes.
-        origin: the raw file it was made from, as the dataset names it; samples of one origin stay together in a held-out split.
-        encoder: fingerprint of the codec or text encoder alone, the same for all samples of a folder; "" where it is not known.
-        kind: what the file holds; "" where it is not known.
-        modality: of which modality; for text, those it has features for, joined by "+".
-        widths: of text, numbers a token by modality, in the order of `modality`; empty where it is not known.
-        checksum: of the whole file as it was written; "" where it is not known, as of a set that 0.1.0 encoded.
+        bytes: the file's size in bytes.
+        fingerprint: a hash of everything that determined the stored values.
+        origin: the raw file that it was made from, as the dataset names it; samples of one origin stay on one side of a held-out split.
+        encoder: fingerprint of the VAE or text encoder alone, the same for all samples of a folder; "" if unknown.
+        kind: the kind of data in the file; "" if unknown.
+        modality: the modality of the data; for text, the modalities that it has features for, joined by "+".
+        widths: features per token of a text, by modality in the order of `modality`; empty if unknown.
+        checksum: hash of the whole file as it was written; "" if unknown, as in sets that version 0.1.0 encoded.
     """
 
     shape: tuple[int, ...]
@@ -208,26 +211,26 @@ class Entry:
 
     @property
     def connectors(self) -> str:
-        """Of text that is stored after a model's connectors, their fingerprint; "": it is features, or no text."""
+        """The fingerprint of the connectors that stored text passed through; "" if it did not, or is no text."""
         return connectors_in(self.encoder)
 
 
 @attrs.frozen
 class Manifest:
-    """What the sources of a run hold: `entries[role][sample]`, for the samples that every source has."""
+    """The samples that all sources of a run have in common, as `entries[role][sample]`."""
 
     entries: Mapping[str, Mapping[str, Entry]]
 
     @property
     def samples(self) -> tuple[str, ...]:
-        """Names of all samples, sorted."""
+        """The names of all samples, sorted."""
         first = next(iter(self.entries.values()), {})
         return tuple(sorted(first))
 
 
 @attrs.frozen(eq=False)
 class StoredLatents:
-    """Latents of a micro-batch as stored: `[B, C, F, H, W]` (video) or `[B, C, T, M]` (audio), with frames per second `[B]`."""
+    """The stored latents of a micro-batch, `[B, C, F, H, W]` for video or `[B, C, T, M]` for audio, and their frames per second, `[B]`."""
 
     latents: Tensor
     rate: Tensor
@@ -235,13 +238,13 @@ class StoredLatents:
 
 @attrs.frozen(eq=False)
 class Text:
-    """Text that the modalities attend to.
+    """The text features that the modalities attend to.
 
     Attributes:
-        features: per modality, `[B, L, E]`.
-        mask: which of the L positions are words, `[B, L]` (1), or padding (0).
-        is_connected: whether it has been through the model's connectors.
-        is_whole: whether all positions are known to be words, as after connectors; attention then gets no mask, with which a GPU is slower.
+        features: the features for each modality, `[B, L, E]`.
+        mask: 1 for each of the L positions that is a word, 0 for padding, `[B, L]`.
+        is_connected: whether the features have passed through the model's connectors.
+        is_whole: whether all positions are known to be words, as after connectors; attention then needs no mask, which is faster on a GPU.
     """
 
     features: Mapping[str, Tensor]
@@ -252,13 +255,13 @@ class Text:
 
 @attrs.frozen(eq=False)
 class Batch:
-    """A micro-batch: samples of one shape, by role of the strategy's `sources()`.
+    """A micro-batch of samples of one shape, by the roles of the strategy's `sources()`.
 
     Attributes:
-        names: of its samples, in order.
-        latents: roles of kind "latents".
-        masks: roles of kind "mask", `[B, ...]` in the shape of the target's grid.
-        text: context for each modality, after the model's connectors.
+        names: the names of its samples, in order.
+        latents: the data of roles of kind "latents".
+        masks: the data of roles of kind "mask", `[B, ...]` in the shape of the target's grid.
+        text: the text features for each modality, after the model's connectors.
     """
 
     names: tuple[str, ...]
@@ -272,19 +275,19 @@ class Draws(Protocol):
 
     @property
     def size(self) -> int:
-        """B, the number of samples in the micro-batch."""
+        """The number B of samples in the micro-batch."""
         ...
 
     def normal(self, key: str, shape: Sequence[int] = ()) -> Tensor:
-        """Standard normal, `[B, *shape]`, each sample its own; float32 on the CPU."""
+        """Draw standard normal numbers `[B, *shape]`, independent for each sample; float32 on the CPU."""
         ...
 
     def uniform(self, key: str, shape: Sequence[int] = ()) -> Tensor:
-        """Uniform in [0, 1), `[B, *shape]`, each sample its own; float32 on the CPU."""
+        """Draw uniform numbers in [0, 1), `[B, *shape]`, independent for each sample; float32 on the CPU."""
         ...
 
     def shared_uniform(self, key: str) -> float:
-        """One uniform in [0, 1) for the whole micro-batch."""
+        """Draw one uniform number in [0, 1) for the whole micro-batch."""
         ...
 
 
@@ -293,25 +296,26 @@ class Draws(Protocol):
 
 @attrs.frozen(eq=False)
 class ModelInput:
-    """One modality as the model sees it; and, in training, what is expected of it.
+    """One modality as the model sees it and, in training, the prediction that is expected.
 
-    T target tokens come first, then R appended ones.
+    The T target tokens come first, then the R appended ones.
 
     Attributes:
-        tokens: noisy or clean, `[B, T + R, D]`.
-        sigma: noise level of the modality, `[B]`, 0 clean to 1 noise; 0 for a frozen modality.
+        tokens: the noisy or clean tokens, `[B, T + R, D]`.
+        sigma: noise level of the modality, `[B]`, from 0 (clean) to 1 (noise); 0 for a frozen modality.
         timesteps: noise level of every token, `[B, T + R]`.
-        positions: `[B, P, T + R, 2]`; start and end in seconds, then pixels (rows, columns) for video.
-        context: text features, `[B, L, E]`.
-        context_mask: 1 for words, 0 for padding, `[B, L]`; none: all count.
+        positions: start and end of every token, `[B, P, T + R, 2]`; in seconds, then in pixels (rows, columns) for video.
+        context: the text features, `[B, L, E]`.
+        context_mask: 1 for words and 0 for padding, `[B, L]`; None if all positions are words.
         is_generated: false for a frozen modality.
-        clean: clean target tokens, `[B, T, D]` (training).
-        noise: `[B, T, D]` (training, generated).
-        velocity: the target, `noise - clean`, `[B, T, D]` (training, generated).
-        denoise_mask: `[B, T + R]`.
-        loss_mask: tokens that count, `[B, T]` bool (training, generated).
-        marked: video tokens that the model is told hold a single pixel frame, `[B, T + R]` bool; none: it takes no such marker, or is not given it.
-        applied: for each condition, by its key in the run file, the samples it was applied to, `[B]` bool.
+        clean: in training, the clean target tokens, `[B, T, D]`.
+        noise: in training of a generated modality, the noise that was mixed in, `[B, T, D]`.
+        velocity: likewise, the expected prediction, `noise - clean`, `[B, T, D]`.
+        denoise_mask: 1 for tokens to generate, 0 for given ones, between for those given in part, `[B, T + R]`.
+        loss_mask: in training of a generated modality, the tokens that count in the loss, `[B, T]` bool.
+        marked: video tokens that the model is told hold a single pixel frame, `[B, T + R]` bool; None if the model takes no such marker
+            or is not to be given it.
+        applied: for each condition, by its key in the run file, the samples that it was applied to, `[B]` bool.
     """
 
     tokens: Tensor
@@ -331,14 +335,14 @@ class ModelInput:
 
     @classmethod
     def of(cls, state: LatentState, sigma: Tensor, text: Text, *, is_generated: bool, marks: bool) -> ModelInput:
-        """A state as the model sees it, in training and in generation alike; its tokens are still clean.
+        """Make the model's input from a state, in training and in generation alike; its tokens are still clean.
 
         Args:
-            state: after all conditions.
+            state: the state after all conditions.
             sigma: noise level of the modality, `[B]`; 0 for a frozen modality.
-            text: features of the modality.
+            text: text features, of which the modality takes its own.
             is_generated: false for a frozen modality.
-            marks: whether the target's first latent frame is marked; sound has no marker.
+            marks: whether the target's first latent frame is marked; audio has no marker.
         """
         return cls(
             tokens=state.tokens(),
@@ -354,7 +358,7 @@ class ModelInput:
         )
 
     def to(self, device: Any) -> ModelInput:
-        """The same on another device."""
+        """Return the same input on another device."""
 
         def move(value: Any) -> Any:
             return moved(value, device) if hasattr(value, "to") else value
@@ -364,7 +368,7 @@ class ModelInput:
 
 
 class Modality(Protocol):
-    """How a modality's latents become tokens, and where the tokens lie."""
+    """Turns a modality's latents into tokens, and says where the tokens lie in time and space."""
 
     @property
     def name(self) -> str:
@@ -373,62 +377,62 @@ class Modality(Protocol):
 
     @property
     def default_rate(self) -> float:
-        """Frames per second of stored latents that do not say."""
+        """The frames per second of stored latents that do not say theirs."""
         ...
 
     def grid(self, latents: Tensor) -> Grid:
-        """Cells of a latent `[B, C, ...]`."""
+        """Return the cells of latents `[B, C, ...]`."""
         ...
 
     def grid_of(self, shape: Sequence[int]) -> Grid:
-        """Cells of a stored latent of this shape `(C, ...)`."""
+        """Return the cells of a stored latent of shape `(C, ...)`."""
         ...
 
     def patchify(self, latents: Tensor) -> Tensor:
-        """Latents `[B, C, ...]` to tokens `[B, T, D]`."""
+        """Turn latents `[B, C, ...]` into tokens `[B, T, D]`."""
         ...
 
     def unpatchify(self, tokens: Tensor, grid: Grid) -> Tensor:
-        """Tokens `[B, T, D]` to latents `[B, C, ...]`."""
+        """Turn tokens `[B, T, D]` back into latents `[B, C, ...]`."""
         ...
 
     def positions(self, grid: Grid, rate: Tensor) -> Tensor:
-        """Start and end of every cell, `[B, P, T, 2]` float32; rate in frames per second, `[B]`."""
+        """Return start and end of every cell, `[B, P, T, 2]` float32; `rate` is in frames per second, `[B]`."""
         ...
 
 
 class Backbone(Protocol):
-    """The denoiser. Callable: `backbone(video, audio)`, either of them none, gives velocities `[B, T + R, D]` by modality."""
+    """The denoising model: `backbone(video, audio)` returns velocities `[B, T + R, D]` by modality; either input may be None."""
 
     modalities: frozenset[str]
 
     def __call__(self, video: ModelInput | None, audio: ModelInput | None) -> dict[str, Tensor]: ...
 
     def connect(self, text: Text, modalities: Collection[str] | None = None) -> Text:
-        """Stored text features to the context that the blocks attend to, of these modalities or of all that it has; no gradient.
+        """Pass stored text features through the connectors, without gradient, for these modalities or for all that the text has.
 
-        Text that is connected already is left as it is.
+        Text that has passed through them already is returned as it is.
         """
         ...
 
 
 class SigmaSampler(Protocol):
-    """Draws noise levels for training. An attrs class; its fields are `[flow_matching.timestep_sampling_params]`."""
+    """Draws noise levels for training: an attrs class whose fields are the keys of `[flow_matching.timestep_sampling_params]`."""
 
     def sample(self, draws: Draws, key: str, tokens: int) -> Tensor:
-        """Noise levels in [0, 1], `[B]` float32, for a modality of `tokens` target tokens; `key` prefixes the names of its draws."""
+        """Draw noise levels in [0, 1], `[B]` float32, for a modality of `tokens` target tokens; the names of all draws begin with `key`."""
         ...
 
 
 @attrs.frozen(eq=False)
 class Setting:
-    """What a strategy is built with: everything that is the model's or the run's, not the strategy's own.
+    """The properties of the model and of the run that a strategy is built with.
 
     Attributes:
-        modalities: by name, with the factors of this checkpoint's codecs.
-        sigma_sampler: of `[flow_matching]`.
+        modalities: the modalities by name, with the compression factors of this checkpoint's VAEs.
+        sigma_sampler: the sampler that `[flow_matching]` names.
         shared_sigma: whether the run file asks for one sigma for both modalities.
-        condition: makes a condition by its registered name: `setting.condition("first_frame", probability=0.1)`.
+        condition: a function that makes a condition by its registered name: `setting.condition("first_frame", probability=0.1)`.
         takes_marker: whether the model can be told which video tokens hold a single pixel frame (`ModelInput.marked`).
     """
 
@@ -440,47 +444,47 @@ class Setting:
 
 
 class Strategy(Protocol):
-    """Turns a micro-batch into what the model sees, and what it says into a loss. Built by the class named in the run file."""
+    """Turns a micro-batch into model inputs, and the model's predictions into a loss; built by the class that the run file names."""
 
     @property
     def shared_sigma(self) -> bool:
-        """Whether both modalities get one sigma."""
+        """Whether both modalities share one sigma."""
         ...
 
     def sources(self) -> Mapping[str, Source]:
-        """The folders it reads, by role. The text role is "text"; a modality's own latents have its name."""
+        """Return the folders that it reads, by role. The text has the role "text", and a modality's own latents have its name."""
         ...
 
     def check(self, data: Manifest) -> None:
-        """Refuse, from manifests alone, data that this strategy cannot train on.
+        """Refuse data that this strategy cannot train on, judged by manifests alone.
 
         Raises:
-            DataError: for all samples at fault, each named.
+            DataError: names all samples at fault.
         """
         ...
 
     def wanted(self, draws: Draws) -> frozenset[str]:
-        """The optional roles that this micro-batch needs, known before any file is read."""
+        """Return the optional roles that this micro-batch needs, before any file is read."""
         ...
 
     def prepare(self, batch: Batch, draws: Draws) -> Mapping[str, ModelInput]:
-        """What the model sees, by modality, on the CPU in float32."""
+        """Return the model's inputs by modality, on the CPU in float32."""
         ...
 
     def loss(self, predicted: Mapping[str, Tensor], prepared: Mapping[str, ModelInput]) -> Mapping[str, Tensor]:
-        """Loss of every sample by generated modality, `[B]` each."""
+        """Return the loss of every sample, `[B]`, for each generated modality."""
         ...
 
     def metadata(self, data: Manifest) -> Mapping[str, str]:
-        """What the saved LoRA says about how it was trained."""
+        """Return the metadata that tells, in the saved LoRA, how it was trained."""
         ...
 
 
 class StrategyType(Protocol):
-    """What the hook `ltx_strategies` names: an attrs class whose fields are the keys of `[training_strategy]`."""
+    """The type that the hook `ltx_strategies` registers: an attrs class whose fields are the keys of `[training_strategy]`."""
 
     def build(self, setting: Setting) -> Strategy:
-        """The strategy, for this model and this run."""
+        """Build the strategy for this model and this run."""
         ...
 
 
@@ -489,7 +493,7 @@ class StrategyType(Protocol):
 
 @attrs.frozen(eq=False)
 class Clip:
-    """Moving pictures: `frames` `[F, H, W, 3]` uint8 RGB, `rate` in frames per second."""
+    """The pictures of a video: `frames` are `[F, H, W, 3]` uint8 RGB, and `rate` is in frames per second."""
 
     frames: Tensor
     rate: float
@@ -497,24 +501,24 @@ class Clip:
 
 @attrs.frozen(eq=False)
 class Sound:
-    """Sound: `samples` `[channels, N]` float32 in [-1, 1], `rate` in samples per second."""
+    """A sound: `samples` are `[channels, N]` float32 in [-1, 1], and `rate` is in samples per second."""
 
     samples: Tensor
     rate: int
 
     @property
     def duration(self) -> float:
-        """Seconds."""
+        """The duration in seconds."""
         return float(self.samples.shape[1]) / self.rate
 
 
 class Codec(Protocol):
-    """Media to latents and back.
+    """A VAE: turns media into latents, and latents back into media.
 
     Attributes:
         modality: "video" or "audio".
-        scale: of its grid: pixel frames, rows and columns (video) or mel frames (audio) a latent cell covers.
-        fingerprint: changes whenever its latents would.
+        scale: the pixel frames, rows and columns (video) or mel frames (audio) that a latent cell covers.
+        fingerprint: a hash that changes whenever its latents would.
     """
 
     modality: str
@@ -522,48 +526,49 @@ class Codec(Protocol):
     fingerprint: str
 
     def encode(self, medium: Any) -> Tensor:
-        """A `Clip` to `[C, F, H, W]`, or a `Sound` to `[C, T, M]`; normalised, float32 on the CPU.
+        """Encode a `Clip` to latents `[C, F, H, W]`, or a `Sound` to `[C, T, M]`; normalised, float32 on the CPU.
 
         Raises:
-            DataError: sizes the codec cannot take.
+            DataError: the medium has a size that the VAE cannot take.
         """
         ...
 
     def decode(self, latents: Tensor, rate: float) -> Any:
-        """Latents of one sample to a `Clip` of this rate, or to a `Sound` (rate not used)."""
+        """Decode the latents of one sample to a `Clip` of this rate, or to a `Sound`, which ignores the rate."""
         ...
 
 
 class ReferenceFilter(Protocol):
-    """Makes a reference clip out of a clip, such as its edges. A function is one.
+    """A function that makes a reference clip, such as the edges, out of a clip.
 
-    It takes the frames of one clip in order, each `[H, W, 3]` uint8 RGB on the CPU, and gives a frame for each of them, of the same type; all of one size,
-    which may be smaller. A generator that gives a frame as it takes one needs the memory of one; what must see the whole clip takes all frames first. It is
-    called for several clips at once, each in a thread of its own, unless the user says `--workers 1`.
+    It takes the frames of one clip in order, each `[H, W, 3]` uint8 RGB on the CPU, and yields a frame of the same type for each.
+    All that it yields have one size, which may be smaller. A generator that yields each frame as it takes one needs the memory of
+    one frame; a filter that must see the whole clip may take all frames first. Several clips are filtered at once, each in a
+    thread of its own, unless the user says `--workers 1`.
     """
 
     def __call__(self, frames: Iterator[Tensor]) -> Iterable[Tensor]:
-        """The frames of the reference.
+        """Yield the frames of the reference.
 
         Raises:
-            DataError: this clip is not one it can work on; the others go on.
+            DataError: the filter cannot work on this clip; the other clips go on.
         """
         ...
 
 
 class TextEncoder(Protocol):
-    """Captions to stored features.
+    """Turns captions into the text features that are stored.
 
     Attributes:
-        length: number of positions the features are padded to, on the left, when they are loaded.
-        fingerprint: changes whenever its features would.
+        length: the number of positions to which features are padded, on the left, when they are loaded.
+        fingerprint: a hash that changes whenever its features would.
     """
 
     length: int
     fingerprint: str
 
     def encode(self, captions: Sequence[str]) -> list[dict[str, Tensor]]:
-        """For each caption and modality the features of its words without padding, `[l, E]`, l at most `length`."""
+        """Return, for each caption, the features of its words by modality, `[l, E]` without padding, with l at most `length`."""
         ...
 
 
@@ -571,89 +576,96 @@ class TextEncoder(Protocol):
 
 
 class Engine(Protocol):
-    """One process or many; the loop does not know which."""
+    """Runs and updates the model on one process or on many; the training loop does not know which."""
 
     @property
     def rank(self) -> int:
-        """Of this process, from 0."""
+        """The rank of this process, from 0."""
         ...
 
     @property
     def world_size(self) -> int:
-        """How many processes there are."""
+        """The number of processes."""
         ...
 
     @property
     def device(self) -> Any:
-        """Where the model is."""
+        """The device that the model is on."""
         ...
 
     def forward(self, inputs: Mapping[str, ModelInput], **options: Any) -> dict[str, Tensor]:
-        """Velocities by modality; `options` are the backbone's."""
+        """Return velocities by modality; `options` are those of the backbone."""
         ...
 
     def backward(self, loss: Tensor) -> None:
-        """Gradients of one micro-batch; averaged over accumulation and processes by `step`."""
+        """Add the gradients of one micro-batch; `step` averages them over accumulation and processes."""
         ...
 
     def step(self) -> float:
-        """Clip, update, advance the learning rate, clear the gradients; the gradient norm before clipping. If that is not finite, nothing is updated or cleared."""
+        """Clip the gradients, update the weights, advance the learning rate and clear the gradients.
+
+        Returns the gradient norm before clipping. If it is not finite, nothing is updated or cleared.
+        """
         ...
 
     @property
     def learning_rate(self) -> float:
-        """Of the step that comes next."""
+        """The learning rate of the next step."""
         ...
 
     def evaluating(self) -> AbstractContextManager[None]:
-        """No gradients and no dropout meanwhile."""
+        """Return a context without gradients and without dropout."""
         ...
 
     def trying(self) -> AbstractContextManager[None]:
-        """Between steps: gradients that are added within it are forgotten at its end, so that what follows is as it would be without them."""
+        """Return a context for use between steps, at whose end all gradients that were added in it are dropped without a trace."""
         ...
 
     def making_room(self) -> AbstractContextManager[None]:
-        """Between steps: what training alone needs takes no memory of the device meanwhile, where the run asks for that."""
+        """Return a context for use between steps, in which memory that only training needs is off the device, if the run asks for that."""
         ...
 
     def gather(self, value: Any) -> list[Any]:
-        """What each process has, in order of rank."""
+        """Return the values of all processes, in order of rank."""
         ...
 
     def first(self, work: Callable[[], T]) -> T:
-        """Do `work` on the first process alone, which is the only one that writes; every process gets what it returned, or ends with its error."""
+        """Do `work` on the first process, the only one that writes; every process returns its result, or ends with its error."""
         ...
 
     def refuse(self, error: LtxError) -> NoReturn:
-        """End the run with an error that all processes have; it is told once."""
+        """End the run with an error that all processes have; it is reported once."""
         ...
 
     def bad_gradient(self) -> str:
-        """After a step whose norm was not finite: the name of the parameter furthest along the model whose gradient is not; "" if it is none in particular."""
+        """Return, after a step whose norm was not finite, the name of the last parameter in the model whose gradient is not; "" if no
+        single parameter is to blame."""
         ...
 
     def whole(self, key: str) -> Tensor:
-        """Within `first`: a tensor of the state by its key; `parameter/NAME` also for parameters that are not trained."""
+        """Return, within `first`, a whole tensor of the state by its key; `parameter/NAME` works for parameters that are not trained too."""
         ...
 
     def state(self, moments: bool = True) -> tuple[Mapping[str, Any], dict[str, Any]]:
-        """Within `first`: all that a later process needs to go on exactly. Tensors by `KIND/PARAMETER`, or what gives one when its turn comes (`values()`,
-        with `shape` and `dtype`); and what goes into JSON."""
+        """Return, within `first`, everything that a later process needs to resume exactly.
+
+        The first part has tensors by `KIND/PARAMETER`, or objects with `shape`, `dtype` and a method `values()` that returns the tensor
+        when its turn comes; the second part goes into JSON.
+        """
         ...
 
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Resume from what `state` returned."""
         ...
 
 
 @attrs.frozen
 class LazyCommand:
-    """A command of the `ltx` program that is imported when it is called, so that `ltx --help` and the other commands do not pay for it.
+    """A command of the `ltx` program that is imported only when it is called, so that `ltx --help` and other commands stay fast.
 
     Attributes:
         target: the click command, as "package.module:attribute".
-        help: what `ltx --help` says of it, in a line.
+        help: its line in `ltx --help`.
     """
 
     target: str
@@ -661,21 +673,23 @@ class LazyCommand:
 
 
 class Tracker(Protocol):
-    """Somewhere metrics go. An attrs class; its fields are the keys of `[trackers.NAME]`."""
+    """A receiver of metrics: an attrs class whose fields are the keys of `[trackers.NAME]`."""
 
     def start(self, output_dir: Path, run: Mapping[str, Any], total_steps: int, first_step: int) -> None:
-        """The run begins, or goes on after `first_step` steps; `run` is the resolved run file, as it may leave the machine: without passwords and keys,
-        and with `~` for the home folder."""
+        """Begin a run, or resume it after `first_step` steps.
+
+        `run` is the resolved run file in a form that may leave the machine: without passwords and keys, and with `~` for the home folder.
+        """
         ...
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Numbers of an optimiser step."""
+        """Record the metrics of an optimizer step; any step may bring keys that no step before had."""
         ...
 
     def sample(self, step: int, name: str, path: Path) -> None:
-        """A picture, clip or sound was written."""
+        """Record that a picture, clip or sound was written to `path`."""
         ...
 
     def finish(self) -> None:
-        """The run is over, well or badly."""
+        """End the run, whether it succeeded or failed."""
         ...

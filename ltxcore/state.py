@@ -1,4 +1,4 @@
-"""What conditions work on: a modality's tokens, and how much of each is given."""
+"""The state that conditions work on: a modality's tokens, and how much of each is given."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class Grid:
     """The cells of a latent, in token order: frame, then row, then column.
 
-    `frames` counts latent frames (video) or latent steps (audio, where `height` and `width` are 1). `scale` is how many pixel frames,
-    pixel rows and pixel columns one cell covers (video), or how many mel frames a step covers (audio: `(4, 1, 1)`).
+    `frames` counts latent frames for video, and latent steps for audio, where `height` and `width` are 1. `scale` counts the pixel
+    frames, pixel rows and pixel columns that a cell of video covers, or the mel frames that a step of audio covers: `(4, 1, 1)`.
     """
 
     frames: int
@@ -31,17 +31,17 @@ class Grid:
 
     @property
     def frame(self) -> Tensor:
-        """Index in time of every token, `[T]` int64."""
+        """The index in time of every token, `[T]` int64."""
         return self._axis(0)
 
     @property
     def row(self) -> Tensor:
-        """Row of every token, `[T]` int64."""
+        """The row of every token, `[T]` int64."""
         return self._axis(1)
 
     @property
     def column(self) -> Tensor:
-        """Column of every token, `[T]` int64."""
+        """The column of every token, `[T]` int64."""
         return self._axis(2)
 
     def _axis(self, axis: int) -> Tensor:
@@ -60,15 +60,15 @@ class Grid:
 class LatentState:
     """The tokens of one modality in a batch, and how much of each is generated.
 
-    T counts the target's tokens, R the appended ones (0 at first), which always come after the target.
+    T is the number of target tokens; R is that of appended tokens, at first 0, which always come after the target.
 
     Attributes:
         modality: "video" or "audio".
-        grid: the target's cells, T of them.
+        grid: the T cells of the target.
         rate: frames per second of each sample's target, `[B]`.
-        clean: clean target tokens, `[B, T, D]`; zeros where sampling does not know them.
-        positions: start and end of every token, `[B, P, T + R, 2]`; seconds, then pixels (rows, columns) for video.
-        denoise_mask: 1 generate, 0 given, between: a soft mask; `[B, T + R]` float32.
+        clean: clean target tokens, `[B, T, D]`; zeros where generation does not know them.
+        positions: start and end of every token, `[B, P, T + R, 2]`; in seconds, then in pixels (rows, columns) for video.
+        denoise_mask: 1 for tokens to generate, 0 for given ones, between for a soft mask; `[B, T + R]` float32.
         appended: the appended tokens, `[B, R, D]`.
     """
 
@@ -82,7 +82,7 @@ class LatentState:
 
     @classmethod
     def start(cls, modality: str, grid: Grid, rate: Tensor, clean: Tensor, positions: Tensor) -> LatentState:
-        """A state that generates all of `clean` `[B, T, D]` and has nothing appended."""
+        """Return a state in which all of `clean` `[B, T, D]` is to be generated and nothing is appended."""
         import torch
 
         return cls(
@@ -117,30 +117,30 @@ class LatentState:
 
     @property
     def num_target(self) -> int:
-        """T, the number of target tokens."""
+        """The number T of target tokens."""
         return self.grid.num_tokens
 
     @property
     def num_appended(self) -> int:
-        """R, the number of appended tokens."""
+        """The number R of appended tokens."""
         return int(self.appended.shape[1])
 
     @property
     def first_frame(self) -> Tensor:
-        """Which tokens are of the target's first latent frame, `[B, T + R]` bool; appended ones never are, whatever their time."""
+        """Whether each token is of the target's first latent frame, `[B, T + R]` bool; appended tokens never are, whatever their time."""
         import torch
 
         frame = torch.cat([self.grid.frame, torch.full((self.num_appended,), -1)]).to(self.clean.device)
         return (frame == 0).expand(self.batch_size, -1)
 
     def given(self, amount: Tensor) -> LatentState:
-        """Give target tokens: `amount` 1 is known and clean, 0 leaves the token as it is, between gives it in part.
+        """Give target tokens: an `amount` of 1 makes a token known and clean, 0 leaves it as it is, and between gives it in part.
 
         Args:
-            amount: `[T]` or `[B, T]`, bool or values in [0, 1]; T is the number of target tokens, also after an append.
+            amount: `[T]` or `[B, T]`, bool or values in [0, 1]; T is the number of target tokens, even after an append.
 
         Raises:
-            DataError: wrong shape, or values outside [0, 1].
+            DataError: the amount has another shape, or values outside [0, 1].
 
         Source: design section 4, "Given": `m <- m * (1 - c)`; products commute, so the order of conditions does not matter.
         """
@@ -162,11 +162,11 @@ class LatentState:
         return attrs.evolve(self, denoise_mask=torch.cat([target, self.denoise_mask[:, self.num_target :]], dim=1))
 
     def append(self, tokens: Tensor, positions: Tensor) -> LatentState:
-        """Add given tokens that are not part of the target.
+        """Append given tokens that are not part of the target.
 
         Args:
             tokens: clean tokens, `[B, R, D]`.
-            positions: where they lie, `[B, P, R, 2]`, in the units of `positions`.
+            positions: their start and end, `[B, P, R, 2]`, in the units of `LatentState.positions`.
 
         Raises:
             DataError: the shapes do not fit this state or each other.
@@ -189,7 +189,7 @@ class LatentState:
         )
 
     def tokens(self) -> Tensor:
-        """Clean target tokens followed by the appended ones, `[B, T + R, D]`."""
+        """Return the clean target tokens followed by the appended ones, `[B, T + R, D]`."""
         import torch
 
         return torch.cat([self.clean, self.appended], dim=1)

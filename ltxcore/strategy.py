@@ -1,4 +1,4 @@
-"""The flexible strategy: per modality, generated or frozen, and the conditions on it."""
+"""The flexible strategy: each modality is generated or frozen, with conditions on it."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ TEXT_FOLDER = "conditions"
 
 
 MARKER = "mark_first_frame"
-"""The key of the run file, and what a LoRA calls it in its metadata: "true" or "false"; only of models that take the marker."""
+"""The run-file key, and the metadata key of a saved LoRA ("true" or "false"), which only models that take the marker get."""
 
 
 @attrs.frozen
 class ModalityTable:
-    """`[training_strategy.audio]`, and what `[training_strategy.video]` has of it."""
+    """The keys of `[training_strategy.audio]`, all of which `[training_strategy.video]` has too."""
 
     not_here: ClassVar[Mapping[str, tuple[str, str]]] = {
         MARKER: ("is for pictures: sound has no frames to mark", "Write it in [training_strategy.video], or remove it.")
     }
-    """Keys that one might look for here: what is wrong with that, and the remedy."""
+    """Keys that a user may write here by mistake, each with what is wrong and the remedy."""
 
     is_generated: bool = attrs.field(metadata={"help": "true: denoised, in the loss; false: clean, only conditions the other modality"})
     latents_dir: str = attrs.field(metadata={"help": "folder of its latents"})
@@ -56,7 +56,7 @@ class ModalityTable:
 
 @attrs.frozen
 class VideoTable(ModalityTable):
-    """`[training_strategy.video]`."""
+    """The keys of `[training_strategy.video]`."""
 
     mark_first_frame: bool = attrs.field(
         default=True,
@@ -65,7 +65,7 @@ class VideoTable(ModalityTable):
 
 
 def _of_video(table: ModalityTable | None) -> VideoTable | None:
-    """A table of the keys that both modalities have, with the defaults of those that video has beside them."""
+    """Add the keys that only video has, at their defaults, to a table that lacks them."""
     if table is None or isinstance(table, VideoTable):
         return table
     return VideoTable(table.is_generated, table.latents_dir, table.conditions)
@@ -73,19 +73,19 @@ def _of_video(table: ModalityTable | None) -> VideoTable | None:
 
 @attrs.frozen
 class Flexible:
-    """Any mode: each modality is generated or frozen, with conditions of its own."""
+    """The strategy of all modes: each modality is generated or frozen, with conditions of its own."""
 
     video: VideoTable | None = attrs.field(default=None, converter=_of_video, metadata={"help": "the picture; without it, sound only"})
     audio: ModalityTable | None = attrs.field(default=None, metadata={"help": "the sound; without it, picture only"})
 
     @property
     def tables(self) -> dict[str, ModalityTable]:
-        """The modalities that the run has, in order."""
+        """The tables of the modalities that the run has, in order."""
         both: dict[str, ModalityTable | None] = {"video": self.video, "audio": self.audio}
         return {name: table for name in MODALITIES if (table := both[name]) is not None}
 
     def problems(self) -> list[tuple[tuple[str | int, ...], str, str]]:
-        """What no data could make right: key path within the table, what, and the remedy."""
+        """Return what is wrong whatever the data: the key path within the table, the fault and the remedy."""
         found: list[tuple[tuple[str | int, ...], str, str]] = []
         if not any(table.is_generated for table in self.tables.values()):
             found.append(
@@ -102,10 +102,10 @@ class Flexible:
         return found
 
     def build(self, setting: Setting) -> FlexibleStrategy:
-        """The strategy, for this model and this run.
+        """Build the strategy for this model and this run.
 
         Raises:
-            ConfigError: all of `problems()`.
+            ConfigError: names all of `problems()`.
         """
         problems = self.problems()
         if problems:
@@ -122,19 +122,19 @@ def _meaningless(type_: str, modality: str) -> tuple[str, str]:
 
 @attrs.frozen(eq=False)
 class FlexibleStrategy:
-    """What `Flexible` builds. Roles are "text", "video", "audio", and `MODALITY.condN.ROLE` for what a condition needs."""
+    """The strategy that `Flexible` builds. Its roles are "text", "video", "audio", and `MODALITY.condN.ROLE` for the data of a condition."""
 
     tables: Mapping[str, ModalityTable]
     setting: Setting
 
     @property
     def shared_sigma(self) -> bool:
-        """One sigma for both: asked for, and both are generated."""
+        """Whether both modalities share one sigma: the run asks for it, and both are generated."""
         return self.setting.shared_sigma and all(table.is_generated for table in self.tables.values())
 
     @property
     def generated(self) -> frozenset[str]:
-        """The modalities that are denoised, and in the loss."""
+        """The modalities that are denoised and count in the loss."""
         return frozenset(name for name, table in self.tables.items() if table.is_generated)
 
     def sources(self) -> dict[str, Source]:
@@ -153,7 +153,7 @@ class FlexibleStrategy:
         return found
 
     def wanted(self, draws: Draws) -> frozenset[str]:
-        """Roles of appending conditions that apply to this micro-batch."""
+        """Return the roles of the appending conditions that apply to this micro-batch."""
         return frozenset(
             _role(name, index, role.name)
             for name, table in self.tables.items()
@@ -163,7 +163,7 @@ class FlexibleStrategy:
         )
 
     def prepare(self, batch: Batch, draws: Draws) -> dict[str, ModelInput]:
-        """What the model sees, on the CPU in float32.
+        """Return the model's inputs by modality, on the CPU in float32.
 
         Raises:
             DataError: a condition cannot apply to these samples.
@@ -179,7 +179,7 @@ class FlexibleStrategy:
         return prepared
 
     def loss(self, predicted: Mapping[str, Tensor], prepared: Mapping[str, ModelInput]) -> dict[str, Tensor]:
-        """Loss of every sample by generated modality, `[B]` each; appended tokens are not read."""
+        """Return the loss of every sample, `[B]`, for each generated modality; appended tokens are not read."""
         losses = {}
         for name, given in prepared.items():
             if given.is_generated:
@@ -189,10 +189,10 @@ class FlexibleStrategy:
         return losses
 
     def check(self, data: Manifest) -> None:
-        """Apply every condition once to each geometry in the data, on empty tokens; and see what the saved LoRA will say of it.
+        """Apply every condition once to each geometry in the data, on empty tokens, and make the saved LoRA's metadata once.
 
         Raises:
-            DataError: for every geometry at fault, naming its samples.
+            DataError: names the samples of every geometry at fault.
         """
         problems: list[Problem] = []
         for name, table in self.tables.items():
@@ -209,10 +209,10 @@ class FlexibleStrategy:
         self.metadata(data)
 
     def metadata(self, data: Manifest) -> dict[str, str]:
-        """What conditions say about the saved LoRA, such as the scale of references; and whether a model that takes the marker was given it.
+        """Return the saved LoRA's metadata: that of conditions, such as the scale of references, and whether the marker was used.
 
         Raises:
-            DataError: the samples, or two conditions, differ in what one LoRA can say only once.
+            DataError: samples or conditions disagree on a value that a LoRA can have only once.
         """
         found: dict[str, str] = {}
         if self.setting.takes_marker and "video" in self.tables:
@@ -238,7 +238,7 @@ class FlexibleStrategy:
     # ---- states
 
     def _marks(self, table: ModalityTable) -> bool:
-        """Whether the first latent frame is marked; a plain table says nothing of it."""
+        """Return whether the first latent frame is marked; a table without the key leaves it at the default, yes."""
         return self.setting.takes_marker and getattr(table, MARKER, True)
 
     def _conditioned(self, name: str, table: ModalityTable, batch: Batch, draws: Draws) -> tuple[LatentState, dict[str, Tensor]]:
@@ -291,7 +291,7 @@ class FlexibleStrategy:
     # ---- geometries
 
     def _geometries(self, name: str, table: ModalityTable, data: Manifest) -> Iterator[tuple[list[str], Batch]]:
-        """The samples of each distinct geometry, with a batch of one that has that geometry and no content."""
+        """Yield the samples of each distinct geometry, with a batch of one sample that has this geometry and no content."""
         import torch
 
         roles = [key for key, source in self.sources().items() if source.modality == name]
