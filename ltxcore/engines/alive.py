@@ -1,4 +1,5 @@
-"""Whether every process of a run still moves: each says so in the store where they meet, and all of them look.
+"""Detection of processes that hang: every process writes a beat to the store where they meet, and all of them look at
+the beats.
 
 A process that is stopped, or whose machine is gone, says nothing any more. One whose main thread hangs (in a file that a network disk does not give, in a lock)
 still has a thread that says so. What ends the run is said once, and then every process ends at once: their main threads may wait for the one that hangs
@@ -14,15 +15,15 @@ from collections.abc import Mapping
 import attrs
 
 LONGER = 6
-"""How many times the patience a process has that loads, encodes or saves, and uses no processor meanwhile: a network disk may take its time."""
+"""The multiple of the patience that a process has to load, encode or save without using its processor: a network disk may be slow."""
 
 TOLD = 2
-"""Exit status of a process whose error another one tells: that of any mistake of the user's."""
+"""The exit status of a process whose error another one reports: the status of any mistake of the user's."""
 
 
 @attrs.define
 class Progress:
-    """What the main thread of this process does.
+    """The current work of this process's main thread.
 
     Attributes:
         what: in words, such as "step 12".
@@ -39,21 +40,21 @@ class Progress:
     news: threading.Event = attrs.field(factory=threading.Event)
 
     def says(self, what: str, *, is_long: bool = False) -> None:
-        """It begins with something else, or with the next part of the same."""
+        """Begin something else, or the next part of the same work."""
         self.what, self.is_long = what, is_long
         self.at = time.monotonic()
         if is_long:  # steps may be too quick to tell of each
             self.news.set()
 
     def moved(self) -> None:
-        """It did a part of a step, as all processes do."""
+        """Count a part of a step, as all processes do."""
         self.moves += 1
         self.at = time.monotonic()
 
 
 @attrs.frozen(kw_only=True)
 class Beat:
-    """What a process says about itself.
+    """The report of a process about itself.
 
     Attributes:
         what: it does.
@@ -80,14 +81,14 @@ class Beat:
 
 @attrs.frozen
 class Hang:
-    """Processes that hold up the run, and that in words."""
+    """The processes that hold up the run, and a sentence that says so."""
 
     ranks: tuple[int, ...]
     what: str
 
 
 def verdict(beats: Mapping[int, tuple[Beat | None, float]], patience: float) -> Hang | None:
-    """Which processes hold up the run; None where it goes on.
+    """Find the processes that hold up the run; return None if it goes on.
 
     Args:
         beats: by process, the last that it said and how many seconds ago; None: it has said nothing yet.
@@ -116,7 +117,7 @@ def verdict(beats: Mapping[int, tuple[Beat | None, float]], patience: float) -> 
 
 
 def spelled(seconds: float) -> str:
-    """A time in words: seconds, or minutes from two of them on."""
+    """Spell a duration: in seconds, or in minutes from two of them on."""
     return f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
 
 

@@ -27,14 +27,14 @@ from ltxcore.files import text_in, why_unread
 from ltxcore.logs import hushed
 
 PORT = 29500
-"""Where processes on several machines meet, unless another port is asked for; on one machine they take a free one."""
+"""The port at which processes on several machines meet by default; on one machine they take a free one."""
 
 MODULE = "ltxcore"
 
 
 @attrs.frozen
 class Hosts:
-    """The machines of a run, the first of which is where they meet, and which of them this one is.
+    """The machines of a run, and which of them this one is; processes meet on the first.
 
     Attributes:
         names: of all.
@@ -48,7 +48,7 @@ class Hosts:
 
 
 def read_hosts(path: Path, node_rank: int | None = None, processes: int | None = None) -> Hosts:
-    """A hostfile: a line `NAME slots=N` for each machine, as DeepSpeed and MPI have it.
+    """Read a hostfile, which has a line `NAME slots=N` for each machine, as for DeepSpeed and MPI.
 
     Args:
         path: of the file.
@@ -84,7 +84,7 @@ def read_hosts(path: Path, node_rank: int | None = None, processes: int | None =
 
 
 def _here(names: Sequence[str], path: Path) -> int:
-    """Which of these machines this one is."""
+    """Find out which of these machines this one is."""
     own = {socket.gethostname(), socket.getfqdn(), "localhost"}
     mine = own | {address for name in own for address in _addresses(name)}
     for number, name in enumerate(names):
@@ -106,7 +106,7 @@ def _addresses(name: str) -> set[str]:
 
 @attrs.frozen
 class Ended:
-    """How a launch ended.
+    """The end of a launch.
 
     Attributes:
         status: exit status of the process that ended first with one other than 0; for one that a signal ended, 128 and its number.
@@ -152,7 +152,7 @@ def launch(command: Sequence[str], processes: int, hosts: Hosts | None = None, p
 
 @attrs.define
 class Passed:
-    """Passes signals on to the processes that this one started: the first as it is, and what follows as SIGKILL, which ends even those that are stopped."""
+    """Passes signals on to the started processes: the first as it is, and later ones as SIGKILL, which ends even stopped processes."""
 
     first: int = 0
     at: float = 0.0
@@ -180,17 +180,17 @@ HINTS = {
     "SIGSEGV": ", by a fault in compiled code",
     "SIGABRT": ", by a fault in compiled code that says why above",
 }
-"""What a signal mostly means."""
+"""The usual cause of a process's end by each signal."""
 
 INTERRUPTED = 130
-"""Exit status of a process that was asked to stop, and told."""
+"""The exit status of a process that was asked to stop, and said so."""
 
 TRACEBACK = 1
-"""Exit status of a process that ended with a traceback."""
+"""The exit status of a process that ended with a traceback."""
 
 
 def ended(rank: int, code: int, passed: Passed) -> Ended:
-    """How a launch ended whose process `rank` ended first, with an exit code that is negative for a signal."""
+    """Describe the end of a launch whose process `rank` ended first, with an exit code that is negative for a signal."""
     if passed.is_killed:
         return Ended(128 + passed.first, "Ended at once, without saving.")
     if code >= 0:
@@ -216,7 +216,7 @@ def exec_deepspeed(command: Sequence[str], processes: int | None, hostfile: Path
 
 
 def free_port() -> int:
-    """A port that nothing listens on now."""
+    """Return a port that nothing listens on now."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])

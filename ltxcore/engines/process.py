@@ -1,4 +1,5 @@
-"""The processes of a run: which one this is, and how they wait for each other and end together without a process group.
+"""The processes of a run: which one this is, and how they wait for one another and end together without a process
+group.
 
 A launcher (torchrun, `deepspeed`, `ltx launch`) says in the environment who each process is. Until the process group exists, they meet at the launcher's
 key-value store, where waiting has no time limit: encoding a dataset may take hours, and collectives give up after minutes.
@@ -28,37 +29,37 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 POLL = 0.05
-"""Seconds between looks at the store; a signal is noticed as soon."""
+"""Seconds between looks at the store; signals are noticed at the same interval."""
 
 GRACE = 2.0
-"""Seconds that a process which lost another waits for that one to say why, and for the rest to say that they are there."""
+"""Seconds that a process which lost another waits for the lost one's reason, and for signs of life from the rest."""
 
 PATIENCE = 600.0
-"""Seconds that a process waits for another before the run file has said how many, and after its run."""
+"""Seconds that a process waits for another before the run file has set the patience, and after the run."""
 
 LOG_OF_TORCH = "TORCH_CPP_LOG_LEVEL"
-"""In the environment: from which level on the part of torch that is not Python writes lines of its own (`[E1129 ... ProcessGroupGloo.cpp:67]`)."""
+"""The environment variable that sets from which level on torch's C++ code writes log lines (`[E1129 ... ProcessGroupGloo.cpp:67]`)."""
 
 OURS = "LTX_LAUNCH"
-"""In the environment where `ltx launch` started this process, and tells itself which one was killed."""
+"""The environment variable by which `ltx launch` says that it started this process, and that it reports killed processes itself."""
 
 
 @attrs.frozen
 class Place:
-    """This process is number `rank` of `world_size`, and number `local_rank` on its machine; counted from 0."""
+    """The number of this process: `rank` of `world_size`, and `local_rank` on its machine, counted from 0."""
 
     rank: int = 0
     world_size: int = 1
     local_rank: int = 0
 
     def is_told_of(self, rank: int) -> bool:
-        """Whether `ltx launch` tells what became of a process: of those that it started on this machine."""
+        """Return whether `ltx launch` reports the end of a process, which it does for those that it started on this machine."""
         first = self.rank - self.local_rank
         return OURS in os.environ and first <= rank < first + int(os.environ.get("LOCAL_WORLD_SIZE", "0"))
 
     @classmethod
     def of_environment(cls) -> Place:
-        """As a launcher says in RANK, WORLD_SIZE and LOCAL_RANK; alone where it says nothing.
+        """Read the place from RANK, WORLD_SIZE and LOCAL_RANK as launchers set them; without them the process is alone.
 
         Raises:
             ConfigError: they are no numbers, or the rank is not below the size.
@@ -75,7 +76,7 @@ class Place:
 
 
 def quiet_torch() -> None:
-    """Keep what the compiled part of torch writes by itself to fatal errors, unless the user says otherwise, or wants what libraries tell.
+    """Limit torch's C++ log to fatal errors, unless the user set its level or asked for the logs of libraries.
 
     Processes of a run say themselves what ends them. torch asks for it once, when it is imported.
     """
@@ -85,7 +86,7 @@ def quiet_torch() -> None:
 
 @attrs.define(eq=False)
 class Processes:
-    """This process among those of a run.
+    """This process as one of the processes of a run.
 
     Attributes:
         place: which one it is.
@@ -101,7 +102,7 @@ class Processes:
 
     @classmethod
     def meet(cls, place: Place | None = None) -> Processes:
-        """The processes of this launch, which all call this.
+        """Connect the processes of this launch, all of which call this.
 
         Raises:
             ProcessError: they do not find each other.
@@ -135,7 +136,9 @@ class Processes:
         return self.place.world_size
 
     def exchange(self, value: Any) -> list[Any]:
-        """What each process has, in order of rank: anything that JSON holds. All call it, however long the last one takes to come."""
+        """Return the values of all processes, in order of rank; anything that JSON can hold. All call it, and wait for
+        the last however long it takes.
+        """
         if self.store is None:
             return [value]
         self._meetings += 1
@@ -143,7 +146,7 @@ class Processes:
         return [json.loads(self._wait(f"{self._meetings}/{rank}", rank)) for rank in range(self.world_size)]
 
     def leave(self) -> None:
-        """Wait for the others at the end: whoever leaves first is taken for a failure by launchers, where the run was stopped."""
+        """Wait for the other processes at the end, since launchers take whoever leaves first for a failure if the run was stopped."""
         try:
             self.exchange(None)
         except BaseException as error:
@@ -151,7 +154,7 @@ class Processes:
                 raise
 
     def together(self, work: Callable[[], T]) -> T:
-        """Do `work` on every process; where it fails on one, it fails on all, and only the first of those that failed tells.
+        """Do `work` on every process. If it fails on one, it fails on all, and only the first that failed reports it.
 
         Raises:
             LtxError: what `work` raised, on the first process where it did.
@@ -170,7 +173,9 @@ class Processes:
         raise SystemExit(TOLD)
 
     def first_then_others(self, work: Callable[[], T]) -> T:
-        """Do `work` on the first process, then on the others: what it leaves on the disk is made once, and then found. Fails as `together` does."""
+        """Do `work` on the first process and then on the others, which find on disk what the first one made; it fails
+        as `together` does.
+        """
         if self.rank == 0:
             value = self.together(work)
             return self.together(lambda: value)
@@ -179,7 +184,8 @@ class Processes:
 
     @contextmanager
     def ending(self, goes_on: Callable[[], str] = lambda: "", patience: float = PATIENCE) -> Iterator[None]:
-        """What ends this process is told once among all of them: by this one, unless it only lost one that told itself.
+        """Return the error that ends this process so that it is reported once among all: by this one, unless it only
+        lost another that reports itself.
 
         Meanwhile each process looks whether the others move, and ends with the rest where one does not (`engines.watch`).
 
@@ -207,7 +213,7 @@ class Processes:
             self._watch = None
 
     def _left_behind(self, goes_on: Callable[[], str], error: BaseException) -> BaseException:
-        """What to raise where a collective failed, or the store is gone, since another process is."""
+        """Return the error to raise after a collective failed or the store vanished because another process is gone."""
         self._say(f"left/{self.rank}")
         with undisturbed():
             time.sleep(GRACE)
@@ -225,7 +231,7 @@ class Processes:
         )
 
     def _wait(self, key: str, rank: int) -> bytes:
-        """What another process says, as soon as it does.
+        """Wait for the value of another process, and return it.
 
         Raises:
             ProcessError: it does not, and nobody watches over this run.
@@ -243,7 +249,7 @@ class Processes:
 
 
 def wait_at_store(store: Store, key: str, whom: str, limit: float | None = None) -> bytes:
-    """What lies in the store, as soon as it does.
+    """Wait for a value in the store, and return it.
 
     Args:
         store: where processes meet.
@@ -263,7 +269,7 @@ def wait_at_store(store: Store, key: str, whom: str, limit: float | None = None)
 
 
 def disconnect(limit: float = 10.0) -> None:
-    """Leave the process group, where there is one, as NCCL wants it from every process before it ends.
+    """Leave the process group, if there is one; NCCL wants every process to do so before it ends.
 
     Args:
         limit: seconds after which this goes on without it: where another process is gone, it may never be done.
@@ -278,7 +284,7 @@ def disconnect(limit: float = 10.0) -> None:
 
 
 def is_loss(error: BaseException) -> bool:
-    """Whether an error says that a process on the other side of a collective, or of the store, is gone."""
+    """Return whether an error says that a process on the other side of a collective or of the store is gone."""
     from torch.distributed import DistError
 
     text = str(error)
@@ -286,7 +292,7 @@ def is_loss(error: BaseException) -> bool:
 
 
 def is_loss_of_store(error: BaseException) -> bool:
-    """Whether it is the store that is gone: with a process, or with a launcher."""
+    """Return whether an error says that the store is gone, with its process or with a launcher."""
     from torch.distributed import DistNetworkError, DistStoreError
 
     return isinstance(error, DistNetworkError | DistStoreError)

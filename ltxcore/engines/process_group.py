@@ -1,4 +1,4 @@
-"""The process group: started once, quietly and without compiling anything; and what processes tell each other through it."""
+"""The process group: started once, quietly and without compiling anything, and used for messages between processes."""
 
 from __future__ import annotations
 
@@ -22,17 +22,21 @@ from ltxcore.logs import adopt, unwarned
 T = TypeVar("T")
 
 PATIENCE = timedelta(hours=2)
-"""How long a process waits in a collective of a step. One that hangs is noticed before (`engines.alive`); this is for where not even a thread can look."""
+"""The time that a process waits in a collective of a step. `engines.alive` notices a hang earlier; this is the limit if
+not even a thread can look.
+"""
 
 WRITING = timedelta(days=7)
-"""How long it waits for what the first one tells: that one may be writing a large checkpoint, or generating samples, meanwhile."""
+"""The time that processes wait for the first one, which may be writing a large checkpoint or generating clips."""
 
 NCCL = {"TORCH_NCCL_ASYNC_ERROR_HANDLING": "3"}
-"""What is asked of NCCL, unless the environment says otherwise. Where it finds a process gone, it ends this one without tidying up, which could wait for that one."""
+"""The settings of NCCL, unless the environment has others. A process that NCCL finds abandoned is ended without tidying
+up, which could wait for the lost one.
+"""
 
 
 def deepspeed() -> Any:
-    """DeepSpeed, imported without its remarks, and told to compile nothing on a CPU."""
+    """Import DeepSpeed without its remarks, and keep it from compiling anything on a CPU."""
     if not gpus():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     # It calls torch by names that torch has since changed, once a collective.
@@ -49,7 +53,7 @@ def deepspeed() -> Any:
 
 @attrs.frozen(eq=False)
 class Group:
-    """The processes of a run, connected.
+    """The connected processes of a run.
 
     Attributes:
         rank: of this process.
@@ -65,7 +69,7 @@ class Group:
 
     @classmethod
     def start(cls, processes: Processes, device: torch.device) -> Group:
-        """Connect; where they are connected already, as in a launch of several runs, take that."""
+        """Connect, or take the connection that there is, as in a launch of several runs."""
         place = processes.place
         # DeepSpeed takes the GPU of this number; a process that sees its own GPU alone has another one than its place says.
         os.environ["LOCAL_RANK"] = str(place.local_rank if device.index is None else device.index)
@@ -87,19 +91,20 @@ class Group:
         return cls(place.rank, place.world_size, dist.new_group(backend="gloo", timeout=WRITING), processes.progress)
 
     def gather(self, value: Any) -> list[Any]:
-        """What each process has, in order of rank."""
+        """Return the values of all processes, in order of rank."""
         found: list[Any] = [None] * self.world_size
         dist.all_gather_object(found, value, group=self.talk)
         return found
 
     def same(self, code: int) -> bool:
-        """Whether all processes come with the same number, in one small message."""
+        """Return whether all processes have the same number, by one small message."""
         extremes = torch.tensor([code, -code], dtype=torch.int64)
         dist.all_reduce(extremes, op=dist.ReduceOp.MAX, group=self.talk)
         return bool(extremes[0] == -extremes[1])
 
     def first(self, work: Callable[[], T], help_with: Callable[[str], object]) -> T:
-        """What `work` returns on the first process, on all of them; meanwhile the others join in what it asks for by `ask`.
+        """Return on every process the result of `work` on the first one; meanwhile the others join in what it asks for
+        by `ask`.
 
         Raises:
             LtxError: what `work` raised, on the first process.
@@ -129,7 +134,7 @@ class Group:
         raise SystemExit(TOLD)
 
     def ask(self, what: str) -> None:
-        """Within `work` of `first`: have the other processes join in this."""
+        """Have the other processes join in this work; called within `work` of `first`."""
         self._say("ask", what)
 
     def _lead(self, work: Callable[[], T]) -> T:

@@ -1,4 +1,4 @@
-"""What engines save, and that what is gone on with is of the same run."""
+"""The checks that saved state belongs to the run that resumes from it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from ltxcore.errors import CheckpointError, listed
 
 PARAMETER = "parameter/"
-"""What the keys of weights begin with, in a saved state; those of the optimiser begin with the names that torch gives them."""
+"""The prefix of keys of weights in a saved state; those of the optimizer's state begin with torch's names."""
 
 
 def check_saved(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -1,4 +1,4 @@
-"""Signals that ask a process to end: which of them say the same, and a while without.
+"""Signals that ask a process to end: which ones repeat a request, and a context that ignores them.
 
 Being asked to stop: the step is finished and saved first.
 """
@@ -20,7 +20,7 @@ also after an interrupt of a terminal, which has reached every process already."
 
 
 def is_same_request(number: int, seconds: float) -> bool:
-    """Whether a signal says once more what another one said so many seconds ago; an interrupt is always meant."""
+    """Return whether a signal repeats the request that another one made so many seconds ago; an interrupt never does."""
     return number != signal.SIGINT and seconds < SAME
 
 
@@ -42,7 +42,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @attrs.define
 class Stop:
-    """Whether someone has asked; `signal` is its number, 0 for none."""
+    """The request to stop; `signal` is its number, or 0 without one."""
 
     signal: int = 0
 

@@ -1,4 +1,4 @@
-"""One process: torch autocast, accumulation, clipping, AdamW."""
+"""The engine of one process: torch autocast, accumulation, clipping and the optimizer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 AUTOCAST: Mapping[str, torch.dtype | None] = {"no": None, "bf16": torch.bfloat16}
-"""By `mixed_precision_mode`: what matrix products are computed in; none: what the weights are."""
+"""The dtype of matrix products by `mixed_precision_mode`; None: that of the weights."""
 
 
 @attrs.define(eq=False)
@@ -66,11 +66,11 @@ class SingleEngine:
 
     @property
     def learning_rate(self) -> float:
-        """Of the step that comes next."""
+        """The learning rate of the next step."""
         return float(self.optimizer.param_groups[0]["lr"])
 
     def forward(self, inputs: Mapping[str, ModelInput], **options: Any) -> dict[str, Tensor]:
-        """Velocities by modality, `[B, T + R, D]` float32; `options` are the backbone's."""
+        """Return velocities by modality, `[B, T + R, D]` float32; `options` are those of the backbone."""
         with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             predicted = self.backbone(inputs.get("video"), inputs.get("audio"), **options)
         return {name: velocity.float() for name, velocity in predicted.items()}
@@ -80,7 +80,7 @@ class SingleEngine:
         (loss / self.accumulation).backward()
 
     def step(self) -> float:
-        """Clip, update, advance the learning rate, clear the gradients; the norm before clipping.
+        """Clip, update, advance the learning rate and clear the gradients; return the norm before clipping.
 
         A parameter that no loss of this step reached has a gradient of zero, as with several processes: weight decay and momentum go on.
         A norm that is not finite: nothing was updated, and the gradients are still there to be looked at.
@@ -102,7 +102,7 @@ class SingleEngine:
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """No gradients and no dropout."""
+        """Return a context without gradients and without dropout."""
         module = cast(Module, self.backbone)
         training = module.training
         module.eval()
@@ -114,7 +114,7 @@ class SingleEngine:
 
     @contextmanager
     def trying(self) -> Iterator[None]:
-        """Gradients that are added within it are forgotten at its end."""
+        """Return a context at whose end all gradients that were added in it are dropped."""
         try:
             yield
         finally:
@@ -122,15 +122,17 @@ class SingleEngine:
                 parameter.grad = None
 
     def making_room(self) -> AbstractContextManager[None]:
-        """The optimiser's state is in host memory meanwhile, where the run asks for it. Gradients take no memory after a step."""
+        """Return a context in which the optimizer's state is in host memory, if the run asks for it. Gradients take no
+        memory after a step.
+        """
         return state_in_host_memory(self.optimizer) if self.makes_room else nullcontext()
 
     def gather(self, value: Any) -> list[Any]:
-        """What each process has, in order of rank: here the one value."""
+        """Return the values of all processes, in order of rank: here the one value."""
         return [value]
 
     def first(self, work: Callable[[], T]) -> T:
-        """Do `work` on the first process alone: here this one."""
+        """Do `work` on the first process, which is this one."""
         return work()
 
     def refuse(self, error: LtxError) -> NoReturn:
@@ -138,14 +140,15 @@ class SingleEngine:
         raise error
 
     def whole(self, key: str) -> Tensor:
-        """A tensor of the state, by its key; `parameter/NAME` also for those that are not trained."""
+        """Return a tensor of the state by its key; `parameter/NAME` works for parameters that are not trained too."""
         kind, _, name = key.partition("/")
         parameter = cast(Module, self.backbone).get_parameter(name)
         found: Tensor = parameter.detach() if f"{kind}/" == PARAMETER else self.optimizer.state[parameter][kind]
         return found
 
     def bad_gradient(self) -> str:
-        """After a norm that is not finite: the name of the parameter furthest along the model whose gradient is not; "" if all are.
+        """Return, after a norm that is not finite, the name of the last parameter in the model whose gradient is not;
+        "" if all are.
 
         A gradient runs backwards, so what spoils it lies behind the last parameter that it spoils.
         """
@@ -153,7 +156,8 @@ class SingleEngine:
         return next(reversed(not_finite(gradients)), "")
 
     def state(self, moments: bool = True) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """All that a later process needs to go on exactly: tensors by `KIND/PARAMETER`, and what goes into JSON.
+        """Return everything that a later process needs to resume exactly: tensors by `KIND/PARAMETER`, and values that
+        go into JSON.
 
         Args:
             moments: whether the optimiser's moments are among them.
@@ -173,7 +177,7 @@ class SingleEngine:
         return tensors | of_groups, values | {"numbers": numbers, "groups": groups}
 
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave. Without moments, those of the optimiser start at zero.
+        """Resume from what `state` returned. Without moments, those of the optimizer start at zero.
 
         Args:
             tensors: by key.
@@ -213,7 +217,7 @@ def single_engine(
     device: torch.device,
     makes_room: bool = False,
 ) -> SingleEngine:
-    """An engine for `parameters`; `precision` is a key of `AUTOCAST`, and `makes_room` is as in the engine.
+    """Make an engine for `parameters`; `precision` is a key of `AUTOCAST`, and `makes_room` is that of the engine.
 
     Raises:
         ConfigError: an optimiser that is not installed, or parameters that the schedule does not take.

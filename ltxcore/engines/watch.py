@@ -1,4 +1,6 @@
-"""Says that this process lives, and looks whether the others do: two threads beside the one that trains (`engines.alive` has what they go by)."""
+"""The two threads beside the training thread that write this process's beats and look at those of the others, by the
+rules of `engines.alive`.
+"""
 
 from __future__ import annotations
 
@@ -29,18 +31,18 @@ if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
 
 BEAT = 10.0
-"""Seconds from one beat to the next; less where the patience is short, more where there are many processes."""
+"""Seconds between beats; fewer if the patience is short, more if there are many processes."""
 
 BUSY = 0.05
-"""Share of a processor above which a process that loads, encodes or saves counts as moving."""
+"""The share of a processor above which a process that loads, encodes or saves counts as moving."""
 
 SEEN_LAST = 10.0
-"""Seconds in which the message has to be written before the process ends without it: a terminal may hang too."""
+"""Seconds that the last message may take to be written before the process ends without it, since a terminal may hang too."""
 
 
 @attrs.define(eq=False)
 class Watch:
-    """Says that this process lives, and looks whether the others do, and its launcher.
+    """Writes this process's beats, and looks at those of the others and at the launcher.
 
     Attributes:
         rank: of this process.
@@ -67,11 +69,11 @@ class Watch:
 
     @property
     def period(self) -> float:
-        """Seconds between beats."""
+        """The seconds between beats."""
         return max(min(BEAT, self.patience / 5 if self.patience else BEAT), self.world_size / 8 if self.world_size > 64 else 0)
 
     def start(self) -> None:
-        """Begin; the main thread calls this."""
+        """Start the threads; the main thread calls this."""
         main = threading.get_ident()
         now = time.monotonic()
         self._seen = dict.fromkeys(range(self.world_size), ("", None, now))
@@ -85,7 +87,7 @@ class Watch:
             thread.start()
 
     def stop(self) -> None:
-        """End: this process has done its part."""
+        """Stop the threads, because this process has done its part."""
         self._over.set()
         self.progress.news.set()
         for thread in self._threads:
@@ -111,7 +113,7 @@ class Watch:
         store.set(f"beat/{self.rank}", json.dumps(attrs.asdict(beat)))
 
     def now(self, main: int) -> Beat:
-        """What this process does now; `main` is the number of its main thread."""
+        """Describe what this process does now; `main` is the number of its main thread."""
         now, used = time.monotonic(), time.process_time()
         if self.progress.is_long and used - self._busy[1] > BUSY * (now - self._busy[0]):
             self.progress.at = now
@@ -141,7 +143,7 @@ class Watch:
         self._reached = time.monotonic()
 
     def _look(self) -> None:
-        """Until the run is over: whether the launcher is there, and whether someone hangs."""
+        """Look, until the run is over, whether the launcher is there and whether a process hangs."""
         pause = min(1.0, self.period)
         looked = time.monotonic()
         while not self._over.wait(pause):
@@ -179,7 +181,7 @@ class Watch:
     # ---- ending
 
     def _end(self, hang: Hang) -> None:
-        """Tell, unless another process does, and end."""
+        """Report the hang, unless another process does, and end."""
         teller = threading.Thread(target=self._tell, args=(hang,), daemon=True)
         teller.start()
         teller.join(SEEN_LAST)
@@ -213,23 +215,23 @@ class Watch:
 
 
 def own_connection(store: Store) -> Store:
-    """Another connection to the same store: one that waits for an answer keeps all others of its process waiting."""
+    """Open another connection to the same store; on a shared one, a call that waits for its answer would block all others."""
     cloned: Store = store.clone()  # type: ignore[attr-defined]
     return cloned
 
 
 def _write(text: str) -> None:
-    """On stderr, past its buffer, whose lock a thread that hangs may hold."""
+    """Write to stderr past its buffer, whose lock a hanging thread may hold."""
     with suppress(OSError):
         os.write(2, text.encode(errors="backslashreplace"))
 
 
 RUNNERS = frozenset({"deepspeed", "deepspeed.pt", "ds", "deepspeed.launcher.runner"})
-"""What is called to start processes with DeepSpeed. It starts a launcher on each machine, which starts them, and goes on when this one is gone."""
+"""The programs that start DeepSpeed's processes. They start a launcher on each machine, which lives on when they are gone."""
 
 
 def launchers() -> dict[int, str]:
-    """The processes above this one that are launchers, which outlive what they start, by number; and when each started."""
+    """Return the launchers among the processes above this one, which outlive what they start: process numbers with their start times."""
     if not SHARED & os.environ.keys():
         return {}
     above = [os.getppid()]
@@ -241,17 +243,17 @@ def launchers() -> dict[int, str]:
 
 
 WAITING = (f"torch{os.sep}distributed{os.sep}", f"deepspeed{os.sep}comm{os.sep}")
-"""Where a frame lies that waits for other processes."""
+"""The files whose frames wait for other processes."""
 
 
 def is_waiting(frame: FrameType) -> bool:
-    """Whether a thread waits for other processes: in a collective, or where they meet."""
+    """Return whether a thread waits for other processes: in a collective, or where they meet."""
     code = frame.f_code
     return any(part in code.co_filename for part in WAITING) or code.co_name == "wait_at_store"
 
 
 def place_of(frame: FrameType | None) -> str:
-    """The innermost place of a thread outside of the standard library, as FUNCTION (FILE:LINE)."""
+    """Return the innermost place of a thread outside of the standard library, as FUNCTION (FILE:LINE)."""
     if frame is None:
         return ""
     standard = (sysconfig.get_path("stdlib"), "<")

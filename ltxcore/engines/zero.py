@@ -1,4 +1,5 @@
-"""Many processes: DeepSpeed's ZeRO, stages 1 to 3, called directly, with the run's own AdamW and schedule.
+"""The engine of many processes: DeepSpeed's ZeRO, stages 1 to 3, called directly, with the run's own optimizer and
+schedule.
 
 Weights are float32, or bf16 with float32 masters. Every process runs the same modules in the same order, or ZeRO would wait forever: each forward
 begins with a small message that makes sure of it.
@@ -36,7 +37,8 @@ T = TypeVar("T")
 
 @attrs.define(eq=False)
 class ZeroEngine:
-    """Trains `parameters` of `backbone` together with other processes. All of them call the same methods in the same order.
+    """Trains `parameters` of `backbone` together with other processes, all of which call the same methods in the same
+    order.
 
     Attributes:
         backbone: called with video and audio; its transformer is DeepSpeed's module.
@@ -68,13 +70,13 @@ class ZeroEngine:
 
     @property
     def learning_rate(self) -> float:
-        """Of the step that comes next."""
+        """The learning rate of the next step."""
         return float(self.scheduler.optimizer.param_groups[0]["lr"])
 
     # ---- training
 
     def forward(self, inputs: Mapping[str, ModelInput], **options: Any) -> dict[str, Tensor]:
-        """Velocities by modality, `[B, T + R, D]` float32; `options` are the backbone's.
+        """Return velocities by modality, `[B, T + R, D]` float32; `options` are those of the backbone.
 
         Raises:
             ProcessError: the processes come with different modalities or options.
@@ -96,7 +98,7 @@ class ZeroEngine:
         self._taken += 1
 
     def step(self) -> float:
-        """Clip, update, advance the learning rate, clear the gradients; the norm before clipping.
+        """Clip, update, advance the learning rate and clear the gradients; return the norm before clipping.
 
         A norm that is not finite: nothing was updated, and `bad_gradient` says where it came from.
         """
@@ -116,12 +118,14 @@ class ZeroEngine:
         return norm
 
     def bad_gradient(self) -> str:
-        """After a norm that is not finite: the name of the parameter furthest along the model whose gradient is not; "" if it is none in particular."""
+        """Return, after a norm that is not finite, the name of the last parameter in the model whose gradient is not;
+        "" if no single one is to blame.
+        """
         return self._bad
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """No gradients and no dropout."""
+        """Return a context without gradients and without dropout."""
         training = self.backbone.training
         self.backbone.eval()
         try:
@@ -132,7 +136,7 @@ class ZeroEngine:
 
     @contextmanager
     def trying(self) -> Iterator[None]:
-        """Gradients that are added within it are forgotten at its end."""
+        """Return a context at whose end all gradients that were added in it are dropped."""
         with self.divided.forgetting_gradients():
             try:
                 yield
@@ -140,17 +144,17 @@ class ZeroEngine:
                 self._taken = 0
 
     def making_room(self) -> AbstractContextManager[None]:
-        """Nothing moves: `engine.offload` says what lies in host memory, all the time."""
+        """Return a context that moves nothing: `engine.offload` says what is in host memory throughout the run."""
         return nullcontext()
 
     # ---- processes
 
     def gather(self, value: Any) -> list[Any]:
-        """What each process has, in order of rank."""
+        """Return the values of all processes, in order of rank."""
         return self.group.gather(value)
 
     def first(self, work: Callable[[], T]) -> T:
-        """Do `work` on the first process alone; every process gets what it returned.
+        """Do `work` on the first process; every process returns its result.
 
         Raises:
             LtxError: what `work` raised, on the first process; the others end.
@@ -158,7 +162,7 @@ class ZeroEngine:
         return self.group.first(work, self._whole)
 
     def refuse(self, error: LtxError) -> NoReturn:
-        """End the run with an error that all processes have: the first one tells.
+        """End the run with an error that all processes have; the first one reports it.
 
         Raises:
             LtxError: `error`, on the first process.
@@ -169,13 +173,16 @@ class ZeroEngine:
     # ---- state
 
     def whole(self, key: str) -> Tensor:
-        """A tensor of the state, by its key, on the CPU; `parameter/NAME` also for those that are not trained. Called within `first`."""
+        """Return, within `first`, a whole tensor of the state by its key, on the CPU; `parameter/NAME` works for
+        parameters that are not trained too.
+        """
         self.group.progress.says(f"saving after step {self.scheduler.last_epoch}", is_long=True)
         self.group.ask(key)
         return self._whole(key)
 
     def state(self, moments: bool = True) -> tuple[dict[str, Stored], dict[str, Any]]:
-        """All that a later process needs to go on exactly: tensors by `KIND/PARAMETER`, and what goes into JSON.
+        """Return everything that a later process needs to resume exactly: tensors by `KIND/PARAMETER`, and values that
+        go into JSON.
 
         A tensor is put together when its turn comes, so that no process holds all of them. Used within `first`.
 
@@ -189,7 +196,8 @@ class ZeroEngine:
         return tensors, {"scheduler": self.scheduler.state_dict(), "learning_rates": [self.learning_rate]}
 
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave, of this engine or of another. Without moments, those of the optimiser start at zero.
+        """Resume from what `state` returned, of this engine or of another. Without moments, those of the optimizer
+        start at zero.
 
         Args:
             tensors: by key.
@@ -223,7 +231,7 @@ class ZeroEngine:
         return whole_shape(self.parameters[key.partition("/")[2]])
 
     def _last_bad(self, gradients: Mapping[str, Tensor]) -> str:
-        """The parameter furthest along the model whose gradient is not finite, in this process's part or in another's."""
+        """Return the name of the last parameter in the model whose gradient is not finite, in this process's part or in another's."""
         bad = {name for names in self.gather(not_finite(gradients)) for name in names}
         return next((name for name in reversed(list(self.parameters)) if name in bad), "")
 
@@ -240,7 +248,7 @@ class ZeroEngine:
 
 
 def called(inputs: Mapping[str, ModelInput], options: Mapping[str, Any]) -> str:
-    """What a forward runs, in words: the same words run the same modules."""
+    """Describe what a forward runs; equal descriptions run the same modules."""
     streams = " and ".join(f"{'generates' if given.is_generated else 'reads'} {name}" for name, given in sorted(inputs.items()))
     gradients = "" if torch.is_grad_enabled() else " without gradients"
     told = "".join(
@@ -250,7 +258,9 @@ def called(inputs: Mapping[str, ModelInput], options: Mapping[str, Any]) -> str:
 
 
 def _spelled(value: Any) -> str:
-    """A value in words that are the same on every process: the order of a set is its process's own, and so is that of a mapping made from one."""
+    """Spell a value so that the text is the same on every process: the order of a set, and of a mapping made from one,
+    differs between processes.
+    """
     if isinstance(value, Mapping):
         return "{" + ", ".join(sorted(f"{key}: {_spelled(inner)}" for key, inner in value.items())) + "}"
     if isinstance(value, set | frozenset):

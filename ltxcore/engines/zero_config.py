@@ -1,4 +1,4 @@
-"""The configuration of DeepSpeed: what the run file says, and what a `ds_config.json` of the user's adds to it.
+"""The configuration of DeepSpeed: what the run file says, and what the user's `ds_config.json` adds to it.
 
 DeepSpeed itself takes no "auto", or takes it in silence for its default, and ignores keys that it does not know. So everything is filled in and
 checked here, before it sees any of it.
@@ -24,7 +24,7 @@ Config = dict[str, Any]
 AUTO = "auto"
 
 FORGOTTEN_PRINTS = 1_000_000_000
-"""Steps between DeepSpeed's own progress lines: the run has its own."""
+"""The steps between DeepSpeed's own progress lines; a number that no run reaches, since the run has its own."""
 
 PASSED_ON = frozenset(
     {
@@ -33,7 +33,7 @@ PASSED_ON = frozenset(
         "wall_clock_breakdown", "wandb", "zero_force_ds_cpu_optimizer", "zero_optimization",
     }
 )  # fmt: skip
-"""Keys that are DeepSpeed's own business."""
+"""The keys that concern DeepSpeed alone, and are passed on as they are."""
 
 DECIDED = frozenset(
     {
@@ -41,7 +41,7 @@ DECIDED = frozenset(
         "train_micro_batch_size_per_gpu", "zero_allow_untested_optimizer",
     }
 )  # fmt: skip
-"""Keys that the run file decides: they may say the same, or "auto"."""
+"""The keys that the run file decides; a DeepSpeed configuration may repeat the same value, or say "auto"."""
 
 REFUSED: Mapping[str, str] = {
     "activation_checkpointing": "It would do nothing here. Use optimization.enable_gradient_checkpointing in the run file.",
@@ -54,7 +54,7 @@ REFUSED: Mapping[str, str] = {
 
 @attrs.frozen
 class Wanted:
-    """What a run file says of what DeepSpeed asks for too.
+    """The values of a run file that DeepSpeed's configuration has too.
 
     Attributes:
         batch_size: samples in a micro-batch.
@@ -84,7 +84,7 @@ class Wanted:
 
     @classmethod
     def of(cls, run: RunFile, world_size: int | None) -> Wanted:
-        """What a run file says, for so many processes; None: their number is not known yet, and neither is the whole batch."""
+        """Take the values from a run file, for a number of processes; None: it is not known yet, and neither is the global batch."""
         table = run.optimization
         return cls(
             batch_size=table.batch_size,
@@ -102,7 +102,7 @@ class Wanted:
 
 
 def read(path: Path) -> Config:
-    """A `ds_config.json`.
+    """Read a `ds_config.json`.
 
     Raises:
         ConfigError: it is no JSON object, or says a key twice.
@@ -130,7 +130,7 @@ def read(path: Path) -> Config:
 
 
 def resolve(wanted: Wanted, user: Path | None = None, width: int = 4096) -> Config:
-    """The whole configuration, for `deepspeed.initialize`.
+    """Return the whole configuration, for `deepspeed.initialize`.
 
     Args:
         wanted: what the run file says.
@@ -165,7 +165,7 @@ def resolve(wanted: Wanted, user: Path | None = None, width: int = 4096) -> Conf
 
 
 def _stage(config: Config, wanted: Wanted) -> int:
-    """That of the run file, else that of the DeepSpeed configuration, else 3."""
+    """Return the ZeRO stage of the run file, else that of the DeepSpeed configuration, else 3."""
     theirs = _get(config, ("zero_optimization", "stage"))
     if wanted.stage is not None:
         return wanted.stage
@@ -184,7 +184,7 @@ def _unknown(config: Config, where: str) -> Iterator[Problem]:
 
 
 def _decided(wanted: Wanted, stage: int) -> list[tuple[tuple[str, ...], Any, str]]:
-    """Path, value, and what the run file says of it."""
+    """Return path and value of each decided key, and the run-file key that decides it."""
     whole = []
     if wanted.world_size is not None:
         product = wanted.batch_size * wanted.accumulation * wanted.world_size
@@ -204,7 +204,7 @@ def _decided(wanted: Wanted, stage: int) -> list[tuple[tuple[str, ...], Any, str
 
 
 def _other_optimizer(config: Config, wanted: Wanted, where: str) -> Iterator[Problem]:
-    """The run's own optimiser and schedule are used; sections that say the same, or "auto", are taken out."""
+    """Remove sections about the optimizer and schedule that agree with the run's own, or say "auto", and return those that do not."""
     optimizer, scheduler = config.pop("optimizer", None), config.pop("scheduler", None)
     if isinstance(optimizer, dict):
         kind, params = optimizer.get("type", AUTO), optimizer.get("params", {})
@@ -227,7 +227,7 @@ def _other_optimizer(config: Config, wanted: Wanted, where: str) -> Iterator[Pro
 
 
 def _fill_sizes(config: Config, width: int) -> None:
-    """Sizes that configurations for other programs leave to be filled in from the model's width; `elements`."""
+    """Fill in the sizes, in elements, that configurations for other programs derive from the model's width."""
     zero = config["zero_optimization"]
     sizes = {
         "reduce_bucket_size": width * width,
@@ -243,7 +243,7 @@ def _fill_sizes(config: Config, width: int) -> None:
 
 
 def _offload(config: Config, wanted: Wanted, problems: list[Problem], where: str) -> None:
-    """What `engine.offload` says; a configuration of the user's may say more, but not otherwise."""
+    """Apply `engine.offload`; the user's configuration may add to it, but not contradict it."""
     zero = config["zero_optimization"]
     parts = {"none": (), "optimizer": ("offload_optimizer",), "all": ("offload_optimizer", "offload_param")}[wanted.offload]
     if "offload_param" in parts and zero["stage"] < 3:

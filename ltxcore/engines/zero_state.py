@@ -1,4 +1,4 @@
-"""The state of a ZeRO engine parameter by parameter: whole tensors out of the parts that the processes hold, and back.
+"""The state of a ZeRO engine by parameter: whole tensors out of the parts that the processes hold, and back.
 
 So a saved run knows nothing of how it was divided, and another number of processes, or one alone, goes on with it.
 """
@@ -17,12 +17,13 @@ from torch.nn import Parameter
 from ltxcore.errors import LtxError
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
-"""AdamW's, by the names of torch."""
+"""The names that torch gives AdamW's moments."""
 
 
 @attrs.define(eq=False)
 class ReplacedLinear:
-    """`torch.nn.functional.linear` as stage 3 replaces it, by one that keeps no gathered weight until the backward pass; only where it belongs.
+    """The `torch.nn.functional.linear` of ZeRO stage 3, which keeps no gathered weight until the backward pass; in
+    place only where it belongs.
 
     DeepSpeed leaves the replacement in place for good. Codecs, text encoders, and the next run in this process would compute with it too, and in the last
     bit it gives other numbers than torch's.
@@ -32,7 +33,7 @@ class ReplacedLinear:
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """What DeepSpeed puts in place within this is kept here, and torch's is put back."""
+        """Return a context in which DeepSpeed's replacement is taken and kept here; torch's own is put back at its end."""
         plain = torch.nn.functional.linear
         try:
             yield
@@ -41,7 +42,7 @@ class ReplacedLinear:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Within this, what was kept is in place."""
+        """Return a context in which the kept replacement is in place."""
         plain = torch.nn.functional.linear
         torch.nn.functional.linear = self._function
         try:
@@ -52,7 +53,7 @@ class ReplacedLinear:
 
 @attrs.frozen(eq=False)
 class Divided:
-    """The parameters of a DeepSpeed engine. Every method is called by all processes with the same arguments.
+    """The parameters of a DeepSpeed engine; all processes call every method with the same arguments.
 
     Attributes:
         engine: DeepSpeed's.
@@ -68,7 +69,7 @@ class Divided:
 
     @property
     def optimizer(self) -> Any:
-        """DeepSpeed's optimiser, around torch's."""
+        """The optimizer of DeepSpeed, which wraps torch's."""
         return self.engine.optimizer
 
     @property
@@ -86,7 +87,9 @@ class Divided:
 
     @torch.no_grad()
     def whole(self, kind: str, name: str) -> Tensor:
-        """A whole tensor of a parameter: its float32 value where it is trained, else its weight; a moment; or the steps that it has done."""
+        """Return a whole tensor of a parameter: its float32 value if it is trained, else its weight; or a moment; or
+        its number of steps.
+        """
         from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
         parameter = self.all[name]
@@ -103,7 +106,7 @@ class Divided:
 
     @torch.no_grad()
     def put(self, kind: str, name: str, value: Tensor) -> None:
-        """Set what `whole` gives, except for the steps, which `start_moments` sets."""
+        """Set what `whole` returns, except for the number of steps, which `start_moments` sets."""
         parameter = self.trained[name]
         value = value.to(device=self.engine.device, dtype=torch.float32)
         if kind in MOMENTS:
@@ -114,7 +117,7 @@ class Divided:
             parameter.copy_(value)
 
     def start_moments(self, step: Tensor) -> None:
-        """Make the moments that `put` fills, as torch's optimiser would in its first step, after `step` steps."""
+        """Make the moments that `put` fills, as torch's optimizer would in its first step, after `step` steps."""
         for flat in self.flats:
             state = self.optimizer.optimizer.state[flat]
             # Fused, torch counts on the weights' device.
@@ -186,7 +189,7 @@ class Divided:
 
     @property
     def is_stage_3(self) -> bool:
-        """Whether weights are divided too."""
+        """Return whether the weights are divided too, as in stage 3."""
         return bool(self.engine.zero_optimization_partition_weights())
 
     # ---- parts
@@ -217,7 +220,9 @@ class Divided:
 
 
 def part_of(parameter: Any, value: Tensor) -> Tensor:
-    """This process's part of a whole tensor under stage 3; the last one is filled up with zeros where the processes do not divide it evenly."""
+    """Return this process's part of a whole tensor under stage 3; the last part is padded with zeros if the processes
+    do not divide it evenly.
+    """
     import deepspeed
 
     size = int(parameter.ds_tensor.numel())
@@ -229,7 +234,7 @@ def part_of(parameter: Any, value: Tensor) -> Tensor:
 
 
 def partition(transformer: Any, config: Mapping[str, Any], dtype: torch.dtype) -> None:
-    """Divide the weights among the processes, one block after the other, so that none ever holds more than a whole block of its own.
+    """Divide the weights among the processes block by block, so that none ever holds more than one whole block.
 
     What each process is given is a copy in `dtype`: the weights as they came may be pages of a file, and DeepSpeed writes to what it divides.
     """
@@ -243,19 +248,19 @@ def partition(transformer: Any, config: Mapping[str, Any], dtype: torch.dtype) -
 
 
 def whole_shape(parameter: Any) -> tuple[int, ...]:
-    """The shape of a parameter, divided or not."""
+    """Return the shape of a whole parameter, divided or not."""
     return tuple(getattr(parameter, "ds_shape", parameter.shape))
 
 
 def _gathered(parameters: Iterable[Parameter], modified: bool = False) -> Any:
-    """Within it the parameters are whole; afterwards they are as the first process left them, if they were to be modified."""
+    """Return a context in which the parameters are whole; if it may modify them, its changes on the first process are kept."""
     import deepspeed
 
     return deepspeed.zero.GatheredParameters(list(parameters), modifier_rank=0 if modified else None)
 
 
 def keys_of(parameters: Mapping[str, Parameter], moments: bool) -> Iterator[str]:
-    """The keys of a saved state, in the order in which they are saved."""
+    """Return the keys of a saved state in the order in which they are saved."""
     for name in parameters:
         yield f"parameter/{name}"
     if moments:
