@@ -1,1 +1,1 @@
-"""What a run costs in memory and on disk, told before it starts: from the real model without its weights."""
+"""The planner: what a run costs in memory and on disk, computed before it starts from the real model without its weights."""

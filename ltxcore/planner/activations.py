@@ -29,12 +29,13 @@ from ltxcore.planner.live import LiveBytes
 from ltxcore.protocols import ModelInput, Strategy
 
 FEW = (2, 3)
-"""Blocks of the models that are run: a first and a last one, and one between them more."""
+"""The number of blocks in the models that are run to count bytes: the first, the last and one between them."""
 
 
 @attrs.frozen
 class Activations:
-    """Bytes on a device in one forward and backward of a micro-batch, beside weights, gradients and the optimiser.
+    """The bytes on a device that one forward and backward of a micro-batch take, beside weights, gradients and the
+    optimizer.
 
     Attributes:
         saved: at the end of the forward: what the backward will need.
@@ -49,7 +50,7 @@ class Activations:
 
 @attrs.frozen(eq=False)
 class Choice:
-    """What decides how many bytes a step keeps.
+    """The settings that decide how many bytes a step keeps.
 
     Attributes:
         modalities: of the run.
@@ -116,7 +117,7 @@ class Tracer:
         return Sketch(backbone, frozenset(lora_parameters(backbone)), unreached)
 
     def activations(self, choice: Choice, inputs: Mapping[str, ModelInput]) -> Activations:
-        """Of one micro-batch, on a model of the base's number of blocks."""
+        """Count the activations of one micro-batch, for a model with the base's number of blocks."""
         if not self._is_told_by_few(choice):
             return self._run(choice, inputs, self.base.num_layers)
         fewer, more = (self._run(choice, inputs, count) for count in FEW)
@@ -126,7 +127,7 @@ class Tracer:
         )
 
     def said(self, choice: Choice) -> str:
-        """What is run to know them, in words."""
+        """Describe what is run to count them."""
         return f"{FEW[0]} and {FEW[1]} blocks" if self._is_told_by_few(choice) else f"{self.base.num_layers} blocks"
 
     def _is_told_by_few(self, choice: Choice) -> bool:
@@ -137,7 +138,9 @@ class Tracer:
 
 
 def blocks_are_alike(lora: LoraTable | None) -> bool:
-    """Whether each block has the same adapters: no target names a block by its number, as `transformer_blocks.3.attn1.to_k` does."""
+    """Return whether all blocks have the same adapters: no target names a block by its number, as
+    `transformer_blocks.3.attn1.to_k` does.
+    """
     targets = [] if lora is None or isinstance(lora.target_modules, str) else lora.target_modules
     return not any(re.search(r"(^|\.)\d+\.(?!proj)", target) for target in targets)
 

@@ -16,12 +16,12 @@ from ltxcore.runs.engine import engine_problems, uses_zero
 from ltxcore.runs.memory_settings import contradictions
 
 GPUS = (2, 4, 8, 16, 32, 64)
-"""Numbers of processes that are tried."""
+"""The numbers of processes to try."""
 
 LEAST_RANK = 8
 
 OFFLOADED_AT_ONCE = 4
-"""By so many blocks more are tried in host memory."""
+"""The number of blocks by which each try offloads more than the one before."""
 
 INSTALL = 'which needs `pip install "ltx[low-memory]"`'
 """Said wherever it holds, since another machine may train than the one that plans."""
@@ -29,7 +29,7 @@ INSTALL = 'which needs `pip install "ltx[low-memory]"`'
 
 @attrs.frozen
 class Change:
-    """One change of a run.
+    """A change of a run's settings.
 
     Attributes:
         said: as one writes it.
@@ -148,7 +148,7 @@ def _together(estimator: Estimator, reached: Variant, bare: Variant, memory: int
 
 
 def _may_fit(estimator: Estimator, reached: Variant, memory: int, kinds: Sequence[Kind]) -> bool:
-    """Whether weights and the optimiser fit with all changes that make them no larger: a quick look, without activations."""
+    """Return whether weights and the optimizer fit with all changes that make them no larger: a quick look, without activations."""
     need = _need(estimator, reached, 0)
     for kind in kinds:
         before = reached
@@ -160,7 +160,7 @@ def _may_fit(estimator: Estimator, reached: Variant, memory: int, kinds: Sequenc
 
 
 def _least(estimator: Estimator, reached: Variant, bare: Variant, memory: int, milder: Mapping[str, tuple[Change, ...]]) -> Remedy:
-    """Of changes that fit together those that are needed, no further than they must go; what costs most is given up first."""
+    """Remove every change that the run fits without, most expensive first."""
     kept = reached.changes
     for change in reversed(reached.changes):
         for other in ((), *((each,) for each in milder.get(change.said, ()))):
@@ -187,7 +187,7 @@ def _remedy(estimator: Estimator, variant: Variant, memory: int) -> Remedy | Non
 
 
 def _need(estimator: Estimator, variant: Variant, memory: int | None = None) -> Need | None:
-    """What a variant needs; none: it cannot be had.
+    """Return what a variant needs; None if it is impossible.
 
     Where `memory` is too little for its weights and the optimiser alone, that is all that is said: its activations take seconds to find.
     """

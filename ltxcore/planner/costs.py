@@ -35,7 +35,7 @@ UNSEEN = "not known, since no encoded data are here"
 
 @attrs.frozen(eq=False)
 class Cost:
-    """What a run costs.
+    """The cost of a run.
 
     Attributes:
         found: the run without its data.
@@ -59,7 +59,7 @@ class Cost:
 
     @property
     def fits(self) -> bool:
-        """Whether a device will do."""
+        """Return whether a device is large enough."""
         return self.need.fits(self.memory)
 
 
@@ -73,7 +73,7 @@ def cost(
     bucket: str | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Cost:
-    """What a run costs, and what would make it fit.
+    """Compute what a run costs, and what would make it fit.
 
     Its data need not be here, where `bucket` or the run file says how large clips are.
 
@@ -171,7 +171,7 @@ def told(found: Cost) -> Iterator[tuple[str, list[tuple[str, str]]]]:
 
 
 def advice(found: Cost) -> Iterator[str]:
-    """What the machine that trains must have; and what to change, where the run does not fit."""
+    """Say what the training machine must have, and what to change if the run does not fit."""
     for each in found.lacking:
         yield f"Not here, and needed where it trains: {each}"
     if found.fits:
@@ -191,7 +191,7 @@ def advice(found: Cost) -> Iterator[str]:
 
 
 def machine(found: Cost) -> dict[str, Any]:
-    """For `--json`, in bytes."""
+    """Return the cost in bytes, for `--json`."""
     need = found.need
     return {
         "model": found.found.info.name,

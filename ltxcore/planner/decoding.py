@@ -1,4 +1,4 @@
-"""What decoding a run's clips takes on a GPU, by running the real decoder on tensors that have shapes and no memory.
+"""The memory that decoding a run's clips takes on a GPU, counted by running the real decoder on tensors without memory.
 
 Sounds are not counted: what their decoder takes is small beside a clip's.
 """
@@ -25,7 +25,7 @@ from ltxcore.planner.live import LiveBytes
 from ltxcore.runs.run_plan import Outline
 
 DTYPE = torch.bfloat16
-"""That the codec of clips computes in."""
+"""The dtype that the video VAE computes in."""
 
 _SINCE_2_3: Mapping[str, Any] = {
     "decoder_block_out_channels": (256, 512, 512, 1024),
@@ -38,7 +38,7 @@ _SINCE_2_3: Mapping[str, Any] = {
 }
 
 RELEASED: Mapping[str, Mapping[str, Any]] = {"2.0": {}, "2.3": _SINCE_2_3, "2.5": _SINCE_2_3}
-"""By generation, what a released model's decoder has otherwise than diffusers' default: it stands in for one whose file is not here."""
+"""The settings, by generation, in which a released model's decoder differs from diffusers' default; for models whose file is not here."""
 
 Cells = tuple[int, int, int]
 """Latent frames, rows and columns."""
@@ -66,7 +66,8 @@ def decoder_of(found: Outline, base: Base) -> nn.Module | None:
 
 
 def largest(found: Outline, stored: Sequence[int] | None, tiles: bool) -> Cells | None:
-    """Of the pieces that a run decodes at once the largest: of its samples, or where it has none of the clips that it draws anew.
+    """Find the largest piece that a run decodes at once: of its validation samples, or without any of the held-out
+    clips that it generates anew.
 
     Args:
         found: the run without its data.
@@ -93,7 +94,7 @@ def _piece(cells: Cells, found: Outline, tiles: bool) -> Cells:
 
 
 def decoding(decoder: nn.Module, channels: int, cells: Cells) -> int:
-    """Bytes of a decoder's weights and, at the most, of what passes through it beside them.
+    """Return the bytes of a decoder's weights, and the peak of what passes through it beside them.
 
     Args:
         decoder: of clips.

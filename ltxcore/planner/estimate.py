@@ -1,4 +1,4 @@
-"""What a run needs: on each device, in host memory and on disk."""
+"""The memory that a run needs on each device and in host memory, and its space on disk."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PROCESS = 3 * 2**30
 
 
 NONE = Activations(saved=0, peak=0, inputs=0)
-"""Where they were not looked for."""
+"""The activations of an estimate that did not count them."""
 
 
 @attrs.frozen
@@ -67,41 +67,41 @@ class Need:
 
     @property
     def backward(self) -> int:
-        """On a device, at the most in forward and backward."""
+        """The peak on a device in forward and backward."""
         states = self.states
         lasting = states.weights + states.gradients + states.optimizer
         return lasting + states.communication + self.activations.peak + self.activations.inputs
 
     @property
     def update(self) -> int:
-        """On a device, at the most in an optimiser step."""
+        """The peak on a device in an optimizer step."""
         states = self.states
         return states.weights + states.gradients + states.optimizer + states.step
 
     @property
     def drawing(self) -> int:
-        """On the first device, at the most while clips are decoded between two steps; 0: none are."""
+        """The peak on the first device while clips are decoded between two steps; 0 if none are."""
         states = self.states
         return states.weights + states.kept + (0 if self.makes_room else states.optimizer) + self.decoding if self.decoding else 0
 
     @property
     def device(self) -> int:
-        """On a device, at the most, without a margin."""
+        """The peak on a device, without a margin."""
         return max(self.backward, self.update, self.drawing)
 
     @property
     def moment(self) -> str:
-        """When that is, in words."""
+        """The time of that peak, in words."""
         moments = {"in forward and backward": self.backward, "as the optimiser steps": self.update, "as samples are decoded": self.drawing}
         return max(moments, key=lambda name: moments[name])
 
     @property
     def with_margin(self) -> int:
-        """On a device, with the margin."""
+        """The peak on a device, with the margin."""
         return int(self.device * (1 + SHARE)) + CONTEXT
 
     def fits(self, memory: int) -> bool:
-        """Whether a device of so many bytes will do."""
+        """Return whether a device with so many bytes is large enough."""
         return self.with_margin <= memory
 
     @property
@@ -112,7 +112,7 @@ class Need:
 
     @property
     def disk(self) -> int:
-        """What the run writes, at the most at once."""
+        """The most bytes on disk that the run's files take at once."""
         return self.checkpoint * self.checkpoints + self.exported
 
 
@@ -142,7 +142,7 @@ class Estimator:
         self._tracer = Tracer(self.base, self.found.strategy)
 
     def need(self, config: RunFile, processes: int, size: Bucket | None = None) -> Need:
-        """What a run of these settings needs.
+        """Estimate what a run with these settings needs.
 
         Args:
             config: the run file, or one like it.
@@ -157,7 +157,7 @@ class Estimator:
         return attrs.evolve(without, activations=self._of_activations(config, choice, size), decoding=self.decoding(config, size))
 
     def decoding(self, config: RunFile, size: Bucket | None = None) -> int:
-        """What decoding the run's clips takes; 0: it decodes none, or with the tiny codec. As `need`."""
+        """Estimate what decoding the run's clips takes; 0 if it decodes none, or uses the tiny VAE. The arguments are those of `need`."""
         shapes = self.shapes if size is None else of_bucket(self.found, self.base, size)
         cells = largest(self.found, shapes.roles.get("video"), config.acceleration.vae_tiling)
         if cells not in self._decoding:
@@ -247,14 +247,14 @@ def _adapters(choice: Choice) -> str:
 
 
 def _ways(choice: Choice) -> str:
-    """How a step is computed, in words."""
+    """Describe how a step is computed."""
     precision = str(choice.autocast or choice.dtype).removeprefix("torch.")
     ways = [precision, "checkpointed" if choice.checkpointing else "not checkpointed", "quantized" if choice.is_quantized else ""]
     return ", ".join(filter(None, ways))
 
 
 def _width(parameters: Parameters) -> int:
-    """As `engines.zero_build` has it: the shorter side of the largest matrix."""
+    """Return the shorter side of the largest matrix, as `engines.zero_build` does."""
     return max(min(each.shape) for each in parameters.weights if len(each.shape) == 2)
 
 

@@ -25,12 +25,12 @@ RATE = 24.0
 """Frames per second of clips that are not encoded yet, which say how long their sound is."""
 
 SECONDS = 10.0
-"""Of a sound without a picture whose length nothing says."""
+"""The assumed duration of a sound without video whose length is not known."""
 
 
 @attrs.frozen
 class Shapes:
-    """What the samples of a micro-batch are like.
+    """The shapes of a micro-batch's samples.
 
     Attributes:
         roles: the shape of a stored sample by role: `(C, F, H, W)` or `(C, T, M)` latents, masks like the grid of their target, `(L,)` text.
@@ -46,7 +46,7 @@ class Shapes:
 
 
 def encoded_here(found: Outline) -> Manifest | None:
-    """What is encoded of a run's data on this machine, whole samples alone; none: nothing.
+    """Return the samples of the run's data that are encoded completely on this machine; None if there are none.
 
     Raises:
         DataError: all that is wrong with it.
@@ -146,7 +146,7 @@ def of_manifest(manifest: Manifest, found: Outline) -> Shapes:
 
 
 def stored_bytes(manifest: Manifest, found: Outline) -> int:
-    """Of encoded data on the disk."""
+    """Return the size of encoded data on disk."""
     sources = found.strategy.sources()
     return sum({source.folder: sum(entry.bytes for entry in manifest.entries[role].values()) for role, source in sources.items()}.values())
 
@@ -162,7 +162,8 @@ def _product(numbers: Sequence[int]) -> int:
 
 
 def inputs_of(found: Outline, base: Base, shapes: Shapes, batch_size: int) -> dict[str, ModelInput]:
-    """What the model sees of a micro-batch of these shapes, with every reference that the run may append; on the CPU, without content.
+    """Make the model's inputs for a micro-batch of these shapes, with every reference that the run may append; on the
+    CPU, without content.
 
     Raises:
         DataError: a condition cannot apply to samples of these shapes.

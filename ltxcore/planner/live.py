@@ -13,7 +13,8 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveBytes(TorchDispatchMode):
-    """Within it, every storage that an operation makes counts until nothing holds it: what autograd keeps, and what is only passing through.
+    """A mode that counts every storage that an operation makes until nothing holds it: what autograd keeps, and what
+    only passes through.
 
     Storages are counted, not tensors, so that views cost nothing. It works on tensors without memory too.
 

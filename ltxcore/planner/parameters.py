@@ -40,7 +40,7 @@ class Weight:
 
     @property
     def numbers(self) -> int:
-        """In one of them."""
+        """The number of elements in one of them."""
         return prod(self.shape)
 
 
@@ -60,22 +60,22 @@ class Parameters:
 
     @property
     def trained(self) -> int:
-        """Numbers that are trained."""
+        """The number of elements that are trained."""
         return sum(each.numbers * each.times for each in self.weights if each.is_trained)
 
     @property
     def loaded(self) -> int:
-        """Numbers in the transformer's weights that the run loads, adapters included."""
+        """The number of elements in the transformer's weights that the run loads, adapters included."""
         return sum(each.numbers * each.times for each in self.weights)
 
     def stored(self, dtype: torch.dtype, quantization: Quantization | None) -> int:
-        """Bytes of the frozen weights in one process."""
+        """The bytes of the frozen weights in one process."""
         frozen = (each for each in self.weights if not each.is_trained)
         modalities = ("video", "audio")
         return sum(each.times * weight_bytes({each.name: each.shape}, modalities, dtype, quantization) for each in frozen)
 
     def block_matrices(self, dtype: torch.dtype, quantization: Quantization | None) -> int:
-        """Bytes of the frozen matrices of one block: what `offload_blocks` leaves in host memory."""
+        """The bytes of one block's frozen matrices, which `offload_blocks` keeps in host memory."""
         first = (each for each in self.weights if each.name.startswith(f"{BLOCKS}.0.") and not each.is_trained)
         matrices = [each for each in first if len(each.shape) == 2 and each.name.endswith(".weight")]
         return sum(weight_bytes({each.name: each.shape}, ("video", "audio"), dtype, quantization) for each in matrices)
@@ -101,13 +101,15 @@ def parameters_of(tracer: Tracer, streams: frozenset[str], choice: Choice, input
 
 
 def _beside(backbone: LTXBackbone, modalities: frozenset[str], times: Times) -> list[Weight]:
-    """What samples need beside what is trained; frozen."""
+    """Return the frozen parameters that the trained modalities do not need, but generating samples does."""
     named = ((name.removeprefix("transformer."), tuple(parameter.shape)) for name, parameter in backbone.named_parameters())
     return [Weight(name, shape, times(name), False) for name, shape in named if not is_needed(name, modalities)]
 
 
 def _times(few: int, layers: int) -> Times:
-    """How many parameters a name of a model of `few` blocks stands for in one of `layers`: its middle block for all between the first and the last."""
+    """Return how many parameters of a model with `layers` blocks a name of one with `few` stands for: its middle block
+    stands for all between the first and the last.
+    """
 
     def times(name: str) -> int:
         parts = name.split(".")
@@ -117,13 +119,13 @@ def _times(few: int, layers: int) -> Times:
 
 
 _FACTOR = 4
-"""Bytes of a factor, float32."""
+"""The bytes of a factor, float32."""
 
 
 def weight_bytes(
     shapes: Mapping[str, tuple[int, ...]], modalities: Collection[str], dtype: torch.dtype, quantization: Quantization | None = None
 ) -> int:
-    """Bytes that the weights of a run of `modalities` take.
+    """Return the bytes that the weights of a run of `modalities` take.
 
     Args:
         shapes: of every parameter of the whole model (`Blueprint.shapes`).

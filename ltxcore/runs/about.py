@@ -1,4 +1,4 @@
-"""What a run is trained on, in numbers that stay with its output when the data are gone."""
+"""Facts about a run's data that stay with its output when the data are gone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ SHOWN = 3
 
 
 def about_data(plan: RunPlan) -> dict[str, Any]:
-    """How many samples are trained on and held out, and of each source how large, long and heavy its samples are; all of it goes into JSON."""
+    """Count the samples that are trained on and held out, and describe the size, length and bytes of each source's
+    samples, as values that go into JSON.
+    """
     modalities = plan.outline.setting.modalities
     sources = [
         _about_source(role, source, plan.manifest.entries[role], modalities.get(source.modality))
@@ -35,7 +37,7 @@ def about_data(plan: RunPlan) -> dict[str, Any]:
 
 
 def changed_data(plan: RunPlan) -> str:
-    """What is not as it was in the data of a run that goes on, as a sentence; "": nothing, as far as the run has written down what it began with."""
+    """Say what changed in the data of a resumed run; "" if nothing did, as far as the run recorded what it began with."""
     before = (plan.outline.folder.status() or {}).get("data", {}) if plan.outline.resumes else {}
     now = about_data(plan)
     counts = [(before.get("train", now["train"]), now["train"]), (before.get("held_out", now["held_out"]), now["held_out"])]
@@ -50,7 +52,7 @@ def changed_data(plan: RunPlan) -> str:
 
 
 def said_of_changed_data(what: str) -> str:
-    """What it means for a run that goes on that its data changed in some way."""
+    """Say what a change of the data means for a run that is resumed."""
     return f"the data are not those that this run began with ({what}): it goes on with those of now, and not to what it would have become without that"
 
 
@@ -59,7 +61,7 @@ def _roles(data: Mapping[str, Any]) -> list[str]:
 
 
 def _digest(plan: RunPlan) -> str:
-    """Of what every sample that is read was made of."""
+    """Return a hash of everything that the samples in use were made from."""
     entries = plan.manifest.entries
     made = {role: {name: entry.fingerprint for name, entry in entries[role].items()} for role in entries}
     return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
@@ -83,7 +85,7 @@ def _sizes(sizes: Iterable[str]) -> str:
 
 
 def size_of(entry: Entry, source: Source, modality: Modality | None) -> str:
-    """How large a sample is, in pixels, frames and seconds; masks in the cells they have, texts in tokens."""
+    """Describe the size of a sample: in pixels, frames and seconds; for masks in cells, for texts in tokens."""
     if source.kind == "text":
         return f"{entry.shape[0]} tokens"
     if source.kind == "mask" or modality is None:

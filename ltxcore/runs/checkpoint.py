@@ -25,7 +25,7 @@ MANIFEST = "manifest.json"
 STATE = "state.safetensors"
 VALUES = "state.json"
 MARGIN = 64 * 2**20
-"""Bytes that stay free on the disk, for metrics and samples."""
+"""The bytes that stay free on the disk, for metrics and generations."""
 
 
 @attrs.frozen
@@ -115,7 +115,8 @@ def remove_all(folder: Path) -> None:
 
 
 def look(saved: Saved) -> ManifestRecord:
-    """What a checkpoint holds, once every file is there and as large as when it was saved. No file but the manifest is read.
+    """List what a checkpoint holds, once every file is there with the size it was saved with; only the manifest is
+    read.
 
     Raises:
         CheckpointError: the manifest is damaged, or a file is missing or was changed.
@@ -135,7 +136,7 @@ def look(saved: Saved) -> ManifestRecord:
 
 
 def check(saved: Saved) -> bool:
-    """Whether there is a training state in it, once every file matches its hash.
+    """Return whether a checkpoint holds a training state, once every file matches its hash.
 
     Raises:
         CheckpointError: a file is missing or was changed, or the manifest was.
@@ -156,14 +157,14 @@ def _damaged(saved: Saved, what: str) -> CheckpointError:
 
 
 def _remedy(saved: Saved) -> str:
-    """What to do about a damaged checkpoint. Nothing is removed, since its weights may still be of use."""
+    """Say what to do about a damaged checkpoint. Nothing is removed, since its weights may still be of use."""
     before = [other.path.name for other in found(saved.path.parent) if other.step < saved.step]
     then = f"the one before it, {before[-1]}, is used" if before else "the run begins again, since there is none before it"
     return f"Move this checkpoint out of {saved.path.parent}, so that {then}."
 
 
 def load_state(saved: Saved) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `save` was given as state, in a checkpoint that `check` found whole."""
+    """Load the state that `save` was given, from a checkpoint that `check` found intact."""
     from ltxcore.models.safetensors_files import open_tensors
 
     with open_tensors(saved.path / STATE) as file:

@@ -158,7 +158,7 @@ class _Checker:
         )
 
     def _rows(self, loaded: LoadedRun) -> None:
-        """What is wrong with the rows of the datasets of a run of which nothing else is known."""
+        """Find what is wrong with the rows of a run's datasets when nothing else about the run is known."""
         for key in ("dataset", "held_out"):
             with collecting(self.problems):
                 dataset = getattr(loaded.config.data, key)
@@ -190,7 +190,9 @@ class _Checker:
         return None
 
     def manifest(self, found: Outline, only: tuple[str, ...] | None) -> Manifest | None:
-        """What is encoded already and stays so, held against the run; None where that is nothing, or something is wrong with it."""
+        """Check the samples that are encoded already and stay valid against the run; None if there are none, or
+        something is wrong with them.
+        """
         if only == ():
             return None
         before = len(self.problems)
@@ -205,7 +207,7 @@ class _Checker:
         return manifest if len(self.problems) == before else None
 
     def _hold_ahead(self, found: Outline, seen: Seen) -> Manifest:
-        """What the first run will encode, as far as headers tell what that will be like, held against the strategy."""
+        """Check what the first run will encode against the strategy, as far as file headers tell what it will be like."""
         ahead = foreseen(found, seen.survey)
         if seen.standing is not None and seen.standing.encodes and ahead.samples and self.drafted.knows_model:
             with collecting(self.problems):
@@ -260,7 +262,7 @@ def _planned(found: Outline, manifest: Manifest) -> RunPlan:
 
 
 def _foreign(found: Outline, rows: Dataset, root: Path) -> tuple[Problem, ...]:
-    """What is wrong with folders that the run reads and preprocessing does not make, such as masks that were made by hand."""
+    """Find what is wrong with folders that the run reads but preprocessing does not make, such as masks made by hand."""
     sources = {role: source for role, source in found.strategy.sources().items() if source.folder not in rows.folders}
     if not sources or not root.is_dir():
         return ()

@@ -20,13 +20,13 @@ from ltxcore.runs.run_plan import Outline
 from ltxcore.sample.cuts import samples_in, steps_of
 
 STATE_BYTES = {"full": 12, "minimal": 4, "off": 0}
-"""Of a number that is trained, beside what is exported of it; by `checkpoints.save_training_state`."""
+"""The bytes of training state for each trained number, beside its export, by `checkpoints.save_training_state`."""
 
 WEIGHT_BYTES = {"bfloat16": 2, "float32": 4}
-"""Of a number that is exported; by `checkpoints.precision`."""
+"""The bytes of each exported number, by `checkpoints.precision`."""
 
 LATENT_BYTES = 2
-"""Of a number in encoded latents, at least."""
+"""The least bytes of each number in encoded latents."""
 
 
 def room_for(found: Outline, problems: list[Problem]) -> Iterator[str]:
@@ -78,7 +78,7 @@ def room_to_encode(found: Outline, seen: Survey, standing: Standing) -> Iterator
 
 
 def _latent_numbers(planned: Planned, seen: Survey, widths: Mapping[str, int]) -> int:
-    """Numbers in the latents of a sample, without references."""
+    """Count the numbers in a sample's latents, without references."""
     found = 0
     if planned.bucket is not None and "latents" in planned.folders and seen.encoding.tools.video is not None:
         found += widths["video"] * math.prod(planned.bucket.cells(seen.encoding.tools.video.scale))
@@ -97,7 +97,7 @@ def _adapted(found: Outline, backbone: Description) -> list[tuple[int, ...]]:
 
 
 def _numbers(found: Outline, backbone: Description, adapted: Sequence[tuple[int, ...]]) -> tuple[int, int]:
-    """Numbers that are trained, at most; and those that are exported."""
+    """Count the numbers that are trained, at most, and those that are exported."""
     lora = found.config.lora
     if not adapted:
         shapes = backbone.blueprint.shapes
@@ -108,7 +108,7 @@ def _numbers(found: Outline, backbone: Description, adapted: Sequence[tuple[int,
 
 
 def free_bytes(folder: Path) -> int | None:
-    """What is free on the disk of a folder, which need not exist yet; None: that cannot be known."""
+    """Return the free bytes on the disk of a folder, which need not exist yet; None if they cannot be known."""
     try:
         there = next(path for path in [folder, *folder.absolute().parents] if path.exists())
         return shutil.disk_usage(there).free
@@ -117,5 +117,5 @@ def free_bytes(folder: Path) -> int | None:
 
 
 def gib(size: int) -> str:
-    """Bytes as a person reads them."""
+    """Spell bytes for a reader."""
     return f"{size / 2**30:.2f} GiB"

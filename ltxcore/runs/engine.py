@@ -1,4 +1,4 @@
-"""Which engine a run has, and what is asked of it that it does not do."""
+"""The choice of a run's engine, and what is asked of it that it does not support."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def uses_zero(config: RunFile, world_size: int) -> bool:
-    """Whether the run's engine is ZeRO."""
+    """Return whether the run's engine is ZeRO."""
     return config.engine.name == "zero" or (config.engine.name == "auto" and world_size > 1)
 
 

@@ -15,7 +15,7 @@ from ltxcore.runs.about import said_of_changed_data
 from ltxcore.runs.run_plan import Outline
 
 ENCODING = "encoding"
-"""What a process says that it does meanwhile."""
+"""The activity that a process reports while it encodes."""
 
 
 def encoded(
@@ -79,7 +79,7 @@ def begun_with(found: Outline, dataset: Path, root: Path | None) -> tuple[str, .
 
 
 def _has_digest(found: Outline) -> bool:
-    """Whether the run has written down which encoded samples it began with. Version 0.1.0 did not."""
+    """Return whether the run recorded which encoded samples it began with, which version 0.1.0 did not."""
     return "digest" in (found.folder.status() or {}).get("data", {})
 
 

@@ -1,4 +1,4 @@
-"""Whether samples were encoded for the model of a run, known from their manifests.
+"""Checks that samples were encoded for the model of a run, by their manifests.
 
 Which text features a model can read, known without opening them.
 """
@@ -68,7 +68,7 @@ def encoder_of(source: Source, found: Outline) -> str:
 
 
 def _widths(found: Outline, source: Source, entries: Mapping[str, Entry]) -> Iterator[Problem]:
-    """Tokens with more or fewer numbers than the model takes: a set that does not say which encoder made it is known by that."""
+    """Find tokens of another width than the model takes, the only sign of another encoder in a set that does not name its own."""
     taken = _taken(source, found.config.model.model_path)
     other: dict[tuple[str, int], list[str]] = {}
     for sample, entry in entries.items():
@@ -86,7 +86,7 @@ def _widths(found: Outline, source: Source, entries: Mapping[str, Entry]) -> Ite
 
 
 def _taken(source: Source, model_path: str) -> dict[str, int]:
-    """Numbers a token that the model takes, by modality."""
+    """Return the token width that the model takes, by modality."""
     if source.kind == "text":
         return text_widths(model_path)
     return {source.modality: token_width(model_path, source.modality)} if source.kind == "latents" else {}
@@ -148,7 +148,8 @@ def check_connectors(info: ModelInfo, model_path: str, encoder: str, where: str)
 
 
 def text_widths(model_path: str) -> dict[str, int]:
-    """Numbers a token of the stored text features that a model takes, by modality; before connectors, which do not change it.
+    """Return the width of the stored text features that a model takes, by modality; before connectors, which do not
+    change it.
 
     Source: reference-behaviour A.5: models that project the text inside the transformer take the text encoder's own width, the others that of the stream.
     """
@@ -159,7 +160,7 @@ def text_widths(model_path: str) -> dict[str, int]:
 
 
 def token_width(model_path: str, modality: str) -> int:
-    """Numbers a token of the latents that a model takes."""
+    """Return the width of the latent tokens that a model takes."""
     return int(_arguments(model_path)["in_channels" if modality == "video" else "audio_in_channels"])
 
 

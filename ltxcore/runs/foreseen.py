@@ -1,4 +1,4 @@
-"""What encoded samples will be like, before they are: so that a strategy is held against them ahead of hours of encoding.
+"""What samples will be like once encoded, so that a strategy can be checked against them before hours of encoding.
 
 What draws the samples of a run: whether its codecs and its text encoder can be had, known from headers.
 """
@@ -39,7 +39,7 @@ def foreseen(found: Outline, seen: Survey) -> Manifest:
 
 
 def _entry(folder: str, planned: Planned, found: Outline, seen: Survey) -> Entry | None:
-    """What will lie of a sample in a folder; None: it is not known."""
+    """Foresee the manifest entry of a sample in a folder; None if it is not known."""
     widths, tools, bucket = found.base.token_widths, seen.encoding.tools, planned.bucket
     if folder == TEXT:
         return Entry(() if seen.encoding.text is None else (seen.encoding.text.length,), kind="text")
@@ -68,7 +68,9 @@ def _size(folder: str, bucket: Bucket, planned: Planned, seen: Survey) -> tuple[
 
 
 def drawing_problems(found: Outline) -> tuple[Problem, ...]:
-    """Why samples of `[validation]`, or clips of the data where there are none, cannot be drawn. Codecs that are not there stop no run that names no samples."""
+    """Find why the samples of `[validation]`, or without any held-out clips, cannot be generated. Missing VAEs stop no
+    run that names no samples.
+    """
     codecs = Codecs.of(found.config.model, device="cpu")
     names = found.modalities.union(*(sample.canvas.request.modalities for sample in found.samples))
     wanted = [codecs.video] if "video" in names else []

@@ -1,4 +1,4 @@
-"""Whether this machine may publish, which is better known before a run than after it."""
+"""A check that this machine may publish, which is better made before a run than after it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ NO_TOKEN = "publishing needs a token of the Hugging Face Hub, and this machine h
 
 
 def has_token() -> bool:
-    """Whether there is a token, from a login or HF_TOKEN; whether it is a good one shows when it is used."""
+    """Return whether there is a token, from a login or HF_TOKEN; only its use shows whether it is valid."""
     from huggingface_hub import get_token
 
     return get_token() is not None

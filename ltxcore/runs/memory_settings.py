@@ -1,4 +1,4 @@
-"""What a run file asks for to save memory or time, and cannot have, or not together."""
+"""Settings that save memory or time and are impossible, alone or together."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ltxcore.errors import ConfigError
 from ltxcore.models.quantized import NAMES, quantization_of
 
 KEPT = 2**30
-"""Bytes of samples that are kept in memory, so that a small set is read once and not once an epoch."""
+"""The bytes of samples that are kept in memory, so that a small set is read once and not once an epoch."""
 
 Refusal = tuple[str, str, str]
 """Key, what is wrong, and what to do about it."""
 
 
 def contradictions(config: RunFile) -> Iterator[Refusal]:
-    """What no machine could do, whatever the engine; what an engine does not do is in `engine_problems`."""
+    """Find settings that no machine and no engine can run; what one engine does not support is in `engine_problems`."""
     yield from _quantization(config)
     yield from _offload(config)
     if config.acceleration.load_text_encoder_in_8bit and config.acceleration.offload_text_encoder:
@@ -29,7 +29,7 @@ def contradictions(config: RunFile) -> Iterator[Refusal]:
 
 
 def missing_here(config: RunFile) -> Iterator[Refusal]:
-    """What another machine may do and this one does not: a package, a GPU or a compiler is missing."""
+    """Find what this machine lacks for the settings: a package, a GPU or a compiler."""
     if config.acceleration.quantization in NAMES:
         yield from _refused(config.acceleration.quantization)
     yield from _text_encoder(config)

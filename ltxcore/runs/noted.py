@@ -1,4 +1,4 @@
-"""What `ltx check` tells of a run that is in order: how many samples there are, and what the run does about them by itself."""
+"""The notes of `ltx check` on a run that is in order: its samples, and what the run does about them by itself."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Seen:
 
 
 def samples_told(seen: Seen | None, plan: RunPlan | None, dataset: Path) -> str:
-    """How many samples there are."""
+    """Say how many samples there are."""
     if plan is None:
         return ""
     split = f"{len(plan.split.train)} to train on, {len(plan.split.held_out)} held out"
@@ -53,7 +53,7 @@ def samples_told(seen: Seen | None, plan: RunPlan | None, dataset: Path) -> str:
 
 
 def trains_on(plan: RunPlan, ahead: Manifest | None) -> str:
-    """How often the run trains on each sample, and how full its micro-batches are.
+    """Say how often the run trains on each sample, and how full its micro-batches are.
 
     Args:
         plan: of the run; its split alone counts where samples are still to be encoded.
@@ -69,7 +69,7 @@ def trains_on(plan: RunPlan, ahead: Manifest | None) -> str:
 
 
 def of_folder(found: Outline) -> Iterator[str]:
-    """What becomes of what lies in the output folder."""
+    """Say what will happen to the contents of the output folder."""
     path = found.folder.path
     yield from (f"The unfinished run in {path} {note}." for note in found.notes)
     if found.config.checkpoints.no_resume and found.folder.status() is not None:
@@ -100,7 +100,7 @@ def _unopened(seen: Seen, path: Path) -> Iterator[str]:
 
 
 def of_dataset(seen: Seen, run_file: Path) -> Iterator[str]:
-    """What becomes of the rows of a dataset, and which of its files were looked at."""
+    """Say what happens to the rows of a dataset, and which of its files were looked at."""
     yield from seen.rows.notes
     yield from seen.survey.notes
     yield from _left_out(seen)

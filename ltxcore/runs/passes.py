@@ -1,4 +1,4 @@
-"""How often a run goes through its data, and how full its micro-batches are.
+"""Passes of a run through its data, and how full its micro-batches are.
 
 How large a micro-batch is: in tokens, to find the largest of a run, and in words, to tell of one.
 """
@@ -39,7 +39,7 @@ class Passes:
 
     @property
     def samples(self) -> int:
-        """Those that are trained on."""
+        """The number of samples that are trained on."""
         return sum(self.shapes)
 
     @property
@@ -49,12 +49,12 @@ class Passes:
 
     @property
     def not_full(self) -> int:
-        """How many of them hold fewer samples than `batch_size`."""
+        """The number of micro-batches that hold fewer samples than `batch_size`."""
         return sum(count % self.batch_size > 0 for count in self.shapes)
 
     @property
     def passes(self) -> float:
-        """How often the run goes through all samples."""
+        """The number of times that the run goes through all samples."""
         return self.steps * self.at_once / self.per_pass
 
     @property
@@ -69,12 +69,12 @@ class Passes:
 
 
 def passes_of(order: Plan, config: RunFile, processes: int) -> Passes:
-    """Those of a run over samples that are encoded, which is exact."""
+    """Count the passes of a run over encoded samples, exactly."""
     return counted([len(names) for names in order.shapes], config, processes)
 
 
 def counted(shapes: Sequence[int], config: RunFile, processes: int) -> Passes:
-    """Those of a run over so many samples of each shape."""
+    """Count the passes of a run over so many samples of each shape."""
     table = config.optimization
     return Passes(tuple(shapes), table.batch_size, table.steps, table.gradient_accumulation_steps * processes)
 
@@ -116,7 +116,7 @@ class LargestDraws:
 
 
 def stored_tokens(manifest: Manifest, sources: Mapping[str, Source], name: str) -> int:
-    """Tokens of a sample: of its targets, and of all references that it may have."""
+    """Count the tokens of a sample: of its targets, and of all references that it may have."""
     return sum(_tokens(manifest.entries[role][name].shape) for role, source in sources.items() if source.kind == "latents")
 
 

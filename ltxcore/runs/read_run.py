@@ -1,4 +1,4 @@
-"""What a run left in its output folder, read without running or loading anything."""
+"""The contents of a run's output folder, read without running or loading anything."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Series:
         return len(self.steps)
 
     def between(self, first: float, last: float) -> Series:
-        """Those after step `first`, up to and with step `last`."""
+        """Return the measurements after step `first`, up to and including step `last`."""
         kept = [(step, value) for step, value in zip(self.steps, self.values, strict=True) if first < step <= last]
         return of_pairs(kept)
 
@@ -52,7 +52,7 @@ class Drawn:
 
     @property
     def original(self) -> Path | None:
-        """What it is a sample of, where that lies beside it."""
+        """The held-out clip that it was generated from, if that lies beside it."""
         first, _, rest = self.path.name.removeprefix("step_").partition("_")
         beside = self.path.with_name(f"original_{rest}")
         return beside if first.isdecimal() and beside.is_file() else None
@@ -75,7 +75,7 @@ class Weights:
 
     @property
     def marks_first_frame(self) -> bool | None:
-        """Whether the model was told which frame is the first of a clip; None where the file does not say."""
+        """Whether the model was told which frame is a clip's first; None if the file does not say."""
         return self.metadata[MARKER] == "true" if MARKER in self.metadata else None
 
 
@@ -191,7 +191,7 @@ def series_of(lines: Iterable[Mapping[str, Any]]) -> dict[str, Series]:
 
 
 def _is_within(path: Path, folder: Path) -> bool:
-    """Whether a sample is a file of the run's: a folder from elsewhere must not bring files of this machine into a page."""
+    """Return whether a generation is a file of this run: a folder from elsewhere must not bring files of this machine into a page."""
     return path.is_file() and path.resolve().is_relative_to(folder.resolve())
 
 

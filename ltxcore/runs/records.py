@@ -23,7 +23,7 @@ Status = Literal["running", "stopped", "finished"]
 
 @attrs.frozen
 class SourceRecord:
-    """What `run.json` says of one source of the data."""
+    """The entry of `run.json` for one source of the data."""
 
     role: str
     folder: str
@@ -35,7 +35,7 @@ class SourceRecord:
 
 @attrs.frozen
 class DataRecord:
-    """What `run.json` says of the data; 0.1.0 wrote no digest."""
+    """The entry of `run.json` for the data; version 0.1.0 wrote no digest."""
 
     root: str
     train: int
@@ -60,7 +60,7 @@ class StatusRecord:
 
 @attrs.frozen
 class FileRecord:
-    """What the manifest of a checkpoint says of a file."""
+    """The entry of a checkpoint's manifest for a file."""
 
     bytes: int
     sha256: str

@@ -1,4 +1,4 @@
-"""What `ltx check` will refuse of a run file that was converted: told at once, and not only when the user comes to run it."""
+"""The refusals that `ltx check` will have for a converted run file, reported at once and not when the user comes to run it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ltxcore.registry import load
 
 @attrs.frozen
 class Refusals:
-    """What will be refused.
+    """The refusals to come.
 
     Attributes:
         anywhere: whatever the machine.
@@ -30,7 +30,7 @@ class Refusals:
 
 
 def refusals(text: str, path: Path) -> Refusals:
-    """All that `ltx check` can find wrong with a run file without its data.
+    """Find everything that `ltx check` can find wrong with a run file without its data.
 
     Args:
         text: of the run file.

@@ -1,4 +1,5 @@
-"""Whether an unfinished run is the one that a run file says: the same file, on whatever number of processes, with the same global batch.
+"""Checks that an unfinished run is the one that a run file describes: the same file and global batch, on any number of
+processes.
 
 A saved run file may be older than some keys. It counts as it would be written now: a key that it does not have is at its default of now, and where a run of then
 did something else, at what it did.
@@ -138,14 +139,14 @@ def _with(table: Any, path: Sequence[str], value: Any) -> Any:
 
 @attrs.frozen
 class Difference:
-    """What keeps a run from being gone on with, and what to do about it."""
+    """A difference that keeps a run from being resumed, and what to do about it."""
 
     what: str
     remedy: str
 
 
 def difference(saved: str, now: str, processes: tuple[int, int] = (1, 1)) -> Difference | None:
-    """What differs between the run file of an unfinished run and that of now; None where one can go on with the other.
+    """Find how the run file of an unfinished run differs from the present one; None if the run can be resumed.
 
     `output_dir`, `[engine]` and `data.verify` may differ, and so may the accumulation where the number of processes makes up for it.
 

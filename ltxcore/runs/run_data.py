@@ -40,7 +40,7 @@ class RunData:
 
     @property
     def folders(self) -> frozenset[str]:
-        """That it reads."""
+        """The folders that it reads."""
         return frozenset(source.folder for source in self.outline.strategy.sources().values())
 
     def misfits(self, encoded: StrategyData, manifest: Manifest) -> tuple[Problem, ...]:

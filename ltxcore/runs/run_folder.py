@@ -23,7 +23,7 @@ STATUS = "run.json"
 START_OVER = "start over in that folder, which removes its checkpoints, with checkpoints.no_resume = true"
 
 LONGEST_INSIDE = Path("checkpoints") / f"step_{0:06d}" / ("x" * 100)
-"""As long a path as there is in an output folder, but for the names of samples."""
+"""The longest path in an output folder, but for the names of samples."""
 
 
 @attrs.frozen
@@ -58,7 +58,7 @@ class RunFolder:
         write_whole(self.path / STATUS, text.encode())
 
     def status(self) -> dict[str, Any] | None:
-        """What `write_status` wrote last; None where no run has been.
+        """Read the last status that `write_status` wrote; None if there was no run.
 
         Raises:
             CheckpointError: the file is not that of a run.
@@ -70,7 +70,7 @@ class RunFolder:
         return {key: value for key, value in found.items() if value is not None}
 
     def status_remedy(self) -> str:
-        """What to do where the status of a run is damaged or gone."""
+        """Say what to do about a run's damaged or missing status."""
         other = "choose another output_dir" if self.has_weights() else START_OVER
         return f"Put it back as it was, or {other}."
 
@@ -79,20 +79,20 @@ class RunFolder:
         sync(self.path)
 
     def is_begun(self) -> bool:
-        """Whether a run wrote its run file here; a file of that name that somebody else wrote is none."""
+        """Return whether a run wrote its run file here; a file of that name by someone else does not count."""
         try:
             return read_regular(self.run_file, len(HEADER)) == HEADER.encode()
         except OSError:
             return False
 
     def has_weights(self) -> bool:
-        """Whether there is a result."""
+        """Return whether there is a result."""
         paths = [self.weights(mode) for mode in ("lora", "full")]
         return any(os.path.lexists(path) for each in paths for path in (each, each.with_name(each.name + INDEX)))
 
 
 def holds(folder: RunFolder, resolved: str, saved: str) -> bool:
-    """Whether there is a run of the same run file, finished or not; `saved` is its run file as it would be written now."""
+    """Return whether the folder holds a run of the same run file, finished or not; `saved` is this run file as it would be written now."""
     try:
         return folder.status() is not None and without_place(saved) == without_place(resolved)
     except CheckpointError:  # nothing will be written there
@@ -110,7 +110,7 @@ def check_free(
     allow_changes: bool = False,
     broken: Problem | None = None,
 ) -> bool:
-    """Whether there is an unfinished run of the same run file to go on with; False where the folder is free.
+    """Return whether there is an unfinished run of the same run file to resume; False if the folder is free.
 
     Args:
         folder: the run's output folder.
@@ -152,7 +152,7 @@ def check_free(
 
 
 def _check_same(folder: RunFolder, resolved: str, saved: str, where: str, processes: tuple[int, int], broken: Problem | None) -> None:
-    """That a run goes on with its run file."""
+    """Check that a run is resumed with its own run file."""
     if broken is not None or not saved:
         what = "there is no such file, so it is not known what run this is" if broken is None else broken.what
         remedy = "Put it back as it was, or go on with the run file that you gave: --allow-changes"
@@ -163,7 +163,9 @@ def _check_same(folder: RunFolder, resolved: str, saved: str, where: str, proces
 
 
 def _check_unbegun(folder: RunFolder, where: str, start_over: bool) -> None:
-    """That a folder without a status is free: empty, or that of a run which was killed before it wrote one. Hidden files, such as a file system's, do not count."""
+    """Check that a folder without a status is free: empty, or left by a run that was killed before it wrote one. Hidden
+    files, such as those of a file system, do not count.
+    """
     if folder.is_begun():
         if folder.has_weights() or (found(folder.checkpoints) and not start_over):
             what = "there is no such file, but weights of a run, so it is not known how far that came"
@@ -177,7 +179,7 @@ def _check_unbegun(folder: RunFolder, where: str, start_over: bool) -> None:
 
 
 def _check_kinds(folder: RunFolder) -> None:
-    """That folders are where a run has folders, and files where it has files."""
+    """Check that there are folders where a run has folders, and files where it has files."""
     for path in (folder.checkpoints, folder.samples):
         if os.path.lexists(path) and not path.is_dir():
             raise CheckpointError("is a file, where a run has a folder", where=str(path), remedy="Move it away.")
@@ -187,7 +189,7 @@ def _check_kinds(folder: RunFolder) -> None:
 
 
 def check_writable(path: Path, where: str) -> None:
-    """That a folder can be made, or can be written where it is there. Nothing is written to find out.
+    """Check that a folder can be made, or written to if it exists; nothing is written to find out.
 
     Args:
         path: of the folder, absolute.
@@ -202,7 +204,7 @@ def check_writable(path: Path, where: str) -> None:
 
 
 def goes_on(config: RunFile) -> str:
-    """From which step the same command goes on, or that it begins anew."""
+    """Say from which step the same command resumes, or that it starts over."""
     saved = found(RunFolder(config.output_dir).checkpoints)
     if config.checkpoints.no_resume:
         return "The same command begins anew, since checkpoints.no_resume is set."

@@ -1,4 +1,4 @@
-"""What a run will do, checked before it writes anything: all that can be found wrong is found at once."""
+"""Everything that a run will do, checked before it writes anything; all faults are found at once."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ STAND_IN = "ltx-2.3-22b"
 
 @attrs.frozen(eq=False)
 class Outline:
-    """What is known of a run without its data.
+    """The facts about a run that are known without its data.
 
     Attributes:
         loaded: the run file; of an unfinished run, with what that keeps from its beginning.
@@ -81,7 +81,7 @@ class Outline:
 
     @property
     def info(self) -> ModelInfo:
-        """What is known of the base model."""
+        """The facts about the base model."""
         return self.base.info
 
     @property
@@ -113,7 +113,7 @@ class Draft:
 
 @attrs.frozen(eq=False)
 class RunPlan:
-    """What a run will do.
+    """Everything that a run will do.
 
     Attributes:
         outline: what is known without the data.
@@ -281,7 +281,7 @@ def _built(loaded: LoadedRun, folder: RunFolder, own: Base | None, here: bool, p
 
 
 def _resumes(there: Begun, folder: RunFolder, processes: int, allow_changes: bool) -> bool:
-    """Whether the output folder holds an unfinished run to go on with."""
+    """Return whether the output folder holds an unfinished run to resume."""
     loaded = there.loaded
     where, run_files = loaded.where("output_dir"), (resolved(loaded), there.saved)
     check_writable(folder.path, where)  # which does not hang on the next key
@@ -290,7 +290,7 @@ def _resumes(there: Begun, folder: RunFolder, processes: int, allow_changes: boo
 
 
 def data_root(loaded: LoadedRun, strategy: Strategy) -> Path:
-    """Where the encoded data are, or first use puts them."""
+    """Return the folder of the encoded data, or the one where the first use puts them."""
     data = loaded.config.data
     if data.preprocessed_data_root is not None:
         root = Path(data.preprocessed_data_root)
@@ -327,7 +327,7 @@ def plan(found: Outline, only: Collection[str] | None = None) -> RunPlan:
 
 
 def misfitting(found: Outline, manifest: Manifest) -> Iterator[Problem]:
-    """What a strategy cannot train on, or its model does not take, of samples that are encoded."""
+    """Find which encoded samples a strategy cannot train on, or its model does not take."""
     problems: list[Problem] = []
     with collecting(problems):
         found.strategy.check(manifest)
@@ -346,7 +346,7 @@ def references_of(found: Outline, manifest: Manifest) -> None:
 
 
 def split_of(found: Outline, manifest: Manifest) -> Split:
-    """Which samples are trained on: as chosen anew, or as the unfinished run has it that is gone on with.
+    """Choose the samples to train on: anew, or as in the unfinished run that is resumed.
 
     Raises:
         ConfigError: nothing is left to train on.
@@ -360,13 +360,13 @@ def split_of(found: Outline, manifest: Manifest) -> Split:
 
 
 def _unavailable(config: RunFile) -> Iterator[tuple[str, str, str]]:
-    """What a run file may ask for and this version does not do: refused rather than left out in silence."""
+    """Refuse what a run file may ask for and this version does not do, rather than ignoring it."""
     if config.checkpoints.max_shard_size is not None and config.model.training_mode == "lora":
         yield "checkpoints.max_shard_size", "is of a whole model, and a LoRA is one file", "Remove the key."
 
 
 def _not_here(config: RunFile) -> Iterator[tuple[str, str, str]]:
-    """What this machine lacks for it."""
+    """Find what this machine lacks for the run."""
     yield from missing_here(config)
     if config.hub.push_to_hub and not has_token():
         yield "hub.push_to_hub", NO_TOKEN, "Log in with `hf auth login`, or set HF_TOKEN."

@@ -1,4 +1,4 @@
-"""From the run file to the setting that a strategy is built with."""
+"""The setting that a strategy is built with, made from the run file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ltxcore.registry import Registry
 
 
 def setting_of(loaded: LoadedRun, info: ModelInfo) -> Setting:
-    """What is the model's and the run's: the modalities with this checkpoint's factors, and how sigmas are drawn."""
+    """Return the model's and the run's part: the modalities with this checkpoint's factors, and how sigmas are drawn."""
     modalities: dict[str, Modality] = {
         "video": VideoModality(scale=info.video_scale),
         "audio": AudioModality(mel_frames=info.audio_scale[0]),
@@ -48,7 +48,7 @@ def generated_of(strategy: Strategy) -> frozenset[str]:
 
 
 def has_references(strategy: Strategy) -> bool:
-    """Whether a run reads latents beside those of its modalities."""
+    """Return whether a run reads latents beside those of its modalities."""
     return any(source.kind == "latents" and role not in MODALITIES for role, source in strategy.sources().items())
 
 

@@ -15,7 +15,7 @@ from ltxcore.protocols import Tracker
 from ltxcore.redact import leaving
 
 DEFAULT = ("jsonl", "console", "report")
-"""On in every run; `[trackers.NAME]` sets their keys."""
+"""The trackers that every run has; `[trackers.NAME]` sets their keys."""
 
 
 @attrs.frozen(eq=False)
@@ -47,7 +47,7 @@ class Trackers:
 
 
 def trackers_of(loaded: LoadedRun) -> Trackers:
-    """Those that are on in every run, as far as their plugins are, and those that the run file names.
+    """Return the trackers that every run has, if their plugins are there, and those that the run file names.
 
     Raises:
         ConfigError: `[wandb]` asks for what cannot be had.

@@ -1,4 +1,4 @@
-"""What a clip is denoised with, exchanged for that of another clip: a model that listens to its context is worse with the other."""
+"""The conditioning swap: a clip is denoised with another clip's conditioning, which makes a model worse if it uses its conditioning."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ CONTEXTS: Mapping[str, frozenset[str]] = {
     OTHER: frozenset({TEXT, GIVEN, FROZEN, REFERENCES}),
     **{f"other_{part}": frozenset({part}) for part in (TEXT, GIVEN, FROZEN, REFERENCES)},
 }
-"""By name, what is another clip's: its text, the tokens that conditions give, the frozen modality, the references."""
+"""The parts of the conditioning that can be another clip's, by name: its text, the tokens that conditions give, the
+frozen modality, the references.
+"""
 
 
 def exchanged(
@@ -48,7 +50,7 @@ def exchanged(
 
 
 def present(inputs: Mapping[str, ModelInput], parts: Collection[str]) -> Tensor:
-    """Which clips have any of these parts, so that another's can be put in their place, `[B]` bool."""
+    """Return which clips have any of these parts, so that another's can take their place, `[B]` bool."""
     found = []
     for given in inputs.values():
         size, target = given.tokens.shape[0], 0 if given.clean is None else given.clean.shape[1]

@@ -1,4 +1,4 @@
-"""From stored samples to what the model sees: small sets are kept in memory, and text goes through the connectors."""
+"""The way from stored samples to model inputs: small sets are kept in memory, and text passes through the connectors."""
 
 from __future__ import annotations
 
@@ -78,7 +78,8 @@ def _tensors(batch: Batch) -> list[Tensor]:
 
 
 def prepared(strategy: Strategy, backbone: Backbone, batch: Batch, draws: Draws, device: torch.device) -> dict[str, ModelInput]:
-    """What the model is to see of a batch: made on the CPU, but for the text, which goes through the connectors on their device, unless it has already.
+    """Make the model's inputs of a batch on the CPU; text that has not passed through the connectors does so on their
+    device.
 
     It is still to be `sent` to the device; what is to be known of it afterwards (`Facts`) is asked before, when nothing waits for the device.
     The backbone may have more modalities than the batch, to draw samples with.
@@ -102,5 +103,5 @@ def prepared(strategy: Strategy, backbone: Backbone, batch: Batch, draws: Draws,
 
 
 def sent(inputs: Mapping[str, ModelInput], device: torch.device) -> dict[str, ModelInput]:
-    """What the model sees, on its device."""
+    """Move the model's inputs to its device."""
     return {name: given.to(device) for name, given in inputs.items()}

@@ -25,7 +25,7 @@ class Draws(Protocol):
 
     @property
     def at_intervals(self) -> bool:
-        """Whether it does so in the course of training, or only before and after."""
+        """Return whether it generates in the course of training, or only before and after."""
         ...
 
     def draw(self, engine: Engine, backbone: LTXBackbone, folder: Path, step: int, spared: Spared) -> list[Drawn]:

@@ -209,7 +209,7 @@ def dropout(seed: int, micro_batch: MicroBatch, device: torch.device) -> Iterato
 
 
 Seen = tuple[list[str], dict[str, list[str]]]
-"""Names of samples, and their sigmas by modality."""
+"""The names of samples, and their sigmas by modality."""
 
 
 def _seen(taken: Sequence[Taken]) -> Seen:

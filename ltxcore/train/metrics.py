@@ -1,4 +1,4 @@
-"""What is reported of an optimiser step: sums and counts, added up over micro-batches and processes, divided at the end."""
+"""The metrics of an optimizer step: sums and counts that are added up over micro-batches and processes, and divided at the end."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ class Tally:
 
 @attrs.frozen
 class Facts:
-    """What is reported of a micro-batch beside its losses. Known before it is sent to the device, which is asked for nothing but losses.
+    """The facts about a micro-batch that are reported beside its losses, known before it is sent to the device, which
+    is asked for losses alone.
 
     Attributes:
         sigmas: of every sample, by modality.
@@ -95,12 +96,12 @@ def add_losses(tally: Tally, losses: Mapping[str, Sequence[float]], facts: Facts
 
 
 def bucket(sigma: float) -> int:
-    """Which quarter of [0, 1] a sigma lies in."""
+    """Return the quarter of [0, 1] that a sigma lies in."""
     return min(int(sigma * len(QUARTERS)), len(QUARTERS) - 1)
 
 
 def tokens(prepared: Mapping[str, ModelInput]) -> int:
-    """How many tokens the model sees in a micro-batch, targets and appended ones."""
+    """Count the tokens of a micro-batch that the model sees, targets and appended ones."""
     return sum(given.tokens.shape[0] * given.tokens.shape[1] for given in prepared.values())
 
 

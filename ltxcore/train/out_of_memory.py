@@ -1,4 +1,5 @@
-"""What a run says, and does, where memory runs out: what takes less, from its own settings; and that a sample is left out rather than the run.
+"""The advice and the behaviour of a run that runs out of memory: which of its settings take less, and which samples are
+left out to save the run.
 
 A step before training, to find in the first minute whether memory suffices for it.
 """
@@ -36,7 +37,7 @@ WEIGHTS = frozenset(
 BESIDE = frozenset({"acceleration.offload_optimizer_during_validation"})
 
 Helps = frozenset[str]
-"""Keys that make what is done at some time take less memory."""
+"""The keys that reduce the memory of one kind of work."""
 
 ENCODING: Helps = frozenset({"acceleration.load_text_encoder_in_8bit", "acceleration.offload_text_encoder", "acceleration.vae_tiling"})
 LOADING: Helps = WEIGHTS
@@ -54,12 +55,12 @@ OTHERWISE = {
     DRAWING: "fewer frames or pixels of this sample (validation.video_dims)",
     DECODING: "fewer frames or pixels of this sample (validation.video_dims)",
 }
-"""What is less beside all settings."""
+"""The advice that applies beside all settings."""
 
 
 @attrs.frozen(eq=False)
 class Advice:
-    """What is told where memory runs out in a run.
+    """The advice that a run gives when memory runs out.
 
     Attributes:
         planned: the run.
@@ -77,7 +78,8 @@ class Advice:
 
     @contextmanager
     def during(self, doing: str | Callable[[], str], helps: Helps) -> Iterator[None]:
-        """Where memory runs out meanwhile, the run ends in words. What more is known within it, as of a micro-batch, is said there.
+        """Return a context in which running out of memory ends the run in words; what is known further inside, as of a
+        micro-batch, is said there.
 
         Args:
             doing: what is done, after "while".
@@ -97,7 +99,7 @@ class Advice:
             raise type(error).of(attrs.evolve(problem, remedy=remedy, where=where) for problem in error.problems) from None
 
     def remedy(self, helps: Helps, of_host: bool = False) -> str:
-        """What takes less memory of this run, in a sentence or two."""
+        """Say, in a sentence or two, what takes less memory in this run."""
         known = self._need()
         least = self._of_host() if of_host and is_gpu(self.device) else [*self.cheapest(helps), *filter(None, [OTHERWISE.get(helps)])]
         named = f"Each of these takes less: {'; '.join(least[:NAMED])}." if least else "It is set to take as little as it can."
@@ -105,7 +107,9 @@ class Advice:
         return f"{known}{named} `{command}` says what the run needs, and what would make it fit."
 
     def of_first_update(self) -> str:
-        """That the optimiser's state, which the first update makes, may not fit beside what a step has taken; "" where it does, or where that is not known."""
+        """Warn that the optimizer's state, which the first update makes, may not fit beside what a step has taken; ""
+        if it does, or if that is not known.
+        """
         if self.need is None or not is_gpu(self.device):
             return ""
         taken, there, state = peak_gpu_memory(self.device), gpu_memory(self.device), self.need.states.optimizer
@@ -136,7 +140,7 @@ class Advice:
         return "" if self.need is None else f"`ltx plan` expects the run to need about {gib(self.need.with_margin)} of a GPU. "
 
     def _of_host(self) -> list[str]:
-        """What takes less memory of the machine, where the model is on a GPU."""
+        """Say what takes less host memory, for a model on a GPU."""
         config = self._config
         away, workers = config.acceleration.offload_blocks, config.data.num_dataloader_workers
         return [
@@ -182,7 +186,7 @@ class Spared:
 
     @contextmanager
     def decoding(self, name: str) -> Iterator[None]:
-        """What one process does by itself for one sample."""
+        """Return a context for work that one process does by itself for one sample."""
         with self._without(name, DECODING):
             yield
 
@@ -210,7 +214,7 @@ def _keys(change: Change) -> frozenset[str]:
 
 
 def _chosen(changes: list[Change]) -> Change:
-    """Of several steps of one kind: blocks half of them, else the first one, which costs least."""
+    """Choose among several changes of one kind: half of the blocks, else the first change, which costs least."""
     return changes[len(changes) // 2] if "offload_blocks" in changes[0].said else changes[0]
 
 

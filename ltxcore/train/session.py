@@ -34,7 +34,7 @@ from ltxcore.writer import Writer
 
 @attrs.frozen
 class Outcome:
-    """What a run left behind.
+    """The files that a run left.
 
     Attributes:
         output_dir: where.
@@ -123,7 +123,7 @@ class Session:
     # ---- beginning
 
     def _begin(self) -> None:
-        """What an earlier run left is removed: only one that was unfinished, and is to start over, gets here."""
+        """Remove what an earlier run left; only an unfinished run that is to start over gets here."""
         folder = self.plan.outline.folder
         folder.path.mkdir(parents=True, exist_ok=True)
         remove_unfinished(folder.path, older_than=0)
@@ -219,7 +219,9 @@ class Session:
         return step
 
     def _validate(self, step: int) -> None:
-        """In the course of training: samples as often as the run file says, held-out losses so often too, but ten times at most."""
+        """Validate during training: generate as often as the run file says, and measure the validation loss as often,
+        but at most ten times a run.
+        """
         validation, total = self.plan.config.validation, self.plan.config.optimization.steps
         measures = self.held_out is not None and validation.interval and step % held_out_interval(validation.interval, total) == 0
         draws = self._is_due(step)
@@ -232,7 +234,7 @@ class Session:
                 self._draw(step)
 
     def _is_due(self, step: int) -> bool:
-        """Whether samples are drawn after a step in the course of training."""
+        """Return whether to generate after a step in the course of training."""
         config = self.plan.config
         interval = config.validation.interval
         return (
@@ -244,7 +246,7 @@ class Session:
         )
 
     def _save(self, step: int) -> None:
-        """On the first process; the others help to put tensors together."""
+        """Save on the first process; the others help to put tensors together."""
         config = self.plan.config.checkpoints
         folder = self.plan.outline.folder
         self._check_writer()
@@ -308,7 +310,7 @@ class Session:
         ]
 
     def _check_writer(self, looks: bool = True) -> None:
-        """That the output folder is still this run's."""
+        """Check that the output folder is still this run's."""
         if self.writer is not None:
             self.writer.check(looks)
 

@@ -49,7 +49,7 @@ from ltxcore.train.validation_loss import HeldOut
 from ltxcore.writer import Writer, writing
 
 HOLD_OUT = "set held_out under [data] to a number of samples, or to a dataset of its own"
-"""What to do where the loss is measured on nothing."""
+"""The remedy for a loss that is measured on nothing."""
 
 DRAWN = 2
 """Clips that are drawn before and after training."""
@@ -149,7 +149,7 @@ def _session(found: Outline, writer: Writer | None, device: torch.device, proces
 
 
 def _advice(planned: RunPlan, device: torch.device, processes: Processes) -> Advice:
-    """What to tell where memory runs out; and, at the start, whether it may."""
+    """Return the advice for running out of memory, with whether it is likely to."""
     need = need_at_start(planned, processes.world_size) if is_gpu(device) and processes.rank == 0 else None
     if need is not None:
         inform(said_at_start(planned, need, gpu_memory(device)))
@@ -162,7 +162,7 @@ def _model(planned: RunPlan, samples: Samples, device: torch.device, advice: Adv
 
 
 def device_of(processes: Processes) -> torch.device:
-    """Where this process computes: on its own GPU, where there is one."""
+    """Return the device that this process computes on: its own GPU, if there is one."""
     return torch.device(own_device(processes.place.local_rank))
 
 
@@ -240,7 +240,7 @@ def _codecs(config: RunFile, device: torch.device) -> Codecs:
 
 
 def need_at_start(planned: RunPlan, processes: int) -> Need | str:
-    """What each device is to hold; or why that is not known.
+    """Estimate what each device has to hold; or say why that is not known.
 
     Args:
         planned: the run.
@@ -255,7 +255,8 @@ def need_at_start(planned: RunPlan, processes: int) -> Need | str:
 
 
 def said_at_start(planned: RunPlan, need: Need | str, memory: int) -> str:
-    """One line: what each device is to hold, and whether that is too much. A run is not stopped by it, since an estimate is not a fact.
+    """Say in one line what each device has to hold, and whether that is too much. It stops no run, since an estimate is
+    not a fact.
 
     Args:
         planned: the run.

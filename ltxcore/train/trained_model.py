@@ -79,7 +79,7 @@ class TrainedModel:
         return save_full(self.backbone, path, base=base, dtype=dtype, metadata=said, weight=weight, largest=largest)
 
     def checkpoint_bytes(self) -> int:
-        """How much a checkpoint takes: the export, and for an exact resume the trained parameters with two moments each."""
+        """Estimate the size of a checkpoint: the export and, for an exact resume, the trained parameters with two moments each."""
         config = self.outline.config
         full = config.model.training_mode == "full"
         exported = sum(math.prod(shape) for shape in self.backbone.blueprint.shapes.values()) if full else self.count
@@ -88,7 +88,7 @@ class TrainedModel:
 
 
 def _of_tiny(base: str) -> dict[str, str]:
-    """What a checkpoint of the tiny model says of its codecs, which fresh weights have no file to say."""
+    """Return what a checkpoint of the tiny model says about its VAEs, which fresh weights have no file to say."""
     return {METADATA_KEY: TINY, "text_fingerprint": text_encoder(base).fingerprint}
 
 
@@ -157,7 +157,9 @@ def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided
 
 
 def _needs_connectors(plan: RunPlan) -> bool:
-    """Whether any text of a run is still to go through the connectors: a prompt, or a sample that was stored before them. A held-out dataset may be either."""
+    """Return whether any text of a run has yet to pass through the connectors: a prompt, or a sample that was stored
+    before them, in a held-out dataset too.
+    """
     texts = [
         entry
         for role, source in plan.outline.strategy.sources().items()

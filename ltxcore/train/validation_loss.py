@@ -28,7 +28,7 @@ EPOCH = -1
 """Held-out draws belong to no pass over the data."""
 
 STANDARD_ERRORS = 1.96
-"""From a mean to the ends of its 95 % interval."""
+"""The standard errors from a mean to the ends of its 95 % interval."""
 
 
 @attrs.frozen
@@ -84,7 +84,7 @@ class HeldOut:
     def of(
         cls, build: Callable[[Setting], Strategy], setting: Setting, names: Sequence[str], samples: Samples, batch_size: int, seed: int
     ) -> HeldOut:
-        """For a strategy that `build` makes, whatever its own sigmas."""
+        """Make the measurement for a strategy that `build` makes, whatever its own sigmas."""
         strategies = {sigma: build(attrs.evolve(setting, sigma_sampler=FixedSigma(sigma))) for sigma in SIGMAS}
         return cls(names, samples, strategies, batch_size, seed)
 
@@ -158,7 +158,7 @@ def _dealt(groups: Sequence[list[str]], rank: int, world_size: int) -> Iterator[
 
 
 def _rows(group: Sequence[str], context: str, sigma: float, losses: Mapping[str, Sequence[float]], facts: Facts) -> Iterator[ClipLoss]:
-    """Of the clips with a counted token."""
+    """Return the rows of the clips that have a counted token."""
     for name, per_sample in losses.items():
         for index, (clip, loss) in enumerate(zip(group, per_sample, strict=True)):
             if facts.counted[name][index]:
@@ -212,7 +212,7 @@ def ratio(pairs: Sequence[tuple[float, float]]) -> tuple[float, float | None]:
 
 
 def held_out_interval(interval: int, total: int) -> int:
-    """Steps from one measurement of the held-out loss to the next: whole intervals of validation, and at least a tenth of the run."""
+    """Return the steps between measurements of the validation loss: whole intervals of validation, and at least a tenth of the run."""
     return interval * max(1, math.ceil(total / (10 * interval)))
 
 
