@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ltxcore.errors import CheckpointError
-from ltxcore.headers import read_file, read_json, scaled, tensors_fingerprint
+from ltxcore.headers import fingerprint, read_file, read_json, tensors_fingerprint
 
 EIGHT = torch.float8_e4m3fn
 BF16 = "Use the bf16 file, and quantization under [acceleration]."
@@ -40,19 +40,6 @@ def test_a_scale_belongs_to_its_weight_and_is_no_tensor_of_its_own(tmp_path: Pat
     assert slots["b"].scale is None
     name, place = slots["a.weight"].scale or ("", slots["b"])
     assert (name, place.dtype, place.shape) == ("a.weight_scale", "F32", ())
-
-
-@pytest.mark.parametrize("shape", [(), (1,), (2,), (2, 1)])
-def test_a_scale_is_for_all_of_a_weight_or_for_each_of_its_rows(shape: tuple[int, ...]) -> None:
-    scale = torch.tensor([2.0, 4.0])[: max(1, torch.Size(shape).numel())].reshape(shape)
-    found = scaled(torch.tensor([[1.0, 2.0], [3.0, -4.0]]).to(EIGHT), scale)
-    second = float(scale.flatten()[-1])
-    assert found.dtype == torch.float32
-    assert found.tolist() == [[2.0, 4.0], [3.0 * second, -4.0 * second]]
-
-
-def test_a_scaled_weight_of_sixteen_bits_keeps_its_dtype() -> None:
-    assert scaled(torch.ones(2, 2, dtype=torch.bfloat16), torch.tensor(3.0)).dtype == torch.bfloat16
 
 
 def test_weights_with_another_scale_are_other_weights(tmp_path: Path) -> None:
@@ -129,3 +116,15 @@ def test_a_table_that_is_nested_too_deep_is_no_table(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(DEEP)
     with pytest.raises(CheckpointError, match="is no JSON object"):
         read_json(tmp_path / "config.json")
+
+
+def test_a_fingerprint_changes_with_a_weight_and_with_the_metadata(tmp_path: Path) -> None:
+    one, two, three = (tmp_path / name for name in ("1", "2", "3"))
+    big = {"a": torch.zeros(1000)}
+    save_file(big, one, metadata={"m": "x"})
+    save_file({"a": torch.ones(1000)}, two, metadata={"m": "x"})
+    save_file(big, three, metadata={"m": "y"})
+    found = {fingerprint(p) for p in (one, two, three)}
+    assert len(found) == 3
+    assert fingerprint(one) in found
+    assert len(fingerprint(one)) == 32

@@ -24,8 +24,8 @@ from ltxcore.engines.process_group import Group
 from ltxcore.engines.saved import check_saved
 from ltxcore.engines.zero_state import Divided, keys_of, whole_shape
 from ltxcore.errors import LtxError, ProcessError
-from ltxcore.models.safetensors_files import Stored
 from ltxcore.protocols import ModelInput
+from ltxcore.safetensors_files import Stored
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,9 +14,8 @@ import attrs
 
 from ltxcore.errors import CheckpointError, ConfigError, Problem, listed
 from ltxcore.files import is_file, is_folder
-from ltxcore.headers import read_json
+from ltxcore.headers import Slots, read_json
 from ltxcore.models.parameter_names import CHECKPOINT_PREFIXES, to_diffusers, to_original
-from ltxcore.models.safetensors_files import Header, read_header
 from ltxcore.models.shipped import TINY_BASE
 from ltxcore.models.transformer_settings import (
     Config,
@@ -26,6 +25,7 @@ from ltxcore.models.transformer_settings import (
     official_config,
     transformer_config,
 )
+from ltxcore.safetensors_files import dtype_of, read_header
 
 TRANSFORMER, WHOLE_TRANSFORMER = "transformer", "transformer_full"
 """Folders of a model of diffusers. In releases that have both, `transformer` is distilled: it draws in few steps, which training on it
@@ -51,7 +51,7 @@ class Checkpoint:
         has_connectors: whether there are text connectors beside it.
     """
 
-    header: Header
+    header: Slots
     prefix: str
     config: Config
     stored: Mapping[str, str]
@@ -59,7 +59,7 @@ class Checkpoint:
 
     @property
     def where(self) -> str:
-        return str(self.header.path)
+        return str(self.header.where)
 
     @property
     def transformer(self) -> Config:
@@ -70,7 +70,7 @@ class Checkpoint:
     @property
     def is_folder(self) -> bool:
         """Whether it is in the layout of diffusers."""
-        return self.header.path.is_dir()
+        return self.header.where.is_dir()
 
     @property
     def generation(self) -> str:
@@ -128,17 +128,17 @@ def _transformer_folder(path: Path) -> Path:
 
 def _open_file(path: Path) -> Checkpoint:
     header = read_header(path)
-    prefix = next((p for p in CHECKPOINT_PREFIXES if any(name.startswith(p) for name in header.shapes)), None)
+    prefix = next((p for p in CHECKPOINT_PREFIXES if any(name.startswith(p) for name in header.slots)), None)
     if prefix is None:
         raise CheckpointError(
             f'it holds no transformer: no tensor\'s name begins with "{CHECKPOINT_PREFIXES[0]}"',
             where=str(path),
             remedy="Name the checkpoint of the transformer, in the official layout.",
         )
-    foreign = [name for name in header.shapes if not name.startswith((prefix, *_OTHER_PARTS))]
+    foreign = [name for name in header.slots if not name.startswith((prefix, *_OTHER_PARTS))]
     if foreign:
         raise CheckpointError(f"it holds tensors that are part of no known model: {listed(foreign)}", where=str(path))
-    names = [name.removeprefix(prefix) for name in header.shapes if name.startswith(prefix)]
+    names = [name.removeprefix(prefix) for name in header.slots if name.startswith(prefix)]
     own = {name: prefix + name for name in names if not name.startswith(_CONNECTOR_NAMES)}
     transformer_config(header.metadata, str(path))  # says what is wrong with it
     config = checkpoint_config(header.metadata, str(path))
@@ -149,7 +149,7 @@ def _open_folder(path: Path) -> Checkpoint:
     config = path / "config.json"
     header = read_header(path)
     official = official_config(read_json(config), str(config))
-    stored = {to_original(name): name for name in header.shapes}
+    stored = {to_original(name): name for name in header.slots}
     return Checkpoint(header, "", {"transformer": official}, stored, has_connectors=(path.parent / CONNECTORS).is_dir())
 
 
@@ -161,8 +161,8 @@ def check_tensors(checkpoint: Checkpoint, shapes: Mapping[str, tuple[int, ...]])
             that is said first.
     """
     expected = {to_original(name): shape for name, shape in shapes.items()}
-    found = {name: checkpoint.header.shapes[stored] for name, stored in checkpoint.stored.items()}
-    dtypes = checkpoint.header.dtypes
+    found = {name: checkpoint.header.slots[stored].shape for name, stored in checkpoint.stored.items()}
+    dtypes = {stored: dtype_of(checkpoint.header.slots[stored]) for stored in checkpoint.stored.values()}
     missing = sorted(expected.keys() - found.keys())
     unexpected = sorted(found.keys() - expected.keys())
     wrong = sorted(name for name in expected.keys() & found.keys() if expected[name] != found[name])

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from ltxcore.errors import CheckpointError, DataError, Problem, listed
-from ltxcore.headers import read_json, tensors_fingerprint
+from ltxcore.headers import Slots, read_folder, read_json, tensors_fingerprint
 from ltxcore.models.checkpoint_files import CONNECTORS, Checkpoint
-from ltxcore.models.safetensors_files import Header, open_tensors, read_header
 from ltxcore.models.transformer_settings import Config
 from ltxcore.protocols import MODALITIES, Text
+from ltxcore.safetensors_files import open_tensors, read_header
 
 PREFIXES = {"video": "video_embeddings_connector.", "audio": "audio_embeddings_connector."}
 """What a connector's names begin with in a checkpoint, after the transformer's prefix."""
@@ -143,7 +143,7 @@ def connectors_of(checkpoint: Checkpoint, modalities: Collection[str], dtype: to
         CheckpointError: as `load_connectors`.
     """
     if checkpoint.is_folder:
-        return load_connectors_folder(checkpoint.header.path.parent / CONNECTORS, modalities, dtype)
+        return load_connectors_folder(checkpoint.header.where.parent / CONNECTORS, modalities, dtype)
     return load_connectors(checkpoint.header, checkpoint.prefix, checkpoint.transformer, modalities, dtype)
 
 
@@ -155,19 +155,18 @@ def connectors_fingerprint(checkpoint: Checkpoint) -> str:
     """
     if not checkpoint.has_connectors:
         return ""
-    folder = checkpoint.header.path.parent / CONNECTORS if checkpoint.is_folder else checkpoint.header.path
+    header = read_folder(checkpoint.header.where.parent / CONNECTORS) if checkpoint.is_folder else checkpoint.header
     prefixes = _FOLDER_PREFIXES if checkpoint.is_folder else {name: checkpoint.prefix + prefix for name, prefix in PREFIXES.items()}
-    with open_tensors(folder) as file:
-        slots = {
-            f"{modality}.{to_original(name.removeprefix(prefix))}": slot
-            for modality, prefix in prefixes.items()
-            for name, slot in file.slots.items()
-            if name.startswith(prefix)
-        }
+    slots = {
+        f"{modality}.{to_original(name.removeprefix(prefix))}": slot
+        for modality, prefix in prefixes.items()
+        for name, slot in header.slots.items()
+        if name.startswith(prefix)
+    }
     return tensors_fingerprint(slots)
 
 
-def load_connectors(header: Header, prefix: str, official: Config, modalities: Collection[str], dtype: torch.dtype) -> Connectors:
+def load_connectors(header: Slots, prefix: str, official: Config, modalities: Collection[str], dtype: torch.dtype) -> Connectors:
     """The connectors of a checkpoint, for the modalities that a run has.
 
     Args:
@@ -180,7 +179,7 @@ def load_connectors(header: Header, prefix: str, official: Config, modalities: C
     Raises:
         CheckpointError: settings that are not known, or tensors that are missing, unexpected, of another shape, or not finite.
     """
-    where = str(header.path)
+    where = str(header.where)
     modules = {name: build_connector(connector_arguments(official, name, where)) for name in MODALITIES if name in modalities}
     _fill(modules, header, {name: prefix + PREFIXES[name] for name in modules}, to_original, dtype)
     return Connectors(modules, shared=not official.get("caption_proj_before_connector", False))
@@ -227,7 +226,7 @@ def _differences(part: str, expected: Mapping[str, tuple[int, ...]], found: Mapp
 
 
 def _fill(
-    modules: Mapping[str, Any], header: Header, prefixes: Mapping[str, str], stored_as: Callable[[str], str], dtype: torch.dtype
+    modules: Mapping[str, Any], header: Slots, prefixes: Mapping[str, str], stored_as: Callable[[str], str], dtype: torch.dtype
 ) -> None:
     """Give the modules their weights, all of them or none.
 
@@ -238,16 +237,16 @@ def _fill(
         stored_as: a parameter's name there, without prefix.
         dtype: of all weights.
     """
-    where = str(header.path)
+    where = str(header.where)
     stored = {name: {own: prefixes[name] + stored_as(own) for own in module.state_dict()} for name, module in modules.items()}
     problems = []
     for name, module in modules.items():
         expected = {stored[name][own]: tuple(tensor.shape) for own, tensor in module.state_dict().items()}
-        found = {key: shape for key, shape in header.shapes.items() if key.startswith(prefixes[name])}
+        found = {key: slot.shape for key, slot in header.slots.items() if key.startswith(prefixes[name])}
         problems += _differences(f"{name} connector", expected, found, where)
     if problems:
         raise CheckpointError.of(problems)
-    with open_tensors(header.path) as file:
+    with open_tensors(header) as file:
         states = {name: {own: file.get_tensor(key).to(dtype) for own, key in names.items()} for name, names in stored.items()}
     _check_values({stored[name][own]: tensor for name, state in states.items() for own, tensor in state.items()}, where)
     for name, module in modules.items():

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ltxcore.errors import CheckpointError
+from ltxcore.headers import fingerprint
 from ltxcore.model_config import building
 from ltxcore.models.backbone import LTXBackbone, ModelInfo
 from ltxcore.models.build import build, fill
@@ -18,11 +19,11 @@ from ltxcore.models.checkpoint_files import Checkpoint, check_tensors, open_chec
 from ltxcore.models.connectors import connectors_of
 from ltxcore.models.parameter_names import to_original
 from ltxcore.models.quantized import Quantization
-from ltxcore.models.safetensors_files import Tensors, fingerprint, open_tensors
 from ltxcore.models.shipped import UNTRAINED
 from ltxcore.models.tiny_model import TINY, fresh_tensor
 from ltxcore.models.transformer import TimestepRule
 from ltxcore.models.transformer_settings import takes_marker, video_scale_of
+from ltxcore.safetensors_files import Tensors, dtype_of, open_tensors
 from ltxcore.strategy import MARKER
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -90,7 +91,7 @@ def load_backbone(
         checkpoint = open_checkpoint(model_path)
         backbone = build(checkpoint.transformer, _describe(checkpoint, model_path), modalities, rule=rule)
         check_tensors(checkpoint, backbone.blueprint.shapes)
-        with open_tensors(checkpoint.header.path) as file:
+        with open_tensors(checkpoint.header) as file:
             own = None if as_stored else dtype
             fill(backbone, lambda name: _read(file, checkpoint, name, device, dtype), own, quantization, offloaded)
         if with_connectors and checkpoint.has_connectors:
@@ -100,7 +101,7 @@ def load_backbone(
 
 
 def _describe(checkpoint: Checkpoint, model_path: str) -> ModelInfo:
-    path, metadata = checkpoint.header.path, checkpoint.header.metadata
+    path, metadata = checkpoint.header.where, checkpoint.header.metadata
     name = f"{path.parent.name}/{path.name}" if checkpoint.is_folder else path.name
     with building("a model", checkpoint.where, checkpoint.config):
         layers, scale = int(checkpoint.transformer.get("num_layers", 48)), video_scale_of(checkpoint.config)
@@ -126,7 +127,7 @@ def _read(file: Tensors, checkpoint: Checkpoint, name: str, device: torch.device
     """
     stored = checkpoint.stored[to_original(name)]
     tensor = file.get_tensor(stored).to(device)
-    if checkpoint.header.dtypes[stored].itemsize == 1:
+    if dtype_of(checkpoint.header.slots[stored]).itemsize == 1:
         tensor = tensor.to(dtype)
     if not bool(torch.isfinite(tensor).all()):
         raise CheckpointError(f"{stored} has NaN or infinite values", where=checkpoint.where, remedy="Download or copy it again.")

@@ -19,7 +19,7 @@ from ltxcore.errors import CheckpointError, ConfigError, Problem, listed, sugges
 from ltxcore.files import replacing
 from ltxcore.models.lora_file import read_pairs
 from ltxcore.models.parameter_names import LORA_PREFIX, to_original
-from ltxcore.models.safetensors_files import Stored, read_header, write_tensors
+from ltxcore.safetensors_files import Stored, dtype_of, read_header, write_tensors
 
 _OF_DIFFUSERS = "lora_adapter_metadata"
 """What diffusers says of alpha and rank in the metadata; it is folded in, so the export does not say it."""
@@ -75,7 +75,7 @@ def export_lora(source: Path, target: Path, layout: str, *, dtype: torch.dtype |
     pairs = read_pairs(source, str(source))
     _check_pairs(pairs, str(source))
     header = read_header(source)
-    own = dtype or next(dtype for name, dtype in header.dtypes.items() if not name.endswith(".alpha"))
+    own = dtype or next(dtype_of(slot) for name, slot in header.slots.items() if not name.endswith(".alpha"))
     said = {key: value for key, value in header.metadata.items() if key != _OF_DIFFUSERS}
     form = LAYOUTS[layout]
     tensors: dict[str, Stored] = {}

@@ -14,7 +14,7 @@ from ltxcore.errors import CheckpointError, Problem, listed
 from ltxcore.model_config import AGAIN, json_object
 from ltxcore.models.lora_names import ALPHA, MAGNITUDE, OF_DIFFUSERS, PREFIX_OF_DIFFUSERS, SCALE_OF_OTHERS, A, B, parsed
 from ltxcore.models.parameter_names import to_original
-from ltxcore.models.safetensors_files import open_tensors, read_header
+from ltxcore.safetensors_files import open_tensors, read_header
 
 Pairs = dict[str, tuple[Tensor, Tensor]]
 
@@ -41,14 +41,14 @@ def read_lora(path: Path, where: str) -> LoraFile:
     Raises:
         CheckpointError: for all names that are not known, and all modules whose tensors are not all there or do not fit each other.
     """
-    metadata = read_header(path).metadata
-    with open_tensors(path) as file:
+    header = read_header(path)
+    with open_tensors(header) as file:
         found = _whole(file.names(), lambda name: file.get_tensor(name).float(), where)
-    said = _said_by_diffusers(metadata, where)
+    said = _said_by_diffusers(header.metadata, where)
     magnitudes = _magnitudes(found, said, where)
     alpha = _common_alpha(said, where)
     pairs = {module: (roles[A], roles[B] * _scale(roles, alpha)) for module, roles in sorted(found.items())}
-    return LoraFile(pairs, magnitudes, metadata)
+    return LoraFile(pairs, magnitudes, header.metadata)
 
 
 def sketch_lora(path: Path, where: str) -> LoraFile:
@@ -58,7 +58,7 @@ def sketch_lora(path: Path, where: str) -> LoraFile:
         CheckpointError: as `read_lora`.
     """
     header = read_header(path)
-    found = _whole(sorted(header.shapes), lambda name: torch.empty(header.shapes[name], device="meta"), where)
+    found = _whole(sorted(header.slots), lambda name: torch.empty(header.slots[name].shape, device="meta"), where)
     said = _said_by_diffusers(header.metadata, where)
     _common_alpha(said, where)
     pairs = {module: (roles[A], roles[B]) for module, roles in sorted(found.items())}

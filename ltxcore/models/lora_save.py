@@ -25,7 +25,7 @@ from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.lora_file import read_lora
 from ltxcore.models.lora_names import MAGNITUDE, PREFIX_OF_DIFFUSERS
 from ltxcore.models.parameter_names import LORA_PREFIX, to_original
-from ltxcore.models.safetensors_files import Stored, write_tensors
+from ltxcore.safetensors_files import Stored, write_tensors
 
 
 def save_lora(

@@ -13,8 +13,8 @@ from ltxcore.files import is_file
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.lora_file import LoraFile, Pairs, read_lora
 from ltxcore.models.lora_load import check_generation, check_modules, fill_adapters
-from ltxcore.models.safetensors_files import read_header
 from ltxcore.models.streams import is_needed, stream_of
+from ltxcore.safetensors_files import read_header
 
 
 @attrs.frozen

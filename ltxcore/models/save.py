@@ -15,14 +15,14 @@ from torch import Tensor
 
 from ltxcore.errors import CheckpointError
 from ltxcore.files import replacing, write_whole
-from ltxcore.headers import INDEX
+from ltxcore.headers import INDEX, fingerprint
 from ltxcore.models.adapters import adapters
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.checkpoint_files import Checkpoint, check_tensors, open_checkpoint
 from ltxcore.models.parameter_names import CHECKPOINT_PREFIXES, to_original
-from ltxcore.models.safetensors_files import Stored, Tensors, fingerprint, open_tensors, write_tensors
 from ltxcore.models.shipped import UNTRAINED
 from ltxcore.models.tiny_model import fresh_tensor, tiny_metadata
+from ltxcore.safetensors_files import Stored, Tensors, dtype_of, open_tensors, write_tensors
 
 _QUANTIZED = "_quantization_metadata"
 """By which files of ComfyUI say which weights are stored in 8 bits: of a base alone, since what is saved has none."""
@@ -66,8 +66,8 @@ def save_full(
         own = _own(backbone, CHECKPOINT_PREFIXES[0], dtype, weight)
         return _write(backbone, path, {**kept, **own}, {**tiny_metadata(), **metadata}, largest)
     checkpoint = open_checkpoint(base)
-    _refuse_other_base(backbone, base, fingerprint(checkpoint.header.path))
-    with open_tensors(checkpoint.header.path) as file:
+    _refuse_other_base(backbone, base, fingerprint(checkpoint.header.where))
+    with open_tensors(checkpoint.header) as file:
         kept, prefix, said = _of_base(checkpoint, file, dtype)
         return _write(backbone, path, {**kept, **_own(backbone, prefix, dtype, weight)}, {**said, **metadata}, largest)
 
@@ -77,15 +77,12 @@ def _of_base(checkpoint: Checkpoint, file: Tensors, dtype: torch.dtype) -> tuple
 
     def stored(name: str) -> Stored:
         # The scale of an 8-bit weight is not written, so the weight is written as it was read.
-        return Stored(
-            dtype if name in checkpoint.header.scaled else checkpoint.header.dtypes[name],
-            checkpoint.header.shapes[name],
-            lambda: file.get_tensor(name),
-        )
+        slot = file.slots[name]
+        return Stored(dtype if slot.scale else dtype_of(slot), slot.shape, lambda: file.get_tensor(name))
 
     if not checkpoint.is_folder:
         said = {key: value for key, value in checkpoint.header.metadata.items() if key != _QUANTIZED}
-        return {name: stored(name) for name in checkpoint.header.shapes}, checkpoint.prefix, said
+        return {name: stored(name) for name in file.slots}, checkpoint.prefix, said
     prefix = CHECKPOINT_PREFIXES[0]
     metadata = {"config": json.dumps(checkpoint.config), "format": "pt"}
     return {prefix + name: stored(found) for name, found in checkpoint.stored.items()}, prefix, metadata

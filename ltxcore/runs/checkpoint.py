@@ -18,7 +18,7 @@ from ltxcore.runs.records import ManifestRecord, read_record
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ltxcore.models.safetensors_files import Stored
+    from ltxcore.safetensors_files import Stored
 
 STEP = "step_"
 MANIFEST = "manifest.json"
@@ -53,7 +53,7 @@ def save(
     Raises:
         CheckpointError: the disk is full, or the folder cannot be written.
     """
-    from ltxcore.models.safetensors_files import write_tensors
+    from ltxcore.safetensors_files import write_tensors
 
     path = folder / f"{STEP}{step:06d}"
     name, write = weights
@@ -164,10 +164,11 @@ def _remedy(saved: Saved) -> str:
 
 
 def load_state(saved: Saved) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Load the state that `save` was given, from a checkpoint that `check` found intact."""
-    from ltxcore.models.safetensors_files import open_tensors
+    """What `save` was given as state, in a checkpoint that `check` found whole."""
+    from ltxcore.headers import read_file
+    from ltxcore.safetensors_files import open_tensors
 
-    with open_tensors(saved.path / STATE) as file:
+    with open_tensors(read_file(saved.path / STATE)) as file:
         # Mapped, not read: a process may need a part of each only.
         tensors = {key: file.get_tensor(key) for key in file.names()}
     return tensors, json.loads((saved.path / VALUES).read_text())
@@ -200,7 +201,7 @@ def digest(path: Path) -> str:
 
 
 def _stored(value: Tensor | Stored) -> Stored:
-    from ltxcore.models.safetensors_files import Stored
+    from ltxcore.safetensors_files import Stored
 
     return value if isinstance(value, Stored) else Stored(value.dtype, tuple(value.shape), lambda: value)
 

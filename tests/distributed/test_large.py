@@ -14,8 +14,9 @@ from distributed.anonymous import RETURNED
 from distributed.large import wide_run, write_wide
 from helpers.launches import run_jobs
 from helpers.training_runs import sound_set
+from ltxcore.headers import read_file
 from ltxcore.models.load_base import load_backbone
-from ltxcore.models.safetensors_files import open_tensors
+from ltxcore.safetensors_files import open_tensors
 
 pytestmark = pytest.mark.slow
 
@@ -74,7 +75,7 @@ def test_a_model_that_two_processes_saved_in_parts_is_whole_and_loads_again(
     assert len(files) > 2
     assert [file.name for file in files] == [f"model-{number:05d}-of-{len(files):05d}.safetensors" for number in range(1, len(files) + 1)]
     assert max(file.stat().st_size for file in files) < LARGEST * 2**30 + 2**20
-    with open_tensors(index) as saved, open_tensors(folder / "wide.safetensors") as base:
+    with open_tensors(read_file(index)) as saved, open_tensors(read_file(folder / "wide.safetensors")) as base:
         assert saved.names() == base.names()
         moved = [name for name in base.names() if bool((saved.get_tensor(name) != base.get_tensor(name)).any())]
     sound = [name for name in moved if "audio" in name]

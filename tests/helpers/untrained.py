@@ -14,8 +14,8 @@ from ltxcore.codecs.load_codecs import METADATA_KEY, text_encoder
 from ltxcore.models.build import build
 from ltxcore.models.load_base import describe
 from ltxcore.models.parameter_names import CHECKPOINT_PREFIXES, to_original
-from ltxcore.models.safetensors_files import Stored, write_tensors
 from ltxcore.models.tiny_model import fresh_tensor, tiny_metadata
+from ltxcore.safetensors_files import Stored, write_tensors
 
 
 def write_untrained(path: Path, shape: Mapping[str, Any], dtype: torch.dtype) -> None:

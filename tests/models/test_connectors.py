@@ -16,9 +16,9 @@ from ltxcore.models.backbone import ModelInfo
 from ltxcore.models.checkpoint_files import open_checkpoint
 from ltxcore.models.connectors import connector_arguments, connectors_fingerprint, load_connectors, load_connectors_folder, to_original
 from ltxcore.models.load_base import load_backbone
-from ltxcore.models.safetensors_files import read_header
 from ltxcore.protocols import Text
 from ltxcore.runs.fits import check_text_features
+from ltxcore.safetensors_files import read_header
 
 BOTH = ("video", "audio")
 REDO = "They were made for another model: run `ltx preprocess` again with this one."

@@ -10,8 +10,8 @@ from helpers.golden_models import BOTH, PREFIX, golden_inputs, golden_weights, r
 from ltxcore.errors import CheckpointError
 from ltxcore.models.load_base import describe, load_backbone
 from ltxcore.models.lora import add_lora
-from ltxcore.models.safetensors_files import read_header
 from ltxcore.models.save import save_full
+from ltxcore.safetensors_files import read_header
 
 EXTRA = {"vae.encoder.conv_in.weight": torch.arange(4, dtype=torch.float32), **connector_tensors()}
 

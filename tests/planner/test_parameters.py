@@ -8,8 +8,8 @@ import torch
 from helpers.golden_models import BOTH, write_golden
 from helpers.layouts import folder
 from ltxcore.models.load_base import load_backbone
-from ltxcore.models.safetensors_files import Tensors
 from ltxcore.planner.parameters import weight_bytes
+from ltxcore.safetensors_files import Tensors
 from models.test_build import built
 
 BF16 = torch.bfloat16

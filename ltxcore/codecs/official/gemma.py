@@ -13,9 +13,8 @@ from typing import Any
 import attrs
 
 from ltxcore.codecs.official.modules import Part, empty
-from ltxcore.codecs.official.weights import Weights, open_file, open_folder
 from ltxcore.errors import CheckpointError
-from ltxcore.headers import read_json
+from ltxcore.headers import Slots, read_file, read_folder, read_json
 from ltxcore.model_config import check_sizes, json_object
 
 _FAMILIES = ("gemma3", "gemma4", "gemma4_unified")
@@ -40,7 +39,7 @@ class Gemma:
     """
 
     where: Path
-    weights: Weights
+    weights: Slots
     told: Mapping[str, Any]
     tokenizer: bytes
 
@@ -76,11 +75,11 @@ def _folder(path: Path) -> Gemma:
     tokenizer = next((place for place in places if place.is_file()), None)
     if tokenizer is None:
         raise CheckpointError("this text encoder has no tokenizer.json", where=str(path), remedy="Download the whole folder.")
-    return Gemma(path, open_folder(folder), read_json(folder / "config.json"), tokenizer.read_bytes())
+    return Gemma(path, read_folder(folder), read_json(folder / "config.json"), tokenizer.read_bytes())
 
 
 def _packed(path: Path) -> Gemma:
-    weights = open_file(path)
+    weights = read_file(path)
     told = json_object(weights.metadata.get("gemma_config", ""))
     if told is None or _PACKED_TOKENIZER not in weights.slots:
         raise CheckpointError(
@@ -88,7 +87,7 @@ def _packed(path: Path) -> Gemma:
             where=str(path),
             remedy="Name the folder of Gemma 3 (LTX-2 and 2.3), or the text encoder's file (2.5), as text_encoder_path under [model].",
         )
-    return Gemma(path, weights, told, weights.bytes_of(_PACKED_TOKENIZER))
+    return Gemma(path, weights, told, weights.slots[_PACKED_TOKENIZER].content())
 
 
 def language_model(gemma: Gemma) -> Part:

@@ -9,14 +9,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ltxcore.codecs.official.weights import Weights
 from ltxcore.errors import CheckpointError, Problem
+from ltxcore.headers import Slots
 from ltxcore.model_config import check_sizes, json_object
 
 Section = Mapping[str, Any]
 
 
-def section(weights: Weights, name: str) -> dict[str, Any] | None:
+def section(weights: Slots, name: str) -> dict[str, Any] | None:
     """A section of the configuration in a file's metadata; none where the configuration has none of this name.
 
     Raises:
@@ -28,7 +28,7 @@ def section(weights: Weights, name: str) -> dict[str, Any] | None:
     return found
 
 
-def configuration(weights: Weights) -> dict[str, Any]:
+def configuration(weights: Slots) -> dict[str, Any]:
     """The configuration in a file's metadata.
 
     Raises:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import attrs
 import torch
 
-from ltxcore.codecs.official.weights import Weights, check_names
-from ltxcore.errors import CheckpointError, listed
-from ltxcore.headers import tensors_fingerprint
+from ltxcore.errors import CheckpointError, Problem, listed
+from ltxcore.headers import FLOATING, Slot, Slots, tensors_fingerprint
+from ltxcore.safetensors_files import open_tensors
 
 _MATRIX = 4096
 """A matrix or kernel of at least this many numbers that is nothing but zeros was not trained: it was not downloaded."""
@@ -49,11 +49,11 @@ class Part:
 
     name: str
     module: Any
-    weights: Weights
+    weights: Slots
     stored: Mapping[str, str]
 
     @classmethod
-    def of(cls, name: str, module: Any, weights: Weights, stored_as: Callable[[str], str], belongs: Callable[[str], bool]) -> Part:
+    def of(cls, name: str, module: Any, weights: Slots, stored_as: Callable[[str], str], belongs: Callable[[str], bool]) -> Part:
         """The module as it is found in `weights`.
 
         Args:
@@ -78,8 +78,8 @@ class Part:
         Raises:
             CheckpointError: values that are not finite, whole matrices of zeros, or a file that changed since it was opened. The module is then as it was.
         """
-        own = {stored: name for name, stored in self.stored.items() if name.startswith(prefix)}
-        state = {own[stored]: tensor.to(dtype) for stored, tensor in self.weights.read(list(own), device)}
+        with open_tensors(self.weights, device) as file:
+            state = {name: file.get_tensor(stored).to(dtype) for name, stored in self.stored.items() if name.startswith(prefix)}
         broken = sorted(self.stored[name] for name, tensor in state.items() if not bool(torch.isfinite(tensor).all()))
         if broken:
             raise CheckpointError(
@@ -101,3 +101,49 @@ class Part:
     def fingerprint(self, *others: str) -> str:
         """Changes with the tensors and with `others`; the same in every layout of file."""
         return tensors_fingerprint({own: self.weights.slots[stored] for own, stored in self.stored.items()}, *others)
+
+
+def check_names(part: str, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, Slot], where: str) -> None:
+    """Refuse tensors that are not exactly those that a part is made of.
+
+    Args:
+        part: what they are tensors of, for the message.
+        expected: shape by name.
+        found: those that the file or folder has for this part.
+        where: the file or folder.
+
+    Raises:
+        CheckpointError: for all tensors that are missing, unexpected, of another shape, or not of a floating-point type.
+    """
+    both = expected.keys() & found.keys()
+    missing = sorted(expected.keys() - found.keys())
+    foreign = sorted(found.keys() - expected.keys())
+    wrong = [
+        f"{name} is {list(found[name].shape)} and should be {list(expected[name])}"
+        for name in sorted(both)
+        if found[name].shape != expected[name]
+    ]
+    packed = [f"{name} ({found[name].dtype})" for name in sorted(both) if found[name].dtype not in FLOATING]
+    problems = []
+    if missing:
+        problems.append(Problem(f"{_tensors(missing)} of the {part} {_are(missing)} missing: {listed(missing)}", where))
+    if foreign:
+        problems.append(Problem(f"{_tensors(foreign)} {_are(foreign)} not part of the {part}: {listed(foreign)}", where))
+    if wrong:
+        problems.append(
+            Problem(f"{_tensors(wrong)} of the {part} {'has' if len(wrong) == 1 else 'have'} the wrong shape: {listed(wrong)}", where)
+        )
+    if packed:
+        problems.append(
+            Problem(f"{_tensors(packed)} of the {part} {_are(packed)} stored in fewer bits, which is not read: {listed(packed)}", where)
+        )
+    if problems:
+        raise CheckpointError.of(problems)
+
+
+def _tensors(names: Collection[str]) -> str:
+    return f"{len(names)} tensor{'' if len(names) == 1 else 's'}"
+
+
+def _are(names: Collection[str]) -> str:
+    return "is" if len(names) == 1 else "are"

@@ -18,9 +18,8 @@ from ltxcore.codecs.official.metadata import Section, section
 from ltxcore.codecs.official.modules import Part, empty
 from ltxcore.codecs.official.release import check_same_release
 from ltxcore.codecs.official.video_settings import video_arguments
-from ltxcore.codecs.official.weights import Weights, open_file, open_folder
 from ltxcore.errors import CheckpointError, ConfigError
-from ltxcore.headers import read_json
+from ltxcore.headers import Slots, read_file, read_folder, read_json
 from ltxcore.model_config import check_sizes
 
 
@@ -112,9 +111,9 @@ def _audio_part(
     return Part.of(kind.name, module, weights, lambda name: kind.prefix + named(name), lambda stored: stored.startswith(kind.prefix))
 
 
-def _from_file(kind: Kind, model_path: Path, own_path: Path | None) -> tuple[Weights, Section]:
+def _from_file(kind: Kind, model_path: Path, own_path: Path | None) -> tuple[Slots, Section]:
     """The file that holds a part, and the part's section of its configuration."""
-    weights = open_file(own_path or model_path)
+    weights = read_file(own_path or model_path)
     told = section(weights, kind.section)
     if told is None and own_path is None:
         raise ConfigError(
@@ -129,7 +128,7 @@ def _from_file(kind: Kind, model_path: Path, own_path: Path | None) -> tuple[Wei
             remedy=f"Name another file as {kind.key} under [model].",
         )
     if own_path is not None and model_path.is_file():
-        check_same_release(kind.name, open_file(model_path), weights)
+        check_same_release(kind.name, read_file(model_path), weights)
     return weights, told
 
 
@@ -152,7 +151,7 @@ def _from_folder(kind: Kind, place: Path, classes: dict[str, Any]) -> Part:
             where=str(folder),
             remedy="A newer version of diffusers may know them.",
         )
-    return Part.of(kind.name, empty(lambda: cls(**arguments)), open_folder(folder), lambda own: own, lambda stored: True)
+    return Part.of(kind.name, empty(lambda: cls(**arguments)), read_folder(folder), lambda own: own, lambda stored: True)
 
 
 def part_folder(place: Path, name: str) -> Path:

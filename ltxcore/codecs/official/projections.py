@@ -16,8 +16,8 @@ from ltxcore.codecs.official.gemma import Gemma
 from ltxcore.codecs.official.metadata import section
 from ltxcore.codecs.official.modules import Part, empty
 from ltxcore.codecs.official.part_files import part_folder
-from ltxcore.codecs.official.weights import Weights, open_file, open_folder
 from ltxcore.errors import CheckpointError, Problem
+from ltxcore.headers import Slots, read_file, read_folder
 
 _PREFIX = "text_embedding_projection."
 _OFFICIAL = {"both": f"{_PREFIX}aggregate_embed", "video": f"{_PREFIX}video_aggregate_embed", "audio": f"{_PREFIX}audio_aggregate_embed"}
@@ -44,15 +44,15 @@ def open_projections(model_path: Path, gemma: Gemma, config: Any) -> Part:
     """
     states = int(config.num_hidden_layers) + 1
     if model_path.is_dir():
-        return _part(open_folder(part_folder(model_path, "connectors")), _DIFFUSERS, int(config.hidden_size), states)
-    model = open_file(model_path)
+        return _part(read_folder(part_folder(model_path, "connectors")), _DIFFUSERS, int(config.hidden_size), states)
+    model = read_file(model_path)
     source = model if any(name.startswith(_PREFIX) for name in model.slots) else gemma.weights
     part = _part(source, _OFFICIAL, int(config.hidden_size), states)
     _check_version(model, part)
     return part
 
 
-def _part(weights: Weights, names: Mapping[str, str], hidden: int, states: int) -> Part:
+def _part(weights: Slots, names: Mapping[str, str], hidden: int, states: int) -> Part:
     """The projections found in `weights`: one for both modalities, or one for each."""
     split = names["both"] + ".weight" not in weights.slots
     wanted = ("video", "audio") if split else ("both",)
@@ -82,7 +82,7 @@ def _part(weights: Weights, names: Mapping[str, str], hidden: int, states: int) 
     return Part.of("text projection", module, weights, stored, lambda name: name.startswith(prefixes))
 
 
-def _check_version(model: Weights, part: Part) -> None:
+def _check_version(model: Slots, part: Part) -> None:
     """Refuse projections that the configuration of the model's transformer contradicts."""
     told = section(model, "transformer") or {}
     split = "both.weight" not in part.stored

@@ -10,21 +10,21 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from ltxcore.codecs.official.weights import Weights
 from ltxcore.errors import CheckpointError
+from ltxcore.headers import Slots
 from ltxcore.model_config import json_object
 
 _GEMMA_4_SINCE = (2, 4)
 
 
-def release_of(weights: Weights) -> tuple[int, int] | None:
+def release_of(weights: Slots) -> tuple[int, int] | None:
     """Major and minor number of the release that a file says it is of; none where it does not say."""
     told = weights.metadata.get("model_version") or _config(weights).get("model_version")
     found = re.match(r"v?(\d+)\.(\d+)", str(told))
     return (int(found[1]), int(found[2])) if found else None
 
 
-def check_same_release(name: str, model: Weights, part: Weights) -> None:
+def check_same_release(name: str, model: Slots, part: Slots) -> None:
     """Refuse a part of another release than the model's, where both say of which they are.
 
     Raises:
@@ -39,7 +39,7 @@ def check_same_release(name: str, model: Weights, part: Weights) -> None:
         )
 
 
-def check_gemma(model: Weights, gemma: Mapping[str, Any], where: str) -> None:
+def check_gemma(model: Slots, gemma: Mapping[str, Any], where: str) -> None:
     """Refuse a text encoder that the model was not trained with.
 
     Args:
@@ -86,7 +86,7 @@ def _spoken(release: tuple[int, int]) -> str:
     return f"{release[0]}.{release[1]}"
 
 
-def _config(weights: Weights) -> dict[str, Any]:
+def _config(weights: Slots) -> dict[str, Any]:
     return _object(weights.metadata.get("config"))
 
 

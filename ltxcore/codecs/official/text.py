@@ -21,8 +21,8 @@ from ltxcore.codecs.official.part_files import part_folder
 from ltxcore.codecs.official.projections import extractor, open_projections
 from ltxcore.codecs.official.release import check_gemma
 from ltxcore.codecs.official.text_memory import check_8_bit, in_8_bit, layer_by_layer
-from ltxcore.codecs.official.weights import open_file
 from ltxcore.errors import CheckpointError, ConfigError
+from ltxcore.headers import read_file
 
 LENGTH = 1024
 """Positions that features are padded to, on the left, when they are loaded. Source: reference-behaviour A.5."""
@@ -129,7 +129,7 @@ def load(model_path: Path, own_path: Path | None = None, placement: Placement | 
         part_folder(model_path, "text_encoder")
     gemma = open_gemma(own_path or model_path)
     if model_path.is_file():
-        check_gemma(open_file(model_path), gemma.told, str(gemma.where))
+        check_gemma(read_file(model_path), gemma.told, str(gemma.where))
     model = language_model(gemma)
     projections = open_projections(model_path, gemma, model.module.config)
     tokenizer = Tokenizer.of(

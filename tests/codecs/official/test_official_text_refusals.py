@@ -210,10 +210,10 @@ def test_where_neither_names_itself_there_is_a_warning(tmp_path):
 
 
 def test_a_checkpoint_without_a_release_takes_gemma_3(tmp_path, gemma):
-    from ltxcore.codecs.official.weights import open_file
+    from ltxcore.headers import read_file
 
     model = write_model(tmp_path / "m.safetensors", "2.3", None, model_version="")
-    check_gemma(open_file(model), GEMMA3, str(gemma))
+    check_gemma(read_file(model), GEMMA3, str(gemma))
 
 
 def test_a_diffusers_folder_without_a_text_encoder_is_refused(tmp_path):

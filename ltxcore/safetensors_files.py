@@ -1,9 +1,8 @@
-"""Safetensors files: headers read without their tensors, and files written whole or not at all."""
+"""Safetensors files: tensors read one by one, and files written whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ltxcore.errors import CheckpointError
-from ltxcore.headers import Slot, Slots, is_index, read_file, read_folder, scaled
+from ltxcore.headers import Slot, Slots, read_file, read_folder
 
 _DTYPES: dict[str, torch.dtype] = {
     "F64": torch.float64,
@@ -32,26 +31,6 @@ _DTYPES: dict[str, torch.dtype] = {
     "BOOL": torch.bool,
 }
 _DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
-_SAMPLES, _SAMPLE_BYTES = 64, 4096
-
-
-@attrs.frozen
-class Header:
-    """What a safetensors file, the index of one in parts, or a folder, says of itself.
-
-    Attributes:
-        path: the file, index or folder.
-        metadata: of the file, or its first part; empty for a folder.
-        shapes: of every tensor, by name.
-        dtypes: of every tensor, by name; where it has a scale, of the numbers that are multiplied by it.
-        scaled: names of the tensors that have a scale.
-    """
-
-    path: Path
-    metadata: Mapping[str, str]
-    shapes: Mapping[str, tuple[int, ...]]
-    dtypes: Mapping[str, torch.dtype]
-    scaled: frozenset[str] = frozenset()
 
 
 @attrs.frozen
@@ -65,7 +44,8 @@ class Stored:
 
 @attrs.frozen(eq=False)
 class Tensors:
-    """An open safetensors file, or an open folder of parts of one. Tensors are mapped into memory, not copied, but for 8-bit weights with a scale."""
+    """An open safetensors file, or an open folder of parts of one. On the CPU tensors are mapped into memory, not copied, but for 8-bit weights with a
+    scale."""
 
     slots: Mapping[str, Slot]
     open_file: Callable[[Path], Any]
@@ -74,78 +54,71 @@ class Tensors:
         return sorted(self.slots)
 
     def get_tensor(self, name: str) -> Tensor:
-        """A tensor as it is stored; or, where it is stored with a scale, multiplied by that, in float32."""
+        """A tensor as it is stored; or, where it is stored with a scale, multiplied by that, in float32.
+
+        Raises:
+            CheckpointError: a file that changed since its header was read.
+        """
         slot = self.slots[name]
-        tensor: Tensor = self.open_file(slot.file).get_tensor(name)
         if slot.scale is None:
-            return tensor
-        scale, place = slot.scale
-        return scaled(tensor, self.open_file(place.file).get_tensor(scale))
+            return self._stored(name, slot)
+        return scaled(self._stored(name, slot), self._stored(*slot.scale))
+
+    def _stored(self, name: str, slot: Slot) -> Tensor:
+        from safetensors import SafetensorError
+
+        try:
+            tensor: Tensor = self.open_file(slot.file).get_tensor(name)
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"is damaged: {error}", where=str(slot.file), remedy="Download or copy it again.") from None
+        return tensor
 
 
 @contextlib.contextmanager
-def open_tensors(path: Path) -> Iterator[Tensors]:
-    """A safetensors file or a folder of parts of one, opened for reading tensors one by one.
+def open_tensors(header: Slots, device: str = "cpu") -> Iterator[Tensors]:
+    """The file or the parts that a header is of, opened for reading tensors one by one, straight to `device`."""
+    from safetensors import safe_open
 
-    Raises:
-        CheckpointError: where it is missing, not whole, or no safetensors file.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    found = _slots(path)
     files: dict[Path, Any] = {}
     with contextlib.ExitStack() as stack:
 
         def opened(file: Path) -> Any:
             if file not in files:
-                files[file] = stack.enter_context(safe_open(file, framework="pt"))
+                files[file] = stack.enter_context(safe_open(file, framework="pt", device=device))
             return files[file]
 
-        try:
-            yield Tensors(found.slots, opened)
-        except SafetensorError as error:  # the file changed since its header was read
-            raise CheckpointError(f"is damaged: {error}", where=str(path), remedy="Download or copy it again.") from None
+        yield Tensors(header.slots, opened)
 
 
-def read_header(path: Path) -> Header:
+def scaled(stored: Tensor, scale: Tensor) -> Tensor:
+    """The weight that stored numbers and a scale stand for: their product, in float32 where the numbers have 8 bits, else in their own dtype.
+
+    Args:
+        stored: numbers `[rows, ...]`.
+        scale: `[]` or `[1]`, one for all of them; `[rows]` or `[rows, 1]`, one for each row.
+    """
+    product = stored.float() * scale.float().reshape(-1, *(1 for _ in stored.shape[1:]))
+    return product if stored.dtype.itemsize == 1 else product.to(stored.dtype)
+
+
+def read_header(path: Path) -> Slots:
     """The header of a safetensors file, or of all files of a folder; no tensor is read.
 
     Raises:
-        CheckpointError: as `open_tensors`, and for a dtype that is not known.
+        CheckpointError: as `read_file` and `read_folder`, and for a dtype that is not known.
     """
-    found = _slots(path)
+    found = read_folder(path) if path.is_dir() else read_file(path)
     for name, slot in found.slots.items():
         if slot.dtype not in _DTYPES:
             raise CheckpointError(
                 f"the tensor {name} has dtype {slot.dtype}, which is not read", where=str(slot.file), remedy="Use a bf16 file."
             )
-    shapes = {name: slot.shape for name, slot in found.slots.items()}
-    dtypes = {name: _DTYPES[slot.dtype] for name, slot in found.slots.items()}
-    return Header(path, found.metadata, shapes, dtypes, frozenset(name for name, slot in found.slots.items() if slot.scale is not None))
+    return found
 
 
-def _slots(path: Path) -> Slots:
-    return read_folder(path) if path.is_dir() else read_file(path)
-
-
-def fingerprint(path: Path) -> str:
-    """A hash of a file's size, its beginning and 64 samples spread over it: seconds, not minutes, for 40 GB. Of a folder or index: of all its weights."""
-    digest = hashlib.sha256()
-    files = sorted(path.glob("*.safetensors")) if path.is_dir() else read_file(path).files if is_index(path) else [path]
-    for file in files:
-        _add_samples(digest, file)
-    return digest.hexdigest()[:32]
-
-
-def _add_samples(digest: Any, path: Path) -> None:
-    size = path.stat().st_size
-    digest.update(str(size).encode())
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        digest.update(file.read(min(length, size)))
-        for i in range(_SAMPLES):
-            file.seek(i * max(0, size - _SAMPLE_BYTES) // (_SAMPLES - 1))
-            digest.update(file.read(_SAMPLE_BYTES))
+def dtype_of(slot: Slot) -> torch.dtype:
+    """The dtype of a tensor; where it has a scale, of the numbers that are multiplied by it."""
+    return _DTYPES[slot.dtype]
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Stored], metadata: Mapping[str, str]) -> None:

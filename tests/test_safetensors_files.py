@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from ltxcore.errors import CheckpointError
 from ltxcore.files import replacing
-from ltxcore.models.safetensors_files import Stored, fingerprint, read_header, write_tensors
+from ltxcore.safetensors_files import Stored, dtype_of, read_header, scaled, write_tensors
 
 TENSORS = {
     "a": torch.arange(6, dtype=torch.float32).reshape(2, 3),
@@ -29,8 +29,8 @@ def test_what_is_written_is_read_by_the_library(tmp_path):
     assert all(torch.equal(found[name], value) and found[name].dtype == value.dtype for name, value in TENSORS.items())
     header = read_header(path)
     assert header.metadata == {"who": "me"}
-    assert header.shapes == {"a": (2, 3), "b": (3,), "c": (), "d": (2,)}
-    assert header.dtypes == {name: value.dtype for name, value in TENSORS.items()}
+    assert {name: slot.shape for name, slot in header.slots.items()} == {"a": (2, 3), "b": (3,), "c": (), "d": (2,)}
+    assert {name: dtype_of(slot) for name, slot in header.slots.items()} == {name: value.dtype for name, value in TENSORS.items()}
 
 
 def test_values_are_cast_to_the_dtype_that_was_announced_and_made_contiguous(tmp_path):
@@ -111,13 +111,14 @@ def test_a_file_of_another_kind_is_refused(tmp_path, content):
     assert str(error.value) == f"{path}: is no safetensors file, or its beginning is damaged\n    Download or copy it again."
 
 
-def test_a_fingerprint_changes_with_a_weight_and_with_the_metadata(tmp_path):
-    one, two, three = (tmp_path / name for name in ("1", "2", "3"))
-    big = {"a": torch.zeros(1000)}
-    save_file(big, one, metadata={"m": "x"})
-    save_file({"a": torch.ones(1000)}, two, metadata={"m": "x"})
-    save_file(big, three, metadata={"m": "y"})
-    found = {fingerprint(p) for p in (one, two, three)}
-    assert len(found) == 3
-    assert fingerprint(one) in found
-    assert len(fingerprint(one)) == 32
+@pytest.mark.parametrize("shape", [(), (1,), (2,), (2, 1)])
+def test_a_scale_is_for_all_of_a_weight_or_for_each_of_its_rows(shape: tuple[int, ...]) -> None:
+    scale = torch.tensor([2.0, 4.0])[: max(1, torch.Size(shape).numel())].reshape(shape)
+    found = scaled(torch.tensor([[1.0, 2.0], [3.0, -4.0]]).to(torch.float8_e4m3fn), scale)
+    second = float(scale.flatten()[-1])
+    assert found.dtype == torch.float32
+    assert found.tolist() == [[2.0, 4.0], [3.0 * second, -4.0 * second]]
+
+
+def test_a_scaled_weight_of_sixteen_bits_keeps_its_dtype() -> None:
+    assert scaled(torch.ones(2, 2, dtype=torch.bfloat16), torch.tensor(3.0)).dtype == torch.bfloat16
