@@ -8,7 +8,9 @@ import torch
 
 from ltxcore.codecs.official.text import Placement
 from ltxcore.codecs.official.tiles import Tiling
-from ltxcore.codecs.tiny import TinyAudioCodec, TinyTextEncoder, TinyVideoCodec
+from ltxcore.codecs.tiny_audio import TinyAudioCodec
+from ltxcore.codecs.tiny_text import TinyTextEncoder
+from ltxcore.codecs.tiny_video import TinyVideoCodec
 from ltxcore.errors import CheckpointError, ConfigError
 from ltxcore.files import is_file, is_folder
 from ltxcore.headers import read_file

@@ -7,7 +7,9 @@ import torch
 from safetensors.torch import save_file
 
 from ltxcore.codecs.load_codecs import audio_codec, text_encoder, video_codec
-from ltxcore.codecs.tiny import TinyAudioCodec, TinyTextEncoder, TinyVideoCodec
+from ltxcore.codecs.tiny_audio import TinyAudioCodec
+from ltxcore.codecs.tiny_text import TinyTextEncoder
+from ltxcore.codecs.tiny_video import TinyVideoCodec
 from ltxcore.errors import ConfigError
 
 

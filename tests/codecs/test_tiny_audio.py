@@ -9,7 +9,7 @@ from make_world import scenes
 from helpers.media_made import pitch, tone
 from ltxcore.codecs import cosine_blocks, tiny_audio
 from ltxcore.codecs.mel import log_mel
-from ltxcore.codecs.tiny import TinyAudioCodec
+from ltxcore.codecs.tiny_audio import TinyAudioCodec
 from ltxcore.errors import DataError
 from ltxcore.modalities.audio import AudioModality
 from ltxcore.protocols import Sound

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from ltxcore.codecs.tiny import TinyTextEncoder
+from ltxcore.codecs.tiny_text import TinyTextEncoder
 
 ENCODER = TinyTextEncoder()
 
@@ -69,6 +69,6 @@ def test_different_words_are_nearly_orthogonal() -> None:
 
 
 def test_another_process_gives_the_same_features() -> None:
-    code = "from ltxcore.codecs.tiny import TinyTextEncoder as T; print(T().encode(['a red disc'])[0]['video'].sum(0)[:8].tolist())"
+    code = "from ltxcore.codecs.tiny_text import TinyTextEncoder as T; print(T().encode(['a red disc'])[0]['video'].sum(0)[:8].tolist())"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "7"}).stdout
     assert found.strip() == str(video("a red disc").sum(0)[:8].tolist())

@@ -8,7 +8,7 @@ from make_world import scenes
 
 from helpers.media_made import gradient_clip, psnr
 from ltxcore.codecs import cosine_blocks, tiny_video
-from ltxcore.codecs.tiny import TinyVideoCodec
+from ltxcore.codecs.tiny_video import TinyVideoCodec
 from ltxcore.errors import DataError
 from ltxcore.protocols import Clip
 

@@ -107,7 +107,8 @@ class Clock:
 
 
 def _measure_stages(clock: Clock) -> None:
-    from ltxcore.codecs.tiny import TinyTextEncoder, TinyVideoCodec
+    from ltxcore.codecs.tiny_text import TinyTextEncoder
+    from ltxcore.codecs.tiny_video import TinyVideoCodec
     from ltxcore.dataset import raw
     from ltxcore.encode import ledger, products
     from ltxcore.media import pictures

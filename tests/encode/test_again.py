@@ -21,7 +21,9 @@ from safetensors import safe_open
 from helpers.raw_media import clip_file, dataset_file, encode, mask_file, sound_file
 from ltxcore.cli.main import main
 from ltxcore.codecs.source import Codecs
-from ltxcore.codecs.tiny import TinyAudioCodec, TinyTextEncoder, TinyVideoCodec
+from ltxcore.codecs.tiny_audio import TinyAudioCodec
+from ltxcore.codecs.tiny_text import TinyTextEncoder
+from ltxcore.codecs.tiny_video import TinyVideoCodec
 from ltxcore.config.run_file import PreprocessingTable
 from ltxcore.encode import products
 from ltxcore.encode.preprocess import preprocess

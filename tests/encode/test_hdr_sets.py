@@ -11,7 +11,7 @@ import torch
 
 from helpers.hdr_made import BT709, GREYS, HLG, PQ, STUDIO, as_rgb, as_yuv, middles, patches, shown, with_dolby_vision, write_hdr, write_png
 from helpers.raw_media import dataset_file, encode, message, pictures
-from ltxcore.codecs.tiny import TinyVideoCodec
+from ltxcore.codecs.tiny_video import TinyVideoCodec
 from ltxcore.encode.buckets import Bucket
 from ltxcore.encode.pixels import read_fitted
 from ltxcore.encoded.manifest import read_source

@@ -14,7 +14,7 @@ from helpers import media_made
 from helpers.raw_media import clip_file, dataset_file, encode, mask_file, message, pictures, small_set, sound_file, tone
 from ltxcore.codecs.load_codecs import video_codec
 from ltxcore.codecs.source import Codecs
-from ltxcore.codecs.tiny import TinyVideoCodec
+from ltxcore.codecs.tiny_video import TinyVideoCodec
 from ltxcore.dataset.raw import RawFiles
 from ltxcore.encode import preprocess, survey
 from ltxcore.encoded.manifest import read_manifest, read_source

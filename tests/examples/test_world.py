@@ -12,7 +12,9 @@ import torch
 from make_world import COLOURS, FPS, FRAMES, REFERENCE_RATE, SECONDS, SPLITS, Scene, main, scene, scenes
 
 from helpers.media_made import pitch
-from ltxcore.codecs.tiny import TinyAudioCodec, TinyTextEncoder, TinyVideoCodec
+from ltxcore.codecs.tiny_audio import TinyAudioCodec
+from ltxcore.codecs.tiny_text import TinyTextEncoder
+from ltxcore.codecs.tiny_video import TinyVideoCodec
 from ltxcore.media.probe import probe, read_clip, read_sound
 from ltxcore.protocols import Sound
 

@@ -10,7 +10,7 @@ import torch
 
 from helpers.media_made import cut
 from ltxcore.codecs.mel import log_mel, resample
-from ltxcore.codecs.tiny import TinyAudioCodec
+from ltxcore.codecs.tiny_audio import TinyAudioCodec
 from ltxcore.errors import DataError
 from ltxcore.media.probe import probe, read_clip, read_sound, write_sound
 

@@ -11,7 +11,9 @@ from safetensors.torch import save_file
 from helpers.media_made import encode as encode_file
 from helpers.media_made import gradient_clip, tone
 from helpers.sample_made import MODEL, clip_file, condition, encoded, film, freeze, half_mask, image_file, message, planned, sound_file
-from ltxcore.codecs.tiny import TinyAudioCodec, TinyTextEncoder, TinyVideoCodec
+from ltxcore.codecs.tiny_audio import TinyAudioCodec
+from ltxcore.codecs.tiny_text import TinyTextEncoder
+from ltxcore.codecs.tiny_video import TinyVideoCodec
 from ltxcore.encoded.padding import padded
 from ltxcore.errors import DataError, LtxError
 from ltxcore.media.probe import read_clip, write_clip, write_sound

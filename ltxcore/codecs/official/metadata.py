@@ -1,4 +1,5 @@
-"""The configuration in an official file's metadata, and what is in it that these codecs do not know.
+"""The configuration in an official file's metadata: what is in it that these codecs do not know, which release the file belongs to, and which parts do not
+go together.
 
 Source: reference-behaviour F.3, "Metadata read".
 """
@@ -6,6 +7,8 @@ Source: reference-behaviour F.3, "Metadata read".
 from __future__ import annotations
 
 import json
+import re
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +17,8 @@ from ltxcore.headers import Slots
 from ltxcore.model_config import check_sizes, json_object
 
 Section = Mapping[str, Any]
+
+_GEMMA_4_SINCE = (2, 4)
 
 
 def section(weights: Slots, name: str) -> dict[str, Any] | None:
@@ -64,3 +69,83 @@ def unknown(part: str, told: Section, can: Mapping[str, tuple[Any, ...]], where:
         for key, values in can.items()
         if key in told and told[key] not in values
     ]
+
+
+def release_of(weights: Slots) -> tuple[int, int] | None:
+    """Major and minor number of the release that a file says it is of; none where it does not say."""
+    told = weights.metadata.get("model_version") or _config(weights).get("model_version")
+    found = re.match(r"v?(\d+)\.(\d+)", str(told))
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def check_same_release(name: str, model: Slots, part: Slots) -> None:
+    """Refuse a part of another release than the model's, where both say of which they are.
+
+    Raises:
+        CheckpointError: they differ.
+    """
+    ours, theirs = release_of(model), release_of(part)
+    if ours and theirs and ours != theirs:
+        raise CheckpointError(
+            f"this {name} is of release {_spoken(theirs)}, the checkpoint {model.where.name} of release {_spoken(ours)}",
+            where=str(part.where),
+            remedy=f"Use the {name} of release {_spoken(ours)}.",
+        )
+
+
+def check_gemma(model: Slots, gemma: Mapping[str, Any], where: str) -> None:
+    """Refuse a text encoder that the model was not trained with.
+
+    Args:
+        model: the file of the model, or of its transformer.
+        gemma: the text encoder's configuration.
+        where: the text encoder's file or folder.
+
+    Raises:
+        CheckpointError: it is another version of Gemma, or of another family.
+    """
+    wanted = _object(model.metadata.get("gemma_source_checkpoint") or _config(model).get("gemma_source_checkpoint")).get("gemma_version")
+    version, family = gemma.get("gemma_version"), str(gemma.get("model_type", "of no known kind"))
+    name = model.where.name
+    if wanted is not None:
+        if version != wanted:
+            told = f"says it is {version}" if version else "does not say which version it is"
+            raise CheckpointError(
+                f"the checkpoint {name} was trained with the text encoder {wanted}, and this one {told}",
+                where=where,
+                remedy=f"Name the file of {wanted} as text_encoder_path under [model].",
+            )
+        return
+    release = release_of(model)
+    if release is not None and release >= _GEMMA_4_SINCE:
+        if version is not None:
+            raise CheckpointError(
+                f"this text encoder is {version}, but the checkpoint {name} of release {_spoken(release)} does not say which it was trained with",
+                where=where,
+                remedy="Use the official checkpoint, whose metadata says it.",
+            )
+        warnings.warn(
+            f"neither the checkpoint {name} nor the text encoder {where} says which text encoder belongs to it; they may not go together",
+            stacklevel=2,
+        )
+    elif not family.startswith("gemma3"):
+        raise CheckpointError(
+            f"the checkpoint {name} was trained with Gemma 3, and this text encoder is {family}",
+            where=where,
+            remedy="Name the folder of Gemma 3 12B as text_encoder_path under [model].",
+        )
+
+
+def _spoken(release: tuple[int, int]) -> str:
+    return f"{release[0]}.{release[1]}"
+
+
+def _config(weights: Slots) -> dict[str, Any]:
+    return _object(weights.metadata.get("config"))
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """A JSON object, or the text of one; empty where it is neither."""
+    if isinstance(value, str):
+        value = json_object(value)
+    return dict(value) if isinstance(value, Mapping) else {}

@@ -1,6 +1,7 @@
 """Where the parts of a model are: in one unified file, in split files, or in a folder in the layout of diffusers.
 
-Sources: reference-behaviour F.1 and F.2; model-facts section 4.
+Names of tensors are those of diffusers' modules, turned into those of the official files, by path segments.
+Sources: reference-behaviour F.1 and F.2; model-facts sections 4 and 5; model-configs ("rename_original_to_diffusers").
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ from typing import Any
 
 import attrs
 
-from ltxcore.codecs.official import tensor_names
-from ltxcore.codecs.official.audio_settings import audio_arguments, vocoder_arguments
-from ltxcore.codecs.official.metadata import Section, section
+from ltxcore.codecs.official.codec_settings import audio_arguments, video_arguments, vocoder_arguments
+from ltxcore.codecs.official.metadata import Section, check_same_release, section
 from ltxcore.codecs.official.modules import Part, empty
-from ltxcore.codecs.official.release import check_same_release
-from ltxcore.codecs.official.video_settings import video_arguments
 from ltxcore.errors import CheckpointError, ConfigError
 from ltxcore.headers import Slots, read_file, read_folder, read_json
 from ltxcore.model_config import check_sizes
+
+_STATISTICS = {"latents_mean": "per_channel_statistics.mean-of-means", "latents_std": "per_channel_statistics.std-of-means"}
+_UNUSED_STATISTICS = ("per_channel_statistics.channel", "per_channel_statistics.mean-of-stds")
+_VOCODER = {"upsamplers": "ups", "resnets": "resblocks", "conv_in": "conv_pre", "conv_out": "conv_post", "act_out": "act_post"}
 
 
 @attrs.frozen
@@ -71,8 +73,8 @@ def video_vae(model_path: Path, own_path: Path | None) -> Part:
         VIDEO_VAE.name,
         empty(lambda: AutoencoderKLLTX2Video(**arguments)),
         weights,
-        lambda name: prefix + tensor_names.video_vae(name, stages),
-        lambda stored: stored.startswith(prefix) and not tensor_names.is_unused(stored.removeprefix(prefix)),
+        lambda name: prefix + _video_vae_name(name, stages),
+        lambda stored: stored.startswith(prefix) and not _is_unused(stored.removeprefix(prefix)),
     )
 
 
@@ -81,7 +83,7 @@ def audio_vae(model_path: Path, own_path: Path | None) -> Part:
     from diffusers import AutoencoderKLLTX2Audio
 
     classes = {"AutoencoderKLLTX2Audio": AutoencoderKLLTX2Audio}
-    return _audio_part(AUDIO_VAE, model_path, own_path, classes, audio_arguments, tensor_names.audio_vae)
+    return _audio_part(AUDIO_VAE, model_path, own_path, classes, audio_arguments, _audio_vae_name)
 
 
 def vocoder(model_path: Path, own_path: Path | None) -> Part:
@@ -89,7 +91,7 @@ def vocoder(model_path: Path, own_path: Path | None) -> Part:
     from diffusers.pipelines.ltx2.vocoder import LTX2Vocoder, LTX2VocoderWithBWE
 
     classes = {"LTX2Vocoder": LTX2Vocoder, "LTX2VocoderWithBWE": LTX2VocoderWithBWE}
-    return _audio_part(VOCODER, model_path, own_path, classes, vocoder_arguments, tensor_names.vocoder)
+    return _audio_part(VOCODER, model_path, own_path, classes, vocoder_arguments, _vocoder_name)
 
 
 def _audio_part(
@@ -167,3 +169,44 @@ def part_folder(place: Path, name: str) -> Path:
     raise CheckpointError(
         f'this folder has neither a folder "{name}" nor a config.json', where=str(place), remedy="Download the whole folder."
     )
+
+
+def _video_vae_name(name: str, stages: int) -> str:
+    """The name, without prefix, in a file: its blocks are numbered in one row, residual blocks and steps between scales by turns.
+
+    Args:
+        name: in diffusers' module.
+        stages: number of steps between scales in the encoder.
+    """
+    segments = name.split(".")
+    if name in _STATISTICS:
+        return _STATISTICS[name]
+    half, *inner = segments
+    row = "down_blocks" if half == "encoder" else "up_blocks"
+    if inner[0] == "mid_block":
+        inner[:1] = [row, str(2 * stages if half == "encoder" else 0)]
+    elif inner[0] == row:
+        stage = int(inner[1])
+        if inner[2] in ("downsamplers", "upsamplers"):
+            inner[1:4] = [str(2 * stage + 1)]
+        else:
+            inner[1] = str(2 * stage if half == "encoder" else 2 * stage + 2)
+    return ".".join([half, *("res_blocks" if segment == "resnets" else segment for segment in inner)])
+
+
+def _audio_vae_name(name: str) -> str:
+    """The name, without prefix, in a file."""
+    return _STATISTICS.get(name, name)
+
+
+def _vocoder_name(name: str) -> str:
+    """The name, without prefix, in a file."""
+    segments = [_VOCODER.get(segment, segment) for segment in name.split(".")]
+    if segments[-2:] == ["downsample", "filter"]:
+        segments.insert(-1, "lowpass")
+    return ".".join(segments)
+
+
+def _is_unused(name: str) -> bool:
+    """Whether a tensor of a video VAE (name without prefix) is a statistic that encoding and decoding do not need."""
+    return name.startswith(_UNUSED_STATISTICS)

@@ -14,12 +14,11 @@ import attrs
 import torch
 from torch import Tensor
 
-from ltxcore.codecs.official.features import FeatureExtractor
 from ltxcore.codecs.official.gemma import Gemma, language_model, open_gemma
+from ltxcore.codecs.official.metadata import check_gemma
 from ltxcore.codecs.official.modules import Part, spoken_dtype, with_options
 from ltxcore.codecs.official.part_files import part_folder
-from ltxcore.codecs.official.projections import extractor, open_projections
-from ltxcore.codecs.official.release import check_gemma
+from ltxcore.codecs.official.projections import FeatureExtractor, extractor, open_projections
 from ltxcore.codecs.official.text_memory import check_8_bit, in_8_bit, layer_by_layer
 from ltxcore.errors import CheckpointError, ConfigError
 from ltxcore.headers import read_file

@@ -3,8 +3,7 @@
 import pytest
 
 from helpers.official_models import TABLES, audio_section, video_section, vocoder_section
-from ltxcore.codecs.official.audio_settings import audio_arguments, vocoder_arguments
-from ltxcore.codecs.official.video_settings import video_arguments
+from ltxcore.codecs.official.codec_settings import audio_arguments, video_arguments, vocoder_arguments
 from ltxcore.errors import CheckpointError
 
 REAL_BLOCKS = {

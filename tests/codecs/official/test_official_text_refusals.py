@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from helpers.official_text import GEMMA3, gemma_of, projections, write_gemma3, write_model, write_packed
 from ltxcore.codecs.official import text
-from ltxcore.codecs.official.release import check_gemma
+from ltxcore.codecs.official.metadata import check_gemma
 from ltxcore.codecs.official.text import Placement
 from ltxcore.errors import CheckpointError, ConfigError
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from helpers.golden_io import load_case
-from ltxcore.codecs.official.features import FeatureExtractor, Projection
+from ltxcore.codecs.official.projections import FeatureExtractor, Projection
 
 
 def inputs(case):
