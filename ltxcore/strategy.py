@@ -10,7 +10,7 @@ import attrs
 from ltxcore.conditions import ConditionUse, applied_state, where_applied
 from ltxcore.errors import ConfigError, DataError, LtxError, Problem, listed
 from ltxcore.flow.loss import masked_loss
-from ltxcore.flow.noise import add_noise, velocity
+from ltxcore.flow.sigmas import add_noise, velocity
 from ltxcore.hookspecs import hookimpl
 from ltxcore.protocols import (
     MODALITIES,

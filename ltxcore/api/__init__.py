@@ -8,7 +8,7 @@ from ltxcore import __version__
 from ltxcore.conditions import ConditionUse
 from ltxcore.errors import CheckpointError, ConfigError, DataError, LtxError, PluginError, Problem
 from ltxcore.flow.loss import masked_loss
-from ltxcore.flow.noise import add_noise, velocity
+from ltxcore.flow.sigmas import add_noise, velocity
 from ltxcore.hookspecs import hookimpl
 from ltxcore.logs import notice
 from ltxcore.protocols import (

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from ltxcore.codecs.source import Codecs
 from ltxcore.errors import CheckpointError
-from ltxcore.models.inventory import Inventory, inventory
-from ltxcore.models.lora_inventory import LoraInventory
+from ltxcore.models.inventory import Inventory, LoraInventory, inventory
 from ltxcore.models.shipped import TINY_BASE
 
 __all__ = ["Codecs", "Inventory", "LoraInventory", "inspect_model"]

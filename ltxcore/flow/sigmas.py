@@ -1,4 +1,4 @@
-"""Sigma samplers: how noisy each training sample is made."""
+"""Sigma samplers: how noisy each training sample is made; and the noise itself, by the token's own level."""
 
 from __future__ import annotations
 
@@ -164,3 +164,21 @@ def _log_cosh(x: Tensor) -> Tensor:
 @hookimpl
 def ltx_sigma_samplers() -> dict[str, type]:
     return {"shifted_logit_normal": ShiftedLogitNormal, "uniform": Uniform}
+
+
+def add_noise(clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+    """Tokens between clean and noise, `[B, T, D]`.
+
+    Args:
+        clean: `[B, T, D]`.
+        noise: `[B, T, D]`.
+        timesteps: noise level of each token, `[B, T]`, 0 clean to 1 noise.
+
+    Source: design section 4, "Training": `noisy = x + timesteps * (n - x)`.
+    """
+    return clean + timesteps.unsqueeze(-1) * (noise - clean)
+
+
+def velocity(clean: Tensor, noise: Tensor) -> Tensor:
+    """What the model learns to say, `[B, T, D]`. Source: design section 4: `velocity = n - x`."""
+    return noise - clean

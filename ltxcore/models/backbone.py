@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ltxcore.errors import ConfigError
 from ltxcore.models.blueprint import Blueprint
-from ltxcore.models.streams import PREFIX
+from ltxcore.models.parameter_names import PREFIX
 from ltxcore.models.transformer import StreamInput, TimestepRule, Transformer
 from ltxcore.models.transformer_block import BlockSwitches
 from ltxcore.protocols import ModelInput, Text

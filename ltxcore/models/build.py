@@ -14,8 +14,8 @@ from ltxcore.errors import ConfigError
 from ltxcore.model_config import building
 from ltxcore.models.backbone import LTXBackbone, ModelInfo
 from ltxcore.models.blueprint import Blueprint
+from ltxcore.models.parameter_names import block_of
 from ltxcore.models.quantized import Quantization, RoundedLinear, is_quantizable
-from ltxcore.models.streams import block_of
 from ltxcore.models.transformer import TimestepRule, Transformer
 from ltxcore.models.transformer_settings import Config, diffusers_arguments
 from ltxcore.protocols import MODALITIES

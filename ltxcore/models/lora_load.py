@@ -15,8 +15,7 @@ from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.blueprint import Described
 from ltxcore.models.lora_file import LoraFile, Pairs, read_lora, sketch_lora
 from ltxcore.models.lora_save import shape_shown
-from ltxcore.models.parameter_names import to_original
-from ltxcore.models.streams import is_needed
+from ltxcore.models.parameter_names import is_needed, to_original
 from ltxcore.models.targets import Targets
 from ltxcore.safetensors_files import read_header
 

@@ -13,7 +13,7 @@ from ltxcore.files import is_file
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.lora_file import LoraFile, Pairs, read_lora
 from ltxcore.models.lora_load import check_generation, check_modules, fill_adapters
-from ltxcore.models.streams import is_needed, stream_of
+from ltxcore.models.parameter_names import is_needed, stream_of
 from ltxcore.safetensors_files import read_header
 
 

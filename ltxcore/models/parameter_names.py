@@ -1,10 +1,14 @@
-"""Names of parameters: those of the original checkpoints, and those of diffusers. A bijection, by path segments.
+"""Names of parameters: those of the original checkpoints, and those of diffusers. A bijection, by path segments. And which stream of the
+transformer a parameter or module belongs to: pictures, sound, or the attention between them.
 
 Checkpoints and LoRA files use the original names behind a prefix; the model in memory has diffusers' names. Names that are not in the
-tables are the same in both.
+tables are the same in both. A run that has one modality holds the weights of that stream alone; this module is where that is decided, by name.
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Literal
 
 CHECKPOINT_PREFIXES = ("model.diffusion_model.", "diffusion_model.")
 """What the transformer's names begin with in a checkpoint."""
@@ -30,6 +34,14 @@ _IN_BLOCK = {
 }
 _IN_ATTENTION = {"q_norm": "norm_q", "k_norm": "norm_k"}
 _BLOCKS = "transformer_blocks"
+
+Stream = Literal["video", "audio", "cross"]
+
+PREFIX: dict[str, str] = {"video": "", "audio": "audio_"}
+"""What the names of a modality's own modules begin with, in the model and in each block."""
+
+_CROSS_MODULES = frozenset({"audio_to_video_norm", "audio_to_video_attn", "video_to_audio_norm", "video_to_audio_attn"})
+_CROSS_BEGINNINGS = ("av_cross_attn_", "cross_attn_", "video_a2v_cross_attn_", "audio_a2v_cross_attn_")
 
 
 def _renamed(name: str, first: dict[str, str], in_block: dict[str, str], in_attention: dict[str, str]) -> str:
@@ -58,3 +70,27 @@ def to_diffusers(original: str) -> str:
 def to_original(name: str) -> str:
     """The name in a checkpoint (without prefix) of a parameter or module in memory."""
     return _renamed(name, _FIRST_BACK, _IN_BLOCK_BACK, _IN_ATTENTION_BACK)
+
+
+def stream_of(name: str) -> Stream:
+    """The stream of a parameter or module, by its path in the model (names of diffusers).
+
+    A path is decided by its first segment, or, inside `transformer_blocks.N`, by the segment after that.
+    """
+    segments = name.split(".")
+    part = segments[2] if segments[0] == "transformer_blocks" and len(segments) > 2 else segments[0]
+    if part in _CROSS_MODULES or part.startswith(_CROSS_BEGINNINGS):
+        return "cross"
+    return "audio" if part.startswith(PREFIX["audio"]) else "video"
+
+
+def is_needed(name: str, modalities: Collection[str]) -> bool:
+    """Whether a run of these modalities reads the parameter or module: its stream, and the attention between two."""
+    stream = stream_of(name)
+    return len(modalities) > 1 if stream == "cross" else stream in modalities
+
+
+def block_of(name: str) -> int | None:
+    """The number of the block that a parameter or module is in; none: it is in no block."""
+    segments = name.split(".")
+    return int(segments[1]) if segments[0] == "transformer_blocks" and len(segments) > 1 else None

@@ -13,8 +13,7 @@ import attrs
 
 from ltxcore.errors import ConfigError, Problem, did_you_mean, listed
 from ltxcore.models.blueprint import Described
-from ltxcore.models.parameter_names import to_original
-from ltxcore.models.streams import PREFIX, is_needed, stream_of
+from ltxcore.models.parameter_names import PREFIX, is_needed, stream_of, to_original
 
 _STREAM_WORDS = {"video": "video", "audio": "audio", "cross": "the attention between video and audio"}
 

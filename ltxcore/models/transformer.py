@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ltxcore.models.streams import PREFIX, is_needed
+from ltxcore.models.parameter_names import PREFIX, is_needed
 from ltxcore.models.transformer_block import BlockSwitches, DualStreamBlock, StreamContext
 
 TimestepRule = Literal["split", "cross", "own"]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from ltxcore.models.streams import PREFIX, is_needed
+from ltxcore.models.parameter_names import PREFIX, is_needed
 
 Rotary = tuple[Tensor, Tensor]
 

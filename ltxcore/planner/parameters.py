@@ -12,8 +12,8 @@ import attrs
 import torch
 
 from ltxcore.models.backbone import LTXBackbone
+from ltxcore.models.parameter_names import is_needed
 from ltxcore.models.quantized import BLOCK, Quantization, is_quantizable
-from ltxcore.models.streams import is_needed
 from ltxcore.planner.activations import FEW, Choice, Tracer, blocks_are_alike
 from ltxcore.protocols import ModelInput
 

@@ -13,7 +13,7 @@ from ltxcore.encode.standing import Standing
 from ltxcore.encode.survey import Survey
 from ltxcore.errors import LtxError, Problem
 from ltxcore.models.blueprint import Description
-from ltxcore.models.streams import is_needed
+from ltxcore.models.parameter_names import is_needed
 from ltxcore.models.targets import resolve_targets
 from ltxcore.runs.checkpoint import MARGIN
 from ltxcore.runs.run_plan import Outline

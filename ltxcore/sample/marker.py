@@ -10,7 +10,7 @@ from ltxcore.errors import ConfigError, Problem
 from ltxcore.models.backbone import ModelInfo
 from ltxcore.models.lora_names import said_targets
 from ltxcore.models.lora_stack import Strength
-from ltxcore.models.streams import stream_of
+from ltxcore.models.parameter_names import stream_of
 from ltxcore.strategy import MARKER
 
 

@@ -8,7 +8,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ltxcore.flow.noise import add_noise
+from ltxcore.flow.sigmas import add_noise
 from ltxcore.protocols import Backbone, Batch, Draws, ModelInput, Strategy
 from ltxcore.train.feed import prepared
 

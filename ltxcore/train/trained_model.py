@@ -22,11 +22,11 @@ from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.load_base import DTYPES, load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters, save_lora
 from ltxcore.models.offload import place
+from ltxcore.models.parameter_names import is_needed
 from ltxcore.models.quantized import quantization_of
 from ltxcore.models.reach import unreached_parameters
 from ltxcore.models.save import save_full
 from ltxcore.models.shipped import UNTRAINED
-from ltxcore.models.streams import is_needed
 from ltxcore.protocols import Engine, ModelInput
 from ltxcore.runs.initial_weights import newest
 from ltxcore.runs.run_plan import Outline, RunPlan

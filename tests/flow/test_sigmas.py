@@ -1,4 +1,4 @@
-"""Sigma samplers agree with the recordings, and stay exact for any length."""
+"""Sigma samplers agree with the recordings, and stay exact for any length; noise and velocity."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from helpers.golden_draws import Recorded
 from helpers.golden_io import load_case
 from ltxcore.flow.draws import CountedDraws
-from ltxcore.flow.sigmas import HIGH, LOW, ShiftedLogitNormal, Uniform, shift, stretched_sigmoid, z_of_sigma
+from ltxcore.flow.sigmas import HIGH, LOW, ShiftedLogitNormal, Uniform, add_noise, shift, stretched_sigmoid, velocity, z_of_sigma
 
 SHIFTED = [
     "shifted_logit_normal.seq1024",
@@ -163,3 +163,14 @@ def test_the_whole_range_changes_no_bit() -> None:
 def test_a_range_or_shift_that_cannot_be_is_refused_in_words(keys: dict[str, float], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         ShiftedLogitNormal(**keys)
+
+
+def test_noise_comes_by_the_level_of_each_token() -> None:
+    clean, noise = torch.zeros(1, 3, 2), torch.ones(1, 3, 2)
+    assert add_noise(clean, noise, torch.tensor([[0.0, 0.25, 1.0]]))[0, :, 0].tolist() == [0.0, 0.25, 1.0]
+
+
+def test_the_velocity_leads_from_clean_to_noise() -> None:
+    clean, noise = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
+    level = torch.full((2, 3), 0.3)
+    torch.testing.assert_close(add_noise(clean, noise, level) + 0.7 * velocity(clean, noise), noise)

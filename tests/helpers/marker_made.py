@@ -13,8 +13,7 @@ from helpers.training_runs import put, tables, write_run
 from ltxcore.codecs.load_codecs import text_encoder
 from ltxcore.config.load import LoadedRun, load_run
 from ltxcore.models.load_base import load_backbone
-from ltxcore.models.parameter_names import to_original
-from ltxcore.models.streams import block_of
+from ltxcore.models.parameter_names import block_of, to_original
 from ltxcore.models.tiny_model import TINY
 
 SETTINGS = {**TINY, "num_layers": 1, "use_keyframes_abs_pos_embedding": True}

@@ -8,7 +8,7 @@ import torch
 from ltxcore.errors import CheckpointError, ConfigError
 from ltxcore.models.backbone import ModelInfo
 from ltxcore.models.build import build
-from ltxcore.models.streams import is_needed
+from ltxcore.models.parameter_names import is_needed
 
 OLDER = {
     "num_layers": 48,

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from helpers.golden_models import golden_config, golden_weights
-from ltxcore.models.parameter_names import to_diffusers, to_original
+from ltxcore.models.parameter_names import is_needed, stream_of, to_diffusers, to_original
 
 REAL = json.loads((Path(__file__).parent / "real_configs.json").read_text())
 
@@ -66,3 +66,34 @@ def test_the_names_of_a_golden_checkpoint_are_those_of_diffusers_model(name):
     with torch.device("meta"):
         model = LTX2VideoTransformer3DModel(**diffusers_arguments(golden_config(name), name))
     assert {to_diffusers(key) for key in golden_weights(name)} == {key for key, _ in model.named_parameters()}
+
+
+@pytest.mark.parametrize(
+    ("name", "stream"),
+    [
+        ("proj_in.weight", "video"),
+        ("audio_proj_in.weight", "audio"),
+        ("scale_shift_table", "video"),
+        ("audio_scale_shift_table", "audio"),
+        ("keyframes_abs_pos_embedding", "video"),
+        ("audio_prompt_adaln.linear.weight", "audio"),
+        ("av_cross_attn_audio_v2a_gate.linear.weight", "cross"),
+        ("cross_attn_audio_rope", "cross"),
+        ("transformer_blocks.3.attn1.to_k", "video"),
+        ("transformer_blocks.3.audio_attn1.to_k", "audio"),
+        ("transformer_blocks.3.audio_to_video_attn.to_k", "cross"),
+        ("transformer_blocks.3.video_to_audio_norm", "cross"),
+        ("transformer_blocks.3.audio_a2v_cross_attn_scale_shift_table", "cross"),
+        ("transformer_blocks.3.video_a2v_cross_attn_scale_shift_table", "cross"),
+        ("transformer_blocks.3.audio_prompt_scale_shift_table", "audio"),
+    ],
+)
+def test_a_parameter_belongs_to_one_stream(name, stream):
+    assert stream_of(name) == stream
+
+
+def test_one_modality_needs_its_own_stream_only_and_two_need_everything():
+    names = {"video": "proj_in", "audio": "audio_proj_in", "cross": "av_cross_attn_video_a2v_gate"}
+    assert [s for s, name in names.items() if is_needed(name, {"video"})] == ["video"]
+    assert [s for s, name in names.items() if is_needed(name, {"audio"})] == ["audio"]
+    assert [s for s, name in names.items() if is_needed(name, {"video", "audio"})] == ["video", "audio", "cross"]

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 
@@ -28,8 +29,10 @@ from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import load_lora, lora_parameters
 from ltxcore.train.conditioning_swap import OTHER, OWN
 from ltxcore.train.session import Outcome
-from ltxcore.train.start_run import run
+from ltxcore.train.start_run import SMALL, few_threads, run
 from ltxcore.train.validation_loss import held_out_table
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -416,3 +419,31 @@ def test_a_run_that_is_killed_goes_on_to_the_same_result_to_the_last_bit(data: P
     outcome = run(load_run(run_file))
     assert filecmp.cmp(outcome.weights, whole.weights, shallow=False)
     assert steps(outcome.metrics) == steps(whole.metrics)
+
+
+@pytest.fixture(autouse=True)
+def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_a_small_model_has_one_thread_and_the_others_come_back() -> None:
+    with few_threads([(2, 2), (2,)], CPU):
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2
+
+
+def test_a_large_model_keeps_all_of_them() -> None:
+    with few_threads([(SMALL // 100, 100), (1,)], CPU):
+        assert torch.get_num_threads() == 2
+
+
+def test_a_run_on_a_gpu_or_where_the_user_has_said_how_many_keeps_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    with few_threads([(2, 2), (2,)], torch.device("cuda")):
+        assert torch.get_num_threads() == 2
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    with few_threads([(2, 2), (2,)], CPU):
+        assert torch.get_num_threads() == 2
