@@ -1,4 +1,4 @@
-"""Errors say where, what, and what to do; one error may hold several."""
+"""Errors say where, what, and what to do; one error may hold several. What is a typo of a word, and what is merely like it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,19 @@ import pickle
 
 import pytest
 
-from ltxcore.errors import CheckpointError, ConfigError, DataError, LtxError, PluginError, Problem, listed, suggestion
+from ltxcore.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    LtxError,
+    PluginError,
+    Problem,
+    distance,
+    listed,
+    meant,
+    suggestion,
+    typos,
+)
 
 
 def test_an_error_says_where_what_and_what_to_do() -> None:
@@ -63,3 +75,49 @@ def test_a_suggestion_is_what_a_name_is_a_typo_of_or_all_there_are() -> None:
     assert suggestion("bananas", ["suffix", "prefix"]) == "Known: prefix, suffix."
     assert suggestion("ema_decay", ["weight_decay", "betas"]) == "Known: betas, weight_decay."
     assert suggestion("bananas", []) == "None is known."
+
+
+@pytest.mark.parametrize(
+    ("typed", "name", "count"),
+    [
+        ("learning_rate", "learning_rate", 0),
+        ("learningRate", "learning_rate", 0),
+        ("learning-rate", "learning_rate", 0),
+        ("laerning_rate", "learning_rate", 1),
+        ("learning_rates", "learning_rate", 1),
+        ("lerning_rte", "learning_rate", 2),
+        ("lra", "lora", 1),
+        ("flexibel", "flexible", 1),
+        ("gradient_acumulation_step", "gradient_accumulation_steps", 2),
+        ("hd", "hdr", 1),
+        # merely alike
+        ("ema_decay", "weight_decay", None),
+        ("max_value", "min_value", None),
+        ("audio_masks", "audio_latents", None),
+        ("constant_with_warmup", "cosine_with_restarts", None),
+        ("adamw4bit", "adamw8bit", None),
+        ("ltx-2.4-22b", "ltx-2.5-22b", None),
+        ("clip2.mp4", "clip3.mp4", None),
+        ("fp16", "bf16", None),
+        ("prodigy", "polynomial", None),
+        ("mask_dir", "mask", None),
+        ("meks", "mask", None),
+        ("p", "q", None),
+    ],
+)
+def test_a_typo_is_a_letter_and_not_another_word_or_number(typed: str, name: str, count: int | None) -> None:
+    assert typos(typed, name) == count
+
+
+def test_the_names_with_the_fewest_typos_are_meant() -> None:
+    assert meant("to_kk", ["to_k", "to_q", "to_out"]) == ["to_k"]
+    assert meant("to_x", ["to_q", "to_k", "to_out"]) == ["to_k", "to_q"]
+    assert meant("bananas", ["to_q"]) == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [("", "", 0), ("ab", "ba", 1), ("abc", "abd", 1), ("kitten", "sitting", 3), ("abcd", "badc", 2), ("a", "abcde", 3)],
+)
+def test_a_distance_counts_letters_and_stops_at_its_limit(one: str, other: str, expected: int) -> None:
+    assert distance(one, other, 2) == expected

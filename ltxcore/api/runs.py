@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ltxcore.later import later
-from ltxcore.runs.read_run import Drawn, Record, Series, Weights, read_run
-from ltxcore.runs.sample_command import sample_command
+from ltxcore.runs.read_run import Drawn, Record, Series, Weights, read_run, sample_command
 from ltxcore.scale import Scale
 
 if TYPE_CHECKING:

@@ -93,11 +93,11 @@ def sample(
     ltx sample "..." --model tiny --condition type=first_frame,image_or_video=a.png
     ltx sample run.toml --lora outputs/mine/lora.safetensors
     """
-    from ltxcore.config.located import located
+    from ltxcore.config.load import located
     from ltxcore.config.prompts import load_samples
     from ltxcore.errors import LtxError
     from ltxcore.models.quantized import quantization_of
-    from ltxcore.sample.drawing import Drawing
+    from ltxcore.sample.generate import Drawing
 
     said = {name: value for name, value in options.items() if value is not None}
     loaded = load_samples(what, conditions=conditions, options=said, plugins=plugins)

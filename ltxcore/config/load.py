@@ -1,10 +1,11 @@
-"""A run file, read, checked and resolved."""
+"""A run file, read, checked and resolved; and mistakes that are found after it was read, put where they stand in it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import attrs
 
@@ -15,13 +16,15 @@ from ltxcore.config.run_file import PreprocessingTable, RunFile
 from ltxcore.config.settings import apply_settings, parse_key
 from ltxcore.config.structure import structure, structurer_of
 from ltxcore.config.toml import parsed_toml
-from ltxcore.errors import ConfigError, Problem
+from ltxcore.errors import ConfigError, LtxError, Problem
 from ltxcore.files import is_file, path_from, text_in, why_unread
 from ltxcore.redact import HIDDEN, hide_those_of, is_hidden
 from ltxcore.registry import Registry
 from ltxcore.registry import load as load_plugins
 
 HEADER = "# The whole run: every value spelled out, input paths absolute."
+
+KEY = re.compile(rf"({'|'.join(field.name for field in attrs.fields(RunFile))})((?:\.\w+)*)(.*)", re.DOTALL)
 
 
 @attrs.frozen
@@ -212,3 +215,21 @@ def _lost_secrets(value: Any, path: KeyPath = ()) -> Iterator[Mistake]:
         elif is_hidden(key, inner):
             remedy = f"Say it anew: --set {spelled((*path, key))}=... Of a run in an output folder it is not kept."
             yield Mistake((*path, key), f"a password or key stood here, which {HIDDEN} stands for", remedy)
+
+
+class HasPlaces(Protocol):
+    """A file that was read and knows where its keys are."""
+
+    def where(self, key: str) -> str:
+        """The place of a key for a message."""
+        ...
+
+
+def located(error: LtxError, loaded: HasPlaces) -> LtxError:
+    """The same error, with file and line where it says a key of the file."""
+
+    def place(where: str) -> str:
+        found = KEY.fullmatch(where)
+        return loaded.where(found[1] + found[2]) + found[3] if found else where
+
+    return type(error).of(attrs.evolve(problem, where=place(problem.where)) for problem in error.problems)

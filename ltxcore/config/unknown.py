@@ -16,8 +16,7 @@ import attrs
 from ltxcore.config.reading import KeyPath, spelled
 from ltxcore.config.run_file import RunFile
 from ltxcore.config.tables import Key, keys_of
-from ltxcore.errors import did_you_mean, known_names
-from ltxcore.spelling import meant
+from ltxcore.errors import did_you_mean, known_names, meant
 
 Table = tuple[str, ...]
 """Where a table is, without the numbers of lists: ("validation", "samples")."""

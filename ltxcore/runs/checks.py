@@ -10,8 +10,7 @@ from pathlib import Path
 import attrs
 
 from ltxcore.codecs.source import Codecs
-from ltxcore.config.load import LoadedRun, ReadRun, UnreadPlugins
-from ltxcore.config.located import located
+from ltxcore.config.load import LoadedRun, ReadRun, UnreadPlugins, located
 from ltxcore.dataset.rows import Dataset, read_rows, survey_dataset
 from ltxcore.encode.encoding import encoding_as_far
 from ltxcore.encode.outdated import only_rows

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import attrs
 
-from ltxcore.config.load import LoadedRun, Places
+from ltxcore.config.load import LoadedRun, Places, located
 from ltxcore.config.locate import locate
-from ltxcore.config.located import located
 from ltxcore.config.structure import structure
 from ltxcore.config.toml import parsed_toml
 from ltxcore.errors import ConfigError, Problem, collecting

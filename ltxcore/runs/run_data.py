@@ -8,8 +8,7 @@ from pathlib import Path
 import attrs
 
 from ltxcore.codecs.source import Codecs
-from ltxcore.config.load import load_run
-from ltxcore.config.located import located
+from ltxcore.config.load import load_run, located
 from ltxcore.config.run_file import PreprocessingTable
 from ltxcore.encode.roots import default_root
 from ltxcore.encode.rules import Place

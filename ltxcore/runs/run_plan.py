@@ -9,7 +9,7 @@ from pathlib import Path
 import attrs
 
 from ltxcore.config.load import LoadedRun
-from ltxcore.config.located import located as located
+from ltxcore.config.load import located as located
 from ltxcore.config.run_file import RunFile
 from ltxcore.dataset.rows import Dataset, read_dataset
 from ltxcore.encode.encoding import no_connectors

@@ -25,8 +25,7 @@ from ltxcore.registry import Named, Origin, Registry, check, content_of, roles_o
 from ltxcore.state import Grid, LatentState
 from ltxcore.strategy import Flexible, ModalityTable
 from ltxcore.testing.check_strategy import faults_of
-from ltxcore.testing.findings import Findings
-from ltxcore.testing.trials import GRIDS, Trial, setting_of, trials
+from ltxcore.testing.trials import GRIDS, Findings, Trial, setting_of, trials
 
 WHERE = "a trial"
 

@@ -14,8 +14,7 @@ from ltxcore.errors import DataError, PluginError
 from ltxcore.protocols import MODALITIES, Batch, ModelInput, Source, Strategy
 from ltxcore.registry import Named, Origin, check
 from ltxcore.state import Grid
-from ltxcore.testing.findings import Findings
-from ltxcore.testing.trials import NAMES, Samples, alone, draws_of, samples_of, setting_of, tensors_of
+from ltxcore.testing.trials import NAMES, Findings, Samples, alone, draws_of, samples_of, setting_of, tensors_of
 
 Fault = tuple[str, str]
 """What is wrong, and on which samples it showed."""

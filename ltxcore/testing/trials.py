@@ -1,10 +1,13 @@
 """What strategies are tried on: stored samples of several shapes, as a run would read them.
 
 What conditions are tried on: clips and sounds of several shapes, three samples each, with all that their roles ask for.
+
+What was found wrong with them, told once with where it shows.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +15,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from ltxcore.errors import listed
 from ltxcore.flow.draws import CountedDraws
 from ltxcore.flow.sigmas import ShiftedLogitNormal
 from ltxcore.modalities.audio import AudioModality
@@ -31,6 +35,29 @@ RATES = {"video": (24.0, 25.0, 30.0), "audio": (25.0, 25.0, 25.0)}
 BATCH = 3
 CHANNELS = 2
 BINS = 16
+
+
+@attrs.define
+class Findings:
+    """Faults of one plugin, in the order they were found: by their text without numbers, the first text, and where it shows."""
+
+    faults: dict[str, tuple[str, list[str]]] = attrs.field(factory=dict)
+
+    def note(self, fault: str, label: str = "") -> None:
+        """Write a fault down; the same fault in other places, where it may have other numbers, is told once."""
+        _, places = self.faults.setdefault(re.sub(r"\d+", "", fault), (fault, []))
+        if label and label not in places:
+            places.append(label)
+
+    def tell(self, what: str) -> None:
+        """Raise what was found.
+
+        Raises:
+            AssertionError: if there is any.
+        """
+        if self.faults:
+            lines = [f"  - {fault}{f'; seen on {listed(places, 2)}' if places else ''}" for fault, places in self.faults.values()]
+            raise AssertionError("\n".join([what, *lines]))
 
 
 @attrs.frozen(eq=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ltxcore.sample.drawing import Drawing
+from ltxcore.sample.generate import Drawing
 
 
 def drawing(folder: Path, asked: bytes = b"two", first: int = 1) -> Drawing:
