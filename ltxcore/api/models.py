@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ltxcore.codecs.source import Codecs
 from ltxcore.errors import CheckpointError
+from ltxcore.models import TINY_BASE
 from ltxcore.models.inventory import Inventory, LoraInventory, inventory
-from ltxcore.models.shipped import TINY_BASE
 
 __all__ = ["Codecs", "Inventory", "LoraInventory", "inspect_model"]
 

@@ -21,7 +21,7 @@ from ltxcore.encode.products import Tools
 from ltxcore.encode.rules import Place, rendering_from_options, rules_from_options
 from ltxcore.encode.sample_sizes import SOUND_FOLDERS, Rules
 from ltxcore.encode.work import TEXT
-from ltxcore.encoded.padding import padded
+from ltxcore.encoded.micro_batch import padded
 from ltxcore.errors import ConfigError, Problem, collecting
 from ltxcore.models.checkpoint_files import Checkpoint, open_checkpoint
 from ltxcore.models.connectors import Connectors, connectors_fingerprint, connectors_of

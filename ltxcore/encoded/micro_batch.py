@@ -169,3 +169,18 @@ def _refuse_shapes(role: str, shapes: Sequence[tuple[int, ...]], names: Sequence
     if len(by_shape) > 1:
         described = ", ".join(f"{list(shape)} ({name})" for shape, name in by_shape.items())
         raise DataError(f'samples of different shapes are in one micro-batch, in the role "{role}": {described}')
+
+
+def padded(features: Mapping[str, Tensor], length: int) -> Text:
+    """Features of a text `[l, E]` by modality, as `[1, length, E]` with zeros on the left, float32; and the mask of its words.
+
+    Source: design section 7, "Text features".
+    """
+    words = next(iter(features.values())).shape[0]
+    found = {}
+    for name, own in features.items():
+        found[name] = torch.zeros(1, length, own.shape[1])
+        found[name][0, length - words :] = own.to(torch.float32)
+    mask = torch.zeros(1, length)
+    mask[0, length - words :] = 1.0
+    return Text(found, mask)

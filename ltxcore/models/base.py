@@ -10,13 +10,13 @@ from typing import Any
 import attrs
 
 from ltxcore.errors import ConfigError, suggestion
+from ltxcore.models import UNTRAINED
 from ltxcore.models.backbone import LTXBackbone, ModelInfo
 from ltxcore.models.blueprint import Description, blueprint_of_config
 from ltxcore.models.build import build
 from ltxcore.models.checkpoint_files import Checkpoint, check_tensors, open_checkpoint
 from ltxcore.models.connectors import build_connector, connector_arguments
 from ltxcore.models.load_base import describe
-from ltxcore.models.shipped import UNTRAINED
 from ltxcore.models.tiny_model import TINY
 from ltxcore.models.transformer_settings import Config, diffusers_arguments, generation_of, takes_marker
 

@@ -15,8 +15,8 @@ import attrs
 from ltxcore.errors import CheckpointError, ConfigError, Problem, listed
 from ltxcore.files import is_file, is_folder
 from ltxcore.headers import Slots, read_json
+from ltxcore.models import TINY_BASE
 from ltxcore.models.parameter_names import CHECKPOINT_PREFIXES, to_diffusers, to_original
-from ltxcore.models.shipped import TINY_BASE
 from ltxcore.models.transformer_settings import (
     Config,
     checkpoint_config,

@@ -13,13 +13,13 @@ from torch import Tensor
 from ltxcore.errors import CheckpointError
 from ltxcore.headers import fingerprint
 from ltxcore.model_config import building
+from ltxcore.models import UNTRAINED
 from ltxcore.models.backbone import LTXBackbone, ModelInfo
 from ltxcore.models.build import build, fill
 from ltxcore.models.checkpoint_files import Checkpoint, check_tensors, open_checkpoint
 from ltxcore.models.connectors import connectors_of
 from ltxcore.models.parameter_names import to_original
 from ltxcore.models.quantized import Quantization
-from ltxcore.models.shipped import UNTRAINED
 from ltxcore.models.tiny_model import TINY, fresh_tensor
 from ltxcore.models.transformer import TimestepRule
 from ltxcore.models.transformer_settings import takes_marker, video_scale_of

@@ -16,11 +16,11 @@ from torch import Tensor
 from ltxcore.errors import CheckpointError
 from ltxcore.files import replacing, write_whole
 from ltxcore.headers import INDEX, fingerprint
+from ltxcore.models import UNTRAINED
 from ltxcore.models.adapters import adapters
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.checkpoint_files import Checkpoint, check_tensors, open_checkpoint
 from ltxcore.models.parameter_names import CHECKPOINT_PREFIXES, to_original
-from ltxcore.models.shipped import UNTRAINED
 from ltxcore.models.tiny_model import fresh_tensor, tiny_metadata
 from ltxcore.safetensors_files import Stored, Tensors, dtype_of, open_tensors, write_tensors
 

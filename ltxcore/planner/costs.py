@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from ltxcore.config.load import LoadedRun
+from ltxcore.config.load import LoadedRun, located
 from ltxcore.encoded.batches import plan as order
 from ltxcore.encoded.held_out import split
 from ltxcore.errors import LtxError
@@ -20,7 +20,7 @@ from ltxcore.planner.largest_batch import Shapes, encoded_here, shapes_of, store
 from ltxcore.protocols import Manifest
 from ltxcore.runs.memory_settings import missing_here
 from ltxcore.runs.passes import Passes, passes_of, said
-from ltxcore.runs.run_plan import Outline, located, outline
+from ltxcore.runs.run_plan import Outline, outline
 
 GIB = 2**30
 

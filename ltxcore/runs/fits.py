@@ -1,22 +1,30 @@
 """Checks that samples were encoded for the model of a run, by their manifests.
 
-Which text features a model can read, known without opening them.
+Which text features a model can read, known without opening them. The weights that a run starts from beside its model: which file they are in, and whether they
+fit, as far as headers tell.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ltxcore.codecs.load_codecs import audio_codec, text_encoder, video_codec
-from ltxcore.errors import ConfigError, DataError, Problem, listed
+from ltxcore.config.load import LoadedRun
+from ltxcore.errors import CheckpointError, ConfigError, DataError, Problem, collecting, listed
+from ltxcore.headers import INDEX, is_index, read_file
+from ltxcore.models import UNTRAINED
 from ltxcore.models.backbone import ModelInfo
+from ltxcore.models.base import Base, base_of
 from ltxcore.models.checkpoint_files import open_checkpoint
 from ltxcore.models.connectors import connectors_fingerprint
-from ltxcore.models.shipped import UNTRAINED
+from ltxcore.models.lora_load import check_start
+from ltxcore.models.targets import resolve_targets
 from ltxcore.models.tiny_model import TINY
 from ltxcore.models.transformer_settings import Config, diffusers_arguments
 from ltxcore.protocols import Entry, Manifest, Source, connectors_in
+from ltxcore.runs.checkpoint import STATE
 
 if TYPE_CHECKING:
     from ltxcore.runs.run_plan import Outline
@@ -171,3 +179,44 @@ def _arguments(model_path: str) -> dict[str, Any]:
 
 def _spoken(generation: str) -> str:
     return "the tiny model" if generation == _TINY else f"LTX-{generation}"
+
+
+def start_problems(loaded: LoadedRun, base: Base, modalities: frozenset[str], streams: frozenset[str], here: bool) -> list[Problem]:
+    """What is wrong with the LoRA targets of a run, and with the weights that it starts from; no tensor is read.
+
+    Args:
+        loaded: the run file.
+        base: its model.
+        modalities: of the run.
+        streams: that the model is loaded with.
+        here: false: the weights to start from are on another machine, and are not looked at.
+    """
+    model, lora, problems = loaded.config.model, loaded.config.lora, list[Problem]()
+    with collecting(problems):
+        if model.training_mode == "full":
+            with collecting(problems, loaded.where("model.load_checkpoint")):
+                if here and model.load_checkpoint is not None:
+                    base_of(str(newest(model.load_checkpoint))).check_tensors()
+            return problems
+        backbone = base.described(streams)
+        targets = resolve_targets(backbone, lora.target_modules, modalities=modalities)
+        with collecting(problems, loaded.where("model.load_checkpoint")):
+            if here and model.load_checkpoint is not None:
+                check_start(backbone, newest(model.load_checkpoint), targets, lora.rank, lora.use_dora)
+    return problems
+
+
+def newest(path: Path) -> Path:
+    """A weights file or the index of one, or the one in a folder that was written last.
+
+    Raises:
+        CheckpointError: the folder holds none.
+    """
+    if not path.is_dir():
+        return path
+    found = [*path.rglob("*.safetensors"), *path.rglob(f"*.safetensors{INDEX}")]
+    parts = {part for file in found if is_index(file) for part in read_file(file).files}
+    weights = sorted((file for file in found if file.name != STATE and file not in parts), key=lambda file: file.stat().st_mtime)
+    if not weights:
+        raise CheckpointError("the folder holds no weights", where=str(path), remedy="Name a .safetensors file.")
+    return weights[-1]

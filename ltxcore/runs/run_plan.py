@@ -8,8 +8,7 @@ from pathlib import Path
 
 import attrs
 
-from ltxcore.config.load import LoadedRun
-from ltxcore.config.load import located as located
+from ltxcore.config.load import LoadedRun, located
 from ltxcore.config.run_file import RunFile
 from ltxcore.dataset.rows import Dataset, read_dataset
 from ltxcore.encode.encoding import no_connectors
@@ -27,9 +26,7 @@ from ltxcore.models.backbone import ModelInfo
 from ltxcore.models.base import Base, base_of, released
 from ltxcore.protocols import MODALITIES, Manifest, Setting, Strategy
 from ltxcore.runs.engine import check_deepspeed, engine_problems, uses_zero
-from ltxcore.runs.fits import misfits
-from ltxcore.runs.hub import NO_TOKEN, has_token
-from ltxcore.runs.initial_weights import start_problems
+from ltxcore.runs.fits import misfits, start_problems
 from ltxcore.runs.memory_settings import contradictions, missing_here
 from ltxcore.runs.resume import Begun, begun, resolved, where_it_lies
 from ltxcore.runs.run_folder import STATUS, RunFolder, check_free, check_writable, holds
@@ -368,8 +365,12 @@ def _unavailable(config: RunFile) -> Iterator[tuple[str, str, str]]:
 def _not_here(config: RunFile) -> Iterator[tuple[str, str, str]]:
     """Find what this machine lacks for the run."""
     yield from missing_here(config)
-    if config.hub.push_to_hub and not has_token():
-        yield "hub.push_to_hub", NO_TOKEN, "Log in with `hf auth login`, or set HF_TOKEN."
+    if config.hub.push_to_hub and not _has_token():
+        yield (
+            "hub.push_to_hub",
+            "publishing needs a token of the Hugging Face Hub, and this machine has none",
+            "Log in with `hf auth login`, or set HF_TOKEN.",
+        )
 
 
 @contextmanager
@@ -378,3 +379,10 @@ def _at(where: str) -> Iterator[None]:
         yield
     except LtxError as error:
         raise error.at(where) from error
+
+
+def _has_token() -> bool:
+    """Whether there is a token, from a login or HF_TOKEN; whether it is a good one shows when it is used."""
+    from huggingface_hub import get_token
+
+    return get_token() is not None

@@ -14,7 +14,7 @@ from ltxcore.conditions import SampleCondition
 from ltxcore.encode.latent_masks import GREY_LEVEL, PCM_STEP, audio_mask, video_mask, without_noise
 from ltxcore.encode.products import LOSSLESS
 from ltxcore.encode.sample_sizes import STORED_MASKS
-from ltxcore.encoded.padding import padded
+from ltxcore.encoded.micro_batch import padded
 from ltxcore.encoded.store import read_mask
 from ltxcore.errors import DataError
 from ltxcore.media.probe import read_clip, read_sound, shown_size

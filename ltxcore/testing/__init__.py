@@ -8,8 +8,41 @@
 Each function says all that is wrong in one AssertionError, and nothing if all is well.
 """
 
+from __future__ import annotations
+
+import subprocess
+import sys
+
 from ltxcore.testing.check_condition import check_condition
 from ltxcore.testing.check_strategy import check_strategy
-from ltxcore.testing.imports import check_imports_lightly
 
 __all__ = ["check_condition", "check_imports_lightly", "check_strategy"]
+
+HEAVY = ("torch", "numpy", "diffusers", "transformers", "peft", "deepspeed", "av")
+
+CODE = """
+import importlib, sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {heavy!r}:
+            sys.exit(name.partition(".")[0])
+sys.meta_path.insert(0, Refuse())
+importlib.import_module({module!r})
+"""
+
+
+def check_imports_lightly(module: str) -> None:
+    """Check that a plugin's module imports nothing heavy: every `ltx` command imports all plugins, `ltx --help` too.
+
+    Args:
+        module: as the entry point names it, such as "my_package.my_module".
+
+    Raises:
+        AssertionError: what it imports.
+    """
+    code = CODE.format(heavy=HEAVY, module=module)
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=None)
+    if found.returncode:
+        said = found.stderr.strip().splitlines()[-1]
+        what = f"imports {said}; import it in the function that needs it" if said in HEAVY else f"cannot be imported: {said}"
+        raise AssertionError(f"{module} {what}")

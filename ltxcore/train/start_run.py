@@ -17,7 +17,7 @@ import attrs
 import torch
 
 from ltxcore.codecs.source import Codecs
-from ltxcore.config.load import LoadedRun
+from ltxcore.config.load import LoadedRun, located
 from ltxcore.config.run_file import RunFile
 from ltxcore.devices import gpu_memory, is_gpu, own_device
 from ltxcore.encoded.manifest import read_manifest
@@ -37,7 +37,7 @@ from ltxcore.runs.first_encoding import encoded
 from ltxcore.runs.passes import passes_of
 from ltxcore.runs.resume import where_it_lies
 from ltxcore.runs.run_folder import STATUS, goes_on
-from ltxcore.runs.run_plan import Outline, RunPlan, located, outline, plan
+from ltxcore.runs.run_plan import Outline, RunPlan, outline, plan
 from ltxcore.runs.trackers import Trackers, trackers_of
 from ltxcore.sample.marker import of_metadata
 from ltxcore.sample.outputs import decoders

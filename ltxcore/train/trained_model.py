@@ -18,6 +18,7 @@ from ltxcore.engines.saved import PARAMETER
 from ltxcore.engines.single import AUTOCAST
 from ltxcore.flow.draws import CountedDraws
 from ltxcore.flow.loss import total_loss
+from ltxcore.models import UNTRAINED
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.load_base import DTYPES, load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters, save_lora
@@ -26,9 +27,8 @@ from ltxcore.models.parameter_names import is_needed
 from ltxcore.models.quantized import quantization_of
 from ltxcore.models.reach import unreached_parameters
 from ltxcore.models.save import save_full
-from ltxcore.models.shipped import UNTRAINED
 from ltxcore.protocols import Engine, ModelInput
-from ltxcore.runs.initial_weights import newest
+from ltxcore.runs.fits import newest
 from ltxcore.runs.run_plan import Outline, RunPlan
 from ltxcore.train.feed import Samples, prepared, sent
 

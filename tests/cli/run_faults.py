@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from helpers.raw_media import clip_file
 from ltxcore.config.render import document
-from ltxcore.models.shipped import TINY_BASE
+from ltxcore.models import TINY_BASE
 
 
 @attrs.frozen

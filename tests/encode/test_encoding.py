@@ -27,7 +27,7 @@ from ltxcore.encode.cut_sounds import read_cut
 from ltxcore.encode.pixels import read_fitted
 from ltxcore.encode.preprocess import default_root
 from ltxcore.encoded.manifest import read_manifest, read_source
-from ltxcore.encoded.padding import padded
+from ltxcore.encoded.micro_batch import padded
 from ltxcore.encoded.store import read_latents, read_mask, read_text, write_sample
 from ltxcore.media.probe import probe, read_clip, write_clip, write_sound
 from ltxcore.models.checkpoint_files import open_checkpoint

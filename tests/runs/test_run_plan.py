@@ -13,7 +13,7 @@ from helpers.raw_media import sound_file
 from helpers.training_runs import loaded_run, message, put, put_sound, sound_set
 from ltxcore.codecs.load_codecs import audio_codec
 from ltxcore.errors import LtxError
-from ltxcore.models.shipped import TINY_BASE
+from ltxcore.models import TINY_BASE
 from ltxcore.runs.checks import check_run
 from ltxcore.runs.run_folder import RunFolder
 

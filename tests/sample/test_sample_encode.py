@@ -14,7 +14,7 @@ from helpers.sample_made import MODEL, clip_file, condition, encoded, film, free
 from ltxcore.codecs.tiny_audio import TinyAudioCodec
 from ltxcore.codecs.tiny_text import TinyTextEncoder
 from ltxcore.codecs.tiny_video import TinyVideoCodec
-from ltxcore.encoded.padding import padded
+from ltxcore.encoded.micro_batch import padded
 from ltxcore.errors import DataError, LtxError
 from ltxcore.media.probe import read_clip, write_clip, write_sound
 from ltxcore.protocols import Clip, Sound

@@ -25,8 +25,8 @@ from ltxcore.config.load import load_run
 from ltxcore.engines.optim import state_in_host_memory
 from ltxcore.errors import ConfigError
 from ltxcore.media.probe import probe
+from ltxcore.models import TINY_BASE
 from ltxcore.models.backbone import LTXBackbone
-from ltxcore.models.shipped import TINY_BASE
 from ltxcore.protocols import Engine
 from ltxcore.runs.checks import check_run
 from ltxcore.sample.encode_inputs import Encoded

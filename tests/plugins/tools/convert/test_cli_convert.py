@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from helpers.converted_configs import MODEL, old_file
 from helpers.training_runs import sound_set
 from ltxcore.cli.main import main
-from ltxcore.models.shipped import TINY_BASE
+from ltxcore.models import TINY_BASE
 from ltxplugins.tools.convert.command import ANYWHERE, HERE
 
 
