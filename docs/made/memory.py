@@ -14,7 +14,7 @@ from ltxcore.models.base import released
 from ltxcore.planner.costs import GIB, UNKNOWN
 from ltxcore.planner.estimate import Estimator, Need
 from ltxcore.planner.largest_batch import shapes_of
-from ltxcore.runs.run_plan import outline
+from ltxcore.runs.run_plan import draft
 from pages import DOCS, _table
 
 PAGE = DOCS / "reference" / "memory.md"
@@ -70,7 +70,7 @@ def page() -> str:
 def _rows(name: str) -> Iterator[tuple[str, ...]]:
     loaded = load_run(EXAMPLE, ("optimization.batch_size=1",))
     base = released(name)
-    found = outline(loaded, GPUS[-1], writes=False, base=base)
+    found = draft(loaded, GPUS[-1], writes=False, base=base).checked()
     estimator = Estimator(found, base, shapes_of(found, base, BUCKET))
     for way, tables in WAYS:
         config: RunFile = attrs.evolve(

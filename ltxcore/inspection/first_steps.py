@@ -29,7 +29,7 @@ from ltxcore.logs import inform
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.protocols import MODALITIES, ModelInput
 from ltxcore.runs.first_encoding import encoded
-from ltxcore.runs.run_plan import RunPlan, outline, plan
+from ltxcore.runs.run_plan import RunPlan, draft, plan
 from ltxcore.train.feed import Samples
 from ltxcore.train.start_run import device_of
 from ltxcore.train.trained_model import load_model
@@ -92,7 +92,7 @@ def _check(loaded: LoadedRun, steps: int, outputs: Sequence[Path]) -> None:
 
 def _planned(loaded: LoadedRun) -> RunPlan:
     """The run with its data, encoded now if they are not."""
-    found = outline(loaded, 1, writes=False)
+    found = draft(loaded, 1, writes=False).checked()
     data = loaded.config.data
     root, only = encoded(found, data.dataset, data.preprocessed_data_root, Processes())
     return plan(attrs.evolve(found, root=root), only)

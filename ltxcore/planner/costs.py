@@ -20,7 +20,7 @@ from ltxcore.planner.largest_batch import Shapes, encoded_here, shapes_of, store
 from ltxcore.protocols import Manifest
 from ltxcore.runs.memory_settings import missing_here
 from ltxcore.runs.passes import Passes, passes_of, said
-from ltxcore.runs.run_plan import Outline, outline
+from ltxcore.runs.run_plan import Outline, draft
 
 GIB = 2**30
 
@@ -92,7 +92,7 @@ def cost(
     try:
         tell(f"reading the headers of {loaded.config.model.model_path}" if model is None else f"taking the shapes of {model}")
         base = None if model is None else released(model)
-        found = outline(loaded, processes, writes=False, base=base, here=False)
+        found = draft(loaded, processes, writes=False, base=base, here=False).checked()
         data = _encoded(found, bucket)
         shapes = shapes_of(found, found.base, bucket, data)
         estimator = Estimator(found, found.base, shapes, nodes, tell)

@@ -16,7 +16,7 @@ from ltxcore.encoded.strategy_data import StrategyData
 from ltxcore.errors import DataError, LtxError, Problem
 from ltxcore.protocols import Manifest
 from ltxcore.runs.fits import misfits
-from ltxcore.runs.run_plan import Outline, outline
+from ltxcore.runs.run_plan import Outline, draft
 
 
 @attrs.frozen(eq=False)
@@ -59,7 +59,7 @@ def data_of_run(path: Path, settings: Sequence[str] = ()) -> RunData:
     """
     loaded = load_run(path, settings)
     try:
-        found = outline(loaded, writes=False)
+        found = draft(loaded, writes=False).checked()
     except LtxError as error:
         raise located(error, loaded) from error
 

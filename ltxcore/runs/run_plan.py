@@ -107,6 +107,16 @@ class Draft:
     knows_model: bool
     problems: tuple[Problem, ...]
 
+    def checked(self) -> Outline:
+        """The run, in order.
+
+        Raises:
+            LtxError: for all that is wrong.
+        """
+        if self.problems or self.outline is None:
+            raise ConfigError.of(self.problems)
+        return self.outline
+
 
 @attrs.frozen(eq=False)
 class RunPlan:
@@ -162,37 +172,9 @@ def check_outline(loaded: LoadedRun, processes: int, *, allow_changes: bool = Fa
         LtxError: for all that is wrong.
     """
     try:
-        outline(loaded, processes, allow_changes=allow_changes)
+        draft(loaded, processes, allow_changes=allow_changes).checked()
     except LtxError as error:
         raise located(error, loaded) from error
-
-
-def outline(
-    loaded: LoadedRun,
-    processes: int | None = None,
-    *,
-    allow_changes: bool = False,
-    writes: bool = True,
-    base: Base | None = None,
-    here: bool = True,
-) -> Outline:
-    """The run without its data.
-
-    Args:
-        loaded: the run file.
-        processes: how many run it; None: it is only looked at, and the environment says.
-        allow_changes: an unfinished run may be gone on with although its run file was another one.
-        writes: false: nothing will be written to the output folder, which may then hold anything.
-        base: the model in place of that at `model_path`, which need not be there then.
-        here: false: another machine will run it, which may have packages, devices and data that this one has not; media of samples are not looked at.
-
-    Raises:
-        LtxError: for all that is wrong: the output folder, the model, LoRA targets, the schedule, what this version cannot do.
-    """
-    found = draft(loaded, processes, allow_changes=allow_changes, writes=writes, base=base, here=here)
-    if found.problems or found.outline is None:
-        raise ConfigError.of(found.problems)
-    return found.outline
 
 
 def draft(
@@ -204,9 +186,18 @@ def draft(
     base: Base | None = None,
     here: bool = True,
 ) -> Draft:
-    """The run without its data, as far as it can be understood, and all that is wrong with it. Arguments as of `outline`.
+    """The run without its data, as far as it can be understood, and all that is wrong with it: the output folder, the model, LoRA targets, the schedule, what
+    this version cannot do.
 
     What hangs on a key that is not known (`config.parts`) is left out.
+
+    Args:
+        loaded: the run file.
+        processes: how many run it; None: it is only looked at, and the environment says.
+        allow_changes: an unfinished run may be gone on with although its run file was another one.
+        writes: false: nothing will be written to the output folder, which may then hold anything.
+        base: the model in place of that at `model_path`, which need not be there then.
+        here: false: another machine will run it, which may have packages, devices and data that this one has not; media of samples are not looked at.
     """
     loaded, moved = where_it_lies(loaded, STATUS)
     folder = RunFolder(Path(loaded.config.output_dir).expanduser().absolute())

@@ -37,7 +37,7 @@ from ltxcore.runs.first_encoding import encoded
 from ltxcore.runs.passes import passes_of
 from ltxcore.runs.resume import where_it_lies
 from ltxcore.runs.run_folder import STATUS, goes_on
-from ltxcore.runs.run_plan import Outline, RunPlan, outline, plan
+from ltxcore.runs.run_plan import Outline, RunPlan, draft, plan
 from ltxcore.runs.trackers import Trackers, trackers_of
 from ltxcore.sample.marker import of_metadata
 from ltxcore.sample.outputs import decoders
@@ -84,11 +84,11 @@ def run(
     try:
         with of_first(processes.rank), processes.ending(lambda: goes_on(here), 60 * here.engine.patience), contextlib.ExitStack() as stack:
             device = processes.together(lambda: device_of(processes))
-            found = processes.together(lambda: outline(loaded, processes.world_size, allow_changes=allow_changes))
+            found = processes.together(lambda: draft(loaded, processes.world_size, allow_changes=allow_changes).checked())
             where = found.folder.path
             writer = processes.together(lambda: _writer(where, stack, take_over) if processes.rank == 0 else None)
             # Once more, since whoever wrote there until now may have gone on.
-            found = processes.together(lambda: outline(loaded, processes.world_size, allow_changes=allow_changes, base=found.base))
+            found = processes.together(lambda: draft(loaded, processes.world_size, allow_changes=allow_changes, base=found.base).checked())
             session = _session(found, writer, device, processes, take_over)
             with few_threads(session.model.backbone.blueprint.shapes.values(), session.engine.device):
                 return session.run()

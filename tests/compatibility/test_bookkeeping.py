@@ -16,7 +16,7 @@ from ltxcore.errors import CheckpointError, ConfigError, LtxError
 from ltxcore.runs import checkpoint
 from ltxcore.runs.resume import begun
 from ltxcore.runs.run_folder import RunFolder, check_free
-from ltxcore.runs.run_plan import outline
+from ltxcore.runs.run_plan import draft
 from ltxcore.train.start_run import run
 from ltxcore.writer import writing
 from ltxplugins.tools.publish.files import upload_of
@@ -202,11 +202,11 @@ def test_a_moved_run_goes_on_with_its_own_run_file_too(films: Path, out: Path) -
     moved = films / "out" / "moved"
     out.rename(moved)
     try:
-        found = outline(load_run(films / "pictures.toml", [f"output_dir={moved}"]), 1)
+        found = draft(load_run(films / "pictures.toml", [f"output_dir={moved}"]), 1).checked()
         assert found.resumes
         assert found.notes == ()
-        assert outline(load_run(moved / "run.toml"), 1).folder.path == moved
-        assert not outline(load_run(moved / "run.toml", [f"output_dir={films / 'out' / 'other'}"]), 1).resumes
+        assert draft(load_run(moved / "run.toml"), 1).checked().folder.path == moved
+        assert not draft(load_run(moved / "run.toml", [f"output_dir={films / 'out' / 'other'}"]), 1).checked().resumes
     finally:
         shutil.rmtree(moved)
 

@@ -13,7 +13,7 @@ from ltxcore.config.load import LoadedRun, load_run
 from ltxcore.engines.process import Processes
 from ltxcore.inspection.seen import Seen, first_seen
 from ltxcore.runs.first_encoding import encoded
-from ltxcore.runs.run_plan import RunPlan, outline, plan
+from ltxcore.runs.run_plan import RunPlan, draft, plan
 from ltxcore.train.feed import Samples
 
 FRAMES, ROWS, COLUMNS, STEPS = 3, 2, 4, 8
@@ -67,7 +67,7 @@ def av_run(folder: Path, **changed: Any) -> LoadedRun:
 
 
 def planned(loaded: LoadedRun) -> RunPlan:
-    found = outline(loaded, 1, writes=False)
+    found = draft(loaded, 1, writes=False).checked()
     return plan(found, encoded(found, loaded.config.data.dataset, found.root, Processes())[1])
 
 

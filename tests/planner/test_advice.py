@@ -13,7 +13,7 @@ from ltxcore.models.base import base_of
 from ltxcore.planner.advice import INSTALL, KINDS, Change, Remedy, Variant, remedies
 from ltxcore.planner.estimate import CONTEXT, Estimator
 from ltxcore.planner.largest_batch import shapes_of
-from ltxcore.runs.run_plan import outline
+from ltxcore.runs.run_plan import draft
 
 LORA: dict[str, Any] = {
     "model": {"model_path": "tiny-untrained", "training_mode": "lora"},
@@ -32,7 +32,7 @@ def estimator_of(folder: Path, *, processes: int = 1, bucket: str = "64x64x33", 
     }
     run |= {name: {**run.get(name, {}), **keys} for name, keys in tables.items()}
     loaded, base = load_run(write_run(folder, run)), base_of("tiny-untrained")
-    found = outline(loaded, processes, writes=False, base=base)
+    found = draft(loaded, processes, writes=False, base=base).checked()
     return Estimator(found, base, shapes_of(found, base, bucket))
 
 

@@ -23,7 +23,7 @@ from ltxcore.planner.costs import cost, told
 from ltxcore.planner.decoding import DTYPE, RELEASED, decoder_of, decoding, largest
 from ltxcore.planner.estimate import Estimator
 from ltxcore.planner.largest_batch import shapes_of
-from ltxcore.runs.run_plan import Outline, outline
+from ltxcore.runs.run_plan import Outline, draft
 from planner.measured import sizes
 
 CELLS = (3, 4, 6)
@@ -83,7 +83,7 @@ def planned(folder: Path, paths: dict[str, Path], *, model: str | None = None, *
     }
     loaded = load_run(write_run(folder, run))
     base = base_of(loaded.config.model.model_path) if model is None else released(model)
-    return outline(loaded, 1, writes=False, base=base, here=False), base
+    return draft(loaded, 1, writes=False, base=base, here=False).checked(), base
 
 
 SAMPLES = {

@@ -16,7 +16,7 @@ from ltxcore.planner.costs import GIB
 from ltxcore.planner.estimate import Estimator, Need
 from ltxcore.planner.largest_batch import encoded_here, shapes_of
 from ltxcore.runs.engine import build_engine
-from ltxcore.runs.run_plan import Outline, outline, plan
+from ltxcore.runs.run_plan import Outline, draft, plan
 from ltxcore.train.feed import Samples
 from ltxcore.train.loop import Loop
 from ltxcore.train.start_run import need_at_start, said_at_start
@@ -65,7 +65,7 @@ def run_file(folder: Path, data: Path, mode: dict[str, Any], strategy: dict[str,
 def predicted(path: Path, processes: int = 1) -> tuple[Outline, Need]:
     loaded = load_run(path)
     base = base_of(loaded.config.model.model_path)
-    found = outline(loaded, processes, writes=False, base=base)
+    found = draft(loaded, processes, writes=False, base=base).checked()
     return found, Estimator(found, base, shapes_of(found, base, encoded=encoded_here(found))).need(loaded.config, processes)
 
 
@@ -132,7 +132,7 @@ def test_one_process_holds_what_is_said(
 
 def test_a_run_says_at_its_start_what_it_needs_and_warns_where_that_is_too_much(data: Path, tmp_path: Path) -> None:
     path = run_file(tmp_path, data, LORA, SOUND | {"audio": {"is_generated": True, "latents_dir": "audio_latents"}})
-    planned = plan(outline(load_run(path), 1, writes=False))
+    planned = plan(draft(load_run(path), 1, writes=False).checked())
     assert said_at_start(planned, need_at_start(planned, 1), 80 * GIB) == "needs about 1.0 GiB of the 80.0 GiB of each GPU"
     assert said_at_start(planned, need_at_start(planned, 1), GIB) == (
         "WARNING: needs about 1.0 GiB of the 1.0 GiB of each GPU, and may run out of memory. "

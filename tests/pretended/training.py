@@ -22,7 +22,7 @@ from ltxcore.errors import OutOfMemory
 from ltxcore.runs import checkpoint
 from ltxcore.runs.engine import build_engine
 from ltxcore.runs.first_encoding import encoded
-from ltxcore.runs.run_plan import RunPlan, outline, plan
+from ltxcore.runs.run_plan import RunPlan, draft, plan
 from ltxcore.train.conditioning_swap import CONTEXTS
 from ltxcore.train.feed import Samples
 from ltxcore.train.loop import Loop
@@ -50,7 +50,7 @@ class Parts:
 def parts_of(run_file: str, settings: Sequence[str], device: str) -> Parts:
     loaded = load_run(Path(run_file), settings)
     processes = Processes()
-    found = outline(loaded, 1, allow_changes=True)
+    found = draft(loaded, 1, allow_changes=True).checked()
     config = found.loaded.config
     root, only = encoded(found, config.data.dataset, config.data.preprocessed_data_root, processes)
     planned = plan(attrs.evolve(found, root=root), only)

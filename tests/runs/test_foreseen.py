@@ -21,7 +21,7 @@ from ltxcore.errors import LtxError
 from ltxcore.progress import bars
 from ltxcore.runs.checks import check_run
 from ltxcore.runs.foreseen import foreseen
-from ltxcore.runs.run_plan import outline
+from ltxcore.runs.run_plan import draft
 
 STRATEGY = {
     "name": "flexible",
@@ -57,7 +57,7 @@ def clips_run(folder: Path, **changed: Any) -> Path:
 
 def test_shapes_and_rates_are_those_of_the_encoded_samples(tmp_path: Path) -> None:
     loaded = load_run(clips_run(tmp_path))
-    found, options = outline(loaded), loaded.config.preprocessing
+    found, options = draft(loaded).checked(), loaded.config.preprocessing
     rows = read_dataset(tmp_path / "clips.jsonl", options, {source.folder for source in found.strategy.sources().values()})
     with bars(False) as phase:
         seen = glance(encoding_as_far(rows, found.root, options, Codecs("tiny", device="cpu"), str, []), phase)

@@ -17,7 +17,7 @@ from ltxcore.engines.single import SingleEngine, single_engine
 from ltxcore.errors import DataError
 from ltxcore.flow.loss import total_loss
 from ltxcore.protocols import Batch, Draws, ModelInput, Strategy
-from ltxcore.runs.run_plan import RunPlan, outline, plan
+from ltxcore.runs.run_plan import RunPlan, draft, plan
 from ltxcore.train.feed import Samples
 from ltxcore.train.loop import Loop, draws_of
 from ltxcore.train.trained_model import load_model
@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 
 
 def loop_of(loaded: LoadedRun) -> Loop:
-    planned: RunPlan = plan(outline(loaded))
+    planned: RunPlan = plan(draft(loaded).checked())
     config = loaded.config
     samples = Samples(planned.outline.root, planned.outline.strategy.sources(), planned.manifest)
     model = load_model(planned, samples, CPU)

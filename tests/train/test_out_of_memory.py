@@ -20,7 +20,7 @@ from ltxcore.errors import OutOfHostMemory, OutOfMemory
 from ltxcore.planner.estimate import Need
 from ltxcore.protocols import Entry, Manifest, ModelInput
 from ltxcore.runs.passes import in_words, largest
-from ltxcore.runs.run_plan import outline, plan
+from ltxcore.runs.run_plan import draft, plan
 from ltxcore.train.out_of_memory import DECODING, DRAWING, LOADING, MEASURING, TRAINING, Advice
 from ltxcore.train.start_run import need_at_start, run
 
@@ -68,7 +68,7 @@ def test_a_step_says_its_samples_and_the_same_command_goes_on_to_the_same_bits(f
     loaded = loaded_run(folder, **SAVED)
     said = refused(folder, loaded, Refusing("_micro_step", "forward", where={"doing": "training step 4"}))
     first, rest = said.split("\n")
-    names = plan(outline(loaded)).order.micro_batch(3).names
+    names = plan(draft(loaded).checked()).order.micro_batch(3).names
     assert first == f"{SIZES} while training step 4 on {len(names)} samples ({', '.join(names)}), {8 * len(names)} tokens of audio"
     assert rest.endswith(f"{PLAN} The same command goes on after step 2, which was saved last. {ALLOWED}")
     outcome = run(loaded)
@@ -140,7 +140,7 @@ def test_a_step_that_cannot_be_tried_for_another_reason_is_said_and_the_run_goes
 
 def test_the_largest_micro_batch_has_most_tokens_and_is_the_first_of_several(folder: Path) -> None:
     names = [put_sound(folder / "data", number, steps=12) for number in (50, 51)]
-    planned = plan(outline(loaded_run(folder, data={"held_out": 0}, optimization={"batch_size": 2})))
+    planned = plan(draft(loaded_run(folder, data={"held_out": 0}, optimization={"batch_size": 2})).checked())
     manifest, sources = planned.manifest, planned.outline.strategy.sources()
     everything = [planned.order.micro_batch(index) for index in range(planned.order.per_epoch)]
     assert set(largest(planned.order, manifest, sources, 0, 1000).names) == set(names)
@@ -220,7 +220,7 @@ def test_the_page_shows_the_message_as_it_is(folder: Path, monkeypatch: pytest.M
 
 
 def advice(loaded: LoadedRun, processes: int = 1) -> Advice:
-    return Advice(plan(outline(loaded)), 0, processes, torch.device("cpu"))
+    return Advice(plan(draft(loaded).checked()), 0, processes, torch.device("cpu"))
 
 
 def _less(folder: Path, **changed: Any) -> Advice:
@@ -273,7 +273,7 @@ def test_a_machine_beside_a_gpu_is_told_of_what_lies_in_its_memory(folder: Path)
 
 
 def test_the_state_of_the_optimiser_is_foreseen_where_it_would_not_fit_beside_a_step(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    planned = plan(outline(loaded_run(folder)))
+    planned = plan(draft(loaded_run(folder)).checked())
     need = need_at_start(planned, 1)
     assert isinstance(need, Need)
     found = Advice(planned, 0, 1, torch.device("cuda:0"), need)
