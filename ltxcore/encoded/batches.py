@@ -82,16 +82,6 @@ def plan(manifest: Manifest, names: Sequence[str], batch_size: int, seed: int) -
     return Plan(tuple(tuple(groups[shape]) for shape in sorted(groups)), batch_size, seed)
 
 
-def micro_batches(manifest: Manifest, names: Sequence[str], batch_size: int, seed: int, epoch: int) -> list[MicroBatch]:
-    """The micro-batches of one epoch, in order; every sample in exactly one, the last of a shape perhaps smaller.
-
-    Raises:
-        ConfigError: as `plan`.
-    """
-    planned = plan(manifest, names, batch_size, seed)
-    return list(_epoch(planned.shapes, batch_size, seed, epoch))
-
-
 def in_order(manifest: Manifest, names: Sequence[str], batch_size: int) -> list[MicroBatch]:
     """The samples in micro-batches without shuffling, as evaluation wants them.
 

@@ -29,7 +29,7 @@ def load_batch(root: Path, sources: Mapping[str, Source], names: Sequence[str], 
     Args:
         root: the data root.
         sources: of the strategy, by role.
-        names: samples of one shape in every role asked (see `batches.micro_batches`).
+        names: samples of one shape in every role asked (see `batches.plan`).
         roles: to read: those that are not optional, and the optional ones that this micro-batch wants.
         manifest: what the run was planned with.
 

@@ -154,16 +154,6 @@ def _sample(path: Path, data: bytes) -> Stored:
         raise DataError(f"cannot be read as a sample: {type(error).__name__} {told}".strip(), where=str(path), remedy=redo(path)) from error
 
 
-def read_latents(path: Path) -> tuple[Tensor, float | None]:
-    """Stored latents, `[C, F, H, W]` or `[C, T, M]`, and frames per second if it is video that says so.
-
-    Raises:
-        DataError: as `read_stored`, or the file holds something else.
-    """
-    sample = expect(path, read_stored(path)[0], "latents")
-    return sample.tensors["latents"], sample.rate
-
-
 def read_mask(path: Path) -> Tensor:
     """A stored mask, `[F, H, W]` or `[T]`, values in [0, 1], 1 = given.
 

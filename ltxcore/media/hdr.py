@@ -89,14 +89,6 @@ def hlg_scene_light(signal: Tensor) -> Tensor:
     return torch.where(signal <= 0.5, signal.square() / 3, (((signal - _C) / _A).exp() + _B) / 12)
 
 
-def hlg_gain(luminance: Tensor) -> Tensor:
-    """What scene light is multiplied with to be displayed light in cd/m2, by its luminance, 0 to 1, of any shape.
-
-    Source: Recommendation ITU-R BT.2100-2, table 5, "OOTF", with the gain L_W = 1000 cd/m2, black 0 and the system gamma 1.2.
-    """
-    return PEAK * luminance.pow(_GAMMA - 1)
-
-
 def pq_light(signal: Tensor) -> Tensor:
     """Displayed light in cd/m2 of a PQ signal, 0 to 1, of any shape.
 

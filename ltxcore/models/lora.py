@@ -1,9 +1,8 @@
-"""LoRA on a backbone: adapters added by peft, switched off and on, saved and loaded."""
+"""LoRA on a backbone: adapters added by peft, saved and loaded."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import attrs
@@ -12,11 +11,11 @@ from torch.nn import Parameter
 from ltxcore.errors import ConfigError
 from ltxcore.models.adapters import adapter_parameters, adapters, create_adapters
 from ltxcore.models.backbone import LTXBackbone
-from ltxcore.models.lora_load import fill_adapters, load_lora, read_fitting
+from ltxcore.models.lora_load import fill_adapters, read_fitting
 from ltxcore.models.lora_save import save_lora
 from ltxcore.models.targets import Auto, resolve_targets
 
-__all__ = ["AddedLora", "add_lora", "load_lora", "lora_parameters", "save_lora", "set_lora_enabled"]
+__all__ = ["AddedLora", "add_lora", "lora_parameters", "save_lora"]
 
 
 @attrs.frozen
@@ -86,26 +85,3 @@ def lora_parameters(backbone: LTXBackbone) -> dict[str, Parameter]:
     """The adapters' parameters by their names in `backbone.named_parameters()`."""
     own = {parameter for layer in adapters(backbone).values() for parameter in adapter_parameters(layer)}
     return {name: parameter for name, parameter in backbone.named_parameters() if parameter in own}
-
-
-@contextlib.contextmanager
-def set_lora_enabled(backbone: LTXBackbone, enabled: bool) -> Iterator[None]:
-    """Within it the adapters count (`True`) or the base speaks alone (`False`); afterwards they are as they were."""
-    layers = adapters(backbone).values()
-    before = [not layer.disable_adapters for layer in layers]
-    trained = {name: parameter.requires_grad for name, parameter in lora_parameters(backbone).items()}
-
-    def restore_training() -> None:
-        # peft freezes the adapters that it switches off.
-        for name, parameter in lora_parameters(backbone).items():
-            parameter.requires_grad_(trained[name])
-
-    for layer in layers:
-        layer.enable_adapters(enabled)
-    restore_training()
-    try:
-        yield
-    finally:
-        for layer, was in zip(layers, before, strict=True):
-            layer.enable_adapters(was)
-        restore_training()

@@ -21,8 +21,6 @@ from ltxcore.models.backbone import ModelInfo
 from ltxcore.protocols import MODALITIES
 from ltxcore.sample.guidance import Scales
 
-SPOKEN = {"video": "picture", "audio": "sound"}
-
 DEFAULT_STG_BLOCKS, DEFAULT_LAYERS = [28], 48
 """What `stg_blocks` says where the run file does not, and how many blocks the model has that this is meant for."""
 

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.encoded_sets import read_latents
 from helpers.hdr_made import BT709, GREYS, HLG, PQ, STUDIO, as_rgb, as_yuv, middles, patches, shown, with_dolby_vision, write_hdr, write_png
 from helpers.raw_media import dataset_file, encode, message, pictures
 from ltxcore.codecs.tiny_video import TinyVideoCodec
 from ltxcore.encode.buckets import Bucket
 from ltxcore.encode.pixels import read_fitted
 from ltxcore.encoded.manifest import read_source
-from ltxcore.encoded.store import read_latents, read_mask
+from ltxcore.encoded.store import read_mask
 from ltxcore.errors import DataError
 from ltxcore.media.probe import write_clip
 

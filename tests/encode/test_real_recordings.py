@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from helpers.encoded_sets import read_latents
 from helpers.raw_media import dataset_file, encode, mask_file, message
 from ltxcore.encoded.manifest import read_manifest, read_source
-from ltxcore.encoded.store import read_latents, read_mask
+from ltxcore.encoded.store import read_mask
 from ltxcore.media.probe import probe, read_sound
 from ltxcore.protocols import Source
 

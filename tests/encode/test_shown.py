@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from encode.test_encoding import stored
+from helpers.encoded_sets import read_latents
 from helpers.media_made import cut_without_encoding, number_of, timed_clip, tone
 from helpers.raw_media import RATE, clip_file, dataset_file, encode, message, pictures
 from ltxcore.codecs.load_codecs import video_codec
@@ -22,7 +23,7 @@ from ltxcore.encode.buckets import Bucket
 from ltxcore.encode.latent_masks import video_mask
 from ltxcore.encode.pixels import Cover
 from ltxcore.encoded.manifest import read_source
-from ltxcore.encoded.store import read_latents, read_mask
+from ltxcore.encoded.store import read_mask
 from ltxcore.errors import ConfigError, DataError
 from ltxcore.media.probe import probe, read_clip, write_clip
 from ltxcore.protocols import Clip, Entry

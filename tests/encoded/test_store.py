@@ -13,13 +13,12 @@ import safetensors
 import safetensors.torch
 import torch
 
-from helpers.encoded_sets import message, text, values
+from helpers.encoded_sets import message, read_latents, text, values
 from ltxcore.encoded.sample_names import find_sample
 from ltxcore.encoded.store import (
     OWN,
     checksum,
     damage,
-    read_latents,
     read_mask,
     read_recorded,
     read_stored,

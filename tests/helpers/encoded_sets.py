@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ltxcore.encoded.manifest import append_entry
-from ltxcore.encoded.store import write_sample
+from ltxcore.encoded.store import expect, read_stored, write_sample
 from ltxcore.errors import LtxError
 from ltxcore.protocols import Entry, Source
 
@@ -54,3 +54,13 @@ def inpainting_set(root: Path, names: Iterable[str], steps: int = 6) -> dict[str
 def message(error: LtxError, root: Path) -> str:
     """The whole message, with the temporary root spelled ROOT."""
     return str(error).replace(str(root), "ROOT")
+
+
+def read_latents(path: Path) -> tuple[Tensor, float | None]:
+    """Stored latents, `[C, F, H, W]` or `[C, T, M]`, and frames per second if it is video that says so.
+
+    Raises:
+        DataError: as `read_stored`, or the file holds something else.
+    """
+    sample = expect(path, read_stored(path)[0], "latents")
+    return sample.tensors["latents"], sample.rate

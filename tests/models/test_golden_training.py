@@ -6,7 +6,8 @@ from safetensors.torch import save_file
 
 from helpers.golden_io import load_case
 from helpers.golden_models import BOTH, inputs_of, load_golden
-from ltxcore.models.lora import add_lora, load_lora, lora_parameters
+from helpers.lora_files import load_lora
+from ltxcore.models.lora import add_lora, lora_parameters
 from ltxcore.models.parameter_names import to_diffusers
 from ltxcore.models.reach import unreached_parameters
 from ltxcore.protocols import ModelInput

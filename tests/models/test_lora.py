@@ -1,6 +1,5 @@
 """Adapters in the model: what they are at first, what trains, and how they are switched off."""
 
-import attrs
 import pytest
 import torch
 
@@ -8,7 +7,7 @@ from helpers.golden_models import BOTH, random_input
 from ltxcore.errors import ConfigError
 from ltxcore.models.adapters import adapters
 from ltxcore.models.load_base import load_backbone
-from ltxcore.models.lora import add_lora, lora_parameters, set_lora_enabled
+from ltxcore.models.lora import add_lora, lora_parameters
 
 AUDIO = frozenset({"audio"})
 
@@ -129,37 +128,3 @@ def test_gradients_of_adapters_on_a_bf16_base_are_near_those_in_float32():
         return torch.cat([p.grad.flatten() for p in lora_parameters(backbone).values()])
 
     assert torch.cosine_similarity(gradients(torch.bfloat16), gradients(torch.float32), dim=0) > 0.999
-
-
-def test_the_base_speaks_alone_where_adapters_are_switched_off_and_everything_is_as_before_afterwards():
-    plain, backbone = tiny(), shaken(with_lora(tiny()))
-    frozen = next(iter(lora_parameters(backbone).values())).requires_grad_(False)
-    adapted = loss_of(backbone)
-    with set_lora_enabled(backbone, False):
-        assert torch.equal(loss_of(backbone), loss_of(plain))
-        with set_lora_enabled(backbone, True):
-            assert torch.equal(loss_of(backbone), adapted)
-        assert torch.equal(loss_of(backbone), loss_of(plain))
-    assert torch.equal(loss_of(backbone), adapted)
-    assert not frozen.requires_grad
-    assert sum(p.requires_grad for p in lora_parameters(backbone).values()) == len(lora_parameters(backbone)) - 1
-
-
-def test_adapters_are_switched_on_again_after_a_failure():
-    backbone = shaken(with_lora(tiny()))
-    adapted = loss_of(backbone)
-
-    def fail():
-        with set_lora_enabled(backbone, False):
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fail()
-    assert torch.equal(loss_of(backbone), adapted)
-
-
-def test_a_backbone_without_adapters_has_nothing_to_switch():
-    backbone = tiny()
-    with set_lora_enabled(backbone, False):
-        assert lora_parameters(backbone) == {}
-        assert attrs.asdict(backbone.info)["name"] == "tiny-untrained"

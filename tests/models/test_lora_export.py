@@ -13,9 +13,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from helpers.golden_models import BOTH, ask_stock, golden_weights, load_golden, random_input, stock_model, write_golden
+from helpers.lora_files import load_lora
 from ltxcore.errors import CheckpointError, LtxError
 from ltxcore.models.load_base import load_backbone
-from ltxcore.models.lora import add_lora, load_lora, lora_parameters, save_lora
+from ltxcore.models.lora import add_lora, lora_parameters, save_lora
 from ltxcore.models.lora_export import LAYOUTS, export_lora
 
 PATTERNS = [

@@ -8,9 +8,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from helpers.golden_models import BOTH, ask_stock, load_golden, random_input, stock_model
+from helpers.lora_files import load_lora
 from ltxcore.errors import CheckpointError
 from ltxcore.models.load_base import load_backbone
-from ltxcore.models.lora import add_lora, load_lora, lora_parameters, save_lora
+from ltxcore.models.lora import add_lora, lora_parameters, save_lora
 
 AUDIO = frozenset({"audio"})
 PATTERNS = ["to_k", "to_q", "to_v", "to_out.0", "ff.net.0.proj", "audio_ff.net.2", "proj_in", "time_embed.linear"]

@@ -19,6 +19,7 @@ from rich.console import Console
 from safetensors import safe_open
 
 from helpers.heard import heard
+from helpers.lora_files import load_lora
 from helpers.training_runs import STOPPER, loaded_run, message, put, sound_set, tables, write_run
 from ltxcore.api.runs import read_run
 from ltxcore.config.load import load_run
@@ -26,7 +27,7 @@ from ltxcore.encoded.micro_batch import to_verify
 from ltxcore.errors import CheckpointError, ConfigError, DataError
 from ltxcore.media.probe import read_sound
 from ltxcore.models.load_base import load_backbone
-from ltxcore.models.lora import load_lora, lora_parameters
+from ltxcore.models.lora import lora_parameters
 from ltxcore.train.conditioning_swap import OTHER, OWN
 from ltxcore.train.session import Outcome
 from ltxcore.train.start_run import SMALL, few_threads, run

@@ -15,11 +15,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from helpers.encoded_sets import read_latents
 from helpers.raw_media import encode
 from helpers.training_runs import write_run
 from ltxcore.encoded.manifest import append_entry, read_source, remove_sample
 from ltxcore.encoded.sample_names import sample_path
-from ltxcore.encoded.store import DAMAGED, read_latents, read_stored, write_sample
+from ltxcore.encoded.store import DAMAGED, read_stored, write_sample
 from ltxcore.errors import ConfigError, DataError
 from ltxcore.protocols import Entry
 from plugins.tools.doctor.healthy import change_row, checkup, found, put_clip, put_video_mask
