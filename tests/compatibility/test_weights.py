@@ -12,11 +12,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from helpers.lora_files import load_lora
 from helpers.older_runs import brought, ltx
 from ltxcore.media.probe import probe
 from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import save_lora
-from ltxcore.models.lora_load import load_lora
 
 QUICK = (
     "--video-dims",
