@@ -5,7 +5,7 @@ Which part of the work is this process's, when several share it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, closing
 from functools import partial
 from typing import TypeVar
@@ -178,11 +178,6 @@ def drop(ledger: Ledger, sample: Sample, folders: Collection[str]) -> None:
     """Take what there was of a refused sample out of some folders."""
     for folder in folders:
         ledger.drop(folder, sample.name)
-
-
-def refusals(outcomes: Mapping[str, Outcome]) -> tuple[Problem, ...]:
-    """All problems of some samples, in order."""
-    return tuple(problem for outcome in outcomes.values() for problem in outcome.problems)
 
 
 T = TypeVar("T")

@@ -82,17 +82,6 @@ def plan(manifest: Manifest, names: Sequence[str], batch_size: int, seed: int) -
     return Plan(tuple(tuple(groups[shape]) for shape in sorted(groups)), batch_size, seed)
 
 
-def in_order(manifest: Manifest, names: Sequence[str], batch_size: int) -> list[MicroBatch]:
-    """The samples in micro-batches without shuffling, as evaluation wants them.
-
-    Raises:
-        ConfigError: as `plan`.
-    """
-    planned = plan(manifest, names, batch_size, seed=0)
-    chunks = [chunk for group in planned.shapes for chunk in _cut(group, batch_size)]
-    return [MicroBatch(f"in-order.{number}", chunk) for number, chunk in enumerate(chunks)]
-
-
 def weights(step: Sequence[MicroBatch]) -> list[float]:
     """What the mean loss of each micro-batch of an optimiser step is multiplied by, so that the mean over the step is the mean over its samples.
 

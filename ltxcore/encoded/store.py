@@ -163,16 +163,6 @@ def read_mask(path: Path) -> Tensor:
     return expect(path, read_stored(path)[0], "mask").tensors["mask"]
 
 
-def read_text(path: Path) -> tuple[dict[str, Tensor], int]:
-    """Stored text features by modality, `[l, E]` without padding, and the length L that they are padded to.
-
-    Raises:
-        DataError: as `read_stored`, or the file holds something else.
-    """
-    sample = expect(path, read_stored(path)[0], "text")
-    return dict(sample.tensors), sample.length
-
-
 def expect(path: Path, sample: Stored, kind: Kind, modality: str = "") -> Stored:
     """The same sample, if it is of this kind and, where one is named, of this modality.
 

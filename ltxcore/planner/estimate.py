@@ -110,11 +110,6 @@ class Need:
         here = -(-self.processes // self.nodes)
         return here * (self.states.host + PROCESS + KEPT)
 
-    @property
-    def disk(self) -> int:
-        """The most bytes on disk that the run's files take at once."""
-        return self.checkpoint * self.checkpoints + self.exported
-
 
 @attrs.define(eq=False)
 class Estimator:

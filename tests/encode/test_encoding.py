@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from helpers import media_made
 from helpers.clicks_made import changed
-from helpers.encoded_sets import read_latents
+from helpers.encoded_sets import read_latents, read_text
 from helpers.raw_media import FRAMES, RATE, clip_file, dataset_file, encode, mask_file, pictures, small_set, sound_file, tone
 from helpers.whole_models import unified
 from ltxcore.cli.main import main
@@ -29,7 +29,7 @@ from ltxcore.encode.pixels import read_fitted
 from ltxcore.encode.preprocess import default_root
 from ltxcore.encoded.manifest import read_manifest, read_source
 from ltxcore.encoded.micro_batch import padded
-from ltxcore.encoded.store import read_mask, read_text, write_sample
+from ltxcore.encoded.store import read_mask, write_sample
 from ltxcore.media.probe import probe, read_clip, write_clip, write_sound
 from ltxcore.models.checkpoint_files import open_checkpoint
 from ltxcore.models.connectors import connectors_fingerprint

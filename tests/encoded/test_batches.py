@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from ltxcore.encoded.batches import MicroBatch, in_order, plan, shape_of, weights
+from ltxcore.encoded.batches import MicroBatch, plan, shape_of, weights
 from ltxcore.errors import ConfigError
 from ltxcore.protocols import Entry, Manifest
 
@@ -118,13 +118,6 @@ def test_weights_make_the_mean_over_micro_batches_the_mean_over_samples() -> Non
     weighed = sum(weight * mean for weight, mean in zip(weights(step), means, strict=True)) / len(step)
     assert weighed == pytest.approx(sum(map(sum, losses)) / 8)
     assert weights(step[:1] * 3) == [1.0, 1.0, 1.0]
-
-
-def test_evaluation_takes_the_samples_in_order() -> None:
-    manifest = _buckets()
-    batches = in_order(manifest, ["wide03", "wide01", "wide02", "tall4", "long"], 2)
-    assert [batch.names for batch in batches] == [("wide01", "wide02"), ("wide03",), ("tall4",), ("long",)]
-    assert [batch.id for batch in batches] == ["in-order.0", "in-order.1", "in-order.2", "in-order.3"]
 
 
 def test_no_samples_and_no_batch_size_are_refused() -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers.encoded_sets import AUDIO, AUDIO_MASK, TEXT, VIDEO, message, read_latents, values
+from helpers.encoded_sets import AUDIO, AUDIO_MASK, TEXT, VIDEO, message, read_latents, read_text, values
 from ltxcore.encoded.manifest import read_manifest
 from ltxcore.encoded.micro_batch import load_batch
-from ltxcore.encoded.store import OWN, read_mask, read_stored, read_text
+from ltxcore.encoded.store import OWN, read_mask, read_stored
 from ltxcore.errors import DataError
 
 ONLY_PLAIN = "\n    Only plain tensors, numbers and strings are read from a .pt file; encode the raw file with `ltx preprocess` instead."

@@ -13,7 +13,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from helpers.encoded_sets import message, read_latents, text, values
+from helpers.encoded_sets import message, read_latents, read_text, text, values
 from ltxcore.encoded.sample_names import find_sample
 from ltxcore.encoded.store import (
     OWN,
@@ -22,7 +22,6 @@ from ltxcore.encoded.store import (
     read_mask,
     read_recorded,
     read_stored,
-    read_text,
     redo,
     told_name,
     write_sample,

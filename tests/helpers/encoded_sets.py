@@ -64,3 +64,13 @@ def read_latents(path: Path) -> tuple[Tensor, float | None]:
     """
     sample = expect(path, read_stored(path)[0], "latents")
     return sample.tensors["latents"], sample.rate
+
+
+def read_text(path: Path) -> tuple[dict[str, Tensor], int]:
+    """Stored text features by modality, `[l, E]` without padding, and the length L that they are padded to.
+
+    Raises:
+        DataError: as `read_stored`, or the file holds something else.
+    """
+    sample = expect(path, read_stored(path)[0], "text")
+    return dict(sample.tensors), sample.length
