@@ -15,11 +15,10 @@ from ltxcore.api.commands import FilePath, columns
 from ltxcore.cli.added import command_of
 from ltxcore.cli.plugins_new import new
 from ltxcore.conditions import ConditionUse
-from ltxcore.config.plain import plain
 from ltxcore.config.render import value_text
 from ltxcore.config.sample_tables import sample_keys
 from ltxcore.config.scalars import wanted
-from ltxcore.config.tables import Key, keys_of, training_keys
+from ltxcore.config.tables import Key, keys_of, plain, training_keys
 from ltxcore.errors import ConfigError, PluginError, suggestion
 from ltxcore.protocols import MODALITIES
 from ltxcore.registry import DISABLE, HOOKS, Named, Registry, load

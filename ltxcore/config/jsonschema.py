@@ -13,11 +13,9 @@ from typing import Any, Literal, Union, get_args, get_origin
 import attrs
 
 from ltxcore.conditions import AskedCondition, ConditionUse
-from ltxcore.config.keys import Bounds
-from ltxcore.config.plain import plain
 from ltxcore.config.run_file import SCHEDULER_PARAMS, RunFile
 from ltxcore.config.sample_tables import MEDIUM_KEYS, medium_keys, needs_modality, sample_keys
-from ltxcore.config.tables import Key, keys_of, training_keys
+from ltxcore.config.tables import Bounds, Key, keys_of, plain, training_keys
 from ltxcore.config.validation_samples import FREEZING
 from ltxcore.protocols import MODALITIES
 from ltxcore.registry import Registry

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ltxcore.config.plain import plain
 from ltxcore.config.run_file import RunFile
 from ltxcore.config.sample_tables import written
+from ltxcore.config.tables import plain
 from ltxcore.redact import without_secrets
 
 ESCAPES = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r"}

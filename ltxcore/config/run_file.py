@@ -10,8 +10,8 @@ from typing import Any, Literal, NewType
 import attrs
 
 from ltxcore.config.colors import REMEDY, parse_color
-from ltxcore.config.keys import Finding, filled, key
 from ltxcore.config.scalars import described, is_a, is_number
+from ltxcore.config.tables import Finding, filled, key
 from ltxcore.config.validation_samples import ValidationTable
 from ltxcore.errors import suggestion
 from ltxcore.files import is_file, is_folder

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 import attrs
 
 from ltxcore.conditions import AskedCondition, appends, length_field
-from ltxcore.config.keys import Bounds
 from ltxcore.config.parts import parted
-from ltxcore.config.plain import plain
 from ltxcore.config.reading import Unreadable
-from ltxcore.config.tables import Key, keys_of
+from ltxcore.config.tables import Bounds, Key, keys_of, plain
 from ltxcore.config.validation_samples import FREEZING, Freeze, ValidationSample
 from ltxcore.errors import listed
 from ltxcore.protocols import MODALITIES, Role

@@ -13,14 +13,13 @@ import attrs
 
 from ltxcore.conditions import ConditionUse
 from ltxcore.config.parts import evolved
-from ltxcore.config.plain import plain
 from ltxcore.config.reading import Mistake, Reading, Unreadable
 from ltxcore.config.render import document
 from ltxcore.config.run_file import FlowMatchingTable, RunFile
 from ltxcore.config.sample_tables import SampleReader
 from ltxcore.config.scalars import described
 from ltxcore.config.structurer import Structurer
-from ltxcore.config.tables import keys_of, training_keys
+from ltxcore.config.tables import keys_of, plain, training_keys
 from ltxcore.config.validation_samples import ValidationSample, ValidationTable
 from ltxcore.logs import notice
 from ltxcore.protocols import MODALITIES

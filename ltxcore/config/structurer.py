@@ -11,12 +11,11 @@ from typing import Any, cast
 import attrs
 import cattrs
 
-from ltxcore.config.keys import Finding
 from ltxcore.config.parts import parted, unknown_keys
 from ltxcore.config.reading import Reading, Unreadable
 from ltxcore.config.run_file import SHIPPED_MODELS, ModelPath
 from ltxcore.config.scalars import described, is_a, refuse_type, register_scalars, wanted
-from ltxcore.config.tables import Key, keys_of
+from ltxcore.config.tables import Finding, Key, keys_of
 from ltxcore.config.unknown import remedy_for
 from ltxcore.errors import LtxError, listed
 from ltxcore.files import is_file, is_folder, path_from, why_unreadable

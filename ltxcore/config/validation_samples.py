@@ -8,7 +8,7 @@ from pathlib import Path
 import attrs
 
 from ltxcore.conditions import AskedCondition
-from ltxcore.config.keys import Finding, filled, key
+from ltxcore.config.tables import Finding, filled, key
 
 NEGATIVE_PROMPT = (
     "blurry, low quality, overexposed, flat colours, jerky motion, distorted shapes, deformed hands, extra limbs, subtitles, "

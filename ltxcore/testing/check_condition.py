@@ -15,10 +15,9 @@ import torch
 
 from ltxcore import state
 from ltxcore.conditions import ConditionUse, applied_state, given_from_medium
-from ltxcore.config.plain import plain
 from ltxcore.config.reading import Unreadable
 from ltxcore.config.structurer import Structurer
-from ltxcore.config.tables import training_keys
+from ltxcore.config.tables import plain, training_keys
 from ltxcore.errors import DataError, LtxError, PluginError
 from ltxcore.protocols import MODALITIES, DescribesLora, Geometry, Medium
 from ltxcore.registry import Named, Origin, Registry, check, content_of, roles_of

@@ -10,8 +10,7 @@ import attrs
 import pytest
 
 from ltxcore.config import run_file, validation_samples
-from ltxcore.config.keys import Bounds
-from ltxcore.config.tables import keys_of
+from ltxcore.config.tables import Bounds, keys_of
 from ltxcore.encode.buckets import parse_buckets
 
 TABLES = [

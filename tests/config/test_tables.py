@@ -8,9 +8,8 @@ from typing import Any
 import attrs
 import pytest
 
-from ltxcore.config.keys import Bounds
 from ltxcore.config.sample_tables import sample_keys
-from ltxcore.config.tables import keys_of, training_keys
+from ltxcore.config.tables import Bounds, keys_of, training_keys
 from ltxcore.errors import PluginError
 from ltxcore.registry import load
 
