@@ -299,3 +299,8 @@ def why_not_writable(path: Path, inside: Path | str = "") -> str:
 
 def _is_read_only(path: Path) -> bool:
     return hasattr(os, "statvfs") and bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+
+
+def printable(name: str) -> str:
+    """A name of a file as text that can be printed and stored, with bytes that are no letters spelled out."""
+    return name.encode("utf-8", "backslashreplace").decode()

@@ -27,6 +27,13 @@ def json_object(text: str | bytes) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
+def object_of(value: Any) -> dict[str, Any]:
+    """A JSON object, or the text of one; empty where it is neither."""
+    if isinstance(value, str):
+        value = json_object(value)
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
 def check_sizes(config: Mapping[str, Any], where: str) -> None:
     """Refuse a configuration whose numbers are too large to build anything of.
 

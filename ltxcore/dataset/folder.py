@@ -13,7 +13,7 @@ import attrs
 
 from ltxcore.dataset.table import FORMATS, Row, Table
 from ltxcore.errors import DataError, Problem, listed
-from ltxcore.files import is_file, is_folder, why_unreadable
+from ltxcore.files import is_file, is_folder, printable, why_unreadable
 
 Kind = Literal["video", "image", "sound"]
 
@@ -184,7 +184,7 @@ def _link(entry: os.DirEntry[str], prefix: str, root: str, found: Found) -> None
         found.others.append(prefix + entry.name)
     elif os.path.commonpath([target, root]) != root:
         remedy = "Copy what it leads to into the folder, or list it in a dataset file."
-        found.unusable.append(Problem(f"is a link that leads out of the folder, to {_shown(target)}", _shown(entry.path), remedy))
+        found.unusable.append(Problem(f"is a link that leads out of the folder, to {printable(target)}", printable(entry.path), remedy))
     elif leads_to_folder:
         found.links += 1
     else:
@@ -200,7 +200,7 @@ def _file(entry: os.DirEntry[str], prefix: str, found: Found) -> None:
         return
     why = _no_file(Path(entry.path))
     if why:
-        found.unusable.append(Problem(why, _shown(entry.path), "Remove it, or put the file itself there."))
+        found.unusable.append(Problem(why, printable(entry.path), "Remove it, or put the file itself there."))
     elif kind is not None:
         found.media[name] = kind
     else:
@@ -320,17 +320,12 @@ def _by_ending(names: Collection[str]) -> str:
     """Names of files, ending by ending."""
     endings: dict[str, list[str]] = {}
     for name in names:
-        endings.setdefault(PurePosixPath(name).suffix.lower() or "no ending", []).append(_shown(name))
+        endings.setdefault(PurePosixPath(name).suffix.lower() or "no ending", []).append(printable(name))
     return "; ".join(f"{ending}: {listed(those, 3)}" for ending, those in sorted(endings.items()))
 
 
 def _left_out_remedy(folder: Path, found: Found) -> str:
     return "".join(f" {note[:1].upper()}{note[1:]}." for note in (note.partition(": ")[2] for note in _notes(folder, found, ())))
-
-
-def _shown(name: str) -> str:
-    """A name that can be printed, whatever its bytes."""
-    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _count(number: int, noun: str) -> str:

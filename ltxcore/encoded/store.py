@@ -18,7 +18,7 @@ from ltxcore.encoded import pt
 from ltxcore.encoded.sample_names import FOREIGN, SUFFIX, sample_path, stored_name
 from ltxcore.encoded.stored import Stored, stored
 from ltxcore.errors import DataError, Problem, is_out_of_memory
-from ltxcore.files import read_regular, write_whole
+from ltxcore.files import printable, read_regular, write_whole
 from ltxcore.protocols import Entry, Kind
 
 MANIFESTS = "manifest*.jsonl"
@@ -57,7 +57,7 @@ def write_sample(root: Path, folder: str, name: str, tensors: Mapping[str, Tenso
     path = sample_path(root, folder, name)
     length = entry.shape[0] if len(entry.shape) == 1 else 0
     try:
-        origin = _as_text(entry.origin)
+        origin = printable(entry.origin)
         sample = stored(tensors, rate=entry.rate, length=length, fingerprint=entry.fingerprint, origin=origin, encoder=entry.encoder)
     except DataError as error:
         raise error.at(str(path)) from None
@@ -203,11 +203,6 @@ def _with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:
     header = json.dumps({"__metadata__": dict(sorted(metadata.items())), **slots}, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
     return b"".join([struct.pack("<Q", len(header)), header, memoryview(data)[8 + size :]])
-
-
-def _as_text(name: str) -> str:
-    """The name of a file, with bytes that are no letters spelled out, since a header holds text alone."""
-    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _parse(data: bytes) -> Stored:

@@ -11,9 +11,9 @@ import attrs
 
 from ltxcore.errors import CheckpointError, listed
 from ltxcore.headers import Slot, Slots, read_file, read_folder, read_json
-from ltxcore.model_config import building, json_object
+from ltxcore.model_config import building, object_of
 from ltxcore.models.lora_names import ALPHA, MAGNITUDE, A, layout_of, parsed
-from ltxcore.models.parameter_names import CHECKPOINT_PREFIXES, stream_of, to_diffusers, to_original
+from ltxcore.models.parameter_names import CHECKPOINT_PREFIXES, stream_of, to_diffusers, to_original, within_block
 from ltxcore.models.transformer_settings import generation_of, video_scale_of
 
 STREAMS = {"video": "transformer: video", "audio": "transformer: audio", "cross": "transformer: between video and audio"}
@@ -106,7 +106,7 @@ def inventory(path: Path) -> Inventory | LoraInventory:
 
 
 def _of_slots(found: Slots) -> Inventory:
-    config = _object(found.metadata.get("config"))
+    config = object_of(found.metadata.get("config"))
     transformer = config.get("transformer")
     parts = _parts(found)
     has_transformer = any(part.name in STREAMS.values() for part in parts)
@@ -152,20 +152,13 @@ def _layers(found: Slots) -> int:
 
 def _text_encoder(metadata: Mapping[str, str], config: Mapping[str, Any], generation: str) -> str:
     """Source: reference behaviour, F.3, "gemma_source_checkpoint"."""
-    told = _object(metadata.get("gemma_source_checkpoint") or config.get("gemma_source_checkpoint")).get("gemma_version")
+    told = object_of(metadata.get("gemma_source_checkpoint") or config.get("gemma_source_checkpoint")).get("gemma_version")
     if told:
         return str(told)
     if generation == "tiny":
         return "that of the tiny model"
     numbers = tuple(int(number) for number in generation.split(".")[:2] if number.isdigit())
     return "Gemma 4" if numbers >= _GEMMA_4_SINCE else "Gemma 3 12B"
-
-
-def _object(value: Any) -> dict[str, Any]:
-    """A JSON object, or the text of one; empty where it is neither."""
-    if isinstance(value, str):
-        value = json_object(value)
-    return dict(value) if isinstance(value, Mapping) else {}
 
 
 def _of_folder(path: Path) -> Inventory:
@@ -275,7 +268,7 @@ def lora_inventory(found: Slots) -> LoraInventory:
         generation=found.metadata.get("generation", ""),
         modules=len(ranks),
         ranks=dict(sorted(Counter(ranks.values()).items())),
-        targets=dict(sorted(Counter(_in_any_block(to_original(module)) for module in ranks).items())),
+        targets=dict(sorted(Counter(within_block(to_original(module)) for module in ranks).items())),
         streams=dict(Counter(stream_of(module) for module in sorted(ranks))),
         parameters=sum(slot.count for slot in found.slots.values()),
         size=sum(slot.size for slot in found.slots.values()),
@@ -290,8 +283,3 @@ def _layout(found: Slots) -> str:
     """ComfyUI's where any name is in it: alphas lie beside names that others have too."""
     layouts = {layout_of(name) for name in found.slots}
     return "ComfyUI" if "ComfyUI" in layouts else min(layouts)
-
-
-def _in_any_block(module: str) -> str:
-    segments = module.split(".")
-    return ".".join(segments[2:] if segments[0] == "transformer_blocks" else segments)

@@ -24,7 +24,7 @@ from ltxcore.models.adapters import ADAPTER, adapters, has_magnitude, magnitude_
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.lora_file import read_lora
 from ltxcore.models.lora_names import MAGNITUDE, PREFIX_OF_DIFFUSERS
-from ltxcore.models.parameter_names import LORA_PREFIX, to_original
+from ltxcore.models.parameter_names import LORA_PREFIX, to_original, within_block
 from ltxcore.safetensors_files import Stored, write_tensors
 
 
@@ -113,7 +113,7 @@ def _own_metadata(backbone: LTXBackbone, given: Mapping[str, str], path: Path) -
         "rank": str(rank),
         "alpha": f"{alpha:g}",
         "alpha_is_folded": "true",
-        "target_modules": json.dumps(sorted({_in_any_block(to_original(name)) for name in layers})),
+        "target_modules": json.dumps(sorted({within_block(to_original(name)) for name in layers})),
         "timestep_rule": backbone.timestep_rule,
     }
     if abs(float(first.scaling[ADAPTER]) - alpha / rank) > 1e-9 * alpha:
@@ -124,8 +124,3 @@ def _own_metadata(backbone: LTXBackbone, given: Mapping[str, str], path: Path) -
     if clash:
         raise CheckpointError(f"metadata that the LoRA itself decides was given otherwise: {listed(clash)}", where=str(path))
     return own
-
-
-def _in_any_block(module: str) -> str:
-    segments = module.split(".")
-    return ".".join(segments[2:] if segments[0] == "transformer_blocks" else segments)

@@ -94,3 +94,9 @@ def block_of(name: str) -> int | None:
     """The number of the block that a parameter or module is in; none: it is in no block."""
     segments = name.split(".")
     return int(segments[1]) if segments[0] == "transformer_blocks" and len(segments) > 1 else None
+
+
+def within_block(module: str) -> str:
+    """A module's path without the number of its block."""
+    segments = module.split(".")
+    return ".".join(segments[2:] if segments[0] == "transformer_blocks" else segments)

@@ -13,7 +13,7 @@ import attrs
 
 from ltxcore.errors import ConfigError, Problem, did_you_mean, listed
 from ltxcore.models.blueprint import Described
-from ltxcore.models.parameter_names import PREFIX, is_needed, stream_of, to_original
+from ltxcore.models.parameter_names import PREFIX, is_needed, stream_of, to_original, within_block
 
 _STREAM_WORDS = {"video": "video", "audio": "audio", "cross": "the attention between video and audio"}
 
@@ -99,22 +99,16 @@ def _problem(pattern: str, linears: Iterable[str], modalities: frozenset[str]) -
 
 
 def _hint(pattern: str, linears: Iterable[str], modalities: frozenset[str]) -> str:
-    inside = sorted({_short(m) for m in linears if f".{pattern}." in f".{m}." and is_needed(m, modalities)})
+    inside = sorted({within_block(m) for m in linears if f".{pattern}." in f".{m}." and is_needed(m, modalities)})
     if inside:
         return f"It is a group of modules. In it: {', '.join(inside)}."
-    suffixes = {s for m in linears if is_needed(m, modalities) for s in _suffixes(_short(m))}
+    suffixes = {s for m in linears if is_needed(m, modalities) for s in _suffixes(within_block(m))}
     return did_you_mean(pattern, suffixes) or _choices(linears, modalities)
 
 
 def _choices(linears: Iterable[str], modalities: frozenset[str]) -> str:
-    blocks = sorted({_short(m) for m in linears if m.startswith("transformer_blocks.") and is_needed(m, modalities)})
+    blocks = sorted({within_block(m) for m in linears if m.startswith("transformer_blocks.") and is_needed(m, modalities)})
     return f"These would match: {', '.join(blocks)}."
-
-
-def _short(module: str) -> str:
-    """A module's path without the number of its block."""
-    segments = module.split(".")
-    return ".".join(segments[2:] if segments[0] == "transformer_blocks" else segments)
 
 
 def _suffixes(path: str) -> list[str]:

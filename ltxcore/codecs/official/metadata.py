@@ -14,7 +14,7 @@ from typing import Any
 
 from ltxcore.errors import CheckpointError, Problem
 from ltxcore.headers import Slots
-from ltxcore.model_config import check_sizes, json_object
+from ltxcore.model_config import check_sizes, json_object, object_of
 
 Section = Mapping[str, Any]
 
@@ -104,7 +104,7 @@ def check_gemma(model: Slots, gemma: Mapping[str, Any], where: str) -> None:
     Raises:
         CheckpointError: it is another version of Gemma, or of another family.
     """
-    wanted = _object(model.metadata.get("gemma_source_checkpoint") or _config(model).get("gemma_source_checkpoint")).get("gemma_version")
+    wanted = object_of(model.metadata.get("gemma_source_checkpoint") or _config(model).get("gemma_source_checkpoint")).get("gemma_version")
     version, family = gemma.get("gemma_version"), str(gemma.get("model_type", "of no known kind"))
     name = model.where.name
     if wanted is not None:
@@ -141,11 +141,4 @@ def _spoken(release: tuple[int, int]) -> str:
 
 
 def _config(weights: Slots) -> dict[str, Any]:
-    return _object(weights.metadata.get("config"))
-
-
-def _object(value: Any) -> dict[str, Any]:
-    """A JSON object, or the text of one; empty where it is neither."""
-    if isinstance(value, str):
-        value = json_object(value)
-    return dict(value) if isinstance(value, Mapping) else {}
+    return object_of(weights.metadata.get("config"))
