@@ -164,7 +164,7 @@ def _remedy(saved: Saved) -> str:
 
 
 def load_state(saved: Saved) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `save` was given as state, in a checkpoint that `check` found whole."""
+    """Load the state that `save` was given, from a checkpoint that `check` found intact."""
     from ltxcore.headers import read_file
     from ltxcore.safetensors_files import open_tensors
 

@@ -182,7 +182,7 @@ def _spoken(generation: str) -> str:
 
 
 def start_problems(loaded: LoadedRun, base: Base, modalities: frozenset[str], streams: frozenset[str], here: bool) -> list[Problem]:
-    """What is wrong with the LoRA targets of a run, and with the weights that it starts from; no tensor is read.
+    """Find what is wrong with a run's LoRA targets and with the weights that it starts from; no tensor is read.
 
     Args:
         loaded: the run file.

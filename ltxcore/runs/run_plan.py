@@ -373,7 +373,7 @@ def _at(where: str) -> Iterator[None]:
 
 
 def _has_token() -> bool:
-    """Whether there is a token, from a login or HF_TOKEN; whether it is a good one shows when it is used."""
+    """Return whether there is a token, from a login or HF_TOKEN; only its use shows whether it is valid."""
     from huggingface_hub import get_token
 
     return get_token() is not None
