@@ -1,4 +1,4 @@
-"""What a run left in its output folder, read without running or loading anything; and the command that draws with what it made, under the conditions that
+"""The contents of a run's output folder, read without running or loading anything; and the command that draws with what it made, under the conditions that
 it was trained with."""
 
 from __future__ import annotations
