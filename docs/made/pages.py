@@ -21,6 +21,9 @@ DOCS = Path(__file__).parents[1]
 HOOKS_PAGE = DOCS / "reference" / "hooks.md"
 CONDITIONS = DOCS / "conditions"
 UPGRADING = DOCS / "how-to" / "upgrade.md"
+NAMED_HEADINGS = re.compile(r"docs/[\w/.-]+\.md#[\w-]+(?:, #[\w-]+)*")
+"""A page with one heading or several, as docstrings cite them: `docs/explanation/arithmetic.md#velocity`, and `, #noise-of-a-token` behind it."""
+
 BEGIN, END = "<!-- made by docs/made/pages.py -->", "<!-- end -->"
 
 INTRODUCTION = """\
@@ -89,7 +92,7 @@ def hooks_page() -> str:
 
 def _offered(module: ModuleType) -> Iterator[tuple[str, str]]:
     for name in module.__all__:
-        about = _without_sources(inspect.getdoc(getattr(module, name)) or "").partition("\n\n")[0].replace("\n", " ")
+        about = _with_links(inspect.getdoc(getattr(module, name)) or "").partition("\n\n")[0].replace("\n", " ")
         yield f"`{name}`", WITHOUT_DOCSTRINGS.get(name, about)
 
 
@@ -115,20 +118,33 @@ def _signature(name: str, function: Callable[..., Any]) -> str:
 def _about(what: Any) -> str:
     """A docstring as Markdown: its attributes and arguments as a list."""
     text = inspect.getdoc(what) or ""
-    text = re.sub(r"^(Attributes|Args|Raises):$", "", _without_sources(text), flags=re.MULTILINE)
+    text = re.sub(r"^(Attributes|Args|Raises):$", "", _with_links(text), flags=re.MULTILINE)
     text = re.sub(r"^    (\w+): (.*)$", r"- `\1`: \2", text, flags=re.MULTILINE)
     return re.sub(r"\n{3,}", "\n\n", text)
 
 
 def _flat(function: Any) -> str:
     """A docstring on one line."""
-    parts = [re.sub(r"\s+", " ", part) for part in _without_sources(inspect.getdoc(function) or "").split("\n\n")]
+    parts = [re.sub(r"\s+", " ", part) for part in _with_links(inspect.getdoc(function) or "").split("\n\n")]
     return " ".join(filter(None, parts)).replace("Args: ", "Takes ").replace("Raises: ", "Raises ")
 
 
-def _without_sources(text: str) -> str:
-    """Without what only a reader of the code needs: where a formula comes from."""
-    return re.sub(r" \(design section[^)]*\)|\s*Source: .*", "", text)
+def _with_links(text: str) -> str:
+    """With the headings of these docs that it names as links from a page of the reference."""
+
+    def linked(found: re.Match[str]) -> str:
+        page, *anchors = re.split(r"(?:, )?#", found[0])
+        names = headings(DOCS.parent / page)
+        return ", ".join(f"[{names[anchor]}](../{page.removeprefix('docs/')}#{anchor})" for anchor in anchors) + "."
+
+    return NAMED_HEADINGS.sub(linked, text)
+
+
+def headings(page: Path) -> dict[str, str]:
+    """The headings of a page by what follows `#` in a link to them."""
+    prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^#+ (.*)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-"): heading for heading in found}
 
 
 def condition_keys(name: str) -> str:

@@ -21,7 +21,7 @@ CODEC = TinyAudioCodec()
     ("seconds", "steps"), [(0.5, 13), (1.0, 26), (2.0, 51), (25 / 24, 27), (49 / 24, 52), (89 / 24, 93), (121 / 24, 127), (17 / 16, 27)]
 )
 def test_there_are_25_steps_a_second_and_one_as_in_the_real_codec(seconds: float, steps: int) -> None:
-    """Source of the numbers: reference-behaviour A.4."""
+    """As docs/explanation/arithmetic.md#tokens-of-a-sound has it."""
     sound = Sound(torch.zeros(1, int(seconds * 16_000)), 16_000)
     latents = CODEC.encode(sound)
     assert (latents.shape, latents.dtype, latents.is_contiguous()) == ((8, steps, 16), torch.float32, True)

@@ -35,7 +35,7 @@ def test_where_a_mask_does_not_change_within_a_latent_frame_it_is_that_of_the_re
 
 
 def test_a_difference_on_purpose_a_cell_given_in_one_of_eight_frames_is_given_by_an_eighth() -> None:
-    # The recording takes the largest of a latent frame's pixel frames; design section 7 takes their mean.
+    # The recording takes the largest of a latent frame's pixel frames; docs/explanation/arithmetic.md#masks-of-clips takes their mean.
     pixels, expected, bucket = recorded()
     cells = pixels[..., 0].unflatten(1, (2, 32)).unflatten(3, (2, 32)).mean(dim=(2, 4))
     mean = torch.stack([cells[0], *(cells[start : start + 8].mean(dim=0) for start in (1, 9, 17))])

@@ -1,4 +1,4 @@
-"""Sixteen configurations of ltx-trainer, one a mode, put together from what reference-behaviour G says they hold."""
+"""Sixteen configurations of ltx-trainer, one a mode, put together by hand from what such files hold."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def golden_name(name):
 
 
 def masked_loss(predicted, expected):
-    """Per sample, squared error over counted tokens and channels. Source: design section 4."""
+    """Per sample, squared error over counted tokens and channels. Source: docs/explanation/arithmetic.md#loss-of-a-sample"""
     total = torch.zeros(2)
     for modality, velocity in predicted.items():
         error = (velocity - expected[f"{modality}.targets"]).square().mean(dim=-1)
@@ -91,7 +91,7 @@ def test_the_adapters_that_no_loss_reached_in_the_golden_step_are_those_that_rea
 
 
 def tokens_of(batch):
-    """Clean tokens and positions of a batch, derived here from design section 4, "Positions"."""
+    """Clean tokens and positions of a batch, derived here from docs/explanation/arithmetic.md#positions-of-a-clip."""
     video, audio = batch["video_latents.latents"], batch["audio_latents.latents"]
     frames, height, width = video.shape[2:]
     f, y, x = (axis.flatten().float() for axis in torch.meshgrid(*(torch.arange(n) for n in (frames, height, width)), indexing="ij"))

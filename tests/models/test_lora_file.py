@@ -1,6 +1,8 @@
 """LoRA files: the export contract, and every layout that is read."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from helpers.lora_files import load_lora
 from ltxcore.errors import CheckpointError
 from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters, save_lora
+from ltxcore.models.lora_names import ALPHA, MAGNITUDE, A, B, parsed
 
 AUDIO = frozenset({"audio"})
 PATTERNS = ["to_k", "to_q", "to_v", "to_out.0", "ff.net.0.proj", "audio_ff.net.2", "proj_in", "time_embed.linear"]
@@ -232,6 +235,14 @@ def test_every_layout_is_read(names, alpha, factor, tmp_path):
     if alpha:
         tensors[alpha] = torch.tensor(2.0)
     torch.testing.assert_close(delta_of(written(tmp_path / "x.safetensors", tensors)), factor * b @ a)
+
+
+def test_every_name_that_the_page_on_model_files_lists_is_read():
+    page = (Path(__file__).parents[2] / "docs" / "explanation" / "model-files.md").read_text()
+    table = page.partition("### Layouts that are read")[2].partition("\nWhere a module")[0]
+    prefixes, endings = (re.findall(r"`([^`]+)`", part) for part in table.split("| ending |"))
+    roles = {parsed(f"{prefix.removesuffix('transformer_blocks.')}{MODULE}{ending}") for prefix in prefixes for ending in endings}
+    assert roles == {(MODULE, role) for role in (A, B, ALPHA, MAGNITUDE)}
 
 
 def test_modules_may_have_ranks_and_alphas_of_their_own(tmp_path):

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,14 @@ PAIRS = [
 def test_a_name_is_translated_both_ways(original, diffusers):
     assert to_diffusers(original) == diffusers
     assert to_original(diffusers) == original
+
+
+def test_the_page_on_model_files_lists_every_segment_that_differs():
+    page = (Path(__file__).parents[2] / "docs" / "explanation" / "model-files.md").read_text()
+    table = page.partition("### Names of the transformer's tensors")[2].partition("\nWithin ")[0]
+    rows = [[re.findall(r"`([^`]+)`", cell) for cell in line.split("|")[1:3]] for line in table.splitlines() if line.startswith("| `")]
+    listed = {pair for originals, renamed in rows for pair in zip(originals, renamed, strict=True)}
+    assert listed == {pair for names in PAIRS for pair in zip(*(name.split(".") for name in names), strict=True) if pair[0] != pair[1]}
 
 
 def test_only_whole_segments_are_translated():

@@ -18,7 +18,7 @@ def test_what_the_mask_marks_is_given_in_that_measure(target: Medium) -> None:
 
 
 def test_two_masks_multiply_what_is_left_to_generate() -> None:
-    """Design section 4, "Given": `m <- m * (1 - c)`."""
+    """As docs/explanation/arithmetic.md#given-tokens has it."""
     first, second = torch.rand(2, 2, 5, generator=torch.Generator().manual_seed(1))
     after = Mask().apply(Mask().apply(state(audio()), Inputs(masks={"mask": first})), Inputs(masks={"mask": second}))
     torch.testing.assert_close(after.denoise_mask, (1 - first) * (1 - second))

@@ -10,7 +10,7 @@ from ltxplugins.conditions.spatial_crop import SpatialCrop
 
 
 def cells(region: tuple[int, int, int, int], frames: int, height: int, width: int, scale: tuple[int, int, int]) -> list[list[list[float]]]:
-    """The rule of design section 4, cell by cell: `[y1 // Sh, y2 // Sh) x [x1 // Sw, x2 // Sw)`, clamped to the picture, in all frames."""
+    """The rule of docs/explanation/arithmetic.md#spatial-crop, cell by cell; clamped to the picture, in all frames."""
     rows = range(min(region[0] // scale[1], height), min(region[2] // scale[1], height))
     columns = range(min(region[1] // scale[2], width), min(region[3] // scale[2], width))
     return [[[float(y in rows and x in columns) for x in range(width)] for y in range(height)] for _ in range(frames)]
