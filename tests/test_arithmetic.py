@@ -55,7 +55,7 @@ def test_the_centre_of_the_noise_levels(count: int) -> None:
 
 
 @pytest.mark.parametrize("form", ["Shifted logit-normal", "Stable form of the shifted logit-normal"])
-def test_both_forms_of_the_shifted_logit_normal(form: str) -> None:
+def test_the_shifted_logit_normal_in_either_form(form: str) -> None:
     known: dict[str, Any] = {"mu": 1.7, "std": 0.8, "z": torch.linspace(-2, 2, 9, dtype=torch.float64)}
     for name in ("lo", "hi") if form.startswith("Shifted") else ("a", "b"):
         known[name] = value(form, name, **{**known, "mu": torch.tensor(1.7, dtype=torch.float64)})

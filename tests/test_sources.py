@@ -81,6 +81,28 @@ def test_no_file_names_a_document_that_nobody_has() -> None:
     assert named == []
 
 
+def test_every_module_that_a_docstring_names_is_there() -> None:
+    core = ROOT / "ltxcore"
+    packages = "|".join(sorted(path.parent.name for path in core.glob("*/__init__.py")))
+    named = re.compile(rf"`(?:ltxcore\.)?((?:{packages})(?:\.(?!json`)[A-Za-z_]\w*)+)(?:\(\))?`")
+    lost = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in CODE
+        for name in named.findall(path.read_text())
+        if not _is_there(core, name.split("."))
+    ]
+    assert lost == []
+
+
+def _is_there(folder: Path, parts: list[str]) -> bool:
+    """Whether a dotted name leads to a module, and what follows it stands in that module."""
+    first, *rest = parts
+    if rest and (folder / first).is_dir():
+        return _is_there(folder / first, rest)
+    module = folder / f"{first}.py"
+    return (folder / first).is_dir() or (module.is_file() and all(re.search(rf"\b{name}\b", module.read_text()) for name in rest))
+
+
 # ---------------------------------------------------------------- the pages
 
 
