@@ -191,7 +191,10 @@ def _fault_in_numbers(before: LatentState, after: LatentState) -> str:
 
 
 def where_applied(before: LatentState, after: LatentState, applied: Tensor) -> LatentState:
-    """Return `after` for the samples of `applied`, `[B]` bool, and `before` for the others; both have the same appended tokens."""
+    """Return `after` for the samples of `applied`, `[B]` bool, and `before` for the others; both have the same appended tokens.
+
+    Source: docs/explanation/arithmetic.md#probability-of-a-condition
+    """
     if bool(applied.all()):
         return after
     mask = after.denoise_mask.where(applied.unsqueeze(1), before.denoise_mask)
@@ -209,7 +212,7 @@ def given_from_medium(use: ConditionUse, state: LatentState, medium: Medium | No
             one token different content.
         PluginError: the condition gives tokens, but has no `content`.
 
-    Source: design section 5, "Where known content comes from".
+    Source: docs/explanation/arithmetic.md#known-content
     """
     content = getattr(use.condition, "content", None)
     target = slice(0, state.num_target)

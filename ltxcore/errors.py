@@ -179,7 +179,7 @@ def typos(typed: str, name: str) -> int | None:
 def distance(one: str, other: str, limit: int) -> int:
     """Letters to put in, take out or replace, and neighbours to exchange, to get from one word to another; `limit` + 1 where it takes more than that.
 
-    Source: optimal string alignment.
+    Source: optimal string alignment, https://en.wikipedia.org/wiki/Damerau-Levenshtein_distance
     """
     if abs(len(one) - len(other)) > limit:
         return limit + 1

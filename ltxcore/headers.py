@@ -121,7 +121,7 @@ class Slots:
 def tensors_fingerprint(slots: Mapping[str, Slot], *others: str) -> str:
     """Changes with tensors (two samples of each are read), the names that they are given here, and `others`; the same wherever they lie.
 
-    Source: design section 7, "fingerprint of everything that shaped the bytes".
+    Source: docs/explanation/model-files.md#fingerprints
     """
     digest = hashlib.sha256("/".join(others).encode())
     for name, slot in sorted(slots.items()):

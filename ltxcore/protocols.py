@@ -271,7 +271,10 @@ class Batch:
 
 
 class Draws(Protocol):
-    """Random numbers that depend on what is drawn, not on what was drawn before (design section 4, "Randomness")."""
+    """Random numbers that depend on what is drawn, not on what was drawn before.
+
+    Source: docs/explanation/arithmetic.md#random-numbers
+    """
 
     @property
     def size(self) -> int:
@@ -343,6 +346,8 @@ class ModelInput:
             text: text features, of which the modality takes its own.
             is_generated: false for a frozen modality.
             marks: whether the target's first latent frame is marked; audio has no marker.
+
+        Source: docs/explanation/arithmetic.md#noise-level-of-a-token
         """
         return cls(
             tokens=state.tokens(),

@@ -96,6 +96,8 @@ def scaled(stored: Tensor, scale: Tensor) -> Tensor:
     Args:
         stored: numbers `[rows, ...]`.
         scale: `[]` or `[1]`, one for all of them; `[rows]` or `[rows, 1]`, one for each row.
+
+    Source: docs/explanation/arithmetic.md#scaled-weights-of-a-checkpoint
     """
     product = stored.float() * scale.float().reshape(-1, *(1 for _ in stored.shape[1:]))
     return product if stored.dtype.itemsize == 1 else product.to(stored.dtype)

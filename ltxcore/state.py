@@ -127,7 +127,10 @@ class LatentState:
 
     @property
     def first_frame(self) -> Tensor:
-        """Whether each token is of the target's first latent frame, `[B, T + R]` bool; appended tokens never are, whatever their time."""
+        """Whether each token is of the target's first latent frame, `[B, T + R]` bool; appended tokens never are, whatever their time.
+
+        Source: docs/explanation/arithmetic.md#marker-of-the-first-frame
+        """
         import torch
 
         frame = torch.cat([self.grid.frame, torch.full((self.num_appended,), -1)]).to(self.clean.device)
@@ -142,7 +145,7 @@ class LatentState:
         Raises:
             DataError: the amount has another shape, or values outside [0, 1].
 
-        Source: design section 4, "Given": `m <- m * (1 - c)`; products commute, so the order of conditions does not matter.
+        Source: docs/explanation/arithmetic.md#given-tokens
         """
         import torch
 
@@ -171,7 +174,7 @@ class LatentState:
         Raises:
             DataError: the shapes do not fit this state or each other.
 
-        Source: design section 4, "Append": denoise mask 0, after the target.
+        Source: docs/explanation/arithmetic.md#appended-tokens
         """
         import torch
 

@@ -168,7 +168,7 @@ class FlexibleStrategy:
         Raises:
             DataError: a condition cannot apply to these samples.
 
-        Source: design section 4, "Training, per modality".
+        Source: docs/explanation/arithmetic.md#noise-target-and-loss
         """
         prepared: dict[str, ModelInput] = {}
         for name, table in self.tables.items():
@@ -332,7 +332,10 @@ class FlexibleStrategy:
 
 
 def _noised(seen: ModelInput, state: LatentState, draws: Draws) -> ModelInput:
-    """Noise on the state's target by each token's own level, and what is expected. Source: design section 4, "Training, per modality"."""
+    """Noise on the state's target by each token's own level, and what is expected.
+
+    Source: docs/explanation/arithmetic.md#noise-of-a-token, #tokens-that-count
+    """
     import torch
 
     target = slice(0, state.num_target)

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from ltxcore.flow.noise import add_noise, velocity
-from ltxcore.flow.sigmas import shift, stretched_sigmoid
+from ltxcore.flow.sigmas import add_noise, shift, stretched_sigmoid, velocity
 from ltxcore.modalities.audio import AudioModality
 from ltxcore.modalities.video import VideoModality
 from ltxcore.protocols import ModelInput

@@ -37,7 +37,7 @@ def codec_options(
     It is none where no model is named. A command without `device` computes nothing, and has no option that says how.
 
     Args:
-        model: the help of `--model-path`; none: the command finds out by itself which model it is, and sets `codecs.path`.
+        model: the help of `--model-path`; none: the command finds out by itself which model it is, and sets the `path` of its codecs.
         required: whether a model must be named.
         text: whether text is encoded.
         device: what is computed on by default, for the help of `--device`; none: nothing is computed.

@@ -40,7 +40,7 @@ def to_stereo(samples: Tensor) -> Tensor:
     Mono is doubled; of 5.1 and 7.1 each side hears its own front, the centre and its own surround channels, without the low-frequency one;
     any other number is averaged and doubled.
 
-    Source: reference-behaviour B.8, "Channel handling".
+    Source: docs/explanation/arithmetic.md#stereo
     """
     channels = samples.shape[0]
     if channels == 2:
@@ -57,7 +57,7 @@ def resample(samples: Tensor, rate_from: int, rate_to: int) -> Tensor:
     Output n is a weighted sum of the inputs around time n / rate_to. The weights, a sinc of the lower rate's band under a Hann window of six zero
     crossings a side, depend on n only modulo the reduced `rate_to`, so they are computed once a phase.
 
-    Source: model-facts section 5 (a Hann-windowed sinc resampler with six zeros and a roll-off of 0.99).
+    Source: docs/explanation/arithmetic.md#resampling
     """
     if rate_from == rate_to:
         return samples.to(torch.float32)
@@ -94,8 +94,7 @@ def log_mel(samples: Tensor) -> Tensor:
     Raises:
         DataError: fewer than 513 samples (the window is mirrored at both ends).
 
-    Source: model-facts section 5: Hann window of 1024, hop 160, centred with mirrored ends, magnitude, 64 Slaney bins of 0 to 8 kHz,
-    `ln(max(magnitude, 1e-5))`.
+    Source: docs/explanation/arithmetic.md#log-mel-spectrogram
     """
     if samples.shape[1] <= WINDOW // 2:
         raise DataError(
@@ -112,7 +111,7 @@ def sound_from_log_mel(mel: Tensor, *, rounds: int = 32) -> Tensor:
     The magnitudes of the Fourier bins are non-negative ones that explain the mel bins; their phases are found by going to and from the
     waveform `rounds` times, from phases of a fixed seed. Deterministic.
 
-    Source: Griffin and Lim (1984) for the phases, with the momentum of Perraudin et al. (2013).
+    Source: docs/explanation/arithmetic.md#phases-from-magnitudes
     """
     mel = mel.to(torch.float32)
     length = (mel.shape[1] - 1) * HOP
@@ -133,7 +132,7 @@ def _fourier_magnitudes(mel: Tensor, rounds: int = 20) -> Tensor:
     """Mel magnitudes `[C, M, 64]` to Fourier ones, `[C, M, 513]`: from the pseudo-inverse without its negative values, brought nearer to the mel
     bins by multiplication, which keeps them positive.
 
-    Source: Lee and Seung (2001), the multiplicative update for the squared error.
+    Source: docs/explanation/arithmetic.md#magnitudes-from-mel-bins
     """
     bank = mel_bank()
     wanted, mixing = mel @ bank, bank.T @ bank
@@ -156,7 +155,7 @@ def _waveform(spectrum: Tensor, length: int) -> Tensor:
 def mel_bank() -> Tensor:
     """Weights of the 513 Fourier bins in the 64 mel bins, `[64, 513]`: triangles between neighbouring centres, each of area one.
 
-    Source: Slaney's Auditory Toolbox (1998): the scale is linear to 1000 Hz at 3 mel per 200 Hz, then logarithmic with 27 mel per ln 6.4.
+    Source: docs/explanation/arithmetic.md#mel-bins
     """
     edges = _hertz(torch.linspace(0.0, float(_mel(torch.tensor(RATE / 2, dtype=torch.float64))), BINS + 2, dtype=torch.float64))
     frequency = torch.linspace(0.0, RATE / 2, WINDOW // 2 + 1, dtype=torch.float64)

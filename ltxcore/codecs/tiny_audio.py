@@ -53,7 +53,7 @@ def coefficients(sound: Sound) -> Tensor:
     Raises:
         DataError: as `TinyAudioCodec.encode`.
 
-    Source: design section 8, "One trial that worked": the lowest 4 x 32 of each 4 x 64 log-mel block.
+    Source: docs/explanation/arithmetic.md#cosine-blocks
     """
     mel = log_mel(resample(to_stereo(sound.samples), sound.rate, RATE)).exp().mean(dim=0).log()
     steps = (mel.shape[0] - 1) // MEL_FRAMES

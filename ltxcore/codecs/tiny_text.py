@@ -50,7 +50,10 @@ def _features(caption: str) -> Tensor:
 
 @lru_cache(maxsize=4096)
 def _word_vector(word: str) -> Tensor:
-    """128 signs out of the word's hash, `[128]`: the same on every machine, and nearly orthogonal to those of every other word."""
+    """128 signs out of the word's hash, `[128]`: the same on every machine, and nearly orthogonal to those of every other word.
+
+    Source: docs/explanation/arithmetic.md#word-vectors
+    """
     bits = int.from_bytes(hashlib.sha256(word.encode()).digest()[: WIDTH // 8], "big")
     return torch.tensor([1.0 if bits >> place & 1 else -1.0 for place in range(WIDTH)])
 

@@ -54,7 +54,7 @@ def coefficients(clip: Clip) -> Tensor:
     Raises:
         DataError: as `TinyVideoCodec.encode`.
 
-    Source: design section 8, "One trial that worked": the first frame repeated for the causal group, then blocks of 8 x 32 x 32 x 3.
+    Source: docs/explanation/arithmetic.md#cosine-blocks
     """
     frames, height, width, _ = clip.frames.shape
     if frames % FRAMES != 1 or height % ROWS or width % COLUMNS:

@@ -152,7 +152,7 @@ def in_new_words(table: Any, reading: Reading) -> Any:
 
     Mistakes in them are noted, each at its key.
 
-    Source: reference-behaviour E.3.
+    Source: https://github.com/Lightricks/LTX-2/blob/main/packages/ltx-trainer/docs/configuration-reference.md
 
     Raises:
         Unreadable: the older words cannot be read, or say what newer ones beside them say.

@@ -164,10 +164,7 @@ def _usable(table: Table, options: PreprocessingTable, with_captions: bool) -> t
 
 
 def with_trigger(caption: str, trigger: str | None) -> str:
-    """A caption with the trigger word before it.
-
-    Source: reference-behaviour B.11: the trigger, stripped, and a space.
-    """
+    """A caption with the trigger word, stripped, and a space before it."""
     return f"{trigger.strip()} {caption}" if trigger and trigger.strip() else caption
 
 
@@ -251,7 +248,7 @@ def _short(text: str) -> str:
 def _name(cell: str, folder: Path) -> str | None:
     """The name of the sample whose clip is `cell`; none if it lies outside the folder.
 
-    Source: reference-behaviour A.2, without its ways out of the folder.
+    Source: docs/explanation/model-files.md#names-of-samples
     """
     path = Path(os.path.normpath(folder / cell))
     for base in (folder, folder.resolve()):

@@ -86,7 +86,7 @@ def choose(buckets: Iterable[Bucket], width: int, height: int, frames: int, is_i
         frames: that the clip has.
         is_image: an image goes to buckets of one frame only.
 
-    Source: reference-behaviour B.6, step 5.
+    Source: docs/explanation/arithmetic.md#choice-of-a-bucket
     """
     fitting = [bucket for bucket in buckets if (bucket.frames == 1 if is_image else bucket.frames <= frames)]
     return min(
@@ -143,7 +143,7 @@ class ReferenceFactors:
 
         Every target's reference is of its own bucket, so several buckets do no harm.
 
-        Source: reference-behaviour B.10.
+        Source: docs/explanation/arithmetic.md#spatial-factor-of-a-reference, #temporal-factor-of-a-reference
         """
         frames, rows, columns = scale
         for size, name, step in ((target.width, "width", columns), (target.height, "height", rows)):
@@ -190,6 +190,8 @@ def proposed_buckets(sizes: Iterable[Bucket], scale: Sequence[int]) -> tuple[Buc
     Args:
         sizes: of clips and pictures as shown, each as a bucket of its own; pictures have one frame.
         scale: pixel frames, rows and columns that a latent cell of the codec covers.
+
+    Source: docs/explanation/arithmetic.md#proposed-buckets
     """
     shapes = _shapes(sorted(set(sizes), key=_shape))
     while True:

@@ -45,6 +45,8 @@ def read_cut(path: Path, duration: Fraction | None, fill: bool = True) -> Cut:
 
     Raises:
         DataError: the file cannot be read or has no sound.
+
+    Source: docs/explanation/arithmetic.md#length-of-a-cut-sound
     """
     sound, gaps = read_with_gaps(path, max_duration=None if duration is None else float(duration) + SOUND_MARGIN)
     end = math.inf if duration is None else float(duration)

@@ -27,7 +27,7 @@ def video_mask(frames: Tensor, bucket: Bucket, scale: Sequence[int], shape: tupl
         scale: of the video codec.
         shape: height and width that the mask is shown with; none: those of its frames. Its pixels need not be square.
 
-    Source: design section 7, "Masks follow the pixels".
+    Source: docs/explanation/arithmetic.md#masks-of-clips
     """
     stored = (int(frames.shape[1]), int(frames.shape[2]))
     cover = attrs.evolve(Cover.of(*(shape or stored), bucket), source=stored)
@@ -64,7 +64,7 @@ def audio_mask(samples: Tensor, rate: int, steps: int, scale: Sequence[int]) -> 
         steps: T, of the sound's latents.
         scale: of the audio codec; its first number is the mel frames in a step.
 
-    Source: design section 4, "Positions", for the time of a step; section 7 for the mask.
+    Source: docs/explanation/arithmetic.md#masks-of-sounds
     """
     amplitude = samples.to(torch.float64).abs().mean(dim=0)
     modality = AudioModality(mel_frames=scale[0])

@@ -38,7 +38,7 @@ class Before:
 
     Attributes:
         planned: the size and length that it was made for; what is set right may lead to others.
-        since: what has been set right since, by the names of `codecs.corrections.CORRECTIONS`, sorted; nothing: it was read as now.
+        since: what has been set right since, by the names of `CORRECTIONS`, sorted; nothing: it was read as now.
     """
 
     planned: Planned

@@ -31,7 +31,7 @@ class Cover:
     def of(cls, height: int, width: int, bucket: Bucket) -> Cover:
         """The smallest cover: one side fits, the other is as long or longer; what is over goes half to each end.
 
-        Source: reference-behaviour B.6, steps 6 and 7.
+        Source: docs/explanation/arithmetic.md#cover-and-crop
         """
         if width * bucket.height > height * bucket.width:
             resized = (bucket.height, max(bucket.width, width * bucket.height // height))
@@ -95,7 +95,7 @@ def subsampled(frames: Tensor, factor: int) -> Tensor:
 
     Frame 0 is alone in its latent frame, so the steps are counted from frame 1 on, and the last ones fit.
 
-    Source: reference-behaviour B.6, step 8.
+    Source: docs/explanation/arithmetic.md#every-n-th-frame
     """
     if factor == 1:
         return frames
@@ -107,7 +107,7 @@ def cell_means(values: Tensor, cover: Cover, scale: Sequence[int]) -> Tensor:
 
     Exact: a cell covers a rectangle of the source with fractional edges, and pixels at its edges count by the part that is inside.
 
-    Source: design section 7, "Masks follow the pixels".
+    Source: docs/explanation/arithmetic.md#masks-of-clips
     """
     rows = _box_weights(cover.source[0], cover.resized[0], cover.top, cover.size[0] // scale[1], scale[1])
     columns = _box_weights(cover.source[1], cover.resized[1], cover.left, cover.size[1] // scale[2], scale[2])
@@ -126,7 +126,7 @@ def _box_weights(source: int, resized: int, offset: int, cells: int, step: int) 
 def causal_means(cells: Tensor, factor: int) -> Tensor:
     """The mean over each latent frame's pixel frames: `[F, H', W']` to `[(F - 1) / factor + 1, H', W']`.
 
-    Source: design section 7: frame 0 alone, then `factor` frames at a time.
+    Source: docs/explanation/arithmetic.md#masks-of-clips
     """
     if cells.shape[0] == 1:
         return cells

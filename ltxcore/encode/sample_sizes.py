@@ -239,7 +239,7 @@ def _alone(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -> Plan
 def _reference_misfits(planned: Planned, infos: Mapping[str, MediaInfo], rules: Rules) -> Iterator[Problem]:
     """References that are too short, or whose frames lie at other times than those of their clip.
 
-    Source: design section 4, "Positions": a temporal factor counts only where the rates tell of it.
+    Source: docs/explanation/arithmetic.md#temporal-factor-of-a-reference
     """
     reference = infos.get("reference_video")
     if reference is None or reference.is_image:

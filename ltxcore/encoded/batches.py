@@ -86,6 +86,8 @@ def weights(step: Sequence[MicroBatch]) -> list[float]:
     """What the mean loss of each micro-batch of an optimiser step is multiplied by, so that the mean over the step is the mean over its samples.
 
     With M micro-batches of n_i samples, N in total: `M * n_i / N`; 1 where all are of one size.
+
+    Source: docs/explanation/arithmetic.md#weight-of-a-micro-batch
     """
     total = sum(len(micro_batch.names) for micro_batch in step)
     return [len(step) * len(micro_batch.names) / total for micro_batch in step]

@@ -49,7 +49,7 @@ def split(manifest: Manifest, held_out: int | float | None) -> Split:
     Raises:
         ConfigError: it is negative, or leaves nothing to train on.
 
-    Source: design section 7, "Held-out".
+    Source: docs/explanation/arithmetic.md#held-out-samples
     """
     samples = manifest.samples
     wanted = _wanted(held_out, len(samples))

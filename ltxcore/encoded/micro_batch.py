@@ -137,7 +137,7 @@ def _latents(role: str, source: Source, samples: Sequence[Stored], names: Sequen
 def _text(samples: Sequence[Stored], names: Sequence[str]) -> Text:
     """Features padded on the left with zeros, `[B, L, E]`, and the mask of the words, `[B, L]` float32.
 
-    Source: design section 7, "Text features".
+    Source: docs/explanation/arithmetic.md#padding-of-text
     """
     if not samples:
         return Text({}, torch.zeros(len(names), 0))
@@ -174,7 +174,7 @@ def _refuse_shapes(role: str, shapes: Sequence[tuple[int, ...]], names: Sequence
 def padded(features: Mapping[str, Tensor], length: int) -> Text:
     """Features of a text `[l, E]` by modality, as `[1, length, E]` with zeros on the left, float32; and the mask of its words.
 
-    Source: design section 7, "Text features".
+    Source: docs/explanation/arithmetic.md#padding-of-text
     """
     words = next(iter(features.values())).shape[0]
     found = {}

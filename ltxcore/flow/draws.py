@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def generator(seed: int, *key: str | int) -> Generator:
     """A generator on the CPU whose numbers depend on `seed` and `key` alone.
 
-    Source: design section 4, "Randomness is counted, not streamed".
+    Source: docs/explanation/arithmetic.md#random-numbers
     """
     import torch
 

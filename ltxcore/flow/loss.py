@@ -17,7 +17,7 @@ def masked_loss(predicted: Tensor, target: Tensor, loss_mask: Tensor) -> Tensor:
         target: `[B, T, D]`.
         loss_mask: tokens that count, `[B, T]` bool. A sample without any has loss 0.
 
-    Source: design section 4, "Training".
+    Source: docs/explanation/arithmetic.md#loss-of-a-sample
     """
     counted = loss_mask.to(predicted.device)
     error = (predicted.float() - target.to(predicted.device).float()).square().mean(dim=-1)
@@ -27,7 +27,10 @@ def masked_loss(predicted: Tensor, target: Tensor, loss_mask: Tensor) -> Tensor:
 
 
 def total_loss(losses: Mapping[str, Tensor]) -> Tensor:
-    """Losses of the modalities, `[B]` each, added and averaged over the batch: a scalar. Source: design section 4, "Training"."""
+    """Losses of the modalities, `[B]` each, added and averaged over the batch: a scalar.
+
+    Source: docs/explanation/arithmetic.md#loss-of-a-micro-batch
+    """
     import torch
 
     return torch.stack(list(losses.values())).sum(dim=0).mean()

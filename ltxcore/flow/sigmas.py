@@ -66,7 +66,7 @@ class ShiftedLogitNormal:
     def sample(self, draws: Draws, key: str, tokens: int) -> Tensor:
         """Noise levels `[B]` float32 for a modality of `tokens` target tokens.
 
-        Source: design section 4, "Sigma", in its stable form.
+        Source: docs/explanation/arithmetic.md#shifted-logit-normal
         """
         import torch
 
@@ -78,7 +78,10 @@ class ShiftedLogitNormal:
         return torch.where(draws.uniform(f"{key}.mix") < self.uniform_prob, uniform, y).float()
 
     def _within(self, mu: float, z: Tensor) -> Tensor:
-        """Normal draws, moved in order to where their sigmas lie in the range: by their quantiles, so that no draw is thrown away."""
+        """Normal draws, moved in order to where their sigmas lie in the range: by their quantiles, so that no draw is thrown away.
+
+        Source: docs/explanation/arithmetic.md#range-of-the-noise-levels
+        """
         import torch
 
         first = z_of_sigma(mu, self.std, self.min_value) if self.min_value > self.eps and self.std else -math.inf
@@ -105,7 +108,10 @@ class Uniform:
         _check_range(self.min_value, self.max_value)
 
     def sample(self, draws: Draws, key: str, tokens: int) -> Tensor:
-        """Noise levels `[B]` float32, whatever the number of tokens."""
+        """Noise levels `[B]` float32, whatever the number of tokens.
+
+        Source: docs/explanation/arithmetic.md#uniform-noise-levels
+        """
         low, high = _shifted(self.min_value, 1 / self.shift), _shifted(self.max_value, 1 / self.shift)
         return _shifted(low + (high - low) * draws.uniform(f"{key}.uniform"), self.shift)
 
@@ -113,7 +119,7 @@ class Uniform:
 def _shifted(sigma: T, by: float) -> T:
     """Sigmas shifted by a factor of their odds, sigma / (1 - sigma); 1 leaves them to the last bit.
 
-    Source: Esser et al., "Scaling Rectified Flow Transformers for High-Resolution Image Synthesis" (2024), arXiv 2403.03206, equation 23.
+    Source: docs/explanation/arithmetic.md#shift-of-a-noise-level
     """
     return sigma if by == 1 else by * sigma / (1 + (by - 1) * sigma)
 
@@ -121,7 +127,7 @@ def _shifted(sigma: T, by: float) -> T:
 def shift(tokens: int) -> float:
     """Where the logit-normal is centred for a sequence of this many target tokens; not clamped.
 
-    Source: design section 4, "Sigma": `mu = 0.95 + (L - 1024) * 1.10 / 3072`.
+    Source: docs/explanation/arithmetic.md#centre-of-the-noise-levels
     """
     return 0.95 + (tokens - 1024) * 1.10 / 3072
 
@@ -132,7 +138,7 @@ def stretched_sigmoid(mu: float, std: float, z: Tensor) -> Tensor:
     Differences of sigmoids cancel once mu is large: in float32 from about 20,000 tokens, and from about 52,000 there is nothing left but 0 / 0. With
     `sigmoid(p) - sigmoid(q) = sinh((p - q) / 2) / (2 cosh(p / 2) cosh(q / 2))` nothing cancels.
 
-    Source: design section 4, "Sigma".
+    Source: docs/explanation/arithmetic.md#stable-form-of-the-shifted-logit-normal
     """
     if std == 0.0:  # all of the range is one point, and z tells nothing
         return z.new_full(z.shape, LOW / (LOW - HIGH))
@@ -174,11 +180,11 @@ def add_noise(clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         noise: `[B, T, D]`.
         timesteps: noise level of each token, `[B, T]`, 0 clean to 1 noise.
 
-    Source: design section 4, "Training": `noisy = x + timesteps * (n - x)`.
+    Source: docs/explanation/arithmetic.md#noise-of-a-token
     """
     return clean + timesteps.unsqueeze(-1) * (noise - clean)
 
 
 def velocity(clean: Tensor, noise: Tensor) -> Tensor:
-    """What the model learns to say, `[B, T, D]`. Source: design section 4: `velocity = n - x`."""
+    """What the model learns to say, `[B, T, D]`. Source: docs/explanation/arithmetic.md#velocity"""
     return noise - clean

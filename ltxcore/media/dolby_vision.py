@@ -32,7 +32,7 @@ _MOST_BYTES = 1 << 20
 class DolbyVision:
     """A configuration record: the profile, whether there is a base layer, and what others can show that as; 0: as nothing.
 
-    Source: "Dolby Vision Streams Within the ISO Base Media File Format", version 2.1.2, section 2.2.
+    Source: Dolby Vision Streams Within the ISO Base Media File Format, version 2.1.2, section 2.2
     """
 
     profile: int

@@ -118,7 +118,10 @@ class Times:
 
     def repeats(self, rate: Fraction) -> tuple[int, ...]:
         """How often each frame is shown when the clip is shown at a constant rate: at each time the frame that has then begun last, times rounded to the
-        nearest, as FFmpeg's filter `fps` has it."""
+        nearest, as FFmpeg's filter `fps` has it.
+
+        Source: docs/explanation/arithmetic.md#frames-at-a-constant-rate
+        """
         marks = [_nearest((tick - self.starts[0]) * self.tick * rate) for tick in (*self.starts, self.end)]
         return tuple(after - before for before, after in pairwise(marks))
 

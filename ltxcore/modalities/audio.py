@@ -42,7 +42,7 @@ class AudioModality:
         return Grid(int(shape[1]), scale=(self.mel_frames, 1, 1))
 
     def patchify(self, latents: Tensor) -> Tensor:
-        """Latents `[B, C, T, M]` to tokens `[B, T, C*M]`."""
+        """Latents `[B, C, T, M]` to tokens `[B, T, C*M]`. Source: docs/explanation/arithmetic.md#tokens-of-a-sound"""
         return latents.transpose(1, 2).flatten(2)
 
     def unpatchify(self, tokens: Tensor, grid: Grid) -> Tensor:
@@ -52,7 +52,7 @@ class AudioModality:
     def positions(self, grid: Grid, rate: Tensor) -> Tensor:
         """Start and end of every step in seconds, `[B, 1, T, 2]` float32; `rate` `[B]` says how many samples there are.
 
-        Source: design section 4, "Positions": `[max(0, 4i - 3), max(0, 4i + 1)]` mel frames of 0.01 seconds.
+        Source: docs/explanation/arithmetic.md#positions-of-a-sound
         """
         import torch
 

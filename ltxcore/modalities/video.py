@@ -41,7 +41,10 @@ class VideoModality:
         return Grid(int(frames), int(height), int(width), self.scale)
 
     def patchify(self, latents: Tensor) -> Tensor:
-        """Latents `[B, C, F, H, W]` to tokens `[B, F*H*W, C]`."""
+        """Latents `[B, C, F, H, W]` to tokens `[B, F*H*W, C]`.
+
+        Source: docs/explanation/arithmetic.md#tokens-of-a-clip
+        """
         return latents.flatten(2).transpose(1, 2)
 
     def unpatchify(self, tokens: Tensor, grid: Grid) -> Tensor:
@@ -55,7 +58,7 @@ class VideoModality:
             grid: the cells, T of them.
             rate: frames per second of each sample, `[B]`.
 
-        Source: design section 4, "Positions": the codec is causal, so that latent frame 0 is pixel frame 0 and frame f ends with pixel frame `T*f`.
+        Source: docs/explanation/arithmetic.md#positions-of-a-clip
         """
         import torch
 

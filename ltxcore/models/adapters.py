@@ -39,6 +39,8 @@ def create_adapters(
         seed: of A.
         rslora: whether alpha is divided by the root of the rank. Source: rsLoRA, arXiv 2312.03732.
         dora: whether the length of each row of an adapted matrix is learned apart from its direction. Source: DoRA, arXiv 2402.09353.
+
+    Source: docs/explanation/arithmetic.md#weight-of-a-lora, #dora
     """
     from peft import LoraConfig, inject_adapter_in_model
 

@@ -49,7 +49,7 @@ class ModelInfo:
 
 @attrs.frozen
 class Perturbation:
-    """What a pass for guidance leaves out (design section 4, "Sampling").
+    """What a pass for guidance leaves out. Source: docs/explanation/arithmetic.md#guidance
 
     Attributes:
         pass_self_attention: blocks by modality in which self-attention passes its values through.

@@ -94,7 +94,10 @@ class Base:
 
     @property
     def context_widths(self) -> dict[str, int]:
-        """Numbers a token of the text that the blocks attend to, by modality. Source: `pairing.text_widths`."""
+        """Numbers a token of the text that the blocks attend to, by modality.
+
+        Source: docs/explanation/model-files.md#folders
+        """
         given = self._arguments
         if given["use_prompt_embeddings"]:
             return {"video": given["caption_channels"], "audio": given["caption_channels"]}

@@ -2,7 +2,8 @@
 
 Two layouts: a safetensors file with the names of the original implementation, whose metadata say the configuration (the transformer
 alone, or together with codecs and connectors), and a folder of diffusers, with its own names, a `config.json`, and one file or several.
-Sources: model facts, sections 2.3 and 4.
+
+Source: docs/explanation/model-files.md#layouts, #names-of-the-transformers-tensors
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Connectors: small transformers between stored text features and the blocks, in checkpoints that have them.
 
 They are frozen and no part of the backbone's parameters. Learnable registers take the place of padding, so that what comes out has no padding.
-Sources: reference-behaviour F.5, "connector"; model-facts section 5, "Connectors".
+
+Source: docs/explanation/arithmetic.md#text-connectors
 """
 
 from __future__ import annotations

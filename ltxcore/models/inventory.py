@@ -151,7 +151,10 @@ def _layers(found: Slots) -> int:
 
 
 def _text_encoder(metadata: Mapping[str, str], config: Mapping[str, Any], generation: str) -> str:
-    """Source: reference behaviour, F.3, "gemma_source_checkpoint"."""
+    """The text encoder that a model was trained with, in words.
+
+    Source: docs/explanation/model-files.md#text-encoders
+    """
     told = object_of(metadata.get("gemma_source_checkpoint") or config.get("gemma_source_checkpoint")).get("gemma_version")
     if told:
         return str(told)

@@ -1,8 +1,10 @@
 """A LoRA file for another program: read in any layout that is known, written with the names and without whatever else that program does not read.
 
-What each reads (model facts, section 3.2): ComfyUI and ltx-pipelines take the names of the original checkpoints behind "diffusion_model.",
+What each reads: ComfyUI and ltx-pipelines take the names of the original checkpoints behind "diffusion_model.",
 and ltx-pipelines applies no alpha; diffusers has names of its own behind "transformer.", and refuses a file with alphas. So alpha / rank is
 always folded into B.
+
+Source: docs/explanation/model-files.md#layouts-that-are-written
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""LoRA files written, by the export contract (design section 8).
+"""LoRA files, written so that every reader computes what was trained.
+
+Source: docs/explanation/model-files.md#a-lora-of-ltx, #a-dora-of-ltx
 
 A plain LoRA: names of the original checkpoint behind "diffusion_model.", `.lora_A.weight` and `.lora_B.weight`, with alpha / rank folded into B
 since no reader applies it. ComfyUI, diffusers and ltx-pipelines read it.
@@ -60,7 +62,10 @@ def save_lora(
 
 
 def _stored(module: str, layer: Any, dtype: torch.dtype, weight: Callable[[str], Tensor]) -> dict[str, Stored]:
-    """A and B, with alpha / rank in B, so that B @ A is all that the adapter adds; and the magnitude of a DoRA."""
+    """A and B, with alpha / rank in B, so that B @ A is all that the adapter adds; and the magnitude of a DoRA.
+
+    Source: docs/explanation/arithmetic.md#folded-alpha
+    """
     dora, scale = has_magnitude(layer), float(layer.scaling[ADAPTER])
     base = f"{PREFIX_OF_DIFFUSERS}{module}" if dora else f"{LORA_PREFIX}{to_original(module)}"
     (a_name, b_name), (a_shape, b_shape) = pair_names(module), pair_shapes(layer)

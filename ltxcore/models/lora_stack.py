@@ -63,6 +63,8 @@ def load_loras(backbone: LTXBackbone, loras: Sequence[Strength]) -> None:
 
     Raises:
         CheckpointError: a file that is no LoRA of this model, of which nothing is left, or a DoRA beside others.
+
+    Source: docs/explanation/arithmetic.md#several-loras
     """
     if not loras:
         return

@@ -160,7 +160,7 @@ class _Product(torch.autograd.Function):
 
 
 def _rows(weight: Tensor, kind: Quantization) -> tuple[Tensor, Tensor]:
-    """Each row in a number format, times a factor."""
+    """Each row in a number format, times a factor. Source: docs/explanation/arithmetic.md#rows-in-8-bits"""
     stored, largest = _FORMATS[kind]
     whole = weight.float()
     # A row of zeros has any factor.
@@ -171,7 +171,10 @@ def _rows(weight: Tensor, kind: Quantization) -> tuple[Tensor, Tensor]:
 
 
 def _blocks(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Blocks of a matrix in nf4, with the factor of each."""
+    """Blocks of a matrix in nf4, with the factor of each.
+
+    Source: docs/explanation/arithmetic.md#blocks-of-64-in-4-bits
+    """
     from bitsandbytes.functional import quantize_4bit  # type: ignore[import-not-found, unused-ignore]
 
     packed, state = quantize_4bit(weight.contiguous(), blocksize=BLOCK, quant_type="nf4", compress_statistics=False)

@@ -31,7 +31,7 @@ AUTO: Mapping[frozenset[str], tuple[str, ...]] = {
 }
 """By the modalities of a run, frozen ones included: with two, all attention, that between them above all; with one, its attention and feed-forward.
 
-Source: training-modes.txt, "LoRA Target Modules Guidance".
+Source: https://github.com/Lightricks/LTX-2/blob/main/packages/ltx-trainer/docs/training-modes.md
 """
 
 

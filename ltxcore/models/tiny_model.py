@@ -49,7 +49,9 @@ def fresh_tensor(name: str, shapes: Mapping[str, tuple[int, ...]], seed: int) ->
     """An untrained parameter, float32, by its name, the whole model's `shapes` and a seed: the same whichever modalities are built.
 
     Weights and biases are uniform within 1 / sqrt(inputs); tables are normal, those of a stream scaled by 1 / sqrt(width);
-    normalisations start at 1 and the mark of key frames at 0. Source: the initialisation of `diffusers.LTX2VideoTransformer3DModel`.
+    normalisations start at 1 and the mark of key frames at 0, as in diffusers.
+
+    Source: https://github.com/huggingface/diffusers/blob/main/src/diffusers/models/transformers/transformer_ltx2.py
     """
     key = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(key[:8], "big") >> 1)

@@ -1,6 +1,6 @@
 """The transformer over one or two streams: from tokens, noise levels and positions to velocities.
 
-Modules and names are those of `diffusers.LTX2VideoTransformer3DModel`; the forward is ours (design section 8). It holds the parameters
+Modules and names are those of `diffusers.LTX2VideoTransformer3DModel`; the forward is ours. It holds the parameters
 that belong to no block, so everything that touches them happens inside its forward, where ZeRO-3 has them gathered.
 
 Blocks that are computed again in the backward pass, and whether that is what is going on.
@@ -62,6 +62,8 @@ def attention_bias(weights: Tensor, dtype: torch.dtype) -> Tensor:
     """What to add to attention scores so that they count `weights` times, in [0, 1]: the logarithm, and the least number for 0.
 
     The least number rather than minus infinity, so that a row in which nothing counts attends evenly and is not NaN.
+
+    Source: docs/explanation/arithmetic.md#attention-bias-of-weights
     """
     return weights.float().log().clamp_min(torch.finfo(dtype).min).to(dtype)
 
@@ -119,7 +121,10 @@ class Transformer(nn.Module):
         return hidden
 
     def _levels(self, embed: Any, levels: Tensor, modality: str, factor: float = 1.0) -> tuple[Tensor, Tensor]:
-        """What an AdaLN module makes of noise levels `[B, T']`: modulation `[B, T', n * C]` and embedding `[B, T', C]`."""
+        """What an AdaLN module makes of noise levels `[B, T']`: modulation `[B, T', n * C]` and embedding `[B, T', C]`.
+
+        Source: docs/explanation/arithmetic.md#level-as-the-model-takes-it
+        """
         scaled = levels.float().flatten() * self.timestep_scale * factor
         values, embedded = embed(scaled, batch_size=levels.shape[0], hidden_dtype=self._dtype(modality))
         return values.unflatten(0, levels.shape), embedded.unflatten(0, levels.shape)
@@ -152,7 +157,10 @@ class Transformer(nn.Module):
         return context
 
     def _cross_levels(self, given: StreamInput, other: StreamInput, modality: str) -> tuple[Tensor, Tensor]:
-        """Modulation and gate of the attention to the other modality. Source: design section 8; model facts 2.1."""
+        """Modulation and gate of the attention to the other modality.
+
+        Source: docs/explanation/arithmetic.md#attention-between-the-modalities
+        """
         theirs = other.sigma[:, None]
         scale_shift = theirs if self.rule == "cross" else given.timesteps
         gate = given.timesteps if self.rule == "own" else theirs

@@ -53,7 +53,10 @@ class BlockSwitches(NamedTuple):
 
 
 def modulation(table: Tensor, values: Tensor) -> tuple[Tensor, ...]:
-    """A block's own table `[n, C]` plus what the noise level asks for `[B, T', n * C]`: n tensors `[B, T', C]`."""
+    """A block's own table `[n, C]` plus what the noise level asks for `[B, T', n * C]`: n tensors `[B, T', C]`.
+
+    Source: docs/explanation/arithmetic.md#modulation
+    """
     rows = table[None, None] + values.unflatten(-1, (table.shape[0], -1))
     return rows.unbind(dim=2)
 

@@ -1,7 +1,9 @@
 """The configuration of a transformer: as a checkpoint says it, and as diffusers' constructor takes it.
 
 A checkpoint holds JSON in its metadata under "config", with a section "transformer" in names of its own. A key that is absent there means
-the original implementation's default, not that of diffusers: they differ. Source: model facts, section 4, "Config mapping".
+the original implementation's default, not that of diffusers: they differ.
+
+Source: docs/explanation/model-files.md#configuration-of-the-transformer
 """
 
 from __future__ import annotations
@@ -234,7 +236,7 @@ def video_scale_of(config: Config) -> tuple[int, int, int]:
 
     (8, 32, 32) where the section has no list of blocks.
 
-    Source: reference behaviour, F.3: a factor of 2 for each compressing block, times the patch size in space.
+    Source: docs/explanation/model-files.md#size-of-a-latent-cell
     """
     codec = config.get("vae") or {}
     blocks = codec.get("encoder_blocks") or codec.get("decoder_blocks")

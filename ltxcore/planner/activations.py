@@ -100,7 +100,7 @@ class Tracer:
     _unreached: dict[tuple[frozenset[str], int], frozenset[str]] = attrs.field(factory=dict, init=False)
 
     def sketched(self, choice: Choice, inputs: Mapping[str, ModelInput], num_layers: int) -> Sketch:
-        """A model of so many blocks, with what the run trains of it picked out as `train.model.load_model` does."""
+        """A model of so many blocks, with what the run trains of it picked out as `train.trained_model.load_model` does."""
         backbone = self.base.sketch(choice.modalities, num_layers)
         key = choice.modalities, num_layers
         if key not in self._unreached:  # neither adapters nor dtypes nor sizes change it
@@ -117,7 +117,10 @@ class Tracer:
         return Sketch(backbone, frozenset(lora_parameters(backbone)), unreached)
 
     def activations(self, choice: Choice, inputs: Mapping[str, ModelInput]) -> Activations:
-        """Count the activations of one micro-batch, for a model with the base's number of blocks."""
+        """Count the activations of one micro-batch, for a model with the base's number of blocks.
+
+        Source: docs/explanation/arithmetic.md#activations
+        """
         if not self._is_told_by_few(choice):
             return self._run(choice, inputs, self.base.num_layers)
         fewer, more = (self._run(choice, inputs, count) for count in FEW)

@@ -20,7 +20,10 @@ MOMENTS = 2 * MASTER
 """Of AdamW, a parameter."""
 
 EIGHT_BIT_BLOCK, EIGHT_BIT_LEAST = 256, 4096
-"""adamw8bit: numbers that share a factor, and the least a parameter must have for its moments to be of 8 bits. Source: bitsandbytes, Optimizer2State."""
+"""adamw8bit: numbers that share a factor, and the least a parameter must have for its moments to be of 8 bits.
+
+Source: docs/explanation/arithmetic.md#moments-in-8-bits
+"""
 
 DEFAULTS: Mapping[str, int] = {
     "reduce_bucket_size": 500_000_000,
@@ -74,6 +77,8 @@ def single_states(
         optimizer: `optimizer_type`.
         offloaded: blocks whose matrices lie in host memory, and are on the device `AT_ONCE` at the most.
         num_layers: of the model.
+
+    Source: docs/explanation/arithmetic.md#one-process, #block-swap
     """
     connectors = parameters.connectors * dtype.itemsize
     frozen = parameters.stored(dtype, quantization)
@@ -92,7 +97,7 @@ def single_states(
 def pinned(size: int) -> int:
     """Bytes of host memory that a pinned buffer of `size` bytes takes: the next power of two.
 
-    Source: torch, ATen/core/CachingHostAllocator.h, where no limit is set to that.
+    Source: docs/explanation/arithmetic.md#pinned-host-memory
     """
     return 1 << (size - 1).bit_length() if size > 0 else 0
 
@@ -112,7 +117,7 @@ def _moments(parameters: Parameters, optimizer: str) -> int:
 def zero_states(parameters: Parameters, config: Config, world_size: int) -> States:
     """Of one process of a ZeRO engine, with the configuration that DeepSpeed is given.
 
-    Source: DeepSpeed 0.19, runtime/zero/stage3.py and stage_1_and_2.py: the buffers that they allocate.
+    Source: docs/explanation/arithmetic.md#zero-stages-1-and-2, #zero-stage-3
     """
     zero: dict[str, Any] = config["zero_optimization"]
     is_bf16 = bool(config["bf16"]["enabled"])

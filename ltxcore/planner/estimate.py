@@ -86,7 +86,7 @@ class Need:
 
     @property
     def device(self) -> int:
-        """The peak on a device, without a margin."""
+        """The peak on a device, without a margin. Source: docs/explanation/arithmetic.md#memory-of-a-device"""
         return max(self.backward, self.update, self.drawing)
 
     @property
@@ -106,7 +106,10 @@ class Need:
 
     @property
     def host(self) -> int:
-        """Host memory of a machine: of its processes, what they keep of the data, and what was moved there."""
+        """Host memory of a machine: of its processes, what they keep of the data, and what was moved there.
+
+        Source: docs/explanation/arithmetic.md#host-memory
+        """
         here = -(-self.processes // self.nodes)
         return here * (self.states.host + PROCESS + KEPT)
 
@@ -222,7 +225,7 @@ class Estimator:
 
 
 def _choice(config: RunFile, modalities: frozenset[str], divided: bool) -> Choice:
-    """Dtypes as `train.model.load_model` and the engines have them."""
+    """Dtypes as `train.trained_model.load_model` and the engines have them."""
     mixed = AUTOCAST[config.acceleration.mixed_precision_mode]
     is_full = config.model.training_mode == "full"
     whole = torch.float32 if mixed is None or (is_full and not divided) else mixed
@@ -264,7 +267,7 @@ def _said(config: Config) -> str:
 
 
 def _saved(config: RunFile, parameters: Parameters) -> tuple[int, int]:
-    """Bytes of a checkpoint, and of what the run ends with. Source: `train.model.TrainedModel.checkpoint_bytes`."""
+    """Bytes of a checkpoint, and of what the run ends with. Source: docs/explanation/arithmetic.md#disk"""
     numbers = parameters.whole if config.model.training_mode == "full" else parameters.trained
     exported = numbers * DTYPES[config.checkpoints.precision].itemsize
     state = {"full": 12, "minimal": 4, "off": 0}[config.checkpoints.save_training_state]

@@ -132,6 +132,8 @@ def weight_bytes(
         modalities: "video", "audio" or both.
         dtype: of the weights.
         quantization: how the matrices of the blocks are stored with fewer bits; none: as all others.
+
+    Source: docs/explanation/arithmetic.md#bytes-of-weights
     """
     return sum(_bytes(name, shape, dtype, quantization) for name, shape in shapes.items() if is_needed(name, modalities))
 

@@ -99,7 +99,7 @@ def size_of(entry: Entry, source: Source, modality: Modality | None) -> str:
 
 
 def seconds(entry: Entry, modality: Modality) -> float:
-    """How long a sample is: the first latent frame covers one frame, every other as many as the codec's factor (design section 4, "Positions")."""
+    """How long a sample is. Source: docs/explanation/arithmetic.md#seconds-of-a-sample"""
     grid = modality.grid_of(entry.shape)
     frames = (grid.frames - 1) * grid.scale[0] + 1
     if modality.name == "video":

@@ -159,7 +159,7 @@ def text_widths(model_path: str) -> dict[str, int]:
     """Return the width of the stored text features that a model takes, by modality; before connectors, which do not
     change it.
 
-    Source: reference-behaviour A.5: models that project the text inside the transformer take the text encoder's own width, the others that of the stream.
+    Source: docs/explanation/model-files.md#folders
     """
     arguments = _arguments(model_path)
     if arguments["use_prompt_embeddings"]:

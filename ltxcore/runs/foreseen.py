@@ -58,7 +58,10 @@ def _entry(folder: str, planned: Planned, found: Outline, seen: Survey) -> Entry
 
 
 def _size(folder: str, bucket: Bucket, planned: Planned, seen: Survey) -> tuple[Bucket, float | None]:
-    """Pixels and frames of a clip or its reference as they are encoded, and frames per second. Source: `preprocess.products`."""
+    """Pixels and frames of a clip or its reference as they are encoded, and frames per second.
+
+    Source: docs/explanation/arithmetic.md#cover-and-crop, #every-n-th-frame
+    """
     is_target = folder == "latents"
     info = seen.encoding.tools.raw.info(planned.sample.media["video" if is_target else "reference_video"])
     size = bucket if is_target else seen.encoding.tools.factors.of(bucket)

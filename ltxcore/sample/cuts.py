@@ -105,7 +105,7 @@ def samples_in(seconds: Fraction) -> int:
 def steps_of(samples: int, scale: Sequence[int]) -> int:
     """Latent steps of a sound of so many samples at the codec's rate.
 
-    Source: reference-behaviour A.4: `M = N // 160 + 1` mel frames, `T = (M - 1) // 4 + 1` steps.
+    Source: docs/explanation/arithmetic.md#tokens-of-a-sound
     """
     return samples // HOP // scale[0] + 1
 

@@ -27,7 +27,7 @@ Report = Callable[[int, int], None]
 
 
 def plain(model: Model) -> Denoiser:
-    """One pass a step, no guidance. Source: design section 4, "Sampling": `x0 = x - v * timesteps`."""
+    """One pass a step, no guidance. Source: docs/explanation/arithmetic.md#clean-prediction"""
 
     def denoise(inputs: Mapping[str, ModelInput]) -> dict[str, Tensor]:
         velocities = model(inputs)
@@ -44,7 +44,7 @@ def clean_prediction(given: ModelInput, velocity: Tensor) -> Tensor:
 def start(given: ModelInput, noise: Tensor) -> ModelInput:
     """A generated modality before the first step: `noise` `[B, T, D]` where tokens are generated, `clean` where they are given.
 
-    Source: design section 4, "Sampling": `x = clean + m * (n - clean)`.
+    Source: docs/explanation/arithmetic.md#start-of-generation
     """
     clean, mask = _known(given)
     target = clean[:, : noise.shape[1]] + mask[:, : noise.shape[1]] * (noise - clean[:, : noise.shape[1]])
@@ -62,7 +62,7 @@ def euler(denoiser: Denoiser, inputs: Mapping[str, ModelInput], sigmas: Tensor, 
         sigmas: noise levels, `[N + 1]`, the last 0; on the CPU, since each is read.
         report: told of each step.
 
-    Source: design section 4, "Sampling".
+    Source: docs/explanation/arithmetic.md#euler-step, #held-tokens
     """
     current = dict(inputs)
     steps = len(sigmas) - 1
@@ -111,7 +111,7 @@ def schedule(steps: int) -> Tensor:
     Raises:
         ConfigError: fewer than two steps, for which the stretch to the last level has no meaning.
 
-    Source: design section 4, "Sampling".
+    Source: docs/explanation/arithmetic.md#noise-levels-of-generation
     """
     if steps < 2:
         raise ConfigError(f"sampling takes at least 2 steps, not {steps}", where="validation.inference_steps", remedy="30 is usual.")

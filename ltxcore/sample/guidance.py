@@ -52,7 +52,7 @@ class Passes:
 def combine(passes: Passes, scales: Scales) -> Tensor:
     """What the passes say together, in float32. One sample: contrast is measured over the whole tensor.
 
-    Source: design section 4, "Sampling": `p = c + (cfg-1)(c-u) + stg(c-q) + (mod-1)(c-i)`, then `p * (r*std(c)/std(p) + (1-r))`.
+    Source: docs/explanation/arithmetic.md#guidance, #rescaled-guidance
     """
     whole = passes.whole.float()
     guided = whole
@@ -85,7 +85,7 @@ class Guidance:
     def denoiser(self, model: PerturbedModel) -> Denoiser:
         """Clean predictions under guidance. A pass that is neutral for every modality is not run.
 
-        Source: design section 4, "Sampling".
+        Source: docs/explanation/arithmetic.md#guidance
         """
 
         def denoise(inputs: Mapping[str, ModelInput]) -> dict[str, Tensor]:

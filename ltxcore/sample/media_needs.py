@@ -142,7 +142,7 @@ class _Planner:
     def check_factors(self, planned: PlannedCondition) -> None:
         """The factors that a sample declares are those that its files have, and those that the LoRA was trained with.
 
-        Source: design section 4, "Positions": declared factors that differ from those found are a ConfigError.
+        Source: docs/explanation/arithmetic.md#spatial-factor-of-a-reference, #temporal-factor-of-a-reference
         """
         condition, canvas = planned.condition, self.canvas
         if planned.modality != "video" or not planned.media or not isinstance(condition, DescribesLora):

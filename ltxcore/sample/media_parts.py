@@ -49,7 +49,7 @@ def reference_of(canvas: Canvas, condition: AskedCondition, path: Path, where: s
         ConfigError: factors that leave no whole latent cells.
         DataError: it cannot be read, or is too short for its factor.
 
-    Source: reference-behaviour D.3, "reference video"; design section 4, "Positions".
+    Source: docs/explanation/arithmetic.md#spatial-factor-of-a-reference, #every-n-th-frame
     """
     if condition.modality == "audio":
         return part_of(canvas, path, "audio")
@@ -130,7 +130,7 @@ def _too_short(path: Path, what: str) -> NoReturn:
 
 
 def _of_frames(frames: int, scale: int, at_end: bool, where: str) -> int:
-    """Source: reference-behaviour D.1, "Geometry"."""
+    """Source: docs/explanation/arithmetic.md#length-of-a-prefix-or-suffix"""
     lead = 0 if at_end else 1
     if (frames - lead) % scale or frames < 1:
         below, form = (frames - lead) // scale * scale + lead, f"a multiple of {scale}" + (" plus 1" if lead else "")

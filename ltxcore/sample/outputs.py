@@ -109,7 +109,7 @@ def write_media(latents: Mapping[str, Tensor], rates: Mapping[str, float], codec
 def with_references(clip: Clip, references: Sequence[Clip]) -> Clip:
     """The clip with references to its left, as high as it is; later ones stand further left.
 
-    Source: reference-behaviour D.8, "include_in_output".
+    Source: docs/explanation/arithmetic.md#reference-beside-the-result
     """
     frames = clip.frames
     for reference in references:

@@ -54,7 +54,7 @@ class Sampler:
         Raises:
             DataError: conditions that do not fit what is drawn, or each other.
 
-        Source: design section 4, "Sampling".
+        Source: docs/explanation/arithmetic.md#generation
         """
         request, canvas = encoded.canvas.request, encoded.canvas
         widths = {name: self.backbone.width(name) for name in request.modalities}
@@ -107,7 +107,7 @@ def inputs_of(encoded: Encoded, text: Text, widths: Mapping[str, int], noise: No
     Raises:
         DataError: conditions that do not fit what is drawn, or each other.
 
-    Source: design section 4, "Sampling".
+    Source: docs/explanation/arithmetic.md#start-of-generation
     """
     found = {}
     for name in sorted(encoded.canvas.request.modalities, reverse=True):  # video first, as everywhere

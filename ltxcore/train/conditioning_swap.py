@@ -41,6 +41,8 @@ def exchanged(
 
     Raises:
         DataError: a condition cannot apply to these samples.
+
+    Source: docs/explanation/arithmetic.md#conditioning-swap
     """
     mixed = prepared(strategy, backbone, _mixed(own, other, inputs, parts), draws, device)
     if GIVEN not in parts:

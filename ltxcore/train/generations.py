@@ -90,8 +90,6 @@ def dealt(samples: Sequence[Encoded], rank: int, world_size: int) -> Iterator[tu
 
     All processes run the same passes at the same time: samples are dealt among those with the same modalities, and the last is drawn again where they
     come out uneven.
-
-    Source: design section 9, "Validation and held-out passes run in lockstep".
     """
     kinds: dict[tuple[frozenset[str], frozenset[str]], list[int]] = {}
     for index, sample in enumerate(samples):

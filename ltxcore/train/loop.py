@@ -131,7 +131,7 @@ class Loop:
 
         A step takes accumulation x processes of them. So another number of processes with the same global batch takes the same ones.
 
-        Source: design section 4, "Randomness is counted, not streamed".
+        Source: docs/explanation/arithmetic.md#micro-batches-and-passes, #weight-of-a-micro-batch
         """
         engine = self.engine
         for index in range(first, total):
@@ -201,7 +201,7 @@ def draws_of(seed: int, micro_batch: MicroBatch) -> CountedDraws:
 def dropout(seed: int, micro_batch: MicroBatch, device: torch.device) -> Iterator[None]:
     """Dropout takes no generator, so the global one is seeded for this micro-batch, and put back.
 
-    Source: design section 4, "Randomness is counted, not streamed".
+    Source: docs/explanation/arithmetic.md#random-numbers
     """
     with torch.random.fork_rng(with_random_state(device)):
         torch.manual_seed(generator(seed, "dropout", micro_batch.id).initial_seed())

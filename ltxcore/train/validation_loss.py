@@ -96,7 +96,7 @@ class HeldOut:
             backbone: for the text.
             contexts: of CONTEXTS.
 
-        Source: design section 7, "Held-out".
+        Source: docs/explanation/arithmetic.md#validation-loss
         """
         return statistics(self.losses(engine, backbone, contexts or (OWN,)))
 
@@ -201,7 +201,7 @@ def statistics(rows: Iterable[ClipLoss]) -> dict[str, float]:
 def ratio(pairs: Sequence[tuple[float, float]]) -> tuple[float, float | None]:
     """The ratio of two means over the same clips, and half the width of its 95 % interval; None of a single clip.
 
-    Source: the ratio estimator of paired samples: with r the ratio, the standard error of the mean of `a - r * b`, by the mean of b.
+    Source: docs/explanation/arithmetic.md#half-width-of-an-interval
     """
     count, below = len(pairs), math.fsum(b for _, b in pairs)
     value = math.fsum(a for a, _ in pairs) / below
@@ -212,7 +212,10 @@ def ratio(pairs: Sequence[tuple[float, float]]) -> tuple[float, float | None]:
 
 
 def held_out_interval(interval: int, total: int) -> int:
-    """Return the steps between measurements of the validation loss: whole intervals of validation, and at least a tenth of the run."""
+    """Return the steps between measurements of the validation loss: whole intervals of validation, and at least a tenth of the run.
+
+    Source: docs/explanation/arithmetic.md#steps-between-validation-losses
+    """
     return interval * max(1, math.ceil(total / (10 * interval)))
 
 

@@ -74,7 +74,7 @@ class AudioVae:
     def _statistics(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of each channel and bin, `[C, 1, M]`.
 
-        Source: model-facts section 5: the statistics are those of tokens, 128 numbers, channel-major.
+        Source: docs/explanation/arithmetic.md#latents-of-a-sound
         """
         shape = (latents.shape[0], 1, latents.shape[2])
         return self._part.module.latents_mean.reshape(shape), self._part.module.latents_std.reshape(shape)

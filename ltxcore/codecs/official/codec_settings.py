@@ -2,7 +2,7 @@
 
 None is left to a default.
 
-Sources: model-facts section 5 and model-configs; reference-behaviour F.3.
+Source: https://github.com/huggingface/diffusers/blob/main/scripts/convert_ltx2_to_diffusers.py
 """
 
 from __future__ import annotations

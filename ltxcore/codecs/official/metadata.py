@@ -1,7 +1,7 @@
 """The configuration in an official file's metadata: what is in it that these codecs do not know, which release the file belongs to, and which parts do not
 go together.
 
-Source: reference-behaviour F.3, "Metadata read".
+Source: docs/explanation/model-files.md#metadata
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Where the parts of a model are: in one unified file, in split files, or in a folder in the layout of diffusers.
 
 Names of tensors are those of diffusers' modules, turned into those of the official files, by path segments.
-Sources: reference-behaviour F.1 and F.2; model-facts sections 4 and 5; model-configs ("rename_original_to_diffusers").
+Source: docs/explanation/model-files.md#layouts, #parts, #names-of-the-other-parts-tensors
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 packed text encoder, or in the folder of connectors.
 
 L positions, D numbers a position and layer, n layers (the embedding is the first of them), E numbers a feature.
-Source: reference-behaviour F.2, model-configs ("connectors").
+Source: docs/explanation/model-files.md#parts
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def by_layer(hidden: Tensor, mask: Tensor) -> Tensor:
     Returns:
         `[B, L, D * n]` float32, n fastest; 0 where there is padding.
 
-    Source: reference-behaviour F.5, "per-sample per-layer mean/range normalisation x8".
+    Source: docs/explanation/arithmetic.md#text-features-of-ltx-2
     """
     words = mask.bool()[:, :, None, None]
     values = hidden.to(torch.float32)
@@ -71,7 +71,7 @@ def by_token(hidden: Tensor, mask: Tensor) -> Tensor:
     Returns:
         `[B, L, D * n]` float32, n fastest; 0 where there is padding.
 
-    Source: reference-behaviour F.5, "per-token RMS norm".
+    Source: docs/explanation/arithmetic.md#text-features-since-ltx-23
     """
     values = hidden.to(torch.float32)
     scaled = values * torch.rsqrt(values.square().mean(dim=2, keepdim=True) + _EPSILON)
@@ -106,7 +106,7 @@ class FeatureExtractor:
             hidden: `[B, L, D, n]`.
             mask: 1 for words, 0 for padding, `[B, L]`.
 
-        Source: reference-behaviour F.5: one projection, or two after a rescaling by sqrt(E / D).
+        Source: docs/explanation/arithmetic.md#text-features-of-ltx-2, #text-features-since-ltx-23
         """
         if "" in self.projections:
             both = self.projections[""](by_layer(hidden, mask))

@@ -24,7 +24,10 @@ from ltxcore.errors import CheckpointError, ConfigError
 from ltxcore.headers import read_file
 
 LENGTH = 1024
-"""Positions that features are padded to, on the left, when they are loaded. Source: reference-behaviour A.5."""
+"""Positions that features are padded to, on the left, when they are loaded.
+
+Source: docs/explanation/arithmetic.md#tokens-of-a-caption
+"""
 
 
 @attrs.frozen
@@ -155,7 +158,7 @@ def _fingerprint(gemma: Gemma, model: Part, projections: Part, place: Placement)
 
 
 def _generation(gemma: Gemma, projections: Part) -> str:
-    """The models that can read its features. Source: model-facts section 5, "Connectors"."""
+    """The models that can read its features. Source: docs/explanation/model-files.md#text-encoders"""
     if "both.weight" in projections.stored:
         return "2.0"
     return "2.3" if gemma.family == "gemma3" else "2.5"
@@ -166,7 +169,9 @@ class Tokenizer:
     """The tokenizer of a text encoder, by the rules that LTX-2 was trained with.
 
     A caption is stripped of surrounding whitespace, led by the token that begins a text, not ended by any, cut after `length` tokens and padded
-    on the left. Source: reference-behaviour A.5.
+    on the left.
+
+    Source: docs/explanation/arithmetic.md#tokens-of-a-caption
 
     Attributes:
         tokenizer: of the library `tokenizers`.

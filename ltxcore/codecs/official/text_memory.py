@@ -39,7 +39,7 @@ def in_8_bit(module: Any, device: str) -> None:
 
     The weights are rounded from 16 bits of the finer kind; what flows between the layers keeps its own dtype, since that of Gemma does not fit float16.
 
-    Source: reference-behaviour F.6, "8-bit text encoder".
+    Source: docs/explanation/arithmetic.md#text-encoder-in-8-bits
     """
     from bitsandbytes.nn import Int8Params, Linear8bitLt
 

@@ -154,7 +154,7 @@ def _ramped(found: list[Span], tile: Span | None) -> Iterator[Ramped]:
 def _ramp(length: int, ramped: Ramped, scale: int) -> Tensor:
     """Weights of `length` frames, rows or columns: 1, with the interior points of a ramp from 0 to 1 where a neighbour overlaps.
 
-    Source: reference-behaviour B.7, "linear feather ramps".
+    Source: docs/explanation/arithmetic.md#tiles
     """
     _, before, after = ramped
     ramp = torch.ones(length)

@@ -45,7 +45,7 @@ class VideoVae:
             DataError: the number of frames is not 8k + 1, or a side is no multiple of 32 pixels.
             CheckpointError: the encoder cannot be read.
 
-        Source: model-facts section 5: latent = (mode - latents_mean) / latents_std per channel.
+        Source: docs/explanation/arithmetic.md#latents-of-a-clip
         """
         self._check(medium)
         self._fill("encoder")

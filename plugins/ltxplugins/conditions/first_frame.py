@@ -13,7 +13,7 @@ class FirstFrame:
     content = "start"
 
     def apply(self, state: LatentState, inputs: Inputs) -> LatentState:
-        """Source: design section 4, "Conditions", first_frame."""
+        """Give latent frame 0, unless it is all there is. Source: docs/explanation/arithmetic.md#first-frame"""
         if state.grid.frames == 1:
             return state
         return state.given(state.grid.frame == 0)

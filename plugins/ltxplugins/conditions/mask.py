@@ -14,7 +14,7 @@ class Mask:
     roles = (Role("mask", source_key="mask_dir", kind="mask"),)
 
     def apply(self, state: LatentState, inputs: Inputs) -> LatentState:
-        """Source: design section 4, "Given": a token with mask c is noised at `(1 - c) * sigma`; nothing is thresholded."""
+        """Give as much of each token as the mask says. Source: docs/explanation/arithmetic.md#stored-masks"""
         return state.given(inputs.mask("mask"))
 
 

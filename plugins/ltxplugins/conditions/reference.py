@@ -27,7 +27,9 @@ class Reference:
     appends = True
 
     def apply(self, state: LatentState, inputs: Inputs) -> LatentState:
-        """Source: design section 4, "Positions", reference video.
+        """Append the reference where what it shows lies in the target.
+
+        Source: docs/explanation/arithmetic.md#positions-of-a-reference, #appended-tokens
 
         Raises:
             DataError: the reference is larger or longer than its target, or smaller by no whole factor.
@@ -72,6 +74,8 @@ def spatial_factor(target: Grid, reference: Grid) -> int:
 
     Raises:
         DataError: by no whole factor, or by different ones in height and width.
+
+    Source: docs/explanation/arithmetic.md#spatial-factor-of-a-reference
     """
     if not reference.height or not reference.width or target.height % reference.height or target.width % reference.width:
         raise DataError(
@@ -92,6 +96,8 @@ def temporal_factor(target: Grid, target_rate: float, reference: Grid, reference
 
     Raises:
         DataError: the reference has more latent frames than its target, or another frame rate and no whole factor.
+
+    Source: docs/explanation/arithmetic.md#temporal-factor-of-a-reference
     """
     if reference.frames > target.frames:
         raise DataError(
@@ -111,7 +117,10 @@ def temporal_factor(target: Grid, target_rate: float, reference: Grid, reference
 
 
 def _scaled(positions: Tensor, space: int, time: Sequence[int], rate: Tensor) -> Tensor:
-    """Positions `[B, 3, R, 2]` of the reference, on its target. Source: design section 4, "Positions"."""
+    """Positions `[B, 3, R, 2]` of the reference, on its target.
+
+    Source: docs/explanation/arithmetic.md#positions-of-a-reference
+    """
     import torch
 
     shift = (torch.tensor(time) - 1) / rate.float()

@@ -26,7 +26,9 @@ class SpatialCrop:
             )
 
     def apply(self, state: LatentState, inputs: Inputs) -> LatentState:
-        """Source: design section 4, "Conditions", spatial_crop: cells `[y1//Sh, y2//Sh) x [x1//Sw, x2//Sw)`.
+        """Give the latent cells of the region, in all frames.
+
+        Source: docs/explanation/arithmetic.md#spatial-crop
 
         Raises:
             DataError: the region selects no latent cell of this clip, or all of them.

@@ -15,7 +15,9 @@ class Suffix:
     temporal_boundary: int = attrs.field(validator=attrs.validators.ge(1), metadata={"help": "how many are given", "unit": "latent frames"})
 
     def apply(self, state: LatentState, inputs: Inputs) -> LatentState:
-        """Source: design section 4, "Conditions", suffix.
+        """Give the last `temporal_boundary` latent frames or steps.
+
+        Source: docs/explanation/arithmetic.md#prefix-and-suffix
 
         Raises:
             DataError: the suffix is as long as the target or longer.
