@@ -196,12 +196,13 @@ def _of_distribution(distribution: importlib.metadata.Distribution) -> Iterator[
         if GROUP in (distribution.read_text("entry_points.txt") or ""):
             yield _origin(distribution, "?"), lambda: _refuse(f"its entry points cannot be read: {type(fault).__name__}: {fault}")
         return
-    for point in points:
-        yield _origin(distribution, point.name), point.load
+    if points:
+        origin = _origin(distribution, "?")
+        yield from ((attrs.evolve(origin, plugin=point.name), point.load) for point in points)
 
 
 def _origin(distribution: importlib.metadata.Distribution, plugin: str) -> Origin:
-    about = distribution.metadata
+    about = distribution.metadata  # which is read and parsed whenever it is asked for
     return Origin(plugin, about["Name"] or "unnamed distribution", about["Version"] or "")
 
 

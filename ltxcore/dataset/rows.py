@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import attrs
 
 from ltxcore.config.run_file import PreprocessingTable
 from ltxcore.dataset.columns import ALIASES, FOLDERS, bind, option, wanted_folders
-from ltxcore.dataset.folder import captions_wanting, read_folder
+from ltxcore.dataset.folder import captions_wanting, read_folder, stem_of
 from ltxcore.dataset.table import Row, Table, medium_at, read_table
 from ltxcore.errors import DataError, Problem
 from ltxcore.files import is_file, is_folder, why_unreadable
 
 SHOWN = 200
 """Letters of a cell that a message repeats."""
+
+HALF_A_LETTER = re.compile("[\ud800-\udfff]")
+"""Half of a pair of UTF-16, which JSON may have alone."""
 
 
 @attrs.frozen
@@ -121,9 +124,10 @@ def survey_dataset(
     left_out = list(lacking)
     problems += wrong
     columns = _needed(table, binding.columns, wanted)
+    reader = _Reader(table, columns, _roles_to_open(table, binding.columns, wanted))
     samples = []
     for row in rows:
-        found = _sample(table, row, columns, _roles_to_open(table, binding.columns, wanted))
+        found = reader.sample(row)
         if isinstance(found, Sample):
             samples.append(found)
         elif found.is_of_files and options.on_error == "skip":
@@ -139,7 +143,8 @@ def survey_dataset(
         changed = sum(one.caption != other.caption for one, other in zip(samples, shorter, strict=True))
         notes.append(f"{path}: {changed} of {len(samples)} captions have a stock opening, which is left out")
         samples = shorter
-    samples = [attrs.evolve(sample, caption=with_trigger(sample.caption, options.lora_trigger)) for sample in samples]
+    if options.lora_trigger:
+        samples = [attrs.evolve(sample, caption=with_trigger(sample.caption, options.lora_trigger)) for sample in samples]
     data = Dataset(path, tuple(samples), wanted, tuple(notes), tuple(left_out), table.is_folder)
     return data, tuple(sorted(problems, key=lambda problem: _line(problem, table)))
 
@@ -191,42 +196,73 @@ class _Refused:
     is_of_files: bool
 
 
-def _sample(table: Table, row: Row, columns: Mapping[str, str], opened: Collection[str]) -> Sample | _Refused:
-    where, folder = table.at(row), Path(os.path.normpath(table.folder.absolute()))
-    problems: list[Problem] = []
-    cells: dict[str, str] = {}
-    media: dict[str, Path] = {}
-    for role, column in columns.items():
-        if table.is_folder and column not in row.values:
-            continue  # a clip or a sound; and a row without a caption, which is told of already
-        value = row.values.get(column)
-        problem = _wrong_cell(role, column, value, where)
-        if problem is not None:
-            problems.append(problem)
-        elif role == "caption" or table.is_folder:
-            cells[role] = str(value)
-        else:
-            cells[role], media[role] = medium_at(folder, str(value).strip())
-    if table.is_folder:
-        media = {role: folder / cell for role, cell in cells.items() if role != "caption"}
-    naming = "video" if "video" in cells or ("video" in columns and not table.is_folder) else "audio"
-    name = _name(cells[naming], folder) if naming in cells else ""
-    if name is None:
-        remedy = f"Move the file under {folder}, or the dataset file to a folder that holds both."
-        what = f'its {naming} "{_short(cells[naming])}" lies outside the folder of the dataset, and its samples would lie outside the output folder'
-        problems.append(Problem(what, where, remedy))
-    media = {role: path for role, path in media.items() if role in opened}
-    mistakes = len(problems)
-    for role, path in media.items():
-        what = "" if is_file(path) else why_unreadable(path)  # what may not be read is a fault of the file, not of the row
-        if what:
-            remedy = f"Paths are relative to {folder}."
-            if "\\" in cells[role]:
-                remedy = f'{remedy} Between folders stands "/", and a disk of Windows has no name here.'
-            problems.append(Problem(f'its {role} "{_short(cells[role])}" {what}', where, remedy))
-    if problems or name is None:
-        return _Refused(tuple(problems), is_of_files=not mistakes)
-    return Sample(name, where, cells[naming], media, cells.get("caption", ""), row.line)
+@attrs.define
+class _Reader:
+    """Makes samples of rows; what all rows share is found once, since a dataset may have many.
+
+    Attributes:
+        table: of the rows.
+        columns: by role, of the cells that are read.
+        opened: the roles whose files are.
+        folder: that of the dataset, absolute.
+        bases: the folder as it is named and as it is, without links.
+    """
+
+    table: Table
+    columns: Mapping[str, str]
+    opened: Collection[str]
+    folder: Path = attrs.field(init=False)
+    bases: tuple[str, ...] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.folder = Path(os.path.normpath(self.table.folder.absolute()))
+        self.bases = tuple(os.path.join(folder, "") for folder in (self.folder, self.folder.resolve()))
+
+    def sample(self, row: Row) -> Sample | _Refused:
+        """A row as a sample, or all that is wrong with it."""
+        table, where = self.table, self.table.at(row)
+        problems: list[Problem] = []
+        cells: dict[str, str] = {}
+        media: dict[str, Path] = {}
+        for role, column in self.columns.items():
+            if table.is_folder and column not in row.values:
+                continue  # a clip or a sound; and a row without a caption, which is told of already
+            value = row.values.get(column)
+            problem = _wrong_cell(role, column, value, where)
+            if problem is not None:
+                problems.append(problem)
+            elif role == "caption" or table.is_folder:
+                cells[role] = str(value)
+            else:
+                cells[role], media[role] = medium_at(self.folder, str(value).strip())
+        if table.is_folder:
+            media = {role: self.folder / cell for role, cell in cells.items() if role != "caption"}
+        naming = "video" if "video" in cells or ("video" in self.columns and not table.is_folder) else "audio"
+        name = self._name(media[naming]) if naming in cells else ""
+        if name is None:
+            remedy = f"Move the file under {self.folder}, or the dataset file to a folder that holds both."
+            what = f'its {naming} "{_short(cells[naming])}" lies outside the folder of the dataset, and its samples would lie outside the output folder'
+            problems.append(Problem(what, where, remedy))
+        media = {role: path for role, path in media.items() if role in self.opened}
+        mistakes = len(problems)
+        for role, path in media.items():
+            what = "" if is_file(path) else why_unreadable(path)  # what may not be read is a fault of the file, not of the row
+            if what:
+                remedy = f"Paths are relative to {self.folder}."
+                if "\\" in cells[role]:
+                    remedy = f'{remedy} Between folders stands "/", and a disk of Windows has no name here.'
+                problems.append(Problem(f'its {role} "{_short(cells[role])}" {what}', where, remedy))
+        if problems or name is None:
+            return _Refused(tuple(problems), is_of_files=not mistakes)
+        return Sample(name, where, cells[naming], media, cells.get("caption", ""), row.line)
+
+    def _name(self, clip: Path) -> str | None:
+        """The name of the sample whose clip this is; none if it lies outside the folder.
+
+        Source: reference-behaviour A.2, without its ways out of the folder.
+        """
+        path = str(clip)
+        return next((stem_of(path[len(base) :]) for base in self.bases if path.startswith(base)), None)
 
 
 def _wrong_cell(role: str, column: str, value: object, where: str) -> Problem | None:
@@ -236,25 +272,13 @@ def _wrong_cell(role: str, column: str, value: object, where: str) -> Problem | 
         return Problem(f'its "{column}" is {_short(repr(value))}, not text', where, "Put it in quotes.")
     if role != "caption" and not value.strip():
         return Problem(f'its "{column}" is empty', where, "Name a file, or leave the row out.")
-    if role == "caption" and any("\ud800" <= letter <= "\udfff" for letter in value):
+    if role == "caption" and HALF_A_LETTER.search(value):
         return Problem(f'its "{column}" has half a letter, which is no text', where, "Write it anew.")
     return None
 
 
 def _short(text: str) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
-
-
-def _name(cell: str, folder: Path) -> str | None:
-    """The name of the sample whose clip is `cell`; none if it lies outside the folder.
-
-    Source: docs/explanation/model-files.md#names-of-samples
-    """
-    path = Path(os.path.normpath(folder / cell))
-    for base in (folder, folder.resolve()):
-        if path.is_relative_to(base) and path != base:
-            return PurePosixPath(path.relative_to(base).as_posix()).with_suffix("").as_posix()
-    return None
 
 
 def _same_names(samples: Collection[Sample]) -> Iterator[Problem]:

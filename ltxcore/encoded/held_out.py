@@ -80,14 +80,14 @@ def restored(manifest: Manifest, held_out: Collection[str]) -> Split:
     Raises:
         DataError: held-out samples are no longer there, or nothing is left to train on.
     """
-    samples = manifest.samples
-    gone = sorted(set(held_out) - set(samples))
+    samples, apart = manifest.samples, set(held_out)
+    gone = sorted(apart - set(samples))
     if gone:
         raise DataError(
             f"held-out samples of this run are no longer in its data: {listed(gone)}",
             remedy="Bring them back, or start a new run in another output_dir.",
         )
-    train = tuple(name for name in samples if name not in set(held_out))
+    train = tuple(name for name in samples if name not in apart)
     if not train:
         raise DataError("all samples are held out, and none is left to train on", remedy="Bring the other samples back.")
     return Split(train, tuple(sorted(held_out)), "" if held_out else "nothing was when this run began")
