@@ -95,12 +95,13 @@ def _described(path: Path, container: Any, *, decoded: bool) -> MediaInfo:
         sound_rate=None if sound is None else sound.rate,
         channels=None if sound is None else sound.codec_context.channels,
         is_image=is_image(container),
-        sound_corrections=sound_corrections(path, container),
         unheard="" if unheard is None else unheard.problems[0].what,
     )
     if pictures is None:
-        return attrs.evolve(info, duration=_sound_duration(container, sound))
-    return _with_pictures(info, container, pictures, decoded)
+        info = attrs.evolve(info, duration=_sound_duration(container, sound))
+    else:
+        info = _with_pictures(info, container, pictures, decoded)
+    return attrs.evolve(info, sound_corrections=sound_corrections(path, container, is_unread=not decoded))
 
 
 def _with_pictures(info: MediaInfo, container: Any, pictures: Any, decoded: bool) -> MediaInfo:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 
 from ltxcore.errors import DataError
-from ltxcore.media.container import audio_stream, damaged, frames_of, is_mp4, opened, start_seconds, video_stream
+from ltxcore.media.container import audio_stream, blaming, damaged, frames_of, is_mp4, opened, start_seconds, video_stream
 
 _EARLY = 32
 """Packets of pictures among which the one that is shown first is: no codec reorders as many."""
@@ -223,7 +223,7 @@ IN_TIME = "sound_in_time"
 the pictures where their stream starts."""
 
 
-def sound_corrections(path: Path, container: Any) -> tuple[str, ...]:
+def sound_corrections(path: Path, container: Any, *, is_unread: bool = False) -> tuple[str, ...]:
     """What is set right in the sound of a file, by its names in `corrections.CORRECTIONS`.
 
     Told from the packets where they follow each other evenly, as in almost every file; only where they do not is the sound decoded, up to the first
@@ -231,12 +231,14 @@ def sound_corrections(path: Path, container: Any) -> tuple[str, ...]:
 
     Args:
         path: of the file.
-        container: the file, open; it is not read from.
+        container: the file, open.
+        is_unread: whether it was opened without decoding and is read by nobody else, before or after, so that its own packets can be; to open a file anew
+            takes longer than all the rest.
     """
     if audio_stream(container) is None or container.format.name in _WITHOUT_CLOCK:
         return ()
     is_even, told, first, knows = False, None, None, is_mp4(container)
-    with suppress(DataError), opened(path, quick=knows) as again:
+    with suppress(DataError), _reading(path, container) if is_unread else opened(path, quick=knows) as again:
         stream, pictures, early = audio_stream(again), video_stream(again), list[Any]()
         told = None if pictures is None else start_seconds(pictures)
         is_even = _is_even(stream, _sound(again, stream, pictures if knows else None, early))
@@ -249,6 +251,12 @@ def sound_corrections(path: Path, container: Any) -> tuple[str, ...]:
         if _is_elsewhere(in_place(path, again, stream, origin), origin, told):
             return (IN_TIME,)
     return ()
+
+
+@contextmanager
+def _reading(path: Path, container: Any) -> Iterator[Any]:
+    with blaming(path):
+        yield container
 
 
 def _sound(container: Any, stream: Any, pictures: Any | None, early: list[Any]) -> Iterator[Any]:

@@ -187,12 +187,12 @@ def shown_frames(path: Path) -> tuple[Shown, Fraction]:
 
 
 def shown_in(path: Path, container: Any, stream: Any) -> tuple[Shown, Fraction]:
-    """As `shown_frames`, of an open file, whose packets may be read then.
+    """As `shown_frames`, of an open file. Its packets are read then, unless its tables say how many frames it has.
 
     Raises:
         DataError: as `shown_frames`.
     """
-    shown = (table_of(stream) if counts_its_frames(container) else None) or counted(path, container, stream)
+    shown = (table_of(stream) or _counted_anew(path)) if counts_its_frames(container) else counted(path, container, stream)
     told = told_rate(stream)
     rate = told if shown.times is None else shown.times.rate(told)
     if rate is None:
@@ -217,6 +217,11 @@ def table_of(stream: Any) -> Shown | None:
         return None
     times = _times(stamps, {}, Fraction(stream.time_base))
     return Shown(len(stamps), None) if times.steady == len(stamps) else None
+
+
+def _counted_anew(path: Path) -> Shown:
+    with opened(path, quick=True) as container:
+        return counted(path, container, video_stream(container))
 
 
 def counted(path: Path, container: Any, stream: Any) -> Shown:
