@@ -6,8 +6,6 @@ import contextlib
 import socket
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped, unused-ignore]
-
 
 def machine() -> tuple[str, str, str]:
     """Where the number of a process means something: the name of the machine; which start of it this is; and in which space processes are counted, of which each
@@ -27,6 +25,8 @@ def is_alive(pid: int, since: str) -> bool:
         pid: its number.
         since: what `started` gave for it.
     """
+    import psutil  # type: ignore[import-untyped, unused-ignore]
+
     return bool(psutil.pid_exists(pid)) and started(pid) in (None, since)
 
 
@@ -42,6 +42,8 @@ def started(pid: int) -> str | None:
         except OSError:
             return None
         return "" if fields[0] in (b"Z", b"X") else fields[19].decode()
+    import psutil
+
     try:
         process = psutil.Process(pid)
         return "" if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.0f}"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +23,18 @@ NOT_HERE = "Only decoding, loading and running show damaged media, weights that 
 """What a check of a run file ends with."""
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """No search for garbage in the block, which is over before there is much: importing torch and reading many rows would start dozens of them."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 @click.command()
 @click.argument("target", metavar="RUN.TOML|DATASET", type=FilePath())
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a value of the run file; may be repeated.")
@@ -29,6 +44,7 @@ NOT_HERE = "Only decoding, loading and running show damaged media, weights that 
     default=True,
     help="Run the Python files that `plugins` of the run file names, as `ltx run` does; or do not, and leave out what they would add. By default they are run.",
 )
+@uncollected()
 def check(target: Path, settings: tuple[str, ...], runs_plugins: bool) -> None:
     """Check a run file without running it; or show a dataset, a folder of media or a dataset file, as it is understood.
 

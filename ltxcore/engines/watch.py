@@ -20,7 +20,6 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 import attrs
-import psutil  # type: ignore[import-untyped, unused-ignore]
 
 from ltxcore.devices import SHARED
 from ltxcore.engines.alive import LONGER, TOLD, Beat, Hang, Progress, spelled, verdict
@@ -234,6 +233,8 @@ def launchers() -> dict[int, str]:
     """Return the launchers among the processes above this one, which outlive what they start: process numbers with their start times."""
     if not SHARED & os.environ.keys():
         return {}
+    import psutil  # type: ignore[import-untyped, unused-ignore]
+
     above = [os.getppid()]
     with suppress(psutil.Error):
         runner = psutil.Process(above[0]).parent()
