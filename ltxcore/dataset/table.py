@@ -161,11 +161,12 @@ def _broken_csv(error: csv.Error, line: int, between: str) -> Problem:
 
 
 def _jsonl(text: str) -> Iterator[Row | Problem]:
+    decoder = json.JSONDecoder(object_pairs_hook=_object)
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            value = json.loads(line, object_pairs_hook=_object)
+            value = decoder.decode(line)
         except (ValueError, RecursionError) as error:
             yield Problem(f"is not a JSON object: {_reason(error)}", str(number), "Each line is one object with the columns as keys.")
             continue
