@@ -20,6 +20,7 @@ from ltxcore.config.run_file import ModelTable
 from ltxcore.config.sample_tables import SampleReader
 from ltxcore.config.settings import parse_key, parse_value
 from ltxcore.config.structure import structurer_of
+from ltxcore.config.structurer import Structurer
 from ltxcore.config.toml import DEEP, LARGE, REMEDY_OF_DEEP, REMEDY_OF_LARGE, document_of, excesses, parsed_toml
 from ltxcore.config.validation_samples import Freeze, ValidationSample, ValidationTable
 from ltxcore.errors import ConfigError, Problem
@@ -254,7 +255,7 @@ def _structured(
             model = structurer.converter.structure(document["model"], ModelTable)
     with suppress(Unreadable), reading.at(TABLE):
         table = structurer.converter.structure(document[TABLE], ValidationTable)
-    reader = SampleReader(structurer_of(registry, Path.cwd(), start="the working directory", reading=reading))
+    reader = SampleReader(Structurer(registry, Path.cwd(), reading, start="the working directory"))
     with suppress(Unreadable), reading.at("--condition"):
         added = reader.conditions(extra)
         if table is not None:

@@ -50,16 +50,15 @@ def structure(
         return None, structurer.reading.mistakes
 
 
-def structurer_of(registry: Registry, folder: Path, *, start: str = "the run file", reading: Reading | None = None) -> Structurer:
+def structurer_of(registry: Registry, folder: Path, *, start: str = "the run file") -> Structurer:
     """A structurer that knows the tables whose keys plugins decide, and older words for those of samples.
 
     Args:
         registry: as for `structure`.
         folder: where relative input paths start.
         start: what to call that in a message.
-        reading: where mistakes go; none: its own.
     """
-    structurer = Structurer(registry, folder, reading or Reading(), start=start)
+    structurer = Structurer(registry, folder, start=start)
     reader = RunReader(structurer)
     hook = structurer.converter.register_structure_hook
     hook(ConditionUse, lambda value, _: reader.condition_use(value))
