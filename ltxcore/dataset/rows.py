@@ -124,10 +124,12 @@ def survey_dataset(
     left_out = list(lacking)
     problems += wrong
     columns = _needed(table, binding.columns, wanted)
-    reader = _Reader(table, columns, _roles_to_open(table, binding.columns, wanted))
+    opened = _roles_to_open(table, binding.columns, wanted)
+    folder = Path(os.path.normpath(table.folder.absolute()))
+    folders = (folder, folder.resolve())
     samples = []
     for row in rows:
-        found = reader.sample(row)
+        found = _sample(table, row, columns, opened, folders)
         if isinstance(found, Sample):
             samples.append(found)
         elif found.is_of_files and options.on_error == "skip":
@@ -196,73 +198,52 @@ class _Refused:
     is_of_files: bool
 
 
-@attrs.define
-class _Reader:
-    """Makes samples of rows; what all rows share is found once, since a dataset may have many.
+def _sample(table: Table, row: Row, columns: Mapping[str, str], opened: Collection[str], folders: Sequence[Path]) -> Sample | _Refused:
+    """A row as a sample, or all that is wrong with it; `folders` is that of the dataset as it is named, and as it is without links."""
+    where, folder = table.at(row), folders[0]
+    problems: list[Problem] = []
+    cells: dict[str, str] = {}
+    media: dict[str, Path] = {}
+    for role, column in columns.items():
+        if table.is_folder and column not in row.values:
+            continue  # a clip or a sound; and a row without a caption, which is told of already
+        value = row.values.get(column)
+        problem = _wrong_cell(role, column, value, where)
+        if problem is not None:
+            problems.append(problem)
+        elif role == "caption" or table.is_folder:
+            cells[role] = str(value)
+        else:
+            cells[role], media[role] = medium_at(folder, str(value).strip())
+    if table.is_folder:
+        media = {role: folder / cell for role, cell in cells.items() if role != "caption"}
+    naming = "video" if "video" in cells or ("video" in columns and not table.is_folder) else "audio"
+    name = _name(media[naming], folders) if naming in cells else ""
+    if name is None:
+        remedy = f"Move the file under {folder}, or the dataset file to a folder that holds both."
+        what = f'its {naming} "{_short(cells[naming])}" lies outside the folder of the dataset, and its samples would lie outside the output folder'
+        problems.append(Problem(what, where, remedy))
+    media = {role: path for role, path in media.items() if role in opened}
+    mistakes = len(problems)
+    for role, path in media.items():
+        what = "" if is_file(path) else why_unreadable(path)  # what may not be read is a fault of the file, not of the row
+        if what:
+            remedy = f"Paths are relative to {folder}."
+            if "\\" in cells[role]:
+                remedy = f'{remedy} Between folders stands "/", and a disk of Windows has no name here.'
+            problems.append(Problem(f'its {role} "{_short(cells[role])}" {what}', where, remedy))
+    if problems or name is None:
+        return _Refused(tuple(problems), is_of_files=not mistakes)
+    return Sample(name, where, cells[naming], media, cells.get("caption", ""), row.line)
 
-    Attributes:
-        table: of the rows.
-        columns: by role, of the cells that are read.
-        opened: the roles whose files are.
-        folder: that of the dataset, absolute.
-        bases: the folder as it is named and as it is, without links.
+
+def _name(clip: Path, folders: Sequence[Path]) -> str | None:
+    """The name of the sample of a clip; none if that lies outside the folder.
+
+    Source: reference-behaviour A.2, without its ways out of the folder.
     """
-
-    table: Table
-    columns: Mapping[str, str]
-    opened: Collection[str]
-    folder: Path = attrs.field(init=False)
-    bases: tuple[str, ...] = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.folder = Path(os.path.normpath(self.table.folder.absolute()))
-        self.bases = tuple(os.path.join(folder, "") for folder in (self.folder, self.folder.resolve()))
-
-    def sample(self, row: Row) -> Sample | _Refused:
-        """A row as a sample, or all that is wrong with it."""
-        table, where = self.table, self.table.at(row)
-        problems: list[Problem] = []
-        cells: dict[str, str] = {}
-        media: dict[str, Path] = {}
-        for role, column in self.columns.items():
-            if table.is_folder and column not in row.values:
-                continue  # a clip or a sound; and a row without a caption, which is told of already
-            value = row.values.get(column)
-            problem = _wrong_cell(role, column, value, where)
-            if problem is not None:
-                problems.append(problem)
-            elif role == "caption" or table.is_folder:
-                cells[role] = str(value)
-            else:
-                cells[role], media[role] = medium_at(self.folder, str(value).strip())
-        if table.is_folder:
-            media = {role: self.folder / cell for role, cell in cells.items() if role != "caption"}
-        naming = "video" if "video" in cells or ("video" in self.columns and not table.is_folder) else "audio"
-        name = self._name(media[naming]) if naming in cells else ""
-        if name is None:
-            remedy = f"Move the file under {self.folder}, or the dataset file to a folder that holds both."
-            what = f'its {naming} "{_short(cells[naming])}" lies outside the folder of the dataset, and its samples would lie outside the output folder'
-            problems.append(Problem(what, where, remedy))
-        media = {role: path for role, path in media.items() if role in self.opened}
-        mistakes = len(problems)
-        for role, path in media.items():
-            what = "" if is_file(path) else why_unreadable(path)  # what may not be read is a fault of the file, not of the row
-            if what:
-                remedy = f"Paths are relative to {self.folder}."
-                if "\\" in cells[role]:
-                    remedy = f'{remedy} Between folders stands "/", and a disk of Windows has no name here.'
-                problems.append(Problem(f'its {role} "{_short(cells[role])}" {what}', where, remedy))
-        if problems or name is None:
-            return _Refused(tuple(problems), is_of_files=not mistakes)
-        return Sample(name, where, cells[naming], media, cells.get("caption", ""), row.line)
-
-    def _name(self, clip: Path) -> str | None:
-        """The name of the sample whose clip this is; none if it lies outside the folder.
-
-        Source: reference-behaviour A.2, without its ways out of the folder.
-        """
-        path = str(clip)
-        return next((stem_of(path[len(base) :]) for base in self.bases if path.startswith(base)), None)
+    path, bases = str(clip), (os.path.join(folder, "") for folder in folders)  # noqa: PTH118 - with "/" at the end
+    return next((stem_of(path[len(base) :]) for base in bases if path.startswith(base)), None)
 
 
 def _wrong_cell(role: str, column: str, value: object, where: str) -> Problem | None:

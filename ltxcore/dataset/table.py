@@ -291,7 +291,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
 
 def medium_at(folder: Path, cell: str) -> tuple[str, Path]:
     """A cell that names a file, and that file; where the cell has backslashes, as Windows writes paths, and its file is there with "/", that is meant."""
-    path = Path(os.path.normpath(os.path.join(folder, cell)))
+    path = Path(os.path.normpath(os.path.join(folder, cell)))  # noqa: PTH118 - to make a Path takes longest, and this is done once a cell
     if "\\" in cell and not os.path.lexists(path):
         other = cell.replace("\\", "/")
         there = Path(os.path.normpath(folder / other))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import nullcontext, suppress
 from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
@@ -232,13 +232,12 @@ def sound_corrections(path: Path, container: Any, *, is_unread: bool = False) ->
     Args:
         path: of the file.
         container: the file, open.
-        is_unread: whether it was opened without decoding and is read by nobody else, before or after, so that its own packets can be; to open a file anew
-            takes longer than all the rest.
+        is_unread: whether it was opened `quick` and nobody else reads from it, before or after, so that it need not be opened once more.
     """
     if audio_stream(container) is None or container.format.name in _WITHOUT_CLOCK:
         return ()
     is_even, told, first, knows = False, None, None, is_mp4(container)
-    with suppress(DataError), _reading(path, container) if is_unread else opened(path, quick=knows) as again:
+    with suppress(DataError), blaming(path), nullcontext(container) if is_unread else opened(path, quick=knows) as again:
         stream, pictures, early = audio_stream(again), video_stream(again), list[Any]()
         told = None if pictures is None else start_seconds(pictures)
         is_even = _is_even(stream, _sound(again, stream, pictures if knows else None, early))
@@ -251,12 +250,6 @@ def sound_corrections(path: Path, container: Any, *, is_unread: bool = False) ->
         if _is_elsewhere(in_place(path, again, stream, origin), origin, told):
             return (IN_TIME,)
     return ()
-
-
-@contextmanager
-def _reading(path: Path, container: Any) -> Iterator[Any]:
-    with blaming(path):
-        yield container
 
 
 def _sound(container: Any, stream: Any, pictures: Any | None, early: list[Any]) -> Iterator[Any]:
