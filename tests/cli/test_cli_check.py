@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,12 @@ def test_what_the_manifests_tell_is_found(run_file: Path, tmp_path: Path) -> Non
         'run.toml:13: training_strategy.audio.conditions[0].mask_dir: 1 mask of "audio_masks" does not fit the audio latents: sound02 (5 for 8)\n'
         "    Make masks from the same media as the latents, with one value a latent step.\n",
     )
+
+
+def test_whoever_runs_a_check_from_python_has_garbage_collected_afterwards(run_file: Path) -> None:
+    assert check(str(run_file))[0] == 0
+    assert check("nothing.toml")[0] == 2
+    assert gc.isenabled()
 
 
 def test_a_missing_file_is_named() -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 
 from helpers.raw_media import message
 from ltxcore.config.run_file import PreprocessingTable
-from ltxcore.dataset.folder import is_media_folder, read_folder
+from ltxcore.dataset.folder import is_media_folder, read_folder, stem_of
 from ltxcore.dataset.rows import Dataset, read_dataset
 from ltxcore.errors import DataError
 
@@ -287,3 +287,8 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(DataError) as error:
         read(tmp_path)
     assert message(error) == f"{tmp_path}/locked: this folder cannot be read: Permission denied\n    See that you may read it."
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "b/a.tar.gz", "b.c/a", "b/.hidden", "b/..a", "a.", "b/a .x y", "é.mp4", "b/a..mp4"])
+def test_the_name_of_a_sample_is_its_path_without_the_ending_as_pathlib_has_it(name: str) -> None:
+    assert stem_of(name) == PurePosixPath(name).with_suffix("").as_posix()
