@@ -126,10 +126,10 @@ def survey_dataset(
     columns = _needed(table, binding.columns, wanted)
     opened = _roles_to_open(table, binding.columns, wanted)
     folder = Path(os.path.normpath(table.folder.absolute()))
-    folders = (folder, folder.resolve())
+    bases = (folder, folder.resolve())
     samples = []
     for row in rows:
-        found = _sample(table, row, columns, opened, folders)
+        found = _sample(table, row, columns, opened, bases)
         if isinstance(found, Sample):
             samples.append(found)
         elif found.is_of_files and options.on_error == "skip":
@@ -198,9 +198,9 @@ class _Refused:
     is_of_files: bool
 
 
-def _sample(table: Table, row: Row, columns: Mapping[str, str], opened: Collection[str], folders: Sequence[Path]) -> Sample | _Refused:
-    """A row as a sample, or all that is wrong with it; `folders` is that of the dataset as it is named, and as it is without links."""
-    where, folder = table.at(row), folders[0]
+def _sample(table: Table, row: Row, columns: Mapping[str, str], opened: Collection[str], bases: Sequence[Path]) -> Sample | _Refused:
+    """A row as a sample, or all that is wrong with it; `bases` is that of the dataset as it is named, and as it is without links."""
+    where, folder = table.at(row), bases[0]
     problems: list[Problem] = []
     cells: dict[str, str] = {}
     media: dict[str, Path] = {}
@@ -218,7 +218,7 @@ def _sample(table: Table, row: Row, columns: Mapping[str, str], opened: Collecti
     if table.is_folder:
         media = {role: folder / cell for role, cell in cells.items() if role != "caption"}
     naming = "video" if "video" in cells or ("video" in columns and not table.is_folder) else "audio"
-    name = _name(media[naming], folders) if naming in cells else ""
+    name = _name(media[naming], bases) if naming in cells else ""
     if name is None:
         remedy = f"Move the file under {folder}, or the dataset file to a folder that holds both."
         what = f'its {naming} "{_short(cells[naming])}" lies outside the folder of the dataset, and its samples would lie outside the output folder'
@@ -237,13 +237,13 @@ def _sample(table: Table, row: Row, columns: Mapping[str, str], opened: Collecti
     return Sample(name, where, cells[naming], media, cells.get("caption", ""), row.line)
 
 
-def _name(clip: Path, folders: Sequence[Path]) -> str | None:
+def _name(clip: Path, bases: Sequence[Path]) -> str | None:
     """The name of the sample of a clip; none if that lies outside the folder.
 
     Source: reference-behaviour A.2, without its ways out of the folder.
     """
-    path, bases = str(clip), (os.path.join(folder, "") for folder in folders)  # noqa: PTH118 - with "/" at the end
-    return next((stem_of(path[len(base) :]) for base in bases if path.startswith(base)), None)
+    path, starts = str(clip), (os.path.join(base, "") for base in bases)  # noqa: PTH118 - with "/" at the end
+    return next((stem_of(path[len(start) :]) for start in starts if path.startswith(start)), None)
 
 
 def _wrong_cell(role: str, column: str, value: object, where: str) -> Problem | None:
