@@ -240,7 +240,7 @@ def _sample(table: Table, row: Row, columns: Mapping[str, str], opened: Collecti
 def _name(clip: Path, bases: Sequence[Path]) -> str | None:
     """The name of the sample of a clip; none if that lies outside the folder.
 
-    Source: reference-behaviour A.2, without its ways out of the folder.
+    Source: docs/explanation/model-files.md#names-of-samples
     """
     path, starts = str(clip), (os.path.join(base, "") for base in bases)  # noqa: PTH118 - with "/" at the end
     return next((stem_of(path[len(start) :]) for start in starts if path.startswith(start)), None)
