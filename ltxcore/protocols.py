@@ -618,6 +618,11 @@ class Engine(Protocol):
         """The learning rate of the next step."""
         ...
 
+    @property
+    def updates_in_backward(self) -> bool:
+        """Whether `backward` updates weights, so that a step which is not finite has updated some when that shows."""
+        ...
+
     def evaluating(self) -> AbstractContextManager[None]:
         """Return a context without gradients and without dropout."""
         ...

@@ -150,6 +150,14 @@ class AccelerationTable:
     vae_tiling: bool = key(
         False, help="decode the samples of a run, and encode what they are given, in pieces: less memory beside the model"
     )
+    stochastic_rounding: bool = key(
+        False,
+        help="full fine-tuning on one GPU: keep the trained weights and the optimizer's state in bfloat16, and round each update up or down at random, so that its mean is exact",
+    )
+    step_in_backward: bool = key(
+        False,
+        help="one GPU: update each weight in the backward pass, as soon as its gradient is there, and free the gradient; max_grad_norm then clips each tensor by itself",
+    )
     offload_optimizer_during_validation: bool = key(
         False, help="keep the optimiser's state in host memory while samples are drawn and held-out losses measured"
     )

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from ltxcore.engines.optim import GROUP, OPTIMIZERS, advance, moved, not_finite, put_back, schedule, state_in_host_memory
 from ltxcore.engines.saved import PARAMETER, check_saved
+from ltxcore.engines.tensor_updates import BackwardUpdates, TensorUpdates
 from ltxcore.errors import LtxError
 from ltxcore.protocols import Backbone, ModelInput
 
@@ -44,6 +45,8 @@ class SingleEngine:
         autocast: what matrix products are computed in; none: what the weights are.
         device: where the model is.
         makes_room: whether the optimiser's state goes to host memory while nothing is trained.
+        updates: updates tensor by tensor, for weights in bfloat16; None: the optimizer updates all of them at once.
+        in_backward: updates within the backward pass; None: `step` makes them.
     """
 
     backbone: Backbone
@@ -55,6 +58,8 @@ class SingleEngine:
     autocast: torch.dtype | None
     device: torch.device
     makes_room: bool = False
+    updates: TensorUpdates | None = None
+    in_backward: BackwardUpdates | None = None
 
     @property
     def rank(self) -> int:
@@ -76,8 +81,12 @@ class SingleEngine:
         return {name: velocity.float() for name, velocity in predicted.items()}
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradients of one micro-batch, so that those of a step are the mean over its micro-batches."""
-        (loss / self.accumulation).backward()
+        """Add the gradients of one micro-batch, so that those of a step are the mean over its micro-batches.
+
+        Where weights are updated in the backward pass, a loss that is not finite goes no further: nothing is updated by it.
+        """
+        if self.in_backward is None or bool(torch.isfinite(loss.detach())):
+            (loss / self.accumulation).backward()
 
     def step(self) -> float:
         """Clip, update, advance the learning rate and clear the gradients; return the norm before clipping.
@@ -85,6 +94,11 @@ class SingleEngine:
         A parameter that no loss of this step reached has a gradient of zero, as with several processes: weight decay and momentum go on.
         A norm that is not finite: nothing was updated, and the gradients are still there to be looked at.
         """
+        if self.in_backward is not None:
+            found = self.in_backward.norm()
+            if math.isfinite(found):
+                self._advance()
+            return found
         for parameter in self.parameters.values():
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
@@ -95,10 +109,21 @@ class SingleEngine:
             return found
         if self.max_grad_norm > 0:
             clip_grads_with_norm_(list(self.parameters.values()), self.max_grad_norm, norm)
-        self.optimizer.step()
+        if self.updates is None:
+            self.optimizer.step()
+        else:
+            for name in self.parameters:
+                self.updates.update(name, self.scheduler.last_epoch)
+        self._advance()
+        return found
+
+    def _advance(self) -> None:
         self.scheduler.step()
         self.optimizer.zero_grad()
-        return found
+
+    @property
+    def updates_in_backward(self) -> bool:
+        return self.in_backward is not None
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -116,7 +141,8 @@ class SingleEngine:
     def trying(self) -> Iterator[None]:
         """Return a context at whose end all gradients that were added in it are dropped."""
         try:
-            yield
+            with self.in_backward.off() if self.in_backward is not None else nullcontext():
+                yield
         finally:
             for parameter in self.parameters.values():
                 parameter.grad = None
@@ -152,6 +178,8 @@ class SingleEngine:
 
         A gradient runs backwards, so what spoils it lies behind the last parameter that it spoils.
         """
+        if self.in_backward is not None:
+            return self.in_backward.bad
         gradients = {name: parameter.grad for name, parameter in self.parameters.items() if parameter.grad is not None}
         return next(reversed(not_finite(gradients)), "")
 
@@ -216,8 +244,20 @@ def single_engine(
     precision: str,
     device: torch.device,
     makes_room: bool = False,
+    rounding_seed: int | None = None,
+    in_backward: bool = False,
 ) -> SingleEngine:
-    """Make an engine for `parameters`; `precision` is a key of `AUTOCAST`, and `makes_room` is that of the engine.
+    """Make an engine for `parameters`.
+
+    Args:
+        backbone: the model.
+        parameters: those that are trained, by name.
+        table: `[optimization]`.
+        precision: a key of `AUTOCAST`.
+        device: where the model is.
+        makes_room: as of the engine.
+        rounding_seed: rounds trained weights in bfloat16 stochastically, by random bits of this seed; None: there are none such.
+        in_backward: whether each parameter is updated in the backward pass.
 
     Raises:
         ConfigError: an optimiser that is not installed, or parameters that the schedule does not take.
@@ -225,14 +265,18 @@ def single_engine(
     optimizer = OPTIMIZERS[table.optimizer_type](
         parameters.values(), learning_rate=table.learning_rate, betas=tuple(table.betas), weight_decay=table.weight_decay
     )
+    scheduler = schedule(optimizer, table.scheduler_type, table.scheduler_params, table.steps)
+    updates = None if rounding_seed is None and not in_backward else TensorUpdates(parameters, optimizer, rounding_seed or 0)
     return SingleEngine(
         backbone=backbone,
         parameters=parameters,
         optimizer=optimizer,
-        scheduler=schedule(optimizer, table.scheduler_type, table.scheduler_params, table.steps),
+        scheduler=scheduler,
         accumulation=table.gradient_accumulation_steps,
         max_grad_norm=table.max_grad_norm,
         autocast=AUTOCAST[precision],
         device=device,
         makes_room=makes_room,
+        updates=updates,
+        in_backward=BackwardUpdates(updates, table.max_grad_norm, lambda: scheduler.last_epoch) if updates and in_backward else None,
     )

@@ -123,6 +123,10 @@ class ZeroEngine:
         """
         return self._bad
 
+    @property
+    def updates_in_backward(self) -> bool:
+        return False
+
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """Return a context without gradients and without dropout."""

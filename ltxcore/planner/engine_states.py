@@ -16,6 +16,9 @@ from ltxcore.planner.parameters import Parameters
 MASTER = 4
 """Bytes of a float32 number."""
 
+ROUNDED = 6 * MASTER
+"""The bytes of a number while it is updated and then rounded stochastically: weight, gradient and two moments in float32, and the bits of the rounding."""
+
 MOMENTS = 2 * MASTER
 """Of AdamW, a parameter."""
 
@@ -65,16 +68,20 @@ def single_states(
     dtype: torch.dtype,
     quantization: Quantization | None,
     optimizer: str,
+    trained: torch.dtype = torch.float32,
+    in_backward: bool = False,
     offloaded: int = 0,
     num_layers: int = 0,
 ) -> States:
-    """Of the engine for one process. What is trained is float32.
+    """Return the states of the engine for one process.
 
     Args:
         parameters: of the run.
         dtype: of frozen weights.
         quantization: of them.
         optimizer: `optimizer_type`.
+        trained: dtype of trained weights, which the optimizer's state has too.
+        in_backward: whether each weight is updated in the backward pass, so that the gradients of all are never there at once.
         offloaded: blocks whose matrices lie in host memory, and are on the device `AT_ONCE` at the most.
         num_layers: of the model.
 
@@ -85,11 +92,14 @@ def single_states(
     block = parameters.block_matrices(dtype, quantization)
     away = min(offloaded, num_layers) * block
     here = min(AT_ONCE, offloaded, num_layers) * block
-    trained = parameters.trained * MASTER
+    weights = parameters.trained * trained.itemsize
+    largest = max((each.numbers for each in parameters.weights if each.is_trained), default=0)
+    update = largest * ROUNDED if trained == torch.bfloat16 else 0
     return States(
-        weights=frozen - away + here + trained + connectors,
-        gradients=trained,
-        optimizer=_moments(parameters, optimizer),
+        weights=frozen - away + here + weights + connectors,
+        gradients=largest * trained.itemsize + update if in_backward else weights,
+        optimizer=_moments(parameters, optimizer, trained.itemsize),
+        step=0 if in_backward else update,
         host=away,  # pinned, matrix by matrix: their bytes are powers of two, which `pinned` leaves as they are
     )
 
@@ -102,9 +112,9 @@ def pinned(size: int) -> int:
     return 1 << (size - 1).bit_length() if size > 0 else 0
 
 
-def _moments(parameters: Parameters, optimizer: str) -> int:
+def _moments(parameters: Parameters, optimizer: str, itemsize: int = MASTER) -> int:
     if optimizer != "adamw8bit":
-        return parameters.trained * MOMENTS
+        return parameters.trained * 2 * itemsize
     total = 0
     for each in parameters.weights:
         if each.is_trained:

@@ -20,7 +20,7 @@ from ltxcore.planner.decoding import decoder_of, decoding, largest
 from ltxcore.planner.engine_states import States, single_states, zero_states
 from ltxcore.planner.largest_batch import Shapes, inputs_of, of_bucket
 from ltxcore.planner.parameters import Parameters, parameters_of
-from ltxcore.runs.engine import uses_zero
+from ltxcore.runs.engine import uses_zero, weights_dtype
 from ltxcore.runs.memory_settings import KEPT
 from ltxcore.runs.run_plan import Outline
 
@@ -201,6 +201,8 @@ class Estimator:
             dtype=choice.dtype,
             quantization=None if config.acceleration.quantization is None else NAMES[config.acceleration.quantization],
             optimizer=config.optimization.optimizer_type,
+            trained=torch.bfloat16 if config.acceleration.stochastic_rounding else torch.float32,
+            in_backward=config.acceleration.step_in_backward,
             offloaded=config.acceleration.offload_blocks,
             num_layers=self.base.num_layers,
         )
@@ -228,7 +230,7 @@ def _choice(config: RunFile, modalities: frozenset[str], divided: bool) -> Choic
     """Dtypes as `train.trained_model.load_model` and the engines have them."""
     mixed = AUTOCAST[config.acceleration.mixed_precision_mode]
     is_full = config.model.training_mode == "full"
-    whole = torch.float32 if mixed is None or (is_full and not divided) else mixed
+    whole = weights_dtype(config, divided)
     return Choice(
         modalities=modalities,
         lora=None if is_full else config.lora,

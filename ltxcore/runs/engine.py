@@ -9,6 +9,7 @@ import torch
 from torch.nn import Parameter
 
 from ltxcore.engines.process import Processes
+from ltxcore.engines.single import AUTOCAST, single_engine
 from ltxcore.engines.zero_config import Wanted, resolve
 from ltxcore.logs import inform
 from ltxcore.protocols import Engine
@@ -65,6 +66,9 @@ def engine_problems(config: RunFile, world_size: int) -> Iterator[tuple[str, str
             "is of the engine for one process",
             'Use engine.offload = "all".' if table.offload != "all" else "Remove the key.",
         )
+    for name in ("stochastic_rounding", "step_in_backward"):
+        if getattr(config.acceleration, name):
+            yield f"acceleration.{name}", "works in one process only; several divide weights and optimizer among them", "Remove the key."
     if config.acceleration.compile:
         yield (
             "acceleration.compile",
@@ -73,6 +77,17 @@ def engine_problems(config: RunFile, world_size: int) -> Iterator[tuple[str, str
         )
     if config.model.training_mode == "lora" and config.lora.use_dora:
         yield "lora.use_dora", "needs whole matrices, which several processes divide", "Remove the key, or train in one process."
+
+
+def weights_dtype(config: RunFile, divided: bool) -> torch.dtype:
+    """Return the dtype in which a run holds its weights, before any quantization.
+
+    Weights that are trained whole are float32 and their own masters, unless the run rounds them stochastically. An engine
+    that divides them among processes keeps masters itself.
+    """
+    mixed = AUTOCAST[config.acceleration.mixed_precision_mode]
+    masters = config.model.training_mode == "full" and not divided and not config.acceleration.stochastic_rounding
+    return torch.float32 if mixed is None or masters else mixed
 
 
 def check_deepspeed(config: RunFile, world_size: int | None) -> None:
@@ -101,11 +116,16 @@ def build_engine(
         ConfigError: an optimiser that is not installed; a DeepSpeed configuration that DeepSpeed does not take; an offload that cannot be compiled here.
     """
     if not uses_zero(config, processes.world_size):
-        from ltxcore.engines.single import single_engine
-
-        precision = config.acceleration.mixed_precision_mode
-        room = config.acceleration.offload_optimizer_during_validation
-        return single_engine(backbone, parameters, config.optimization, precision=precision, device=device, makes_room=room)
+        return single_engine(
+            backbone,
+            parameters,
+            config.optimization,
+            precision=config.acceleration.mixed_precision_mode,
+            device=device,
+            makes_room=config.acceleration.offload_optimizer_during_validation,
+            rounding_seed=config.seed if config.acceleration.stochastic_rounding else None,
+            in_backward=config.acceleration.step_in_backward,
+        )
     from ltxcore.engines.zero_build import compiled, settled, zero_engine
 
     settings = processes.together(lambda: settled(config, processes.world_size, backbone))

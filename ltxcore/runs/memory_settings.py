@@ -24,6 +24,7 @@ def contradictions(config: RunFile) -> Iterator[Refusal]:
     """Find settings that no machine and no engine can run; what one engine does not support is in `engine_problems`."""
     yield from _quantization(config)
     yield from _offload(config)
+    yield from _one_gpu(config)
     if config.acceleration.load_text_encoder_in_8bit and config.acceleration.offload_text_encoder:
         yield "acceleration.load_text_encoder_in_8bit", "does not go together with offload_text_encoder", "Choose one of the two."
 
@@ -73,6 +74,25 @@ def _offload(config: RunFile) -> Iterator[Refusal]:
         )
     if config.acceleration.compile:
         yield key, "does not go together with compile: a compiled block takes its weights where it found them", "Choose one of the two."
+
+
+def _one_gpu(config: RunFile) -> Iterator[Refusal]:
+    if config.acceleration.stochastic_rounding:
+        key = "acceleration.stochastic_rounding"
+        if config.model.training_mode != "full":
+            yield (
+                key,
+                "is for runs that train all weights; the few of a LoRA are float32",
+                'Remove the key, or set model.training_mode = "full".',
+            )
+        if config.acceleration.mixed_precision_mode != "bf16":
+            yield key, "keeps weights in bfloat16, which float32 arithmetic cannot use", 'Set acceleration.mixed_precision_mode = "bf16".'
+    if config.acceleration.step_in_backward and config.optimization.gradient_accumulation_steps > 1:
+        yield (
+            "acceleration.step_in_backward",
+            "updates weights after every micro-batch, so gradients cannot be added up over several",
+            "Set optimization.gradient_accumulation_steps = 1, with a larger batch_size if there is room.",
+        )
 
 
 def _text_encoder(config: RunFile) -> Iterator[Refusal]:

@@ -67,6 +67,7 @@ class Loop:
         accumulation: micro-batches an optimiser step and process.
         workers: how many micro-batches are read ahead.
         video_scale: frames and pixels of a latent cell, to tell how large clips are.
+        last_checkpoint: returns the path of the run's last checkpoint; "": there is none.
     """
 
     engine: Engine
@@ -78,6 +79,7 @@ class Loop:
     accumulation: int
     workers: int
     video_scale: Sequence[int] = VideoModality().scale
+    last_checkpoint: Callable[[], str] = lambda: ""
 
     def steps(self, total: int, first: int = 0) -> Iterator[tuple[int, dict[str, float]]]:
         """Optimiser steps `first` + 1 to `total`: after each, its number and its metrics.
@@ -96,7 +98,7 @@ class Loop:
                 rate = engine.learning_rate
                 norm = engine.step()
             if not math.isfinite(norm):
-                engine.refuse(_stopped(step, "the gradient", engine.gather(_seen(taken)), engine.bad_gradient()))
+                engine.refuse(_stopped(step, "the gradient", engine.gather(_seen(taken)), engine.bad_gradient(), self._left_sound()))
             yield step, self._metrics(tally, sum(tokens(each.inputs) for each in taken), rate, norm, time.perf_counter() - began)
 
     def attempt(self, micro_batch: MicroBatch) -> None:
@@ -179,6 +181,14 @@ class Loop:
         wrong = [seen for seen, fine in zip(found, finite, strict=True) if not fine]
         self.engine.refuse(_stopped(step, "the loss", [seen for seen, _ in wrong], wrong[0][1]))
 
+    def _left_sound(self) -> str:
+        """Say what a gradient that is not finite left as it should be."""
+        if not self.engine.updates_in_backward:
+            return "Nothing was updated in this step."
+        last = self.last_checkpoint()
+        again = f"resumes from the last sound checkpoint, {last}" if last else "starts over, since there is no checkpoint yet"
+        return f"Other weights of this step were updated already, so those in memory are of no use; the same command {again}."
+
     def _metrics(self, tally: Tally, seen: int, rate: float, norm: float, seconds: float) -> dict[str, float]:
         parts = self.engine.gather((tally, seen, peak_memory(self.engine.device)))
         merged = Tally().merge(part[0] for part in parts)
@@ -217,13 +227,13 @@ def _seen(taken: Sequence[Taken]) -> Seen:
     return names, {name: [f"{sigma:.3f}" for each in taken for sigma in each.facts.sigmas[name]] for name in taken[0].facts.sigmas}
 
 
-def _stopped(step: int, what: str, seen: Sequence[Seen], culprit: str) -> DataError:
+def _stopped(step: int, what: str, seen: Sequence[Seen], culprit: str, sound: str = "Nothing was updated in this step.") -> DataError:
     names = [name for part, _ in seen for name in part]
     sigmas = [f"{modality} {listed(value for _, part in seen for value in part[modality])}" for modality in seen[0][1]]
     module = f", first in {culprit}" if culprit else ""
     return DataError(
         f"{what} is not finite (NaN or Inf) at step {step}, samples {listed(names)}, sigmas {'; '.join(sigmas)}{module}",
-        remedy="Nothing was updated in this step. Look at these samples, lower optimization.learning_rate, or lower optimization.max_grad_norm.",
+        remedy=f"{sound} Look at these samples, lower optimization.learning_rate, or lower optimization.max_grad_norm.",
     )
 
 

@@ -199,6 +199,7 @@ class Session:
             accumulation=config.optimization.gradient_accumulation_steps,
             workers=config.data.num_dataloader_workers,
             video_scale=self.plan.outline.info.video_scale,
+            last_checkpoint=lambda: str(saved[-1].path) if (saved := checkpoint.found(self.plan.outline.folder.checkpoints)) else "",
         )
 
     def _train(self, first: int, stop: Stop) -> int:

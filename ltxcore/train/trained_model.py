@@ -28,6 +28,7 @@ from ltxcore.models.quantized import quantization_of
 from ltxcore.models.reach import unreached_parameters
 from ltxcore.models.save import save_full
 from ltxcore.protocols import Engine, ModelInput
+from ltxcore.runs.engine import weights_dtype
 from ltxcore.runs.fits import newest
 from ltxcore.runs.run_plan import Outline, RunPlan
 from ltxcore.train.feed import Samples, prepared, sent
@@ -103,9 +104,8 @@ def base_of(outline: Outline) -> str:
 def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided: bool = False) -> TrainedModel:
     """The modalities of the run and those that its samples have beside them, with adapters in a LoRA run.
 
-    One backward on the first sample finds what the run's loss reaches: the rest is not trained, since weight decay would move it. Weights that are
-    trained whole are float32, for they are their own masters; an engine that divides them keeps masters itself, and takes them as they lie in the
-    file, whose pages they are until it converts and divides them.
+    One backward on the first sample finds what the run's loss reaches: the rest is not trained, since weight decay would move it. An engine that
+    divides the weights takes them as they lie in the file, whose pages they are until it converts and divides them.
 
     Args:
         plan: of the run.
@@ -124,7 +124,7 @@ def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided
     backbone = load_backbone(
         base_of(outline),
         outline.streams,
-        dtype=torch.float32 if mixed is None or (full and not divided) else mixed,
+        dtype=weights_dtype(config, divided),
         gradient_checkpointing=config.optimization.enable_gradient_checkpointing,
         seed=config.seed,
         quantization=quantization_of(config.acceleration.quantization),

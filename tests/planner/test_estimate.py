@@ -130,6 +130,23 @@ def test_one_process_holds_what_is_said(
     assert held.saved == pytest.approx(need.activations.saved, rel=0.05)
 
 
+@pytest.mark.parametrize("in_backward", [False, True])
+def test_full_fine_tuning_in_bfloat16_holds_what_is_said(in_backward: bool, data: Path, tmp_path: Path) -> None:
+    keys = {"stochastic_rounding": True, "step_in_backward": in_backward}
+    found, need = predicted(run_file(tmp_path, data, FULL, SOUND, acceleration=keys))
+    held = measured(found)
+    assert held.weights == need.states.weights
+    assert held.optimizer == need.states.optimizer == 2 * need.parameters.trained * 2
+    assert held.saved == pytest.approx(need.activations.saved, rel=0.05)
+    largest = max(each.numbers for each in need.parameters.weights if each.is_trained)
+    if in_backward:
+        assert held.gradients == 0  # after the backward pass
+        assert need.states.gradients == largest * (2 + 6 * 4)
+    else:
+        assert held.gradients == need.states.gradients
+        assert need.states.step == largest * 6 * 4
+
+
 def test_a_run_says_at_its_start_what_it_needs_and_warns_where_that_is_too_much(data: Path, tmp_path: Path) -> None:
     path = run_file(tmp_path, data, LORA, SOUND | {"audio": {"is_generated": True, "latents_dir": "audio_latents"}})
     planned = plan(draft(load_run(path), 1, writes=False).checked())
