@@ -1,0 +1,91 @@
+"""The best measurement of the validation loss in a run, and whether the run has stopped getting better."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from ltxcore.errors import ConfigError, listed
+from ltxcore.train.conditioning_swap import OWN
+
+PREFIX = f"held_out/{OWN}/"
+
+
+@attrs.define
+class Best:
+    """The best measurement so far.
+
+    Attributes:
+        by: the part of the validation loss that counts: a modality, `MODALITY/sigma_S`, or the rest of any metric below
+            `held_out/own_context/`; "" counts the mean over modalities and sigmas.
+        stop_after: measurements without a fall after which the run ends; None: it never ends early.
+        value: the lowest loss; infinity before the first measurement.
+        step: the optimizer step after which it was measured.
+        since: measurements since then.
+    """
+
+    by: str = ""
+    stop_after: int | None = None
+    value: float = math.inf
+    step: int = 0
+    since: int = 0
+
+    def measured(self, step: int, metrics: Mapping[str, float]) -> bool:
+        """Take a measurement into account; return whether it is the best so far.
+
+        A loss that is not a number is never the best.
+
+        Raises:
+            ConfigError: `by` names no metric that was measured.
+        """
+        value = self.loss(metrics)
+        is_best = value < self.value
+        if is_best:
+            self.value, self.step, self.since = value, step, 0
+        else:
+            self.since += 1
+        return is_best
+
+    def loss(self, metrics: Mapping[str, float]) -> float:
+        """Return the mean of the counted metrics.
+
+        Raises:
+            ConfigError: `by` names none of them.
+        """
+        own = {name.removeprefix(PREFIX): value for name, value in metrics.items() if name.startswith(PREFIX) and "/sigma_" in name}
+        whole = {name: value for name, value in own.items() if name.count("/") == 1}
+        found = (
+            [own[self.by]]
+            if self.by in own
+            else [value for name, value in whole.items() if name.startswith(f"{self.by}/" if self.by else "")]
+        )
+        if not found:
+            raise ConfigError(
+                f'"{self.by}" is no part of the validation loss',
+                where="checkpoints.best_by",
+                remedy=f"Name one of {listed(sorted({*own, *(name.partition('/')[0] for name in own)}))}, or leave the key out.",
+            )
+        return math.fsum(found) / len(found)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the loss has not fallen for so long that the run ends."""
+        return self.stop_after is not None and self.since >= self.stop_after
+
+    @property
+    def reason(self) -> str:
+        """Why the run ended early."""
+        times = "measurement" if self.since == 1 else "measurements"
+        return f"the validation loss has not fallen for {self.since} {times}; it was lowest, {self.value:.4f}, after step {self.step}"
+
+    def state(self) -> dict[str, Any]:
+        """Return what a later process needs to go on from here, as values for JSON, which has no infinity."""
+        return {"value": self.value if math.isfinite(self.value) else None, "step": self.step, "since": self.since}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        value = state["value"]
+        self.value, self.step, self.since = math.inf if value is None else value, state["step"], state["since"]
