@@ -69,9 +69,12 @@ def told(outcome: Outcome) -> list[str]:
     """Where things are, and what to do with them."""
     if not outcome.finished:
         return [f"Stopped after step {outcome.step}. Go on with:", f"  {outcome.resume}"]
-    lines = [f"Done, {outcome.step} steps. In {outcome.output_dir}:"]
+    early = f", since {outcome.ended}" if outcome.ended else ""
+    lines = [f"Done, {outcome.step} steps{early}. In {outcome.output_dir}:"]
     if outcome.weights is not None:
         lines.append(f"  {outcome.weights.name:<20} the {'LoRA' if outcome.weights.name.startswith('lora') else 'model'}")
+    if outcome.best is not None:
+        lines.append(f"  {outcome.best.relative_to(outcome.output_dir)}  the one with the lowest validation loss")
     lines.append(f"  {outcome.metrics.name:<20} every number of the run, one JSON object a line")
     if (outcome.output_dir / "report.html").exists():
         lines.append(f"  {'report.html':<20} the run on a page: did it learn, curves, samples, how to use it")

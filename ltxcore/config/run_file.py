@@ -285,6 +285,14 @@ class CheckpointsTable:
 
     interval: int | None = key(None, help="save every so many steps; by default only at the end", unit="steps", at_least=1)
     keep_last_n: int = key(1, help="how many to keep; -1 and 0 keep all", at_least=-1)
+    keep_best: bool = key(False, help="also keep the weights that had the lowest validation loss, in the folder best")
+    best_by: str = key(
+        "",
+        help='what of the validation loss counts for keep_best and stop_after: "audio", "video/sigma_0.50", ...; by default the mean over modalities and sigmas',
+    )
+    stop_after: int | None = key(
+        None, help="end the run once the validation loss has not fallen for so many measurements", unit="measurements", at_least=1
+    )
     precision: Literal["bfloat16", "float32"] = key("bfloat16", help="of saved weights")
     max_shard_size: float | None = key(
         None,

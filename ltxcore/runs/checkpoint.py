@@ -13,6 +13,7 @@ import attrs
 
 from ltxcore.errors import CheckpointError
 from ltxcore.files import is_file, not_written, sync, write_whole
+from ltxcore.headers import INDEX
 from ltxcore.runs.records import ManifestRecord, read_record
 
 if TYPE_CHECKING:
@@ -104,6 +105,20 @@ def keep_last(folder: Path, number: int) -> None:
     if number > 0:
         for saved in found(folder)[:-number]:
             _remove(saved.path)
+
+
+def keep_only(folder: Path, step: int) -> None:
+    """Remove all checkpoints but that of a step."""
+    for saved in found(folder):
+        if saved.step != step:
+            _remove(saved.path)
+
+
+def weights_in(saved: Saved) -> list[Path]:
+    """Return the file of a checkpoint's weights, or the index of its parts."""
+    names = sorted(look(saved).files.keys() - {STATE, VALUES})
+    whole = [name for name in names if name.endswith(INDEX)] or names
+    return [saved.path / name for name in whole]
 
 
 def remove_all(folder: Path) -> None:

@@ -27,7 +27,7 @@ from ltxcore.runs.checkpoint import newest
 from ltxcore.runs.disk_space import room_for, room_to_encode
 from ltxcore.runs.first_encoding import begun_with
 from ltxcore.runs.foreseen import drawing_problems, foreseen
-from ltxcore.runs.noted import Seen, of_dataset, of_folder, samples_told, trains_on
+from ltxcore.runs.noted import Seen, of_dataset, of_folder, of_stopping, samples_told, trains_on
 from ltxcore.runs.run_plan import Draft, Outline, RunPlan, draft, misfitting, references_of, split_of
 
 
@@ -126,7 +126,7 @@ class _Checker:
             self._rows(loaded)
             return None
         with collecting(self.problems):
-            self.notes += of_folder(found)
+            self.notes += (*of_folder(found), *of_stopping(found))
         with collecting(self.problems):
             if self.drafted.knows_model:
                 self.problems.extend(drawing_problems(found))

@@ -76,6 +76,16 @@ def of_folder(found: Outline) -> Iterator[str]:
         yield f"The run starts over, and removes what the unfinished one in {path} left, since checkpoints.no_resume is set."
 
 
+def of_stopping(found: Outline) -> Iterator[str]:
+    """Say that a run which may end early would not reach the low learning rates at the end of its schedule."""
+    kind, after = found.config.optimization.scheduler_type, found.config.checkpoints.stop_after
+    if after is not None and kind != "constant":
+        yield (
+            f'checkpoints.stop_after may end the run while the schedule "{kind}" is still at a high learning rate; losses often fall most at its end. '
+            'With optimization.scheduler_type = "constant" that cannot happen.'
+        )
+
+
 def _left_out(seen: Seen) -> Iterator[str]:
     left = (*seen.rows.left_out, *seen.survey.left_out)
     if left:

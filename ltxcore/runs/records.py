@@ -46,6 +46,15 @@ class DataRecord:
 
 
 @attrs.frozen
+class BestRecord:
+    """The entry of `run.json` for the lowest validation loss: after which step it was measured, and how many measurements ago."""
+
+    value: float | None
+    step: int
+    since: int
+
+
+@attrs.frozen
 class StatusRecord:
     """`run.json`."""
 
@@ -56,6 +65,8 @@ class StatusRecord:
     before: dict[str, float] = attrs.field(factory=dict)
     after: dict[str, float] = attrs.field(factory=dict)
     left_out: int = 0
+    ended: str = ""
+    best: BestRecord | None = None
 
 
 @attrs.frozen

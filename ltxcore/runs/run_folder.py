@@ -46,6 +46,11 @@ class RunFolder:
         return self.path / "samples"
 
     @property
+    def best(self) -> Path:
+        """The weights that had the lowest validation loss, if the run keeps them."""
+        return self.path / "best"
+
+    @property
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 
@@ -180,7 +185,7 @@ def _check_unbegun(folder: RunFolder, where: str, start_over: bool) -> None:
 
 def _check_kinds(folder: RunFolder) -> None:
     """Check that there are folders where a run has folders, and files where it has files."""
-    for path in (folder.checkpoints, folder.samples):
+    for path in (folder.checkpoints, folder.best, folder.samples):
         if os.path.lexists(path) and not path.is_dir():
             raise CheckpointError("is a file, where a run has a folder", where=str(path), remedy="Move it away.")
     path = folder.metrics

@@ -311,6 +311,15 @@ def plan(found: Outline, only: Collection[str] | None = None) -> RunPlan:
     references_of(found, manifest)
     with _at(found.loaded.where("data.held_out")):
         chosen = split_of(found, manifest)
+        if (
+            (config.checkpoints.keep_best or config.checkpoints.stop_after)
+            and not chosen.held_out
+            and not isinstance(config.data.held_out, Path)
+        ):
+            raise ConfigError(
+                "leaves no sample to measure the validation loss on, by which checkpoints.keep_best and stop_after go",
+                remedy="Set it to the number of samples to hold out.",
+            )
     return RunPlan(found, manifest, chosen, plan_order(manifest, chosen.train, config.optimization.batch_size, config.seed))
 
 
@@ -351,6 +360,29 @@ def _unavailable(config: RunFile) -> Iterator[tuple[str, str, str]]:
     """Refuse what a run file may ask for and this version does not do, rather than ignoring it."""
     if config.checkpoints.max_shard_size is not None and config.model.training_mode == "lora":
         yield "checkpoints.max_shard_size", "is of a whole model, and a LoRA is one file", "Remove the key."
+    yield from _unmeasured(config)
+
+
+def _unmeasured(config: RunFile) -> Iterator[tuple[str, str, str]]:
+    """Refuse to judge a run by a validation loss that it does not measure."""
+    asked = config.checkpoints
+    key = "keep_best" if asked.keep_best else "stop_after" if asked.stop_after is not None else ""
+    if not key:
+        if asked.best_by:
+            yield (
+                "checkpoints.best_by",
+                "says what counts for keep_best and stop_after, and neither is set",
+                "Set one of them, or remove the key.",
+            )
+        return
+    if config.data.held_out == 0:
+        yield f"checkpoints.{key}", "goes by the validation loss, and no sample is held out", "Set data.held_out, or remove the key."
+    if not config.validation.interval:
+        yield (
+            f"checkpoints.{key}",
+            "goes by the validation loss, which this run measures only before and after training",
+            "Set validation.interval, or remove the key.",
+        )
 
 
 def _not_here(config: RunFile) -> Iterator[tuple[str, str, str]]:

@@ -81,6 +81,10 @@ class Best:
         times = "measurement" if self.since == 1 else "measurements"
         return f"the validation loss has not fallen for {self.since} {times}; it was lowest, {self.value:.4f}, after step {self.step}"
 
+    def forget(self) -> None:
+        """Let the next measurement be the best, since the weights of the best so far are gone."""
+        self.value = math.inf
+
     def state(self) -> dict[str, Any]:
         """Return what a later process needs to go on from here, as values for JSON, which has no infinity."""
         return {"value": self.value if math.isfinite(self.value) else None, "step": self.step, "since": self.since}

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -21,6 +22,7 @@ from ltxcore.runs.about import about_data
 from ltxcore.runs.records import Status
 from ltxcore.runs.run_plan import RunPlan
 from ltxcore.runs.trackers import Trackers
+from ltxcore.train.best import Best
 from ltxcore.train.conditioning_swap import CONTEXTS
 from ltxcore.train.feed import Samples
 from ltxcore.train.generations import Draws
@@ -46,6 +48,8 @@ class Outcome:
         before: held-out losses before training; empty where nothing is held out.
         after: after it, in every context, own and another clip's.
         resume: command line.
+        best: the weights with the lowest validation loss; None where the run does not keep them.
+        ended: why the run finished before its last step; "" where it did not.
     """
 
     output_dir: Path
@@ -57,6 +61,8 @@ class Outcome:
     before: Mapping[str, float] = attrs.field(factory=dict)
     after: Mapping[str, float] = attrs.field(factory=dict)
     resume: str = ""
+    best: Path | None = None
+    ended: str = ""
 
 
 @attrs.frozen(eq=False)
@@ -72,6 +78,7 @@ class Session:
         drawer: draws the samples of the run file, or held-out clips; None where there is no codec to decode them.
         trackers: told of every step; none on other processes than the first.
         advice: what is told where memory runs out.
+        best: keeps account of the validation loss; None where the run does not ask for that.
         writer: this process as the writer of the output folder; none on other processes than the first.
     """
 
@@ -84,6 +91,7 @@ class Session:
     trackers: Trackers
     advice: Advice
     writer: Writer | None = None
+    best: Best | None = None
     spared: Spared = attrs.field(init=False, default=attrs.Factory(lambda self: Spared(self.advice), takes_self=True))
 
     def run(self) -> Outcome:
@@ -116,7 +124,7 @@ class Session:
         with listening() as stop:
             before = self._before(first)
             step = self._train(first, stop)
-            if step < total:
+            if step < total and not self._is_over:
                 return self._stopped(step)
         return self._finish(step, before)
 
@@ -128,8 +136,9 @@ class Session:
         folder.path.mkdir(parents=True, exist_ok=True)
         remove_unfinished(folder.path, older_than=0)
         checkpoint.remove_all(folder.checkpoints)
-        if folder.samples.exists():
-            shutil.rmtree(folder.samples)
+        for made in (folder.samples, folder.best):
+            if made.exists():
+                shutil.rmtree(made)
         # A run file without a status is that of a run which was killed here, and starts over; a status without its run file would be that of another run.
         folder.remove_status()
         write_whole(folder.run_file, self.plan.outline.loaded.resolved().encode())
@@ -148,7 +157,11 @@ class Session:
         if saved is None:
             return 0
         tensors, values = checkpoint.load_state(saved)
-        changes = self.plan.outline.changes
+        changes, config = self.plan.outline.changes, self.plan.config.checkpoints
+        if self.best is not None and "best" in values:
+            self.best.restore(values["best"])
+            if config.keep_best and self.engine.first(self._saved_best) is None:  # a later one took its place, and is of another course
+                self.best.forget()
         # With another run file the schedule is another one; what the optimiser has found out by itself stays.
         kept = {key: value for key, value in values.items() if key not in ("scheduler", "learning_rates")}
         self.engine.restore(tensors, {**kept, "steps": saved.step} if changes else values)
@@ -213,11 +226,44 @@ class Session:
             stopping = any(self.engine.gather(bool(stop.signal)))  # a signal may reach processes in different steps
             if step < total and not stopping:
                 self._validate(step)
+            if step < total and self._is_over:
+                break
             if step < total and (stopping or (interval and step % interval == 0)):
                 self.engine.first(partial(self._save, step))
             if stopping:
                 break
         return step
+
+    @property
+    def _is_over(self) -> bool:
+        return self.best is not None and self.best.is_over
+
+    def _judge(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Take a measurement into account, on the first process for all, and keep the weights if they are the best so far."""
+        best = self.best
+        if best is None or not metrics:
+            return
+
+        def judged() -> dict[str, Any]:
+            if best.measured(step, metrics) and self.plan.config.checkpoints.keep_best:
+                self._keep_best(best)
+            return best.state()
+
+        best.restore(self.engine.first(judged))
+
+    def _keep_best(self, best: Best) -> None:
+        """Save the weights as the best; those that were the best go once the new ones are whole."""
+        folder = self.plan.outline.folder
+        self._check_writer()
+        name = folder.weights(self.plan.config.model.training_mode).name
+        write = partial(self._write_weights, step=str(best.step), validation_loss=f"{best.value:.6f}")
+        checkpoint.save(folder.best, best.step, (name, write), None)
+        checkpoint.keep_only(folder.best, best.step)
+
+    def _saved_best(self) -> Path | None:
+        """Return the file with the best weights, or its index; None where there are none."""
+        saved = [each for each in checkpoint.found(self.plan.outline.folder.best) if self.best is not None and each.step == self.best.step]
+        return next((path for each in saved for path in checkpoint.weights_in(each)), None)
 
     def _validate(self, step: int) -> None:
         """Validate during training: generate as often as the run file says, and measure the validation loss as often,
@@ -230,7 +276,9 @@ class Session:
             return
         with self.engine.making_room():
             if measures:
-                self.trackers.log(step, self._measure(f"after step {step}"))
+                measured = self._measure(f"after step {step}")
+                self.trackers.log(step, measured)
+                self._judge(step, measured)
             if draws:
                 self._draw(step)
 
@@ -255,13 +303,15 @@ class Session:
         name = folder.weights(self.plan.config.model.training_mode).name
         kept = config.save_training_state
         state = None if kept == "off" else self.engine.state(moments=kept == "full")
+        if state is not None and self.best is not None:
+            state = state[0], {**state[1], "best": self.best.state()}
         checkpoint.save(folder.checkpoints, step, (name, self._write_weights), state)
         checkpoint.keep_last(folder.checkpoints, config.keep_last_n)
 
-    def _write_weights(self, path: Path) -> Path:
+    def _write_weights(self, path: Path, **more: str) -> Path:
         outline = self.plan.outline
         trigger = outline.config.preprocessing.lora_trigger
-        said = {"trigger": trigger} if trigger else {}
+        said = {**({"trigger": trigger} if trigger else {}), **more}
         return self.model.save(path, leaving({**outline.strategy.metadata(self.plan.manifest), **said}), self.engine)
 
     # ---- the end
@@ -289,9 +339,24 @@ class Session:
             if self.held_out is not None:
                 after = self._measure(f"after the last step, whose weights are in {path},", *CONTEXTS)
                 self.trackers.log(step, after)
+                self._judge(step, after)
             drawn = self._draw(step)
-        self.engine.first(lambda: self._write_status("finished", before=before, after=after))
-        return Outcome(outline.folder.path, step, True, weights, outline.folder.metrics, tuple(drawn), before, after)
+        judge = self.best
+        ended = judge.reason if judge is not None and judge.is_over and step < outline.config.optimization.steps else ""
+        told = {} if judge is None else {"best": judge.state()}
+        self.engine.first(lambda: self._write_status("finished", before=before, after=after, ended=ended, **told))
+        return Outcome(
+            output_dir=outline.folder.path,
+            step=step,
+            finished=True,
+            weights=weights,
+            metrics=outline.folder.metrics,
+            drawn=tuple(drawn),
+            before=before,
+            after=after,
+            best=self.engine.first(self._saved_best),
+            ended=ended,
+        )
 
     def _measure(self, when: str, *contexts: str) -> dict[str, float]:
         """The losses of what is held out, if anything is."""

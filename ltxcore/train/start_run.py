@@ -41,6 +41,7 @@ from ltxcore.runs.run_plan import Outline, RunPlan, draft, plan
 from ltxcore.runs.trackers import Trackers, trackers_of
 from ltxcore.sample.marker import of_metadata
 from ltxcore.sample.outputs import decoders
+from ltxcore.train.best import Best
 from ltxcore.train.feed import Samples
 from ltxcore.train.generations import Draws, Validation
 from ltxcore.train.held_out_generations import Drawer
@@ -150,7 +151,14 @@ def _session(found: Outline, writer: Writer | None, device: torch.device, proces
         trackers=trackers_of(found.loaded) if processes.rank == 0 else Trackers((), found.loaded),
         advice=advice,
         writer=writer,
+        best=_best(config) if names else None,
     )
+
+
+def _best(config: RunFile) -> Best | None:
+    """Return what keeps account of the validation loss, if the run file asks for that."""
+    table = config.checkpoints
+    return Best(table.best_by, table.stop_after) if table.keep_best or table.stop_after is not None else None
 
 
 def _advice(planned: RunPlan, device: torch.device, processes: Processes) -> Advice:

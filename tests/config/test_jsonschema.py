@@ -110,7 +110,7 @@ def test_every_run_file_that_loads_fits_the_schema(inputs: Path, load: Load, see
         "optimization.betas = [0.9, 1]",
         "engine.stage = 4",
         "flow_matching.timestep_sampling_mode = 'unifrom'",
-        "flow_matching.timestep_sampling_params = { min_value = 0 }",
+        "flow_matching.timestep_sampling_params = { least = 0 }",
         "flow_matching = { timestep_sampling_mode = 'uniform', timestep_sampling_params = { std = 1 } }",
         "trackers.jsnol = {}",
         "trackers.jsonl = { x = 1 }",

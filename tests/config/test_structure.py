@@ -202,7 +202,7 @@ def test_the_sigma_sampler_is_built_and_its_keys_are_spelled_out(load: Load, min
     text = minimal + "[flow_matching]\ntimestep_sampling_mode = 'uniform'\ntimestep_sampling_params = { max_value = 0.5 }\n"
     table = load(text).config.flow_matching
     assert table.sampler == Uniform(0.0, 0.5)
-    assert table.timestep_sampling_params == {"min_value": 0.0, "max_value": 0.5}
+    assert table.timestep_sampling_params == {"min_value": 0.0, "max_value": 0.5, "shift": 1.0}
 
 
 @pytest.mark.parametrize(

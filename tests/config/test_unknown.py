@@ -108,7 +108,7 @@ def test_an_unknown_key_is_answered_with_what_does_the_same_thing(table: str, ty
         ("temporal_boundry", "training prefix", 'Did you mean "temporal_boundary"?'),
         ("latents_dir", "strategy flexible", "latents_dir is a key of [training_strategy.video] and of [training_strategy.audio]."),
         ("stdev", "sampler shifted_logit_normal", 'Did you mean "std"?'),
-        ("max_value", "sampler shifted_logit_normal", "Known: eps, std, uniform_prob."),
+        ("least", "sampler shifted_logit_normal", "Known: eps, max_value, min_value, shift, std, uniform_prob."),
     ],
 )
 def test_a_mistyped_key_of_a_table_that_plugins_decide_comes_with_the_nearest(typed: str, kind: str, expected: str) -> None:

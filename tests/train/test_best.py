@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
+from safetensors import safe_open
 
+from helpers.training_runs import STOPPER, sound_set, tables, write_run
+from ltxcore.config.load import load_run
 from ltxcore.errors import ConfigError
+from ltxcore.runs.run_plan import draft
 from ltxcore.train.best import PREFIX, Best
+from ltxcore.train.session import Outcome
+from ltxcore.train.start_run import run
 
 
 def measurement(video: float, audio: float, applied: float = 0.0) -> dict[str, float]:
@@ -64,3 +72,80 @@ def test_another_process_goes_on_from_what_was_saved(measured: int) -> None:
         first.measured(step, measurement(1.0 + step, 1.0))
     second.restore(json.loads(json.dumps(first.state())))
     assert second == first
+
+
+# ---------------------------------------------------------------- in a run
+
+
+STEPS = {"steps": 8, "batch_size": 4, "learning_rate": 1e-2, "scheduler_type": "constant"}
+EVERY = {"interval": 1, "skip_initial_validation": True, "samples": []}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return sound_set(tmp_path_factory.mktemp("data") / "data")
+
+
+def run_file(root: Path, folder: Path, checkpoints: dict[str, Any], **changed: Any) -> Path:
+    folder.mkdir(exist_ok=True)
+    given = {"optimization": STEPS, "validation": EVERY, "checkpoints": {"keep_best": True, **checkpoints}, **changed}
+    return write_run(folder, tables(root, folder / "out", **given))
+
+
+def measured(outcome: Outcome) -> dict[int, float]:
+    """The validation loss after each step, as the metrics have it."""
+    found = {}
+    for line in map(json.loads, outcome.metrics.read_text().splitlines()):
+        if any(name.startswith(f"{PREFIX}audio") for name in line) and line["step"]:
+            found[line["step"]] = Best().loss(line)
+    return found
+
+
+def test_a_run_keeps_the_weights_of_its_lowest_validation_loss_beside_the_last(data: Path, tmp_path: Path) -> None:
+    outcome = run(load_run(run_file(data, tmp_path, {"interval": 2, "keep_last_n": 1})))
+    found = measured(outcome)
+    best = min(found, key=lambda step: found[step])
+    assert outcome.best == outcome.output_dir / "best" / f"step_{best:06d}" / "lora.safetensors"
+    with safe_open(outcome.best, "pt") as file:
+        said = file.metadata()
+    assert (said["step"], float(said["validation_loss"])) == (str(best), pytest.approx(found[best], abs=1e-6))
+    assert [path.name for path in (outcome.output_dir / "checkpoints").iterdir()] == ["step_000006"]
+    status = json.loads((outcome.output_dir / "run.json").read_text())
+    assert (status["best"]["step"], status["best"]["value"]) == (best, found[best])
+
+
+def test_a_run_that_stops_getting_better_ends_as_finished_with_the_reason(data: Path, tmp_path: Path) -> None:
+    """At a learning rate of nothing no measurement is below the first."""
+    outcome = run(load_run(run_file(data, tmp_path, {"stop_after": 2}, optimization={**STEPS, "learning_rate": 1e-12})))
+    assert outcome.finished
+    assert outcome.step == 3
+    assert outcome.ended.startswith("the validation loss has not fallen for ")
+    status = json.loads((outcome.output_dir / "run.json").read_text())
+    assert (status["status"], status["ended"]) == ("finished", outcome.ended)
+    assert "ended early, since the validation loss" in (outcome.output_dir / "report.html").read_text()
+
+
+def test_an_interrupted_run_ends_with_the_same_best(data: Path, tmp_path: Path) -> None:
+    whole = run(load_run(run_file(data, tmp_path / "whole", {})))
+    (tmp_path / "stopper.py").write_text(STOPPER)
+    stopper = {"plugins": [str(tmp_path / "stopper.py")], "trackers": {"stopper": {"at": 5}}}
+    parts = run_file(data, tmp_path / "parts", {}, **stopper)
+    assert run(load_run(parts)).step == 5
+    again = run(load_run(parts))
+    statuses = [json.loads((each.output_dir / "run.json").read_text())["best"] for each in (whole, again)]
+    assert statuses[0] == statuses[1]
+    assert whole.best is not None
+    assert again.best is not None
+    assert again.best.read_bytes() == whole.best.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"data": {"held_out": 0}}, "goes by the validation loss, and no sample is held out"),
+        ({"validation": {"interval": 0}}, "goes by the validation loss, which this run measures only before and after training"),
+    ],
+)
+def test_a_run_that_measures_nothing_cannot_be_judged(data: Path, tmp_path: Path, changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        draft(load_run(run_file(data, tmp_path, {}, **changed))).checked()

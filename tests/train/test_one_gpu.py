@@ -16,7 +16,7 @@ from ltxcore.config.load import load_run
 from ltxcore.engines.process import Processes
 from ltxcore.errors import ConfigError, DataError
 from ltxcore.runs.engine import build_engine
-from ltxcore.runs.run_plan import outline, plan
+from ltxcore.runs.run_plan import draft, plan
 from ltxcore.train.feed import Samples
 from ltxcore.train.loop import Loop
 from ltxcore.train.session import Outcome
@@ -70,7 +70,7 @@ def test_an_interrupted_run_in_bfloat16_resumes_to_the_last_bit(data: Path, tmp_
 
 def test_a_gradient_that_is_not_finite_stops_the_run_and_says_what_is_sound(data: Path, tmp_path: Path) -> None:
     loaded = loaded_run(tmp_path, data={"preprocessed_data_root": str(data), "held_out": 0}, model=FULL, acceleration=BOTH)
-    planned = plan(outline(loaded))
+    planned = plan(draft(loaded).checked())
     samples = Samples(planned.outline.root, planned.outline.strategy.sources(), planned.manifest)
     model = load_model(planned, samples, torch.device("cpu"))
     engine = build_engine(loaded.config, model.backbone, model.parameters, Processes(), torch.device("cpu"))
@@ -96,5 +96,5 @@ def test_settings_that_do_not_go_together_are_refused_before_the_run(
 ) -> None:
     acceleration = changed.pop("acceleration")
     with pytest.raises(ConfigError) as error:
-        outline(load_run(run_file(data, tmp_path, acceleration, **changed)))
+        draft(load_run(run_file(data, tmp_path, acceleration, **changed))).checked()
     assert {where in problem.where for problem in error.value.problems} == {True}

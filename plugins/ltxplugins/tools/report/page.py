@@ -59,6 +59,11 @@ def _header(record: Record) -> Markup:
     base = Path(str(record.get("model.model_path", ""))).name
     said = [f"{what} on {base}", f"{' and '.join(generated)} generated" if generated else None]
     said += [f"{record.last_step:,} of {record.total_steps:,} steps", duration(record.seconds) if record.seconds else None]
+    ended, best = record.status.get("ended"), record.status.get("best")
+    if ended:
+        said.append(f"ended early, since {ended}")
+    elif best and best["value"] is not None:
+        said.append(f"lowest validation loss {best['value']:.4f} after step {best['step']:,}")
     links = tag("nav", *(tag("a", title, href=f"#{anchor}") for anchor, title in PARTS))
     title = tag("h1", record.name, tag("span", STATUS[status], class_=f"status {status}"))
     return tag("header", title, tag("p", joined(filter(None, said), " · ")), links)
