@@ -150,14 +150,8 @@ class AccelerationTable:
     vae_tiling: bool = key(
         False, help="decode the samples of a run, and encode what they are given, in pieces: less memory beside the model"
     )
-    stochastic_rounding: bool = key(
-        False,
-        help="full fine-tuning on one GPU: keep the trained weights and the optimizer's state in bfloat16, and round each update up or down at random, so that its mean is exact",
-    )
-    step_in_backward: bool = key(
-        False,
-        help="one GPU: update each weight in the backward pass, as soon as its gradient is there, and free the gradient; max_grad_norm then clips each tensor by itself",
-    )
+    stochastic_rounding: bool = key(False, help="train all weights in bfloat16, each update rounded at random, for one GPU")
+    step_in_backward: bool = key(False, help="update each weight in the backward pass and free its gradient, for one GPU")
     offload_optimizer_during_validation: bool = key(
         False, help="keep the optimiser's state in host memory while samples are drawn and held-out losses measured"
     )
@@ -291,7 +285,11 @@ class CheckpointsTable:
         help='what of the validation loss counts for keep_best and stop_after: "audio", "video/sigma_0.50", ...; by default the mean over modalities and sigmas',
     )
     stop_after: int | None = key(
-        None, help="end the run once the validation loss has not fallen for so many measurements", unit="measurements", at_least=1
+        None,
+        help="end the run once the validation loss has not fallen for so many measurements",
+        unit="measurements",
+        at_least=1,
+        at_most=10**6,
     )
     precision: Literal["bfloat16", "float32"] = key("bfloat16", help="of saved weights")
     max_shard_size: float | None = key(

@@ -47,6 +47,14 @@ def engine_problems(config: RunFile, world_size: int) -> Iterator[tuple[str, str
             f'"{kind}" is not available with several processes, which divide the optimiser among them anyway',
             'Use "adamw".',
         )
+    yield from _of_one_process(config)
+    if config.model.training_mode == "lora" and config.lora.use_dora:
+        yield "lora.use_dora", "needs whole matrices, which several processes divide", "Remove the key, or train in one process."
+
+
+def _of_one_process(config: RunFile) -> Iterator[tuple[str, str, str]]:
+    """Refuse what saves memory in one process and is not available in several."""
+    table = config.engine
     if config.acceleration.quantization is not None:
         yield "acceleration.quantization", "quantized weights cannot be divided among processes", "Remove the key."
     if config.acceleration.offload_optimizer_during_validation:
@@ -75,8 +83,6 @@ def engine_problems(config: RunFile, world_size: int) -> Iterator[tuple[str, str
             "is of the engine for one process: weights that are divided come and go within a block",
             "Remove the key.",
         )
-    if config.model.training_mode == "lora" and config.lora.use_dora:
-        yield "lora.use_dora", "needs whole matrices, which several processes divide", "Remove the key, or train in one process."
 
 
 def weights_dtype(config: RunFile, divided: bool) -> torch.dtype:
