@@ -30,6 +30,8 @@ def round_stochastically(value: Tensor, draws: Generator) -> Tensor:
     Args:
         value: float32, of any shape.
         draws: a generator on the same device, of 16 random bits for each number.
+
+    Source: docs/explanation/arithmetic.md#stochastic-rounding
     """
     bits = value.contiguous().view(torch.int32)
     noise = torch.randint(0, 1 << 16, bits.shape, dtype=torch.int32, device=value.device, generator=draws)
