@@ -63,8 +63,8 @@ def measured(way: str, seed: int, learning_rate: float, steps: int, folder: Path
 
 @click.command()
 @click.option("--seeds", default=5, help="Runs of each way.")
-@click.option("--steps", default=150, help="Optimizer steps of a run.")
-@click.option("--learning-rate", default=1e-4)
+@click.option("--steps", default=100, help="Optimizer steps of a run.")
+@click.option("--learning-rate", default=3e-5, help="Learning rate of AdamW.")
 def main(seeds: int, steps: int, learning_rate: float) -> None:
     """Print a table of the validation losses."""
     with tempfile.TemporaryDirectory() as folder:
