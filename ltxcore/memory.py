@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
+
+import psutil  # type: ignore[import-untyped, unused-ignore]
 
 from ltxcore.devices import give_back_gpu_memory, gpu_memory, gpu_memory_of_others, is_gpu, peak_gpu_memory
 from ltxcore.errors import OutOfHostMemory, OutOfMemory, is_of_host, is_out_of_memory
@@ -54,8 +55,7 @@ def what(error: BaseException, device: torch.device | str) -> str:
     wanted = WANTED.search(str(error))
     more = f"; {wanted[1]} more were asked for" if wanted else ""
     if is_of_host(error) or not is_gpu(device):
-        there = f" of the {gib(host_memory())} of this machine" if host_memory() else ""
-        return f"host memory ran out (this process took up to {gib(peak_host_memory())}{there}{more})"
+        return f"host memory ran out (this process took up to {gib(peak_host_memory())} of the {gib(host_memory())} of this machine{more})"
     others = gpu_memory_of_others(device)
     beside = f", where other programs take {gib(others)}" if others > OTHERS else ""
     return (
@@ -84,18 +84,17 @@ def give_back_memory() -> None:
 
 def peak_host_memory() -> int:
     """The most bytes of host memory that this process has had at once."""
-    import resource
-
+    try:
+        import resource
+    except ImportError:  # Windows, which says it of the process
+        return int(psutil.Process().memory_info().peak_wset)
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def host_memory() -> int:
-    """Bytes of memory that this machine has; 0: it does not say."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError):
-        return 0
+    """Bytes of memory that this machine has."""
+    return int(psutil.virtual_memory().total)
 
 
 def gib(size: int) -> str:

@@ -12,7 +12,7 @@ def machine() -> tuple[str, str, str]:
     container has one of its own. The last two are "" where the system does not tell."""
     boot = space = ""
     with contextlib.suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     with contextlib.suppress(OSError):
         space = str(Path("/proc/self/ns/pid").readlink())
     return socket.gethostname(), boot, space

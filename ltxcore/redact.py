@@ -60,8 +60,11 @@ _WRITTEN = (
 
 _PASSWORDS = re.compile(r"://[^\s/?#@:]*:([^\s/?#\"'<>]+)@")
 
-_HOMES = re.compile(r"(?<![\w.~/-])/(?:home|Users)/[^/\s\"'<>,;:()\[\]]+")
-"""Homes of anybody: a folder may come from another machine."""
+_NAME = r"[^/\\\s\"'<>,;:()\[\]]+"
+_HOMES = re.compile(
+    rf"(?<![\w.~/-])/(?:home|Users)/{_NAME}|(?<![\w.~/\\-])[A-Za-z]:[/\\]{{1,2}}Users[/\\]{{1,2}}{_NAME}(?:(?: {_NAME}){{1,3}}(?=[/\\]))?"
+)
+"""Homes of anybody: a folder may come from another machine, of another system. In JSON a backslash is two; a name on Windows may have spaces."""
 
 
 def hide(secret: str | None) -> None:

@@ -2,12 +2,13 @@
 
 import errno
 import os
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from ltxcore.files import UNFINISHED, is_of_disk, making, not_written, read_regular, remove_unfinished, replacing, write_whole
+from ltxcore.files import UNFINISHED, is_of_disk, making, not_written, read_regular, remove_unfinished, replacing, sync, write_whole
 
 
 def test_a_written_file_is_there_and_nothing_beside_it(tmp_path: Path) -> None:
@@ -139,3 +140,14 @@ def test_a_message_names_the_file_that_was_to_be_there(tmp_path: Path) -> None:
         told = str(not_written(OSError(errno.ENOSPC, "full", written), "somewhere", "it goes on"))
         assert "a.mp4" in told.partition(": ")[0]
         assert UNFINISHED not in told
+
+
+def test_windows_syncs_files_that_are_open_for_writing_and_no_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[tuple[Path, int]] = []
+    open_one = os.open
+    monkeypatch.setattr(os, "open", lambda path, flags: (opened.append((path, flags)), open_one(path, flags))[1])
+    monkeypatch.setattr(sys, "platform", "win32")
+    (tmp_path / "a").write_bytes(b"one")
+    sync(tmp_path)
+    sync(tmp_path / "a")
+    assert opened == [(tmp_path / "a", os.O_RDWR)]

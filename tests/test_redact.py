@@ -120,3 +120,18 @@ def test_a_home_is_not_told_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_where_there_is_no_home_paths_stay(monkeypatch: pytest.MonkeyPatch, home: str) -> None:
     monkeypatch.setenv("HOME", home)
     assert leaving("/data/a.mp4, ~/b.mp4 and /var/home/x") == "/data/a.mp4, ~/b.mp4 and /var/home/x"
+
+
+@pytest.mark.parametrize(
+    ("told", "left"),
+    [
+        (r"C:\Users\carol\sets\a.mp4", r"~\sets\a.mp4"),
+        (r"C:\Users\Carol Danvers\a.mp4 is there", r"~\a.mp4 is there"),
+        (r"in d:\Users\carol and there", "in ~ and there"),
+        ("file C:/Users/carol/a.mp4", "file ~/a.mp4"),
+        (r'{"root": "C:\\Users\\carol\\a"}', r'{"root": "~\\a"}'),
+        (r"D:\Users.mp4", r"D:\Users.mp4"),
+    ],
+)
+def test_a_home_on_windows_is_not_told_to_others(told: str, left: str) -> None:
+    assert leaving(told) == left

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,9 +57,14 @@ def launch(
     """
     from ltxcore.engines.launcher import PORT, exec_deepspeed, read_hosts
     from ltxcore.engines.launcher import launch as start
+    from ltxcore.runs.engine import INSTALL_DEEPSPEED, has_deepspeed
     from ltxcore.runs.resume import where_it_lies
     from ltxcore.runs.run_folder import STATUS, goes_on
 
+    if sys.platform == "win32":
+        raise click.UsageError("Several processes are started on Linux, or within WSL. On Windows, train in one: ltx run RUN_FILE")
+    if launcher == "deepspeed" and not has_deepspeed():
+        raise click.UsageError(f"--launcher deepspeed needs the package deepspeed, which is not installed. {INSTALL_DEEPSPEED}")
     hosts = None if hostfile is None else read_hosts(hostfile, node_rank if launcher == "torchrun" else 0, processes)
     here = _processes(processes, hosts)
     loaded = _checked(run_file, settings, here * (1 if hosts is None else len(hosts.names)), allow_changes)

@@ -182,7 +182,7 @@ def _link(entry: os.DirEntry[str], prefix: str, root: str, found: Found) -> None
     target, leads_to_folder = os.path.realpath(entry.path), is_folder(Path(entry.path))
     if not leads_to_folder and kind_of(entry.name) is None and not entry.name.lower().endswith(".txt"):
         found.others.append(prefix + entry.name)
-    elif os.path.commonpath([target, root]) != root:
+    elif not Path(target).is_relative_to(root):
         remedy = "Copy what it leads to into the folder, or list it in a dataset file."
         found.unusable.append(Problem(f"is a link that leads out of the folder, to {printable(target)}", printable(entry.path), remedy))
     elif leads_to_folder:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sys
 import sysconfig
 import threading
@@ -126,7 +127,7 @@ class Watch:
             waits=any(is_waiting(frame) for frame in frames.values()),
             where=place_of(frames.get(main)),
             pid=os.getpid(),
-            host=os.uname().nodename,
+            host=socket.gethostname(),
         )
 
     # ---- looking
@@ -207,9 +208,9 @@ class Watch:
     def _leave(self, hung: Iterable[int]) -> None:
         """End this process at once, without what its main thread would do. Those that hang on this machine are woken, so that they can end where they are stopped."""
         for beat in (self._seen[rank][1] for rank in hung):
-            if beat is not None and beat.host == os.uname().nodename and beat.pid not in (0, os.getpid()):
-                with suppress(OSError):
-                    os.kill(beat.pid, signal.SIGCONT)
+            if beat is not None and beat.host == socket.gethostname() and beat.pid not in (0, os.getpid()):
+                with suppress(psutil.Error):
+                    psutil.Process(beat.pid).resume()
         os._exit(TOLD)
 
 

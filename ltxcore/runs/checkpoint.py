@@ -186,7 +186,7 @@ def load_state(saved: Saved) -> tuple[dict[str, Tensor], dict[str, Any]]:
     with open_tensors(read_file(saved.path / STATE)) as file:
         # Mapped, not read: a process may need a part of each only.
         tensors = {key: file.get_tensor(key) for key in file.names()}
-    return tensors, json.loads((saved.path / VALUES).read_text())
+    return tensors, json.loads((saved.path / VALUES).read_text(encoding="utf-8"))
 
 
 def check_space(folder: Path, needed: int) -> None:

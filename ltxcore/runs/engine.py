@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ from ltxcore.protocols import Engine
 if TYPE_CHECKING:
     from ltxcore.config.run_file import RunFile
     from ltxcore.models.backbone import LTXBackbone
+
+
+INSTALL_DEEPSPEED = 'Install it (Linux; on Windows, within WSL), or train in one process: engine.name = "auto", without a launcher.'
 
 
 def uses_zero(config: RunFile, world_size: int) -> bool:
@@ -94,6 +98,18 @@ def weights_dtype(config: RunFile, divided: bool) -> torch.dtype:
     mixed = AUTOCAST[config.acceleration.mixed_precision_mode]
     masters = config.model.training_mode == "full" and not divided and not config.acceleration.stochastic_rounding
     return torch.float32 if mixed is None or masters else mixed
+
+
+def missing_for_engine(config: RunFile, world_size: int) -> Iterator[tuple[str, str, str]]:
+    """What the run's engine needs of this machine and does not find."""
+    if uses_zero(config, world_size) and not has_deepspeed():
+        why = 'engine.name = "zero"' if config.engine.name == "zero" else "training in several processes"
+        yield "engine.name", f"{why} needs the package deepspeed, which is not installed", INSTALL_DEEPSPEED
+
+
+def has_deepspeed() -> bool:
+    """Whether DeepSpeed is installed, as it is with ltx on Linux."""
+    return importlib.util.find_spec("deepspeed") is not None
 
 
 def check_deepspeed(config: RunFile, world_size: int | None) -> None:

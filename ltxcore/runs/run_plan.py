@@ -25,7 +25,7 @@ from ltxcore.errors import ConfigError, DataError, LtxError, Problem, collecting
 from ltxcore.models.backbone import ModelInfo
 from ltxcore.models.base import Base, base_of, released
 from ltxcore.protocols import MODALITIES, Manifest, Setting, Strategy
-from ltxcore.runs.engine import check_deepspeed, engine_problems, uses_zero
+from ltxcore.runs.engine import check_deepspeed, engine_problems, missing_for_engine, uses_zero
 from ltxcore.runs.fits import misfits, start_problems
 from ltxcore.runs.memory_settings import contradictions, missing_here
 from ltxcore.runs.resume import Begun, begun, resolved, where_it_lies
@@ -213,7 +213,7 @@ def draft(
         loaded, notes = (there.loaded, there.notes) if resumes else (loaded, ())
         notes = (moved, *notes) if moved else notes
     config = loaded.config
-    for refused in (_unavailable(config), engine_problems(config, count), _not_here(config) if here else (), contradictions(config)):
+    for refused in (_unavailable(config), engine_problems(config, count), _not_here(config, count) if here else (), contradictions(config)):
         with collecting(problems):
             problems.extend(Problem(what, loaded.where(key), remedy) for key, what, remedy in refused)
     with collecting(problems):
@@ -385,9 +385,10 @@ def _unmeasured(config: RunFile) -> Iterator[tuple[str, str, str]]:
         )
 
 
-def _not_here(config: RunFile) -> Iterator[tuple[str, str, str]]:
+def _not_here(config: RunFile, processes: int) -> Iterator[tuple[str, str, str]]:
     """Find what this machine lacks for the run."""
     yield from missing_here(config)
+    yield from missing_for_engine(config, processes)
     if config.hub.push_to_hub and not _has_token():
         yield (
             "hub.push_to_hub",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,33 @@ def test_the_rank_that_launchers_put_before_the_command_is_taken(option: str) ->
     result = ltx(option, "check", "--help")
     assert result.exit_code == 0
     assert result.output.startswith("Usage: main check")
+
+
+def test_without_deepspeed_its_launcher_and_several_processes_are_refused_in_words(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_run(tmp_path, tables(data, tmp_path / "out"))
+    monkeypatch.setitem(sys.modules, "deepspeed", None)
+    remedy = 'Install it (Linux; on Windows, within WSL), or train in one process: engine.name = "auto", without a launcher.'
+    result = ltx("launch", "--num-gpus", "1", "--launcher", "deepspeed", str(path))
+    assert (result.exit_code, told(result, tmp_path)[-1]) == (
+        2,
+        f"Error: --launcher deepspeed needs the package deepspeed, which is not installed. {remedy}",
+    )
+    result = ltx("launch", "--num-gpus", "2", str(path))
+    assert (result.exit_code, told(result, tmp_path)) == (
+        2,
+        [
+            "TMP/run.toml:1: engine.name: training in several processes needs the package deepspeed, which is not installed",
+            f"    {remedy}",
+        ],
+    )
+
+
+def test_on_windows_one_process_is_offered(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_run(tmp_path, tables(data, tmp_path / "out"))
+    monkeypatch.setattr(sys, "platform", "win32")
+    result = ltx("launch", "--num-gpus", "2", str(path))
+    assert result.exit_code == 2
+    expected = "Error: Several processes are started on Linux, or within WSL. On Windows, train in one: ltx run RUN_FILE"
+    assert told(result, tmp_path)[-1] == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from helpers.training_runs import loaded_run, sound_set
 from ltxcore.config.run_file import RunFile
-from ltxcore.runs.engine import engine_problems, uses_zero
+from ltxcore.runs.engine import engine_problems, missing_for_engine, uses_zero
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +102,14 @@ def test_one_process_refuses_keys_of_several_only_where_it_was_asked_for_by_name
 def test_several_processes_refuse_what_they_cannot_do(config: RunFile, tables: dict[str, Any], expected: tuple[str, str, str]) -> None:
     assert list(engine_problems(changed(config, **tables), 2)) == [expected]
     assert list(engine_problems(changed(config, **tables), 1)) == []
+
+
+def test_several_processes_need_deepspeed_and_one_does_not(config: RunFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(missing_for_engine(config, 2)) == []
+    monkeypatch.setitem(sys.modules, "deepspeed", None)
+    assert list(missing_for_engine(config, 1)) == []
+    remedy = 'Install it (Linux; on Windows, within WSL), or train in one process: engine.name = "auto", without a launcher.'
+    what = "needs the package deepspeed, which is not installed"
+    assert list(missing_for_engine(config, 2)) == [("engine.name", f"training in several processes {what}", remedy)]
+    zero = changed(config, engine={"name": "zero"})
+    assert list(missing_for_engine(zero, 1)) == [("engine.name", f'engine.name = "zero" {what}', remedy)]

@@ -100,7 +100,7 @@ def _run_id(path: Path, first_step: int) -> str:
     import uuid
 
     if first_step and path.is_file():
-        return path.read_text().strip()
+        return path.read_text(encoding="utf-8").strip()
     name = uuid.uuid4().hex[:8]
     write_whole(path, f"{name}\n".encode())
     return name

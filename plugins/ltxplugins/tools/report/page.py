@@ -29,7 +29,7 @@ PARTS = (
 
 def page(record: Record, shelf: Shelf) -> str:
     """The whole page as HTML."""
-    script = (FOLDER / "page.js").read_text()
+    script = (FOLDER / "page.js").read_text(encoding="utf-8")
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -37,7 +37,7 @@ def page(record: Record, shelf: Shelf) -> str:
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="generator", content=f"ltx {__version__}"),
         tag("title", f"{record.name} · ltx"),
-        tag("style", Markup((FOLDER / "page.css").read_text())),
+        tag("style", Markup((FOLDER / "page.css").read_text(encoding="utf-8"))),
     )
     parts = [first_screen(record, shelf), curves(record), samples(record, shelf), data_summary(record), trained(record), run_file(record)]
     body = tag("body", _header(record), tag("main", *parts), _footer(), tag("script", Markup(script)))

@@ -75,7 +75,7 @@ def split(
         of = _made_of(film.path, cutting)
         end = film.folder / "scenes.json"
         if not overwrite and made.is_fresh(end, of):
-            return False, len(json.loads(end.read_text()))
+            return False, len(json.loads(end.read_text(encoding="utf-8")))
         names, left_out = _cut(film, cutting)
         short.append(left_out)
         rows_writer(end)([{"video": name} for name in names])
@@ -90,7 +90,7 @@ def split(
             else:
                 counts[result[0]] += result[1]
             step()
-    rows = [row for film in films if (end := film.folder / "scenes.json").is_file() for row in json.loads(end.read_text())]
+    rows = [row for film in films if (end := film.folder / "scenes.json").is_file() for row in json.loads(end.read_text(encoding="utf-8"))]
     rows_writer(output / LIST)([{"video": row["video"]} for row in rows])
     notes = (
         [
