@@ -221,6 +221,14 @@ def path_from(start: Path, text: str) -> Path:
     return path
 
 
+def relative(path: Path, folder: Path) -> str:
+    """A path as a file in `folder` names it, with "/" between its parts; whole where it lies on another drive of Windows."""
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:
+        return path.as_posix()
+
+
 def sync(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk.
 

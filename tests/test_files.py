@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from ltxcore.files import UNFINISHED, is_of_disk, making, not_written, read_regular, remove_unfinished, replacing, sync, write_whole
+from ltxcore.files import (
+    UNFINISHED,
+    is_of_disk,
+    making,
+    not_written,
+    read_regular,
+    relative,
+    remove_unfinished,
+    replacing,
+    sync,
+    write_whole,
+)
 
 
 def test_a_written_file_is_there_and_nothing_beside_it(tmp_path: Path) -> None:
@@ -151,3 +162,13 @@ def test_windows_syncs_files_that_are_open_for_writing_and_no_folders(tmp_path: 
     sync(tmp_path)
     sync(tmp_path / "a")
     assert opened == [(tmp_path / "a", os.O_RDWR)]
+
+
+def test_a_path_is_named_from_a_folder_and_whole_where_no_way_leads_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert relative(tmp_path / "clips" / "a.mp4", tmp_path / "lists") == "../clips/a.mp4"
+
+    def other_drive(path: Path, folder: Path) -> str:
+        raise ValueError("path is on mount 'D:', start on mount 'C:'")
+
+    monkeypatch.setattr(os.path, "relpath", other_drive)
+    assert relative(tmp_path / "a.mp4", tmp_path / "lists") == (tmp_path / "a.mp4").as_posix()

@@ -1,24 +1,31 @@
-"""docs/reference/memory.md, computed from the real models without their weights: `python docs/made/memory.py` writes it, and a slow test compares."""
+"""docs/reference/memory.md and the README's table of hardware, computed from the real models without their weights: `python docs/made/memory.py` writes
+them, and a slow test compares."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import attrs
 
 from ltxcore.config.load import load_run
 from ltxcore.config.run_file import RunFile
-from ltxcore.models.base import released
+from ltxcore.encode.buckets import Bucket
+from ltxcore.models.base import Base, released
 from ltxcore.planner.costs import GIB, UNKNOWN
 from ltxcore.planner.estimate import Estimator, Need
 from ltxcore.planner.largest_batch import shapes_of
 from ltxcore.runs.run_plan import draft
-from pages import DOCS, _table
+from pages import DOCS, _table, between
 
 PAGE = DOCS / "reference" / "memory.md"
-EXAMPLE = DOCS.parent / "examples" / "full_finetune_zero3.toml"
+README = DOCS.parent / "README.md"
+BEGIN, END = "<!-- made by docs/made/memory.py -->", "<!-- end -->"
+EXAMPLES = DOCS.parent / "examples"
+EXAMPLE = EXAMPLES / "full_finetune_zero3.toml"
+SOUND = EXAMPLES / "audio_inpainting.toml"
 BUCKET = "768x448x89"
 GPUS = (1, 4, 8, 16)
 MODELS = ("ltx-2-19b", "ltx-2.3-22b")
@@ -45,6 +52,20 @@ SAVINGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ('quantization = "int8", offload_blocks = 24', {"quantization": "int8", "offload_blocks": 24}),
 )
 """What one GPU may do without, under `[acceleration]`."""
+
+CARDS = (16, 24, 32, 48, 80)
+"""GiB of one GPU."""
+
+SIZES = (Bucket(512, 512, 49), Bucket(768, 448, 89), Bucket(1280, 704, 121))
+GENTLY: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("plain bf16", {}),
+    ("`int8`", {"quantization": "int8"}),
+    ("`nf4`", {"quantization": "nf4"}),
+    ("`int8`, 24 blocks", {"quantization": "int8", "offload_blocks": 24}),
+    ("`nf4`, 24 blocks", {"quantization": "nf4", "offload_blocks": 24}),
+    ("`nf4`, 48 blocks", {"quantization": "nf4", "offload_blocks": 48}),
+)
+"""What a LoRA may do without, what costs least first: bits of frozen weights, then blocks that wait in host memory."""
 
 WAYS: tuple[tuple[str, dict[str, dict[str, Any]]], ...] = (
     ("LoRA, one process", ALONE),
@@ -80,6 +101,29 @@ def _rows(name: str) -> Iterator[tuple[str, ...]]:
         yield (way, *(_cell(estimator.need(config, count), count) if count == 1 or not alone else "" for count in GPUS))
 
 
+def glance() -> str:
+    """What fits on one GPU, and with what set: for each card and size the gentlest way that fits."""
+    base = released(MODELS[-1])
+    columns = [[_lora(SOUND, base, None)], *([_lora(EXAMPLE, base, size)] for size in SIZES)]
+    head = ("one GPU of", "sound alone, 10 s", *(f"both, {size.width}x{size.height}x{size.frames}" for size in SIZES))
+    return _table(head, ((f"{card} GB", *(_gentlest(needs, card) for (needs,) in columns)) for card in CARDS))
+
+
+def _lora(run_file: Path, base: Base, size: Bucket | None) -> list[tuple[str, float]]:
+    """What a LoRA takes, in GiB, by what it does without."""
+    settings = ("optimization.batch_size=1", "optimization.enable_gradient_checkpointing=true", 'acceleration.mixed_precision_mode="bf16"')
+    loaded = load_run(run_file, settings)
+    config = attrs.evolve(loaded.config, **{table: attrs.evolve(getattr(loaded.config, table), **keys) for table, keys in ALONE.items()})
+    found = draft(loaded, 1, writes=False, base=base).in_order()
+    estimator = Estimator(found, base, shapes_of(found, base, None if size is None else str(size)))
+    ways = ((way, attrs.evolve(config, acceleration=attrs.evolve(config.acceleration, **keys))) for way, keys in GENTLY)
+    return [(way, estimator.need(each, 1).with_margin / GIB) for way, each in ways]
+
+
+def _gentlest(needs: list[tuple[str, float]], card: int) -> str:
+    return next((f"{way}: {gib:.0f}" for way, gib in needs if gib <= card), "-")
+
+
 def _cell(need: Need, processes: int) -> str:
     host = need.states.host * processes
     return f"{need.with_margin / GIB:.0f}" + (f" + {host / GIB:.0f}" if host else "")
@@ -87,6 +131,7 @@ def _cell(need: Need, processes: int) -> str:
 
 def main() -> None:
     PAGE.write_text(page())
+    README.write_text(between(README.read_text(), BEGIN, END, glance()))
 
 
 if __name__ == "__main__":

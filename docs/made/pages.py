@@ -159,17 +159,19 @@ def condition_keys(name: str) -> str:
 
 def with_keys(text: str, name: str) -> str:
     """A condition's page with its tables of keys."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{condition_keys(name)}\n{END}{after}"
+    return between(text, BEGIN, END, condition_keys(name))
 
 
 def with_corrections(text: str) -> str:
     """The page on upgrading with the list of what is read otherwise than by 0.1.0."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    listed = "".join(f"- {told[:1].upper()}{told[1:]}.\n" for told in sorted(CORRECTIONS.values()))
-    return f"{before}{BEGIN}\n\n{listed}\n{END}{after}"
+    return between(text, BEGIN, END, "".join(f"- {told[:1].upper()}{told[1:]}.\n" for told in sorted(CORRECTIONS.values())))
+
+
+def between(text: str, begin: str, end: str, made: str) -> str:
+    """A page with what is made for it, whole lines, between two of its own."""
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n\n{made}\n{end}{after}"
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

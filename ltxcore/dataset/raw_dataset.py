@@ -13,6 +13,7 @@ from ltxcore.dataset.columns import bind
 from ltxcore.dataset.folder import Kind, kind_of, media_under, read_caption, stem_of
 from ltxcore.dataset.table import Row, Table, medium_at, read_table
 from ltxcore.errors import DataError, Problem
+from ltxcore.files import relative
 
 
 @attrs.frozen
@@ -93,7 +94,7 @@ class RawDataset:
             for role, column in self.columns.items():
                 cell = values.get(column)
                 if role != "caption" and isinstance(cell, str) and cell.strip() and not Path(cell).is_absolute():
-                    values[column] = Path(os.path.relpath(self.folder / cell.strip(), to.absolute())).as_posix()
+                    values[column] = relative(self.folder / cell.strip(), to.absolute())
         return values
 
     def without_sounds(self) -> tuple[RawDataset, tuple[str, ...]]:
