@@ -3,7 +3,7 @@
     python docs/made/moving_picture.py FOLDER        # of a run of examples/v2v_ic.toml; where it is not there, it is made, in about two minutes
 
 Each row is a held-out clip: its reference; what the model draws of its caption and reference before training, and with the run's LoRA, from the same noise;
-and the clip itself. Nothing else is given, and nothing guides.
+and the clip itself, as it comes back from the VAE that all of them go through. Nothing else is given, and nothing guides.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pages import DOCS
 PICTURE = DOCS / "how-to" / "modes" / "v2v_ic.gif"
 EXAMPLES = DOCS.parent / "examples"
 MEDIA = EXAMPLES / "media"
-CLIPS = ("clips/train_0001", "clips/train_0002", "clips/train_0003")
+CLIPS = ("clips/train_0001", "clips/train_0002", "clips/train_0008")
 COLUMNS = ("reference", "before training", "after training", "the clip itself")
 SIDE, GAP, HEAD = 144, 6, 26
 PLAIN = ("--video-cfg-scale", "1", "--video-stg-scale", "0", "--video-modality-guidance-scale", "1", "--no-generate-audio")
@@ -44,12 +44,13 @@ def main(folder: Path) -> None:
     prompts.write_text("".join(json.dumps(_prompt(row)) + "\n" for row in rows), encoding="utf-8")
     for name, lora in (("before", ()), ("after", ("--lora", folder / "lora.safetensors"))):
         _ltx("sample", prompts, "--model", "tiny", *PLAIN, *SIZE, *lora, "--overwrite", "-o", folder / name)
+    _ltx("decode", MEDIA / ".precomputed", "--sources", "latents", "--overwrite", "-o", folder / "decoded")
     media = [
         [
             MEDIA / row["reference_video"],
             folder / "before" / f"sample_{number}.mp4",
             folder / "after" / f"sample_{number}.mp4",
-            MEDIA / row["video"],
+            folder / "decoded" / "latents" / row["video"],
         ]
         for number, row in enumerate(rows, 1)
     ]
