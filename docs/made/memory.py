@@ -111,7 +111,12 @@ def glance() -> str:
 
 def _lora(run_file: Path, base: Base, size: Bucket | None) -> list[tuple[str, float]]:
     """What a LoRA takes, in GiB, by what it does without."""
-    settings = ("optimization.batch_size=1", "optimization.enable_gradient_checkpointing=true", 'acceleration.mixed_precision_mode="bf16"')
+    settings = (
+        "lora.rank=32",
+        "optimization.batch_size=1",
+        "optimization.enable_gradient_checkpointing=true",
+        'acceleration.mixed_precision_mode="bf16"',
+    )
     loaded = load_run(run_file, settings)
     config = attrs.evolve(loaded.config, **{table: attrs.evolve(getattr(loaded.config, table), **keys) for table, keys in ALONE.items()})
     found = draft(loaded, 1, writes=False, base=base).in_order()

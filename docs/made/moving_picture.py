@@ -1,4 +1,4 @@
-"""docs/how-to/modes/v2v_ic.gif, the README's moving picture: what an IC-LoRA makes of the edges of clips that it never saw.
+"""docs/how-to/modes/v2v_ic.webp, the README's moving picture: what an IC-LoRA makes of the edges of clips that it never saw.
 
     python docs/made/moving_picture.py FOLDER        # of a run of examples/v2v_ic.toml; where it is not there, it is made, in about two minutes
 
@@ -9,6 +9,7 @@ and the clip itself, as it comes back from the VAE that all of them go through. 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,12 @@ from PIL import Image, ImageDraw, ImageFont
 from ltxcore.cli.main import main as ltx
 from pages import DOCS
 
-PICTURE = DOCS / "how-to" / "modes" / "v2v_ic.gif"
+PICTURE = DOCS / "how-to" / "modes" / "v2v_ic.webp"
 EXAMPLES = DOCS.parent / "examples"
 MEDIA = EXAMPLES / "media"
 CLIPS = ("clips/train_0001", "clips/train_0002", "clips/train_0008")
 COLUMNS = ("reference", "before training", "after training", "the clip itself")
-SIDE, GAP, HEAD = 144, 6, 26
+SIDE, GAP, HEAD = 128, 6, 26
 PLAIN = ("--video-cfg-scale", "1", "--video-stg-scale", "0", "--video-modality-guidance-scale", "1", "--no-generate-audio")
 SIZE = ("--video-dims", "64x64x17", "--frame-rate", "16")
 MILLISECONDS = 100
@@ -45,19 +46,19 @@ def main(folder: Path) -> None:
     for name, lora in (("before", ()), ("after", ("--lora", folder / "lora.safetensors"))):
         _ltx("sample", prompts, "--model", "tiny", *PLAIN, *SIZE, *lora, "--overwrite", "-o", folder / name)
     _ltx("decode", MEDIA / ".precomputed", "--sources", "latents", "--overwrite", "-o", folder / "decoded")
-    media = [
-        [
-            MEDIA / row["reference_video"],
-            folder / "before" / f"sample_{number}.mp4",
-            folder / "after" / f"sample_{number}.mp4",
-            folder / "decoded" / "latents" / row["video"],
-        ]
-        for number, row in enumerate(rows, 1)
-    ]
-    frames = _sheet([[_frames(path) for path in each] for each in media])
-    first, *rest = (frame.quantize(128, dither=Image.Dither.NONE) for frame in frames)
-    first.save(PICTURE, save_all=True, append_images=rest, duration=MILLISECONDS, loop=0, optimize=True)
+    write(folder, rows)
     click.echo(f"{PICTURE}: {PICTURE.stat().st_size:,} bytes")
+
+
+def write(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write the picture from what was drawn of these rows into a run's folder."""
+    clips = []
+    for number, row in enumerate(rows, 1):
+        drawn = [folder / name / f"sample_{number}.mp4" for name in ("before", "after")]
+        paths = [MEDIA / row["reference_video"], *drawn, folder / "decoded" / "latents" / row["video"]]
+        clips.append([_frames(path) for path in paths])
+    first, *rest = _sheet(clips)
+    first.save(PICTURE, save_all=True, append_images=rest, duration=MILLISECONDS, loop=0, quality=90, method=6)
 
 
 def _ltx(*words: object) -> None:
