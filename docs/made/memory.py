@@ -119,7 +119,7 @@ def _lora(run_file: Path, base: Base, size: Bucket | None) -> list[tuple[str, fl
     )
     loaded = load_run(run_file, settings)
     config = attrs.evolve(loaded.config, **{table: attrs.evolve(getattr(loaded.config, table), **keys) for table, keys in ALONE.items()})
-    found = draft(loaded, 1, writes=False, base=base).in_order()
+    found = draft(loaded, 1, writes=False, base=base).checked()
     estimator = Estimator(found, base, shapes_of(found, base, None if size is None else str(size)))
     ways = ((way, attrs.evolve(config, acceleration=attrs.evolve(config.acceleration, **keys))) for way, keys in GENTLY)
     return [(way, estimator.need(each, 1).with_margin / GIB) for way, each in ways]
