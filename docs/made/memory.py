@@ -104,9 +104,9 @@ def _rows(name: str) -> Iterator[tuple[str, ...]]:
 def glance() -> str:
     """What fits on one GPU, and with what set: for each card and size the gentlest way that fits."""
     base = released(MODELS[-1])
-    columns = [[_lora(SOUND, base, None)], *([_lora(EXAMPLE, base, size)] for size in SIZES)]
+    columns = [_lora(SOUND, base, None), *(_lora(EXAMPLE, base, size) for size in SIZES)]
     head = ("one GPU of", "sound alone, 10 s", *(f"both, {size.width}x{size.height}x{size.frames}" for size in SIZES))
-    return _table(head, ((f"{card} GB", *(_gentlest(needs, card) for (needs,) in columns)) for card in CARDS))
+    return _table(head, ((f"{card} GB", *(_gentlest(needs, card) for needs in columns)) for card in CARDS))
 
 
 def _lora(run_file: Path, base: Base, size: Bucket | None) -> list[tuple[str, float]]:
