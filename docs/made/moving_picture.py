@@ -2,7 +2,7 @@
 
     python docs/made/moving_picture.py FOLDER        # of a run of examples/v2v_ic.toml; where it is not there, it is made, in about two minutes
 
-Each row is a held-out clip: its reference; what the model draws of its caption and reference before training, and with the run's LoRA, from the same noise;
+Each row is a held-out clip: its reference; what the model generates from its caption and reference before training, and with the run's LoRA, from the same noise;
 and the clip itself, as it comes back from the VAE that all of them go through. Nothing else is given, and nothing guides.
 """
 
@@ -51,11 +51,11 @@ def main(folder: Path) -> None:
 
 
 def write(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write the picture from what was drawn of these rows into a run's folder."""
+    """Write the picture from what was generated for these rows into a run's folder."""
     clips = []
     for number, row in enumerate(rows, 1):
-        drawn = [folder / name / f"sample_{number}.mp4" for name in ("before", "after")]
-        paths = [MEDIA / row["reference_video"], *drawn, folder / "decoded" / "latents" / row["video"]]
+        generated = [folder / name / f"sample_{number}.mp4" for name in ("before", "after")]
+        paths = [MEDIA / row["reference_video"], *generated, folder / "decoded" / "latents" / row["video"]]
         clips.append([_frames(path) for path in paths])
     first, *rest = _sheet(clips)
     first.save(PICTURE, save_all=True, append_images=rest, duration=MILLISECONDS, loop=0, quality=90, method=6)
