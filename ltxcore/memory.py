@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
-
-import psutil  # type: ignore[import-untyped, unused-ignore]
 
 from ltxcore.devices import give_back_gpu_memory, gpu_memory, gpu_memory_of_others, is_gpu, peak_gpu_memory
 from ltxcore.errors import OutOfHostMemory, OutOfMemory, is_of_host, is_out_of_memory
@@ -86,7 +85,9 @@ def peak_host_memory() -> int:
     """The most bytes of host memory that this process has had at once."""
     try:
         import resource
-    except ImportError:  # Windows, which says it of the process
+    except ImportError:  # on Windows
+        import psutil  # type: ignore[import-untyped, unused-ignore]
+
         return int(psutil.Process().memory_info().peak_wset)
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
@@ -94,7 +95,12 @@ def peak_host_memory() -> int:
 
 def host_memory() -> int:
     """Bytes of memory that this machine has."""
-    return int(psutil.virtual_memory().total)
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # on Windows, which has no sysconf
+        import psutil
+
+        return int(psutil.virtual_memory().total)
 
 
 def gib(size: int) -> str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import gc
+import os
 import weakref
 
+import psutil  # noqa: F401  it asks os.sysconf when it is imported, on Linux
 import pytest
 import torch
 
 from helpers.refusing import MESSAGE, without_sizes
 from ltxcore.errors import DataError, OutOfHostMemory, OutOfMemory, ProcessError, is_of_host, is_out_of_memory
-from ltxcore.memory import gib, let_go, telling
+from ltxcore.memory import gib, host_memory, let_go, telling
 
 DEVICE = (
     torch.OutOfMemoryError(MESSAGE),
@@ -105,3 +107,9 @@ def test_the_tensors_that_an_error_came_through_are_let_go() -> None:
 
 def test_sizes_are_told_in_gib_or_where_they_are_small_in_mib() -> None:
     assert [gib(23 * 2**30), gib(3 * 2**20)] == ["23.0 GiB", "3.0 MiB"]
+
+
+def test_the_memory_of_a_machine_is_known_without_sysconf_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = host_memory()
+    monkeypatch.delattr(os, "sysconf")
+    assert host_memory() == pytest.approx(before, rel=0.05)
