@@ -68,7 +68,9 @@ def measured(way: str, seed: int, learning_rate: float, steps: int, folder: Path
 def main(seeds: int, steps: int, learning_rate: float) -> None:
     """Print a table of the validation losses."""
     with tempfile.TemporaryDirectory() as folder:
-        print(f"{seeds} seeds, {steps} steps, learning rate {learning_rate:g}\n\n| weights | before | after | least | most |\n|---|---|---|---|---|")
+        print(
+            f"{seeds} seeds, {steps} steps, learning rate {learning_rate:g}\n\n| weights | before | after | least | most |\n|---|---|---|---|---|"
+        )
         for way in WAYS:
             pairs = [measured(way, seed, learning_rate, steps, Path(folder)) for seed in range(1, seeds + 1)]
             before, after = zip(*pairs, strict=True)

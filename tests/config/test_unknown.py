@@ -88,7 +88,8 @@ def said(typed: str, table: str = "") -> str:
         (
             "checkpoints",
             "ema_decay",
-            "Other trainers have it; there is nothing of the kind here. Known: best_by, interval, keep_best, keep_last_n, max_shard_size, no_resume, precision, save_training_state, stop_after.",
+            "Other trainers have it; there is nothing of the kind here. Known: best_by, interval, keep_best, keep_last_n, max_shard_size, "
+            "no_resume, precision, save_training_state, stop_after.",
         ),
         ("hub", "bananas", "Known: hub_model_id, push_to_hub."),
     ],
