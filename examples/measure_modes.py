@@ -46,7 +46,7 @@ BOUND = 0.85
 """What the loss is at most, as a share of that with another clip's part, where the part settles what is generated."""
 
 
-WORDS = {"video": "picture", "audio": "sound", TEXT: "caption", GIVEN: "given tokens", FROZEN: "frozen modality", REFERENCES: "references"}
+WORDS = {"video": "video", "audio": "audio", TEXT: "caption", GIVEN: "given tokens", FROZEN: "frozen modality", REFERENCES: "references"}
 """What the table calls them."""
 
 
@@ -193,9 +193,9 @@ def all_measured(modes: Sequence[str], folder: Path, workers: int = 2) -> Iterat
 
 # ---------------------------------------------------------------- the table
 
-COLUMNS = ("generated", "exchanged", "clips", "base model", "after training", "with another clip's", "ratio")
+COLUMNS = ("generated", "swapped", "clips", "base model", "after training", "with another clip's", "ratio")
 LINE = re.compile(
-    r"^\| \[`(\w+)`\]\([^)]*\) \| (picture|sound) \| ([\w ]+) \| (\d+) " + r"\| ([\d.]+) ± ([\d.]+) " * 4 + r"\|$", flags=re.MULTILINE
+    r"^\| \[`(\w+)`\]\([^)]*\) \| (video|audio) \| ([\w ]+) \| (\d+) " + r"\| ([\d.]+) ± ([\d.]+) " * 4 + r"\|$", flags=re.MULTILINE
 )
 
 

@@ -35,11 +35,12 @@ INTRODUCTION = f"""\
 
 <!-- made by docs/made/memory.py -->
 
-What each GPU is to hold, in GiB, at the most in a step, with the margin of `ltx plan`; and behind a plus what lies in host memory for it, if all GPUs
-are in one machine: PyTorch takes pinned memory there in powers of two, which DeepSpeed's large buffers are not. Pictures and
-sound are trained together, on one clip of {BUCKET} a GPU, in bf16, with
-`optimization.enable_gradient_checkpointing = true`; LoRAs have rank 32 on all attention, and what makes room for
-them is set under `[acceleration]`. `ltx plan run.toml` says the same of your run, with your clips: [how to use it](../how-to/multi-gpu.md).
+Peak memory of each GPU in a step, in GiB, with the margin of `ltx plan`. The number after a plus is the CPU memory
+needed for it, if all GPUs are in one machine; PyTorch rounds pinned memory up to powers of two, which makes DeepSpeed's
+large buffers larger. Video and audio are trained together, on one clip of {BUCKET} per GPU, in bf16, with
+`optimization.enable_gradient_checkpointing = true`. LoRAs have rank 32 on all attention layers; what saves memory for
+them is set under `[acceleration]`. `ltx plan run.toml` computes the same for your run and your clips:
+[how to use it](../how-to/multi-gpu.md#memory).
 
 {UNKNOWN}
 """

@@ -31,8 +31,9 @@ INTRODUCTION = """\
 
 <!-- made by docs/made/pages.py -->
 
-What a plugin can add, and what it then keeps to. A package offers its hooks in a module that an entry point of the group `ltx` names; each
-hook takes nothing, returns a mapping from names, and changes nothing. See [Write a condition](../plugins/README.md).
+What a plugin can add, and the rules that it must follow. A package implements hooks in a module that an entry point of
+the group `ltx` names. Each hook takes no arguments, returns a mapping from names, and changes nothing. See
+[Write a condition](../plugins/README.md).
 
 ```toml
 [project.entry-points.ltx]

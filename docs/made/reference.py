@@ -23,7 +23,7 @@ COMMANDS_PAGE = DOCS / "reference" / "commands.md"
 MADE = "<!-- made by docs/made/reference.py -->"
 
 
-ENVIRONMENT = f"`{VERBOSITY}=quiet` or `verbose` in the environment says the same, and reaches the processes that a launcher starts."
+ENVIRONMENT = f"`{VERBOSITY}=quiet` or `verbose` in the environment does the same, also in the processes that a launcher starts."
 
 OF_CONDITIONS = "samples.conditions."
 """What a sample's conditions are read into; their keys are those of each condition, on its own page."""
@@ -87,12 +87,12 @@ def _about(key: Key) -> str:
 
 def commands_page() -> str:
     """Every command of the program, as its help says."""
-    blocks = ["# Commands\n", f"{MADE}\n", "A mistake of yours is told in words, with exit status 2; an interrupt ends with 130.\n"]
+    blocks = ["# Commands\n", f"{MADE}\n", "A mistake in your input gives a message and exit status 2; an interrupt gives 130.\n"]
     context = click.Context(program, info_name="ltx", **program.context_settings)
     options = [param for param in program.params if isinstance(param, click.Option) and not param.hidden and param.name != "version"]
     rows = [(", ".join(f"`{each}`" for each in option.opts), option.help or "") for option in options]
     blocks.append(
-        "The result of a command is on the output, all else on the error stream. Before the name of the command, say how much that is:\n"
+        "The result of a command goes to standard output, everything else to standard error. Options before the name of the command set how much that is:\n"
     )
     blocks.append(f"{_table(['option', 'meaning'], rows)}\n{ENVIRONMENT}\n")
     with context:

@@ -41,7 +41,7 @@ SOURCES = {"untrained": ("tiny-untrained", OWN), "base": ("tiny", OWN), "base, t
 
 
 def measured(clips: int = CLIPS) -> dict[str, dict[str, float]]:
-    """Held-out losses by what was measured, and by `MODALITY/sigma_S`."""
+    """Validation loss by what was measured, and by `MODALITY/sigma_S`."""
     strategy = Flexible(video=ModalityTable(True, "latents"), audio=ModalityTable(True, "audio_latents"))
     setting = Setting({"video": VideoModality(), "audio": AudioModality()}, Uniform())
     with tempfile.TemporaryDirectory() as folder:
@@ -67,7 +67,7 @@ def measured(clips: int = CLIPS) -> dict[str, dict[str, float]]:
 
 def table(found: dict[str, dict[str, float]]) -> str:
     """The table in Markdown."""
-    lines = [f"Held-out losses of the tiny base, {CLIPS} clips of the split `base_held_out`; written by `measure_base.py`.", ""]
+    lines = [f"Validation loss of the tiny base, {CLIPS} clips of the split `base_held_out`; written by `measure_base.py`.", ""]
     lines += ["| modality | sigma | " + " | ".join(found) + " |", "|---|---|" + "---|" * len(found)]
     for key in next(iter(found.values())):
         modality, _, sigma = key.partition("/sigma_")
