@@ -52,7 +52,7 @@ def own_device(local_rank: int | None = None) -> str:
     there = gpus()
     if not there:
         if has_mps():
-            notice(f"The GPU of this Mac is not used, and all is computed on its processor: {NO_MPS}.")
+            notice(f"The GPU of this Mac is not used; everything is computed on its CPU: {NO_MPS}.")
         return "cpu"
     number = int(os.environ.get("LOCAL_RANK", "0")) if local_rank is None else local_rank
     if number < there:
@@ -84,7 +84,7 @@ def device_named(text: str | None, where: str = "--device") -> str:
     if kind not in ("cpu", GPU) or text.endswith(":") or not (number or "0").isdecimal() or (kind == "cpu" and number not in ("", "0")):
         known = ["cpu", *([GPU, *(f"{GPU}:{each}" for each in range(gpus()))] if gpus() else [])]
         meant = f"Did you mean {GPU}? " if kind.lower() in ("gpu", "nvidia", "rocm", "hip") and gpus() else ""
-        raise ConfigError(f'"{text}" is no device', where=where, remedy=f"{meant}There is: {', '.join(known)}.")
+        raise ConfigError(f'"{text}" is not a device', where=where, remedy=f"{meant}There is: {', '.join(known)}.")
     if kind == "cpu":
         return "cpu"
     there = gpus()
@@ -98,7 +98,7 @@ def device_named(text: str | None, where: str = "--device") -> str:
 SHARED = frozenset({"TORCHELASTIC_RUN_ID", "CROSS_RANK"})
 """In the environment of a process of torchrun or of DeepSpeed's launcher, all of which see the same GPUs and take one each."""
 
-NO_MPS = "it has no numbers of 64 bits, in which the model computes positions"
+NO_MPS = "it has no 64-bit floating-point numbers, in which the model computes positions"
 
 
 def has_mps() -> bool:
@@ -125,7 +125,7 @@ def _why_no_gpu() -> str:
     import torch
 
     if torch.version.cuda is None and torch.version.hip is None:
-        return "the torch that is installed was built for the processor alone"
+        return "the installed torch was built for the CPU only"
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return "CUDA_VISIBLE_DEVICES hides every GPU"
     return "torch finds no GPU here (see what `nvidia-smi` says)"

@@ -159,13 +159,13 @@ def not_written(error: OSError, where: Path | str, then: str) -> Problem:
     """
     named = error.filename if isinstance(error.filename, str) and error.filename else str(where)
     place = re.sub(rf"(^|/)\.([^/]+?)(\.\d+-\d+)?{re.escape(UNFINISHED)}(\.\w+)?(?=/|$)", r"\1\2\4", named)
-    remedy = "See whether the disk is in order"
+    remedy = "Check whether the disk is in order"
     if error.errno in _FULL:
         remedy = "Make room on that disk, or have your quota there raised"
     elif error.errno in _FORBIDDEN:
-        remedy = "See that you may write there"
+        remedy = "Check that you may write there"
     elif error.errno in _GONE:
-        remedy = "See that the disk is there, and that nothing removes or moves what is written"
+        remedy = "Check that the disk is there, and that nothing removes or moves what is written"
     return Problem(f"cannot be written: {error.strerror or error}", place, f"{remedy}, then give the same command: {then}.")
 
 
@@ -194,12 +194,12 @@ def why_unread(error: OSError) -> str:
 def why_no_path(path: Path) -> str:
     """Why no file can have this path; "" where one can."""
     if "\0" in str(path):
-        return "has a zero byte in it, which no name of a file has"
+        return "contains a zero byte, which no file name can"
     try:
         long = next((name for name in path.parts if len(os.fsencode(name)) > LONGEST_NAME), None)
         length = len(os.fsencode(path))
     except UnicodeEncodeError:  # half of a pair of UTF-16
-        return "has a letter in it that is none, which no name of a file has"
+        return "contains an invalid character, which no file name can"
     if long is not None:
         return f'the name "{long[:40]}..." is too long: it has {len(os.fsencode(long)):,} bytes, and a file\'s has at most {LONGEST_NAME}'
     return "" if length <= LONGEST_PATH else f"the path is too long: it has {length:,} bytes, and a file's has at most {LONGEST_PATH:,}"
@@ -214,7 +214,7 @@ def path_from(start: Path, text: str) -> Path:
     try:
         path = Path(os.path.normpath(start / Path(text).expanduser()))
     except RuntimeError as error:
-        raise ValueError(f"nothing is known of the home folder {Path(text).parts[0][:40]}") from error
+        raise ValueError(f"there is no home folder {Path(text).parts[0][:40]}") from error
     fault = why_no_path(path)
     if fault:
         raise ValueError(fault)
@@ -297,7 +297,7 @@ def why_not_writable(path: Path, inside: Path | str = "") -> str:
     except (FileNotFoundError, NotADirectoryError, PermissionError):  # told below
         pass
     except (OSError, ValueError) as error:  # too long, links in a circle; a zero byte
-        return f"{str(path)[:200]!r} is no name of a folder: {getattr(error, 'strerror', None) or error}"
+        return f"{str(path)[:200]!r} is not a valid folder name: {getattr(error, 'strerror', None) or error}"
     there = path
     while not os.path.lexists(there):
         if len(os.fsencode(there.name)) > LONGEST_NAME:

@@ -58,7 +58,7 @@ _OTHERS = {
 _LONGEST_HEADER = 100_000_000
 _SAMPLES, _SAMPLE_BYTES = 64, 4096
 _AGAIN = "Download or copy it again."
-_WHOLE_FOLDER = "Download the whole folder again."
+_WHOLE_FOLDER = "Download the complete folder again."
 _BF16 = "Use the bf16 file, and quantization under [acceleration]."
 
 
@@ -194,7 +194,7 @@ def _read_one(path: Path) -> Slots:
         slots = {name: _slot(path, begin, told) for name, told in header.items()}
     except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError):
         _refuse_other_kinds(first, where)  # only now: the length of a header may begin with the same bytes
-        raise CheckpointError("is no safetensors file, or its beginning is damaged", where=where, remedy=_AGAIN) from None
+        raise CheckpointError("is not a safetensors file, or its beginning is damaged", where=where, remedy=_AGAIN) from None
     end = max((slot.end for slot in slots.values()), default=begin)
     if size < end:
         raise CheckpointError(f"is truncated: {size} of {end} bytes are there", where=where, remedy=_AGAIN)
@@ -272,7 +272,7 @@ def read_folder(folder: Path) -> Slots:
 def _read_index(index: Path) -> Slots:
     folder, placed = index.parent, read_json(index).get("weight_map")
     if not isinstance(placed, dict) or not placed or not all(isinstance(name, str) for name in placed.values()):
-        raise CheckpointError("says of no tensor which file it is in", where=str(index), remedy=_WHOLE_FOLDER)
+        raise CheckpointError("does not say which file any tensor is in", where=str(index), remedy=_WHOLE_FOLDER)
     outside = sorted(name for name in set(placed.values()) if Path(name).name != name)
     if outside:
         raise CheckpointError(f"names files outside its folder: {listed(outside)}", where=str(index), remedy=_WHOLE_FOLDER)
@@ -317,7 +317,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError:
         value = None
     if value is None:
-        raise CheckpointError("is no JSON object", where=str(path), remedy=_AGAIN)
+        raise CheckpointError("is not a JSON object", where=str(path), remedy=_AGAIN)
     return value
 
 

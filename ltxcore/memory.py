@@ -52,13 +52,13 @@ def telling(doing: str | Callable[[], str], device: torch.device | str = "cpu", 
 def what(error: BaseException, device: torch.device | str) -> str:
     """Which memory ran out, how much of it was taken, and how much there is."""
     wanted = WANTED.search(str(error))
-    more = f"; {wanted[1]} more were asked for" if wanted else ""
+    more = f"; {wanted[1]} more were requested" if wanted else ""
     if is_of_host(error) or not is_gpu(device):
-        return f"host memory ran out (this process took up to {gib(peak_host_memory())} of the {gib(host_memory())} of this machine{more})"
+        return f"CPU memory ran out (this process took up to {gib(peak_host_memory())} of the {gib(host_memory())} of this machine{more})"
     others = gpu_memory_of_others(device)
-    beside = f", where other programs take {gib(others)}" if others > OTHERS else ""
+    beside = f", of which other programs use {gib(others)}" if others > OTHERS else ""
     return (
-        f"GPU memory ran out (up to {gib(peak_gpu_memory(device))} of the {gib(gpu_memory(device))} of {device} were taken{beside}{more})"
+        f"GPU memory ran out (up to {gib(peak_gpu_memory(device))} of the {gib(gpu_memory(device))} of {device} were in use{beside}{more})"
     )
 
 

@@ -121,12 +121,12 @@ class Registry:
                 raise PluginError(
                     f"{what} comes from a broken plugin, {broken.origin}: {broken.reason}",
                     where=where,
-                    remedy="Mend or uninstall it; `ltx plugins list` shows all broken plugins.",
+                    remedy="Fix or uninstall it; `ltx plugins list` shows all broken plugins.",
                 )
         for origin in self.disabled:
             if name == origin.plugin:
                 raise PluginError(
-                    f"{what} comes from a plugin that {DISABLE} switches off, {origin}", where=where, remedy=f"Take it out of {DISABLE}."
+                    f"{what} comes from a plugin that {DISABLE} switches off, {origin}", where=where, remedy=f"Remove it from {DISABLE}."
                 )
         remedy = suggestion(name, self.offered(kind))
         if self.broken:
@@ -223,7 +223,7 @@ def imported(target: str, what: str) -> Any:
     try:
         return getattr(importlib.import_module(module), attribute)
     except Exception as error:
-        raise PluginError(f"{what} cannot be imported: {_reason(error)}", remedy="Mend or uninstall it.") from error
+        raise PluginError(f"{what} cannot be imported: {_reason(error)}", remedy="Fix or uninstall it.") from error
 
 
 def _module_of_file(path: Path) -> ModuleType:

@@ -45,13 +45,15 @@ class ModalityTable:
     """The keys of `[training_strategy.audio]`, all of which `[training_strategy.video]` has too."""
 
     not_here: ClassVar[Mapping[str, tuple[str, str]]] = {
-        MARKER: ("is for pictures: sound has no frames to mark", "Write it in [training_strategy.video], or remove it.")
+        MARKER: ("is for video: audio has no frames to mark", "Write it in [training_strategy.video], or remove it.")
     }
     """Keys that a user may write here by mistake, each with what is wrong and the remedy."""
 
-    is_generated: bool = attrs.field(metadata={"help": "true: denoised, in the loss; false: clean, only conditions the other modality"})
-    latents_dir: str = attrs.field(metadata={"help": "folder of its latents"})
-    conditions: list[ConditionUse] = attrs.field(factory=list, metadata={"help": "what of it is given, or added"})
+    is_generated: bool = attrs.field(
+        metadata={"help": "true: denoised and in the loss; false: frozen, it stays clean and only conditions the other modality"}
+    )
+    latents_dir: str = attrs.field(metadata={"help": "folder of the encoded latents"})
+    conditions: list[ConditionUse] = attrs.field(factory=list, metadata={"help": "the conditions, which say what is given or added"})
 
 
 @attrs.frozen
@@ -60,7 +62,7 @@ class VideoTable(ModalityTable):
 
     mark_first_frame: bool = attrs.field(
         default=True,
-        metadata={"help": "tell a model that takes the marker (LTX-2.5) which tokens are of the first latent frame; others take no notice"},
+        metadata={"help": "pass the first-frame marker to models that have one (LTX-2.5); others ignore it"},
     )
 
 
@@ -75,8 +77,10 @@ def _of_video(table: ModalityTable | None) -> VideoTable | None:
 class Flexible:
     """The strategy of all modes: each modality is generated or frozen, with conditions of its own."""
 
-    video: VideoTable | None = attrs.field(default=None, converter=_of_video, metadata={"help": "the picture; without it, sound only"})
-    audio: ModalityTable | None = attrs.field(default=None, metadata={"help": "the sound; without it, picture only"})
+    video: VideoTable | None = attrs.field(
+        default=None, converter=_of_video, metadata={"help": "the video stream; leave it out for audio only"}
+    )
+    audio: ModalityTable | None = attrs.field(default=None, metadata={"help": "the audio stream; leave it out for video only"})
 
     @property
     def tables(self) -> dict[str, ModalityTable]:
@@ -115,7 +119,7 @@ class Flexible:
 
 def _meaningless(type_: str, modality: str) -> tuple[str, str]:
     return (
-        f'the condition "{type_}" has no meaning on the frozen {modality}, which is given already',
+        f'the condition "{type_}" makes no sense on the frozen {modality}, which is already given',
         f"Remove it, or set is_generated = true for {modality}.",
     )
 
@@ -229,9 +233,9 @@ class FlexibleStrategy:
                 for key, value in said.items():
                     if found.setdefault(key, value) != value:
                         raise DataError(
-                            f"the saved LoRA would say {key} = {value}, but another condition has it say {found[key]}",
+                            f"the saved LoRA would record {key} = {value}, but another condition records {found[key]}",
                             where=where,
-                            remedy="A LoRA can say one only: give both conditions data of the same kind.",
+                            remedy="A LoRA can record only one: give both conditions data of the same kind.",
                         )
         return found
 

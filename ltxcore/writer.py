@@ -107,7 +107,7 @@ class Writer:
             raise ProcessError(
                 f"this process ends, since the folder was taken over by {self._lost}",
                 where=str(self.path.parent),
-                remedy="Only one process can write to a folder. What was saved by then is whole.",
+                remedy="Only one process can write to a folder. What was saved before that is intact.",
             )
 
     def beat(self) -> None:
@@ -190,7 +190,7 @@ def _taken(path: Path, takes_over: bool, waiting: Callable[[], object] | None, o
         if age is None:  # it is gone meanwhile
             continue
         if takes_over or _is_gone(found, path, age):
-            who = str(found) if found is not None else "a process that it does not tell"
+            who = str(found) if found is not None else "an unknown process"
             _bury(path, found)
             inform(f"{path.parent} is taken over from {who}")
             takes_over = False
@@ -209,9 +209,9 @@ def _refusal(path: Path, found: Holder | None, age: float, option: str) -> Proce
     if found is not None and found.is_here:
         what, remedy = f"is being written by {found}", f"Wait for it, end it{force}."
     else:
-        who = found or "a process that its file does not tell"
+        who = found or "an unknown process"
         what = f"is being written by {who}, which was heard of {max(0.0, age):.0f} seconds ago"
-        remedy = f"Wait for it. Where it is gone, wait until it has not been heard of for {STALE / 60:.0f} minutes{force}."
+        remedy = f"Wait for it to finish. If it is gone, wait until its last sign of life is older than {STALE / 60:.0f} minutes{force}."
     return ProcessError(what, where=str(path.parent), remedy=remedy)
 
 

@@ -79,12 +79,12 @@ def test_a_device_that_is_there_is_taken(monkeypatch: pytest.MonkeyPatch, text: 
 @pytest.mark.parametrize(
     ("text", "count", "said"),
     [
-        ("gpu", 2, '--device: "gpu" is no device\n    Did you mean cuda? There is: cpu, cuda, cuda:0, cuda:1.'),
-        ("gpu", 0, '--device: "gpu" is no device\n    There is: cpu.'),
-        ("cuda:", 1, '--device: "cuda:" is no device\n    There is: cpu, cuda, cuda:0.'),
-        ("cuda:one", 1, '--device: "cuda:one" is no device\n    There is: cpu, cuda, cuda:0.'),
-        ("cpu:1", 0, '--device: "cpu:1" is no device\n    There is: cpu.'),
-        ("", 0, '--device: "" is no device\n    There is: cpu.'),
+        ("gpu", 2, '--device: "gpu" is not a device\n    Did you mean cuda? There is: cpu, cuda, cuda:0, cuda:1.'),
+        ("gpu", 0, '--device: "gpu" is not a device\n    There is: cpu.'),
+        ("cuda:", 1, '--device: "cuda:" is not a device\n    There is: cpu, cuda, cuda:0.'),
+        ("cuda:one", 1, '--device: "cuda:one" is not a device\n    There is: cpu, cuda, cuda:0.'),
+        ("cpu:1", 0, '--device: "cpu:1" is not a device\n    There is: cpu.'),
+        ("", 0, '--device: "" is not a device\n    There is: cpu.'),
         ("cuda:7", 1, '--device: "cuda:7" is not there; 1 is visible, cuda:0\n    Name one of them; they are counted from 0.'),
         ("cuda:7", 4, '--device: "cuda:7" is not there; 4 are visible, cuda:0 to cuda:3\n    Name one of them; they are counted from 0.'),
         ("mps", 0, f'--device: "mps", the GPU of a Mac, cannot run the model: {NO_MPS}\n    Leave it out, or name cpu.'),
@@ -98,7 +98,7 @@ def test_a_device_that_is_not_there_is_refused_in_words(monkeypatch: pytest.Monk
 def test_why_there_is_no_gpu_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     visible(monkeypatch, 0)
     monkeypatch.setattr(torch.version, "cuda", None)
-    assert refusal("cuda").startswith('--device: "cuda" is not there: the torch that is installed was built for the processor alone')
+    assert refusal("cuda").startswith('--device: "cuda" is not there: the installed torch was built for the CPU only')
     monkeypatch.setattr(torch.version, "cuda", "12.8")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert refusal("cuda:1").startswith('--device: "cuda:1" is not there: CUDA_VISIBLE_DEVICES hides every GPU')
@@ -127,4 +127,4 @@ def test_that_the_gpu_of_a_mac_is_not_used_is_said_once(monkeypatch: pytest.Monk
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     notice.cache_clear()
     assert [own_device(), own_device()] == ["cpu", "cpu"]
-    assert caplog.messages == [f"The GPU of this Mac is not used, and all is computed on its processor: {NO_MPS}."]
+    assert caplog.messages == [f"The GPU of this Mac is not used; everything is computed on its CPU: {NO_MPS}."]

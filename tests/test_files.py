@@ -102,9 +102,9 @@ def test_leftovers_of_killed_processes_are_removed_but_not_what_is_being_written
     [
         (errno.ENOSPC, "Make room on that disk, or have your quota there raised"),
         (errno.EDQUOT, "Make room on that disk, or have your quota there raised"),
-        (errno.EROFS, "See that you may write there"),
-        (errno.ENOENT, "See that the disk is there, and that nothing removes or moves what is written"),
-        (errno.EIO, "See whether the disk is in order"),
+        (errno.EROFS, "Check that you may write there"),
+        (errno.ENOENT, "Check that the disk is there, and that nothing removes or moves what is written"),
+        (errno.EIO, "Check whether the disk is in order"),
     ],
 )
 def test_what_cannot_be_written_is_said_with_its_place_and_what_to_do(tmp_path: Path, number: int, remedy: str) -> None:

@@ -80,13 +80,13 @@ def test_a_header_nested_without_end_is_damaged(tmp_path: Path) -> None:
     head = b"[" * 100_000
     path = tmp_path / "model.safetensors"
     path.write_bytes(len(head).to_bytes(8, "little") + head)
-    assert refusal(path) == f"{path}: is no safetensors file, or its beginning is damaged\n    Download or copy it again."
+    assert refusal(path) == f"{path}: is not a safetensors file, or its beginning is damaged\n    Download or copy it again."
 
 
 def test_an_index_that_names_itself_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors.index.json"
     path.write_text(json.dumps({"weight_map": {"a": path.name}}))
-    assert refusal(path) == f"{path}: names indices, not files of tensors: {path.name}\n    Download the whole folder again."
+    assert refusal(path) == f"{path}: names indices, not files of tensors: {path.name}\n    Download the complete folder again."
 
 
 DEEP = "[" * 50_000 + "]" * 50_000
@@ -108,13 +108,13 @@ DEEP = "[" * 50_000 + "]" * 50_000
 def test_a_header_that_makes_no_sense_is_refused(tmp_path: Path, header: str) -> None:
     path = tmp_path / "m.safetensors"
     path.write_bytes(struct.pack("<Q", len(header)) + header.encode() + bytes(4))
-    with pytest.raises(CheckpointError, match="is no safetensors file, or its beginning is damaged"):
+    with pytest.raises(CheckpointError, match="is not a safetensors file, or its beginning is damaged"):
         read_file(path)
 
 
 def test_a_table_that_is_nested_too_deep_is_no_table(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(DEEP)
-    with pytest.raises(CheckpointError, match="is no JSON object"):
+    with pytest.raises(CheckpointError, match="is not a JSON object"):
         read_json(tmp_path / "config.json")
 
 

@@ -55,7 +55,7 @@ def test_what_was_done_how_much_there_is_and_what_was_asked_for_are_said() -> No
     with pytest.raises(OutOfMemory) as caught, telling("drawing", remedy=lambda: "Draw less."):
         raise torch.OutOfMemoryError(MESSAGE)
     assert without_sizes(str(caught.value)) == (
-        "host memory ran out (this process took up to SOME; 2.00 GiB more were asked for) while drawing\n    Draw less."
+        "CPU memory ran out (this process took up to SOME; 2.00 GiB more were requested) while drawing\n    Draw less."
     )
 
 

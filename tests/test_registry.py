@@ -403,7 +403,7 @@ def test_a_name_of_a_broken_plugin_says_what_is_wrong_with_it(site: Site, source
         load().get("condition", name, "run.toml:12: type")
     assert str(caught.value) == (
         f'run.toml:12: type: the condition "{name}" comes from a broken plugin, ltx-broken 1.0 (broken): {reason}\n'
-        "    Mend or uninstall it; `ltx plugins list` shows all broken plugins."
+        "    Fix or uninstall it; `ltx plugins list` shows all broken plugins."
     )
 
 
@@ -425,7 +425,7 @@ def test_a_name_of_a_plugin_that_is_switched_off_says_so(monkeypatch: pytest.Mon
         load().get("condition", "mask", "run.toml:12: type")
     assert str(caught.value) == (
         'run.toml:12: type: the condition "mask" comes from a plugin that LTX_DISABLE_PLUGINS switches off, ltx 0.1.0 (mask)\n'
-        "    Take it out of LTX_DISABLE_PLUGINS."
+        "    Remove it from LTX_DISABLE_PLUGINS."
     )
 
 

@@ -108,7 +108,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(CheckpointError) as error:
         read_header(path)
-    assert str(error.value) == f"{path}: is no safetensors file, or its beginning is damaged\n    Download or copy it again."
+    assert str(error.value) == f"{path}: is not a safetensors file, or its beginning is damaged\n    Download or copy it again."
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (2,), (2, 1)])

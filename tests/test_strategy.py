@@ -210,7 +210,7 @@ def test_conditions_that_make_no_sense_are_all_named_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         tables.build(setting())
     assert str(caught.value) == (
-        'training_strategy.video.conditions.0.type: the condition "mask" has no meaning on the frozen video, which is given already\n'
+        'training_strategy.video.conditions.0.type: the condition "mask" makes no sense on the frozen video, which is already given\n'
         "    Remove it, or set is_generated = true for video.\n"
         'training_strategy.audio.conditions.0.type: the condition "first_frame" does not work on audio\n'
         "    It works on video."
@@ -272,7 +272,7 @@ def test_the_check_refuses_what_one_lora_cannot_say() -> None:
         tables.build(setting()).check(data)
     assert str(caught.value) == (
         "training_strategy.video.conditions.0: references have different spatial factors: 1, 2\n"
-        "    Preprocess all references with the same factor: a LoRA can say one only."
+        "    Preprocess all references with the same factor: a LoRA can record only one."
     )
 
 
@@ -281,12 +281,12 @@ def test_two_references_of_which_the_lora_would_say_different_things_are_refused
     with pytest.raises(DataError) as caught:
         tables.build(setting()).check(data)
     assert str(caught.value) == (
-        "training_strategy.video.conditions.1: the saved LoRA would say reference_downscale_factor = 4, but another condition has it say 2\n"
-        "    A LoRA can say one only: give both conditions data of the same kind."
+        "training_strategy.video.conditions.1: the saved LoRA would record reference_downscale_factor = 4, but another condition records 2\n"
+        "    A LoRA can record only one: give both conditions data of the same kind."
     )
 
 
-# ---------------------------------------------------------------- the marker of the first frame
+# ---------------------------------------------------------------- the first-frame marker
 
 
 def marking(shared_sigma: bool = False) -> Setting:

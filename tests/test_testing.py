@@ -302,7 +302,7 @@ WRONG: dict[type, str] = {
     NothingForTheLora: "accepts video of 1 x 4 x 6 latent cells, but raises TypeError from metadata(): list indices must be integers or slices, not str",
     MovesTheTarget: f"moves tokens that were there before it{ALL}",
     NotAttrs: "is not an attrs class",
-    Untyped: 'its field "every" has no type, so that a run file may write anything there',
+    Untyped: 'its field "every" has no type, so a run file could write anything there',
     Unwritable: "written to a run file, it cannot be read again: its field \"every\" its class types it as <class 'complex'>, which a run file cannot hold",
     Incomparable: "written to a run file and read again, it is another: it must compare by its parameters",
 }

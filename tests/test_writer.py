@@ -123,7 +123,7 @@ def test_a_process_elsewhere_is_alive_until_it_was_not_heard_of_for_long(tmp_pat
     host = changed.get("host", "node7")
     assert str(error.value) == (
         f"{tmp_path}: is being written by process {os.getpid()} on {host}, since {ELSEWHERE['since']}, which was heard of 240 seconds ago\n"
-        "    Wait for it. Where it is gone, wait until it has not been heard of for 5 minutes, or take the folder over: --take-over."
+        "    Wait for it to finish. If it is gone, wait until its last sign of life is older than 5 minutes, or take the folder over: --take-over."
     )
     record(tmp_path, STALE + 60, **changed)
     with heard() as said, writing(tmp_path):
@@ -141,7 +141,7 @@ def test_the_clock_is_that_of_the_file_system(tmp_path: Path, monkeypatch: pytes
 def test_a_file_that_tells_nobody_is_one_of_another_machine(tmp_path: Path, text: str) -> None:
     path = record(tmp_path)
     path.write_text(text)
-    with pytest.raises(ProcessError, match="by a process that its file does not tell, which was heard of 0 seconds ago"), writing(tmp_path):
+    with pytest.raises(ProcessError, match="by an unknown process, which was heard of 0 seconds ago"), writing(tmp_path):
         raise AssertionError
     now = path.stat().st_mtime
     os.utime(path, (now - 2 * STALE, now - 2 * STALE))

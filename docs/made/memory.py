@@ -66,7 +66,7 @@ GENTLY: tuple[tuple[str, dict[str, Any]], ...] = (
     ("`nf4`, 24 blocks", {"quantization": "nf4", "offload_blocks": 24}),
     ("`nf4`, 48 blocks", {"quantization": "nf4", "offload_blocks": 48}),
 )
-"""What a LoRA may do without, what costs least first: bits of frozen weights, then blocks that wait in host memory."""
+"""What a LoRA may do without, what costs least first: bits of frozen weights, then blocks that wait in CPU memory."""
 
 WAYS: tuple[tuple[str, dict[str, dict[str, Any]]], ...] = (
     ("LoRA, one process", ALONE),

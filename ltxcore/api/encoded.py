@@ -32,5 +32,5 @@ def read_sample(path: Path, kind: Literal["latents", "mask", "text"]) -> Mapping
 
     tensors = expect(path, read_stored(path)[0], kind).tensors
     if kind == "latents" and not bool(tensors[kind].float().isfinite().all()):
-        raise DataError("has values that are no numbers", where=str(path), remedy=redo(path))
+        raise DataError("has values that are not numbers", where=str(path), remedy=redo(path))
     return tensors

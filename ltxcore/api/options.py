@@ -21,7 +21,7 @@ __all__ = ["codec_options", "option_of", "preprocessing_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-ELSEWHERE = "where the model file does not hold it."
+ELSEWHERE = "if the model file does not contain it."
 
 
 def codec_options(
@@ -46,13 +46,15 @@ def codec_options(
     options = [
         click.option("--model-path", required=required, metavar="MODEL", help=model),
         click.option("--text-encoder-path", type=FilePath(), help=f"The text encoder, {ELSEWHERE}"),
-        click.option("--video-vae-path", type=FilePath(), help=f"The video codec, {ELSEWHERE}"),
-        click.option("--audio-vae-path", type=FilePath(), help=f"The audio codec, {ELSEWHERE}"),
+        click.option("--video-vae-path", type=FilePath(), help=f"The video VAE, {ELSEWHERE}"),
+        click.option("--audio-vae-path", type=FilePath(), help=f"The audio VAE, {ELSEWHERE}"),
         click.option("--device", help=f"Where to compute; by default {device}, if there is one."),
-        click.option("--vae-tiling", is_flag=True, help=f"{tiling} clips in pieces, for less memory."),
+        click.option("--vae-tiling", is_flag=True, help=f"{tiling} clips in tiles: less memory."),
         click.option("--load-text-encoder-in-8bit", is_flag=True, help="Load the text encoder with 8-bit weights (GPU only)."),
         click.option(
-            "--offload-text-encoder", is_flag=True, help="Keep the text encoder's weights in main memory, and bring them layer by layer."
+            "--offload-text-encoder",
+            is_flag=True,
+            help="CPU offload: keep the text encoder's weights in CPU memory, and copy them to the GPU layer by layer.",
         ),
     ]
     paths, computing = options[1:4], options[4:]
@@ -89,7 +91,7 @@ def _codecs(given: dict[str, Any], *, is_asked: bool, computes: bool) -> Codecs 
     said = {ATTRIBUTES[name]: value for name, value in given.items() if value is not None}
     if is_asked and given["model_path"] is None:
         if any(name.endswith("_path") and value for name, value in given.items()):
-            raise ConfigError("a codec of its own goes with a model", remedy="Name the model too: --model-path MODEL.")
+            raise ConfigError("a VAE path needs a model", remedy="Name the model too: --model-path MODEL.")
         return None
     return Codecs(**{"path": "", **said, "device": device_named(given["device"]) if computes else "cpu"})
 
@@ -125,7 +127,7 @@ def _seconds(context: click.Context, option: click.Parameter, text: str | None) 
     except ValueError:
         seconds = []
     if not seconds or not all(0 < each < math.inf for each in seconds):
-        raise click.BadParameter(f'"{text}" is no list of durations; write seconds above 0, such as "2.0;4.0;8.0".')
+        raise click.BadParameter(f'"{text}" is not a list of durations; write seconds above 0, such as "2.0;4.0;8.0".')
     return seconds
 
 

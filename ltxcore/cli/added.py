@@ -20,7 +20,7 @@ def command_of(named: Named) -> click.Command:
     if isinstance(found, LazyCommand):
         found = imported(found.target, what)
     if not isinstance(found, click.Command):
-        raise PluginError(f"{what} is no click command")
+        raise PluginError(f"{what} is not a click command")
     return found
 
 

@@ -19,7 +19,7 @@ from ltxcore.progress import bars
 if TYPE_CHECKING:
     from ltxcore.config.load import LoadedRun
 
-NOT_HERE = "Only decoding, loading and running show damaged media, weights that are no numbers, and memory: `ltx doctor`, `ltx plan`."
+NOT_HERE = "Not checked: damaged media, NaN in weights, and memory. See `ltx doctor` and `ltx plan`."
 """What a check of a run file ends with."""
 
 
@@ -42,20 +42,20 @@ def uncollected() -> Iterator[None]:
     "--plugins/--no-plugins",
     "runs_plugins",
     default=True,
-    help="Run the Python files that `plugins` of the run file names, as `ltx run` does; or do not, and leave out what they would add. By default they are run.",
+    help="Whether to execute the Python files named by `plugins` in the run file, as `ltx run` does. Without them, what they define is not checked.  [default: plugins]",
 )
 @uncollected()
 def check(target: Path, settings: tuple[str, ...], runs_plugins: bool) -> None:
-    """Check a run file without running it; or show a dataset, a folder of media or a dataset file, as it is understood.
+    """Check a run file without running it, or summarize a dataset: a folder of media or a dataset file.
 
-    Of a run file, every part is looked at, whatever is wrong with the others, and all mistakes are printed in one go: keys, folders and free space, the headers of
-    models and LoRAs, rows of datasets, headers of at most 200 media files, manifests of what is encoded. What the run does about them by itself, such as encoding
-    samples anew, is told and is no mistake. Nothing is written, decoded in full or loaded.
+    Every part of a run file is checked, even if others have mistakes, and all mistakes are printed at once: keys, folders and free space,
+    the headers of models and LoRAs, the rows of datasets, the headers of at most 200 media files, and the manifests of encoded samples.
+    What the run repairs by itself, such as encoding samples again, is printed as a note. Nothing is written, fully decoded or loaded.
 
-    Of a dataset, its media are counted and measured, those of at most 200 files, and buckets are proposed for it; --set takes keys of [preprocessing], such as
-    --set prefer=video.
+    For a dataset, the media are counted and measured (at most 200 files) and buckets are proposed; --set takes keys of [preprocessing],
+    such as --set prefer=video.
 
-    `plugins` of a run file names Python files, which are run, here too. Read a stranger's run file for it before you check it, or check it with --no-plugins.
+    `plugins` in a run file names Python files, and this command executes them. Read those of a stranger's run file first, or use --no-plugins.
     """
     from ltxcore.dataset.table import FORMATS
     from ltxcore.files import is_folder
@@ -71,7 +71,7 @@ def check(target: Path, settings: tuple[str, ...], runs_plugins: bool) -> None:
         with bars() as phase:
             checked = check_run(read, phase)
     except UnreadPlugins as unread:
-        click.echo(f"{target} is in order, as far as it can be read without its plugins, which were not run.")
+        click.echo(f"{target} is in order, as far as that can be checked without its plugins, which were not loaded.")
         click.echo(str(unread))
         return
     if read.loaded.registry.unread:
@@ -103,17 +103,17 @@ def _check_dataset(path: Path, settings: tuple[str, ...]) -> None:
     if found.others:
         opened = len(found.infos)
         click.echo(
-            f"What the files hold is told of {opened} of them, spread over all; {found.others:,} more were not opened: `ltx doctor {path}` opens every one."
+            f"This describes {opened} of the files, spread over all; {found.others:,} more were not opened: `ltx doctor {path}` opens every one."
         )
     for note in found.data.notes:
         click.echo(note)
     if found.data.left_out:
-        click.echo(f"{len(found.data.left_out)} left out, as on_error says:")
+        click.echo(f'{len(found.data.left_out)} left out (on_error = "skip"):')
         for problem in found.data.left_out:
             click.echo(f"  {problem.where}: {problem.what}")
     if found.buckets and options.resolution_buckets is None:
         click.echo(
-            "For the [preprocessing] of a run file, if the clips are to keep about their size (smaller ones take less memory, see `ltx plan`):"
+            "For [preprocessing] in a run file, to keep about the size of the clips (smaller buckets need less memory, see `ltx plan`):"
         )
         click.echo(found.buckets)
         if found.others:

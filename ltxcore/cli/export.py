@@ -14,15 +14,15 @@ DTYPES = ("bfloat16", "float16", "float32")
 
 @click.command()
 @click.argument("lora", type=FilePath())
-@click.option("--for", "program", required=True, type=click.Choice(PROGRAMS), help="The program that is to read it.")
+@click.option("--for", "program", required=True, type=click.Choice(PROGRAMS), help="The program to write it for.")
 @click.option("-o", "--output", required=True, type=FilePath(), metavar="FILE", help="The file to write.")
-@click.option("--dtype", type=click.Choice(DTYPES), help="Of the weights; by default as in LORA.")
-@click.option("--overwrite", is_flag=True, help="Write FILE even where there is one.")
+@click.option("--dtype", type=click.Choice(DTYPES), help="dtype of the weights; by default that of LORA.")
+@click.option("--overwrite", is_flag=True, help="Write FILE even if it exists.")
 def export(lora: Path, program: str, output: Path, dtype: str | None, overwrite: bool) -> None:
-    """Write LORA as another program reads it.
+    """Convert LORA to the format of another program.
 
-    LORA is a run's lora.safetensors, or one of the same kind from elsewhere. Weights, trigger word and reference factors stay what they are; names change, and
-    alpha is folded into the weights, since not every program applies it.
+    LORA is the lora.safetensors of a run, or a compatible file from elsewhere. The weights, trigger word and reference factors stay the
+    same; tensor names change, and alpha is folded into the weights, because not every program applies it.
     """
     import torch
 

@@ -12,8 +12,8 @@ from ltxcore.api.commands import FilePath
 @click.command()
 @click.argument("run_file", type=FilePath())
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a value of the run file; may be repeated.")
-@click.option("--steps", type=click.IntRange(min=1), default=1, show_default=True, help="How many optimiser steps to look at.")
-@click.option("--png", type=FilePath(dir_okay=False), help="Draw the first samples in this file.")
+@click.option("--steps", type=click.IntRange(min=1), default=1, show_default=True, help="How many optimizer steps to look at.")
+@click.option("--png", type=FilePath(dir_okay=False), help="Draw a picture of the tokens of the first samples to this file.")
 @click.option(
     "--dump",
     type=FilePath(dir_okay=False),
@@ -22,8 +22,9 @@ from ltxcore.api.commands import FilePath
 def inspect(run_file: Path, settings: tuple[str, ...], steps: int, png: Path | None, dump: Path | None) -> None:
     """Show what the model sees in the first steps of a run.
 
-    How many tokens are generated, given, given in part and appended, which count in the loss, at which noise levels, and where they lie: with the samples
-    and the draws of the run itself. Raw media are encoded on first use. Nothing is trained, and nothing is written to the run's output_dir.
+    It shows how many tokens are generated, given, given in part and appended, which count in the loss, their noise levels and positions,
+    with the samples and random numbers of the run itself. Raw media are encoded on first use. Nothing is trained, and nothing is written
+    to the run's output_dir.
     """
     from rich.console import Console
 

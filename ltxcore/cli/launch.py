@@ -21,23 +21,26 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("run_file", type=FilePath())
 @click.option(
-    "--num-gpus", "processes", type=click.IntRange(min=1), help="Processes on this machine, each with its GPU; by default one for each GPU."
+    "--num-gpus",
+    "processes",
+    type=click.IntRange(min=1),
+    help="Processes on this machine, each with its own GPU; by default one for each GPU.",
 )
 @click.option(
     "--hostfile",
     type=FilePath(exists=True, dir_okay=False),
-    help="All machines of the run: a line `NAME slots=N` for each.",
+    help="File with all machines of the run: a line `NAME slots=N` for each.",
 )
 @click.option(
     "--node-rank", type=click.IntRange(min=0), help="Which line of the hostfile this machine is, from 0; by default found by its name."
 )
-@click.option("--master-port", type=click.IntRange(min=1, max=65535), help="Where several machines meet, on the first of them.")
+@click.option("--master-port", type=click.IntRange(min=1, max=65535), help="Port of the first machine at which several machines meet.")
 @click.option(
     "--launcher", type=click.Choice(["torchrun", "deepspeed"]), default="torchrun", show_default=True, help="What starts the processes."
 )
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a value of the run file; may be repeated.")
-@click.option("--allow-changes", is_flag=True, help="Go on with an unfinished run although its run file was another one.")
-@click.option("--take-over", is_flag=True, help="Write to the run's folders although another process does, which then ends.")
+@click.option("--allow-changes", is_flag=True, help="Resume an unfinished run although the run file has changed.")
+@click.option("--take-over", is_flag=True, help="Take the run's folders over from another process, which then stops.")
 @click.pass_context
 def launch(
     ctx: click.Context,
@@ -51,9 +54,9 @@ def launch(
     allow_changes: bool,
     take_over: bool,
 ) -> None:
-    """Train in several processes, as a run file says: `ltx run` in each of them.
+    """Train on several GPUs or machines: start `ltx run` in several processes.
 
-    Without GPUs each is a process on the CPU. On several machines, give the same command on each of them, with the same hostfile.
+    Without GPUs, the processes run on the CPU. On several machines, give the same command on each of them, with the same hostfile.
     """
     from ltxcore.engines.launcher import PORT, exec_deepspeed, read_hosts
     from ltxcore.engines.launcher import launch as start
@@ -89,7 +92,7 @@ def _processes(asked: int | None, hosts: Hosts | None) -> int:
     if not count:
         raise click.UsageError("There is no GPU here. Say how many processes to start on the CPU: --num-gpus 2")
     if there and count > there:
-        raise click.UsageError(f"{count} processes are asked for, and this machine has {there} GPUs.")
+        raise click.UsageError(f"{count} processes were requested, but this machine has {there} GPUs.")
     return count
 
 

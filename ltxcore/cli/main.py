@@ -23,22 +23,22 @@ from ltxcore.registry import Registry, load
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
-        "run": "Train, as a run file says.",
-        "launch": "Train in several processes, as a run file says.",
+        "run": "Train what a run file describes.",
+        "launch": "Train on several GPUs or machines.",
         "check": "Check a run file without running it.",
-        "plan": "Say what a run needs in memory and on disk, and whether it fits.",
+        "plan": "Compute how much memory and disk a run needs, and whether it fits.",
         "inspect": "Show what the model sees in the first steps of a run.",
         "preprocess": "Encode raw media for training.",
-        "sample": "Draw a prompt, or a file of prompts, with conditions and LoRAs.",
+        "sample": "Generate from a prompt or a file of prompts, with conditions and LoRAs.",
         "export": "Write a LoRA for ComfyUI, diffusers or ltx-pipelines.",
-        "plugins": "List, describe and begin plugins.",
+        "plugins": "List and describe plugins, or start a new one.",
         "schema": "Print the JSON Schema of run files.",
     }
 )
 """Commands of the core, each in the module of its name beside this one: a click command that has its name, or is called `command`."""
 
 
-LESS = "See that no other program takes the memory, and what options of the command take less: --help. What was written by now stays."
+LESS = "Check that no other program uses the memory, and which options of the command need less: --help. What was written so far stays."
 """What to do where memory ran out in a command that does not say it better."""
 
 
@@ -93,7 +93,7 @@ class Commands(click.Group):
                 said = (str(error).splitlines() or [type(error).__name__])[0]
                 problem = Problem(f"memory ran out in `ltx {ctx.invoked_subcommand}`: {said}", remedy=LESS)
             elif isinstance(error, OSError) and is_of_disk(error):
-                problem = not_written(error, "a file", "what was written by now stays")
+                problem = not_written(error, "a file", "what was written so far stays")
             else:
                 raise
             click.echo(redacted(str(problem)), err=True)
@@ -132,8 +132,8 @@ def _plugins() -> Registry:
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="ltx")
-@click.option("-q", "--quiet", is_flag=True, help="Tell warnings and errors alone, beside the result.")
-@click.option("-v", "--verbose", is_flag=True, help="Tell also what libraries say: diffusers, transformers, DeepSpeed, torch.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only warnings and errors, besides the result.")
+@click.option("-v", "--verbose", is_flag=True, help="Also print what libraries log: diffusers, transformers, DeepSpeed, torch.")
 @click.option("--local_rank", "--local-rank", type=int, hidden=True, help="Given by launchers; LOCAL_RANK says the same.")
 @click.pass_context
 def main(ctx: click.Context, quiet: bool, verbose: bool, local_rank: int | None) -> None:

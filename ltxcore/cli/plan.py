@@ -22,19 +22,21 @@ TOO_LARGE = 1
 
 @click.command()
 @click.argument("run_file", type=FilePath())
-@click.option("--gpus", type=click.IntRange(min=1), help="Processes, each with its GPU; by default those of this machine, or one.")
+@click.option("--gpus", type=click.IntRange(min=1), help="Number of GPUs; by default those of this machine, or one.")
 @click.option(
-    "--gpu-memory", type=click.FloatRange(min=0, min_open=True), help="GiB of each GPU; by default that of the first one here, or 80."
+    "--gpu-memory",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Memory of each GPU in GiB; by default that of the first GPU here, or 80.",
 )
-@click.option("--nodes", type=click.IntRange(min=1), default=1, show_default=True, help="Machines that the GPUs are in, evenly.")
+@click.option("--nodes", type=click.IntRange(min=1), default=1, show_default=True, help="Machines among which the GPUs are divided evenly.")
 @click.option("--model", metavar="NAME", help="Plan for a released model without its weights: ltx-2-19b, ltx-2.3-22b or ltx-2.5-22b.")
 @click.option(
     "--bucket",
     metavar="WxHxF",
-    help="Size of the largest clip, in place of that of the run file, or of the data, which need not be here then.",
+    help="Size of the largest clip, instead of that of the run file or the data, which need not be here then.",
 )
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a value of the run file; may be repeated.")
-@click.option("--json", "as_json", is_flag=True, help="For machines, in bytes.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs; sizes are in bytes.")
 @click.pass_context
 def plan(
     ctx: click.Context,
@@ -47,10 +49,10 @@ def plan(
     settings: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Say what a run needs on each GPU, in host memory and on disk, and what to change where it does not fit.
+    """Compute what a run needs on each GPU, in CPU memory and on disk, and what to change if it does not fit.
 
-    The real model is run on tensors without memory, so neither a GPU nor the weights are needed; nor the data, where --bucket or the run file's
-    resolution_buckets says how large clips are. Ends with status 1 where the run does not fit.
+    The real model is run on tensors without storage, so neither a GPU nor the weights are needed. The data are not needed either if
+    --bucket or the run file's resolution_buckets gives the size of the clips. The exit status is 1 if the run does not fit.
     """
     loaded = _loaded(run_file, settings, model)
     from ltxcore.planner.costs import GIB, UNKNOWN, advice, cost, machine, told

@@ -29,17 +29,17 @@ HEADS = {"strategy": "[training_strategy]", "sigma_sampler": "[flow_matching.tim
 
 @click.group()
 def plugins() -> None:
-    """List, describe and begin plugins."""
+    """List and describe plugins, or start a new one."""
 
 
 plugins.add_command(new)
 
 
 @plugins.command("list")
-@click.option("--kind", type=click.Choice(list(HOOKS)), help="Only what is of this kind.")
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option("--kind", type=click.Choice(list(HOOKS)), help="List only this kind.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def list_(kind: str | None, as_json: bool) -> None:
-    """Everything that a run file may name: kind, name, modalities and origin; then plugins that are broken, and why."""
+    """List everything that a run file may name, with kind, modalities and origin; then broken plugins, and why they are broken."""
     registry = load()
     names = [named for of in HOOKS if kind in (None, of) for named in sorted(registry.of_kind(of).values(), key=lambda named: named.name)]
     click.echo(json.dumps(_machine(names, registry), indent=2) if as_json else _text(names, registry))
@@ -52,18 +52,16 @@ def list_(kind: str | None, as_json: bool) -> None:
     "files",
     multiple=True,
     type=FilePath(exists=True, dir_okay=False),
-    help="A local plugin file to look into.",
+    help="A local plugin file to include.",
 )
 def show(name: str, files: tuple[Path, ...]) -> None:
-    """What NAME does, its keys in a run file with types, defaults and units, and where it comes from."""
+    """Show what NAME does, its keys in a run file with types, defaults and units, and where it comes from."""
     registry = load(local=[file.absolute() for file in files])
     found = [registry.of_kind(kind)[name] for kind in HOOKS if name in registry.of_kind(kind)]
     if not found:
         broken = [broken for broken in registry.broken if name == broken.origin.plugin or name in {claimed for _, claimed in broken.claims}]
         if broken:
-            raise PluginError(
-                f'"{name}" comes from a broken plugin, {broken[0].origin}: {broken[0].reason}', remedy="Mend or uninstall it."
-            )
+            raise PluginError(f'"{name}" comes from a broken plugin, {broken[0].origin}: {broken[0].reason}', remedy="Fix or uninstall it.")
         raise ConfigError(
             f'no plugin names anything "{name}"', remedy=suggestion(name, {known for kind in HOOKS for known in registry.of_kind(kind)})
         )

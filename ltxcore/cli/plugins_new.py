@@ -148,7 +148,7 @@ Change apply() in src/$module/__init__.py to give what you want."""
 @click.argument("name")
 @click.option("--into", type=FilePath(file_okay=False), default=Path(), help="Folder to make the package in.")
 def new(name: str, into: Path) -> None:
-    """Make a package with a condition NAME, which passes its own tests."""
+    """Create a package with a condition NAME that passes its own tests."""
     folder = into / f"ltx-{name.replace('_', '-')}"
     _check(name, folder)
     words = {
@@ -175,7 +175,7 @@ def _check(name: str, folder: Path) -> None:
     """
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name):
         raise ConfigError(
-            f'"{name}" is no name for a condition', remedy="Use small letters, digits and single underscores, such as every_other."
+            f'"{name}" is not a valid name for a condition', remedy="Use small letters, digits and single underscores, such as every_other."
         )
     taken = load().of_kind("condition").get(name)
     if taken is not None:

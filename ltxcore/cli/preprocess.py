@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("dataset", type=FilePath())
 @codec_options(
-    model='"tiny", or a model file: its codecs and text encoder are used.', required=True, device="the process's GPU", tiling="Encode"
+    model='"tiny", or a model file, whose VAEs and text encoder are used.', required=True, device="the process's GPU", tiling="Encode"
 )
 @click.option(
     "--output-dir",
     type=FilePath(),
     help="Where to write; by default .precomputed beside the dataset file, FOLDER.precomputed beside a folder.",
 )
-@click.option("--overwrite", is_flag=True, help="Make everything again, also what is up to date.")
-@click.option("--verify", is_flag=True, help="Read what is up to date, and make again what is damaged.")
-@click.option("--decode", is_flag=True, help="Then decode what is there to OUTPUT/decoded, as `ltx decode` does, to look at.")
-@click.option("--take-over", is_flag=True, help="Write to the folder although another process does this share of it, which then ends.")
-@click.option("--workers", type=click.IntRange(min=1), help="Samples decoded at a time; by default one a processor, at most 8.")
-@click.option("--progress/--no-progress", default=True, show_default=True, help="Show bars.")
+@click.option("--overwrite", is_flag=True, help="Encode everything again, even what is up to date.")
+@click.option("--verify", is_flag=True, help="Compare encoded files with their checksums, and encode damaged ones again.")
+@click.option("--decode", is_flag=True, help="Afterwards decode the encoded samples to OUTPUT/decoded, as `ltx decode` does.")
+@click.option("--take-over", is_flag=True, help="Take the folder over from another process that encodes this share, which then stops.")
+@click.option("--workers", type=click.IntRange(min=1), help="Samples decoded at a time; by default one per processor, at most 8.")
+@click.option("--progress/--no-progress", default=True, show_default=True, help="Show progress bars.")
 @preprocessing_options
 def preprocess(
     dataset: Path,
@@ -45,12 +45,12 @@ def preprocess(
     progress: bool,
     options: PreprocessingTable,
 ) -> None:
-    """Encode the raw media of DATASET, or what of them is not up to date.
+    """Encode the raw media of DATASET, except what is already up to date.
 
-    DATASET is a folder of clips, pictures and sounds, each with its caption in a text file of its name beside it; or a CSV, TSV, JSON or JSON Lines file
-    with the columns video (or media_path), audio, caption, reference_video (or ref_media_path), reference_audio, video_mask and audio_mask, as far as there
-    are any, with paths relative to its folder. Several processes each take a share: that which RANK and WORLD_SIZE in the environment say, as a launcher
-    such as torchrun sets them; they need not run at the same time.
+    DATASET is a folder of clips, images and sounds, each with its caption in a text file of the same name; or a CSV, TSV, JSON or JSON
+    Lines file with any of the columns video (or media_path), audio, caption, reference_video (or ref_media_path), reference_audio,
+    video_mask and audio_mask, and paths relative to its folder. Several processes share the work: RANK and WORLD_SIZE in the environment,
+    as set by launchers such as torchrun, give each its share; they need not run at the same time.
     """
     from ltxcore.cli.added import command_of
     from ltxcore.encode.preprocess import preprocess as encode

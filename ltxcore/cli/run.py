@@ -23,14 +23,14 @@ STOPPED = 130
 @click.command()
 @click.argument("run_file", type=FilePath())
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a value of the run file; may be repeated.")
-@click.option("--allow-changes", is_flag=True, help="Go on with an unfinished run although its run file was another one.")
-@click.option("--take-over", is_flag=True, help="Write to the run's folders although another process does, which then ends.")
+@click.option("--allow-changes", is_flag=True, help="Resume an unfinished run although the run file has changed.")
+@click.option("--take-over", is_flag=True, help="Take the run's folders over from another process, which then stops.")
 @click.pass_context
 def run(ctx: click.Context, run_file: Path, settings: tuple[str, ...], allow_changes: bool, take_over: bool) -> None:
-    """Train, as a run file says.
+    """Train what a run file describes.
 
-    Raw media are encoded on first use. Everything is checked before anything is written to the run's output_dir; an unfinished run there goes on where it
-    was saved, and a finished one is never overwritten. Interrupt it once, and it finishes its step and saves first.
+    Raw media are encoded on first use. Everything is checked before anything is written to the run's output_dir. An unfinished run there
+    is resumed from where it was saved, and a finished one is never overwritten. Interrupted once, a run finishes its step and saves.
     """
     from ltxcore.config.load import load_run
     from ltxcore.engines.process import Processes, disconnect
@@ -68,16 +68,16 @@ def _published(registry: Registry, output_dir: Path) -> str:
 def told(outcome: Outcome) -> list[str]:
     """Where things are, and what to do with them."""
     if not outcome.finished:
-        return [f"Stopped after step {outcome.step}. Go on with:", f"  {outcome.resume}"]
+        return [f"Stopped after step {outcome.step}. Resume with:", f"  {outcome.resume}"]
     early = f", since {outcome.ended}" if outcome.ended else ""
     lines = [f"Done, {outcome.step} steps{early}. In {outcome.output_dir}:"]
     if outcome.weights is not None:
         lines.append(f"  {outcome.weights.name:<20} the {'LoRA' if outcome.weights.name.startswith('lora') else 'model'}")
     if outcome.best is not None:
         lines.append(f"  {outcome.best.relative_to(outcome.output_dir)}  the one with the lowest validation loss")
-    lines.append(f"  {outcome.metrics.name:<20} every number of the run, one JSON object a line")
+    lines.append(f"  {outcome.metrics.name:<20} all metrics of the run, one JSON object per line")
     if (outcome.output_dir / "report.html").exists():
-        lines.append(f"  {'report.html':<20} the run on a page: did it learn, curves, samples, how to use it")
+        lines.append(f"  {'report.html':<20} the report: did it learn, curves, samples, how to use it")
     lines.append(f"  {'run.toml':<20} the run file, with every value spelled out")
     if outcome.drawn:
         first = outcome.drawn[0]
@@ -85,7 +85,7 @@ def told(outcome: Outcome) -> list[str]:
         drawn = (
             "the samples of the run file, step by step"
             if first.original is None
-            else f"{whose} drawn before and after training, beside their originals"
+            else f"{whose} generated before and after training, beside their originals"
         )
         lines.append(f"  {first.path.parent.name + '/':<20} {drawn}")
         lines.append(f"{'Listen' if first.path.suffix == '.wav' else 'Play'} and compare:")

@@ -36,35 +36,37 @@ NOT_OPTIONS = ("samples", "interval", "skip_initial_validation")
 
 
 HELP = {
-    "generate_audio": "Draw sound; on by default.",
-    "generate_video": "Draw a picture; on by default.",
-    "stg_blocks": 'Blocks that lose their self-attention for that, or "all".',
+    "generate_audio": "Generate audio; on by default.",
+    "generate_video": "Generate video; on by default.",
+    "stg_blocks": 'Blocks whose self-attention STG skips, or "all".',
 }
 """Of keys that mean something else on the command line: outside a run nothing is trained, and there are no lists."""
 
 
 @click.command()
 @click.argument("what", metavar="PROMPT|FILE")
-@click.option("--model", metavar="MODEL", help='"tiny", or a model file or folder; by default that of FILE, where it is a run file.')
-@click.option("--lora", "loras", multiple=True, metavar="FILE[:STRENGTH]", help="A LoRA, and how often it counts; may be repeated.")
+@click.option("--model", metavar="MODEL", help='"tiny", or a model file or folder; by default that of FILE, if it is a run file.')
+@click.option("--lora", "loras", multiple=True, metavar="FILE[:STRENGTH]", help="A LoRA and its strength (1 by default); may be repeated.")
 @click.option("--condition", "conditions", multiple=True, metavar="KEY=VALUE,...", help="A condition on every sample; may be repeated.")
 @click.option("-o", "--output", type=FilePath(), help="File to write (.mp4, .png, .wav), or folder.  [default: samples]")
-@click.option("--overwrite", is_flag=True, help="Write the file even where there is one.")
+@click.option("--overwrite", is_flag=True, help="Write the file even if it exists.")
 @click.option("--plugin", "plugins", multiple=True, type=FilePath(), metavar="FILE", help="A file with conditions of your own.")
 @codec_options(device="the GPU", tiling="Encode and decode")
-@click.option("--precision", type=click.Choice(["bf16", "no"]), help='Of the model; "no" is float32.  [default: bf16 on a GPU, else no]')
-@click.option("--quantization", type=click.Choice(["int8", "fp8", "nf4"]), help="Store the model's weights with fewer bits.")
+@click.option(
+    "--precision", type=click.Choice(["bf16", "no"]), help='Precision of the model; "no" is float32.  [default: bf16 on a GPU, else no]'
+)
+@click.option("--quantization", type=click.Choice(["int8", "fp8", "nf4"]), help="Quantization of the model's weights: less memory.")
 @click.option(
     "--offload-blocks",
     type=click.IntRange(min=0),
     default=0,
     metavar="N",
-    help="Blocks whose weights stay in main memory but while they compute.",
+    help="Block swap: how many blocks keep their weights in CPU memory until they compute.",
 )
 @click.option(
     "--mark-first-frame/--no-mark-first-frame",
     default=None,
-    help="Mark the first frame for a model that takes the marker (LTX-2.5); by default as the LoRAs were trained, else yes.",
+    help="Whether to pass the first-frame marker to models that have one (LTX-2.5); by default as the LoRAs were trained, else yes.",
 )
 def sample(
     what: str,
@@ -81,11 +83,11 @@ def sample(
     mark_first_frame: bool | None,
     **options: Any,
 ) -> None:
-    """Draw a sample of PROMPT, or of every prompt in FILE, with picture and sound.
+    """Generate video and audio from PROMPT, or from every prompt in FILE.
 
-    FILE is a TOML file with the table [validation] of a run file (the run file itself will do), or a JSONL file with the keys of one of its samples on each
-    line. Options stand for keys of [validation] and go before those of FILE; what a sample says of itself stays. The same seed gives the same file.
-    The same command goes on with many samples where it was stopped.
+    FILE is a TOML file with the table [validation] of a run file (such as the run file itself), or a JSONL file with the keys of one of
+    its samples on each line. Options override the keys of [validation] in FILE, but not the keys of a single sample. The same seed gives
+    the same file. If a list of prompts was interrupted, the same command generates the rest.
 
     \b
     ltx sample "a red disc sways slowly" --model tiny -o disc.mp4
@@ -136,7 +138,7 @@ def _studio(loaded: LoadedSamples, model: str | None, loras: Sequence[str], code
         codecs = codecs.or_of(loaded.model)
     else:
         remedy = "Write --model tiny, or --model and the path of a model file."
-        raise ConfigError("names no model to draw with", where="--model", remedy=remedy)
+        raise ConfigError("names no model to generate with", where="--model", remedy=remedy)
     return Studio(codecs, tuple(map(Strength.parse, loras)), precision or ("bf16" if is_gpu(codecs.device) else "no"))
 
 
@@ -181,7 +183,9 @@ def _files(planned: Sequence[Planned], output: Path | None, overwrite: bool) -> 
         if ending != folder.suffix:
             kinds = {".mp4": "a clip", ".png": "a single picture", ".wav": "a sound"}
             raise ConfigError(
-                f'what is drawn is {kinds[ending]}, which is not written as "{folder.suffix}"', where="--output", remedy=f"Use {ending}."
+                f'what is generated is {kinds[ending]}, which is not written as "{folder.suffix}"',
+                where="--output",
+                remedy=f"Use {ending}.",
             )
         path = name.with_name(f"{name.name}{ending}")
         if path.exists() and not overwrite:
@@ -214,7 +218,7 @@ def _bar(planned: Sequence[Planned]) -> Iterator[Step | None]:
         yield None
         return
     try:
-        yield lambda index, step, steps: bar.show(begun[index] + step, name=f"Drawing {index + 1}/{len(planned)}")
+        yield lambda index, step, steps: bar.show(begun[index] + step, name=f"Generating {index + 1}/{len(planned)}")
     finally:
         bar.end()
 
@@ -228,7 +232,7 @@ def _dims(context: click.Context, option: click.Parameter, text: str | None) -> 
         return None
     parts = text.lower().split("x")
     if len(parts) != 3 or not all(part.strip().isdecimal() for part in parts):
-        raise click.BadParameter(f'"{text}" is no width x height x frames, such as 960x544x89.')
+        raise click.BadParameter(f'"{text}" is not width x height x frames, such as 960x544x89.')
     return [int(part) for part in parts]
 
 
@@ -238,7 +242,7 @@ def _blocks(context: click.Context, option: click.Parameter, text: str | None) -
         return None if text is None else []
     parts = text.split(",")
     if not all(part.strip().isdecimal() for part in parts):
-        raise click.BadParameter(f'"{text}" is no list of blocks; write numbers with "," between, or "all".')
+        raise click.BadParameter(f'"{text}" is not a list of blocks; write numbers with "," between, or "all".')
     return [int(part) for part in parts]
 
 

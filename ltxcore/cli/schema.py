@@ -27,7 +27,7 @@ def schema(files: tuple[Path, ...]) -> None:
     registry = load(local=[file.absolute() for file in files])
     reasons = {broken.origin.plugin: broken.reason for broken in registry.broken}
     problems = [
-        Problem(f"this plugin is broken: {reasons[name]}", name, "Mend it.")
+        Problem(f"this plugin is broken: {reasons[name]}", name, "Fix it.")
         for name in map(str, map(Path.absolute, files))
         if name in reasons
     ]

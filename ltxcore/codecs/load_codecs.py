@@ -102,7 +102,7 @@ def _is_tiny(model_path: str, key: str, own_path: Path | None) -> bool:
     if model_path not in _TINY_NAMES and _named_codec(model_path) != TINY:
         return False
     if own_path is not None:
-        raise ConfigError(f"the tiny model has codecs of its own, and {key} names another: {own_path}", remedy=f"Remove {key}.")
+        raise ConfigError(f"the tiny model has its own VAEs, but {key} names another: {own_path}", remedy=f"Remove {key}.")
     return True
 
 

@@ -60,7 +60,7 @@ def coefficients(clip: Clip) -> Tensor:
     if frames % FRAMES != 1 or height % ROWS or width % COLUMNS:
         raise DataError(
             f"a clip of {frames} frames of {height} x {width} pixels cannot be encoded",
-            remedy=f"Its frames are a multiple of {FRAMES} plus 1, its height and width multiples of {ROWS}.",
+            remedy=f"The number of frames must be a multiple of {FRAMES} plus 1, its height and width multiples of {ROWS}.",
         )
     # The products of the basis are taken one axis at a time, the cosines being separable: a fortieth of the work, and a frame at a time stays in the cache.
     along_time, down, across = _axes()

@@ -133,7 +133,7 @@ def read_run(path: Path, settings: Sequence[str] = (), *, elsewhere: Collection[
     run = [file for file in local.values() if runs_plugins and is_file(file)]
     registry = attrs.evolve(load_plugins(local=run), unread=tuple(file for file in local.values() if file not in run))
     config, found = structure(data, registry, folder, elsewhere, in_parts=True)
-    wrong, remedy = broken_plugins(local.values(), registry), "Mend the file, or remove it from the list."
+    wrong, remedy = broken_plugins(local.values(), registry), "Fix the file, or remove it from the list."
     broken = [Mistake(("plugins", index), wrong[file], remedy) for index, file in local.items() if file in wrong]
     found = sorted([*broken, *_lost_secrets(data), *found], key=lambda mistake: places.line(mistake.path))
     told = {mistake: Problem(mistake.what, places.of(mistake.path), mistake.remedy) for mistake in found}
@@ -213,8 +213,8 @@ def _lost_secrets(value: Any, path: KeyPath = ()) -> Iterator[Mistake]:
         if isinstance(inner, (dict, list)):
             yield from _lost_secrets(inner, (*path, key))
         elif is_hidden(key, inner):
-            remedy = f"Say it anew: --set {spelled((*path, key))}=... Of a run in an output folder it is not kept."
-            yield Mistake((*path, key), f"a password or key stood here, which {HIDDEN} stands for", remedy)
+            remedy = f"Set it again: --set {spelled((*path, key))}=... The run file in an output folder does not keep it."
+            yield Mistake((*path, key), f"a password or key was here, which {HIDDEN} stands for", remedy)
 
 
 class HasPlaces(Protocol):

@@ -129,7 +129,7 @@ def load_samples(
         raise ConfigError.of(Problem(mistake.what, source.of(mistake.path), mistake.remedy) for mistake in mistakes)
     if not found.samples:
         place = source.of((TABLE,))
-        raise ConfigError("says of no sample to draw", where=place, remedy='Write [[validation.samples]] with a prompt = "..." each.')
+        raise ConfigError("has no samples to generate", where=place, remedy='Write [[validation.samples]] with a prompt = "..." each.')
     counts = tuple(len(sample.conditions) + len(sample.frozen) - len(conditions) for sample in found.samples)
     return LoadedSamples(found, frozenset(table), model, registry, attrs.evolve(source, counts=counts))
 
@@ -215,7 +215,7 @@ def _options(conditions: Sequence[str]) -> list[dict[str, Any]]:
 def _pair(part: str) -> tuple[str, Any]:
     name, equals, value = part.partition("=")
     if not equals or not name.strip():
-        raise ValueError(f'"{part}" is no key=value')
+        raise ValueError(f'"{part}" is not key=value')
     return name.strip(), parse_value(value)
 
 

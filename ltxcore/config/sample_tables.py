@@ -46,7 +46,10 @@ def sample_keys(cls: Any, modality: str) -> list[Key]:
         keys.append(Key("num_frames", int | None, None, f"{length}, in pixel frames", "pixel frames", Bounds(at_least=1)))
     if length is not None and "duration" not in names:
         keys.append(Key("duration", float | None, None, f"{length}, in seconds", "seconds", Bounds(above=0)))
-    keys += [Key(name, Path | None, None, "file with what it gives", reads="file") for name in medium_keys(cls, modality)]
+    keys += [
+        Key(name, Path | None, None, "file with the clip, image or sound that is given", reads="file")
+        for name in medium_keys(cls, modality)
+    ]
     keys += [Key(media_key(cls, role, modality), Path, help=f"its {role.name}", reads="file") for role in roles_of(cls)]
     if needs_modality(cls):
         keys.append(Key("modality", Literal[MODALITIES], modality, "what it works on"))
@@ -59,8 +62,8 @@ def _reference_keys() -> list[Key]:
     one = Bounds(at_least=1)
     return [
         Key("include_in_output", bool, False, "show it beside the result"),
-        Key("downscale_factor", int, 1, "how many times smaller than the target it is drawn", bounds=one),
-        Key("temporal_scale_factor", int, 1, "how many times fewer frames it has", bounds=one),
+        Key("downscale_factor", int, 1, "how many times smaller than the target it is generated", bounds=one),
+        Key("temporal_scale_factor", int, 1, "how many times fewer frames the reference has", bounds=one),
     ]
 
 
@@ -120,11 +123,11 @@ class SampleReader:
         reading = self.structurer.reading
         frozen = {freeze.modality for freeze in self.frozen}
         if len(frozen) > 1:
-            reading.note("freeze both modalities, so there is nothing to draw", "Keep one of video_to_audio and audio_to_video.")
+            reading.note("freeze both modalities, so there is nothing to generate", "Keep one of video_to_audio and audio_to_video.")
         for index, condition in read:
             if condition.modality in frozen and not appends(condition.cls):
                 reading.note(
-                    f'the condition "{condition.type}" has no meaning on the frozen {condition.modality}, which is given already',
+                    f'the condition "{condition.type}" makes no sense on the frozen {condition.modality}, which is already given',
                     f"Remove it, or what freezes the {condition.modality}.",
                     below=(index, "type"),
                 )
@@ -200,7 +203,7 @@ class SampleReader:
         found = {key: values.pop(key) for key in LENGTHS if key in values and key not in _own(cls)}
         said = [key for key, value in ({length: values.get(length)} | found).items() if value is not None]
         if len(said) > 1:
-            self.structurer.reading.refuse(f"sets {' and '.join(said)}, which say the same", "Keep one of them.")
+            self.structurer.reading.refuse(f"sets {' and '.join(said)}, which mean the same", "Keep one of them.")
         return found
 
 

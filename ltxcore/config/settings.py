@@ -68,7 +68,7 @@ def parse_key(key: str) -> list[str]:
         parts.append(next(part for part in found.groups() if part is not None))
         at = found.end()
     if not parts or at < len(key) or key.endswith("."):
-        raise ValueError(f'"{key}" is no key')
+        raise ValueError(f'"{key}" is not a key')
     return parts
 
 

@@ -180,7 +180,7 @@ def _samples(table: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
         return {}
     if table.get("samples"):
         for name in given:
-            reading.note("says what samples say", "Keep samples.", below=(name,))
+            reading.note("means the same as samples", "Keep samples.", below=(name,))
         return {}
     lists = {name: _texts(table[name], name, reading) for name in LISTS if name in table}
     prompts = lists.pop("prompts", None)
@@ -234,5 +234,5 @@ def _mixed(table: Mapping[str, Any], older: tuple[str, ...] | list[str], kind: s
     """Whether newer words for the same are there too, which is a mistake."""
     newer = [name for name in (f"video_{kind}_scale", f"audio_{kind}_scale") if name in table]
     for name in older if newer else ():
-        reading.note(f"says what {' and '.join(newer)} say{'s' if len(newer) == 1 else ''}", f"Keep {' and '.join(newer)}.", below=(name,))
+        reading.note(f"means the same as {' and '.join(newer)}", f"Keep {' and '.join(newer)}.", below=(name,))
     return bool(newer)

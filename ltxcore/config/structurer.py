@@ -169,7 +169,7 @@ class Structurer:
     def _note_absence(self, path: Path, wanted: str, remedy: str) -> None:
         why = why_unreadable(path)
         if why.startswith("cannot be read"):
-            self.reading.note(f"{path} {why}", "See that you may read it.", absent=True)
+            self.reading.note(f"{path} {why}", "Check that you may read it.", absent=True)
         else:
             self.reading.note(f"there is no {wanted} {path}", remedy, absent=True)
 
@@ -271,8 +271,8 @@ class Structurer:
         if self.registry.may_come_from_unread(kind, name):
             files = listed(map(str, self.registry.unread))
             self.reading.note(
-                f'the {kind.replace("_", " ")} "{name}" was not looked at',
-                f"It may come from a plugin that was not run: {files}.",
+                f'the {kind.replace("_", " ")} "{name}" was not checked',
+                f"It may come from a plugin that was not loaded: {files}.",
                 unread=True,
             )
             raise Unreadable

@@ -183,9 +183,9 @@ def training_keys(cls: Any) -> list[Key]:
     """Keys of a condition in `[training_strategy]`: type, probability, those of its class, one source folder for each role."""
     return [
         Key("type", str, help="the condition"),
-        Key("probability", float, 1.0, "how often it applies", bounds=Bounds(at_least=0, at_most=1)),
+        Key("probability", float, 1.0, "how often the condition applies, from 0 to 1", bounds=Bounds(at_least=0, at_most=1)),
         *keys_of(cls),
-        *(Key(role.source_key, str, help=f"folder of its {role.name}") for role in roles_of(cls)),
+        *(Key(role.source_key, str, help=f"folder of the encoded {role.name}") for role in roles_of(cls)),
     ]
 
 

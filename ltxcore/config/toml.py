@@ -22,9 +22,9 @@ LEAST, MOST = -(2**63), 2**64 - 1
 SHOWN = 8
 """Parts of a key that a message shows."""
 
-DEEP = f"lists and tables lie in each other more than {DEEPEST} deep"
+DEEP = f"lists and tables are nested more than {DEEPEST} deep"
 LARGE = "a whole number is too large: it has more than 64 bits"
-REMEDY_OF_DEEP = "Write what is in there further out; no key takes values that deep."
+REMEDY_OF_DEEP = "Nest it less; no key takes values that deep."
 REMEDY_OF_LARGE = "Write a smaller one."
 
 _DIGITS = re.compile(r"[0-9_]{4000,}")  # Python reads some 4,300 digits, and no more

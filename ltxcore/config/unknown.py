@@ -78,7 +78,7 @@ def _split(key: str) -> tuple[Table, str]:
 
 def _is_of(name: str, tables: Sequence[Table]) -> str:
     if () in tables:
-        return f"{name} is no key of a table: write it above the first one."
+        return f"{name} is not a key of a table: write it above the first one."
     return f"{name} is a key of {' and of '.join(f'[{spelled(table)}]' for table in tables)}."
 
 
@@ -209,7 +209,7 @@ IN_VALIDATION: Mapping[str, str] = {
 _STEPS = "A run is as long as optimization.steps says, and there is no key for passes over the data."
 _SAVED = "What counts is steps: checkpoints.interval."
 _WARM_UP = 'No schedule warms up and falls again; scheduler_type = "linear" with start_factor below end_factor warms up alone.'
-_RESUMED = "A run goes on by itself where its output_dir holds it unfinished."
+_RESUMED = "A run resumes by itself if its output_dir holds it unfinished."
 
 OTHERWISE: Mapping[str, str] = {
     **dict.fromkeys(("epochs", "max_train_epochs", "num_epochs", "num_train_epochs"), _STEPS),

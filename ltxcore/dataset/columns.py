@@ -80,7 +80,7 @@ def bind(table: Table, chosen: Mapping[str, str | None]) -> Binding:
     for column, roles in by_column.items():
         if len(roles) > 1:
             problems.append(
-                Problem(f'its column "{column}" is to be {" and ".join(roles)} at once', where, "Give each role a column of its own.")
+                Problem(f'its column "{column}" is to be {" and ".join(roles)} at once', where, "Give each role its own column.")
             )
     unused = tuple(column for column in table.columns if column not in by_column)
     return Binding(columns, unused, tuple(problems))
@@ -143,10 +143,10 @@ def _unable(table: Table, folder: str, skipped: bool) -> Problem:
     role, where = FOLDERS[folder], str(table.path)
     if folder == "audio_latents" and skipped:
         return Problem(
-            f'the run reads the folder "{folder}", but skip_audio leaves the sound of the clips out', where, "Leave skip_audio out."
+            f'the run reads the folder "{folder}", but skip_audio ignores the audio of the clips', where, "Leave skip_audio out."
         )
     if table.is_folder:
-        nothing = {"latents": "no clip and no picture", "audio_latents": "no sound"}.get(folder, f"no {role.replace('_', ' ')}")
+        nothing = {"latents": "no clip and no image", "audio_latents": "no sound"}.get(folder, f"no {role.replace('_', ' ')}")
         remedy = "Put some there." if folder in ("latents", "audio_latents") else f'Write a dataset file with a column "{role}".'
         return Problem(f'the run reads the folder "{folder}", but there is {nothing} in it', where, remedy)
     wanted = '"video" or "audio"' if folder == "audio_latents" else f'"{role}"'

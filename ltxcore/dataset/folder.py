@@ -81,8 +81,8 @@ def read_folder(folder: Path, prefer: str | None = None, caption_from: str | Non
     problems, dropped = _one_of_each_name(folder, found, prefer)
     rows = [_row(folder, name, kind, found, caption_from) for name, kind in found.media.items()]
     if not rows and not problems and not found.unusable:
-        remedy = f"Put clips, pictures or sounds there, or name a dataset file ({', '.join(FORMATS)})."
-        raise DataError("has no clips, pictures or sounds in it", where=str(folder), remedy=remedy + _left_out_remedy(folder, found))
+        remedy = f"Put clips, images or sounds there, or name a dataset file ({', '.join(FORMATS)})."
+        raise DataError("has no clips, images or sounds in it", where=str(folder), remedy=remedy + _left_out_remedy(folder, found))
     kinds = set(found.media.values())
     columns = [*(["video"] if kinds & {"video", "image"} else []), *(["audio"] if "sound" in kinds else []), "caption"]
     return Table(
@@ -161,7 +161,7 @@ def _walk(folder: Path, prefix: str, root: str, found: Found) -> None:
         with os.scandir(folder) as scanned:
             entries = sorted(scanned, key=lambda entry: os.fsencode(entry.name))
     except OSError as error:
-        found.unusable.append(Problem(f"this folder cannot be read: {error.strerror}", str(folder), "See that you may read it."))
+        found.unusable.append(Problem(f"this folder cannot be read: {error.strerror}", str(folder), "Check that you may read it."))
         return
     if prefix and written_by_us(folder, [entry.name for entry in entries]):
         found.made.append(prefix.rstrip("/"))
@@ -276,7 +276,7 @@ def read_caption(path: Path) -> str | Problem:
     except UnicodeDecodeError as error:
         return Problem(f"is not UTF-8 text (byte {error.start})", str(path), "Save it as UTF-8.")
     except OSError as error:
-        return Problem(f"cannot be read: {error.strerror}", str(path), "See that you may read it.")
+        return Problem(f"cannot be read: {error.strerror}", str(path), "Check that you may read it.")
     if "\0" in text:
         return Problem(f"is not UTF-8 text (byte {text.index(chr(0))} is zero)", str(path), "Save it as UTF-8.")
     return "\n".join(text.split("\r\n")).strip()
@@ -294,7 +294,7 @@ def captions_wanting(folder: Path, rows: Collection[Row]) -> Iterator[Problem]:
     if parts:
         listing = sorted(each.name for each in folder.iterdir() if each.name.lower().startswith("metadata."))
         remedy = (
-            'Write them with `ltx caption`; or set caption_from = "folder", which takes the name of the folder that a file lies in; '
+            'Write them with `ltx caption`; or set caption_from = "folder", which uses the name of the folder that a file is in; '
             'or leave such files out with on_error = "skip".'
             + (f" If {listing[0]} has the captions, name that file as the dataset." if listing else "")
         )
@@ -307,12 +307,12 @@ def _notes(folder: Path, found: Found, dropped: Collection[str]) -> Iterator[str
     stems = {stem_of(name) for name in [*found.media, *dropped]}
     alone = [name for stem, names in found.texts.items() if stem not in stems for name in names]
     parts = [
-        f"{_count(found.hidden, 'hidden or system name')}" if found.hidden else "",
+        f"{_count(found.hidden, 'hidden or system file')}" if found.hidden else "",
         f"{_count(len(found.made), 'folder')} of encoded samples or of a run ({listed(found.made)})" if found.made else "",
         f"{_count(len(dropped), 'file')} beside one of the same name that is preferred ({listed(dropped)})" if dropped else "",
         f"{_count(len(alone), 'text')} without a medium ({listed(alone)})" if alone else "",
-        f"{_count(found.links, 'link')} to folders that are read where they lie" if found.links else "",
-        f"{_count(len(found.others), 'file')} of no kind that is known ({_by_ending(found.others)})" if found.others else "",
+        f"{_count(found.links, 'link')} to folders that are read in their own place" if found.links else "",
+        f"{_count(len(found.others), 'file')} of an unknown kind ({_by_ending(found.others)})" if found.others else "",
     ]
     if any(parts):
         yield f"{folder}: left out: {', '.join(filter(None, parts))}"

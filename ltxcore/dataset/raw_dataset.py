@@ -134,7 +134,7 @@ def _of_folder(path: Path, apart: Path | None) -> RawDataset:
     if not names:
         if found.unusable:
             raise DataError.of(found.unusable)
-        raise DataError("has no clips, pictures or sounds in it", where=str(path), remedy="Name a folder of media, or a dataset file.")
+        raise DataError("has no clips, images or sounds in it", where=str(path), remedy="Name a folder of media, or a dataset file.")
     texts = {name: found.texts[stem_of(name)][0] for name in names if stem_of(name) in found.texts}
     rows, problems = [], list(found.unusable)
     for name in names:

@@ -221,7 +221,7 @@ def _sample(table: Table, row: Row, columns: Mapping[str, str], opened: Collecti
     name = _name(media[naming], bases) if naming in cells else ""
     if name is None:
         remedy = f"Move the file under {folder}, or the dataset file to a folder that holds both."
-        what = f'its {naming} "{_short(cells[naming])}" lies outside the folder of the dataset, and its samples would lie outside the output folder'
+        what = f'its {naming} "{_short(cells[naming])}" is outside the folder of the dataset, so its samples would be outside the output folder'
         problems.append(Problem(what, where, remedy))
     media = {role: path for role, path in media.items() if role in opened}
     mistakes = len(problems)
@@ -248,13 +248,13 @@ def _name(clip: Path, bases: Sequence[Path]) -> str | None:
 
 def _wrong_cell(role: str, column: str, value: object, where: str) -> Problem | None:
     if value is None:
-        return Problem(f'has no "{column}"', where, "Every row has a value in every column that is used.")
+        return Problem(f'has no "{column}"', where, "Every row needs a value in every column that is used.")
     if not isinstance(value, str):
         return Problem(f'its "{column}" is {_short(repr(value))}, not text', where, "Put it in quotes.")
     if role != "caption" and not value.strip():
         return Problem(f'its "{column}" is empty', where, "Name a file, or leave the row out.")
     if role == "caption" and HALF_A_LETTER.search(value):
-        return Problem(f'its "{column}" has half a letter, which is no text', where, "Write it anew.")
+        return Problem(f'its "{column}" has an unpaired surrogate, which is not valid text', where, "Write it again.")
     return None
 
 

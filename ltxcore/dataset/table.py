@@ -93,7 +93,7 @@ def read_table(path: Path) -> Table:
     except UnicodeDecodeError as error:
         raise DataError(f"is not UTF-8 text (byte {error.start})", where=str(path), remedy="Save it as UTF-8.") from None
     except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=str(path), remedy="See that you may read it.") from error
+        raise DataError(f"cannot be read: {error.strerror}", where=str(path), remedy="Check that you may read it.") from error
     rows: list[Row] = []
     problems: list[Problem] = []
     for item in known.rows(text):
@@ -103,7 +103,7 @@ def read_table(path: Path) -> Table:
             problems.append(attrs.evolve(item, where=f"{path}:{item.where}" if item.where else str(path)))
     if not rows and not problems:
         raise DataError(
-            "has no rows", where=str(path), remedy='Give it one row a sample, with the columns "video" or "audio", and "caption".'
+            "has no rows", where=str(path), remedy='Give it one row per sample, with the columns "video" or "audio", and "caption".'
         )
     columns = dict.fromkeys(column for row in rows for column in row.values)
     return Table(path, tuple(columns), tuple(rows), tuple(problems))
@@ -154,7 +154,7 @@ def _delimiter(text: str) -> str:
 def _broken_csv(error: csv.Error, line: int, between: str) -> Problem:
     if "field limit" in str(error):
         what = f"has a cell of more than {csv.field_size_limit():,} letters, which is more than CSV is read with"
-        remedy = "See whether a double quote is not closed, which makes one cell of all that follows it. Text that is really so long goes into a .jsonl file."
+        remedy = "Check whether a double quote is not closed, which makes one cell of all that follows it. Text that is really so long goes into a .jsonl file."
         return Problem(what, str(line), remedy)
     name = DELIMITERS.get(between, between)
     return Problem(f"is not CSV: {error}", str(line), f"Put cells that hold {name}, a quote or a line break in double quotes.")
@@ -199,7 +199,7 @@ def _json(text: str) -> Iterator[Row | Problem]:
         place = _skip(text, place + 1) if separator else place
     after = _skip(text, place + 1)
     if after < len(text):
-        yield Problem("goes on after the end of the list", str(1 + text.count("\n", 0, after)), remedy)
+        yield Problem("continues after the end of the list", str(1 + text.count("\n", 0, after)), remedy)
 
 
 def _row(value: Any, line: int) -> Row | Problem:

@@ -41,6 +41,6 @@ def note(dataset: Path, count: int, uneven: Sequence[str], resamples: bool) -> s
     """What the user should know of the uneven clips among `count`."""
     told = f"{dataset}: {len(uneven)} of {count} clips {'has' if len(uneven) == 1 else 'have'} a variable frame rate"
     if resamples:
-        return f"{told}, and {'is' if len(uneven) == 1 else 'are'} taken at a constant one: {listed(uneven)}"
+        return f"{told}, and {'is' if len(uneven) == 1 else 'are'} resampled to a constant one: {listed(uneven)}"
     what = "its frames are" if len(uneven) == 1 else "their frames are"
-    return f'{told}: {listed(uneven)}; {what} taken as if all lasted as long, or at their true times with variable_rate = "resample"'
+    return f'{told}: {listed(uneven)}; {what} used as if all lasted equally long; variable_rate = "resample" uses their true times'

@@ -51,7 +51,7 @@ def parse_buckets(text: str, scale: Sequence[int], where: str) -> tuple[tuple[Bu
             continue
         sizes = [size.strip() for size in part.lower().split("x")]
         if len(sizes) != 3 or not all(size.isdecimal() and len(size) < DIGITS and int(size) > 0 for size in sizes):
-            problems.append(Problem(f'"{part if len(part) <= 40 else f"{part[:37]}..."}" is no bucket', where, FORM))
+            problems.append(Problem(f'"{part if len(part) <= 40 else f"{part[:37]}..."}" is not a bucket', where, FORM))
             continue
         bucket = Bucket(*(int(size) for size in sizes))
         wrong = tuple(misfits(bucket, scale))

@@ -168,11 +168,11 @@ class Summary:
         lines.append(f"{len(self.samples)} samples in {self.root}" + (f", {len(self.refused)} refused:" if self.refused else ""))
         lines += [f"  {problem}" for problem in self.refused]
         for problems, what in (
-            (self.silent, "without sound, for runs of pictures"),
-            (self.pictureless, "without pictures, for runs of sound"),
+            (self.silent, "without audio, for video-only runs"),
+            (self.pictureless, "without video, for audio-only runs"),
         ):
             if problems:
-                lines.append(f"{len(problems)} more {what} alone:")
+                lines.append(f"{len(problems)} more {what}:")
                 lines += [f"  {problem.where}: {problem.what}" for problem in problems]
         return "\n".join([*lines, *self._remarks()])
 
@@ -195,13 +195,13 @@ class Summary:
 
 def told_anew(samples: Mapping[str, tuple[str, ...]]) -> list[str]:
     """Samples that were encoded anew since something was set right in reading their files: a line a reason."""
-    return [f"{_samples(count)} encoded anew, since {reason} now: {names}" for count, reason, names in told_by_reason(samples)]
+    return [f"{_samples(count)} encoded again, since {reason} now: {names}" for count, reason, names in told_by_reason(samples)]
 
 
 def told_without(samples: Mapping[str, tuple[str, ...]]) -> list[str]:
     """Samples that stay as they are although something was set right in reading their files: a line a reason."""
     return [
-        f"{_samples(count)} as this run began with, though {reason} now: {names}; `ltx preprocess`, or --allow-changes, encodes anew"
+        f"{_samples(count)} kept as this run began with, although {reason} now: {names}; `ltx preprocess`, or --allow-changes, encodes again"
         for count, reason, names in told_by_reason(samples)
     ]
 

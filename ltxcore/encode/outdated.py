@@ -104,7 +104,7 @@ def only_rows(data: Dataset, names: Collection[str]) -> Dataset:
     if not others:
         return data
     rows = "1 row is" if others == 1 else f"{others} rows are"
-    what = f"{rows} left out, since this run began with the other {len(samples)}; `ltx preprocess`, or --allow-changes, takes in what can be read"
+    what = f"{rows} left out, because this run began with the other {len(samples)}; `ltx preprocess`, or --allow-changes, adds what can be read"
     return attrs.evolve(data, samples=samples, notes=(*data.notes, f"{data.path}: {what}"))
 
 
@@ -148,7 +148,7 @@ def _plans(sample: Sample, entries: Mapping[str, Entry], rules: Rules, tools: To
 
 def _size(entry: Entry, tools: Tools) -> Bucket:
     if tools.video is None:
-        raise ValueError("pictures need their codec")
+        raise ValueError("video needs its VAE")
     _, frames, height, width = entry.shape
     time, down, across = tools.video.scale
     return Bucket(width * across, height * down, (frames - 1) * time + 1)
@@ -164,13 +164,13 @@ def exact_rate(rate: float | None) -> Fraction | None:
 
 CORRECTIONS: Mapping[str, str] = MappingProxyType(
     {
-        "alpha": "transparent parts show a background, not the colour that is stored under them",
-        "animation": "all pictures of an animated AVIF or HEIC are read, not the one that stands for them",
-        "hdr": "its HDR pictures are converted to BT.709",
-        "shown_rate": "the frame rate is that of the frames that are shown, not the one that the container tells",
-        "sound_in_time": "each part of its sound is where its time stamp says, counted from the first picture that is shown",
-        "square_pixels": "pixels that are wider or narrower than high are stretched to square ones",
-        "turned": "the picture is turned as its metadata say",
+        "alpha": "transparent parts show a background, not the colour stored under them",
+        "animation": "all frames of an animated AVIF or HEIC are read, not only its cover image",
+        "hdr": "its HDR frames are converted to BT.709",
+        "shown_rate": "the frame rate is that of the frames that are shown, not the one that the container states",
+        "sound_in_time": "each part of its audio is placed by its time stamp, counted from the first frame that is shown",
+        "square_pixels": "pixels that are not square are stretched to square ones",
+        "turned": "the image is rotated as its metadata say",
     }
 )
 """By name, what is done now that was not done before, as the end of a sentence: "the picture is turned as its EXIF orientation says"."""

@@ -79,18 +79,18 @@ def lines(found: Overview) -> Iterator[tuple[str, str]]:
     sounds = [info for info in found.infos if info.frames is None]
     if clips:
         silent = sum(info.sound_rate is None for info in clips)
-        sound = "all with sound" if not silent else "none with sound" if silent == len(clips) else f"{len(clips) - silent} with sound"
+        sound = "all with audio" if not silent else "none with audio" if silent == len(clips) else f"{len(clips) - silent} with audio"
         frames = _range([info.frames or 0 for info in clips], "{}", "frames")
         rates = _range([float(info.rate or 0) for info in clips], "{:g}", "per second")
         yield "clips", f"{len(clips)}: {_sizes(clips)}, {frames}, {rates}, {sound}"
     if images:
-        yield "pictures", f"{len(images)}: {_sizes(images)}"
+        yield "images", f"{len(images)}: {_sizes(images)}"
     if sounds:
         yield "sounds", f"{len(sounds)}: {_range([info.duration or 0.0 for info in sounds], '{:.2f}', 's')}"
     if TEXT in found.data.folders:
         words = [len(sample.caption.split()) for sample in found.data.samples if sample.caption.strip()]
         yield "captions", f"{len(words)} of {len(found.data.samples)}" + (f": {_range(words, '{}', 'words')}" if words else "")
-    yield "encoded in", f"{found.root}" + ("" if found.root.is_dir() else ", once it is")
+    yield "encoded in", f"{found.root}" + ("" if found.root.is_dir() else " (not yet encoded)")
 
 
 def _survey(path: Path, options: PreprocessingTable) -> tuple[Dataset, tuple[Problem, ...]]:

@@ -83,8 +83,8 @@ def read_fitted(
     )
     found, height, width, _ = clip.frames.shape
     if found < needed:
-        what = f"has {found} frames, though it said that it has more; {needed} are needed"
-        raise DataError(what, where=str(path), remedy="Encode it anew.")
+        what = f"has {found} frames, fewer than it claims; {needed} are needed"
+        raise DataError(what, where=str(path), remedy="Encode it again.")
     top, left = (height - size.height) // 2, (width - size.width) // 2
     frames = subsampled(clip.frames, factor)[:, top : top + size.height, left : left + size.width]
     return Clip(frames, clip.rate / factor)

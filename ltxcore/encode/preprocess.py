@@ -189,8 +189,8 @@ def _summary(job: _Job, found: Survey, outcomes: Mapping[str, Outcome], ledger: 
     lost = {name for name, outcome in outcomes.items() if outcome.problems}
     notes, own = [*job.data.notes, *found.notes, *_uneven(job, found), *_renamed(job, ledger)], list[str]()
     for what, silence in (
-        ("sounds end early and were filled with silence, by", [each for outcome in outcomes.values() for each in outcome.silence]),
-        ("sounds have holes, which are silence now, of", [each for outcome in outcomes.values() for each in outcome.holes]),
+        ("sounds end early and were padded with silence, by", [each for outcome in outcomes.values() for each in outcome.silence]),
+        ("sounds have gaps, which are now silent, of", [each for outcome in outcomes.values() for each in outcome.holes]),
     ):
         if silence:
             longest = max(silence, key=lambda each: each.seconds)
@@ -240,10 +240,10 @@ def _renamed(job: _Job, ledger: Ledger) -> list[str]:
         other = now.get(job.encoding.tools.raw.remembered(job.data.folder.absolute() / origin))
         told.append(f"{origin or name} (which is {other} now)" if other else origin or name)
     many = "1 sample is" if len(told) == 1 else f"{len(told)} samples are"
-    return [f"{job.encoding.root}: {many} left there of files that are no longer in {job.data.path}, and not used: {listed(told)}"]
+    return [f"{job.encoding.root}: {many} left of files that are no longer in {job.data.path}, and not used: {listed(told)}"]
 
 
-STAYS = "What is encoded by now stays, and the same command goes on with the rest."
+STAYS = "What was encoded so far stays, and the same command does the rest."
 
 
 @attrs.frozen
@@ -312,4 +312,4 @@ class Less:
         return f"--{name.replace('_', '-')}" if self._is_command else f"acceleration.{name} = true"
 
     def _said(self, least: list[str]) -> str:
-        return f"Each of these takes less: {'; '.join(least)}. {STAYS}" if least else STAYS
+        return f"Each of these needs less memory: {'; '.join(least)}. {STAYS}" if least else STAYS

@@ -217,7 +217,7 @@ def _video_masks(planned: Planned, tools: Tools, entries: Mapping[str, Entry]) -
             frames = read_clip(path, max_frames=most, threads=tools.threads, rendering=MASKS, timing=timing, stretched=False).frames
             if 1 < frames.shape[0] < bucket.frames:
                 raise DataError(
-                    f"has {frames.shape[0]} frames, though it said that it has more; {bucket.frames} are needed", remedy="Encode it anew."
+                    f"has {frames.shape[0]} frames, fewer than it claims; {bucket.frames} are needed", remedy="Encode it again."
                 )
             mask = video_mask(frames, bucket, scale, shape)
             return Made({"mask": mask if path.suffix.lower() in LOSSLESS else without_noise(mask, GREY_LEVEL)})
@@ -248,7 +248,7 @@ def _stored_mask(path: Path, shape: tuple[int, ...]) -> Tensor:
     if tuple(mask.shape) != shape:
         wanted = " x ".join(map(str, shape))
         raise DataError(
-            f"is a mask of {' x '.join(map(str, mask.shape))} values, its sample has {wanted}", remedy="Give it one value a latent cell."
+            f"is a mask of {' x '.join(map(str, mask.shape))} values, its sample has {wanted}", remedy="Give it one value per latent cell."
         )
     return mask
 
@@ -264,7 +264,7 @@ def _blaming(where: str) -> Iterator[None]:
 
 def _codec(codec: Codec | None) -> Codec:
     if codec is None:
-        raise ValueError("this folder needs a codec that was not loaded")
+        raise ValueError("this folder needs a VAE that was not loaded")
     return codec
 
 

@@ -55,7 +55,7 @@ def rendering_from_options(options: PreprocessingTable, where: Place) -> Renderi
     """
     color = parse_color(options.alpha_color)
     if color is None:
-        raise ConfigError(f'"{options.alpha_color}" is no colour', where=where("preprocessing.alpha_color"), remedy=REMEDY)
+        raise ConfigError(f'"{options.alpha_color}" is not a colour', where=where("preprocessing.alpha_color"), remedy=REMEDY)
     return Rendering(color, options.hdr)
 
 
@@ -80,12 +80,12 @@ def found_buckets(data: Dataset, rules: Rules, looked: Looked, video: Codec, whe
     unread = [problem for sample in data.samples for problem in unreadable(sample, looked)]
     sizes = sizes_of(data, looked)
     if not sizes:
-        raise DataError.of(unread or [Problem("none of its clips has pictures", str(data.path))])
+        raise DataError.of(unread or [Problem("none of its clips has video", str(data.path))])
     bucket, problem = common_size(sizes, video.scale, str(data.path))
     if problem is not None:
-        problem = attrs.evolve(problem, remedy=f"Say what to fit them to, such as {proposed_line(sizes, video.scale)}.")
+        problem = attrs.evolve(problem, remedy=f"Set resolution_buckets, such as {proposed_line(sizes, video.scale)}.")
     if problem is not None and not data.folders & VIDEO_FOLDERS:
-        problem = attrs.evolve(problem, remedy=f"{problem.remedy} Since only their sound is used, audio_durations does as well.")
+        problem = attrs.evolve(problem, remedy=f"{problem.remedy} Since only their audio is used, you can set audio_durations instead.")
     if bucket is None or problem is not None:
         raise DataError.of([*unread, *([problem] if problem else [])])
     if "reference_latents" in data.folders:
@@ -131,4 +131,4 @@ def silent_set(data: Dataset, looked: Looked) -> Problem | None:
     infos = [looked.infos.get(sample.media["video"]) for sample in data.samples]
     if any(not isinstance(info, MediaInfo) or info.sound_rate is not None for info in infos):
         return None
-    return Problem("none of its clips has sound", str(data.path), 'Set skip_audio, or name sounds in a column "audio".')
+    return Problem("none of its clips has audio", str(data.path), 'Set skip_audio, or name audio files in a column "audio".')

@@ -161,8 +161,8 @@ def _lacking(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -> tu
     if silent:
         return silent, attrs.evolve(rules, folders=rules.folders - SOUND_FOLDERS)
     if rules.folders & VIDEO_FOLDERS and "video" not in sample.media:
-        remedy = rules.or_skip("Move it elsewhere", "keep its sound alone" if rules.folders & SOUND_FOLDERS else "leave it out")
-        problem = Problem("is a sound, which has no pictures", sample.at(sample.sound), remedy)
+        remedy = rules.or_skip("Move it elsewhere", "keep only its audio" if rules.folders & SOUND_FOLDERS else "leave it out")
+        problem = Problem("is a sound, without video", sample.at(sample.sound), remedy)
         return [problem], attrs.evolve(rules, folders=rules.folders - VIDEO_FOLDERS)
     return [], rules
 
@@ -192,7 +192,7 @@ def _wrong_media(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -
         if role in PICTURES and info.frames is None and (role != "video" or rules.buckets):
             yield Problem("has no pictures", where, "Name a clip or an image.")
         if role in SOUNDS and info.sound_rate is None:
-            yield Problem(info.unheard or "has no sound", where, "Name a file with sound.")
+            yield Problem(info.unheard or "has no sound", where, "Name a file with audio.")
 
 
 def _soundless(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -> Iterator[Problem]:
@@ -202,11 +202,11 @@ def _soundless(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -> 
         return
     where = sample.at(clip.path)
     if clip.is_image:
-        remedy = rules.or_skip("Set skip_audio", "keep its picture alone")
-        yield Problem("is an image, which has no duration and no sound", where, remedy)
+        remedy = rules.or_skip("Set skip_audio", "keep only its image")
+        yield Problem("is an image, which has neither duration nor audio", where, remedy)
     elif "audio" not in sample.media and clip.sound_rate is None:
         named = 'Set skip_audio{} name a sound in a column "audio"'
-        remedy = rules.or_skip(named.format(" or" if rules.skips else ","), "keep its pictures alone")
+        remedy = rules.or_skip(named.format(" or" if rules.skips else ","), "keep only its video")
         yield Problem(clip.unheard or "has no sound", where, remedy)
 
 
@@ -254,7 +254,7 @@ def _reference_misfits(planned: Planned, infos: Mapping[str, MediaInfo], rules: 
         yield Problem(
             f"has {float(reference.rate):g} frames per second, its clip {float(clip.rate):g}",
             where,
-            "With reference_temporal_scale_factor a reference has the rate of its clip; write it anew at that.",
+            "With reference_temporal_scale_factor a reference has the rate of its clip; write it again at that rate.",
         )
 
 

@@ -18,11 +18,11 @@ from ltxcore.encoded.sample_names import find_sample
 from ltxcore.errors import DataError
 from ltxcore.protocols import Entry, TextEncoder
 
-FAULT = "their encoded files are not as they were written"
-UNKNOWN = "it is not known what they were made of"
-MODEL = "they were made by another model's encoders, or by other options of these"
-CAPTION = "their captions are other ones now"
-MEDIA = "their files, or the options that they are fitted by, are other ones now"
+FAULT = "their encoded files were changed or damaged"
+UNKNOWN = "it is unknown what they were made from"
+MODEL = "the model or its encoder options have changed"
+CAPTION = "their captions have changed"
+MEDIA = "their files or preprocessing options have changed"
 """Why a sample is encoded anew, as the end of a sentence."""
 
 

@@ -169,7 +169,7 @@ def _write(ledger: Ledger, sample: Sample, product: Product, made: Made, length:
     """Write what was made, unless it is not finite. What the disk refuses is an error: it would refuse the next sample too."""
     if not all(bool(tensor.isfinite().all()) for tensor in made.tensors.values()):
         what = f'its values in "{product.folder}" would not be finite'
-        return Outcome((Problem(what, sample.where, "Look at its files, and at the weights of the codec."),))
+        return Outcome((Problem(what, sample.where, "Look at its files, and at the weights of the VAE."),))
     ledger.write(product, sample.name, sample.origin, made, length)
     return Outcome()
 

@@ -53,7 +53,7 @@ def with_legacy_text_names(sources: Mapping[str, Source], listings: Mapping[str,
 
 def file_problems(place: str, folder: str, listing: Listing) -> Iterator[Problem]:
     """Files that are not as recorded, or no samples."""
-    indexed = f'delete the {MANIFESTS} of "{folder}" too: it is then indexed anew.'
+    indexed = f'delete the {MANIFESTS} of "{folder}" too: it is then indexed again.'
     if listing.gone:
         yield Problem(
             f'{count(listing.gone)} of "{folder}" {are(listing.gone)} recorded, but the file is gone: {listed(listing.gone, SHOWN)}',
@@ -64,7 +64,7 @@ def file_problems(place: str, folder: str, listing: Listing) -> Iterator[Problem
         yield Problem(
             f'{count(listing.changed)} of "{folder}" {have(listing.changed)} another size than recorded: {listed(listing.changed, SHOWN)}',
             place,
-            f"{AGAIN}, which makes them anew. If they are your own, {indexed.replace(' too', '')}",
+            f"{AGAIN}, which encodes them again. If they are your own, {indexed.replace(' too', '')}",
         )
     yield from list(listing.unreadable.values())[:SHOWN]
     rest = list(listing.unreadable)[SHOWN:]
@@ -112,9 +112,9 @@ def value_problems(place: str, source: Source, entries: Mapping[str, Entry]) -> 
         yield Problem(
             f'{count(names)} of "{source.folder}" {hold(names)} NaN or infinite values: {listed(names, SHOWN)}',
             place,
-            "Look at the media they come from, and run `ltx preprocess` again, which makes them anew."
+            "Look at the media they come from, and run `ltx preprocess` again, which encodes them again."
             if any(entries[name].origin for name in names)
-            else "Write them anew, without such values.",
+            else "Write them again, without such values.",
         )
     if source.kind == "text":
         yield from _disagreement(place, source, entries, "length", lambda entry: entry.shape[0])
@@ -158,7 +158,7 @@ def mask_problems(place: str, source: Source, masks: Mapping[str, Entry], target
         yield Problem(
             f'{count(wrong, "mask")} of "{source.folder}" {do(wrong)} not fit the {source.modality} latents: {listed(wrong, SHOWN)}',
             place,
-            f"Make masks from the same media as the latents, with one value a latent {'cell' if source.modality == 'video' else 'step'}.",
+            f"Make masks from the same media as the latents, with one value per latent {'cell' if source.modality == 'video' else 'step'}.",
         )
 
 
@@ -189,7 +189,7 @@ def _disagreement(
             place,
             "Encode the whole dataset with one model, by `ltx preprocess` with another --output-dir."
             if made
-            else "Write those of one sort anew.",
+            else "Write those of one sort again.",
         )
 
 

@@ -24,9 +24,9 @@ from ltxcore.protocols import Entry, Kind
 MANIFESTS = "manifest*.jsonl"
 """In a folder of samples: one for each process of `ltx preprocess`."""
 
-REDO = "Run `ltx preprocess --verify` on its dataset, which makes anew what is damaged."
+REDO = "Run `ltx preprocess --verify` on its dataset, which encodes damaged files again."
 
-OWN = "Write it anew: latents [C, F, H, W] or [C, T, M], or a mask [F, H, W] or [T] with values from 0 to 1. No manifest says that `ltx preprocess` could."
+OWN = "Write it again: latents [C, F, H, W] or [C, T, M], or a mask [F, H, W] or [T] with values from 0 to 1. No manifest says that `ltx preprocess` could."
 
 DAMAGED = "is damaged: its bytes are not those that were written"
 

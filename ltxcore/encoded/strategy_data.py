@@ -152,7 +152,7 @@ def whole_set(root: Path, folders: Collection[str] | None = None, only: Collecti
             uses.append(ConditionUse(condition, registry.get("condition", condition).value(), sources={condition: name}))
         tables[modality] = ModalityTable(is_generated=True, latents_dir=target, conditions=uses)
     if not tables:
-        remedy = "Name the folder that `ltx preprocess` wrote to, which holds latents, audio_latents or both; or a folder of clips, pictures or sounds."
+        remedy = "Name the folder that `ltx preprocess` wrote to, which holds latents, audio_latents or both; or a folder of clips, images or sounds."
         raise DataError("there are no latents in this folder, and no media", where=str(named), remedy=remedy)
     modalities: dict[str, Modality] = {"video": VideoModality(), "audio": AudioModality()}
     strategy = FlexibleStrategy(tables, Setting(modalities, Uniform()))

@@ -123,7 +123,7 @@ def spelled(seconds: float) -> str:
 
 def _last_word(beat: Beat | None, age: float) -> str:
     if beat is None:
-        return f"which was waited for for {spelled(age)}"
+        return f"for which the others waited {spelled(age)}"
     return f'which said "{_doing(beat)}" {spelled(age)} ago'
 
 

@@ -69,9 +69,7 @@ def read_hosts(path: Path, node_rank: int | None = None, processes: int | None =
             continue
         match = re.fullmatch(r"(\S+)(?:\s+slots\s*=\s*(\d{1,6}))?", line)
         if match is None or match[1] in found:
-            raise ConfigError(
-                f'"{line}" is no machine, or one that was named before', where=f"{path}:{number}", remedy="Write: NAME slots=N"
-            )
+            raise ConfigError(f'"{line}" is not a machine, or was named before', where=f"{path}:{number}", remedy="Write: NAME slots=N")
         found[match[1]] = int(match[2] or 1)
     slots = {processes} if processes is not None else set(found.values())
     if len(slots) != 1:
@@ -197,7 +195,7 @@ def ended(rank: int, code: int, passed: Passed) -> Ended:
         told = (
             ""
             if code in (TOLD, INTERRUPTED, TRACEBACK)
-            else f"process {rank} ended with exit status {code} and without a word, so this run ends"
+            else f"process {rank} ended with exit status {code} and without a message, so this run ends"
         )
         return Ended(code, told)
     if passed.first:

@@ -97,7 +97,7 @@ def _check_rates(made: LRScheduler, kind: str, numbers: Iterable[int], steps: in
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", message="Detected call of `lr_scheduler.step"
-        )  # before any of the optimiser's, of which there are none
+        )  # before any of the optimizer's, of which there are none
         for number in numbers:
 
             def step() -> list[float]:
@@ -130,7 +130,7 @@ def advance(scheduler: LRScheduler, steps: int) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", message="Detected call of `lr_scheduler.step"
-        )  # there was an optimiser step for each, in another process
+        )  # there was an optimizer step for each, in another process
         for _ in range(steps):
             scheduler.step()
 
@@ -150,7 +150,7 @@ def adamw8bit(parameters: Iterable[Parameter], *, learning_rate: float, betas: t
         import bitsandbytes  # type: ignore[import-not-found, unused-ignore]
     except ImportError as error:
         raise ConfigError(
-            'the optimiser "adamw8bit" needs the package bitsandbytes, which is not installed',
+            'the optimizer "adamw8bit" needs the package bitsandbytes, which is not installed',
             where="optimization.optimizer_type",
             remedy='Install it with `pip install "ltx[low-memory]"`, or use "adamw".',
         ) from error

@@ -263,7 +263,7 @@ def wait_at_store(store: Store, key: str, whom: str, limit: float | None = None)
     began = time.monotonic()
     while not store.check([key]):
         if limit is not None and time.monotonic() - began > limit:
-            raise ProcessError(f"{whom} does not come, and was waited for for {spelled(limit)}", remedy="Look at what it does.")
+            raise ProcessError(f"{whom} did not respond within {spelled(limit)}", remedy="Look at what it does.")
         time.sleep(POLL)
     return store.get(key)
 

@@ -170,7 +170,7 @@ class Watch:
         holder = "the launcher" if "TORCHELASTIC_RUN_ID" in os.environ else "process 0"
         return Hang(
             () if holder == "the launcher" or self.rank == 0 else (0,),
-            f"{holder}, by which the processes of this run meet, gives no sign of life for {spelled(now - self._reached)}",
+            f"{holder}, by which the processes of this run meet, has given no sign of life for {spelled(now - self._reached)}",
         )
 
     def _orphaned(self) -> None:
@@ -200,7 +200,7 @@ class Watch:
             store = None  # it is gone, so each tells
         what = f"{hang.what}. So this run ends"
         _write(f"{Problem(what)}\n")
-        _write(f"    {self.goes_on()} Where nothing hangs and all is slow, a longer engine.patience (minutes) helps.\n")
+        _write(f"    {self.goes_on()} If nothing hangs but everything is slow, set a longer engine.patience (minutes).\n")
         if store is not None:
             with suppress(RuntimeError):
                 store.set("hangs", json.dumps(hang.ranks))

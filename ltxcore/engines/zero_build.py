@@ -113,11 +113,11 @@ def _accepted(config: Config, user: Path | None) -> None:
     except ValidationError as error:
         found = ((".".join(map(str, each["loc"])), each["msg"]) for each in error.errors())
         raise ConfigError.of(
-            Problem(f"DeepSpeed does not take zero_optimization{'.' if key else ''}{key}: {said}", where, "Mend or remove it.")
+            Problem(f"DeepSpeed does not take zero_optimization{'.' if key else ''}{key}: {said}", where, "Fix or remove it.")
             for key, said in found
         ) from error
     except (ValueError, TypeError, AssertionError) as error:
-        raise ConfigError(f"DeepSpeed does not take this configuration: {error}", where=where, remedy="Mend the file.") from error
+        raise ConfigError(f"DeepSpeed does not take this configuration: {error}", where=where, remedy="Fix the file.") from error
 
 
 def compiled(config: Config) -> list[str]:

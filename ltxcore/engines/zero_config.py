@@ -44,11 +44,11 @@ DECIDED = frozenset(
 """The keys that the run file decides; a DeepSpeed configuration may repeat the same value, or say "auto"."""
 
 REFUSED: Mapping[str, str] = {
-    "activation_checkpointing": "It would do nothing here. Use optimization.enable_gradient_checkpointing in the run file.",
+    "activation_checkpointing": "It has no effect here. Use optimization.enable_gradient_checkpointing in the run file.",
     "bfloat16": 'Write "bf16".',
     "amp": "Use acceleration.mixed_precision_mode in the run file.",
     "torch_autocast": "Use acceleration.mixed_precision_mode in the run file.",
-    "checkpoint": "Checkpoints are the run's own. Use [checkpoints] in the run file.",
+    "checkpoint": "The run writes its own checkpoints. Use [checkpoints] in the run file.",
 }
 
 
@@ -120,12 +120,12 @@ def read(path: Path) -> Config:
         raise ConfigError(why_unread(error), where=str(path), remedy="Name a DeepSpeed configuration.") from error
     except RecursionError as error:
         raise ConfigError(
-            "is not a DeepSpeed configuration: its values are nested too deeply", where=str(path), remedy="Mend the file."
+            "is not a DeepSpeed configuration: its values are nested too deeply", where=str(path), remedy="Fix the file."
         ) from error
     except ValueError as error:
-        raise ConfigError(f"is not JSON: {error}", where=str(path), remedy="Mend the file.") from error
+        raise ConfigError(f"is not JSON: {error}", where=str(path), remedy="Fix the file.") from error
     if not isinstance(found, dict):
-        raise ConfigError("is not a JSON object", where=str(path), remedy="Mend the file.")
+        raise ConfigError("is not a JSON object", where=str(path), remedy="Fix the file.")
     return found
 
 
@@ -177,7 +177,7 @@ def _unknown(config: Config, where: str) -> Iterator[Problem]:
         if key in REFUSED:
             yield Problem(f"{key} is not used", where, REFUSED[key])
         elif key not in PASSED_ON | DECIDED:
-            yield Problem(f"{key} is no key that is used here", where, suggestion(key, PASSED_ON | DECIDED))
+            yield Problem(f"{key} is not used here", where, suggestion(key, PASSED_ON | DECIDED))
     for path in (("zero_optimization", "zenflow"), ("zero_optimization", "legacy_stage1"), ("bf16", "bf16_master_weights_and_grads")):
         if _get(config, path):
             yield Problem(f"{'.'.join(path)} is not available", where, "Remove it.")
@@ -199,7 +199,7 @@ def _decided(wanted: Wanted, stage: int) -> list[tuple[tuple[str, ...], Any, str
         (("bf16", "enabled"), wanted.precision == "bf16", mode),
         (("fp16", "enabled"), False, mode),
         (("zero_optimization", "stage"), stage, f"engine.stage is {stage}"),
-        (("zero_allow_untested_optimizer",), True, "the optimiser is the run's own"),
+        (("zero_allow_untested_optimizer",), True, "the optimizer is the run's own"),
     ]
 
 

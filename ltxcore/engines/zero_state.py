@@ -156,7 +156,7 @@ class Divided:
             return
         self.optimizer.grad_partitions_flat_buffer.zero_()
         for flat in self.flats:
-            if flat.grad is not None:  # with the optimiser in host memory
+            if flat.grad is not None:  # with the optimizer in CPU memory
                 flat.grad.zero_()
 
     @contextmanager
@@ -169,7 +169,7 @@ class Divided:
         """
         offloads = (self.engine.zero_offload_optimizer(), self.engine.zero_offload_param())
         if any(each is not None and each.device == "nvme" for each in offloads):
-            raise LtxError("weights or the optimiser lie on NVMe")
+            raise LtxError("weights or the optimizer lie on NVMe")
         optimizer = self.optimizer
         passes = getattr(optimizer, "micro_step_id", None)  # from the second one on, gradients are added to what is there
         try:
@@ -181,7 +181,7 @@ class Divided:
             if offloads[0] is not None:
                 optimizer.reset_cpu_buffers()
             for flat in self.flats:
-                if flat.grad is not None:  # with the optimiser in host memory
+                if flat.grad is not None:  # with the optimizer in CPU memory
                     flat.grad.zero_()
             self.clear_gradients()
             if passes is not None:

@@ -47,9 +47,11 @@ class ShiftedLogitNormal:
     With a range narrower than 0 to 1, sigmas are distributed as they would be if those outside were drawn again.
     """
 
-    std: float = attrs.field(default=1.0, validator=_at_least_zero, metadata={"help": "spread of the normal under the sigmoid"})
-    eps: float = attrs.field(default=1e-3, validator=_in_unit, metadata={"help": "smallest sigma; smaller ones are reflected at it"})
-    uniform_prob: float = attrs.field(default=0.1, validator=_in_unit, metadata={"help": "share of samples with a uniform sigma instead"})
+    std: float = attrs.field(
+        default=1.0, validator=_at_least_zero, metadata={"help": "standard deviation of the normal before the sigmoid"}
+    )
+    eps: float = attrs.field(default=1e-3, validator=_in_unit, metadata={"help": "smallest sigma; smaller values are reflected at it"})
+    uniform_prob: float = attrs.field(default=0.1, validator=_in_unit, metadata={"help": "share of samples whose sigma is uniform instead"})
     shift: float | None = attrs.field(
         default=None,
         validator=attrs.validators.optional(_above_zero),

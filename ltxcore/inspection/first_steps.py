@@ -81,13 +81,13 @@ def _check(loaded: LoadedRun, steps: int, outputs: Sequence[Path]) -> None:
     config = loaded.config
     if steps > config.optimization.steps:
         raise ConfigError(
-            f"the run has {config.optimization.steps} steps, and {steps} are asked for",
+            f"the run has {config.optimization.steps} steps, but {steps} were requested",
             where=loaded.where("optimization.steps"),
             remedy="Ask for fewer with --steps.",
         )
     for path in outputs:
         if path.absolute().is_relative_to(config.output_dir):
-            raise ConfigError(f"{path} lies in the run's output folder, which only a run writes to", remedy="Name a file elsewhere.")
+            raise ConfigError(f"{path} is in the run's output folder, which only a run writes to", remedy="Name a file elsewhere.")
 
 
 def _planned(loaded: LoadedRun) -> RunPlan:
@@ -169,7 +169,7 @@ def tables(seen: Sequence[Seen]) -> Iterator[tuple[str, Table]]:
     """Titles and tables: the whole of some micro-batches by modality, their conditions, and every sample."""
     by_batch = {each.name: list(counts(each)) for each in seen}
     samples = sum(len(each.micro_batch.names) for each in seen)
-    title = f"What the model sees: tokens of a sample, in {samples} sample{'' if samples == 1 else 's'}"
+    title = f"What the model sees: tokens per sample, in {samples} sample{'' if samples == 1 else 's'}"
     yield title, summary_table([count for found in by_batch.values() for count in found])
     applied = condition_table(seen)
     if applied is not None:
@@ -195,8 +195,8 @@ def summary_table(every: Sequence[Count]) -> Table:
         "in the loss": [_span([count.in_loss for count in found]) for found in of.values()],
         "sigma": [_range([count.sigma for count in found]) for found in of.values()],
         "timesteps": [_range([level for count in found for level in count.timesteps]) for found in of.values()],
-        "lies at, seconds": [_range([moment for count in found for moment in count.seconds], 2) for found in of.values()],
-        "lies at, pixels": [_sizes(found) for found in of.values()],
+        "position, seconds": [_range([moment for count in found for moment in count.seconds], 2) for found in of.values()],
+        "position, pixels": [_sizes(found) for found in of.values()],
     }
     if all(count.marked is None for count in every):
         del rows["marked"]

@@ -139,7 +139,7 @@ def reading(
         if (unseen := unknown_codec(path, container, "pictures")) is not None:
             raise unseen
         if stream is None:
-            raise DataError("this file has no pictures", where=str(path), remedy="Name a clip or an image, or leave the video column out.")
+            raise DataError("this file has no video", where=str(path), remedy="Name a clip or an image, or leave the video column out.")
         refuse_unshowable(path, container, stream)
         stream.thread_type, stream.thread_count = "AUTO", threads or 0
         aspect = (pixel_aspect(container, stream) or SQUARE) if stretched else SQUARE
@@ -189,5 +189,5 @@ def _upright(path: Path, frames: Iterator[Any], resize: Resize | None, aspect: F
             # From the stored size to the one that is wanted in one step, whatever the shape of the pixels.
             size = turn.size(*resize(*turn.size(*square))) if resize else square
         if found != stored:
-            raise DataError("the pictures in this file change their size", where=str(path), remedy="Encode it anew at one size.")
+            raise DataError("the frames of this file change their size", where=str(path), remedy="Encode it again at one size.")
         yield turn.applied(pictures.pixels(frame, size)[None])[0]

@@ -75,7 +75,7 @@ def check_whole(path: Path) -> None:
         short = is_cut_short(path)
     if found is not None:
         what, remedy = found
-        raise DataError(f"this is {what}, which is no medium itself", where=where, remedy=remedy)
+        raise DataError(f"this is {what}, which is not itself a medium", where=where, remedy=remedy)
     if short:
         raise DataError("this file is cut short: it ends before its own header says", where=where, remedy="Copy or download it again.")
 
@@ -145,17 +145,17 @@ def _not_media(where: str) -> DataError:
 
 def unreadable(path: Path, reason: str) -> DataError:
     """The error for a file whose bytes the system does not give."""
-    return DataError(f"this file cannot be read: {reason}", where=str(path), remedy="Check its permissions and the disk that it lies on.")
+    return DataError(f"this file cannot be read: {reason}", where=str(path), remedy="Check its permissions and its disk.")
 
 
 def damaged(path: Path, reason: str) -> DataError:
     """The error for a file that opens but does not decode to its end."""
-    return DataError(f"this file is damaged: {reason}", where=str(path), remedy="Copy or download it again, or encode it anew.")
+    return DataError(f"this file is damaged: {reason}", where=str(path), remedy="Copy or download it again, or encode it again.")
 
 
 def empty(path: Path) -> DataError:
     """The error for a file whose stream of pictures has none."""
-    return DataError("this file has no pictures: its video stream is empty", where=str(path), remedy="Encode it anew.")
+    return DataError("this file has no video: its video stream is empty", where=str(path), remedy="Encode it again.")
 
 
 def packets_of(path: Path, container: Any, stream: Any) -> Iterator[Any]:

@@ -63,9 +63,9 @@ def refuse_unshowable(path: Path, container: Any, stream: Any) -> None:
         return
     why = "whose colours (IPT-PQ-c2) no other decoder knows" if found.has_base else "of which this is the enhancement layer alone"
     raise DataError(
-        f"its pictures are Dolby Vision of profile {found.profile}, {why}: it has no base layer that can be shown",
+        f"its video is Dolby Vision of profile {found.profile}, {why}: it has no base layer that can be shown",
         where=str(path),
-        remedy="Export it anew as HLG, HDR10 or BT.709, or convert it with a program that knows Dolby Vision, such as FFmpeg's filter libplacebo.",
+        remedy="Export it again as HLG, HDR10 or BT.709, or convert it with a program that knows Dolby Vision, such as FFmpeg's filter libplacebo.",
     )
 
 

@@ -98,7 +98,7 @@ def signal_of(frame: Any, stream: Tags, where: str) -> Signal | None:
         raise DataError(
             f"the colours of this file are written as {_UNREAD[tags.matrix]}, which is not read",
             where=where,
-            remedy="Encode it anew with another colour matrix, that of BT.2020 (bt2020nc) or BT.709.",
+            remedy="Encode it again with another colour matrix, that of BT.2020 (bt2020nc) or BT.709.",
         )
     if not tags.is_hdr:
         return None

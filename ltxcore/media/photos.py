@@ -71,7 +71,7 @@ class Photo:
             raise DataError(
                 "this clip does not say how many frames per second it has",
                 where=str(self.path),
-                remedy="Encode it anew at a constant rate.",
+                remedy="Encode it again at a constant rate.",
             )
         return self.count / (sum(self.lasts) * _MILLISECOND)
 

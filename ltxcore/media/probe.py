@@ -80,11 +80,11 @@ def _described(path: Path, container: Any, *, decoded: bool) -> MediaInfo:
     if refusal is not None:
         raise refusal
     if pictures is None and sound is None:
-        raise DataError("this file has neither pictures nor sound", where=str(path), remedy="Name a clip, a sound or an image.")
+        raise DataError("this file has neither video nor audio", where=str(path), remedy="Name a clip, a sound or an image.")
     if pictures is not None and not (pictures.codec_context.height and pictures.codec_context.width):
-        raise damaged(path, "its pictures have no size")
+        raise damaged(path, "its frames have no size")
     if sound is not None and not (sound.rate and sound.codec_context.channels):
-        raise damaged(path, "its sound has no rate or no channels")
+        raise damaged(path, "its audio has no rate or no channels")
     info = MediaInfo(
         path=path,
         frames=None,
@@ -136,7 +136,7 @@ def _with_pictures(info: MediaInfo, container: Any, pictures: Any, decoded: bool
 def _first_frame(path: Path, container: Any, stream: Any) -> Any:
     frame = next(frames_of(path, container, stream), None)
     if frame is None:
-        raise damaged(path, "its picture does not decode")
+        raise damaged(path, "its image cannot be decoded")
     return frame
 
 

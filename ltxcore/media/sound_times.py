@@ -150,7 +150,7 @@ def in_place(path: Path, container: Any, stream: Any, origin: Fraction | None) -
         begin, count = origin, 0
         for frame in chain([first], frames):
             if int(frame.sample_rate) != rate or int(frame.layout.nb_channels) != channels:
-                raise damaged(path, "its sound changes rate or channels on the way")
+                raise damaged(path, "its audio changes rate or channels on the way")
             seconds = _seconds(frame)
             if begin is None and seconds is not None:
                 begin = seconds - Fraction(count, rate)

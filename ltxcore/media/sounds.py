@@ -66,11 +66,11 @@ def read_with_gaps(path: Path, *, max_duration: float | None = None) -> tuple[So
             raise unheard
         if stream is None:
             raise DataError(
-                "this file has no sound", where=str(path), remedy="Name a file with sound, or leave the sound of this sample out."
+                "this file has no audio", where=str(path), remedy="Name a file with audio, or leave out the audio of this sample."
             )
         sound = _decode(_parts(path, container, stream, gaps), int(stream.rate or 1), max_duration)
     if not sound.samples.shape[1]:
-        raise DataError("this file has no sound: its sound track is empty", where=str(path), remedy="Record or encode it anew.")
+        raise DataError("this file has no audio: its audio track is empty", where=str(path), remedy="Record or encode it again.")
     return sound, tuple(gaps)
 
 
@@ -179,7 +179,7 @@ def _check(sound: Sound, path: Path) -> None:
     if not sound.samples.numel():
         raise DataError("a sound without samples cannot be written", where=str(path))
     if not bool(sound.samples.isfinite().all()):
-        raise DataError("a sound with samples that are no numbers (NaN or infinite) cannot be written", where=str(path))
+        raise DataError("audio with NaN or infinite values cannot be written", where=str(path))
 
 
 def encode_sound(container: Any, track: Any, sound: Sound) -> None:

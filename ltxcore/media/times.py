@@ -182,7 +182,7 @@ def shown_frames(path: Path) -> tuple[Shown, Fraction]:
     with opened(path) as container:
         stream = video_stream(container)
         if stream is None:
-            raise DataError("this file has no pictures", where=str(path), remedy="Name a clip or an image.")
+            raise DataError("this file has no video", where=str(path), remedy="Name a clip or an image.")
         return shown_in(path, container, stream)
 
 
@@ -197,7 +197,7 @@ def shown_in(path: Path, container: Any, stream: Any) -> tuple[Shown, Fraction]:
     rate = told if shown.times is None else shown.times.rate(told)
     if rate is None:
         raise DataError(
-            "this clip does not say how many frames per second it has", where=str(path), remedy="Encode it anew at a constant rate."
+            "this clip does not say how many frames per second it has", where=str(path), remedy="Encode it again at a constant rate."
         )
     return shown, rate
 

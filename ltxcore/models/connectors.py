@@ -72,12 +72,12 @@ class Connectors:
         if features is None or features.shape[-1] != width:
             found = "there are none" if features is None else f"these have {features.shape[-1]}"
             raise DataError(
-                f"the text features of this model have {width} numbers a token for {name}, and {found}",
+                f"the text features of this model have {width} values per token for {name}, and {found}",
                 remedy="They were made for another model: run `ltx preprocess` again with this one.",
             )
         if features.shape[1] % count:
             raise DataError(
-                f"text features are padded to {features.shape[1]} positions, which is no multiple of the {count} registers of this model",
+                f"text features are padded to {features.shape[1]} positions, which is not a multiple of the {count} registers of this model",
                 remedy="They were made for another model: run `ltx preprocess` again with this one.",
             )
         weight = next(module.parameters())
@@ -211,7 +211,7 @@ def _folder_arguments(told: Mapping[str, Any], modality: str, where: str) -> dic
     }
     missing = sorted(name for name in names.values() if name not in told)
     if missing:
-        raise CheckpointError(f"its config.json lacks {listed(missing)}", where=where, remedy="Download the whole folder again.")
+        raise CheckpointError(f"its config.json lacks {listed(missing)}", where=where, remedy="Download the complete folder again.")
     return {key: told[name] for key, name in names.items()}
 
 
@@ -264,7 +264,7 @@ def _check_values(tensors: Mapping[str, Tensor], where: str) -> None:
     hollow = [name for name, tensor in tensors.items() if tensor.ndim == 2 and tensor.numel() >= _MATRIX and not bool(tensor.any())]
     if hollow:
         raise CheckpointError(
-            f"the connectors have nothing but zeros in {listed(hollow)}: the file was not downloaded whole",
+            f"the connectors have nothing but zeros in {listed(hollow)}: the file was not downloaded completely",
             where=where,
             remedy="Download it again.",
         )

@@ -133,6 +133,6 @@ def _read(file: Tensors, checkpoint: Checkpoint, name: str, device: torch.device
         raise CheckpointError(f"{stored} has NaN or infinite values", where=checkpoint.where, remedy="Download or copy it again.")
     if tensor.ndim == 2 and min(tensor.shape) >= _MATRIX and not bool(tensor.any()):
         raise CheckpointError(
-            f"{stored} is nothing but zeros: the file was not downloaded whole", where=checkpoint.where, remedy="Download it again."
+            f"{stored} is nothing but zeros: the file was not downloaded completely", where=checkpoint.where, remedy="Download it again."
         )
     return tensor

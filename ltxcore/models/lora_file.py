@@ -154,7 +154,7 @@ def _said_by_diffusers(metadata: Mapping[str, str], where: str) -> dict[str, Any
     """
     found = json_object(metadata.get(OF_DIFFUSERS, "{}"))
     if found is None:
-        raise CheckpointError(f"what its metadata says under {OF_DIFFUSERS} is no JSON object", where=where, remedy=AGAIN)
+        raise CheckpointError(f"what its metadata says under {OF_DIFFUSERS} is not a JSON object", where=where, remedy=AGAIN)
     return {key.removeprefix(PREFIX_OF_DIFFUSERS): value for key, value in found.items()}
 
 
@@ -166,5 +166,5 @@ def _common_alpha(said: Mapping[str, Any], where: str) -> tuple[float, bool] | N
     if alpha is None:
         return None
     if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 <= alpha < 2**63:
-        raise CheckpointError(f"its metadata says lora_alpha = {str(alpha)[:30]}, which is no strength", where=where, remedy=AGAIN)
+        raise CheckpointError(f"its metadata says lora_alpha = {str(alpha)[:30]}, which is not a valid scale", where=where, remedy=AGAIN)
     return float(alpha), bool(said.get("use_rslora"))

@@ -90,11 +90,11 @@ def _needed(backbone: LTXBackbone, path: Path) -> LoraFile:
     file, known = read_lora(path, str(path)), backbone.blueprint.linears
     kept = {name: both for name, both in file.pairs.items() if name not in known or is_needed(name, backbone.modalities)}
     if not kept:
-        streams = " and ".join(sorted({stream_of(name) for name in file.pairs} - {"cross"})) or "the attention between picture and sound"
+        streams = " and ".join(sorted({stream_of(name) for name in file.pairs} - {"cross"})) or "the attention between video and audio"
         raise CheckpointError(
-            f"the LoRA changes nothing that is drawn: its modules are of {streams}, and {listed(sorted(backbone.modalities))} is drawn",
+            f"the LoRA has no effect: its modules belong to {streams}, and {listed(sorted(backbone.modalities))} is generated",
             where=str(path),
-            remedy="Draw what it was trained for.",
+            remedy="Generate what it was trained for.",
         )
     check_modules(backbone, kept, str(path))
     return attrs.evolve(file, pairs=kept, magnitudes={name: length for name, length in file.magnitudes.items() if name in kept})

@@ -79,7 +79,7 @@ def resolve_targets(
         raise ConfigError(
             f"no loss of this run can reach any of the LoRA targets: {listed(patterns)}",
             where="lora.target_modules",
-            remedy="Name modules of the modality that is generated.",
+            remedy="Name modules of a modality that is generated.",
         )
     return Targets(tuple(reached), tuple(m for m in present if m not in set(reached)))
 

@@ -30,7 +30,7 @@ UNKNOWN = (
 )
 
 
-UNSEEN = "not known, since no encoded data are here"
+UNSEEN = "unknown, because there are no encoded data here"
 
 
 @attrs.frozen(eq=False)
@@ -134,7 +134,7 @@ def told(found: Cost) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     config = found.found.config
     kind = f"LoRA of rank {config.lora.rank}" if config.model.training_mode == "lora" else "full fine-tuning"
     streams = " and ".join(sorted(found.found.modalities))
-    ways = "checkpointed" if config.optimization.enable_gradient_checkpointing else "not checkpointed"
+    ways = "gradient checkpointing" if config.optimization.enable_gradient_checkpointing else "no checkpointing"
     yield (
         f"{kind} of {streams} on {found.found.info.name}, {need.engine}",
         [
@@ -148,17 +148,17 @@ def told(found: Cost) -> Iterator[tuple[str, list[tuple[str, str]]]]:
         [
             ("weights", gib(states.weights)),
             ("gradients", gib(states.gradients)),
-            ("optimiser", gib(states.optimizer)),
+            ("optimizer", gib(states.optimizer)),
             ("communication", gib(states.communication)),
-            (f"activations, {ways}", f"{gib(need.activations.peak)}, of which {gib(need.activations.saved)} wait for the backward"),
+            (f"activations, {ways}", f"{gib(need.activations.peak)}, of which {gib(need.activations.saved)} kept for the backward pass"),
             ("inputs", gib(need.activations.inputs)),
             *([("decoding of samples", gib(need.decoding))] if need.decoding else []),
-            ("at the most", f"{gib(need.device)}, {need.moment}"),
-            ("with the margin", f"{gib(need.with_margin)} of {gib(found.memory)}: {'fits' if found.fits else 'does not fit'}"),
+            ("peak", f"{gib(need.device)}, {need.moment}"),
+            ("peak with margin", f"{gib(need.with_margin)} of {gib(found.memory)}: {'fits' if found.fits else 'does not fit'}"),
         ],
     )
-    machine = "Host memory" if need.nodes == 1 else f"Host memory of each of {need.nodes} machines"
-    yield machine, [("moved there", gib(states.host * -(-need.processes // need.nodes))), ("in all, about", gib(need.host))]
+    machine = "CPU memory" if need.nodes == 1 else f"CPU memory of each of {need.nodes} machines"
+    yield machine, [("offloaded", gib(states.host * -(-need.processes // need.nodes))), ("total, about", gib(need.host))]
     data = UNSEEN if found.data_bytes is None else gib(found.data_bytes)
     yield (
         "Disk",
@@ -173,19 +173,19 @@ def told(found: Cost) -> Iterator[tuple[str, list[tuple[str, str]]]]:
 def advice(found: Cost) -> Iterator[str]:
     """Say what the training machine must have, and what to change if the run does not fit."""
     for each in found.lacking:
-        yield f"Not here, and needed where it trains: {each}"
+        yield f"Missing here, but needed where it trains: {each}"
     if found.fits:
         return
     if not found.remedies:
-        yield "No setting makes it fit, nor do all of them together: it needs GPUs with more memory."
+        yield "No setting makes it fit, not even all of them together: it needs GPUs with more memory."
         return
     several = len(found.remedies) > 1
     is_set = any(len(remedy.said) > 1 for remedy in found.remedies)
-    how = "any one of these, what costs least time first" if several else "all of" if is_set else "this"
+    how = "any one of these, fastest first" if several else "all of" if is_set else "this"
     yield f"It would fit with {how}:"
     for remedy in found.remedies:
         first, *others = remedy.said
-        away = f", and {gib(remedy.need.states.host)} in host memory" if remedy.need.states.host else ""
+        away = f", and {gib(remedy.need.states.host)} in CPU memory" if remedy.need.states.host else ""
         lines = [f"  {'- ' * (several and is_set)}{first}", *(f"  {'  ' * several}{each}" for each in others)]
         yield "\n".join(lines) + f"  ({gib(remedy.need.with_margin)}{away})"
 

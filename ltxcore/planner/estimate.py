@@ -92,7 +92,7 @@ class Need:
     @property
     def moment(self) -> str:
         """The time of that peak, in words."""
-        moments = {"in forward and backward": self.backward, "as the optimiser steps": self.update, "as samples are decoded": self.drawing}
+        moments = {"in forward and backward": self.backward, "as the optimizer steps": self.update, "as samples are decoded": self.drawing}
         return max(moments, key=lambda name: moments[name])
 
     @property
@@ -262,10 +262,10 @@ def _said(config: Config) -> str:
     zero = config["zero_optimization"]
     away = [
         name
-        for part, name in (("offload_optimizer", "optimiser"), ("offload_param", "weights"))
+        for part, name in (("offload_optimizer", "optimizer"), ("offload_param", "weights"))
         if (zero.get(part) or {}).get("device", "none") != "none"
     ]
-    return f"ZeRO stage {zero['stage']}{', ' + ' and '.join(away) + ' in host memory' if away else ''}"
+    return f"ZeRO stage {zero['stage']}{', ' + ' and '.join(away) + ' in CPU memory' if away else ''}"
 
 
 def _saved(config: RunFile, parameters: Parameters) -> tuple[int, int]:

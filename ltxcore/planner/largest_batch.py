@@ -78,9 +78,9 @@ def shapes_of(found: Outline, base: Base, bucket: str | None = None, encoded: Ma
         return of_manifest(encoded, found)
     if said is None and "video" in found.modalities:
         raise ConfigError(
-            "nothing says how large the clips are, and no encoded data that would are here",
+            "the size of the clips is unknown: it is not set, and there are no encoded data here",
             where=found.loaded.where("preprocessing.resolution_buckets"),
-            remedy='Say the size of the largest: --bucket 960x544x49; or set this key, such as to "960x544x49"; or encode the data first.',
+            remedy='Give the size of the largest clip: --bucket 960x544x49; or set this key, such as to "960x544x49"; or encode the data first.',
         )
     size = None if said is None else _largest(said, base, where)
     return of_bucket(found, base, size)

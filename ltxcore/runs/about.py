@@ -45,7 +45,7 @@ def changed_data(plan: RunPlan) -> str:
         (trained, trains), (held, holds) = counts
         what = f"then {trained} samples to train on and {held} held out, now {trains} and {holds}"
     elif _roles(before) == _roles(now) and before.get("digest", now["digest"]) != now["digest"]:
-        what = "some samples were encoded anew"
+        what = "some samples were encoded again"
     else:
         return ""
     return said_of_changed_data(what)
@@ -53,7 +53,7 @@ def changed_data(plan: RunPlan) -> str:
 
 def said_of_changed_data(what: str) -> str:
     """Say what a change of the data means for a run that is resumed."""
-    return f"the data are not those that this run began with ({what}): it goes on with those of now, and not to what it would have become without that"
+    return f"the data are not those that this run began with ({what}): it continues with the current data, so its result will differ from that of an uninterrupted run"
 
 
 def _roles(data: Mapping[str, Any]) -> list[str]:

@@ -71,7 +71,7 @@ def save(
         files = {file.name: {"bytes": file.stat().st_size, "sha256": digest(file)} for file in sorted(path.iterdir())}
         write_whole(path / MANIFEST, json.dumps({"step": step, "files": files}, indent=1).encode())
     except OSError as error:
-        raise CheckpointError.of([not_written(error, path, "the run goes on from the checkpoint before it")]) from error
+        raise CheckpointError.of([not_written(error, path, "the run resumes from the checkpoint before it")]) from error
     return Saved(path, step)
 
 
@@ -93,7 +93,7 @@ def newest(folder: Path) -> Saved | None:
         return None
     if STATE not in look(whole[-1]).files:
         raise CheckpointError(
-            'this unfinished run cannot go on, since it was told to keep no training state (save_training_state = "off")',
+            'this unfinished run cannot be resumed, because it kept no training state (save_training_state = "off")',
             where=str(whole[-1].path),
             remedy="Set checkpoints.no_resume = true to start over.",
         )
@@ -174,7 +174,7 @@ def _damaged(saved: Saved, what: str) -> CheckpointError:
 def _remedy(saved: Saved) -> str:
     """Say what to do about a damaged checkpoint. Nothing is removed, since its weights may still be of use."""
     before = [other.path.name for other in found(saved.path.parent) if other.step < saved.step]
-    then = f"the one before it, {before[-1]}, is used" if before else "the run begins again, since there is none before it"
+    then = f"the one before it, {before[-1]}, is used" if before else "the run starts over, since there is none before it"
     return f"Move this checkpoint out of {saved.path.parent}, so that {then}."
 
 

@@ -135,7 +135,7 @@ class _Checker:
                 self.notes += list(room_for(found, self.problems))
         with collecting(self.problems):
             if found.resumes and (saved := newest(found.folder.checkpoints)) is not None:
-                self.notes.append(f"The unfinished run in {found.folder.path} goes on after step {saved.step}.")
+                self.notes.append(f"The unfinished run in {found.folder.path} resumes after step {saved.step}.")
         apart = None
         with collecting(self.problems):
             apart = self.seen(found, data.held_out, None) if isinstance(data.held_out, Path) else None

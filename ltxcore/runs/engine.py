@@ -38,44 +38,44 @@ def engine_problems(config: RunFile, world_size: int) -> Iterator[tuple[str, str
             if table.name == "single" and getattr(table, key) is not None:
                 yield (
                     f"engine.{key}",
-                    'is of the engine for several processes, and engine.name is "single"',
+                    'only works with several processes, but engine.name is "single"',
                     'Use "zero", or remove the key.',
                 )
         if table.name == "single" and table.offload != "none":
-            yield "engine.offload", 'is of the engine for several processes, and engine.name is "single"', 'Use "zero", or remove the key.'
+            yield "engine.offload", 'only works with several processes, but engine.name is "single"', 'Use "zero", or remove the key.'
         return
     if config.optimization.optimizer_type != "adamw":
         kind = config.optimization.optimizer_type
         yield (
             "optimization.optimizer_type",
-            f'"{kind}" is not available with several processes, which divide the optimiser among them anyway',
+            f'"{kind}" is not available with several processes, which divide the optimizer among them anyway',
             'Use "adamw".',
         )
     yield from _of_one_process(config)
     if config.model.training_mode == "lora" and config.lora.use_dora:
-        yield "lora.use_dora", "needs whole matrices, which several processes divide", "Remove the key, or train in one process."
+        yield "lora.use_dora", "needs whole matrices, which several processes shard", "Remove the key, or train in one process."
 
 
 def _of_one_process(config: RunFile) -> Iterator[tuple[str, str, str]]:
     """Refuse what saves memory in one process and is not available in several."""
     table = config.engine
     if config.acceleration.quantization is not None:
-        yield "acceleration.quantization", "quantized weights cannot be divided among processes", "Remove the key."
+        yield "acceleration.quantization", "quantized weights cannot be sharded among processes", "Remove the key."
     if config.acceleration.offload_optimizer_during_validation:
         yield (
             "acceleration.offload_optimizer_during_validation",
-            "is of the engine for one process: DeepSpeed moves the state of an optimiser of its own alone",
+            "only works in one process: DeepSpeed moves only the state of its own optimizer",
             "Remove the key"
             + (
-                '. engine.offload = "optimizer" keeps the state in host memory all the time.'
+                '. engine.offload = "optimizer" keeps the state in CPU memory all the time.'
                 if table.offload == "none"
-                else f', since engine.offload = "{table.offload}" keeps the state in host memory all the time.'
+                else f', since engine.offload = "{table.offload}" keeps the state in CPU memory all the time.'
             ),
         )
     if config.acceleration.offload_blocks:
         yield (
             "acceleration.offload_blocks",
-            "is of the engine for one process",
+            "only works in one process",
             'Use engine.offload = "all".' if table.offload != "all" else "Remove the key.",
         )
     for name in ("stochastic_rounding", "step_in_backward"):
@@ -84,7 +84,7 @@ def _of_one_process(config: RunFile) -> Iterator[tuple[str, str, str]]:
     if config.acceleration.compile:
         yield (
             "acceleration.compile",
-            "is of the engine for one process: weights that are divided come and go within a block",
+            "only works in one process: sharded weights come and go within a block",
             "Remove the key.",
         )
 

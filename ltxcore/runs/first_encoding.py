@@ -64,7 +64,7 @@ def encoded(
     inform(str(summary) if summary.is_partial else summary.brief())
     encodes = any(processes.exchange(bool(summary.done)))
     if found.resumes and not _has_digest(found) and (encodes or summary.set_right):
-        inform(said_of_changed_data("some samples were encoded anew"))
+        inform(said_of_changed_data("some samples were encoded again"))
     # Each knows of the samples that it could not encode itself.
     return summary.root, tuple(sorted(set.intersection(*(set(names) for names in processes.exchange(summary.samples)))))
 

@@ -86,7 +86,7 @@ def _widths(found: Outline, source: Source, entries: Mapping[str, Entry]) -> Ite
     for (modality, width), samples in other.items():
         what = f"text features for {modality}" if source.kind == "text" else f"{modality} latents"
         yield Problem(
-            f"the {what} in {found.root / source.folder} have {width} numbers a token, but the base model {found.info.name} takes {taken[modality]}: "
+            f"the {what} in {found.root / source.folder} have {width} values per token, but the base model {found.info.name} takes {taken[modality]}: "
             f"{listed(samples)}",
             source.where or "data",
             "They were made for another model: encode them again with this one.",

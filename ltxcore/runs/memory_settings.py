@@ -48,7 +48,7 @@ def _quantization(config: RunFile) -> Iterator[Refusal]:
     if asked is None:
         return
     if config.model.training_mode == "full":
-        yield key, "is for frozen weights, and in full mode all are trained", 'Remove the key, or set model.training_mode = "lora".'
+        yield key, "is for frozen weights, but full fine-tuning trains all of them", 'Remove the key, or set model.training_mode = "lora".'
     if asked not in NAMES:
         yield from _refused(asked)
 
@@ -65,11 +65,11 @@ def _offload(config: RunFile) -> Iterator[Refusal]:
     if config.acceleration.offload_blocks == 0:
         return
     if config.model.training_mode == "full":
-        yield key, "is for frozen weights, and in full mode all are trained", 'Set it to 0, or set model.training_mode = "lora".'
+        yield key, "is for frozen weights, but full fine-tuning trains all of them", 'Set it to 0, or set model.training_mode = "lora".'
     if not config.optimization.enable_gradient_checkpointing:
         yield (
             key,
-            "saves nothing unless blocks are computed again in the backward pass, which otherwise keeps their weights on the device",
+            "saves nothing without gradient checkpointing, because the backward pass would keep the weights of the blocks on the device",
             "Set optimization.enable_gradient_checkpointing = true.",
         )
     if config.acceleration.compile:

@@ -48,7 +48,7 @@ def samples_told(seen: Seen | None, plan: RunPlan | None, dataset: Path) -> str:
     if not seen.standing.fresh and not seen.standing.anew:
         return f"{total}, not encoded yet; the first run encodes {dataset}"
     if not seen.standing.fresh:
-        return f"{split}; the first run encodes {'it' if total == 1 else f'all {total}'} anew"
+        return f"{split}; the first run encodes {'it' if total == 1 else f'all {total}'} again"
     return f"{split}; {len(seen.standing.fresh)} are encoded, and the first run encodes the other {seen.standing.encodes}"
 
 
@@ -64,7 +64,7 @@ def trains_on(plan: RunPlan, ahead: Manifest | None) -> str:
         return f"It trains on {said(passes_of(plan.order, config, processes))}."
     if set(train) <= set(ahead.samples):
         order = plan_order(ahead, train, config.optimization.batch_size, config.seed)
-        return f"As far as headers tell, it trains on {said(passes_of(order, config, processes))}."
+        return f"Judging by the headers, it trains on {said(passes_of(order, config, processes))}."
     return f"If they are all of one shape, it trains on {said(counted([len(train)], config, processes))}."
 
 
@@ -73,7 +73,7 @@ def of_folder(found: Outline) -> Iterator[str]:
     path = found.folder.path
     yield from (f"The unfinished run in {path} {note}." for note in found.notes)
     if found.config.checkpoints.no_resume and found.folder.status() is not None:
-        yield f"The run starts over, and removes what the unfinished one in {path} left, since checkpoints.no_resume is set."
+        yield f"The run starts over, and removes what the unfinished one in {path} left behind, because checkpoints.no_resume is set."
 
 
 def of_stopping(found: Outline) -> Iterator[str]:
@@ -91,7 +91,7 @@ def _left_out(seen: Seen) -> Iterator[str]:
     if left:
         more = f"\n  and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
         lines = "".join(f"\n  {problem.where}: {problem.what}" for problem in left[:SHOWN])
-        yield f"{seen.rows.path}: left out, as on_error says:{lines}{more}"
+        yield f'{seen.rows.path}: left out (on_error = "skip"):{lines}{more}'
 
 
 def _anew(seen: Seen) -> Iterator[str]:
@@ -99,7 +99,7 @@ def _anew(seen: Seen) -> Iterator[str]:
         return
     total = len(seen.rows.samples)
     for why, names in seen.standing.anew.items():
-        yield f"{seen.rows.path}: the first run encodes {len(names)} of {total} samples anew, since {why}."
+        yield f"{seen.rows.path}: the first run encodes {len(names)} of {total} samples again, since {why}."
 
 
 def _unopened(seen: Seen, path: Path) -> Iterator[str]:

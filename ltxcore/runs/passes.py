@@ -85,7 +85,7 @@ def said(found: Passes) -> str:
     times = f"each of {found.samples:,} samples {often} times" if found.samples > 1 else f"the one sample {often} times"
     if not found.not_full:
         return times
-    shapes = f", in which samples of one shape go together, of which there are {len(found.shapes)}" if len(found.shapes) > 1 else ""
+    shapes = f" (each holds samples of one shape, and there are {len(found.shapes)} shapes)" if len(found.shapes) > 1 else ""
     batches = f"{found.not_full} of {found.per_pass} micro-batches" if found.per_pass > 1 else "the only micro-batch"
     are = "are" if found.per_pass > 1 and found.not_full > 1 else "is"
     return f"{times}; {batches} {are} not full{shapes}: {found.in_batch:.3g} of {found.batch_size} on average"

@@ -179,7 +179,7 @@ def _run_file(path: Path) -> tuple[str, dict[str, Any]]:
         return text, parsed_toml(text, path)
     except ConfigError as error:
         first = error.problems[0]
-        raise CheckpointError(first.what, where=first.where, remedy="Put it back as it was.") from error
+        raise CheckpointError(first.what, where=first.where, remedy="Restore it.") from error
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

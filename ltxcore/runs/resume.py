@@ -55,7 +55,7 @@ class Younger:
     told: str
 
 
-_NO_MARKER = "goes on without the marker of the first frame, as it began; a new run marks it"
+_NO_MARKER = "continues without the first-frame marker, as it began; a new run uses the marker"
 YOUNGER = tuple(
     Younger((*table, MARKER), False, lambda info: info.takes_marker, _NO_MARKER)
     for table in (("training_strategy", "video"), ("training_strategy",))
@@ -165,17 +165,17 @@ def difference(saved: str, now: str, processes: tuple[int, int] = (1, 1)) -> Dif
         (_table(run, ("optimization",)) or {}).pop(ACCUMULATION, None)
     if before != after:
         return Difference(
-            f"of another run file:\n{changed_lines(saved, now)}",
-            "Undo that to go on with it, allow it with --allow-changes, set checkpoints.no_resume to start over in the same folder, or choose another output_dir.",
+            f"with another run file:\n{changed_lines(saved, now)}",
+            "Undo the change to resume it, accept it with --allow-changes, set checkpoints.no_resume to start over in the same folder, or choose another output_dir.",
         )
     if steps[0] == steps[1]:
         return None
     said = (
-        f"that takes {steps[0]} micro-batches a step (accumulation {each[0]}, processes {processes[0]}), and here a step would take "
+        f"that takes {steps[0]} micro-batches a step (accumulation {each[0]}, processes {processes[0]}), but here a step would take "
         f"{steps[1]} (accumulation {each[1]}, processes {processes[1]})"
     )
     if steps[0] % processes[1]:
-        return Difference(said, f"Go on with a number of processes that divides {steps[0]}.")
+        return Difference(said, f"Resume with a number of processes that divides {steps[0]}.")
     return Difference(said, f"Set optimization.{ACCUMULATION} to {steps[0] // processes[1]}.")
 
 
@@ -209,7 +209,7 @@ def where_it_lies(loaded: LoadedRun, status: str) -> tuple[LoadedRun, str]:
     moved = attrs.evolve(loaded, config=evolved(loaded.config, output_dir=folder))
     return (
         moved,
-        f"is the one in {folder}, where its run.toml lies now, and not in {named}, which that names; --set output_dir=FOLDER names another one",
+        f"was moved: it continues in {folder}, not in {named}, which its run.toml names; to choose another folder, use --set output_dir=FOLDER",
     )
 
 

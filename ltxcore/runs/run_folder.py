@@ -77,7 +77,7 @@ class RunFolder:
     def status_remedy(self) -> str:
         """Say what to do about a run's damaged or missing status."""
         other = "choose another output_dir" if self.has_weights() else START_OVER
-        return f"Put it back as it was, or {other}."
+        return f"Restore it, or {other}."
 
     def remove_status(self) -> None:
         (self.path / STATUS).unlink(missing_ok=True)
@@ -159,8 +159,8 @@ def check_free(
 def _check_same(folder: RunFolder, resolved: str, saved: str, where: str, processes: tuple[int, int], broken: Problem | None) -> None:
     """Check that a run is resumed with its own run file."""
     if broken is not None or not saved:
-        what = "there is no such file, so it is not known what run this is" if broken is None else broken.what
-        remedy = "Put it back as it was, or go on with the run file that you gave: --allow-changes"
+        what = "there is no such file, so it is unknown what run this is" if broken is None else broken.what
+        remedy = "Restore it, or resume with the run file that you gave: --allow-changes"
         raise CheckpointError(what, where=str(folder.run_file) if broken is None else broken.where, remedy=remedy)
     differs = difference(saved, resolved, processes)
     if differs is not None:
@@ -173,7 +173,7 @@ def _check_unbegun(folder: RunFolder, where: str, start_over: bool) -> None:
     """
     if folder.is_begun():
         if folder.has_weights() or (found(folder.checkpoints) and not start_over):
-            what = "there is no such file, but weights of a run, so it is not known how far that came"
+            what = "there is no such file, but weights of a run, so it is unknown how far that came"
             raise CheckpointError(what, where=str(folder.path / STATUS), remedy=folder.status_remedy())
     elif folder.path.is_dir() and any(not path.name.startswith(".") for path in folder.path.iterdir()):
         raise ConfigError(
@@ -212,10 +212,12 @@ def goes_on(config: RunFile) -> str:
     """Say from which step the same command resumes, or that it starts over."""
     saved = found(RunFolder(config.output_dir).checkpoints)
     if config.checkpoints.no_resume:
-        return "The same command begins anew, since checkpoints.no_resume is set."
+        return "The same command starts over, because checkpoints.no_resume is set."
     if not saved:
         often = "" if config.checkpoints.interval else " With checkpoints.interval, a run saves itself every so many steps."
-        return f"Nothing of it was saved yet, so the same command begins anew.{often}"
+        return f"Nothing was saved yet, so the same command starts over.{often}"
     if not (saved[-1].path / STATE).exists():
-        return f'It keeps no training state (save_training_state = "off"), so it cannot go on; its last weights are in {saved[-1].path}.'
-    return f"The same command goes on after step {saved[-1].step}, which was saved last."
+        return (
+            f'It keeps no training state (save_training_state = "off"), so it cannot be resumed; its last weights are in {saved[-1].path}.'
+        )
+    return f"The same command resumes after step {saved[-1].step}, the last one saved."

@@ -285,7 +285,7 @@ def data_root(loaded: LoadedRun, strategy: Strategy) -> Path:
         return root if data.dataset is not None else encoded_root(root, {source.folder for source in strategy.sources().values()})
     if data.dataset is None:
         raise ConfigError(
-            "says of no data to train on", where=loaded.where("data"), remedy="Set data.dataset or data.preprocessed_data_root."
+            "names no data to train on", where=loaded.where("data"), remedy="Set data.dataset or data.preprocessed_data_root."
         )
     return default_root(data.dataset, loaded.config.preprocessing)
 

@@ -63,7 +63,7 @@ def _of_wandb_table(loaded: LoadedRun) -> dict[str, Tracker]:
     if not table.enabled:
         return {}
     if "wandb" in loaded.config.trackers:
-        raise ConfigError("there is a table [trackers.wandb] too", where=where, remedy="Say it in one of them.")
+        raise ConfigError("there is a table [trackers.wandb] too", where=where, remedy="Keep only one of them.")
     named = loaded.registry.get("tracker", "wandb", where)
     tracker: Tracker = named.value(project=table.project, entity=table.entity, tags=table.tags, media=table.log_validation_videos)
     problems = [Problem(what, where, remedy) for _, what, remedy in getattr(tracker, "problems", list)()]

@@ -118,7 +118,7 @@ def look(path: Path) -> MediaInfo:
     """
     info = probe(path)
     if info.frames is None:
-        raise DataError("this file has no pictures", where=str(path), remedy="Name a clip or an image.")
+        raise DataError("this file has no video", where=str(path), remedy="Name a clip or an image.")
     return info
 
 

@@ -116,7 +116,9 @@ class Studio:
     # ---- where memory runs out
 
     def _telling(self, doing: str, least: Sequence[str]) -> AbstractContextManager[None]:
-        remedy = f"Each of these takes less: {'; '.join(least)}." if least else "It is set to take as little as it can."
+        remedy = (
+            f"Each of these needs less memory: {'; '.join(least)}." if least else "It already uses the settings that need the least memory."
+        )
         return telling(doing, self.model.device, lambda: remedy)
 
     def _to_encode(self) -> list[str]:

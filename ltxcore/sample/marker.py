@@ -34,7 +34,7 @@ def marking_of(loras: Sequence[Strength], info: ModelInfo, asked: bool | None = 
         ConfigError: LoRAs that were trained differently, and the user does not choose.
     """
     if not info.takes_marker:
-        return Marking(False, () if asked is None else (f"The model {info.name} takes no marker of its first frame.",))
+        return Marking(False, () if asked is None else (f"The model {info.name} has no first-frame marker.",))
     trained = {str(lora.path): said for lora in loras if (said := of_lora(lora.metadata)) is not None}
     if asked is not None:
         return Marking(asked, tuple(_otherwise(trained, asked)))
@@ -42,7 +42,7 @@ def marking_of(loras: Sequence[Strength], info: ModelInfo, asked: bool | None = 
         way = {True: "with", False: "without"}
         raise ConfigError.of(
             Problem(
-                f"was trained {way[said]} the marker of the first frame, and another LoRA {way[not said]} it",
+                f"was trained {way[said]} the first-frame marker, and another LoRA {way[not said]} it",
                 path,
                 "Choose with --mark-first-frame or --no-mark-first-frame, or use one of them.",
             )
@@ -52,7 +52,7 @@ def marking_of(loras: Sequence[Strength], info: ModelInfo, asked: bool | None = 
     if marks:
         return Marking(True)
     why = next(iter(trained), f"the model {info.name}")
-    return Marking(False, (f"The first frame is not marked, since {why} was trained without its marker; --mark-first-frame marks it.",))
+    return Marking(False, (f"The first frame is not marked, since {why} was trained without the marker; --mark-first-frame marks it.",))
 
 
 def of_metadata(metadata: Mapping[str, str]) -> bool | None:
@@ -76,4 +76,4 @@ def _is_of_sound(metadata: Mapping[str, str]) -> bool:
 def _otherwise(trained: Mapping[str, bool], asked: bool) -> Iterator[str]:
     for path, said in trained.items():
         if said != asked:
-            yield f"{path} was trained {'with' if said else 'without'} the marker of the first frame, and is used {'with' if asked else 'without'} it."
+            yield f"{path} was trained {'with' if said else 'without'} the first-frame marker, and is used {'with' if asked else 'without'} it."

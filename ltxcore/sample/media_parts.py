@@ -34,11 +34,11 @@ def part_of(canvas: Canvas, path: Path, modality: str, *, whole: bool = False, f
     if modality == "audio":
         sound = sound_cut(path, request.seconds, from_end=from_end)
         if whole and sound.steps(canvas.scale(modality)) < canvas.target(modality).frames:
-            _too_short(path, f"lasts {sound.sound.duration:.3f} s, and {float(request.seconds):.3f} s are drawn")
+            _too_short(path, f"lasts {sound.sound.duration:.3f} s, and {float(request.seconds):.3f} s are generated")
         return sound
     info = look(path)
     if whole and (info.frames or 0) < request.size.frames:
-        _too_short(path, f"has {_frames(info)}, and {request.size.frames} are drawn")
+        _too_short(path, f"has {_frames(info)}, and {request.size.frames} are generated")
     return clip_cut(info, request.size, canvas.scale(modality), from_end=from_end)
 
 
@@ -61,7 +61,7 @@ def reference_of(canvas: Canvas, condition: AskedCondition, path: Path, where: s
         if length % (space * step)
     ]
     if wrong:
-        what, remedy = f"what is drawn has {' and '.join(wrong)}", "Take another factor, or other video_dims."
+        what, remedy = f"what is generated has {' and '.join(wrong)}", "Take another factor, or other video_dims."
         raise ConfigError(what, where=f"{where}.downscale_factor", remedy=remedy)
     info = look(path)
     if time > 1 and not info.is_image:
@@ -109,15 +109,15 @@ def _check_subsampled(info: MediaInfo, target: int, factor: int, step: int, wher
         below = (target - 1) // step * step + 1
         near = f"{below} or {below + step}" if below > 1 else f"{below + step}"
         raise ConfigError(
-            f"what is drawn has {target} frames, of which every {every} makes no whole latent frames",
+            f"what is generated has {target} frames, of which every {every} makes no whole latent frames",
             where=f"{where}.temporal_scale_factor",
-            remedy=f"Draw {near} frames, or take another factor.",
+            remedy=f"Generate {near} frames, or use another factor.",
         )
     if (info.frames or 0) < target:
         raise DataError(
-            f"has {_frames(info)}, and {target} are drawn, of which every {every} is taken",
+            f"has {_frames(info)}, and {target} are generated, of which every {every} is taken",
             where=str(info.path),
-            remedy="Name a longer one: a reference with fewer frames a second is as long as what is drawn.",
+            remedy="Name a longer one: a reference with fewer frames per second must be as long as what is generated.",
         )
 
 
@@ -126,7 +126,7 @@ def _frames(info: MediaInfo) -> str:
 
 
 def _too_short(path: Path, what: str) -> NoReturn:
-    raise DataError(what, where=str(path), remedy="Name a longer one, or draw fewer frames with video_dims.")
+    raise DataError(what, where=str(path), remedy="Name a longer one, or generate fewer frames with video_dims.")
 
 
 def _of_frames(frames: int, scale: int, at_end: bool, where: str) -> int:
@@ -135,7 +135,7 @@ def _of_frames(frames: int, scale: int, at_end: bool, where: str) -> int:
     if (frames - lead) % scale or frames < 1:
         below, form = (frames - lead) // scale * scale + lead, f"a multiple of {scale}" + (" plus 1" if lead else "")
         near = f"{below} or {below + scale}" if below > 0 else f"{below + scale}"
-        what = f"{frames} pixel frames at the {'end' if at_end else 'start'} are no whole latent frames"
+        what = f"{frames} pixel frames at the {'end' if at_end else 'start'} are not a whole number of latent frames"
         raise ConfigError(what, where=where, remedy=f"Take {near}: {form}.")
     return (frames - lead) // scale + lead
 

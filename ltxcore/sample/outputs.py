@@ -65,7 +65,7 @@ def shown(encoded: Encoded, latents: Mapping[str, Tensor], codecs: Mapping[str, 
     drawn = decoded(latents, {name: encoded.canvas.rate(name) for name in latents}, codecs)
     clip, sound = encoded.media.get("video", drawn.clip), encoded.media.get("audio", drawn.sound)
     if not (clip is None or isinstance(clip, Clip)) or not (sound is None or isinstance(sound, Sound)):
-        raise TypeError("a frozen picture is a clip, and a frozen sound is a sound")
+        raise TypeError("frozen video needs a clip, and frozen audio needs a sound")
     return Played(clip if clip is None else with_references(clip, encoded.beside), sound)
 
 
@@ -82,7 +82,7 @@ def write(played: Played, path: Path) -> Path:
     place = path.with_name(f"{path.name}{played.ending}")
     if played.clip is None:
         if played.sound is None:
-            raise ValueError("there is neither picture nor sound to write")
+            raise ValueError("there is neither video nor audio to write")
         write_sound(place, played.sound)
     elif played.ending == ".png":
         write_clip(place, played.clip)

@@ -165,13 +165,13 @@ def _misplaced(request: Request) -> Iterator[Problem]:
     """Conditions on what the sample does not have, or has whole already; and a sample that draws nothing."""
     if len(request.freezes) > 1:
         both = len({freeze.modality for freeze in request.freezes}) > 1
-        what = "freezes both modalities, so there is nothing to draw" if both else f"freezes the {request.freezes[0].modality} twice"
+        what = "freezes both modalities, so there is nothing to generate" if both else f"freezes the {request.freezes[0].modality} twice"
         yield Problem(what, request.where, f"Keep one of {' and '.join(FREEZING) if both else 'them'}.")
         return
     if not request.drawn:
         given = next((freeze.modality for freeze in request.freezes), None)
         other = "audio" if given == "video" else "video"
-        what = f"freezes the {given}, and no {other} is drawn" if given else "draws neither a picture nor a sound"
+        what = f"freezes the {given}, and no {other} is generated" if given else "generates neither video nor audio"
         remedy = f"Set generate_{other} = true." if given else "Set generate_video or generate_audio to true."
         yield Problem(what, request.where, remedy)
         return
@@ -181,7 +181,7 @@ def _misplaced(request: Request) -> Iterator[Problem]:
             what = f'the condition "{condition.type}" is about the {name}, of which this sample has none'
             yield Problem(what, where, f"Set generate_{name} = true, or remove the condition.")
         elif name not in request.drawn and not appends(condition.cls):
-            what = f'the condition "{condition.type}" has no meaning on the frozen {name}, which is given already'
+            what = f'the condition "{condition.type}" makes no sense on the frozen {name}, which is already given'
             yield Problem(what, where, f"Remove it, or what freezes the {name}.")
 
 
@@ -194,6 +194,6 @@ def _wrong_size(request: Request, sample: ValidationSample, info: ModelInfo) -> 
     if "video" not in request.modalities:
         return
     if (cells := math.prod(request.size.cells(info.video_scale))) > MOST_CELLS:
-        yield Problem(f"a picture of {request.size} has {cells:,} latent cells, and no model draws more than {MOST_CELLS:,}", where)
+        yield Problem(f"a picture of {request.size} has {cells:,} latent cells, and no model generates more than {MOST_CELLS:,}", where)
     for what, remedy in misfits(request.size, info.video_scale):
         yield Problem(f"a picture of {request.size} has {what}", where, remedy)

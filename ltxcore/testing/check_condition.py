@@ -82,7 +82,7 @@ def _faults_of_class(condition: Any) -> Iterator[str]:
         return
     for key in keys:
         if key.kind is Any:
-            yield f'its field "{key.name}" has no type, so that a run file may write anything there'
+            yield f'its field "{key.name}" has no type, so a run file could write anything there'
     yield from _faults_of_table(condition)
 
 

@@ -43,7 +43,7 @@ def check_strategy(table: Any, *, grids: Mapping[str, Sequence[Grid]] | None = N
         check(Named(cls.__name__, "strategy", cls, Origin("", "", "")))
         for key in keys_of(cls):
             if key.kind is Any:
-                findings.note(f'its field "{key.name}" has no type, so that a run file may write anything there')
+                findings.note(f'its field "{key.name}" has no type, so a run file could write anything there')
     except PluginError as error:
         findings.note(str(error).removeprefix(f'the strategy "{cls.__name__}" '))
     findings.tell(said)

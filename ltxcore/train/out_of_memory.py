@@ -102,7 +102,11 @@ class Advice:
         """Say, in a sentence or two, what takes less memory in this run."""
         known = self._need()
         least = self._of_host() if of_host and is_gpu(self.device) else [*self.cheapest(helps), *filter(None, [OTHERWISE.get(helps)])]
-        named = f"Each of these takes less: {'; '.join(least[:NAMED])}." if least else "It is set to take as little as it can."
+        named = (
+            f"Each of these needs less memory: {'; '.join(least[:NAMED])}."
+            if least
+            else "It already uses the settings that need the least memory."
+        )
         command = shlex.join(["ltx", "plan", str(self.planned.outline.loaded.path)])
         return f"{known}{named} `{command}` says what the run needs, and what would make it fit."
 
@@ -115,7 +119,7 @@ class Advice:
         taken, there, state = peak_gpu_memory(self.device), gpu_memory(self.device), self.need.states.optimizer
         if taken + state <= there:
             return ""
-        line = f"a step takes up to {gib(taken)} of the {gib(there)} of {self.device}, and from the first update on the optimiser's state {gib(state)} more"
+        line = f"a step takes up to {gib(taken)} of the {gib(there)} of {self.device}, and from the first update on the optimizer's state {gib(state)} more"
         return f"WARNING: {line}. {self.remedy(TRAINING)}"
 
     def cheapest(self, helps: Helps) -> list[str]:
@@ -154,7 +158,7 @@ class Advice:
         """An unfinished run goes on with its own run file, unless it is told to take another one."""
         folder = self.planned.outline.folder
         resumes = folder.run_file.exists() and not self._config.checkpoints.no_resume
-        return " With a changed run file, it goes on under --allow-changes." if resumes else ""
+        return " With a changed run file, add --allow-changes." if resumes else ""
 
     @property
     def _config(self) -> RunFile:
@@ -181,7 +185,7 @@ class Spared:
             OutOfMemory: as above.
         """
         alone = not uses_zero(self.advice.planned.config, self.advice.processes)
-        with self._without(name, DRAWING) if alone else self.advice.during(f'drawing the sample "{name}"', DRAWING):
+        with self._without(name, DRAWING) if alone else self.advice.during(f'generating the sample "{name}"', DRAWING):
             yield
 
     @contextmanager
@@ -202,8 +206,8 @@ class Spared:
             self._tell(name, said, helps)
 
     def _tell(self, name: str, said: str, helps: Helps) -> None:
-        doing = "decoding" if helps is DECODING else "drawing"
-        line = f'the sample "{name}" is left out, and the run goes on: {said} while {doing} it.'
+        doing = "decoding" if helps is DECODING else "generating"
+        line = f'the sample "{name}" is skipped, and the run continues: {said} while {doing} it.'
         more = "" if name in self._told else f"\n    {self.advice.remedy(helps)}"
         self._told.add(name)
         warn(f"{line}{more}")

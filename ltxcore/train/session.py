@@ -165,7 +165,7 @@ class Session:
         # With another run file the schedule is another one; what the optimiser has found out by itself stays.
         kept = {key: value for key, value in values.items() if key not in ("scheduler", "learning_rates")}
         self.engine.restore(tensors, {**kept, "steps": saved.step} if changes else values)
-        inform(f"going on after step {saved.step}")
+        inform(f"resuming after step {saved.step}")
         return saved.step
 
     def _newest(self) -> checkpoint.Saved | None:
@@ -360,7 +360,7 @@ class Session:
 
     def _measure(self, when: str, *contexts: str) -> dict[str, float]:
         """The losses of what is held out, if anything is."""
-        with self.advice.during(f"measuring held-out samples {when}", MEASURING):
+        with self.advice.during(f"measuring the validation loss {when}", MEASURING):
             return {} if self.held_out is None else self.held_out.measure(self.engine, self.model.backbone, *contexts)
 
     def _draw(self, step: int) -> list[Drawn]:

@@ -51,7 +51,7 @@ from ltxcore.train.trained_model import TrainedModel, load_model
 from ltxcore.train.validation_loss import HeldOut
 from ltxcore.writer import Writer, writing
 
-HOLD_OUT = "set held_out under [data] to a number of samples, or to a dataset of its own"
+HOLD_OUT = "set held_out under [data] to a number of samples, or to a separate dataset"
 """The remedy for a loss that is measured on nothing."""
 
 DRAWN = 2
@@ -98,7 +98,7 @@ def run(
     except OSError as error:
         if not is_of_disk(error):
             raise
-        raise CheckpointError.of([not_written(error, here.output_dir, "the run goes on from what was saved last")]) from error
+        raise CheckpointError.of([not_written(error, here.output_dir, "the run resumes from what was saved last")]) from error
 
 
 def _writer(folder: Path, stack: contextlib.ExitStack, take_over: bool) -> Writer:
@@ -118,7 +118,7 @@ def _session(found: Outline, writer: Writer | None, device: torch.device, proces
     processes.together(lambda: check_ahead(found) if processes.rank == 0 else None)
     root, only = encoded(found, config.data.dataset, config.data.preprocessed_data_root, processes, take_over)
     found = attrs.evolve(found, root=root)
-    progress.says("reading what is encoded", is_long=True)
+    progress.says("reading the encoded samples", is_long=True)
     planned = processes.first_then_others(lambda: plan(found, only))
     if processes.rank == 0 and (changed := changed_data(planned)):
         warn(changed)
@@ -128,7 +128,7 @@ def _session(found: Outline, writer: Writer | None, device: torch.device, proces
         _verify(each, config, processes)
     inform(f"{len(planned.split.train)} samples to train on, {len(names)} held out")
     if not names:
-        inform(f"nothing is held out, since {planned.split.why_none}, so what is learned is not measured; {HOLD_OUT}")
+        inform(f"no clips are held out ({planned.split.why_none}), so there is no validation loss; {HOLD_OUT}")
     advice = _advice(planned, device, processes)
     drawer = _drawer(advice, apart, names, _codecs(config, device), processes)
     progress.says("loading the model", is_long=True)
@@ -136,9 +136,9 @@ def _session(found: Outline, writer: Writer | None, device: torch.device, proces
     many = f" in {processes.world_size} processes" if processes.world_size > 1 else ""
     inform(f"training {model.count:,} parameters on {device.type}{many}, {config.optimization.steps} steps of {batch(planned, processes)}")
     if model.idle:
-        inform(f"not trained, since no loss of this run reaches them: {len(model.idle)}, such as {model.idle[0]}")
+        inform(f"LoRA modules that are not trained, because no loss of this run reaches them: {len(model.idle)}, such as {model.idle[0]}")
     processes.together(lambda: check_space(found.folder.path, 2 * model.checkpoint_bytes()) if processes.rank == 0 else None)
-    with advice.during("setting up the optimiser", LOADING):
+    with advice.during("setting up the optimizer", LOADING):
         engine = build_engine(config, model.backbone, model.parameters, processes, device)
     batch_size, seed = config.optimization.batch_size, config.seed
     return Session(
@@ -199,7 +199,7 @@ def _verify(samples: Samples, config: RunFile, processes: Processes) -> None:
         return
     mine = names[processes.rank :: processes.world_size]
     compared = sum(processes.exchange(processes.together(lambda: verify(samples.root, samples.sources, mine, samples.manifest))))
-    of = f"{len(names)} of {len(samples.manifest.samples)} samples in {samples.root} were read in full, and are as they were written"
+    of = f"{len(names)} of {len(samples.manifest.samples)} samples in {samples.root} were read in full and are intact"
     told = f"{compared} files have a checksum" if compared else "none has a checksum, so only sizes, shapes and NaN were looked at"
     inform(f"{of} ({told})")
 
@@ -230,7 +230,7 @@ def _drawer(advice: Advice, apart: Samples, names: tuple[str, ...], codecs: Code
         with decoders(codecs, found.modalities):
             pass
     except ConfigError as error:
-        warn(f"no samples are drawn: {error}")
+        warn(f"no samples are generated: {error}")
         return None
     chosen = names[:DRAWN] or planned.split.train[:DRAWN]
     return Drawer.of(found.build, found.setting, chosen, apart, codecs, config.validation.inference_steps, config.seed)
@@ -264,7 +264,7 @@ def need_at_start(planned: RunPlan, processes: int) -> Need | str:
         return Estimator(found, found.base, of_manifest(planned.manifest, found)).need(found.config, processes)
     except (LtxError, RuntimeError, NotImplementedError, TypeError, ValueError) as error:
         # A strategy of the user's may do what needs values, which tensors without memory do not have.
-        return f"what it needs in memory is not known: {error}"
+        return f"how much memory it needs is unknown: {error}"
 
 
 def said_at_start(planned: RunPlan, need: Need | str, memory: int) -> str:
@@ -282,7 +282,7 @@ def said_at_start(planned: RunPlan, need: Need | str, memory: int) -> str:
     if need.fits(memory):
         return line
     command = shlex.join(["ltx", "plan", str(planned.outline.loaded.path), "--gpus", str(need.processes)])
-    return f"WARNING: {line}, and may run out of memory. What would make it fit: {command}"
+    return f"WARNING: {line}, and may run out of memory. To see what would make it fit: {command}"
 
 
 @contextmanager

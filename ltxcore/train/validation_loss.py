@@ -223,8 +223,8 @@ def held_out_table(before: Mapping[str, float], after: Mapping[str, float]) -> T
     """The held-out loss at the highest sigma: before training, after it, and with the context of another clip."""
     sigma = f"sigma_{max(SIGMAS):.2f}"
     clips = int(before.get(f"held_out/{OWN}/clips", 0))
-    table = Table(title=f"Loss of generated tokens at sigma {max(SIGMAS)}, {clips} held-out clips", title_justify="left")
-    for column in ("", "before", "after", "after, with another clip's context"):
+    table = Table(title=f"Validation loss of generated tokens at sigma {max(SIGMAS)}, {clips} held-out clips", title_justify="left")
+    for column in ("", "before", "after", "after, with another clip's conditioning"):
         table.add_column(column, justify="left" if not column else "right")
     for name in ("video", "audio"):
         key = f"{name}/{sigma}"

@@ -46,7 +46,7 @@ def test_without_a_model_there_are_no_codecs_and_one_of_them_alone_is_refused() 
     assert given([], WITH) == {"codecs": None}
     with pytest.raises(ConfigError) as error:
         given(["--audio-vae-path", "a"], WITH)
-    assert str(error.value) == "a codec of its own goes with a model\n    Name the model too: --model-path MODEL."
+    assert str(error.value) == "a VAE path needs a model\n    Name the model too: --model-path MODEL."
 
 
 def test_a_command_that_computes_nothing_has_no_option_that_says_how() -> None:
@@ -58,7 +58,7 @@ def test_a_command_that_computes_nothing_has_no_option_that_says_how() -> None:
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:
-    with pytest.raises(ConfigError, match='"cuda:x" is no device'):
+    with pytest.raises(ConfigError, match='"cuda:x" is not a device'):
         given(["--model-path", "m", "--device", "cuda:x"], WITH)
 
 

@@ -56,8 +56,8 @@ def broken_row(folder: Path) -> None:
 
 FAULTS = [
     Fault("output folder", {"output_dir": "out"}, "{output_dir}: output_dir: TMP/out is a file", lambda folder: (folder / "out").touch()),
-    Fault("precision", {"acceleration": {"offload_blocks": 2}}, "{offload_blocks}: acceleration.offload_blocks: saves nothing unless"),
-    Fault("engine", {"engine": {"name": "single", "stage": 2}}, "{stage}: engine.stage: is of the engine for several processes"),
+    Fault("precision", {"acceleration": {"offload_blocks": 2}}, "{offload_blocks}: acceleration.offload_blocks: saves nothing without"),
+    Fault("engine", {"engine": {"name": "single", "stage": 2}}, "{stage}: engine.stage: only works with several processes"),
     Fault("hub", {"hub": {"push_to_hub": True, "hub_model_id": "a/b"}}, "{push_to_hub}: hub.push_to_hub: "),
     Fault(
         "schedule",

@@ -89,7 +89,7 @@ CASES: Mapping[str, tuple[Mapping[str, Any], Callable[[Path], None], list[str]]]
         [
             "TMP/run.toml:10: training_strategy: no modality is generated, so there is nothing to train",
             "    Set is_generated = true for video, audio or both.",
-            f'{AT}.type: the condition "mask" has no meaning on the frozen audio, which is given already',
+            f'{AT}.type: the condition "mask" makes no sense on the frozen audio, which is already given',
             "    Remove it, or set is_generated = true for audio.",
         ],
     ),
@@ -114,7 +114,7 @@ CASES: Mapping[str, tuple[Mapping[str, Any], Callable[[Path], None], list[str]]]
         long_mask,
         [
             f'{AT}.mask_dir: 1 mask of "audio_masks" does not fit the audio latents: sound03 (9 for 8)',
-            "    Make masks from the same media as the latents, with one value a latent step.",
+            "    Make masks from the same media as the latents, with one value per latent step.",
         ],
     ),
     "NaN in a latent": (
@@ -122,7 +122,7 @@ CASES: Mapping[str, tuple[Mapping[str, Any], Callable[[Path], None], list[str]]]
         nan,
         [
             'TMP/run.toml:15: training_strategy.audio.latents_dir: 1 sample of "audio_latents" holds NaN or infinite values: sound03',
-            "    Look at the media they come from, and run `ltx preprocess` again, which makes them anew.",
+            "    Look at the media they come from, and run `ltx preprocess` again, which encodes them again.",
         ],
     ),
     "a prefix as long as the clip": (
@@ -147,7 +147,7 @@ CASES: Mapping[str, tuple[Mapping[str, Any], Callable[[Path], None], list[str]]]
         truncated,
         [
             'TMP/run.toml:15: training_strategy.audio.latents_dir: 1 sample of "audio_latents" has another size than recorded: sound03',
-            '    Run `ltx preprocess` again, which makes them anew. If they are your own, delete the manifest*.jsonl of "audio_latents": it is then indexed anew.',
+            '    Run `ltx preprocess` again, which encodes them again. If they are your own, delete the manifest*.jsonl of "audio_latents": it is then indexed again.',
         ],
     ),
 }
@@ -190,7 +190,7 @@ def test_a_row_whose_path_climbs_out_of_the_dataset_folder_is_refused(tmp_path: 
     run["data"] = {"dataset": str(tmp_path / "set" / "data.jsonl")}
     at = 'TMP/set/data.jsonl:1: its audio "../../elsewhere/a.wav"'
     assert refused(write_run(tmp_path, run), tmp_path) == [
-        f"{at} lies outside the folder of the dataset, and its samples would lie outside the output folder",
+        f"{at} is outside the folder of the dataset, so its samples would be outside the output folder",
         "    Move the file under TMP/set, or the dataset file to a folder that holds both.",
         f"{at} is not there",
         "    Paths are relative to TMP/set.",

@@ -116,7 +116,7 @@ def test_what_the_manifests_tell_is_found(run_file: Path, tmp_path: Path) -> Non
         2,
         "",
         'run.toml:13: training_strategy.audio.conditions[0].mask_dir: 1 mask of "audio_masks" does not fit the audio latents: sound02 (5 for 8)\n'
-        "    Make masks from the same media as the latents, with one value a latent step.\n",
+        "    Make masks from the same media as the latents, with one value per latent step.\n",
     )
 
 
@@ -159,13 +159,13 @@ def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 SEEN = """\
 clips is a dataset of 4 samples.
-  clips       2: 64 x 64, 96 x 64 pixels, 17 to 33 frames, 16 per second, 1 with sound
-  pictures    1: 96 x 64 pixels
+  clips       2: 64 x 64, 96 x 64 pixels, 17 to 33 frames, 16 per second, 1 with audio
+  images      1: 96 x 64 pixels
   sounds      1: 1.06 s
   captions    4 of 4: 3 words
-  encoded in  {root}, once it is
-clips: left out: 1 hidden or system name
-For the [preprocessing] of a run file, if the clips are to keep about their size (smaller ones take less memory, see `ltx plan`):
+  encoded in  {root} (not yet encoded)
+clips: left out: 1 hidden or system file
+For [preprocessing] in a run file, to keep about the size of the clips (smaller buckets need less memory, see `ltx plan`):
 resolution_buckets = "96x64x17;96x64x1;64x64x33"
 """
 
@@ -180,10 +180,10 @@ def test_a_folder_is_shown_as_it_is_understood_with_buckets_that_can_be_used(cli
         0,
         f"{path} is in order.\n  mode        LoRA of rank 4 on tiny-untrained\n  strategy    flexible\n  video       generated\n"
         f"  steps       3000, batch size 2\n  samples     3, not encoded yet; the first run encodes {clips}\n"
-        f"{clips}: left out: 1 hidden or system name\n"
-        f"{clips}: left out, as on_error says:\n  {clips}/d.wav: is a sound, which has no pictures\n"
-        "As far as headers tell, it trains on each of 3 samples 1,000 times; 3 of 3 micro-batches are not full, "
-        f"in which samples of one shape go together, of which there are 3: 1 of 2 on average.\n{NOT_HERE}",
+        f"{clips}: left out: 1 hidden or system file\n"
+        f'{clips}: left out (on_error = "skip"):\n  {clips}/d.wav: is a sound, without video\n'
+        "Judging by the headers, it trains on each of 3 samples 1,000 times; 3 of 3 micro-batches are not full "
+        f"(each holds samples of one shape, and there are 3 shapes): 1 of 2 on average.\n{NOT_HERE}",
     )
     assert not (clips.parent / "clips.precomputed").exists()
 
@@ -200,7 +200,7 @@ def test_a_folder_that_cannot_be_used_is_shown_and_fails(clips: Path) -> None:
     assert "clips/broken.mp4: this is not a clip, a sound or an image that can be read\n" in err
     status, out, err = check("clips", "--set", "on_error=skip")
     assert (status, err) == (0, "")
-    assert "2 left out, as on_error says:\n  clips/d.wav: has no caption\n  clips/broken.mp4: this is not a clip" in out
+    assert '2 left out (on_error = "skip"):\n  clips/d.wav: has no caption\n  clips/broken.mp4: this is not a clip' in out
 
 
 def test_settings_of_a_dataset_are_keys_of_preprocessing(clips: Path) -> None:
@@ -218,11 +218,11 @@ def test_a_dataset_file_is_shown_too(clips: Path) -> None:
     assert (status, err) == (0, "")
     assert out == (
         "clips/set.csv is a dataset of 2 samples.\n"
-        "  clips       2: 64 x 64, 96 x 64 pixels, 20 to 33 frames, 16 per second, 1 with sound\n"
+        "  clips       2: 64 x 64, 96 x 64 pixels, 20 to 33 frames, 16 per second, 1 with audio\n"
         "  captions    2 of 2: 1 words\n"
-        f"  encoded in  {clips}/.precomputed, once it is\n"
+        f"  encoded in  {clips}/.precomputed (not yet encoded)\n"
         'clips/set.csv: 1 path with backslashes, such as "beach\\b.mp4", are read with "/"\n'
-        "For the [preprocessing] of a run file, if the clips are to keep about their size (smaller ones take less memory, see `ltx plan`):\n"
+        "For [preprocessing] in a run file, to keep about the size of the clips (smaller buckets need less memory, see `ltx plan`):\n"
         'resolution_buckets = "96x64x17;64x64x33"\n'
     )
 
@@ -233,7 +233,7 @@ def test_a_run_without_buckets_gets_a_line_of_them_from_its_clips(clips: Path) -
         2,
         "",
         f"{clips}: its clips have 3 sizes (width x height x frames): 64x64x33, 96x64x1, 96x64x20\n"
-        '    Say what to fit them to, such as resolution_buckets = "96x64x17;96x64x1;64x64x33".\n',
+        '    Set resolution_buckets, such as resolution_buckets = "96x64x17;96x64x1;64x64x33".\n',
     )
 
 

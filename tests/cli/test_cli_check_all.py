@@ -75,10 +75,10 @@ def test_samples_that_the_run_encodes_anew_by_itself_are_told_and_not_refused(fo
     (folder / "clips.jsonl").write_text('{"video": "a.mp4", "caption": "another"}\n{"video": "d.mp4", "caption": "four"}\n')
     out = check(str(path), *settings)[1]
     assert "  samples     2 to train on, 0 held out; 1 are encoded, and the first run encodes the other 1\n" in out
-    assert "/clips.jsonl: the first run encodes 1 of 2 samples anew, since their captions are other ones now.\n" in out
+    assert "/clips.jsonl: the first run encodes 1 of 2 samples again, since their captions have changed.\n" in out
 
     out = check(str(path), *settings, "--set", "preprocessing.resolution_buckets=64x64x9")[1]
-    assert "encodes 1 of 2 samples anew, since their files, or the options that they are fitted by, are other ones now.\n" in out
+    assert "encodes 1 of 2 samples again, since their files or preprocessing options have changed.\n" in out
 
     sound_file(folder / "sound.wav")  # a new row
     clip_file(folder / "e.mp4", frames=17)
@@ -95,5 +95,5 @@ def test_another_model_file_makes_the_run_encode_anew_and_is_no_mistake(folder: 
         manifest.write_text(manifest.read_text().replace('"encoder": "', '"encoder": "other-'))
     status, out, err = check(str(path), "--set", "data.preprocessed_data_root=.precomputed", "--set", "preprocessing.skip_audio=true")
     assert (status, err) == (0, "")
-    assert "  samples     2 to train on, 0 held out; the first run encodes all 2 anew\n" in out
-    assert "encodes 2 of 2 samples anew, since they were made by another model's encoders" in out
+    assert "  samples     2 to train on, 0 held out; the first run encodes all 2 again\n" in out
+    assert "encodes 2 of 2 samples again, since the model or its encoder options have changed" in out

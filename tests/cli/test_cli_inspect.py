@@ -32,7 +32,7 @@ def look(*arguments: str) -> tuple[int, str, str]:
 def test_inspect_shows_what_the_first_steps_see_and_writes_nothing_to_the_runs_folder(folder: Path) -> None:
     code, shown, said = look("--steps", "2", "--png", "seen.png", "--dump", "seen.safetensors")
     assert (code, said) == (0, "")
-    for line in ("What the model sees: tokens of a sample, in 4 samples", "Conditions", "Step 1", "Step 2"):
+    for line in ("What the model sees: tokens per sample, in 4 samples", "Conditions", "Step 1", "Step 2"):
         assert line in shown.splitlines()
     assert shown.splitlines()[-2:] == ["drawn in seen.png", "every tensor is in seen.safetensors"]
     with Image.open("seen.png") as picture:
@@ -48,7 +48,7 @@ def test_more_steps_than_the_run_has_are_refused(folder: Path) -> None:
     assert look("--steps", "4") == (
         2,
         "",
-        f"run.toml:{line}: optimization.steps: the run has 3 steps, and 4 are asked for\n    Ask for fewer with --steps.\n",
+        f"run.toml:{line}: optimization.steps: the run has 3 steps, but 4 were requested\n    Ask for fewer with --steps.\n",
     )
 
 
@@ -56,7 +56,7 @@ def test_files_in_the_runs_own_folder_are_refused(folder: Path) -> None:
     assert look("--png", "out/seen.png") == (
         2,
         "",
-        "out/seen.png lies in the run's output folder, which only a run writes to\n    Name a file elsewhere.\n",
+        "out/seen.png is in the run's output folder, which only a run writes to\n    Name a file elsewhere.\n",
     )
 
 

@@ -51,8 +51,8 @@ def test_help_lists_every_command() -> None:
     )
     assert " ".join(out.split()) == (  # long lines are broken by the width of the terminal
         "Usage: main [OPTIONS] COMMAND [ARGS]... Fine-tune the LTX-2 audio-video model, and add conditions of your own to it. "
-        "Options: --version Show the version and exit. -q, --quiet Tell warnings and errors alone, beside the result. "
-        "-v, --verbose Tell also what libraries say: diffusers, transformers, DeepSpeed, torch. "
+        "Options: --version Show the version and exit. -q, --quiet Print only warnings and errors, besides the result. "
+        "-v, --verbose Also print what libraries log: diffusers, transformers, DeepSpeed, torch. "
         f"-h, --help Show this message and exit. Commands: {rows}"
     )
 
@@ -138,7 +138,7 @@ def test_a_plugin_cannot_replace_a_command(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_command_that_is_no_click_command_is_the_plugins_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     with_command(monkeypatch, "greet", 3)
-    assert ltx("greet") == (2, "", 'the command "greet" of tests 1 (here) is no click command\n')
+    assert ltx("greet") == (2, "", 'the command "greet" of tests 1 (here) is not a click command\n')
     assert ltx("--help")[0] == 0
 
 
@@ -158,9 +158,9 @@ def test_a_lazy_command_is_imported_when_it_is_called_and_not_for_the_help(monke
 @pytest.mark.parametrize(
     ("target", "said"),
     [
-        ("click.core_gone:greet", "cannot be imported: ModuleNotFoundError: No module named 'click.core_gone'\n    Mend or uninstall it."),
-        ("textwrap:greet", "cannot be imported: AttributeError: module 'textwrap' has no attribute 'greet'\n    Mend or uninstall it."),
-        ("click.core:Context", "is no click command"),
+        ("click.core_gone:greet", "cannot be imported: ModuleNotFoundError: No module named 'click.core_gone'\n    Fix or uninstall it."),
+        ("textwrap:greet", "cannot be imported: AttributeError: module 'textwrap' has no attribute 'greet'\n    Fix or uninstall it."),
+        ("click.core:Context", "is not a click command"),
     ],
 )
 def test_a_lazy_command_that_is_not_where_it_is_said_to_be_is_the_plugins_fault(
@@ -176,7 +176,7 @@ def test_a_command_that_is_switched_off_or_broken_is_gone_from_the_help_and_says
     assert ltx("convert", "old.yaml") == (
         2,
         "",
-        f'the command "convert" comes from a plugin that {DISABLE} switches off, ltx {__version__} (convert)\n    Take it out of {DISABLE}.\n',
+        f'the command "convert" comes from a plugin that {DISABLE} switches off, ltx {__version__} (convert)\n    Remove it from {DISABLE}.\n',
     )
     broken = Broken(HERE, "it is torn", frozenset({("command", "greet")}))
     monkeypatch.setattr(program, "load", lambda: Registry({}, (broken,)))
@@ -246,7 +246,7 @@ def test_memory_that_runs_out_in_any_command_is_said_without_a_traceback(monkeyp
 
     with_command(monkeypatch, "greedy", greedy)
     said = (str(error).splitlines() or ["MemoryError"])[0]
-    less = "See that no other program takes the memory, and what options of the command take less: --help. What was written by now stays."
+    less = "Check that no other program uses the memory, and which options of the command need less: --help. What was written so far stays."
     assert ltx("greedy") == (2, "", f"memory ran out in `ltx greedy`: {said}\n    {less}\n")
 
 

@@ -99,16 +99,16 @@ LoRA of rank N of audio on tiny-untrained, one process
 The GPU
   weights                        N MiB
   gradients                      N MiB
-  optimiser                      N MiB
+  optimizer                      N MiB
   communication                  N MiB
-  activations, not checkpointed  N MiB, of which N MiB wait for the backward
+  activations, no checkpointing  N MiB, of which N MiB kept for the backward pass
   inputs                         N MiB
-  at the most                    N MiB, in forward and backward
-  with the margin                N GiB of N GiB: fits
+  peak                           N MiB, in forward and backward
+  peak with margin               N GiB of N GiB: fits
 
-Host memory
-  moved there    N MiB
-  in all, about  N GiB
+CPU memory
+  offloaded     N MiB
+  total, about  N GiB
 
 Disk
   checkpoints   N MiB, N of N MiB at once
@@ -161,13 +161,14 @@ def test_neither_data_nor_media_of_samples_need_be_here_where_the_size_is_said(t
     result = plan(str(path), "--gpus=1", "--gpu-memory=8", "--bucket=64x64x17")
     assert result.exit_code == 0, result.output
     assert "micro-batch  4 of clips of 64x64x17\n" in result.stdout
-    assert result.stdout.count("not known, since no encoded data are here") == 2
+    assert result.stdout.count("unknown, because there are no encoded data here") == 2
     in_file = plan(str(path), "--gpus=1", "--gpu-memory=8", "--set=preprocessing.resolution_buckets=64x64x17;64x32x17")
     assert in_file.stdout == result.stdout
     unsaid = plan(str(path), "--gpus=1")
     assert unsaid.exit_code == 2
     assert (
-        "preprocessing.resolution_buckets: nothing says how large the clips are, and no encoded data that would are here" in unsaid.stderr
+        "preprocessing.resolution_buckets: the size of the clips is unknown: it is not set, and there are no encoded data here"
+        in unsaid.stderr
     )
     assert "--bucket 960x544x49" in unsaid.stderr
 
@@ -183,5 +184,5 @@ def test_the_size_that_the_run_file_says_counts_and_encoded_data_are_still_count
 def test_where_nothing_makes_it_fit_people_are_told_so_and_scripts_by_status_1(small: str) -> None:
     """Nothing fits where the margin alone does not."""
     result = plan(small, "--gpus=1", "--gpu-memory=0.5")
-    assert "No setting makes it fit, nor do all of them together: it needs GPUs with more memory.\n" in result.output
+    assert "No setting makes it fit, not even all of them together: it needs GPUs with more memory.\n" in result.output
     assert result.exit_code == 1

@@ -104,24 +104,24 @@ def test_a_condition_shows_both_its_tables() -> None:
         "In training, a condition of video and audio:\n"
         "  KEY                TYPE            DEFAULT   UNIT           WHAT IT IS FOR\n"
         "  type               text            required  -              the condition\n"
-        "  probability        a number        1.0       -              how often it applies\n"
-        "  temporal_boundary  a whole number  required  latent frames  how many are given\n"
+        "  probability        a number        1.0       -              how often the condition applies, from 0 to 1\n"
+        "  temporal_boundary  a whole number  required  latent frames  how many latent frames (latent steps of audio) are given\n"
         "\n"
         "In a validation sample, on video:\n"
         "  KEY                TYPE            DEFAULT   UNIT           WHAT IT IS FOR\n"
         "  type               text            required  -              the condition\n"
-        "  temporal_boundary  a whole number  -         latent frames  how many are given\n"
+        "  temporal_boundary  a whole number  -         latent frames  how many latent frames (latent steps of audio) are given\n"
         "  num_frames         a whole number  -         pixel frames   temporal_boundary, in pixel frames\n"
         "  duration           a number        -         seconds        temporal_boundary, in seconds\n"
-        "  video              a path          -         -              file with what it gives\n"
-        "  image_or_video     a path          -         -              file with what it gives\n"
+        "  video              a path          -         -              file with the clip, image or sound that is given\n"
+        "  image_or_video     a path          -         -              file with the clip, image or sound that is given\n"
         "\n"
         "In a validation sample, on audio:\n"
         "  KEY                TYPE            DEFAULT   UNIT           WHAT IT IS FOR\n"
         "  type               text            required  -              the condition\n"
-        "  temporal_boundary  a whole number  -         latent frames  how many are given\n"
+        "  temporal_boundary  a whole number  -         latent frames  how many latent frames (latent steps of audio) are given\n"
         "  duration           a number        -         seconds        temporal_boundary, in seconds\n"
-        "  audio              a path          -         -              file with what it gives\n",
+        "  audio              a path          -         -              file with the clip, image or sound that is given\n",
         "",
     )
 
@@ -142,7 +142,7 @@ def test_a_sigma_sampler_shows_its_keys() -> None:
 def test_a_strategy_shows_the_keys_of_its_inner_tables() -> None:
     out = ltx("show", "flexible")[1]
     assert "[training_strategy]:\n  KEY                     TYPE                  DEFAULT   UNIT  WHAT IT IS FOR\n" in out
-    assert "  audio.conditions        a list of conditions  []        -     what of it is given, or added\n" in out
+    assert "  audio.conditions        a list of conditions  []        -     the conditions, which say what is given or added\n" in out
 
 
 def test_a_tracker_without_keys_says_so() -> None:
@@ -167,5 +167,5 @@ def test_what_comes_from_a_broken_plugin_says_so(small: None, name: str) -> None
     assert ltx("show", name) == (
         2,
         "",
-        f'"{name}" comes from a broken plugin, ltx-bad 0.3 (bad): ImportError: no\n    Mend or uninstall it.\n',
+        f'"{name}" comes from a broken plugin, ltx-bad 0.3 (bad): ImportError: no\n    Fix or uninstall it.\n',
     )

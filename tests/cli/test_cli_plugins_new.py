@@ -73,7 +73,7 @@ def test_a_name_that_cannot_be_installed_is_refused(name: str, tmp_path: Path) -
     assert new("--into", str(tmp_path), "--", name) == (
         2,
         "",
-        f'"{name}" is no name for a condition\n    Use small letters, digits and single underscores, such as every_other.\n',
+        f'"{name}" is not a valid name for a condition\n    Use small letters, digits and single underscores, such as every_other.\n',
     )
     assert not list(tmp_path.iterdir())
 

@@ -28,14 +28,14 @@ def test_a_run_says_where_everything_is_and_what_to_listen_to(data: Path, tmp_pa
     result = ltx("-q", "run", str(write_run(tmp_path, tables(data, tmp_path / "out"))), "--set", "optimization.steps=2")
     assert (result.exit_code, result.stderr) == (0, "")
     *table, _, _, _, _, _, _, _, _, _, _ = told(result, tmp_path)
-    assert (len(table), table[0].rstrip()) == (6, "Loss of generated tokens at sigma 0.9, 4 held-out clips")
+    assert (len(table), table[0].rstrip()) == (6, "Validation loss of generated tokens at sigma 0.9, 4 held-out clips")
     assert told(result, tmp_path)[-10:] == [
         "Done, 2 steps. In TMP/out:",
         "  lora.safetensors     the LoRA",
-        "  metrics.jsonl        every number of the run, one JSON object a line",
-        "  report.html          the run on a page: did it learn, curves, samples, how to use it",
+        "  metrics.jsonl        all metrics of the run, one JSON object per line",
+        "  report.html          the report: did it learn, curves, samples, how to use it",
         "  run.toml             the run file, with every value spelled out",
-        "  samples/             held-out clips drawn before and after training, beside their originals",
+        "  samples/             held-out clips generated before and after training, beside their originals",
         "Listen and compare:",
         "  TMP/out/samples/step_000000_1.wav",
         "  TMP/out/samples/step_000002_1.wav",
@@ -65,10 +65,10 @@ def test_an_interrupted_run_tells_the_command_that_goes_on_and_ends_as_an_interr
     stopper = {"plugins": [str(tmp_path / "stopper.py")], "trackers": {"stopper": {"at": 1}}}
     result = ltx("run", str(write_run(tmp_path, tables(data, tmp_path / "out", **stopper))))
     assert result.exit_code == 130
-    assert told(result, tmp_path)[-2:] == ["Stopped after step 1. Go on with:", "  ltx run TMP/out/run.toml"]
+    assert told(result, tmp_path)[-2:] == ["Stopped after step 1. Resume with:", "  ltx run TMP/out/run.toml"]
     resumed = ltx("run", str(tmp_path / "out" / "run.toml"))
     assert resumed.exit_code == 0, resumed.output
-    assert "going on after step 1" in told(resumed, tmp_path)
+    assert "resuming after step 1" in told(resumed, tmp_path)
     assert "Done, 4 steps. In TMP/out:" in told(resumed, tmp_path)
 
 

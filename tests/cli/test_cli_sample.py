@@ -131,16 +131,16 @@ def test_a_trigger_word_that_is_missing_and_a_rate_that_differs_are_told(folder:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["x"], "--model: names no model to draw with\n    Write --model tiny, or --model and the path of a model file."),
+        (["x"], "--model: names no model to generate with\n    Write --model tiny, or --model and the path of a model file."),
         (["x", *QUICK, "-o", "film.mp4"], "--output: there is a file film.mp4\n    Name another, or write over it with --overwrite."),
-        (["x", *QUICK, "-o", "a.wav"], '--output: what is drawn is a clip, which is not written as ".wav"\n    Use .mp4.'),
+        (["x", *QUICK, "-o", "a.wav"], '--output: what is generated is a clip, which is not written as ".wav"\n    Use .mp4.'),
         (
             ["x", *QUICK, "--no-generate-video", "-o", "a.mp4"],
-            '--output: what is drawn is a sound, which is not written as ".mp4"\n    Use .wav.',
+            '--output: what is generated is a sound, which is not written as ".mp4"\n    Use .wav.',
         ),
         (
             ["x", *QUICK, "--video-dims", "64x64x1", "-o", "a.mp4"],
-            '--output: what is drawn is a single picture, which is not written as ".mp4"\n    Use .png.',
+            '--output: what is generated is a single picture, which is not written as ".mp4"\n    Use .png.',
         ),
         (
             ["x", *QUICK, "--video-dims", "64x60x17"],
@@ -151,12 +151,12 @@ def test_a_trigger_word_that_is_missing_and_a_rate_that_differs_are_told(folder:
         (["x", *QUICK, "--lora", "gone"], "there is no file gone\n    Name a LoRA file, such as lora.safetensors or lora.safetensors:0.8."),
         (
             ["x", *QUICK, "--condition", "type=prefix,video=film.mp4,num_frames=8"],
-            "--condition type=prefix,video=film.mp4,num_frames=8: num_frames: 8 pixel frames at the start are no whole latent frames\n"
+            "--condition type=prefix,video=film.mp4,num_frames=8: num_frames: 8 pixel frames at the start are not a whole number of latent frames\n"
             "    Take 1 or 9: a multiple of 8 plus 1.",
         ),
         (
             ["x", *QUICK, "--condition", "type=first_frame,video=sound.wav"],
-            "--condition type=first_frame,video=sound.wav: TMP/sound.wav: this file has no pictures\n    Name a clip or an image.",
+            "--condition type=first_frame,video=sound.wav: TMP/sound.wav: this file has no video\n    Name a clip or an image.",
         ),
         (
             ["x", *QUICK, "--no-generate-audio", "--condition", "type=prefix,audio=sound.wav"],
@@ -178,8 +178,8 @@ def test_an_existing_file_is_written_over_when_told(folder: Path) -> None:
 
 
 def test_options_that_cannot_be_read_say_how_they_are_written(folder: Path) -> None:
-    assert '"64x64" is no width x height x frames, such as 960x544x89.' in draw("x", *QUICK, "--video-dims", "64x64")[2].replace("\n", " ")
-    assert '"a" is no list of blocks; write numbers with "," between, or "all".' in draw("x", *QUICK, "--stg-blocks", "a")[2].replace(
+    assert '"64x64" is not width x height x frames, such as 960x544x89.' in draw("x", *QUICK, "--video-dims", "64x64")[2].replace("\n", " ")
+    assert '"a" is not a list of blocks; write numbers with "," between, or "all".' in draw("x", *QUICK, "--stg-blocks", "a")[2].replace(
         "\n", " "
     )
 
@@ -206,6 +206,6 @@ def test_memory_that_runs_out_is_said_with_what_takes_less(folder: Path, functio
         code, out, said = draw("a disc", *QUICK, *PLAIN, "--video-dims", "64x64x9")
     assert (code, out) == (2, "")
     assert without_sizes(said) == (
-        "host memory ran out (this process took up to SOME; 2.00 GiB more were asked for) "
-        f"while {doing}\n    Each of these takes less: {less}.\n"
+        "CPU memory ran out (this process took up to SOME; 2.00 GiB more were requested) "
+        f"while {doing}\n    Each of these needs less memory: {less}.\n"
     )

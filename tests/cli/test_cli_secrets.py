@@ -112,11 +112,11 @@ def test_no_file_and_no_message_has_a_secret_and_what_leaves_has_no_home(home: P
     outputs = [ltx("check", path), ltx("run", path)]
     assert [code for code, _ in outputs] == [0, 130], outputs
     out = home / "work" / "out"
-    # The run file of the output folder has none to go on with, and says so; with the first file, or with both said anew, it goes on.
+    # The run file of the output folder has none to go on with, and says so; with the first file, or with both said again, it goes on.
     code, refused = ltx("run", out / "run.toml")
     assert code == 2
     for key in ("api_key", "url"):
-        assert f"trackers.spy.{key}: a password or key stood here, which *** stands for" in refused
+        assert f"trackers.spy.{key}: a password or key was here, which *** stands for" in refused
     anew = ["--set", f"trackers.spy.api_key={KEY}", "--set", f"trackers.spy.url={URL}"]
     outputs += [
         (code, refused),

@@ -123,7 +123,7 @@ def look(loaded: LoadedRun, out: Path) -> list[str]:
 def test_a_broken_file_is_said_or_done_without(loaded: LoadedRun, out: Path, file: str, way: str) -> None:
     WAYS[way](out / file)
     said = look(loaded, out)
-    wrong = [text for text in said if "this run has left no weights yet" not in text]
+    wrong = [text for text in said if "this run has no weights yet" not in text]
     for text in wrong:
         assert "\n    " in text, f"without a remedy: {text}"
         assert str(out) in text, text
@@ -167,7 +167,7 @@ def test_a_file_with_bytes_changed_in_many_ways_never_ends_in_a_traceback(loaded
 
 def test_check_run_and_report_name_the_file(films: Path, out: Path) -> None:
     (out / NEWEST / "manifest.json").write_text("[]")
-    told = f"{out}/{NEWEST}/manifest.json: is not the manifest of a checkpoint: it is damaged\n    Move this checkpoint out of {out}/checkpoints, so that the run begins again"
+    told = f"{out}/{NEWEST}/manifest.json: is not the manifest of a checkpoint: it is damaged\n    Move this checkpoint out of {out}/checkpoints, so that the run starts over"
     for command in ("check", "run"):
         assert told in ltx(films, command, "pictures.toml", status=2)
     (out / "run.toml").write_bytes(b"\xff")
@@ -188,12 +188,12 @@ def test_lines_of_metrics_that_are_none_are_left_out_and_the_others_kept(films: 
     out.rename(moved)
     try:
         said = ltx(films, "run", "out/moved/run.toml")
-        assert f"this unfinished run is the one in {moved}, where its run.toml lies now, and not in {out}, which that names" in said
-        assert "going on after step 2" in said
+        assert f"this unfinished run was moved: it continues in {moved}, not in {out}, which its run.toml names" in said
+        assert "resuming after step 2" in said
         assert not out.exists()
         assert (moved / "metrics.jsonl").read_bytes().startswith(lines[0] + lines[1])
         ltx(films, "report", "out/moved")
-        assert "of another run file" not in said
+        assert "with another run file" not in said
     finally:
         shutil.rmtree(moved)
 
@@ -228,7 +228,7 @@ def test_an_error_of_the_disk_is_a_sentence(loaded: LoadedRun, out: Path, monkey
         run(loaded)
     assert str(error.value) == (
         f"{out}/samples/a.mp4: cannot be written: No space left on device\n"
-        "    Make room on that disk, or have your quota there raised, then give the same command: the run goes on from what was saved last."
+        "    Make room on that disk, or have your quota there raised, then give the same command: the run resumes from what was saved last."
     )
 
 

@@ -42,7 +42,7 @@ def same(found: Path, expected: Path) -> None:
 )
 def test_an_unfinished_run_goes_on_to_what_0_1_0_would_have_made_of_it(folder: Path, run_file: str, name: str) -> None:
     said = ltx(folder, "run", f"{run_file}.toml")
-    assert "going on after step 2" in said
+    assert "resuming after step 2" in said
     assert "0 files encoded now" in said or name == "whole_model"  # which names the encoded set
     assert "the data are not those that this run began with" not in said
     assert "Done, 4 steps." in said

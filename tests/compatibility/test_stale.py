@@ -1,4 +1,4 @@
-"""Samples of 0.1.0 whose files are read otherwise now, and only those, are named with the reason and encoded anew; a run under way keeps them."""
+"""Samples of 0.1.0 whose files are read differently now, and only those, are named with the reason and encoded again; a run under way keeps them."""
 
 from __future__ import annotations
 
@@ -64,19 +64,19 @@ def test_the_doctor_names_them_with_the_reason_and_no_others(folder: Path) -> No
     said = json.loads(ltx(folder, "doctor", "otherwise/clips.jsonl", "--resolution-buckets", SIZES, "--on-error", "skip", "--json"))
     stale = [finding["what"] for finding in said["findings"] if finding["check"] == "stale"]
     assert sorted(stale) == [
-        f'"{name}" was encoded as an older version read its files: since then, {reason(name)}' for name in sorted(REASONS)
+        f'"{name}" was encoded by an older version, which read its files differently: now, {reason(name)}' for name in sorted(REASONS)
     ]
 
 
 def test_preprocessing_encodes_them_anew_and_no_others_and_says_why(folder: Path) -> None:
     before = fingerprints(folder)
     said = ltx(folder, *PREPROCESS, "--on-error", "skip")
-    assert told(said, "encoded anew") == reasons(REASONS)
+    assert told(said, "encoded again") == reasons(REASONS)
     after = fingerprints(folder)
     assert {name for name in before["latents"] if before["latents"][name] != after["latents"][name]} == REASONS.keys() - {"hole"}
     changed = {name for name in before["audio_latents"] if before["audio_latents"][name] != after["audio_latents"][name]}
     assert changed == REASONS.keys() & {"hole"}
-    assert told(ltx(folder, *PREPROCESS, "--on-error", "skip"), "encoded anew") == {}
+    assert told(ltx(folder, *PREPROCESS, "--on-error", "skip"), "encoded again") == {}
 
 
 def test_what_is_turned_or_stretched_gets_another_size(folder: Path) -> None:
@@ -96,25 +96,25 @@ def test_what_is_turned_or_stretched_gets_another_size(folder: Path) -> None:
 def test_a_run_under_way_keeps_them_says_so_and_becomes_what_it_would_have_become(folder: Path, name: str, kept: set[str]) -> None:
     before = fingerprints(folder)
     checked = ltx(folder, "check", f"{name}.toml")
-    assert f"The unfinished run in {folder}/out/{name} goes on after step 2.\n" in checked
+    assert f"The unfinished run in {folder}/out/{name} resumes after step 2.\n" in checked
     assert "anew" not in checked
     said = ltx(folder, "run", f"{name}.toml")
     assert told(said, "as this run began with") == reasons(kept)
-    assert told(said, "encoded anew") == {}
-    assert "going on after step 2" in said
+    assert told(said, "encoded again") == {}
+    assert "resuming after step 2" in said
     assert fingerprints(folder) == before
     same(folder / f"out/{name}/lora.safetensors", folder / f"weights/{name}.safetensors")
 
 
 def test_a_new_run_encodes_them_anew(folder: Path) -> None:
     said = ltx(folder, "run", "pictures.toml", "--set", f"output_dir={folder / 'out/new'}", "--set", "optimization.steps=1")
-    assert told(said, "encoded anew") == reasons(REASONS.keys() - {"hole"})
+    assert told(said, "encoded again") == reasons(REASONS.keys() - {"hole"})
 
 
 def test_a_run_under_way_that_is_allowed_changes_encodes_them_anew_and_says_that_its_data_are_others(folder: Path) -> None:
     said = ltx(folder, "run", "sounds.toml", "--allow-changes")
-    assert told(said, "encoded anew") == reasons(REASONS)  # of pictures alone too, for runs that read no sound
-    assert "the data are not those that this run began with (some samples were encoded anew)" in said
+    assert told(said, "encoded again") == reasons(REASONS)  # of pictures alone too, for runs that read no sound
+    assert "the data are not those that this run began with (some samples were encoded again)" in said
     assert losses(folder / "out/sounds") == [1, 2, 3, 4]
 
 
@@ -123,18 +123,16 @@ def test_a_run_under_way_goes_on_with_what_was_encoded_anew_meanwhile_and_says_s
     said = ltx(folder, "run", "pictures.toml")
     assert "the data are not those that this run began with" in said
     assert told(said, "as this run began with") == {}
-    assert "going on after step 2" in said
+    assert "resuming after step 2" in said
 
 
 def test_a_run_under_way_leaves_out_rows_that_it_did_not_begin_with(folder: Path) -> None:
     (folder / "otherwise/another.mp4").write_bytes((folder / "otherwise/as_ever_1.mp4").read_bytes())
     with (folder / "otherwise/clips.jsonl").open("a") as file:
         file.write(json.dumps({"video": "another.mp4", "caption": "another"}) + "\n")
-    assert "1 row is left out, since this run began with the other 8;" in ltx(folder, "check", "pictures.toml")
+    assert "1 row is left out, because this run began with the other 8;" in ltx(folder, "check", "pictures.toml")
     said = ltx(folder, "run", "pictures.toml")
-    assert (
-        "1 row is left out, since this run began with the other 8; `ltx preprocess`, or --allow-changes, takes in what can be read" in said
-    )
+    assert "1 row is left out, because this run began with the other 8; `ltx preprocess`, or --allow-changes, adds what can be read" in said
     same(folder / "out/pictures/lora.safetensors", folder / "weights/pictures.safetensors")
 
 
@@ -146,14 +144,14 @@ def test_what_the_user_changed_in_a_run_under_way_is_encoded_anew_and_the_rest_s
     assert "1 files encoded now" in said
     assert told(said, "as this run began with") == reasons(REASONS.keys() - {"hole"})
     assert "(then 8 samples to train on and 0 held out, now 7 and 0)" in said
-    assert "going on after step 2" in said
+    assert "resuming after step 2" in said
 
 
 @pytest.mark.slow
 def test_two_processes_keep_them_and_become_what_0_1_0_would_have_become(folder: Path) -> None:
     said = launched(folder)
     assert told(said, "as this run began with") == reasons(HEARD)
-    assert said.count("going on after step 2") == 1
+    assert said.count("resuming after step 2") == 1
     assert losses(folder / "out/two_processes") == [1, 2, 3, 4]
     same(folder / "out/two_processes/lora.safetensors", folder / "weights/two_processes.safetensors")
 
@@ -161,7 +159,7 @@ def test_two_processes_keep_them_and_become_what_0_1_0_would_have_become(folder:
 @pytest.mark.slow
 def test_two_processes_encode_them_anew_for_a_new_run_and_say_it_once(folder: Path) -> None:
     said = launched(folder, "--set", f"output_dir={folder / 'out/new'}")
-    assert told(said, "encoded anew") == reasons(REASONS)  # of pictures alone too, for runs that read no sound
+    assert told(said, "encoded again") == reasons(REASONS)  # of pictures alone too, for runs that read no sound
     assert "Done, 4 steps." in said
 
 

@@ -1,4 +1,4 @@
-"""LoRAs and models that 0.1.0 trained, and ltx-checkerboard as it came with it: drawn with, trained further, written anew."""
+"""LoRAs and models that 0.1.0 trained, and ltx-checkerboard as it came with it: drawn with, trained further, written again."""
 
 from __future__ import annotations
 

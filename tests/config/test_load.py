@@ -181,16 +181,14 @@ def test_a_broken_local_plugin_is_named_with_its_reason(mistakes: Mistakes, mini
     (broken,) = registry.load(local=[folder / "bad.py"]).broken
     assert broken.reason.startswith("ModuleNotFoundError: No module named 'no_such_module'")
     reason = broken.reason.replace(f"{folder}/", "")
-    assert (
-        mistakes(text) == f"run.toml:3: plugins[1]: the plugin bad.py is broken: {reason}\n    Mend the file, or remove it from the list."
-    )
+    assert mistakes(text) == f"run.toml:3: plugins[1]: the plugin bad.py is broken: {reason}\n    Fix the file, or remove it from the list."
 
 
 def test_a_condition_of_a_broken_plugin_says_so(mistakes: Mistakes, minimal: str, folder: Path) -> None:
     (folder / "stripes.py").write_text(PLUGIN.replace("self, state: LatentState, inputs: Inputs", "self, state"))
     reason = 'the condition "stripes" has apply(self, state); it takes (self, state, inputs)'
     assert mistakes('plugins = ["stripes.py"]\n' + video(minimal, "every = 4")).startswith(
-        f"run.toml:1: plugins[0]: the plugin stripes.py is broken: {reason}\n    Mend the file, or remove it from the list.\n"
+        f"run.toml:1: plugins[0]: the plugin stripes.py is broken: {reason}\n    Fix the file, or remove it from the list.\n"
     )
 
 

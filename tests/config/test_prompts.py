@@ -104,7 +104,7 @@ def test_lines_that_are_wrong_are_named_all_at_once(files: Path) -> None:
     path.write_text('{"promt": "one"}\n\n"two"\n{"prompt": "x", "conditions": [{"type": "first_frame", "video": "gone.mp4"}]}\n')
     assert refused(files, str(path)) == (
         'prompts.jsonl:1: promt: there is no such key\n    Did you mean "prompt"?\n'
-        "prompts.jsonl:1: prompt: is missing\n    Add prompt: text, what to draw.\n"
+        "prompts.jsonl:1: prompt: is missing\n    Add prompt: text, what to generate.\n"
         'prompts.jsonl:3: must be a table, not the text "two"\n'
         "prompts.jsonl:4: conditions[0].video: there is no file gone.mp4\n    Paths are relative to that file."
     )
@@ -156,7 +156,7 @@ def test_commas_inside_quotes_or_brackets_of_a_value_are_part_of_it(files: Path,
 
 def test_conditions_that_are_wrong_are_named_as_they_were_written(files: Path) -> None:
     assert refused(files, "x", conditions=["type=prefx,video=here.mp4", "first_frame", "type=first_frame,video=gone.mp4"]) == (
-        '--condition first_frame: "first_frame" is no key=value\n    Write it as --condition type=first_frame,image_or_video=a.png.'
+        '--condition first_frame: "first_frame" is not key=value\n    Write it as --condition type=first_frame,image_or_video=a.png.'
     )
     assert refused(files, "x", conditions=["type=prefx,video=here.mp4", "type=first_frame,video=gone.mp4"]) == (
         '--condition type=prefx,video=here.mp4: type: there is no condition "prefx"\n    Did you mean "prefix"?\n'
@@ -182,11 +182,11 @@ def test_options_go_before_what_the_file_says_for_all_samples(files: Path) -> No
 def test_files_that_say_of_no_sample_are_refused(files: Path) -> None:
     remedy = '    Write [[validation.samples]] with a prompt = "..." each.'
     (files / "run.toml").write_text(MINIMAL + "[validation]\nseed = 1\n")
-    assert refused(files, str(files / "run.toml")) == f"run.toml:10: validation: says of no sample to draw\n{remedy}"
+    assert refused(files, str(files / "run.toml")) == f"run.toml:10: validation: has no samples to generate\n{remedy}"
     (files / "odd.toml").write_text("validation = 3\n")
     assert refused(files, str(files / "odd.toml")) == "odd.toml:1: validation: must be a table, not 3"
     (files / "empty.jsonl").write_text("\n")
-    assert refused(files, str(files / "empty.jsonl")) == f"empty.jsonl: says of no sample to draw\n{remedy}"
+    assert refused(files, str(files / "empty.jsonl")) == f"empty.jsonl: has no samples to generate\n{remedy}"
 
 
 def test_files_that_cannot_be_read_are_refused(files: Path) -> None:

@@ -95,7 +95,7 @@ def test_every_number_of_a_run_file_has_an_upper_end_or_a_reason_for_none() -> N
 def test_a_size_of_thousands_of_digits_is_no_bucket() -> None:
     for text in (f"{'9' * 5000}x64x17", "64x64x99999999999", "65537x64x17"):
         (found,) = run_file.PreprocessingTable(resolution_buckets=text).problems()
-        assert found[:2] == (("resolution_buckets",), f'"{text if len(text) < 40 else f"{text[:37]}..."}" is no bucket')
+        assert found[:2] == (("resolution_buckets",), f'"{text if len(text) < 40 else f"{text[:37]}..."}" is not a bucket')
         _, problems = parse_buckets(text, (8, 32, 32), "here")
         assert problems
     assert run_file.PreprocessingTable(resolution_buckets="65536x64x1000000").problems() == []

@@ -80,11 +80,11 @@ scheduler_params = { start = 1, end_factor = "1" }
         'run.toml:16: training_strategy.audio.conditions[2].type: the condition "first_frame" does not work on audio\n'
         "    Conditions on audio: mask, prefix, reference, suffix.\n"
         "run.toml:17: training_strategy.audio.conditions[3].mask_dir: is missing\n"
-        "    Add mask_dir: text, folder of its mask.\n"
+        "    Add mask_dir: text, folder of the encoded mask.\n"
         'run.toml:19: optimization.scheduler_params.start: the scheduler "linear" has no parameter "start"\n'
         "    Known: end_factor, start_factor, total_iters.\n"
         'run.toml:19: optimization.scheduler_params.end_factor: must be a number, not the text "1"\n'
-        "run.toml:20: data: says of no data to train on\n"
+        "run.toml:20: data: names no data to train on\n"
         "    Set dataset to a folder of media or a file that lists them, or preprocessed_data_root to the folder of a set that is already encoded."
     )
 
@@ -95,7 +95,7 @@ def test_an_empty_file_says_what_a_run_needs(mistakes: Mistakes) -> None:
         '    Add model_path: text, "tiny", a safetensors file, or a diffusers folder.\n'
         "run.toml:1: training_strategy.name: names no strategy\n"
         "    Choose one: flexible.\n"
-        "run.toml:1: data: says of no data to train on\n"
+        "run.toml:1: data: names no data to train on\n"
         "    Set dataset to a folder of media or a file that lists them, or preprocessed_data_root to the folder of a set that is already encoded."
     )
 
@@ -125,7 +125,7 @@ def test_a_mask_on_a_frozen_modality_is_refused(mistakes: Mistakes) -> None:
         + "[training_strategy.video]\nis_generated = false\nlatents_dir = 'latents'\nconditions = [{ type = 'mask', mask_dir = 'm' }]\n"
     )
     assert mistakes(text) == (
-        'run.toml:14: training_strategy.video.conditions[0].type: the condition "mask" has no meaning on the frozen video, which is given already\n'
+        'run.toml:14: training_strategy.video.conditions[0].type: the condition "mask" makes no sense on the frozen video, which is already given\n'
         "    Remove it, or set is_generated = true for video."
     )
 
@@ -141,11 +141,11 @@ def test_a_mask_on_a_frozen_modality_is_refused(mistakes: Mistakes) -> None:
         (
             "[{ type = 'mask', mask_dri = 'x' }]",
             'conditions[0].mask_dri: there is no such key\n    Did you mean "mask_dir"?\n'
-            "run.toml:11: training_strategy.audio.conditions[0].mask_dir: is missing\n    Add mask_dir: text, folder of its mask.",
+            "run.toml:11: training_strategy.audio.conditions[0].mask_dir: is missing\n    Add mask_dir: text, folder of the encoded mask.",
         ),
         (
             "[{ type = 'prefix' }]",
-            "conditions[0].temporal_boundary: is missing\n    Add temporal_boundary: a whole number, how many are given.",
+            "conditions[0].temporal_boundary: is missing\n    Add temporal_boundary: a whole number, how many latent frames (latent steps of audio) are given.",
         ),
         (
             "[{ type = 'prefix', temporal_boundary = '4' }]",
@@ -286,8 +286,8 @@ def test_trackers_are_made_by_name(load: Load, minimal: str) -> None:
         ),
         (
             "acceleration.mixed_precision_mode = 'fp16'\n",
-            "run.toml:1: acceleration.mixed_precision_mode: fp16 is not available: many gradients are smaller than its smallest number, so that it needs "
-            'its loss scaled\n    Use "bf16", which has the range of float32 in as many bits and needs no scaling, or "no" for float32.',
+            "run.toml:1: acceleration.mixed_precision_mode: fp16 is not available: many gradients are smaller than its smallest number, so it would need "
+            'loss scaling\n    Use "bf16", which has the range of float32 in as many bits and needs no scaling, or "no" for float32.',
         ),
         (
             "optimization.optimizer_type = 'adam'\n",
@@ -314,12 +314,12 @@ def test_trackers_are_made_by_name(load: Load, minimal: str) -> None:
         ),
         (
             "preprocessing.resolution_buckets = '64x64;64x64x17'\n",
-            'run.toml:1: preprocessing.resolution_buckets: "64x64" is no bucket\n'
+            'run.toml:1: preprocessing.resolution_buckets: "64x64" is not a bucket\n'
             '    Write width x height x frames, such as "960x544x49"; several with ";" between.',
         ),
         (
             "preprocessing.alpha_color = 'mauve'\n",
-            'run.toml:1: preprocessing.alpha_color: "mauve" is no colour\n'
+            'run.toml:1: preprocessing.alpha_color: "mauve" is not a colour\n'
             '    Write it as "#RRGGBB", such as "#00FF00", or as black, white, gray, grey.',
         ),
         ("preprocessing.audio_durations = [2, 0]\n", "run.toml:1: preprocessing.audio_durations: must be above 0, not 0"),
@@ -350,7 +350,7 @@ def test_a_model_path_is_a_file_a_folder_or_the_name_of_a_shipped_model(mistakes
     ("text", "message"),
     [
         ("held_out = -1", "held_out: must be at least 0, not -1"),
-        ("held_out = 1.0", "held_out: a share must be at least 0 and below 1, not 1.0\n    Write a whole number to say how many samples."),
+        ("held_out = 1.0", "held_out: a share must be at least 0 and below 1, not 1.0\n    Write a whole number for a number of samples."),
         ("held_out = 'more.jsonl'", "held_out: there is no file or folder more.jsonl\n    Paths are relative to the run file."),
         ("held_out = '0.1'", "held_out: there is no file or folder 0.1\n    Write 0.1, without quotes."),
         ("held_out = true", "held_out: must be a number or a path, not true"),
@@ -372,8 +372,8 @@ TOO_LONG = f'the name "{"x" * 40}..." is too long: it has 300 bytes, and a file\
     [
         ("x" * 300, TOO_LONG),
         ("x/" * 3000, "the path is too long: it has "),
-        ("a\\u0000b", "has a zero byte in it, which no name of a file has"),
-        ("~nobody-of-that-name/a", "nothing is known of the home folder ~nobody-of-that-name"),
+        ("a\\u0000b", "contains a zero byte, which no file name can"),
+        ("~nobody-of-that-name/a", "there is no home folder ~nobody-of-that-name"),
     ],
 )
 def test_a_path_that_no_file_can_have_is_refused_in_words(mistakes: Mistakes, minimal: str, key: str, name: str, message: str) -> None:
@@ -402,7 +402,7 @@ def test_a_model_whose_name_is_too_long_is_refused_in_words(mistakes: Mistakes, 
 def test_a_bucket_of_thousands_of_digits_is_none(mistakes: Mistakes, minimal: str) -> None:
     bucket = f"{'9' * 5000}x64x9"
     assert mistakes(f"{minimal}[preprocessing]\nresolution_buckets = '{bucket}'\n").startswith(
-        f'run.toml:11: preprocessing.resolution_buckets: "{"9" * 37}..." is no bucket\n'
+        f'run.toml:11: preprocessing.resolution_buckets: "{"9" * 37}..." is not a bucket\n'
     )
 
 
@@ -414,8 +414,8 @@ def test_clips_that_are_held_out_do_not_lie_among_those_that_are_trained_on(
     folders = f"{minimal}dataset = 'clips'\nheld_out = "
     assert load(f"{folders}'held'\n").config.data.held_out == folder / "held"
     assert mistakes(f"{folders}'clips/held'\n") == (
-        "run.toml:11: data.held_out: lies in the folder clips, whose media would be trained on and held out at once\n"
-        "    Move it beside that folder."
+        "run.toml:11: data.held_out: is inside the folder clips, whose media would be both trained on and held out\n"
+        "    Move it out of that folder."
     )
 
 
@@ -442,7 +442,7 @@ def test_the_marker_of_the_first_frame_is_a_key_of_video_alone(load: Load, mista
     assert load(video + REST).config.training_strategy.video.mark_first_frame is True
     assert load(video + "mark_first_frame = false\n" + REST).config.training_strategy.video.mark_first_frame is False
     assert mistakes(AUDIO + "mark_first_frame = true\n" + REST) == (
-        "run.toml:6: training_strategy.audio.mark_first_frame: is for pictures: sound has no frames to mark\n"
+        "run.toml:6: training_strategy.audio.mark_first_frame: is for video: audio has no frames to mark\n"
         "    Write it in [training_strategy.video], or remove it."
     )
 
@@ -527,8 +527,8 @@ def test_newer_words_alone_are_told_nothing(load: Load, minimal: str, caplog: py
     [
         (
             "prompts = ['one']\nsamples = [{ prompt = 'two' }]\nimages = ['a.png']",
-            "run.toml:11: validation.prompts: says what samples say\n    Keep samples.\n"
-            "run.toml:13: validation.images: says what samples say\n    Keep samples.",
+            "run.toml:11: validation.prompts: means the same as samples\n    Keep samples.\n"
+            "run.toml:13: validation.images: means the same as samples\n    Keep samples.",
         ),
         (
             "images = ['a.png']",
@@ -541,12 +541,12 @@ def test_newer_words_alone_are_told_nothing(load: Load, minimal: str, caplog: py
         ("prompts = 'one'", 'run.toml:11: validation.prompts: must be a list of texts, not the text "one"'),
         (
             "guidance_scale = 3.0\naudio_cfg_scale = 3.0",
-            "run.toml:11: validation.guidance_scale: says what audio_cfg_scale says\n    Keep audio_cfg_scale.",
+            "run.toml:11: validation.guidance_scale: means the same as audio_cfg_scale\n    Keep audio_cfg_scale.",
         ),
         (
             "stg_scale = 1.0\nstg_mode = 'stg_v'\nvideo_stg_scale = 1.0\naudio_stg_scale = 1.0",
-            "run.toml:11: validation.stg_scale: says what video_stg_scale and audio_stg_scale say\n    Keep video_stg_scale and audio_stg_scale.\n"
-            "run.toml:12: validation.stg_mode: says what video_stg_scale and audio_stg_scale say\n    Keep video_stg_scale and audio_stg_scale.",
+            "run.toml:11: validation.stg_scale: means the same as video_stg_scale and audio_stg_scale\n    Keep video_stg_scale and audio_stg_scale.\n"
+            "run.toml:12: validation.stg_mode: means the same as video_stg_scale and audio_stg_scale\n    Keep video_stg_scale and audio_stg_scale.",
         ),
         ("stg_mode = 'stg_x'", 'run.toml:11: validation.stg_mode: there is no mode "stg_x"\n    Choose one: stg_av, stg_v.'),
         (

@@ -13,8 +13,8 @@ from ltxcore.config.prompts import load_samples
 from ltxcore.config.toml import excesses
 from ltxcore.errors import ConfigError
 
-DEEP = "lists and tables lie in each other more than 64 deep"
-OUT = "\n    Write what is in there further out; no key takes values that deep."
+DEEP = "lists and tables are nested more than 64 deep"
+OUT = "\n    Nest it less; no key takes values that deep."
 LARGE = "a whole number is too large: it has more than 64 bits"
 SMALLER = "\n    Write a smaller one."
 

@@ -81,7 +81,7 @@ def said(typed: str, table: str = "") -> str:
         ("model", "learning_rate", "learning_rate is a key of [optimization]."),
         ("", "learning_rate", "learning_rate is a key of [optimization]."),
         ("optimization", "interval", "interval is a key of [validation] and of [checkpoints]."),
-        ("checkpoints", "output_dir", "output_dir is no key of a table: write it above the first one."),
+        ("checkpoints", "output_dir", "output_dir is not a key of a table: write it above the first one."),
         ("model", "learning_rat", 'Did you mean "learning_rate", a key of [optimization]?'),
         # what is said in another way, and what there is not
         ("optimization", "epochs", "A run is as long as optimization.steps says, and there is no key for passes over the data."),

@@ -55,9 +55,9 @@ def test_names_that_a_file_that_is_not_run_may_bring_are_not_looked_at(data: Pat
     done = ltx("check", path, "--no-plugins")
     line = next(number for number, text in enumerate(path.read_text().splitlines(), 1) if "evil" in text and "type" in text)
     assert done.output == (
-        f"{path} is in order, as far as it can be read without its plugins, which were not run.\n"
-        f'{path}:{line}: training_strategy.audio.conditions[0].type: the condition "evil" was not looked at\n'
-        f"    It may come from a plugin that was not run: {tmp_path / 'evil.py'}.\n"
+        f"{path} is in order, as far as that can be checked without its plugins, which were not loaded.\n"
+        f'{path}:{line}: training_strategy.audio.conditions[0].type: the condition "evil" was not checked\n'
+        f"    It may come from a plugin that was not loaded: {tmp_path / 'evil.py'}.\n"
     )
     assert done.exit_code == 0
     assert not (tmp_path / "RAN").exists()
@@ -68,11 +68,11 @@ def test_names_that_a_file_that_is_not_run_may_bring_are_not_looked_at(data: Pat
 def test_all_other_mistakes_are_found_beside_what_is_not_looked_at(data: Path, tmp_path: Path) -> None:
     done = ltx("check", run_file(data, tmp_path, {"type": "evil"}, {"type": "prefix", "boundary": 2}), "--no-plugins")
     assert done.exit_code == 2
-    for told in ('the condition "evil" was not looked at', "boundary: there is no such key", "temporal_boundary: is missing"):
+    for told in ('the condition "evil" was not checked', "boundary: there is no such key", "temporal_boundary: is missing"):
         assert told in done.output
     done = ltx("check", run_file(data, tmp_path, {"type": "evil"}), "--no-plugins", "--set", "output_dir=/dev/null/x")
     assert done.exit_code == 2
-    for told in ('the condition "evil" was not looked at', "--set: output_dir: /dev/null is there, not a folder"):
+    for told in ('the condition "evil" was not checked', "--set: output_dir: /dev/null is there, not a folder"):
         assert told in done.output
     assert not (tmp_path / "RAN").exists()
 

@@ -193,11 +193,11 @@ def test_a_strangers_condition_says_its_modality_where_nothing_else_does(sample:
         ("{ type = 'reference', video = 'clip.mp4', downscale_factor = 0 }", ".downscale_factor: must be at least 1, not 0"),
         (
             "{ type = 'prefix', video = 'clip.mp4', temporal_boundary = 2, num_frames = 9 }",
-            ": sets temporal_boundary and num_frames, which say the same\n    Keep one of them.",
+            ": sets temporal_boundary and num_frames, which mean the same\n    Keep one of them.",
         ),
         (
             "{ type = 'prefix', video = 'clip.mp4', num_frames = 9, duration = 1 }",
-            ": sets num_frames and duration, which say the same\n    Keep one of them.",
+            ": sets num_frames and duration, which mean the same\n    Keep one of them.",
         ),
         ("{ type = 'prefix', video = 'clip.mp4', temporal_boundary = 0 }", ".temporal_boundary: must be at least 1, not 0"),
         (
@@ -219,14 +219,14 @@ def test_a_condition_of_a_sample_that_is_wrong_says_how(wrong: Mistakes, conditi
 
 def test_a_sample_cannot_freeze_both_modalities(wrong: Mistakes) -> None:
     assert wrong("{ type = 'video_to_audio', video = 'clip.mp4' }, { type = 'audio_to_video', audio = 'sound.wav' }") == (
-        "run.toml:12: validation.samples[0].conditions: freeze both modalities, so there is nothing to draw\n"
+        "run.toml:12: validation.samples[0].conditions: freeze both modalities, so there is nothing to generate\n"
         "    Keep one of video_to_audio and audio_to_video."
     )
 
 
 def test_a_frozen_modality_cannot_be_given_in_part(wrong: Mistakes) -> None:
     assert wrong("{ type = 'prefix', video = 'clip.mp4' }, { type = 'video_to_audio', video = 'clip.mp4' }") == (
-        'run.toml:12: validation.samples[0].conditions[0].type: the condition "prefix" has no meaning on the frozen video, which is given already\n'
+        'run.toml:12: validation.samples[0].conditions[0].type: the condition "prefix" makes no sense on the frozen video, which is already given\n'
         "    Remove it, or what freezes the video."
     )
 

@@ -60,8 +60,8 @@ def test_what_is_left_out_is_counted_and_named(tmp_path: Path) -> None:
     data = read(folder)
     assert [sample.origin for sample in data.samples] == ["a.mp4"]
     assert data.notes == (
-        f"{folder}: left out: 5 hidden or system names, 4 folders of encoded samples or of a run (more/latents, out, references/canny, set), "
-        "1 text without a medium (lonely.txt), 4 files of no kind that is known (.aae: IMG_1.AAE, IMG_2.AAE; .pdf: notes.pdf; no ending: README)",
+        f"{folder}: left out: 5 hidden or system files, 4 folders of encoded samples or of a run (more/latents, out, references/canny, set), "
+        "1 text without a medium (lonely.txt), 4 files of an unknown kind (.aae: IMG_1.AAE, IMG_2.AAE; .pdf: notes.pdf; no ending: README)",
     )
 
 
@@ -76,7 +76,7 @@ def test_a_manifest_of_another_kind_beside_clips_leaves_none_out(tmp_path: Path)
         (("raw_files-0.jsonl", "decoded/a.mp4"), "is a set of encoded samples, not a folder of media"),
         (("latents/a.safetensors", "b.mp4"), "is a set of encoded samples, not a folder of media"),
         (("conditions/a.pt", "latents/a.pt"), "is a set of encoded samples, not a folder of media"),
-        (("notes.txt", "x.pdf"), "has no clips, pictures or sounds in it"),
+        (("notes.txt", "x.pdf"), "has no clips, images or sounds in it"),
     ],
 )
 def test_a_folder_that_is_no_dataset_is_refused_by_what_it_is(tmp_path: Path, written: tuple[str, ...], what: str) -> None:
@@ -90,9 +90,9 @@ def test_an_empty_folder_says_what_was_left_out_of_it(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         read(touched(tmp_path, ".a.mp4", "x.pdf"))
     assert message(error) == (
-        f"{tmp_path}: has no clips, pictures or sounds in it\n"
-        "    Put clips, pictures or sounds there, or name a dataset file (.jsonl, .csv, .tsv, .json). "
-        "Left out: 1 hidden or system name, 1 file of no kind that is known (.pdf: x.pdf)."
+        f"{tmp_path}: has no clips, images or sounds in it\n"
+        "    Put clips, images or sounds there, or name a dataset file (.jsonl, .csv, .tsv, .json). "
+        "Left out: 1 hidden or system file, 1 file of an unknown kind (.pdf: x.pdf)."
     )
 
 
@@ -156,7 +156,7 @@ def test_all_missing_and_empty_captions_are_listed_at_once_with_the_remedies(tmp
     missing = ", ".join(f"{number}.mp4" for number in range(9))
     assert message(error) == (
         f"{tmp_path}: has 9 files without a caption: {missing}; 1 file with an empty one: e.mp4\n"
-        '    Write them with `ltx caption`; or set caption_from = "folder", which takes the name of the folder that a file lies in; '
+        '    Write them with `ltx caption`; or set caption_from = "folder", which uses the name of the folder that a file is in; '
         'or leave such files out with on_error = "skip". If metadata.csv has the captions, name that file as the dataset.'
     )
     data = read(tmp_path, on_error="skip")
@@ -198,7 +198,7 @@ def test_links_that_lead_out_are_refused_by_name_and_those_within_do_no_harm(tmp
     touched(folder, "again.txt")
     data = read(folder)
     assert [sample.name for sample in data.samples] == ["a", "again", "sub/b"]
-    assert data.notes == (f"{folder}: left out: 2 links to folders that are read where they lie",)
+    assert data.notes == (f"{folder}: left out: 2 links to folders that are read in their own place",)
     (folder / "out.mp4").symlink_to(tmp_path / "elsewhere/o.mp4")
     (folder / "way").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     (folder / "gone.mp4").symlink_to("nowhere.mp4")
@@ -270,7 +270,7 @@ def test_what_a_folder_cannot_hold_is_refused_with_the_way_to_do_it(tmp_path: Pa
     assert message(error) == (
         f'{tmp_path}: the run reads the folder "audio_masks", but there is no audio mask in it\n'
         '    Write a dataset file with a column "audio_mask".\n'
-        f'{tmp_path}: the run reads the folder "latents", but there is no clip and no picture in it\n    Put some there.'
+        f'{tmp_path}: the run reads the folder "latents", but there is no clip and no image in it\n    Put some there.'
     )
 
 
@@ -286,7 +286,7 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("os.scandir", refuse)  # the tests may run as a user who may read all
     with pytest.raises(DataError) as error:
         read(tmp_path)
-    assert message(error) == f"{tmp_path}/locked: this folder cannot be read: Permission denied\n    See that you may read it."
+    assert message(error) == f"{tmp_path}/locked: this folder cannot be read: Permission denied\n    Check that you may read it."
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "b/a.tar.gz", "b.c/a", "b/.hidden", "b/..a", "a.", "b/a .x y", "é.mp4", "b/a..mp4"])

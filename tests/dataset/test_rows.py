@@ -72,7 +72,7 @@ def test_a_path_that_climbs_out_of_the_dataset_is_refused_and_names_the_row(tmp_
         read(path)
     beside = '\n{0}:2: its video "." is a folder, not a file\n    Paths are relative to {1}.' if cell == "." else ""
     assert message(error) == (
-        f'{path}:2: its video "{cell}" lies outside the folder of the dataset, and its samples would lie outside the output folder\n'
+        f'{path}:2: its video "{cell}" is outside the folder of the dataset, so its samples would be outside the output folder\n'
         f"    Move the file under {tmp_path}/data, or the dataset file to a folder that holds both."
         + beside.format(path, tmp_path / "data")
     )
@@ -110,11 +110,11 @@ def test_all_that_is_wrong_with_a_dataset_is_told_at_once_in_order_of_its_lines(
     with pytest.raises(DataError) as error:
         read(path)
     assert message(error) == (
-        f'{path}:1: has no "caption"\n    Every row has a value in every column that is used.\n'
+        f'{path}:1: has no "caption"\n    Every row needs a value in every column that is used.\n'
         f'{path}:2: its "video" is empty\n    Name a file, or leave the row out.\n'
         f'{path}:3: its "caption" is 3, not text\n    Put it in quotes.\n'
         f'{path}:3: its video "gone.mp4" is not there\n    Paths are relative to {tmp_path}.\n'
-        f'{path}:4: has no "video"\n    Every row has a value in every column that is used.\n'
+        f'{path}:4: has no "video"\n    Every row needs a value in every column that is used.\n'
         f'{path}:5: its video "folder" is a folder, not a file\n    Paths are relative to {tmp_path}.\n'
         f"{path}:6: is not a JSON object: Expecting value\n    Each line is one object with the columns as keys."
     )
@@ -176,9 +176,7 @@ def test_one_column_cannot_play_two_roles(tmp_path: Path) -> None:
     path = rows(tmp_path, {"video": "a.mp4", "caption": "c"})
     with pytest.raises(DataError) as error:
         read(path, video_column="video", reference_video_column="video")
-    assert (
-        message(error) == f'{path}: its column "video" is to be video and reference_video at once\n    Give each role a column of its own.'
-    )
+    assert message(error) == f'{path}: its column "video" is to be video and reference_video at once\n    Give each role its own column.'
 
 
 def test_a_dataset_without_captions_is_refused_with_the_columns_found(tmp_path: Path) -> None:
@@ -248,7 +246,7 @@ def test_folders_that_the_dataset_cannot_make_are_refused_together(tmp_path: Pat
     with pytest.raises(DataError) as error:
         read(path, folders={"conditions", "audio_latents", "audio_masks", "depth", "my_masks"}, root=tmp_path / "root", skip_audio=True)
     assert message(error) == (
-        f'{path}: the run reads the folder "audio_latents", but skip_audio leaves the sound of the clips out\n    Leave skip_audio out.\n'
+        f'{path}: the run reads the folder "audio_latents", but skip_audio ignores the audio of the clips\n    Leave skip_audio out.\n'
         f'{path}: the run reads the folder "audio_masks", but there is no column "audio_mask"\n'
         '    Add a column "audio_mask", or name yours with audio_mask_column.\n'
         f'{path}: the run reads the folder "conditions", but there is no column "caption"\n'
@@ -328,7 +326,7 @@ def test_half_a_letter_is_no_caption(tmp_path: Path) -> None:
     path = rows(tmp_path, {"video": "a.mp4", "caption": "half \ud83c"})
     with pytest.raises(DataError) as error:
         read(path)
-    assert message(error) == f'{path}:1: its "caption" has half a letter, which is no text\n    Write it anew.'
+    assert message(error) == f'{path}:1: its "caption" has an unpaired surrogate, which is not valid text\n    Write it again.'
 
 
 @pytest.mark.parametrize(

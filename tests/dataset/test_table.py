@@ -94,7 +94,7 @@ def test_columns_are_those_of_all_rows(tmp_path: Path) -> None:
         (
             "set.json",
             '[{"video": "a"}]\n[]',
-            "{path}:2: goes on after the end of the list\n    The file is one list of objects, with the columns as keys.",
+            "{path}:2: continues after the end of the list\n    The file is one list of objects, with the columns as keys.",
         ),
         (
             "set.json",
@@ -113,13 +113,13 @@ def test_what_is_wrong_with_the_text_is_told_with_its_line(tmp_path: Path, name:
     [
         ("set.txt", "a", '{path}: datasets do not come as ".txt" files\n    Write it as .jsonl, .csv, .tsv or .json.'),
         ("set.jsonl", b'{"video": "\xff"}', "{path}: is not UTF-8 text (byte 11)\n    Save it as UTF-8."),
-        ("set.jsonl", "\n", '{path}: has no rows\n    Give it one row a sample, with the columns "video" or "audio", and "caption".'),
+        ("set.jsonl", "\n", '{path}: has no rows\n    Give it one row per sample, with the columns "video" or "audio", and "caption".'),
         (
             "set.csv",
             "video,caption\n",
-            '{path}: has no rows\n    Give it one row a sample, with the columns "video" or "audio", and "caption".',
+            '{path}: has no rows\n    Give it one row per sample, with the columns "video" or "audio", and "caption".',
         ),
-        ("set.json", "[ ]", '{path}: has no rows\n    Give it one row a sample, with the columns "video" or "audio", and "caption".'),
+        ("set.json", "[ ]", '{path}: has no rows\n    Give it one row per sample, with the columns "video" or "audio", and "caption".'),
     ],
 )
 def test_a_file_that_is_no_dataset_is_refused(tmp_path: Path, name: str, text: str | bytes, expected: str) -> None:
@@ -170,7 +170,7 @@ def test_a_cell_that_is_too_long_for_csv_gets_the_true_remedy(tmp_path: Path) ->
     path = written(tmp_path, "set.csv", f"video,caption\na.mp4,{'x' * 140_000}\n")
     assert [str(each) for each in read_table(path).problems] == [
         f"{path}:2: has a cell of more than 131,072 letters, which is more than CSV is read with\n"
-        "    See whether a double quote is not closed, which makes one cell of all that follows it. "
+        "    Check whether a double quote is not closed, which makes one cell of all that follows it. "
         "Text that is really so long goes into a .jsonl file."
     ]
 
@@ -193,7 +193,7 @@ def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(Path, "read_text", refuse)  # the tests may run as a user who may read all
     with pytest.raises(DataError) as error:
         read_table(path)
-    assert str(error.value) == f"{path}: cannot be read: Permission denied\n    See that you may read it."
+    assert str(error.value) == f"{path}: cannot be read: Permission denied\n    Check that you may read it."
 
 
 def test_a_name_that_no_file_can_have_is_refused_in_words(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_a_process_that_is_killed_is_named_by_the_launcher_with_its_signal_and_o
     assert status == 137, said
     assert said.splitlines()[-2:] == [
         "process 1 was killed by signal 9 (SIGKILL), often by the kernel when memory runs out (`dmesg` says so), so this run ends",
-        "    The same command goes on after step 2, which was saved last.",
+        "    The same command resumes after step 2, the last one saved.",
     ]
 
 
@@ -70,7 +70,7 @@ def test_a_process_that_is_killed_before_the_first_step_is_named_too(folder: Pat
     status, said = ended(LAUNCH, folder, "early", "loading:kill")
     assert status == 137, said
     assert said.splitlines()[-2].startswith("process 1 was killed by signal 9 (SIGKILL)"), said
-    assert said.splitlines()[-1] == "    Nothing of it was saved yet, so the same command begins anew."
+    assert said.splitlines()[-1] == "    Nothing was saved yet, so the same command starts over."
 
 
 @pytest.mark.parametrize("command", [torchrun(2, "-m", "ltxcore", "run"), DEEPSPEED], ids=["torchrun", "deepspeed"])
@@ -80,7 +80,7 @@ def test_under_another_launcher_a_process_that_is_left_names_the_one_that_is_gon
     lines = [line for line in said.splitlines() if "of 2 ended" in line or "same command" in line]
     assert lines == [
         "process 1 of 2 ended without a word (killed, or out of memory), so this run ends",
-        "    The same command goes on after step 2, which was saved last.",
+        "    The same command resumes after step 2, the last one saved.",
     ], said
 
 
@@ -88,12 +88,14 @@ def test_a_process_that_is_stopped_while_it_loads_is_named_within_seconds(folder
     status, said = ended(LAUNCH, folder, "stopped", "loading:stop")
     assert status == 2, said
     what = re.search(
-        r'^process 1 of 2, which said "reading what is encoded.*" (\d+) seconds ago, gives no sign of life\. So this run ends$', said, re.M
+        r'^process 1 of 2, which said "reading the encoded samples.*" (\d+) seconds ago, gives no sign of life\. So this run ends$',
+        said,
+        re.M,
     )
     assert what, said
     assert int(what[1]) < 2 * PATIENCE
     assert said.count("gives no sign of life") == 1
-    assert "    Nothing of it was saved yet, so the same command begins anew." in said
+    assert "    Nothing was saved yet, so the same command starts over." in said
 
 
 def test_a_process_that_hangs_in_a_step_is_named_with_the_place_where_it_does(folder: Path) -> None:
@@ -105,20 +107,18 @@ def test_a_process_that_hangs_in_a_step_is_named_with_the_place_where_it_does(fo
     assert what, said
     assert int(what[1]) < 2 * PATIENCE
     assert said.count("So this run ends") == 1
-    assert "    The same command goes on after step 2, which was saved last." in said
+    assert "    The same command resumes after step 2, the last one saved." in said
 
 
 def test_a_process_whose_memory_runs_out_says_so_for_all_with_its_samples(folder: Path) -> None:
     status, said = ended(LAUNCH, folder, "memory", "4:memory")
     assert status == 2, said
     first, rest = said.splitlines()[-2:]
-    sizes = r"host memory ran out \(this process took up to .*; 2\.00 GiB more were asked for\)"
+    sizes = r"CPU memory ran out \(this process took up to .*; 2\.00 GiB more were requested\)"
     assert re.fullmatch(rf"process 1 of 2: {sizes} while training step 3 on 2 samples \(\w+, \w+\)", first), said
-    assert rest.startswith("    Each of these takes less: optimization.enable_gradient_checkpointing = true;"), said
+    assert rest.startswith("    Each of these needs less memory: optimization.enable_gradient_checkpointing = true;"), said
     assert "`ltx plan " in rest
-    assert (
-        " The same command goes on after step 2, which was saved last. With a changed run file, it goes on under --allow-changes." in rest
-    )
+    assert " The same command resumes after step 2, the last one saved. With a changed run file, add --allow-changes." in rest
     assert said.count("ran out") == 1
 
 
@@ -134,7 +134,7 @@ def test_a_second_interrupt_ends_all_at_once_even_one_that_is_stopped(folder: Pa
     said = finish(process, limit=60)
     assert time.monotonic() - began < 20
     assert process.returncode == 130, said
-    assert said.splitlines()[-2:] == ["Ended at once, without saving.", "    The same command goes on after step 2, which was saved last."]
+    assert said.splitlines()[-2:] == ["Ended at once, without saving.", "    The same command resumes after step 2, the last one saved."]
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ WAYS = {
         "full",
         "bf16",
         2 + 4 + 8 + 2 + 4,
-    ),  # weights, masters, moments, gradients, and those in float32 while the optimiser steps
+    ),  # weights, masters, moments, gradients, and those in float32 while the optimizer steps
 }
 """Mode, precision, and bytes of state for every parameter, on all processes together."""
 

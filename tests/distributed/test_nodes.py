@@ -79,14 +79,14 @@ def test_a_run_on_two_machines_goes_on_after_either_of_them_is_lost(tmp_path: Pa
     said = lost(nodes, 1)
     assert said.count("process 1 of 2 ended without a word (killed, or out of memory), so this run ends") == 1, said
     first = last(output)
-    assert said.count(f"The same command goes on after step {first}, which was saved last.") == 1, said
+    assert said.count(f"The same command resumes after step {first}, the last one saved.") == 1, said
 
     nodes = started(launch, tmp_path, run)
     wait(lambda: last(output) > first)
     said = lost(nodes, 0)
     assert said.count("process 0 of 2 ended without a word (killed, or out of memory), so this run ends") == 1, said
     second = last(output)
-    assert said.count(f"The same command goes on after step {second}, which was saved last.") == 1, said
+    assert said.count(f"The same command resumes after step {second}, the last one saved.") == 1, said
 
     written_elsewhere(output, 0)  # what the machine that was lost left there, as another one sees it
     nodes = started(launch, tmp_path, run)
@@ -103,5 +103,5 @@ def test_a_run_on_two_machines_goes_on_after_either_of_them_is_lost(tmp_path: Pa
     nodes[1].send_signal(signal.SIGTERM)
     told = [finish(node, limit=300) for node in nodes]
     assert [node.returncode for node in nodes] == [130, 130], told
-    assert f"going on after step {second}" in told[0], told
+    assert f"resuming after step {second}" in told[0], told
     assert f"Stopped after step {last(output)}." in told[0], told

@@ -1,4 +1,4 @@
-"""What lies in host memory under ZeRO, or on a disk, the optimiser or weights too, trains as what lies on the device does.
+"""What lies in CPU memory under ZeRO, or on a disk, the optimizer or weights too, trains as what lies on the device does.
 
 Takes about two minutes on two free cores, one of them for the compilation of DeepSpeed's Adam; four more where what NVMe needs is compiled too.
 """
@@ -34,7 +34,7 @@ def is_compilable(builder: str) -> bool:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Each mode with nothing in host memory, with the optimiser, and with all, under stage 3."""
+    """Each mode with nothing in CPU memory, with the optimizer, and with all, under stage 3."""
     path = tmp_path_factory.mktemp("offload")
     root = make_set(path / "data")
     data = {"preprocessed_data_root": str(root), "held_out": 0, "num_dataloader_workers": 0}

@@ -206,7 +206,7 @@ def test_two_processes_go_on_to_the_last_bit_after_one_of_them_died(two: Path, m
     last = (two / name / "metrics.jsonl").stat().st_mtime
     assert died - last < 60, said
     told = "process 0 was killed by signal 9 (SIGKILL), often by the kernel when memory runs out (`dmesg` says so), so this run ends"
-    assert said.count(f"{told}\n    The same command goes on after step 3, which was saved last.") == 1, said
+    assert said.count(f"{told}\n    The same command resumes after step 3, the last one saved.") == 1, said
     assert "ended without a word" not in said  # the launcher tells it
     assert "Traceback" not in said
     assert [saved.step for saved in checkpoint.found(two / name / "checkpoints")] == [3]

@@ -104,7 +104,7 @@ def test_a_job_that_is_asked_to_stop_saves_is_queued_again_and_goes_on_to_its_en
     again = sbatch(slurm, train)
     said = finish(again, 400)
     assert again.returncode == 0, said
-    assert f"going on after step {stopped}" in said
+    assert f"resuming after step {stopped}" in said
     assert "in 2 processes" in said
     assert said.count("Done, 30 steps.") == 1, said
     assert len(losses(metrics)) == 30

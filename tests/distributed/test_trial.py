@@ -25,9 +25,9 @@ RUNS: Mapping[str, tuple[str, int, Mapping[str, Any]]] = {
     "stage 1, bf16, gradients added in float32": (FULL, 1, {"accumulation": 2, "config": FLOAT32_SUMS, **BF16}),
     "stage 2": (FULL, 2, {}),
     "stage 2, bf16, gradients added in float32": (FULL, 2, {"accumulation": 2, "config": FLOAT32_SUMS, **BF16}),
-    "stage 2, optimizer in host memory": (LORA, 2, {"offload": "optimizer"}),
+    "stage 2, optimizer in CPU memory": (LORA, 2, {"offload": "optimizer"}),
     "stage 3, bf16": (FULL, 3, {"accumulation": 2, **BF16}),
-    "stage 3, all in host memory": (LORA, 3, {"offload": "all"}),
+    "stage 3, all in CPU memory": (LORA, 3, {"offload": "all"}),
 }
 """Every way in which DeepSpeed keeps gradients from one pass to the next: mode, stage, and what is set."""
 

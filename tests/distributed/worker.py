@@ -21,7 +21,7 @@ warnings.filterwarnings("ignore", category=UserWarning, module="bitsandbytes")
 
 
 def record_latents(folder: Path) -> None:
-    """Write down what is drawn for samples of `[validation]` before codecs, which lose something, make media of it."""
+    """Write down what is generated for samples of `[validation]` before codecs, which lose something, make media of it."""
     from safetensors.torch import save_file
 
     import ltxcore.train.generations as drawing

@@ -28,8 +28,8 @@ def test_all_that_is_wrong_with_buckets_is_told_at_once() -> None:
         f"{where}: the bucket 960x540x48 has height 540, which is not a multiple of 32\n    Take 512 or 544.\n"
         f"{where}: the bucket 960x540x48 has 48 frames, which is not a multiple of 8 plus 1\n    Take 41 or 49.\n"
         f"{where}: the bucket 20x64x17 has width 20, which is not a multiple of 32\n    Take 32.\n"
-        f'{where}: "64x64" is no bucket\n    Write width x height x frames, such as "960x544x49"; several with ";" between.\n'
-        f'{where}: "64x64x-1" is no bucket\n    Write width x height x frames, such as "960x544x49"; several with ";" between.\n'
+        f'{where}: "64x64" is not a bucket\n    Write width x height x frames, such as "960x544x49"; several with ";" between.\n'
+        f'{where}: "64x64x-1" is not a bucket\n    Write width x height x frames, such as "960x544x49"; several with ";" between.\n'
         f"{where}: the bucket 64x64x17 is there twice\n    Name each bucket once."
     )
     assert Bucket(64, 64, 17) in buckets

@@ -81,7 +81,7 @@ def test_durations_are_seconds_with_semicolons_between(tmp_path: Path) -> None:
         result = ltx(path, "--audio-durations", wrong)
         assert result.exit_code == 2
         assert result.stderr.splitlines()[-1] == (
-            f'Error: Invalid value for \'--audio-durations\': "{wrong}" is no list of durations; write seconds above 0, such as "2.0;4.0;8.0".'
+            f'Error: Invalid value for \'--audio-durations\': "{wrong}" is not a list of durations; write seconds above 0, such as "2.0;4.0;8.0".'
         )
 
 
@@ -92,7 +92,7 @@ def test_a_mistake_is_a_message_and_exit_status_2(tmp_path: Path) -> None:
     assert result.stdout == ""
     assert result.stderr == (
         "--resolution-buckets: the bucket 60x64x17 has width 60, which is not a multiple of 32\n    Take 32 or 64.\n"
-        '--resolution-buckets: "64x64" is no bucket\n    Write width x height x frames, such as "960x544x49"; several with ";" between.\n'
+        '--resolution-buckets: "64x64" is not a bucket\n    Write width x height x frames, such as "960x544x49"; several with ";" between.\n'
     )
 
 
@@ -125,7 +125,7 @@ def test_what_cannot_be_decoded_since_that_command_is_switched_off_is_not_encode
     assert result.exit_code == 2
     assert result.stderr == (
         f'--decode: the command "decode" comes from a plugin that LTX_DISABLE_PLUGINS switches off, ltx {__version__} (decode)\n'
-        "    Take it out of LTX_DISABLE_PLUGINS.\n"
+        "    Remove it from LTX_DISABLE_PLUGINS.\n"
     )
     assert not (tmp_path / ".precomputed").exists()
 
@@ -154,9 +154,9 @@ def test_captions_for_which_memory_does_not_suffice_are_said_with_what_takes_les
         result = ltx(path, "--batch-size", "8")
     assert (result.exit_code, result.stdout) == (2, "")
     assert without_sizes(result.stderr) == (
-        "host memory ran out (this process took up to SOME; 2.00 GiB more were asked for) while encoding captions, 8 at a time\n"
-        "    Each of these takes less: a smaller --batch-size than 8; --offload-text-encoder. "
-        "What is encoded by now stays, and the same command goes on with the rest.\n"
+        "CPU memory ran out (this process took up to SOME; 2.00 GiB more were requested) while encoding captions, 8 at a time\n"
+        "    Each of these needs less memory: a smaller --batch-size than 8; --offload-text-encoder. "
+        "What was encoded so far stays, and the same command does the rest.\n"
     )
 
 
@@ -169,9 +169,9 @@ def test_a_clip_for_which_memory_does_not_suffice_ends_the_command_which_then_go
         result = ltx(path, "--workers", "1", "--on-error", "skip")
     assert (result.exit_code, result.stdout) == (2, "")
     assert without_sizes(result.stderr).replace(str(tmp_path), "TMP") == (
-        'host memory ran out (this process took up to SOME; 2.00 GiB more were asked for) while encoding "latents" of TMP/set.jsonl:1, of 64x64x17\n'
-        "    Each of these takes less: --vae-tiling; smaller --resolution-buckets, or fewer frames in them. "
-        "What is encoded by now stays, and the same command goes on with the rest.\n"
+        'CPU memory ran out (this process took up to SOME; 2.00 GiB more were requested) while encoding "latents" of TMP/set.jsonl:1, of 64x64x17\n'
+        "    Each of these needs less memory: --vae-tiling; smaller --resolution-buckets, or fewer frames in them. "
+        "What was encoded so far stays, and the same command does the rest.\n"
     )
     again = ltx(path)
     assert again.exit_code == 0

@@ -141,7 +141,7 @@ def test_a_sound_of_its_own_is_cut_to_its_clip_or_filled_up_to_it(tmp_path: Path
     assert {entry.shape for entry in read_source(summary.root, "audio_latents").values()} == {(8, 27, 16)}
     assert summary.notes == (
         f"{path}: resolution_buckets is 64x64x17, the size of all its clips",
-        f"{path}: 1 sounds end early and were filled with silence, by at most 0.562 s ({path}:2: {tmp_path}/sounds/1.wav)",
+        f"{path}: 1 sounds end early and were padded with silence, by at most 0.562 s ({path}:2: {tmp_path}/sounds/1.wav)",
     )
 
 
@@ -151,7 +151,7 @@ def test_holes_in_sounds_are_silence_and_told(tmp_path: Path) -> None:
         changed(source, tmp_path / f"{index}.mp4", lambda at, hole=hole: hole * (at > 0.5))
     path = dataset_file(tmp_path / "set.jsonl", [{"video": f"{index}.mp4", "caption": "c"} for index in range(3)])
     summary = encode(path)
-    assert summary.notes[1:] == (f"{path}: 2 sounds have holes, which are silence now, of at most 0.300 s ({path}:3: {tmp_path}/2.mp4)",)
+    assert summary.notes[1:] == (f"{path}: 2 sounds have gaps, which are now silent, of at most 0.300 s ({path}:3: {tmp_path}/2.mp4)",)
     cut = read_cut(tmp_path / "2.mp4", DURATION)
     assert cut.holes == pytest.approx(0.3)
     assert cut.sound.samples[:, round(0.55 * 16_000) : round(0.77 * 16_000)].abs().max() < 1e-3

@@ -1,4 +1,4 @@
-"""A folder of media from first encoding to a later one: what is made, what is made anew, and what is said of it."""
+"""A folder of media from first encoding to a later one: what is made, what is made again, and what is said of it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_renamed_clip_is_encoded_anew_and_said(clips: Path) -> None:
     summary = encode(clips)
     assert (summary.samples, summary.done) == (("beach/sea", "c"), 6)
     assert summary.notes[-1] == (
-        f"{root}: 2 samples are left there of files that are no longer in {clips}, and not used: a.mp4 (which is beach/sea.mp4 now), beach/b.mp4"
+        f"{root}: 2 samples are left of files that are no longer in {clips}, and not used: a.mp4 (which is beach/sea.mp4 now), beach/b.mp4"
     )
 
 
@@ -69,7 +69,7 @@ def test_what_is_left_out_and_what_has_no_caption_is_told_in_the_end(clips: Path
     summary = encode(clips, on_error="skip")
     assert f"1 refused:\n  {clips}/c.mp4: has no caption\n" in str(summary)
     assert str(summary).splitlines()[-2:] == [
-        f"{clips}: left out: 1 file of no kind that is known (.pdf: notes.pdf)",
+        f"{clips}: left out: 1 file of an unknown kind (.pdf: notes.pdf)",
         f"{clips}: resolution_buckets is 64x64x17, the size of all its clips",
     ]
 
@@ -89,18 +89,18 @@ def test_a_sound_among_clips_is_refused_or_kept_for_runs_of_sound(clips: Path) -
     with pytest.raises(DataError) as error:
         encode(clips, resolution_buckets=BUCKETS)
     assert message(error) == (
-        f"{clips}/photo.png: is an image, which has no duration and no sound\n"
-        '    Set skip_audio, or keep its picture alone with on_error = "skip".\n'
-        f'{clips}/waves.wav: is a sound, which has no pictures\n    Move it elsewhere, or keep its sound alone with on_error = "skip".'
+        f"{clips}/photo.png: is an image, which has neither duration nor audio\n"
+        '    Set skip_audio, or keep only its image with on_error = "skip".\n'
+        f'{clips}/waves.wav: is a sound, without video\n    Move it elsewhere, or keep only its audio with on_error = "skip".'
     )
     summary = encode(clips, resolution_buckets=BUCKETS, on_error="skip")
     assert summary.samples == ("a", "beach/b")
     assert str(summary).splitlines()[3:] == [
         f"2 samples in {summary.root}",
-        "1 more without sound, for runs of pictures alone:",
-        f"  {clips}/photo.png: is an image, which has no duration and no sound",
-        "1 more without pictures, for runs of sound alone:",
-        f"  {clips}/waves.wav: is a sound, which has no pictures",
+        "1 more without audio, for video-only runs:",
+        f"  {clips}/photo.png: is an image, which has neither duration nor audio",
+        "1 more without video, for audio-only runs:",
+        f"  {clips}/waves.wav: is a sound, without video",
     ]
     made = {folder: list(read_source(summary.root, folder)) for folder in summary.folders}
     assert made == {
@@ -127,7 +127,7 @@ def test_a_run_of_sound_takes_clips_and_sounds_and_a_run_of_pictures_refuses_the
     with pytest.raises(DataError) as error:
         encode(clips, folders=["latents", "conditions"])
     assert message(error) == (
-        f'{clips}/waves.wav: is a sound, which has no pictures\n    Move it elsewhere, or leave it out with on_error = "skip".'
+        f'{clips}/waves.wav: is a sound, without video\n    Move it elsewhere, or leave it out with on_error = "skip".'
     )
     summary = encode(clips, folders=["latents", "conditions"], on_error="skip")
     assert (summary.samples, [problem.where for problem in summary.refused]) == (("a", "beach/b"), [f"{clips}/waves.wav"])

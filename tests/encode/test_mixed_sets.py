@@ -23,7 +23,7 @@ from ltxcore.train.start_run import run
 BUCKETS = "64x64x17;64x32x17;64x64x1"
 WITH_SOUND = ["square0", "square1", "wide0", "wide1"]
 SILENT = ["image", "silent"]
-KEEP = 'or keep its pictures alone with on_error = "skip".'
+KEEP = 'or keep only its video with on_error = "skip".'
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +45,8 @@ def soundless(mixed: Path, remedies: bool) -> str:
     told = [
         (f"{mixed}:1: {folder}/silent.mp4: has no sound", f'Set skip_audio, name a sound in a column "audio", {KEEP}'),
         (
-            f"{mixed}:4: {folder}/image.png: is an image, which has no duration and no sound",
-            'Set skip_audio, or keep its picture alone with on_error = "skip".',
+            f"{mixed}:4: {folder}/image.png: is an image, which has neither duration nor audio",
+            'Set skip_audio, or keep only its image with on_error = "skip".',
         ),
     ]
     return "\n".join(f"{what}\n    {remedy}" if remedies else f"  {what}" for what, remedy in told)
@@ -82,7 +82,7 @@ def test_what_needs_no_sound_is_made_of_clips_without_and_of_images_where_the_us
         "latents             6 made       0 reused\n"
         "audio_latents       4 made       0 reused\n"
         f"4 samples in {tmp_path}\n"
-        "2 more without sound, for runs of pictures alone:\n" + soundless(mixed, remedies=False)
+        "2 more without audio, for video-only runs:\n" + soundless(mixed, remedies=False)
     )
     for folder in ("conditions", "latents"):
         assert sorted(read_source(tmp_path, folder)) == sorted([*SILENT, *WITH_SOUND])
@@ -124,7 +124,7 @@ def test_a_run_with_sound_refuses_them_or_says_which_it_leaves_out(mixed: Path, 
     path = run_file(mixed, tmp_path, sound=True, on_error="skip")
     assert check_run(load_run(path)).samples == f"4, not encoded yet; the first run encodes {mixed}"
     said = trained(path)
-    assert f"4 samples in {tmp_path}/root\n2 more without sound, for runs of pictures alone:\n{soundless(mixed, remedies=False)}\n" in said
+    assert f"4 samples in {tmp_path}/root\n2 more without audio, for video-only runs:\n{soundless(mixed, remedies=False)}\n" in said
     assert list(read_source(tmp_path / "root", "audio_latents")) == WITH_SOUND
     shutil.rmtree(tmp_path / "out")
     planned = check_run(load_run(path)).plan

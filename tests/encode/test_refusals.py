@@ -52,9 +52,9 @@ def test_all_samples_that_cannot_be_made_are_named_at_once(tmp_path: Path) -> No
         f"{path}:2: {tmp_path}/short.mp4: has 9 frames, but the shortest bucket has 17\n"
         f"    Add a shorter bucket, or leave it out with {SKIP}.\n"
         f"{path}:3: {tmp_path}/silent.mp4: has no sound\n"
-        f'    Set skip_audio, name a sound in a column "audio", or keep its pictures alone with {SKIP}.\n'
-        f"{path}:4: {tmp_path}/image.png: is an image, which has no duration and no sound\n"
-        f"    Set skip_audio, or keep its picture alone with {SKIP}.\n"
+        f'    Set skip_audio, name a sound in a column "audio", or keep only its video with {SKIP}.\n'
+        f"{path}:4: {tmp_path}/image.png: is an image, which has neither duration nor audio\n"
+        f"    Set skip_audio, or keep only its image with {SKIP}.\n"
         f"{path}:4: {tmp_path}/image.png: is an image, and no bucket has one frame\n"
         '    Add a bucket such as "64x64x1".\n'
         f"{path}:5: {tmp_path}/sound.wav: has no pictures\n    Name a clip or an image.\n"
@@ -97,7 +97,7 @@ def test_files_of_every_kind_that_cannot_be_read_lose_themselves_alone(tmp_path:
     convert = "Convert it, to PNG, or to MP4 with H.264 and AAC; or, if the codec is a new one, pip install --upgrade av"
     assert [str(problem) for problem in summary.refused] == [
         f'{path}:2: {tmp_path}/new.mp4: the codec "zzzz" of its pictures is not known to this FFmpeg\n    {convert}',
-        f"{path}:3: {tmp_path}/list.mp4: this is a list of files to be joined (ffconcat), which is no medium itself\n    Name the files that it leads to.",
+        f"{path}:3: {tmp_path}/list.mp4: this is a list of files to be joined (ffconcat), which is not itself a medium\n    Name the files that it leads to.",
         f'{path}:4: {tmp_path}/drawing.svg: the codec "svg" of its pictures is not known to this FFmpeg\n    {convert}',
     ]
 
@@ -110,7 +110,7 @@ def test_a_clip_whose_sound_cannot_be_decoded_keeps_its_pictures(tmp_path: Path)
     path = clips(tmp_path, [{"video": "a.mp4"}, {"video": "b.mp4"}])
     assert refused(path, resolution_buckets="64x64x17") == (
         f'{path}:1: {tmp_path}/a.mp4: the codec "zzzz" of its sound is not known to this FFmpeg\n'
-        f'    Set skip_audio, name a sound in a column "audio", or keep its pictures alone with {SKIP}.'
+        f'    Set skip_audio, name a sound in a column "audio", or keep only its video with {SKIP}.'
     )
     summary = encode(path, resolution_buckets="64x64x17", on_error="skip")
     assert (summary.samples, list(read_source(summary.root, "latents"))) == (("b",), ["a", "b"])
@@ -142,7 +142,7 @@ def test_a_set_without_any_sound_is_refused_in_one_sentence(tmp_path: Path) -> N
     for index in range(3):
         clip_file(tmp_path / f"{index}.mp4", sound=False)
     path = clips(tmp_path, [{"video": f"{index}.mp4"} for index in range(3)])
-    assert refused(path) == f'{path}: none of its clips has sound\n    Set skip_audio, or name sounds in a column "audio".'
+    assert refused(path) == f'{path}: none of its clips has audio\n    Set skip_audio, or name audio files in a column "audio".'
 
 
 def test_sounds_that_are_too_short_or_no_sounds_are_named(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_sounds_that_are_too_short_or_no_sounds_are_named(tmp_path: Path) -> Non
     path = clips(tmp_path, [{"audio": "short.wav"}, {"audio": "silent.mp4"}])
     assert refused(path, audio_durations=[2.0, 1.0]) == (
         f"{path}:1: {tmp_path}/short.wav: lasts 0.500 s, but the shortest of audio_durations is 1 s\n    Add a shorter one, or leave it out with {SKIP}.\n"
-        f"{path}:2: {tmp_path}/silent.mp4: has no sound\n    Name a file with sound."
+        f"{path}:2: {tmp_path}/silent.mp4: has no sound\n    Name a file with audio."
     )
 
 
@@ -173,7 +173,7 @@ def test_clips_of_several_sizes_without_buckets_are_refused_with_all_that_cannot
         f"{path}:3: {tmp_path}/c.mp4: this is not a clip, a sound or an image that can be read\n"
         "    Play it to see whether it is whole, and convert it to MP4, WAV or PNG.\n"
         f"{path}: its clips have 2 sizes (width x height x frames): 64x64x17, 64x96x17\n"
-        '    Say what to fit them to, such as resolution_buckets = "64x96x17;64x64x17".'
+        '    Set resolution_buckets, such as resolution_buckets = "64x96x17;64x64x17".'
     )
 
 
@@ -183,8 +183,8 @@ def test_clips_of_several_sizes_that_are_only_listened_to_may_have_durations_ins
     path = clips(tmp_path, [{"video": f"{name}.mp4"} for name in "ab"])
     assert refused(path, folders=["audio_latents", "conditions"]) == (
         f"{path}: its clips have 2 sizes (width x height x frames): 64x64x17, 64x64x20\n"
-        '    Say what to fit them to, such as resolution_buckets = "64x64x17". '
-        "Since only their sound is used, audio_durations does as well."
+        '    Set resolution_buckets, such as resolution_buckets = "64x64x17". '
+        "Since only their audio is used, you can set audio_durations instead."
     )
 
 
@@ -195,7 +195,7 @@ def test_codecs_of_another_model_beside_the_tiny_one_are_refused(tmp_path: Path,
     paths: dict[str, Any] = {key: tmp_path / "other"}
     with pytest.raises(ConfigError) as error:
         preprocess.preprocess(path, None, preprocess.PreprocessingTable(), Codecs("tiny", **paths), progress=False)
-    assert message(error) == f"the tiny model has codecs of its own, and {key}_path names another: {tmp_path}/other\n    Remove {key}_path."
+    assert message(error) == f"the tiny model has its own VAEs, but {key}_path names another: {tmp_path}/other\n    Remove {key}_path."
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_references_that_do_not_go_with_their_clips_are_named(tmp_path: Path) ->
     assert refused(path, skip_audio=True, reference_temporal_scale_factor=2) == (
         f"{path}:1: {tmp_path}/short.mp4: has 25 frames, but its clip has 33 in the bucket 64x64x33\n    Make it as long as its clip.\n"
         f"{path}:2: {tmp_path}/slow.mp4: has 8 frames per second, its clip 16\n"
-        "    With reference_temporal_scale_factor a reference has the rate of its clip; write it anew at that."
+        "    With reference_temporal_scale_factor a reference has the rate of its clip; write it again at that rate."
     )
 
 
@@ -282,7 +282,7 @@ def test_a_mask_of_cells_of_another_length_is_named_after_the_others_are_done(tm
     with pytest.raises(DataError) as error:
         encode(path)
     assert message(error) == (
-        f"{path}:1: {tmp_path}/hand/0.safetensors: is a mask of 26 values, its sample has 27\n    Give it one value a latent cell."
+        f"{path}:1: {tmp_path}/hand/0.safetensors: is a mask of 26 values, its sample has 27\n    Give it one value per latent cell."
     )
     assert list(read_source(tmp_path / ".precomputed", "audio_masks")) == ["1"]
 
@@ -300,7 +300,7 @@ def test_a_clip_that_breaks_off_while_it_is_decoded_loses_only_itself(tmp_path: 
     summary = encode(path, on_error="skip")
     assert summary.samples == ("clips/0", "clips/2")
     assert [str(problem) for problem in summary.refused] == [
-        f"{path}:2: {tmp_path}/clips/1.mp4: has 12 frames, though it said that it has more; 17 are needed\n    Encode it anew."
+        f"{path}:2: {tmp_path}/clips/1.mp4: has 12 frames, fewer than it claims; 17 are needed\n    Encode it again."
     ]
 
 
@@ -326,7 +326,7 @@ def test_values_that_are_not_finite_are_refused_and_not_written(tmp_path: Path, 
     with pytest.raises(DataError) as error:
         encode(path)
     assert message(error) == "\n".join(
-        f'{path}:{line}: its values in "latents" would not be finite\n    Look at its files, and at the weights of the codec.'
+        f'{path}:{line}: its values in "latents" would not be finite\n    Look at its files, and at the weights of the VAE.'
         for line in (1, 2)
     )
     assert read_source(tmp_path / ".precomputed", "latents") == {}

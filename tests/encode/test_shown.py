@@ -76,12 +76,12 @@ def test_uneven_clips_are_named_whether_they_are_resampled_or_not(tmp_path: Path
     summary, _ = made(tmp_path, rows, **options)
     path = tmp_path / "set.jsonl"
     assert summary.notes == (
-        f"{path}: 1 of 2 clips has a variable frame rate: uneven.mp4; its frames are taken as if all lasted as long, or at their true times with "
-        'variable_rate = "resample"',
+        f"{path}: 1 of 2 clips has a variable frame rate: uneven.mp4; its frames are used as if all lasted equally long; "
+        'variable_rate = "resample" uses their true times',
     )
     assert summary.notes[0] in str(summary)
     summary, _ = made(tmp_path, rows, variable_rate="resample", **options)
-    assert summary.notes == (f"{path}: 1 of 2 clips has a variable frame rate, and is taken at a constant one: uneven.mp4",)
+    assert summary.notes == (f"{path}: 1 of 2 clips has a variable frame rate, and is resampled to a constant one: uneven.mp4",)
     # Of 16 frames only those that are shown equally long are used.
     summary, _ = made(tmp_path, rows, "other", skip_audio=True, resolution_buckets="64x64x9")
     assert summary.notes == ()
@@ -221,7 +221,7 @@ def test_a_colour_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as error:
         made(tmp_path, [{"video": "a.mp4"}], skip_audio=True, alpha_color="#12345")
     remedy = 'Write it as "#RRGGBB", such as "#00FF00", or as black, white, gray, grey.'
-    assert message(error) == f'preprocessing.alpha_color: "#12345" is no colour\n    {remedy}'
+    assert message(error) == f'preprocessing.alpha_color: "#12345" is not a colour\n    {remedy}'
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_a_file_that_has_changed_is_told_and_is_no_sample(tmp_path: Path) -> Non
     found = list_encoded(tmp_path, ["latents"])
     assert list(found.folders[0].entries) == ["a"]
     assert [str(problem) for problem in found.problems] == [
-        f"{path}: has changed since it was recorded\n    Run `ltx preprocess --verify` on its dataset, which makes anew what is damaged."
+        f"{path}: has changed since it was recorded\n    Run `ltx preprocess --verify` on its dataset, which encodes damaged files again."
     ]
 
 

@@ -29,7 +29,7 @@ from ltxcore.protocols import Entry, Source
 MASKS = "training_strategy.audio.conditions.0.mask_dir"
 LATENTS = "training_strategy.audio.latents_dir"
 MAKE_THEM = "\n    Make them with `ltx preprocess`, or take these samples out of the other folders."
-LOOK = "\n    Look at the media they come from, and run `ltx preprocess` again, which makes them anew."
+LOOK = "\n    Look at the media they come from, and run `ltx preprocess` again, which encodes them again."
 
 
 def refused(root: Path, sources: dict[str, Source], **options: object) -> str:
@@ -209,7 +209,7 @@ def test_own_values_that_are_not_finite_are_written_anew_by_whoever_wrote_them(t
     inpainting_set(tmp_path, ["a", "b"])
     put(tmp_path, "audio_masks", "b", {"mask": torch.full((6,), torch.nan)})
     assert refused(tmp_path, INPAINTING) == (
-        f'{MASKS}: 1 sample of "audio_masks" holds NaN or infinite values: b\n    Write them anew, without such values.'
+        f'{MASKS}: 1 sample of "audio_masks" holds NaN or infinite values: b\n    Write them again, without such values.'
     )
 
 
@@ -218,7 +218,9 @@ def test_an_audio_mask_of_the_wrong_length_is_refused_with_both_lengths(tmp_path
     put(tmp_path, "audio_masks", "b", {"mask": torch.ones(5)})
     put(tmp_path, "audio_masks", "c", {"mask": torch.ones(7)})
     expected = f'{MASKS}: 2 masks of "audio_masks" do not fit the audio latents: b (5 for 6), c (7 for 6)'
-    assert refused(tmp_path, INPAINTING) == f"{expected}\n    Make masks from the same media as the latents, with one value a latent step."
+    assert (
+        refused(tmp_path, INPAINTING) == f"{expected}\n    Make masks from the same media as the latents, with one value per latent step."
+    )
 
 
 def test_a_video_mask_of_the_wrong_grid_is_refused(tmp_path: Path) -> None:
@@ -227,7 +229,7 @@ def test_a_video_mask_of_the_wrong_grid_is_refused(tmp_path: Path) -> None:
     put(tmp_path, "video_masks", "a", {"mask": torch.ones(3, 4, 2)})
     sources = {"text": TEXT, "video": VIDEO, "video.cond0.mask": VIDEO_MASK}
     expected = f'{VIDEO_MASK.where}: 1 mask of "video_masks" does not fit the video latents: a (3 x 4 x 2 for 3 x 2 x 4)'
-    assert refused(tmp_path, sources) == f"{expected}\n    Make masks from the same media as the latents, with one value a latent cell."
+    assert refused(tmp_path, sources) == f"{expected}\n    Make masks from the same media as the latents, with one value per latent cell."
 
 
 def test_text_of_two_encoders_in_one_folder_is_refused(tmp_path: Path) -> None:
@@ -257,7 +259,7 @@ def test_latents_of_two_codecs_in_one_folder_are_refused(tmp_path: Path, shape: 
     inpainting_set(tmp_path, ["a", "b", "c"])
     put(tmp_path, "audio_latents", "c", {"latents": values(*shape)})
     expected = f'{LATENTS}: the samples of "audio_latents" do not have one {what} in c'
-    assert refused(tmp_path, INPAINTING) == f"{expected}\n    Write those of one sort anew."
+    assert refused(tmp_path, INPAINTING) == f"{expected}\n    Write those of one sort again."
 
 
 def test_samples_whose_encoder_is_not_known_go_with_any(tmp_path: Path) -> None:
@@ -294,7 +296,7 @@ def test_text_without_features_for_a_modality_of_the_run_is_refused(tmp_path: Pa
 def test_a_recorded_sample_whose_file_is_gone_is_refused_and_named(tmp_path: Path) -> None:
     inpainting_set(tmp_path, ["a", "b"])
     (tmp_path / "audio_latents" / "b.safetensors").unlink()
-    remedy = 'Run `ltx preprocess` again. If you removed them on purpose, delete the manifest*.jsonl of "audio_latents" too: it is then indexed anew.'
+    remedy = 'Run `ltx preprocess` again. If you removed them on purpose, delete the manifest*.jsonl of "audio_latents" too: it is then indexed again.'
     assert refused(tmp_path, INPAINTING) == f'{LATENTS}: 1 sample of "audio_latents" is recorded, but the file is gone: b\n    {remedy}'
 
 
@@ -303,7 +305,7 @@ def test_a_sample_of_another_size_than_recorded_is_refused_and_named(tmp_path: P
     path = tmp_path / "audio_latents" / "b.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
     expected = f'{LATENTS}: 1 sample of "audio_latents" has another size than recorded: b'
-    remedy = 'Run `ltx preprocess` again, which makes them anew. If they are your own, delete the manifest*.jsonl of "audio_latents": it is then indexed anew.'
+    remedy = 'Run `ltx preprocess` again, which encodes them again. If they are your own, delete the manifest*.jsonl of "audio_latents": it is then indexed again.'
     assert refused(tmp_path, INPAINTING) == f"{expected}\n    {remedy}"
 
 

@@ -13,7 +13,7 @@ from ltxcore.encoded.store import write_sample
 from ltxcore.errors import DataError
 from ltxcore.protocols import Batch, Entry, Manifest, Source
 
-REDO = "\n    Run `ltx preprocess --verify` on its dataset, which makes anew what is damaged."
+REDO = "\n    Run `ltx preprocess --verify` on its dataset, which encodes damaged files again."
 
 
 def _video_set(root: Path) -> dict[str, Source]:
@@ -175,7 +175,7 @@ def test_nan_that_came_after_listing_is_named_with_its_sample(tmp_path: Path) ->
     path.write_bytes(path.read_bytes()[:-4] + b"\x00\x00\xc0\x7f")
     expected = 'ROOT/audio_latents/b.safetensors: the sample "b" holds NaN or infinite values'
     assert (
-        _refused(tmp_path, manifest) == f"{expected}\n    Run `ltx preprocess --verify` on its dataset, which makes anew what is damaged."
+        _refused(tmp_path, manifest) == f"{expected}\n    Run `ltx preprocess --verify` on its dataset, which encodes damaged files again."
     )
 
 

@@ -345,5 +345,5 @@ def test_a_file_is_made_anew_and_never_deleted_and_only_what_preprocessing_made_
         path.parent.mkdir(parents=True)
     (tmp_path / "latents" / "manifest-0.jsonl").touch()
     assert redo(own) == OWN
-    assert redo(made) == "Run `ltx preprocess --verify` on its dataset, which makes anew what is damaged."
+    assert redo(made) == "Run `ltx preprocess --verify` on its dataset, which encodes damaged files again."
     assert not [text for text in (redo(own), redo(made)) if "elete" in text or "emove" in text]

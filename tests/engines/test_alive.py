@@ -31,7 +31,10 @@ def test_a_process_that_says_nothing_any_more_is_named_with_its_last_word_and_no
 
 
 def test_a_process_that_never_came_is_named() -> None:
-    assert judged((step(), 5), (None, 11 * MINUTE)) == ((1,), "process 1 of 2, which was waited for for 11 minutes, gives no sign of life")
+    assert judged((step(), 5), (None, 11 * MINUTE)) == (
+        (1,),
+        "process 1 of 2, for which the others waited 11 minutes, gives no sign of life",
+    )
     assert judged((step(), 5), (None, 9 * MINUTE)) is None
 
 

@@ -45,8 +45,8 @@ def test_the_number_of_this_machine_and_of_its_processes_may_be_said(tmp_path: P
             "TMP/hosts: gives machines different numbers of slots: 2, 3\n    Write a line `NAME slots=N` for each, with one N.",
         ),
         ("# none\n", "TMP/hosts: names no machine\n    Write a line `NAME slots=N` for each, with one N."),
-        ("a slots=two\n", 'TMP/hosts:1: "a slots=two" is no machine, or one that was named before\n    Write: NAME slots=N'),
-        ("a\na\n", 'TMP/hosts:2: "a" is no machine, or one that was named before\n    Write: NAME slots=N'),
+        ("a slots=two\n", 'TMP/hosts:1: "a slots=two" is not a machine, or was named before\n    Write: NAME slots=N'),
+        ("a\na\n", 'TMP/hosts:2: "a" is not a machine, or was named before\n    Write: NAME slots=N'),
     ],
 )
 def test_a_hostfile_that_is_not_understood_is_refused(tmp_path: Path, text: str, what: str) -> None:
@@ -91,7 +91,7 @@ def test_a_free_port_can_be_listened_on() -> None:
             "process 3 was killed by signal 7 (SIGBUS), often since /dev/shm is full, or since a file grew shorter while it was read, so this run ends",
         ),
         (-10, 138, "process 3 was killed by signal 10 (SIGUSR1), so this run ends"),
-        (77, 77, "process 3 ended with exit status 77 and without a word, so this run ends"),
+        (77, 77, "process 3 ended with exit status 77 and without a message, so this run ends"),
         (2, 2, ""),
         (130, 130, ""),
         (1, 1, ""),

@@ -1,4 +1,4 @@
-"""Room on the device while nothing is trained: the optimiser's state in host memory, and back with the same bits."""
+"""Room on the device while nothing is trained: the optimizer's state in CPU memory, and back with the same bits."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def test_the_first_process_works_before_the_others() -> None:
 
 
 def ended(here: Processes, error: Callable[[int], BaseException]) -> None:
-    with here.ending(lambda: "It goes on after step 4."):
+    with here.ending(lambda: "It resumes after step 4."):
         raise error(here.rank)
 
 
@@ -116,7 +116,7 @@ def test_a_process_that_ended_without_a_word_is_named_once(monkeypatch: pytest.M
     found = together(work)
     told = [error for error in found if isinstance(error, ProcessError)]
     assert [str(error) for error in told] == [
-        "process 1 of 3 ended without a word (killed, or out of memory), so this run ends\n    It goes on after step 4."
+        "process 1 of 3 ended without a word (killed, or out of memory), so this run ends\n    It resumes after step 4."
     ]
     assert sum(isinstance(error, SystemExit) and error.code == TOLD for error in found) == 1
 
@@ -143,7 +143,7 @@ def test_a_process_group_that_is_not_left_in_time_does_not_keep_the_process_from
 
 def test_whom_nobody_watches_over_is_waited_for_only_so_long() -> None:
     store = HashStore()
-    with pytest.raises(ProcessError, match=r"^process 1 of 2 does not come, and was waited for for 0 seconds\n    Look at what it does\.$"):
+    with pytest.raises(ProcessError, match=r"^process 1 of 2 did not respond within 0 seconds\n    Look at what it does\.$"):
         wait_at_store(store, "key", "process 1 of 2", 0.1)
     store.set("key", "1")
     assert wait_at_store(store, "key", "process 1 of 2", 0.1) == b"1"

@@ -278,7 +278,7 @@ def estimating(steps: Iterable[int]) -> SingleEngine:
 
 
 @pytest.mark.parametrize("is_changed", [False, True])
-def test_what_an_optimiser_finds_out_by_itself_is_gone_on_with_also_under_another_schedule(is_changed: bool, tmp_path: Path) -> None:
+def test_what_an_optimizer_finds_out_by_itself_is_gone_on_with_also_under_another_schedule(is_changed: bool, tmp_path: Path) -> None:
     whole = estimating(range(6))
     first = estimating(range(3))
     tensors, values = first.state()

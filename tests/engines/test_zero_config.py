@@ -134,7 +134,7 @@ def test_a_stage_that_contradicts_the_run_file_names_both(tmp_path: Path) -> Non
     assert refusal(tmp_path, {"zero_optimization": {"stage": 2}}, stage=3) == expected
 
 
-def test_another_optimiser_and_another_schedule_are_refused_and_equal_values_are_not(tmp_path: Path) -> None:
+def test_another_optimizer_and_another_schedule_are_refused_and_equal_values_are_not(tmp_path: Path) -> None:
     same = {"type": "AdamW", "params": {"lr": 0.0005, "betas": [0.9, 0.999], "weight_decay": 0.01, "eps": 1e-8, "torch_adam": True}}
     assert "optimizer" not in resolved(tmp_path, {"optimizer": same})
     other = {"type": "Lamb", "params": {"lr": 1e-3, "betas": [0.9, 0.95], "max_coeff": 0.3}}
@@ -154,8 +154,8 @@ def test_what_deepspeed_would_ignore_is_refused_all_at_once(tmp_path: Path) -> N
     config = {"gradient_cliping": 1.0, "activation_checkpointing": {}, "zero_optimization": {"offload_param": {"device": "auto"}}}
     assert refusal(tmp_path, config) == (
         "TMP/ds.json: activation_checkpointing is not used\n"
-        "    It would do nothing here. Use optimization.enable_gradient_checkpointing in the run file.\n"
-        'TMP/ds.json: gradient_cliping is no key that is used here\n    Did you mean "gradient_clipping"?\n'
+        "    It has no effect here. Use optimization.enable_gradient_checkpointing in the run file.\n"
+        'TMP/ds.json: gradient_cliping is not used here\n    Did you mean "gradient_clipping"?\n'
         'TMP/ds.json: zero_optimization.offload_param.device is "auto", which nothing in the run file fills\n'
         "    Write a value, or remove it."
     )
@@ -198,9 +198,9 @@ def test_before_the_number_of_processes_is_known_a_whole_batch_is_not_judged(tmp
     ("text", "what"),
     [
         ('{"a": 1, "a": 2}', 'says "a" more than once\n    Keep one of them.'),
-        ("[1]", "is not a JSON object\n    Mend the file."),
-        ("[" * 100_000, "is not a DeepSpeed configuration: its values are nested too deeply\n    Mend the file."),
-        ("{", "is not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)\n    Mend the file."),
+        ("[1]", "is not a JSON object\n    Fix the file."),
+        ("[" * 100_000, "is not a DeepSpeed configuration: its values are nested too deeply\n    Fix the file."),
+        ("{", "is not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)\n    Fix the file."),
     ],
 )
 def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, text: str, what: str) -> None:

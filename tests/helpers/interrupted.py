@@ -217,7 +217,7 @@ class Job:
         if found != self.expected or (code and left != self.expected) or "Traceback" in second:
             differs = [name for name in sorted({*found, *self.expected}) if found.get(name) != self.expected.get(name)]
             yield f"{where}: then {code}, differs in {differs}: {first} / {second}"
-        elif step and not code and f"going on after step {step}" not in second:
+        elif step and not code and f"resuming after step {step}" not in second:
             yield f"{where}: does not go on after step {step}: {second}"
 
 

@@ -11,7 +11,7 @@ from ltxcore.models.lora_load import fill_adapters, read_fitting
 def load_lora(backbone: LTXBackbone, path: Path) -> None:
     """Load a LoRA file: into the adapters that the backbone has, whose modules must be those of the file, or into new ones as the file has them.
 
-    Adapters that are wider than the file's compute the same: what the file does not fill of them starts anew, at a product of 0. Adapters that
+    Adapters that are wider than the file's compute the same: what the file does not fill of them starts again, at a product of 0. Adapters that
     learn lengths as well (DoRA) start from the lengths that a plain LoRA gives.
 
     Raises:

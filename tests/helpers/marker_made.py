@@ -1,4 +1,4 @@
-"""A small model that takes the marker of the first frame, as LTX-2.5 does, and a set and runs with pictures for it."""
+"""A small model that takes the first-frame marker, as LTX-2.5 does, and a set and runs with pictures for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tiny raw media, made anew by the tests: a square that moves, a tone, masks; and dataset files that list them."""
+"""Tiny raw media, made again by the tests: a square that moves, a tone, masks; and dataset files that list them."""
 
 from __future__ import annotations
 

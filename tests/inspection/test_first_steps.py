@@ -114,7 +114,7 @@ def test_a_run_of_both_modalities_is_shown(tmp_path: Path) -> None:
     sigma = {name: [f"{value:.3f}" for value in sorted(inputs.sigma.tolist())] for name, inputs in seen.inputs.items()}
     v, a = ([f"{value:.3f}" for value in inputs.sigma.tolist()] for inputs in (video, audio))
     assert shown([seen]).splitlines() == [
-        "What the model sees: tokens of a sample, in 2 samples",
+        "What the model sees: tokens per sample, in 2 samples",
         "video, generated audio, generated",
         "generated 16 to 24 2",
         "given 0 to 8 2",
@@ -123,8 +123,8 @@ def test_a_run_of_both_modalities_is_shown(tmp_path: Path) -> None:
         "in the loss 16 to 24 2",
         f"sigma {sigma['video'][0]} to {sigma['video'][1]} {sigma['audio'][0]} to {sigma['audio'][1]}",
         f"timesteps 0.000 to {sigma['video'][1]} 0.000 to {sigma['audio'][1]}",
-        "lies at, seconds 0.00 to 1.06 0.00 to 0.29",
-        "lies at, pixels 128 x 64 -",
+        "position, seconds 0.00 to 1.06 0.00 to 0.29",
+        "position, pixels 128 x 64 -",
         "Conditions",
         "condition applied to",
         "video.cond0.reference 0 of 2 samples",
@@ -145,7 +145,7 @@ def test_losses_and_parts_of_a_step_are_shown_where_there_are_any(tmp_path: Path
     (seen, _) = seen_of(av_run(tmp_path, video=frozen, audio=AUDIO, optimization={"gradient_accumulation_steps": 2, "batch_size": 1}))
     text = shown([attrs.evolve(seen, losses={"audio": torch.tensor([0.25])})])
     lines = text.splitlines()
-    assert lines[:2] == ["What the model sees: tokens of a sample, in 1 sample", "video, frozen audio, generated"]
+    assert lines[:2] == ["What the model sees: tokens per sample, in 1 sample", "video, frozen audio, generated"]
     assert lines[-4:-1] == [
         "Step 1, micro-batch 1 of 2",
         "sample generated given part appended in loss sigma loss cond",

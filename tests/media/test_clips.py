@@ -219,7 +219,7 @@ def test_a_sound_file_has_no_pictures(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.wav", sound=tone(), codec="pcm_s16le")
     with pytest.raises(DataError) as error:
         read_clip(path)
-    assert message(error) == f"{path}: this file has no pictures\n    Name a clip or an image, or leave the video column out."
+    assert message(error) == f"{path}: this file has no video\n    Name a clip or an image, or leave the video column out."
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

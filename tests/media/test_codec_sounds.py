@@ -123,14 +123,11 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path / "a.mp3", tone()) == f'{tmp_path}/a.mp3: sounds are not written as ".mp3"\n    Use .wav.'
     assert refusal(tmp_path / "a.wav", Sound(torch.zeros(1, 0), 16_000)) == f"{tmp_path}/a.wav: a sound without samples cannot be written"
     broken = Sound(torch.tensor([[0.0, math.nan]]), 16_000)
-    assert (
-        refusal(tmp_path / "a.wav", broken)
-        == f"{tmp_path}/a.wav: a sound with samples that are no numbers (NaN or infinite) cannot be written"
-    )
+    assert refusal(tmp_path / "a.wav", broken) == f"{tmp_path}/a.wav: audio with NaN or infinite values cannot be written"
     path = tmp_path / "a.mp4"
     with pytest.raises(DataError) as error:
         write_clip(path, gradient_clip(), broken)
-    assert str(error.value) == f"{path}: a sound with samples that are no numbers (NaN or infinite) cannot be written"
+    assert str(error.value) == f"{path}: audio with NaN or infinite values cannot be written"
     with pytest.raises(DataError) as error:
         write_clip(path, gradient_clip(), tone(channels=3))
     assert str(error.value) == f"{path}: a sound of 3 channels cannot be written as AAC\n    Write 1, 2, 6 (5.1) or 8 (7.1) channels."
@@ -142,7 +139,7 @@ def test_a_silent_film_and_an_image_have_no_sound(tmp_path: Path) -> None:
         write_clip(path, gradient_clip(frames))
         with pytest.raises(DataError) as error:
             read_sound(path)
-        assert str(error.value) == f"{path}: this file has no sound\n    Name a file with sound, or leave the sound of this sample out."
+        assert str(error.value) == f"{path}: this file has no audio\n    Name a file with audio, or leave out the audio of this sample."
 
 
 def test_a_wav_file_of_no_samples_has_no_sound(tmp_path: Path) -> None:
@@ -153,4 +150,4 @@ def test_a_wav_file_of_no_samples_has_no_sound(tmp_path: Path) -> None:
         file.setframerate(8000)
     with pytest.raises(DataError) as error:
         read_sound(path)
-    assert str(error.value) == f"{path}: this file has no sound: its sound track is empty\n    Record or encode it anew."
+    assert str(error.value) == f"{path}: this file has no audio: its audio track is empty\n    Record or encode it again."

@@ -125,7 +125,7 @@ def test_a_file_that_may_not_be_read_is_named(open_folder: Path) -> None:
     locked.mkdir()
     path.chmod(0)
     locked.chmod(0)
-    told = "this file cannot be read: Permission denied\n    Check its permissions and the disk that it lies on."
+    told = "this file cannot be read: Permission denied\n    Check its permissions and its disk."
     with as_nobody():
         for read in (probe, read_clip, read_sound, shown_size, RawFiles(open_folder / "none", open_folder).info):
             for place in (path, locked / "b.png"):

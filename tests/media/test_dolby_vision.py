@@ -22,7 +22,7 @@ def element(name: bytes, content: bytes) -> bytes:
 
 
 def into_matroska(path: Path, added: bytes) -> Path:
-    """An element in the only track: all is written anew, without what says where in the file something is."""
+    """An element in the only track: all is written again, without what says where in the file something is."""
     path.write_bytes(b"".join(rewritten(path.read_bytes(), added)))
     return path
 

@@ -51,7 +51,7 @@ def test_a_photograph_is_a_single_picture(tmp_path: Path, name: str) -> None:
     assert (clip.frames.shape, clip.rate, shown_size(path), frame_seconds(path, 5)) == ((1, 64, 96, 3), 1.0, (64, 96), [])
     assert psnr(clip.frames[0], PICTURE) > 36
     assert RawFiles(tmp_path, tmp_path).info(path).picture_corrections == ()
-    with pytest.raises(DataError, match="this file has no sound"):
+    with pytest.raises(DataError, match="this file has no audio"):
         read_sound(path)
 
 

@@ -60,7 +60,7 @@ def test_a_cover_picture_does_not_make_a_sound_a_clip(tmp_path: Path) -> None:
     assert read_sound(path).rate == 16_000
     with pytest.raises(DataError) as error:
         read_clip(path)
-    assert str(error.value) == f"{path}: this file has no pictures\n    Name a clip or an image, or leave the video column out."
+    assert str(error.value) == f"{path}: this file has no video\n    Name a clip or an image, or leave the video column out."
 
 
 READERS = (probe, read_clip, read_sound)
@@ -94,7 +94,7 @@ def test_subtitles_are_neither_pictures_nor_sound(tmp_path: Path) -> None:
     path.write_text("1\n00:00:00,000 --> 00:00:01,000\nHello\n")
     with pytest.raises(DataError) as error:
         probe(path)
-    assert str(error.value) == f"{path}: this file has neither pictures nor sound\n    Name a clip, a sound or an image."
+    assert str(error.value) == f"{path}: this file has neither video nor audio\n    Name a clip, a sound or an image."
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 0.999])
@@ -127,12 +127,12 @@ def test_a_cut_flac_file_is_damaged(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         read_sound(path)
     assert str(error.value) == (
-        f"{path}: this file is damaged: Invalid data found when processing input\n    Copy or download it again, or encode it anew."
+        f"{path}: this file is damaged: Invalid data found when processing input\n    Copy or download it again, or encode it again."
     )
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"), [("a.jpg", CUT), ("a.png", "this file is damaged: {}\n    Copy or download it again, or encode it anew.")]
+    ("name", "reason"), [("a.jpg", CUT), ("a.png", "this file is damaged: {}\n    Copy or download it again, or encode it again.")]
 )
 def test_an_image_that_was_cut_short_is_refused(tmp_path: Path, name: str, reason: str) -> None:
     write_clip(tmp_path / name, gradient_clip(1, 256, 256))
@@ -143,7 +143,7 @@ def test_an_image_that_was_cut_short_is_refused(tmp_path: Path, name: str, reaso
     path = cut(tmp_path / name, tmp_path / f"stub_{name}", 0.02 if name == "a.png" else 0.5)
     with pytest.raises(DataError) as error:
         probe(path)
-    assert str(error.value) in (f"{path}: {reason.format('its pictures have no size')}", f"{path}: {NO_MEDIUM}")
+    assert str(error.value) in (f"{path}: {reason.format('its frames have no size')}", f"{path}: {NO_MEDIUM}")
 
 
 def test_a_clip_with_a_hole_in_it_is_damaged(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_a_clip_with_a_hole_in_it_is_damaged(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         read_clip(path)
     assert str(error.value) == (
-        f"{path}: this file is damaged: Invalid data found when processing input\n    Copy or download it again, or encode it anew."
+        f"{path}: this file is damaged: Invalid data found when processing input\n    Copy or download it again, or encode it again."
     )
 
 

@@ -104,4 +104,4 @@ def test_a_recording_has_no_pictures() -> None:
     path = ALSA / "Noise.wav"
     with pytest.raises(DataError) as error:
         read_clip(path)
-    assert str(error.value) == f"{path}: this file has no pictures\n    Name a clip or an image, or leave the video column out."
+    assert str(error.value) == f"{path}: this file has no video\n    Name a clip or an image, or leave the video column out."

@@ -43,7 +43,7 @@ CHANGES: dict[str, Change] = {
     "5 ms": lambda at: 0.005 * (at > 1),
     "37 ms": lambda at: 0.037 * (at > 1),
     "2 s": lambda at: 2.0 * (at > 1),
-    "two holes of 2 ms": lambda at: 0.002 * (at > 0.5) + 0.002 * (at > 1),
+    "two gaps of 2 ms": lambda at: 0.002 * (at > 0.5) + 0.002 * (at > 1),
     "late start": lambda at: 0.25,
     "late start and a hole": lambda at: 0.1 + 0.3 * (at > 1),
     "overlap of 8 ms": lambda at: -0.008 * (at > 1),
@@ -56,7 +56,7 @@ def check_clicks(path: Path, codec: str, rate: int, change: Change) -> None:
     sound, by_ffmpeg = read_sound(path), read_by_ffmpeg(path)
     sample = Fraction(1, rate)
     tick = Fraction(1, 1000) if path.suffix in (".mkv", ".webm", ".flv") else sample
-    # After lost packets the time is known exactly. Of what is stamped anew no more is known than the tick says; nor of a late start, which MP4 and MOV
+    # After lost packets the time is known exactly. Of what is stamped again no more is known than the tick says; nor of a late start, which MP4 and MOV
     # give in milliseconds too.
     is_stamped_later = any(change(at / 100) not in (None, 0.0) for at in range(200))
     is_rounded = (tick > sample and is_stamped_later) or (change(0.0) != 0.0 and path.suffix in (".mkv", ".webm", ".flv", ".mp4", ".mov"))

@@ -146,7 +146,7 @@ def test_a_folder_whose_configuration_lacks_a_setting_is_refused(connect, tmp_pa
     place.write_text(json.dumps({key: value for key, value in json.loads(place.read_text()).items() if key != "rope_type"}))
     with pytest.raises(CheckpointError) as caught:
         load_connectors_folder(place.parent, BOTH, torch.float32)
-    assert str(caught.value) == f"{place.parent}: its config.json lacks rope_type\n    Download the whole folder again."
+    assert str(caught.value) == f"{place.parent}: its config.json lacks rope_type\n    Download the complete folder again."
 
 
 def test_connectors_are_frozen_and_give_no_gradient(connect):
@@ -160,14 +160,15 @@ def test_features_of_another_model_are_refused(connect):
     given = features(length=16, words=3)
     with pytest.raises(DataError) as caught:
         connect(Text({"video": torch.zeros(1, 16, 48), "audio": torch.zeros(1, 16, 32)}, torch.ones(1, 16)))
-    assert str(caught.value) == f"the text features of this model have 64 numbers a token for video, and these have 48\n    {REDO}"
+    assert str(caught.value) == f"the text features of this model have 64 values per token for video, and these have 48\n    {REDO}"
     with pytest.raises(DataError) as caught:
         connect(Text({"video": given.features["video"]}, given.mask))
-    assert str(caught.value) == f"the text features of this model have 32 numbers a token for audio, and there are none\n    {REDO}"
+    assert str(caught.value) == f"the text features of this model have 32 values per token for audio, and there are none\n    {REDO}"
     with pytest.raises(DataError) as caught:
         connect(features(length=20, words=3))
     assert (
-        str(caught.value) == f"text features are padded to 20 positions, which is no multiple of the 8 registers of this model\n    {REDO}"
+        str(caught.value)
+        == f"text features are padded to 20 positions, which is not a multiple of the 8 registers of this model\n    {REDO}"
     )
 
 
@@ -205,7 +206,7 @@ def test_matrices_that_were_not_downloaded_are_refused(tmp_path):
     with pytest.raises(CheckpointError) as caught:
         load_connectors(read_header(path), PREFIX, SETTINGS, BOTH, torch.float32)
     assert str(caught.value) == (
-        f"{path}: the connectors have nothing but zeros in {name}: the file was not downloaded whole\n    Download it again."
+        f"{path}: the connectors have nothing but zeros in {name}: the file was not downloaded completely\n    Download it again."
     )
 
 

@@ -156,7 +156,7 @@ def test_a_folder_whose_index_was_not_downloaded_is_refused(tmp_path):
     (place / f"{WEIGHTS}.index.json").unlink()
     count = len(list(place.glob("*.safetensors")))
     assert refused(tmp_path / "ltx", tmp=tmp_path) == (
-        f"TMP/ltx/transformer: this folder has {count} safetensors files and no index\n    Download the whole folder again."
+        f"TMP/ltx/transformer: this folder has {count} safetensors files and no index\n    Download the complete folder again."
     )
 
 
@@ -176,7 +176,7 @@ def test_an_index_that_names_files_elsewhere_is_refused(tmp_path):
     index["weight_map"]["proj_in.weight"] = "../../secret.safetensors"
     path.write_text(json.dumps(index))
     assert refused(tmp_path / "ltx", tmp=tmp_path) == (
-        f"TMP/ltx/transformer/{WEIGHTS}.index.json: names files outside its folder: ../../secret.safetensors\n    Download the whole folder again."
+        f"TMP/ltx/transformer/{WEIGHTS}.index.json: names files outside its folder: ../../secret.safetensors\n    Download the complete folder again."
     )
 
 
@@ -205,7 +205,7 @@ def test_a_file_of_the_right_size_whose_end_never_came_is_refused(tmp_path):
     path.write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
     found = refused(path, tmp=tmp_path)
     assert found.startswith("TMP/transformer-bf16.safetensors: model.diffusion_model.")
-    assert found.endswith("is nothing but zeros: the file was not downloaded whole\n    Download it again.")
+    assert found.endswith("is nothing but zeros: the file was not downloaded completely\n    Download it again.")
 
 
 def test_values_that_are_not_finite_are_refused(tmp_path):

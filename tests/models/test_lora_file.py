@@ -349,11 +349,11 @@ def test_a_truncated_or_empty_file_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("said", "what"),
     [
-        ("{", "what its metadata says under lora_adapter_metadata is no JSON object"),
-        ("[1]", "what its metadata says under lora_adapter_metadata is no JSON object"),
-        ("[" * 100_000, "what its metadata says under lora_adapter_metadata is no JSON object"),
-        ('{"transformer.lora_alpha": "much"}', "its metadata says lora_alpha = much, which is no strength"),
-        (f'{{"transformer.lora_alpha": {10**400}}}', f"its metadata says lora_alpha = 1{'0' * 29}, which is no strength"),
+        ("{", "what its metadata says under lora_adapter_metadata is not a JSON object"),
+        ("[1]", "what its metadata says under lora_adapter_metadata is not a JSON object"),
+        ("[" * 100_000, "what its metadata says under lora_adapter_metadata is not a JSON object"),
+        ('{"transformer.lora_alpha": "much"}', "its metadata says lora_alpha = much, which is not a valid scale"),
+        (f'{{"transformer.lora_alpha": {10**400}}}', f"its metadata says lora_alpha = 1{'0' * 29}, which is not a valid scale"),
     ],
     ids=["torn", "list", "deep", "text", "large"],
 )

@@ -1,4 +1,4 @@
-"""Blocks in host memory, tried on a CPU: what differs on a GPU is which memory a copy goes to, and that it is on its way beside the computation."""
+"""Blocks in CPU memory, tried on a CPU: what differs on a GPU is which memory a copy goes to, and that it is on its way beside the computation."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def test_modules_that_no_loss_reaches_are_left_out_and_named():
 def test_targets_that_no_loss_reaches_at_all_are_refused():
     assert message(tiny("audio"), ["audio_ff.net.2", "to_k"], reachable=set()) == (
         "lora.target_modules: no loss of this run can reach any of the LoRA targets: audio_ff.net.2, to_k\n"
-        "    Name modules of the modality that is generated."
+        "    Name modules of a modality that is generated."
     )
 
 

@@ -66,7 +66,7 @@ class Activations:
         self._hooks.enter_context(torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor))
 
     def end(self, others: Iterable[Tensor]) -> int:
-        """Before the backward: bytes, without those of `others`: weights, gradients and the optimiser, wherever they are held."""
+        """Before the backward: bytes, without those of `others`: weights, gradients and the optimizer, wherever they are held."""
         self._hooks.close()
         known = self._before | sizes(others).keys()
         return sum(size for key, size in sizes(alive()).items() if key not in known)

@@ -97,7 +97,7 @@ def test_the_largest_of_what_is_decoded_at_once_counts(tmp_path: Path) -> None:
     assert largest(without, (128, 4, 20, 10), tiles=False) == (4, 20, 10)
     assert largest(without, (128, 4, 20, 10), tiles=True) == (4, 16, 10)
     drawn, _ = planned(tmp_path, {}, model="ltx-2.3-22b", validation=SAMPLES)
-    assert largest(drawn, (128, 4, 64, 64), tiles=False) == (3, 16, 32)  # what is drawn anew are the samples, not the data
+    assert largest(drawn, (128, 4, 64, 64), tiles=False) == (3, 16, 32)  # what is generated anew are the samples, not the data
     assert largest(drawn, (128, 4, 64, 64), tiles=True) == (3, 16, 16)
 
 
@@ -137,4 +137,4 @@ def test_where_decoding_takes_most_it_is_said_and_pieces_are_advised(tmp_path: P
     said = cost(found.loaded, 1, 80 * 2**30, bucket="64x64x9")
     rows = dict(row for _, part in told(said) for row in part)
     assert rows["decoding of samples"]
-    assert rows["at the most"].endswith(", as samples are decoded")
+    assert rows["peak"].endswith(", as samples are decoded")

@@ -1,4 +1,4 @@
-"""Bytes of weights, gradients and the optimiser where a GPU would have some of them in host memory: by arithmetic, since no GPU is here."""
+"""Bytes of weights, gradients and the optimizer where a GPU would have some of them in CPU memory: by arithmetic, since no GPU is here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of blocks in host memory: how many of them take memory of a device that is behind, and how much host memory pinning takes."""
+"""Checks of blocks in CPU memory: how many of them take memory of a device that is behind, and how much CPU memory pinning takes."""
 
 from __future__ import annotations
 

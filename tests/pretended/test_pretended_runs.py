@@ -28,10 +28,10 @@ BF16 = ("acceleration.mixed_precision_mode=bf16",)
 ACCUMULATED = ("optimization.gradient_accumulation_steps=2", "optimization.batch_size=2")
 CHECKPOINTED = ("optimization.enable_gradient_checkpointing=true",)
 OFFLOADED = (*CHECKPOINTED, "acceleration.offload_blocks=3")
-ROUNDED = "int8, in host memory"
+ROUNDED = "int8, in CPU memory"
 WEIGHTS: Mapping[str, tuple[str, ...]] = {
     ROUNDED: (*OFFLOADED, "acceleration.quantization=int8", "acceleration.offload_optimizer_during_validation=true", *ACCUMULATED),
-    "fp8, in host memory": (*OFFLOADED, "acceleration.quantization=fp8"),
+    "fp8, in CPU memory": (*OFFLOADED, "acceleration.quantization=fp8"),
     "fp8 under a DoRA": (*CHECKPOINTED, "acceleration.quantization=fp8", "lora.use_dora=true", "lora.use_rslora=true"),
     "a LoRA with dropout": ("lora.dropout=0.5",),
     "all of them trained": ("model.training_mode=full",),
@@ -105,7 +105,7 @@ def test_the_largest_step_is_tried_on_a_gpu_and_changes_no_bit(sample: dict[str,
     assert found["said"] == ""
     assert found["told"].startswith("OutOfMemory: GPU memory ran out (up to 1.0 GiB of the ")
     assert (
-        " of cuda:0 were taken; 2.00 GiB more were asked for) while trying a step before training, the largest of the run, on 2 samples ("
+        " of cuda:0 were in use; 2.00 GiB more were requested) while trying a step before training, the largest of the run, on 2 samples ("
         in found["told"]
     )
 
@@ -146,7 +146,7 @@ def test_any_weights_are_trained_on_any_way(tmp_path: Path, libraries: Path, pre
 
 
 @pytest.mark.whole
-@pytest.mark.parametrize("options", [{}, {"quantization": "int8", "offload_blocks": 3}], ids=["plain", "int8, in host memory"])
+@pytest.mark.parametrize("options", [{}, {"quantization": "int8", "offload_blocks": 3}], ids=["plain", "int8, in CPU memory"])
 def test_every_kind_of_guidance_draws_as_on_the_cpu(libraries: Path, options: Mapping[str, Any]) -> None:
     kinds = ("none", "cfg", "stg", "modality", "all")
     checks = {kind: Check("pretended.drawing:both", {"guidance": kind, **options}) for kind in kinds}

@@ -148,7 +148,7 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _held_out(parts: Parts) -> tuple[dict[str, float], int]:
-    """Held-out losses in every context, and how many passes through the model they took."""
+    """Validation loss in every context, and how many passes through the model they took."""
     passes: list[None] = []
     counting = parts.model.backbone.register_forward_pre_hook(lambda *_: passes.append(None))
     outline, config = parts.plan.outline, parts.plan.outline.loaded.config

@@ -75,7 +75,7 @@ def test_a_file_that_was_changed_or_is_gone_is_refused(tmp_path: Path, change: o
         checkpoint.check(saved)
     assert message(error.value, tmp_path) == (
         f"TMP/step_000007: lora.safetensors {what}\n"
-        "    Move this checkpoint out of TMP, so that the run begins again, since there is none before it."
+        "    Move this checkpoint out of TMP, so that the run starts over, since there is none before it."
     )
 
 
@@ -106,7 +106,7 @@ def test_a_disk_that_fills_up_leaves_no_checkpoint(tmp_path: Path) -> None:
         checkpoint.save(tmp_path, 1, ("lora.safetensors", full), None)
     assert message(error.value, tmp_path) == (
         "TMP/step_000001: cannot be written: No space left on device\n"
-        "    Make room on that disk, or have your quota there raised, then give the same command: the run goes on from the checkpoint before it."
+        "    Make room on that disk, or have your quota there raised, then give the same command: the run resumes from the checkpoint before it."
     )
     assert checkpoint.found(tmp_path) == []
 

@@ -40,7 +40,7 @@ def test_a_plain_run_is_refused_by_no_engine(config: RunFile) -> None:
 def test_one_process_refuses_keys_of_several_only_where_it_was_asked_for_by_name(config: RunFile) -> None:
     table = {"stage": 2, "deepspeed_config": Path("ds.json"), "offload": "all"}
     assert list(engine_problems(changed(config, engine=table), 1)) == []
-    what, remedy = 'is of the engine for several processes, and engine.name is "single"', 'Use "zero", or remove the key.'
+    what, remedy = 'only works with several processes, but engine.name is "single"', 'Use "zero", or remove the key.'
     assert list(engine_problems(changed(config, engine={**table, "name": "single"}), 1)) == [
         (f"engine.{key}", what, remedy) for key in ("stage", "deepspeed_config", "offload")
     ]
@@ -53,49 +53,49 @@ def test_one_process_refuses_keys_of_several_only_where_it_was_asked_for_by_name
             {"optimization": {"optimizer_type": "adamw8bit"}},
             (
                 "optimization.optimizer_type",
-                '"adamw8bit" is not available with several processes, which divide the optimiser among them anyway',
+                '"adamw8bit" is not available with several processes, which divide the optimizer among them anyway',
                 'Use "adamw".',
             ),
         ),
         (
             {"acceleration": {"quantization": "int8"}},
-            ("acceleration.quantization", "quantized weights cannot be divided among processes", "Remove the key."),
+            ("acceleration.quantization", "quantized weights cannot be sharded among processes", "Remove the key."),
         ),
         (
             {"acceleration": {"offload_blocks": 2}},
-            ("acceleration.offload_blocks", "is of the engine for one process", 'Use engine.offload = "all".'),
+            ("acceleration.offload_blocks", "only works in one process", 'Use engine.offload = "all".'),
         ),
         (
             {"acceleration": {"offload_blocks": 2}, "engine": {"name": "auto", "offload": "all"}},
-            ("acceleration.offload_blocks", "is of the engine for one process", "Remove the key."),
+            ("acceleration.offload_blocks", "only works in one process", "Remove the key."),
         ),
         (
             {"acceleration": {"offload_optimizer_during_validation": True}},
             (
                 "acceleration.offload_optimizer_during_validation",
-                "is of the engine for one process: DeepSpeed moves the state of an optimiser of its own alone",
-                'Remove the key. engine.offload = "optimizer" keeps the state in host memory all the time.',
+                "only works in one process: DeepSpeed moves only the state of its own optimizer",
+                'Remove the key. engine.offload = "optimizer" keeps the state in CPU memory all the time.',
             ),
         ),
         (
             {"acceleration": {"offload_optimizer_during_validation": True}, "engine": {"name": "auto", "offload": "optimizer"}},
             (
                 "acceleration.offload_optimizer_during_validation",
-                "is of the engine for one process: DeepSpeed moves the state of an optimiser of its own alone",
-                'Remove the key, since engine.offload = "optimizer" keeps the state in host memory all the time.',
+                "only works in one process: DeepSpeed moves only the state of its own optimizer",
+                'Remove the key, since engine.offload = "optimizer" keeps the state in CPU memory all the time.',
             ),
         ),
         (
             {"acceleration": {"compile": True}},
             (
                 "acceleration.compile",
-                "is of the engine for one process: weights that are divided come and go within a block",
+                "only works in one process: sharded weights come and go within a block",
                 "Remove the key.",
             ),
         ),
         (
             {"lora": {"use_dora": True}},
-            ("lora.use_dora", "needs whole matrices, which several processes divide", "Remove the key, or train in one process."),
+            ("lora.use_dora", "needs whole matrices, which several processes shard", "Remove the key, or train in one process."),
         ),
     ],
 )

@@ -157,9 +157,9 @@ def test_full_mode_has_no_frozen_weights(tmp_path: Path) -> None:
     asked = {"quantization": "int8", "offload_blocks": 2}
     found = refusal(tmp_path, model={"training_mode": "full"}, acceleration=asked, optimization={"enable_gradient_checkpointing": True})
     assert found == [
-        "acceleration.quantization: is for frozen weights, and in full mode all are trained",
+        "acceleration.quantization: is for frozen weights, but full fine-tuning trains all of them",
         '    Remove the key, or set model.training_mode = "lora".',
-        "acceleration.offload_blocks: is for frozen weights, and in full mode all are trained",
+        "acceleration.offload_blocks: is for frozen weights, but full fine-tuning trains all of them",
         '    Set it to 0, or set model.training_mode = "lora".',
     ]
 
@@ -180,7 +180,7 @@ def test_what_does_not_go_together_is_refused_in_one_go(tmp_path: Path) -> None:
         optimization={"enable_gradient_checkpointing": False},
     )
     assert found == [
-        "acceleration.offload_blocks: saves nothing unless blocks are computed again in the backward pass, which otherwise keeps their weights on the device",
+        "acceleration.offload_blocks: saves nothing without gradient checkpointing, because the backward pass would keep the weights of the blocks on the device",
         "    Set optimization.enable_gradient_checkpointing = true.",
         "acceleration.offload_blocks: does not go together with compile: a compiled block takes its weights where it found them",
         "    Choose one of the two.",

@@ -34,7 +34,7 @@ def test_samples_of_a_pass_and_of_a_step_are_those_that_the_run_draws(tmp_path: 
         (
             (1, 1, 3),
             3,
-            "each of 5 samples 33.3 times; 2 of 3 micro-batches are not full, in which samples of one shape go together, of which there are 3: "
+            "each of 5 samples 33.3 times; 2 of 3 micro-batches are not full (each holds samples of one shape, and there are 3 shapes): "
             "1.67 of 3 on average",
         ),
         ((1,), 2, "the one sample 100 times; the only micro-batch is not full: 1 of 2 on average"),

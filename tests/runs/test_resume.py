@@ -29,23 +29,23 @@ def test_another_number_of_processes_goes_on_where_the_accumulation_makes_up_for
 
 def test_another_global_batch_is_refused_with_the_accumulation_that_would_keep_it() -> None:
     assert difference(run(accumulation=2), run(accumulation=2), (2, 1)) == Difference(
-        "that takes 4 micro-batches a step (accumulation 2, processes 2), and here a step would take 2 (accumulation 2, processes 1)",
+        "that takes 4 micro-batches a step (accumulation 2, processes 2), but here a step would take 2 (accumulation 2, processes 1)",
         "Set optimization.gradient_accumulation_steps to 4.",
     )
     assert difference(run(accumulation=1), run(accumulation=1), (4, 3)) == Difference(
-        "that takes 4 micro-batches a step (accumulation 1, processes 4), and here a step would take 3 (accumulation 1, processes 3)",
-        "Go on with a number of processes that divides 4.",
+        "that takes 4 micro-batches a step (accumulation 1, processes 4), but here a step would take 3 (accumulation 1, processes 3)",
+        "Resume with a number of processes that divides 4.",
     )
     assert difference(run(accumulation=2), run(accumulation=3)) == Difference(
-        "that takes 2 micro-batches a step (accumulation 2, processes 1), and here a step would take 3 (accumulation 3, processes 1)",
+        "that takes 2 micro-batches a step (accumulation 2, processes 1), but here a step would take 3 (accumulation 3, processes 1)",
         "Set optimization.gradient_accumulation_steps to 2.",
     )
 
 
 def test_another_run_file_is_refused_with_the_lines_that_differ() -> None:
     assert difference(run(seed=1), run(seed=2)) == Difference(
-        "of another run file:\n    -seed = 1\n    +seed = 2",
-        "Undo that to go on with it, allow it with --allow-changes, set checkpoints.no_resume to start over in the same folder, or choose another output_dir.",
+        "with another run file:\n    -seed = 1\n    +seed = 2",
+        "Undo the change to resume it, accept it with --allow-changes, set checkpoints.no_resume to start over in the same folder, or choose another output_dir.",
     )
 
 
@@ -53,7 +53,7 @@ def test_another_run_file_is_refused_with_the_lines_that_differ() -> None:
 
 TAKES = ModelInfo("ltx-2.5.safetensors", "2.5", "", 48, takes_marker=True)
 OTHER = ModelInfo("ltx-2.3.safetensors", "2.3", "", 48)
-NOTE = "goes on without the marker of the first frame, as it began; a new run marks it (training_strategy.video.mark_first_frame = false)"
+NOTE = "continues without the first-frame marker, as it began; a new run uses the marker (training_strategy.video.mark_first_frame = false)"
 
 
 def without(text: str, *keys: str) -> str:
@@ -92,14 +92,14 @@ def test_a_key_that_was_set_then_and_is_not_now_is_a_difference_and_the_only_one
     older = without(new.resolved(), "on_error", "mark_first_frame").replace("use_rslora = false", "use_rslora = true")
     found = difference(beside(tmp_path, older, new, OTHER).saved, new.resolved())
     assert found is not None
-    assert found.what == "of another run file:\n    -use_rslora = true\n    +use_rslora = false"
+    assert found.what == "with another run file:\n    -use_rslora = true\n    +use_rslora = false"
 
 
 def test_a_key_that_no_table_has_now_is_a_difference(tmp_path: Path, new: LoadedRun) -> None:
     later = new.resolved().replace("use_rslora = false", "use_rslora = false\nuse_magic = true")
     found = difference(beside(tmp_path, later, new).saved, new.resolved())
     assert found is not None
-    assert found.what == "of another run file:\n    -use_magic = true"
+    assert found.what == "with another run file:\n    -use_magic = true"
 
 
 def test_a_run_that_is_older_than_the_marker_keeps_to_doing_without_and_says_so(tmp_path: Path, new: LoadedRun) -> None:
@@ -119,7 +119,7 @@ def test_a_run_file_that_sets_the_marker_is_held_to_it(tmp_path: Path, new: Load
     assert (found.loaded, found.notes) == (asked, ())
     said = difference(found.saved, asked.resolved())
     assert said is not None
-    assert said.what == "of another run file:\n    -mark_first_frame = false\n    +mark_first_frame = true"
+    assert said.what == "with another run file:\n    -mark_first_frame = false\n    +mark_first_frame = true"
     written = {"name": "flexible", "video": {**VIDEO, "mark_first_frame": True}}
     asked = clip_loaded(tmp_path / "data", "tiny", tmp_path / "out", strategy=written)
     assert difference(beside(tmp_path, saved, asked).saved, asked.resolved()) == said

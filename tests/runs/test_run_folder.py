@@ -47,10 +47,10 @@ def test_an_unfinished_run_of_the_same_file_goes_on(tmp_path: Path) -> None:
 
 def test_an_unfinished_run_of_another_file_is_refused_with_the_difference(tmp_path: Path) -> None:
     assert refusal(unfinished(tmp_path / "out"), "seed = 2\nsteps = 4\n") == (
-        f"{WHERE}: TMP/out holds an unfinished run of another run file:\n"
+        f"{WHERE}: TMP/out holds an unfinished run with another run file:\n"
         "    -seed = 1\n"
         "    +seed = 2\n"
-        "    Undo that to go on with it, allow it with --allow-changes, set checkpoints.no_resume to start over in the same folder, or choose another output_dir."
+        "    Undo the change to resume it, accept it with --allow-changes, set checkpoints.no_resume to start over in the same folder, or choose another output_dir."
     )
 
 
@@ -100,11 +100,11 @@ def test_a_status_that_is_not_ours_is_refused(tmp_path: Path, text: str, what: s
         RunFolder(tmp_path).status()
     assert message(error.value, tmp_path) == (
         f"TMP/run.json: is not the status of a run: {what}\n"
-        "    Put it back as it was, or start over in that folder, which removes its checkpoints, with checkpoints.no_resume = true."
+        "    Restore it, or start over in that folder, which removes its checkpoints, with checkpoints.no_resume = true."
     )
     assert check_free(RunFolder(tmp_path), "", "", WHERE, True) is False
     (tmp_path / "lora.safetensors").write_text("")
-    with pytest.raises(CheckpointError, match=r"Put it back as it was, or choose another output_dir\.$"):
+    with pytest.raises(CheckpointError, match=r"Restore it, or choose another output_dir\.$"):
         check_free(RunFolder(tmp_path), "", "", WHERE, True)
 
 
@@ -134,8 +134,8 @@ def test_a_status_without_its_run_file_starts_over_unless_something_was_saved(tm
     with pytest.raises(CheckpointError) as error:
         check_free(folder, "seed = 2", "", WHERE, False)
     assert message(error.value, tmp_path) == (
-        "TMP/out/run.toml: there is no such file, so it is not known what run this is\n"
-        "    Put it back as it was, or go on with the run file that you gave: --allow-changes"
+        "TMP/out/run.toml: there is no such file, so it is unknown what run this is\n"
+        "    Restore it, or resume with the run file that you gave: --allow-changes"
     )
 
 
@@ -144,7 +144,7 @@ def test_checkpoints_without_a_status_are_not_overwritten_unless_asked(tmp_path:
     folder.remove_status()
     (folder.checkpoints / "step_000002").mkdir(parents=True)
     (folder.checkpoints / "step_000002" / "manifest.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="but weights of a run, so it is not known how far that came"):
+    with pytest.raises(CheckpointError, match="but weights of a run, so it is unknown how far that came"):
         check_free(folder, "", "", WHERE, False)
     assert check_free(folder, "", "", WHERE, True) is False
 
@@ -157,9 +157,9 @@ def test_checkpoints_without_a_status_are_not_overwritten_unless_asked(tmp_path:
     [
         ("/dev/null/x", "/dev/null is there, not a folder"),
         ("TMP/file/below/it", "TMP/file is a file, not a folder"),
-        ("TMP/a\0b", "'TMP/a\\x00b' is no name of a folder: embedded null byte"),
+        ("TMP/a\0b", "'TMP/a\\x00b' is not a valid folder name: embedded null byte"),
         (f"TMP/none/{'n' * 300}", f"{'n' * 60}... is too long a name for a folder"),
-        ("TMP/loop/out", "'TMP/loop/out' is no name of a folder: Too many levels of symbolic links"),
+        ("TMP/loop/out", "'TMP/loop/out' is not a valid folder name: Too many levels of symbolic links"),
     ],
 )
 def test_a_path_that_can_be_no_folder_is_said_at_its_line(tmp_path: Path, path: str, what: str) -> None:
@@ -175,7 +175,7 @@ def refusal_of(tmp_path: Path, path: str) -> str:
 
 
 def test_a_path_that_is_too_long_is_said(tmp_path: Path) -> None:
-    assert "is no name of a folder: File name too long" in refusal_of(tmp_path, str(tmp_path) + "/deep" * 1000)
+    assert "is not a valid folder name: File name too long" in refusal_of(tmp_path, str(tmp_path) + "/deep" * 1000)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="acts as another user in a process of its own")
@@ -234,20 +234,20 @@ def save(folder: Path, step: int, *files: str) -> None:
 def test_a_run_goes_on_after_its_newest_checkpoint(tmp_path: Path) -> None:
     save(tmp_path, 20, "state.safetensors")
     save(tmp_path, 40, "state.safetensors")
-    assert said(tmp_path) == "The same command goes on after step 40, which was saved last."
-    assert said(tmp_path, no_resume=True) == "The same command begins anew, since checkpoints.no_resume is set."
+    assert said(tmp_path) == "The same command resumes after step 40, the last one saved."
+    assert said(tmp_path, no_resume=True) == "The same command starts over, because checkpoints.no_resume is set."
 
 
 def test_a_run_that_saved_nothing_begins_anew(tmp_path: Path) -> None:
     (tmp_path / "out" / "checkpoints" / "step_000020").mkdir(parents=True)  # half of one
-    assert said(tmp_path, interval=20) == "Nothing of it was saved yet, so the same command begins anew."
+    assert said(tmp_path, interval=20) == "Nothing was saved yet, so the same command starts over."
     assert said(tmp_path) == (
-        "Nothing of it was saved yet, so the same command begins anew. With checkpoints.interval, a run saves itself every so many steps."
+        "Nothing was saved yet, so the same command starts over. With checkpoints.interval, a run saves itself every so many steps."
     )
 
 
 def test_a_run_that_keeps_no_state_says_where_its_weights_are(tmp_path: Path) -> None:
     save(tmp_path, 20, "lora.safetensors")
     assert said(tmp_path, save_training_state="off") == (
-        'It keeps no training state (save_training_state = "off"), so it cannot go on; its last weights are in TMP/out/checkpoints/step_000020.'
+        'It keeps no training state (save_training_state = "off"), so it cannot be resumed; its last weights are in TMP/out/checkpoints/step_000020.'
     )

@@ -60,7 +60,7 @@ def test_everything_that_is_wrong_without_the_data_is_found_at_once(tmp_path: Pa
     assert places == [
         f"TMP/run.toml:{lines['output_dir']}: output_dir: TMP/out holds a finished run, which is not overwritten",
         f"TMP/run.toml:{lines['max_shard_size']}: checkpoints.max_shard_size: is of a whole model, and a LoRA is one file",
-        f'TMP/run.toml:{lines["stage"]}: engine.stage: is of the engine for several processes, and engine.name is "single"',
+        f'TMP/run.toml:{lines["stage"]}: engine.stage: only works with several processes, but engine.name is "single"',
         f"TMP/run.toml:{lines['[optimization.scheduler_params]']}: optimization.scheduler_params: "
         'the schedule "cosine_with_restarts" does not take these parameters: Expected positive integer T_0, but got 0',
         f'TMP/run.toml:{lines["target_modules"]}: lora.target_modules: the LoRA target "to_qq" names no module',
@@ -175,6 +175,6 @@ def test_a_dataset_of_which_only_another_run_needed_a_part_is_not_encoded_yet(tm
     (tmp_path / "sounds.jsonl").write_text('{"audio": "sound00.wav", "audio_mask": "sound00.wav", "caption": "a tone"}\n')
     sound_set(tmp_path / "data", count=3)
     changed = {"data": {"dataset": str(tmp_path / "sounds.jsonl"), "held_out": 0}}
-    assert check_run(loaded_run(tmp_path, **changed)).samples == "1 to train on, 0 held out; the first run encodes it anew"
+    assert check_run(loaded_run(tmp_path, **changed)).samples == "1 to train on, 0 held out; the first run encodes it again"
     (tmp_path / "data" / "audio_masks").rename(tmp_path / "data" / "others")
     assert check_run(loaded_run(tmp_path, **changed)).samples.startswith("1, not encoded yet")

@@ -31,17 +31,17 @@ def test_without_a_lora_the_first_frame_is_marked_where_the_model_takes_the_mark
     assert marking_of([], NEW) == Marking(True)
     assert marking_of([], OLD) == Marking(False)
     assert marking_of([], NEW, False) == Marking(False)
-    assert marking_of([], OLD, True) == Marking(False, ("The model ltx-2.3.safetensors takes no marker of its first frame.",))
+    assert marking_of([], OLD, True) == Marking(False, ("The model ltx-2.3.safetensors has no first-frame marker.",))
 
 
 def test_a_lora_is_used_as_it_was_trained_and_that_it_is_not_marked_is_said(tmp_path: Path) -> None:
     marked, plain = (lora(tmp_path, f"{told}.safetensors", {**OURS, "mark_first_frame": told}) for told in ("true", "false"))
     assert marking_of([marked], NEW) == Marking(True)
     assert marking_of([plain], NEW) == Marking(
-        False, (f"The first frame is not marked, since {plain.path} was trained without its marker; --mark-first-frame marks it.",)
+        False, (f"The first frame is not marked, since {plain.path} was trained without the marker; --mark-first-frame marks it.",)
     )
     assert marking_of([plain], NEW, True) == Marking(
-        True, (f"{plain.path} was trained without the marker of the first frame, and is used with it.",)
+        True, (f"{plain.path} was trained without the first-frame marker, and is used with it.",)
     )
 
 
@@ -62,9 +62,9 @@ def test_two_loras_that_were_trained_differently_leave_the_choice_to_the_user(tm
         marking_of(both, NEW)
     remedy = "    Choose with --mark-first-frame or --no-mark-first-frame, or use one of them."
     assert str(error.value).replace(str(tmp_path), "TMP").splitlines() == [
-        "TMP/true.safetensors: was trained with the marker of the first frame, and another LoRA without it",
+        "TMP/true.safetensors: was trained with the first-frame marker, and another LoRA without it",
         remedy,
-        "TMP/false.safetensors: was trained without the marker of the first frame, and another LoRA with it",
+        "TMP/false.safetensors: was trained without the first-frame marker, and another LoRA with it",
         remedy,
     ]
     assert marking_of(both, NEW, True).marks
@@ -79,7 +79,7 @@ def test_a_whole_model_that_says_it_was_trained_without_is_used_so(tmp_path: Pat
     info = ModelInfo("mine.safetensors", "2.5", "", 48, takes_marker=True, marks=False)
     assert marking_of([], info) == Marking(
         False,
-        ("The first frame is not marked, since the model mine.safetensors was trained without its marker; --mark-first-frame marks it.",),
+        ("The first frame is not marked, since the model mine.safetensors was trained without the marker; --mark-first-frame marks it.",),
     )
     trained = lora(tmp_path, "mine_too.safetensors", {**OURS, "mark_first_frame": "true"})
     assert marking_of([trained], info) == Marking(True)

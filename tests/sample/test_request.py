@@ -84,7 +84,7 @@ def test_a_condition_on_a_modality_that_the_sample_does_not_have_is_refused() ->
 def test_tokens_of_a_frozen_modality_cannot_be_given_but_others_added() -> None:
     frozen = [freeze("video", A)]
     assert refused(sample(condition("prefix", medium=A, index=1), frozen=frozen)) == (
-        'validation.samples.0.conditions.1: the condition "prefix" has no meaning on the frozen video, which is given already\n'
+        'validation.samples.0.conditions.1: the condition "prefix" makes no sense on the frozen video, which is already given\n'
         "    Remove it, or what freezes the video."
     )
     assert request(condition("reference", media={"reference": A}), frozen=frozen).drawn == {"audio"}
@@ -92,16 +92,16 @@ def test_tokens_of_a_frozen_modality_cannot_be_given_but_others_added() -> None:
 
 def test_a_sample_that_draws_nothing_is_refused() -> None:
     assert refused(sample(frozen=[freeze("video", A)]), generate_audio=False) == (
-        "validation.samples.0: freezes the video, and no audio is drawn\n    Set generate_audio = true."
+        "validation.samples.0: freezes the video, and no audio is generated\n    Set generate_audio = true."
     )
     assert refused(sample(frozen=[freeze("video", A), freeze("audio", B, 1)])) == (
-        "validation.samples.0: freezes both modalities, so there is nothing to draw\n    Keep one of video_to_audio and audio_to_video."
+        "validation.samples.0: freezes both modalities, so there is nothing to generate\n    Keep one of video_to_audio and audio_to_video."
     )
     assert refused(sample(frozen=[freeze("video", A), freeze("video", A, 1)])) == (
         "validation.samples.0: freezes the video twice\n    Keep one of them."
     )
     assert refused(sample(), trained=frozenset()) == (
-        "validation.samples.0: draws neither a picture nor a sound\n    Set generate_video or generate_audio to true."
+        "validation.samples.0: generates neither video nor audio\n    Set generate_video or generate_audio to true."
     )
 
 

@@ -28,7 +28,7 @@ def test_the_sound_of_a_single_frame_is_written_beside_it(tmp_path: Path) -> Non
 
 
 def test_nothing_is_no_sample(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^there is neither picture nor sound to write$"):
+    with pytest.raises(ValueError, match=r"^there is neither video nor audio to write$"):
         write(Played(), tmp_path / "a")
 
 

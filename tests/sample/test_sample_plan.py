@@ -115,24 +115,26 @@ def test_a_reference_may_be_shorter_or_a_picture(media: Path) -> None:
 
 def test_a_file_without_what_it_is_named_for_is_refused_with_its_condition(media: Path) -> None:
     assert refused(media, condition("first_frame", medium=media / "sound.wav", index=1)) == (
-        "validation.samples.0.conditions.1: TMP/sound.wav: this file has no pictures\n    Name a clip or an image."
+        "validation.samples.0.conditions.1: TMP/sound.wav: this file has no video\n    Name a clip or an image."
     )
     assert refused(media, frozen=[freeze("audio", media / "image.png", 2)]) == (
-        "validation.samples.0.conditions.2: TMP/image.png: this file has no sound\n"
-        "    Name a file with sound, or leave the sound of this sample out."
+        "validation.samples.0.conditions.2: TMP/image.png: this file has no audio\n"
+        "    Name a file with audio, or leave out the audio of this sample."
     )
 
 
 def test_media_that_must_cover_what_is_drawn_and_are_shorter_are_refused(media: Path) -> None:
-    remedy = "    Name a longer one, or draw fewer frames with video_dims."
+    remedy = "    Name a longer one, or generate fewer frames with video_dims."
     assert refused(media, condition("spatial_crop", medium=media / "short.mp4", fields={"spatial_region": (0, 0, 32, 64)})) == (
-        f"validation.samples.0.conditions.0: TMP/short.mp4: has 9 frames, and 17 are drawn\n{remedy}"
+        f"validation.samples.0.conditions.0: TMP/short.mp4: has 9 frames, and 17 are generated\n{remedy}"
     )
     assert refused(media, frozen=[freeze("video", media / "image.png")]) == (
-        f"validation.samples.0.conditions.0: TMP/image.png: has 1 frame, and 17 are drawn\n{remedy}"
+        f"validation.samples.0.conditions.0: TMP/image.png: has 1 frame, and 17 are generated\n{remedy}"
     )
     asked = condition("mask", "audio", medium=media / "short.wav", masks={"mask": media / "sound.wav"})
-    assert refused(media, asked) == (f"validation.samples.0.conditions.0: TMP/short.wav: lasts 0.500 s, and 1.062 s are drawn\n{remedy}")
+    assert refused(media, asked) == (
+        f"validation.samples.0.conditions.0: TMP/short.wav: lasts 0.500 s, and 1.062 s are generated\n{remedy}"
+    )
 
 
 def test_a_condition_as_long_as_its_medium_that_leaves_nothing_says_how_to_shorten_it(media: Path) -> None:
@@ -184,22 +186,22 @@ def reference(path: Path, **factors: int) -> AskedCondition:
 
 def test_factors_that_leave_no_whole_cells_are_refused(media: Path) -> None:
     assert refused(media, reference(media / "film.mp4", downscale_factor=4), video_dims=(128, 64, 17)) == (
-        "validation.samples.0.conditions.0.downscale_factor: what is drawn has height 64, which downscale_factor 4 does not make a multiple of 32\n"
+        "validation.samples.0.conditions.0.downscale_factor: what is generated has height 64, which downscale_factor 4 does not make a multiple of 32\n"
         "    Take another factor, or other video_dims."
     )
     assert refused(media, reference(media / "film.mp4", temporal_scale_factor=3)) == (
-        "validation.samples.0.conditions.0.temporal_scale_factor: what is drawn has 17 frames, of which every 3rd makes no whole latent frames\n"
-        "    Draw 25 frames, or take another factor."
+        "validation.samples.0.conditions.0.temporal_scale_factor: what is generated has 17 frames, of which every 3rd makes no whole latent frames\n"
+        "    Generate 25 frames, or use another factor."
     )
     assert refused(media, reference(media / "film.mp4", temporal_scale_factor=2), video_dims=(64, 64, 41)).endswith(
-        "Draw 33 or 49 frames, or take another factor."
+        "Generate 33 or 49 frames, or use another factor."
     )
 
 
 def test_a_reference_with_fewer_frames_a_second_must_be_as_long_as_what_is_drawn(media: Path) -> None:
     assert refused(media, reference(media / "short.mp4", temporal_scale_factor=2)) == (
-        "validation.samples.0.conditions.0: TMP/short.mp4: has 9 frames, and 17 are drawn, of which every 2nd is taken\n"
-        "    Name a longer one: a reference with fewer frames a second is as long as what is drawn."
+        "validation.samples.0.conditions.0: TMP/short.mp4: has 9 frames, and 17 are generated, of which every 2nd is taken\n"
+        "    Name a longer one: a reference with fewer frames per second must be as long as what is generated."
     )
 
 

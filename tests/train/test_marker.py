@@ -1,4 +1,4 @@
-"""A model that takes the marker of the first frame: given it in all that a run does, and in generation as in training; runs that began without go on without."""
+"""A model that takes the first-frame marker: given it in all that a run does, and in generation as in training; runs that began without go on without."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ltxcore.train.start_run import run
 
 SIZE = {"video_dims": [64, 64, 17], "frame_rate": 16.0, "inference_steps": 2, "video_stg_scale": 0.0}
 PROMPT = {"samples": [{"prompt": "a red disc"}], **SIZE}
-NOTE = "goes on without the marker of the first frame, as it began; a new run marks it (training_strategy.video.mark_first_frame = false)"
+NOTE = "continues without the first-frame marker, as it began; a new run uses the marker (training_strategy.video.mark_first_frame = false)"
 
 
 @pytest.fixture(scope="module")
@@ -118,14 +118,14 @@ def test_ltx_sample_generates_as_the_lora_was_trained(
     assert done.exit_code == 0
     assert asked
     assert {given.marked is not None for given in asked} == {said}
-    note = f"The first frame is not marked, since {loras[said].weights} was trained without its marker; --mark-first-frame marks it.\n"
+    note = f"The first frame is not marked, since {loras[said].weights} was trained without the marker; --mark-first-frame marks it.\n"
     assert done.stderr == ("" if said else note)
     asked.clear()
     other = "--no-mark-first-frame" if said else "--mark-first-frame"
     done = CliRunner().invoke(main, [*words, other, "-o", str(tmp_path / "b.mp4")], catch_exceptions=False)
     assert {given.marked is not None for given in asked} == {not said}
     ways = ("with", "without") if said else ("without", "with")
-    assert done.stderr == f"{loras[said].weights} was trained {ways[0]} the marker of the first frame, and is used {ways[1]} it.\n"
+    assert done.stderr == f"{loras[said].weights} was trained {ways[0]} the first-frame marker, and is used {ways[1]} it.\n"
 
 
 def test_inspect_shows_what_is_marked(made: Path, tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_a_run_that_began_without_the_marker_goes_on_without_it_and_says_so(
     assert outcome.finished
     said = told.getvalue()
     assert f"this unfinished run {NOTE}\n" in said
-    assert "going on after step 1" in said
+    assert "resuming after step 1" in said
     assert "mark_first_frame = false\n" in (tmp_path / "out" / "run.toml").read_text()
     assert outcome.weights is not None
     assert outcome.weights.read_bytes() == loras[False].weights.read_bytes()
@@ -178,7 +178,7 @@ def test_check_launch_and_inspect_agree_with_the_run(older: Path, tmp_path: Path
     assert found.outline.notes == (NOTE,)
     check_outline(load_run(older), 1)
     done = CliRunner().invoke(main, ["check", str(older)], catch_exceptions=False)
-    assert f"The unfinished run in {tmp_path}/out {NOTE}.\nThe unfinished run in {tmp_path}/out goes on after step 1.\n" in done.output
+    assert f"The unfinished run in {tmp_path}/out {NOTE}.\nThe unfinished run in {tmp_path}/out resumes after step 1.\n" in done.output
     with heard() as told:
         (seen,) = inspect(load_run(older))
     assert seen.inputs["video"].marked is None
@@ -190,7 +190,7 @@ def test_a_run_file_that_asks_for_the_marker_is_another_one(older: Path, tmp_pat
         with pytest.raises(ConfigError) as error:
             check(load_run(older, ["training_strategy.video.mark_first_frame=true"]))
         assert message(error.value, tmp_path).splitlines()[:3] == [
-            "TMP/run.toml:1: output_dir: TMP/out holds an unfinished run of another run file:",
+            "TMP/run.toml:1: output_dir: TMP/out holds an unfinished run with another run file:",
             "    -mark_first_frame = false",
             "    +mark_first_frame = true",
         ]
@@ -213,7 +213,7 @@ def test_an_older_run_of_a_model_without_the_marker_goes_on_and_nothing_is_said(
     saved.write_text(saved.read_text().replace("mark_first_frame = true\n", ""))
     with heard() as told:
         assert run(load_run(run_file)).finished
-    assert "going on after step 1" in told.getvalue()
+    assert "resuming after step 1" in told.getvalue()
     assert "marker" not in told.getvalue()
     assert "mark_first_frame = true\n" in saved.read_text()
     assert VIDEO.keys() == {"is_generated", "latents_dir", "conditions"}, "the run file does not set the key"

@@ -24,10 +24,10 @@ from ltxcore.runs.run_plan import draft, plan
 from ltxcore.train.out_of_memory import DECODING, DRAWING, LOADING, MEASURING, TRAINING, Advice
 from ltxcore.train.start_run import need_at_start, run
 
-SIZES = "host memory ran out (this process took up to SOME; 2.00 GiB more were asked for)"
+SIZES = "CPU memory ran out (this process took up to SOME; 2.00 GiB more were requested)"
 PLAN = "`ltx plan TMP/run.toml` says what the run needs, and what would make it fit."
-ANEW = "Nothing of it was saved yet, so the same command begins anew."
-ALLOWED = "With a changed run file, it goes on under --allow-changes."
+ANEW = "Nothing was saved yet, so the same command starts over."
+ALLOWED = "With a changed run file, add --allow-changes."
 SHORTER = "clips of fewer frames or pixels, or shorter sounds (under preprocessing)"
 SAVED = {
     "optimization": {"steps": 4, "batch_size": 2, "learning_rate": 1e-3},
@@ -58,7 +58,7 @@ def test_a_model_that_does_not_fit_is_said_with_what_makes_its_weights_smaller(f
     said = refused(folder, loaded_run(folder), Refusing("load_model"))
     less = 'acceleration.mixed_precision_mode = "bf16"; acceleration.quantization = "int8"'
     assert said == (
-        f"{SIZES} while loading the model\n    Each of these takes less: {less}. {PLAN} "
+        f"{SIZES} while loading the model\n    Each of these needs less memory: {less}. {PLAN} "
         f"{ANEW} With checkpoints.interval, a run saves itself every so many steps."
     )
     assert not (folder / "out").exists() or not list((folder / "out").glob("*.toml"))
@@ -70,7 +70,7 @@ def test_a_step_says_its_samples_and_the_same_command_goes_on_to_the_same_bits(f
     first, rest = said.split("\n")
     names = plan(draft(loaded).checked()).order.micro_batch(3).names
     assert first == f"{SIZES} while training step 4 on {len(names)} samples ({', '.join(names)}), {8 * len(names)} tokens of audio"
-    assert rest.endswith(f"{PLAN} The same command goes on after step 2, which was saved last. {ALLOWED}")
+    assert rest.endswith(f"{PLAN} The same command resumes after step 2, the last one saved. {ALLOWED}")
     outcome = run(loaded)
     whole = run(loaded_run(folder, output_dir=str(folder / "whole"), **SAVED))
     assert outcome.weights is not None
@@ -87,7 +87,9 @@ def test_an_update_says_its_step(folder: Path) -> None:
 def test_held_out_samples_that_do_not_fit_end_the_run_in_words(folder: Path) -> None:
     said = refused(folder, loaded_run(folder), Refusing("measure", "forward"))
     less = 'acceleration.offload_optimizer_during_validation = true; acceleration.mixed_precision_mode = "bf16"; acceleration.quantization = "int8"'
-    assert said.startswith(f"{SIZES} while measuring held-out samples before training\n    Each of these takes less: {less}. {PLAN} {ANEW}")
+    assert said.startswith(
+        f"{SIZES} while measuring the validation loss before training\n    Each of these needs less memory: {less}. {PLAN} {ANEW}"
+    )
     assert said.endswith(ALLOWED)
 
 
@@ -107,7 +109,7 @@ def test_the_largest_micro_batch_is_tried_before_anything_is_written(folder: Pat
     loaded = loaded_run(folder, data={"held_out": 0}, optimization={"batch_size": 2, "steps": 20})
     said = refused(folder, loaded, Refusing("attempt", "backward"))
     assert f"{SIZES} while trying a step before training, the largest of the run, on 2 samples (sound5" in said
-    assert ", 24 tokens of audio\n    Each of these takes less: " in said
+    assert ", 24 tokens of audio\n    Each of these needs less memory: " in said
     assert ANEW in said
     assert not list((folder / "out").glob("*.toml"))
 
@@ -162,7 +164,7 @@ SAMPLES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("function", "doing"), [("euler", "drawing"), ("shown", "decoding")])
+@pytest.mark.parametrize(("function", "doing"), [("euler", "generating"), ("shown", "decoding")])
 def test_a_sample_for_which_memory_does_not_suffice_costs_itself_alone(folder: Path, function: str, doing: str) -> None:
     with heard() as told, Refusing(function):
         outcome = run(loaded_run(folder, **SAMPLES))
@@ -171,9 +173,9 @@ def test_a_sample_for_which_memory_does_not_suffice_costs_itself_alone(folder: P
         "step_000000_2.wav", "step_000001_1.wav", "step_000001_2.wav", "step_000002_1.wav", "step_000002_2.wav",
     ]  # fmt: skip
     lines = without_sizes(told.getvalue().replace(str(folder), "TMP")).splitlines()
-    (at,) = [number for number, line in enumerate(lines) if "is left out" in line]
-    assert lines[at] == f'the sample "a reedy tone" is left out, and the run goes on: {SIZES} while {doing} it.'
-    assert lines[at + 1].startswith("    Each of these takes less: acceleration.")
+    (at,) = [number for number, line in enumerate(lines) if "is skipped" in line]
+    assert lines[at] == f'the sample "a reedy tone" is skipped, and the run continues: {SIZES} while {doing} it.'
+    assert lines[at + 1].startswith("    Each of these needs less memory: acceleration.")
     assert ("vae_tiling" in lines[at + 1]) == (doing == "decoding")
 
 
@@ -183,8 +185,8 @@ def test_a_sample_that_never_fits_is_told_of_each_time_and_what_to_do_once(folde
     assert outcome.finished
     assert not outcome.drawn
     said = told.getvalue()
-    assert said.count("is left out") == 6
-    assert said.count("Each of these takes less") == 2
+    assert said.count("is skipped") == 6
+    assert said.count("Each of these needs less memory") == 2
 
 
 def test_held_out_clips_are_left_out_likewise(folder: Path) -> None:
@@ -193,7 +195,7 @@ def test_held_out_clips_are_left_out_likewise(folder: Path) -> None:
     assert outcome.finished
     assert len(list((folder / "out" / "samples").glob("step_000000_*"))) == 1
     assert len(list((folder / "out" / "samples").glob("step_000001_*"))) == 2
-    assert "is left out, and the run goes on" in told.getvalue()
+    assert "is skipped, and the run continues" in told.getvalue()
 
 
 # ---- what is said
@@ -255,7 +257,7 @@ def test_several_processes_are_told_of_what_divides_the_model_and_which_one_it_w
     assert found.cheapest(LOADING) == [
         'acceleration.mixed_precision_mode = "bf16"', "engine.stage = 3", 'engine.offload = "optimizer"',
     ]  # fmt: skip
-    with pytest.raises(OutOfMemory, match=r"^process 1 of 2: host memory ran out \(.*\) while loading\n"), found.during("loading", LOADING):
+    with pytest.raises(OutOfMemory, match=r"^process 1 of 2: CPU memory ran out \(.*\) while loading\n"), found.during("loading", LOADING):
         raise MemoryError
 
 
@@ -268,11 +270,11 @@ def test_a_machine_beside_a_gpu_is_told_of_what_lies_in_its_memory(folder: Path)
     found = attrs.evolve(_less(folder, **changed), device=torch.device("cuda:0"))
     with pytest.raises(OutOfHostMemory) as caught, found.during("training", TRAINING):
         raise MemoryError
-    said = "Each of these takes less: acceleration.offload_blocks below 2; data.num_dataloader_workers below 2; fewer programs beside it."
+    said = "Each of these needs less memory: acceleration.offload_blocks below 2; data.num_dataloader_workers below 2; fewer programs beside it."
     assert said in str(caught.value)
 
 
-def test_the_state_of_the_optimiser_is_foreseen_where_it_would_not_fit_beside_a_step(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_state_of_the_optimizer_is_foreseen_where_it_would_not_fit_beside_a_step(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     planned = plan(draft(loaded_run(folder)).checked())
     need = need_at_start(planned, 1)
     assert isinstance(need, Need)
@@ -282,6 +284,6 @@ def test_the_state_of_the_optimiser_is_foreseen_where_it_would_not_fit_beside_a_
     assert found.of_first_update() == ""
     monkeypatch.setattr("ltxcore.train.out_of_memory.peak_gpu_memory", lambda device: 10 * 2**20 - need.states.optimizer + 1)
     assert found.of_first_update().startswith(
-        "WARNING: a step takes up to 10.0 MiB of the 10.0 MiB of cuda:0, and from the first update on the optimiser's state 0.0 MiB more. "
-        "`ltx plan` expects the run to need about 1.0 GiB of a GPU. Each of these takes less: "
+        "WARNING: a step takes up to 10.0 MiB of the 10.0 MiB of cuda:0, and from the first update on the optimizer's state 0.0 MiB more. "
+        "`ltx plan` expects the run to need about 1.0 GiB of a GPU. Each of these needs less memory: "
     )

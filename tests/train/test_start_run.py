@@ -118,7 +118,7 @@ def test_held_out_losses_are_logged_before_and_after_and_make_a_table(finished: 
     said = console.file.getvalue()  # type: ignore[attr-defined]
     row = next(line for line in said.splitlines() if "audio" in line and "│" in line)
     assert [cell.strip() for cell in row.strip("│").split("│")] == ["audio", *(f"{value:.4f}" for value in values)]
-    assert "Loss of generated tokens at sigma 0.9, 4 held-out clips" in said
+    assert "Validation loss of generated tokens at sigma 0.9, 4 held-out clips" in said
     assert {f"held_out_ratio/{context}/{key}" for context in (OTHER, "other_text", "other_given")} <= outcome.after.keys()
 
 
@@ -203,7 +203,7 @@ def test_a_run_that_kept_no_state_says_so_and_starts_over_when_told(data: Path, 
     with pytest.raises(ConfigError) as error:
         run(load_run(run_file))
     assert message(error.value, tmp_path) == (
-        'TMP/out/checkpoints/step_000003: this unfinished run cannot go on, since it was told to keep no training state (save_training_state = "off")\n'
+        'TMP/out/checkpoints/step_000003: this unfinished run cannot be resumed, because it kept no training state (save_training_state = "off")\n'
         "    Set checkpoints.no_resume = true to start over."
     )
     outcome = run(load_run(run_file, ["checkpoints.no_resume=true", "trackers.stopper.at=99"]))
@@ -220,7 +220,7 @@ def test_a_changed_checkpoint_is_not_gone_on_with(data: Path, tmp_path: Path) ->
         run(load_run(run_file))
     assert message(error.value, tmp_path) == (
         "TMP/out/checkpoints/step_000003: state.json was changed since it was saved\n"
-        "    Move this checkpoint out of TMP/out/checkpoints, so that the run begins again, since there is none before it."
+        "    Move this checkpoint out of TMP/out/checkpoints, so that the run starts over, since there is none before it."
     )
 
 
@@ -229,10 +229,10 @@ def test_an_unfinished_run_of_another_file_is_refused_with_file_line_and_differe
     with pytest.raises(ConfigError) as error:
         run(load_run(run_file, ["seed=7"]))
     assert message(error.value, tmp_path) == (
-        "TMP/run.toml:1: output_dir: TMP/out holds an unfinished run of another run file:\n"
+        "TMP/run.toml:1: output_dir: TMP/out holds an unfinished run with another run file:\n"
         "    -seed = 42\n"
         "    +seed = 7\n"
-        "    Undo that to go on with it, allow it with --allow-changes, set checkpoints.no_resume to start over in the same folder, or choose another output_dir."
+        "    Undo the change to resume it, accept it with --allow-changes, set checkpoints.no_resume to start over in the same folder, or choose another output_dir."
     )
 
 
@@ -257,7 +257,7 @@ def test_a_run_verifies_the_share_of_its_samples_that_its_file_says_before_it_be
     sound_set(tmp_path / "data", count=6)
     with heard() as told:
         run(loaded_run(tmp_path, data={"held_out": 0, "verify": 0.4}, optimization={"steps": 1}))
-    said = f"3 of 6 samples in {tmp_path / 'data'} were read in full, and are as they were written (9 files have a checksum)"
+    said = f"3 of 6 samples in {tmp_path / 'data'} were read in full and are intact (9 files have a checksum)"
     assert said in told.getvalue()
     shutil.rmtree(tmp_path / "out")
     for number in range(6):
@@ -270,7 +270,7 @@ def test_a_run_verifies_the_share_of_its_samples_that_its_file_says_before_it_be
     chosen = to_verify([f"sound{number:02d}" for number in range(6)], 0.4, 42)
     damaged = [f"TMP/data/conditions/{name}.safetensors: is damaged: its bytes are not those that were written" for name in chosen]
     assert message(error.value, tmp_path) == "\n".join(
-        f"{each}\n    Run `ltx preprocess --verify` on its dataset, which makes anew what is damaged." for each in damaged
+        f"{each}\n    Run `ltx preprocess --verify` on its dataset, which encodes damaged files again." for each in damaged
     )
     assert not (tmp_path / "out").exists()
 
@@ -282,8 +282,8 @@ def test_without_held_out_clips_training_clips_are_drawn_and_that_is_said(data: 
     assert [clip.name for clip in outcome.drawn] == ["sound00", "sound01"]
     assert (
         "24 samples to train on, 0 held out\n"
-        "nothing is held out, since held_out = 0 asks for that, so what is learned is not measured; "
-        "set held_out under [data] to a number of samples, or to a dataset of its own"
+        "no clips are held out (held_out = 0 asks for that), so there is no validation loss; "
+        "set held_out under [data] to a number of samples, or to a separate dataset"
     ) in said.getvalue()
 
 
@@ -374,7 +374,7 @@ def test_sound_for_given_pictures_with_a_reference_now_and_then_leaves_films_wit
     } <= keys
     assert not any(key.startswith("loss/video") for key in keys)
     assert [clip.path.suffix for clip in outcome.drawn] == [".mp4", ".mp4"]
-    assert "not trained, since no loss of this run reaches them" in said.getvalue()
+    assert "not trained, because no loss of this run reaches them" in said.getvalue()
     with safe_open(outcome.weights, framework="pt") as file:
         assert not any("transformer_blocks.3.audio_to_video_attn" in key for key in file.keys())  # noqa: SIM118
 

@@ -74,7 +74,7 @@ def _folder(path: Path) -> Gemma:
     places = [place / "tokenizer.json" for place in (path / "tokenizer", folder, path.parent / "tokenizer")]
     tokenizer = next((place for place in places if place.is_file()), None)
     if tokenizer is None:
-        raise CheckpointError("this text encoder has no tokenizer.json", where=str(path), remedy="Download the whole folder.")
+        raise CheckpointError("this text encoder has no tokenizer.json", where=str(path), remedy="Download the complete folder.")
     return Gemma(path, read_folder(folder), read_json(folder / "config.json"), tokenizer.read_bytes())
 
 
@@ -83,7 +83,7 @@ def _packed(path: Path) -> Gemma:
     told = json_object(weights.metadata.get("gemma_config", ""))
     if told is None or _PACKED_TOKENIZER not in weights.slots:
         raise CheckpointError(
-            'this file is no packed text encoder: it lacks "gemma_config" in its metadata, or the tensor "tokenizer_json"',
+            'this file is not a packed text encoder: it lacks "gemma_config" in its metadata, or the tensor "tokenizer_json"',
             where=str(path),
             remedy="Name the folder of Gemma 3 (LTX-2 and 2.3), or the text encoder's file (2.5), as text_encoder_path under [model].",
         )

@@ -29,7 +29,7 @@ def section(weights: Slots, name: str) -> dict[str, Any] | None:
     """
     found = configuration(weights).get(name)
     if found is not None and not isinstance(found, dict):
-        raise CheckpointError(f'the section "{name}" of its configuration is no object', where=str(weights.where))
+        raise CheckpointError(f'the section "{name}" of its configuration is not an object', where=str(weights.where))
     return found
 
 
@@ -49,7 +49,7 @@ def configuration(weights: Slots) -> dict[str, Any]:
     found = json_object(text)
     if found is None:
         raise CheckpointError(
-            "the configuration in its metadata is no JSON object", where=str(weights.where), remedy="Download the file again."
+            "the configuration in its metadata is not a JSON object", where=str(weights.where), remedy="Download the file again."
         )
     check_sizes(found, str(weights.where))
     return found

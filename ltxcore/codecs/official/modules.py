@@ -92,7 +92,7 @@ class Part:
         )
         if empty:
             raise CheckpointError(
-                f"the {self.name} has nothing but zeros in {listed(empty)}: the file was not downloaded whole",
+                f"the {self.name} has nothing but zeros in {listed(empty)}: the file was not downloaded completely",
                 where=str(self.weights.where),
                 remedy="Download it again.",
             )

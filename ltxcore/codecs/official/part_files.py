@@ -167,7 +167,7 @@ def part_folder(place: Path, name: str) -> Path:
     if (place / "config.json").is_file():
         return place
     raise CheckpointError(
-        f'this folder has neither a folder "{name}" nor a config.json', where=str(place), remedy="Download the whole folder."
+        f'this folder has neither a folder "{name}" nor a config.json', where=str(place), remedy="Download the complete folder."
     )
 
 

@@ -154,7 +154,7 @@ def _part(weights: Slots, names: Mapping[str, str], hidden: int, states: int) ->
             )
         if slot.shape[1] != hidden * states:
             raise CheckpointError(
-                f"the projection {names[name]} takes {slot.shape[1]} numbers a token; the text encoder makes {states} x {hidden}",
+                f"the projection {names[name]} takes {slot.shape[1]} values per token; the text encoder makes {states} x {hidden}",
                 where=str(weights.where),
                 remedy="Name the text encoder that belongs to the checkpoint as text_encoder_path under [model].",
             )
@@ -195,7 +195,7 @@ def _check_width(told: Mapping[str, Any], name: str, width: int, where: str) -> 
     size = told.get(f"{stem}_attention_head_dim", told.get("connector_attention_head_dim"))
     if heads is not None and size is not None and heads * size != width:
         raise CheckpointError(
-            f"the projection for {name} makes {width} numbers a token, and the checkpoint's connectors take {heads * size}",
+            f"the projection for {name} makes {width} values per token, and the checkpoint's connectors take {heads * size}",
             where=where,
             remedy="Use a checkpoint and a text encoder of one release.",
         )

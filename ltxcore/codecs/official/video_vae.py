@@ -76,7 +76,7 @@ class VideoVae:
         if frames % self.scale[0] != 1 % self.scale[0] or height % self.scale[1] or width % self.scale[2]:
             raise DataError(
                 f"a clip of {frames} frames of {height} x {width} pixels cannot be encoded",
-                remedy=f"Its frames are a multiple of {self.scale[0]} plus 1, its height a multiple of {self.scale[1]}, its width of {self.scale[2]}.",
+                remedy=f"The number of frames must be a multiple of {self.scale[0]} plus 1, its height a multiple of {self.scale[1]}, its width of {self.scale[2]}.",
             )
 
     def _encode(self, pixels: Tensor) -> Tensor:

@@ -13,14 +13,14 @@ class SpatialCrop:
     content = "whole"
 
     spatial_region: tuple[int, int, int, int] = attrs.field(
-        metadata={"help": "y1, x1, y2, x2: upper left corner, and lower right one", "unit": "pixels"}
+        metadata={"help": "y1, x1, y2, x2: the upper left and the lower right corner", "unit": "pixels"}
     )
 
     @spatial_region.validator
     def _not_empty(self, _: object, region: tuple[int, int, int, int]) -> None:
         y1, x1, y2, x2 = region
         if not (0 <= y1 < y2 and 0 <= x1 < x2):
-            fault = "starts outside the picture" if min(y1, x1) < 0 else "is empty"
+            fault = "starts outside the frame" if min(y1, x1) < 0 else "is empty"
             raise ConfigError(
                 f"the region {list(region)} {fault}", remedy="Write [y1, x1, y2, x2] in pixels with 0 <= y1 < y2 and 0 <= x1 < x2."
             )

@@ -12,7 +12,10 @@ class Suffix:
     modalities = frozenset({"video", "audio"})
     content = "end"
 
-    temporal_boundary: int = attrs.field(validator=attrs.validators.ge(1), metadata={"help": "how many are given", "unit": "latent frames"})
+    temporal_boundary: int = attrs.field(
+        validator=attrs.validators.ge(1),
+        metadata={"help": "how many latent frames (latent steps of audio) are given", "unit": "latent frames"},
+    )
 
     def apply(self, state: LatentState, inputs: Inputs) -> LatentState:
         """Give the last `temporal_boundary` latent frames or steps.

@@ -36,13 +36,11 @@ class TextToVideo:
     first_frame_conditioning_p: float = attrs.field(
         default=0.1,
         validator=[attrs.validators.ge(0.0), attrs.validators.le(1.0)],
-        metadata={"help": "how often the first latent frame is given, per sample"},
+        metadata={"help": "share of the samples whose first latent frame is given"},
     )
-    with_audio: bool = attrs.field(default=False, metadata={"help": "generate sound too"})
-    audio_latents_dir: str = attrs.field(default="audio_latents", metadata={"help": "folder of the sound's latents"})
-    mark_first_frame: bool = attrs.field(
-        default=True, metadata={"help": "tell a model that takes the marker (LTX-2.5) which tokens are of the first latent frame"}
-    )
+    with_audio: bool = attrs.field(default=False, metadata={"help": "generate audio too"})
+    audio_latents_dir: str = attrs.field(default="audio_latents", metadata={"help": "folder of the audio latents"})
+    mark_first_frame: bool = attrs.field(default=True, metadata={"help": "pass the first-frame marker to models that have one (LTX-2.5)"})
 
     def replacement(self) -> str:
         """What to write into a run file instead."""

@@ -30,12 +30,10 @@ class VideoToVideo:
     first_frame_conditioning_p: float = attrs.field(
         default=0.1,
         validator=[attrs.validators.ge(0.0), attrs.validators.le(1.0)],
-        metadata={"help": "how often the first latent frame is given, per sample"},
+        metadata={"help": "share of the samples whose first latent frame is given"},
     )
-    reference_latents_dir: str = attrs.field(default="reference_latents", metadata={"help": "folder of the references' latents"})
-    mark_first_frame: bool = attrs.field(
-        default=True, metadata={"help": "tell a model that takes the marker (LTX-2.5) which tokens are of the first latent frame"}
-    )
+    reference_latents_dir: str = attrs.field(default="reference_latents", metadata={"help": "folder of the reference latents"})
+    mark_first_frame: bool = attrs.field(default=True, metadata={"help": "pass the first-frame marker to models that have one (LTX-2.5)"})
 
     def replacement(self) -> str:
         """What to write into a run file instead."""

@@ -43,7 +43,7 @@ class Made:
                 file.write(f"\n{json.dumps(told)}\n")  # on a line of its own, whatever a killed process left of the last one
                 file.flush()
         except OSError as error:
-            raise DataError.of([not_written(error, self._path, "what was made by now stays")]) from error
+            raise DataError.of([not_written(error, self._path, "what was made so far stays")]) from error
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._folder).as_posix()

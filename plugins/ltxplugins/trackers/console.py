@@ -22,7 +22,7 @@ SMOOTHING = 0.95
 class Console:
     """A progress bar; where the output is not a terminal, a line every `every` steps."""
 
-    every: int = attrs.field(default=20, metadata={"help": "steps between lines where the output is not a terminal", "unit": "steps"})
+    every: int = attrs.field(default=20, metadata={"help": "steps between lines if the output is not a terminal", "unit": "steps"})
     _bar: Bar | None = attrs.field(default=None, init=False, repr=False)
     _loss: float | None = attrs.field(default=None, init=False, repr=False)
     _total: int = attrs.field(default=0, init=False, repr=False)

@@ -23,8 +23,8 @@ FLUSH = 10
 class TensorBoard:
     """Event files in the output folder. Look at them with `tensorboard --logdir OUTPUT_DIR`."""
 
-    folder: str = attrs.field(default="tensorboard", metadata={"help": "where its files go, in the output folder"})
-    media: bool = attrs.field(default=True, metadata={"help": "samples too: pictures, clips (as GIF) and sounds"})
+    folder: str = attrs.field(default="tensorboard", metadata={"help": "folder of its files, in the output folder"})
+    media: bool = attrs.field(default=True, metadata={"help": "write validation samples too: images, clips (as GIF) and audio"})
     _events: Any = attrs.field(default=None, init=False, repr=False)
 
     def problems(self) -> list[tuple[tuple[str, ...], str, str]]:

@@ -21,14 +21,17 @@ class Wandb:
     """A run of Weights & Biases: numbers, samples, and the run file without secrets and homes. What it keeps on this machine is in the folder wandb of
     the output folder; how the machine is doing is measured, but neither its user nor its files are told."""
 
-    project: str = attrs.field(default="ltx", metadata={"help": "its project"})
-    entity: str | None = attrs.field(default=None, metadata={"help": "its user or team"})
-    name: str | None = attrs.field(default=None, metadata={"help": "of the run; by default that of the output folder"})
+    project: str = attrs.field(default="ltx", metadata={"help": "the project there"})
+    entity: str | None = attrs.field(default=None, metadata={"help": "the user or team there"})
+    name: str | None = attrs.field(default=None, metadata={"help": "name of the run; by default that of the output folder"})
     tags: list[str] = attrs.field(factory=list, metadata={"help": "labels of the run"})
     mode: Literal["online", "offline"] | None = attrs.field(
-        default=None, metadata={"help": '"offline" keeps it here, until `wandb sync`; by default what WANDB_MODE says, else "online"'}
+        default=None,
+        metadata={
+            "help": '"offline" stores everything locally until `wandb sync`; by default WANDB_MODE of the environment, else "online"'
+        },
     )
-    media: bool = attrs.field(default=True, metadata={"help": "samples too"})
+    media: bool = attrs.field(default=True, metadata={"help": "send validation samples too"})
     _run: Any = attrs.field(default=None, init=False, repr=False)
 
     def problems(self) -> list[tuple[tuple[str, ...], str, str]]:

@@ -103,7 +103,7 @@ def test_a_file_of_full_size_that_was_not_filled_to_its_end_is_refused(model, ta
         codec._fill("encoder")
     assert (
         str(caught.value)
-        == f"{path}: the video VAE has nothing but zeros in {name}: the file was not downloaded whole\n    Download it again."
+        == f"{path}: the video VAE has nothing but zeros in {name}: the file was not downloaded completely\n    Download it again."
     )
     assert all(tensor.is_meta for tensor in codec._part.module.encoder.parameters())
 
@@ -120,7 +120,7 @@ def test_a_truncated_file_is_refused_with_what_there_is_of_it(model, target, kep
 @pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html>" + bytes(64), b"\x40" + bytes(7) + b"{" * 64])
 def test_what_is_no_safetensors_file_is_refused(target, content):
     target.write_bytes(content)
-    assert refusal(target) == f"{target}: is no safetensors file, or its beginning is damaged\n    Download or copy it again."
+    assert refusal(target) == f"{target}: is not a safetensors file, or its beginning is damaged\n    Download or copy it again."
 
 
 def test_a_pointer_of_git_lfs_is_refused_by_name(target):
@@ -133,7 +133,7 @@ def test_a_damaged_header_is_refused(model, target):
     at = whole.index(b'"data_offsets":[') + len(b'"data_offsets":[')
     whole[at : at + 1] = b"9"
     target.write_bytes(whole)
-    assert refusal(target) == f"{target}: is no safetensors file, or its beginning is damaged\n    Download or copy it again."
+    assert refusal(target) == f"{target}: is not a safetensors file, or its beginning is damaged\n    Download or copy it again."
 
 
 def test_bytes_after_the_end_are_refused(model, target):
@@ -155,9 +155,9 @@ def test_a_file_without_a_configuration_is_refused(model, target):
         '    Use a file in the official layout, whose metadata has "config".'
     )
     save_file(tensors, target, metadata={"config": "{"})
-    assert refusal(target) == f"{target}: the configuration in its metadata is no JSON object\n    Download the file again."
+    assert refusal(target) == f"{target}: the configuration in its metadata is not a JSON object\n    Download the file again."
     save_file(tensors, target, metadata={"config": '{"vae": 1}'})
-    assert refusal(target) == f'{target}: the section "vae" of its configuration is no object'
+    assert refusal(target) == f'{target}: the section "vae" of its configuration is not an object'
 
 
 def test_a_split_checkpoint_asks_for_the_files_of_its_codecs(models):
@@ -213,7 +213,7 @@ def folder(models, tmp_path):
 
 def test_a_folder_without_the_part_is_refused(folder):
     shutil.rmtree(folder / "vae")
-    assert refusal(folder) == f'{folder}: this folder has neither a folder "vae" nor a config.json\n    Download the whole folder.'
+    assert refusal(folder) == f'{folder}: this folder has neither a folder "vae" nor a config.json\n    Download the complete folder.'
 
 
 def test_the_folder_of_a_decoder_by_diffusion_is_refused(folder):
@@ -233,18 +233,18 @@ def test_a_folder_with_settings_that_the_class_does_not_know_is_refused(folder):
         "    A newer version of diffusers may know them."
     )
     place.write_text("[]")
-    assert refusal(folder) == f"{place}: is no JSON object\n    Download or copy it again."
+    assert refusal(folder) == f"{place}: is not a JSON object\n    Download or copy it again."
     place.unlink()
-    assert refusal(folder) == f"{place}: there is no such file\n    Download the whole folder again."
+    assert refusal(folder) == f"{place}: there is no such file\n    Download the complete folder again."
 
 
 def test_a_folder_without_its_weights_is_refused(folder):
     weights = folder / "vae" / "diffusion_pytorch_model.safetensors"
     shutil.copy(weights, weights.with_name("model.fp16.safetensors"))
-    assert refusal(folder) == f"{folder / 'vae'}: this folder has 2 safetensors files and no index\n    Download the whole folder again."
+    assert refusal(folder) == f"{folder / 'vae'}: this folder has 2 safetensors files and no index\n    Download the complete folder again."
     weights.unlink()
     weights.with_name("model.fp16.safetensors").unlink()
-    assert refusal(folder) == f"{folder / 'vae'}: this folder has no safetensors file\n    Download the whole folder again."
+    assert refusal(folder) == f"{folder / 'vae'}: this folder has no safetensors file\n    Download the complete folder again."
 
 
 def test_a_partly_downloaded_folder_is_refused_and_a_whole_one_in_parts_is_read(tmp_path):

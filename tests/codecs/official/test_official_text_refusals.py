@@ -103,7 +103,7 @@ def test_a_gemma_that_transformers_does_not_have_asks_for_a_newer_one(split, pac
 
 def test_a_folder_without_a_tokenizer_is_refused(model, gemma):
     (gemma / "tokenizer.json").unlink()
-    assert refusal(model, gemma) == f"{gemma}: this text encoder has no tokenizer.json\n    Download the whole folder."
+    assert refusal(model, gemma) == f"{gemma}: this text encoder has no tokenizer.json\n    Download the complete folder."
 
 
 def test_what_is_no_tokenizer_is_refused(model, gemma):
@@ -125,7 +125,7 @@ def test_a_text_encoder_that_names_no_first_token_is_refused(model, gemma):
 
 def test_a_file_that_is_no_packed_text_encoder_is_refused(model):
     assert refusal(model, model) == (
-        f'{model}: this file is no packed text encoder: it lacks "gemma_config" in its metadata, or the tensor "tokenizer_json"\n'
+        f'{model}: this file is not a packed text encoder: it lacks "gemma_config" in its metadata, or the tensor "tokenizer_json"\n'
         "    Name the folder of Gemma 3 (LTX-2 and 2.3), or the text encoder's file (2.5), as text_encoder_path under [model]."
     )
 
@@ -151,7 +151,7 @@ def test_projections_for_another_size_of_text_encoder_are_refused(tmp_path, gemm
     tensors = {name: tensor[:, 1:].clone() if tensor.ndim == 2 else tensor for name, tensor in projections("2.3").items()}
     model = write_model(tmp_path / "m.safetensors", "2.3", tensors)
     assert refusal(model, gemma) == (
-        f"{model}: the projection text_embedding_projection.video_aggregate_embed takes 95 numbers a token; the text encoder makes 4 x 24\n    {ELSEWHERE}"
+        f"{model}: the projection text_embedding_projection.video_aggregate_embed takes 95 values per token; the text encoder makes 4 x 24\n    {ELSEWHERE}"
     )
 
 
@@ -159,7 +159,7 @@ def test_projections_that_the_connectors_do_not_take_are_refused(tmp_path, gemma
     tensors = {name: tensor[1:] if "audio" in name else tensor for name, tensor in projections("2.3").items()}
     model = write_model(tmp_path / "m.safetensors", "2.3", tensors)
     assert refusal(model, gemma) == (
-        f"{model}: the projection for audio makes 31 numbers a token, and the checkpoint's connectors take 32\n"
+        f"{model}: the projection for audio makes 31 values per token, and the checkpoint's connectors take 32\n"
         "    Use a checkpoint and a text encoder of one release."
     )
 
@@ -220,7 +220,7 @@ def test_a_diffusers_folder_without_a_text_encoder_is_refused(tmp_path):
     (tmp_path / "vae").mkdir()
     assert (
         refusal(tmp_path)
-        == f'{tmp_path}: this folder has neither a folder "text_encoder" nor a config.json\n    Download the whole folder.'
+        == f'{tmp_path}: this folder has neither a folder "text_encoder" nor a config.json\n    Download the complete folder.'
     )
 
 

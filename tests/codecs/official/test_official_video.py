@@ -75,7 +75,7 @@ def test_a_clip_that_does_not_fit_the_latent_grid_is_refused(models, size):
         loaded(models, "2.0").encode(clip(*size))
     assert str(caught.value) == (
         f"a clip of {size[0]} frames of {size[1]} x {size[2]} pixels cannot be encoded\n"
-        "    Its frames are a multiple of 8 plus 1, its height a multiple of 32, its width of 32."
+        "    The number of frames must be a multiple of 8 plus 1, its height a multiple of 32, its width of 32."
     )
 
 

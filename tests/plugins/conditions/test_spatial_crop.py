@@ -51,7 +51,7 @@ def test_a_region_that_selects_nothing_or_everything_is_refused_where_the_record
 
 @pytest.mark.parametrize(
     ("region", "fault"),
-    [((64, 0, 64, 64), "is empty"), ((0, 64, 64, 32), "is empty"), ((-32, 0, 64, 64), "starts outside the picture")],
+    [((64, 0, 64, 64), "is empty"), ((0, 64, 64, 32), "is empty"), ((-32, 0, 64, 64), "starts outside the frame")],
 )
 def test_a_region_that_is_empty_for_any_size_is_refused_before_any_data_is_seen(region: tuple[int, int, int, int], fault: str) -> None:
     with pytest.raises(ConfigError) as caught:

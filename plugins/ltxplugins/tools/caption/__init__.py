@@ -7,4 +7,4 @@ from ltxcore.api import LazyCommand, hookimpl
 
 @hookimpl
 def ltx_commands() -> dict[str, LazyCommand]:
-    return {"caption": LazyCommand("ltxplugins.tools.caption.command:caption", "Write captions with a model that sees and hears.")}
+    return {"caption": LazyCommand("ltxplugins.tools.caption.command:caption", "Write captions with a vision model.")}

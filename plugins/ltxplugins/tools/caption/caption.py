@@ -72,7 +72,7 @@ def caption(
     write_rows = rows_writer(output) if output is not None else None
     if output is None and not dataset.is_dir():
         raise ConfigError(
-            "says of no file to write", where="--output", remedy="Name one; only a folder's captions go into text files beside its media."
+            "names no file to write", where="--output", remedy="Name one; only a folder's captions go into text files beside its media."
         )
     listed = open_dataset(dataset, {"video": video_column})
     if not {"video", "audio"} & listed.columns.keys():

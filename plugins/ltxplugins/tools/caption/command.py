@@ -22,19 +22,19 @@ from ltxcore.api.commands import FilePath
 @click.option(
     "--key-variable", default="OPENAI_API_KEY", show_default=True, metavar="NAME", help="Environment variable that holds the key."
 )
-@click.option("--instruction", metavar="TEXT", help="What to ask; by default for a description of the clip.")
-@click.option("--frames", type=click.IntRange(min=1), default=8, show_default=True, help="Frames sent of each clip.")
-@click.option("--size", type=click.IntRange(min=32), default=512, show_default=True, help="Their longer side, in pixels, at most.")
-@click.option("--sound", is_flag=True, help="Send the sound too, to a model that hears.")
-@click.option("--max-tokens", type=click.IntRange(min=1), default=1024, show_default=True, help="Of an answer, at most.")
+@click.option("--instruction", metavar="TEXT", help="What to ask the model; by default for a description of the clip.")
+@click.option("--frames", type=click.IntRange(min=1), default=8, show_default=True, help="Frames sent per clip.")
+@click.option("--size", type=click.IntRange(min=32), default=512, show_default=True, help="Longest side of these frames, in pixels.")
+@click.option("--sound", is_flag=True, help="Send the audio too, to a model that understands it.")
+@click.option("--max-tokens", type=click.IntRange(min=1), default=1024, show_default=True, help="Longest answer, in tokens.")
 @click.option(
-    "--retries", type=click.IntRange(min=0), default=5, show_default=True, help="Of a request, where the server is too busy or fails."
+    "--retries", type=click.IntRange(min=0), default=5, show_default=True, help="Retries of a request, if the server is too busy or fails."
 )
-@click.option("--timeout", type=click.FloatRange(min=1), default=600.0, show_default=True, help="Seconds for one answer.")
+@click.option("--timeout", type=click.FloatRange(min=1), default=600.0, show_default=True, help="Seconds to wait for one answer.")
 @click.option("--video-column", metavar="NAME", help="Column of the clip; by default video or media_path.")
-@click.option("--overwrite", is_flag=True, help="Ask also for captions that are there already.")
+@click.option("--overwrite", is_flag=True, help="Ask again for captions that already exist.")
 @click.option("--workers", type=click.IntRange(min=1), default=4, show_default=True, help="Requests at a time.")
-@click.option("--progress/--no-progress", default=True, show_default=True, help="Show a bar.")
+@click.option("--progress/--no-progress", default=True, show_default=True, help="Show a progress bar.")
 def caption(
     dataset: Path,
     output: Path | None,
@@ -55,8 +55,9 @@ def caption(
 ) -> None:
     """Write captions for DATASET with a model behind an OpenAI-compatible server: vLLM, llama.cpp, Ollama, or a service.
 
-    DATASET is a dataset file, or a folder of clips, pictures and sounds. Frames of each clip are sent to the server that you name, and its sound where you say so.
-    The output is whole after every answer; the same command goes on where it was stopped.
+    DATASET is a dataset file, or a folder of clips, images and sounds. Frames of each clip are sent to the
+    server that you name, and its audio if you ask for it. The output is saved after every answer; the same command continues where it
+    was stopped.
     """
     from ltxplugins.tools.caption.caption import INSTRUCTION, Asking
     from ltxplugins.tools.caption.caption import caption as write

@@ -56,7 +56,7 @@ class Endpoint:
         key = os.environ.get(self.key_variable)
         hide(key)
         hide(_password(self.base_url))
-        no_address = f'"{self.base_url}" is no address of a server'
+        no_address = f'"{self.base_url}" is not the address of a server'
         if not self.base_url.startswith(("http://", "https://")):
             raise ConfigError(no_address, where="--base-url", remedy="It begins with http:// or https://.")
         try:
@@ -128,14 +128,14 @@ class Client:
             raise DataError(f"the server gives no answer within {endpoint.timeout:g} s") from error
         except openai.APIConnectionError as error:
             raise ConfigError(
-                "the server no longer answers", where=endpoint.base_url, remedy="See that it runs: what is written stays."
+                "the server no longer answers", where=endpoint.base_url, remedy="Check that it runs: what is written stays."
             ) from error
         except openai.APIError as error:
             raise DataError(f"the server's answer cannot be read: {error.message}") from error
         choices = getattr(answer, "choices", None)  # a page of HTML arrives as text
         if not choices:
             raise DataError(
-                "the server's answer holds no message", remedy="See that --base-url ends as the server's manual says, often in /v1."
+                "the server's answer holds no message", remedy="Check that --base-url ends as the server's manual says, often in /v1."
             )
         choice = choices[0]
         if getattr(choice.message, "refusal", None):
@@ -165,7 +165,7 @@ class Client:
         host, port = _host(self.endpoint.base_url)
         reason = re.sub(r"^\[Errno -?\d+\] ", "", str(error.__cause__ or error).splitlines()[0])[:200]
         if host not in HERE:
-            remedy = "See that the address is right, and that it can be reached from here."
+            remedy = "Check that the address is right, and that it can be reached from here."
         else:
             lines = (
                 f"vllm serve Qwen/Qwen2.5-VL-7B-Instruct --port {port} --limit-mm-per-prompt '{{\"image\": {pictures}}}'",
@@ -182,7 +182,7 @@ class Client:
         elif self._models and not _lists(self._models, endpoint.model):
             remedy = f'It lists no model "{endpoint.model}". Name one that it has with --model: {listed(self._models)}.'
         else:
-            remedy = f'See that --base-url is right, and that the server knows the model "{endpoint.model}".'
+            remedy = f'Check that --base-url is right, and that the server knows the model "{endpoint.model}".'
         return ConfigError(_answered(error), where=endpoint.base_url, remedy=remedy)
 
 

@@ -16,7 +16,7 @@ PRINTED = Path("run.toml")
 """What a run file is called that is printed, and redirected somewhere."""
 
 ANYWHERE = "`ltx check` will refuse this until it is corrected:"
-HERE = "`ltx check` will refuse this as long as it is so on the machine where it is checked, as it is on this one:"
+HERE = "`ltx check` refuses this on this machine, and on any other with the same problem:"
 
 
 @click.command()
@@ -25,9 +25,9 @@ HERE = "`ltx check` will refuse this as long as it is so on the machine where it
 def convert(old: Path, output: Path | None) -> None:
     """Make a run file from OLD, a configuration of ltx-trainer in YAML.
 
-    Older strategies and older words for validation are written as what they amount to. What has no counterpart becomes a comment, and is told here too,
-    beside what `ltx check` will refuse of the run file.
-    Relative paths in OLD are taken to begin at the working directory, where ltx-trainer was started.
+    Older strategies and older validation keys become their equivalents. What has no counterpart becomes a comment and is reported, as is
+    everything in the run file that `ltx check` will refuse. Relative paths in OLD start at the working directory, where ltx-trainer was
+    started.
     """
     from ltxcore.api.config import text_of
     from ltxplugins.tools.convert.old import convert as converted
@@ -63,4 +63,4 @@ def _foresee(text: str, output: Path | None) -> None:
         if problems:
             LOGGER.warning("\n".join(["", heading, *map(str, problems)]))
     if output is not None and not found.anywhere:
-        click.echo(f"Look at it, then: ltx check {output}")
+        click.echo(f"Read it, then run: ltx check {output}")

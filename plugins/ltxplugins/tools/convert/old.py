@@ -24,7 +24,7 @@ OLD_PROJECT = "ltxv-trainer"
 HALF = {
     "fp16": (
         "bf16",
-        "fp16 is not available: many gradients are smaller than its smallest number, so that it needs its loss scaled",
+        "fp16 is not available: many gradients are smaller than its smallest number, so it would need loss scaling",
     )
 }
 """Of `mixed_precision_mode`: what stands for it here, and why."""

@@ -87,7 +87,7 @@ def _condition(old: Old, section: Section, *, frozen: bool, modality: str) -> di
         old.log.remark(
             section,
             old.table.line,
-            f'{old.key}: "{kind}" is not converted: it has no meaning on a frozen {modality}, and did nothing before.',
+            f'{old.key}: "{kind}" is not converted: it makes no sense on a frozen {modality}, and did nothing before.',
         )
         return None
     return found

@@ -145,7 +145,7 @@ class _Grower:
 
         for key, inner in node.value:
             if not isinstance(key, yaml.ScalarNode) or key.tag not in SCALARS:
-                raise self._refused(key, "a key is no plain word", "Write a word before the colon.")
+                raise self._refused(key, "a key is not a plain word", "Write a word before the colon.")
             if key.tag != MERGE:
                 yield key.value, key.start_mark.line + 1, inner
 
@@ -156,7 +156,7 @@ class _Grower:
                 grown = self.grown(inner)
                 for table in grown.values if isinstance(grown, Items) else [grown]:
                     if not isinstance(table, Table):
-                        raise self._refused(inner, "<< takes over something that is no table", "Name an anchor of a table.")
+                        raise self._refused(inner, "<< takes over something that is not a table", "Name an anchor of a table.")
                     yield table
 
     def _value(self, node: yaml.ScalarNode) -> Any:

@@ -80,5 +80,5 @@ def _mixed(old: Old, older: str, newer: tuple[str, ...]) -> bool:
     """Whether older and newer words for the same are both there, which is a mistake."""
     both = [name for name in newer if old.has(name)]
     if both:
-        old.log.problem(old.line(older), old.at(older), f"says what {' and '.join(both)} say{'s' if len(both) == 1 else ''}", "Keep one.")
+        old.log.problem(old.line(older), old.at(older), f"means the same as {' and '.join(both)}", "Keep one.")
     return bool(both)

@@ -7,4 +7,4 @@ from ltxcore.api import LazyCommand, hookimpl
 
 @hookimpl
 def ltx_commands() -> dict[str, LazyCommand]:
-    return {"decode": LazyCommand("ltxplugins.tools.decode.command:decode", "Turn encoded samples back into files that play.")}
+    return {"decode": LazyCommand("ltxplugins.tools.decode.command:decode", "Turn encoded samples back into playable files.")}

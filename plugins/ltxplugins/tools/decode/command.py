@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("root", type=FilePath())
 @click.option("-o", "--output", required=True, type=FilePath(), help="Folder to write to.")
-@click.option("--sources", metavar="FOLDER,...", help="Folders of ROOT, with commas between; by default all.")
-@codec_options(model="The model that encoded them; by default the tiny one, if it did.", text=False, device="the GPU", tiling="Decode")
-@click.option("--overwrite", is_flag=True, help="Decode also what is there already.")
-@click.option("--progress/--no-progress", default=True, show_default=True, help="Show a bar.")
+@click.option("--sources", metavar="FOLDER,...", help="Folders of ROOT to decode, separated by commas; by default all.")
+@codec_options(model="The model that encoded them; by default the tiny one, if that was it.", text=False, device="the GPU", tiling="Decode")
+@click.option("--overwrite", is_flag=True, help="Decode again what was already decoded.")
+@click.option("--progress/--no-progress", default=True, show_default=True, help="Show a progress bar.")
 def decode(
     root: Path,
     output: Path,
@@ -29,10 +29,10 @@ def decode(
     overwrite: bool,
     progress: bool,
 ) -> None:
-    """Decode what `ltx preprocess` wrote to ROOT, to see and hear what a run is trained on.
+    """Decode what `ltx preprocess` wrote to ROOT, to see and hear what a run trains on.
 
-    Clips become MP4 with their sound, single frames PNG, sounds without pictures WAV, and masks pictures, white where the sample is given. Each folder of ROOT
-    has a folder of its name in the output.
+    Clips become MP4 with their audio, single frames PNG, audio without video WAV, and masks images in which white is given. The output has
+    a folder for each folder of ROOT.
     """
     from ltxplugins.tools.decode.decode import decode as decode_samples
 

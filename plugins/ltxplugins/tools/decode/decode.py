@@ -147,7 +147,7 @@ def _check_makers(found: EncodedSet, fingerprints: Mapping[str, str], *, chosen:
         if other:
             whose = "the model that --model-path names" if chosen else "the tiny model"
             raise ConfigError(
-                f"the {folder.modality} codec of {whose} did not make {listed(other)}",
+                f"the {folder.modality} VAE of {whose} did not make {listed(other)}",
                 where=str(folder.path),
                 remedy="Name the model that the samples were encoded with: --model-path MODEL.",
             )
@@ -155,8 +155,8 @@ def _check_makers(found: EncodedSet, fingerprints: Mapping[str, str], *, chosen:
 
 def _less(tiling: bool) -> str:
     """What takes less memory."""
-    tiled = "" if tiling else "--vae-tiling takes less. "
-    return f"{tiled}What is decoded by now stays, and the same command goes on with the rest."
+    tiled = "" if tiling else "--vae-tiling needs less memory. "
+    return f"{tiled}What was decoded so far stays, and the same command does the rest."
 
 
 def _is_fresh(item: _Item) -> bool:
@@ -177,7 +177,7 @@ def _write(item: _Item, decoders: Mapping[str, Callable[[Tensor, float], Any]]) 
         if is_out_of_memory(error):
             raise
         reason = str(error).splitlines()[0]
-        raise DataError(f"cannot be decoded: {reason}", remedy="See that --model-path names the model that encoded it.") from error
+        raise DataError(f"cannot be decoded: {reason}", remedy="Check that --model-path names the model that encoded it.") from error
     write_media(item.place, decoded.get("video"), decoded.get("audio"))
 
 

@@ -27,7 +27,7 @@ def examine_captions(samples: Sequence[Sample], trigger: str | None, length: int
                 "empty-caption",
                 sample.where,
                 "its caption is empty",
-                "Describe the clip, or leave it as it is if the run is to learn without words.",
+                "Describe the clip, or leave it empty if the run should learn without text.",
             )
             continue
         other = first.setdefault(caption, sample)
@@ -36,7 +36,7 @@ def examine_captions(samples: Sequence[Sample], trigger: str | None, length: int
                 "duplicate-caption",
                 sample.where,
                 f"its caption is that of {other.called} too",
-                "Say what tells the clips apart, unless they are alike.",
+                "Describe how the clips differ, unless they are alike.",
             )
         # A word is at least one token, so that this many are lost for certain, whichever text encoder it is.
         words = len(caption.split())

@@ -22,15 +22,15 @@ _OF_A_DATASET = ("model_path", "text_encoder_path", "video_vae_path", "audio_vae
 
 @click.command()
 @click.argument("target", metavar="DATASET|ROOT|RUN.TOML", type=FilePath())
-@click.option("--deep", is_flag=True, help="Decode every frame that is used, and look at every value of every encoded file.")
-@click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
+@click.option("--deep", is_flag=True, help="Decode every frame that is used, and check every value of every encoded file.")
+@click.option("--strict", is_flag=True, help="Exit with status 1 for warnings too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.option("--all", "all_of_them", is_flag=True, help="List every finding, not the first few of each kind.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a value of the run file; may be repeated.")
 @codec_options(model='The model that a dataset is encoded for: "tiny", or a model file.')
-@click.option("--output-dir", type=FilePath(), help="Where a dataset is encoded; by default beside it.")
-@click.option("--workers", type=click.IntRange(min=1), help="Samples examined at a time; by default one a processor, at most 8.")
-@click.option("--progress/--no-progress", default=None, help="Show bars; by default on a terminal.")
+@click.option("--output-dir", type=FilePath(), help="Folder of the encoded samples of a dataset; by default beside it.")
+@click.option("--workers", type=click.IntRange(min=1), help="Samples examined at a time; by default one per processor, at most 8.")
+@click.option("--progress/--no-progress", default=None, help="Show progress bars; by default on a terminal.")
 @preprocessing_options
 @click.pass_context
 def doctor(
@@ -50,8 +50,9 @@ def doctor(
 ) -> None:
     """Check a dataset (a file, or a folder of media), an encoded set, or the data of a run file, before any training.
 
-    Every finding is listed with its place and what to do about it. An error is what preprocessing or a run refuses, or what would train on wrong numbers; a
-    warning is taken as it is, but is hardly meant. Nothing is written. A dataset takes the options that `ltx preprocess` takes; a run file has its own.
+    Every finding is listed with its place and what to do about it. An error is something that preprocessing or a run would refuse, or that
+    would train on wrong numbers; a warning works, but is probably not what you want. Nothing is written. For a dataset, the options of
+    `ltx preprocess` apply; a run file has its own.
 
     Exit status: 0 without errors, 1 with errors (with --strict: or warnings), 2 for a mistake in the command or the run file.
     """

@@ -104,7 +104,9 @@ def _tell(found: Survey, request: Request, checkup: Checkup) -> None:
     )
     decoded = "every frame that is used" if request.deep else "the first frame"
     more = "" if request.deep else " (--deep decodes all that are used)"
-    checkup.say(f"{_count(found.opened, 'media file')}: opened; of clips {decoded} was decoded{more}, of sounds and masks what is used.")
+    checkup.say(
+        f"{_count(found.opened, 'media file')}: opened; {decoded} of each clip was decoded{more}, and what is used of sounds and masks."
+    )
     if request.codecs is None:
         checkup.say("The sizes are those of all LTX-2 models, since no --model-path was named.")
 

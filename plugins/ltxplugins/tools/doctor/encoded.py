@@ -34,7 +34,7 @@ def examine_encoded(encoded: StrategyData, checkup: Checkup, phase: Phase, deep:
     checkup.add(_rates(encoded, manifest))
     checkup.add(_lengths(encoded, manifest))
     if problems:
-        checkup.say(f"{encoded.root}: what the conditions make of it was not tried, since a run would refuse it as it is.")
+        checkup.say(f"{encoded.root}: the conditions were not tried, because a run would refuse the set as it is.")
         return None
     checkup.refuse("conditions", encoded.refusals(manifest))
     return manifest
@@ -85,6 +85,6 @@ def _lengths(encoded: StrategyData, manifest: Manifest) -> Iterator[Finding]:
             yield warning(
                 "sound-length",
                 f"{encoded.root / encoded.sources['audio'].folder}: {name}",
-                f"lasts {heard:.3f} s, its pictures {seen:.3f} s",
+                f"lasts {heard:.3f} s, its video {seen:.3f} s",
                 "Encode both from one clip, or name a sound that is as long as the clip.",
             )

@@ -83,11 +83,11 @@ def _root(path: Path, options: Options, checkup: Checkup, phase: Phase) -> None:
     encoded = whole_set(path)
     if encoded.root != path:
         checkup.say(
-            f"{path}: taken for the folder of a dataset file, since it has {encoded.root.name}, which was looked at; as a folder of media it was not."
+            f"{path}: taken for the folder of a dataset file, since it has {encoded.root.name}, which was checked; as a folder of media it was not."
         )
     for folder in encoded.unread:
-        checkup.say(f"{encoded.root / folder}: not looked at, since there are no latents that it goes with.")
-    checkup.say(f"{encoded.root}: whether it is up to date with its raw media is known only when the dataset or a run file is named.")
+        checkup.say(f"{encoded.root / folder}: not checked, because there are no latents that belong to it.")
+    checkup.say(f"{encoded.root}: whether it is up to date with its raw media can only be checked if you name the dataset or a run file.")
     examine_encoded(encoded, checkup, phase, options.deep)
 
 
@@ -116,7 +116,7 @@ def _encoded_of(found: Survey, run: StrategyData | None, checkup: Checkup, phase
     if found.has_sizes:
         checkup.add(examine_fresh(found, folders, phase("fresh", total)))
     else:
-        checkup.say(f"{root}: whether it is up to date was not looked at, since the sizes of the dataset are not known.")
+        checkup.say(f"{root}: whether it is up to date was not checked, because the sizes of the dataset are unknown.")
     return encoded
 
 

@@ -33,10 +33,10 @@ def examine_fresh(found: Survey, folders: Collection[str], step: Callable[[], No
 
     for each in stale(found, folders, step):
         if each.since:
-            what = f'"{each.sample.name}" was encoded as an older version read its files: since then, {each.since}'
-            remedy = "`ltx preprocess`, or a new run that names the dataset, encodes it anew. A run under way keeps it."
+            what = f'"{each.sample.name}" was encoded by an older version, which read its files differently: now, {each.since}'
+            remedy = "`ltx preprocess`, or a new run that names the dataset, encodes it again. An unfinished run keeps it."
         else:
             other = "another encoder" if each.made_otherwise else MADE_OF[each.folder]
             what = f"{each.path} was made of {other} than the dataset and its options name now"
-            remedy = "`ltx preprocess`, or a run that names the dataset, makes it anew; a run that names the encoded set alone trains on the old one."
+            remedy = "`ltx preprocess`, or a run that names the dataset, encodes it again; a run that names the encoded set alone trains on the old one."
         yield warning("stale", each.sample.where, what, remedy)

@@ -46,5 +46,5 @@ def one_value(where: str, mask: Tensor) -> Iterator[Finding]:
         "mask",
         where,
         f"has the value {low:g} everywhere: {effect}",
-        "White (or amplitude 1) is given, black (or silence) is generated; draw both, or leave the row out.",
+        "White (or amplitude 1) is given, black (or silence) is generated; use both, or leave the row out.",
     )

@@ -40,7 +40,7 @@ def examine_pictures(planned: Planned, found: Survey, *, deep: bool) -> Iterator
         yield warning(
             "unused-frames",
             where,
-            f"has {frames} frames, of which the bucket {bucket} takes the first {bucket.frames}",
+            f"has {frames} frames, of which the bucket {bucket} uses the first {bucket.frames}",
             "Frame counts are multiples of 8 plus 1: cut it where it may end, add a longer bucket, or split it into several clips.",
         )
     if not resamples and clip.is_uneven(bucket.frames):
@@ -66,8 +66,8 @@ def _uneven(where: str, path: Path, frames: int) -> Iterator[Finding]:
     yield warning(
         "variable-rate",
         where,
-        f"its frames last from {min(gaps):.3f} to {max(gaps):.3f} s, and are taken as if all lasted as long",
-        'Set variable_rate = "resample", or encode it anew at a constant rate, so that its movements and its sound keep their time.',
+        f"its frames last from {min(gaps):.3f} to {max(gaps):.3f} s, but are used as if all lasted equally long",
+        'Set variable_rate = "resample", or encode it again at a constant rate, so that its movements and its sound keep their time.',
     )
 
 
@@ -86,7 +86,7 @@ def _another_shape(sample: Sample, clip: MediaInfo, reference: MediaInfo) -> Ite
             "reference",
             where,
             f"has {float(reference.rate):g} frames per second, its clip {float(clip.rate):g}: its frames show other moments",
-            "Write it anew at the rate of its clip.",
+            "Write it again at the rate of its clip.",
         )
 
 
@@ -99,9 +99,7 @@ def _decoded(where: str, path: Path, frames: int) -> Iterator[Finding]:
         yield from errors("unreadable", [_at(problem, where) for problem in error.problems])
         return
     if found < frames:
-        problem = DataError(
-            f"has {found} frames, though it said that it has more; {frames} are needed", where=where, remedy="Encode it anew."
-        )
+        problem = DataError(f"has {found} frames, fewer than it claims; {frames} are needed", where=where, remedy="Encode it again.")
         yield from errors("unreadable", problem.problems)
 
 
@@ -118,7 +116,7 @@ def different_rates(found: Survey) -> Iterator[Finding]:
         yield warning("different-rates", str(found.encoding.data.path), told, RATES_REMEDY)
 
 
-RATES_REMEDY = "Each is trained at its own rate. If that is not meant, encode the media anew at one."
+RATES_REMEDY = "Each is trained at its own rate. If that is not meant, encode the media again at one."
 
 
 def rates_told(rates: Iterable[tuple[str, Fraction | float]], noun: str) -> str:

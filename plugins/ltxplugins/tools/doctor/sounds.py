@@ -54,7 +54,7 @@ def _heard(where: str, path: Path, duration: Fraction | None, beside: bool) -> I
         yield from errors("unreadable", [attrs.evolve(problem, where=where) for problem in error.problems])
         return
     if not bool(sound.samples.isfinite().all()):
-        yield from errors("sound", [Problem("its sound has samples that are no numbers (NaN or infinite)", where, "Encode it anew.")])
+        yield from errors("sound", [Problem("its audio has NaN or infinite values", where, "Encode it again.")])
         return
     yield from _levels(where, sound)
     yield from _whole(where, [gap for gap in gaps if duration is None or gap.at < duration])
@@ -63,7 +63,7 @@ def _heard(where: str, path: Path, duration: Fraction | None, beside: bool) -> I
         yield warning(
             "sound-length",
             where,
-            f"its sound ends {missing:.3f} s before the {float(duration or 0):.3f} s of pictures that are used, and is filled with silence",
+            f"its audio ends {missing:.3f} s before the {float(duration or 0):.3f} s of video that are used, and is padded with silence",
             "Name a sound as long as the clip, or cut the clip where its sound ends.",
         )
 
@@ -74,7 +74,7 @@ def _levels(where: str, sound: Sound) -> Iterator[Finding]:
         yield warning(
             "silent-sound",
             where,
-            "its sound is silent: no sample is above -60 dB of full scale",
+            "its audio is silent: no sample is above -60 dB of full scale",
             'Name a sound that can be heard in a column "audio", leave the row out, or set skip_audio.',
         )
     elif float((amplitude >= FULL).float().mean()) > CLIPPED:
@@ -82,15 +82,15 @@ def _levels(where: str, sound: Sound) -> Iterator[Finding]:
         yield warning(
             "clipped-sound",
             where,
-            f"its sound is clipped: {100 * share:.1f} % of its samples are at full scale",
-            "Take a recording with a lower level; turning a clipped one down does not mend it.",
+            f"its audio is clipped: {100 * share:.1f} % of its samples are at full scale",
+            "Take a recording with a lower level; turning a clipped one down does not repair it.",
         )
     if sound.samples.shape[0] == 1:
         yield warning(
             "mono-sound",
             where,
-            "its sound has one channel",
-            "It is trained on as equal left and right. Name a stereo sound if there is one.",
+            "its audio has one channel",
+            "It is trained on as equal left and right. Name stereo audio if there is any.",
         )
 
 
@@ -101,14 +101,14 @@ def _whole(where: str, gaps: Sequence[Gap]) -> Iterator[Finding]:
         return
     parts = []
     if holes:
-        parts.append(f"{_counted(holes, 'hole')}, filled with silence")
+        parts.append(f"{_counted(holes, 'gap')}, filled with silence")
     if overlaps:
         parts.append(f"{_counted(overlaps, 'overlap')}, of which the later part is left out")
     yield warning(
         "sound-holes",
         where,
-        f"its sound has {'; and '.join(parts)}; the first at {gaps[0].at:.3f} s",
-        "Listen to it there, and leave the clip out or record it anew where what is missing matters. All that follows keeps its time.",
+        f"its audio has {'; and '.join(parts)}; the first at {gaps[0].at:.3f} s",
+        "Listen to it there, and leave the clip out or record it again where what is missing matters. All that follows keeps its time.",
     )
 
 

@@ -7,4 +7,4 @@ from ltxcore.api import LazyCommand, hookimpl
 
 @hookimpl
 def ltx_commands() -> dict[str, LazyCommand]:
-    return {"model": LazyCommand("ltxplugins.tools.model.command:model", "Say what is in a checkpoint or a LoRA.")}
+    return {"model": LazyCommand("ltxplugins.tools.model.command:model", "Describe a checkpoint or a LoRA.")}

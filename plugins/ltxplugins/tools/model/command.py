@@ -22,11 +22,11 @@ _LONGEST = 300
 
 @click.command()
 @click.argument("file", type=FilePath())
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def model(file: Path, as_json: bool) -> None:
-    """Say what is in FILE: a checkpoint, a folder in the layout of diffusers, a LoRA, or "tiny".
+    """Describe FILE: a checkpoint, a folder in the diffusers layout, a LoRA, or "tiny".
 
-    Only headers are read, so that 40 GB take no longer than a LoRA. A file that is not whole is refused.
+    Only headers are read, so a 40 GB checkpoint takes no longer than a LoRA. An incomplete file is refused.
     """
     found = inspect_model(file)
     click.echo(json.dumps(_machine(found), indent=2) if as_json else "\n".join(_text(found)))

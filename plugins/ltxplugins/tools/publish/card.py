@@ -86,7 +86,7 @@ def _samples(repository: str, drawn: Sequence[Drawn]) -> str:
     if not drawn:
         return ""
     rows = [f"| {_safe(sample.name)} | {_shown(repository, sample.path)} |" for sample in drawn]
-    return "\n".join(["## Samples", "", f"Drawn after step {max(sample.step for sample in drawn):,}.", "", "| | |", "|---|---|", *rows])
+    return "\n".join(["## Samples", "", f"Generated after step {max(sample.step for sample in drawn):,}.", "", "| | |", "|---|---|", *rows])
 
 
 def _shown(repository: str, path: Path) -> str:
@@ -115,7 +115,7 @@ def _training(record: Record) -> str:
         f"- {name}: {'generated' if table['is_generated'] else 'given'}{_conditions(table)}" for name, table in record.modalities.items()
     ]
     rate, batch = record.get("optimization.learning_rate"), record.get("optimization.batch_size")
-    lines = [f"- steps: {record.last_step:,}, {batch} samples a micro-batch, learning rate {rate}", *found]
+    lines = [f"- steps: {record.last_step:,}, {batch} samples per micro-batch, learning rate {rate}", *found]
     return "\n".join(["## Training", "", *lines, "", f"Did it learn? {answer.word}. {answer.reason}"])
 
 

@@ -12,13 +12,13 @@ from ltxcore.api.commands import FilePath
 @click.command()
 @click.argument("output_dir", type=FilePath())
 @click.option("--to", "repository", default="", metavar="NAME/MODEL", help="Where to upload to; by default hub_model_id of its run file.")
-@click.option("--private", is_flag=True, help="Where the repository is new, let nobody else see it.")
-@click.option("--dry-run", type=FilePath(), metavar="FOLDER", help="Upload nothing: write what would be uploaded to FOLDER.")
+@click.option("--private", is_flag=True, help="If the repository is new, make it private.")
+@click.option("--dry-run", type=FilePath(), metavar="FOLDER", help="Upload nothing; write what would be uploaded to FOLDER.")
 def publish(output_dir: Path, repository: str, private: bool, dry_run: Path | None) -> None:
     """Upload the finished run in OUTPUT_DIR to the Hugging Face Hub.
 
-    Uploaded are the weights, a model card, the run file without the paths of this machine, the samples drawn last, and licence texts that lie beside the base
-    model. Nothing of the data is. A run whose run file says push_to_hub = true does this at its end.
+    It uploads the weights, a model card, the run file without the paths of this machine, the latest validation samples, and the licence
+    texts found beside the base model. No training data are uploaded. With push_to_hub = true in its run file, a run does this at its end.
     """
     from ltxplugins.tools.publish.files import upload_of
     from ltxplugins.tools.publish.upload import publish as send
@@ -28,6 +28,6 @@ def publish(output_dir: Path, repository: str, private: bool, dry_run: Path | No
         return
     upload = upload_of(output_dir, repository)
     upload.write(dry_run)
-    click.echo(f"Would be uploaded to {upload.repository}:")
+    click.echo(f"This would be uploaded to {upload.repository}:")
     for name in upload.files:
         click.echo(f"  {dry_run / name}")

@@ -61,9 +61,9 @@ def upload_of(folder: Path, repository: str = "") -> Upload:
     record = read_run(folder)
     repository = repository or str(record.get("hub.hub_model_id", ""))
     if not repository:
-        raise ConfigError("it is not said where to upload to", where=str(folder), remedy='Name it with --to "name/model".')
+        raise ConfigError("no repository to upload to is named", where=str(folder), remedy='Name it with --to "name/model".')
     if record.weights is None:
-        raise CheckpointError("this run has left no weights yet", where=str(folder), remedy="Go on with it first: ltx run run.toml")
+        raise CheckpointError("this run has no weights yet", where=str(folder), remedy="Finish it first: ltx run run.toml")
     shown = public(record)
     drawn = last_drawn(record)
     run_file = RUN_FILE_HEADER + document(shown.run)

@@ -98,7 +98,7 @@ def reference(
     _check_output(dataset, output, filter_)
     listed = open_dataset(dataset, {"video": video_column}, apart=folder / FOLDER)
     if "video" not in listed.columns and dataset.is_dir():
-        raise DataError("has no clips and no pictures in it", where=str(dataset), remedy="Name a folder of clips, or a dataset file.")
+        raise DataError("has no clips and no images in it", where=str(dataset), remedy="Name a folder of clips, or a dataset file.")
     if "video" not in listed.columns:
         raise DataError('has no column "video"', where=str(dataset), remedy="Name yours with --video-column.")
     home = folder / FOLDER / filter_.name
@@ -156,7 +156,7 @@ def _jobs(listed: RawDataset, folder: Path, home: Path) -> tuple[list[_Job], lis
             clip = listed.file(row, "video")
             if not clip.is_relative_to(folder):
                 raise ConfigError(
-                    f"the clip {clip} does not lie under the folder of the output, {folder}",
+                    f"the clip {clip} is not inside the folder of the output, {folder}",
                     where=listed.where(row),
                     remedy=f"Write the output to {Path(os.path.commonpath([clip.parent, folder]))}.",
                 )

@@ -8,7 +8,7 @@ from ltxplugins.tools.report.tracker import Report
 
 @hookimpl
 def ltx_commands() -> dict[str, LazyCommand]:
-    about = "Write a page about a run: curves, samples that play, how to use it."
+    about = "Write a report about a run: curves, samples that play, how to use it."
     return {"report": LazyCommand("ltxplugins.tools.report.command:report", about)}
 
 

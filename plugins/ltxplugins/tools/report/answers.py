@@ -108,7 +108,7 @@ def learned(record: Record) -> Answer:
     word, tone = _word(worst)
     clips = int(record.series[f"held_out/{OWN}/clips"].values[-1]) if f"held_out/{OWN}/clips" in record.series else 0
     said = ", and ".join(f"{_changed(fall)} on {name}" if len(falls) > 1 else _changed(fall) for name, fall in falls.items())
-    sentences = [f"On {clips} clips that it never trained on, the loss {said}.", _listens(measured), _overfitted(measured)]
+    sentences = [f"On {clips} held-out clips, which it never trained on, the loss {said}.", _listens(measured), _overfitted(measured)]
     return Answer(word, " ".join(filter(None, sentences)), tone, {each.modality: _bars(each) for each in measured})
 
 
@@ -126,7 +126,7 @@ def _changed(fall: float) -> str:
 
 def _bars(measured: Measured) -> list[Bar]:
     bars = [Bar("before", measured.own.values[0], "before"), Bar("after", measured.own.values[-1], "after")]
-    return bars if measured.other is None else [*bars, Bar("with another clip's context", measured.other, "other")]
+    return bars if measured.other is None else [*bars, Bar("with another clip's conditioning", measured.other, "other")]
 
 
 def _listens(measured: Sequence[Measured]) -> str:
@@ -135,10 +135,10 @@ def _listens(measured: Sequence[Measured]) -> str:
     if not ratios:
         return ""
     if min(ratios) <= 1 + FAINT:
-        return "With the context of another clip the loss is about the same: it hardly uses what it is given."
+        return "With the conditioning of another clip the loss is about the same: the model hardly uses its conditioning."
     parts = [f"{part} {times:.2g}" for each in measured for part, times in sorted(each.parts.items())] if len(measured) == 1 else []
     alone = f" (one at a time: {', '.join(parts)})" if len(parts) > 1 else ""
-    return f"With the context of another clip it is {min(ratios):.1f} times as high{alone}: it uses what it is given."
+    return f"With the conditioning of another clip it is {min(ratios):.1f} times as high{alone}: the model uses its conditioning."
 
 
 def _overfitted(measured: Sequence[Measured]) -> str:
@@ -146,7 +146,7 @@ def _overfitted(measured: Sequence[Measured]) -> str:
         lowest = min(range(len(each.own)), key=lambda index: each.own.values[index])
         rise = each.own.values[-1] / each.own.values[lowest] - 1 if each.own.values[lowest] > 0 else 0.0
         if 0 < lowest < len(each.own) - 1 and rise > FAINT:
-            return f"It was lowest at step {each.own.steps[lowest]:,} and has risen by {rise:.0%} since: fewer steps, or more data, would serve better."
+            return f"It was lowest at step {each.own.steps[lowest]:,} and has risen by {rise:.0%} since: use fewer steps, or more data."
     return ""
 
 
@@ -160,7 +160,7 @@ def _learned_by_training(record: Record) -> Answer:
     fall = 1 - mean(last) / mean(first) if mean(first) > 0 else 0.0
     by_chance = abs(mean(first) - mean(last)) <= SURE * math.hypot(error_of_mean(first), error_of_mean(last))
     said = f"{_changed(fall)}{', which may be chance,' if by_chance else ''}"
-    reason = f"{why}. The training loss {said} from the first tenth of the steps to the last: this may be learning by heart. {HOLD_OUT}"
+    reason = f"{why}. The training loss {said} from the first tenth of the steps to the last: this may be memorization. {HOLD_OUT}"
     return Answer("Not known", reason, "none", {"training": [Bar("before", mean(first), "before"), Bar("after", mean(last), "after")]})
 
 
@@ -183,7 +183,7 @@ def still_learning(record: Record) -> Answer:
     said = f"In the last quarter of the steps the training loss was {abs(fall):.1%} (± {SURE * error:.1%}) {'below' if fall > 0 else 'above'} that of the quarter before"
     rate = _rate(record)
     if abs(fall) <= SURE * error or abs(fall) < 0.005:
-        return Answer("Not measurably", f"{said}: too little to tell from chance. {rate}".strip(), "fair")
+        return Answer("Not measurably", f"{said}: too small to distinguish from chance. {rate}".strip(), "fair")
     if fall < 0:
         return Answer("No, it is rising", f"{said}. A lower learning rate may help. {rate}".strip(), "bad")
     return Answer("Yes", f"{said}. More steps are likely to help. {rate}".strip(), "good")
@@ -193,9 +193,7 @@ def _rate(record: Record) -> str:
     rates = record.series.get("learning_rate", Series()).values
     if len(rates) < 2 or max(rates) <= 0 or rates[-1] > 0.1 * max(rates):
         return ""
-    return (
-        f"The learning rate had come down to {rates[-1] / max(rates):.1%} of its peak, so a longer run needs a schedule of its own length."
-    )
+    return f"The learning rate had decayed to {rates[-1] / max(rates):.1%} of its peak, so train longer in a new run, with a schedule of that length."
 
 
 def quarter_change(record: Record, last: int) -> tuple[float, float] | None:

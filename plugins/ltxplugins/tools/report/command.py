@@ -16,13 +16,13 @@ from ltxcore.api.commands import FilePath
     "--embed",
     type=click.FloatRange(min=0),
     metavar="MB",
-    help="How much media goes into the page; the rest stays beside it. By default 64.",
+    help="How much media is embedded in the report; the rest is linked. By default 64.",
 )
 def report(output_dir: Path, output: Path | None, embed: float | None) -> None:
-    """Write a page about the run in OUTPUT_DIR, finished or not.
+    """Write a report about the run in OUTPUT_DIR, finished or not.
 
-    It says whether the run learned, whether it is still learning, what it produces and how to use it, with all curves, samples that play, the data and the run
-    file. It opens in a browser without a server and without a network. Every run writes one at its end.
+    It says whether the run learned, whether it is still learning, what it generates and how to use it, with all curves, samples that play,
+    the data and the run file. It opens in a browser without a server or a network. Every run writes one at its end.
     """
     from ltxplugins.tools.report.write import EMBED, write_report
 

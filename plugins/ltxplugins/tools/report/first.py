@@ -65,12 +65,12 @@ def _produced(record: Record, shelf: Shelf) -> Markup:
     names = list(dict.fromkeys(sample.name for sample in record.drawn))
     shown = [_beside([sample for sample in record.drawn if sample.name == name], shelf) for name in names[:SHOWN]]
     if not names:
-        said = tag("p", "No samples were drawn.", class_="word none")
+        said = tag("p", "No samples were generated.", class_="word none")
     elif len(names) > SHOWN:
         said = tag("p", f"{names[0]}. ", tag("a", f"All {len(names)} samples", href="#samples"))
     else:
         said = tag("p", names[0])
-    return tag("article", tag("h2", "What does it produce?"), *shown, said, class_="card produced")
+    return tag("article", tag("h2", "What does it generate?"), *shown, said, class_="card produced")
 
 
 def _beside(drawn: Sequence[Drawn], shelf: Shelf) -> Markup:

@@ -70,4 +70,4 @@ def _header(record: Record) -> Markup:
 
 
 def _footer() -> Markup:
-    return tag("footer", f"Written by ltx {__version__} from the files beside it. Renew it with `ltx report`.")
+    return tag("footer", f"Written by ltx {__version__} from the files beside it. Update it with `ltx report`.")

@@ -49,7 +49,7 @@ def plots_of(record: Record) -> list[Plot]:
         *_held_out(record),
         *_by_sigma(record),
         *_by_condition(record),
-        *_of_the_optimiser(record),
+        *_of_the_optimizer(record),
         *_of_the_machine(record),
     ]
     kept = (attrs.evolve(plot, lines=[line for line in plot.lines if len(line.series)]) for plot in all_of_them)
@@ -71,7 +71,7 @@ def _losses(record: Record) -> Iterator[Plot]:
     lines = [_line(record, "total", "loss")]
     if len(modalities) > 1:
         lines += [_line(record, name, f"loss/{name}") for name in modalities]
-    note = "Faint: single steps, which differ with the noise levels drawn. Bold: their mean over neighbours."
+    note = "Faint: single steps, which vary with the noise levels drawn. Bold: the mean over neighbouring steps."
     yield Plot("Training loss", note, lines)
 
 
@@ -81,8 +81,8 @@ def _held_out(record: Record) -> Iterator[Plot]:
     for modality in generated(record):
         own = sorted(name for name in names if name.startswith(f"{modality}/") and name.count("/") == 1)
         lines = [_line(record, name.rpartition("/")[2].replace("_", " "), prefix + name) for name in own]
-        note = "On clips that are never trained on, with noise that is always the same: the number to go by."
-        yield Plot(f"Held-out loss, {modality}", note, lines, colours=SEQUENCE)
+        note = "On clips that are never trained on, always with the same noise: the number to watch."
+        yield Plot(f"Validation loss, {modality}", note, lines, colours=SEQUENCE)
 
 
 def _by_sigma(record: Record) -> Iterator[Plot]:
@@ -90,7 +90,12 @@ def _by_sigma(record: Record) -> Iterator[Plot]:
         prefix = f"loss/{modality}/sigma_"
         names = sorted(name for name in record.series if name.startswith(prefix))
         lines = [_line(record, "sigma " + name.removeprefix(prefix).replace("-", " to "), name) for name in names]
-        yield Plot(f"Training loss by noise level, {modality}", "From nearly clean (0) to nothing but noise (1).", lines, colours=SEQUENCE)
+        yield Plot(
+            f"Training loss by noise level, {modality}",
+            "Noise levels (sigmas) range from nearly clean (0) to pure noise (1).",
+            lines,
+            colours=SEQUENCE,
+        )
 
 
 def _by_condition(record: Record) -> Iterator[Plot]:
@@ -100,7 +105,9 @@ def _by_condition(record: Record) -> Iterator[Plot]:
         ours = sorted(name for name in names if name.endswith(("/applied", "/not_applied")))
         lines = [_line(record, condition_label(name), prefix + name) for name in ours]
         yield Plot(
-            f"Training loss by condition, {modality}", "For samples to which a condition was applied, and those to which it was not.", lines
+            f"Training loss by condition, {modality}",
+            "Samples to which a condition was applied, compared with those to which it was not.",
+            lines,
         )
 
 
@@ -114,18 +121,20 @@ def condition_label(name: str) -> str:
     return f"{place}{count}, {applied.replace('_', ' ')}"
 
 
-def _of_the_optimiser(record: Record) -> Iterator[Plot]:
-    yield Plot("Learning rate", "Of each optimiser step.", [_line(record, "learning rate", "learning_rate")], from_zero=True)
-    yield Plot("Gradient norm", "Before it is clipped.", [_line(record, "gradient norm", "grad_norm")], from_zero=True)
+def _of_the_optimizer(record: Record) -> Iterator[Plot]:
+    yield Plot("Learning rate", "Learning rate of each optimizer step.", [_line(record, "learning rate", "learning_rate")], from_zero=True)
+    yield Plot("Gradient norm", "Norm before clipping.", [_line(record, "gradient norm", "grad_norm")], from_zero=True)
     for modality in generated(record):
         series = record.series.get(f"uncounted/{modality}", Series())
         if any(series.values):
-            note = "Everything in them was given, so that nothing was learned from them."
+            note = "Everything in these samples was given, so nothing was learned from them."
             yield Plot(f"Share of samples without a counted token, {modality}", note, [Line("share", series)], from_zero=True)
 
 
 def _of_the_machine(record: Record) -> Iterator[Plot]:
-    seconds = "Of an optimiser step, all micro-batches in it included."
-    yield Plot("Time a step", seconds, [_line(record, "time a step", "step_seconds")], "seconds", from_zero=True)
-    yield Plot("Tokens a second", "On all processes together.", [_line(record, "tokens a second", "tokens_per_second")], from_zero=True)
-    yield Plot("Peak memory", "Of the process that uses most.", [_line(record, "peak memory", "peak_memory_gib")], "GiB", from_zero=True)
+    seconds = "Seconds per optimizer step, including all its micro-batches."
+    yield Plot("Time per step", seconds, [_line(record, "time per step", "step_seconds")], "seconds", from_zero=True)
+    yield Plot("Tokens per second", "All processes together.", [_line(record, "tokens per second", "tokens_per_second")], from_zero=True)
+    yield Plot(
+        "Peak memory", "Of the process that uses the most memory.", [_line(record, "peak memory", "peak_memory_gib")], "GiB", from_zero=True
+    )

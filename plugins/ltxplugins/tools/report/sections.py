@@ -34,7 +34,7 @@ def table(head: Sequence[object], rows: Iterable[Sequence[object]], **attributes
 
 def curves(record: Record) -> Markup:
     drawn = [figure(plot) for plot in plots_of(record)]
-    content = tag("div", *drawn, class_="plots") if drawn else tag("p", "No step has been done yet.")
+    content = tag("div", *drawn, class_="plots") if drawn else tag("p", "No step has been trained yet.")
     return section("curves", "Curves", content, _held_out_table(record))
 
 
@@ -50,8 +50,8 @@ def _held_out_table(record: Record) -> Markup | None:
             rows.append((_held_out_label(key), _loss(own, 0), _loss(own, -1) + margin, _loss(other, -1)))
     if not rows:
         return None
-    head = ("", "first measured", "last measured", "with another clip's context")
-    return tag("details", tag("summary", "Held-out losses, number by number"), table(head, rows, class_="numbers"))
+    head = ("", "first measured", "last measured", "with another clip's conditioning")
+    return tag("details", tag("summary", "Validation loss, number by number"), table(head, rows, class_="numbers"))
 
 
 def _held_out_label(key: str) -> str:
@@ -70,7 +70,7 @@ def _loss(series: Series, index: int) -> str:
 def samples(record: Record, shelf: Shelf) -> Markup:
     """A row for each sample: what it is of, and how it was drawn at every step."""
     if not record.drawn:
-        return section("samples", "Samples over the steps", tag("p", "None were drawn."))
+        return section("samples", "Samples over the steps", tag("p", "None were generated."))
     names = list(dict.fromkeys(sample.name for sample in record.drawn))
     return section("samples", "Samples over the steps", *(_row(record, name, shelf) for name in names))
 
@@ -130,7 +130,7 @@ def _what(record: Record) -> list[tuple[str, object]]:
 
 
 def _modality(found: Mapping[str, Any]) -> Markup:
-    said = ["generated" if found["is_generated"] else "given whole (frozen)"]
+    said = ["generated" if found["is_generated"] else "frozen"]
     for condition in found.get("conditions", []):
         others = ", ".join(f"{key} = {value}" for key, value in condition.items() if key != "type")
         said.append(f"{condition.get('type')} ({others})" if others else str(condition.get("type")))
@@ -139,11 +139,11 @@ def _modality(found: Mapping[str, Any]) -> Markup:
 
 def _how(record: Record) -> list[tuple[str, object]]:
     batch, accumulated = record.get("optimization.batch_size", 1), record.get("optimization.gradient_accumulation_steps", 1)
-    speed = f"{record.seconds / max(len(record.series.get('step_seconds', Series())), 1):.2f} seconds a step"
+    speed = f"{record.seconds / max(len(record.series.get('step_seconds', Series())), 1):.2f} seconds per step"
     return [
         (
             "Steps",
-            f"{record.last_step:,} of {record.total_steps:,}, {batch} samples a micro-batch"
+            f"{record.last_step:,} of {record.total_steps:,}, {batch} samples per micro-batch"
             + (f", {accumulated} accumulated" if accumulated > 1 else ""),
         ),
         ("Learning rate", f"{record.get('optimization.learning_rate')}, {record.get('optimization.scheduler_type')}"),
@@ -156,7 +156,7 @@ def _file(record: Record) -> list[tuple[str, object]]:
         return []
     path, said = record.weights.path, record.weights.metadata
     factors = [f"{key} = {value}" for key, value in said.items() if key.startswith("reference_")]
-    facts: list[tuple[str, object]] = [("File", f"{path.name}, {size(record.weights.size)}, {record.weights.parameters:,} numbers")]
+    facts: list[tuple[str, object]] = [("File", f"{path.name}, {size(record.weights.size)}, {record.weights.parameters:,} parameters")]
     if factors:
         facts.append(("Reference", ", ".join(factors)))
     if "timestep_rule" in said:
@@ -181,7 +181,7 @@ TOKEN = re.compile(
 
 def run_file(record: Record) -> Markup:
     written = tag("pre", tag("code", coloured(leaving(record.text))), tag("button", "Copy", type="button", class_="copy"))
-    said = "Every value spelled out, input paths absolute, ~ for the home folder; it runs again as it is, with another output_dir."
+    said = "Every value is spelled out, input paths are absolute, and ~ is the home folder. It runs as it is, with another output_dir."
     return section("run-file", "Run file", tag("p", said), tag("details", tag("summary", "run.toml"), written, open=True))
 
 

@@ -18,7 +18,7 @@ class Report:
     embed: float = attrs.field(
         default=64.0,
         validator=attrs.validators.ge(0),
-        metadata={"help": "how much media goes into the page; the rest stays beside it", "unit": "MB"},
+        metadata={"help": "how much media is embedded in the report; the rest is linked", "unit": "MB"},
     )
     _folder: Path | None = attrs.field(default=None, init=False, repr=False)
     _has_news: bool = attrs.field(default=False, init=False, repr=False)

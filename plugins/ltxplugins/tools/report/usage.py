@@ -28,7 +28,7 @@ def uses(record: Record) -> list[Use]:
         return [
             Use(
                 "Go on",
-                f"It has not finished: {record.last_step:,} of {record.total_steps:,} steps are done. It goes on where it was saved.",
+                f"It has not finished: {record.last_step:,} of {record.total_steps:,} steps are done. It resumes from where it was saved.",
                 command,
             )
         ]
@@ -40,8 +40,8 @@ def _sample(record: Record, weights: Weights) -> Use:
     command = sample_command(record, weights)
     trigger = record.get("preprocessing.lora_trigger")
     said = [f'Begin every prompt with "{trigger}".'] if trigger else []
-    said += ["Put files of your own for the words in capitals."] if "--condition" in command else []
-    said += ["It is a whole model, to be used in place of the base model."] if weights.path.name.startswith("model") else []
+    said += ["Replace the words in capitals with your own files."] if "--condition" in command else []
+    said += ["It is a whole model: use it in place of the base model."] if weights.path.name.startswith("model") else []
     return Use("ltx", " ".join(said), command)
 
 
@@ -50,7 +50,7 @@ def _elsewhere(record: Record, weights: Weights) -> list[Use]:
         return [
             Use(
                 "ComfyUI, diffusers, ltx-pipelines",
-                "These do not have the tiny model. A LoRA on a real base model is exported for them by `ltx export`.",
+                "These programs do not have the tiny model. For a LoRA on a real base model, use `ltx export`.",
                 "",
             )
         ]

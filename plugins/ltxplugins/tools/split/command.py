@@ -12,17 +12,23 @@ from ltxcore.api.commands import FilePath
 @click.command()
 @click.argument("videos", nargs=-1, required=True, type=FilePath())
 @click.option("-o", "--output", required=True, type=FilePath(), help="Folder to write to.")
-@click.option("--threshold", type=float, default=27.0, show_default=True, help="How much a picture changes at a cut; less finds more cuts.")
-@click.option("--min-seconds", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Leave shorter scenes out.")
-@click.option("--overwrite", is_flag=True, help="Cut again what is there already.")
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Films at a time.")
-@click.option("--progress/--no-progress", default=True, show_default=True, help="Show a bar.")
+@click.option(
+    "--threshold",
+    type=float,
+    default=27.0,
+    show_default=True,
+    help="How much a frame must change to count as a cut; a lower value finds more cuts.",
+)
+@click.option("--min-seconds", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Leave out shorter scenes.")
+@click.option("--overwrite", is_flag=True, help="Cut films again that were already cut.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Films cut at a time.")
+@click.option("--progress/--no-progress", default=True, show_default=True, help="Show a progress bar.")
 def split(
     videos: tuple[Path, ...], output: Path, threshold: float, min_seconds: float, overwrite: bool, workers: int, progress: bool
 ) -> None:
-    """Cut VIDEOS, files or folders of them, into their scenes, and list these in dataset.jsonl in the output.
+    """Cut VIDEOS, files or folders of them, into scenes, and list the scenes in dataset.jsonl in the output folder.
 
-    Scenes are found by PySceneDetect. Each is written as MP4 with the frames, the exact frame rate and the sound of its film.
+    PySceneDetect finds the scenes. Each is written as MP4 with the frames, the exact frame rate and the audio of its film.
     """
     from ltxplugins.tools.split.split import Cutting
     from ltxplugins.tools.split.split import split as cut

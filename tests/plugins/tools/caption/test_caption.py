@@ -114,7 +114,7 @@ def test_a_server_is_not_asked_for_ever(server: Server, tmp_path: Path) -> None:
         (said("It is a", finish="length"), "the answer is longer than 1024 tokens\n    Allow more: --max-tokens."),
         (
             (200, {"choices": []}),
-            "the server's answer holds no message\n    See that --base-url ends as the server's manual says, often in /v1.",
+            "the server's answer holds no message\n    Check that --base-url ends as the server's manual says, often in /v1.",
         ),
         (said("<think>hm</think>\n"), "the model's answer is empty"),
     ],
@@ -137,11 +137,11 @@ def test_what_would_fail_for_every_row_stops_at_once(server: Server, tmp_path: P
     )
     server.reply = lambda number: (404, {"error": {"message": "no such model"}})
     assert ltx(server, folder, "-o", tmp_path / "a.jsonl").stderr == (
-        f'{server.url}: the server answers 404: no such model\n    See that --base-url is right, and that the server knows the model "m".\n'
+        f'{server.url}: the server answers 404: no such model\n    Check that --base-url is right, and that the server knows the model "m".\n'
     )
     server.url = "127.0.0.1"
     assert ltx(server, folder, "-o", tmp_path / "a.jsonl").stderr == (
-        '--base-url: "127.0.0.1" is no address of a server\n    It begins with http:// or https://.\n'
+        '--base-url: "127.0.0.1" is not the address of a server\n    It begins with http:// or https://.\n'
     )
 
 
@@ -161,7 +161,7 @@ def test_a_server_that_is_not_there_is_named_at_once_and_how_to_start_one(server
     server.url = "http://nowhere.invalid/v1"
     result = ltx(server, folder, "-o", tmp_path / "a.jsonl")
     assert "there is no server at this address: " in result.stderr
-    assert result.stderr.endswith("    See that the address is right, and that it can be reached from here.\n")
+    assert result.stderr.endswith("    Check that the address is right, and that it can be reached from here.\n")
 
 
 def test_a_model_that_the_server_does_not_list_is_told_with_those_that_it_does_once_it_is_refused(server: Server, tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_a_clip_and_a_picture_of_one_name_get_one_caption_that_of_the_clip(serve
 def test_a_dataset_file_needs_another_to_write_to(server: Server, tmp_path: Path) -> None:
     path = dataset_file(tmp_path / "set.jsonl", [{"video": "a.mp4"}])
     assert ltx(server, path).stderr == (
-        "--output: says of no file to write\n    Name one; only a folder's captions go into text files beside its media.\n"
+        "--output: names no file to write\n    Name one; only a folder's captions go into text files beside its media.\n"
     )
 
 

@@ -46,7 +46,7 @@ def test_a_run_file_is_written_and_tried(here: Path) -> None:
     shutil.copy(TINY_BASE, here / "ltx.safetensors")
     (here / "data").mkdir()
     (here / "old.yaml").write_text(old_file(model={"model_path": "ltx.safetensors"}, data={"preprocessed_data_root": "data"}))
-    assert convert("old.yaml", "-o", "runs/new.toml") == (0, "Wrote runs/new.toml.\nLook at it, then: ltx check runs/new.toml\n", "")
+    assert convert("old.yaml", "-o", "runs/new.toml") == (0, "Wrote runs/new.toml.\nRead it, then run: ltx check runs/new.toml\n", "")
     assert 'model_path = "../ltx.safetensors"' in (here / "runs" / "new.toml").read_text()
 
 
@@ -67,7 +67,7 @@ def test_what_ltx_check_will_refuse_is_told_and_nothing_else(here: Path) -> None
     remark, _, foreseen = err.partition(f"\n{ANYWHERE}\n")
     assert remark == (
         'line 20 of the old file: acceleration.mixed_precision_mode = "fp16" is written as "bf16": fp16 is not available: many gradients are smaller than '
-        "its smallest number, so that it needs its loss scaled.\n"
+        "its smallest number, so it would need loss scaling.\n"
     )
     places = [line.partition(": ")[2].partition(": ")[0] for line in foreseen.splitlines() if not line.startswith("    ")]
     assert sorted(places) == ["acceleration.quantization", "lora.target_modules", "optimization.scheduler_params"]
@@ -83,7 +83,7 @@ def test_what_is_still_to_be_corrected_is_told(here: Path) -> None:
     (here / "old.yaml").write_text(old_file(model={**MODEL["model"], "revision": 3}, data={"preprocessed_data_root": str(here)}))
     assert convert("old.yaml", "-o", "new.toml") == (
         0,
-        "Wrote new.toml.\nLook at it, then: ltx check new.toml\n",
+        "Wrote new.toml.\nRead it, then run: ltx check new.toml\n",
         "line 3 of the old file: model.revision = 3 is not converted: ltx-trainer has no such key either.\n"
         "\n"
         f"{HERE}\n"

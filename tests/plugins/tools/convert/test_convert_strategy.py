@@ -37,7 +37,7 @@ def test_a_condition_that_did_nothing_on_a_frozen_modality_is_told_and_a_referen
         audio=AUDIO,
     )
     assert remarks(text) == [
-        'line 13 of the old file: training_strategy.video.conditions[0]: "prefix" is not converted: it has no meaning on a frozen video, and did nothing before.'
+        'line 13 of the old file: training_strategy.video.conditions[0]: "prefix" is not converted: it makes no sense on a frozen video, and did nothing before.'
     ]
     assert values(text)["training_strategy"]["video"]["conditions"] == [conditions[1]]
 

@@ -176,7 +176,7 @@ def test_stg_mode_says_whether_stg_scale_is_for_the_sound_too() -> None:
 def test_older_and_newer_words_together_are_refused() -> None:
     text = with_validation(guidance_scale=4.0, video_cfg_scale=3.0, stg_mode="stg_x", stg_scale=1.0, video_stg_scale=1, audio_stg_scale=1)
     assert refused(text) == (
-        "old.yaml:13: validation.guidance_scale: says what video_cfg_scale says\n    Keep one.\n"
+        "old.yaml:13: validation.guidance_scale: means the same as video_cfg_scale\n    Keep one.\n"
         'old.yaml:15: validation.stg_mode: must be "stg_av" or "stg_v", not the text "stg_x"\n'
-        "old.yaml:16: validation.stg_scale: says what video_stg_scale and audio_stg_scale say\n    Keep one."
+        "old.yaml:16: validation.stg_scale: means the same as video_stg_scale and audio_stg_scale\n    Keep one."
     )

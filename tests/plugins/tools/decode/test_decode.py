@@ -80,10 +80,10 @@ def test_a_bad_file_loses_only_itself(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert result.stdout == f"1 made, 0 reused, 3 failed in {tmp_path}/out\n"
     assert result.stderr == (
-        f"{short}: has changed since it was recorded\n    Run `ltx preprocess --verify` on its dataset, which makes anew what is damaged.\n"
-        f"{empty}: has values that are no numbers\n    Run `ltx preprocess --verify` on its dataset, which makes anew what is damaged.\n"
+        f"{short}: has changed since it was recorded\n    Run `ltx preprocess --verify` on its dataset, which encodes damaged files again.\n"
+        f"{empty}: has values that are not numbers\n    Run `ltx preprocess --verify` on its dataset, which encodes damaged files again.\n"
         f"{wide}: cannot be decoded: The size of tensor a (64) must match the size of tensor b (128) at non-singleton dimension 3\n"
-        "    See that --model-path names the model that encoded it.\n"
+        "    Check that --model-path names the model that encoded it.\n"
     )
     assert (tmp_path / "out/latents/good.png").is_file()
 
@@ -94,7 +94,7 @@ def test_samples_of_another_model_are_not_decoded(tmp_path: Path) -> None:
     for options, whose in (((), "the tiny model"), (("--model-path", "tiny"), "the model that --model-path names")):
         result = ltx(tmp_path, "-o", tmp_path / "out", *options)
         assert result.exit_code == 2
-        assert result.stderr == f"{tmp_path}/latents: the video codec of {whose} did not make a\n{remedy}"
+        assert result.stderr == f"{tmp_path}/latents: the video VAE of {whose} did not make a\n{remedy}"
 
 
 def test_samples_that_do_not_say_what_made_them_need_a_model(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_folders_that_are_not_there_or_cannot_be_seen_are_named(encoded: Path, t
         ((encoded / "clips",), f"{encoded}/clips: holds no latents and no masks\n    Name the folder that `ltx preprocess` wrote to.\n"),
         (
             (root, "--video-vae-path", "x"),
-            "a codec of its own goes with a model\n    Name the model too: --model-path MODEL.\n",
+            "a VAE path needs a model\n    Name the model too: --model-path MODEL.\n",
         ),
     ):
         result = ltx(*arguments, "-o", tmp_path / "out")
@@ -142,6 +142,6 @@ def test_a_clip_for_which_memory_does_not_suffice_is_not_taken_for_a_damaged_one
         .replace(str(encoded), "TMP")
         .endswith(
             "while decoding TMP/.precomputed/latents/clips/0.safetensors and TMP/.precomputed/audio_latents/clips/0.safetensors\n"
-            "    --vae-tiling takes less. What is decoded by now stays, and the same command goes on with the rest.\n"
+            "    --vae-tiling needs less memory. What was decoded so far stays, and the same command does the rest.\n"
         )
     )

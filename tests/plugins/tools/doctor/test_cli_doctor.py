@@ -29,7 +29,7 @@ def looked(folder: Path) -> str:
         "Looked at\n"
         f"  {folder}/set.jsonl: resolution_buckets is 64x64x17, the size of all its clips.\n"
         f"  {folder}/set.jsonl: 3 rows in order, for audio_latents, conditions, latents.\n"
-        "  3 media files: opened; of clips the first frame was decoded (--deep decodes all that are used), of sounds and masks what is used.\n"
+        "  3 media files: opened; the first frame of each clip was decoded (--deep decodes all that are used), and what is used of sounds and masks.\n"
         "  The sizes are those of all LTX-2 models, since no --model-path was named.\n"
         f"  {folder}/.precomputed: 0 of 3 samples are encoded; `ltx preprocess` or the first run encodes the others.\n"
     )
@@ -51,7 +51,7 @@ def test_warnings_alone_are_no_failure_unless_the_user_is_strict(clips: Path) ->
     text = (
         "warning empty-caption\n"
         f"  {clips}/set.jsonl:2: its caption is empty\n"
-        "    Describe the clip, or leave it as it is if the run is to learn without words.\n"
+        "    Describe the clip, or leave it empty if the run should learn without text.\n"
         f"\n{looked(clips)}\n1 warning\n"
     )
     assert ltx(clips / "set.jsonl") == (0, text, "")
@@ -96,7 +96,7 @@ def test_a_program_gets_json(clips: Path) -> None:
             "severity": "warning",
             "where": f"{clips}/set.jsonl:3",
             "what": "its caption is empty",
-            "remedy": "Describe the clip, or leave it as it is if the run is to learn without words.",
+            "remedy": "Describe the clip, or leave it empty if the run should learn without text.",
         }
     ]
     assert (told["target"], told["errors"], told["warnings"]) == (f"{clips}/set.jsonl", 0, 1)
@@ -149,7 +149,7 @@ def test_a_folder_of_media_is_told_from_an_encoded_set(folder: Path) -> None:
         "Looked at\n"
         f"  {folder}: taken for a folder of media, since it has some and no encoded samples.\n"
         f"  {folder}: 3 files in order, for audio_latents, conditions, latents.\n"
-        "  3 media files: opened; of clips the first frame was decoded (--deep decodes all that are used), of sounds and masks what is used.\n"
+        "  3 media files: opened; the first frame of each clip was decoded (--deep decodes all that are used), and what is used of sounds and masks.\n"
         "  The sizes are those of all LTX-2 models, since no --model-path was named.\n"
         f"  {folder}.precomputed: 0 of 3 samples are encoded; `ltx preprocess` or the first run encodes the others.\n"
         "\nNothing is wrong.\n"
@@ -182,7 +182,7 @@ def test_the_folder_of_a_dataset_file_that_is_encoded_is_still_taken_for_that(cl
     status, out, _ = ltx(clips)
     assert status == 0
     assert (
-        f"  {clips}: taken for the folder of a dataset file, since it has .precomputed, which was looked at; as a folder of media it was not.\n"
+        f"  {clips}: taken for the folder of a dataset file, since it has .precomputed, which was checked; as a folder of media it was not.\n"
         in out
     )
     assert f"  {root}: 9 encoded files in audio_latents, conditions, latents;" in out

@@ -20,7 +20,7 @@ from ltxcore.protocols import Entry, Sound
 from plugins.tools.doctor.healthy import BUCKET, change_row, found, put_clip, put_sound, put_video_mask, rows, stereo, write_rows
 
 SKIP = 'or leave it out with on_error = "skip".'
-NAME_A_SOUND = 'Set skip_audio, name a sound in a column "audio", or keep its pictures alone with on_error = "skip".'
+NAME_A_SOUND = 'Set skip_audio, name a sound in a column "audio", or keep only its video with on_error = "skip".'
 
 
 def test_nothing_is_wrong_with_the_healthy_set_and_nothing_is_written(raw: Path) -> None:
@@ -106,7 +106,7 @@ def test_an_empty_caption(raw: Path) -> None:
         "warning",
         "TMP/set.jsonl:2",
         "its caption is empty",
-        "Describe the clip, or leave it as it is if the run is to learn without words.",
+        "Describe the clip, or leave it empty if the run should learn without text.",
     )
     assert found(raw, raw / "set.jsonl") == [expected]
     assert found(raw, raw / "set.jsonl", lora_trigger="TRIGGER") == [expected]
@@ -120,7 +120,7 @@ def test_a_caption_that_two_rows_have(raw: Path) -> None:
             "warning",
             "TMP/set.jsonl:3",
             "its caption is that of line 1 too",
-            "Say what tells the clips apart, unless they are alike.",
+            "Describe how the clips differ, unless they are alike.",
         )
     ]
 
@@ -185,7 +185,7 @@ def test_frames_that_are_not_all_there_are_found_where_they_are_decoded(raw: Pat
         "error",
         "TMP/set.jsonl:2: TMP/clips/1.mp4",
         "this file is damaged: Invalid data found when processing input",
-        "Copy or download it again, or encode it anew.",
+        "Copy or download it again, or encode it again.",
     )
 
 
@@ -217,7 +217,7 @@ def test_frames_that_the_bucket_does_not_take(raw: Path) -> None:
             "unused-frames",
             "warning",
             "TMP/set.jsonl:1: TMP/clips/0.mp4",
-            "has 20 frames, of which the bucket 64x64x17 takes the first 17",
+            "has 20 frames, of which the bucket 64x64x17 uses the first 17",
             "Frame counts are multiples of 8 plus 1: cut it where it may end, add a longer bucket, or split it into several clips.",
         )
     ]
@@ -232,7 +232,7 @@ def test_a_clip_of_another_size_where_no_bucket_is_named(raw: Path) -> None:
             "error",
             "TMP/set.jsonl",
             "its clips have 2 sizes (width x height x frames): 64x64x17, 64x64x25",
-            'Say what to fit them to, such as resolution_buckets = "64x64x17".',
+            'Set resolution_buckets, such as resolution_buckets = "64x64x17".',
         )
     ]
 
@@ -246,7 +246,7 @@ def test_an_odd_number_of_frames_where_no_bucket_is_named(raw: Path) -> None:
             "error",
             "TMP/set.jsonl",
             "its clips have 19 frames, which is not a multiple of 8 plus 1",
-            'Say what to fit them to, such as resolution_buckets = "64x64x17".',
+            'Set resolution_buckets, such as resolution_buckets = "64x64x17".',
         )
     ]
 
@@ -260,7 +260,7 @@ def test_a_clip_of_another_frame_rate(raw: Path) -> None:
             "warning",
             "TMP/set.jsonl",
             "its clips have 2 frame rates: 16 per second in 2; 24 in 1: clips/1.mp4",
-            "Each is trained at its own rate. If that is not meant, encode the media anew at one.",
+            "Each is trained at its own rate. If that is not meant, encode the media again at one.",
         )
     ]
 
@@ -273,8 +273,8 @@ def test_a_clip_of_variable_frame_rate(raw: Path) -> None:
             "variable-rate",
             "warning",
             "TMP/set.jsonl:2: TMP/clips/1.mp4",
-            "its frames last from 0.031 to 0.125 s, and are taken as if all lasted as long",
-            'Set variable_rate = "resample", or encode it anew at a constant rate, so that its movements and its sound keep their time.',
+            "its frames last from 0.031 to 0.125 s, but are used as if all lasted equally long",
+            'Set variable_rate = "resample", or encode it again at a constant rate, so that its movements and its sound keep their time.',
         )
     ]
 
@@ -286,14 +286,14 @@ def test_a_clip_most_of_whose_frames_are_long(tmp_path: Path, name: str) -> None
     options = {"skip_audio": True, "resolution_buckets": "64x64x33"}
     (finding,) = [each for each in found(tmp_path, tmp_path / "set.jsonl", **options) if each[0] == "variable-rate"]
     assert finding[3].startswith("its frames last from 0.033 to 0.13")
-    assert finding[3].endswith(" s, and are taken as if all lasted as long")
+    assert finding[3].endswith(" s, but are used as if all lasted equally long")
     # At their true times there are other frames to choose a bucket by.
     assert found(tmp_path, tmp_path / "set.jsonl", variable_rate="resample", skip_audio=True, resolution_buckets="64x64x25") == [
         (
             "unused-frames",
             "warning",
             f"TMP/set.jsonl:1: TMP/{name}",
-            "has 30 frames, of which the bucket 64x64x25 takes the first 25",
+            "has 30 frames, of which the bucket 64x64x25 uses the first 25",
             "Frame counts are multiples of 8 plus 1: cut it where it may end, add a longer bucket, or split it into several clips.",
         )
     ]
@@ -308,7 +308,7 @@ def test_a_cut_without_encoding_has_the_frames_that_it_shows(tmp_path: Path) -> 
                 "unused-frames",
                 "warning",
                 "TMP/set.jsonl:1: TMP/a.mp4",
-                "has 55 frames, of which the bucket 64x64x49 takes the first 49",
+                "has 55 frames, of which the bucket 64x64x49 uses the first 49",
                 "Frame counts are multiples of 8 plus 1: cut it where it may end, add a longer bucket, or split it into several clips.",
             )
         ]
@@ -354,8 +354,8 @@ def test_a_clip_without_sound_whose_pictures_are_kept_is_looked_at_nevertheless(
             "variable-rate",
             "warning",
             place,
-            "its frames last from 0.031 to 0.125 s, and are taken as if all lasted as long",
-            'Set variable_rate = "resample", or encode it anew at a constant rate, so that its movements and its sound keep their time.',
+            "its frames last from 0.031 to 0.125 s, but are used as if all lasted equally long",
+            'Set variable_rate = "resample", or encode it again at a constant rate, so that its movements and its sound keep their time.',
         ),
     ]
 
@@ -365,7 +365,7 @@ def test_a_set_without_sound(raw: Path) -> None:
     for number in range(3):
         put_clip(raw / f"clips/{number}.mp4", number, sound=None)
     assert found(raw, raw / "set.jsonl") == [
-        ("no-sound", "error", "TMP/set.jsonl", "none of its clips has sound", 'Set skip_audio, or name sounds in a column "audio".')
+        ("no-sound", "error", "TMP/set.jsonl", "none of its clips has audio", 'Set skip_audio, or name audio files in a column "audio".')
     ]
 
 
@@ -376,7 +376,7 @@ def test_a_silent_sound(raw: Path) -> None:
             "silent-sound",
             "warning",
             "TMP/set.jsonl:2: TMP/clips/1.mp4",
-            "its sound is silent: no sample is above -60 dB of full scale",
+            "its audio is silent: no sample is above -60 dB of full scale",
             'Name a sound that can be heard in a column "audio", leave the row out, or set skip_audio.',
         )
     ]
@@ -389,8 +389,8 @@ def test_a_mono_sound(raw: Path) -> None:
             "mono-sound",
             "warning",
             "TMP/set.jsonl:3: TMP/clips/2.mp4",
-            "its sound has one channel",
-            "It is trained on as equal left and right. Name a stereo sound if there is one.",
+            "its audio has one channel",
+            "It is trained on as equal left and right. Name stereo audio if there is any.",
         )
     ]
 
@@ -404,8 +404,8 @@ def test_a_clipped_sound(raw: Path) -> None:
             "warning",
             "TMP/set.jsonl:2: TMP/sounds/1.wav",
             # A sine of twice full scale is above it for two thirds of the time.
-            "its sound is clipped: 66.9 % of its samples are at full scale",
-            "Take a recording with a lower level; turning a clipped one down does not mend it.",
+            "its audio is clipped: 66.9 % of its samples are at full scale",
+            "Take a recording with a lower level; turning a clipped one down does not repair it.",
         )
     ]
 
@@ -420,8 +420,8 @@ def test_a_sound_with_samples_that_are_no_numbers(raw: Path) -> None:
             "sound",
             "error",
             "TMP/set.jsonl:2: TMP/sounds/1.wav",
-            "its sound has samples that are no numbers (NaN or infinite)",
-            "Encode it anew.",
+            "its audio has NaN or infinite values",
+            "Encode it again.",
         )
     ]
 
@@ -436,7 +436,7 @@ def test_a_sound_that_ends_before_its_pictures(raw: Path) -> None:
             "sound-length",
             "warning",
             "TMP/set.jsonl:1: TMP/sounds/0.wav",
-            "its sound ends 0.562 s before the 1.062 s of pictures that are used, and is filled with silence",
+            "its audio ends 0.562 s before the 1.062 s of video that are used, and is padded with silence",
             "Name a sound as long as the clip, or cut the clip where its sound ends.",
         )
     ]
@@ -449,7 +449,7 @@ def with_hole(folder: Path, name: str, seconds: float) -> None:
 
 
 HOLES_REMEDY = (
-    "Listen to it there, and leave the clip out or record it anew where what is missing matters. All that follows keeps its time."
+    "Listen to it there, and leave the clip out or record it again where what is missing matters. All that follows keeps its time."
 )
 
 
@@ -461,7 +461,7 @@ def test_a_sound_with_a_hole_in_a_clip_or_a_reference(raw: Path) -> None:
             "sound-holes",
             "warning",
             f"TMP/set.jsonl:{line}: TMP/{name}",
-            f"its sound has 1 hole of {seconds} s, filled with silence; the first at 0.512 s",
+            f"its audio has 1 gap of {seconds} s, filled with silence; the first at 0.512 s",
             HOLES_REMEDY,
         )
         for line, name, seconds in ((1, "clips/0.mp4", "0.200"), (2, "references/1.mp4", "0.050"))
@@ -484,7 +484,7 @@ def test_overlaps_are_told_beside_holes(raw: Path) -> None:
     changed(raw / "sound.mkv", raw / "joined.mkv", lambda at: -0.03 * (at > 0.3) + 0.07 * (at > 0.7))
     [what] = [what for check, _, _, what, _ in found(raw, raw / "set.jsonl") if check == "sound-holes"]
     assert what == (
-        "its sound has 1 hole of 0.070 s, filled with silence; and 1 overlap of 0.030 s, of which the later part is left out; the first at 0.320 s"
+        "its audio has 1 gap of 0.070 s, filled with silence; and 1 overlap of 0.030 s, of which the later part is left out; the first at 0.320 s"
     )
 
 
@@ -534,7 +534,7 @@ def test_a_stored_mask_of_another_size(raw: Path) -> None:
             "error",
             "TMP/set.jsonl:2: TMP/masks/own.safetensors",
             "is a mask of 3 x 3 x 2 values, its sample has 3 x 2 x 2",
-            "Give it one value a latent cell.",
+            "Give it one value per latent cell.",
         )
     ]
 
@@ -564,7 +564,7 @@ def test_a_video_mask_of_one_value(raw: Path, level: int, what: str) -> None:
     assert found(raw, raw / "set.jsonl") == [("mask", "warning", "TMP/set.jsonl:2: TMP/masks/1.png", what, DRAW_BOTH)]
 
 
-DRAW_BOTH = "White (or amplitude 1) is given, black (or silence) is generated; draw both, or leave the row out."
+DRAW_BOTH = "White (or amplitude 1) is given, black (or silence) is generated; use both, or leave the row out."
 
 
 def test_an_audio_mask_of_one_value(raw: Path) -> None:
@@ -611,7 +611,7 @@ def test_a_reference_of_another_rate(raw: Path) -> None:
             "warning",
             "TMP/set.jsonl:2: TMP/references/1.mp4",
             "has 8 frames per second, its clip 16: its frames show other moments",
-            "Write it anew at the rate of its clip.",
+            "Write it again at the rate of its clip.",
         )
     ]
 

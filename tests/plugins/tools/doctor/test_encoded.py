@@ -27,7 +27,7 @@ from plugins.tools.doctor.healthy import change_row, checkup, found, put_clip, p
 
 EXAMPLES = Path(__file__).parents[4] / "examples/media"
 
-AGAIN = "`ltx preprocess`, or a run that names the dataset, makes it anew; a run that names the encoded set alone trains on the old one."
+AGAIN = "`ltx preprocess`, or a run that names the dataset, encodes it again; a run that names the encoded set alone trains on the old one."
 
 
 def root_of(folder: Path) -> Path:
@@ -86,7 +86,7 @@ def test_latents_that_are_not_finite(encoded: Path) -> None:
             "error",
             "TMP/.precomputed/latents",
             '1 sample of "latents" holds NaN or infinite values: clips/1',
-            "Look at the media they come from, and run `ltx preprocess` again, which makes them anew.",
+            "Look at the media they come from, and run `ltx preprocess` again, which encodes them again.",
         )
     ]
 
@@ -104,7 +104,7 @@ def test_latents_that_are_not_finite_behind_their_manifest_are_found_where_they_
     )
     path, redo = (
         "TMP/.precomputed/latents/clips/1.safetensors",
-        "Run `ltx preprocess --verify` on its dataset, which makes anew what is damaged.",
+        "Run `ltx preprocess --verify` on its dataset, which encodes damaged files again.",
     )
     assert found(encoded, root) == [("encoded", "error", path, "is damaged: its bytes are not those that were written", redo)]
     what = "holds NaN or infinite values, and its manifest says that it does not"
@@ -119,7 +119,7 @@ def test_a_file_with_a_flipped_bit(encoded: Path, kind: str) -> None:
     path.write_bytes(data)
     place, redo = (
         f"TMP/.precomputed/{kind}/clips/1.safetensors",
-        "Run `ltx preprocess --verify` on its dataset, which makes anew what is damaged.",
+        "Run `ltx preprocess --verify` on its dataset, which encodes damaged files again.",
     )
     for target in (root_of(encoded), encoded / "set.jsonl"):
         assert [each for each in found(encoded, target) if each[0] == "encoded"] == [("encoded", "error", place, DAMAGED, redo)]
@@ -175,7 +175,7 @@ def test_a_file_that_is_truncated(encoded: Path) -> None:
             "error",
             "TMP/.precomputed/latents",
             '1 sample of "latents" has another size than recorded: clips/0',
-            'Run `ltx preprocess` again, which makes them anew. If they are your own, delete the manifest*.jsonl of "latents": it is then indexed anew.',
+            'Run `ltx preprocess` again, which encodes them again. If they are your own, delete the manifest*.jsonl of "latents": it is then indexed again.',
         )
     ]
 
@@ -188,7 +188,7 @@ def test_a_file_that_is_gone(encoded: Path) -> None:
             "error",
             "TMP/.precomputed/audio_masks",
             '1 sample of "audio_masks" is recorded, but the file is gone: clips/0',
-            'Run `ltx preprocess` again. If you removed them on purpose, delete the manifest*.jsonl of "audio_masks" too: it is then indexed anew.',
+            'Run `ltx preprocess` again. If you removed them on purpose, delete the manifest*.jsonl of "audio_masks" too: it is then indexed again.',
         )
     ]
 
@@ -230,7 +230,7 @@ def test_a_mask_of_another_size_than_its_latents(encoded: Path) -> None:
             "error",
             "TMP/.precomputed/video_masks",
             '1 mask of "video_masks" does not fit the video latents: clips/0 (3 x 3 x 2 for 3 x 2 x 2)',
-            "Make masks from the same media as the latents, with one value a latent cell.",
+            "Make masks from the same media as the latents, with one value per latent cell.",
         )
     ]
 
@@ -244,7 +244,7 @@ def test_a_mask_of_one_value(encoded: Path, value: float, effect: str) -> None:
             "warning",
             "TMP/.precomputed/video_masks/clips/0.safetensors",
             f"has the value {value:g} everywhere: {effect}",
-            "White (or amplitude 1) is given, black (or silence) is generated; draw both, or leave the row out.",
+            "White (or amplitude 1) is given, black (or silence) is generated; use both, or leave the row out.",
         )
     ]
 
@@ -270,7 +270,7 @@ def test_references_of_different_scale(encoded: Path) -> None:
             "error",
             "TMP/.precomputed/reference_latents",
             "references have different spatial factors: 1, 2",
-            "Preprocess all references with the same factor: a LoRA can say one only.",
+            "Preprocess all references with the same factor: a LoRA can record only one.",
         )
     ]
 
@@ -283,7 +283,7 @@ def test_a_sound_that_is_shorter_than_its_pictures(encoded: Path) -> None:
             "sound-length",
             "warning",
             "TMP/.precomputed/audio_latents: clips/2",
-            "lasts 0.530 s, its pictures 1.062 s",
+            "lasts 0.530 s, its video 1.062 s",
             "Encode both from one clip, or name a sound that is as long as the clip.",
         )
     ]
@@ -298,7 +298,7 @@ def test_samples_of_different_frame_rates(encoded: Path) -> None:
             "warning",
             "TMP/.precomputed/latents",
             "its samples have 2 frame rates: 16 per second in 2; 16.5 in 1: clips/1",
-            "Each is trained at its own rate. If that is not meant, encode the media anew at one.",
+            "Each is trained at its own rate. If that is not meant, encode the media again at one.",
         )
     ]
 
@@ -448,7 +448,7 @@ def test_what_is_not_there_or_is_none_of_the_three_is_a_mistake_of_use(tmp_path:
         checkup(tmp_path)
     assert str(error.value) == (
         f"{tmp_path}: there are no latents in this folder, and no media\n"
-        "    Name the folder that `ltx preprocess` wrote to, which holds latents, audio_latents or both; or a folder of clips, pictures or sounds."
+        "    Name the folder that `ltx preprocess` wrote to, which holds latents, audio_latents or both; or a folder of clips, images or sounds."
     )
 
 

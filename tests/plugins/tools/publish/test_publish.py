@@ -88,7 +88,7 @@ def test_a_prompt_that_looks_like_a_path_is_left_as_it_is(tmp_path: Path) -> Non
 def test_the_folder_is_written_whole_and_never_over_another(run: Path, tmp_path: Path) -> None:
     done = ltx("publish", run, "--dry-run", tmp_path / "out")
     assert done.exit_code == 0, done.output
-    assert done.stdout.splitlines()[0] == "Would be uploaded to me/made:"
+    assert done.stdout.splitlines()[0] == "This would be uploaded to me/made:"
     assert sorted(done.stdout.replace(f"  {tmp_path}/out/", "").splitlines()[1:]) == sorted(contents(tmp_path / "out"))
     again = ltx("publish", run, "--dry-run", tmp_path / "out")
     assert (again.exit_code, again.stderr) == (2, f"--dry-run: {tmp_path / 'out'} is there already\n    Name a new folder.\n")
@@ -142,7 +142,10 @@ def test_the_card_has_the_samples_the_run_file_how_to_use_it_and_whether_it_lear
     assert "Begin every prompt with `ltxworld`." in text
     assert "--lora lora.safetensors --condition type=first_frame,image_or_video=FRAME.png" in text
     assert "ltx export lora.safetensors --for comfyui -o my_run.comfyui.safetensors" in text
-    assert "Did it learn? Yes. On 12 clips that it never trained on, the loss fell by 50% on video, and fell by 50% on audio." in text
+    assert (
+        "Did it learn? Yes. On 12 held-out clips, which it never trained on, the loss fell by 50% on video, and fell by 50% on audio."
+        in text
+    )
     assert '```toml\nseed = 42\noutput_dir = "my_run"' in text
 
 
@@ -246,14 +249,14 @@ def test_a_run_that_has_not_finished_is_not_published(tmp_path: Path) -> None:
     folder = made_run(tmp_path / "run", status="stopped")
     with pytest.raises(CheckpointError) as error:
         upload_of(folder)
-    assert str(error.value) == f"{folder}: this run has left no weights yet\n    Go on with it first: ltx run run.toml"
+    assert str(error.value) == f"{folder}: this run has no weights yet\n    Finish it first: ltx run run.toml"
 
 
 def test_a_run_that_names_no_repository_needs_one_named(tmp_path: Path) -> None:
     folder = made_run(tmp_path / "run", hub={"hub_model_id": ""})
     with pytest.raises(ConfigError) as error:
         upload_of(folder)
-    assert str(error.value) == f'{folder}: it is not said where to upload to\n    Name it with --to "name/model".'
+    assert str(error.value) == f'{folder}: no repository to upload to is named\n    Name it with --to "name/model".'
     assert upload_of(folder, "you/other").repository == "you/other"
 
 

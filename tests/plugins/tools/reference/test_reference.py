@@ -254,12 +254,12 @@ def wrong(folder: Path) -> Sequence[tuple[tuple[str | Path, ...], str]]:
         ((data, "-o", folder / "a.txt"), f'{folder}/a.txt: datasets are not written as ".txt" files\n    Write .jsonl, .json or .csv.\n'),
         (
             (data, "-o", folder / "empty/a.csv"),
-            f"{data}:1: the clip {folder}/clips/0.mp4 does not lie under the folder of the output, {folder}/empty\n"
+            f"{data}:1: the clip {folder}/clips/0.mp4 is not inside the folder of the output, {folder}/empty\n"
             f"    Write the output to {folder}.\n",
         ),
         (
             (folder / "empty", "-o", folder / "a.csv"),
-            f"{folder}/empty: has no clips, pictures or sounds in it\n    Name a folder of media, or a dataset file.\n",
+            f"{folder}/empty: has no clips, images or sounds in it\n    Name a folder of media, or a dataset file.\n",
         ),
         ((data, "-o", folder / "a.csv", "--filter", "cany"), '--filter: there is no reference filter "cany"\n    Did you mean "canny"?\n'),
         (

@@ -12,7 +12,7 @@ from helpers.made_run import STEPS, made_run, metrics
 from ltxcore.api.runs import Record, read_run
 from ltxplugins.tools.report.answers import HOLD_OUT, Bar, held_out, learned, quarter_change, still_learning
 
-LISTENS = "With the context of another clip it is 3.0 times as high: it uses what it is given."
+LISTENS = "With the conditioning of another clip it is 3.0 times as high: the model uses its conditioning."
 
 
 def record(folder: Path, **changed: Any) -> Record:
@@ -40,21 +40,21 @@ def test_held_out_losses_are_means_over_the_measured_sigmas(tmp_path: Path) -> N
 def test_a_run_has_learned_as_far_as_its_held_out_loss_fell(tmp_path: Path, last: float, word: str, tone: str, said: str) -> None:
     answer = learned(record(tmp_path, held_out=(1.0, last)))
     assert (answer.word, answer.tone) == (word, tone)
-    assert answer.reason == f"On 12 clips that it never trained on, the loss {said} on video, and {said} on audio. {LISTENS}"
+    assert answer.reason == f"On 12 held-out clips, which it never trained on, the loss {said} on video, and {said} on audio. {LISTENS}"
     bars = [Bar("before", 1.0, "before"), Bar("after", pytest.approx(last), "after")]
-    bars.append(Bar("with another clip's context", pytest.approx(3 * last), "other"))
+    bars.append(Bar("with another clip's conditioning", pytest.approx(3 * last), "other"))
     assert answer.bars == {"video": bars, "audio": bars}
 
 
 def test_a_model_that_ignores_what_it_is_given_is_told_of(tmp_path: Path) -> None:
     assert learned(record(tmp_path, listens=1.0)).reason.endswith(
-        "With the context of another clip the loss is about the same: it hardly uses what it is given."
+        "With the conditioning of another clip the loss is about the same: the model hardly uses its conditioning."
     )
 
 
 def test_a_loss_that_rose_again_is_told_of(tmp_path: Path) -> None:
     assert learned(record(tmp_path, held_out=(1.0, 0.5, 0.6))).reason.endswith(
-        "It was lowest at step 100 and has risen by 20% since: fewer steps, or more data, would serve better."
+        "It was lowest at step 100 and has risen by 20% since: use fewer steps, or more data."
     )
 
 
@@ -65,7 +65,7 @@ def test_without_held_out_clips_it_is_not_known_and_the_training_loss_is_told(tm
     first, last = (0.2 + (math.exp(-3 * a) - math.exp(-3 * (a + 0.1))) / 0.3 for a in (0.0, 0.9))
     assert [bar.value for bar in answer.bars["training"]] == pytest.approx([2 * first, 2 * last], rel=0.05)
     assert answer.reason == (
-        f"Nothing was held out. The training loss fell by 77% from the first tenth of the steps to the last: this may be learning by heart. {HOLD_OUT}"
+        f"Nothing was held out. The training loss fell by 77% from the first tenth of the steps to the last: this may be memorization. {HOLD_OUT}"
     )
 
 
@@ -91,5 +91,5 @@ def test_a_run_is_still_learning_while_its_loss_falls_by_more_than_chance(tmp_pa
 def test_a_learning_rate_that_ran_out_is_told_of(tmp_path: Path) -> None:
     assert still_learning(record(tmp_path)).reason.endswith(
         "More steps are likely to help. "
-        "The learning rate had come down to 0.0% of its peak, so a longer run needs a schedule of its own length."
+        "The learning rate had decayed to 0.0% of its peak, so train longer in a new run, with a schedule of that length."
     )

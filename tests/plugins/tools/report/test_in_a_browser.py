@@ -57,7 +57,7 @@ def test_the_first_screen_answers_and_shows_a_sample(opened: tuple[Browser, Path
         "[...document.querySelectorAll('#answers h2, #answers .word')].filter((each) => each.getBoundingClientRect().bottom < innerHeight)"
         ".map((each) => each.textContent)"
     )
-    assert seen == ["Did it learn?", "Yes", "Is it still learning?", "Yes", "What does it produce?", "How do I use it?"]
+    assert seen == ["Did it learn?", "Yes", "Is it still learning?", "Yes", "What does it generate?", "How do I use it?"]
     assert page.value("document.querySelector('#answers video').getBoundingClientRect().top < innerHeight")
     assert page.value("document.querySelector('#answers pre').getBoundingClientRect().top < innerHeight")
 

@@ -24,16 +24,16 @@ def test_a_run_has_a_picture_of_everything_that_it_logs(tmp_path: Path) -> None:
     ]
     assert found == {
         "Training loss": ["total", "video", "audio"],
-        "Held-out loss, video": ["sigma 0.30", "sigma 0.60", "sigma 0.90"],
-        "Held-out loss, audio": ["sigma 0.30", "sigma 0.60", "sigma 0.90"],
+        "Validation loss, video": ["sigma 0.30", "sigma 0.60", "sigma 0.90"],
+        "Validation loss, audio": ["sigma 0.30", "sigma 0.60", "sigma 0.90"],
         "Training loss by noise level, video": sigmas,
         "Training loss by noise level, audio": sigmas,
         "Training loss by condition, video": conditions,
         "Training loss by condition, audio": conditions,
         "Learning rate": ["learning rate"],
         "Gradient norm": ["gradient norm"],
-        "Time a step": ["time a step"],
-        "Tokens a second": ["tokens a second"],
+        "Time per step": ["time per step"],
+        "Tokens per second": ["tokens per second"],
         "Peak memory": ["peak memory"],
     }
 

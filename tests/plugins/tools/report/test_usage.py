@@ -36,7 +36,7 @@ def test_a_lora_is_used_with_its_conditions_and_its_trigger(tmp_path: Path) -> N
         *("--condition", "type=first_frame,image_or_video=FRAME.png", "--condition", "type=mask,audio=SOUND.wav,mask=MASK.wav"),
         *("-o", "sample.mp4"),
     ]
-    assert ltx.how == 'Begin every prompt with "ltxworld". Put files of your own for the words in capitals.'
+    assert ltx.how == 'Begin every prompt with "ltxworld". Replace the words in capitals with your own files.'
     assert comfy.code == f"ltx export {lora} --for comfyui -o run.comfyui.safetensors"
     assert diffusers.code == f"ltx export {lora} --for diffusers -o run.diffusers.safetensors\n\n" + (
         'pipeline.load_lora_weights("run.diffusers.safetensors")'
@@ -82,7 +82,7 @@ def test_the_tiny_model_is_nowhere_else(tmp_path: Path) -> None:
     assert [(use.program, use.how, use.code) for use in uses(read_run(tmp_path / "run"))[1:]] == [
         (
             "ComfyUI, diffusers, ltx-pipelines",
-            "These do not have the tiny model. A LoRA on a real base model is exported for them by `ltx export`.",
+            "These programs do not have the tiny model. For a LoRA on a real base model, use `ltx export`.",
             "",
         )
     ]
@@ -92,7 +92,7 @@ def test_a_run_that_stopped_says_how_it_goes_on(tmp_path: Path) -> None:
     found = record(tmp_path, status="stopped")
     (use,) = uses(found)
     assert (use.program, use.code) == ("Go on", f"ltx run {found.folder / 'run.toml'}")
-    assert use.how == "It has not finished: 200 of 200 steps are done. It goes on where it was saved."
+    assert use.how == "It has not finished: 200 of 200 steps are done. It resumes from where it was saved."
 
 
 def test_a_whole_model_is_used_in_place_of_the_base(tmp_path: Path) -> None:
@@ -102,4 +102,4 @@ def test_a_whole_model_is_used_in_place_of_the_base(tmp_path: Path) -> None:
     words = shlex.split(use.code)
     assert words[words.index("--model") + 1] == str(folder / "model.safetensors")
     assert "--lora" not in words
-    assert use.how.endswith("It is a whole model, to be used in place of the base model.")
+    assert use.how.endswith("It is a whole model: use it in place of the base model.")
