@@ -1,217 +1,15 @@
-"""The tiny world: coloured shapes that sway and bounce, and tones that follow them; every clip seconds of CPU away from nothing.
+"""Clips of the tiny world (`ltxcore.new.tiny_world`) as files, and the dataset file that lists them:
 
-A clip is 64 x 64 pixels, 17 frames at 16 a second. A soft shape moves on a smooth path; a tone's pitch follows its height and the tone's
-overtone follows its colour; a caption says so. Since the path is smooth, what comes before and after a gap settles what belongs in it: an
-audio inpainting LoRA has something to find.
-
-There are two peoples of clips:
-
-- **base** (`--split base`, `base_held_out`), on which the base model was trained: discs; pitch rises with height; a tone whose single overtone, the
-  2nd to the 7th, depends on the colour.
-- **reedy** (`--split train`, `held_out`; `examples/media` holds the first), which the base model never met, so that a LoRA has something to learn:
-  squares; pitch falls with height; and under the colour's overtone every tone has one more, at one and a half times its pitch.
-
-Beside a clip there can be what conditions need: masks of sound and picture, and a reference, which is the shape's edges and the tone's pitch as a plain sine.
-
-A clip is known by (seed, split, index), so that splits share none, whatever their sizes. `scene()` makes one in memory; as a program, this writes
-files and the dataset that lists them:
-
-    python examples/make_world.py --out examples/media
+python examples/make_world.py --out examples/media
 """
 
 from __future__ import annotations
 
-import json
-import math
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
-import attrs
 import click
-import numpy as np
-import torch
 
-from ltxcore.media.probe import write_clip, write_sound
-from ltxcore.protocols import Clip, Sound
-
-SIZE, FRAMES, FPS = 64, 17, 16
-SOUND_RATE = 16_000
-REFERENCE_RATE = 8_000
-"""Samples per second of a reference sound: plenty for a plain tone."""
-MASK_RATE = 100
-"""Samples per second of an audio mask: enough for its soft edges."""
-SECONDS = FRAMES / FPS
-HISS = 0.005
-"""Loudness of the noise under every tone. Without it the pauses between overtones hold nothing but what AAC leaves there."""
-EDGE = 0.05
-"""Seconds over which an audio mask falls from given to generate."""
-HOLE_EDGE = 4
-"""Pixels over which a video mask falls from given to generate."""
-HOLES = tuple((top, left, bottom, right) for top, bottom in ((0, 32), (32, 64), (0, 64)) for left, right in ((0, 32), (32, 64), (0, 64)))[
-    :-1
-]
-"""The quarters and halves of a picture, (top, left, bottom, right) in pixels. They are whole latent cells: of a cell that is given in part, nothing is generated."""
-
-
-@attrs.frozen
-class Colour:
-    """A colour's name and RGB in [0, 1], what its tone is called, and which overtone that has, as a multiple of its pitch."""
-
-    name: str
-    rgb: tuple[float, float, float]
-    tone: str
-    overtone: int
-
-
-COLOURS = (
-    Colour("red", (0.95, 0.15, 0.15), "warm", 2),
-    Colour("yellow", (0.95, 0.85, 0.15), "hollow", 3),
-    Colour("green", (0.15, 0.80, 0.25), "bright", 4),
-    Colour("cyan", (0.15, 0.80, 0.90), "nasal", 5),
-    Colour("blue", (0.20, 0.30, 0.95), "thin", 6),
-    Colour("violet", (0.75, 0.25, 0.90), "glassy", 7),
-)
-
-
-@attrs.frozen
-class People:
-    """How one people of clips looks and sounds; `reed` is the strength of the overtone at one and a half times the pitch."""
-
-    shape: str
-    pitch_rises: bool
-    reed: float
-    caption: str
-
-
-BASE = People("disc", True, 0.0, "a {colour} disc {motion} {speed}; a {tone} tone follows it up and down")
-REEDY = People("square", False, 0.8, "a {colour} square {motion} {speed}; a reedy {tone} tone moves against it")
-SPLITS = {"base": BASE, "base_held_out": BASE, "train": REEDY, "held_out": REEDY}
-
-
-@attrs.frozen
-class Scene:
-    """Everything about one clip, drawn from its identity; times in seconds, lengths as a share of the picture's side."""
-
-    name: str
-    people: People
-    colour: Colour
-    bounces: bool
-    speed: float
-    phase: float
-    middle: float
-    swing: float
-    drift: tuple[float, float]
-    radius: float
-    ground: float
-    loudness: float
-    hiss: int
-    gap: tuple[float, float]
-    hole: tuple[int, int, int, int]
-
-    def height(self, time: np.ndarray) -> np.ndarray:
-        """Of the shape's centre, 0 at the bottom of the picture to 1 at its top."""
-        turn = 2 * math.pi * self.speed * time + self.phase
-        return self.middle + self.swing * (2 * np.abs(np.sin(turn / 2)) - 1 if self.bounces else np.sin(turn))
-
-    @property
-    def caption(self) -> str:
-        return self.people.caption.format(
-            colour=self.colour.name,
-            motion="bounces" if self.bounces else "sways",
-            speed="slowly" if self.speed < 0.9 else "quickly",
-            tone=self.colour.tone,
-        )
-
-    def clip(self, *, outline: bool = False) -> Clip:
-        """The pictures; or, as a reference, the shape's outline in white on black."""
-        time = np.arange(FRAMES) / FPS
-        across = (self.drift[0] + self.drift[1] * time / SECONDS) * SIZE
-        down = (1 - self.height(time)) * SIZE
-        rows, columns = np.mgrid[0:SIZE, 0:SIZE] + 0.5
-        dy, dx = np.abs(rows - down[:, None, None]), np.abs(columns - across[:, None, None])
-        distance = np.hypot(dx, dy) if self.people.shape == "disc" else np.maximum(dx, dy)
-        inside = np.clip((self.radius * SIZE - distance) / 3 + 0.5, 0, 1)[..., None]
-        if outline:
-            inside, front, ground = 4 * inside * (1 - inside), np.ones(3), 0.0
-        else:
-            front, ground = np.array(self.colour.rgb), self.ground
-        pixels = ground + inside * (front - ground)
-        return Clip(torch.from_numpy((255 * pixels).round().astype(np.uint8)), float(FPS))
-
-    def sound(self, *, plain: bool = False, rate: int = SOUND_RATE) -> Sound:
-        """The tone, mono; or, as a reference, the same pitch as a plain steady sine."""
-        time = np.arange(round(SECONDS * rate)) / rate
-        height = self.height(time) if self.people.pitch_rises else 1 - self.height(time)
-        turns = 2 * math.pi * np.cumsum(220 * 4**height) / rate
-        tone = np.sin(turns)
-        if not plain:
-            tone += 0.6 * np.sin(self.colour.overtone * turns) + self.people.reed * np.sin(1.5 * turns)
-        noise = np.random.default_rng(self.hiss).standard_normal(time.shape)
-        return Sound(torch.from_numpy((self.loudness * tone + HISS * noise).astype(np.float32))[None], rate)
-
-    def audio_mask(self) -> Sound:
-        """1 where the sound is given, 0 in the gap that is to be generated, with soft edges; `[1, N]` at `MASK_RATE`."""
-        time = np.arange(round(SECONDS * MASK_RATE)) / MASK_RATE
-        start, end = self.gap
-        outside = np.maximum(start - time, time - end)
-        return Sound(torch.from_numpy(np.clip(outside / EDGE + 1, 0, 1).astype(np.float32))[None], MASK_RATE)
-
-    def video_mask(self) -> Clip:
-        """White where the picture is given, black in the hole that is to be generated, with soft edges outside it; one frame."""
-        rows, columns = np.mgrid[0:SIZE, 0:SIZE] + 0.5
-        top, left, bottom, right = self.hole
-        outside = np.maximum.reduce([top - rows, rows - bottom, left - columns, columns - right])
-        grey = (255 * np.clip(outside / HOLE_EDGE, 0, 1)).round().astype(np.uint8)
-        return Clip(torch.from_numpy(np.repeat(grey[None, ..., None], 3, axis=-1)), 1.0)
-
-
-def scene(split: str, index: int, seed: int = 0) -> Scene:
-    """The clip of this identity; the same on every machine."""
-    random = np.random.default_rng([seed, zlib.crc32(split.encode()), index])
-    colour = COLOURS[random.integers(len(COLOURS))]
-    bounces, fast = random.random(2) < 0.5
-    start, end = random.uniform(0.25, 0.4), random.uniform(0.6, 0.75)
-    length = random.uniform(0.3, 0.6) * SECONDS
-    begin = random.uniform(0.1, 0.9) * (SECONDS - length)
-    return Scene(
-        name=f"{split}_{index:04d}",
-        people=SPLITS[split],
-        colour=colour,
-        bounces=bool(bounces),
-        speed=float(random.uniform(1.0, 1.5) if fast else random.uniform(0.4, 0.8)),
-        phase=float(random.uniform(0, 2 * math.pi)),
-        middle=float(random.uniform(0.45, 0.55)),
-        swing=float(random.uniform(0.18, 0.3)),
-        drift=(float(start), float(end - start)) if random.random() < 0.5 else (float(end), float(start - end)),
-        radius=float(random.uniform(0.13, 0.2)),
-        ground=float(random.uniform(0.0, 0.25)),
-        loudness=float(random.uniform(0.2, 0.4)),
-        hiss=int(random.integers(1 << 32)),
-        gap=(float(begin), float(begin + length)),
-        hole=HOLES[random.integers(len(HOLES))],
-    )
-
-
-def scenes(split: str, count: int, seed: int = 0) -> Iterator[Scene]:
-    """The first `count` clips of a split."""
-    return (scene(split, index, seed) for index in range(count))
-
-
-def write_scene(item: Scene, out: Path, parts: frozenset[str]) -> dict[str, str]:
-    """Write the files of a clip under `out`; its row of the dataset."""
-    row = {"video": f"clips/{item.name}.mp4"}
-    write_clip(out / row["video"], item.clip(), item.sound())
-    if "audio_masks" in parts:
-        row["audio_mask"] = f"audio_masks/{item.name}.wav"
-        write_sound(out / row["audio_mask"], item.audio_mask())
-    if "video_masks" in parts:
-        row["video_mask"] = f"video_masks/{item.name}.png"
-        write_clip(out / row["video_mask"], item.video_mask())
-    if "references" in parts:  # one file for both: outlines to look at, and the plain tone to hear
-        row["reference_video"] = row["reference_audio"] = f"references/{item.name}.mp4"
-        write_clip(out / row["reference_video"], item.clip(outline=True), item.sound(plain=True, rate=REFERENCE_RATE))
-    return {**row, "caption": item.caption}
+from ltxcore.new.tiny_world import DEMO_CLIPS, PARTS, SPLITS, write_world
 
 
 @click.command()
@@ -219,24 +17,22 @@ def write_scene(item: Scene, out: Path, parts: frozenset[str]) -> dict[str, str]
 @click.option(
     "--split", type=click.Choice(list(SPLITS)), default="train", show_default=True, help="Which people of clips, and which of its seeds."
 )
-@click.option("--count", type=click.IntRange(min=1), default=120, show_default=True, help="How many clips.")
+@click.option("--count", type=click.IntRange(min=1), default=DEMO_CLIPS, show_default=True, help="How many clips.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option(
     "--only",
     "parts",
-    type=click.Choice(["audio_masks", "video_masks", "references"]),
+    type=click.Choice(sorted(PARTS)),
     multiple=True,
-    default=["audio_masks", "video_masks", "references"],
+    default=sorted(PARTS),
     show_default=True,
     help="What to write beside the clips; may be repeated.",
 )
 @click.option("--dataset", help="Name of the dataset file.  [default: clips for train, else the split's name]")
 def main(out: Path, split: str, count: int, seed: int, parts: tuple[str, ...], dataset: str | None) -> None:
     """Write clips of the tiny world, and the dataset file that lists them."""
-    rows = [write_scene(item, out, frozenset(parts)) for item in scenes(split, count, seed)]
-    path = out / f"{dataset or ('clips' if split == 'train' else split)}.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    print(f"{len(rows)} clips in {path}")
+    path = write_world(out, split, count, seed, frozenset(parts), f"{dataset or ('clips' if split == 'train' else split)}.jsonl")
+    print(f"{count} clips in {path}")
 
 
 if __name__ == "__main__":

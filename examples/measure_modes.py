@@ -4,7 +4,7 @@
     python examples/measure_modes.py v2a t2a    # only these; the rows of the others stay as they are
 
 Each run file is used as it is, from the tiny base that comes with ltx, on the 120 clips of `examples/media`. The losses are those of the run itself, at noise
-level 0.9, on 96 more clips of the same people that `make_world.py` writes (`--split held_out`), before training, after it, and after it with one part of what
+level 0.9, on 96 more clips of the same people of the tiny world (its split `held_out`), before training, after it, and after it with one part of what
 a clip is denoised with (its text, its given tokens, its frozen modality, its references) taken from another clip. A model that does not use that part is as
 good with another clip's.
 """
@@ -15,7 +15,6 @@ import json
 import logging
 import multiprocessing
 import re
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,18 +24,15 @@ from pathlib import Path
 import attrs
 import click
 
+from ltxcore.codecs.source import Codecs
+from ltxcore.config.load import load_run
+from ltxcore.config.run_file import PreprocessingTable
+from ltxcore.encode.preprocess import preprocess
+from ltxcore.new.tiny_world import scenes, write_scene
+from ltxcore.train.conditioning_swap import FROZEN, GIVEN, OWN, REFERENCES, TEXT
+from ltxcore.train.start_run import run
+
 EXAMPLES = Path(__file__).parent
-sys.path.insert(0, str(EXAMPLES))
-
-from make_world import scenes, write_scene  # noqa: E402
-
-from ltxcore.codecs.source import Codecs  # noqa: E402
-from ltxcore.config.load import load_run  # noqa: E402
-from ltxcore.config.run_file import PreprocessingTable  # noqa: E402
-from ltxcore.encode.preprocess import preprocess  # noqa: E402
-from ltxcore.train.conditioning_swap import FROZEN, GIVEN, OWN, REFERENCES, TEXT  # noqa: E402
-from ltxcore.train.start_run import run  # noqa: E402
-
 PAGE = EXAMPLES.parent / "docs" / "reference" / "modes.md"
 BEGIN, END = "<!-- made by examples/measure_modes.py -->", "<!-- end -->"
 CLIPS = 96

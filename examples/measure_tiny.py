@@ -11,10 +11,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from make_world import scenes
-
 import ltxcore.codecs
 from ltxcore.codecs import tiny_audio, tiny_video
+from ltxcore.new.tiny_world import scenes
 
 CLIPS = 300
 

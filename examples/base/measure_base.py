@@ -9,32 +9,28 @@ of a run.
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 from pathlib import Path
 
 import torch
 
+from ltxcore.codecs.source import Codecs
+from ltxcore.config.run_file import OptimizationTable, PreprocessingTable
+from ltxcore.encode.preprocess import preprocess
+from ltxcore.encoded.manifest import read_manifest
+from ltxcore.engines.single import single_engine
+from ltxcore.flow.sigmas import Uniform
+from ltxcore.modalities.audio import AudioModality
+from ltxcore.modalities.video import VideoModality
+from ltxcore.models.load_base import load_backbone
+from ltxcore.new.tiny_world import scenes, write_scene
+from ltxcore.protocols import Setting
+from ltxcore.strategy import Flexible, ModalityTable
+from ltxcore.train.conditioning_swap import OTHER, OWN
+from ltxcore.train.feed import Samples
+from ltxcore.train.validation_loss import SIGMAS, HeldOut
+
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
-
-from make_world import scenes, write_scene  # noqa: E402
-
-from ltxcore.codecs.source import Codecs  # noqa: E402
-from ltxcore.config.run_file import OptimizationTable, PreprocessingTable  # noqa: E402
-from ltxcore.encode.preprocess import preprocess  # noqa: E402
-from ltxcore.encoded.manifest import read_manifest  # noqa: E402
-from ltxcore.engines.single import single_engine  # noqa: E402
-from ltxcore.flow.sigmas import Uniform  # noqa: E402
-from ltxcore.modalities.audio import AudioModality  # noqa: E402
-from ltxcore.modalities.video import VideoModality  # noqa: E402
-from ltxcore.models.load_base import load_backbone  # noqa: E402
-from ltxcore.protocols import Setting  # noqa: E402
-from ltxcore.strategy import Flexible, ModalityTable  # noqa: E402
-from ltxcore.train.conditioning_swap import OTHER, OWN  # noqa: E402
-from ltxcore.train.feed import Samples  # noqa: E402
-from ltxcore.train.validation_loss import SIGMAS, HeldOut  # noqa: E402
-
 CLIPS = 64
 TABLE = HERE / "held_out.md"
 SOURCES = {"untrained": ("tiny-untrained", OWN), "base": ("tiny", OWN), "base, text of another clip": ("tiny", OTHER)}

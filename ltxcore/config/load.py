@@ -166,7 +166,7 @@ def preprocessing_of(settings: Sequence[str]) -> PreprocessingTable:
     return cast(PreprocessingTable, table)
 
 
-def text_of(path: Path, remedy: str = "Name a run file, such as examples/audio_inpainting.toml.") -> str:
+def text_of(path: Path, remedy: str = "Name a run file; `ltx new` writes one.") -> str:
     """The text of a file.
 
     Raises:

@@ -205,8 +205,13 @@ def proposed_buckets(sizes: Iterable[Bucket], scale: Sequence[int]) -> tuple[Buc
 
 
 def proposed_line(sizes: Iterable[Bucket], scale: Sequence[int]) -> str:
-    """The buckets as the line of a run file."""
-    return f'resolution_buckets = "{";".join(map(str, proposed_buckets(sizes, scale)))}"'
+    """The buckets that are proposed for clips of some sizes, as the line of a run file."""
+    return buckets_line(proposed_buckets(sizes, scale))
+
+
+def buckets_line(buckets: Iterable[Bucket]) -> str:
+    """Buckets as the line of a run file."""
+    return f'resolution_buckets = "{";".join(map(str, buckets))}"'
 
 
 def _shape(size: Bucket) -> float:

@@ -11,7 +11,7 @@ from ltxcore.codecs.source import Codecs
 from ltxcore.config.run_file import PreprocessingTable
 from ltxcore.dataset.raw import RawFiles
 from ltxcore.dataset.rows import Dataset, survey_dataset
-from ltxcore.encode.buckets import proposed_line
+from ltxcore.encode.buckets import Bucket, buckets_line, proposed_buckets
 from ltxcore.encode.roots import default_root
 from ltxcore.encode.rules import sizes_of
 from ltxcore.encode.sample_sizes import Looked, files_of, look_at, unreadable
@@ -31,7 +31,7 @@ class Overview:
         data: its rows that are in order.
         root: where its samples are, or will be.
         infos: what the files of these rows hold, as far as they were opened.
-        buckets: the line of a run file that fits its clips and pictures; "": it has none that can be read.
+        sizes: buckets that fit its clips and pictures; none: it has none that can be read.
         problems: what stands in the way of using it.
         others: files that were not opened.
     """
@@ -39,9 +39,14 @@ class Overview:
     data: Dataset
     root: Path
     infos: tuple[MediaInfo, ...]
-    buckets: str
+    sizes: tuple[Bucket, ...]
     problems: tuple[Problem, ...]
     others: int = 0
+
+    @property
+    def buckets(self) -> str:
+        """The line of a run file that fits its clips and pictures; "": it has none that can be read."""
+        return buckets_line(self.sizes) if self.sizes else ""
 
 
 def overview(path: Path, options: PreprocessingTable, phase: Phase) -> Overview:
@@ -63,13 +68,12 @@ def overview(path: Path, options: PreprocessingTable, phase: Phase) -> Overview:
     looked = _look(some, root, phase)
     infos = [info for info in looked.infos.values() if isinstance(info, MediaInfo)]
     sizes = sizes_of(some, looked)
-    line = proposed_line(sizes, _scale()) if sizes else ""
     unread = [problem for sample in some.samples for problem in unreadable(sample, looked)]
     others = len(files_of(data.samples)) - len(files_of(some.samples))
     if options.on_error == "skip":
         data = attrs.evolve(data, left_out=(*data.left_out, *unread))
         unread = unread if len(infos) == 0 else []
-    return Overview(data, root, tuple(infos), line, (*problems, *unread), others)
+    return Overview(data, root, tuple(infos), proposed_buckets(sizes, _scale()) if sizes else (), (*problems, *unread), others)
 
 
 def lines(found: Overview) -> Iterator[tuple[str, str]]:

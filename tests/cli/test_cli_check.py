@@ -127,7 +127,7 @@ def test_whoever_runs_a_check_from_python_has_garbage_collected_afterwards(run_f
 
 
 def test_a_missing_file_is_named() -> None:
-    assert check("gone.toml") == (2, "", "gone.toml: there is no such file\n    Name a run file, such as examples/audio_inpainting.toml.\n")
+    assert check("gone.toml") == (2, "", "gone.toml: there is no such file\n    Name a run file; `ltx new` writes one.\n")
 
 
 def raw_run(folder: Path, dataset: str, **preprocessing: str) -> Path:

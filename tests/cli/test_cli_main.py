@@ -235,7 +235,7 @@ def test_the_module_is_the_program(tmp_path: Path) -> None:
         [sys.executable, "-m", "ltxcore", "check", "gone.toml"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "gone.toml: there is no such file\n    Name a run file, such as examples/audio_inpainting.toml.\n"
+    assert done.stderr == "gone.toml: there is no such file\n    Name a run file; `ltx new` writes one.\n"
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")], ids=str)

@@ -1,4 +1,4 @@
-"""The scripts in `examples/` can be imported: they make the tiny world, which the tiny codecs are measured on."""
+"""The scripts in `examples/` can be imported: one measures the constants of the tiny codecs."""
 
 import sys
 from pathlib import Path

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from make_world import scenes
 
 from helpers.media_made import pitch, tone
 from ltxcore.codecs import cosine_blocks, tiny_audio
@@ -12,6 +11,7 @@ from ltxcore.codecs.mel import log_mel
 from ltxcore.codecs.tiny_audio import TinyAudioCodec
 from ltxcore.errors import DataError
 from ltxcore.modalities.audio import AudioModality
+from ltxcore.new.tiny_world import scenes
 from ltxcore.protocols import Sound
 
 CODEC = TinyAudioCodec()

@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
-from make_world import scenes
 
 from helpers.media_made import gradient_clip, psnr
 from ltxcore.codecs import cosine_blocks, tiny_video
 from ltxcore.codecs.tiny_video import TinyVideoCodec
 from ltxcore.errors import DataError
+from ltxcore.new.tiny_world import scenes
 from ltxcore.protocols import Clip
 
 CODEC = TinyVideoCodec()

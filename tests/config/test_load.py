@@ -65,11 +65,11 @@ def message(path: Path, *settings: str) -> str:
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
-    assert message(path) == f"{path}: there is no such file\n    Name a run file, such as examples/audio_inpainting.toml."
+    assert message(path) == f"{path}: there is no such file\n    Name a run file; `ltx new` writes one."
 
 
 def test_a_folder_is_no_run_file(tmp_path: Path) -> None:
-    assert message(tmp_path) == f"{tmp_path}: cannot be read: Is a directory\n    Name a run file, such as examples/audio_inpainting.toml."
+    assert message(tmp_path) == f"{tmp_path}: cannot be read: Is a directory\n    Name a run file; `ltx new` writes one."
 
 
 def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:

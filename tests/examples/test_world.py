@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from make_world import COLOURS, FPS, FRAMES, REFERENCE_RATE, SECONDS, SPLITS, Scene, main, scene, scenes
 
 from helpers.media_made import pitch
 from ltxcore.codecs.tiny_audio import TinyAudioCodec
 from ltxcore.codecs.tiny_text import TinyTextEncoder
 from ltxcore.codecs.tiny_video import TinyVideoCodec
 from ltxcore.media.probe import probe, read_clip, read_sound
+from ltxcore.new.tiny_world import COLOURS, DEMO_CLIPS, FPS, FRAMES, REFERENCE_RATE, SECONDS, SPLITS, Scene, scene, scenes
 from ltxcore.protocols import Sound
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -139,7 +139,7 @@ def test_the_program_writes_every_kind_of_file_and_the_rows_that_name_them(tmp_p
 
 def test_the_checked_in_clips_are_those_that_the_script_makes() -> None:
     listed = rows()
-    assert len(listed) == next(option for option in main.params if option.name == "count").default
+    assert len(listed) == DEMO_CLIPS
     for row, item in zip(listed, scenes("train", len(listed)), strict=True):
         assert row == {
             "video": f"clips/{item.name}.mp4",

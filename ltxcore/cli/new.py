@@ -1,0 +1,179 @@
+"""`ltx new`: a run file to begin with, for a mode, a model and the clips there are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ltxcore.api.commands import FilePath, columns
+from ltxcore.errors import ConfigError, LtxError, suggestion
+from ltxcore.files import is_folder, making, not_written, write_whole
+from ltxcore.new.models import MODELS, TINY
+from ltxcore.new.modes import MODES, Mode
+from ltxcore.new.purposes import PURPOSES, WORDS, suits
+from ltxcore.progress import bars
+
+if TYPE_CHECKING:
+    from ltxcore.encode.overview import Overview
+    from ltxcore.new.clips import Clips
+
+USUAL = "2.3"
+"""The model of a run file that is not for the demo, unless the user names another."""
+
+
+@click.command("new")
+@click.argument("mode", required=False)
+@click.option("-o", "--output", type=FilePath(dir_okay=False), help="Where to write the run file; by default MODE.toml.")
+@click.option(
+    "--model",
+    type=click.Choice([TINY, *MODELS]),
+    help=f'What to train; by default {USUAL}, and "{TINY}", which comes with ltx, for a demo.',
+)
+@click.option("--data", type=FilePath(), help="A folder of media, or a file that lists them, which the run file is to fit.")
+@click.option("--for", "purpose", type=click.Choice(WORDS), help="What the LoRA is to learn; by default what the mode is mostly for.")
+@click.option(
+    "--demo", type=FilePath(file_okay=False), help="A folder for 120 small clips of all modes, and the run file that trains on them."
+)
+@click.option("--force", is_flag=True, help="Write over a run file that is there.")
+def command(
+    mode: str | None, output: Path | None, model: str | None, data: Path | None, purpose: str | None, demo: Path | None, force: bool
+) -> None:
+    """Write a run file to begin with: of MODE, with a comment beside each value that says why it is so. Without MODE, list the modes.
+
+    With --data, steps, batch size, sizes and what is held out go by the clips, and what they lack for the mode is told. Files of a released model are named as
+    they are called where they are published; put in where yours are.
+
+    With --demo, the run file trains as it is, on clips that are written beside it: `ltx new audio_inpainting --demo .`, then `ltx run audio_inpainting.toml`.
+    """
+    if mode is None:
+        click.echo(
+            f"{columns(list(_listed()))}\n\n  ltx new MODE --demo .          a run that needs nothing else\n  ltx new MODE --data clips/     one for clips of yours"
+        )
+        return
+    chosen = _mode(mode)
+    if demo is not None and (data is not None or model not in (None, TINY)):
+        raise click.UsageError("--demo trains the tiny model on clips of its own; leave out --data and --model, or --demo.")
+    word = _purpose(chosen, purpose)
+    path = output or (demo or Path()) / f"{mode}.toml"
+    if path.exists() and not force:
+        raise ConfigError(f"{path} is there already", remedy="Name another file with -o, or write over it with --force.")
+    _write(chosen, model or (TINY if demo else USUAL), word, path, data, demo)
+
+
+def _listed() -> Iterator[tuple[str, str]]:
+    for mode in MODES.values():
+        yield mode.name, mode.about
+
+
+def _mode(name: str) -> Mode:
+    if name in MODES:
+        return MODES[name]
+    modes = "\n".join(f"    {row}" for row in columns(list(_listed())).splitlines())
+    raise ConfigError(f'there is no mode "{name}"', remedy=f"{suggestion(name, list(MODES))}\n{modes}")
+
+
+def _purpose(mode: Mode, word: str | None) -> str:
+    """What is trained for: what the user says, or what the mode is mostly for."""
+    if word is None or suits(word, mode):
+        return word or mode.purpose
+    others = [each for each in WORDS if suits(each, mode)]
+    remedy = f"With it go: {', '.join(others)}." if others else "Leave --for out: it is about LoRAs."
+    raise ConfigError(f"{mode.name} does not train {PURPOSES[word].trained}", where="--for", remedy=remedy)
+
+
+def _write(mode: Mode, model: str, purpose: str, path: Path, data: Path | None, demo: Path | None) -> None:
+    from ltxcore.new.text import Request, text
+
+    clips, found, dataset = None, None, ""
+    if demo is not None:
+        dataset = _said(_demo_clips(demo), path)
+    elif data is not None:
+        from ltxcore.new.clips import look
+
+        with bars() as phase:
+            clips, found = look(data, mode, phase)
+        dataset = _said(data, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, text(Request(mode, model, purpose, path.as_posix(), dataset, clips)).encode())
+    except OSError as error:
+        raise ConfigError.of([not_written(error, str(path), "nothing was written over")]) from error
+    click.echo(f"Wrote {path}.")
+    if clips is not None and found is not None:
+        _tell_of(clips, found, purpose, data or Path())
+    if demo is None:
+        _tell_what_lacks(path)
+    click.echo(f"Start it: {start(mode, model, path)}")
+
+
+def _said(dataset: Path, path: Path) -> str:
+    """A dataset as a run file names it: from where that lies."""
+    try:
+        said = Path(os.path.relpath(dataset.absolute(), path.absolute().parent)).as_posix()
+    except ValueError:  # on another drive
+        said = dataset.absolute().as_posix()
+    return f"{said}/" if is_folder(dataset) else said
+
+
+def _demo_clips(folder: Path) -> Path:
+    """The dataset file of the demo's clips, which are written now unless they are there."""
+    from ltxcore.new.tiny_world import DEMO_CLIPS, listing, write_world
+
+    media = folder / "media"
+    dataset = media / "clips.jsonl"
+    if media.exists():
+        if not dataset.is_file() or dataset.read_bytes() != listing("train", DEMO_CLIPS).encode():
+            raise ConfigError(f"{media} is there already, and is not that of the demo", remedy="Name another folder with --demo.")
+        return dataset
+    try:
+        with bars() as phase, making(media) as beside:
+            write_world(beside, "train", DEMO_CLIPS, step=phase("clips", DEMO_CLIPS))
+    except OSError as error:
+        raise ConfigError.of([not_written(error, str(media), "nothing of it stays")]) from error
+    click.echo(f"Wrote {DEMO_CLIPS} clips to {media}.")
+    return dataset
+
+
+def start(mode: Mode, model: str, path: Path) -> str:
+    """The command that starts a run."""
+    if mode.processes == 1:
+        return f"ltx run {path}"
+    return f"ltx launch --num-gpus {2 if model == TINY else mode.processes} {path}"
+
+
+def _tell_of(clips: Clips, found: Overview, purpose: str, data: Path) -> None:
+    """What was found in the data, and whether there is enough of it."""
+    from ltxcore.encode.overview import lines
+
+    for name, value in lines(found):
+        click.echo(f"  {name:<11} {value}")
+    for note in found.data.notes:
+        click.echo(note)
+    means = PURPOSES[purpose]
+    few, many = means.clips
+    if clips.count < few:
+        click.echo(
+            f"{clips.count} {'is' if clips.count == 1 else 'are'} few for {means.about}: {few} to {many:,} are advised. Look at the samples early, and take an earlier "
+            "checkpoint where they begin to repeat the clips."
+        )
+
+
+def _tell_what_lacks(path: Path) -> None:
+    """What `ltx check` finds, which is what the user has still to fill in."""
+    from ltxcore.config.load import read_run
+    from ltxcore.runs.checks import check_run
+
+    try:
+        checked = check_run(read_run(path, ()))
+    except LtxError as error:
+        click.echo(f"To be filled in, or mended; `ltx check {path}` tells it again:")
+        for problem in error.problems:
+            click.echo("\n".join(f"  {row}" for row in str(problem).splitlines()))
+        return
+    for note in checked.notes:
+        click.echo(note)
+    click.echo(f"{path} is in order.")

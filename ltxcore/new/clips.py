@@ -1,0 +1,78 @@
+"""What a run file needs to know of the clips that it is to train on, from the same look at a dataset that `ltx check` has."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import attrs
+
+from ltxcore.config.run_file import PreprocessingTable
+from ltxcore.encode.buckets import Bucket
+from ltxcore.encode.overview import Overview, overview
+from ltxcore.errors import DataError
+from ltxcore.new.modes import Mode
+from ltxcore.progress import Phase
+
+MOST_HELD_OUT = 32
+
+
+@attrs.frozen
+class Clips:
+    """A dataset, as far as a run file goes by it.
+
+    Attributes:
+        count: of the clips, pictures or sounds that the mode can use.
+        sizes: the buckets that are proposed for them, the largest first; none: it has no pictures.
+        seconds: of the shortest sound, or clip with sound; 0: not known.
+        rate: frames a second that most clips have; 0: it has no clips.
+        caption: of the first sample that has one; "": none has.
+    """
+
+    count: int
+    sizes: tuple[Bucket, ...] = ()
+    seconds: float = 0.0
+    rate: float = 0.0
+    caption: str = ""
+
+    @property
+    def held_out(self) -> int:
+        """How many are kept for the validation loss: a tenth, one of a few, and none of very few."""
+        return 0 if self.count < 4 else min(MOST_HELD_OUT, max(1, round(self.count / 10)))
+
+    @property
+    def trained(self) -> int:
+        """How many are trained on."""
+        return self.count - self.held_out
+
+
+def look(path: Path, mode: Mode, phase: Phase) -> tuple[Clips, Overview]:
+    """Look at a dataset for a mode, into the headers of as many files as `ltx check` opens.
+
+    Args:
+        path: a folder of media, or a dataset file.
+        mode: that it is for.
+        phase: shows progress.
+
+    Raises:
+        DataError: there is no such dataset, or it holds nothing that can be trained on.
+    """
+    found = overview(path, PreprocessingTable(), phase)
+    seen = [sample for sample in found.data.samples if "video" not in mode.parts or "video" in sample.media]
+    if not seen:
+        raise DataError(
+            f"has no clips or pictures, which {mode.name} trains on",
+            where=str(path),
+            remedy="Name other data, or a mode of sound: `ltx new` lists them.",
+        )
+    rates = Counter(float(info.rate) for info in found.infos if info.rate is not None)
+    heard = [info.duration for info in found.infos if info.sound_rate is not None and info.duration is not None]
+    captions = (sample.caption.strip() for sample in seen)
+    clips = Clips(
+        len(seen),
+        found.sizes,
+        min(heard, default=0.0),
+        max(rates, key=lambda rate: (rates[rate], rate), default=0.0),
+        next(filter(None, captions), ""),
+    )
+    return clips, found

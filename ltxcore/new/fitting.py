@@ -1,0 +1,79 @@
+"""Values that go by the clips: how many steps, how large a batch, how much of a clip is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ltxcore.encode.buckets import Bucket, nearest
+from ltxcore.new.clips import Clips
+from ltxcore.new.modes import By, Mode
+from ltxcore.new.purposes import Purpose
+
+SCALE = (8, 32, 32)
+"""Frames, rows and columns of a latent cell, of all models of the family."""
+
+STEPS_A_SECOND = 25
+"""Latent steps of sound."""
+
+MOST_GIVEN = 8
+"""Latent frames that are given of the beginning or the end of a clip."""
+
+MOST_SECONDS_GIVEN = 2
+
+
+def at_once(mode: Mode) -> int:
+    """Samples that a step on a real model sees, in all its micro-batches and processes."""
+    own = {key.name: key for key in mode.keys.get("optimization", ())}
+    return mode.processes * (int(own["gradient_accumulation_steps"].value) if "gradient_accumulation_steps" in own else 1)
+
+
+def steps_for(mode: Mode, purpose: Purpose, clips: Clips | None) -> tuple[str, str]:
+    """Steps on a real model as TOML, and why so many."""
+    if clips is None:
+        return str(
+            purpose.steps
+        ), f"sees each of {at_once(mode) * purpose.steps // purpose.passes} clips about {purpose.passes} times; --data goes by yours"
+    wanted = purpose.passes * clips.trained / at_once(mode)
+    steps = min(purpose.most, max(purpose.fewest, round(wanted / 100) * 100))
+    times = round(steps * at_once(mode) / max(1, clips.trained))
+    bound = f"; {steps} at {'least' if steps > wanted else 'most'} for {purpose.about}" if abs(steps - wanted) > 50 else ""
+    return str(steps), f"sees each of {clips.trained} clips about {times} times{bound}"
+
+
+def fitted(mode: Mode, table: str, name: str, value: str, clips: Clips | None) -> tuple[str, str]:
+    """A value of the tiny model's as it is, or as few clips allow it, and then why."""
+    if (table, name) == ("optimization", "batch_size") and clips is not None and clips.trained < int(value):
+        return str(max(1, clips.trained)), f"all {clips.trained} clips"
+    return value, ""
+
+
+def at_boundaries(by: By, clips: Clips) -> tuple[str, str]:
+    """What is given of the clips, as TOML, and what that is."""
+    if by == "region":
+        width, height = (min((getattr(size, side) for size in clips.sizes), default=64) for side in ("width", "height"))
+        right, bottom = max(32, int(width * 0.6) // 32 * 32), max(32, height // 2 // 32 * 32)
+        return (
+            f"[0, 0, {bottom}, {right}]",
+            f"y and x of its beginning, y and x of its end, in pixels; clips are fitted to {width} x {height} at least",
+        )
+    frames = min((size.frames for size in clips.sizes if size.frames > 1), default=1)
+    if by == "steps":
+        shown = frames / clips.rate if clips.rate and frames > 1 else clips.seconds
+        steps = max(1, min(MOST_SECONDS_GIVEN * STEPS_A_SECOND, int(min(clips.seconds or shown, shown) * STEPS_A_SECOND / 2)))
+        return str(steps), f"{steps / STEPS_A_SECOND:g} s, of {min(clips.seconds or shown, shown):.2g} s at least"
+    cells = max(1, min(MOST_GIVEN, ((frames - 1) // SCALE[0] + 1) // 2))
+    given = SCALE[0] * (cells - 1) + 1 if by == "start" else SCALE[0] * cells
+    return str(cells), f"latent frames: {given} of {frames} frames at least"
+
+
+def halved(sizes: Sequence[Bucket]) -> str:
+    """Buckets half as wide and high; "": they are too small for that."""
+    if any(min(size.width, size.height) < 256 for size in sizes):
+        return ""
+    smaller = [nearest(Bucket(size.width // 2, size.height // 2, size.frames), SCALE) for size in sizes]
+    return ";".join(map(str, dict.fromkeys(smaller)))
+
+
+def of_samples(sizes: Sequence[Bucket]) -> Bucket:
+    """The bucket that samples are drawn in: the largest of the longest."""
+    return max(sizes, key=lambda size: (size.frames, size.width * size.height))

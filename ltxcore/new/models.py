@@ -1,0 +1,66 @@
+"""The models that `ltx new` writes run files for: what is to be downloaded of each, and where it is named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import attrs
+
+HUB = "https://huggingface.co"
+GEMMA_3 = f"all files of {HUB}/google/gemma-3-12b-it-qat-q4_0-unquantized"
+
+
+@attrs.frozen
+class Model:
+    """A released model.
+
+    Attributes:
+        about: what it is called.
+        planned: what `ltx plan --model` calls it.
+        repository: where its files are.
+        paths: the keys of `[model]` that name its files, a placeholder for each, and which file it is.
+    """
+
+    about: str
+    planned: str
+    repository: str
+    paths: tuple[tuple[str, str, str], ...]
+
+
+TINY = "tiny"
+"""The model that comes with ltx, of which nothing is downloaded."""
+
+MODELS: Mapping[str, Model] = MappingProxyType(
+    {
+        "2.0": Model(
+            "LTX-2 (19B)",
+            "ltx-2-19b",
+            f"{HUB}/Lightricks/LTX-2",
+            (
+                ("model_path", "/models/ltx-2-19b-dev.safetensors", "the checkpoint: dev, not distilled"),
+                ("text_encoder_path", "/models/gemma-3-12b", f"a folder with {GEMMA_3}"),
+            ),
+        ),
+        "2.3": Model(
+            "LTX-2.3 (22B)",
+            "ltx-2.3-22b",
+            f"{HUB}/Lightricks/LTX-2.3",
+            (
+                ("model_path", "/models/ltx-2.3-22b-dev.safetensors", "the checkpoint: dev, not distilled"),
+                ("text_encoder_path", "/models/gemma-3-12b", f"a folder with {GEMMA_3}"),
+            ),
+        ),
+        "2.5": Model(
+            "LTX-2.5 (22B)",
+            "ltx-2.5-22b",
+            f"{HUB}/Lightricks/LTX-2.5",
+            (
+                ("model_path", "/models/ltx-2.5-22b-dev-transformer-bf16.safetensors", "the transformer: dev, not distilled"),
+                ("text_encoder_path", "/models/ltx-2.5-text-encoder.safetensors", "Gemma 4 with the projections, in bf16"),
+                ("video_vae_path", "/models/ltx-2.5-video-vae-conv.safetensors", "the convolutional video VAE, not the diffusion decoder"),
+                ("audio_vae_path", "/models/ltx-2.5-audio-vae.safetensors", "the audio VAE, which holds the vocoder too"),
+            ),
+        ),
+    }
+)

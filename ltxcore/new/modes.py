@@ -1,0 +1,285 @@
+"""The modes that `ltx new` begins a run file of: which of picture and sound is generated, the conditions on each, and the keys that a mode sets of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal
+
+import attrs
+
+By = Literal["", "start", "end", "steps", "region"]
+"""What a value of a condition goes by: nothing; latent frames of the beginning or the end of a clip, latent steps of a sound, or the size of a picture."""
+
+
+@attrs.frozen
+class Key:
+    """A line of a run file.
+
+    Attributes:
+        name: of the key.
+        value: for the real models, as TOML.
+        tiny: for the tiny model, as TOML; "": the same.
+        note: what is said of it for every model.
+        why: what is said of its value for the real models.
+    """
+
+    name: str
+    value: str
+    tiny: str = ""
+    note: str = ""
+    why: str = ""
+
+
+@attrs.frozen
+class Given:
+    """A condition of a mode, as it is written in the list of conditions.
+
+    Attributes:
+        text: the condition, with {} in place of a value that goes by the clips.
+        value: for the real models, as TOML.
+        tiny: for the clips of the demo, as TOML; "": the same.
+        by: what the value goes by.
+    """
+
+    text: str
+    value: str = ""
+    tiny: str = ""
+    by: By = ""
+
+
+@attrs.frozen
+class Part:
+    """A modality of a mode: whether it is generated, or frozen, and the conditions on it."""
+
+    is_generated: bool
+    conditions: tuple[Given, ...] = ()
+
+
+@attrs.frozen
+class Mode:
+    """A mode of training.
+
+    Attributes:
+        name: of the mode, and of its run file.
+        about: what it does, in a sentence.
+        parts: its modalities.
+        steps: optimiser steps on the tiny model.
+        purpose: what it is trained for unless the user says otherwise; see `purposes.PURPOSES`.
+        targets: which modules the LoRA adapts, as TOML; "": all weights are trained.
+        columns: of the dataset, beside the clip or sound and its caption.
+        held_out: clips of the demo that are held out.
+        keys: what it sets beside what all modes do, or instead, by table.
+        processes: of the command that starts it on the real model.
+    """
+
+    name: str
+    about: str
+    parts: Mapping[str, Part]
+    steps: int = 300
+    purpose: str = "style"
+    targets: str = ""
+    columns: tuple[str, ...] = ()
+    held_out: int = 32
+    keys: Mapping[str, tuple[Key, ...]] = attrs.field(factory=dict)
+    processes: int = 1
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all weights are trained."""
+        return not self.targets
+
+    @property
+    def has_conditions(self) -> bool:
+        """Whether something other than text says what is generated, always."""
+        always = [each for part in self.parts.values() for each in part.conditions if "probability" not in each.text]
+        return bool(always) or not all(part.is_generated for part in self.parts.values())
+
+
+def _modules(stream: str) -> str:
+    """The modules of one stream's blocks, as TOML."""
+    rows = [[f"{stream}{attention}.{part}" for part in ("to_k", "to_q", "to_v", "to_out.0")] for attention in ("attn1", "attn2")]
+    rows.append([f"{stream}ff.net.0.proj", f"{stream}ff.net.2"])
+    lines = ["  " + ", ".join(f'"{name}"' for name in row) + ",\n" for row in rows]
+    return f"[\n{''.join(lines)}]"
+
+
+ATTENTION = '["to_k", "to_q", "to_v", "to_out.0"]'
+OF_PICTURES, OF_SOUND = _modules(""), _modules("audio_")
+
+GENERATED, FROZEN = Part(True), Part(False)
+BOTH = {"video": GENERATED, "audio": GENERATED}
+
+
+def _video(*conditions: Given) -> dict[str, Part]:
+    """Picture and sound are generated, with conditions on the picture."""
+    return {"video": Part(True, conditions), "audio": GENERATED}
+
+
+def _sound(*conditions: Given) -> dict[str, Part]:
+    """Sound is generated, and there is no picture."""
+    return {"audio": Part(True, conditions)}
+
+
+REFERENCE = Given('{ type = "reference", latents_dir = "reference_latents" }')
+SOUND_REFERENCE = Given('{ type = "reference", latents_dir = "reference_audio_latents" }')
+CHECKPOINTING = Key("enable_gradient_checkpointing", "true")
+
+LITTLE_MEMORY = {
+    "lora": (Key("rank", "16", tiny="8"),),
+    "optimization": (
+        Key("batch_size", "1", tiny="8"),
+        Key("gradient_accumulation_steps", "2"),
+        Key("optimizer_type", '"adamw8bit"', tiny='"adamw"'),
+        CHECKPOINTING,
+    ),
+    "acceleration": (Key("quantization", '"nf4"', tiny='"int8"', why='needs bitsandbytes, which comes with "ltx[low-memory]"'),),
+}
+ON_ONE = {"optimization": (Key("batch_size", "1", tiny="16", why="on each of 8 GPUs: `ltx new full_finetune_zero3`"),)}
+DIVIDED = {
+    "optimization": (
+        Key("batch_size", "1", tiny="4", note="on each process"),
+        CHECKPOINTING,
+    ),
+    "acceleration": (Key("mixed_precision_mode", '"bf16"', note="with float32 masters"),),
+    "engine": (
+        Key("name", '"zero"'),
+        Key("stage", "3", note="weights, gradients and optimiser are divided"),
+        Key("offload", '"none"', note='"optimizer": it lies in host memory; "all": weights too'),
+    ),
+    "checkpoints": (Key("interval", "500", tiny="50"),),
+}
+
+MODES: Mapping[str, Mode] = MappingProxyType(
+    {
+        mode.name: mode
+        for mode in (
+            Mode("t2v", "Text to video with sound.", BOTH, targets=ATTENTION),
+            Mode(
+                "t2v_low_vram",
+                "Text to video with sound, in little memory: quantized weights, a smaller rank, micro-batches that add up to a step, gradient checkpointing.",
+                BOTH,
+                steps=120,
+                targets=ATTENTION,
+                keys=LITTLE_MEMORY,
+            ),
+            Mode(
+                "i2v",
+                "Image to video with sound: in half of the samples the first frame is given, and the others train as text to video.",
+                _video(Given('{ type = "first_frame", probability = 0.5 }')),
+                steps=400,
+                targets=ATTENTION,
+            ),
+            Mode(
+                "video_extend",
+                "Extend a video forward: its beginning is given, what follows and the sound are generated.",
+                _video(Given('{{ type = "prefix", temporal_boundary = {} }}', "8", tiny="2", by="start")),
+                targets=ATTENTION,
+            ),
+            Mode(
+                "video_suffix",
+                "Extend a video backward: its end is given, what comes before and the sound are generated.",
+                _video(Given('{{ type = "suffix", temporal_boundary = {} }}', "8", tiny="1", by="end")),
+                targets=ATTENTION,
+            ),
+            Mode(
+                "v2v_ic",
+                "IC-LoRA, video to video: a video is generated from a reference, such as its edges; now and then its first frame is given as well.",
+                {"video": Part(True, (REFERENCE, Given('{ type = "first_frame", probability = 0.2 }')))},
+                purpose="ic-lora",
+                targets=OF_PICTURES,
+                columns=("reference_video",),
+            ),
+            Mode(
+                "a2v",
+                "Sound to video: the sound is frozen, the picture is generated to it.",
+                {"video": GENERATED, "audio": FROZEN},
+                targets=ATTENTION,
+            ),
+            Mode(
+                "v2a",
+                "Video to sound, foley: the picture is frozen, the sound is generated to it.",
+                {"video": FROZEN, "audio": GENERATED},
+                targets=ATTENTION,
+            ),
+            Mode(
+                "video_inpainting",
+                "Fill holes in a video: what the mask of a clip marks is given, the hole and the sound are generated.",
+                _video(Given('{ type = "mask", mask_dir = "video_masks" }')),
+                targets=ATTENTION,
+                columns=("video_mask",),
+            ),
+            Mode(
+                "video_outpainting",
+                "Extend a picture over its edges: a rectangle of it is given, what surrounds it and the sound are generated.",
+                _video(
+                    Given(
+                        '{{ type = "spatial_crop", spatial_region = {} }}',
+                        "[0, 0, 288, 576]",
+                        tiny="[0, 0, 64, 32]",
+                        by="region",
+                    )
+                ),
+                targets=ATTENTION,
+            ),
+            Mode("t2a", "Text to sound, without a picture.", _sound(), purpose="voice", targets=OF_SOUND),
+            Mode(
+                "audio_extend",
+                "Extend a sound forward: its beginning is given, what follows is generated.",
+                _sound(Given('{{ type = "prefix", temporal_boundary = {} }}', "13", by="steps")),
+                purpose="voice",
+                targets=OF_SOUND,
+            ),
+            Mode(
+                "audio_suffix",
+                "Extend a sound backward: its end is given, what comes before is generated.",
+                _sound(Given('{{ type = "suffix", temporal_boundary = {} }}', "13", by="steps")),
+                purpose="voice",
+                targets=OF_SOUND,
+            ),
+            Mode(
+                "audio_inpainting",
+                "Fill gaps in sound: what is given around a gap stays, what is in it is generated.",
+                _sound(Given('{ type = "mask", mask_dir = "audio_masks" }')),
+                purpose="voice",
+                targets=OF_SOUND,
+                columns=("audio_mask",),
+            ),
+            Mode(
+                "a2a_ic",
+                "IC-LoRA, sound to sound: a sound is generated from a reference, such as the same melody as a plain tone.",
+                _sound(SOUND_REFERENCE),
+                purpose="ic-lora",
+                targets=OF_SOUND,
+                columns=("reference_audio",),
+            ),
+            Mode(
+                "av2av_ic",
+                "IC-LoRA, video with sound to video with sound: each has a reference of its own.",
+                {"video": Part(True, (REFERENCE,)), "audio": Part(True, (SOUND_REFERENCE,))},
+                steps=200,
+                purpose="ic-lora",
+                targets=ATTENTION,
+                columns=("reference_video", "reference_audio"),
+            ),
+            Mode(
+                "full_finetune",
+                "All weights of the model instead of adapters, on pictures and sound together, from text.",
+                BOTH,
+                purpose="full",
+                keys=ON_ONE,
+            ),
+            Mode(
+                "full_finetune_zero3",
+                "All weights of the model, divided among processes: pictures and sound together, from text.",
+                BOTH,
+                steps=100,
+                purpose="full",
+                held_out=16,
+                keys=DIVIDED,
+                processes=8,
+            ),
+        )
+    }
+)
+"""By name: sixteen modes as a LoRA, and text to video with sound as full fine-tuning, in one process and in many."""

@@ -1,0 +1,277 @@
+"""The text of a run file: its lines, and beside each value why it is what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import attrs
+
+from ltxcore.config.render import value_text
+from ltxcore.new.clips import Clips
+from ltxcore.new.fitting import at_boundaries, fitted, halved, of_samples, steps_for
+from ltxcore.new.models import MODELS, TINY
+from ltxcore.new.modes import ATTENTION, Given, Key, Mode
+from ltxcore.new.purposes import PURPOSES, Purpose
+
+COLUMN = 35
+"""Where comments begin, behind lines that leave the room."""
+
+EXAMPLE = "2.3"
+"""The model that comments in a run file for the tiny model speak of."""
+
+PLACEHOLDER_BUCKETS = "768x448x89"
+
+
+@attrs.frozen
+class Request:
+    """What a run file is asked for.
+
+    Attributes:
+        mode: of training.
+        model: "tiny", or a name in `models.MODELS`.
+        purpose: a name in `purposes.PURPOSES`.
+        path: of the run file, as the user says it.
+        dataset: its path as the run file says it; "": there is none yet.
+        clips: that are in it; none: it was not looked at, or it is the demo.
+    """
+
+    mode: Mode
+    model: str
+    purpose: str
+    path: str
+    dataset: str = ""
+    clips: Clips | None = None
+
+    @property
+    def is_demo(self) -> bool:
+        """Whether it trains on the clips of the demo."""
+        return bool(self.dataset) and self.clips is None
+
+    @property
+    def is_tiny(self) -> bool:
+        """Whether it is for the model that comes with ltx."""
+        return self.model == TINY
+
+    @property
+    def means(self) -> Purpose:
+        """What is trained."""
+        return PURPOSES[self.purpose]
+
+
+def text(request: Request) -> str:
+    """The run file."""
+    mode = request.mode
+    blocks = [
+        [*_heading(request), f"output_dir = {value_text(f'outputs/{mode.name}')}"],
+        ["[model]", *_model(request)],
+        [] if mode.is_full else ["[lora]", *_keys(request, "lora", [_rank(request)]), *_targets(mode)],
+        ["[training_strategy]", 'name = "flexible"'],
+        *(_modality(request, name) for name in mode.parts),
+        ["[optimization]", *_keys(request, "optimization", _optimization(request))],
+        ["[acceleration]", *_keys(request, "acceleration", [Key("mixed_precision_mode", '"bf16"', tiny='"no"')], first=True)],
+        *(["[engine]", *_keys(request, "engine", [])] for _ in mode.keys.get("engine", ())[:1]),
+        _table("[checkpoints]", _keys(request, "checkpoints", _checkpoints(request))),
+        ["[data]", *_data(request)],
+        _table("[preprocessing]", list(_preprocessing(request))),
+        _table("[validation]", list(_validation(request))),
+        list(_samples(request)),
+    ]
+    return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
+
+
+def line(said: str, comment: str = "") -> str:
+    """A line of a run file with a comment behind it."""
+    if not comment:
+        return said
+    return f"{said.ljust(COLUMN)}# {comment}" if len(said) < COLUMN else f"{said}   # {comment}"
+
+
+def _table(heading: str, lines: list[str]) -> list[str]:
+    return [heading, *lines] if lines else []
+
+
+def _heading(request: Request) -> Iterator[str]:
+    mode, path = request.mode, request.path
+    yield f"# {mode.about}"
+    if request.is_tiny:
+        if mode.processes > 1:
+            yield "#"
+            yield f"#     ltx launch --num-gpus {mode.processes} {path}       without GPUs: --num-gpus 2, on two processors"
+        return
+    run = f"ltx launch --num-gpus {mode.processes} {path}" if mode.processes > 1 else f"ltx run {path}"
+    planned = f"ltx plan {path} --model {MODELS[request.model].planned} --gpus {mode.processes} --gpu-memory 80"
+    told = [
+        (f"ltx check {path}", "all that is still to be filled in, or wrong"),
+        (planned, "whether it fits, and what would make it fit; needs neither weights nor clips"),
+        (run, ""),
+    ]
+    width = max(len(command) for command, _ in told)
+    yield f"# For {MODELS[request.model].about}: {request.means.trained}."
+    yield "#"
+    for command, about in told:
+        yield f"#     {command.ljust(width)}    {about}".rstrip()
+
+
+def _model(request: Request) -> Iterator[str]:
+    if request.is_tiny:
+        (_, path, _), *others = MODELS[EXAMPLE].paths
+        more = ", ".join(f'{key} = "{value}"' for key, value, _ in others)
+        yield line(f'model_path = "{TINY}"', f'the real model: "{path}" (and {more})')
+    else:
+        model = MODELS[request.model]
+        yield f"# Files of {model.repository}"
+        said = [(f'{key} = "{path}"', about) for key, path, about in model.paths]
+        width = max(len(text) for text, _ in said)
+        yield from (f"{text.ljust(width)}   # {about}" for text, about in said)
+    if request.mode.is_full:
+        yield 'training_mode = "full"'
+
+
+def _targets(mode: Mode) -> list[str]:
+    return [
+        line(f"target_modules = {mode.targets}", "in both streams, and in the attention between them" if mode.targets == ATTENTION else "")
+    ]
+
+
+def _modality(request: Request, name: str) -> list[str]:
+    part = request.mode.parts[name]
+    lines = [f"[training_strategy.{name}]", f"is_generated = {value_text(part.is_generated)}"]
+    lines.append(f'latents_dir = "{"latents" if name == "video" else "audio_latents"}"')
+    said = [_condition(request, each) for each in part.conditions]
+    if len(said) > 1:
+        return [*lines, "conditions = [", *(f"  {text}," for text, _ in said), "]"]
+    return [*lines, *(line(f"conditions = [{text}]", comment) for text, comment in said)]
+
+
+def _condition(request: Request, given: Given) -> tuple[str, str]:
+    """A condition, and what is said of its value."""
+    if not given.by:
+        return given.text, ""
+    unit = "latent steps of 0.04 seconds"
+    if request.clips is not None:
+        value, reason = at_boundaries(given.by, request.clips)
+        return given.text.format(value), f"{unit}: {reason}" if given.by == "steps" else reason
+    frames = (
+        {"start": f" ({8 * (int(given.value) - 1) + 1} frames)", "end": f" ({8 * int(given.value)} frames)"}
+        if given.tiny[:1].isdigit()
+        else {}
+    )
+    why = frames.get(given.by, "")
+    if given.by == "steps":
+        return given.text.format(given.value), unit
+    if request.is_tiny:
+        return given.text.format(given.tiny), f"the real model: {given.value}{why}"
+    return given.text.format(
+        given.value
+    ), f"latent frames{why}" if why else "y and x of its beginning, y and x of its end, in pixels of the clip as it is fitted"
+
+
+def _keys(request: Request, table: str, usual: Sequence[Key], *, first: bool = False) -> list[str]:
+    """The keys of a table: those of all modes, or the mode's own instead; and the others of the mode, behind them or before."""
+    own = {key.name: key for key in request.mode.keys.get(table, ())}
+    keys = [own.pop(key.name, key) for key in usual]
+    keys = [*own.values(), *keys] if first else [*keys, *own.values()]
+    return [_key(request, table, key) for key in keys]
+
+
+def _key(request: Request, table: str, key: Key) -> str:
+    if request.is_tiny:
+        value = key.tiny or key.value
+        real = f"the real model: {key.value}{f' ({key.why})' if key.why else ''}" if key.tiny else ""
+        found = fitted(request.mode, table, key.name, value, request.clips)
+        return line(f"{key.name} = {found[0]}", "; ".join(filter(None, (found[1], key.note, real))))
+    return line(f"{key.name} = {key.value}", "; ".join(filter(None, (key.note, key.why))))
+
+
+def _rank(request: Request) -> Key:
+    why = "" if request.is_tiny else "what the LoRA can hold: 16 for little, 64 for much; its file grows with it"
+    return Key("rank", str(request.means.rank), tiny="16", why=why)
+
+
+def _optimization(request: Request) -> Iterator[Key]:
+    mode, means = request.mode, request.means
+    steps, why = steps_for(mode, means, request.clips)
+    if request.is_tiny:
+        yield Key("steps", steps, tiny=str(mode.steps))
+        yield Key("batch_size", "1", tiny="16")
+        yield Key("learning_rate", means.learning_rate, tiny="5e-4" if mode.is_full else "4e-3")
+        return
+    yield Key("steps", steps, why=why)
+    own = {key.name: key for key in mode.keys.get("optimization", ())}
+    note = own["batch_size"].note if "batch_size" in own else ""
+    yield Key("batch_size", "1", note=note, why="a clip at a time; more where `ltx plan` finds room")
+    yield Key("learning_rate", means.learning_rate, why=f"usual for {means.about}; take half of it where the validation loss soon rises")
+    yield Key("enable_gradient_checkpointing", "true", why="activations are computed twice instead of kept: less memory, more time")
+
+
+def _often(request: Request, parts: int) -> int:
+    """Steps of a part of the run, rounded down to fifties."""
+    steps, _ = steps_for(request.mode, request.means, request.clips)
+    return max(50, int(steps) // parts // 50 * 50)
+
+
+def _checkpoints(request: Request) -> Iterator[Key]:
+    if request.is_tiny or request.mode.is_full:
+        return
+    yield Key("interval", str(_often(request, 4)), why="a LoRA at each quarter of the run,")
+    yield Key("keep_last_n", "4", why="so that an earlier one can be taken, should the last have learned too much")
+
+
+def _data(request: Request) -> Iterator[str]:
+    dataset, clips, mode = request.dataset, request.clips, request.mode
+    if not dataset and mode.columns:
+        row = ", ".join(f'"{column}": "..."' for column in ("audio" if "video" not in mode.parts else "video", *mode.columns, "caption"))
+        yield line('dataset = "clips.jsonl"', f"a line for each sample: {{{row}}}; paths begin where this file lies")
+    elif not dataset:
+        yield line(
+            'dataset = "clips/"',
+            "a folder with a text beside each file, or a file that lists them; `ltx check clips/` shows what it is taken for",
+        )
+    else:
+        yield f"dataset = {value_text(dataset)}"
+    if request.is_demo:
+        yield f"held_out = {mode.held_out}"
+    elif clips is not None:
+        share = "about a tenth of the clips, never trained on: their loss shows whether it learns, or learns by heart"
+        none = f"{clips.count} are too few to spare one, so nothing shows whether they are learned by heart"
+        yield line(f"held_out = {clips.held_out}", share if clips.held_out else none)
+
+
+def _preprocessing(request: Request) -> Iterator[str]:
+    clips = request.clips
+    if request.is_demo:
+        return
+    if clips is not None and clips.sizes:
+        smaller = halved(clips.sizes)
+        said = (
+            f"about the size of the clips; a quarter of the memory for tokens, and faster: {smaller}"
+            if smaller
+            else "the size of the clips"
+        )
+        yield line(f"resolution_buckets = {value_text(';'.join(map(str, clips.sizes)))}", said)
+    elif clips is None and "video" in request.mode.parts:
+        said = "width x height x frames that clips are fitted to; `ltx check clips/` proposes some, and so does --data"
+        yield line(f'resolution_buckets = "{PLACEHOLDER_BUCKETS}"', said)
+    if not request.is_tiny and request.means.trigger:
+        yield line('# lora_trigger = "MYWORD"', "a word before every caption, and then in every prompt")
+
+
+def _validation(request: Request) -> Iterator[str]:
+    if request.is_tiny:
+        return
+    yield line(f"interval = {_often(request, 8)}", "steps between measurements of the validation loss, and between samples")
+    clips = request.clips
+    if clips is not None and clips.caption and not request.mode.has_conditions and "video" in request.mode.parts and clips.sizes:
+        size = of_samples(clips.sizes)
+        yield line(f"video_dims = [{size.width}, {size.height}, {size.frames}]", "of the samples: width, height, frames")
+        if clips.rate:
+            yield line(f"frame_rate = {value_text(round(clips.rate, 3))}", "as most clips have it")
+
+
+def _samples(request: Request) -> Iterator[str]:
+    clips = request.clips
+    if request.is_tiny or clips is None or not clips.caption or request.mode.has_conditions:
+        return
+    yield "[[validation.samples]]"
+    yield "# The caption of the first clip; something that no clip shows says more."
+    yield f"prompt = {value_text(clips.caption)}"
