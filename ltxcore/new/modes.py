@@ -126,9 +126,9 @@ SOUND_REFERENCE = Given('{ type = "reference", latents_dir = "reference_audio_la
 CHECKPOINTING = Key("enable_gradient_checkpointing", "true")
 
 LITTLE_MEMORY = {
-    "lora": (Key("rank", "16", tiny="8"),),
+    "lora": (Key("rank", "16", tiny="8", note="half the usual one"),),
     "optimization": (
-        Key("batch_size", "1", tiny="8"),
+        Key("batch_size", "1", tiny="8", note="two of them are a step"),
         Key("gradient_accumulation_steps", "2"),
         Key("optimizer_type", '"adamw8bit"', tiny='"adamw"'),
         CHECKPOINTING,
@@ -147,7 +147,7 @@ DIVIDED = {
         Key("stage", "3", note="weights, gradients and optimiser are divided"),
         Key("offload", '"none"', note='"optimizer": it lies in host memory; "all": weights too'),
     ),
-    "checkpoints": (Key("interval", "500", tiny="50"),),
+    "checkpoints": (Key("interval", "500", tiny="50", note="each has all weights, and the optimiser's state"),),
 }
 
 MODES: Mapping[str, Mode] = MappingProxyType(
