@@ -44,7 +44,7 @@ class Purpose:
 
 PURPOSES: Mapping[str, Purpose] = MappingProxyType(
     {
-        "style": Purpose("a style", "a LoRA for a style", 32, "1e-4", 2000, 100, 1000, 3000, (15, 40), trigger=True),
+        "style": Purpose("a style", "a LoRA for a style", 32, "1e-4", 2000, 100, 1000, 3000, (15, 60), trigger=True),
         "subject": Purpose("a subject", "a LoRA for a subject", 32, "1e-4", 2000, 100, 1000, 3000, (15, 40), trigger=True),
         "motion": Purpose("a motion", "a LoRA for a motion", 32, "1e-4", 2000, 100, 1000, 3000, (10, 30), trigger=True),
         "voice": Purpose("a sound or a voice", "a LoRA for a sound or a voice", 32, "2e-4", 3000, 150, 1500, 4000, (10, 40), trigger=True),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from pathlib import PurePosixPath
 
 import attrs
 
@@ -62,7 +63,7 @@ def text(request: Request) -> str:
     """The run file."""
     mode = request.mode
     blocks = [
-        [*_heading(request), f"output_dir = {value_text(f'outputs/{mode.name}')}"],
+        [*_heading(request), f"output_dir = {value_text(f'outputs/{PurePosixPath(request.path).stem}')}"],
         ["[model]", *_model(request)],
         [] if mode.is_full else ["[lora]", *_keys(request, "lora", [_rank(request)]), *_targets(mode)],
         ["[training_strategy]", 'name = "flexible"'],
@@ -166,7 +167,7 @@ def _condition(request: Request, given: Given) -> tuple[str, str]:
     ), f"latent frames{why}" if why else "y and x of its beginning, y and x of its end, in pixels of the clip as it is fitted"
 
 
-def _keys(request: Request, table: str, usual: Sequence[Key], *, first: bool = False) -> list[str]:
+def _keys(request: Request, table: str, usual: Iterable[Key], *, first: bool = False) -> list[str]:
     """The keys of a table: those of all modes, or the mode's own instead; and the others of the mode, behind them or before."""
     own = {key.name: key for key in request.mode.keys.get(table, ())}
     keys = [own.pop(key.name, key) for key in usual]

@@ -60,7 +60,7 @@ def test_a_run_file_for_clips_tells_what_was_found_and_all_that_is_still_to_be_f
     assert lines[0] == "Wrote runs/mine.toml."
     assert "  captions    4 of 5: 5 words" in lines
     assert (
-        "5 are few for a style: 15 to 40 are advised. Look at the samples early, and take an earlier checkpoint where they begin to repeat the clips."
+        "5 are few for a style: 15 to 60 are advised. Look at the samples early, and take an earlier checkpoint where they begin to repeat the clips."
         in lines
     )
     at = lines.index("To be filled in, or mended; `ltx check runs/mine.toml` tells it again:")
