@@ -104,7 +104,7 @@ def _write(mode: Mode, model: str, purpose: str, path: Path, data: Path | None, 
         raise ConfigError.of([not_written(error, str(path), "nothing was written over")]) from error
     click.echo(f"Wrote {path}.")
     if clips is not None and found is not None:
-        _tell_of(clips, found, purpose, data or Path())
+        _tell_of(clips, found, purpose)
     if demo is None:
         _tell_what_lacks(path)
     click.echo(f"Start it: {start(mode, model, path)}")
@@ -145,7 +145,7 @@ def start(mode: Mode, model: str, path: Path) -> str:
     return f"ltx launch --num-gpus {2 if model == TINY else mode.processes} {path}"
 
 
-def _tell_of(clips: Clips, found: Overview, purpose: str, data: Path) -> None:
+def _tell_of(clips: Clips, found: Overview, purpose: str) -> None:
     """What was found in the data, and whether there is enough of it."""
     from ltxcore.encode.overview import lines
 

@@ -57,7 +57,7 @@ def run(*command: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_it_trains_in_an_empty_folder_by_two_commands(scripts: Path, tmp_path: Path) -> None:
+def test_two_commands_train_in_an_empty_folder(scripts: Path, tmp_path: Path) -> None:
     seen = run(
         scripts / "python",
         "-c",

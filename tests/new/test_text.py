@@ -98,7 +98,7 @@ def problems(path: Path, settings: list[str]) -> list[str]:
 CHECKED = [
     *((name, "tiny") for name in MODES),
     *sampled([(name, "2.5") for name in MODES], 2),
-    *(pytest.param(name, "2.3", marks=pytest.mark.slow) for name in drawn(MODES, 4)),
+    *(pytest.param(name, "2.3", marks=pytest.mark.slow) for name in drawn(MODES, 2)),
 ]
 
 
