@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -141,8 +142,8 @@ def _demo_clips(folder: Path) -> Path:
 def start(mode: Mode, model: str, path: Path) -> str:
     """The command that starts a run."""
     if mode.processes == 1:
-        return f"ltx run {path}"
-    return f"ltx launch --num-gpus {2 if model == TINY else mode.processes} {path}"
+        return f"ltx run {shlex.quote(str(path))}"
+    return f"ltx launch --num-gpus {2 if model == TINY else mode.processes} {shlex.quote(str(path))}"
 
 
 def _tell_of(clips: Clips, found: Overview, purpose: str) -> None:

@@ -28,6 +28,14 @@ class Model:
     paths: tuple[tuple[str, str, str], ...]
 
 
+def _in_one_file(checkpoint: str) -> tuple[tuple[str, str, str], ...]:
+    """The paths of a model whose checkpoint holds all but the text encoder."""
+    return (
+        ("model_path", f"/models/{checkpoint}", "the checkpoint: dev, not distilled"),
+        ("text_encoder_path", "/models/gemma-3-12b", f"a folder with {GEMMA_3}"),
+    )
+
+
 TINY = "tiny"
 """The model that comes with ltx, of which nothing is downloaded."""
 
@@ -37,19 +45,13 @@ MODELS: Mapping[str, Model] = MappingProxyType(
             "LTX-2 (19B)",
             "ltx-2-19b",
             f"{HUB}/Lightricks/LTX-2",
-            (
-                ("model_path", "/models/ltx-2-19b-dev.safetensors", "the checkpoint: dev, not distilled"),
-                ("text_encoder_path", "/models/gemma-3-12b", f"a folder with {GEMMA_3}"),
-            ),
+            _in_one_file("ltx-2-19b-dev.safetensors"),
         ),
         "2.3": Model(
             "LTX-2.3 (22B)",
             "ltx-2.3-22b",
             f"{HUB}/Lightricks/LTX-2.3",
-            (
-                ("model_path", "/models/ltx-2.3-22b-dev.safetensors", "the checkpoint: dev, not distilled"),
-                ("text_encoder_path", "/models/gemma-3-12b", f"a folder with {GEMMA_3}"),
-            ),
+            _in_one_file("ltx-2.3-22b-dev.safetensors"),
         ),
         "2.5": Model(
             "LTX-2.5 (22B)",

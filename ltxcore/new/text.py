@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
@@ -70,7 +71,7 @@ def text(request: Request) -> str:
         *(_modality(request, name) for name in mode.parts),
         ["[optimization]", *_keys(request, "optimization", _optimization(request))],
         ["[acceleration]", *_keys(request, "acceleration", [Key("mixed_precision_mode", '"bf16"', tiny='"no"')], first=True)],
-        *(["[engine]", *_keys(request, "engine", [])] for _ in mode.keys.get("engine", ())[:1]),
+        _table("[engine]", _keys(request, "engine", [])),
         _table("[checkpoints]", _keys(request, "checkpoints", _checkpoints(request))),
         ["[data]", *_data(request)],
         _table("[preprocessing]", list(_preprocessing(request))),
@@ -92,7 +93,8 @@ def _table(heading: str, lines: list[str]) -> list[str]:
 
 
 def _heading(request: Request) -> Iterator[str]:
-    mode, path = request.mode, request.path
+    mode = request.mode
+    path = shlex.quote(request.path) if request.path.isprintable() else "RUN.TOML"
     yield f"# {mode.about}"
     if request.is_tiny:
         if mode.processes > 1:
