@@ -45,8 +45,8 @@ def command(
 ) -> None:
     """Write a run file to begin with: of MODE, with a comment beside each value that says why it is so. Without MODE, list the modes.
 
-    With --data, steps, batch size, sizes and what is held out go by the clips, and what they lack for the mode is told. Files of a released model are named as
-    they are called where they are published; put in where yours are.
+    With --data, steps, batch size, sizes and what is held out go by the clips, and what they lack for the mode is told. Paths of a released model are
+    placeholders with a comment that says which file to download; put in where yours are.
 
     With --demo, the run file trains as it is, on clips that are written beside it: `ltx new audio_inpainting --demo .`, then `ltx run audio_inpainting.toml`.
     """
