@@ -207,16 +207,16 @@ def _optimization(request: Request) -> Iterator[Key]:
     yield Key("enable_gradient_checkpointing", "true", why="activations are computed twice instead of kept: less memory, more time")
 
 
-def _often(request: Request, parts: int) -> int:
-    """Steps of a part of the run, rounded down to fifties."""
+def _often(request: Request) -> int:
+    """Steps from one measurement of the validation loss to the next: an eighth of the run, rounded down to fifties."""
     steps, _ = steps_for(request.mode, request.means, request.clips)
-    return max(50, int(steps) // parts // 50 * 50)
+    return max(50, int(steps) // 8 // 50 * 50)
 
 
 def _checkpoints(request: Request) -> Iterator[Key]:
     if request.is_tiny or request.mode.is_full:
         return
-    yield Key("interval", str(_often(request, 4)), why="a LoRA at each quarter of the run,")
+    yield Key("interval", str(2 * _often(request)), why="a LoRA at every second measurement of the validation loss,")
     yield Key("keep_last_n", "4", why="so that an earlier one can be taken, should the last have learned too much")
 
 
@@ -262,7 +262,7 @@ def _preprocessing(request: Request) -> Iterator[str]:
 def _validation(request: Request) -> Iterator[str]:
     if request.is_tiny:
         return
-    yield line(f"interval = {_often(request, 8)}", "steps between measurements of the validation loss, and between samples")
+    yield line(f"interval = {_often(request)}", "steps between measurements of the validation loss, and between samples")
     clips = request.clips
     if clips is not None and clips.caption and not request.mode.has_conditions and "video" in request.mode.parts and clips.sizes:
         size = of_samples(clips.sizes)
