@@ -19,6 +19,9 @@ from helpers.sampling import sampled
 from ltxcore.config.load import load_run
 from ltxcore.config.run_file import RunFile
 from ltxcore.modalities.video import VideoModality
+from ltxcore.new.modes import MODES as WRITTEN
+from ltxcore.new.text import Request
+from ltxcore.new.text import text as written_for
 from ltxcore.strategy import Flexible
 from ltxcore.train.start_run import run
 
@@ -107,7 +110,7 @@ def test_lora_targets_are_those_of_the_streams_that_are_trained(name: str) -> No
 
 
 REAL = re.compile(
-    r"^(?P<key>.*?)(?P<value>\[[\d, ]*\]|\"[^\"]*\"|[\d.e-]+)(?P<rest>[ }\]]*)# the real model: (?P<real>[^(\n]+?)(?: \((?P<why>.*)\))?$"
+    r"^(?P<key>.*?)(?P<value>\[[\d, ]*\]|\"[^\"]*\"|[\d.e-]+)(?P<rest>[ }\]]*)# (?:[^;#]*; )?the real model: (?P<real>[^(\n]+?)(?: \((?P<why>.*)\))?$"
 )
 
 
@@ -135,6 +138,18 @@ def test_with_what_the_comments_say_it_is_a_run_file_for_the_real_model(name: st
     assert (config.optimization.batch_size, config.acceleration.mixed_precision_mode) == (1, "bf16")
     assert config.optimization.steps in (2000, 3000)
     assert config.optimization.learning_rate in (1e-4, 2e-4, 1e-5)
+    if name in MODES:  # and it is the one that `ltx new` writes
+        (tmp_path / "gemma-3-12b").mkdir()
+        (tmp_path / "clips").mkdir()
+        mode = WRITTEN[name]
+        written = written_for(Request(mode, "2.3", mode.purpose, "new.toml", "clips/", None)).replace("/models/", f"{tmp_path}/")
+        (tmp_path / "new.toml").write_text(written)
+        new = load_run(tmp_path / "new.toml").config
+        assert (new.lora, new.training_strategy) == (config.lora, config.training_strategy)
+        assert attrs.evolve(new.optimization, enable_gradient_checkpointing=False) == attrs.evolve(
+            config.optimization, enable_gradient_checkpointing=False
+        )
+        assert new.acceleration == config.acceleration
 
 
 def test_the_frames_that_comments_name_are_those_of_the_latent_frames() -> None:
