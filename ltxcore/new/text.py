@@ -216,8 +216,11 @@ def _often(request: Request) -> int:
 def _checkpoints(request: Request) -> Iterator[Key]:
     if request.is_tiny or request.mode.is_full:
         return
-    yield Key("interval", str(2 * _often(request)), why="a LoRA at every second measurement of the validation loss,")
-    yield Key("keep_last_n", "4", why="so that an earlier one can be taken, should the last have learned too much")
+    yield Key("interval", str(2 * _often(request)), why="at every second measurement of the validation loss")
+    if request.clips is None or request.clips.held_out:
+        yield Key("keep_best", "true", why="the LoRA of the lowest validation loss is kept too, should the last have learned too much")
+    else:
+        yield Key("keep_last_n", "4", why="nothing is held out, so the samples say whether an earlier LoRA is to be taken")
 
 
 def _data(request: Request) -> Iterator[str]:
