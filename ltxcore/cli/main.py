@@ -23,6 +23,7 @@ from ltxcore.registry import Registry, load
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
+        "new": "Write a run file to start from, and the clips of a demo.",
         "run": "Train what a run file describes.",
         "launch": "Train on several GPUs or machines.",
         "check": "Check a run file without running it.",

@@ -138,26 +138,26 @@ LITTLE_MEMORY = {
 ON_ONE = {"optimization": (Key("batch_size", "1", tiny="16", why="on each of 8 GPUs: `ltx new full_finetune_zero3`"),)}
 DIVIDED = {
     "optimization": (
-        Key("batch_size", "1", tiny="4", note="on each process"),
+        Key("batch_size", "1", tiny="4", note="per process"),
         CHECKPOINTING,
     ),
-    "acceleration": (Key("mixed_precision_mode", '"bf16"', note="with float32 masters"),),
+    "acceleration": (Key("mixed_precision_mode", '"bf16"', note="with float32 master weights"),),
     "engine": (
         Key("name", '"zero"'),
-        Key("stage", "3", note="weights, gradients and optimiser are divided"),
-        Key("offload", '"none"', note='"optimizer": it lies in host memory; "all": weights too'),
+        Key("stage", "3", note="shards weights, gradients and optimizer state"),
+        Key("offload", '"none"', note='"optimizer": keeps it in CPU memory; "all": weights too'),
     ),
-    "checkpoints": (Key("interval", "500", tiny="50", note="each has all weights, and the optimiser's state"),),
+    "checkpoints": (Key("interval", "500", tiny="50", note="each has all weights and the optimizer state"),),
 }
 
 MODES: Mapping[str, Mode] = MappingProxyType(
     {
         mode.name: mode
         for mode in (
-            Mode("t2v", "Text to video with sound.", BOTH, targets=ATTENTION),
+            Mode("t2v", "Text to video with audio.", BOTH, targets=ATTENTION),
             Mode(
                 "t2v_low_vram",
-                "Text to video with sound, in little memory: quantized weights, a smaller rank, micro-batches that add up to a step, gradient checkpointing.",
+                "Text to video with audio and low VRAM: quantization, a lower rank, gradient accumulation, gradient checkpointing.",
                 BOTH,
                 steps=120,
                 targets=ATTENTION,
@@ -165,26 +165,26 @@ MODES: Mapping[str, Mode] = MappingProxyType(
             ),
             Mode(
                 "i2v",
-                "Image to video with sound: in half of the samples the first frame is given, and the others train as text to video.",
+                "Image to video with audio: the first frame is given in half of the samples; the others train as text to video.",
                 _video(Given('{ type = "first_frame", probability = 0.5 }')),
                 steps=400,
                 targets=ATTENTION,
             ),
             Mode(
                 "video_extend",
-                "Extend a video forward: its beginning is given, what follows and the sound are generated.",
+                "Extend a video forward: its beginning is given; what follows is generated, and all of the audio.",
                 _video(Given('{{ type = "prefix", temporal_boundary = {} }}', "8", tiny="2", by="start")),
                 targets=ATTENTION,
             ),
             Mode(
                 "video_suffix",
-                "Extend a video backward: its end is given, what comes before and the sound are generated.",
+                "Extend a video backward: its end is given; what comes before is generated, and all of the audio.",
                 _video(Given('{{ type = "suffix", temporal_boundary = {} }}', "8", tiny="1", by="end")),
                 targets=ATTENTION,
             ),
             Mode(
                 "v2v_ic",
-                "IC-LoRA, video to video: a video is generated from a reference, such as its edges; now and then its first frame is given as well.",
+                "IC-LoRA, video to video: video is generated from a reference, such as its edges; now and then the first frame is given too.",
                 {"video": Part(True, (REFERENCE, Given('{ type = "first_frame", probability = 0.2 }')))},
                 purpose="ic-lora",
                 targets=OF_PICTURES,
@@ -192,26 +192,26 @@ MODES: Mapping[str, Mode] = MappingProxyType(
             ),
             Mode(
                 "a2v",
-                "Sound to video: the sound is frozen, the picture is generated to it.",
+                "Audio to video: the audio is frozen, and matching video is generated.",
                 {"video": GENERATED, "audio": FROZEN},
                 targets=ATTENTION,
             ),
             Mode(
                 "v2a",
-                "Video to sound, foley: the picture is frozen, the sound is generated to it.",
+                "Video to audio (foley): the video is frozen, and matching audio is generated.",
                 {"video": FROZEN, "audio": GENERATED},
                 targets=ATTENTION,
             ),
             Mode(
                 "video_inpainting",
-                "Fill holes in a video: what the mask of a clip marks is given, the hole and the sound are generated.",
+                "Video inpainting: a mask marks what is given; the hole is generated, and all of the audio.",
                 _video(Given('{ type = "mask", mask_dir = "video_masks" }')),
                 targets=ATTENTION,
                 columns=("video_mask",),
             ),
             Mode(
                 "video_outpainting",
-                "Extend a picture over its edges: a rectangle of it is given, what surrounds it and the sound are generated.",
+                "Video outpainting: a rectangle is given; what surrounds it is generated, and all of the audio.",
                 _video(
                     Given(
                         '{{ type = "spatial_crop", spatial_region = {} }}',
@@ -222,24 +222,24 @@ MODES: Mapping[str, Mode] = MappingProxyType(
                 ),
                 targets=ATTENTION,
             ),
-            Mode("t2a", "Text to sound, without a picture.", _sound(), purpose="voice", targets=OF_SOUND),
+            Mode("t2a", "Text to audio, without video.", _sound(), purpose="voice", targets=OF_SOUND),
             Mode(
                 "audio_extend",
-                "Extend a sound forward: its beginning is given, what follows is generated.",
+                "Extend audio forward: its beginning is given, what follows is generated.",
                 _sound(Given('{{ type = "prefix", temporal_boundary = {} }}', "13", by="steps")),
                 purpose="voice",
                 targets=OF_SOUND,
             ),
             Mode(
                 "audio_suffix",
-                "Extend a sound backward: its end is given, what comes before is generated.",
+                "Extend audio backward: its end is given, what comes before is generated.",
                 _sound(Given('{{ type = "suffix", temporal_boundary = {} }}', "13", by="steps")),
                 purpose="voice",
                 targets=OF_SOUND,
             ),
             Mode(
                 "audio_inpainting",
-                "Fill gaps in sound: what is given around a gap stays, what is in it is generated.",
+                "Audio inpainting: a mask marks what is given; the gap is generated.",
                 _sound(Given('{ type = "mask", mask_dir = "audio_masks" }')),
                 purpose="voice",
                 targets=OF_SOUND,
@@ -247,7 +247,7 @@ MODES: Mapping[str, Mode] = MappingProxyType(
             ),
             Mode(
                 "a2a_ic",
-                "IC-LoRA, sound to sound: a sound is generated from a reference, such as the same melody as a plain tone.",
+                "IC-LoRA, audio to audio: audio is generated from a reference, such as the same melody as a plain tone.",
                 _sound(SOUND_REFERENCE),
                 purpose="ic-lora",
                 targets=OF_SOUND,
@@ -255,7 +255,7 @@ MODES: Mapping[str, Mode] = MappingProxyType(
             ),
             Mode(
                 "av2av_ic",
-                "IC-LoRA, video with sound to video with sound: each has a reference of its own.",
+                "IC-LoRA, video with audio to video with audio: each has its own reference.",
                 {"video": Part(True, (REFERENCE,)), "audio": Part(True, (SOUND_REFERENCE,))},
                 steps=200,
                 purpose="ic-lora",
@@ -264,14 +264,14 @@ MODES: Mapping[str, Mode] = MappingProxyType(
             ),
             Mode(
                 "full_finetune",
-                "All weights of the model instead of adapters, on pictures and sound together, from text.",
+                "Full fine-tuning: all weights instead of a LoRA, on video and audio together, from text.",
                 BOTH,
                 purpose="full",
                 keys=ON_ONE,
             ),
             Mode(
                 "full_finetune_zero3",
-                "All weights of the model, divided among processes: pictures and sound together, from text.",
+                "Full fine-tuning on several GPUs with ZeRO stage 3: all weights, on video and audio together, from text.",
                 BOTH,
                 steps=100,
                 purpose="full",

@@ -99,7 +99,7 @@ def _heading(request: Request) -> Iterator[str]:
     if request.is_tiny:
         if mode.processes > 1:
             yield "#"
-            yield f"#     ltx launch --num-gpus {mode.processes} {path}       without GPUs: --num-gpus 2, on two processors"
+            yield f"#     ltx launch --num-gpus {mode.processes} {path}       without GPUs: --num-gpus 2"
         return
     run = f"ltx launch --num-gpus {mode.processes} {path}" if mode.processes > 1 else f"ltx run {path}"
     planned = f"ltx plan {path} --model {MODELS[request.model].planned} --gpus {mode.processes} --gpu-memory 80"
@@ -132,7 +132,7 @@ def _model(request: Request) -> Iterator[str]:
 
 def _targets(mode: Mode) -> list[str]:
     return [
-        line(f"target_modules = {mode.targets}", "in both streams, and in the attention between them" if mode.targets == ATTENTION else "")
+        line(f"target_modules = {mode.targets}", "in both streams and in the attention between them" if mode.targets == ATTENTION else "")
     ]
 
 

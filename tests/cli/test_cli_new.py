@@ -128,7 +128,7 @@ def test_nothing_is_written_over_unless_the_user_says_so(here: Path) -> None:
     assert new("t2v") == (2, "", refused)
     assert (here / "t2v.toml").read_text() == "mine"
     assert new("t2v", "--force")[0] == 0
-    assert (here / "t2v.toml").read_text().startswith("# Text to video with sound.\n")
+    assert (here / "t2v.toml").read_text().startswith("# Text to video with audio.\n")
 
 
 def test_the_demo_uses_its_clips_where_they_are_and_leaves_others_alone(here: Path) -> None:
