@@ -1,4 +1,4 @@
-"""Which column of a dataset plays which role, and which folders can be made of them."""
+"""The roles that the columns of a dataset play, and the folders that can be made of them."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ ALIASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "audio_mask": ("audio_mask",),
     }
 )
-"""Roles, and the columns that play them by convention."""
+"""The roles, each with the column names that play it by convention."""
 
 BORROWED: Mapping[str, tuple[str, ...]] = MappingProxyType({"video": ("video_path", "file_name"), "caption": ("text",)})
-"""Columns of other programs' datasets, taken for a role only where no column of ours is there that they could be meant beside."""
+"""Column names of other programs' datasets, accepted for a role only if no column of ours could be meant as well."""
 
 FOLDERS: Mapping[str, str] = MappingProxyType(
     {
@@ -38,15 +38,15 @@ FOLDERS: Mapping[str, str] = MappingProxyType(
         "audio_masks": "audio_mask",
     }
 )
-"""What is made, and of which role; the sound of a clip without an audio column is that of its video."""
+"""The folders that preprocessing makes, each with its role; the audio of a clip without an audio column is that of its video."""
 
 NEEDS: Mapping[str, str] = MappingProxyType({"video_masks": "latents", "reference_latents": "latents", "audio_masks": "audio_latents"})
-"""Folders whose samples take their size from another folder's."""
+"""The folders whose samples take their size from another folder's samples."""
 
 
 @attrs.frozen
 class Binding:
-    """The column of each role that the dataset has, and the columns that play none."""
+    """The column of each role that the dataset has, and the columns without a role."""
 
     columns: Mapping[str, str]
     unused: tuple[str, ...]
@@ -54,11 +54,11 @@ class Binding:
 
 
 def bind(table: Table, chosen: Mapping[str, str | None]) -> Binding:
-    """Find the column of every role: the chosen one, else that of convention.
+    """Find the column of every role: the chosen one, else the conventional one.
 
     Args:
         table: the dataset.
-        chosen: by role, the column that an option names.
+        chosen: the column that an option names, by role.
     """
     columns: dict[str, str] = {}
     problems: list[Problem] = []
@@ -87,7 +87,7 @@ def bind(table: Table, chosen: Mapping[str, str | None]) -> Binding:
 
 
 def _borrowed(table: Table, columns: Mapping[str, str], chosen: Mapping[str, str | None]) -> dict[str, str]:
-    """The columns that other programs call otherwise; a `file_name` is a sound where all its files have the ending of one."""
+    """Find the roles of columns that other programs name differently; a `file_name` is audio if all its files have an audio ending."""
     found: dict[str, str] = {}
     for role, names in BORROWED.items():
         there = [name for name in names if name in table.columns and name not in chosen.values()]
@@ -102,19 +102,19 @@ def _borrowed(table: Table, columns: Mapping[str, str], chosen: Mapping[str, str
 
 
 def option(role: str) -> str:
-    """The option that names the column of a role."""
+    """Return the name of the option that names a role's column."""
     return f"{role}_column"
 
 
 def wanted_folders(
     table: Table, columns: Mapping[str, str], folders: Collection[str] | None, *, skip_audio: bool, there: Collection[str] = ()
 ) -> tuple[frozenset[str], tuple[Problem, ...]]:
-    """The folders to make, and what stands in the way of those asked for.
+    """Return the folders to make, and what stands in the way of those that were asked for.
 
     Args:
         table: the dataset.
-        columns: of the roles that there are.
-        folders: those that a run reads; none: all that the columns can make.
+        columns: the columns of the roles that there are.
+        folders: the folders that a run reads; None for all that the columns can make.
         skip_audio: whether the sound of clips is left alone.
         there: folders that exist already; those that are not made here are left as they are.
     """

@@ -1,4 +1,4 @@
-"""A folder as a dataset: the clips, pictures and sounds under it, each a row, with its caption in the text file of its name beside it."""
+"""Folders as datasets: each clip, picture and audio file in a folder is a row, captioned by the text file of the same name beside it."""
 
 from __future__ import annotations
 
@@ -29,31 +29,31 @@ KINDS: Mapping[Kind, frozenset[str]] = MappingProxyType(
         "sound": _endings("wav mp3 flac ogg oga opus m4a aac aif aiff wma ac3 mka caf amr au"),
     }
 )
-"""Endings of the files that are taken for clips, pictures and sounds; what a file really holds is seen when it is opened."""
+"""The file endings of clips, pictures and audio files; what a file really holds is seen when it is opened."""
 
 SYSTEM = frozenset(
     {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
 )
-"""Names of what operating systems and storage servers leave in folders, in small letters; what begins with a dot is left out as well."""
+"""The lower-case names of what operating systems and storage servers leave in folders; names that begin with a dot are left out as well."""
 
 SAMPLES = (".safetensors", ".pt")
 NUMBERED = re.compile(r"\d+_")
-"""Before the name of a folder, how often its files are repeated, as other trainers have it."""
+"""The repeat count that other trainers put before a folder's name, such as `10_`."""
 
 MISSING, EMPTY = "has no caption", "its caption is empty"
 
 
 @attrs.define
 class Found:
-    """What lies under a folder.
+    """The files in a folder, by what they are.
 
     Attributes:
-        media: kind of each clip, picture and sound, by its path under the folder.
-        texts: text files likewise, by path without ending.
+        media: the kind of each clip, picture and audio file, by its path under the folder.
+        texts: the text files, by their paths under the folder without ending.
         unusable: media that cannot be taken, and folders that cannot be read.
-        hidden: how many names begin with a dot or are the operating system's.
+        hidden: the number of names that begin with a dot or are the operating system's.
         made: folders that this program wrote.
-        links: how many links lead to other folders in the folder, which are read where they lie.
+        links: the number of links to other folders in the folder, which are read where they lie.
         others: paths of all other files.
     """
 
@@ -67,12 +67,14 @@ class Found:
 
 
 def read_folder(folder: Path, prefer: str | None = None, caption_from: str | None = None) -> Table:
-    """A folder of media as the rows of a dataset, in the bytewise order of their paths.
+    """Read a folder of media as the rows of a dataset, in the bytewise order of their paths.
 
     Args:
-        folder: with its sub-folders.
-        prefer: of a clip and a picture of one name, the one to take, "video" or "image"; none: they are a mistake.
-        caption_from: "folder", files without a text are captioned with the name of the folder they lie in; none: they have no caption.
+        folder: the folder, with its sub-folders.
+        prefer: the one to take of a clip and a picture with the same name, "video" or "image"; if None, they are a
+            mistake.
+        caption_from: "folder" to caption files without a text with the name of the folder they lie in; if None, they
+            have no caption.
 
     Raises:
         DataError: it cannot be read, holds no media, or is what this program wrote: an encoded set, or the output of a run.
@@ -97,13 +99,13 @@ def read_folder(folder: Path, prefer: str | None = None, caption_from: str | Non
 
 
 def kind_of(name: str) -> Kind | None:
-    """What a file is by its ending; None: no medium that is known."""
+    """Return the kind of a file by its ending; None if it is no known kind of media."""
     ending = PurePosixPath(name).suffix.lower()
     return next((kind for kind, endings in KINDS.items() if ending in endings), None)
 
 
 def media_under(folder: Path) -> Found:
-    """What lies under a folder, in bytewise order.
+    """Find the media in a folder and its sub-folders, in the bytewise order of their paths.
 
     Raises:
         DataError: the folder cannot be read, or is what this program wrote.
@@ -128,7 +130,7 @@ def media_under(folder: Path) -> Found:
 
 
 def written_by_us(folder: Path, names: Collection[str]) -> bool:
-    """Whether a folder with these names in it holds encoded samples, or is the output of a run, or holds references that were made."""
+    """Return whether a folder that contains these names holds encoded samples, a run's output, or references made by `ltx reference`."""
     if "run.json" in names or any(name.startswith("raw_files") and name.endswith(".jsonl") for name in names):
         return True
     if "made.jsonl" in names and folder.parent.name == "references":
@@ -137,12 +139,14 @@ def written_by_us(folder: Path, names: Collection[str]) -> bool:
 
 
 def is_encoded(folder: Path) -> bool:
-    """Whether a folder is the root of an encoded set: it has folders of samples that a run reads."""
+    """Return whether a folder is the root of an encoded set: whether it has folders of samples that a run reads."""
     return any(_holds_samples(folder / each) for each in ("latents", "audio_latents", "conditions"))
 
 
 def is_media_folder(folder: Path) -> bool:
-    """Whether a folder has clips, pictures or sounds, and is neither an encoded set nor where a dataset file's is kept; for commands that take all of these."""
+    """Return whether a folder has media, and is neither an encoded set nor the folder of a dataset file whose samples
+    are encoded beside it; for commands that accept all of these.
+    """
     if not folder.is_dir() or (folder / ".precomputed").is_dir():
         return False
     try:
@@ -178,7 +182,9 @@ def _walk(folder: Path, prefix: str, root: str, found: Found) -> None:
 
 
 def _link(entry: os.DirEntry[str], prefix: str, root: str, found: Found) -> None:
-    """A symbolic link: to a file in the folder it is as good as that; one to a folder in it adds nothing; others are refused."""
+    """Sort in a symbolic link: a link to a file in the folder counts as the file, a link to a folder in it adds
+    nothing, and all others are refused.
+    """
     target, leads_to_folder = os.path.realpath(entry.path), is_folder(Path(entry.path))
     if not leads_to_folder and kind_of(entry.name) is None and not entry.name.lower().endswith(".txt"):
         found.others.append(prefix + entry.name)
@@ -208,7 +214,7 @@ def _file(entry: os.DirEntry[str], prefix: str, found: Found) -> None:
 
 
 def _no_file(path: Path) -> str:
-    """Why something is not taken for a file; "": it is one."""
+    """Say why a path cannot be used as a file; "" if it can."""
     why = "" if is_file(path) else why_unreadable(path)
     return "is a link to nothing" if why == "is not there" else why
 
@@ -221,7 +227,7 @@ def stem_of(name: str) -> str:
 
 
 def _one_of_each_name(folder: Path, found: Found, prefer: str | None) -> tuple[list[Problem], list[str]]:
-    """Mistakes of media that would be one sample; and the media that are left out since another of the name is preferred."""
+    """Find the media that would be the same sample, and remove those beside which another one of the name is preferred."""
     by_stem: dict[str, list[str]] = {}
     for name in found.media:
         by_stem.setdefault(stem_of(name), []).append(name)
@@ -256,7 +262,7 @@ def _row(folder: Path, name: str, kind: Kind, found: Found, caption_from: str | 
 
 
 def _caption(folder: Path, name: str, texts: list[str], caption_from: str | None) -> str | Problem:
-    """What the text beside a medium says; or why it says nothing."""
+    """Return the caption of a media file, or the reason why it has none."""
     place = str(folder / name)
     if len(texts) > 1:
         return Problem(f"has two captions, {' and '.join(texts)}", place, "Keep one of them.")
@@ -270,7 +276,7 @@ def _caption(folder: Path, name: str, texts: list[str], caption_from: str | None
 
 
 def read_caption(path: Path) -> str | Problem:
-    """The text of a caption's file, without space around it; or why it cannot be read."""
+    """Read the text of a caption file, without space around it; or return why it cannot be read."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -283,7 +289,7 @@ def read_caption(path: Path) -> str | Problem:
 
 
 def captions_wanting(folder: Path, rows: Collection[Row]) -> Iterator[Problem]:
-    """What is to be done about the rows of a folder that have no caption: all that have none, or an empty one, at once."""
+    """Say what to do about the rows of a folder without a caption, with all rows that have none or an empty one in one problem."""
     lacking = {row.file: row.lacks for row in rows if row.lacks is not None}
     without = {what: [name for name, why in lacking.items() if why.what == what] for what in (MISSING, EMPTY)}
     parts = [
@@ -303,7 +309,7 @@ def captions_wanting(folder: Path, rows: Collection[Row]) -> Iterator[Problem]:
 
 
 def _notes(folder: Path, found: Found, dropped: Collection[str]) -> Iterator[str]:
-    """What is left out, counted."""
+    """Count what is left out of a folder."""
     stems = {stem_of(name) for name in [*found.media, *dropped]}
     alone = [name for stem, names in found.texts.items() if stem not in stems for name in names]
     parts = [
@@ -319,7 +325,7 @@ def _notes(folder: Path, found: Found, dropped: Collection[str]) -> Iterator[str
 
 
 def _by_ending(names: Collection[str]) -> str:
-    """Names of files, ending by ending."""
+    """List file names, grouped by their endings."""
     endings: dict[str, list[str]] = {}
     for name in names:
         endings.setdefault(PurePosixPath(name).suffix.lower() or "no ending", []).append(printable(name))

@@ -1,8 +1,10 @@
-"""What is known of raw files: what they hold, and a hash of their content; remembered, so that files that did not change are not read again.
+"""Facts about raw files: what they hold, and a hash of their content. They are stored, so that unchanged files are not
+read again.
 
-A sample is redone when the content of its file changed, not when its date did: a copied or freshly checked out dataset keeps its encoded samples.
-The date and size only spare the reading: where they are those of last time, so is the content. A file that changed within two seconds before it was
-looked at is read again next time, since it might have changed once more under the same date.
+A sample is redone when the content of its file changed, not when its date did: a copied or freshly checked out dataset
+keeps its encoded samples. Date and size only save the reading: if they are the same as last time, so is the content. A
+file that changed within two seconds before it was looked at is read again next time, since it might have changed once
+more under the same date.
 """
 
 from __future__ import annotations
@@ -30,24 +32,27 @@ from ltxcore.media.upright import first_look
 
 FILE = "raw_files"
 UNCERTAIN = 2_000_000_000
-"""Nanoseconds in which a date does not tell two versions of a file apart, on the coarsest file systems in use."""
+"""The nanoseconds within which a date does not tell two versions of a file apart, on the coarsest file systems in use."""
 
 CHUNK = 1 << 20
 
 READERS = 2
-"""Raised whenever readers find out more of a file, or something else: what was remembered of it by others is looked at again, but for its hash."""
+"""The version of the readers, raised whenever they find out more about a file, or something else: facts stored by other
+versions are found out again, except for the hash.
+"""
 
 
 @attrs.frozen
 class Facts:
-    """What is known of one version of a file.
+    """The known facts about one version of a file.
 
     Attributes:
         bytes, changed: size, and time of last change in nanoseconds.
-        seen: when it was looked at, in nanoseconds.
-        info: what it holds, its height and width as shown; none: not looked at.
-        content: hash of its bytes; "": not read.
-        seconds: of its sound once decoded, which is not quite what the container says of coded sound; none: not decoded.
+        seen: the time when it was looked at, in nanoseconds.
+        info: the description of the file, with height and width as shown; None if it was not looked at.
+        content: the hash of its bytes; "" if it was not read.
+        seconds: the duration of its decoded audio, which is not quite what the container says of coded audio; None if
+            it was not decoded.
     """
 
     bytes: int
@@ -59,15 +64,17 @@ class Facts:
 
 
 class RawFiles:
-    """Facts of raw files, remembered in `<root>/raw_files*.jsonl`, one file a process. Safe to use from several threads."""
+    """The facts about raw files, stored in `<root>/raw_files*.jsonl`, one file per process. It is safe to use from several threads."""
 
     def __init__(
         self, root: Path, folder: Path, rank: int = 0, *, writes: bool = True, recalls: bool = True, resamples: bool = False
     ) -> None:
-        """`folder` is that of the dataset, to which remembered paths are relative; `rank` is this process's.
+        """Take the root to store facts in, the dataset's `folder`, to which stored paths are relative, and this
+        process's `rank`.
 
-        Nothing is written as long as there is no root, or where `writes` is false. Where `recalls` is false, what was remembered before is not believed.
-        Where `resamples` is true, clips whose frames are uneven are taken at a constant rate.
+        Nothing is written as long as the root does not exist, or if `writes` is false. If `recalls` is false, facts
+        that were stored before are ignored. If `resamples` is true, clips with a variable frame rate are resampled to a
+        constant one.
         """
         self._folder, self._writes, self.resamples = folder, writes, resamples
         self._store = root / f"{FILE}-{rank}.jsonl"
@@ -78,8 +85,9 @@ class RawFiles:
             self._facts.update(_remembered(path))
 
     def info(self, path: Path) -> MediaInfo:
-        """What a file holds, as `probe` says, but with the height and width that it is shown with, and a duration for every sound; where clips are
-        resampled, with the frames and the rate of an uneven one that it has then.
+        """Return what a file holds, as `probe` does, but with the height and width that it is shown with, and with a
+        duration for every audio file. If clips are resampled, the frames and the rate of an uneven clip are those that
+        it has afterwards.
 
         Raises:
             DataError: it cannot be read, or its first frame cannot.
@@ -96,7 +104,7 @@ class RawFiles:
         return resampled(info, info.uneven) if self.resamples and info.uneven is not None else info
 
     def content(self, path: Path) -> str:
-        """A hash of a file's bytes.
+        """Return a hash of a file's bytes.
 
         Raises:
             DataError: it cannot be read.
@@ -108,20 +116,20 @@ class RawFiles:
         return known.content
 
     def knows_content(self, path: Path) -> bool:
-        """Whether `content` need not read a file, since it did not change after it was read."""
+        """Return whether `content` need not read a file, because the file did not change after it was read."""
         try:
             return bool(self._known(path).content)
         except DataError:
             return False
 
     def remembered(self, path: Path) -> str:
-        """The hash of the bytes that a file had when it was last read, even if it is gone; "": it was never read."""
+        """Return the hash of the bytes that a file had when it was last read, even if it is gone; "" if it was never read."""
         with self._lock:
             known = self._facts.get(self._key(path))
         return "" if known is None else known.content
 
     def seconds(self, path: Path) -> float:
-        """How long a file's sound is when it is decoded.
+        """Return the duration of a file's audio in seconds, measured by decoding it.
 
         Raises:
             DataError: it cannot be read, or has no sound.

@@ -1,4 +1,4 @@
-"""Datasets as they are worked on and written again: a file of rows, or a folder of media, with the column of each role."""
+"""Datasets as commands read, change and write them: a file of rows or a folder of media, with the column of each role."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ltxcore.files import relative
 
 @attrs.frozen
 class RawDataset:
-    """The rows of a dataset, and what plays which role in them.
+    """The rows of a dataset, and the columns that play a role in them.
 
     Attributes:
-        table: its rows.
-        columns: by role, such as "video"; a role that no column plays is not there.
-        texts: of a folder, the text file of each medium that has one, by the medium's path under the folder.
+        table: the rows of the dataset.
+        columns: the column of each role, such as "video"; a role that no column plays is not there.
+        texts: for a folder, the text file of each media file that has one, by the media file's path under the folder.
     """
 
     table: Table
@@ -37,34 +37,34 @@ class RawDataset:
 
     @property
     def folder(self) -> Path:
-        """The folder that paths in it are relative to, absolute."""
+        """The absolute folder that the dataset's paths are relative to."""
         return Path(os.path.normpath(self.table.folder.absolute()))
 
     @property
     def is_folder(self) -> bool:
-        """Whether it is a folder of media."""
+        """Whether the dataset is a folder of media."""
         return self.table.is_folder
 
     @property
     def rows(self) -> tuple[Row, ...]:
-        """Its rows, in order."""
+        """The rows of the dataset, in order."""
         return self.table.rows
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """What is wrong with files of a folder that are no rows therefore."""
+        """The problems with files of a folder that therefore are no rows."""
         return self.table.unusable
 
     def where(self, row: Row) -> str:
-        """The place of a row, for a message; "" of a folder, whose rows are files that say it themselves."""
+        """Return the place of a row, for a message; "" for a folder, whose rows are files that name the place themselves."""
         return "" if self.is_folder else self.table.at(row)
 
     def role(self, row: Row) -> str:
-        """Whether a row is a clip or a picture ("video"), or a sound ("audio")."""
+        """Return "video" if a row is a clip or a picture, "audio" if it is audio alone."""
         return "video" if "video" in self.columns and (self.columns["video"] in row.values or "audio" not in self.columns) else "audio"
 
     def file(self, row: Row, role: str) -> Path:
-        """The file that a row names for a role.
+        """Return the file that a row names for a role.
 
         Raises:
             DataError: it names none.
@@ -76,7 +76,8 @@ class RawDataset:
         return self.folder / cell if self.is_folder else medium_at(self.folder, cell.strip())[1]
 
     def kind(self, row: Row) -> Kind | None:
-        """Whether a row's file is a clip ("video"), a picture ("image") or a sound ("sound") by its ending; none: nothing that is known.
+        """Return what a row's file is by its ending: a clip ("video"), a picture ("image") or audio ("sound"); None if
+        the ending is not known.
 
         Raises:
             DataError: it names no file.
@@ -84,11 +85,11 @@ class RawDataset:
         return kind_of(self.file(row, self.role(row)).name)
 
     def text_file(self, row: Row) -> Path:
-        """The text file of a folder's medium: that which is there, or where it would be."""
+        """Return the path of the caption file of a folder's media file, whether it exists or not."""
         return self.folder / self.texts.get(row.file, f"{stem_of(row.file)}.txt")
 
     def moved(self, row: Row, to: Path) -> dict[str, Any]:
-        """The cells of a row for a dataset file in the folder `to`: its relative paths lead where they did."""
+        """Return the cells of a row for a dataset file in the folder `to`, with relative paths that lead to the same files."""
         values = dict(row.values)
         if Path(os.path.normpath(to.absolute())) != self.folder:
             for role, column in self.columns.items():
@@ -98,7 +99,9 @@ class RawDataset:
         return values
 
     def without_sounds(self) -> tuple[RawDataset, tuple[str, ...]]:
-        """The rows that a dataset file can have beside each other, and a note about the sounds of a folder of clips, which it cannot."""
+        """Return the dataset with the rows that one dataset file can hold, and a note about the audio files of a folder
+        of clips, which it cannot.
+        """
         rows = tuple(row for row in self.rows if self.role(row) == "video")
         if not self.is_folder or len(rows) in (0, len(self.rows)):
             return self, ()
@@ -109,12 +112,14 @@ class RawDataset:
 
 
 def open_dataset(path: Path, columns: Mapping[str, str | None] | None = None, apart: Path | None = None) -> RawDataset:
-    """A dataset file, or a folder whose clips and pictures are rows with the column "video", its sounds rows with "audio".
+    """Open a dataset file, or a folder whose clips and pictures are rows with the column "video" and whose audio files
+    are rows with "audio".
 
     Args:
-        path: of the file or the folder.
-        columns: by role, the column that plays it; roles that are not there, or that have none, are played by the columns of convention.
-        apart: a folder whose files are none of the dataset's.
+        path: the file or the folder.
+        columns: the column of each role; roles that are not there, or that have None, are played by the conventional
+            columns.
+        apart: a folder whose files do not belong to the dataset.
 
     Raises:
         DataError: there is no such file, it cannot be read, a column is missing or in doubt; or a folder without media.

@@ -1,4 +1,4 @@
-"""Rows of a dataset as samples: each with a name, its files and its caption. All that is wrong with a dataset is found in one go."""
+"""Rows of a dataset as samples, each with a name, its files and its caption. All that is wrong with a dataset is found at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ltxcore.errors import DataError, Problem
 from ltxcore.files import is_file, is_folder, why_unreadable
 
 SHOWN = 200
-"""Letters of a cell that a message repeats."""
+"""The number of letters of a cell that a message repeats."""
 
 HALF_A_LETTER = re.compile("[\ud800-\udfff]")
 """Half of a pair of UTF-16, which JSON may have alone."""
@@ -25,15 +25,16 @@ HALF_A_LETTER = re.compile("[\ud800-\udfff]")
 
 @attrs.frozen
 class Sample:
-    """One row.
+    """A row of a dataset as a sample to encode.
 
     Attributes:
-        name: the path of its clip, or of its sound where there is no clip, under the dataset's folder, without its ending; the same in every folder.
+        name: the path of its clip, or of its audio file if there is no clip, under the dataset's folder, without its
+            ending; the same in every folder.
         where: the row's place, for messages.
-        origin: the same path as the dataset writes it.
-        media: files by role.
-        caption: its text; "" where no text is wanted.
-        line: of the dataset file; 0 of a folder, whose rows are its media.
+        origin: the same path, as the dataset writes it.
+        media: the files, by role.
+        caption: the caption; "" if no text is wanted.
+        line: the line in the dataset file; 0 for a folder, whose rows are its media.
     """
 
     name: str
@@ -45,29 +46,30 @@ class Sample:
 
     @property
     def sound(self) -> Path:
-        """Where its sound is: a file of its own, else the clip."""
+        """The file that holds the sample's audio: an audio file of its own, else the clip."""
         return self.media.get("audio", self.media.get("video", Path()))
 
     @property
     def called(self) -> str:
-        """The row as another row's message calls it."""
+        """The name of the row in the message of another row."""
         return f"line {self.line}" if self.line else f'"{self.origin}"'
 
     def at(self, path: Path) -> str:
-        """A file of this row, for a message."""
+        """Return the place of one of the row's files, for a message."""
         return f"{self.where}: {path}" if self.line else self.where
 
 
 @attrs.frozen
 class Dataset:
-    """A dataset as samples.
+    """The samples of a dataset, and the folders to make of them.
 
     Attributes:
-        path: of the file, or of the folder of media.
-        samples: in the order of their rows.
-        folders: to be made.
-        notes: what the user should know that is no mistake.
-        left_out: what is wrong with rows that are left out since the user said so: files that are not there, or texts beside the media of a folder.
+        path: the dataset file, or the folder of media.
+        samples: the samples, in the order of their rows.
+        folders: the folders to make.
+        notes: facts that the user should know and that are no mistakes.
+        left_out: the problems of rows that are left out because the user said so: missing files, or texts beside the
+            media of a folder.
         is_folder: whether it is a folder of media.
     """
 
@@ -80,18 +82,19 @@ class Dataset:
 
     @property
     def folder(self) -> Path:
-        """That its paths are relative to."""
+        """The folder that the dataset's paths are relative to."""
         return self.path if self.is_folder else self.path.parent
 
 
 def read_dataset(path: Path, options: PreprocessingTable, folders: Collection[str] | None = None, root: Path | None = None) -> Dataset:
-    """Read a dataset, a file or a folder of media, and check all that can be checked without opening a medium.
+    """Read a dataset, a file or a folder of media, and check all that can be checked without opening media files.
 
     Args:
-        path: of the dataset file, or of the folder.
+        path: the dataset file, or the folder of media.
         options: columns, trigger, and what to leave out.
-        folders: that a run reads; none: all that can be made.
-        root: where it is encoded, or will be: folders that are there already need not be made; none: nowhere yet.
+        folders: the folders that a run reads; None for all that can be made.
+        root: the root where it is encoded, or will be: folders that are there already need not be made; None if there
+            is none yet.
 
     Raises:
         DataError: with every mistake: columns that are missing or in doubt, cells that are empty, files that are not there, paths that lead out of the
@@ -106,7 +109,8 @@ def read_dataset(path: Path, options: PreprocessingTable, folders: Collection[st
 def survey_dataset(
     path: Path, options: PreprocessingTable, folders: Collection[str] | None = None, root: Path | None = None
 ) -> tuple[Dataset, tuple[Problem, ...]]:
-    """As `read_dataset`, but with the rows that are in order, and beside them what is wrong with the others.
+    """Read a dataset like `read_dataset`, but return the rows that are in order, together with what is wrong with the
+    others.
 
     Raises:
         DataError: the file cannot be read, or its columns do not do; there are no rows then to look at.
@@ -152,7 +156,7 @@ def survey_dataset(
 
 
 def read_rows(path: Path, options: PreprocessingTable) -> Table:
-    """The rows of a dataset file, or of a folder of media.
+    """Read the rows of a dataset file, or of a folder of media.
 
     Raises:
         DataError: there is no such file or folder, it cannot be read, or there is nothing in it.
@@ -161,7 +165,9 @@ def read_rows(path: Path, options: PreprocessingTable) -> Table:
 
 
 def _usable(table: Table, options: PreprocessingTable, with_captions: bool) -> tuple[Sequence[Row], tuple[Problem, ...], list[Problem]]:
-    """The rows that can be taken; those of a folder that are left out, with reasons; and what is wrong where none may be left out."""
+    """Return the rows that can be used, the reasons for the rows of a folder that are left out, and what is wrong if
+    none may be left out.
+    """
     lacking = [row for row in table.rows if row.lacks is not None] if with_captions else []
     if options.on_error == "skip":
         left = {id(row) for row in lacking}
@@ -171,19 +177,19 @@ def _usable(table: Table, options: PreprocessingTable, with_captions: bool) -> t
 
 
 def with_trigger(caption: str, trigger: str | None) -> str:
-    """A caption with the trigger word, stripped, and a space before it."""
+    """Put the trigger word, stripped, and a space before a caption."""
     return f"{trigger.strip()} {caption}" if trigger and trigger.strip() else caption
 
 
 def _needed(table: Table, columns: Mapping[str, str], wanted: Collection[str]) -> dict[str, str]:
-    """The columns whose cells are read: those of the wanted folders, and the one that names the samples."""
+    """Return the columns to read: those of the wanted folders, and the one that names the samples."""
     naming = {"video", "audio"} if table.is_folder else {"video" if "video" in columns else "audio"}
     roles = {FOLDERS[folder] for folder in wanted} | naming
     return {role: column for role, column in columns.items() if role in roles}
 
 
 def _roles_to_open(table: Table, columns: Mapping[str, str], wanted: Collection[str]) -> frozenset[str]:
-    """The roles whose files are opened; a clip is, even for its sound alone, since it says how long that is."""
+    """Return the roles whose files are opened; a clip is opened even if only its audio is wanted, since its duration is needed."""
     roles = {FOLDERS[folder] for folder in wanted} - {"caption"}
     if roles and table.is_folder:
         return frozenset({"video", "audio"})
@@ -192,7 +198,7 @@ def _roles_to_open(table: Table, columns: Mapping[str, str], wanted: Collection[
 
 @attrs.frozen
 class _Refused:
-    """What is wrong with a row; `is_of_files`: nothing but that files are not there, or are no files, so that it may be left out."""
+    """The problems of a row; with `is_of_files` they are only files that are missing or are no files, so that the row may be left out."""
 
     problems: tuple[Problem, ...]
     is_of_files: bool
@@ -276,7 +282,7 @@ def _same_names(samples: Collection[Sample]) -> Iterator[Problem]:
 
 
 def _backslashes(table: Table, columns: Mapping[str, str], samples: Collection[Sample]) -> Iterator[str]:
-    """That paths were read as Windows writes them, where that is so."""
+    """Tell the user which paths were read with "/" for the backslashes that Windows writes."""
     cells = {
         cell
         for row in table.rows
@@ -322,7 +328,7 @@ OPENINGS = tuple(
 
 
 def without_opening(caption: str) -> str:
-    """A caption without its stock opening, the next word with a capital; as it is where there is none, or where nothing would be left."""
+    """Remove a caption's stock opening and capitalize the next word; a caption without one, or with nothing else, is returned as it is."""
     rest = caption.strip()
     for opening in OPENINGS:
         found = opening.match(rest)

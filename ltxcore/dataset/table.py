@@ -1,4 +1,4 @@
-"""Dataset files: CSV, TSV, JSON and JSON Lines as rows that know their line, and rows as such files."""
+"""Dataset files: CSV, TSV, JSON and JSON Lines are read as rows that know their line, and rows are written as such files."""
 
 from __future__ import annotations
 
@@ -18,21 +18,23 @@ from ltxcore.errors import ConfigError, DataError, Problem, suggestion
 from ltxcore.files import is_file, write_whole
 
 DELIMITERS: Mapping[str, str] = MappingProxyType({",": "a comma", ";": "a semicolon", "\t": "a tab"})
-"""Between the cells of CSV, and how they are called; spreadsheets take the semicolon where the comma is the decimal mark."""
+"""The delimiters between the cells of CSV, and their names in messages; spreadsheets write the semicolon where the
+comma is the decimal mark.
+"""
 
 SEPARATOR = re.compile(r"sep=(.)\r?\n")
-"""How spreadsheets may say in the first line of a file what stands between its cells."""
+"""The first line of a file in which spreadsheets may declare the delimiter."""
 
 
 @attrs.frozen
 class Row:
-    """One row of a dataset.
+    """A row of a dataset, with its cells.
 
     Attributes:
-        line: of a dataset file, where the row starts, counted from 1; 0 of a folder, whose rows are files.
+        line: the line of a dataset file where the row starts, counted from 1; 0 for a folder, whose rows are files.
         values: its cells, by column.
-        file: of a folder, the medium, as a path under the folder.
-        lacks: of a folder, why it has no caption; none: it has one.
+        file: for a folder, the media file, as a path under the folder.
+        lacks: for a folder, the reason why it has no caption; None if it has one.
     """
 
     line: int
@@ -43,15 +45,15 @@ class Row:
 
 @attrs.frozen
 class Table:
-    """A dataset as read: its rows, the names of its columns in order of appearance, and what is wrong with it.
+    """The content of a dataset: its rows, the names of its columns in order of appearance, and what is wrong with it.
 
     Attributes:
-        path: of the dataset file or the folder.
-        columns: of all rows.
-        rows: in order.
-        problems: with what nothing can be made of the dataset until they are mended.
-        unusable: of a folder, files that cannot be taken; they may be left out.
-        notes: what the user should know that is no mistake.
+        path: the dataset file or the folder of media.
+        columns: the names of the columns of all rows.
+        rows: the rows, in order.
+        problems: the problems that must be fixed before anything can be made of the dataset.
+        unusable: for a folder, the files that cannot be used; they may be left out.
+        notes: facts that the user should know and that are no mistakes.
         is_folder: whether it is a folder of media; its rows have a clip or a picture ("video"), or a sound ("audio"), never both.
     """
 
@@ -65,18 +67,19 @@ class Table:
 
     @property
     def folder(self) -> Path:
-        """That paths in it are relative to."""
+        """The folder that the dataset's paths are relative to."""
         return self.path if self.is_folder else self.path.parent
 
     def at(self, row: Row) -> str:
-        """A row, for a message."""
+        """Return the place of a row, for a message."""
         return str(self.path / row.file) if self.is_folder else f"{self.path}:{row.line}"
 
 
 def read_table(path: Path) -> Table:
-    """Read a dataset file by its suffix.
+    """Read a dataset file in the format of its suffix.
 
-    Problems of single rows are collected in the table, so that they can be told together with what the rows say.
+    The problems of single rows are collected in the table, so that they can be reported together with what the rows
+    say.
 
     Raises:
         DataError: no such file, one that may not be read, a suffix of another format, text that is not UTF-8, or no row at all.
@@ -145,7 +148,9 @@ def _tsv(text: str) -> Iterator[Row | Problem]:
 
 
 def _delimiter(text: str) -> str:
-    """What stands between the cells of a CSV file, by its header: it is a comma unless the header is a single cell then, and several with another one."""
+    """Find the delimiter of a CSV file by its header: a comma, unless the header would be a single cell with commas and
+    several cells with another delimiter.
+    """
     header = next((line for line in text.splitlines() if line.strip()), "")
     cells = {each: len(next(csv.reader([header], delimiter=each), [])) for each in DELIMITERS}
     return "," if cells[","] > 1 else max(cells, key=lambda each: cells[each])
@@ -239,7 +244,8 @@ def _nearest(path: Path) -> str:
 
 
 def rows_writer(path: Path) -> Callable[[Sequence[Mapping[str, Any]]], None]:
-    """What writes rows, each its cells by column, as a dataset file of this name; the file is whole, whenever it is written again.
+    """Return a function that writes rows, each a mapping from column to cell, as a dataset file of this name; each call
+    replaces the file as a whole.
 
     Raises:
         ConfigError: datasets are not written with this ending.
@@ -278,7 +284,9 @@ def _json_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 @attrs.frozen
 class Format:
-    """How the text of a dataset file of one ending is read, as rows and what is wrong with others, and written; those without `text` are read only."""
+    """The format of dataset files with one ending: how text becomes rows and problems, and how rows become text; a
+    format without `text` is read only.
+    """
 
     rows: Callable[[str], Iterator[Row | Problem]]
     text: Callable[[Sequence[Mapping[str, Any]]], str] | None = None

@@ -1,4 +1,4 @@
-"""Clips whose frames are not shown equally long: told, and, where the user wants it, taken at a constant rate."""
+"""Clips with a variable frame rate: how the user is told of them, and how they are resampled to a constant rate on request."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from ltxcore.media.times import Timing, Uneven, shown_frames
 
 
 def resampled(info: MediaInfo, uneven: Uneven) -> MediaInfo:
-    """A clip as it is once its frames, or those of the uneven clip that it goes with frame by frame, are taken at a constant rate."""
+    """Return the facts about a clip after its frames, or those of the uneven clip that it goes with frame by frame, are
+    resampled to a constant rate.
+    """
     seconds = float(uneven.resampled_frames / uneven.resampled_rate)
     return attrs.evolve(info, frames=uneven.resampled_frames, rate=uneven.resampled_rate, duration=seconds)
 
 
 def times_of(info: MediaInfo, clip: MediaInfo) -> MediaInfo | None:
-    """The uneven clip by whose times frames are taken: the sample's clip for a reference or a mask that has as many frames, which go with its frames one
-    by one; else the file itself. None: its frames are shown equally long."""
+    """Return the uneven clip whose times decide which frames are taken: the sample's clip for a reference or a mask
+    with as many frames, whose frames correspond one to one, else the file itself; None if the file has a constant rate.
+    """
     own = info.frames if info.uneven is None else info.uneven.frames
     if clip.uneven is not None and not info.is_image and own == clip.uneven.frames:
         return clip
@@ -28,7 +31,7 @@ def times_of(info: MediaInfo, clip: MediaInfo) -> MediaInfo | None:
 
 
 def timing_of(path: Path, uneven: Uneven) -> Timing:
-    """The times at which the frames of an uneven clip are taken.
+    """Return the timing by which the frames of an uneven clip are taken.
 
     Raises:
         DataError: it cannot be read.
@@ -38,7 +41,7 @@ def timing_of(path: Path, uneven: Uneven) -> Timing:
 
 
 def note(dataset: Path, count: int, uneven: Sequence[str], resamples: bool) -> str:
-    """What the user should know of the uneven clips among `count`."""
+    """Say which of `count` clips have a variable frame rate, and what becomes of their frames."""
     told = f"{dataset}: {len(uneven)} of {count} clips {'has' if len(uneven) == 1 else 'have'} a variable frame rate"
     if resamples:
         return f"{told}, and {'is' if len(uneven) == 1 else 'are'} resampled to a constant one: {listed(uneven)}"
