@@ -1,1 +1,1 @@
-"""Preprocessing: from a dataset of raw media to encoded samples."""
+"""Preprocessing: raw media encoded into sets of latents, text features and masks."""

@@ -1,6 +1,6 @@
-"""Resolution buckets: the sizes that clips are fitted to, and which clip goes to which.
+"""Resolution buckets: the sizes that clips are fitted to, and the choice of one for each clip.
 
-Resolution buckets for clips and pictures as they are: what a user without any could start from.
+Buckets are also proposed for clips and pictures as they are, for a user without any to start from.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import attrs
 from ltxcore.errors import Problem, listed
 
 DIGITS = 10
-"""A side or a length of so many digits is no size of any clip, and of thousands no number that Python reads."""
+"""The number of digits from which on a side or a length is no size of any clip; thousands of digits are no number that Python reads."""
 
 FORM = 'Write width x height x frames, such as "960x544x49"; several with ";" between.'
 
@@ -32,16 +32,16 @@ class Bucket:
         return f"{self.width}x{self.height}x{self.frames}"
 
     def cells(self, scale: Sequence[int]) -> tuple[int, int, int]:
-        """Latent frames, rows and columns of a clip of this size; `scale` is the codec's (frames, rows, columns)."""
+        """Return the latent frames, rows and columns of a clip of this size; `scale` is the codec's (frames, rows, columns)."""
         return (self.frames - 1) // scale[0] + 1, self.height // scale[1], self.width // scale[2]
 
 
 def parse_buckets(text: str, scale: Sequence[int], where: str) -> tuple[tuple[Bucket, ...], tuple[Problem, ...]]:
-    """The buckets of `WxHxF;WxHxF`, in order, and all that is wrong with them.
+    """Parse the buckets of `WxHxF;WxHxF`, in order, and find all that is wrong with them.
 
     Args:
         text: the option.
-        scale: pixel frames, rows and columns that a latent cell of the codec covers.
+        scale: the pixel frames, rows and columns that a latent cell of the codec covers.
         where: the option's place, for messages.
     """
     buckets: list[Bucket] = []
@@ -65,7 +65,7 @@ def parse_buckets(text: str, scale: Sequence[int], where: str) -> tuple[tuple[Bu
 
 
 def misfits(bucket: Bucket, scale: Sequence[int]) -> Iterator[tuple[str, str]]:
-    """Why a codec cannot take clips of this size as they are: what, and the sizes nearby that it takes."""
+    """Say why a codec cannot take clips of this size as they are: what is wrong, and the nearby sizes that it takes."""
     frames, rows, columns = scale
     for size, name, step in ((bucket.width, "width", columns), (bucket.height, "height", rows)):
         if size % step:
@@ -77,14 +77,15 @@ def misfits(bucket: Bucket, scale: Sequence[int]) -> Iterator[tuple[str, str]]:
 
 
 def choose(buckets: Iterable[Bucket], width: int, height: int, frames: int, is_image: bool = False) -> Bucket | None:
-    """The bucket of a clip: of those that it is long enough for the one of nearest aspect, then of most frames, then of largest area.
+    """Choose the bucket of a clip: among those that it is long enough for, the one of nearest aspect, then of most
+    frames, then of largest area.
 
     Args:
-        buckets: to choose from.
-        width: of the clip in pixels, upright.
-        height: of the clip in pixels, upright.
-        frames: that the clip has.
-        is_image: an image goes to buckets of one frame only.
+        buckets: the buckets to choose from.
+        width: the width of the upright clip in pixels.
+        height: the height of the upright clip in pixels.
+        frames: the number of frames that the clip has.
+        is_image: whether it is an image, which goes only to buckets of one frame.
 
     Source: docs/explanation/arithmetic.md#choice-of-a-bucket
     """
@@ -101,12 +102,13 @@ def _aspect_distance(bucket: Bucket, width: int, height: int) -> float:
 
 
 def common_size(sizes: Collection[Bucket], scale: Sequence[int], where: str) -> tuple[Bucket | None, Problem | None]:
-    """The bucket of a dataset that names none: the size of its clips, where all have one that the codec takes as it is.
+    """Find the bucket for a dataset that names none: the size of its clips, if they all have one that the codec takes
+    as it is.
 
     Args:
-        sizes: of the clips, each as a bucket of its own.
-        scale: of the codec.
-        where: the dataset.
+        sizes: the sizes of the clips, each as a bucket of its own.
+        scale: the codec's pixel frames, rows and columns per latent cell.
+        where: the dataset, for messages.
     """
     different = sorted(set(sizes))
     if len(different) > 1:
@@ -120,7 +122,7 @@ def common_size(sizes: Collection[Bucket], scale: Sequence[int], where: str) -> 
 
 
 def nearest(size: Bucket, scale: Sequence[int]) -> Bucket:
-    """The largest size a codec takes that is not larger than this one, nor smaller than a cell."""
+    """Return the largest size a codec takes that is not larger than this one, nor smaller than a cell."""
     frames, rows, columns = scale
     return Bucket(
         max(columns, size.width // columns * columns), max(rows, size.height // rows * rows), (size.frames - 1) // frames * frames + 1
@@ -129,19 +131,20 @@ def nearest(size: Bucket, scale: Sequence[int]) -> Bucket:
 
 @attrs.frozen
 class ReferenceFactors:
-    """How much smaller reference clips are than their targets: in width and height, and in frames."""
+    """The factors by which reference clips are smaller than their targets: in width and height, and in frames."""
 
     downscale: int = 1
     temporal: int = 1
 
     def of(self, target: Bucket) -> Bucket:
-        """The size of the reference of a target of this size."""
+        """Return the size of the reference of a target of this size."""
         return Bucket(target.width // self.downscale, target.height // self.downscale, (target.frames - 1) // self.temporal + 1)
 
     def misfits(self, target: Bucket, scale: Sequence[int], where: Callable[[str], str]) -> Iterator[Problem]:
-        """Why references of these factors do not go with targets of this size; `where` gives the place of a key of the run file.
+        """Find why references with these factors do not go with targets of this size; `where` gives the place of a key
+        of the run file.
 
-        Every target's reference is of its own bucket, so several buckets do no harm.
+        Every target's reference belongs to the target's bucket, so several buckets do no harm.
 
         Source: docs/explanation/arithmetic.md#spatial-factor-of-a-reference, #temporal-factor-of-a-reference
         """
@@ -164,32 +167,35 @@ class ReferenceFactors:
 
 
 ALIKE = 0.12
-"""Natural logarithms of width / height that lie no further apart are one shape: 3:2 and 4:3 are, 16:9 and 3:2 are not."""
+"""The difference of the natural logarithms of width / height up to which two sizes have one shape: 3:2 and 4:3 do, 16:9 and 3:2 do not."""
 
 LONGER = 1.5
-"""A longer bucket of a shape has at least this many times the frames of the one before."""
+"""The factor by which a longer bucket of a shape has at least more frames than the one before."""
 
 MOST_LENGTHS = 3
-"""Buckets of clips of one shape."""
+"""The number of buckets of clips of one shape."""
 
 MOST_FRAMES = 121
 MOST_TOKENS = 16_384
 MOST_CELLS = 2_040
-"""What is proposed at most, however large the clips are: frames, latent cells of a sample, and those of one frame (1920 x 1088 pixels); LTX-2 could take more."""
+"""The limits of what is proposed, however large the clips are: `MOST_FRAMES` frames, `MOST_TOKENS` latent cells in a
+sample, and `MOST_CELLS` in one frame (1920 x 1088 pixels); LTX-2 could take more.
+"""
 
 CROPPED = 4.0
-"""How much more what is cropped counts than what is made smaller."""
+"""The weight of what is cropped, compared to what is scaled down."""
 
 
 def proposed_buckets(sizes: Iterable[Bucket], scale: Sequence[int]) -> tuple[Bucket, ...]:
-    """Buckets such that every clip and picture goes to one of its own shape, at about its own size, and none is enlarged.
+    """Propose buckets such that every clip and picture goes to one of its own shape, at about its own size, and none is
+    enlarged.
 
     Clips of one shape share a width and a height, since clips choose their bucket by shape and length alone; the smallest of them decides. Very large clips
     get smaller buckets, of at most `MOST_FRAMES` frames and `MOST_TOKENS` latent cells.
 
     Args:
-        sizes: of clips and pictures as shown, each as a bucket of its own; pictures have one frame.
-        scale: pixel frames, rows and columns that a latent cell of the codec covers.
+        sizes: the sizes of clips and pictures as shown, each as a bucket of its own; pictures have one frame.
+        scale: the pixel frames, rows and columns that a latent cell of the codec covers.
 
     Source: docs/explanation/arithmetic.md#proposed-buckets
     """
@@ -219,7 +225,7 @@ def _shape(size: Bucket) -> float:
 
 
 def _shapes(sizes: Sequence[Bucket]) -> list[list[Bucket]]:
-    """Sizes sorted by shape, parted into those that are alike."""
+    """Divide sizes sorted by shape into groups of similar shape."""
     shapes: list[list[Bucket]] = []
     for size in sizes:
         if shapes and _shape(size) - _shape(shapes[-1][0]) <= ALIKE:
@@ -230,7 +236,7 @@ def _shapes(sizes: Sequence[Bucket]) -> list[list[Bucket]]:
 
 
 def _of_shape(sizes: Sequence[Bucket], scale: Sequence[int]) -> list[Bucket]:
-    """Buckets of one width and height, for the lengths that there are."""
+    """Make buckets of one width and height, for the lengths that there are."""
     lengths = _lengths({min(nearest(size, scale).frames, _most_frames(scale)) for size in sizes})
     cells = min(MOST_CELLS, max(1, MOST_TOKENS // ((lengths[-1] - 1) // scale[0] + 1)))
     width, height = _width_and_height(sizes, scale, cells)
@@ -242,7 +248,7 @@ def _most_frames(scale: Sequence[int]) -> int:
 
 
 def _lengths(frames: Collection[int]) -> list[int]:
-    """Frame counts of buckets: the least that there is, so that every clip has one, and a few that are much longer."""
+    """Choose the frame counts of buckets: the least that there is, so that every clip has one, and a few that are much larger."""
     found: list[int] = []
     for count in sorted(frames):
         if not found or found[-1] == 1 or count >= LONGER * found[-1]:
@@ -254,7 +260,7 @@ def _lengths(frames: Collection[int]) -> list[int]:
 
 
 def _width_and_height(sizes: Sequence[Bucket], scale: Sequence[int], cells: int) -> tuple[int, int]:
-    """The largest width and height that enlarge none of these, as near to their shape as the grid allows."""
+    """Find the largest width and height that enlarge none of these sizes, as near to their shape as the grid allows."""
     _, rows, columns = scale
     most_columns = max(1, min(size.width for size in sizes) // columns)
     most_rows = max(1, min(size.height for size in sizes) // rows)
@@ -271,7 +277,7 @@ def _width_and_height(sizes: Sequence[Bucket], scale: Sequence[int], cells: int)
 
 
 def _astray(shapes: Sequence[Sequence[Bucket]], buckets: dict[int, list[Bucket]], every: Sequence[Bucket]) -> tuple[int, int] | None:
-    """Two shapes of which a clip of the one would go to the other and be enlarged, or lose more of its frames."""
+    """Find two shapes of which a clip of the one would go to a bucket of the other and be enlarged, or lose more of its frames."""
     for index, sizes in enumerate(shapes):
         for size in sizes:
             is_image = size.frames == 1

@@ -1,4 +1,4 @@
-"""Sounds cut to their sample's duration, and filled with silence where they end early."""
+"""Audio cut to its sample's duration, and padded with silence if it ends early."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from ltxcore.media.sounds import read_with_gaps
 from ltxcore.protocols import Sound
 
 SOUND_MARGIN = 0.1
-"""Seconds that codecs add to or take from the end of a track; read beyond a cut, so that resampling does not see the edge."""
+"""The seconds that codecs add to or take from the end of a track; so much is read beyond a cut, so that resampling does
+not see the edge.
+"""
 
 
 @attrs.frozen(eq=False)
 class Cut:
-    """A sound of the length that was asked for.
+    """Audio of the length that was asked for.
 
     Attributes:
-        sound: the sound.
-        added: how much of its end is silence that was added, in seconds.
-        holes: how much of what comes before is silence where its file has no sound, in seconds.
+        sound: the audio.
+        added: the seconds of silence that were added at its end.
+        holes: the seconds of silence before that for which its file has no audio.
     """
 
     sound: Sound
@@ -34,14 +36,15 @@ class Cut:
 
 
 def read_cut(path: Path, duration: Fraction | None, fill: bool = True) -> Cut:
-    """The first `duration` seconds of a file's sound, or all of it.
+    """Read the first `duration` seconds of a file's audio, or all of it.
 
     The length is counted after resampling to the codec's rate, so that equal durations give latents of equal length whatever rate the files have.
 
     Args:
-        path: of the file, read by PyAV.
-        duration: in seconds; none: all.
-        fill: whether a sound that ends early is filled with silence; if not, only one that ends no more than `SOUND_MARGIN` early is.
+        path: the file, read by PyAV.
+        duration: the length in seconds; None for all.
+        fill: whether audio that ends early is padded with silence; if not, only audio that ends no more than
+            `SOUND_MARGIN` early is.
 
     Raises:
         DataError: the file cannot be read or has no sound.
@@ -62,7 +65,7 @@ def read_cut(path: Path, duration: Fraction | None, fill: bool = True) -> Cut:
 
 
 def longest_fitting(durations: Iterable[float], length: float) -> Fraction | None:
-    """The largest of some durations that a sound of this length has, in seconds; none if it is shorter than all of them."""
+    """Return the largest of some durations that audio of this length has, in seconds; None if it is shorter than all of them."""
     # A sound may end a sample early by rounding; a latent step is forty times that.
     fitting = [duration for duration in durations if duration <= length + 1e-3]
     return Fraction(str(max(fitting))) if fitting else None

@@ -1,6 +1,6 @@
-"""How a dataset is encoded: what its options and its model come to.
+"""The encoding of a dataset: what follows from its options and its model.
 
-A text encoder with a model's connectors behind it: what is stored is what the blocks attend to.
+With a model's connectors behind the text encoder, the stored text is what the blocks attend to.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from ltxcore.protocols import MODALITIES, Codec, Text, TextEncoder, with_connect
 
 @attrs.frozen(eq=False)
 class Encoding:
-    """A dataset, and what it is encoded with. Nothing of weights is read.
+    """A dataset, and what it is encoded with. No weights are read.
 
     Attributes:
-        data: the rows.
-        root: where the samples are, or will be.
-        options: of preprocessing.
-        codecs: that encode it; none: not known, and the grid is that of all models of the family.
-        text: the text encoder; none: there is none, or no caption is encoded.
-        rules: that samples are planned by.
-        tools: codecs, and what is known of the files.
-        where: gives the place of a key of the run file, for messages.
-        is_ruled: whether the rules are those of the options; if not, these are wrong.
+        data: the dataset.
+        root: the folder where the samples are, or will be.
+        options: the options of preprocessing.
+        codecs: the VAEs and text encoder that encode it; if None, the grid is that of all models of the family.
+        text: the text encoder; None if there is none, or no caption is encoded.
+        rules: the rules that samples are planned by.
+        tools: the codecs, and the known facts about the files.
+        where: a function that gives the place of a key of the run file, for messages.
+        is_ruled: whether the rules are those of the options; if not, the options are wrong.
     """
 
     data: Dataset
@@ -69,19 +69,19 @@ def encoding_of(
     writes: bool = False,
     recalls: bool = True,
 ) -> Encoding:
-    """How a dataset is encoded.
+    """Work out how a dataset is encoded.
 
     Args:
         data: the dataset.
-        root: where its samples are, or will be.
-        options: of preprocessing.
-        codecs: that encode it; none: not known.
-        where: gives the place of a key of the run file, for messages.
-        text: the text encoder, where it is to be known.
-        rank: of this process among those that encode.
-        threads: of each decoder.
-        writes: whether what is found out about the files is remembered.
-        recalls: whether what was remembered is believed.
+        root: the folder where its samples are, or will be.
+        options: the options of preprocessing.
+        codecs: the VAEs and text encoder that encode it; None if not known.
+        where: a function that gives the place of a key of the run file, for messages.
+        text: the text encoder, if it is needed.
+        rank: the number of this process among those that encode.
+        threads: the threads of each decoder.
+        writes: whether the facts that are found out about files are stored.
+        recalls: whether facts that were stored before are used.
 
     Raises:
         ConfigError: a codec that cannot be had, or options that do not go with it or with each other.
@@ -98,15 +98,16 @@ def encoding_of(
 def encoding_as_far(
     data: Dataset, root: Path, options: PreprocessingTable, codecs: Codecs | None, where: Place, problems: list[Problem]
 ) -> Encoding:
-    """How a dataset is encoded, as far as that can be known, with its text encoder.
+    """Work out how a dataset is encoded, with its text encoder, as far as that can be known.
 
     Args:
         data: the dataset.
-        root: where its samples are, or will be.
-        options: of preprocessing.
-        codecs: that encode it; none: not known. One of their parts may not be known (`config.parts`).
-        where: gives the place of a key of the run file, for messages.
-        problems: takes what is wrong.
+        root: the folder where its samples are, or will be.
+        options: the options of preprocessing.
+        codecs: the VAEs and text encoder that encode it; None if not known. Single parts of them may be unknown
+            (`config.parts`).
+        where: a function that gives the place of a key of the run file, for messages.
+        problems: the list that problems are added to.
     """
     text, lacking = None, list[Problem]()
     if codecs is not None:
@@ -123,7 +124,7 @@ def encoding_as_far(
 
 
 def text_encoder_of(codecs: Codecs, options: PreprocessingTable, where: Place) -> TextEncoder:
-    """What encodes captions: the text encoder, and where the options say so the model's connectors behind it.
+    """Return the encoder of captions: the text encoder, followed by the model's connectors if the options say so.
 
     Raises:
         ConfigError: one of them cannot be had.
@@ -147,13 +148,14 @@ def _audio(data: Dataset, codecs: Codecs) -> Codec | None:
 
 @attrs.define(eq=False)
 class ConnectedTextEncoder:
-    """Captions to context by modality, `[L, E]`: registers take the place of padding, so that all positions count.
+    """A text encoder followed by a model's connectors: captions to text features by modality, `[L, E]`; registers take
+    the place of padding, so that all positions count.
 
     Each caption goes through the connectors by itself, in bfloat16, as a run in bf16 would have it. Their weights are read at the first caption.
 
     Attributes:
-        length: L.
-        fingerprint: that of the text encoder, and of the connectors.
+        length: L, the number of positions.
+        fingerprint: the fingerprint of the text encoder and of the connectors.
     """
 
     length: int
@@ -164,7 +166,7 @@ class ConnectedTextEncoder:
     _connectors: Connectors | None = attrs.field(default=None, init=False)
 
     def encode(self, captions: Sequence[str]) -> list[dict[str, Tensor]]:
-        """For each caption its context by modality, `[L, E]` bfloat16, on the CPU.
+        """Encode each caption into its text features by modality, `[L, E]` bfloat16, on the CPU.
 
         Raises:
             CheckpointError: weights cannot be read.
@@ -180,7 +182,7 @@ class ConnectedTextEncoder:
 
 
 def connected(encoder: TextEncoder, model_path: str, device: str) -> ConnectedTextEncoder:
-    """A text encoder with the connectors of a model behind it.
+    """Put the connectors of a model behind a text encoder.
 
     Raises:
         ConfigError: the model has none.
@@ -195,7 +197,7 @@ def connected(encoder: TextEncoder, model_path: str, device: str) -> ConnectedTe
 
 
 def no_connectors(name: str) -> ConfigError:
-    """The error of a model whose text goes through no connectors."""
+    """Make the error for a model whose text goes through no connectors."""
     return ConfigError(
         f"the model {name} has no text connectors, so there are no outputs of theirs to store",
         remedy="Leave this out: its text features are what its blocks attend to.",

@@ -1,4 +1,4 @@
-"""Masks of raw media as values for each latent cell: how much of it is given, 0 to 1. Nothing is thresholded."""
+"""Masks of raw media turned into one value per latent cell: how much of it is given, 0 to 1. Nothing is thresholded."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ PCM_STEP = 1 / 32768
 
 
 def video_mask(frames: Tensor, bucket: Bucket, scale: Sequence[int], shape: tuple[int, int] | None = None) -> Tensor:
-    """Mask frames `[F, h, w, 3]` or `[F, h, w]`, uint8 or in [0, 1], to the cells of a bucket's latents, `[F', H', W']` float32.
+    """Convert mask frames `[F, h, w, 3]` or `[F, h, w]`, uint8 or in [0, 1], to the cells of a bucket's latents, `[F',
+    H', W']` float32.
 
-    One frame counts for all. Grey is the mean of the channels; space and time are averaged over the pixels that a cell covers.
+    A single frame counts for all frames. Gray is the mean of the channels; space and time are averaged over the pixels
+    that a cell covers.
 
     Args:
-        frames: at least as many as the bucket has, or one.
-        bucket: of the target.
-        scale: of the video codec.
-        shape: height and width that the mask is shown with; none: those of its frames. Its pixels need not be square.
+        frames: the mask's frames, at least as many as the bucket has, or one.
+        bucket: the target's bucket.
+        scale: the video codec's pixel frames, rows and columns per latent cell.
+        shape: the height and width that the mask is shown with; None for those of its frames. Its pixels need not be
+            square.
 
     Source: docs/explanation/arithmetic.md#masks-of-clips
     """
@@ -44,25 +47,26 @@ def _grey(frame: Tensor) -> Tensor:
 
 
 def without_noise(mask: Tensor, smallest: float) -> Tensor:
-    """A mask with values nearer than `smallest` to 0 or 1 made 0 or 1.
+    """Round the values of a mask that are nearer than `smallest` to 0 or 1.
 
-    A lossy file cannot say "not at all" any better, and a cell that is given by a thousandth would be left out of the loss like one that is given.
+    A lossy file cannot express "not at all" any better, and a cell that is given by a thousandth would be left out of
+    the loss like one that is given.
     """
     mask = torch.where(mask < smallest, torch.zeros_like(mask), mask)
     return torch.where(mask > 1 - smallest, torch.ones_like(mask), mask)
 
 
 def audio_mask(samples: Tensor, rate: int, steps: int, scale: Sequence[int]) -> Tensor:
-    """Mask samples `[channels, N]` of amplitude 0 to 1 to the latent steps of a sound, `[steps]` float32.
+    """Convert mask samples `[channels, N]` of amplitude 0 to 1 to the latent steps of the audio, `[steps]` float32.
 
-    A step's value is the mean amplitude, over the channels, in the time that the step covers. A step that reaches beyond the samples goes by those it
-    has, or by the last one.
+    A step's value is the mean amplitude, over the channels, in the time that the step covers. For a step that reaches
+    beyond the samples, it is that of the samples it has, or of the last one.
 
     Args:
-        samples: of the mask; their sign does not matter.
-        rate: samples per second.
-        steps: T, of the sound's latents.
-        scale: of the audio codec; its first number is the mel frames in a step.
+        samples: the samples of the mask; their sign does not matter.
+        rate: the samples per second.
+        steps: T, the number of steps of the audio's latents.
+        scale: the audio codec's scale; its first number is the mel frames in a step.
 
     Source: docs/explanation/arithmetic.md#masks-of-sounds
     """

@@ -1,6 +1,6 @@
-"""What lies in the folders already, what of it is up to date, and what is written now.
+"""The record of an encoding: which files are there already and up to date, and which are written now.
 
-What preprocessing did: counts, what it refused and why, and what the user should know.
+Its summary says what preprocessing did: counts, what it refused and why, and what the user should know.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ from ltxcore.writer import Writer
 
 
 class Ledger:
-    """The folders of a root as this process sees them. Safe to use from several threads."""
+    """The folders of a root as this process sees them. It is safe to use from several threads."""
 
     def __init__(
         self, root: Path, folders: Collection[str], rank: int, anew: bool = False, verify: bool = False, writer: Writer | None = None
     ) -> None:
-        """`anew`: nothing that is there counts as up to date. `verify`: files are, if their bytes are those that were written, for which they are read.
-        `writer`: this process as the one that does this share, which is looked at before each write."""
+        """With `anew`, nothing that is there counts as up to date. With `verify`, files are up to date only if their
+        bytes are those that were written; they are read to know. `writer` is this process as the one that does this
+        share, checked before each write.
+        """
         self._root, self._rank, self._anew, self._verify, self._writer = root, rank, anew, verify, writer
         self._lock = threading.Lock()
         listings = {folder: source_listing(root, folder) for folder in folders}
@@ -44,7 +46,7 @@ class Ledger:
 
     @property
     def counts(self) -> Mapping[str, Counts]:
-        """Of each folder, in this process."""
+        """The counts of each folder, in this process."""
         return dict(self._counts)
 
     @property
@@ -53,11 +55,11 @@ class Ledger:
         return {name: entry.origin for entries in self._entries.values() for name, entry in entries.items()}
 
     def entries_of(self, name: str) -> dict[str, Entry]:
-        """What there is of a sample, by folder."""
+        """Return what there is of a sample, by folder."""
         return {folder: entries[name] for folder, entries in self._entries.items() if name in entries}
 
     def is_fresh(self, product: Product, name: str) -> bool:
-        """Whether a sample's file is there and made of the same ingredients."""
+        """Return whether a sample's file is there and made of the same ingredients."""
         entry = self._entries[product.folder].get(name)
         if self._anew or entry is None or not entry.finite or entry.fingerprint != product.fingerprint:
             return False
@@ -73,11 +75,11 @@ class Ledger:
         """Write a sample's file, then record it; a process that is killed between the two leaves a file that says itself what it is.
 
         Args:
-            product: what it is made of.
-            name: of the sample.
-            origin: its raw file, as the dataset names it.
-            made: what to write.
-            length: of text, the positions that it is padded to when it is loaded.
+            product: the product, with its ingredients.
+            name: the sample's name.
+            origin: the sample's raw file, as the dataset names it.
+            made: the tensors to write.
+            length: for text, the positions that it is padded to when it is loaded.
 
         Raises:
             DataError: the disk does not take it.
@@ -96,7 +98,7 @@ class Ledger:
         return entry
 
     def drop(self, folder: str, name: str) -> None:
-        """Take out a sample's file that is out of date and cannot be made again, so that nothing trains on it.
+        """Remove a sample's file that is out of date and cannot be made again, so that nothing trains on it.
 
         Raises:
             DataError: the folder cannot be written.
@@ -109,7 +111,7 @@ class Ledger:
 
 @attrs.frozen
 class Counts:
-    """Files of one folder: made now, and found as they should be."""
+    """The number of files of one folder that were made now, and that were up to date."""
 
     done: int = 0
     reused: int = 0
@@ -120,19 +122,24 @@ class Summary:
     """The outcome of `preprocess`.
 
     Attributes:
-        root: where the samples are.
-        folders: counts of each folder, in the order in which they are made; of this process alone.
-        refused: samples left out, each with the reason; empty unless the user said skip.
-        silent: samples without the sound that others have, each with the reason; all else is made of them. Empty unless the user said skip.
-        pictureless: likewise, sounds among clips.
-        samples: names of the dataset's samples that are whole: those that a run on this dataset trains on. With several processes, of those that
-            are refused while they are encoded only this process's are left out.
-        notes: what is no mistake but good to know.
-        own_notes: of these, what this process alone knows.
-        failed: of `refused`, the samples that this process could not encode; what is wrong with the others all processes know.
-        anew: samples encoded anew since something was set right in reading their files, with what; of this process alone.
-        set_right: for a run that keeps what it began with: samples that were encoded since something was set right; of all processes.
-        without: samples that stay as they lie there although something was set right since, with what; of all processes.
+        root: the folder where the samples are.
+        folders: the counts of each folder, in the order in which they are made; of this process alone.
+        refused: the samples that are left out, each with the reason; empty unless the user said skip.
+        silent: the clips without the audio that others have, each with the reason; all else is made of them. Empty
+            unless the user said skip.
+        pictureless: the audio files among clips, likewise.
+        samples: the names of the dataset's samples that are whole: those that a run on this dataset trains on. With
+            several processes, only those are left out that this process refused while it encoded them.
+        notes: facts that are good to know and are no mistakes.
+        own_notes: the notes that this process alone knows.
+        failed: the samples of `refused` that this process could not encode; all processes know what is wrong with the
+            others.
+        anew: the samples that were encoded anew because the reading of their files was corrected, with the corrections;
+            of this process alone.
+        set_right: for a run that keeps what it began with, the samples that were encoded after the reading of their
+            files was corrected; of all processes.
+        without: the samples that stay as they are although the reading of their files was corrected since, with the
+            corrections; of all processes.
     """
 
     root: Path
@@ -155,12 +162,12 @@ class Summary:
 
     @property
     def done(self) -> int:
-        """Files made, in all folders."""
+        """The number of files made, in all folders."""
         return sum(counts.done for counts in self.folders.values())
 
     @property
     def reused(self) -> int:
-        """Files that were there and up to date, in all folders."""
+        """The number of files that were there and up to date, in all folders."""
         return sum(counts.reused for counts in self.folders.values())
 
     def __str__(self) -> str:
@@ -177,7 +184,7 @@ class Summary:
         return "\n".join([*lines, *self._remarks()])
 
     def of_share(self) -> str:
-        """What one of several processes has to say beside the first: what it did, and what only it knows."""
+        """Say what one of several processes has to add to the first: what it did, and what only it knows."""
         refused = [f"{len(self.failed)} refused:", *(f"  {problem}" for problem in self.failed)] if self.failed else []
         return "\n".join([*self._counts(), *refused, *self.own_notes, *told_anew(self.anew)])
 
@@ -186,7 +193,7 @@ class Summary:
         return [f"{folder:<{width}}  {counts.done:>6} made  {counts.reused:>6} reused" for folder, counts in self.folders.items()]
 
     def brief(self) -> str:
-        """How much was done, and what the user should know, where nothing was refused."""
+        """Say how much was done, and what the user should know, for when nothing was refused."""
         return "\n".join([f"{len(self.samples)} samples in {self.root}, {self.done} files encoded now", *self._remarks()])
 
     def _remarks(self) -> list[str]:
@@ -199,7 +206,7 @@ def told_anew(samples: Mapping[str, tuple[str, ...]]) -> list[str]:
 
 
 def told_without(samples: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """Samples that stay as they are although something was set right in reading their files: a line a reason."""
+    """List the samples that stay as they are although the reading of their files was corrected since, one line per reason."""
     return [
         f"{_samples(count)} kept as this run began with, although {reason} now: {names}; `ltx preprocess`, or --allow-changes, encodes again"
         for count, reason, names in told_by_reason(samples)

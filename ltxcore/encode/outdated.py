@@ -1,9 +1,11 @@
-"""Samples whose files are read otherwise now than when they were encoded: found by what they were made of, with the reason.
+"""Detection of samples whose files are read differently now than when they were encoded, by what they were made of,
+with the reason.
 
-What readers set right that version 0.1.0 got wrong.
+The corrections are what readers do right now that version 0.1.0 got wrong.
 
-A file is read as it always was unless one of these applies to it. Each is named in what a sample is made of, so that the samples of such files, and
-only those, are stale in sets that 0.1.0 encoded, and the reason can be told.
+A file is read as it always was unless a correction applies to it. Each correction is named among a sample's
+ingredients, so that the samples of such files, and only those, are stale in sets that 0.1.0 encoded, and the reason can
+be told.
 """
 
 from __future__ import annotations
@@ -26,19 +28,19 @@ from ltxcore.errors import DataError, listed
 from ltxcore.protocols import Entry
 
 SHOWN = 3
-"""Samples that are named of those that have one reason."""
+"""The number of samples to name among those with one reason."""
 
 Maker = Callable[[str, Planned, Mapping[str, Entry]], Product]
-"""What would be made now for a folder of a planned sample, beside what lies there of it."""
+"""A function that returns what would be made now for a folder of a planned sample, beside its encoded files."""
 
 
 @attrs.frozen
 class Before:
-    """A sample as it lies there: made of the files that the dataset names, in reading which something is set right.
+    """An encoded sample, made of the files that the dataset names, whose reading is corrected.
 
     Attributes:
-        planned: the size and length that it was made for; what is set right may lead to others.
-        since: what has been set right since, by the names of `CORRECTIONS`, sorted; nothing: it was read as now.
+        planned: the size and length that it was made for; corrections may lead to others.
+        since: the corrections made since, by the names of `CORRECTIONS`, sorted; empty if it was read as now.
     """
 
     planned: Planned
@@ -46,14 +48,15 @@ class Before:
 
 
 def as_made(sample: Sample, entries: Mapping[str, Entry], rules: Rules, tools: Tools, maker: Maker | None = None) -> Before | None:
-    """How a sample was made in reading whose files something is set right; None: nothing is, or it was made of other files or in another way.
+    """Find out how a sample was made if the reading of its files is corrected; None if nothing is, or it was made of
+    other files or in another way.
 
     Args:
-        sample: the row.
-        entries: what lies there of it, by folder.
-        rules: that samples are planned by.
-        tools: that know the files.
-        maker: gives what would be made now; by default as preprocessing does.
+        sample: the dataset's row.
+        entries: the entries of its encoded files, by folder.
+        rules: the rules that samples are planned by.
+        tools: the tools, which know the files.
+        maker: a function that returns what would be made now; by default that of preprocessing.
     """
     maker = maker or (lambda folder, planned, there: RECIPES[folder](planned, tools, there))
     folders = [folder for folder in RECIPES if folder in entries]
@@ -74,8 +77,9 @@ def as_made(sample: Sample, entries: Mapping[str, Entry], rules: Rules, tools: T
 
 
 def as_begun(root: Path, data: Dataset, rules: Rules, tools: Tools) -> dict[str, Planned]:
-    """The samples of a dataset that are whole and in reading whose files something is set right, as they were planned when they were made: before it was, or
-    since."""
+    """Return the whole samples of a dataset for whose files the reading is corrected, as they were planned when they
+    were made: before the correction, or since.
+    """
     held = {folder: read_source(root, folder) for folder in data.folders}
     found: dict[str, Planned] = {}
     for sample in data.samples:
@@ -88,7 +92,7 @@ def as_begun(root: Path, data: Dataset, rules: Rules, tools: Tools) -> dict[str,
 
 
 def whole_already(dataset: Path, root: Path, options: PreprocessingTable, folders: Collection[str]) -> tuple[str, ...]:
-    """Names of a dataset's samples that are encoded in all folders that a run reads, up to date or not.
+    """Return the names of a dataset's samples that are encoded in all folders that a run reads, up to date or not.
 
     Raises:
         DataError: the dataset.
@@ -98,7 +102,7 @@ def whole_already(dataset: Path, root: Path, options: PreprocessingTable, folder
 
 
 def only_rows(data: Dataset, names: Collection[str]) -> Dataset:
-    """The rows of the samples that a run began with, with a note where there are others."""
+    """Keep only the rows of the samples that a run began with, with a note if there are others."""
     samples = tuple(sample for sample in data.samples if sample.name in names)
     others = len(data.samples) - len(samples)
     if not others:
@@ -109,10 +113,10 @@ def only_rows(data: Dataset, names: Collection[str]) -> Dataset:
 
 
 def told_by_reason(samples: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[int, str, str]]:
-    """How many samples there are of each reason, the reason in words, and the first names.
+    """Group samples by reason: how many there are, the reason in words, and the first names.
 
     Args:
-        samples: what was set right, by name.
+        samples: the corrections of each sample, by its name.
     """
     by_reason: dict[tuple[str, ...], list[str]] = {}
     for name in sorted(samples):
@@ -129,7 +133,7 @@ def _corrected(sample: Sample, tools: Tools) -> Iterator[str]:
 
 
 def _plans(sample: Sample, entries: Mapping[str, Entry], rules: Rules, tools: Tools) -> Iterator[Planned]:
-    """The sizes and lengths that a sample can have been made for: those that its latents have, or all that there are."""
+    """Reconstruct the sizes and lengths that a sample can have been made for: those of its latents, or all that there are."""
     folders = frozenset(entries)
     clip = tools.raw.info(sample.media["video"]) if "video" in sample.media else None
     if "latents" in entries:
@@ -155,7 +159,9 @@ def _size(entry: Entry, tools: Tools) -> Bucket:
 
 
 def exact_rate(rate: float | None) -> Fraction | None:
-    """The frames per second that a container told, from the float that is stored of them: the simplest fraction that rounds to it."""
+    """Recover the frames per second that a container stated from the float that is stored of them: the simplest
+    fraction that rounds to it.
+    """
     if not rate:
         return None
     fractions = (Fraction(rate).limit_denominator(most) for most in (1001, 10**4, 10**6, 2**26))
@@ -173,9 +179,9 @@ CORRECTIONS: Mapping[str, str] = MappingProxyType(
         "turned": "the image is rotated as its metadata say",
     }
 )
-"""By name, what is done now that was not done before, as the end of a sentence: "the picture is turned as its EXIF orientation says"."""
+"""The corrections since 0.1.0, by name, each as the end of a sentence: "the picture is turned as its metadata say"."""
 
 
 def told(corrections: tuple[str, ...]) -> str:
-    """What was set right, in words."""
+    """Describe corrections in words."""
     return "; ".join(CORRECTIONS[name] for name in corrections)

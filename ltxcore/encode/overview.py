@@ -1,4 +1,4 @@
-"""A dataset as it was understood: what `ltx check` says of one before anything is encoded."""
+"""The summary of a dataset that `ltx check` prints before anything is encoded."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ltxcore.workers import usual_workers
 
 @attrs.frozen(eq=False)
 class Overview:
-    """What there is in a dataset.
+    """The contents of a dataset, before it is encoded.
 
     Attributes:
         data: its rows that are in order.
@@ -50,12 +50,13 @@ class Overview:
 
 
 def overview(path: Path, options: PreprocessingTable, phase: Phase) -> Overview:
-    """Look at every row of a dataset, and into the files of some of them: of at most `survey.MOST_OPENED`, the same ones each time. Nothing is written.
+    """Look at every row of a dataset, and into some of the files: at most `survey.MOST_OPENED`, the same ones each
+    time. Nothing is written.
 
     Args:
         path: a dataset file, or a folder of media.
-        options: that it would be encoded with.
-        phase: shows progress.
+        options: the options that it would be encoded with.
+        phase: a function that shows progress.
 
     Raises:
         DataError: there is no such dataset, or there are no rows to look at.
@@ -77,7 +78,7 @@ def overview(path: Path, options: PreprocessingTable, phase: Phase) -> Overview:
 
 
 def lines(found: Overview) -> Iterator[tuple[str, str]]:
-    """An overview as names and values to print."""
+    """Yield an overview as names and values to print."""
     clips = [info for info in found.infos if info.frames is not None and not info.is_image]
     images = [info for info in found.infos if info.is_image]
     sounds = [info for info in found.infos if info.frames is None]
@@ -98,7 +99,7 @@ def lines(found: Overview) -> Iterator[tuple[str, str]]:
 
 
 def _survey(path: Path, options: PreprocessingTable) -> tuple[Dataset, tuple[Problem, ...]]:
-    """The rows for whichever run: with sound where there is some."""
+    """Read the rows for any run: with audio if there is some."""
     try:
         return survey_dataset(path, options)
     except DataError:
@@ -113,7 +114,7 @@ def _look(data: Dataset, root: Path, phase: Phase) -> Looked:
 
 
 def _scale() -> Sequence[int]:
-    """What a latent cell covers, of all models of the family."""
+    """Return how many pixel frames, rows and columns a latent cell covers, in all models of the family."""
     return Codecs("tiny", device="cpu").video().scale
 
 

@@ -1,4 +1,4 @@
-"""Frames fitted to a bucket: resized until they cover it, and cropped to its centre. Masks follow by the same geometry."""
+"""Frames fitted to a bucket: resized until they cover it, and cropped to its center. Masks follow by the same geometry."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from ltxcore.protocols import Clip
 
 @attrs.frozen
 class Cover:
-    """How a frame of `source` (height, width) covers a bucket: resized to `resized`, then cropped from (`top`, `left`); all in pixels."""
+    """The way a frame of `source` (height, width) covers a bucket: resized to `resized`, then cropped from (`top`,
+    `left`); all in pixels.
+    """
 
     source: tuple[int, int]
     resized: tuple[int, int]
@@ -29,7 +31,8 @@ class Cover:
 
     @classmethod
     def of(cls, height: int, width: int, bucket: Bucket) -> Cover:
-        """The smallest cover: one side fits, the other is as long or longer; what is over goes half to each end.
+        """Compute the smallest cover: one side fits, the other is as long or longer; the excess is cropped in equal
+        halves from both ends.
 
         Source: docs/explanation/arithmetic.md#cover-and-crop
         """
@@ -52,14 +55,15 @@ def read_fitted(
     rendering: Rendering | None = None,
     timing: Timing | None = None,
 ) -> Clip:
-    """A file's frames fitted to a bucket: cover-resized (bicubic, antialiased) as they are decoded, then centre-cropped.
+    """Read a file's frames fitted to a bucket: cover-resized (bicubic, antialiased) as they are decoded, then
+    center-cropped.
 
     Args:
-        path: of the file.
-        size: of the result.
-        factor: every `factor`-th frame is taken, as `subsampled` says.
-        last: whether the file's last frames are wanted, not its first.
-        threads: of the decoder; none: one a processor.
+        path: the file.
+        size: the size of the result.
+        factor: the step in which frames are taken, as in `subsampled`.
+        last: whether to read the file's last frames instead of its first.
+        threads: the decoder's threads; None for one per processor.
         memory: as `read_clip`.
         rendering: as `read_clip`.
         timing: as `read_clip`.
@@ -91,7 +95,7 @@ def read_fitted(
 
 
 def subsampled(frames: Tensor, factor: int) -> Tensor:
-    """Every `factor`-th frame: 0, 1, 1 + factor, 1 + 2 factor, ...; `[F, ...]` to `[(F - 1) / factor + 1, ...]`.
+    """Take every `factor`-th frame: 0, 1, 1 + factor, 1 + 2 factor, ...; `[F, ...]` to `[(F - 1) / factor + 1, ...]`.
 
     Frame 0 is alone in its latent frame, so the steps are counted from frame 1 on, and the last ones fit.
 
@@ -103,9 +107,11 @@ def subsampled(frames: Tensor, factor: int) -> Tensor:
 
 
 def cell_means(values: Tensor, cover: Cover, scale: Sequence[int]) -> Tensor:
-    """The mean of pixels `[h, w]` of a source frame over each latent cell of the bucket that it covers, `[H', W']` float32.
+    """Average the pixels `[h, w]` of a source frame over each latent cell of the bucket that it covers, `[H', W']`
+    float32.
 
-    Exact: a cell covers a rectangle of the source with fractional edges, and pixels at its edges count by the part that is inside.
+    The mean is exact: a cell covers a rectangle of the source with fractional edges, and pixels at its edges count by
+    the part that is inside.
 
     Source: docs/explanation/arithmetic.md#masks-of-clips
     """
@@ -115,7 +121,9 @@ def cell_means(values: Tensor, cover: Cover, scale: Sequence[int]) -> Tensor:
 
 
 def _box_weights(source: int, resized: int, offset: int, cells: int, step: int) -> Tensor:
-    """Share of each of `source` pixels in each cell, `[cells, source]` float64; a cell is `step` pixels of the resized frame, from `offset` on."""
+    """Return the share of each of `source` pixels in each cell, `[cells, source]` float64; a cell is `step` pixels of
+    the resized frame, from `offset` on.
+    """
     edges = (offset + step * torch.arange(cells + 1, dtype=torch.float64)) * source / resized
     pixel = torch.arange(source, dtype=torch.float64)
     inside = torch.minimum(edges[1:, None], pixel + 1) - torch.maximum(edges[:-1, None], pixel)
@@ -124,7 +132,7 @@ def _box_weights(source: int, resized: int, offset: int, cells: int, step: int) 
 
 
 def causal_means(cells: Tensor, factor: int) -> Tensor:
-    """The mean over each latent frame's pixel frames: `[F, H', W']` to `[(F - 1) / factor + 1, H', W']`.
+    """Average over each latent frame's pixel frames: `[F, H', W']` to `[(F - 1) / factor + 1, H', W']`.
 
     Source: docs/explanation/arithmetic.md#masks-of-clips
     """

@@ -1,6 +1,6 @@
-"""`ltx preprocess`, and the first use of a dataset by `ltx run`: raw media in, encoded samples and their manifests out.
+"""`ltx preprocess`, and the first use of a dataset by `ltx run`: raw media become encoded samples and their manifests.
 
-What encoding takes less memory with, told where memory runs out.
+It also suggests how to encode with less memory when memory runs out.
 """
 
 from __future__ import annotations
@@ -53,27 +53,30 @@ def preprocess(
     take_over: bool = False,
     waiting: Callable[[], object] | None = None,
 ) -> Summary:
-    """Encode a dataset, or what of it is not up to date.
+    """Encode a dataset, or the part of it that is not up to date.
 
     Everything is checked before anything is written. A sample that fails while it is encoded does not stop the others; unless `on_error` is "skip",
     it is an error in the end.
 
     Args:
         dataset: a CSV, TSV, JSON or JSON Lines file, or a folder of media.
-        root: where to write; none: `default_root`.
-        options: of `[preprocessing]`.
-        codecs: that encode it, with their text encoder.
-        folders: that a run reads; none: all that the dataset's columns can make.
-        share: this process's part; none: as the environment says.
-        overwrite: whether to make also what is up to date.
+        root: the folder to write to; None for `default_root`.
+        options: the options of `[preprocessing]`.
+        codecs: the VAEs and text encoder that encode it.
+        folders: the folders that a run reads; None for all that the dataset's columns can make.
+        share: this process's part; None to take it from the environment.
+        overwrite: whether to make again also what is up to date.
         verify: whether to read what is up to date, and to make again what is damaged.
-        workers: samples decoded at a time; none: one a processor, at most 8.
-        where: gives the place of a key of the run file, such as `preprocessing.resolution_buckets`, for messages.
+        workers: the number of samples to decode at a time; None for one per processor, at most 8.
+        where: a function that gives the place of a key of the run file, such as `preprocessing.resolution_buckets`, for
+            messages.
         progress: whether to show bars; by default on a terminal.
-        only: the samples, by name, that an unfinished run began with, which gets no others; none: all.
-        keeps: whether samples that are stale only since something is set right in reading their files stay as they are, for a run that began with them.
-        take_over: end another process that does this share.
-        waiting: called each second that this process waits for another one that does this share; none: it is refused rather than waits.
+        only: the names of the samples that an unfinished run began with, which gets no others; None for all.
+        keeps: whether samples that are stale only because the reading of their files was corrected stay as they are,
+            for a run that began with them.
+        take_over: whether to end another process that does this share.
+        waiting: called each second while this process waits for another one that does this share; with None it is
+            refused instead.
 
     Raises:
         ProcessError: another process does this share already.
@@ -108,7 +111,9 @@ def preprocess(
 
 @contextlib.contextmanager
 def _writer(root: Path, rank: int, take_over: bool, waiting: Callable[[], object] | None) -> Iterator[Writer | None]:
-    """The one process that does this share of the work. A root that cannot be written, and need not be where all is up to date, has none."""
+    """Become the one process that does this share of the work; None for a root that cannot be written, which is fine if
+    all is up to date.
+    """
     with contextlib.ExitStack() as stack:
         writer = None
         try:
@@ -121,7 +126,7 @@ def _writer(root: Path, rank: int, take_over: bool, waiting: Callable[[], object
 
 @attrs.frozen(eq=False)
 class _Job:
-    """A call of `preprocess`, once the dataset is read and the codecs are known."""
+    """A call of `preprocess`, after the dataset is read and the codecs are known."""
 
     encoding: Encoding
     share: Share
@@ -138,7 +143,7 @@ class _Job:
 
 
 def _survey(job: _Job, keeps: bool, phase: Phase) -> Survey:
-    """What is to be made.
+    """Find out what is to be made.
 
     Raises:
         LtxError: it cannot be.
@@ -156,7 +161,7 @@ def _survey(job: _Job, keeps: bool, phase: Phase) -> Survey:
 
 
 def _open(job: _Job, found: Survey, verify: bool, writer: Writer | None) -> Ledger:
-    """The root's folders, without what there was of refused samples."""
+    """Open the root's folders, and remove what there was of refused samples."""
     order = (TEXT, *RECIPES)
     ledger = Ledger(job.encoding.root, [each for each in order if each in job.data.folders], job.share.rank, job.overwrite, verify, writer)
     for refused in job.share.of([each for each in found.refused if each.part is None]):
@@ -216,16 +221,17 @@ def _summary(job: _Job, found: Survey, outcomes: Mapping[str, Outcome], ledger: 
 
 
 def _uneven(job: _Job, found: Survey) -> list[str]:
-    """That clips have a variable frame rate, where any is encoded."""
+    """Note that clips have a variable frame rate, if any is encoded."""
     names = uneven_clips(found.planned, found.looked) if job.data.folders & VIDEO_FOLDERS else []
     clips = sum(each.bucket is not None for each in found.planned)
     return [uneven_note(job.data.path, clips, names, job.encoding.rules.resamples)] if names else []
 
 
 def _renamed(job: _Job, ledger: Ledger) -> list[str]:
-    """That there are samples of files that are no longer in the folder, and what these are called now if they were renamed.
+    """Note that there are samples of files that are no longer in the folder, with the new names of those that were
+    renamed.
 
-    A dataset file may share its root with others, so that its root says nothing of that.
+    A dataset file may share its root with others, so that its root does not tell.
     """
     if not job.data.is_folder:
         return []
@@ -248,13 +254,13 @@ STAYS = "What was encoded so far stays, and the same command does the rest."
 
 @attrs.frozen
 class Less:
-    """Encoding, as it was asked for.
+    """Suggestions for encoding with less memory than was asked for, said when memory runs out.
 
     Attributes:
-        codecs: that encode, with their text encoder, and where they compute.
-        options: of `[preprocessing]`.
-        workers: samples decoded at a time.
-        where: the place of a key, for messages: an option of the command, or a key of a run file.
+        codecs: the VAEs and text encoder, and the device that they compute on.
+        options: the options of `[preprocessing]`.
+        workers: the number of samples to decode at a time.
+        where: a function that gives the place of a key, for messages: an option of the command, or a key of a run file.
     """
 
     codecs: Codecs
@@ -263,7 +269,7 @@ class Less:
     where: Place
 
     def captions(self) -> AbstractContextManager[None]:
-        """Around the encoding of captions.
+        """Guard the encoding of captions.
 
         Raises:
             OutOfMemory: memory ran out.
@@ -272,7 +278,7 @@ class Less:
         return telling(f"encoding captions, {many} at a time", self.codecs.device, lambda: self._said(self._for_captions()))
 
     def media(self, doing: str) -> AbstractContextManager[None]:
-        """Around the encoding of a sample.
+        """Guard the encoding of a sample's media.
 
         Raises:
             OutOfMemory: memory ran out.

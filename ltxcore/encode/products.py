@@ -1,4 +1,4 @@
-"""What is made of a sample: for each folder the ingredients that shape the bytes, and the work that makes them."""
+"""The products of a sample: for each folder the ingredients that shape the bytes, and the work that makes them."""
 
 from __future__ import annotations
 
@@ -31,19 +31,23 @@ from ltxcore.modalities.audio import AudioModality
 from ltxcore.protocols import Codec, Entry
 
 VERSION = 2
-"""Raised whenever a change of this package changes the bytes it makes; samples of another version are made again."""
+"""The version of the encoding, raised whenever a change of this package changes the bytes it makes; samples of another
+version are made again.
+"""
 
 MASKS = Rendering(hdr="keep")
-"""How masks are read: their numbers are shares and no light, whatever their tags say, and nothing is given where they are transparent: it is black, whatever
-the colour behind clips."""
+"""The rendering of masks: their numbers are shares and no light, whatever their tags say, and nothing is given where
+they are transparent, which becomes black whatever the background of clips.
+"""
 
 LOSSLESS = frozenset({".png", ".bmp", ".tif", ".tiff"})
 
 
 @attrs.frozen(eq=False)
 class Made:
-    """What a product's work gives: tensors to store, frames per second of video latents, seconds of silence that were added to the end of a sound, and
-    of holes in it that are silence."""
+    """The result of a product's work: tensors to store, frames per second of video latents, seconds of silence added to
+    the end of the audio, and seconds of holes in it that are silence.
+    """
 
     tensors: Mapping[str, Tensor]
     rate: float | None = None
@@ -53,14 +57,14 @@ class Made:
 
 @attrs.frozen(eq=False)
 class Product:
-    """One file to be: of which folder, made of what, and how.
+    """A file to encode: its folder, its ingredients, and how it is made.
 
     Attributes:
-        folder: it goes to.
+        folder: the folder that it goes to.
         ingredients: everything that shapes its bytes, as JSON.
-        encoder: fingerprint of the codec or text encoder alone.
-        make: the work.
-        corrections: what is set right in its file that 0.1.0 read otherwise; see `ltxcore.encode.outdated`.
+        encoder: the fingerprint of the codec or text encoder alone.
+        make: the function that makes it.
+        corrections: the corrections in reading its file since 0.1.0; see `ltxcore.encode.outdated`.
     """
 
     folder: str
@@ -71,11 +75,13 @@ class Product:
 
     @property
     def fingerprint(self) -> str:
-        """Changes whenever the bytes would."""
+        """A hash that changes whenever the bytes would."""
         return self._fingerprint(self.corrections)
 
     def set_right_since(self, fingerprint: str) -> tuple[str, ...] | None:
-        """What has been set right in reading its file since this fingerprint was that of the same product; nothing: it still is; None: it never was."""
+        """Return the corrections in reading its file since this fingerprint was that of the same product; empty if it
+        still is, None if it never was.
+        """
         for count in range(len(self.corrections), -1, -1):
             for made in combinations(self.corrections, count):
                 if self._fingerprint(made) == fingerprint:
@@ -91,13 +97,13 @@ class Product:
 
 @attrs.frozen(eq=False)
 class Tools:
-    """What all samples are made with. A codec is used by one thread at a time, since it may lie on a device.
+    """The tools that all samples are made with. A codec is used by one thread at a time, since it may lie on a device.
 
     Attributes:
-        raw: what is known of the files.
-        video, audio: codecs; none: not needed.
-        factors: of references.
-        threads: of each decoder.
+        raw: the known facts about the files.
+        video, audio: the codecs; None if not needed.
+        factors: the factors of references.
+        threads: the threads of each decoder.
         rendering: how the frames of clips become RGB.
     """
 
@@ -112,7 +118,7 @@ class Tools:
 
     @property
     def memory(self) -> Memory:
-        """This thread's, for the pixels of the clip that it works on."""
+        """The memory of this thread, for the pixels of the clip that it works on."""
         if not hasattr(self._own, "memory"):
             self._own.memory = Memory()
         found: Memory = self._own.memory
@@ -153,7 +159,7 @@ def _pictures(folder: str, planned: Planned, tools: Tools, path: Path, size: Buc
 
 
 def _retimed(planned: Planned, tools: Tools, info: MediaInfo) -> MediaInfo | None:
-    """The uneven clip by whose times a file's frames are taken at a constant rate; None: they are taken as they are."""
+    """Return the uneven clip by whose times a file's frames are resampled to a constant rate; None if they are taken as they are."""
     return times_of(info, tools.raw.info(planned.sample.media["video"])) if tools.raw.resamples else None
 
 
@@ -162,7 +168,7 @@ def _timing(info: MediaInfo, retimed: MediaInfo | None) -> Timing:
 
 
 def _told_times(retimed: MediaInfo | None, tools: Tools) -> Mapping[str, Any]:
-    """The choice to take frames at a constant rate, as an ingredient of what is made, where it makes a difference."""
+    """Return the choice to resample frames to a constant rate as an ingredient, if it makes a difference."""
     return {} if retimed is None else {"times": tools.raw.content(retimed.path), "rate": str(retimed.rate)}
 
 
@@ -189,9 +195,10 @@ def _sound(folder: str, planned: Planned, tools: Tools, path: Path, fill: bool) 
 
 
 def _exact(duration: Fraction | None, bucket: Bucket | None) -> Fraction | None:
-    """The length of a sound by the exact rate of its clip, so that clips of one rate have sounds of one length, whatever decimal their containers tell.
+    """Return the length of audio by the exact rate of its clip, so that clips of one rate have audio of one length,
+    whatever decimal their containers state.
 
-    The fingerprint has the told one, as that of 0.1.0.
+    The fingerprint contains the stated rate, as that of 0.1.0 does.
     """
     return duration if duration is None or bucket is None else bucket.frames / exact_rate(bucket.frames / duration)
 
@@ -255,7 +262,7 @@ def _stored_mask(path: Path, shape: tuple[int, ...]) -> Tensor:
 
 @contextmanager
 def _blaming(where: str) -> Iterator[None]:
-    """Lets errors of the block say which row and file they are about, instead of the file alone."""
+    """Make errors inside the block say which row and file they are about, instead of the file alone."""
     try:
         yield
     except DataError as error:
@@ -276,11 +283,12 @@ RECIPES: Mapping[str, Recipe] = {
     "video_masks": _video_masks,
     "audio_masks": _audio_masks,
 }
-"""By folder, in the order in which they are made: the masks of sounds come after the sounds, whose length they take."""
+"""The recipe of each folder, in the order in which they are made: audio masks come after the audio, whose length they take."""
 
 
 def mask_alone(folder: str, planned: Planned, tools: Tools) -> Tensor:
-    """A mask as it is made; that of a sound by its own length, since that of the sound's latents is not known before they are made.
+    """Make a mask as it is encoded; an audio mask by its own length, since that of the audio latents is not known
+    before they are made.
 
     Raises:
         DataError: it cannot be made.

@@ -1,8 +1,10 @@
-"""Where the encoded samples of a dataset lie by default, so that no two datasets write over each other's.
+"""The default folders of a dataset's encoded samples, chosen so that no two datasets overwrite each other's.
 
-A folder's lie beside it, in `clips.precomputed`. A dataset file's lie in `.precomputed` in its folder; that is the first dataset file's, as recorded in
-`.precomputed/datasets.json`, and every other one has `.precomputed-NAME`, NAME being its own. A set that 0.1.0 encoded has no such record: it goes on being used
-by the dataset file that it was encoded from, as its samples and captions tell. Where a place cannot be written, one in the user's cache is taken instead.
+The samples of a folder, such as `clips`, lie beside it, in `clips.precomputed`. Those of a dataset file lie in
+`.precomputed` in its folder, which belongs to the first dataset file, as recorded in `.precomputed/datasets.json`;
+every other one has `.precomputed-NAME`, NAME being its own. A set that 0.1.0 encoded has no such record: it goes on
+being used by the dataset file that it was encoded from, as its samples and captions tell. If a place cannot be written,
+one in the user's cache is used instead.
 """
 
 from __future__ import annotations
@@ -29,22 +31,23 @@ from ltxcore.files import UNFINISHED, is_file, is_folder, write_whole
 from ltxcore.protocols import Entry
 
 OWNERS = "datasets.json"
-"""In a root that several dataset files could share: the names of those that do."""
+"""The file in a root that several dataset files could share, with the names of those that do."""
 
 LONGEST = 200
-"""Bytes of a dataset's name that the name of its root repeats; of a longer one it has a hash."""
+"""The most bytes of a dataset's name that the name of its root repeats; a longer name is replaced by a hash."""
 
 
 @attrs.frozen
 class _Places:
-    """Where a dataset file's samples may go: where the first one's of its folder do, or to a place of its own."""
+    """The possible roots of a dataset file's samples: that of the first dataset file in its folder, or one of its own."""
 
     shared: Path
     own: Path
 
 
 def data_kind(path: Path) -> Literal["dataset", "encoded set", "run file"]:
-    """What data a path names: by its name, and by what a folder holds, which are media or encoded samples.
+    """Return the kind of data that a path names: by its ending, and for a folder by whether it holds media or encoded
+    samples.
 
     Raises:
         DataError: there is no such thing, or it is none of these.
@@ -64,11 +67,11 @@ def data_kind(path: Path) -> Literal["dataset", "encoded set", "run file"]:
 
 
 def default_root(dataset: Path, options: PreprocessingTable | None = None) -> Path:
-    """Where a dataset's samples go unless the user says. Nothing is written to find out.
+    """Return where a dataset's samples go unless the user says otherwise. Nothing is written to find out.
 
     Args:
         dataset: a dataset file, or a folder of media.
-        options: that it is encoded with; they tell whose captions are in a set of 0.1.0.
+        options: the options that it is encoded with; they tell whose captions are in a set of 0.1.0.
     """
     path = Path(os.path.normpath(dataset.absolute()))
     if is_folder(path):
@@ -78,9 +81,9 @@ def default_root(dataset: Path, options: PreprocessingTable | None = None) -> Pa
 
 
 def claim(root: Path, dataset: Path, options: PreprocessingTable) -> Path:
-    """Record that a dataset is about to be written to its default root, and say which that is in the end.
+    """Record that a dataset is about to be written to its default root, and return the root that it gets in the end.
 
-    Where another dataset file has taken the shared root since `root` was found, that is the root of its own.
+    If another dataset file has taken the shared root since `root` was found, that is the dataset's own root.
 
     Raises:
         DataError: the root cannot be written.
@@ -116,7 +119,7 @@ def _key(path: Path) -> str:
 
 
 def _may_share(path: Path, places: _Places, options: PreprocessingTable) -> bool:
-    """Whether the shared root is, or would be, that of this dataset file."""
+    """Return whether the shared root is, or would be, that of this dataset file."""
     if places.own.is_dir():
         return False
     owners = _owners(places.shared)
@@ -127,7 +130,7 @@ def _may_share(path: Path, places: _Places, options: PreprocessingTable) -> bool
 
 
 def _owners(root: Path) -> list[str] | None:
-    """The dataset files that a root belongs to; None: there is no record, or none that can be read."""
+    """Read the names of the dataset files that a root belongs to; None if there is no record, or none that can be read."""
     try:
         told = json.loads((root / OWNERS).read_text(encoding="utf-8"))["datasets"]
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
@@ -136,7 +139,7 @@ def _owners(root: Path) -> list[str] | None:
 
 
 def _are_there(path: Path, names: list[str]) -> bool:
-    """Whether one of these dataset files is beside another; a root whose dataset files were all renamed or removed is free."""
+    """Return whether one of these dataset files is beside another; a root whose dataset files were all renamed or removed is free."""
     return any(is_file(path.parent / name) for name in names)
 
 
@@ -145,7 +148,7 @@ def _owners_to_be(root: Path, path: Path, options: PreprocessingTable) -> list[s
 
 
 def _record(root: Path, names: list[str], replaces: bool) -> None:
-    """Write who a root belongs to; of several processes that do so for the first time, one does."""
+    """Record which dataset files a root belongs to; of several processes that do so for the first time, only one succeeds."""
     root.mkdir(parents=True, exist_ok=True)
     record, data = root / OWNERS, (json.dumps({"datasets": names}) + "\n").encode()
     if not replaces:
@@ -164,10 +167,10 @@ def _record(root: Path, names: list[str], replaces: bool) -> None:
 
 
 def _makers(root: Path, path: Path, options: PreprocessingTable) -> list[str]:
-    """The dataset files beside each other that an unrecorded set was encoded from.
+    """Find the dataset files beside each other that an unrecorded set was encoded from.
 
-    That is those of which at least half of the rows, or half of the samples, are in both; if several are, those of which at least half of these have the caption
-    that was encoded.
+    Those are the dataset files of which at least half of the rows, or half of the samples, are in both; if there are
+    several, those for which at least half of these samples have the caption that was encoded.
     """
     if not root.is_dir():
         return []

@@ -1,4 +1,4 @@
-"""The rules that a dataset is planned by, from its options and what its files hold."""
+"""The rules by which a dataset's samples are planned, from its options and what its files hold."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from ltxcore.media.probe import MediaInfo
 from ltxcore.protocols import Codec
 
 Place = Callable[[str], str]
-"""Gives the place of a key of the run file, such as `preprocessing.resolution_buckets`, for messages."""
+"""A function that gives the place of a key of the run file, such as `preprocessing.resolution_buckets`, for messages."""
 
 
 def rules_from_options(data: Dataset, options: PreprocessingTable, video: Codec | None, audio: Codec | None, where: Place) -> Rules:
-    """The rules that options alone give: all but the buckets of a dataset that names none.
+    """Return the rules that follow from the options alone: all but the buckets of a dataset that names none.
 
     Args:
         data: the dataset.
-        options: of preprocessing.
-        video: the codec of clips; none: the dataset has none, or none is made.
-        audio: the codec of sounds; none: none is made.
-        where: gives the place of a key.
+        options: the options of preprocessing.
+        video: the video VAE; None if the dataset has no clips, or none is encoded.
+        audio: the audio VAE; None if no audio is encoded.
+        where: a function that gives the place of a key.
 
     Raises:
         ConfigError: buckets that the codec cannot take, or references that do not go with them.
@@ -48,7 +48,7 @@ def rules_from_options(data: Dataset, options: PreprocessingTable, video: Codec 
 
 
 def rendering_from_options(options: PreprocessingTable, where: Place) -> Rendering:
-    """How the frames of clips become RGB.
+    """Return how the frames of clips become RGB.
 
     Raises:
         ConfigError: a colour that is none.
@@ -64,14 +64,14 @@ def _reference_problems(buckets: tuple[Bucket, ...], factors: ReferenceFactors, 
 
 
 def needs_buckets(data: Dataset, rules: Rules) -> bool:
-    """Whether the size of the clips has still to be found: they are encoded, or say how long their sound is."""
+    """Return whether the size of the clips has yet to be found, because they are encoded or determine how long their audio is."""
     if rules.buckets or not any("video" in sample.media for sample in data.samples):
         return False
     return bool(data.folders & VIDEO_FOLDERS) or not rules.durations
 
 
 def found_buckets(data: Dataset, rules: Rules, looked: Looked, video: Codec, where: Place) -> tuple[Bucket, str]:
-    """The bucket of a dataset that names none, and a note that says so.
+    """Find the bucket for a dataset that names none, and a note that says so.
 
     Raises:
         DataError: its clips have several sizes, or one that the codec does not take as it is; or references do not go with it. Beside it, all
@@ -96,14 +96,14 @@ def found_buckets(data: Dataset, rules: Rules, looked: Looked, video: Codec, whe
 
 
 def sizes_of(data: Dataset, looked: Looked) -> list[Bucket]:
-    """The size of each readable clip, as a bucket of its own."""
+    """Return the size of each readable clip, as a bucket of its own."""
     infos = [looked.infos.get(sample.media["video"]) for sample in data.samples if "video" in sample.media]
     known = [info for info in infos if isinstance(info, MediaInfo) and info.frames is not None]
     return [Bucket(info.width or 0, info.height or 0, info.frames or 0) for info in known]
 
 
 def hdr_told(data: Dataset, looked: Looked, hdr: Hdr) -> str:
-    """That clips or references of a set are HDR, and what becomes of them; "" where none is."""
+    """Say which clips or references are HDR, and what becomes of them; "" if none is."""
     roles = ("video", "reference_video")
     files = dict.fromkeys(path for sample in data.samples for role, path in sample.media.items() if role in roles)
     found = [path.name for path in files if isinstance(info := looked.infos.get(path), MediaInfo) and "hdr" in info.picture_corrections]
@@ -121,7 +121,7 @@ def hdr_told(data: Dataset, looked: Looked, hdr: Hdr) -> str:
 
 
 def silent_set(data: Dataset, looked: Looked) -> Problem | None:
-    """One problem instead of many, where sound is wanted and no clip of a set has any."""
+    """Return one problem instead of many if audio is wanted and no clip has any."""
     if (
         not data.folders & SOUND_FOLDERS
         or not data.samples

@@ -1,4 +1,4 @@
-"""The size and length of every sample, and those that cannot be made, found before anything is encoded."""
+"""The size and length of every sample, and the samples that cannot be made, found before anything is encoded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ltxcore.modalities.audio import AudioModality
 from ltxcore.workers import in_order
 
 STORED_MASKS = frozenset({".safetensors", ".pt"})
-"""Masks that are already one value a latent cell."""
+"""The endings of masks that already have one value per latent cell."""
 
 PICTURES = frozenset({"video", "reference_video", "video_mask"})
 SOUNDS = frozenset({"audio", "reference_audio", "audio_mask"})
@@ -29,11 +29,12 @@ VIDEO_FOLDERS = frozenset({"latents", "reference_latents", "video_masks"})
 
 @attrs.frozen(eq=False)
 class Looked:
-    """What was found out about the files of a dataset.
+    """The facts that were found about the files of a dataset.
 
     Attributes:
-        infos: what each file holds, or why it cannot be read.
-        heard: seconds of sound, once decoded, where that is to be known exactly: of masks of sounds, and of sounds that have one.
+        infos: the description of each file, or the reason why it cannot be read.
+        heard: the seconds of decoded audio for files whose exact duration is needed: audio masks, and audio that has
+            one.
     """
 
     infos: Mapping[Path, MediaInfo | DataError]
@@ -45,11 +46,12 @@ class Planned:
     """A sample that can be made.
 
     Attributes:
-        sample: the row.
-        bucket: that its clip goes to; none: it has no clip, or its clip is only listened to.
-        duration: seconds of sound; none: all that its file has.
-        folders: to be made of it.
-        without: what is set right in reading its files, but not in what lies there of it, which stays as it is all the same; see `preprocess.before`.
+        sample: the dataset's row.
+        bucket: the bucket that its clip goes to; None if it has no clip, or only the audio of its clip is used.
+        duration: the seconds of audio; None for all that its file has.
+        folders: the folders that are made of it.
+        without: the corrections in reading its files that its encoded files lack, which stay as they are all the same;
+            see `ltxcore.encode.outdated`.
     """
 
     sample: Sample
@@ -60,7 +62,7 @@ class Planned:
 
     @property
     def size(self) -> Bucket:
-        """Its bucket, where it has one."""
+        """The sample's bucket, which must be there."""
         if self.bucket is None:
             raise ValueError(f"{self.sample.where} has no bucket")
         return self.bucket
@@ -68,16 +70,16 @@ class Planned:
 
 @attrs.frozen(eq=False)
 class Rules:
-    """What samples are planned by.
+    """The rules by which samples are planned.
 
     Attributes:
-        folders: to be made.
-        buckets: that clips are fitted to; empty: only sounds are made.
-        durations: seconds that sounds without a clip are cut to; empty: not at all.
-        factors: of references.
-        audio_scale: of the audio codec; its first number is the mel frames in a latent step.
-        resamples: whether uneven clips are taken at a constant rate.
-        skips: whether what cannot be used is left out anyway.
+        folders: the folders to make.
+        buckets: the buckets that clips are fitted to; empty if only audio is encoded.
+        durations: the seconds that audio without a clip is cut to; empty if it is not cut.
+        factors: the factors of references.
+        audio_scale: the audio codec's scale; its first number is the mel frames in a latent step.
+        resamples: whether clips with a variable frame rate are resampled to a constant one.
+        skips: whether unusable samples are left out anyway.
     """
 
     folders: frozenset[str]
@@ -89,19 +91,19 @@ class Rules:
     skips: bool = False
 
     def or_skip(self, remedy: str, skipped: str) -> str:
-        """A remedy, and beside it what `on_error` would do, where that is not set already."""
+        """Add to a remedy what `on_error` would do, unless that is set already."""
         return f"{remedy}." if self.skips else f'{remedy}, or {skipped} with on_error = "skip".'
 
 
 def look_at(samples: Sequence[Sample], raw: RawFiles, workers: int, step: Callable[[], None], *, listens: bool = True) -> Looked:
-    """What every file of the samples holds.
+    """Find out what every file of the samples holds.
 
     Args:
-        samples: the rows.
-        raw: looks at one file.
-        workers: threads.
-        step: called after each file.
-        listens: whether sounds whose length is to be known exactly are decoded.
+        samples: the dataset's rows.
+        raw: the facts about raw files, which look at a file if it is not known.
+        workers: the number of threads.
+        step: a function that is called after each file.
+        listens: whether audio whose exact length is needed is decoded.
     """
     paths, masked = files_of(samples), _masked_sounds(samples) if listens else set[Path]()
 
@@ -120,7 +122,7 @@ def look_at(samples: Sequence[Sample], raw: RawFiles, workers: int, step: Callab
 
 
 def files_of(samples: Sequence[Sample]) -> list[Path]:
-    """The media files of some samples, each once."""
+    """List the media files of some samples, each once."""
     return list(dict.fromkeys(path for sample in samples for path in sample.media.values() if path.suffix.lower() not in STORED_MASKS))
 
 
@@ -130,7 +132,7 @@ def _masked_sounds(samples: Sequence[Sample]) -> set[Path]:
 
 
 def plan(sample: Sample, looked: Looked, rules: Rules) -> Planned | list[Problem]:
-    """The size and length of a sample, or all that stands in its way."""
+    """Plan the size and length of a sample, or return all that stands in its way."""
     infos = infos_of(sample, looked, rules.resamples)
     problems = [*unreadable(sample, looked), *_wrong_media(sample, infos, rules)]
     if problems:
@@ -147,7 +149,9 @@ def plan(sample: Sample, looked: Looked, rules: Rules) -> Planned | list[Problem
 
 
 def plan_part(sample: Sample, looked: Looked, rules: Rules) -> Planned | None:
-    """What can be made of a sample that lacks sound or pictures: all that needs none; nothing of others, nor where something else is wrong too."""
+    """Plan what can be made of a sample that lacks audio or video: all that does not need it; None for other samples,
+    and if something else is wrong too.
+    """
     lacking, rest = _lacking(sample, infos_of(sample, looked, rules.resamples), rules)
     if not lacking or not rest.folders & (SOUND_FOLDERS | VIDEO_FOLDERS):
         return None
@@ -156,7 +160,7 @@ def plan_part(sample: Sample, looked: Looked, rules: Rules) -> Planned | None:
 
 
 def _lacking(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -> tuple[list[Problem], Rules]:
-    """That a sample lacks the sound or the pictures that are wanted, where that is so, and the rules for the rest of it."""
+    """Find that a sample lacks the audio or the video that is wanted, and the rules for the rest of it."""
     silent = list(_soundless(sample, infos, rules)) if rules.folders & SOUND_FOLDERS else []
     if silent:
         return silent, attrs.evolve(rules, folders=rules.folders - SOUND_FOLDERS)
@@ -168,7 +172,9 @@ def _lacking(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -> tu
 
 
 def infos_of(sample: Sample, looked: Looked, resamples: bool) -> dict[str, MediaInfo]:
-    """What the readable files of a sample hold, by role; where uneven clips are resampled, what goes with one frame by frame has its frames and rate."""
+    """Return what the readable files of a sample hold, by role; if uneven clips are resampled, files that go with one
+    frame by frame get its frames and rate.
+    """
     infos = {role: info for role, path in sample.media.items() if isinstance(info := looked.infos.get(path), MediaInfo)}
     clip = infos.get("video")
     if not resamples or clip is None or clip.uneven is None:
@@ -178,7 +184,7 @@ def infos_of(sample: Sample, looked: Looked, resamples: bool) -> dict[str, Media
 
 
 def unreadable(sample: Sample, looked: Looked) -> Iterator[Problem]:
-    """The files of a sample that cannot be read."""
+    """Find the files of a sample that cannot be read."""
     for path in sample.media.values():
         found = looked.infos.get(path)
         if isinstance(found, DataError):
@@ -186,7 +192,7 @@ def unreadable(sample: Sample, looked: Looked) -> Iterator[Problem]:
 
 
 def _wrong_media(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -> Iterator[Problem]:
-    """Files that lack the pictures or the sound that their column is for."""
+    """Find the files that lack the video or the audio that their column is for."""
     for role, info in infos.items():
         where = sample.at(info.path)
         if role in PICTURES and info.frames is None and (role != "video" or rules.buckets):
@@ -196,7 +202,7 @@ def _wrong_media(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -
 
 
 def _soundless(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -> Iterator[Problem]:
-    """That a clip has no sound, where that is so."""
+    """Report a clip that has no audio."""
     clip = infos.get("video")
     if clip is None:
         return
@@ -237,7 +243,7 @@ def _alone(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -> Plan
 
 
 def _reference_misfits(planned: Planned, infos: Mapping[str, MediaInfo], rules: Rules) -> Iterator[Problem]:
-    """References that are too short, or whose frames lie at other times than those of their clip.
+    """Find references that are too short, or whose frames lie at other times than those of their clip.
 
     Source: docs/explanation/arithmetic.md#temporal-factor-of-a-reference
     """
@@ -271,7 +277,7 @@ def _mask_misfits(planned: Planned, infos: Mapping[str, MediaInfo]) -> Iterator[
 
 
 def _mask_length_misfits(planned: Planned, looked: Looked, rules: Rules) -> Iterator[Problem]:
-    """A mask of a sound that is neither as long as the sound nor as what is used of it, to a latent step."""
+    """Find an audio mask that is neither as long as the audio nor as what is used of it, to within a latent step."""
     sample, step = planned.sample, 1 / AudioModality(mel_frames=rules.audio_scale[0]).default_rate
     path = sample.media.get("audio_mask")
     if path is None or path not in looked.heard or "audio_masks" not in rules.folders:
@@ -288,14 +294,15 @@ def _mask_length_misfits(planned: Planned, looked: Looked, rules: Rules) -> Iter
 
 
 def uneven_clips(planned: Sequence[Planned], looked: Looked) -> list[str]:
-    """The names, as the dataset has them, of clips whose frames are not shown equally long, as far as their buckets take them."""
+    """List the clips with a variable frame rate, as far as their buckets take them, by the names that the dataset gives them."""
     infos = [(each, looked.infos.get(each.sample.media["video"])) for each in planned if each.bucket is not None]
     return [each.sample.origin for each, info in infos if isinstance(info, MediaInfo) and info.is_uneven(each.size.frames)]
 
 
 def mask_shape(mask: MediaInfo, clip: MediaInfo) -> tuple[int, int] | None:
-    """Height and width that a mask is shown with: its own; those of its clip where it was drawn on the clip's stored pixels, which are not square; None: it
-    has another shape than its clip."""
+    """Return the height and width that a mask is shown with: its own, or those of its clip if it was painted on the
+    clip's stored pixels, which are not square; None if its shape is not that of its clip.
+    """
     if mask.is_shaped_as(clip):
         return mask.height or 0, mask.width or 0
     stored = attrs.evolve(clip, width=round((clip.width or 0) / clip.aspect))

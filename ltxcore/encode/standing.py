@@ -1,4 +1,4 @@
-"""How a dataset stands: which of its samples are encoded as they would be now, and which the first run encodes, and why."""
+"""The state of a dataset's encoding: which samples are encoded as they would be now, and which the first run encodes, and why."""
 
 from __future__ import annotations
 
@@ -28,12 +28,13 @@ MEDIA = "their files or preprocessing options have changed"
 
 @attrs.frozen
 class Standing:
-    """How the samples of a dataset stand.
+    """The state of the encoding of a dataset's samples.
 
     Attributes:
-        fresh: names of those that are encoded as they would be now, as far as that can be known without reading their media.
-        missing: names of those that are not encoded.
-        anew: names of those that are encoded anew, by reason.
+        fresh: the names of the samples that are encoded as they would be now, as far as that can be known without
+            reading their media.
+        missing: the names of the samples that are not encoded.
+        anew: the names of the samples that are encoded anew, by reason.
     """
 
     fresh: tuple[str, ...]
@@ -42,16 +43,17 @@ class Standing:
 
     @property
     def encodes(self) -> int:
-        """How many the first run encodes."""
+        """The number of samples that the first run encodes."""
         return len(self.missing) + sum(len(names) for names in self.anew.values())
 
 
 def standing_of(data: Dataset, seen: Survey) -> Standing:
-    """How the samples of a dataset stand, without those that are left out. Nothing is written, and no medium is read.
+    """Find the state of a dataset's samples, without those that are left out. Nothing is written, and no media file is
+    read.
 
     Args:
         data: the dataset.
-        seen: what its files were found to hold.
+        seen: the survey of its files.
 
     Raises:
         DataError: a folder of encoded samples cannot be read.
@@ -72,7 +74,7 @@ def standing_of(data: Dataset, seen: Survey) -> Standing:
 
 
 def _why_anew(sample: Sample, planned: Planned | None, held: Mapping[str, Listing], seen: Survey) -> str | None:
-    """Why a sample is encoded anew; "": it is not there; None: it is not encoded anew."""
+    """Return why a sample is encoded anew; "" if it is missing, None if it is up to date."""
     name = sample.name
     if any(name in listing.at_fault for listing in held.values()):
         return FAULT
@@ -96,11 +98,11 @@ class Stale:
     """An encoded file that would be another if it were made now.
 
     Attributes:
-        sample: whose it is.
-        folder: where it lies; "": every file of the sample that is made of its media.
-        path: of the file.
-        made_otherwise: whether another encoder made it, and not only another medium or caption.
-        since: what has been set right since in reading its media, in words; "": nothing.
+        sample: the sample that it belongs to.
+        folder: the folder where it lies; "" for every file of the sample that is made of its media.
+        path: the file.
+        made_otherwise: whether another encoder made it, not only another media file or caption.
+        since: the corrections in reading its media since, in words; "" if there are none.
     """
 
     sample: Sample
@@ -111,13 +113,13 @@ class Stale:
 
 
 def stale(found: Survey, folders: Collection[str], step: Callable[[], None]) -> Iterator[Stale]:
-    """The encoded files of a dataset that would be others if they were made now; their media are read. Where the model is not known, whatever encoder made a
-    file is taken as the right one.
+    """Find the encoded files of a dataset that would be others if they were made now; their media are read. If the
+    model is not known, whatever encoder made a file is taken for the right one.
 
     Args:
-        found: the dataset.
-        folders: to look at.
-        step: called after each sample.
+        found: the survey of the dataset.
+        folders: the folders to look at.
+        step: a function that is called after each sample.
     """
     root, names = found.encoding.root, [planned.sample.name for planned in found.planned]
     listings = {folder: list_folder(root / folder, names, remember=False).entries for folder in (TEXT, *RECIPES) if folder in folders}
@@ -162,7 +164,7 @@ def _is_of_another_caption(sample: Sample, entry: Entry, encoder: TextEncoder | 
 
 
 def _encoders(seen: Survey) -> Iterator[tuple[str, str]]:
-    """The fingerprint of what encodes each folder now, where it is known."""
+    """Yield the fingerprint of the encoder that each folder would be made with now, if it is known."""
     if seen.encoding.codecs is None:
         return
     if seen.encoding.text is not None:
@@ -176,7 +178,7 @@ def _encoders(seen: Survey) -> Iterator[tuple[str, str]]:
 
 
 def _is_of_other_media(planned: Planned, entries: Mapping[str, Entry], seen: Survey) -> bool:
-    """Whether other latents or masks would be made now; not where it would take reading a file to know."""
+    """Return whether other latents or masks would be made now; False if it would take reading a file to know."""
     raw, sample = seen.encoding.tools.raw, planned.sample
     if planned.without:  # it stays as it is
         return False

@@ -1,7 +1,9 @@
-"""What preprocessing would make of a dataset, known from the headers of its files, before anything is encoded.
+"""The survey of a dataset: what preprocessing would make of it, known from the headers of its files, before anything is
+encoded.
 
-`ltx preprocess` begins with it, `ltx doctor` looks at all that it says, and `ltx check` at that of some files: a large dataset has more than a check of seconds
-can open. It opens the same few each time, evenly spread over the rows, and says how many it left.
+`ltx preprocess` begins with it, `ltx doctor` reports all that it says, and `ltx check` what it says of some files: a
+large dataset has more files than a check of seconds can open. A check opens the same few each time, evenly spread over
+the rows, and says how many it left.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from ltxcore.progress import Phase
 from ltxcore.workers import usual_workers
 
 MOST_OPENED = 200
-"""Files of a dataset that a check opens."""
+"""The most files of a dataset that a check opens."""
 
 
 @attrs.frozen(eq=False)
@@ -41,9 +43,9 @@ class Refused:
     """A sample that cannot be made whole.
 
     Attributes:
-        sample: the row.
-        problems: why.
-        part: what can be made of it; none: nothing, or something else is wrong too.
+        sample: the dataset's row.
+        problems: the reasons why it cannot be made.
+        part: the part that can be made of it; None if there is none, or something else is wrong too.
     """
 
     sample: Sample
@@ -53,20 +55,22 @@ class Refused:
 
 @attrs.frozen(eq=False)
 class Survey:
-    """What preprocessing would make of a dataset, or of a part of it.
+    """The plan of what preprocessing would make of a dataset, or of a part of it.
 
     Attributes:
-        encoding: of the dataset; the folders of its rules are without those of sounds where no clip has any, and its buckets are those that were found.
-        samples: that were looked at.
-        looked: what their files hold.
-        planned: samples that can be made, in order; where `on_error` is "skip", also those of which a part can.
-        refused: samples that cannot be made whole.
-        kept: names of samples that were begun with, and stay as they were made though their files are read otherwise now.
-        silent: that no clip has sound, though it is wanted.
-        sizeless: why it is not known what the clips would be fitted to; none: it is, or there is no need.
-        notes: what the user should know.
-        opened: files that were looked at.
-        others: files that were not.
+        encoding: the dataset, and how it is encoded; the folders of its rules lack those of audio if no clip has any,
+            and its buckets are those that were found.
+        samples: the samples that were looked at.
+        looked: the facts that were found about their files.
+        planned: the samples that can be made, in order; if `on_error` is "skip", also those of which a part can.
+        refused: the samples that cannot be made whole.
+        kept: the names of the samples that the run began with and that were encoded after the reading of their files
+            was corrected.
+        silent: the problem that no clip has audio, though it is wanted; None if that is not so.
+        sizeless: the reason why it is not known what the clips would be fitted to; None if it is, or there is no need.
+        notes: facts that the user should know.
+        opened: the number of files that were looked at.
+        others: the number of files that were not looked at.
     """
 
     encoding: Encoding
@@ -88,7 +92,7 @@ class Survey:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """What preprocessing would refuse, each once."""
+        """The problems that preprocessing would refuse the dataset for, each once."""
         known = {problem for sample in self.samples for problem in self.unreadable(sample)}
         sizes = () if self.sizeless is None else self.sizeless.problems
         return (
@@ -99,7 +103,7 @@ class Survey:
 
     @property
     def left_out(self) -> tuple[Problem, ...]:
-        """What it would leave out since `on_error` says so."""
+        """The problems of samples that preprocessing would leave out because `on_error` says so."""
         return self._of_samples if self.leaves_out else ()
 
     @property
@@ -108,17 +112,19 @@ class Survey:
 
     @functools.cached_property
     def unfit(self) -> frozenset[str]:
-        """Names of the samples that were looked at and cannot be made, or not whole."""
+        """The names of the samples that were looked at and cannot be made whole."""
         return frozenset(sample.name for sample in self.samples) - self.whole
 
     @functools.cached_property
     def whole(self) -> frozenset[str]:
-        """Names of the samples of which all is made that the dataset is encoded for."""
+        """The names of the samples of which all is made that the dataset is encoded for."""
         return frozenset(each.sample.name for each in self.planned if each.folders == self.encoding.data.folders)
 
     @property
     def leaves_out(self) -> bool:
-        """Whether samples that cannot be made are left out rather than refused: the user said so, and others are left, as far as all were looked at."""
+        """Whether samples that cannot be made are left out rather than refused: the user said so, and others remain, as
+        far as all were looked at.
+        """
         if self.encoding.options.on_error != "skip":
             return False
         is_part = len(self.samples) < len(self.encoding.data.samples)
@@ -126,22 +132,23 @@ class Survey:
 
     @property
     def text_length(self) -> int:
-        """Tokens that the text encoder takes; where it is not known, as many as that of LTX-2 does."""
+        """The tokens that the text encoder takes; if it is not known, as many as that of LTX-2 takes."""
         return LENGTH if self.encoding.text is None else self.encoding.text.length
 
     def unreadable(self, sample: Sample) -> tuple[Problem, ...]:
-        """The files of a sample that cannot be read."""
+        """Find the files of a sample that cannot be read."""
         return tuple(unreadable(sample, self.looked))
 
     def encoded(self, folders: Collection[str]) -> tuple[str, ...]:
-        """Names of the samples that are encoded in all of some folders already, up to date or not."""
+        """Return the names of the samples that are encoded in all of some folders already, up to date or not."""
         return whole_samples(self.encoding.root, folders, [each.sample.name for each in self.planned]) if folders else ()
 
     def copies(self, step: Callable[[], None]) -> Iterator[tuple[Sample, Path, Sample]]:
-        """Rows whose clip, or sound where there is no clip, is a copy of that of an earlier row: the row, the file, and the other row. Only files of one size are read.
+        """Find rows whose clip, or audio file if there is no clip, is a copy of an earlier row's: the row, the file,
+        and the other row. Only files of equal size are read.
 
         Args:
-            step: called after each row.
+            step: a function that is called after each row.
         """
         by_size: dict[int, list[tuple[Sample, Path]]] = {}
         for sample in self.samples:
@@ -157,7 +164,8 @@ class Survey:
                 step()
 
     def mask(self, planned: Planned, folder: str) -> Tensor:
-        """A mask of a sample as it is encoded; that of a sound by its own length, since that of the sound's latents is not known before they are made.
+        """Make a mask of a sample as it is encoded; an audio mask by its own length, since that of the audio latents is
+        not known before they are made.
 
         Raises:
             DataError: it cannot be made.
@@ -165,23 +173,26 @@ class Survey:
         return mask_alone(folder, planned, self.encoding.tools)
 
     def infos(self, sample: Sample) -> dict[str, MediaInfo]:
-        """What the readable files of a sample hold, by role; where uneven clips are resampled, what goes with one frame by frame has its frames and rate."""
+        """Return what the readable files of a sample hold, by role; if uneven clips are resampled, files that go with
+        one frame by frame get its frames and rate.
+        """
         return infos_of(sample, self.looked, self.encoding.rules.resamples)
 
 
 def survey_media(
     data: Dataset, root: Path, options: PreprocessingTable, codecs: Codecs | None, workers: int, phase: Phase, where: Place = str
 ) -> Survey:
-    """Look at the headers of all files of a dataset, and plan its samples. Nothing is written, and what is wrong with the dataset is raised by nothing.
+    """Look at the headers of all files of a dataset, and plan its samples. Nothing is written, and what is wrong with
+    the dataset is returned, not raised.
 
     Args:
         data: the dataset.
-        root: where its samples are, or will be.
-        options: of preprocessing.
-        codecs: that encode it; none: not known, and the grid of all LTX-2 models is taken.
-        workers: files looked at at a time.
-        phase: shows progress.
-        where: gives the place of an option or a key of the run file, for messages.
+        root: the folder where its samples are, or will be.
+        options: the options of preprocessing.
+        codecs: the VAEs and text encoder that encode it; if None, the grid of all LTX-2 models is used.
+        workers: the number of files to look at at a time.
+        phase: a function that shows progress.
+        where: a function that gives the place of an option or a key of the run file, for messages.
 
     Raises:
         ConfigError: a codec that cannot be had, or options that do not go with it or with each other.
@@ -193,15 +204,17 @@ def survey_media(
 
 
 def survey(encoding: Encoding, workers: int, phase: Phase, *, most: int | None = None, listens: bool = True, keeps: bool = False) -> Survey:
-    """Look at the headers of a dataset's files, and plan its samples. What is wrong is told, and raised by nothing.
+    """Look at the headers of a dataset's files, and plan its samples. What is wrong with the dataset is returned, not
+    raised.
 
     Args:
-        encoding: of the dataset.
-        workers: files looked at at a time.
-        phase: shows progress.
-        most: files to look at, of samples that are spread over all; none: every file.
-        listens: whether sounds whose length is to be known exactly are decoded.
-        keeps: whether samples that are stale only since something is set right in reading their files stay as they are, for a run that began with them.
+        encoding: the dataset, and how it is encoded.
+        workers: the number of files to look at at a time.
+        phase: a function that shows progress.
+        most: the most files to look at, of samples that are spread over all; None for every file.
+        listens: whether audio whose exact length is needed is decoded.
+        keeps: whether samples that are stale only because the reading of their files was corrected stay as they are,
+            for a run that began with them.
     """
     data, rules = encoding.data, encoding.rules
     some = data if most is None else attrs.evolve(data, samples=tuple(spread(data.samples, most)))
@@ -244,16 +257,17 @@ def glance(encoding: Encoding, phase: Phase, *, keeps: bool = False) -> Survey:
     """Look at the headers of at most `MOST_OPENED` files of a dataset, for `ltx check`.
 
     Args:
-        encoding: of the dataset.
-        phase: shows progress.
-        keeps: as `survey` has it.
+        encoding: the dataset, and how it is encoded.
+        phase: a function that shows progress.
+        keeps: as in `survey`.
     """
     return survey(encoding, usual_workers(), phase, most=MOST_OPENED, listens=False, keeps=keeps)
 
 
 def spread(samples: Sequence[Sample], most: int | None = None) -> list[Sample]:
-    """Some samples that have at most `most` files together, by default `MOST_OPENED`, but at least one sample: the same ones each time, evenly spread over
-    all of them."""
+    """Pick samples that have at most `most` files together, by default `MOST_OPENED`, but at least one sample: the same
+    ones each time, evenly spread over all of them.
+    """
     chosen, most = list(samples), most or MOST_OPENED
     while len(chosen) > 1 and (files := len(files_of(chosen))) > most:
         count = min(len(chosen) - 1, max(1, len(chosen) * most // files))
@@ -262,7 +276,7 @@ def spread(samples: Sequence[Sample], most: int | None = None) -> list[Sample]:
 
 
 def _with_buckets(data: Dataset, looked: Looked, rules: Rules, encoding: Encoding) -> tuple[Rules, str, LtxError | None]:
-    """The rules with the one size that all clips have, and a note that says so; or why they have none."""
+    """Return the rules with the one size that all clips have, and a note that says so, or else the reason why there is none."""
     video, error = encoding.tools.video, None
     if video is None or (encoding.is_ruled and not needs_buckets(data, rules)):
         return rules, "", None
@@ -279,7 +293,7 @@ def _with_buckets(data: Dataset, looked: Looked, rules: Rules, encoding: Encodin
 def _planned(
     samples: Sequence[Sample], before: Mapping[str, Planned], looked: Looked, rules: Rules
 ) -> tuple[dict[str, Planned], list[Refused]]:
-    """The samples that can be made whole, by name, and the others; those of `before` as they were planned then."""
+    """Plan the samples: return those that can be made whole, by name, and the others; those of `before` stay as they were planned then."""
     planned: dict[str, Planned] = {}
     refused = []
     for sample in samples:

@@ -1,6 +1,6 @@
-"""The work: captions first, then every sample's media, several samples at a time.
+"""The work of encoding: captions first, then every sample's media, several samples at a time.
 
-Which part of the work is this process's, when several share it.
+Several processes may share the work.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TEXT = "conditions"
 
 @attrs.frozen
 class Silence:
-    """Seconds of silence in a sample's sound that its file does not hold."""
+    """Seconds of silence in a sample's audio that its file does not hold."""
 
     where: str
     seconds: float
@@ -36,13 +36,13 @@ class Silence:
 
 @attrs.frozen
 class Outcome:
-    """What became of a sample.
+    """The outcome of encoding a sample.
 
     Attributes:
-        problems: why it is refused; nothing: it is whole.
-        silence: at the end of its sounds.
-        holes: silence in holes of them.
-        since: what was set right in reading its files since it was encoded, so that it was encoded anew.
+        problems: the reasons why it is refused; empty if it is whole.
+        silence: the silence added at the end of its audio.
+        holes: the silence in holes of its audio.
+        since: the corrections in reading its files since it was encoded, for which it was encoded anew.
     """
 
     problems: tuple[Problem, ...] = ()
@@ -54,17 +54,17 @@ class Outcome:
 def encode_captions(
     samples: Sequence[Sample], ledger: Ledger, encoder: TextEncoder, batch_size: int, step: Callable[[], None]
 ) -> dict[str, Outcome]:
-    """Text features of all captions that are not up to date, without padding.
+    """Encode all captions that are not up to date into text features, without padding.
 
     Args:
-        samples: this process's.
-        ledger: of the folders.
-        encoder: of the model.
-        batch_size: captions encoded at a time.
-        step: called after each sample.
+        samples: the samples of this process.
+        ledger: the record of the folders.
+        encoder: the model's text encoder.
+        batch_size: the number of captions to encode at a time.
+        step: a function that is called after each sample.
 
     Returns:
-        What became of each sample, by name.
+        The outcome of each sample, by name.
     """
     outcomes: dict[str, Outcome] = {}
     stale: list[tuple[Sample, Product]] = []
@@ -85,7 +85,9 @@ def encode_captions(
 
 
 def text_product(caption: str, length: int, encoder: str) -> Product:
-    """The features of a caption: padded to `length` when loaded, by the encoder of this fingerprint. For what they are made of; the work is `encode_captions`."""
+    """Return the text features of a caption as a product, for its ingredients: padded to `length` when loaded, by the
+    encoder of this fingerprint. The work is done by `encode_captions`.
+    """
 
     def refuse() -> Made:
         raise ValueError("captions are encoded several at a time")
@@ -102,19 +104,20 @@ def encode_media(
     step: Callable[[], None],
     guard: Callable[[str], AbstractContextManager[None]],
 ) -> dict[str, Outcome]:
-    """All that is to be made of the samples' media and is not up to date.
+    """Encode all that is to be made of the samples' media and is not up to date.
 
     Args:
-        planned: this process's samples.
-        ledger: of the folders.
-        rules: that they were planned by.
-        tools: codecs and raw files.
-        workers: samples decoded at a time.
-        step: called after each sample.
-        guard: around the work on a sample, of which it is told; raises in words what is no fault of the sample.
+        planned: the samples of this process.
+        ledger: the record of the folders.
+        rules: the rules that they were planned by.
+        tools: the codecs and the raw files.
+        workers: the number of samples to decode at a time.
+        step: a function that is called after each sample.
+        guard: a context manager around the work on a sample, which it is told; it raises in words what is no fault of
+            the sample.
 
     Returns:
-        What became of each sample, by name.
+        The outcome of each sample, by name.
 
     Raises:
         DataError: the folders cannot be written. What was done by then stays done.
@@ -166,7 +169,7 @@ def _encode_sample(
 
 
 def _write(ledger: Ledger, sample: Sample, product: Product, made: Made, length: int = 0) -> Outcome:
-    """Write what was made, unless it is not finite. What the disk refuses is an error: it would refuse the next sample too."""
+    """Write what was made, unless it is not finite. If the disk refuses it, that is an error, since it would refuse the next sample too."""
     if not all(bool(tensor.isfinite().all()) for tensor in made.tensors.values()):
         what = f'its values in "{product.folder}" would not be finite'
         return Outcome((Problem(what, sample.where, "Look at its files, and at the weights of the VAE."),))
@@ -175,7 +178,7 @@ def _write(ledger: Ledger, sample: Sample, product: Product, made: Made, length:
 
 
 def drop(ledger: Ledger, sample: Sample, folders: Collection[str]) -> None:
-    """Take what there was of a refused sample out of some folders."""
+    """Remove what there was of a refused sample from some folders."""
     for folder in folders:
         ledger.drop(folder, sample.name)
 
@@ -185,7 +188,7 @@ T = TypeVar("T")
 
 @attrs.frozen
 class Share:
-    """This process is number `rank` of `world_size`, counted from 0."""
+    """The part of the work that belongs to this process, number `rank` of `world_size`, counted from 0."""
 
     rank: int = 0
     world_size: int = 1
@@ -195,7 +198,8 @@ class Share:
 
     @classmethod
     def of_environment(cls) -> Share:
-        """As a launcher such as torchrun says in RANK and WORLD_SIZE; alone where it says nothing.
+        """Read the share from RANK and WORLD_SIZE, as a launcher such as torchrun sets them; without them this process
+        does all.
 
         Raises:
             ConfigError: they are no numbers, or the rank is not below the size.
@@ -204,5 +208,5 @@ class Share:
         return cls(place.rank, place.world_size)
 
     def of(self, items: Sequence[T]) -> Sequence[T]:
-        """Every `world_size`-th item, from number `rank` on."""
+        """Take every `world_size`-th item, from number `rank` on."""
         return items[self.rank :: self.world_size]
