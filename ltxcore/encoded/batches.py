@@ -1,13 +1,15 @@
-"""Micro-batches: which samples go together, and in what order.
+"""Micro-batches: the choice of samples that go together, and their order.
 
-A micro-batch holds samples of one shape in every role, so that it can be stacked. Composition and order follow from the names, the batch size, the seed and
-the epoch alone: never from the number of processes, and never from what came before. Micro-batches of all epochs form one endless sequence; an
-optimiser step takes the next `accumulation x processes` of it, and an epoch may end within a step.
+A micro-batch holds samples of one shape in every role, so that it can be stacked. Composition and order follow from the
+names, the batch size, the seed and the epoch alone: never from the number of processes, and never from what came
+before. Micro-batches of all epochs form one endless sequence; an optimizer step takes the next `accumulation x
+processes` of it, and an epoch may end within a step.
 
-**Every sample comes exactly once an epoch.** Where the samples of a shape are not a multiple of the batch size, one micro-batch of that shape is
-smaller. Filling it up with samples that come twice would draw the same noise twice, since draws are keyed by epoch and sample; and leaving it
-out would drop samples, always the same ones where a shape is rare. So that a sample in a small micro-batch counts as much as any other of its step, the loss of
-each micro-batch is multiplied by its weight (`weights`) before gradients are averaged over the step's micro-batches.
+**Every sample comes exactly once an epoch.** If the samples of a shape are not a multiple of the batch size, one
+micro-batch of that shape is smaller. Filling it up with samples that come twice would draw the same noise twice, since
+draws are keyed by epoch and sample; and leaving it out would drop samples, always the same ones if a shape is rare. So
+that a sample in a small micro-batch counts as much as any other of its step, the loss of each micro-batch is multiplied
+by its weight (`weights`) before gradients are averaged over the step's micro-batches.
 """
 
 from __future__ import annotations
@@ -30,8 +32,9 @@ class MicroBatch:
     """Samples that are trained on together.
 
     Attributes:
-        id: the same in every run with this data, batch size and seed, on any number of processes; unique over all epochs.
-        names: of its samples.
+        id: an id that is the same in every run with this data, batch size and seed, on any number of processes, and
+            unique over all epochs.
+        names: the names of its samples.
         epoch: the pass over the data, from 0.
     """
 
@@ -50,24 +53,24 @@ class Plan:
 
     @property
     def per_epoch(self) -> int:
-        """Micro-batches in an epoch, the same in all epochs."""
+        """The number of micro-batches in an epoch, the same in all epochs."""
         return sum(-(-len(names) // self.batch_size) for names in self.shapes)
 
     def micro_batch(self, index: int) -> MicroBatch:
-        """Number `index`, from 0, over all epochs."""
+        """Return micro-batch number `index`, counted from 0 over all epochs."""
         epoch, position = divmod(index, self.per_epoch)
         return _epoch(self.shapes, self.batch_size, self.seed, epoch)[position]
 
     def step(self, index: int, size: int) -> list[MicroBatch]:
-        """The micro-batches of optimiser step `index`, from 0; `size` is accumulation x processes.
+        """Return the micro-batches of optimizer step `index`, from 0; `size` is accumulation x processes.
 
-        Any dealing of them to processes gives the same step, as long as each process takes equally many.
+        Any distribution of them over processes gives the same step, as long as each process takes equally many.
         """
         return [self.micro_batch(number) for number in range(index * size, (index + 1) * size)]
 
 
 def plan(manifest: Manifest, names: Sequence[str], batch_size: int, seed: int) -> Plan:
-    """The micro-batches of a run over the samples `names`.
+    """Plan the micro-batches of a run over the samples `names`.
 
     Raises:
         ConfigError: there are no samples, or a batch size below 1.
@@ -83,9 +86,10 @@ def plan(manifest: Manifest, names: Sequence[str], batch_size: int, seed: int) -
 
 
 def weights(step: Sequence[MicroBatch]) -> list[float]:
-    """What the mean loss of each micro-batch of an optimiser step is multiplied by, so that the mean over the step is the mean over its samples.
+    """Return the factor for the mean loss of each micro-batch of an optimizer step that makes the mean over the step
+    the mean over its samples.
 
-    With M micro-batches of n_i samples, N in total: `M * n_i / N`; 1 where all are of one size.
+    With M micro-batches of n_i samples, N in total, the factor is `M * n_i / N`; it is 1 if all are of one size.
 
     Source: docs/explanation/arithmetic.md#weight-of-a-micro-batch
     """
@@ -94,7 +98,7 @@ def weights(step: Sequence[MicroBatch]) -> list[float]:
 
 
 def shape_of(manifest: Manifest, name: str) -> Shape:
-    """What samples must share to be stacked: the shape in every role but text, which is padded."""
+    """Return what samples must share to be stacked: the shape in every role but text, which is padded."""
     return tuple((role, entries[name].shape) for role, entries in sorted(manifest.entries.items()) if not _is_text(role, entries[name]))
 
 

@@ -1,4 +1,4 @@
-"""What can be wrong with the data of a run, as far as manifests tell; each check yields one problem for all samples at fault."""
+"""Checks of a run's data, as far as manifests tell; each check yields one problem for all samples at fault."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ltxcore.protocols import MODALITIES, Entry, Source
 
 AGAIN = "Run `ltx preprocess` again"
 SHOWN = 5
-"""Samples that a message names; of the others it gives the number."""
+"""The number of samples that a message names; the others are counted."""
 
 
 def folder_problem(root: Path, source: Source) -> Problem | None:
-    """What is wrong with a source's folder itself; where it is not there, with the one that may have been meant."""
+    """Find what is wrong with a source's folder itself; if it is not there, suggest the one that may have been meant."""
     folder = source.folder
     try:
         sample_path(root, folder, "any")
@@ -34,7 +34,7 @@ def folder_problem(root: Path, source: Source) -> Problem | None:
 
 
 def with_legacy_text_names(sources: Mapping[str, Source], listings: Mapping[str, Listing]) -> dict[str, Listing]:
-    """Listings by folder, with the text `condition_X` of an early ltx-trainer under the name of its latents, `latent_X`."""
+    """Return the listings by folder, with the text `condition_X` of an early ltx-trainer under the name of its latents, `latent_X`."""
     texts = {source.folder for source in sources.values() if source.kind == "text"}
     others = {name for folder, listing in listings.items() if folder not in texts for name in listing.entries}
     renamed = {legacy_text_name(name): name for name in others if legacy_text_name(name)}
@@ -73,7 +73,9 @@ def file_problems(place: str, folder: str, listing: Listing) -> Iterator[Problem
 
 
 def join_problems(places: Mapping[str, str], listings: Mapping[str, Listing], only: Collection[str] | None) -> Iterator[Problem]:
-    """Samples that one folder has and another lacks; folders that have none. Samples that are there but faulty are named elsewhere."""
+    """Find samples that one folder has and another lacks, and folders that have none. Samples that are there but faulty
+    are reported elsewhere.
+    """
     everything = {name for listing in listings.values() for name in [*listing.entries, *listing.at_fault]} | set(only or ())
     for folder, listing in listings.items():
         if not listing.entries and not listing.at_fault:
@@ -91,7 +93,7 @@ def join_problems(places: Mapping[str, str], listings: Mapping[str, Listing], on
 
 
 def kind_problems(place: str, source: Source, entries: Mapping[str, Entry]) -> Iterator[Problem]:
-    """Samples that are of another kind than the role reads."""
+    """Find samples of another kind than the role reads."""
     wanted = spoken(source.kind, source.modality)
     by_kind: dict[str, list[str]] = {}
     for name, entry in entries.items():
@@ -106,7 +108,7 @@ def kind_problems(place: str, source: Source, entries: Mapping[str, Entry]) -> I
 
 
 def value_problems(place: str, source: Source, entries: Mapping[str, Entry]) -> Iterator[Problem]:
-    """Values that are not finite, and samples that do not agree where all of one folder must."""
+    """Find values that are not finite, and samples of one folder that disagree where they must agree."""
     names = [name for name, entry in entries.items() if not entry.finite]
     if names:
         yield Problem(
@@ -132,7 +134,7 @@ def value_problems(place: str, source: Source, entries: Mapping[str, Entry]) -> 
 
 
 def _mixed(place: str, source: Source, entries: Mapping[str, Entry]) -> Iterator[Problem]:
-    """Text of which some is features and some is what connectors made of them."""
+    """Find text that is partly text features and partly what connectors made of them."""
     outputs = [name for name, entry in entries.items() if entry.connectors]
     features = [name for name, entry in entries.items() if not entry.connectors]
     if outputs and features:
@@ -145,7 +147,7 @@ def _mixed(place: str, source: Source, entries: Mapping[str, Entry]) -> Iterator
 
 
 def mask_problems(place: str, source: Source, masks: Mapping[str, Entry], targets: Mapping[str, Entry]) -> Iterator[Problem]:
-    """Masks that do not have one value for each of their target's cells."""
+    """Find masks that do not have one value for each of their target's cells."""
     wrong = []
     for name, mask in masks.items():
         target = targets.get(name)
@@ -163,7 +165,7 @@ def mask_problems(place: str, source: Source, masks: Mapping[str, Entry], target
 
 
 def text_problems(place: str, sources: Mapping[str, Source], entries: Mapping[str, Entry]) -> Iterator[Problem]:
-    """Text that has no features for a modality of the run."""
+    """Find text that has no features for a modality of the run."""
     needed = {source.modality for source in sources.values() if source.modality}
     for modality in (each for each in MODALITIES if each in needed):
         names = [name for name, entry in entries.items() if entry.kind and modality not in entry.modality.split("+")]
@@ -194,7 +196,7 @@ def _disagreement(
 
 
 def count(names: Collection[object], noun: str = "sample") -> str:
-    """How many, in words."""
+    """Say how many there are, in words."""
     return f"{len(names)} {noun}{'' if len(names) == 1 else 's'}"
 
 

@@ -1,4 +1,4 @@
-"""What an encoded set holds: its folders of latents, masks and text features, and which of them belong together."""
+"""The contents of an encoded set: its folders of latents, masks and text features, and which of them belong together."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class EncodedFolder:
     """A folder of an encoded set that holds samples.
 
     Attributes:
-        path: where it lies.
-        kind: "latents", "mask" or "text", as its first sample is.
-        modality: "video" or "audio"; of text, those that it has features for, joined by "+".
-        entries: its samples, by name.
+        path: the folder's path.
+        kind: the kind of its first sample: "latents", "mask" or "text".
+        modality: "video" or "audio"; for text, the modalities that it has features for, joined by "+".
+        entries: the entries of its samples, by name.
     """
 
     path: Path
@@ -34,27 +34,29 @@ class EncodedFolder:
 
     @property
     def name(self) -> str:
-        """Its name, such as "audio_latents"."""
+        """The folder's name, such as "audio_latents"."""
         return self.path.name
 
     def file(self, sample: str) -> Path:
-        """The file of a sample."""
+        """Return the path of a sample's file."""
         return find_sample(self.path.parent, self.path.name, sample)
 
     def sounds_among(self, folders: Collection[str]) -> str | None:
-        """The folder of the sounds that go with these pictures: `audio_latents` with `latents`, `reference_audio_latents` with `reference_latents`."""
+        """Return the folder of the audio that goes with this video: `audio_latents` with `latents`,
+        `reference_audio_latents` with `reference_latents`; None if there is none.
+        """
         named = self.name.replace(VIDEO_LATENTS, AUDIO_LATENTS)
         return named if self.kind == "latents" and self.modality == "video" and named != self.name and named in folders else None
 
 
 @attrs.frozen
 class EncodedSet:
-    """An encoded set.
+    """An encoded set: its folders, and what is wrong with their files.
 
     Attributes:
-        root: where its folders lie.
-        folders: those that hold samples.
-        problems: what is wrong with files in them.
+        root: the folder that its folders lie in.
+        folders: the folders that hold samples.
+        problems: the problems with files in them.
     """
 
     root: Path
@@ -63,22 +65,24 @@ class EncodedSet:
 
     @property
     def video_scale(self) -> tuple[int, int, int]:
-        """Pixel frames, rows and columns that a cell of a video latent or mask covers; the first one covers a single pixel frame."""
+        """The pixel frames, rows and columns that a cell of a video latent or mask covers; the first one covers a single pixel frame."""
         return VideoModality().scale
 
     def rate(self, folder: EncodedFolder, sample: str) -> float:
-        """Frames per second of a sample's pictures: its own, else its clip's; a stored clip that does not say has the usual rate."""
+        """Return the frames per second of a sample's video: its own, else its clip's; a stored clip that does not state
+        a rate has the usual one.
+        """
         clips = next((each.entries for each in self.folders if each.name == VIDEO_LATENTS), {})
         clip = clips.get(sample)
         return folder.entries[sample].rate or (VideoModality().default_rate if clip is None or clip.rate is None else clip.rate)
 
 
 def list_encoded(root: Path, names: Sequence[str] = ()) -> EncodedSet:
-    """The folders of an encoded set with their samples, known from manifests and headers without opening a tensor.
+    """List the folders of an encoded set with their samples, known from manifests and headers without opening a tensor.
 
     Args:
-        root: of the set, or the folder of the dataset that it belongs to.
-        names: of the folders to list; none: all.
+        root: the root of the set, or the folder of the dataset that it belongs to.
+        names: the names of the folders to list; empty for all.
 
     Raises:
         DataError: there is no such folder.

@@ -1,4 +1,4 @@
-"""The held-out samples: never trained on, so that their loss tells what was learned.
+"""The held-out samples: never trained on, so that the validation loss on them tells what was learned.
 
 A held-out *dataset* needs no split: the caller preprocesses it to a root of its own, reads its manifest with the same sources, trains on all samples of the
 one manifest and evaluates on all of the other.
@@ -17,17 +17,17 @@ from ltxcore.protocols import MODALITIES, Manifest
 DEFAULT_SHARE = 0.05
 DEFAULT_MOST = 32
 DEFAULT_FROM = 5
-"""Fewer samples than this are all trained on, unless the user asks: one less would be missed."""
+"""The number of samples from which on some are held out by default; in fewer, one less would be missed."""
 
 
 @attrs.frozen
 class Split:
-    """Which samples are trained on.
+    """The division of samples into those to train on and those held out.
 
     Attributes:
-        train: names of the samples to train on, sorted.
-        held_out: names of the others, sorted.
-        why_none: why nothing is held out, as the end of a sentence; "" where something is.
+        train: the names of the samples to train on, sorted.
+        held_out: the names of the others, sorted.
+        why_none: the reason why nothing is held out, as the end of a sentence; "" if something is.
     """
 
     train: tuple[str, ...]
@@ -38,13 +38,15 @@ class Split:
 def split(manifest: Manifest, held_out: int | float | None) -> Split:
     """Choose the held-out samples.
 
-    Samples of one origin (the raw file they were cut from) stay together. Origins are taken in the order of their hashes as long as they fit, so there may be
-    fewer samples than asked; at least one origin is taken where any is asked. The choice follows from the names alone, not from the run's seed: runs that differ
-    in their seed are measured on the same samples.
+    Samples of one origin (the raw file they were cut from) stay together. Origins are taken in the order of their
+    hashes as long as they fit, so there may be fewer samples than asked for; at least one origin is taken if any is
+    asked for. The choice follows from the names alone, not from the run's seed: runs with different seeds compute their
+    validation loss on the same samples.
 
     Args:
-        manifest: of the run.
-        held_out: how many (int), what share of all (float below 1), or none: 5 %, at least one and at most 32, and none of fewer than 5 samples.
+        manifest: the run's manifest.
+        held_out: the number to hold out (int), or their share of all (float below 1); None for 5 %, at least one and at
+            most 32, but nothing of fewer than 5 samples.
 
     Raises:
         ConfigError: it is negative, or leaves nothing to train on.
@@ -75,7 +77,7 @@ def split(manifest: Manifest, held_out: int | float | None) -> Split:
 
 
 def restored(manifest: Manifest, held_out: Collection[str]) -> Split:
-    """The split of a run that goes on, from its list of held-out samples.
+    """Restore the split of a resumed run from its list of held-out samples.
 
     Raises:
         DataError: held-out samples are no longer there, or nothing is left to train on.
@@ -94,7 +96,7 @@ def restored(manifest: Manifest, held_out: Collection[str]) -> Split:
 
 
 def origin_of(manifest: Manifest, name: str) -> str:
-    """The raw file a sample was made from: that of its video, else its audio, else any; its own name where none is known."""
+    """Return the raw file a sample was made from: that of its video, else its audio, else any; its own name if none is known."""
     roles = [role for role in MODALITIES if role in manifest.entries]
     roles += [role for role in sorted(manifest.entries) if role not in roles]
     return next((origin for role in roles if (origin := manifest.entries[role][name].origin)), name)

@@ -1,10 +1,12 @@
-"""What one folder holds: its manifests beside its files; a file that no manifest records is opened once and remembered.
+"""The listing of one folder: its manifests compared with its files; a file that no manifest records is opened once and
+indexed.
 
-**Which line counts, where a sample has several.** In one manifest the later line does, whatever the times in them: a clock may have been set back between
-them. Of several manifests, that is of several processes, the newest line that fits the file's size does, if the file was last changed when it was written;
-where several fit and that does not tell them apart, the file itself is read, and the line that says the same as it counts.
+**Which line counts, if a sample has several.** In one manifest the later line counts, whatever the times in them: a
+clock may have been set back between them. Of several manifests, that is of several processes, the newest line that fits
+the file's size counts, if the file was last changed when it was written; if several fit and that does not tell them
+apart, the file itself is read, and the line that agrees with it counts.
 
-Where files lie that can be made again.
+The user's cache holds files that can be made again.
 """
 
 from __future__ import annotations
@@ -28,18 +30,18 @@ from ltxcore.protocols import Entry
 from ltxcore.workers import READERS, in_order
 
 INDEX = ".index.jsonl"
-"""Beside the samples: what was found in files that no manifest records."""
+"""The file beside the samples that stores what was found in files that no manifest records."""
 
 SOON = (-2.0, 60.0)
-"""Seconds from the last change of a file to the line that records it, least and most; file systems round, and wait for the disk."""
+"""The seconds from the last change of a file to the line that records it, least and most; file systems round, and wait for the disk."""
 
 CHUNK = 64
-"""Files indexed between two writes of the index, so that an index that was interrupted goes on where it was."""
+"""The number of files indexed between two writes of the index, so that interrupted indexing goes on where it was."""
 
 T = TypeVar("T")
 
 Progress = Callable[[str, int, int], None]
-"""Told about a long reading: the folder, files read, files to read."""
+"""A function that is called during a long reading with the folder, the files read, and the files to read."""
 
 
 @attrs.frozen
@@ -47,10 +49,10 @@ class Listing:
     """The samples of a folder.
 
     Attributes:
-        entries: of those whose file is there as recorded.
-        gone: recorded, but without a file.
-        changed: recorded with another size than their file has.
-        unreadable: files that are no samples, each with the reason.
+        entries: the entries of the samples whose file is there as recorded.
+        gone: the names of samples that are recorded, but have no file.
+        changed: the names of samples that are recorded with another size than their file has.
+        unreadable: the files that are no samples, each with the reason.
         latest: the latest time in the manifests, in seconds.
     """
 
@@ -62,18 +64,18 @@ class Listing:
 
     @property
     def at_fault(self) -> frozenset[str]:
-        """Names of the samples that are there in some way, but not as they should be."""
+        """The names of the samples that are there in some way, but not as they should be."""
         return frozenset([*self.gone, *self.changed, *self.unreadable])
 
 
 def list_folder(folder: Path, only: Collection[str] | None = None, progress: Progress | None = None, remember: bool = True) -> Listing:
-    """What a folder holds; an empty listing where there is no folder.
+    """List the samples of a folder; an empty listing if there is no folder.
 
     Args:
-        folder: of one source.
-        only: look at these samples alone, by name; none: at all.
-        progress: told while unrecorded files are read.
-        remember: whether what is found in them is written to the index.
+        folder: the folder of one source.
+        only: the names of the samples to look at; None for all.
+        progress: a function that is called while unrecorded files are read.
+        remember: whether what is found in unrecorded files is written to the index.
 
     Raises:
         DataError: the folder cannot be read.
@@ -105,19 +107,21 @@ def list_folder(folder: Path, only: Collection[str] | None = None, progress: Pro
 
 
 def whole_samples(root: Path, folders: Collection[str], names: Collection[str] | None = None) -> tuple[str, ...]:
-    """Names of the samples, or of those of `names`, that are there in every folder in some way, as they should be or at fault."""
+    """Return the names of the samples, or of those among `names`, that are there in every folder in some way, as they
+    should be or at fault.
+    """
     held = [list_folder(root / folder, names, remember=False) for folder in folders]
     return tuple(sorted(set.intersection(*({*listing.entries, *listing.at_fault} for listing in held)))) if held else ()
 
 
 def index_paths(folder: Path) -> tuple[Path, Path]:
-    """Where an index may lie: beside the samples, or in the user's cache where that folder is read-only."""
+    """Return where an index may lie: beside the samples, or in the user's cache if that folder is read-only."""
     key = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]
     return folder / INDEX, user_cache() / "index" / f"{key}.jsonl"
 
 
 def _recorded(folder: Path) -> dict[str, list[Line]]:
-    """The last line of each sample in each manifest that has one, whichever process wrote it."""
+    """Read the last line of each sample in each manifest that has one, whichever process wrote it."""
     found: dict[str, list[Line]] = {}
     for path in sorted(folder.glob(MANIFESTS)):
         for name, line in {line.name: line for line in read_lines(path)}.items():
@@ -126,7 +130,7 @@ def _recorded(folder: Path) -> dict[str, list[Line]]:
 
 
 def _by_sample(files: Mapping[str, File], recorded: Collection[str]) -> dict[str, File]:
-    """Files by the names of their samples, where those of files were shortened."""
+    """Map files to the names of their samples, which differ if the file's name was shortened."""
     whole = {stored: name for name in recorded if (stored := stored_name(name)) != name}
     found: dict[str, File] = {}
     for stored, file in files.items():
@@ -141,12 +145,13 @@ def _by_sample(files: Mapping[str, File], recorded: Collection[str]) -> dict[str
 
 @attrs.frozen
 class _Claim:
-    """What the manifests say of a sample.
+    """The claim that the manifests make about a sample.
 
     Attributes:
-        says: "known": `entry`; "gone" and "changed": as `Listing` has them; "nothing": it was removed; "unclear": one of several things, as the file will tell.
-        entry: the newest that fits the file, if any does.
-        entries: all that fit it.
+        says: "known" if it is `entry`; "gone" or "changed" as in `Listing`; "nothing" if it was removed; "unclear" if
+            it is one of several things, as the file will tell.
+        entry: the newest entry that fits the file, if any does.
+        entries: all entries that fit it.
     """
 
     says: Literal["known", "gone", "changed", "nothing", "unclear"]
@@ -154,13 +159,15 @@ class _Claim:
     entries: tuple[Entry, ...] = ()
 
     def settled(self, found: Entry) -> Entry:
-        """Of an unclear claim the entry that is true, given what was found in the file; where none is, the newest: it is refused when it is loaded."""
+        """Settle an unclear claim: return the entry that is true, given what was found in the file; if none is, the
+        newest, which is refused when it is loaded.
+        """
         same = [entry for entry in self.entries if entry in (found, attrs.evolve(found, checksum=""))]
         return found if same or self.entry is None else self.entry
 
 
 def _claim(lines: list[Line], file: File | None) -> _Claim:
-    """What is said by the last line of each manifest that knows a sample, with its file, if there is one."""
+    """Find what the last line of each manifest that knows a sample claims, given its file, if there is one."""
     newest = lines[0] if len(lines) == 1 else sorted(lines, key=lambda line: line.time)[-1]  # a stable sort: the later manifest wins ties
     if file is None:
         return _Claim("nothing" if newest.removed else "gone")
@@ -180,7 +187,9 @@ def _claim(lines: list[Line], file: File | None) -> _Claim:
 def _indexed(
     folder: Path, files: Mapping[str, File], unclear: Collection[str], progress: Progress | None, remember: bool
 ) -> tuple[dict[str, Entry], dict[str, Problem]]:
-    """Entries of files, from the index where it is up to date, else from the files, which are then added to it; of those that are `unclear` with a checksum."""
+    """Return the entries of files, from the index if it is up to date, else from the files, which are then added to it;
+    those of `unclear` files have a checksum.
+    """
     if not files:
         return {}, {}
     entries: dict[str, Entry] = {}
@@ -224,7 +233,9 @@ def _chunks(items: Iterable[T]) -> Iterator[list[T]]:
 
 
 def _remember(folder: Path, lines: list[Line]) -> None:
-    """Add lines to the index beside the samples, else to the one in the cache; where neither can be written, the files are read again next time."""
+    """Add lines to the index beside the samples, else to the one in the cache; if neither can be written, the files are
+    read again next time.
+    """
     if not lines:
         return
     for path in index_paths(folder):
@@ -236,7 +247,7 @@ def _remember(folder: Path, lines: list[Line]) -> None:
 
 
 def user_cache() -> Path:
-    """The folder `ltx` in XDG_CACHE_HOME, by default in ~/.cache; for a user without a home, in the system's temporary folder."""
+    """Return the folder `ltx` in XDG_CACHE_HOME, by default in ~/.cache; for a user without a home, in the system's temporary folder."""
     named = os.environ.get("XDG_CACHE_HOME")
     if named:
         return Path(named) / "ltx"

@@ -1,8 +1,10 @@
-"""Manifests: what is known of the samples of a run without opening one, so that a run is planned, and refused, before it starts.
+"""Manifests: the facts about a run's samples that are known without opening one, so that a run is planned, and refused,
+before it starts.
 
-Each folder has `manifest*.jsonl`, one line a sample, one file a preprocessing process; merged when read (see `listing`). A sample that
-no manifest records (a set of ltx-trainer, a mask made by hand, the last sample of a killed process) is opened once, and what was found is kept in an
-index beside the samples, or in the user's cache where that folder is read-only.
+Each folder has `manifest*.jsonl`, with one line per sample and one file per preprocessing process; they are merged when
+read (see `listing`). A sample that no manifest records (a set of ltx-trainer, a mask made by hand, the last sample of a
+killed process) is opened once, and what was found is kept in an index beside the samples, or in the user's cache if
+that folder is read-only.
 
 With several processes, let one of them call `read_manifest` first: the others then find the index ready.
 """
@@ -26,11 +28,12 @@ def append_entry(root: Path, folder: str, name: str, entry: Entry, rank: int = 0
 
     Args:
         root: the data root.
-        folder: of the sample.
-        name: of the sample.
-        entry: that `write_sample` gave.
-        rank: of this process.
-        after: the latest time in the manifests, in seconds; the line gets a later one, also where this process's clock says less.
+        folder: the folder of the sample.
+        name: the sample's name.
+        entry: the entry that `write_sample` returned.
+        rank: the number of this process.
+        after: the latest time in the manifests, in seconds; the line gets a later one, even if this process's clock
+            says less.
 
     Raises:
         DataError: the name leads out of the root, or the manifest cannot be written.
@@ -44,7 +47,8 @@ def _later(after: float) -> float:
 
 
 def remove_sample(root: Path, folder: str, name: str, rank: int = 0, after: float = 0.0) -> None:
-    """Take a sample out of a folder: its file, then its entry. A sample that is not there is no error. Arguments as of `append_entry`.
+    """Remove a sample from a folder: its file, then its entry. A sample that is not there is no error. The arguments
+    are those of `append_entry`.
 
     Raises:
         DataError: the name leads out of the root, or the folder cannot be written.
@@ -68,7 +72,8 @@ def _append(root: Path, folder: str, line: Line, rank: int) -> None:
 
 
 def read_source(root: Path, folder: str) -> dict[str, Entry]:
-    """The samples of a folder that need not be made again: recorded, and their file as recorded. Empty where there is no folder.
+    """Return the samples of a folder that need not be made again: recorded, with a file that is as recorded. Empty if
+    there is no folder.
 
     Preprocessing makes all others again. A run uses `read_manifest`, which refuses what is left out here.
 
@@ -79,7 +84,7 @@ def read_source(root: Path, folder: str) -> dict[str, Entry]:
 
 
 def source_listing(root: Path, folder: str) -> Listing:
-    """All that a folder of a data root holds, in order or not; an empty listing where there is no folder.
+    """List all that a folder of a data root holds, in order or not; an empty listing if there is no folder.
 
     Raises:
         DataError: the folder cannot be read, or its name leads out of the root.
@@ -95,13 +100,13 @@ def read_manifest(
     only: Collection[str] | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
-    """What the sources of a run hold, if a run can be made of it. Optional sources are held to the same.
+    """Read the manifest of a run's sources, if a run can be made of them. Optional sources are held to the same.
 
     Args:
         root: the data root.
-        sources: by role, of the strategy.
-        only: plan these samples alone, such as the rows of the dataset of this run; none: all that are there.
-        progress: told while unrecorded files are read.
+        sources: the strategy's sources, by role.
+        only: the names of the samples to use, such as the rows of this run's dataset; None for all that are there.
+        progress: a function that is called while unrecorded files are read.
 
     Raises:
         DataError: with all that is wrong at once: a missing root or folder; samples that are gone, changed, unreadable, not in every source, not
@@ -121,13 +126,14 @@ def survey_manifest(
     progress: Progress | None = None,
     remember: bool = True,
 ) -> tuple[Manifest, tuple[Problem, ...]]:
-    """As `read_manifest`, but with the samples that there are, and beside them all that is wrong.
+    """Read the manifest like `read_manifest`, but return the samples that there are together with all problems, instead
+    of raising.
 
     Args:
         root: the data root.
-        sources: by role, of the strategy.
-        only: look at these samples alone.
-        progress: told while unrecorded files are read.
+        sources: the strategy's sources, by role.
+        only: the names of the samples to look at; None for all.
+        progress: a function that is called while unrecorded files are read.
         remember: whether what is found in unrecorded files is written to the index.
 
     Raises:
@@ -151,7 +157,7 @@ def _listings(
     problems: list[Problem],
     remember: bool,
 ) -> dict[str, Listing]:
-    """What each folder holds, once a folder; those that cannot be listed are added to `problems`."""
+    """List each folder once; the problems of those that cannot be listed are added to `problems`."""
     listings: dict[str, Listing] = {}
     for folder, source in _first_readers(sources).items():
         problem = checks.folder_problem(root, source)
@@ -166,7 +172,7 @@ def _listings(
 
 
 def _first_readers(sources: Mapping[str, Source]) -> dict[str, Source]:
-    """Each folder once, with the first source that reads it."""
+    """Return each folder once, with the first source that reads it."""
     readers: dict[str, Source] = {}
     for source in sources.values():
         readers.setdefault(source.folder, source)

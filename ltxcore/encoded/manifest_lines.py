@@ -1,4 +1,4 @@
-"""Manifest lines: one JSON object a sample, appended as it is finished.
+"""The lines of a manifest: one JSON object per sample, appended when the sample is finished.
 
 A line that cannot be read, such as the torn last line of a killed process, counts as not written: its sample is then looked up in its own file, whose
 header says the same.
@@ -21,10 +21,10 @@ from ltxcore.files import read_regular
 from ltxcore.protocols import MODALITIES, Entry
 
 LATEST = 1e11
-"""Seconds; a line that says that it is of a later time is not believed."""
+"""The time, in seconds, from which on a line's own time is not believed."""
 
 TICK = 1e-3
-"""Seconds between a line and the latest one that was there before it, where the clock says less."""
+"""The seconds by which a line is later than the latest one before it if the clock says less."""
 
 
 @attrs.frozen
@@ -32,10 +32,11 @@ class Line:
     """An entry with its sample's name.
 
     Attributes:
-        name: of the sample.
-        entry: what is known of it.
-        time: when the line was written, in seconds. Clocks jump: in one file the later line counts whatever they say.
-        changed: in an index, when the sample's file last changed, in nanoseconds.
+        name: the sample's name.
+        entry: the known facts about it.
+        time: the time when the line was written, in seconds. Clocks jump: in one file the later line counts whatever
+            they say.
+        changed: in an index, the time when the sample's file last changed, in nanoseconds.
         removed: whether the sample was taken out of the folder.
     """
 
@@ -65,7 +66,7 @@ def append_lines(path: Path, lines: Iterable[Line]) -> None:
 
 
 def read_lines(path: Path) -> Iterator[Line]:
-    """The readable lines of a file, in order.
+    """Read the readable lines of a file, in order.
 
     Raises:
         OSError: the file cannot be read.
@@ -116,7 +117,7 @@ def _is_sound(line: Line) -> bool:
 
 
 def _is_sample(entry: Entry) -> bool:
-    """Whether an entry has the shape of what it says that it is."""
+    """Return whether an entry has the shape that its kind requires."""
     axes = len(entry.shape)
     if entry.kind == "text":
         modalities = entry.modality.split("+")

@@ -1,4 +1,4 @@
-"""From sample names to a micro-batch: files read, checked against their entries, padded and stacked."""
+"""Loading of micro-batches: files are read, checked against their entries, padded and stacked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ltxcore.protocols import Batch, Entry, Manifest, Source, StoredLatents, Tex
 from ltxcore.workers import READERS, in_order
 
 RATES = {"video": VideoModality().default_rate, "audio": AudioModality().default_rate}
-"""Frames per second of video that does not say, and latent steps per second."""
+"""The frames per second assumed for video that states none, and the latent steps per second of audio."""
 
 
 def load_batch(root: Path, sources: Mapping[str, Source], names: Sequence[str], roles: Collection[str], manifest: Manifest) -> Batch:
@@ -28,15 +28,16 @@ def load_batch(root: Path, sources: Mapping[str, Source], names: Sequence[str], 
 
     Args:
         root: the data root.
-        sources: of the strategy, by role.
-        names: samples of one shape in every role asked (see `batches.plan`).
-        roles: to read: those that are not optional, and the optional ones that this micro-batch wants.
-        manifest: what the run was planned with.
+        sources: the strategy's sources, by role.
+        names: the names of samples of one shape in every role in `roles` (see `batches.plan`).
+        roles: the roles to read: those that are not optional, and the optional ones that this micro-batch wants.
+        manifest: the manifest that the run was planned with.
 
     Returns:
-        Latents `[B, C, F, H, W]` or `[B, C, T, M]`, masks `[B, F, H, W]` or `[B, T]`, and text `[B, L, E]` that is padded with zeros on the left, all float32 on
-        the CPU. Rates are in frames per second, 24 for video that does not say, 25 latent steps per second for audio. The text is as stored: before the
-        model's connectors, or after them, as it says.
+        Latents `[B, C, F, H, W]` or `[B, C, T, M]`, masks `[B, F, H, W]` or `[B, T]`, and text `[B, L, E]` that is
+        padded with zeros on the left, all float32 on the CPU. Rates are in frames per second, 24 for video that states
+        none, 25 latent steps per second for audio. The text is as stored: before the model's connectors, or after them,
+        as `is_connected` says.
 
     Raises:
         DataError: all files at fault: unreadable, changed since they were listed, not finite, or not of one shape; each names its file.
@@ -61,22 +62,24 @@ def load_batch(root: Path, sources: Mapping[str, Source], names: Sequence[str], 
 
 
 def to_verify(names: Sequence[str], share: float, seed: int) -> tuple[str, ...]:
-    """The samples that a run reads in full before it begins: this share of all, at least one unless it is 0; they follow from seed and names alone.
+    """Choose the samples that a run reads in full before it begins: this share of all, at least one unless it is 0;
+    they follow from seed and names alone.
 
     Args:
-        names: of all samples.
-        share: of them, from 0 to 1.
-        seed: of the run.
+        names: the names of all samples.
+        share: the share of them, from 0 to 1.
+        seed: the run's seed.
     """
     count = math.ceil(share * len(names) - 1e-9)  # 0.07 of 100 is a little more than 7
     return tuple(sorted(sorted(names, key=lambda name: hashlib.sha256(repr((seed, name)).encode()).digest())[:count]))
 
 
 def verify(root: Path, sources: Mapping[str, Source], names: Sequence[str], manifest: Manifest) -> int:
-    """Read all files of some samples, and compare their bytes with the checksums in the manifest; where it has none, their values with what it says.
+    """Read all files of some samples, and compare their bytes with the checksums in the manifest, or without a checksum
+    their values with the entry.
 
     Returns:
-        How many files were compared with a checksum.
+        The number of files that were compared with a checksum.
 
     Raises:
         DataError: all files at fault, each by its name.
@@ -105,7 +108,7 @@ def verify(root: Path, sources: Mapping[str, Source], names: Sequence[str], mani
 
 
 def _read(root: Path, source: Source, name: str, entry: Entry) -> Stored:
-    """A sample, as its entry says."""
+    """Read a sample, and check it against its entry."""
     path = find_sample(root, source.folder, name)
     sample, size = read_stored(path)
     expect(path, sample, source.kind, source.modality)
@@ -135,7 +138,8 @@ def _latents(role: str, source: Source, samples: Sequence[Stored], names: Sequen
 
 
 def _text(samples: Sequence[Stored], names: Sequence[str]) -> Text:
-    """Features padded on the left with zeros, `[B, L, E]`, and the mask of the words, `[B, L]` float32.
+    """Stack text features, padded on the left with zeros, `[B, L, E]`, and make the mask of the words, `[B, L]`
+    float32.
 
     Source: docs/explanation/arithmetic.md#padding-of-text
     """
@@ -150,7 +154,7 @@ def _text(samples: Sequence[Stored], names: Sequence[str]) -> Text:
 
 
 def _left_padded(samples: Sequence[tuple[Tensor, int]], names: Sequence[str]) -> Tensor:
-    """Features `[l, E]` with the length L of each to `[B, L, E]`, zeros first."""
+    """Stack features `[l, E]`, each with its length L, into `[B, L, E]`, zeros first."""
     _refuse_shapes("text", [(length, features.shape[1]) for features, length in samples], names)
     (first, length), *_ = samples
     padded = torch.zeros(len(samples), length, first.shape[1])
@@ -172,7 +176,8 @@ def _refuse_shapes(role: str, shapes: Sequence[tuple[int, ...]], names: Sequence
 
 
 def padded(features: Mapping[str, Tensor], length: int) -> Text:
-    """Features of a text `[l, E]` by modality, as `[1, length, E]` with zeros on the left, float32; and the mask of its words.
+    """Pad the features of a text `[l, E]` by modality to `[1, length, E]`, with zeros on the left, float32, and make
+    the mask of its words.
 
     Source: docs/explanation/arithmetic.md#padding-of-text
     """

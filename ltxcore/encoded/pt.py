@@ -1,7 +1,8 @@
-"""Samples of ltx-trainer, `.pt` files of plain tensors, read where they lie. Never written.
+"""Samples of ltx-trainer, `.pt` files of plain tensors, which are read where they lie and never written.
 
-What a file holds is told by its keys: `latents` (video or audio), `mask`, or `*prompt_embeds` with `prompt_attention_mask`. Legacy forms are read
-as well: latents that are already tokens, one `prompt_embeds` for both modalities, no fps.
+The keys of a file tell what it holds: `latents` (video or audio), `mask`, or `*prompt_embeds` with
+`prompt_attention_mask`. Legacy forms are read as well: latents that are already tokens, one `prompt_embeds` for both
+modalities, no fps.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ from ltxcore.errors import DataError, listed
 ZIP = b"PK\x03\x04"
 
 SHOWN = 80
-"""Letters of a value that a message repeats."""
+"""The number of letters of a value that a message repeats."""
 
 LARGEST_NUMBER = 2**31
-"""That a file's frames, sizes and rate stay below."""
+"""The number that a file's frames, sizes and rate must stay below."""
 
 REFUSED = "Only plain tensors, numbers and strings are read from a .pt file; encode the raw file with `ltx preprocess` instead."
 
 
 def parse(data: bytes) -> Stored:
-    """A sample out of the bytes of a `.pt` file. Nothing in the file is run.
+    """Parse a sample from the bytes of a `.pt` file. Nothing in the file is run.
 
     Raises:
         DataError: it holds other objects than plain tensors, is truncated, or is no sample.
@@ -71,7 +72,7 @@ def _load(data: bytes) -> Any:
 
 
 def _latents(content: Mapping[Any, Any]) -> Tensor:
-    """Latents `[C, F, H, W]` or `[C, T, M]`; tokens `[F*H*W, C]` or `[T*M, C]` of legacy files are put back into their grid."""
+    """Read latents `[C, F, H, W]` or `[C, T, M]`; tokens `[F*H*W, C]` or `[T*M, C]` of legacy files are put back into their grid."""
     latents = _tensor(content, "latents")
     if latents.ndim != 2:
         return latents
@@ -90,7 +91,7 @@ def _latents(content: Mapping[Any, Any]) -> Tensor:
 
 
 def _text(content: Mapping[Any, Any]) -> Stored:
-    """Text features without their padding, whichever side it is on; one `prompt_embeds` serves both modalities."""
+    """Read text features without their padding, whichever side it is on; one `prompt_embeds` serves both modalities."""
     names = {"video_prompt_embeds": ("video",), "audio_prompt_embeds": ("audio",), "prompt_embeds": ("video", "audio")}
     features = {modality: _tensor(content, key) for key, modalities in names.items() if key in content for modality in modalities}
     mask = _tensor(content, "prompt_attention_mask").bool()

@@ -1,7 +1,8 @@
-"""Where samples lie: `<root>/<folder>/<name>.safetensors`, and nowhere else.
+"""The paths of samples: `<root>/<folder>/<name>.safetensors`, and nowhere else.
 
-Where a part of a name is longer than a file system takes with the ending behind it, the file's name is shortened, and ends in a hash of the whole. From
-name to file that is arithmetic; from file to name the manifest tells, and the file's own header.
+If a part of a name, with the ending behind it, is longer than a file system accepts, the file's name is shortened, and
+ends in a hash of the whole. The file follows from the name; the manifest, and the file's own header, tell the name of a
+file.
 """
 
 from __future__ import annotations
@@ -19,21 +20,23 @@ from ltxcore.files import DIGITS, LONGEST_NAME, MARK, UNFINISHED, fitted
 
 SUFFIX = ".safetensors"
 FOREIGN = ".pt"
-"""Suffix of the samples of ltx-trainer, which are read but never written."""
+"""The suffix of ltx-trainer's samples, which are read but never written."""
 
 ENCODED = ".precomputed"
-"""Where the samples of a dataset lie by default, beside the file that lists its media."""
+"""The default folder of a dataset's samples, beside the file that lists its media."""
 
 
 FITS = 60
-"""Letters of a name that is not looked at more closely, since it fits whatever they are."""
+"""The number of letters up to which a name is not checked more closely, since it fits whatever they are."""
 
 SHORTENED = re.compile(rf"{MARK}[0-9a-f]{{{DIGITS}}}\Z")
 
 
 @attrs.frozen
 class File:
-    """A sample's file; `bytes` is its size, `changed` its time of last change in nanoseconds. Both are 0 where the system does not say, as of a broken link."""
+    """A sample's file; `bytes` is its size, `changed` its time of last change in nanoseconds. Both are 0 if the system
+    does not tell, as for a broken link.
+    """
 
     path: Path
     bytes: int
@@ -41,13 +44,15 @@ class File:
 
 
 def encoded_root(root: Path, folders: Iterable[str]) -> Path:
-    """Where the folders of a data root lie: in it, or in its `.precomputed`, where the folder of a dataset was named and not what was made from it."""
+    """Return where the folders of a data root lie: in it, or in its `.precomputed` if the folder of a dataset was named
+    instead of what was made from it.
+    """
     inner = root / ENCODED
     return inner if inner.is_dir() and not any((root / folder).is_dir() for folder in folders) else root
 
 
 def sample_path(root: Path, folder: str, name: str) -> Path:
-    """Where the sample `name` of a folder is written.
+    """Return the path that the sample `name` of a folder is written to.
 
     Raises:
         DataError: the folder or the name would lead outside `root`, or is no name for a file.
@@ -58,11 +63,11 @@ def sample_path(root: Path, folder: str, name: str) -> Path:
 
 
 def stored_name(name: str, ending: int = len(SUFFIX)) -> str:
-    """A sample's name as its file has it: the same, or with what is too long in it shortened.
+    """Return a sample's name as its file has it: the same, or with what is too long in it shortened.
 
     Args:
-        name: of the sample.
-        ending: bytes that follow it in the file's name.
+        name: the sample's name.
+        ending: the number of bytes that follow it in the file's name.
     """
     if len(name) <= FITS:
         return name
@@ -71,14 +76,15 @@ def stored_name(name: str, ending: int = len(SUFFIX)) -> str:
 
 
 def looks_shortened(stored: str) -> bool:
-    """Whether a file's name, without ending, may be that of a sample with a longer name."""
+    """Return whether a file's name, without its ending, may be that of a sample with a longer name."""
     longest = LONGEST_NAME - len(SUFFIX)
     # A letter of up to four bytes may have been cut, of which nothing is left.
     return len(stored) > FITS and any(SHORTENED.search(part) and len(os.fsencode(part)) > longest - 4 for part in stored.split("/"))
 
 
 def find_sample(root: Path, folder: str, name: str) -> Path:
-    """The file of a sample that is there: ours, else that of ltx-trainer; where ours would be if neither is there.
+    """Return the file of a sample: ours if it is there, else that of ltx-trainer; if neither is there, where ours would
+    be.
 
     Raises:
         DataError: the folder or the name would lead outside `root`.
@@ -91,7 +97,7 @@ def find_sample(root: Path, folder: str, name: str) -> Path:
 
 
 def legacy_text_name(name: str) -> str:
-    """What an early ltx-trainer called the text of the sample `latent_X`: `condition_X`; "" for other names."""
+    """Return what an early ltx-trainer called the text of the sample `latent_X`: `condition_X`; "" for other names."""
     parent, _, last = name.rpartition("/")
     if not last.startswith("latent_"):
         return ""
@@ -100,7 +106,8 @@ def legacy_text_name(name: str) -> str:
 
 
 def files_in(folder: Path) -> dict[str, File]:
-    """The samples whose files lie in a folder, by the file's name without ending, sorted. Where a sample has two files, ours counts.
+    """Find the samples whose files lie in a folder, by the file's name without its ending, sorted. If a sample has two
+    files, ours counts.
 
     Raises:
         OSError: the folder, or one in it, cannot be read.
@@ -112,7 +119,7 @@ def files_in(folder: Path) -> dict[str, File]:
 
 
 def file_order(relative: str) -> tuple[bool, str]:
-    """A sort key that puts our files before those of ltx-trainer."""
+    """Return a sort key that puts our files before those of ltx-trainer."""
     return not relative.endswith(SUFFIX), relative
 
 
@@ -141,7 +148,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _no_sample(name: str) -> bool:
-    """What a killed process left half-written; or "._x", a Mac's note on x."""
+    """Return whether a file is no sample: left half-written by a killed process, or "._x", a Mac's note on x."""
     return name.startswith("._") or (name.startswith(".") and UNFINISHED in name)
 
 

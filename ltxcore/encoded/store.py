@@ -1,4 +1,6 @@
-"""One safetensors file a sample and folder, with what is known of it in the header; written whole or not at all, and with the same bytes every time."""
+"""Storage of samples: one safetensors file per sample and folder, with the known facts in its header; written whole or
+not at all, and with the same bytes every time.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ from ltxcore.files import printable, read_regular, write_whole
 from ltxcore.protocols import Entry, Kind
 
 MANIFESTS = "manifest*.jsonl"
-"""In a folder of samples: one for each process of `ltx preprocess`."""
+"""The names of the manifests in a folder of samples, one for each process of `ltx preprocess`."""
 
 REDO = "Run `ltx preprocess --verify` on its dataset, which encodes damaged files again."
 
@@ -31,10 +33,12 @@ OWN = "Write it again: latents [C, F, H, W] or [C, T, M], or a mask [F, H, W] or
 DAMAGED = "is damaged: its bytes are not those that were written"
 
 LARGEST = 2**32
-"""Bytes of a file that is read as a sample. Video of minutes takes a hundredth; what is larger, such as a file with a hole in it, would take all memory."""
+"""The most bytes of a file that is read as a sample. Video of minutes takes a hundredth; what is larger, such as a file
+with a hole in it, would take all memory.
+"""
 
 LONGEST_HEADER = 100_000_000
-"""As safetensors has it."""
+"""The most bytes of a header, which are those that safetensors allows."""
 
 
 def write_sample(root: Path, folder: str, name: str, tensors: Mapping[str, Tensor], entry: Entry) -> Entry:
@@ -42,11 +46,11 @@ def write_sample(root: Path, folder: str, name: str, tensors: Mapping[str, Tenso
 
     Args:
         root: the data root.
-        folder: of the source.
-        name: of the sample, the same in every folder; it may contain "/".
+        folder: the source's folder.
+        name: the sample's name, the same in every folder; it may contain "/".
         tensors: `{"latents": [C, F, H, W]}` or `[C, T, M]`; `{"mask": [F, H, W]}` or `[T]`; or text features `[l, E]` by modality, without padding.
-        entry: what the tensors do not tell: rate (video), fingerprint, origin, encoder; for text also `shape = (L,)`, the length that it is padded to
-            when it is loaded.
+        entry: an entry with what the tensors do not tell: rate (video), fingerprint, origin, encoder; for text also
+            `shape = (L,)`, the length that it is padded to when it is loaded.
 
     Returns:
         The entry with the rest filled in: shape, bytes, checksum, kind, modality, and whether all values are finite.
@@ -74,12 +78,14 @@ def write_sample(root: Path, folder: str, name: str, tensors: Mapping[str, Tenso
 
 
 def checksum(data: bytes) -> str:
-    """What `Entry.checksum` says of a file with these bytes: half of their SHA-256, for which processors have instructions."""
+    """Compute the `Entry.checksum` of a file with these bytes: half of their SHA-256, for which processors have instructions."""
     return hashlib.sha256(data).hexdigest()[:32]
 
 
 def damage(path: Path, entry: Entry) -> Problem | None:
-    """What is wrong with the bytes of a sample's file; none: they are those that were written, or the entry has no checksum and the file can be read."""
+    """Find what is wrong with the bytes of a sample's file; None if they are those that were written, or if the entry
+    has no checksum and the file can be read.
+    """
     try:
         data = _bytes(path)
     except DataError as error:
@@ -90,12 +96,14 @@ def damage(path: Path, entry: Entry) -> Problem | None:
 
 
 def redo(path: Path) -> str:
-    """What to do about a sample's file that cannot be used. Nothing is to be deleted: where no manifest lies above it, it may be the user's only copy."""
+    """Say what to do about a sample's file that cannot be used. The user is never told to delete it: without a manifest
+    above it, it may be the only copy.
+    """
     return REDO if any(next(folder.glob(MANIFESTS), None) for folder in path.absolute().parents) else OWN
 
 
 def read_stored(path: Path) -> tuple[Stored, int]:
-    """A sample and the size of its file in bytes; ours, or one of ltx-trainer (`.pt`).
+    """Read a sample, ours or one of ltx-trainer (`.pt`), and the size of its file in bytes.
 
     Raises:
         DataError: missing, unreadable, truncated, not a sample; names the file.
@@ -105,7 +113,7 @@ def read_stored(path: Path) -> tuple[Stored, int]:
 
 
 def read_recorded(path: Path) -> tuple[Stored, Entry]:
-    """A sample, and the line that a manifest would have of it, with the checksum of its file as it is now.
+    """Read a sample, and make the entry that a manifest would have for it, with the checksum of its file as it is now.
 
     Raises:
         DataError: as `read_stored`.
@@ -116,7 +124,7 @@ def read_recorded(path: Path) -> tuple[Stored, Entry]:
 
 
 def told_name(path: Path) -> str:
-    """The whole name of the sample in a file whose own name was shortened, as its header says; "" where it does not."""
+    """Read the full name of the sample in a file whose own name was shortened from its header; "" if that has none."""
     if path.suffix != SUFFIX:
         return ""
     try:
@@ -130,7 +138,7 @@ def told_name(path: Path) -> str:
 
 
 def _bytes(path: Path) -> bytes:
-    """The content of a file; not mapped, since a file that shrinks under a map kills the process."""
+    """Read the content of a file; it is not mapped, since a file that shrinks under a map kills the process."""
     try:
         size = path.stat().st_size
         if size > LARGEST:
@@ -155,7 +163,7 @@ def _sample(path: Path, data: bytes) -> Stored:
 
 
 def read_mask(path: Path) -> Tensor:
-    """A stored mask, `[F, H, W]` or `[T]`, values in [0, 1], 1 = given.
+    """Read a stored mask, `[F, H, W]` or `[T]`, values in [0, 1], 1 = given.
 
     Raises:
         DataError: as `read_stored`, or the file holds something else.
@@ -164,7 +172,7 @@ def read_mask(path: Path) -> Tensor:
 
 
 def expect(path: Path, sample: Stored, kind: Kind, modality: str = "") -> Stored:
-    """The same sample, if it is of this kind and, where one is named, of this modality.
+    """Return the same sample, if it is of this kind and, if one is named, of this modality.
 
     Raises:
         DataError: it is not.
@@ -175,7 +183,7 @@ def expect(path: Path, sample: Stored, kind: Kind, modality: str = "") -> Stored
 
 
 def spoken(kind: str, modality: str) -> str:
-    """A kind and a modality in words."""
+    """Describe a kind and a modality in words."""
     if kind == "text":
         return "text features"
     article = {"audio": "an ", "video": "a ", "": "a "}[modality] if kind == "mask" else ""
@@ -197,7 +205,9 @@ def _metadata(sample: Stored, name: str) -> dict[str, str]:
 
 
 def _with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:
-    """A safetensors file with metadata in its header, in the order of their names. The library writes them in another order each time."""
+    """Put metadata into the header of a safetensors file, in the order of their names. The library writes them in
+    another order each time.
+    """
     (size,) = struct.unpack("<Q", data[:8])
     slots = json.loads(data[8 : 8 + size])
     header = json.dumps({"__metadata__": dict(sorted(metadata.items())), **slots}, separators=(",", ":")).encode()
@@ -232,7 +242,7 @@ def _parse(data: bytes) -> Stored:
 
 
 def _header(data: bytes) -> dict[str, Any]:
-    """The header of a safetensors file; refuses a file that is shorter than its header says."""
+    """Read the header of a safetensors file; refuse a file that is shorter than its header says."""
     if len(data) < 8:
         raise DataError(f"is truncated or not a safetensors file: it has {len(data)} bytes")
     (size,) = struct.unpack("<Q", data[:8])

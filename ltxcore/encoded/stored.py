@@ -1,4 +1,4 @@
-"""What a stored sample is: tensors of one kind, and what is known of them; checked alike when written and when read."""
+"""Stored samples: tensors of one kind, and the known facts about them, checked alike when written and when read."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ MODALITY_OF_LATENTS = {4: "video", 3: "audio"}
 MODALITY_OF_MASK = {3: "video", 1: "audio"}
 
 LONGEST_TEXT = 2**20
-"""Positions that text may be padded to. Encoders take a thousand; a header that says a billion is damaged, and would be believed when memory is set aside."""
+"""The most positions that text may be padded to. Encoders take a thousand; a header that says a billion is damaged, and
+would be believed when memory is allocated.
+"""
 
 RATES = (1e-6, 1e6)
-"""Frames per second, least and most."""
+"""The least and the most frames per second."""
 
 
 def most_bytes(size: int) -> int:
-    """Bytes of memory that a file of `size` bytes may say that it takes. What is far more is damaged, or meant to do harm."""
+    """Return the most bytes of memory that a file of `size` bytes may claim to take. What claims far more is damaged,
+    or meant to do harm.
+    """
     return max(2**28, 16 * size)
 
 
@@ -31,15 +35,16 @@ class Stored:
     """A sample as it lies in its file.
 
     Attributes:
-        kind: "latents" (tensor "latents", `[C, F, H, W]` or `[C, T, M]`), "mask" (tensor "mask", `[F, H, W]` or `[T]`), or "text" (a tensor `[l, E]` by
-            modality, without padding).
-        modality: "video", "audio"; for text, those it has features for, joined by "+".
-        tensors: in their stored dtype; those of 8-bit floating point as float32, with which torch can compute.
-        rate: frames per second (video latents that say so).
+        kind: "latents" (tensor "latents", `[C, F, H, W]` or `[C, T, M]`), "mask" (tensor "mask", `[F, H, W]` or `[T]`),
+            or "text" (a tensor `[l, E]` for each modality, without padding).
+        modality: "video" or "audio"; for text, the modalities that it has features for, joined by "+".
+        tensors: the tensors in their stored dtype; those of 8-bit floating point as float32, with which torch can
+            compute.
+        rate: the frames per second (only of video latents that state them).
         length: L, the positions that text is padded to when it is loaded; 0 for the other kinds.
-        fingerprint: of everything that shaped the bytes.
+        fingerprint: a hash of everything that shaped the bytes.
         origin: the raw file it was made from.
-        encoder: fingerprint of the codec or text encoder alone.
+        encoder: the fingerprint of the codec or text encoder alone.
     """
 
     kind: Kind
@@ -53,11 +58,13 @@ class Stored:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """What `Entry.shape` says of it: the tensor's shape, or `(L,)` for text."""
+        """The shape for `Entry.shape`: that of the tensor, or `(L,)` for text."""
         return (self.length,) if self.kind == "text" else tuple(self.tensors[self.kind].shape)
 
     def entry(self, size: int, checksum: str = "") -> Entry:
-        """Its line in a manifest; `size` in bytes, with the checksum of its file where that is known. Looks at every value."""
+        """Make the sample's entry for a manifest; `size` is in bytes, and the checksum is that of its file, if known.
+        Every value is read.
+        """
         return Entry(
             shape=self.shape,
             rate=self.rate,
@@ -82,7 +89,8 @@ def stored(
     origin: str = "",
     encoder: str = "",
 ) -> Stored:
-    """Tensors as a sample, if that is what they are: the kind follows from their names, the modality from their shape.
+    """Make a sample of tensors, if that is what they are: the kind follows from their names, the modality from their
+    shape.
 
     Raises:
         DataError: wrong names, dtype, shape or mask values, a rate that is none, text longer than its length. NaN is not an error here: the entry tells.
@@ -106,7 +114,7 @@ def stored(
 
 
 def readable(name: str, tensor: Tensor) -> Tensor:
-    """A tensor of floating point that can be computed with; one of 8 bits as float32, which holds the same numbers.
+    """Return a floating-point tensor that can be computed with; an 8-bit one as float32, which holds the same numbers.
 
     Raises:
         DataError: it is of another type.

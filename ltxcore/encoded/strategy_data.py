@@ -1,4 +1,6 @@
-"""Samples that a strategy reads, and whether they are as they were written; of a set that no run file is named for, the strategy that reads all of it."""
+"""The samples that a strategy reads, checked against how they were written; for a set without a run file, a strategy
+that reads all of it.
+"""
 
 from __future__ import annotations
 
@@ -38,23 +40,24 @@ HOLDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "audio_masks": ("mask", "audio"),
     }
 )
-"""What folders hold by convention: kind and modality. Of others, it is what most of their samples are."""
+"""The kind and modality that folders hold by convention. Other folders hold what most of their samples are."""
 
 TARGETS = {"video": "latents", "audio": "audio_latents"}
 CONDITIONS = {"mask": "mask", "latents": "reference"}
-"""By kind, the condition that reads such a folder beside the latents of its modality; its role has the same name."""
+"""The condition, by kind, that reads such a folder beside the latents of its modality; its role has the same name."""
 
 
 @attrs.frozen(eq=False)
 class StrategyData:
-    """Samples that a strategy reads.
+    """The samples that a strategy reads.
 
     Attributes:
         root: the data root.
-        strategy: whose sources are read.
-        placed: puts problems where the user knows them: a key of the strategy into the run file, or to the folder that it names.
-        only: names of samples to look at; none: all.
-        unread: folders that lie there too, and that the strategy could make no sense of.
+        strategy: the strategy whose sources are read.
+        placed: a function that puts problems where the user knows them: a key of the strategy into the run file, or to
+            the folder that it names.
+        only: the names of samples to look at; None for all.
+        unread: the folders that lie there too, but that the strategy could make no sense of.
     """
 
     root: Path
@@ -65,16 +68,16 @@ class StrategyData:
 
     @property
     def sources(self) -> Mapping[str, Source]:
-        """What the strategy reads, by role."""
+        """The sources that the strategy reads, by role."""
         return self.strategy.sources()
 
     def manifest(self) -> tuple[Manifest, tuple[Problem, ...]]:
-        """The samples that there are, and all that is wrong with them as far as their manifests tell. Nothing is written."""
+        """Return the samples that there are, and all that is wrong with them as far as their manifests tell. Nothing is written."""
         manifest, problems = survey_manifest(self.root, self.sources, only=self.only, remember=False)
         return manifest, tuple(map(self.placed, problems))
 
     def refusals(self, manifest: Manifest) -> tuple[Problem, ...]:
-        """What the strategy and its conditions say against samples."""
+        """Find what the strategy and its conditions have against the samples."""
         try:
             self.strategy.check(manifest)
         except LtxError as error:
@@ -82,17 +85,17 @@ class StrategyData:
         return ()
 
     def path(self, folder: str, name: str) -> Path:
-        """The file of a sample."""
+        """Return the path of a sample's file."""
         return find_sample(self.root, folder, name)
 
     def seconds(self, entry: Entry) -> float | None:
-        """When the last cell of stored latents ends; none: it is not known, or they are no latents."""
+        """Return when the last cell of stored latents ends, in seconds; None if it is not known, or they are no latents."""
         modality = MODALITY_OF_LATENTS.get(len(entry.shape), "") if entry.kind == "latents" else ""
         rate = 1.0 if modality == "audio" else entry.rate
         return _end(modality, entry.shape, rate) if modality and rate is not None else None
 
     def mask(self, folder: str, name: str) -> Tensor:
-        """A stored mask.
+        """Read a stored mask.
 
         Raises:
             DataError: it cannot be read, or is none.
@@ -100,11 +103,11 @@ class StrategyData:
         return read_mask(self.path(folder, name))
 
     def damaged(self, files: Mapping[tuple[str, str], Entry], step: Callable[[], None]) -> Iterator[Problem]:
-        """Files whose bytes are not those that were written.
+        """Find files whose bytes are not those that were written.
 
         Args:
-            files: what their manifests say, by folder and name; with checksums.
-            step: called after each of them.
+            files: the entries of the files, by folder and name, with checksums.
+            step: a function that is called after each of them.
         """
         known = [(self.path(folder, name), entry) for (folder, name), entry in files.items()]
         for problem in in_order(lambda each: damage(*each), known, READERS):
@@ -112,11 +115,11 @@ class StrategyData:
             step()
 
     def wrong(self, files: Mapping[tuple[str, str], Entry], step: Callable[[], None]) -> Iterator[Problem]:
-        """Files of which a value, the shape or the bytes are not what their manifest says; every value is read.
+        """Find files of which a value, the shape or the bytes are not what their manifest says; every value is read.
 
         Args:
-            files: what their manifests say, by folder and name.
-            step: called after each of them.
+            files: the entries of the files, by folder and name.
+            step: a function that is called after each of them.
         """
         for (folder, name), entry in files.items():
             yield from _wrong(self.path(folder, name), entry)
@@ -124,12 +127,12 @@ class StrategyData:
 
 
 def whole_set(root: Path, folders: Collection[str] | None = None, only: Collection[str] | None = None) -> StrategyData:
-    """A folder of encoded samples as a run would read all of its folders.
+    """Read a folder of encoded samples as a run would that reads all of its folders.
 
     Args:
-        root: that `ltx preprocess` wrote to, or the folder that it wrote beside.
-        folders: to look at; none: all.
-        only: names of samples to look at; none: all.
+        root: the folder that `ltx preprocess` wrote to, or the folder that it wrote beside.
+        folders: the folders to look at; None for all.
+        only: the names of samples to look at; None for all.
 
     Raises:
         DataError: there are no latents in it.
@@ -180,7 +183,7 @@ def _wrong(path: Path, entry: Entry) -> Iterator[Problem]:
 
 
 def _at_folders(root: Path, sources: Mapping[str, Source]) -> Callable[[Problem], Problem]:
-    """Problems of a set without a run file: at the folder that a key of the strategy names."""
+    """Return a function that puts the problems of a set without a run file at the folder that a key of the strategy names."""
     places: dict[str, str] = {}
     for source in sources.values():
         if source.where:
@@ -194,7 +197,7 @@ def _at_folders(root: Path, sources: Mapping[str, Source]) -> Callable[[Problem]
 
 
 def _target(modality: str, folders: Mapping[str, str]) -> str | None:
-    """The folder of the modality's own latents: by convention, else the first that does not call itself a reference."""
+    """Find the folder of the modality's own latents: the conventional one, else the first that is not named as a reference."""
     latents = [name for name, kind in folders.items() if kind == "latents"]
     if TARGETS[modality] in latents:
         return TARGETS[modality]
