@@ -1,1 +1,1 @@
-"""Media files to clips and sounds, and back."""
+"""Reading and writing of media files: clips, pictures and audio."""

@@ -1,7 +1,8 @@
-"""How wide pixels are: films for television have some that are wider or narrower than high, and are shown as wide as they are meant.
+"""Pixel aspect ratios: the pixels of some films for television are wider or narrower than high, and are shown as wide
+as they are meant.
 
-As players do it, the height stays and the width is stretched. Photographs and drawings (PNG, JPEG, GIF, ...) have square pixels: what they say of their
-density is for printers.
+As in players, the height stays and the width is stretched. Photographs and drawings (PNG, JPEG, GIF, ...) have square
+pixels: the density that they state is for printers.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from ltxcore.media.container import is_image
 
 SQUARE = Fraction(1)
 WIDEST = 10
-"""How many times wider than high, or higher than wide, a pixel may be; what says more is a mistake."""
+"""The largest ratio of a pixel's sides to believe; a file that states a larger one is mistaken."""
 
 _DRAWN = frozenset({"gif", "apng"})
 _TELL_ON_OPENING = frozenset({"hevc", "vp9"})
-"""Codecs whose stream says it in what comes before its frames, or has no way to say it."""
+"""The codecs whose stream states the aspect before its frames, or cannot state it."""
 
 _H264_ASPECTS = (
     "1",
@@ -37,21 +38,23 @@ _H264_ASPECTS = (
     "3/2",
     "2",
 )
-"""By their numbers from 1 on. Source: ITU-T H.264, table E-1."""
+"""The aspects that H.264 numbers, from number 1 on. Source: ITU-T H.264, table E-1."""
 _H264_OTHER_ASPECT = 255
 _UNTOLD = 2
 _H264_WITH_CHROMA = frozenset({100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135})
-"""Profiles whose parameters tell how colour is stored. Source: ITU-T H.264, section 7.3.2.1.1."""
+"""The profiles whose parameters describe how color is stored. Source: ITU-T H.264, section 7.3.2.1.1."""
 
 
 def pixel_aspect(container: Any, stream: Any, *, decoded: bool = True) -> Fraction | None:
-    """Width of a stored pixel divided by its height: the container's, else that of the stream itself, else square.
+    """Return the width of a stored pixel divided by its height: as the container states it, else as the stream does,
+    else square.
 
     Args:
-        container: of PyAV.
-        stream: its pictures.
-        decoded: whether FFmpeg has decoded a frame by now, as it does when it opens a file unless it has to be quick. If not, it does not know what the
-            stream itself says; of H.264 the parameters in the container are read, of other codecs the result is None where the container says nothing.
+        container: the PyAV container.
+        stream: its video stream.
+        decoded: whether FFmpeg has decoded a frame by now, as it does when it opens a file unless it has to be quick.
+            If not, it does not know what the stream itself states; then the parameters in the container are read for
+            H.264, and for other codecs the result is None if the container states nothing.
     """
     if is_image(container) or container.format.name in _DRAWN:
         return SQUARE
@@ -66,12 +69,12 @@ def pixel_aspect(container: Any, stream: Any, *, decoded: bool = True) -> Fracti
 
 
 def squared(height: int, width: int, aspect: Fraction) -> tuple[int, int]:
-    """The height and width of stored pixels once they are stretched to square ones."""
+    """Return the height and width of stored pixels after they are stretched to square ones."""
     return height, max(1, round(width * aspect))
 
 
 class _Bits:
-    """Reads numbers from bits, the first bit of a byte being its highest."""
+    """A reader of numbers from bits, which takes the highest bit of a byte first."""
 
     def __init__(self, content: bytes) -> None:
         self._bits, self._left = int.from_bytes(content, "big"), 8 * len(content)
@@ -83,7 +86,7 @@ class _Bits:
         return self._bits >> self._left & ((1 << count) - 1)
 
     def number(self) -> int:
-        """An unsigned Exp-Golomb number."""
+        """Read an unsigned Exp-Golomb number."""
         zeros = 0
         while not self.take(1):
             zeros += 1
@@ -95,7 +98,7 @@ class _Bits:
 
 
 def _h264_aspect(parameters: bytes) -> Fraction | None:
-    """The aspect in the first sequence parameters of an "avcC" box; None where they tell none.
+    """Read the aspect from the first sequence parameters of an "avcC" box; None if they state none.
 
     Source: ITU-T H.264, section E.1.1.
     """
@@ -107,7 +110,8 @@ def _h264_aspect(parameters: bytes) -> Fraction | None:
 
 
 def h264_transfer(parameters: bytes) -> int | None:
-    """The transfer function in the first sequence parameters of an "avcC" box, in H.273's numbers, 2 where they tell none; None: they cannot be read.
+    """Read the transfer function from the first sequence parameters of an "avcC" box, in H.273's numbers; 2 if they
+    state none, None if they cannot be read.
 
     Source: ITU-T H.264, section E.1.1.
     """
@@ -129,7 +133,7 @@ def h264_transfer(parameters: bytes) -> int | None:
 
 
 def _first_parameters(parameters: bytes) -> _Bits | None:
-    """The first sequence parameters of an "avcC" box; None: it is none, or has none.
+    """Find the first sequence parameters of an "avcC" box; None if it is no such box or has none.
 
     Source: ISO/IEC 14496-15, section 5.3.3.
     """
@@ -140,7 +144,8 @@ def _first_parameters(parameters: bytes) -> _Bits | None:
 
 
 def _is_told_how_shown(bits: _Bits) -> bool:
-    """Whether sequence parameters say how pictures are shown, which is then what comes next.
+    """Read sequence parameters up to the part on how pictures are shown, and return whether that part is there to be
+    read next.
 
     Source: ITU-T H.264, section 7.3.2.1.1.
     """

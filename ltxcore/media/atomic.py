@@ -1,4 +1,4 @@
-"""Media files that appear whole or not at all."""
+"""Writing of media files that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ltxcore.errors import DataError
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """`ltxcore.files.replacing`, in the words of media.
+    """Replace a file like `ltxcore.files.replacing`, but with errors for media files.
 
     Raises:
         DataError: the folder cannot be made, or the file cannot be written.

@@ -1,4 +1,4 @@
-"""What the boxes of an MP4 or MOV file say of how its pictures are to be shown, without opening a decoder; and those of photographs of that kind."""
+"""The boxes of MP4 and MOV files, and of photographs of that kind: what they say about how pictures are shown, read without a decoder."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ _AS_STORED = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
 """The display matrix that leaves pictures as they are."""
 
 _MATRIX_AT = {b"mvhd": (36, 48), b"tkhd": (40, 52)}
-"""Where the matrix lies in the box of the whole film and in that of a track; with 32-bit times, and with 64-bit ones."""
+"""The offset of the display matrix in the boxes of the whole film and of a track, with 32-bit times and with 64-bit ones."""
 
 _MOST_BYTES = 1 << 26
 
 _PHOTOGRAPHS_IN_TRACKS = (b"jpeg", b"mjp", b"png ", b"tiff", b"mp4v")
-"""Codecs whose frames may say for themselves how they are to be shown; the last may be MPEG-4 or JPEG."""
+"""The codecs whose frames may say for themselves how they are shown; the last may be MPEG-4 or JPEG."""
 
 
 def shows_as_stored(path: Path) -> bool:
-    """Whether the file says that its pictures are shown as they are stored; false where it says otherwise or is of another kind, and a frame has to be asked."""
+    """Return whether a file says that its pictures are shown as they are stored; False if it says otherwise or is of
+    another kind, so that a frame must be decoded to know.
+    """
     content = moov(path)
     if any(codec in content for codec in _PHOTOGRAPHS_IN_TRACKS):
         return False
@@ -28,7 +30,7 @@ def shows_as_stored(path: Path) -> bool:
 
 
 def photograph(path: Path) -> frozenset[bytes]:
-    """The brands of a file that holds items (AVIF, HEIC), not tracks; empty for every other."""
+    """Return the brands of a file that holds items (AVIF, HEIC) rather than tracks; empty for all other files."""
     with path.open("rb") as file:
         start = file.read(16)
         if start[4:8] != b"ftyp" or _box(path, b"moov") is not None:
@@ -39,19 +41,19 @@ def photograph(path: Path) -> frozenset[bytes]:
 
 
 def described_colours(path: Path) -> tuple[int, int] | None:
-    """The primaries and the transfer function of a photograph's colours, in the numbers of H.273; none: it does not say."""
+    """Return the primaries and the transfer function of a photograph's colors, in the numbers of H.273; None if it does not state them."""
     meta = _box(path, b"meta") or b""
     at = meta.find(b"colrnclx")
     return None if at < 0 or at + 12 > len(meta) else struct.unpack_from(">2H", meta, at + 8)
 
 
 def moov(path: Path) -> bytes:
-    """The content of the box that describes the tracks; empty where there is none."""
+    """Read the content of the box that describes the tracks; empty if there is none."""
     return _box(path, b"moov") or b""
 
 
 def _box(path: Path, kind: bytes) -> bytes | None:
-    """The content of the first box of a kind that is in no other, empty where it is too large to be looked at; none where there is none."""
+    """Read the content of the first top-level box of a kind, empty if it is too large to be read; None if there is no such box."""
     size, at = path.stat().st_size, 0
     with path.open("rb") as file:
         while at + 8 <= size:
@@ -70,7 +72,7 @@ def _box(path: Path, kind: bytes) -> bytes | None:
 
 
 def boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The boxes that lie one after the other in some content: the kind of each, and its own content."""
+    """Split some content into the boxes that follow each other in it: the kind of each, and its own content."""
     at = 0
     while at + 8 <= len(content):
         length, kind = int.from_bytes(content[at : at + 4], "big"), content[at + 4 : at + 8]
@@ -81,14 +83,14 @@ def boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def inside(content: bytes, *kinds: bytes) -> Iterator[bytes]:
-    """The contents of the boxes of the last kind, in boxes of the kind before, and so on."""
+    """Find the contents of nested boxes: those of the last kind, in boxes of the kind before it, and so on."""
     for kind, held in boxes(content):
         if kind == kinds[0]:
             yield from inside(held, *kinds[1:]) if kinds[1:] else (held,)
 
 
 def _leaves(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The boxes that hold a matrix, in the box of the film and in those of its tracks."""
+    """Find the boxes that hold a display matrix: that of the whole film and those of its tracks."""
     for kind, held in boxes(content):
         if kind == b"trak":
             yield from _leaves(held)

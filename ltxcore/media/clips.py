@@ -1,4 +1,4 @@
-"""Pictures from files: clips and images."""
+"""Reading of clips and images from files."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from ltxcore.media.upright import Turn, turn_of
 from ltxcore.protocols import Clip
 
 IMAGE_RATE = 1.0
-"""Frames per second of an image, which has no rate of its own: its one frame lasts a second."""
+"""The frames per second of an image, which has no rate of its own: its one frame lasts a second."""
 
 _ALPHA_DECODERS = {"vp9": "libvpx-vp9", "vp8": "libvpx"}
 
 
 @attrs.define(eq=False)
 class Memory:
-    """Memory for the pixels of one clip after the other: to ask the system for new memory takes about a third of the time of a resize."""
+    """Memory for the pixels of one clip after the other; allocating it anew would take about a third of the time of a resize."""
 
     _held: Tensor = attrs.field(factory=lambda: torch.empty(0, dtype=torch.uint8))
 
     def take(self, *shape: int) -> Tensor:
-        """Bytes of a shape, in the place of those that were taken before."""
+        """Return bytes of a shape, in the place of those that were taken before."""
         size = math.prod(shape)
         if self._held.numel() < size:
             self._held = torch.empty(size, dtype=torch.uint8)
@@ -57,22 +57,25 @@ def read_clip(
     timing: Timing | None = None,
     stretched: bool = True,
 ) -> Clip:
-    """The first video stream of a file as it is shown: turned upright as its metadata say, with square pixels, its transparent parts on a background,
-    HDR as BT.709. An image is a clip of one frame at `IMAGE_RATE`.
+    """Read the first video stream of a file as it is shown: upright as its metadata say, with square pixels, with
+    transparent parts over a background, and with HDR as BT.709. An image is a clip of one frame at `IMAGE_RATE`.
 
-    Frames are decoded in one pass, each once unless `timing` says otherwise, and no further than `max_frames`; or all of them, of which the last
-    `max_frames` are kept.
+    Frames are decoded in one pass, each once unless `timing` says otherwise, and no further than `max_frames`; with
+    `last`, all are decoded, and the last `max_frames` are kept.
 
     Args:
-        path: of the file.
-        max_frames: how many at most; none: all.
-        last: whether the last of them are wanted, not the first.
-        resize: to what height and width; none: those that it is shown with. Frame by frame, so that no more than the result is held.
-        threads: of the decoder; none: one a processor.
-        memory: that the pixels of up to `max_frames` are written to, and stay in until the next clip is read to it; none: memory of their own.
-        rendering: how frames become RGB; none: by the defaults.
-        timing: when its frames are shown; none: as the file has it.
-        stretched: whether pixels that are not square are stretched to square ones; if not, the stored ones are given, upright.
+        path: the file.
+        max_frames: the most frames to read; None for all.
+        last: whether to read the last frames instead of the first.
+        resize: the function to the height and width of the result; None for those that it is shown with. Frames are
+            resized one by one, so that no more than the result is held.
+        threads: the decoder's threads; None for one per processor.
+        memory: the memory that the pixels of up to `max_frames` are written to, and stay in until the next clip is read
+            into it; None for memory of their own.
+        rendering: how frames become RGB; None for the defaults.
+        timing: when its frames are shown; None for the times of the file.
+        stretched: whether pixels that are not square are stretched to square ones; if not, the stored ones are
+            returned, upright.
 
     Raises:
         DataError: no such file, no medium, no pictures, cut short, damaged, or turned by an angle that is no multiple of 90 degrees.
@@ -85,7 +88,7 @@ def read_clip(
 
 
 def _gathered(pictures: Iterator[Tensor], most: int | None, memory: Memory) -> Tensor | None:
-    """Pictures `[H, W, 3]` as `[F, H, W, 3]`, the last `most` of them; None: there are none.
+    """Collect pictures `[H, W, 3]` into `[F, H, W, 3]`, keeping the last `most` of them; None if there are none.
 
     Each is copied as it comes, so that the next one takes the place of its frame in the decoder's memory.
     """
@@ -112,10 +115,11 @@ def reading(
     timing: Timing | None = None,
     stretched: bool = True,
 ) -> Iterator[tuple[Fraction, Iterator[Tensor]]]:
-    """The exact frames per second of a file's first video stream, and its frames one at a time, `[H, W, 3]` uint8 RGB, as `read_clip` has them.
+    """Open the first video stream of a file, and yield its exact frames per second and an iterator over its frames,
+    each `[H, W, 3]` uint8 RGB, as `read_clip` reads them.
 
     Args:
-        path: of the file.
+        path: the file.
         resize: as `read_clip`.
         threads: as `read_clip`.
         rendering: as `read_clip`.
@@ -149,14 +153,14 @@ def reading(
 
 
 def _repeated(frames: Iterator[Any], timing: Timing) -> Iterator[Any]:
-    """Each frame as often as it is shown."""
+    """Repeat each frame as often as it is shown."""
     if timing.repeats is None:
         return frames
     return (frame for frame, times in zip(frames, timing.repeats, strict=False) for _ in range(times))
 
 
 def _decoded(path: Path, container: Any, stream: Any) -> Iterator[Any]:
-    """The decoded frames of a stream, with its transparency where one decoder finds it and another does not."""
+    """Decode the frames of a stream, with the decoder that finds its transparency if another one would not."""
     decoder = alpha_decoder(stream)
     if decoder is None:
         yield from frames_of(path, container, stream)
@@ -168,7 +172,9 @@ def _decoded(path: Path, container: Any, stream: Any) -> Iterator[Any]:
 
 
 def alpha_decoder(stream: Any) -> Any | None:
-    """The decoder of a WebM stream with alpha, which FFmpeg's own decoders leave out; None: the stream has none, or there is no such decoder."""
+    """Create the decoder of a WebM stream with alpha, which FFmpeg's own decoders ignore; None if the stream has no
+    alpha, or there is no such decoder.
+    """
     import av
 
     name = _ALPHA_DECODERS.get(stream.codec_context.name)

@@ -1,4 +1,4 @@
-"""Media files as PyAV opens them, with its errors turned into ours."""
+"""Opening of media files with PyAV, whose errors become ours."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ _MOST_STREAMS = 16
 _NAMES_OF_STREAMS = threading.Lock()
 
 _LIBRARY = ("av/", "av\\")
-"""How the names of PyAV's own source files begin in tracebacks."""
+"""The beginnings of the names of PyAV's own source files in tracebacks."""
 
 _MOST_KINDS_OF_SIDE_DATA = 64
-"""More than FFmpeg has, of which PyAV has names for the first ones."""
+"""A number larger than that of FFmpeg's kinds of side data, of which PyAV has names for the first ones."""
 
 _SEQUENCES = frozenset({"avis", "msf1", "hevc", "hevx"})
-"""Brands of AVIF and HEIC files that hold moving pictures, beside one of them that stands for all."""
+"""The brands of AVIF and HEIC files that hold moving pictures beside a still one that stands for all of them."""
 
 
 @contextmanager
 def opened(path: Path, *, quick: bool = False) -> Iterator[Any]:
-    """A PyAV input container. What PyAV raises inside the block, decoding included, leaves it as a DataError that names the file.
+    """Open a file as a PyAV input container. Whatever PyAV raises inside the block, decoding included, becomes a
+    DataError that names the file.
 
     Args:
-        path: of the file.
+        path: the file.
         quick: whether FFmpeg opens it without decoding pictures to learn more than the container itself says.
 
     Raises:
@@ -53,7 +54,8 @@ def opened(path: Path, *, quick: bool = False) -> Iterator[Any]:
 
 
 def check_whole(path: Path) -> None:
-    """Refuse what is no whole medium before a library opens it, which might wait, follow or play what there is.
+    """Refuse a path that is no whole media file before a library opens it, which might wait for it, follow it to other
+    files, or play only a part.
 
     Raises:
         DataError: no such file, a folder, a pipe or a device, a file that may not be read, one that leads to others, or one that is cut short.
@@ -81,7 +83,7 @@ def check_whole(path: Path) -> None:
 
 
 def _open(file: Any, quick: bool) -> Any:
-    """A file, or an absolute path: of a relative one FFmpeg would take what is before a colon for a protocol."""
+    """Open a file, or an absolute path; in a relative one FFmpeg would take what is before a colon for a protocol."""
     import av
 
     told = {"metadata_errors": "replace", "container_options": options()}
@@ -97,11 +99,12 @@ def _open(file: Any, quick: bool) -> Any:
 
 @contextmanager
 def blaming(path: Path, *, opening: bool = False) -> Iterator[None]:
-    """Lets what PyAV and FFmpeg raise in the block leave it as a DataError that names the file; what our own code raises stays what it is.
+    """Turn what PyAV and FFmpeg raise inside the block into a DataError that names the file; what our own code raises
+    stays as it is.
 
     Args:
-        path: of the file.
-        opening: whether it is not known yet to be a medium.
+        path: the file.
+        opening: whether it is not known yet whether the file is a media file.
     """
     import av
 
@@ -123,7 +126,7 @@ def blaming(path: Path, *, opening: bool = False) -> Iterator[None]:
 
 
 def _is_pyavs(error: BaseException) -> bool:
-    """Whether PyAV raised an error, or what it called did: it is the last of it and us in the traceback."""
+    """Return whether PyAV, or what it called, raised an error: whether PyAV comes after our own code in the traceback."""
     trace, last = error.__traceback__, False
     while trace is not None:
         code = trace.tb_frame.f_code.co_filename
@@ -159,7 +162,7 @@ def empty(path: Path) -> DataError:
 
 
 def packets_of(path: Path, container: Any, stream: Any) -> Iterator[Any]:
-    """The packets of a stream, in the order of the file.
+    """Read the packets of a stream, in the order of the file.
 
     Raises:
         DataError: one is incomplete, which FFmpeg itself plays over. The last one of a sound that does not say how long it is may be.
@@ -172,7 +175,7 @@ def packets_of(path: Path, container: Any, stream: Any) -> Iterator[Any]:
 
 
 def frames_of(path: Path, container: Any, stream: Any) -> Iterator[Any]:
-    """The decoded frames of a stream, in order of presentation.
+    """Decode the frames of a stream, in order of presentation.
 
     Raises:
         DataError: they do not decode, or a packet is incomplete.
@@ -184,7 +187,7 @@ def frames_of(path: Path, container: Any, stream: Any) -> Iterator[Any]:
 
 
 def video_stream(container: Any) -> Any | None:
-    """The first stream of pictures that can be decoded, a sound file's cover picture not counted; None if there is none."""
+    """Return the first video stream that can be decoded, not counting the cover picture of an audio file; None if there is none."""
     streams = [stream for stream in _pictures(container) if stream.codec_context is not None]
     if container.metadata.get("major_brand") in _SEQUENCES:
         return max(streams, key=lambda stream: stream.frames, default=None)
@@ -192,13 +195,15 @@ def video_stream(container: Any) -> Any | None:
 
 
 def is_animation(container: Any) -> bool:
-    """Whether the file is an animated AVIF or HEIC that has another stream of pictures first, the one that stands for all."""
+    """Return whether a file is an animated AVIF or HEIC in which a still picture, which stands for all, comes first as
+    a stream of its own.
+    """
     streams = [stream for stream in _pictures(container) if stream.codec_context is not None]
     return bool(streams) and video_stream(container) is not streams[0]
 
 
 def audio_stream(container: Any) -> Any | None:
-    """The first stream of sound that can be decoded; None if there is none."""
+    """Return the first audio stream that can be decoded; None if there is none."""
     return next((stream for stream in container.streams.audio if stream.codec_context is not None), None)
 
 
@@ -209,7 +214,9 @@ def _pictures(container: Any) -> list[Any]:
 
 
 def unknown_codec(path: Path, container: Any, kind: Literal["pictures", "sound"]) -> DataError | None:
-    """The error for a file whose pictures, or whose sound, are in a codec that this FFmpeg cannot decode; none where there are none, or they can."""
+    """Make the error for a file whose pictures, or whose audio, are in a codec that this FFmpeg cannot decode; None if
+    there are none, or they can be decoded.
+    """
     streams = _pictures(container) if kind == "pictures" else list(container.streams.audio)
     if not streams or any(stream.codec_context is not None for stream in streams):
         return None
@@ -221,7 +228,9 @@ def unknown_codec(path: Path, container: Any, kind: Literal["pictures", "sound"]
 
 
 def _codec(container: Any, stream: Any) -> str:
-    """The name of a stream's codec, or its four letters in the file. PyAV knows neither where it has no decoder; FFmpeg's description has them."""
+    """Return the name of a stream's codec, or its four letters in the file. PyAV knows neither for a codec without a
+    decoder; FFmpeg's description of the file has them.
+    """
     import av.logging
 
     with _NAMES_OF_STREAMS:
@@ -238,31 +247,33 @@ def _codec(container: Any, stream: Any) -> str:
 
 
 def is_mp4(container: Any) -> bool:
-    """Whether it is MP4 or MOV, which know when their streams start before anything is decoded."""
+    """Return whether a file is MP4 or MOV, which know when their streams start before anything is decoded."""
     return "mp4" in container.format.name.split(",")
 
 
 def counts_its_frames(container: Any) -> bool:
-    """Whether the container's own tables tell the length, size and rate of its pictures, as those of MP4 and MOV do."""
+    """Return whether the container's own tables state the length, size and rate of the video, as those of MP4 and MOV do."""
     stream = video_stream(container)
     return is_mp4(container) and stream is not None and stream.frames > 0 and bool(stream.average_rate)
 
 
 def is_image(container: Any) -> bool:
-    """Whether the file is a single picture (PNG, JPEG, ...)."""
+    """Return whether a file is a single picture (PNG, JPEG, ...)."""
     name = container.format.name
     return bool(name == "image2" or name.endswith("_pipe"))
 
 
 def start_seconds(stream: Any) -> Fraction:
-    """When a stream starts, on the container's clock."""
+    """Return the start of a stream, in seconds on the container's clock."""
     if stream.start_time is None or stream.time_base is None:
         return Fraction(0)
     return Fraction(stream.start_time) * Fraction(stream.time_base)
 
 
 def side_data(frame: Any) -> Any:
-    """What PyAV has names for of the data that come with a decoded frame. Where it has none for some, `frame.side_data` raises and shows nothing at all."""
+    """Return the side data of a decoded frame that PyAV has names for. If it lacks a name for some, `frame.side_data`
+    raises and shows nothing at all.
+    """
     try:
         return frame.side_data
     except ValueError:
@@ -270,7 +281,7 @@ def side_data(frame: Any) -> Any:
 
 
 def _known_alone(frame: Any) -> Any:
-    """The same frame without side data of the kinds that PyAV has no name for, which FFmpeg knows by their number."""
+    """Copy a frame without side data of the kinds that PyAV has no name for, which FFmpeg knows by their number."""
     from av.filter import Graph
     from av.sidedata.sidedata import Type
 

@@ -1,4 +1,4 @@
-"""Dolby Vision whose pictures only its own decoders show: told by the configuration record in an MP4, MOV or Matroska file, and refused."""
+"""Refusal of Dolby Vision that only its own decoders can show, recognized by the configuration record in an MP4, MOV or Matroska file."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ltxcore.media.boxes import boxes, inside, moov
 
 _RECORDS = frozenset({b"dvcC", b"dvvC", b"dvwC"})
 _COMPATIBLE = frozenset({0, 2, 4, 6, 7, 9})
-"""Profiles whose base layer can always be shown; early files of them do not say so."""
+"""The profiles whose base layer can always be shown; early files of them do not say so."""
 
 _SAMPLE_ENTRY = 78
-"""Bytes of a picture's sample entry before the boxes in it."""
+"""The bytes of a video sample entry before the boxes in it."""
 
 _SEGMENT, _TRACKS, _CLUSTER = b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\x1f\x43\xb6\x75"
-"""Elements of Matroska: the file, its tracks, its content."""
+"""The elements of Matroska for the file, its tracks and its content."""
 
 _ENTRY, _KIND, _MAPPING, _ADDED, _RECORD = b"\xae", b"\x83", b"\x41\xe4", b"\x41\xe7", b"\x41\xed"
-"""A track, its kind, what is added to its blocks, the kind of that, and its record."""
+"""The elements of Matroska for a track, its kind, what is added to its blocks, the kind of that, and its record."""
 
 _PICTURES = 1
 _MOST_BYTES = 1 << 20
@@ -30,7 +30,8 @@ _MOST_BYTES = 1 << 20
 
 @attrs.frozen
 class DolbyVision:
-    """A configuration record: the profile, whether there is a base layer, and what others can show that as; 0: as nothing.
+    """A configuration record: the profile, whether there is a base layer, and the format that other decoders can show
+    it as; 0 if none.
 
     Source: Dolby Vision Streams Within the ISO Base Media File Format, version 2.1.2, section 2.2
     """
@@ -41,19 +42,19 @@ class DolbyVision:
 
     @classmethod
     def of(cls, record: bytes) -> DolbyVision | None:
-        """What a record says; None: it is too short."""
+        """Read a record; None if it is too short."""
         if len(record) < 4:
             return None
         return cls(record[2] >> 1, bool(record[3] & 1), record[4] >> 4 if len(record) > 4 else 0)
 
     @property
     def can_be_shown(self) -> bool:
-        """Whether others than Dolby's decoders can show the pictures in their colours."""
+        """Whether decoders other than Dolby's can show the pictures in their colors."""
         return self.has_base and (self.shown_as > 0 or self.profile in _COMPATIBLE)
 
 
 def refuse_unshowable(path: Path, container: Any, stream: Any) -> None:
-    """Nothing, for pictures that can be shown.
+    """Refuse a video stream that is Dolby Vision without a base layer that others can show.
 
     Raises:
         DataError: they are Dolby Vision without a base layer that others can show.
@@ -81,7 +82,7 @@ def _found(path: Path, formats: list[str], stream: Any) -> DolbyVision | None:
 
 
 def _in_mp4(content: bytes, track: int) -> bytes | None:
-    """The record of a track, in the content of the box that describes them all."""
+    """Find the record of a track, in the content of the box that describes all tracks."""
     for trak in inside(content, b"trak"):
         header = next(inside(trak, b"tkhd"), b"")
         at = 20 if header[:1] == b"\1" else 12
@@ -94,7 +95,7 @@ def _in_mp4(content: bytes, track: int) -> bytes | None:
 
 
 def _in_matroska(file: BinaryIO, size: int) -> bytes | None:
-    """The record of the first track of pictures."""
+    """Find the record of the first video track."""
     for segment, start, end in _elements(file, 0, size):
         for tracks, first, last in _elements(file, start, end) if segment == _SEGMENT else ():
             for entry, opened, closed in _elements(file, first, last) if tracks == _TRACKS else ():
@@ -107,7 +108,7 @@ def _in_matroska(file: BinaryIO, size: int) -> bytes | None:
 
 
 def _added(file: BinaryIO, start: int, end: int) -> bytes | None:
-    """The record in what is added to the blocks of a track, where that is Dolby Vision."""
+    """Find the record in what is added to the blocks of a track, if that is Dolby Vision."""
     parts = {name: place for name, *place in _elements(file, start, end)}
     if _ADDED not in parts or _RECORD not in parts or _bytes(file, *parts[_ADDED]) not in _RECORDS:
         return None
@@ -115,7 +116,7 @@ def _added(file: BinaryIO, start: int, end: int) -> bytes | None:
 
 
 def _elements(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """The elements between two places: the name of each, and where its content starts and ends."""
+    """Find the elements between two places: the name of each, and where its content starts and ends."""
     while start < end:
         file.seek(start)
         head = file.read(12)
@@ -131,7 +132,7 @@ def _elements(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int
 
 
 def _length(head: bytes, most: int) -> int:
-    """How many bytes a number takes that says so by its leading zeros; 0: none that there can be."""
+    """Return how many bytes a number takes that tells it by its leading zeros; 0 if that is impossible."""
     length = 9 - head[0].bit_length() if head else 0
     return length if length <= most else 0
 

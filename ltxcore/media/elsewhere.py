@@ -1,7 +1,9 @@
-"""Files that are no media but lead to others. A row names a medium: whatever else is read with it would neither be hashed nor moved with the dataset.
+"""Files that are no media but lead to other files. A row names a media file; whatever else was read along with it would
+be neither hashed nor moved with the dataset.
 
-FFmpeg follows playlists and scripts whatever their file is called. They are known by their first words here, so that they are refused by name; and
-whatever is not known so is kept from FFmpeg by `options`, which leave it no format that opens another file, and no protocol but that of files.
+FFmpeg follows playlists and scripts whatever their file is called. Here they are recognized by their first words, so
+that they are refused by name; whatever is not recognized is kept from FFmpeg by `options`, which allow it no format
+that opens another file, and no protocol but that of files.
 """
 
 from __future__ import annotations
@@ -10,16 +12,16 @@ import functools
 import re
 
 HEAD = 1 << 13
-"""Bytes from the beginning of a file that `lead` looks at."""
+"""The number of bytes from the beginning of a file that `lead` looks at."""
 
 _FOLLOWING = frozenset(
     {"concat", "dash", "hls", "image2pipe", "imf", "mlv", "rtp", "rtsp", "sap", "sbg", "sdp", "vobsub", "webm_dash_manifest"}
 )
-"""Demuxers that open, or listen to, what their file names; or, of sounds, that make them by the words of a script."""
+"""The demuxers that open, or listen to, what their file names, or synthesize audio from a script."""
 
 _DEVICES = frozenset({"alsa", "fbdev", "kmsgrab", "lavfi", "oss", "video4linux2,v4l2", "x11grab"})
 _TEXT_AS_PICTURES = frozenset({"tty", "bin", "xbin", "adf", "idf"})
-"""Demuxers that render any text file as pictures of a terminal."""
+"""The demuxers that render any text file as pictures of a terminal."""
 
 _NAME_THEM = "Name the files that it leads to."
 _LEADS = (
@@ -48,7 +50,8 @@ _STANDING_FOR_IT = (
 
 
 def lead(head: bytes) -> tuple[str, str] | None:
-    """What a file is, by its first bytes, and what to do, if it is no medium but leads to one or stands for one; none otherwise.
+    """Recognize, by its first bytes, a file that is no media file but leads to one or stands for one, and return what
+    it is and what to do; None for any other file.
 
     Args:
         head: the first `HEAD` bytes, or all.
@@ -65,9 +68,10 @@ def lead(head: bytes) -> tuple[str, str] | None:
 
 @functools.cache
 def options() -> dict[str, str]:
-    """What FFmpeg is told when it opens a file: which formats and protocols there are for it, and that no name stands for several files.
+    """Return the options with which FFmpeg opens a file: the formats and protocols it may use, and that no name stands
+    for several files.
 
-    Formats are named rather than forbidden, since FFmpeg knows no other way; they are all that it has but those above.
+    Formats are allowed by name, since FFmpeg cannot forbid any; they are all that it has but those above.
     """
     import av
 

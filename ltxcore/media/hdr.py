@@ -1,7 +1,9 @@
-"""HDR pictures (HLG and PQ) as BT.709 ones: light as a display of 1000 cd/m2 shows it, its highlights pressed into what BT.709 holds, in BT.709's colours.
+"""Conversion of HDR pictures (HLG and PQ) to BT.709: the light that a display of 1000 cd/m2 shows, its highlights
+compressed into the range of BT.709, in BT.709's colors.
 
-The formulas are functions in float64; `Bt709` holds them as tables, and applies these to the numbers of a frame in float32. What cannot be exact in a
-table is exact: a colour at the edge of BT.709 has a channel near 0, where a hundred-thousandth of the light is a level of the result.
+The formulas are functions in float64; `Bt709` holds them as tables, and applies these to the numbers of a frame in
+float32. What a table could not hold exactly enough is computed: a color at the edge of BT.709 has a channel near 0,
+where a hundred-thousandth of the light is a level of the result.
 """
 
 from __future__ import annotations
@@ -19,17 +21,19 @@ Primaries = Literal["BT.2020", "P3", "BT.709"]
 Matrix = Literal["BT.2020", "BT.709", "BT.601", "RGB"]
 
 WHITE = 203.0
-"""Luminance that becomes 1.0 in BT.709, in cd/m2: HDR reference white. Source: Report ITU-R BT.2408-7, table 1."""
+"""The luminance that becomes 1.0 in BT.709, in cd/m2: HDR reference white. Source: Report ITU-R BT.2408-7, table 1."""
 
 PEAK = 1000.0
-"""Luminance that pictures are taken to be made on where they do not say, in cd/m2, and of the display that HLG is shown on."""
+"""The luminance of the display that HLG is shown on, in cd/m2, and of the one that pictures are assumed to be made on
+if they do not say.
+"""
 
 _PQ_PEAK = 10_000.0
 _M1, _M2, _C1, _C2, _C3 = 2610 / 16384, 2523 / 4096 * 128, 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
 _A = 0.17883277
 _B, _C = 1 - 4 * _A, 0.55991073
 _GAMMA = 1.2
-"""System gamma of HLG on a display of 1000 cd/m2. Source: Recommendation ITU-R BT.2100-2, table 5, note 5e."""
+"""The system gamma of HLG on a display of 1000 cd/m2. Source: Recommendation ITU-R BT.2100-2, table 5, note 5e."""
 
 _WHITE_POINT = (0.3127, 0.3290)
 _CHROMATICITIES: Mapping[Primaries, tuple[tuple[float, float], ...]] = MappingProxyType(
@@ -39,39 +43,42 @@ _CHROMATICITIES: Mapping[Primaries, tuple[tuple[float, float], ...]] = MappingPr
         "BT.709": ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060)),
     }
 )
-"""x and y of red, green and blue, all with the white D65. Source: Recommendations ITU-R BT.2020-2, BT.709-6, SMPTE EG 432-1."""
+"""The x and y of red, green and blue, all with the white D65. Source: Recommendations ITU-R BT.2020-2, BT.709-6, SMPTE EG 432-1."""
 
 _LUMA: Mapping[Matrix, tuple[float, float]] = MappingProxyType(
     {"BT.2020": (0.2627, 0.0593), "BT.709": (0.2126, 0.0722), "BT.601": (0.299, 0.114)}
 )
-"""Shares of red and blue in luma. Source: Recommendations ITU-R BT.2100-2, table 6; BT.709-6, item 3.2; BT.601-7, item 2.5.1."""
+"""The shares of red and blue in luma. Source: Recommendations ITU-R BT.2100-2, table 6; BT.709-6, item 3.2; BT.601-7, item 2.5.1."""
 
 _STEPS = 4096
-"""Of the table of light, between whose entries a line is drawn: 1e-6 of the light off at most."""
+"""The steps of the table of light, which is interpolated linearly between its entries; the light is off by 1e-6 at most."""
 
 _FINE = 65_535
-"""The last entry of a table by square roots, whose entries are taken as they are; what is looked up there counts light in 1 / 65,535 squared."""
+"""The last index of the tables by square roots, whose entries are not interpolated; light to look up there is counted
+in 1 / 65,535 squared.
+"""
 
 _STRIP = 32_768
-"""Pixels that are worked on at a time, so that they stay in the processor's cache."""
+"""The number of pixels to work on at a time, so that they stay in the processor's cache."""
 
 _NO_COLOUR = 32_768.0
-"""A colour difference of 0 in 16 bits."""
+"""The value of a color difference of 0 in 16 bits."""
 
 _TINY = 1e-12
-"""As good as nothing: the root of 0 itself takes a processor ten times as long."""
+"""A light as good as none, used in place of 0, whose root takes a processor ten times as long."""
 
 
 @attrs.frozen
 class Signal:
-    """What the numbers of an HDR picture mean.
+    """The meaning of the numbers of an HDR picture.
 
     Attributes:
-        transfer: how light is written in them.
-        primaries: the colours that red, green and blue are.
-        matrix: by which they are written as luma and two colour differences; "RGB": as themselves.
-        full_range: whether all numbers are used, 0 to 2^n - 1, or those of studios.
-        peak: of the display that the picture was made on, in cd/m2.
+        transfer: the transfer function by which they encode light.
+        primaries: the colors of red, green and blue.
+        matrix: the matrix by which colors are written as luma and two color differences; "RGB" if they are written as
+            they are.
+        full_range: whether all numbers are used, 0 to 2^n - 1, rather than studio range.
+        peak: the peak luminance of the display that the picture was made on, in cd/m2.
     """
 
     transfer: Transfer
@@ -82,7 +89,7 @@ class Signal:
 
 
 def hlg_scene_light(signal: Tensor) -> Tensor:
-    """Scene light, 0 to 1, of an HLG signal, 0 to 1, of any shape.
+    """Convert an HLG signal, 0 to 1, of any shape, to scene light, 0 to 1.
 
     Source: Recommendation ITU-R BT.2100-2, table 5, "inverse OETF".
     """
@@ -90,7 +97,7 @@ def hlg_scene_light(signal: Tensor) -> Tensor:
 
 
 def pq_light(signal: Tensor) -> Tensor:
-    """Displayed light in cd/m2 of a PQ signal, 0 to 1, of any shape.
+    """Convert a PQ signal, 0 to 1, of any shape, to displayed light in cd/m2.
 
     Source: Recommendation ITU-R BT.2100-2, table 4, "EOTF".
     """
@@ -99,7 +106,7 @@ def pq_light(signal: Tensor) -> Tensor:
 
 
 def pq_signal(light: Tensor) -> Tensor:
-    """The PQ signal, 0 to 1, of displayed light in cd/m2, of any shape.
+    """Convert displayed light in cd/m2, of any shape, to a PQ signal, 0 to 1.
 
     Source: Recommendation ITU-R BT.2100-2, table 4, "OETF" of displayed light.
     """
@@ -108,7 +115,8 @@ def pq_signal(light: Tensor) -> Tensor:
 
 
 def pressed(light: Tensor, peak: float) -> Tensor:
-    """Light in cd/m2, of any shape, as a display of `WHITE` shows what was made on one of `peak`: as it is up to a knee, pressed together above.
+    """Compress light in cd/m2, of any shape, made on a display of `peak`, to one of `WHITE`: unchanged up to a knee,
+    compressed above it.
 
     Source: Report ITU-R BT.2390-11, section 5.4.1, with both blacks 0.
     """
@@ -124,7 +132,8 @@ def pressed(light: Tensor, peak: float) -> Tensor:
 
 
 def to_xyz(primaries: Primaries) -> Tensor:
-    """The matrix from linear red, green and blue to X, Y and Z, `[3, 3]` float64; its second row are their shares in luminance.
+    """Compute the matrix from linear red, green and blue to X, Y and Z, `[3, 3]` float64; its second row is their
+    shares in luminance.
 
     Source: SMPTE RP 177, as Recommendation ITU-R BT.2087-0 uses it.
     """
@@ -134,7 +143,7 @@ def to_xyz(primaries: Primaries) -> Tensor:
 
 
 def to_bt709(primaries: Primaries) -> Tensor:
-    """The matrix from linear red, green and blue of some primaries to those of BT.709, `[3, 3]` float64.
+    """Compute the matrix from linear red, green and blue of some primaries to those of BT.709, `[3, 3]` float64.
 
     Source: Recommendation ITU-R BT.2087-0, the inverse of its matrix M2, with all its digits.
     """
@@ -142,7 +151,7 @@ def to_bt709(primaries: Primaries) -> Tensor:
 
 
 def bt1886_signal(light: Tensor) -> Tensor:
-    """The signal, 0 to 1, that shows light of 0 to 1, of any shape.
+    """Return the signal, 0 to 1, that shows light of 0 to 1, of any shape.
 
     Source: Recommendation ITU-R BT.1886-0, annex 1, the inverse of its EOTF with black 0: gamma 2.4.
     """
@@ -150,10 +159,10 @@ def bt1886_signal(light: Tensor) -> Tensor:
 
 
 class Bt709:
-    """Turns HDR pictures of one kind into BT.709 ones."""
+    """A converter of HDR pictures of one kind to BT.709."""
 
     def __init__(self, signal: Signal) -> None:
-        """Makes the tables, which takes some milliseconds."""
+        """Make the tables, which takes some milliseconds."""
         self._signal = signal
         # Light is counted in the table in parts of the brightest that there can be: 1 is `top` cd/m2.
         self._top = PEAK if signal.transfer == "HLG" else _PQ_PEAK
@@ -176,11 +185,12 @@ class Bt709:
         self._gain = gain.to(torch.float32)
 
     def pixels(self, planes: tuple[Tensor, Tensor, Tensor], bits: int) -> Tensor:
-        """A picture as `[H, W, 3]` uint8.
+        """Convert a picture to `[H, W, 3]` uint8.
 
         Args:
-            planes: luma and two colour differences (blue, red), or red, green and blue; each `[H, W]` uint16, shifted up to 16 bits.
-            bits: that they had before they were shifted; 0 to 2^bits - 1 is the full range.
+            planes: luma and two color differences (blue, red), or red, green and blue; each `[H, W]` uint16, shifted up
+                to 16 bits.
+            bits: the bits that they had before they were shifted; 0 to 2^bits - 1 is the full range.
         """
         height, width = planes[0].shape
         result = torch.empty(height, width, 3, dtype=torch.uint8)
@@ -198,7 +208,8 @@ class Bt709:
         return result
 
     def _decode(self, room: _Room, bits: int) -> None:
-        """Numbers of 16 bits, in `room.first`, become red, green and blue in steps of the table of light, in `room.second`.
+        """Turn the 16-bit numbers in `room.first` into red, green and blue in steps of the table of light, in
+        `room.second`.
 
         Source: Recommendation ITU-R BT.2100-2, tables 6 and 9.
         """
@@ -218,7 +229,7 @@ class Bt709:
         signal.clamp_(0, _STEPS)
 
     def _convert(self, room: _Room) -> None:
-        """The signal, in `room.second`, becomes levels of BT.709."""
+        """Turn the signal in `room.second` into levels of BT.709, in `room.levels`."""
         at, light, index = room.second, room.first, room.index
         index.copy_(at)
         torch.index_select(self._slope, 0, index.view(-1), out=light.view(-1))
@@ -241,14 +252,16 @@ class Bt709:
 
     @staticmethod
     def _looked_up(table: Tensor, light: Tensor, index: Tensor, result: Tensor) -> Tensor:
-        """The entries of a table by square roots for light `[N]`, of which 1 is `_FINE` squared; it is used up."""
+        """Look up light `[N]`, of which 1 counts as `_FINE` squared, in a table by square roots. The light is overwritten."""
         index.copy_(light.clamp_(_TINY, _FINE**2).sqrt_())
         return torch.index_select(table, 0, index, out=result)
 
 
 @attrs.frozen(eq=False)
 class _Room:
-    """Memory for the pixels that are worked on, each `[3, N]` but `one`, `[N]`: to ask the system for it anew takes as long as the work."""
+    """Memory for the pixels that are worked on, each tensor `[3, N]` but `one`, `[N]`; allocating it anew would take as
+    long as the work.
+    """
 
     first: Tensor
     second: Tensor
@@ -258,13 +271,13 @@ class _Room:
 
     @classmethod
     def for_pixels(cls, count: int) -> _Room:
-        """For so many pixels."""
+        """Allocate memory for so many pixels."""
         first, second = torch.empty(2, 3, count, dtype=torch.float32)
         one = torch.empty(count, dtype=torch.float32)
         return cls(first, second, torch.empty(3, count, dtype=torch.int32), torch.empty(3, count, dtype=torch.uint8), one)
 
     def of(self, count: int) -> _Room:
-        """A part of it, for fewer pixels."""
+        """Return a part of the memory, for fewer pixels."""
         if count == len(self.one):
             return self
         first, second, index, levels = (
@@ -274,5 +287,5 @@ class _Room:
 
 
 def _weighted(light: Tensor, weights: list[float], result: Tensor) -> Tensor:
-    """A weighted sum of the rows of `[3, N]`."""
+    """Write a weighted sum of the rows of `[3, N]` to `result`."""
     return torch.mul(light[0], weights[0], out=result).add_(light[1], alpha=weights[1]).add_(light[2], alpha=weights[2])

@@ -1,6 +1,6 @@
-"""HDR frames as FFmpeg gives them: what their tags say, and their numbers.
+"""HDR frames as FFmpeg decodes them: what their tags say, and their conversion to pixels.
 
-The numbers are those of ITU-T H.273, which all containers and codecs share.
+The numbers of tags are those of ITU-T H.273, which all containers and codecs share.
 """
 
 from __future__ import annotations
@@ -34,30 +34,32 @@ _UNREAD: Mapping[int, str] = MappingProxyType(
     }
     | {14: "ICtCp", 15: "IPT-C2", 16: "YCgCo-Re", 17: "YCgCo-Ro"}
 )
-"""Matrices that neither FFmpeg's conversion knows nor this one."""
+"""The color matrices that neither FFmpeg's conversion nor this one can read."""
 
 _UNTOLD = frozenset({0, 2})
 _FULL_RANGE = 2
 
 _TELLING = frozenset({"h264", "hevc", "vvc", "av1", "vp9", "prores", "mpeg2video", "apv"})
-"""Codecs whose frames may say what their container does not."""
+"""The codecs whose frames may state what their container does not."""
 
 _MASTERING = struct.Struct("=22i")
-"""Three primaries and the white (x and y each), the darkest and the brightest light, as fractions; whether the colours and the lights are told."""
+"""The layout of mastering metadata: three primaries and the white (x and y each), the darkest and the brightest light,
+as fractions; then whether the colors and the lights are stated.
+"""
 
 _BRIGHTNESS = (50.0, 10_000.0)
-"""What a display that HDR pictures are made on can be as bright as, in cd/m2; what says otherwise is not believed."""
+"""The plausible peak brightness of a display that HDR pictures are made on, in cd/m2; a value outside it is not believed."""
 
 _PLANES = re.compile(r"(gbra?p|gray|yuvj)(4\d\dp)?(\d*)(le)?")
 
 
 @attrs.frozen
 class Tags:
-    """What is said of pictures, in H.273's numbers, of which 2 and 0 say nothing.
+    """The color tags of pictures, in H.273's numbers, of which 2 and 0 state nothing.
 
     Attributes:
-        transfer, primaries, matrix: the transfer characteristics, the colours of red, green and blue, and the matrix.
-        range: 1: that of studios, 2: full, 0: not told; FFmpeg's numbers.
+        transfer, primaries, matrix: the transfer characteristics, the colors of red, green and blue, and the matrix.
+        range: the range in FFmpeg's numbers: 1 for studio range, 2 for full range, 0 if not stated.
     """
 
     transfer: int = 2
@@ -67,11 +69,11 @@ class Tags:
 
     @classmethod
     def of(cls, told: Any) -> Tags:
-        """Those of a frame, or of a stream's codec context, of PyAV."""
+        """Read the tags of a PyAV frame, or of a stream's codec context."""
         return cls(int(told.color_trc), int(told.color_primaries), int(told.colorspace), int(told.color_range))
 
     def beside(self, others: Tags) -> Tags:
-        """These, and those of `others` where these say nothing."""
+        """Return these tags, with those of `others` in place of the ones that state nothing."""
         return Tags(
             others.transfer if self.transfer in _UNTOLD else self.transfer,
             others.primaries if self.primaries in _UNTOLD else self.primaries,
@@ -81,14 +83,16 @@ class Tags:
 
     @property
     def is_hdr(self) -> bool:
-        """Whether pictures are HLG or PQ."""
+        """Whether the pictures are HLG or PQ."""
         return self.transfer in _TRANSFERS
 
 
 def signal_of(frame: Any, stream: Tags, where: str) -> Signal | None:
-    """What the numbers of a frame of the file `where` mean, where it is HDR; None: it is not. What the frame does not say, its stream does.
+    """Return what the numbers of an HDR frame of the file `where` mean; None if the frame is not HDR. What the frame
+    does not state is taken from its stream.
 
-    A tag that no HDR picture has is not believed: primaries that are neither BT.2020's nor P3's are taken as BT.709's, and no peak as 1000 cd/m2.
+    A tag that no HDR picture has is not believed: primaries that are neither BT.2020's nor P3's are taken for BT.709's,
+    and an implausible peak for 1000 cd/m2.
 
     Raises:
         DataError: its colours are written in a way that is not read, HDR or not.
@@ -120,7 +124,8 @@ def _is_full(frame: Any, tags: Tags) -> bool:
 
 
 def _peak(frame: Any) -> float:
-    """The brightest light of the display that a frame was made on, else its own brightest light, else `PEAK`; in cd/m2.
+    """Return the brightest light of the display that a frame was made on, else its own brightest light, else `PEAK`; in
+    cd/m2.
 
     Source: Recommendations ITU-T H.265 D.3.28 and D.3.35, which are SMPTE ST 2086 and CTA-861.3.
     """
@@ -136,7 +141,7 @@ def _peak(frame: Any) -> float:
 
 
 def is_hdr(path: Path, stream: Any) -> bool:
-    """Whether a file's pictures are HDR. Its first frame is decoded only where the tags of its stream do not settle it."""
+    """Return whether a file's pictures are HDR. Its first frame is decoded only if the tags of its stream do not settle it."""
     tags = Tags.of(stream.codec_context)
     if stream.codec_context.name not in _TELLING or not (tags.is_hdr or tags.transfer in _UNTOLD):
         return tags.is_hdr
@@ -165,7 +170,7 @@ def _first_frame(path: Path) -> Any | None:
 
 @attrs.define(eq=False)
 class HdrPictures:
-    """Turns the HDR frames of one stream into pixels of BT.709. The tables of a kind of signal are made once."""
+    """A converter of the HDR frames of one stream to pixels of BT.709. The tables for a kind of signal are made once."""
 
     _resizer: Any = attrs.field(init=False)
     _made: dict[Signal, Bt709] = attrs.field(factory=dict, init=False)
@@ -176,12 +181,13 @@ class HdrPictures:
         self._resizer = VideoReformatter()
 
     def pixels(self, frame: Any, size: tuple[int, int], signal: Signal) -> Tensor:
-        """A decoded frame as `[*size, 3]` uint8. It is resized first, as it is written, like pictures of BT.709: bicubic, and antialiased where it makes smaller.
+        """Convert a decoded frame to `[*size, 3]` uint8. It is resized first, in its stored form, like pictures of
+        BT.709: bicubic, and antialiased if made smaller.
 
         Args:
-            frame: of PyAV.
-            size: height and width of the result, in pixels.
-            signal: that its numbers mean.
+            frame: a frame of PyAV.
+            size: the height and width of the result, in pixels.
+            signal: the meaning of its numbers.
         """
         convert = self._made.get(signal) or self._made.setdefault(signal, Bt709(signal))
         carrier = _carried(frame)
@@ -190,9 +196,10 @@ class HdrPictures:
         return convert.pixels((third, first, second) if signal.matrix == "RGB" else (first, second, third), bits)
 
     def _planes(self, frame: Any, size: tuple[int, int]) -> list[Tensor]:
-        """The three planes of a frame, each `[*size]` uint16, shifted up to 16 bits.
+        """Return the three planes of a frame, each `[*size]` uint16, shifted up to 16 bits.
 
-        Both ranges are given, and the same, since FFmpeg shifts numbers of studio range, but fills those of full range up to 65535 here and there.
+        Both ranges are given, and are the same, since FFmpeg shifts numbers of studio range, but in places stretches
+        those of full range to 65535.
         """
         from av.video.reformatter import ColorRange, Interpolation
 
@@ -202,7 +209,9 @@ class HdrPictures:
 
 
 def _carried(frame: Any) -> Any:
-    """A frame whose planes FFmpeg resizes and does nothing else to: those of red, green and blue, and of grey, go as luma and colour differences."""
+    """Return a frame whose planes FFmpeg resizes without any other change: planes of red, green and blue, and of gray,
+    travel as luma and color differences.
+    """
     from av import VideoFrame
     from av.video.reformatter import VideoReformatter
 
@@ -231,5 +240,5 @@ def _carried(frame: Any) -> Any:
 
 
 def _rows(plane: Any, kind: torch.dtype) -> Tensor:
-    """A plane's rows, each of which may end in padding; a view of the frame that keeps it alive."""
+    """Return a plane's rows, each of which may end in padding, as a view of the frame that keeps it alive."""
     return torch.frombuffer(plane, dtype=kind).unflatten(0, (-1, plane.line_size // kind.itemsize))[: plane.height]

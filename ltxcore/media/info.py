@@ -1,4 +1,4 @@
-"""What a media file holds, as a record that needs no torch."""
+"""The description of a media file, as a record that needs no torch."""
 
 from __future__ import annotations
 
@@ -13,22 +13,25 @@ from ltxcore.media.times import Uneven
 
 @attrs.frozen
 class MediaInfo:
-    """What a file holds, known without decoding it.
+    """The description of a media file, found without decoding all of it.
 
     Attributes:
-        path: the file.
-        frames: that its video stream shows; None: it has no pictures.
-        height, width: pixels as they are stored, before they are turned upright and stretched; None: no pictures.
-        rate: frames per second, exact, on the average where they are uneven; None: no pictures, or an image.
-        duration: seconds of its pictures, or of its sound if it has none; None: an image, or not known.
-        sound_rate: samples per second; None: no sound, or none that can be decoded.
-        channels: of its sound; None: likewise.
+        path: the path of the file.
+        frames: the number of frames that its video stream shows; None without video.
+        height, width: the size of the stored pictures in pixels, before they are turned upright and stretched; None
+            without video.
+        rate: the exact frames per second, an average if they are uneven; None without video, and for an image.
+        duration: the seconds of its video, or of its audio if it has no video; None for an image, and if not known.
+        sound_rate: the samples per second; None without audio that can be decoded.
+        channels: the number of audio channels; None without audio that can be decoded.
         is_image: whether it is a single picture.
-        picture_corrections: what is set right in its pictures that 0.1.0 got wrong, by their names in `corrections.CORRECTIONS`, sorted.
-        sound_corrections: likewise in its sound.
-        unheard: why its sound cannot be decoded, where that is so.
-        aspect: width of a stored pixel divided by its height.
-        uneven: what becomes of its frames at a constant rate; None: they are shown equally long, or it is not known when they are shown.
+        picture_corrections: the corrections of its pictures that 0.1.0 lacked, by their names in
+            `corrections.CORRECTIONS`, sorted.
+        sound_corrections: the corrections of its audio, likewise.
+        unheard: the reason why its audio cannot be decoded; "" if it can, or there is none.
+        aspect: the width of a stored pixel divided by its height.
+        uneven: what its frames become at a constant rate; None if they are shown equally long, or it is not known when
+            they are shown.
     """
 
     path: Path
@@ -47,11 +50,11 @@ class MediaInfo:
     uneven: Uneven | None = None
 
     def is_uneven(self, frames: int) -> bool:
-        """Whether its first so many frames are not shown equally long."""
+        """Return whether the file's first `frames` frames have a variable frame rate."""
         return self.uneven is not None and self.uneven.steady < frames
 
     def is_shaped_as(self, other: MediaInfo) -> bool:
-        """Whether its pictures have the shape of another file's, up to a pixel of the smaller one."""
+        """Return whether the pictures have the aspect ratio of another file's, up to a pixel of the smaller one."""
         across = (self.width or 0) * (other.height or 0)
         down = (self.height or 0) * (other.width or 0)
         return abs(across - down) <= max(self.width or 0, self.height or 0, other.width or 0, other.height or 0)

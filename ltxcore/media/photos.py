@@ -1,4 +1,6 @@
-"""Pictures that Pillow reads and FFmpeg does not, or not whole: photographs in AVIF and HEIC, of which FFmpeg sees one tile of many, and animated WebP."""
+"""Pictures that Pillow reads and FFmpeg does not, or only in part: AVIF and HEIC photographs, of which FFmpeg sees one
+tile of many, and animated WebP.
+"""
 
 from __future__ import annotations
 
@@ -24,20 +26,21 @@ _HEIC = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1"
 _MILLISECOND = Fraction(1, 1000)
 _WEBP_IS_ANIMATED = 0x02
 _WEBP_LASTS_AT = 12
-"""Where in a WebP frame's chunk the three bytes lie that say how long it is shown."""
+"""The offset in a WebP frame's chunk of the three bytes that state how long it is shown."""
 
 
 @attrs.frozen(eq=False)
 class Photo:
-    """A photograph, or a few pictures that are shown one after the other.
+    """A photograph, or several pictures that are shown one after the other.
 
     Attributes:
-        path: of the file.
-        height, width: in pixels, of the frames.
-        is_upright: whether the frames are turned as they are to be shown, as those of AVIF and HEIC are, of an animated WebP they are not.
-        lasts: milliseconds that each picture is shown; none: there is one, and it is shown as long as one likes.
+        path: the file.
+        height, width: the size of the frames, in pixels.
+        is_upright: whether the frames are turned as they are to be shown; those of AVIF and HEIC are, those of an
+            animated WebP are not.
+        lasts: the milliseconds that each picture is shown; empty for a single picture, which has no duration.
         is_transparent: whether pixels may be other than opaque.
-        image: opens the file with Pillow.
+        image: a function that opens the file with Pillow.
     """
 
     path: Path
@@ -50,17 +53,17 @@ class Photo:
 
     @property
     def is_image(self) -> bool:
-        """Whether it is a single picture."""
+        """Whether the file is a single picture."""
         return not self.lasts
 
     @property
     def count(self) -> int:
-        """How many pictures it has."""
+        """The number of pictures."""
         return len(self.lasts) or 1
 
     @property
     def rate(self) -> Fraction | None:
-        """Pictures per second on the average; none: a single picture.
+        """The average pictures per second; None for a single picture.
 
         Raises:
             DataError: none is shown for any time.
@@ -77,23 +80,25 @@ class Photo:
 
     @property
     def times(self) -> Times | None:
-        """When each picture is shown; none: a single one."""
+        """The times at which the pictures are shown; None for a single one."""
         return Times(tuple(accumulate(self.lasts[:-1], initial=0)), sum(self.lasts), _MILLISECOND) if self.lasts else None
 
     @property
     def seconds(self) -> list[float]:
-        """When each picture is shown, in seconds; empty for a single one."""
+        """The time at which each picture is shown, in seconds; empty for a single one."""
         return [] if self.times is None else [float(at * _MILLISECOND) for at in self.times.starts]
 
     @property
     def corrections(self) -> tuple[str, ...]:
-        """What is done to its pictures that may be chosen otherwise, by its names in `corrections.CORRECTIONS`. 0.1.0 read no such file."""
+        """The changes to its pictures that may be chosen otherwise, by their names in `corrections.CORRECTIONS`. 0.1.0
+        read no such file.
+        """
         colours = described_colours(self.path) if self.is_image else None
         is_hdr = colours is not None and Tags(transfer=colours[1]).is_hdr
         return tuple(name for name, applies in (("alpha", self.is_transparent), ("hdr", is_hdr)) if applies)
 
     def frames(self) -> Iterator[Any]:
-        """The pictures as frames of PyAV, RGB with or without alpha, with their times.
+        """Decode the pictures as PyAV frames, RGB with or without alpha, with their times.
 
         Raises:
             DataError: they do not decode.
@@ -114,7 +119,7 @@ class Photo:
                 yield frame
 
     def _images(self, file: BinaryIO) -> Iterator[Any]:
-        """The pictures as Pillow has them."""
+        """Decode the pictures as Pillow images."""
         from PIL import ImageOps
 
         with _pillows(self.path):
@@ -128,7 +133,8 @@ class Photo:
 
 
 def photo_of(path: Path) -> Photo | None:
-    """The photograph in a file, if it is one that Pillow has to read; none for everything else, and for what cannot be read at all.
+    """Return the photograph in a file that only Pillow can read; None for all other files, and for what cannot be read
+    at all.
 
     Raises:
         DataError: it is one, and is cut short or damaged.
@@ -175,7 +181,7 @@ def _webp(file: BinaryIO) -> Any:
 
 
 def _webp_lasts(path: Path) -> tuple[int, ...]:
-    """Milliseconds that each picture of an animated WebP is shown, from its chain of chunks."""
+    """Read the milliseconds that each picture of an animated WebP is shown from its chain of chunks."""
     lasts = []
     with path.open("rb") as file:
         file.seek(12)
@@ -190,7 +196,7 @@ def _webp_lasts(path: Path) -> tuple[int, ...]:
 
 @contextmanager
 def _pillows(path: Path) -> Iterator[None]:
-    """Lets what Pillow and its codecs raise in the block, which runs nothing else, leave it as a DataError that names the file."""
+    """Turn what Pillow and its codecs raise inside the block, which runs nothing else, into a DataError that names the file."""
     try:
         yield
     except DataError as error:

@@ -1,4 +1,4 @@
-"""Decoded frames as pixels: RGB bytes, resized on the way where that is asked for."""
+"""Conversion of decoded frames to RGB bytes, resized on the way if asked for."""
 
 from __future__ import annotations
 
@@ -15,23 +15,25 @@ from ltxcore.media.hdr import Signal
 from ltxcore.media.hdr_frames import HdrPictures, Tags, signal_of
 
 Resize = Callable[[int, int], tuple[int, int]]
-"""From the height and width of a picture as it is shown to those that it is wanted in; all in pixels."""
+"""A function from the height and width of a picture as it is shown to the wanted ones; all in pixels."""
 
 Hdr = Literal["bt709", "keep"]
-"""What becomes of HDR pictures: they are converted to BT.709, or their numbers are taken as if they were of BT.709, which looks flat and pale."""
+"""The treatment of HDR pictures: converted to BT.709, or with their numbers kept as if they were BT.709, which looks flat and pale."""
 
 _RGB = "rgb24"
 _RGB_WITH_ALPHA = "rgba"
 _RGB_BY_PLANES = "gbrp"
-"""What FFmpeg resizes to twice as fast as to packed RGB, each pixel with a colour of its own; packing it afterwards is quick."""
+"""The planar RGB format that FFmpeg resizes to twice as fast as to packed RGB, each pixel with a color of its own;
+packing it afterwards is quick.
+"""
 
 
 @attrs.frozen
 class Rendering:
-    """How decoded frames become RGB, as far as that can be chosen.
+    """The user's choices of how decoded frames become RGB.
 
     Attributes:
-        alpha_color: what is seen through transparent pixels.
+        alpha_color: the color that is seen through transparent pixels.
         hdr: what becomes of HDR pictures.
     """
 
@@ -39,22 +41,25 @@ class Rendering:
     hdr: Hdr = "bt709"
 
     def corrected(self, corrections: Collection[str]) -> tuple[str, ...]:
-        """Which of the things that are set right in a file's pictures are set right so: all but HDR that is kept, which is read as it always was."""
+        """Return the corrections of a file's pictures that are applied: all but that of HDR if HDR is kept, which is
+        then read as 0.1.0 read it.
+        """
         return tuple(name for name in corrections if name != "hdr" or self.hdr == "bt709")
 
     def told(self, corrections: Collection[str]) -> dict[str, str]:
-        """What was chosen otherwise than by default, by its key, as far as it makes a difference to a file in whose pictures these things are set right."""
+        """Return the choices that differ from the defaults, by key, if they make a difference to a file with these corrections."""
         chosen = self.alpha_color != BLACK and "alpha" in corrections
         return {"alpha_color": "#{:02X}{:02X}{:02X}".format(*self.alpha_color)} if chosen else {}
 
 
 @attrs.define(eq=False)
 class Pictures:
-    """Turns the frames of one stream into pixels. The tables of a conversion are made once, and frames of one size share them.
+    """A converter of the frames of one stream to pixels. The tables of a conversion are made once, and frames of one
+    size share them.
 
     Attributes:
-        rendering: what was chosen.
-        tags: of the stream, where a frame has none of its own.
+        rendering: the user's choices.
+        tags: the stream's tags, for frames that have none of their own.
         where: the file, for messages.
     """
 
@@ -72,11 +77,12 @@ class Pictures:
         self._resizer, self._converter, self._to_alpha = VideoReformatter(), VideoReformatter(), VideoReformatter()
 
     def pixels(self, frame: Any, size: tuple[int, int]) -> Tensor:
-        """A decoded frame as `[*size, 3]` uint8, a view of the frame that keeps it alive. A resize is bicubic, and antialiased where it makes smaller.
+        """Convert a decoded frame to `[*size, 3]` uint8, a view of the frame that keeps it alive. A resize is bicubic,
+        and antialiased if it makes smaller.
 
         Args:
-            frame: of PyAV.
-            size: height and width of the result, in pixels.
+            frame: a frame of PyAV.
+            size: the height and width of the result, in pixels.
 
         Raises:
             DataError: colours that are written in a way that is not read.
@@ -93,7 +99,9 @@ class Pictures:
         return _rows(self._converter.reformat(frame, format=_RGB, threads=1), 3)
 
     def _opaque(self, frame: Any, signal: Signal | None) -> Any:
-        """A frame with its background where it is transparent, of BT.709 where it was HDR; the frame itself where it is opaque everywhere."""
+        """Put the background behind the transparent parts of a frame, converting HDR to BT.709; a frame that is opaque
+        everywhere is returned as it is.
+        """
         if not may_be_transparent(frame.format.name):
             return frame
         import av
@@ -112,9 +120,10 @@ _BAND = 32
 
 
 def _blended(colors: Any, background: Color) -> Any:
-    """Encoded values `[H, W, 4]` uint8, the last one alpha, seen before a background, `[H, W, 3]` uint8, each rounded to the nearest.
+    """Blend encoded values `[H, W, 4]` uint8, the last one alpha, over a background, to `[H, W, 3]` uint8, each rounded
+    to the nearest.
 
-    A few rows at a time, so that what is between them and the result stays in the processor's own memory.
+    A few rows are worked on at a time, so that intermediate values stay in the processor's cache.
     """
     import numpy as np
 
@@ -131,13 +140,13 @@ def _blended(colors: Any, background: Color) -> Any:
 
 
 def is_transparent(frame: Any) -> bool:
-    """Whether any pixel of a decoded frame is not opaque."""
+    """Return whether any pixel of a decoded frame is not opaque."""
     return may_be_transparent(frame.format.name) and bool((_rows(frame.reformat(format=_RGB_WITH_ALPHA), 4)[..., 3] != _OPAQUE).any())
 
 
 @cache
 def may_be_transparent(format_name: str) -> bool:
-    """Whether a pixel format has alpha: as a component, or in the colours of its palette."""
+    """Return whether a pixel format has alpha: as a component, or in the colors of its palette."""
     from av import VideoFormat
 
     found = VideoFormat(format_name)
@@ -145,14 +154,14 @@ def may_be_transparent(format_name: str) -> bool:
 
 
 def _rows(frame: Any, channels: int) -> Tensor:
-    """The pixels of a packed frame of one byte a channel, `[H, W, channels]`, a view."""
+    """Return the pixels of a packed frame with one byte per channel, `[H, W, channels]`, as a view."""
     plane = frame.planes[0]
     rows = torch.frombuffer(plane, dtype=torch.uint8).unflatten(0, (-1, plane.line_size))  # each may end in padding
     return rows[: frame.height, : channels * frame.width].unflatten(1, (-1, channels))
 
 
 def _bicubic() -> Any:
-    """FFmpeg's bicubic resize, which also reads every colour of a picture that is RGB already, not every other one."""
+    """Return FFmpeg's flags for a bicubic resize that also reads every color of a picture that is RGB already, not every other one."""
     from av.video.reformatter import Interpolation
 
     return Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INP

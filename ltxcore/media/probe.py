@@ -1,7 +1,8 @@
-"""Media files: what is in them, clips and sounds from them, and back.
+"""The interface to media files: describe them, read clips and audio from them, and write them.
 
-Everything is read that PyAV (FFmpeg) reads: any container, codec, sample rate and number of channels; and AVIF, HEIC and animated WebP. Written are MP4 (H.264 and AAC), WAV
-(16 bits), PNG and JPEG. Reading the same file twice gives the same numbers.
+All files are read that PyAV (FFmpeg) reads, with any container, codec, sample rate and number of channels, and also
+AVIF, HEIC and animated WebP. MP4 (H.264 and AAC), WAV (16 bits), PNG and JPEG are written. Reading the same file twice
+gives the same numbers.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ __all__ = ["MediaInfo", "Memory", "frame_seconds", "probe", "read_clip", "read_s
 
 
 def probe(path: Path) -> MediaInfo:
-    """What is in a media file. Its packets are read only where the container does not tell which frames are shown and when, and no more than the first
-    frames are decoded.
+    """Describe a media file. Its packets are read only if the container does not say which frames are shown and when,
+    and no more than the first frames are decoded.
 
     Raises:
         DataError: as `read_clip`, or neither pictures nor sound.
@@ -141,9 +142,10 @@ def _first_frame(path: Path, container: Any, stream: Any) -> Any:
 
 
 def frame_seconds(path: Path, max_frames: int) -> list[float]:
-    """When each of the first frames of a clip is shown, in seconds, in order; read from its packets, none of which is decoded.
+    """Return the time at which each of the first frames of a clip is shown, in seconds, in order. They are read from
+    its packets, none of which is decoded.
 
-    Empty where the file has no pictures, or does not say.
+    The list is empty if the file has no pictures, or does not say when they are shown.
 
     Raises:
         DataError: as `probe`.

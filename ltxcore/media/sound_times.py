@@ -1,4 +1,5 @@
-"""Where the frames of a sound lie: as their time stamps say, as far as those can be believed, from the first picture that is shown.
+"""The places of audio frames in time: as their time stamps say, as far as those can be believed, counted from the first
+picture that is shown.
 
 A time stamp is a multiple of its container's tick, which in some containers is longer than a sample: a millisecond in Matroska and FLV. So stamps
 wobble about the true time although the sound goes on without a break, and only what cannot be such a wobble is a hole or an overlap.
@@ -20,22 +21,25 @@ from ltxcore.errors import DataError
 from ltxcore.media.container import audio_stream, blaming, damaged, frames_of, is_mp4, opened, start_seconds, video_stream
 
 _EARLY = 32
-"""Packets of pictures among which the one that is shown first is: no codec reorders as many."""
+"""The number of video packets among which the one that is shown first is: no codec reorders as many."""
 
 WOBBLE_SECONDS, WOBBLE_TICKS = Fraction(1, 1000), 3
-"""Up to how far stamps are off, in seconds or in ticks of the container, where the sound goes on without a break: recorders stamp with a clock that is
-not that of the samples, and Matroska's laces round twice."""
+"""The largest error of time stamps, in seconds or in ticks of the container, in audio that goes on without a break:
+recorders stamp with a clock that is not that of the samples, and Matroska's laces round twice.
+"""
 
 SETTLED_SECONDS = Fraction(1, 4)
-"""How long a step of no more than that must stay to be one; a wobble comes back sooner."""
+"""The seconds for which a step within that error must last to count as a step; a wobble goes back sooner."""
 
 BACK_SECONDS, AHEAD_SECONDS = 10, 3600
-"""A clock that steps further than this was set anew, as in recordings that were joined byte by byte, and no sound overlaps or is missing."""
+"""The seconds beyond which a step of the clock means that it was reset, as in recordings that were joined byte by byte,
+and that no audio overlaps or is missing.
+"""
 
 
 @attrs.frozen(eq=False)
 class Stamped:
-    """A decoded frame of sound: how many samples it has, and at which sample its time stamp says it starts; none: it has no stamp."""
+    """A decoded audio frame: how many samples it has, and the sample at which its time stamp says it starts; None if it has no stamp."""
 
     frame: Any
     length: int
@@ -44,12 +48,12 @@ class Stamped:
 
 @attrs.frozen(eq=False)
 class Placed:
-    """A frame in its place.
+    """An audio frame in its place.
 
     Attributes:
-        frame: as decoded.
-        start: the sample that its first one is; before 0: it comes before the pictures do.
-        length: its samples.
+        frame: the decoded frame.
+        start: the position of its first sample, in samples; below 0 if it comes before the pictures do.
+        length: the number of its samples.
         is_moved: whether it starts elsewhere than where the frame before ends.
     """
 
@@ -60,7 +64,7 @@ class Placed:
 
 
 class _Ahead:
-    """Frames, of which some can be looked at before their turn. None is decoded before it is asked for."""
+    """An iterator over frames that lets some be looked at before their turn. No frame is decoded before it is asked for."""
 
     def __init__(self, frames: Iterator[Stamped]) -> None:
         self._frames, self._seen = frames, deque[Stamped]()
@@ -73,7 +77,7 @@ class _Ahead:
             yield frame
 
     def next(self, samples: Fraction) -> Iterator[Stamped]:
-        """Those that follow, for so many samples."""
+        """Look at the frames that follow, for so many samples."""
         yield from self._seen
         known = sum(frame.length for frame in self._seen)
         while known < samples and (frame := next(self._frames, None)) is not None:
@@ -83,13 +87,13 @@ class _Ahead:
 
 
 def placed(frames: Iterator[Stamped], rate: int, tick: Fraction) -> Iterator[Placed]:
-    """Frames where their stamps say. One that is no further from the end of the one before than its stamp may be wrong goes on where that one ends, so
-    that rounding neither tears a sound apart nor adds up.
+    """Put frames where their stamps say. A frame that is no further from the end of the one before than its stamp may
+    be wrong starts at that end, so that rounding neither tears audio apart nor adds up.
 
     Args:
-        frames: in order.
-        rate: samples per second.
-        tick: of the time stamps, in samples.
+        frames: the frames, in order.
+        rate: the samples per second.
+        tick: the tick of the time stamps, in samples.
     """
     ahead = _Ahead(frames)
     first = next(iter(ahead), None)
@@ -116,7 +120,9 @@ def placed(frames: Iterator[Stamped], rate: int, tick: Fraction) -> Iterator[Pla
 
 
 def _stays(following: Iterator[Stamped], expected: Fraction, off: Fraction, slack: Fraction) -> bool:
-    """Whether the stamps of the frames that follow, the first of which would go on at the sample `expected`, are all off to the same side as `off`."""
+    """Return whether the stamps of the frames that follow, the first of which would go on at the sample `expected`, are
+    all off to the same side as `off`.
+    """
     for each in following:
         if each.stated is not None:
             found = each.stated - expected
@@ -127,7 +133,9 @@ def _stays(following: Iterator[Stamped], expected: Fraction, off: Fraction, slac
 
 
 def _whole_frames(off: Fraction, each: Stamped, before: Stamped, tick: Fraction) -> Fraction:
-    """A hole as exact as it can be told: where stamps are coarser than samples and it may be of whole frames, as where packets were lost, it is."""
+    """Make a hole as exact as possible: if stamps are coarser than samples and it may be of whole frames, as after lost
+    packets, it is taken as such.
+    """
     count = round(off / before.length) if before.length else 0
     if tick > 1 and count >= 1 and each.length == before.length and abs(off - count * before.length) <= tick:
         return Fraction(count * before.length)
@@ -135,7 +143,8 @@ def _whole_frames(off: Fraction, each: Stamped, before: Stamped, tick: Fraction)
 
 
 def in_place(path: Path, container: Any, stream: Any, origin: Fraction | None) -> Iterator[Placed]:
-    """The decoded frames of a sound in their places, counted from `origin` in seconds of the container's clock; none: from where the sound starts.
+    """Decode the frames of an audio stream into their places, counted from `origin` in seconds of the container's
+    clock; None counts from where the audio starts.
 
     Raises:
         DataError: they do not decode, or change their rate or channels.
@@ -166,12 +175,13 @@ def _seconds(frame: Any) -> Fraction | None:
 
 
 def first_shown(path: Path, container: Any) -> Fraction | None:
-    """When the first picture that a file shows is shown, in seconds on its clock; none: it has no pictures.
+    """Return when the first picture that a file shows is shown, in seconds on its clock; None if it has no pictures.
 
-    That is where its stream starts, but for a stream that starts in the middle of a group of pictures, which cannot be decoded from there.
+    That is where its stream starts, except for a stream that starts in the middle of a group of pictures, which cannot
+    be decoded from there.
 
     Args:
-        path: of the file.
+        path: the file.
         container: the file, open; it is not read from.
     """
     pictures = video_stream(container)
@@ -198,7 +208,9 @@ def _first_of(container: Any, stream: Any) -> Fraction | None:
 
 
 def _stated_first(early: Sequence[Any], stream: Any) -> Fraction | None:
-    """When the first of the early packets of pictures is shown, where it stands alone and before the others; None: that takes decoding."""
+    """Return when the first of the early video packets is shown, if it stands alone and comes before the others; None
+    if that takes decoding.
+    """
     times = [packet.pts for packet in early if packet.size and packet.pts is not None]
     if times and early[0].is_keyframe and not early[0].is_discard and early[0].pts == min(times):
         return Fraction(early[0].pts) * Fraction(stream.time_base)
@@ -206,7 +218,7 @@ def _stated_first(early: Sequence[Any], stream: Any) -> Fraction | None:
 
 
 def _alone(container: Any, *streams: Any) -> Iterator[Any]:
-    """The packets of some streams; those of others are not even read where the container knows where they lie."""
+    """Read the packets of some streams; those of others are not even read if the container knows where they lie."""
     from av.stream import Discard
 
     for other in container.streams:
@@ -216,18 +228,19 @@ def _alone(container: Any, *streams: Any) -> Iterator[Any]:
 
 
 _WITHOUT_CLOCK = frozenset({"wav", "w64", "aiff"})
-"""Containers of nothing but samples, one after the other."""
+"""The containers that hold nothing but samples, one after the other."""
 
 IN_TIME = "sound_in_time"
-"""The correction of sounds some part of which lies elsewhere than where 0.1.0 put it: each frame after the one before, the first one by its time stamp, and
-the pictures where their stream starts."""
+"""The correction of audio that 0.1.0 put elsewhere, at least in part: each frame after the one before, the first one by
+its time stamp, and the pictures at the start of their stream.
+"""
 
 
 def sound_corrections(path: Path, container: Any, *, is_unread: bool = False) -> tuple[str, ...]:
     """What is set right in the sound of a file, by its names in `corrections.CORRECTIONS`.
 
-    Told from the packets where they follow each other evenly, as in almost every file; only where they do not is the sound decoded, up to the first
-    difference. What is damaged is left to those who read it.
+    The packets tell if they follow each other evenly, as in almost every file; only if they do not, the audio is
+    decoded, up to the first difference. Damage is left to be reported by those who read the file.
 
     Args:
         path: of the file.
@@ -253,7 +266,7 @@ def sound_corrections(path: Path, container: Any, *, is_unread: bool = False) ->
 
 
 def _sound(container: Any, stream: Any, pictures: Any | None, early: list[Any]) -> Iterator[Any]:
-    """The packets of a sound, and in `early` the first ones of the pictures beside it; no more of them are read."""
+    """Read the packets of an audio stream, and collect in `early` the first ones of the video beside it; no more of those are read."""
     from av.stream import Discard
 
     for packet in _alone(container, stream, *([] if pictures is None else [pictures])):
@@ -266,7 +279,9 @@ def _sound(container: Any, stream: Any, pictures: Any | None, early: list[Any]) 
 
 
 def _is_even(stream: Any, packets: Iterator[Any]) -> bool:
-    """Whether each packet starts where the one before ends, if all have as many samples as the codec's frames; false also where that is not known."""
+    """Return whether each packet starts where the one before ends, if all have as many samples as the codec's frames;
+    False also if that is not known.
+    """
     samples, rate = getattr(stream.codec_context, "frame_size", 0), getattr(stream.codec_context, "sample_rate", 0)
     if not samples or not rate:
         return False
@@ -289,7 +304,9 @@ def _is_even(stream: Any, packets: Iterator[Any]) -> bool:
 
 
 def _is_elsewhere(frames: Iterator[Placed], origin: Fraction | None, told: Fraction | None) -> bool:
-    """Whether frames lie elsewhere than one after the other from where they were read to start when pictures started where they are `told` to."""
+    """Return whether frames lie elsewhere than one after the other from where they were read to start when pictures
+    started where they are `told` to.
+    """
     at = None
     for each in frames:
         if at is None:

@@ -1,4 +1,4 @@
-"""Sound from files and back."""
+"""Reading of audio from files, and writing."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from ltxcore.media.sound_times import first_shown, in_place
 from ltxcore.protocols import Sound
 
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
-"""Samples per second that AAC has."""
+"""The samples per second that AAC supports."""
 AAC_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
-"""Numbers of channels that AAC is written with."""
+"""The channel layouts that AAC is written with, by number of channels."""
 _AAC_BITS_PER_SAMPLE = 4
 _FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63, "flt": 1.0, "dbl": 1.0}
-"""What 1.0 is in each of FFmpeg's sample formats."""
+"""The value that stands for 1.0 in each of FFmpeg's sample formats."""
 
 
 @attrs.frozen
 class Gap:
-    """A place where a sound does not simply go on: a hole, which is silence, or an overlap, whose later part is left out.
+    """A place where audio does not simply go on: a hole, which is silence, or an overlap, whose later part is left out.
 
     Attributes:
-        at: where, in seconds from the first sample.
-        seconds: how long; negative: an overlap.
+        at: its place, in seconds from the first sample.
+        seconds: its length; negative for an overlap.
     """
 
     at: float
@@ -42,10 +42,12 @@ class Gap:
 
 
 def read_sound(path: Path, *, max_duration: float | None = None) -> Sound:
-    """The first sound of a file at its own rate and with all its channels, each part where its time stamp says.
+    """Read the first audio stream of a file at its own rate and with all its channels, each part where its time stamp
+    says.
 
-    Sample 0 is where the first picture that the file shows starts (its sound's own start, if it has none): a track that starts later is led by silence,
-    one that starts earlier is cut. A hole in it is silence; where two parts overlap, the first one counts. Nothing is decoded beyond `max_duration` seconds.
+    Sample 0 is where the first picture that the file shows starts (the audio's own start, if it has no pictures): a
+    track that starts later begins with silence, one that starts earlier is cut. A hole in it is silence; if two parts
+    overlap, the first one counts. Nothing is decoded beyond `max_duration` seconds.
 
     Raises:
         DataError: no such file, no medium, no sound, cut short or damaged.
@@ -54,7 +56,7 @@ def read_sound(path: Path, *, max_duration: float | None = None) -> Sound:
 
 
 def read_with_gaps(path: Path, *, max_duration: float | None = None) -> tuple[Sound, tuple[Gap, ...]]:
-    """A sound as `read_sound` has it, and its holes and overlaps in order.
+    """Read audio like `read_sound`, together with its holes and overlaps in order.
 
     Raises:
         DataError: as `read_sound`.
@@ -75,7 +77,7 @@ def read_with_gaps(path: Path, *, max_duration: float | None = None) -> tuple[So
 
 
 def _decode(parts: Iterator[Sound], rate: int, max_duration: float | None) -> Sound:
-    """Pieces in one, of no more than `max_duration` seconds."""
+    """Join pieces of audio into one of no more than `max_duration` seconds."""
     taken: list[Tensor] = []
     wanted, length = -1, 0
     for part in parts:
@@ -94,7 +96,8 @@ def _decode(parts: Iterator[Sound], rate: int, max_duration: float | None) -> So
 
 @contextmanager
 def hearing(path: Path) -> Iterator[Iterator[Sound]]:
-    """The first sound of a file piece by piece, in its place as `read_sound` has it; no piece where it has no sound.
+    """Open the first audio stream of a file, and yield it piece by piece, in its place as `read_sound` reads it; no
+    piece if there is no audio.
 
     Raises:
         DataError: no such file, no medium; from the pieces, where they do not decode.
@@ -107,7 +110,9 @@ def hearing(path: Path) -> Iterator[Iterator[Sound]]:
 
 
 def _parts(path: Path, container: Any, stream: Any, gaps: list[Gap]) -> Iterator[Sound]:
-    """Pieces of sound that follow each other without a break, silence among them. Holes and overlaps are added to `gaps` as they are met."""
+    """Decode pieces of audio that follow each other without a break, silence among them. Holes and overlaps are added
+    to `gaps` as they are met.
+    """
     at = 0
     for each in in_place(path, container, stream, first_shown(path, container)):
         samples, rate = samples_of(each.frame), int(each.frame.sample_rate)
@@ -122,7 +127,7 @@ def _parts(path: Path, container: Any, stream: Any, gaps: list[Gap]) -> Iterator
 
 
 def samples_of(frame: Any) -> Tensor:
-    """A decoded frame as `[channels, N]` float32."""
+    """Convert a decoded frame to `[channels, N]` float32."""
     name = frame.format.name
     values = torch.from_numpy(frame.to_ndarray())
     if not frame.format.is_planar:
@@ -135,7 +140,7 @@ def samples_of(frame: Any) -> Tensor:
 
 
 def write_sound(path: Path, sound: Sound) -> None:
-    """Write a sound as WAV, 16 bits a sample; what lies outside [-1, 1] is clipped. The file appears whole or not at all.
+    """Write audio as WAV, 16 bits a sample; values outside [-1, 1] are clipped. The file appears whole or not at all.
 
     Raises:
         DataError: another ending than .wav, no samples, samples that are no numbers, or a file that cannot be written.

@@ -1,9 +1,11 @@
-"""When the frames of a clip are shown: counted from its packets, none of which is decoded, and not taken from what its container says of itself.
+"""The times at which the frames of a clip are shown: counted from its packets, none of which is decoded, rather than
+taken from the container's own claims.
 
-A container may say too much: an edit list, which a cut without encoding leaves behind, hides frames that its table counts; an AVI counts empty frames; a
-decoder gives nothing for frames that refer to what was cut away. And it may say a rate that its frames do not have.
+A container may claim too much: an edit list, which a cut without encoding leaves behind, hides frames that its table
+counts; an AVI counts empty frames; a decoder gives nothing for frames that refer to what was cut away. It may also
+state a rate that its frames do not have.
 
-Frames per second, exact: the rates of television are fractions, which containers and people write as decimals.
+Frames per second are exact: the rates of television are fractions, which containers and people write as decimals.
 """
 
 from __future__ import annotations
@@ -21,32 +23,34 @@ from ltxcore.errors import DataError
 from ltxcore.media.container import counts_its_frames, frames_of, opened, packets_of, video_stream
 
 LONGEST = Fraction(3, 2)
-"""How many times longer than another a frame may last in a clip of a constant rate: a film on broadcast television has frames of two and of three fields."""
+"""How many times longer than another a frame may last in a clip of a constant rate: a film on broadcast television has
+frames of two and of three fields.
+"""
 
 _LIKE_MOST = Fraction(11, 10)
 _ROUNDED = Fraction(1, 1000)
-"""Ticks, in seconds, that times are rounded to; longer ones are as long as a frame."""
+"""The longest ticks, in seconds, that times are rounded to; longer ones are as long as a frame."""
 _ABOUT = Fraction(1, 500)
-"""Share by which a rate may differ from the one told: more than what 30 and 30000/1001 differ by."""
+"""The share by which a rate may differ from the stated one: more than the difference of 30 and 30000/1001."""
 _WOBBLE = Fraction(1, 2000)
-"""Share by which the mean of times that a clock gave may be off: half of what 30 and 30000/1001 differ by."""
+"""The share by which the mean of times that a clock gave may be off: half the difference of 30 and 30000/1001."""
 _UNSTEADY = Fraction(1, 200)
-"""The same for a clip of uneven times, whose clock was none."""
+"""The share by which the mean of times may be off in a clip with a variable frame rate, whose times no clock gave."""
 _SLOW = 16
 _INVISIBLE_IN = "vp8"
 _SHOWN_BIT = 1 << 4
-"""Of a VP8 packet's first byte: frames that others are only predicted from are packets of their own."""
+"""The bit of a VP8 packet's first byte that marks it as shown: frames that others are only predicted from are packets of their own."""
 
 
 @attrs.frozen
 class Uneven:
-    """A clip whose frames are not shown equally long.
+    """A clip with a variable frame rate, and what it becomes at a constant one.
 
     Attributes:
-        frames: that it shows.
-        steady: how many of its first frames are shown equally long.
-        resampled_rate: frames per second that most of them are shown at.
-        resampled_frames: that it has when frames are taken at that rate.
+        frames: the number of frames that it shows.
+        steady: the number of its first frames that are shown equally long.
+        resampled_rate: the frames per second at which most of them are shown.
+        resampled_frames: the number of frames after resampling to that rate.
     """
 
     frames: int
@@ -57,7 +61,9 @@ class Uneven:
 
 @attrs.frozen
 class Times:
-    """When each shown frame of a clip starts, in order of presentation, and when the last one ends; in ticks of `tick` seconds."""
+    """The times at which the shown frames of a clip start, in order of presentation, and at which the last one ends; in
+    ticks of `tick` seconds.
+    """
 
     starts: tuple[int, ...]
     end: int
@@ -65,11 +71,13 @@ class Times:
 
     @property
     def seconds(self) -> Fraction:
-        """From the start of the first frame to the end of the last."""
+        """The seconds from the start of the first frame to the end of the last."""
         return (self.end - self.starts[0]) * self.tick
 
     def rate(self, told: Fraction | None) -> Fraction | None:
-        """Frames per second: what the container tells, where the frames have it; else the rate of the frames, on the average of an uneven clip."""
+        """Return the frames per second: the container's rate if the frames have it, else the rate of the frames, which
+        for an uneven clip is an average.
+        """
         count, steady = len(self.starts), self.steady
         if count < 2 or self.seconds <= 0:
             return told
@@ -81,7 +89,7 @@ class Times:
         return told if told and missed <= 1 / told else count / self.seconds
 
     def _is_about(self, rate: Fraction, count: int) -> bool:
-        """Whether the first `count` frames have this rate."""
+        """Return whether the first `count` frames have this rate."""
         if count < 2:
             return False
         mean = Fraction(self.starts[count - 1] - self.starts[0], count - 1) * self.tick
@@ -89,7 +97,9 @@ class Times:
 
     @property
     def steady(self) -> int:
-        """How many of the first frames are shown equally long: none longer than `LONGEST` times another, but for the rounding of their times."""
+        """How many of the first frames are shown equally long: none longer than `LONGEST` times another, apart from the
+        rounding of their times.
+        """
         gaps = [end - start for start, end in pairwise(self.starts)]
         rounding = 1 if self.tick <= _ROUNDED else 0
         shortest = longest = gaps[0] if gaps else 0
@@ -102,8 +112,10 @@ class Times:
         return len(self.starts)
 
     def usual_rate(self, told: Fraction | None = None, wobble: Fraction = _WOBBLE) -> Fraction:
-        """Frames per second by the median time of a frame: the mean of all that last about as long, taken for the rate that the container tells, or for
-        one that cameras have, where their rounding allows it or it differs by no more than the share `wobble`."""
+        """Compute the frames per second from the median duration of a frame: the mean of all that last about as long,
+        replaced by the container's rate, or by one that cameras have, if rounding allows it or the two differ by no
+        more than the share `wobble`.
+        """
         gaps = sorted(end - start for start, end in pairwise(self.starts))
         median = max(1, _median(gaps))
         alike = [gap for gap in gaps if median <= _LIKE_MOST * gap and gap <= _LIKE_MOST * median] or [median]
@@ -117,8 +129,8 @@ class Times:
         return nearest if abs(1 / nearest - mean) <= max(rounding, wobble * mean) else 1 / mean
 
     def repeats(self, rate: Fraction) -> tuple[int, ...]:
-        """How often each frame is shown when the clip is shown at a constant rate: at each time the frame that has then begun last, times rounded to the
-        nearest, as FFmpeg's filter `fps` has it.
+        """Count how often each frame is shown when the clip is resampled to a constant rate: each moment shows the
+        latest frame that has begun, with times rounded to the nearest, as in FFmpeg's filter `fps`.
 
         Source: docs/explanation/arithmetic.md#frames-at-a-constant-rate
         """
@@ -127,7 +139,7 @@ class Times:
 
     @property
     def uneven(self) -> Uneven | None:
-        """What the clip becomes at a constant rate; None: its frames are shown equally long."""
+        """The clip as it becomes at a constant rate; None if its frames are shown equally long already."""
         count, steady = len(self.starts), self.steady
         if steady == count:
             return None
@@ -136,7 +148,9 @@ class Times:
 
 
 def _plain_rates(rate: Fraction) -> list[Fraction]:
-    """The rates nearest to one: a whole number, half of one where it is low, and 1000/1001 of one, as television has it."""
+    """List the usual rates nearest to a rate: a whole number, a multiple of one half if it is low, and 1000/1001 of a
+    whole number, as television has it.
+    """
     whole, half, film = round(rate), Fraction(round(2 * rate), 2), round(rate * 1001 / 1000) * Fraction(1000, 1001)
     return [found for found in (Fraction(whole), half if rate < _SLOW else Fraction(), film) if found]
 
@@ -151,11 +165,11 @@ def _nearest(value: Fraction) -> int:
 
 @attrs.frozen
 class Timing:
-    """When the frames of a clip are shown, where that is known or chosen.
+    """The times at which the frames of a clip are shown, as far as they are known or chosen.
 
     Attributes:
-        rate: frames per second; none: that of the file, as `shown_frames` finds it.
-        repeats: how often each frame of the file is given, 0: not at all; none: each once.
+        rate: the frames per second; None for those of the file, as `shown_frames` finds them.
+        repeats: how often each frame of the file is returned, 0 for not at all; None for each once.
     """
 
     rate: Fraction | None = None
@@ -164,14 +178,15 @@ class Timing:
 
 @attrs.frozen
 class Shown:
-    """The shown frames of a clip: how many, and when; no times where its packets do not say."""
+    """The shown frames of a clip: how many there are, and when they are shown; None if its packets do not say when."""
 
     frames: int
     times: Times | None
 
 
 def shown_frames(path: Path) -> tuple[Shown, Fraction]:
-    """The frames that a clip shows, and how many of them a second; of MP4 and MOV files by their tables, of others by their packets.
+    """Find the frames that a clip shows, and how many of them a second; in MP4 and MOV files by their tables, in others
+    by their packets.
 
     Raises:
         DataError: it cannot be read, has no pictures, or does not say how many frames per second it has.
@@ -203,14 +218,15 @@ def shown_in(path: Path, container: Any, stream: Any) -> tuple[Shown, Fraction]:
 
 
 def told_rate(stream: Any) -> Fraction | None:
-    """Frames per second as the container tells: its average, else what its time base suggests; None: it does not."""
+    """Return the frames per second that the container states: its average, else what its time base suggests; None if it states none."""
     rate = stream.average_rate or stream.base_rate or stream.guessed_rate
     return Fraction(rate) if rate else None
 
 
 def table_of(stream: Any) -> Shown | None:
-    """The shown frames by the table of an MP4 or MOV file, which holds no time of presentation but has the packets at even ones; None: its packets have
-    to be asked, since the table leaves frames out or has them at uneven times."""
+    """Find the shown frames in the table of an MP4 or MOV file, which holds no presentation times but has the packets
+    at even ones; None if the packets must be read, since the table leaves frames out or has them at uneven times.
+    """
     entries = stream.index_entries
     stamps = [] if len(entries) != stream.frames else sorted(entry.timestamp for entry in entries if not entry.is_discard)
     if len(stamps) != stream.frames or stream.time_base is None:
@@ -225,7 +241,7 @@ def _counted_anew(path: Path) -> Shown:
 
 
 def counted(path: Path, container: Any, stream: Any) -> Shown:
-    """The shown frames by the packets of a stream, all of which are read.
+    """Find the shown frames by the packets of a stream, all of which are read.
 
     Raises:
         DataError: a packet is incomplete, or the first frames do not decode.
@@ -256,7 +272,7 @@ def _is_shown(packet: Any, stream: Any) -> bool:
 
 
 def _decodable(path: Path, starts: Sequence[int]) -> list[int]:
-    """Without the frames before the first that a decoder gives: of a cut stream, some refer to what was cut away."""
+    """Remove the frames before the first that a decoder gives: in a cut stream, some refer to what was cut away."""
     with opened(path) as container:
         stream = video_stream(container)
         frame = next(frames_of(path, container, stream), None)
@@ -266,23 +282,26 @@ def _decodable(path: Path, starts: Sequence[int]) -> list[int]:
 
 
 def _times(starts: Sequence[int], lasts: Mapping[int, int], tick: Fraction) -> Times:
-    """The times of frames that start at `starts`, in order; the last one ends after its own duration, or, if it tells none, after that of most."""
+    """Return the times of frames that start at `starts`, in order; the last one ends after its own duration, or, if it
+    states none, after the median one.
+    """
     last, gaps = starts[-1], sorted(after - before for before, after in pairwise(starts))
     return Times(tuple(starts), last + (lasts.get(last) or (max(1, _median(gaps)) if gaps else 1)), tick)
 
 
 _TELEVISION = Fraction(1000, 1001)
 _USUAL = frozenset({12, 15, 24, 30, 48, 60, 120, 240})
-"""Whole rates whose television rate people also write with two decimals, such as 23.98."""
+"""The whole rates whose television rate people also write with two decimals, such as 23.98."""
 _FASTEST = 300
 _THREE_DECIMALS = Fraction(1, 2000)
 _MICROSECONDS = Fraction(1, 2_000_000)
 _FINEST = 10_000
-"""Largest denominator of a rate that is known as a float only."""
+"""The largest denominator of a rate that is known only as a float."""
 
 
 def exact_rate(rate: float | Fraction) -> Fraction:
-    """The frames per second that are meant by a rate that may have been rounded: 24000/1001 for 23.976 and 23.98, 30000/1001 for 29.97.
+    """Return the exact frames per second that a possibly rounded rate means: 24000/1001 for 23.976 and 23.98,
+    30000/1001 for 29.97.
 
     A rate is taken for N x 1000/1001 if that is it within three decimals, or its time between frames within whole microseconds (as in AVI), or, of the
     usual rates, if it is that with two decimals. Any other rate stays: a fraction what it is, a float the nearest fraction.

@@ -1,4 +1,6 @@
-"""Pictures turned the way their metadata say they are to be shown: the display matrix of a clip, the EXIF orientation of a photograph."""
+"""Turning of pictures to how their metadata say they are shown: by the display matrix of a clip, or the EXIF
+orientation of a photograph.
+"""
 
 from __future__ import annotations
 
@@ -27,18 +29,18 @@ _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 @attrs.frozen
 class Turn:
-    """How stored pixels are shown: rows and columns exchanged or not, then mirrored across, then mirrored down."""
+    """A turn from stored to shown pixels: rows and columns exchanged or not, then mirrored across, then mirrored down."""
 
     exchanged: bool = False
     across: bool = False
     down: bool = False
 
     def size(self, height: int, width: int) -> tuple[int, int]:
-        """The height and width of stored pixels once they are shown, or the other way round."""
+        """Convert the height and width of stored pixels to those that are shown, or the other way round."""
         return (width, height) if self.exchanged else (height, width)
 
     def applied(self, frames: Tensor) -> Tensor:
-        """Frames `[F, H, W, 3]` as they are shown; H and W swap on a quarter turn."""
+        """Turn frames `[F, H, W, 3]` to how they are shown; H and W swap on a quarter turn."""
         frames = frames.transpose(1, 2) if self.exchanged else frames
         mirrored = [axis for axis, is_mirrored in ((2, self.across), (1, self.down)) if is_mirrored]
         return (frames.flip(mirrored) if mirrored else frames).contiguous()
@@ -54,11 +56,12 @@ _BY_ORIENTATION = {
     7: Turn(exchanged=True, across=True, down=True),
     8: Turn(exchanged=True, down=True),
 }
-"""EXIF's numbers."""
+"""The turns for EXIF's orientation numbers."""
 
 
 def shown_size(path: Path) -> tuple[int, int] | None:
-    """Height and width of a file's pictures as they are shown, in pixels; None: it has no pictures. No more than the first frame is decoded.
+    """Return the height and width of a file's pictures as they are shown, in pixels; None if it has no pictures. No
+    more than the first frame is decoded.
 
     Raises:
         DataError: as `read_clip`.
@@ -69,11 +72,11 @@ def shown_size(path: Path) -> tuple[int, int] | None:
 
 @attrs.frozen
 class FirstLook:
-    """What a file's first frame tells.
+    """What the first frame of a file tells about its pictures.
 
     Attributes:
-        size: height and width of the pictures as they are shown, in pixels.
-        is_turned_anew: whether version 0.1.0 showed them otherwise.
+        size: the height and width of the pictures as they are shown, in pixels.
+        is_turned_anew: whether version 0.1.0 turned them differently.
     """
 
     size: tuple[int, int]
@@ -81,7 +84,7 @@ class FirstLook:
 
 
 def first_look(path: Path) -> FirstLook | None:
-    """What the first frame of a file tells, the only one that is decoded, if at all; None: it has no pictures.
+    """Find what the first frame of a file tells, decoding at most that one; None if the file has no pictures.
 
     Raises:
         DataError: as `read_clip`.
@@ -102,7 +105,7 @@ def first_look(path: Path) -> FirstLook | None:
 
 @contextmanager
 def _first_frames(path: Path) -> Iterator[tuple[Iterator[Any], Fraction] | None]:
-    """The first frames of a file, and the aspect of their pixels; None: it has no pictures."""
+    """Yield the first frames of a file, and the aspect of their pixels; None if it has no pictures."""
     photo = photo_of(path)
     if photo is not None:
         yield photo.frames(), SQUARE
@@ -121,7 +124,7 @@ def _first_frames(path: Path) -> Iterator[tuple[Iterator[Any], Fraction] | None]
 
 
 def _decoded_at_once(container: Any, stream: Any) -> list[Any]:
-    """The frames of a stream's first packet; none: it does not stand alone."""
+    """Decode the frames of a stream's first packet; empty if it does not stand alone."""
     stream.thread_type, stream.thread_count = "NONE", 1
     packet = next(iter(container.demux(stream)))
     # Told that nothing follows, the decoder gives the frame at once, instead of waiting for those that may be shown before it.
@@ -129,7 +132,8 @@ def _decoded_at_once(container: Any, stream: Any) -> list[Any]:
 
 
 def turn_of(frame: Any, path: Path) -> Turn:
-    """How the first decoded frame of a file is to be shown: of a photograph that Pillow can read as Pillow says, of all else by its display matrix.
+    """Return how the first decoded frame of a file is to be turned: as Pillow says for photographs that it can read, by
+    the display matrix for all else.
 
     Raises:
         DataError: turned by an angle that is no multiple of 90 degrees.
@@ -142,8 +146,10 @@ def turn_of(frame: Any, path: Path) -> Turn:
 
 
 def is_turned_anew(frame: Any, path: Path) -> bool:
-    """Whether the first decoded frame of a file is shown otherwise than version 0.1.0 did, which knew no orientation of photographs but that in the
-    EXIF data of a JPEG, and no display matrix beside data that PyAV has no name for."""
+    """Return whether the first decoded frame of a file is turned differently than in version 0.1.0, which knew no
+    orientation of photographs but that in the EXIF data of a JPEG, and no display matrix beside data that PyAV has no
+    name for.
+    """
     try:
         matrix = frame.side_data.get(_MATRIX)
     except ValueError:
@@ -159,8 +165,8 @@ def _display_matrix(frame: Any) -> bytes | None:
 
 
 def turn_of_matrix(matrix: bytes, path: Path) -> Turn:
-    """The turn that a display matrix stands for: nine 32-bit numbers `a b u c d v x y w`, by which a stored pixel (x, y) is shown at
-    `(a x + c y, b x + d y)`, up to a shift.
+    """Return the turn that a display matrix stands for: nine 32-bit numbers `a b u c d v x y w`, by which a stored
+    pixel (x, y) is shown at `(a x + c y, b x + d y)`, up to a shift.
 
     Raises:
         DataError: it is no multiple of a quarter turn, with or without mirroring.
@@ -178,14 +184,15 @@ def turn_of_matrix(matrix: bytes, path: Path) -> Turn:
 
 
 def orientation_of(path: Path, *, only_jpeg: bool = False) -> int | None:
-    """The orientation 1 to 8 of a JPEG, PNG, WebP or TIFF file as Pillow finds it, in its EXIF data or else its XMP; 1, upright, where it says none.
+    """Return the orientation, 1 to 8, of a JPEG, PNG, WebP or TIFF file as Pillow finds it, in its EXIF data or else
+    its XMP; 1, upright, if it states none.
 
     Args:
-        path: of the file.
+        path: the file.
         only_jpeg: whether nothing counts but the EXIF data of a JPEG.
 
     Returns:
-        None for a file of another kind, and for one that Pillow cannot read though FFmpeg can.
+        The orientation; None for a file of another kind, and for one that Pillow cannot read though FFmpeg can.
     """
     with path.open("rb") as file:
         start = file.read(12)
@@ -203,7 +210,7 @@ def orientation_of(path: Path, *, only_jpeg: bool = False) -> int | None:
 
 
 def _exif(file: BinaryIO, start: bytes, only_jpeg: bool) -> Any:
-    """EXIF data as Pillow has them, made up from XMP where they tell no orientation; None: a file of another kind.
+    """Read EXIF data with Pillow, made up from XMP if they state no orientation; None for a file of another kind.
 
     Its classes are called by name, since `Image.open` would warn of large pictures, of which none is decoded here.
     """

@@ -1,4 +1,4 @@
-"""Is a media file all there? Told from what its container says of its own length, without decoding it.
+"""Detection of media files that were cut short, from what the container says of its own length, without decoding.
 
 FFmpeg plays what there is of a file that was cut short and says nothing, so a half-copied recording would train as a shorter one.
 """
@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 _ENDLESS = ((0, 0), (0x7FFFF000, 0x80000100), (0xFFFFFF00, 0xFFFFFFFF), (1 << 62, 1 << 64))
-"""From and to which size a header says that a recorder did not yet know how long the recording becomes, or could not go back to say so."""
+"""The ranges of sizes in a header, each from and to, that mean that a recorder did not yet know how long the recording
+becomes, or could not go back to say so.
+"""
 
 _WAVES = (b"RIFF", b"RF64", b"BW64")
 _MOST_CHUNKS = 64
@@ -21,8 +23,8 @@ _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 
 
 def is_cut_short(path: Path) -> bool:
-    """Whether a WAV or AVI, MP4, MOV, AVIF or HEIC, Ogg, Matroska or WebM, or JPEG file ends before its own structure does; false for every other
-    format, such as MP3 and MPEG-TS, which do not know their length.
+    """Return whether a WAV or AVI, MP4, MOV, AVIF or HEIC, Ogg, Matroska or WebM, or JPEG file ends before its own
+    structure does; False for every other format, such as MP3 and MPEG-TS, which do not know their length.
 
     Raises:
         OSError: it cannot be read.
@@ -44,8 +46,8 @@ def is_cut_short(path: Path) -> bool:
 
 
 def says_no_length(path: Path) -> bool:
-    """Whether a WAV or CAF file does not say how long its sound is, since it was written to a pipe or by a recorder that was stopped: it goes on to
-    the end of the file, and whether it is all there cannot be told.
+    """Return whether a WAV or CAF file does not state how long its audio is, because it was written to a pipe or by a
+    recorder that was stopped: it goes on to the end of the file, and whether it is all there cannot be known.
 
     Raises:
         OSError: it cannot be read.
@@ -58,9 +60,11 @@ def says_no_length(path: Path) -> bool:
 
 
 def as_readable(path: Path) -> FileIO | None:
-    """A file that FFmpeg can read in place of a long WAV (RF64) whose 64-bit sizes say nothing, which FFmpeg takes for empty; none for all others.
+    """Open a file that FFmpeg can read in place of a long WAV (RF64) whose 64-bit sizes state nothing, which FFmpeg
+    takes for empty; None for all other files.
 
-    Without the name RF64 the 32-bit size counts, and where it says nothing either, the sound goes on to the end of the file.
+    Without the name RF64 the 32-bit size counts, and if it states nothing either, the audio goes on to the end of the
+    file.
 
     Raises:
         OSError: it cannot be read.
@@ -73,7 +77,7 @@ def as_readable(path: Path) -> FileIO | None:
 
 
 class _AsShort(FileIO):
-    """A file whose first four bytes read RIFF."""
+    """A file whose first four bytes read as RIFF."""
 
     def read(self, size: int | None = -1) -> bytes:
         at = self.tell()
@@ -86,8 +90,10 @@ def _is_endless(size: int | None) -> bool:
 
 
 def _riff_is_short(file: BinaryIO, start: bytes, size: int) -> bool:
-    """RIFF: the size in the header counts what follows its first 8 bytes; an odd last chunk may lack its padding byte. Where it says nothing, that of
-    a WAV's samples may; in RF64 a chunk of 64-bit sizes says both."""
+    """Return whether a RIFF file is cut short. The size in the header counts what follows its first 8 bytes; an odd
+    last chunk may lack its padding byte. If it states nothing, the size of a WAV's samples may; in RF64 a chunk of
+    64-bit sizes states both.
+    """
     declared = int.from_bytes(start[4:8], "little")
     if start[:4] == b"RIFF" and not _is_endless(declared):
         return declared + 8 > size + 1
@@ -98,13 +104,13 @@ def _riff_is_short(file: BinaryIO, start: bytes, size: int) -> bool:
 
 
 def _wave_size(file: BinaryIO) -> int | None:
-    """Bytes of samples that a WAV says it has, the file then being where they start; none: it has no samples."""
+    """Read how many bytes of samples a WAV says it has, and leave the file where they start; None if it has no samples."""
     short, long = _wave_sizes(file)
     return long if short == 0xFFFFFFFF and long is not None else short
 
 
 def _wave_sizes(file: BinaryIO) -> tuple[int | None, int | None]:
-    """As `_wave_size`, in 32 and in 64 bits; none: it does not say so."""
+    """Read the bytes of samples like `_wave_size`, as 32 and as 64 bits state them; None for what is not stated."""
     file.seek(12)
     long = None
     for _ in range(_MOST_CHUNKS):
@@ -120,7 +126,7 @@ def _wave_sizes(file: BinaryIO) -> tuple[int | None, int | None]:
 
 
 def _caf_is_endless(file: BinaryIO) -> bool:
-    """CAF: chunks of 64-bit sizes; that of the samples is -1 where it is not known."""
+    """Return whether a CAF file states no length. It has chunks of 64-bit sizes; that of the samples is -1 if it is not known."""
     file.seek(8)
     for _ in range(_MOST_CHUNKS):
         header = file.read(12)
@@ -132,8 +138,10 @@ def _caf_is_endless(file: BinaryIO) -> bool:
 
 
 def _boxes_are_short(file: BinaryIO, size: int) -> bool:
-    """ISO base media: a chain of boxes, each led by its size; 1: a 64-bit size follows, 0: it goes on to the end of the file. One of them describes
-    the tracks, or, in AVIF and HEIC photographs, the items."""
+    """Return whether an ISO base media file is cut short. It is a chain of boxes, each led by its size; after 1 a
+    64-bit size follows, and 0 goes on to the end of the file. One of them describes the tracks, or, in AVIF and HEIC
+    photographs, the items.
+    """
     at = 0
     kinds = set()
     while at + 8 <= size:
@@ -153,7 +161,9 @@ def _boxes_are_short(file: BinaryIO, size: int) -> bool:
 
 
 def _ogg_is_short(file: BinaryIO, size: int) -> bool:
-    """Ogg: a chain of pages, each with a table of its segments' lengths; a file that was cut ends inside a page."""
+    """Return whether an Ogg file is cut short. It is a chain of pages, each with a table of its segments' lengths; a
+    file that was cut ends inside a page.
+    """
     at = 0
     while at < size:
         file.seek(at)
@@ -168,7 +178,9 @@ def _ogg_is_short(file: BinaryIO, size: int) -> bool:
 
 
 def _matroska_is_short(file: BinaryIO, size: int) -> bool:
-    """Matroska: a header element, then a segment that holds all the rest; a live recording does not say how long that is."""
+    """Return whether a Matroska file is cut short. It is a header element, then a segment that holds all the rest; a
+    live recording does not state how long that is.
+    """
     file.seek(len(_EBML))
     length = _ebml_size(file)
     if length is None:
@@ -181,7 +193,9 @@ def _matroska_is_short(file: BinaryIO, size: int) -> bool:
 
 
 def _ebml_size(file: BinaryIO) -> int | None:
-    """A number of 1 to 8 bytes, as many as its first one has leading zero bits and one more; None: all ones, not known, or not there."""
+    """Read a number of 1 to 8 bytes, one more than its first byte has leading zero bits; None if it is all ones, which
+    means unknown, or is not there.
+    """
     first = file.read(1)
     if not first or not first[0]:
         return None
@@ -191,7 +205,9 @@ def _ebml_size(file: BinaryIO) -> int | None:
 
 
 def _jpeg_is_short(file: BinaryIO) -> bool:
-    """JPEG: an end marker follows the last scan. A thumbnail has its own, but its scan comes before the picture's."""
+    """Return whether a JPEG is cut short. An end marker follows the last scan; a thumbnail has its own, but its scan
+    comes before the picture's.
+    """
     file.seek(0)
     content = file.read()
     return content.rfind(_JPEG_END) < content.rfind(_JPEG_SCAN)

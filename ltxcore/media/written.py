@@ -1,4 +1,4 @@
-"""Pictures to files: clips and images."""
+"""Writing of clips and images to files."""
 
 from __future__ import annotations
 
@@ -20,10 +20,14 @@ _IMAGE_CODECS = {".png": ("png", "rgb24"), ".jpg": ("mjpeg", "yuvj444p"), ".jpeg
 _JPEG_QUALITY = 2
 _H264_PIXELS, _H264_ODD_PIXELS = "yuv420p", "yuv444p"
 _BT709, _STUDIO_RANGE = 1, 1
-"""The primaries, transfer function, matrix and range that H.264 is written with, at any size, in the numbers of ITU-T H.273: as the
-clips that models learn from, whose red, green and blue ours are. Untold, players guess them by the size of the picture."""
+"""The primaries, transfer function, matrix and range that H.264 is written with, at any size, in the numbers of ITU-T
+H.273: those of the clips that models learn from, whose red, green and blue ours are. Without tags, players guess them
+by the size of the picture.
+"""
 _H264 = {"crf": "18", "preset": "medium", "threads": "1", "x264-params": "mbtree=0"}
-"""Options of libx264. One thread, since its bytes depend on how many there are; no macroblock tree, whose bytes depend on where memory happens to lie."""
+"""The options of libx264: one thread, since its bytes depend on how many there are, and no macroblock tree, whose bytes
+depend on where memory happens to lie.
+"""
 
 
 def write_clip(path: Path, clip: Clip, sound: Sound | None = None) -> None:
@@ -78,7 +82,8 @@ def _write_mp4(path: Path, clip: Clip, sound: Sound | None) -> None:
 def write_frames(path: Path, frames: Iterator[Tensor], rate: Fraction, sound: Sound | None = None) -> None:
     """Write frames `[H, W, 3]` uint8 RGB of one size as MP4, one at a time, so that a clip of any length takes the memory of a frame.
 
-    Odd sizes are written too, with full colour (4:4:4), which not every player shows. The file appears whole or not at all.
+    Odd sizes are written too, with full color (4:4:4), which not every player shows. The file appears whole or not at
+    all.
 
     Raises:
         DataError: there are no frames, a sound that AAC does not take, or a file that cannot be written.
@@ -108,12 +113,12 @@ def write_frames(path: Path, frames: Iterator[Tensor], rate: Fraction, sound: So
 
 
 def _tag(codec: Any) -> None:
-    """Says what the pixels of `_hd` are, in the stream and in the container."""
+    """Tag the pixels of `_hd` as what they are, in the stream and in the container."""
     codec.color_primaries, codec.color_trc, codec.colorspace, codec.color_range = _BT709, _BT709, _BT709, _STUDIO_RANGE
 
 
 def _hd(frame: Tensor, pixels: str) -> Any:
-    """RGB `[H, W, 3]` as Y'CbCr of BT.709, each value rounded to the nearest."""
+    """Convert RGB `[H, W, 3]` to Y'CbCr of BT.709, each value rounded to the nearest."""
     from av.video.reformatter import Interpolation
 
     return _packed(frame).reformat(
