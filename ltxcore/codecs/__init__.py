@@ -1,1 +1,1 @@
-"""VAEs and text encoders: clips and sounds to latents, captions to text features, and back."""
+"""VAEs and text encoders, which turn clips and audio into latents, and captions into text features, and latents back."""

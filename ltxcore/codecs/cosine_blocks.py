@@ -1,4 +1,6 @@
-"""Blocks of numbers to their lowest cosine coefficients and back, standardised: the arithmetic that both tiny codecs share."""
+"""The transform of blocks of numbers to their lowest cosine coefficients and back, standardized: the arithmetic that
+both tiny codecs share.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ LEAST_SHARE = 0.5
 
 @cache
 def cosines(size: int) -> Tensor:
-    """The orthonormal cosine transform (DCT-II), `[size, size]` float32: row k swings k half periods over the block."""
+    """Return the orthonormal cosine transform (DCT-II), `[size, size]` float32: row k swings k half periods over the block."""
     n = torch.arange(size, dtype=torch.float64)
     matrix = torch.cos(math.pi / size * (n[None, :] + 0.5) * n[:, None]) * math.sqrt(2.0 / size)
     matrix[0] /= math.sqrt(2.0)
@@ -29,35 +31,35 @@ def cosines(size: int) -> Tensor:
 
 
 def lowest(sizes: Sequence[int], count: int) -> tuple[tuple[int, ...], ...]:
-    """The `count` lowest frequencies of a block: half periods along each axis, those with the smallest sum of squares first."""
+    """List the `count` lowest frequencies of a block: half periods along each axis, those with the smallest sum of squares first."""
     every = itertools.product(*(range(size) for size in sizes))
     return tuple(sorted(every, key=lambda k: (sum(i * i for i in k), k))[:count])
 
 
 @cache
 def basis(sizes: tuple[int, ...], kept: tuple[tuple[int, ...], ...]) -> Tensor:
-    """The products of cosines of the frequencies that are kept, as orthonormal rows over a flattened block, `[len(kept), prod(sizes)]`."""
+    """Return the products of cosines of the kept frequencies, as orthonormal rows over a flattened block, `[len(kept), prod(sizes)]`."""
     return torch.stack([reduce(torch.kron, [cosines(n)[i] for n, i in zip(sizes, k, strict=True)]) for k in kept])
 
 
 @attrs.frozen(eq=False)
 class Statistics:
-    """Mean and spread of each coefficient, `[D]` each: latents are (coefficient - mean) / spread."""
+    """The mean and spread of each coefficient, `[D]` each: latents are (coefficient - mean) / spread."""
 
     mean: Tensor
     spread: Tensor
 
     def standardised(self, coefficients: Tensor) -> Tensor:
-        """Coefficients `[..., D]` as latents."""
+        """Convert coefficients `[..., D]` to latents."""
         return (coefficients - self.mean) / self.spread
 
     def restored(self, latents: Tensor) -> Tensor:
-        """Latents `[..., D]` as coefficients."""
+        """Convert latents `[..., D]` back to coefficients."""
         return latents * self.spread + self.mean
 
     @classmethod
     def of(cls, coefficients: Tensor) -> Statistics:
-        """Measured on `[N, D]`.
+        """Measure the statistics of coefficients `[N, D]`.
 
         The spread is the standard deviation, but at least half the root mean square of all of them: coefficients that hardly vary stay small
         in the latents, instead of being blown up until their noise weighs as much as what can be seen or heard.
@@ -66,19 +68,19 @@ class Statistics:
         return cls(coefficients.mean(dim=0), deviation.clamp_min(float(deviation.square().mean().sqrt()) * LEAST_SHARE))
 
     def as_lists(self) -> dict[str, list[float]]:
-        """As a table for a JSON file, five digits each."""
+        """Return the statistics as a table for a JSON file, five digits each."""
         return {name: [float(f"{value:.5g}") for value in getattr(self, name).tolist()] for name in ("mean", "spread")}
 
 
 @cache
 def statistics(modality: str) -> Statistics:
-    """The constants of the tiny codec of a modality, measured once on the tiny world and shipped in the package."""
+    """Load the constants of the tiny codec of a modality, measured once on the tiny world and shipped in the package."""
     table = _table()[modality]
     return Statistics(torch.tensor(table["mean"]), torch.tensor(table["spread"]))
 
 
 def fingerprint(modality: str, *facts: Any) -> str:
-    """A name that changes with the constants of a codec, or with any of the facts it is made from."""
+    """Return a name that changes with the constants of a codec, or with any of the facts it is made from."""
     content = json.dumps([modality, _table()[modality], facts], sort_keys=True)
     return f"tiny-{modality}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
 

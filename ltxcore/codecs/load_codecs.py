@@ -1,4 +1,6 @@
-"""The codecs and the text encoder that belong to a model, by its `model_path` and, where they have files of their own, by those."""
+"""Loading of the VAEs and the text encoder that belong to a model, by its `model_path` and the paths of those that have
+files of their own.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ from ltxcore.protocols import Codec, TextEncoder
 
 TINY = "tiny"
 METADATA_KEY = "codec"
-"""Key of a checkpoint's metadata that names the codecs it works with; a full save of the tiny model has `codec = tiny`."""
+"""The key of a checkpoint's metadata that names the codecs it works with; a full save of the tiny model has `codec = tiny`."""
 
 _TINY_NAMES = (TINY, "tiny-untrained")
 
@@ -32,13 +34,13 @@ def video_codec(
     dtype: torch.dtype = torch.bfloat16,
     tiling: Tiling | None = None,
 ) -> Codec:
-    """The codec of clips.
+    """Load the VAE for clips.
 
     Args:
         model_path: "tiny", "tiny-untrained", an official file, or a folder in the layout of diffusers.
-        video_vae_path: file or folder of the video VAE, where it is not the model's own.
-        device: where it computes.
-        dtype: that it computes in.
+        video_vae_path: the file or folder of the video VAE, if it is not the model's own.
+        device: the device that it computes on.
+        dtype: the dtype that it computes in.
         tiling: how a clip that does not fit the memory is cut into pieces; the tiny codec needs none.
 
     Raises:
@@ -54,12 +56,12 @@ def video_codec(
 
 
 def audio_codec(model_path: str, *, audio_vae_path: Path | None = None, device: str = "cpu") -> Codec:
-    """The codec of sounds; it computes in float32.
+    """Load the VAE for audio; it computes in float32.
 
     Args:
-        model_path: as for `video_codec`.
-        audio_vae_path: file of the audio VAE and the vocoder, or a model's folder, where they are not the model's own.
-        device: where it computes.
+        model_path: the model, as in `video_codec`.
+        audio_vae_path: the file of the audio VAE and the vocoder, or a model's folder, if they are not the model's own.
+        device: the device that it computes on.
 
     Raises:
         ConfigError: as `video_codec`.
@@ -74,12 +76,12 @@ def audio_codec(model_path: str, *, audio_vae_path: Path | None = None, device: 
 
 
 def text_encoder(model_path: str, *, text_encoder_path: Path | None = None, placement: Placement | None = None) -> TextEncoder:
-    """The encoder of captions.
+    """Load the encoder of captions.
 
     Args:
-        model_path: as for `video_codec`.
-        text_encoder_path: folder or packed file of Gemma, where it is not in the model's folder.
-        placement: where and how it computes.
+        model_path: the model, as in `video_codec`.
+        text_encoder_path: the folder or packed file of Gemma, if it is not in the model's folder.
+        placement: the device and the numeric format in which it computes; None for the defaults.
 
     Raises:
         ConfigError: as `video_codec`, or it cannot compute as asked.
@@ -94,7 +96,7 @@ def text_encoder(model_path: str, *, text_encoder_path: Path | None = None, plac
 
 
 def _is_tiny(model_path: str, key: str, own_path: Path | None) -> bool:
-    """Whether a model works with the tiny codecs.
+    """Return whether a model works with the tiny codecs.
 
     Raises:
         ConfigError: there is no such model; or it does, and a codec of another one is named beside it.
@@ -107,7 +109,9 @@ def _is_tiny(model_path: str, key: str, own_path: Path | None) -> bool:
 
 
 def _named_codec(model_path: str) -> str | None:
-    """What the metadata of a safetensors file say of its codecs; None if they say nothing, or it is another kind of file or a folder."""
+    """Return the codecs that the metadata of a safetensors file names; None if they name none, or it is another kind of
+    file or a folder.
+    """
     path = Path(model_path)
     if not is_file(path) and not is_folder(path):
         raise ConfigError(f'there is no model "{model_path}"', remedy='Use "tiny", "tiny-untrained", or the path of a .safetensors file.')

@@ -1,4 +1,4 @@
-"""Waveforms to log-mel spectrograms and back, in plain torch.
+"""The transform of waveforms to log-mel spectrograms and back, in plain torch.
 
 The figures are those of LTX-2's audio codec, so that the tiny codec's steps lie in time exactly where the real one's do.
 """
@@ -14,14 +14,14 @@ from torch import Tensor
 from ltxcore.errors import DataError
 
 RATE = 16_000
-"""Samples per second of what a spectrogram is made of."""
+"""The samples per second of the audio that a spectrogram is made of."""
 HOP = 160
-"""Samples from one mel frame to the next: 100 mel frames a second."""
+"""The samples from one mel frame to the next: 100 mel frames a second."""
 WINDOW = 1024
-"""Samples of the Hann window, and of the Fourier transform."""
+"""The samples of the Hann window, and of the Fourier transform."""
 BINS = 64
 FLOOR = 1e-5
-"""Magnitudes below this count as silence."""
+"""The magnitude below which audio counts as silence."""
 
 _SINC_ZEROS = 6
 _ROLLOFF = 0.99
@@ -31,14 +31,16 @@ _SURROUND = {
     6: (1 / 2.414, 0.707 / 2.414, ((0, 2, 4), (1, 2, 5))),
     8: (1 / 3.121, 0.707 / 3.121, ((0, 2, 4, 6), (1, 2, 5, 7))),
 }
-"""5.1 (L R C LFE Ls Rs) and 7.1 (L R C LFE Lb Rb Ls Rs): the weight of the front, that of the rest, and what each side hears, front first."""
+"""The downmix of 5.1 (L R C LFE Ls Rs) and 7.1 (L R C LFE Lb Rb Ls Rs): the weight of the front, that of the rest, and
+the channels that each side hears, front first.
+"""
 
 
 def to_stereo(samples: Tensor) -> Tensor:
-    """Any number of channels `[C, N]` as two, `[2, N]`.
+    """Mix any number of channels `[C, N]` to two, `[2, N]`.
 
-    Mono is doubled; of 5.1 and 7.1 each side hears its own front, the centre and its own surround channels, without the low-frequency one;
-    any other number is averaged and doubled.
+    Mono is doubled; of 5.1 and 7.1 each side hears its own front, the center and its own surround channels, without the
+    low-frequency one; any other number is averaged and doubled.
 
     Source: docs/explanation/arithmetic.md#stereo
     """
@@ -52,7 +54,8 @@ def to_stereo(samples: Tensor) -> Tensor:
 
 
 def resample(samples: Tensor, rate_from: int, rate_to: int) -> Tensor:
-    """`[C, N]` at one rate to `[C, ceil(N * rate_to / rate_from)]` at another, both in samples per second; float32.
+    """Resample `[C, N]` from one rate to `[C, ceil(N * rate_to / rate_from)]` at another, both in samples per second;
+    float32.
 
     Output n is a weighted sum of the inputs around time n / rate_to. The weights, a sinc of the lower rate's band under a Hann window of six zero
     crossings a side, depend on n only modulo the reduced `rate_to`, so they are computed once a phase.
@@ -78,7 +81,9 @@ def resample(samples: Tensor, rate_from: int, rate_to: int) -> Tensor:
 
 @cache
 def _sinc_weights(down: int, up: int, phases: int) -> tuple[Tensor, int]:
-    """Weights `[phases, 2 * reach + 2]` of the inputs from `reach` before to `reach + 1` after an output's place, and the reach."""
+    """Compute the weights `[phases, 2 * reach + 2]` of the inputs from `reach` before to `reach + 1` after an output's
+    place, and the reach.
+    """
     band = min(down, up) * _ROLLOFF / down  # the cut-off, as a share of the input's Nyquist frequency
     reach = math.ceil(_SINC_ZEROS / band)
     offset = (torch.arange(phases, dtype=torch.float64) * down % up) / up
@@ -89,7 +94,8 @@ def _sinc_weights(down: int, up: int, phases: int) -> tuple[Tensor, int]:
 
 
 def log_mel(samples: Tensor) -> Tensor:
-    """Samples `[C, N]` at 16 kHz to the natural logarithm of mel magnitudes, `[C, M, 64]`, M = N // 160 + 1 frames, 100 a second.
+    """Compute the natural logarithm of mel magnitudes, `[C, M, 64]`, of samples `[C, N]` at 16 kHz; M = N // 160 + 1
+    frames, 100 a second.
 
     Raises:
         DataError: fewer than 513 samples (the window is mirrored at both ends).
@@ -106,10 +112,10 @@ def log_mel(samples: Tensor) -> Tensor:
 
 
 def sound_from_log_mel(mel: Tensor, *, rounds: int = 32) -> Tensor:
-    """The inverse of `log_mel`, as near as it goes: `[C, M, 64]` to samples `[C, (M - 1) * 160]` at 16 kHz.
+    """Invert `log_mel`, as nearly as possible: `[C, M, 64]` to samples `[C, (M - 1) * 160]` at 16 kHz.
 
-    The magnitudes of the Fourier bins are non-negative ones that explain the mel bins; their phases are found by going to and from the
-    waveform `rounds` times, from phases of a fixed seed. Deterministic.
+    The magnitudes of the Fourier bins are non-negative ones that explain the mel bins; their phases are found by going
+    to and from the waveform `rounds` times, from phases of a fixed seed, so that the result is deterministic.
 
     Source: docs/explanation/arithmetic.md#phases-from-magnitudes
     """
@@ -129,8 +135,8 @@ def sound_from_log_mel(mel: Tensor, *, rounds: int = 32) -> Tensor:
 
 
 def _fourier_magnitudes(mel: Tensor, rounds: int = 20) -> Tensor:
-    """Mel magnitudes `[C, M, 64]` to Fourier ones, `[C, M, 513]`: from the pseudo-inverse without its negative values, brought nearer to the mel
-    bins by multiplication, which keeps them positive.
+    """Estimate Fourier magnitudes `[C, M, 513]` from mel magnitudes `[C, M, 64]`: by the pseudo-inverse without its
+    negative values, brought nearer to the mel bins by multiplication, which keeps them positive.
 
     Source: docs/explanation/arithmetic.md#magnitudes-from-mel-bins
     """
@@ -143,7 +149,7 @@ def _fourier_magnitudes(mel: Tensor, rounds: int = 20) -> Tensor:
 
 
 def _spectrum(samples: Tensor) -> Tensor:
-    """`[C, N]` to `[C, 513, N // 160 + 1]` complex."""
+    """Compute the complex spectrum `[C, 513, N // 160 + 1]` of samples `[C, N]`."""
     return torch.stft(samples, WINDOW, HOP, window=torch.hann_window(WINDOW), center=True, pad_mode="reflect", return_complex=True)
 
 
@@ -153,7 +159,8 @@ def _waveform(spectrum: Tensor, length: int) -> Tensor:
 
 @cache
 def mel_bank() -> Tensor:
-    """Weights of the 513 Fourier bins in the 64 mel bins, `[64, 513]`: triangles between neighbouring centres, each of area one.
+    """Compute the weights of the 513 Fourier bins in the 64 mel bins, `[64, 513]`: triangles between neighboring
+    centers, each of area one.
 
     Source: docs/explanation/arithmetic.md#mel-bins
     """

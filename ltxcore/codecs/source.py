@@ -1,4 +1,4 @@
-"""The model whose codecs and text encoder make the samples."""
+"""The source of the VAEs and the text encoder that make the samples."""
 
 from __future__ import annotations
 
@@ -16,22 +16,24 @@ from ltxcore.protocols import Codec, TextEncoder
 KEYS = MappingProxyType(
     {"path": "model_path", "text_encoder": "text_encoder_path", "video_vae": "video_vae_path", "audio_vae": "audio_vae_path"}
 )
-"""Keys of `[model]`, by what they name of the codecs."""
+"""The keys of `[model]` that name the VAEs and the text encoder, by attribute of `Codecs`."""
 
 
 @attrs.frozen
 class Codecs:
-    """Where the codecs and the text encoder come from, and where they compute. Files are checked when one is asked for; weights are read on use.
+    """The source of the VAEs and the text encoder, and the device that they compute on. Files are checked when one is
+    asked for; weights are read on use.
 
     Attributes:
-        path: "tiny", a model file or a folder; "": not named yet.
-        text_encoder: its own file or folder, where the model does not hold it.
-        video_vae: likewise.
-        audio_vae: likewise.
-        device: where they compute; by default this process's GPU, if there is one.
+        path: "tiny", a model file or a folder; "" while it is not named.
+        text_encoder: the text encoder's own file or folder, if the model does not hold it.
+        video_vae: the video VAE's own file or folder, likewise.
+        audio_vae: the audio VAE's own file or folder, likewise.
+        device: the device that they compute on; by default this process's GPU, if there is one.
         tiling: whether clips are encoded and decoded in pieces, for less memory.
         text_in_8bit: whether the text encoder has 8-bit weights.
-        text_offload: whether the text encoder's weights stay in main memory, and come to the device one layer at a time.
+        text_offload: whether the text encoder's weights stay in host memory, and come to the device one layer at a
+            time.
     """
 
     path: str
@@ -45,21 +47,21 @@ class Codecs:
 
     @classmethod
     def of(cls, table: ModelTable, **options: Any) -> Codecs:
-        """What `[model]` of a run file names.
+        """Take what `[model]` of a run file names.
 
         Args:
-            table: of the run file; what is not known of it is not known of them (`config.parts`).
-            options: where and how they compute, as attributes of this class.
+            table: the run file's table; what is unknown in it is unknown here (`config.parts`).
+            options: the device and the ways that they compute, as attributes of this class.
         """
         return made_of(cls, table, KEYS, **options)
 
     def or_of(self, table: ModelTable) -> Codecs:
-        """The same, with what `[model]` of a run file names for all that this one does not."""
+        """Return the same, completed by what `[model]` of a run file names."""
         own: dict[str, Any] = {name: getattr(self, name) or getattr(table, key) for name, key in KEYS.items()}
         return attrs.evolve(self, **own)
 
     def video(self) -> Codec:
-        """The codec of clips.
+        """Load the VAE for clips.
 
         Raises:
             ConfigError: it is not there, or not named.
@@ -70,13 +72,13 @@ class Codecs:
         return video_codec(self.path, video_vae_path=self.video_vae, device=self.device, tiling=Tiling() if self.tiling else None)
 
     def audio(self) -> Codec:
-        """The codec of sounds; raises as `video` does."""
+        """Load the VAE for audio; it raises as `video` does."""
         from ltxcore.codecs.load_codecs import audio_codec
 
         return audio_codec(self.path, audio_vae_path=self.audio_vae, device=self.device)
 
     def text(self) -> TextEncoder:
-        """The text encoder; raises as `video` does."""
+        """Load the text encoder; it raises as `video` does."""
         from ltxcore.codecs.load_codecs import text_encoder
         from ltxcore.codecs.official.text import Placement
 

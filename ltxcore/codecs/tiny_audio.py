@@ -1,4 +1,6 @@
-"""The tiny audio codec: the lowest cosine coefficients of blocks of a log-mel spectrogram. No weights, an audible sound."""
+"""The tiny audio codec: the lowest cosine coefficients of blocks of a log-mel spectrogram. It has no weights, and its
+audio can be recognized.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ _KEPT = tuple((time, bin_) for time in range(MEL_FRAMES) for bin_ in range(CHANN
 
 @attrs.define(eq=False)
 class TinyAudioCodec:
-    """Sounds to latents `[8, T, 16]`, 25 steps a second, and back to 16 kHz mono.
+    """A codec of audio to latents `[8, T, 16]`, 25 steps a second, and back to 16 kHz mono.
 
     The first mel frame stands alone, as in the real codec: repeated four times, it fills a block of its own. Whole seconds N give 25N + 1 steps.
     """
@@ -28,7 +30,7 @@ class TinyAudioCodec:
     fingerprint: str = attrs.field(factory=lambda: fingerprint("audio", _KEPT, RATE, HOP, WINDOW, FLOOR), init=False)
 
     def encode(self, medium: Sound) -> Tensor:
-        """A sound of any rate and number of channels to latents `[8, T, 16]`.
+        """Encode audio of any rate and number of channels to latents `[8, T, 16]`.
 
         Raises:
             DataError: it is too short for one window of the spectrogram.
@@ -37,7 +39,7 @@ class TinyAudioCodec:
         return latents.unflatten(1, (CHANNELS, LATENT_BINS)).transpose(0, 1).contiguous()
 
     def decode(self, latents: Tensor, rate: float = 0.0) -> Sound:
-        """Latents `[8, T, 16]` to a mono sound of (T - 1) * 640 samples at 16 kHz; `rate` is not used."""
+        """Decode latents `[8, T, 16]` to mono audio of (T - 1) * 640 samples at 16 kHz; `rate` is not used."""
         numbers = statistics(self.modality).restored(latents.to(torch.float32).transpose(0, 1).flatten(1))
         mel = (numbers @ basis(_BLOCK, _KEPT)).unflatten(1, _BLOCK)  # [T, 4, 64]
         # Four decoded copies of the first mel frame: their mean is what was encoded.
@@ -46,9 +48,10 @@ class TinyAudioCodec:
 
 
 def coefficients(sound: Sound) -> Tensor:
-    """The kept coefficients of a sound before they are standardised, `[T, 128]`.
+    """Compute the kept coefficients of audio before they are standardized, `[T, 128]`.
 
-    Both channels count: it is the logarithm of the mean of their mel magnitudes, so that opposite phases do not cancel.
+    Both channels count: the coefficients are those of the logarithm of the mean of their mel magnitudes, so that
+    opposite phases do not cancel.
 
     Raises:
         DataError: as `TinyAudioCodec.encode`.
@@ -62,5 +65,5 @@ def coefficients(sound: Sound) -> Tensor:
 
 
 def measured(sounds: list[Sound]) -> Statistics:
-    """The constants that standardise these sounds."""
+    """Measure the constants that standardize these sounds."""
     return Statistics.of(torch.cat([coefficients(sound) for sound in sounds]))

@@ -1,4 +1,4 @@
-"""The tiny text encoder: every word has a vector of its own, made from its letters by a hash. No weights, any language."""
+"""The tiny text encoder: every word has a vector of its own, made from its letters by a hash. It has no weights, and takes any language."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ _VERSION = 1
 
 @attrs.define(eq=False)
 class TinyTextEncoder:
-    """Captions to features `[l, 128]` of each modality, one a word; both modalities get the same.
+    """An encoder of captions to text features `[l, 128]` of each modality, one per word; both modalities get the same.
 
-    Letter case and punctuation do not count. A caption without words gives `[0, 128]`. Of a longer caption the first 32 words count and the
-    others do not.
+    Letter case and punctuation are ignored. A caption without words gives `[0, 128]`. Of a longer caption only the
+    first 32 words count.
     """
 
     length: int = attrs.field(default=LENGTH, init=False)
     fingerprint: str = attrs.field(default=f"tiny-text-{_VERSION}-{LENGTH}x{WIDTH}", init=False)
 
     def encode(self, captions: Sequence[str]) -> list[dict[str, Tensor]]:
-        """For each caption its features by modality, `[l, 128]` float32, l its number of words, at most 32."""
+        """Encode each caption to its text features by modality, `[l, 128]` float32, l its number of words, at most 32."""
         return [{modality: _features(caption) for modality in MODALITIES} for caption in captions]
 
 
 def words(caption: str) -> list[str]:
-    """The words of a caption that count, in order."""
+    """Return the words of a caption that count, in order."""
     return _WORD.findall(caption.casefold())[:LENGTH]
 
 
@@ -50,7 +50,8 @@ def _features(caption: str) -> Tensor:
 
 @lru_cache(maxsize=4096)
 def _word_vector(word: str) -> Tensor:
-    """128 signs out of the word's hash, `[128]`: the same on every machine, and nearly orthogonal to those of every other word.
+    """Make 128 signs from a word's hash, `[128]`: the same on every machine, and nearly orthogonal to those of every
+    other word.
 
     Source: docs/explanation/arithmetic.md#word-vectors
     """
@@ -59,7 +60,7 @@ def _word_vector(word: str) -> Tensor:
 
 
 def _positions(count: int) -> Tensor:
-    """Which word it is, `[count, 128]`: sines and cosines of periods from 2 pi to 64 words."""
+    """Encode the positions of words, `[count, 128]`: sines and cosines of periods from 2 pi to 64 words."""
     half = WIDTH // 2
     rate = (torch.arange(half) / half * -2.3).exp()  # 1 down to 0.1 radians a word
     angle = torch.arange(count)[:, None] * rate

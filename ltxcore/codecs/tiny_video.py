@@ -1,4 +1,4 @@
-"""The tiny video codec: the lowest cosine coefficients of blocks of pixels. No weights, a watchable clip."""
+"""The tiny video codec: the lowest cosine coefficients of blocks of pixels. It has no weights, and its clips can be recognized."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ _BLOCK = (FRAMES, ROWS, COLUMNS, COLOURS)
 
 @attrs.define(eq=False)
 class TinyVideoCodec:
-    """Clips of 8k + 1 frames, sides multiples of 32 pixels, to latents `[128, k + 1, H / 32, W / 32]` and back.
+    """A codec of clips of 8k + 1 frames, with sides that are multiples of 32 pixels, to latents `[128, k + 1, H / 32, W
+    / 32]` and back.
 
     The first frame stands alone, as in the real codec: repeated eight times, it fills a block of its own.
     """
@@ -30,7 +31,7 @@ class TinyVideoCodec:
     fingerprint: str = attrs.field(factory=lambda: fingerprint("video", _BLOCK, CHANNELS), init=False)
 
     def encode(self, medium: Clip) -> Tensor:
-        """A clip to latents `[128, F, H, W]`.
+        """Encode a clip to latents `[128, F, H, W]`.
 
         Raises:
             DataError: the number of frames is not 8k + 1, or a side is no multiple of 32 pixels.
@@ -38,7 +39,7 @@ class TinyVideoCodec:
         return statistics(self.modality).standardised(coefficients(medium)).permute(3, 0, 1, 2).contiguous()
 
     def decode(self, latents: Tensor, rate: float) -> Clip:
-        """Latents `[128, F, H, W]` to a clip of 8 (F - 1) + 1 frames, `rate` of them per second."""
+        """Decode latents `[128, F, H, W]` to a clip of 8 (F - 1) + 1 frames, `rate` of them per second."""
         numbers = statistics(self.modality).restored(latents.to(torch.float32).permute(1, 2, 3, 0))
         frames, height, width, _ = numbers.shape
         blocks = (numbers @ basis(_BLOCK, _kept())).unflatten(-1, _BLOCK)  # [F, H, W, 8, 32, 32, 3]
@@ -49,7 +50,7 @@ class TinyVideoCodec:
 
 
 def coefficients(clip: Clip) -> Tensor:
-    """The kept coefficients of a clip before they are standardised, `[F, H, W, 128]`.
+    """Compute the kept coefficients of a clip before they are standardized, `[F, H, W, 128]`.
 
     Raises:
         DataError: as `TinyVideoCodec.encode`.
@@ -75,38 +76,40 @@ def coefficients(clip: Clip) -> Tensor:
 
 
 def _projected(pixels: Tensor, down: Tensor, across: Tensor) -> Tensor:
-    """A frame `[32 H, 32 W, 3]` of 0 to 255, less 127.5, which is done in place, on the cosines of its columns and rows, `[H, ky, W, kx * kc]`."""
+    """Project a frame `[32 H, 32 W, 3]` of 0 to 255 onto the cosines of its columns and rows, `[H, ky, W, kx * kc]`,
+    after subtracting 127.5 from it in place.
+    """
     rows = down @ pixels.sub_(127.5).unflatten(0, (-1, ROWS)).flatten(2)  # [H, ky, 32 W * 3]
     return rows.unflatten(2, (-1, COLUMNS * COLOURS)) @ across
 
 
 @cache
 def _kept() -> tuple[tuple[int, ...], ...]:
-    """The frequencies that are kept; looked for when they are used, since that takes as long as many a command."""
+    """Find the frequencies that are kept; only when they are used, since that takes as long as many a command."""
     return lowest(_BLOCK, CHANNELS)
 
 
 @cache
 def _counts() -> tuple[int, ...]:
-    """Cosines that the kept frequencies use, by axis."""
+    """Return how many cosines the kept frequencies use along each axis."""
     return tuple(max(k[axis] for k in _kept()) + 1 for axis in range(len(_BLOCK)))
 
 
 @cache
 def _axes() -> tuple[Tensor, Tensor, Tensor]:
-    """The cosines that are kept, by axis: of time `[kt, 8]`, of rows `[ky, 32]`, of columns and colours together `[32 * 3, kx * kc]`."""
+    """Return the kept cosines by axis: of time `[kt, 8]`, of rows `[ky, 32]`, of columns and colors together `[32 * 3, kx * kc]`."""
     times, rows, columns, colours = (cosines(size)[:count] for size, count in zip(_BLOCK, _counts(), strict=True))
     return times, rows, torch.kron(columns, colours).T.contiguous()
 
 
 @cache
 def _places() -> Tensor:
-    """Where the kept frequencies lie among all products of the cosines that are kept by axis, `[128]`."""
+    """Return the places of the kept frequencies among all products of the cosines that are kept by axis, `[128]`."""
     counts = _counts()
     strides = [math.prod(counts[axis + 1 :]) for axis in range(len(counts))]
     return torch.tensor([sum(k * stride for k, stride in zip(each, strides, strict=True)) for each in _kept()])
 
 
 def measured(clips: list[Clip]) -> Statistics:
-    """The constants that standardise these clips."""
+    """Measure the constants that standardize these clips."""
     return Statistics.of(torch.cat([coefficients(clip).flatten(0, 2) for clip in clips]))

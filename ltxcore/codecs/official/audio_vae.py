@@ -1,4 +1,4 @@
-"""The audio VAE and the vocoder as a codec: sounds to normalised latents of their log-mel spectrogram and back."""
+"""The audio VAE and the vocoder as a codec: audio to normalized latents of its log-mel spectrogram and back."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ _MEL_FRAMES_PER_SECOND = 100
 
 @attrs.define(eq=False)
 class AudioVae:
-    """Sounds to latents `[8, T, 16]`, 25 steps a second, and back to stereo of the vocoder's rate. Everything is computed in float32, on a GPU too.
+    """A codec of audio to latents `[8, T, 16]`, 25 steps a second, and back to stereo at the vocoder's rate. Everything
+    is computed in float32, on a GPU too.
 
     Whole seconds N give 25N + 1 steps. The encoder, the decoder and the vocoder are read when they are first used.
 
     Attributes:
-        scale: mel frames that a latent step covers.
-        fingerprint: changes whenever its latents would.
-        device: where it computes.
-        rate: samples per second of what it decodes.
+        scale: the mel frames that a latent step covers.
+        fingerprint: a hash that changes whenever its latents would.
+        device: the device that it computes on.
+        rate: the samples per second of the audio that it decodes.
     """
 
     modality: str = attrs.field(default="audio", init=False)
@@ -42,7 +43,8 @@ class AudioVae:
     _filled: set[str] = attrs.field(factory=set, init=False)
 
     def encode(self, medium: Sound) -> Tensor:
-        """A sound of any rate and number of channels to the normalised mean of its latent distribution, `[C, T, M]` float32 on the CPU.
+        """Encode audio of any rate and number of channels to the normalized mean of its latent distribution, `[C, T,
+        M]` float32 on the CPU.
 
         Raises:
             DataError: it is too short for one window of the spectrogram.
@@ -57,7 +59,7 @@ class AudioVae:
         return ((latents - mean) / std).contiguous()
 
     def decode(self, latents: Tensor, rate: float = 0.0) -> Sound:
-        """Latents `[C, T, M]` to a stereo sound of 4 T - 3 mel frames; `rate` is not used.
+        """Decode latents `[C, T, M]` to stereo audio of 4 T - 3 mel frames; `rate` is not used.
 
         Raises:
             CheckpointError: the decoder or the vocoder cannot be read.
@@ -72,7 +74,7 @@ class AudioVae:
         return Sound(samples[0].to("cpu", torch.float32).clamp(-1.0, 1.0).contiguous(), self.rate)
 
     def _statistics(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of each channel and bin, `[C, 1, M]`.
+        """Return the mean and standard deviation of each channel and bin, `[C, 1, M]`.
 
         Source: docs/explanation/arithmetic.md#latents-of-a-sound
         """
@@ -94,19 +96,22 @@ class AudioVae:
 
 @contextmanager
 def _exact() -> Iterator[None]:
-    """Convolutions in float32: by default a GPU rounds what it multiplies in them to 10 bits (TF32), and latents would not be those of a CPU."""
+    """Compute convolutions inside the block in float32: by default a GPU rounds what it multiplies in them to 10 bits
+    (TF32), and latents would differ from those of a CPU.
+    """
     cudnn = torch.backends.cudnn
     with cudnn.flags(enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False):
         yield
 
 
 def load(model_path: Path, own_path: Path | None = None, *, device: str = "cpu") -> AudioVae:
-    """The codec of sounds of a model; its files are checked now and their weights are read when they are needed.
+    """Load the audio VAE and vocoder of a model; their files are checked now, and their weights are read when they are
+    needed.
 
     Args:
         model_path: the model's file or folder.
-        own_path: the file of the audio VAE and the vocoder, or a model's folder, where they have one of their own.
-        device: where it computes.
+        own_path: the file of the audio VAE and the vocoder, or a model's folder, if they have one of their own.
+        device: the device that it computes on.
 
     Raises:
         ConfigError: the model's file does not hold them, and no other is named.
@@ -121,7 +126,7 @@ def load(model_path: Path, own_path: Path | None = None, *, device: str = "cpu")
 
 
 def _check_statistics(part: Part) -> None:
-    """The latents are normalised by one number for each of their channels and bins."""
+    """Check that there is one number to normalize each channel and bin of the latents with."""
     config = part.module.config
     bins = int(config.mel_bins) // int(part.module.mel_compression_ratio)
     if int(config.latent_channels) * bins != int(config.base_channels):
@@ -132,7 +137,7 @@ def _check_statistics(part: Part) -> None:
 
 
 def _check_vocoder(vocoder: Part) -> None:
-    """The rate that a vocoder says it makes is the one that it does make of 100 mel frames a second."""
+    """Check that the rate a vocoder claims to make is the one that it does make of 100 mel frames a second."""
     config = vocoder.module.config
     first = vocoder.module.vocoder if hasattr(vocoder.module, "vocoder") else vocoder.module
     says = int(config.get("input_sampling_rate", config.output_sampling_rate))

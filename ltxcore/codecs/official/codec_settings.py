@@ -1,6 +1,7 @@
-"""The configurations of the video VAE, the audio VAE and the vocoder as official files state them, turned into the arguments of diffusers' classes.
+"""The configurations of the video VAE, the audio VAE and the vocoder as official files state them, turned into the
+arguments of diffusers' classes.
 
-None is left to a default.
+No argument is left to a default.
 
 Source: https://github.com/huggingface/diffusers/blob/main/scripts/convert_ltx2_to_diffusers.py
 """
@@ -40,11 +41,11 @@ _AUDIO_ONLY = {
     "mid_block_add_attention": (False,),
 }
 _RESBLOCKS = {"1": ("leaky_relu", False), "AMP1": ("snakebeta", True)}
-"""Activation and antialiasing of a vocoder's residual blocks, by their name."""
+"""The activation and antialiasing of a vocoder's residual blocks, by the name of their kind."""
 
 
 def video_arguments(told: Section, where: str) -> dict[str, Any]:
-    """Arguments of `diffusers.AutoencoderKLLTX2Video` for the section "vae".
+    """Return the arguments of `diffusers.AutoencoderKLLTX2Video` for the section "vae".
 
     Raises:
         CheckpointError: a decoder by diffusion, or for all settings and blocks that are not known.
@@ -115,7 +116,7 @@ def _widths(base: int, multipliers: list[int]) -> list[int]:
 
 
 def _blocks(told: Section, key: str, steps: Mapping[str, str], where: str) -> Blocks | Problem:
-    """The blocks of an encoder or decoder: by turns residual blocks, and a step from one scale to the next."""
+    """Return the blocks of an encoder or decoder: residual blocks, alternating with steps from one scale to the next."""
     blocks = [(str(name), part_of(options)) for name, options in told.get(key, ())]
     names = [name for name, _ in blocks]
     by_turns = len(names) % 2 == 1 and all(name in steps if at % 2 else name == _RESNETS for at, name in enumerate(names))
@@ -125,7 +126,7 @@ def _blocks(told: Section, key: str, steps: Mapping[str, str], where: str) -> Bl
 
 
 def audio_arguments(told: Section, where: str) -> dict[str, Any]:
-    """Arguments of `diffusers.AutoencoderKLLTX2Audio` for the section "audio_vae".
+    """Return the arguments of `diffusers.AutoencoderKLLTX2Audio` for the section "audio_vae".
 
     Raises:
         CheckpointError: for all settings that are not known.
@@ -158,7 +159,8 @@ def audio_arguments(told: Section, where: str) -> dict[str, Any]:
 
 
 def vocoder_arguments(told: Section, where: str) -> dict[str, Any]:
-    """Arguments of `diffusers.pipelines.ltx2.vocoder.LTX2Vocoder` for the section "vocoder", or of `LTX2VocoderWithBWE` where it has a part "bwe".
+    """Return the arguments of `diffusers.pipelines.ltx2.vocoder.LTX2Vocoder` for the section "vocoder", or of
+    `LTX2VocoderWithBWE` if it has a part "bwe".
 
     Raises:
         CheckpointError: for all settings that are not known.

@@ -1,6 +1,7 @@
-"""Gemma, of which the hidden states are read: from a folder of transformers, or packed in one file with its tokenizer and LTX's projections.
+"""Gemma, whose hidden states are the input of text features, from a folder of transformers, or packed in one file with
+its tokenizer and LTX's projections.
 
-Only the language model is read; the towers for pictures and sound, and the head, are not.
+Only the language model is read; the towers for images and audio, and the head, are not.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ _PACKED_TOKENIZER = "tokenizer_json"
 
 @attrs.frozen(eq=False)
 class Gemma:
-    """A text encoder's files.
+    """The files of a text encoder.
 
     Attributes:
-        where: the file or folder.
+        where: the text encoder's file or folder.
         weights: its tensors, and in a packed file those of LTX's projections.
-        told: its configuration.
+        told: the text encoder's configuration.
         tokenizer: the content of its tokenizer.json.
     """
 
@@ -45,12 +46,12 @@ class Gemma:
 
     @property
     def family(self) -> str:
-        """ "gemma3", "gemma4" or "gemma4_unified"."""
+        """The family of the text encoder: "gemma3", "gemma4" or "gemma4_unified"."""
         return str(self.told.get("model_type", "")).removesuffix("_text")
 
 
 def open_gemma(path: Path) -> Gemma:
-    """The files of a text encoder.
+    """Open the files of a text encoder.
 
     Args:
         path: a folder of transformers, one with the folders `text_encoder` and `tokenizer`, or a packed file.
@@ -91,7 +92,7 @@ def _packed(path: Path) -> Gemma:
 
 
 def language_model(gemma: Gemma) -> Part:
-    """Its language model, without its weights yet.
+    """Build the language model, without its weights yet.
 
     Raises:
         CheckpointError: the installed transformers does not have it, or its tensors are not those of its configuration.

@@ -1,5 +1,5 @@
-"""The configuration in an official file's metadata: what is in it that these codecs do not know, which release the file belongs to, and which parts do not
-go together.
+"""The configuration in an official file's metadata: checks for unknown settings, for the release that the file belongs
+to, and for parts that do not go together.
 
 Source: docs/explanation/model-files.md#metadata
 """
@@ -22,7 +22,7 @@ _GEMMA_4_SINCE = (2, 4)
 
 
 def section(weights: Slots, name: str) -> dict[str, Any] | None:
-    """A section of the configuration in a file's metadata; none where the configuration has none of this name.
+    """Return a section of the configuration in a file's metadata; None if the configuration has none of this name.
 
     Raises:
         CheckpointError: there is no configuration, or it cannot be read.
@@ -34,7 +34,7 @@ def section(weights: Slots, name: str) -> dict[str, Any] | None:
 
 
 def configuration(weights: Slots) -> dict[str, Any]:
-    """The configuration in a file's metadata.
+    """Read the configuration in a file's metadata.
 
     Raises:
         CheckpointError: there is none, or it cannot be read.
@@ -56,12 +56,12 @@ def configuration(weights: Slots) -> dict[str, Any]:
 
 
 def part_of(value: Any) -> dict[str, Any]:
-    """An object within a section; empty where there is none."""
+    """Return an object within a section; empty if there is none."""
     return dict(value) if isinstance(value, Mapping) else {}
 
 
 def unknown(part: str, told: Section, can: Mapping[str, tuple[Any, ...]], where: str) -> list[Problem]:
-    """A problem for each setting in `told` that has none of the values that are known for it."""
+    """Report each setting in `told` that has none of its known values."""
     return [
         Problem(
             f"the setting {key} = {json.dumps(told[key])} of the {part} is not known (known: {', '.join(map(json.dumps, values))})", where
@@ -72,14 +72,14 @@ def unknown(part: str, told: Section, can: Mapping[str, tuple[Any, ...]], where:
 
 
 def release_of(weights: Slots) -> tuple[int, int] | None:
-    """Major and minor number of the release that a file says it is of; none where it does not say."""
+    """Return the major and minor number of the release that a file says it is of; None if it does not say."""
     told = weights.metadata.get("model_version") or _config(weights).get("model_version")
     found = re.match(r"v?(\d+)\.(\d+)", str(told))
     return (int(found[1]), int(found[2])) if found else None
 
 
 def check_same_release(name: str, model: Slots, part: Slots) -> None:
-    """Refuse a part of another release than the model's, where both say of which they are.
+    """Refuse a part of another release than the model's, if both state their release.
 
     Raises:
         CheckpointError: they differ.

@@ -1,4 +1,6 @@
-"""Modules of diffusers and transformers built without memory, held against a file, and filled from it: wholly or not at all."""
+"""Modules of diffusers and transformers that are built without memory, compared with a file, and filled from it:
+completely or not at all.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,15 @@ from ltxcore.headers import FLOATING, Slot, Slots, tensors_fingerprint
 from ltxcore.safetensors_files import open_tensors
 
 _MATRIX = 4096
-"""A matrix or kernel of at least this many numbers that is nothing but zeros was not trained: it was not downloaded."""
+"""The number of elements from which on a matrix or kernel of nothing but zeros means that it was not downloaded, rather
+than that it was trained so.
+"""
 
 
 def empty(make: Callable[[], Any]) -> Any:
-    """What `make` builds, for inference, without memory for its parameters (they are on the meta device); computed buffers are real."""
+    """Build a module with `make`, for inference, without memory for its parameters (they are on the meta device);
+    computed buffers are real.
+    """
     from accelerate import init_empty_weights
 
     with init_empty_weights(include_buffers=False):
@@ -26,24 +32,25 @@ def empty(make: Callable[[], Any]) -> Any:
 
 
 def with_options(identity: str, **options: object) -> str:
-    """A fingerprint of weights, and behind a "+" each option that is not the usual one: what comes before the first "+" tells whether two encoders
-    belong to one model, the whole whether they make the same bytes."""
+    """Append to a fingerprint of weights each option that is not the usual one, after a "+": what comes before the
+    first "+" tells whether two encoders belong to one model, the whole whether they make the same bytes.
+    """
     return "+".join([identity, *(f"{name}={value}".replace(" ", "") for name, value in options.items() if value)])
 
 
 def spoken_dtype(dtype: torch.dtype) -> str:
-    """ "float32"; "" for the usual one, bfloat16."""
+    """Return the name of a dtype, such as "float32"; "" for the usual one, bfloat16."""
     return "" if dtype == torch.bfloat16 else str(dtype).removeprefix("torch.")
 
 
 @attrs.frozen(eq=False)
 class Part:
-    """A module whose tensors a file has, all of them and in their right shapes; filled when it is first needed.
+    """A module whose tensors a file has, all of them and in their right shapes; it is filled when it is first needed.
 
     Attributes:
-        name: for messages: "video VAE".
-        module: built by `empty`.
-        weights: where its tensors are.
+        name: the part's name for messages, such as "video VAE".
+        module: the module, built by `empty`.
+        weights: the file or folder that its tensors are in.
         stored: the name in the file of each of the module's tensors, by its name in the module.
     """
 
@@ -54,14 +61,14 @@ class Part:
 
     @classmethod
     def of(cls, name: str, module: Any, weights: Slots, stored_as: Callable[[str], str], belongs: Callable[[str], bool]) -> Part:
-        """The module as it is found in `weights`.
+        """Find the tensors of a module in `weights`.
 
         Args:
-            name: for messages.
-            module: built by `empty`.
+            name: the part's name, for messages.
+            module: the module, built by `empty`.
             weights: a file or folder.
-            stored_as: the name in the file of a tensor of the module.
-            belongs: whether a name in the file is that of one of the module's tensors.
+            stored_as: a function that returns the name in the file of a tensor of the module.
+            belongs: a function that returns whether a name in the file is that of one of the module's tensors.
 
         Raises:
             CheckpointError: for all tensors that are missing, unexpected or of another shape.
@@ -73,7 +80,7 @@ class Part:
         return cls(name, module, weights, stored)
 
     def fill(self, prefix: str = "", *, device: str = "cpu", dtype: torch.dtype) -> None:
-        """Give the tensors whose names begin with `prefix` their values, in `dtype`, straight on `device`.
+        """Load the tensors whose names begin with `prefix`, in `dtype`, straight onto `device`.
 
         Raises:
             CheckpointError: values that are not finite, whole matrices of zeros, or a file that changed since it was opened. The module is then as it was.
@@ -99,7 +106,7 @@ class Part:
         self.module.load_state_dict(state, strict=False, assign=True)
 
     def fingerprint(self, *others: str) -> str:
-        """Changes with the tensors and with `others`; the same in every layout of file."""
+        """Return a hash that changes with the tensors and with `others`, and is the same in every layout of file."""
         return tensors_fingerprint({own: self.weights.slots[stored] for own, stored in self.stored.items()}, *others)
 
 
@@ -107,9 +114,9 @@ def check_names(part: str, expected: Mapping[str, tuple[int, ...]], found: Mappi
     """Refuse tensors that are not exactly those that a part is made of.
 
     Args:
-        part: what they are tensors of, for the message.
-        expected: shape by name.
-        found: those that the file or folder has for this part.
+        part: the name of the part that they are tensors of, for the message.
+        expected: the shape of each tensor, by name.
+        found: the tensors that the file or folder has for this part.
         where: the file or folder.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Where the parts of a model are: in one unified file, in split files, or in a folder in the layout of diffusers.
+"""The files of a model's parts: one unified file, split files, or a folder in the layout of diffusers.
 
 Names of tensors are those of diffusers' modules, turned into those of the official files, by path segments.
 Source: docs/explanation/model-files.md#layouts, #parts, #names-of-the-other-parts-tensors
@@ -30,11 +30,11 @@ class Kind:
     """A part of a model that diffusers has a class for.
 
     Attributes:
-        name: for messages.
-        key: of `[model]`, that names a file of its own.
-        folder: its folder in the layout of diffusers.
-        section: of an official file's configuration.
-        prefix: what its tensors' names begin with in an official file.
+        name: the part's name, for messages.
+        key: the key of `[model]` that names a file of its own.
+        folder: the part's folder in the layout of diffusers.
+        section: the part's section of an official file's configuration.
+        prefix: the beginning of its tensors' names in an official file.
     """
 
     name: str
@@ -50,11 +50,11 @@ VOCODER = Kind("vocoder", "audio_vae_path", "vocoder", "vocoder", "vocoder.")
 
 
 def video_vae(model_path: Path, own_path: Path | None) -> Part:
-    """The video VAE of a model, without its weights yet.
+    """Build the video VAE of a model, without its weights yet.
 
     Args:
         model_path: the model's file or folder.
-        own_path: the video VAE's, where it has one.
+        own_path: the video VAE's own file or folder, if it has one.
 
     Raises:
         ConfigError: the model's file does not hold it, and no other is named.
@@ -79,7 +79,7 @@ def video_vae(model_path: Path, own_path: Path | None) -> Part:
 
 
 def audio_vae(model_path: Path, own_path: Path | None) -> Part:
-    """The audio VAE of a model, without its weights yet; as `video_vae`."""
+    """Build the audio VAE of a model, without its weights yet, like `video_vae`."""
     from diffusers import AutoencoderKLLTX2Audio
 
     classes = {"AutoencoderKLLTX2Audio": AutoencoderKLLTX2Audio}
@@ -87,7 +87,7 @@ def audio_vae(model_path: Path, own_path: Path | None) -> Part:
 
 
 def vocoder(model_path: Path, own_path: Path | None) -> Part:
-    """The vocoder of a model, without its weights yet; as `video_vae`. It is in the audio VAE's file."""
+    """Build the vocoder of a model, without its weights yet, like `video_vae`. It is in the audio VAE's file."""
     from diffusers.pipelines.ltx2.vocoder import LTX2Vocoder, LTX2VocoderWithBWE
 
     classes = {"LTX2Vocoder": LTX2Vocoder, "LTX2VocoderWithBWE": LTX2VocoderWithBWE}
@@ -114,7 +114,7 @@ def _audio_part(
 
 
 def _from_file(kind: Kind, model_path: Path, own_path: Path | None) -> tuple[Slots, Section]:
-    """The file that holds a part, and the part's section of its configuration."""
+    """Read the file that holds a part, and the part's section of its configuration."""
     weights = read_file(own_path or model_path)
     told = section(weights, kind.section)
     if told is None and own_path is None:
@@ -157,7 +157,8 @@ def _from_folder(kind: Kind, place: Path, classes: dict[str, Any]) -> Part:
 
 
 def part_folder(place: Path, name: str) -> Path:
-    """The folder of a part: that of this name in a model's folder, or the folder itself where it is the part's own.
+    """Find the folder of a part: the one of this name in a model's folder, or the folder itself if it is the part's
+    own.
 
     Raises:
         CheckpointError: it is neither.
@@ -172,11 +173,12 @@ def part_folder(place: Path, name: str) -> Path:
 
 
 def _video_vae_name(name: str, stages: int) -> str:
-    """The name, without prefix, in a file: its blocks are numbered in one row, residual blocks and steps between scales by turns.
+    """Return a tensor's name, without prefix, in an official video VAE, whose blocks are numbered in one row, residual
+    blocks alternating with steps between scales.
 
     Args:
-        name: in diffusers' module.
-        stages: number of steps between scales in the encoder.
+        name: the tensor's name in diffusers' module.
+        stages: the number of steps between scales in the encoder.
     """
     segments = name.split(".")
     if name in _STATISTICS:
@@ -195,12 +197,12 @@ def _video_vae_name(name: str, stages: int) -> str:
 
 
 def _audio_vae_name(name: str) -> str:
-    """The name, without prefix, in a file."""
+    """Return a tensor's name, without prefix, in an official audio VAE."""
     return _STATISTICS.get(name, name)
 
 
 def _vocoder_name(name: str) -> str:
-    """The name, without prefix, in a file."""
+    """Return a tensor's name, without prefix, in an official vocoder."""
     segments = [_VOCODER.get(segment, segment) for segment in name.split(".")]
     if segments[-2:] == ["downsample", "filter"]:
         segments.insert(-1, "lowpass")
@@ -208,5 +210,5 @@ def _vocoder_name(name: str) -> str:
 
 
 def _is_unused(name: str) -> bool:
-    """Whether a tensor of a video VAE (name without prefix) is a statistic that encoding and decoding do not need."""
+    """Return whether a tensor of a video VAE (name without prefix) is a statistic that encoding and decoding do not need."""
     return name.startswith(_UNUSED_STATISTICS)

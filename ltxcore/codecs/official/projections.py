@@ -1,7 +1,8 @@
-"""From the hidden states of the text encoder, those of all its layers, to the features that are stored, by projections that are in the model's file, in the
-packed text encoder, or in the folder of connectors.
+"""The projections from the hidden states of all the text encoder's layers to the text features that are stored. They
+are in the model's file, in the packed text encoder, or in the folder of connectors.
 
-L positions, D numbers a position and layer, n layers (the embedding is the first of them), E numbers a feature.
+There are L positions, D numbers for each position and layer, n layers (the embedding is the first of them), and E
+numbers in a feature.
 Source: docs/explanation/model-files.md#parts
 """
 
@@ -25,7 +26,7 @@ from ltxcore.headers import Slots, read_file, read_folder
 
 _EPSILON = 1e-6
 _RANGE = 8.0
-"""What the range of a layer's values becomes, in the first version."""
+"""The range that a layer's values are scaled to in the first version."""
 
 _PREFIX = "text_embedding_projection."
 _OFFICIAL = {"both": f"{_PREFIX}aggregate_embed", "video": f"{_PREFIX}video_aggregate_embed", "audio": f"{_PREFIX}audio_aggregate_embed"}
@@ -36,11 +37,12 @@ _SECOND_VERSION: Mapping[str, bool] = {
     "caption_projection_second_linear": False,
     "caption_proj_input_norm": False,
 }
-"""What a transformer's configuration says where features have a projection by modality."""
+"""The settings in a transformer's configuration that mean that text features have one projection per modality."""
 
 
 def by_layer(hidden: Tensor, mask: Tensor) -> Tensor:
-    """The first version: every layer of a sample is centred and brought to a range of 8, over its words.
+    """Normalize hidden states as the first version does: every layer of a sample is centered and scaled to a range of
+    8, over its words.
 
     Args:
         hidden: `[B, L, D, n]`.
@@ -62,7 +64,8 @@ def by_layer(hidden: Tensor, mask: Tensor) -> Tensor:
 
 
 def by_token(hidden: Tensor, mask: Tensor) -> Tensor:
-    """The second version: every token of every layer is brought to a root mean square of 1.
+    """Normalize hidden states as the second version does: every token of every layer is scaled to a root mean square of
+    1.
 
     Args:
         hidden: `[B, L, D, n]`.
@@ -80,7 +83,7 @@ def by_token(hidden: Tensor, mask: Tensor) -> Tensor:
 
 @attrs.frozen(eq=False)
 class Projection:
-    """A linear map: `weight` `[E, D * n]`, `bias` `[E]` or none."""
+    """A linear map with a `weight` `[E, D * n]` and a `bias` `[E]` or None."""
 
     weight: Tensor
     bias: Tensor | None = None
@@ -91,16 +94,16 @@ class Projection:
 
 @attrs.frozen(eq=False)
 class FeatureExtractor:
-    """Hidden states to features by modality.
+    """The computation of text features by modality from hidden states.
 
     Attributes:
-        projections: one by modality (the second version), or the one of both under "" (the first).
+        projections: one projection for each modality (the second version), or the one for both under "" (the first).
     """
 
     projections: Mapping[str, Projection]
 
     def __call__(self, hidden: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        """Features of each modality, `[B, L, E]`, in the projections' dtype.
+        """Compute the text features of each modality, `[B, L, E]`, in the projections' dtype.
 
         Args:
             hidden: `[B, L, D, n]`.
@@ -119,12 +122,12 @@ class FeatureExtractor:
 
 
 def open_projections(model_path: Path, gemma: Gemma, config: Any) -> Part:
-    """The projections that belong to a model and its text encoder, without their weights yet.
+    """Build the projections that belong to a model and its text encoder, without their weights yet.
 
     Args:
         model_path: the model's file or folder.
-        gemma: its text encoder.
-        config: of the language model.
+        gemma: the model's text encoder.
+        config: the language model's configuration.
 
     Raises:
         CheckpointError: there are none, they are not whole, or were made for another text encoder or model.
@@ -140,7 +143,7 @@ def open_projections(model_path: Path, gemma: Gemma, config: Any) -> Part:
 
 
 def _part(weights: Slots, names: Mapping[str, str], hidden: int, states: int) -> Part:
-    """The projections found in `weights`: one for both modalities, or one for each."""
+    """Build the projections found in `weights`: one for both modalities, or one for each."""
     split = names["both"] + ".weight" not in weights.slots
     wanted = ("video", "audio") if split else ("both",)
     widths = {}
@@ -202,7 +205,7 @@ def _check_width(told: Mapping[str, Any], name: str, width: int, where: str) -> 
 
 
 def extractor(part: Part) -> FeatureExtractor:
-    """The feature extractor over projections that have been filled."""
+    """Make the feature extractor of projections that have been filled."""
     return FeatureExtractor(
         {"" if name == "both" else name: Projection(linear.weight, linear.bias) for name, linear in part.module.items()}
     )

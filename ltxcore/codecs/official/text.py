@@ -1,6 +1,6 @@
-"""The text encoder: captions to the features that are stored, before the connectors.
+"""The text encoder: captions become the text features that are stored, before the connectors.
 
-Captions to token numbers.
+Captions become token numbers first.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ltxcore.errors import CheckpointError, ConfigError
 from ltxcore.headers import read_file
 
 LENGTH = 1024
-"""Positions that features are padded to, on the left, when they are loaded.
+"""The positions that text features are padded to, on the left, when they are loaded.
 
 Source: docs/explanation/arithmetic.md#tokens-of-a-caption
 """
@@ -32,13 +32,13 @@ Source: docs/explanation/arithmetic.md#tokens-of-a-caption
 
 @attrs.frozen
 class Placement:
-    """Where and how a text encoder computes.
+    """The device and the numeric format in which a text encoder computes.
 
     Attributes:
-        device: where.
-        dtype: in which.
+        device: the device that it computes on.
+        dtype: the dtype that it computes in.
         in_8_bit: whether its linear layers have 8-bit weights (CUDA only).
-        offload: whether its weights stay in main memory and come to the device one layer at a time.
+        offload: whether its weights stay in host memory and come to the device one layer at a time.
     """
 
     device: str = "cpu"
@@ -49,14 +49,15 @@ class Placement:
 
 @attrs.define(eq=False)
 class GemmaTextEncoder:
-    """Captions to features by modality, `[l, E]`, one a token; l at most 1024.
+    """An encoder of captions to text features by modality, `[l, E]`, one per token; l is at most 1024.
 
     Every caption is encoded by itself at the full length, as in training, so that its features do not depend on what it is encoded with. Its
     weights are read at the first caption.
 
     Attributes:
-        fingerprint: changes whenever its features would; begins with the generation of models that can read them, "ltx-2.3/".
-        length: that features are padded to when they are loaded.
+        fingerprint: a hash that changes whenever its text features would; it begins with the generation of models that
+            can read them, such as "ltx-2.3/".
+        length: the length that text features are padded to when they are loaded.
     """
 
     length: int = attrs.field(default=LENGTH, init=False)
@@ -68,7 +69,8 @@ class GemmaTextEncoder:
     _extract: FeatureExtractor | None = attrs.field(default=None, init=False)
 
     def encode(self, captions: Sequence[str]) -> list[dict[str, Tensor]]:
-        """For each caption its features by modality without padding, `[l, E]`, on the CPU in the encoder's dtype.
+        """Encode each caption to its text features by modality without padding, `[l, E]`, on the CPU in the encoder's
+        dtype.
 
         Raises:
             CheckpointError: the weights cannot be read.
@@ -105,12 +107,12 @@ class GemmaTextEncoder:
 
 
 def load(model_path: Path, own_path: Path | None = None, placement: Placement | None = None) -> GemmaTextEncoder:
-    """The text encoder of a model; its files are checked now and their weights are read when they are needed.
+    """Load the text encoder of a model; its files are checked now, and its weights are read when they are needed.
 
     Args:
         model_path: the model's file or folder.
-        own_path: the text encoder's folder or packed file; none where the model's folder has one.
-        placement: where and how it computes.
+        own_path: the text encoder's folder or packed file; None if the model's folder has one.
+        placement: the device and the numeric format in which it computes; None for the defaults.
 
     Raises:
         ConfigError: no text encoder is named, or it cannot compute as asked.
@@ -158,7 +160,7 @@ def _fingerprint(gemma: Gemma, model: Part, projections: Part, place: Placement)
 
 
 def _generation(gemma: Gemma, projections: Part) -> str:
-    """The models that can read its features. Source: docs/explanation/model-files.md#text-encoders"""
+    """Return the generation of models that can read its features. Source: docs/explanation/model-files.md#text-encoders"""
     if "both.weight" in projections.stored:
         return "2.0"
     return "2.3" if gemma.family == "gemma3" else "2.5"
@@ -174,10 +176,10 @@ class Tokenizer:
     Source: docs/explanation/arithmetic.md#tokens-of-a-caption
 
     Attributes:
-        tokenizer: of the library `tokenizers`.
-        begin: number of the token that begins a text.
-        padding: number of the token that fills up.
-        length: L, positions.
+        tokenizer: a tokenizer of the library `tokenizers`.
+        begin: the number of the token that begins a text.
+        padding: the number of the padding token.
+        length: L, the number of positions.
     """
 
     tokenizer: Any
@@ -187,14 +189,14 @@ class Tokenizer:
 
     @classmethod
     def of(cls, content: bytes, *, begin: int, padding: int, length: int, vocabulary: int, where: str) -> Tokenizer:
-        """The tokenizer that is written in a tokenizer.json.
+        """Read the tokenizer in a tokenizer.json.
 
         Args:
-            content: of the file.
-            begin: number of the token that begins a text.
-            padding: number of the token that fills up.
-            length: positions.
-            vocabulary: number of tokens that the text encoder has vectors for.
+            content: the content of the file.
+            begin: the number of the token that begins a text.
+            padding: the number of the padding token.
+            length: the number of positions.
+            vocabulary: the number of tokens that the text encoder has vectors for.
             where: the file, for messages.
 
         Raises:
@@ -216,7 +218,7 @@ class Tokenizer:
         return cls(tokenizer, begin, padding, length)
 
     def __call__(self, caption: str) -> tuple[Tensor, Tensor]:
-        """Token numbers of a caption and which of them count, both `[1, L]` int64."""
+        """Convert a caption to token numbers and a mask of those that count, both `[1, L]` int64."""
         numbers = [self.begin, *self.tokenizer.encode(caption.strip(), add_special_tokens=False).ids][: self.length]
         missing = self.length - len(numbers)
         ids = torch.tensor([[self.padding] * missing + numbers])

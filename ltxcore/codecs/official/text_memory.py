@@ -1,4 +1,6 @@
-"""A text encoder where memory is short: its linear layers in 8 bits, or its weights in main memory and on the device one layer at a time."""
+"""Ways to run a text encoder in less memory: its linear layers in 8 bits, or its weights in host memory and on the
+device one layer at a time.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,11 @@ from ltxcore.devices import is_gpu
 from ltxcore.errors import ConfigError
 
 _OUTLIERS = 6.0
-"""Columns with values above this are multiplied in 16 bits (LLM.int8)."""
+"""The value above which a column is multiplied in 16 bits (LLM.int8)."""
 
 
 def check_8_bit(device: str) -> None:
-    """Refuse 8-bit weights where they cannot be had.
+    """Refuse 8-bit weights if they are not available.
 
     Raises:
         ConfigError: bitsandbytes is not installed, or the device is no CUDA device.
@@ -37,7 +39,8 @@ def check_8_bit(device: str) -> None:
 def in_8_bit(module: Any, device: str) -> None:
     """Replace every linear layer by one with 8-bit weights on `device`, and move the rest there.
 
-    The weights are rounded from 16 bits of the finer kind; what flows between the layers keeps its own dtype, since that of Gemma does not fit float16.
+    The weights are rounded from float16, the finer of the 16-bit types; activations keep their own dtype, since those
+    of Gemma do not fit float16.
 
     Source: docs/explanation/arithmetic.md#text-encoder-in-8-bits
     """
@@ -61,7 +64,7 @@ def in_8_bit(module: Any, device: str) -> None:
 
 
 def layer_by_layer(module: Any, device: str) -> None:
-    """Keep the layers' weights where they are (mapped files in main memory), and each on `device` only while it computes."""
+    """Keep the layers' weights where they are (mapped files in host memory), and each on `device` only while it computes."""
     layers = set(module.layers)
     for child in module.children():
         if child is not module.layers:

@@ -1,8 +1,8 @@
 """Tiles with feathered overlap: a codec that cannot hold a whole clip works through it piece by piece.
 
-All is counted in latent cells of a `(frames, height, width)` grid; the pixels of a cell are `scale` times as many, except that the first latent
-frame stands for one pixel frame. A piece that does not start at frame 0 is led by one latent frame more, whose result is dropped: it stands in
-for the first one, which the codec treats apart.
+Everything is counted in latent cells of a `(frames, height, width)` grid; the pixels of a cell are `scale` times as
+many, except that the first latent frame stands for one pixel frame. A piece that does not start at frame 0 begins with
+one more latent frame, whose result is dropped: it stands in for the first one, which the codec treats differently.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ Span = tuple[int, int]
 
 @attrs.frozen(str=False)
 class Tiling:
-    """How large a piece is and how far neighbours overlap, in pixels and pixel frames; none: not cut along that axis.
+    """The size of a piece and the overlap of neighbors, in pixels and pixel frames; with None, nothing is cut along
+    that axis.
 
     Attributes:
-        side: of a square piece.
-        side_overlap: of two neighbours.
-        frames: of a piece, beside the first frame.
-        frames_overlap: of two neighbours.
+        side: the side of a square piece.
+        side_overlap: the overlap of two neighbors across their sides.
+        frames: the frames of a piece, not counting the first frame.
+        frames_overlap: the frames that two neighbors share.
     """
 
     side: int | None = 512
@@ -40,7 +41,7 @@ class Tiling:
         return space + ("" if self.frames is None else f",{self.frames}/{self.frames_overlap}")
 
     def cells(self, scale: tuple[int, int, int]) -> tuple[Span | None, Span | None, Span | None]:
-        """Size and overlap of a piece along each axis in latent cells.
+        """Return the size and overlap of a piece along each axis in latent cells.
 
         Raises:
             ConfigError: they are no multiples of a cell, or the overlap is not less than the size.
@@ -61,7 +62,9 @@ def _cells(unit: str, size: int | None, overlap: int, scale: int) -> Span | None
 
 
 def spans(length: int, tile: Span | None) -> list[Span]:
-    """Starts and ends of the pieces of an axis of `length` cells: each `size` long, the last one moved back to end with it."""
+    """Return the starts and ends of the pieces of an axis of `length` cells: each `size` long, the last one moved back
+    to end with the axis.
+    """
     if tile is None or length <= tile[0]:
         return [(0, length)]
     size, overlap = tile
@@ -70,10 +73,10 @@ def spans(length: int, tile: Span | None) -> list[Span]:
 
 
 def encode_tiled(encode: Callable[[Tensor], Tensor], pixels: Tensor, scale: tuple[int, int, int], tiling: Tiling) -> Tensor:
-    """Pixels `[3, F, H, W]` to latents `[C, F', H', W']` float32 on the CPU, piece by piece.
+    """Encode pixels `[3, F, H, W]` to latents `[C, F', H', W']` float32 on the CPU, piece by piece.
 
     Args:
-        encode: pixels `[1, 3, f, h, w]` of a piece to latents `[1, C, f', h', w']`.
+        encode: a function from the pixels `[1, 3, f, h, w]` of a piece to latents `[1, C, f', h', w']`.
     """
     frames, height, width = pixels.shape[1:]
     grid = ((frames - 1) // scale[0] + 1, height // scale[1], width // scale[2])
@@ -88,10 +91,10 @@ def encode_tiled(encode: Callable[[Tensor], Tensor], pixels: Tensor, scale: tupl
 
 
 def decode_tiled(decode: Callable[[Tensor], Tensor], latents: Tensor, scale: tuple[int, int, int], tiling: Tiling) -> Tensor:
-    """Latents `[C, F', H', W']` to pixels `[3, F, H, W]` float32 on the CPU, piece by piece.
+    """Decode latents `[C, F', H', W']` to pixels `[3, F, H, W]` float32 on the CPU, piece by piece.
 
     Args:
-        decode: latents `[1, C, f', h', w']` of a piece to pixels `[1, 3, f, h, w]`.
+        decode: a function from the latents `[1, C, f', h', w']` of a piece to pixels `[1, 3, f, h, w]`.
     """
     grid = (int(latents.shape[1]), int(latents.shape[2]), int(latents.shape[3]))
 
@@ -113,13 +116,14 @@ def _gathered(
     frames: Callable[[Span], Span],
     scale: tuple[int, int, int],
 ) -> Tensor:
-    """The weighted mean of all pieces, whose weights fall off linearly towards a neighbour over the whole overlap.
+    """Compute the weighted mean of all pieces, whose weights fall off linearly towards a neighbor over the whole
+    overlap.
 
     Args:
-        piece: makes the piece of these spans (latent cells), `[C, f, h, w]`.
-        grid: latent cells.
-        frames: the frames of the result that a span of latent frames covers.
-        scale: frames, rows and columns of the result to a cell.
+        piece: a function that makes the piece of these spans (latent cells), `[C, f, h, w]`.
+        grid: the size of the grid in latent cells.
+        frames: a function that returns the frames of the result that a span of latent frames covers.
+        scale: the frames, rows and columns of the result for each cell.
     """
     total: Tensor | None = None
     weight = torch.empty(0)
@@ -152,7 +156,8 @@ def _ramped(found: list[Span], tile: Span | None) -> Iterator[Ramped]:
 
 
 def _ramp(length: int, ramped: Ramped, scale: int) -> Tensor:
-    """Weights of `length` frames, rows or columns: 1, with the interior points of a ramp from 0 to 1 where a neighbour overlaps.
+    """Return the weights of `length` frames, rows or columns: 1, with the interior points of a ramp from 0 to 1 where a
+    neighbor overlaps.
 
     Source: docs/explanation/arithmetic.md#tiles
     """

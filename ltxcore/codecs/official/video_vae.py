@@ -1,4 +1,4 @@
-"""The video VAE as a codec: clips to normalised latents and back, whole or in tiles."""
+"""The video VAE as a codec: clips to normalized latents and back, whole or in tiles."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from ltxcore.protocols import Clip
 
 @attrs.define(eq=False)
 class VideoVae:
-    """Clips of 8k + 1 frames, sides multiples of 32 pixels, to latents `[128, k + 1, H / 32, W / 32]` and back.
+    """A codec of clips of 8k + 1 frames, with sides that are multiples of 32 pixels, to latents `[128, k + 1, H / 32, W
+    / 32]` and back.
 
     The encoder and the decoder are read when they are first used; preprocessing never reads the decoder.
 
     Attributes:
-        scale: pixel frames, rows and columns that a latent cell covers.
-        fingerprint: changes whenever its latents would.
-        device: where it computes.
-        dtype: that it computes in; the statistics that normalise the latents are always float32.
-        tiling: how a clip is cut into pieces that fit; none: it is not.
+        scale: the pixel frames, rows and columns that a latent cell covers.
+        fingerprint: a hash that changes whenever its latents would.
+        device: the device that it computes on.
+        dtype: the dtype that it computes in; the statistics that normalize the latents are always float32.
+        tiling: how a clip is cut into pieces that fit; None if it is not cut.
     """
 
     modality: str = attrs.field(default="video", init=False)
@@ -39,7 +40,7 @@ class VideoVae:
     _filled: set[str] = attrs.field(factory=set, init=False)
 
     def encode(self, medium: Clip) -> Tensor:
-        """A clip to the normalised mean of its latent distribution, `[C, F, H, W]` float32 on the CPU.
+        """Encode a clip to the normalized mean of its latent distribution, `[C, F, H, W]` float32 on the CPU.
 
         Raises:
             DataError: the number of frames is not 8k + 1, or a side is no multiple of 32 pixels.
@@ -56,7 +57,7 @@ class VideoVae:
         return ((latents.to("cpu", torch.float32) - mean) / std).contiguous()
 
     def decode(self, latents: Tensor, rate: float) -> Clip:
-        """Latents `[C, F, H, W]` to a clip of 8 (F - 1) + 1 frames, `rate` of them per second.
+        """Decode latents `[C, F, H, W]` to a clip of 8 (F - 1) + 1 frames, `rate` of them per second.
 
         Raises:
             CheckpointError: the decoder cannot be read.
@@ -80,7 +81,7 @@ class VideoVae:
             )
 
     def _encode(self, pixels: Tensor) -> Tensor:
-        """Pixels `[1, 3, f, h, w]` uint8 to the mean of their latents, `[1, C, f', h', w']`."""
+        """Encode pixels `[1, 3, f, h, w]` uint8 to the mean of their latents, `[1, C, f', h', w']`."""
         scaled = pixels.to(self.device, torch.float32) / 127.5 - 1.0
         vae = self._part.module
         moments: Tensor = vae.encoder(scaled.to(self.dtype))
@@ -91,7 +92,7 @@ class VideoVae:
         return pixels
 
     def _statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of each channel, `[C, 1, 1, 1]` float32."""
+        """Return the mean and standard deviation of each channel, `[C, 1, 1, 1]` float32."""
         module = self._part.module
         mean, std = module.latents_mean[:, None, None, None], module.latents_std[:, None, None, None]
         return mean, std
@@ -111,13 +112,13 @@ def load(
     dtype: torch.dtype = torch.bfloat16,
     tiling: Tiling | None = None,
 ) -> VideoVae:
-    """The codec of clips of a model; its file is checked now and its weights are read when they are needed.
+    """Load the video VAE of a model; its file is checked now, and its weights are read when they are needed.
 
     Args:
         model_path: the model's file or folder.
-        own_path: the video VAE's file or folder, where it has one of its own.
-        device: where it computes.
-        dtype: that it computes in.
+        own_path: the video VAE's file or folder, if it has one of its own.
+        device: the device that it computes on.
+        dtype: the dtype that it computes in.
         tiling: how a clip is cut into pieces.
 
     Raises:
