@@ -1,6 +1,7 @@
-"""Whether a device is a GPU, and what only a GPU has: all of the core asks here, so that what a GPU does differently can be found, and tried, in one place.
+"""Devices, and all that only a GPU has: the whole core asks here, so that what a GPU does differently can be found, and
+tested, in one place.
 
-torch is imported when something is asked, so that programs which name a device start without it.
+torch is imported when a function is called, so that programs which only name a device start without it.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 GPU = "cuda"
-"""The type of a GPU's device in torch, NVIDIA's and AMD's alike."""
+"""The type of a GPU's device in torch, for NVIDIA's and AMD's alike."""
 
 
 def is_gpu(device: torch.device | str) -> bool:
-    """Whether a device is a GPU, with memory and a queue of work of its own.
+    """Return whether a device is a GPU, with memory and a queue of work of its own.
 
     Raises:
         RuntimeError: torch does not know such a device.
@@ -32,19 +33,19 @@ def is_gpu(device: torch.device | str) -> bool:
 
 
 def gpus() -> int:
-    """How many GPUs this process sees; 0: none, or torch was built without them."""
+    """Return how many GPUs this process sees; 0 if there are none, or torch was built without them."""
     import torch
 
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def own_device(local_rank: int | None = None) -> str:
-    """The GPU of this process, the one that a launcher numbers LOCAL_RANK; the processor where there is none.
+    """Return the GPU of this process, which a launcher numbers LOCAL_RANK; the CPU if there is none.
 
-    A scheduler such as SLURM may show each process its own GPU alone, whatever its number: then it is that one.
+    A scheduler such as SLURM may show each process only its own GPU, whatever its number; that one is returned then.
 
     Args:
-        local_rank: this process's number on its machine; none: as the environment says.
+        local_rank: this process's number on its machine; None to take it from the environment.
 
     Raises:
         ConfigError: a launcher started more processes than there are GPUs.
@@ -67,11 +68,11 @@ def own_device(local_rank: int | None = None) -> str:
 
 
 def device_named(text: str | None, where: str = "--device") -> str:
-    """The device that a user names; none: this process's own.
+    """Return the device that a user names; for None, this process's own.
 
     Args:
         text: "cpu", "cuda", or "cuda:1" for the second GPU.
-        where: the user says it.
+        where: the place where the user names it.
 
     Raises:
         ConfigError: there is no such device, or none that a model can be run on.
@@ -96,20 +97,22 @@ def device_named(text: str | None, where: str = "--device") -> str:
 
 
 SHARED = frozenset({"TORCHELASTIC_RUN_ID", "CROSS_RANK"})
-"""In the environment of a process of torchrun or of DeepSpeed's launcher, all of which see the same GPUs and take one each."""
+"""The environment variables that mark a process of torchrun or of DeepSpeed's launcher, whose processes all see the
+same GPUs and take one each.
+"""
 
 NO_MPS = "it has no 64-bit floating-point numbers, in which the model computes positions"
 
 
 def has_mps() -> bool:
-    """Whether this is a Mac with a GPU that torch could use."""
+    """Return whether this is a Mac with a GPU that torch could use."""
     import torch
 
     return bool(torch.backends.mps.is_available())
 
 
 def take_gpu(device: torch.device) -> None:
-    """What a library computes without saying where is computed on this GPU; nothing where it is none."""
+    """Make this GPU the one on which libraries compute if they do not say where; nothing happens for another device."""
     import torch
 
     if is_gpu(device):
@@ -132,9 +135,10 @@ def _why_no_gpu() -> str:
 
 
 def moved(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """A tensor on another device.
+    """Copy a tensor to another device.
 
-    To a GPU it goes by way of pinned memory: a copy from any other waits until the GPU is done with all that it has been given.
+    A copy to a GPU goes through pinned memory: from any other memory it would wait until the GPU is done with all its
+    work.
     """
     if is_gpu(device) and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
@@ -142,21 +146,23 @@ def moved(tensor: Tensor, device: torch.device | str) -> Tensor:
 
 
 def gpu_memory(device: torch.device | str | int) -> int:
-    """Bytes of memory that a GPU has."""
+    """Return the bytes of memory that a GPU has."""
     import torch
 
     return int(torch.cuda.get_device_properties(device).total_memory)
 
 
 def peak_gpu_memory(device: torch.device | str) -> int:
-    """The most bytes that tensors of this process have taken on a GPU at once."""
+    """Return the most bytes that this process's tensors have taken on a GPU at once."""
     import torch
 
     return int(torch.cuda.max_memory_allocated(device))
 
 
 def gpu_memory_of_others(device: torch.device | str) -> int:
-    """Bytes of a GPU that neither this process has nor are free: other programs take them, and the contexts of all."""
+    """Return the bytes of a GPU that are neither free nor reserved by this process's torch: those of other programs,
+    and of all contexts.
+    """
     import torch
 
     free, total = torch.cuda.mem_get_info(torch.device(device))
@@ -164,12 +170,12 @@ def gpu_memory_of_others(device: torch.device | str) -> int:
 
 
 def memory_is_bounded(device: torch.device | str) -> bool:
-    """Whether what is computed on a device has to fit into its memory: a GPU's is all there is, and a processor's is paged."""
+    """Return whether what is computed on a device has to fit into its memory: a GPU's is all there is, while the host's is paged."""
     return is_gpu(device)
 
 
 def give_back_gpu_memory() -> None:
-    """Give memory that torch keeps for later back to the GPU, for others to use; without a GPU nothing is done."""
+    """Give memory that torch caches back to the GPU, for others to use; without a GPU nothing is done."""
     import torch
 
     if gpus():
@@ -177,26 +183,26 @@ def give_back_gpu_memory() -> None:
 
 
 def with_random_state(device: torch.device) -> list[torch.device]:
-    """The devices beside the processor whose global random generator an operation on `device` draws from."""
+    """Return the devices beside the CPU whose global random generator an operation on `device` draws from."""
     return [device] if is_gpu(device) else []
 
 
 def copying_stream(device: torch.device) -> Any:
-    """A queue on which a GPU copies while it computes on another; none elsewhere, where a copy is made when it is asked for."""
+    """Create a stream on which a GPU copies while it computes on another; None for other devices, which copy when they are asked to."""
     import torch
 
     return torch.cuda.Stream(device) if is_gpu(device) else None
 
 
 def on_stream(stream: Any) -> AbstractContextManager[Any]:
-    """What is asked of the GPU meanwhile goes to `stream`; none: nothing changes."""
+    """Queue the work of the block on `stream`; with None, nothing changes."""
     import torch
 
     return nullcontext() if stream is None else torch.cuda.stream(stream)
 
 
 def current_stream(device: torch.device) -> Any:
-    """The queue that a GPU computes on now."""
+    """Return the stream that a GPU computes on now."""
     import torch
 
     return torch.cuda.current_stream(device)

@@ -1,6 +1,7 @@
-"""Errors a user can act on: each says where, what, and what to do; of a word that is not known, which it is a typo of.
+"""Errors a user can act on: each says where, what, and what to do, and for an unknown word also which known one it is a
+typo of.
 
-Words that are merely alike are no typos: `max_value` is none of `min_value`, nor `ema_decay` of `weight_decay`.
+Words that are merely similar are no typos: `max_value` is none of `min_value`, nor `ema_decay` of `weight_decay`.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ import attrs
 from ltxcore.redact import redacted
 
 OF_HOST = ("can't allocate memory", "not enough memory: you tried to allocate", "Cannot allocate memory", "std::bad_alloc")
-"""What torch and the system say where host memory is meant."""
+"""The words of torch and the system in errors about host memory."""
 
 OF_DEVICE = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "cudaErrorMemoryAllocation", "hipErrorOutOfMemory")
-"""What torch, its libraries and the driver say where a device's memory is meant, in errors of any class."""
+"""The words of torch, its libraries and the driver in errors of any class about a device's memory."""
 
 LONG = 8
-"""Letters from which on a word may have two typos."""
+"""The number of letters from which on a word may have two typos."""
 
 
 @attrs.frozen
 class Problem:
-    """One mistake: where it is, what it is, and what to do about it; none of them says a password or a key."""
+    """A mistake: what it is, where it is, and what to do about it; passwords and keys are removed from all three."""
 
     what: str = attrs.field(converter=redacted)
     where: str = attrs.field(default="", converter=redacted)
@@ -39,7 +40,7 @@ class Problem:
 
 
 class LtxError(Exception):
-    """A mistake that the user can mend; printed without a traceback, exit status 2.
+    """A mistake that the user can mend; it is printed without a traceback, and the exit status is 2.
 
     An error may hold several problems, so that a file is mended in one go rather than in as many runs as it has mistakes.
     """
@@ -50,7 +51,7 @@ class LtxError(Exception):
 
     @classmethod
     def of(cls, problems: Iterable[Problem]) -> LtxError:
-        """An error of this class that holds all of `problems` (at least one)."""
+        """Make an error of this class that holds all of `problems` (at least one)."""
         error = cls.__new__(cls)
         error.problems = tuple(problems)
         if not error.problems:
@@ -59,7 +60,7 @@ class LtxError(Exception):
         return error
 
     def at(self, where: str) -> LtxError:
-        """The same error with `where` filled in for each problem that does not yet say where it is."""
+        """Return the same error with `where` filled in for each problem that does not yet say where it is."""
         return type(self).of(p if p.where else attrs.evolve(p, where=where) for p in self.problems)
 
     def __str__(self) -> str:
@@ -87,15 +88,15 @@ class OutOfMemory(LtxError):
 
 
 class OutOfHostMemory(OutOfMemory):
-    """The memory of the machine is not."""
+    """The memory of the machine is not enough for what is asked."""
 
 
 class ProcessError(LtxError):
-    """Another process of the run is gone, or does something else than this one."""
+    """Another process of the run is gone, or does something else than this one; or another process writes to the same folder."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, and is not told in words yet: a device's or the host's."""
+    """Return whether an error that is not one of ours says that memory ran out, a device's or the host's."""
     if isinstance(error, LtxError):
         return False
     if any(each.__name__ == "OutOfMemoryError" for each in type(error).__mro__) or is_of_host(error):
@@ -104,7 +105,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def is_of_host(error: BaseException) -> bool:
-    """Whether an error says that the memory of the machine ran out."""
+    """Return whether an error says that the memory of the machine ran out."""
     if isinstance(error, MemoryError):
         return True
     if isinstance(error, OSError):
@@ -113,33 +114,35 @@ def is_of_host(error: BaseException) -> bool:
 
 
 def listed(names: Iterable[str], limit: int = 5) -> str:
-    """A list for a message: the first few names, and how many more there are."""
+    """List names for a message: the first few, and how many more there are."""
     names = list(names)
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """What `name` is a typo of, or what there is to choose from. A name that is merely alike may do something else, and is not suggested."""
+    """Say what `name` is a typo of, or else what there is to choose from. A name that is merely similar may do
+    something else, and is not suggested.
+    """
     known = sorted(known)
     return did_you_mean(name, known) or known_names(known)
 
 
 def known_names(known: Iterable[str]) -> str:
-    """What there is to choose from."""
+    """Say what there is to choose from."""
     names = sorted(known)
     return f"Known: {', '.join(names)}." if names else "None is known."
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """What `name` is a typo of, as a question; "" where it is none of any, or of too many."""
+    """Ask whether the user meant the names that `name` is a typo of; "" if there are none, or too many."""
     found = [f'"{each}"' for each in meant(name, known)]
     return f"Did you mean {' or '.join(found)}?" if 0 < len(found) <= 3 else ""
 
 
 @contextlib.contextmanager
 def collecting(problems: list[Problem], where: str = "") -> Iterator[None]:
-    """Add what goes wrong within it to `problems`, at `where` if it does not say where it is, and go on after it."""
+    """Collect the problems raised inside the block in `problems`, at `where` if they do not say where they are, and go on after it."""
     try:
         yield
     except LtxError as error:
@@ -147,16 +150,18 @@ def collecting(problems: list[Problem], where: str = "") -> Iterator[None]:
 
 
 def meant(typed: str, known: Iterable[str]) -> list[str]:
-    """The known words that `typed` is a typo of, by name: those with the fewest typos; empty where it is none of any."""
+    """Find the known words that `typed` is a typo of, sorted by name: those with the fewest typos; empty if it is a typo of none."""
     found = {name: count for name in known if (count := typos(typed, name)) is not None}
     return sorted(name for name, count in found.items() if count == min(found.values()))
 
 
 def typos(typed: str, name: str) -> int | None:
-    """How many letters are wrong, missing, too many, or two in each other's place; None where that does not make the one a typo of the other.
+    """Count the letters that are wrong, missing, too many, or swapped with a neighbor; None if that makes `typed` no
+    typo of `name`.
 
-    Case, and `_`, `-` and spaces between words, count for nothing. Digits must agree, since another number is another thing. A second typo is allowed
-    in long words alone, and in as many words of as many letters that each have one at most unless it is long itself.
+    Case, and `_`, `-` and spaces between words, are ignored. Digits must agree, since another number is another thing.
+    A second typo is allowed only if `name` is long and both have equally many words; each word may then have one typo,
+    or two if it is long itself.
     """
     one, other = typed.casefold(), name.casefold()
     if re.findall(r"\d+", one) != re.findall(r"\d+", other):
@@ -177,7 +182,8 @@ def typos(typed: str, name: str) -> int | None:
 
 
 def distance(one: str, other: str, limit: int) -> int:
-    """Letters to put in, take out or replace, and neighbours to exchange, to get from one word to another; `limit` + 1 where it takes more than that.
+    """Count the letters to insert, delete or replace, and the neighbors to swap, to get from one word to another;
+    `limit` + 1 if it takes more than `limit`.
 
     Source: optimal string alignment, https://en.wikipedia.org/wiki/Damerau-Levenshtein_distance
     """

@@ -1,5 +1,6 @@
-"""Files that are either whole or not there: written beside their place, synced to disk, renamed into it. And names that a file system takes, and why a
-path leads to no file."""
+"""Files that are either whole or not there: written beside their place, synced to disk, renamed into it. Also names
+that a file system accepts, and reasons why a path leads to no file.
+"""
 
 from __future__ import annotations
 
@@ -21,24 +22,25 @@ from ltxcore.errors import Problem
 UNFINISHED = ".unfinished"
 
 LONGEST_NAME = 255
-"""Bytes that a file's name may have on the file systems in use."""
+"""The bytes that a file's name may have on the file systems in use."""
 
 LONGEST_ENDING = 16
-"""Bytes of an ending that what is written beside a file's place has too; a longer one is no ending, but a part of a name."""
+"""The most bytes of an ending that is kept in the name of the file written beside; a longer one is no ending, but a part of the name."""
 
 LONGEST_PATH = 4095
-"""Bytes that a path may have, without the zero at its end."""
+"""The bytes that a path may have, without the zero at its end."""
 
 MARK = "~"
 DIGITS = 32
-"""Of the hash that ends a shortened name, after the mark."""
+"""The number of digits of the hash that ends a shortened name, after the mark."""
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to. At the end it takes the place of `path`; where anything is raised, nothing is left of it.
+    """Yield a path beside `path` to write to, which takes the place of `path` at the end; if anything is raised,
+    nothing is left of it.
 
-    It ends as `path` does, since what writes media goes by that.
+    The new path has the ending of `path`, since libraries that write media choose the format by it.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written.
@@ -59,7 +61,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def making(folder: Path) -> Iterator[Path]:
-    """A new folder beside `folder` to write to, which takes its place at the end, so that a kill leaves no folder that looks whole.
+    """Yield a new folder beside `folder` to write to, which takes its place at the end, so that a kill leaves no folder
+    that looks whole.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written; nothing is left of it.
@@ -78,7 +81,7 @@ def making(folder: Path) -> Iterator[Path]:
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a file; there is none of a name that the file system does not take, which `Path.is_file` raises for."""
+    """Return whether there is a file; False for a name that the file system does not accept, for which `Path.is_file` raises."""
     try:
         return path.is_file()
     except OSError:
@@ -86,7 +89,7 @@ def is_file(path: Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is a folder, likewise."""
+    """Return whether there is a folder; False for a name that the file system does not accept."""
     try:
         return path.is_dir()
     except OSError:
@@ -104,11 +107,12 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def fitted(name: str, beside: int = 0) -> str:
-    """A name that a file system takes: the name itself; or, where it is too long, its beginning, a mark, and a hash of the whole.
+    """Return a name that a file system accepts: the name itself, or, if it is too long, its beginning, a mark, and a
+    hash of the whole.
 
     Args:
-        name: of a file or folder, without the folders above it.
-        beside: bytes that are put before and after it.
+        name: the name of a file or folder, without the folders above it.
+        beside: the number of bytes that are put before and after it.
     """
     data, room = os.fsencode(name), LONGEST_NAME - beside
     if len(data) <= room:
@@ -123,11 +127,12 @@ def _is_text(name: str) -> bool:
 
 
 def read_regular(path: Path, most: int | None = None) -> bytes:
-    """The content of an ordinary file. A named pipe, which would be waited for without end, and a device are refused unopened.
+    """Read the content of an ordinary file. A named pipe, which would be waited for without end, and a device are
+    refused unopened.
 
     Args:
-        path: of the file.
-        most: bytes that are read, from its beginning; none: all.
+        path: the file.
+        most: the most bytes to read, from its beginning; None for all.
 
     Raises:
         OSError: it cannot be read, or is no ordinary file.
@@ -145,17 +150,17 @@ _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
 
 
 def is_of_disk(error: OSError) -> bool:
-    """Whether an error is that of a file or a disk, rather than of a connection or of a program that it was written for."""
+    """Return whether an error concerns a file or a disk, rather than a connection or a program that is written to."""
     return error.errno is not None and error.errno != errno.EPIPE and not isinstance(error, ConnectionError | TimeoutError)
 
 
 def not_written(error: OSError, where: Path | str, then: str) -> Problem:
-    """That something could not be written, and what to do about it.
+    """Describe that something could not be written, and what to do about it.
 
     Args:
-        error: that writing ended with.
-        where: it was to be written, where the error does not name the file.
-        then: what comes of giving the same command again, as the end of a sentence.
+        error: the error that writing ended with.
+        where: the file to name if the error does not name one.
+        then: what happens if the same command is given again, as the end of a sentence.
     """
     named = error.filename if isinstance(error.filename, str) and error.filename else str(where)
     place = re.sub(rf"(^|/)\.([^/]+?)(\.\d+-\d+)?{re.escape(UNFINISHED)}(\.\w+)?(?=/|$)", r"\1\2\4", named)
@@ -170,7 +175,7 @@ def not_written(error: OSError, where: Path | str, then: str) -> Problem:
 
 
 def text_in(path: Path) -> str:
-    """The text of an ordinary file of UTF-8, without a byte order mark; see `read_regular`.
+    """Read the text of an ordinary UTF-8 file, without a byte order mark; see `read_regular`.
 
     Raises:
         OSError: it cannot be read, or is no ordinary file.
@@ -185,14 +190,14 @@ def text_in(path: Path) -> str:
 
 
 def why_unread(error: OSError) -> str:
-    """Why a file could not be read, in words that follow its name."""
+    """Say why a file could not be read, in words that follow its name."""
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
     return f"cannot be read: {error.strerror or error}"
 
 
 def why_no_path(path: Path) -> str:
-    """Why no file can have this path; "" where one can."""
+    """Say why no file can have this path; "" if one can."""
     if "\0" in str(path):
         return "contains a zero byte, which no file name can"
     try:
@@ -206,7 +211,7 @@ def why_no_path(path: Path) -> str:
 
 
 def path_from(start: Path, text: str) -> Path:
-    """An absolute path, of one that a file writes relative to `start`.
+    """Return the absolute path for one that a file writes relative to `start`.
 
     Raises:
         ValueError: no file can have it, or it begins with the home folder of a user who is not known.
@@ -245,11 +250,11 @@ def sync(path: Path) -> None:
 
 
 def remove_unfinished(folder: Path, older_than: float = 3600.0) -> int:
-    """Remove what killed processes left half-written under a folder, and say how many files that were.
+    """Remove what killed processes left half-written under a folder, and return how many files that were.
 
     Args:
-        folder: searched with all folders in it.
-        older_than: seconds since the last write; a younger file may still be another process's.
+        folder: the folder to search, with all folders in it.
+        older_than: the least seconds since the last write; a younger file may still be another process's.
     """
     removed = 0
     now = time.time()
@@ -271,8 +276,10 @@ _OTHER_THINGS = (
 
 
 def why_unreadable(path: Path) -> str:
-    """Why a path leads to no file that can be read, as what follows "it": "is not there", "is a pipe, not a file", "cannot be read: Permission
-    denied"; "" where it does. Nothing is opened, since a pipe would wait for whoever writes to it."""
+    """Say why a path leads to no file that can be read, as what follows "it": "is not there", "is a pipe, not a file",
+    "cannot be read: Permission denied"; "" if it does. Nothing is opened, since a pipe would wait for whoever writes to
+    it.
+    """
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError):  # the last: a name that no file can have
@@ -286,11 +293,12 @@ def why_unreadable(path: Path) -> str:
 
 
 def why_not_writable(path: Path, inside: Path | str = "") -> str:
-    """Why a folder cannot be made, or cannot be written where it is there, as far as that is known without trying; "": it can.
+    """Say why a folder cannot be made, or cannot be written if it is there, as far as that is known without trying; ""
+    if it can.
 
     Args:
-        path: of the folder, absolute.
-        inside: the longest name of what is to be in it.
+        path: the folder, absolute.
+        inside: the longest name of a file to write in it.
     """
     try:
         (path / inside).stat()
@@ -317,5 +325,5 @@ def _is_read_only(path: Path) -> bool:
 
 
 def printable(name: str) -> str:
-    """A name of a file as text that can be printed and stored, with bytes that are no letters spelled out."""
+    """Return a file's name as text that can be printed and stored, with bytes that are no letters spelled out."""
     return name.encode("utf-8", "backslashreplace").decode()

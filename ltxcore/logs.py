@@ -1,6 +1,7 @@
-"""What is told beside the results of a command: notes and warnings, by Python's `logging`, as the logger "ltx".
+"""Notes and warnings beside the results of a command, given to Python's `logging` as the logger "ltx".
 
-The program shows them on the error stream (`telling`). Whoever imports this package decides by `logging` what becomes of them; by default, nothing does.
+The program shows them on the error stream (`telling`). Whoever imports this package decides with `logging` what becomes
+of them; by default, they are not shown.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ LOGGER = logging.getLogger("ltx")
 LOGGER.addHandler(logging.NullHandler())
 
 VERBOSITY = "LTX_VERBOSITY"
-"""Environment variable that says how much is told, to the processes that a launcher starts too."""
+"""The environment variable that says how much is shown; the processes that a launcher starts read it too."""
 
 LEVELS = {"quiet": logging.WARNING, "": logging.INFO, "verbose": logging.INFO}
-"""The level of our logger, by the verbosity."""
+"""The level of our logger for each verbosity."""
 
 LIBRARIES = {
     "DIFFUSERS_VERBOSITY": "info",
@@ -32,22 +33,25 @@ LIBRARIES = {
     "TORCH_CPP_LOG_LEVEL": "INFO",
     "TRANSFORMERS_VERBOSITY": "info",
 }
-"""What libraries read from the environment when they are imported: they tell what they do. LOGLEVEL is that of torch's launcher."""
+"""The environment variables with which libraries, when they are imported, are asked to log what they do. LOGLEVEL is
+that of torch's launcher.
+"""
 
 
 def inform(text: str) -> None:
-    """Tell what goes on, or how it is understood."""
+    """Tell the user what goes on, or how something is understood."""
     LOGGER.info("%s", redacted(text))
 
 
 def warn(text: str) -> None:
-    """Tell what is no error, but hardly meant."""
+    """Warn the user of something that is no error, but is hardly intended."""
     LOGGER.warning("%s", redacted(text))
 
 
 @functools.cache
 def notice(text: str) -> None:
-    """Warn of something, such as that a name is deprecated, once a run, whichever process and however often it is called.
+    """Warn of something, such as a deprecated name, once a run, however often and from whichever process this is
+    called.
 
     Python hides DeprecationWarning from users, and forgets which warnings it has shown whenever a library changes a filter.
     """
@@ -56,18 +60,20 @@ def notice(text: str) -> None:
 
 
 def is_quiet() -> bool:
-    """Whether notes, and with them progress, are not wanted."""
+    """Return whether the user wants no notes, and with them no progress."""
     return LOGGER.level > logging.INFO
 
 
 def is_verbose() -> bool:
-    """Whether it is wanted what libraries tell."""
+    """Return whether the user wants to see what libraries log."""
     return os.environ.get(VERBOSITY) == "verbose"
 
 
 @contextmanager
 def telling(verbosity: str) -> Iterator[None]:
-    """Show notes and warnings on the error stream: warnings alone where it is "quiet", and what libraries tell, too, where it is "verbose"."""
+    """Show notes and warnings on the error stream: only warnings if `verbosity` is "quiet", and also what libraries log
+    if it is "verbose".
+    """
     root, level, before = logging.getLogger(), LOGGER.level, dict(os.environ)
     ours, others = _Stream(), _Stream()
     others.addFilter(lambda record: record.name.partition(".")[0] != LOGGER.name)
@@ -96,7 +102,7 @@ def telling(verbosity: str) -> Iterator[None]:
 
 
 class _Stream(logging.Handler):
-    """To the error stream as it is now: a bar puts another in its place, to stay below what is told."""
+    """A handler that writes to the current error stream: a progress bar replaces the stream to stay below what is written."""
 
     def emit(self, record: logging.LogRecord) -> None:
         click.echo(redacted(self.format(record)), err=True)
@@ -104,7 +110,7 @@ class _Stream(logging.Handler):
 
 @contextmanager
 def of_first(rank: int) -> Iterator[None]:
-    """Several processes do the same: the first tells it, and the others tell errors alone."""
+    """Let only the first of several processes that do the same show notes and warnings; the others show errors alone."""
     level = LOGGER.level
     if rank > 0:
         LOGGER.setLevel(logging.ERROR)
@@ -116,7 +122,7 @@ def of_first(rank: int) -> Iterator[None]:
 
 @contextmanager
 def hushed(library: str) -> Iterator[None]:
-    """Keep from the user what a library logs, unless it is wanted: where what is to be said of it is said in other words."""
+    """Hide from the user what a library logs, unless the user asked to see it; for where we say the same in other words."""
     names = [library, *(name for name in logging.root.manager.loggerDict if name.startswith(f"{library}."))]
     loggers = [] if is_verbose() else [logging.getLogger(name) for name in names]
     before = [(logger.handlers, logger.propagate) for logger in loggers]
@@ -131,7 +137,7 @@ def hushed(library: str) -> Iterator[None]:
 
 @contextmanager
 def unwarned() -> Iterator[None]:
-    """Keep Python's warnings of a library from the user, unless it is wanted what libraries tell."""
+    """Hide Python's warnings of a library from the user, unless the user asked to see what libraries log."""
     with warnings.catch_warnings():
         if not is_verbose():
             warnings.simplefilter("ignore")
@@ -139,7 +145,7 @@ def unwarned() -> Iterator[None]:
 
 
 def adopt(library: str) -> None:
-    """Let a library that logs to the output, by a handler of its own, log to the error stream, as others do."""
+    """Make a library that logs to the output, by a handler of its own, log to the error stream like the others."""
     logger = logging.getLogger(library)
     logger.handlers.clear()
     logger.propagate = True

@@ -1,4 +1,6 @@
-"""Work on many items in threads, which are enough where it lets go of Python's lock: reading, decoding, hashing and most of computing do."""
+"""Thread pools for work on many items. Threads are enough if the work releases Python's lock, as reading, decoding,
+hashing and most of computing do.
+"""
 
 from __future__ import annotations
 
@@ -17,31 +19,35 @@ Result = TypeVar("Result")
 MOST_WORKERS = 8
 
 READERS = 4
-"""Files that are read at a time where each is small."""
+"""The number of files to read at a time if each is small."""
 
 
 def processors() -> int:
-    """Processors that this process may keep busy: its part of those that it may run on, where a launcher has started several on this machine."""
+    """Return how many processors this process may keep busy: its share of those it may run on, if a launcher has
+    started several processes on this machine.
+    """
     may = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     beside = os.environ.get("LOCAL_WORLD_SIZE", "1")
     return max(1, may // (int(beside) if beside.isdecimal() and int(beside) else 1))
 
 
 def usual_workers() -> int:
-    """One a processor, at most 8."""
+    """Return the usual number of threads: one per processor, at most 8."""
     return min(processors(), MOST_WORKERS)
 
 
 def in_order(
     work: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int | None = None
 ) -> Generator[Result, None, None]:
-    """`work` of every item, in order, however long each takes. Close the iterator, or exhaust it, to end its threads.
+    """Yield the result of `work` for every item, in order, however long each takes. Close the iterator, or exhaust it,
+    to end its threads.
 
     Args:
-        work: called in any thread, several at a time.
-        items: may be endless, with `ahead`; taken in the caller's thread.
-        workers: threads; 0 works in the caller's thread, when asked.
-        ahead: items that are taken before the first of them is asked for, and no more than is asked for after that; none: all.
+        work: a function that is called in any thread, several at a time.
+        items: the items, endless ones only with `ahead`; taken in the caller's thread.
+        workers: the number of threads; with 0 the work is done in the caller's thread, when a result is asked for.
+        ahead: the number of items to take before the first result is asked for; after that one is taken for each
+            result. None takes all at once.
 
     Raises:
         Exception: whatever `work` raises, as it is, when its item's turn comes.
@@ -62,14 +68,14 @@ def in_order(
 def as_done(
     work: Callable[[Item], Result], items: Iterable[Item], workers: int = 1, prepare: Callable[[], object] | None = None
 ) -> Generator[tuple[Item, Result | LtxError], None, None]:
-    """Every item with what `work` makes of it, or the error that it met, in the order in which they are done. Close the iterator, or exhaust it, to end its
-    threads: what was not begun by then is left undone.
+    """Yield every item with the result of `work`, or with the error that it met, in the order in which they finish.
+    Close the iterator, or exhaust it, to end its threads: what was not begun by then is left undone.
 
     Args:
-        work: called in any thread, several at a time.
-        items: all of them are taken at once.
-        workers: threads.
-        prepare: called first in each thread.
+        work: a function that is called in any thread, several at a time.
+        items: the items, all of which are taken at once.
+        workers: the number of threads.
+        prepare: a function that is called first in each thread.
 
     Raises:
         Exception: any other error of `work`.

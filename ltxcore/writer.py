@@ -1,7 +1,8 @@
-"""One writer of a folder at a time: a file in it says which process that is, and is touched as long as that lives.
+"""A lock that lets one process at a time write to a folder: a file in the folder names the process, and is touched as
+long as the process lives.
 
-Whether a process is alive is known on its own machine alone. Of one elsewhere, or in another container, it is judged by how long ago it touched its file, by the
-clock of the file system: clocks of machines differ.
+Whether a process is alive is known only on its own machine. A process elsewhere, or in another container, is judged by
+how long ago it touched its file, by the clock of the file system, since the clocks of machines differ.
 """
 
 from __future__ import annotations
@@ -24,28 +25,29 @@ from ltxcore.logs import inform
 from ltxcore.pids import is_alive, machine, started
 
 BEAT = 30.0
-"""Seconds from one sign of life to the next."""
+"""The seconds from one sign of life to the next."""
 
 STALE = 300.0
-"""Seconds without a sign of life after which a process on another machine counts as gone."""
+"""The seconds without a sign of life after which a process on another machine counts as gone."""
 
 POLL = 1.0
-"""Seconds between looks at the file of a process that is waited for."""
+"""The seconds between looks at the file of a process that is waited for."""
 
 
 @attrs.frozen
 class Holder:
-    """A process that writes.
+    """The process that writes to a folder.
 
     Attributes:
-        host: name of its machine.
-        boot: which start of that machine it is, where the system tells; machines of one name differ in it.
-        space: in which process numbers count, where the system tells; each container has one of its own.
-        pid: its number there.
-        started: when, as the system counts; another process that got the same number later differs in it.
-        since: when it began to write, for people.
-        inode: of its file; a copy of the folder has another one.
-        token: of this time that it writes.
+        host: the name of its machine.
+        boot: an id of the machine's last start, if the system tells it; machines of one name differ in it.
+        space: the namespace of its process number, if the system tells it; each container has one of its own.
+        pid: its process number there.
+        started: the time when it started, as the system counts; another process that got the same number later differs
+            in it.
+        since: the time when it began to write, for people.
+        inode: the inode of its file; a copy of the folder has another one.
+        token: a random token for this time that it writes.
     """
 
     host: str
@@ -59,19 +61,19 @@ class Holder:
 
     @classmethod
     def here(cls) -> Holder:
-        """This process."""
+        """Describe this process."""
         since = datetime.datetime.now().astimezone().isoformat(" ", timespec="seconds")
         pid = os.getpid()
         return cls(*machine(), pid, started(pid) or "", since, token=uuid.uuid4().hex)
 
     @property
     def is_here(self) -> bool:
-        """Whether its number means something to this process."""
+        """Whether the process runs where its number means something to this process."""
         return (self.host, self.boot, self.space) == machine()
 
     @property
     def is_alive(self) -> bool:
-        """Of one that is here."""
+        """Whether a process that `is_here` still runs."""
         return is_alive(self.pid, self.started)
 
     def __str__(self) -> str:
@@ -80,11 +82,11 @@ class Holder:
 
 @attrs.define(eq=False)
 class Writer:
-    """This process as the writer of a folder.
+    """This process in its role as the writer of a folder.
 
     Attributes:
-        path: its file.
-        holder: what that says.
+        path: the file that says who writes.
+        holder: the process that the file names, which is this one.
     """
 
     path: Path
@@ -93,10 +95,10 @@ class Writer:
     _lost: str = attrs.field(default="", init=False)
 
     def check(self, looks: bool = True) -> None:
-        """That no other process has taken the folder over.
+        """Check that no other process has taken the folder over.
 
         Args:
-            looks: false: as far as the last sign of life has shown.
+            looks: whether to look at the file now; if not, only what the last sign of life has shown counts.
 
         Raises:
             ProcessError: one has; what it writes is its own now.
@@ -111,7 +113,7 @@ class Writer:
             )
 
     def beat(self) -> None:
-        """Give signs of life until the end."""
+        """Give signs of life until the writer is released."""
         while not self._end.wait(BEAT):
             with contextlib.suppress(OSError):  # a network's file system may be away for a while
                 self._look()
@@ -143,14 +145,15 @@ def writing(
     waiting: Callable[[], object] | None = None,
     name: str = "",
 ) -> Iterator[Writer]:
-    """Be the writer of a folder, which is made where it is not there.
+    """Be the writer of a folder, which is created if it is not there.
 
     Args:
-        folder: to write to.
+        folder: the folder to write to.
         rank: this process's among those that share the work; each has a file of its own.
-        takes_over: end whoever writes there now.
-        waiting: called each second that this process waits for whoever writes there now; none: it is refused rather than waits.
-        name: of the option that takes the folder over, for the message.
+        takes_over: whether to end whoever writes there now.
+        waiting: called each second while this process waits for whoever writes there now; with None it is refused
+            instead.
+        name: the option that takes the folder over, for the message.
 
     Raises:
         ProcessError: another process writes there.
@@ -174,12 +177,12 @@ def writing(
 
 
 def file_name(rank: int = 0) -> str:
-    """Of the file that tells who writes."""
+    """Return the name of the file that says which process writes."""
     return f".writer-{rank}.json"
 
 
 def _taken(path: Path, takes_over: bool, waiting: Callable[[], object] | None, option: str) -> Holder:
-    """This process, once its file is there."""
+    """Create this process's file, waiting for or replacing that of another as asked, and return this process."""
     told = False
     while True:
         try:
@@ -224,7 +227,7 @@ def _is_gone(found: Holder | None, path: Path, age: float) -> bool:
 
 
 def _put(path: Path, holder: Holder) -> Holder:
-    """Make the file, whole, where there is none.
+    """Create the file, whole, if there is none.
 
     Raises:
         FileExistsError: there is one.
@@ -253,7 +256,7 @@ def _put(path: Path, holder: Holder) -> Holder:
 
 
 def _bury(path: Path, found: Holder | None) -> None:
-    """Take the file of a process that is gone away; of several processes that do so, one gets it."""
+    """Remove the file of a process that is gone; of several processes that try, only one succeeds."""
     grave = _beside(path)
     with contextlib.suppress(FileNotFoundError):
         path.rename(grave)
@@ -265,7 +268,7 @@ def _bury(path: Path, found: Holder | None) -> None:
 
 
 def _age(path: Path) -> float | None:
-    """Seconds since a file was touched, by the clock of its file system; None: it is not there."""
+    """Return the seconds since a file was touched, by the clock of its file system; None if it is not there."""
     beside = _beside(path)
     try:
         beside.write_bytes(b"")
@@ -285,7 +288,7 @@ def _text(holder: Holder) -> bytes:
 
 
 def _holder_at(path: Path) -> Holder | None:
-    """None: there is no such file, or it is not whole."""
+    """Read the process that a file names; None if there is no such file, or it is not whole."""
     try:
         holder = Holder(**json.loads(read_regular(path)))
     except (OSError, ValueError, TypeError, RecursionError):
