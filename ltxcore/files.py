@@ -227,7 +227,9 @@ def path_from(start: Path, text: str) -> Path:
 
 
 def relative(path: Path, folder: Path) -> str:
-    """A path as a file in `folder` names it, with "/" between its parts; whole where it lies on another drive of Windows."""
+    """Return a path as a file in `folder` names it, with "/" between its parts; the path itself if it lies on another
+    drive of Windows.
+    """
     try:
         return Path(os.path.relpath(path, folder)).as_posix()
     except ValueError:
@@ -237,7 +239,7 @@ def relative(path: Path, folder: Path) -> str:
 def sync(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk.
 
-    Windows does so of files alone, and where they are open for writing.
+    Windows can only wait for files, and only for those that are open for writing.
     """
     windows = sys.platform == "win32"
     if windows and path.is_dir():

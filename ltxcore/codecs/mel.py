@@ -98,7 +98,7 @@ def log_mel(samples: Tensor) -> Tensor:
     frames, 100 a second.
 
     Raises:
-        DataError: fewer than 513 samples (the window is mirrored at both ends).
+        DataError: there are fewer than 513 samples (the window is mirrored at both ends).
 
     Source: docs/explanation/arithmetic.md#log-mel-spectrogram
     """

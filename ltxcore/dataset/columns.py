@@ -115,7 +115,7 @@ def wanted_folders(
         table: the dataset.
         columns: the columns of the roles that there are.
         folders: the folders that a run reads; None for all that the columns can make.
-        skip_audio: whether the sound of clips is left alone.
+        skip_audio: whether the audio of clips is left out.
         there: folders that exist already; those that are not made here are left as they are.
     """
     roles = set(columns)

@@ -220,7 +220,9 @@ def _no_file(path: Path) -> str:
 
 
 def stem_of(name: str) -> str:
-    """A path without its ending: the name of the sample. As `PurePath.with_suffix` has it, which takes ten times as long, and datasets are large."""
+    """Return a path without its ending, which is the name of the sample: as `PurePath.with_suffix` does, which takes
+    ten times as long, and datasets are large.
+    """
     folder, slash, last = name.rpartition("/")
     stem, _, ending = last.rpartition(".")
     return f"{folder}{slash}{stem}" if stem and ending else name

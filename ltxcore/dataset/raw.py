@@ -132,7 +132,7 @@ class RawFiles:
         """Return the duration of a file's audio in seconds, measured by decoding it.
 
         Raises:
-            DataError: it cannot be read, or has no sound.
+            DataError: it cannot be read, or has no audio.
         """
         known = self._known(path)
         if known.seconds is None:

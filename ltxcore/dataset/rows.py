@@ -20,7 +20,7 @@ SHOWN = 200
 """The number of letters of a cell that a message repeats."""
 
 HALF_A_LETTER = re.compile("[\ud800-\udfff]")
-"""Half of a pair of UTF-16, which JSON may have alone."""
+"""A pattern for half of a UTF-16 pair, which may stand alone in JSON."""
 
 
 @attrs.frozen
@@ -97,8 +97,9 @@ def read_dataset(path: Path, options: PreprocessingTable, folders: Collection[st
             is none yet.
 
     Raises:
-        DataError: with every mistake: columns that are missing or in doubt, cells that are empty, files that are not there, paths that lead out of the
-            dataset's folder, rows that are there twice or whose samples would have one name.
+        DataError: there are mistakes, all of which it names: columns that are missing or in doubt, cells that are
+            empty, files that are not there, paths that lead out of the dataset's folder, rows that are there twice or whose
+            samples would have one name.
     """
     data, problems = survey_dataset(path, options, folders, root)
     if problems:
@@ -113,7 +114,7 @@ def survey_dataset(
     others.
 
     Raises:
-        DataError: the file cannot be read, or its columns do not do; there are no rows then to look at.
+        DataError: the file cannot be read, or its columns do not suffice; then there are no rows to look at.
     """
     there = [each.name for each in root.iterdir() if each.is_dir()] if root is not None and root.is_dir() else []
     table = read_rows(path, options)
@@ -205,7 +206,9 @@ class _Refused:
 
 
 def _sample(table: Table, row: Row, columns: Mapping[str, str], opened: Collection[str], bases: Sequence[Path]) -> Sample | _Refused:
-    """A row as a sample, or all that is wrong with it; `bases` is that of the dataset as it is named, and as it is without links."""
+    """Make a sample of a row, or return all that is wrong with it; `bases` are the dataset's folder as it is named, and
+    as it is without links.
+    """
     where, folder = table.at(row), bases[0]
     problems: list[Problem] = []
     cells: dict[str, str] = {}
@@ -244,7 +247,7 @@ def _sample(table: Table, row: Row, columns: Mapping[str, str], opened: Collecti
 
 
 def _name(clip: Path, bases: Sequence[Path]) -> str | None:
-    """The name of the sample of a clip; none if that lies outside the folder.
+    """Return the name of the sample of a clip; None if the clip lies outside the folder.
 
     Source: docs/explanation/model-files.md#names-of-samples
     """

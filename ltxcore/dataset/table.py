@@ -54,7 +54,8 @@ class Table:
         problems: the problems that must be fixed before anything can be made of the dataset.
         unusable: for a folder, the files that cannot be used; they may be left out.
         notes: facts that the user should know and that are no mistakes.
-        is_folder: whether it is a folder of media; its rows have a clip or a picture ("video"), or a sound ("audio"), never both.
+        is_folder: whether it is a folder of media; its rows have a clip or a picture ("video"), or an audio file
+            ("audio"), never both.
     """
 
     path: Path
@@ -82,7 +83,8 @@ def read_table(path: Path) -> Table:
     say.
 
     Raises:
-        DataError: no such file, one that may not be read, a suffix of another format, text that is not UTF-8, or no row at all.
+        DataError: there is no such file, it may not be read, its suffix is of another format, its text is not UTF-8, or
+            it has no row at all.
     """
     if not is_file(path):
         raise DataError("there is no such dataset file", where=str(path), remedy=_nearest(path))
@@ -249,7 +251,7 @@ def rows_writer(path: Path) -> Callable[[Sequence[Mapping[str, Any]]], None]:
 
     Raises:
         ConfigError: datasets are not written with this ending.
-        DataError: from what writes, where the file cannot be written.
+        DataError: raised by the function that is returned if the file cannot be written.
     """
     known = FORMATS.get(path.suffix.lower())
     if known is None or known.text is None:
@@ -298,7 +300,9 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
 
 
 def medium_at(folder: Path, cell: str) -> tuple[str, Path]:
-    """A cell that names a file, and that file; where the cell has backslashes, as Windows writes paths, and its file is there with "/", that is meant."""
+    """Return a cell that names a file, and that file; if the cell has backslashes, as Windows writes paths, and only
+    the path with "/" exists, that path is meant.
+    """
     path = Path(os.path.normpath(os.path.join(folder, cell)))  # noqa: PTH118 - to make a Path takes longest, and this is done once a cell
     if "\\" in cell and not os.path.lexists(path):
         other = cell.replace("\\", "/")

@@ -47,7 +47,7 @@ def read_cut(path: Path, duration: Fraction | None, fill: bool = True) -> Cut:
             `SOUND_MARGIN` early is.
 
     Raises:
-        DataError: the file cannot be read or has no sound.
+        DataError: the file cannot be read or has no audio.
 
     Source: docs/explanation/arithmetic.md#length-of-a-cut-sound
     """

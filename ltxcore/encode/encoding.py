@@ -84,7 +84,7 @@ def encoding_of(
         recalls: whether facts that were stored before are used.
 
     Raises:
-        ConfigError: a codec that cannot be had, or options that do not go with it or with each other.
+        ConfigError: a codec is not available, or options do not go with it or with each other.
     """
     # Without a model, the tiny one says what a latent cell covers: all models of the family have the same grid.
     grid = codecs or Codecs("tiny", device="cpu")
@@ -127,7 +127,7 @@ def text_encoder_of(codecs: Codecs, options: PreprocessingTable, where: Place) -
     """Return the encoder of captions: the text encoder, followed by the model's connectors if the options say so.
 
     Raises:
-        ConfigError: one of them cannot be had.
+        ConfigError: one of them is not available.
     """
     encoder = codecs.text()
     if not options.connector_outputs:

@@ -95,7 +95,7 @@ def whole_already(dataset: Path, root: Path, options: PreprocessingTable, folder
     """Return the names of a dataset's samples that are encoded in all folders that a run reads, up to date or not.
 
     Raises:
-        DataError: the dataset.
+        DataError: the dataset cannot be read.
     """
     data = read_dataset(dataset, options, folders, root)
     return whole_samples(root, data.folders, [sample.name for sample in data.samples])

@@ -80,9 +80,11 @@ def preprocess(
 
     Raises:
         ProcessError: another process does this share already.
-        ConfigError: options that do not go with the codec or with each other, all of them.
-        DataError: the dataset, or samples that cannot be made, all of them; or a root that cannot be written.
-        OutOfMemory: memory ran out; says while encoding what, and what takes less. What was encoded by then stays.
+        ConfigError: options do not go with the codec or with each other; all of them are named.
+        DataError: the dataset cannot be used, samples cannot be made, all of which are named, or the root cannot be
+            written.
+        OutOfMemory: memory ran out; the error says what was being encoded, and what takes less. What was encoded by
+            then stays.
     """
     to = root or default_root(dataset, options)
     data = read_dataset(dataset, options, folders, to)
@@ -146,7 +148,7 @@ def _survey(job: _Job, keeps: bool, phase: Phase) -> Survey:
     """Find out what is to be made.
 
     Raises:
-        LtxError: it cannot be.
+        LtxError: it cannot be made.
     """
     if job.data.left_out and not job.data.samples:
         raise DataError.of(job.data.left_out)

@@ -31,7 +31,7 @@ def rules_from_options(data: Dataset, options: PreprocessingTable, video: Codec 
         where: a function that gives the place of a key.
 
     Raises:
-        ConfigError: buckets that the codec cannot take, or references that do not go with them.
+        ConfigError: the codec cannot take a bucket, or references do not go with the buckets.
     """
     factors = ReferenceFactors(options.reference_downscale_factor, options.reference_temporal_scale_factor)
     buckets: tuple[Bucket, ...] = ()
@@ -51,7 +51,7 @@ def rendering_from_options(options: PreprocessingTable, where: Place) -> Renderi
     """Return how the frames of clips become RGB.
 
     Raises:
-        ConfigError: a colour that is none.
+        ConfigError: `alpha_color` is no color.
     """
     color = parse_color(options.alpha_color)
     if color is None:
@@ -74,8 +74,9 @@ def found_buckets(data: Dataset, rules: Rules, looked: Looked, video: Codec, whe
     """Find the bucket for a dataset that names none, and a note that says so.
 
     Raises:
-        DataError: its clips have several sizes, or one that the codec does not take as it is; or references do not go with it. Beside it, all
-            files that cannot be read.
+        DataError: its clips have several sizes, or one that the codec does not take as it is; all files that cannot be
+            read are named too.
+        ConfigError: references do not go with the bucket.
     """
     unread = [problem for sample in data.samples for problem in unreadable(sample, looked)]
     sizes = sizes_of(data, looked)

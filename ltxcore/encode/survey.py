@@ -195,7 +195,7 @@ def survey_media(
         where: a function that gives the place of an option or a key of the run file, for messages.
 
     Raises:
-        ConfigError: a codec that cannot be had, or options that do not go with it or with each other.
+        ConfigError: a codec is not available, or options do not go with it or with each other.
     """
     text = None
     with contextlib.suppress(ConfigError):  # it is not named, for a set that was encoded elsewhere

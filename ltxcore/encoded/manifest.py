@@ -109,8 +109,9 @@ def read_manifest(
         progress: a function that is called while unrecorded files are read.
 
     Raises:
-        DataError: with all that is wrong at once: a missing root or folder; samples that are gone, changed, unreadable, not in every source, not
-            finite, or not what the role needs; masks that do not fit their target; samples of one folder that different encoders made.
+        DataError: something is wrong, all of which is named at once: a missing root or folder; samples that are gone,
+            changed, unreadable, not in every source, not finite, or not what the role needs; masks that do not fit their
+            target; samples of one folder that different encoders made.
     """
     manifest, problems = survey_manifest(root, sources, only=only, progress=progress)
     if problems:

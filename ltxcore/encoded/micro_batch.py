@@ -40,7 +40,8 @@ def load_batch(root: Path, sources: Mapping[str, Source], names: Sequence[str], 
         as `is_connected` says.
 
     Raises:
-        DataError: all files at fault: unreadable, changed since they were listed, not finite, or not of one shape; each names its file.
+        DataError: files are unreadable, changed since they were listed, not finite, or not of one shape; all of them
+            are named.
     """
     samples: dict[str, list[Stored]] = {}
     problems: list[Problem] = []
@@ -82,7 +83,7 @@ def verify(root: Path, sources: Mapping[str, Source], names: Sequence[str], mani
         The number of files that were compared with a checksum.
 
     Raises:
-        DataError: all files at fault, each by its name.
+        DataError: files are at fault; all of them are named.
     """
 
     def fault(source: Source, name: str, entry: Entry) -> tuple[Problem, ...]:

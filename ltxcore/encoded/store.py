@@ -56,7 +56,7 @@ def write_sample(root: Path, folder: str, name: str, tensors: Mapping[str, Tenso
         The entry with the rest filled in: shape, bytes, checksum, kind, modality, and whether all values are finite.
 
     Raises:
-        DataError: a name that leads out of the root, tensors that are no sample, or a disk that does not take them.
+        DataError: the name leads out of the root, the tensors are no sample, or the disk does not take them.
     """
     path = sample_path(root, folder, name)
     length = entry.shape[0] if len(entry.shape) == 1 else 0
@@ -106,7 +106,7 @@ def read_stored(path: Path) -> tuple[Stored, int]:
     """Read a sample, ours or one of ltx-trainer (`.pt`), and the size of its file in bytes.
 
     Raises:
-        DataError: missing, unreadable, truncated, not a sample; names the file.
+        DataError: the file, which is named, is missing, unreadable, truncated, or not a sample.
     """
     data = _bytes(path)
     return _sample(path, data), len(data)

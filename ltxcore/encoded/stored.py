@@ -93,7 +93,8 @@ def stored(
     shape.
 
     Raises:
-        DataError: wrong names, dtype, shape or mask values, a rate that is none, text longer than its length. NaN is not an error here: the entry tells.
+        DataError: names, dtype, shape or mask values are wrong, the rate is impossible, or text is longer than its
+            length. NaN is not an error here: the entry records it.
     """
     tensors = {name: readable(name, tensor) for name, tensor in tensors.items()}
     if rate is not None and not RATES[0] <= rate <= RATES[1]:

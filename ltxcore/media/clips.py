@@ -78,7 +78,8 @@ def read_clip(
             returned, upright.
 
     Raises:
-        DataError: no such file, no medium, no pictures, cut short, damaged, or turned by an angle that is no multiple of 90 degrees.
+        DataError: there is no such file, it is no media file, has no pictures, is cut short, damaged, or turned by an
+            angle that is no multiple of 90 degrees.
     """
     with reading(path, resize=resize, threads=threads, rendering=rendering, timing=timing, stretched=stretched) as (rate, pictures):
         frames = _gathered(pictures if last else islice(pictures, max_frames), max_frames, memory or Memory())
@@ -127,7 +128,7 @@ def reading(
         stretched: as `read_clip`.
 
     Raises:
-        DataError: as `read_clip`; from the frames, where they do not decode.
+        DataError: as `read_clip`; raised from the frames if they do not decode.
     """
     rendering, timing = rendering or Rendering(), timing or Timing()
     photo = photo_of(path)

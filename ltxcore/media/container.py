@@ -39,8 +39,8 @@ def opened(path: Path, *, quick: bool = False) -> Iterator[Any]:
         quick: whether FFmpeg opens it without decoding pictures to learn more than the container itself says.
 
     Raises:
-        DataError: no such file, a folder, a pipe or a device, a file that may not be read, no medium, a playlist or script that leads to others,
-            cut short, or damaged.
+        DataError: there is no such file, it is a folder, a pipe or a device, may not be read, is no media file, is a
+            playlist or script that leads to others, is cut short, or damaged.
     """
     check_whole(path)
     with ExitStack() as held:
@@ -58,7 +58,8 @@ def check_whole(path: Path) -> None:
     files, or play only a part.
 
     Raises:
-        DataError: no such file, a folder, a pipe or a device, a file that may not be read, one that leads to others, or one that is cut short.
+        DataError: there is no such file, it is a folder, a pipe or a device, may not be read, leads to other files, or
+            is cut short.
     """
     where, why = str(path), why_unreadable(path)
     if why == "is not there":
@@ -165,7 +166,8 @@ def packets_of(path: Path, container: Any, stream: Any) -> Iterator[Any]:
     """Read the packets of a stream, in the order of the file.
 
     Raises:
-        DataError: one is incomplete, which FFmpeg itself plays over. The last one of a sound that does not say how long it is may be.
+        DataError: a packet is incomplete, which FFmpeg itself plays over. The last one of audio that does not state its
+            length may be.
     """
     with blaming(path):
         for packet in container.demux(stream):

@@ -95,7 +95,7 @@ def signal_of(frame: Any, stream: Tags, where: str) -> Signal | None:
     and an implausible peak for 1000 cd/m2.
 
     Raises:
-        DataError: its colours are written in a way that is not read, HDR or not.
+        DataError: its colors are written in a way that cannot be read, HDR or not.
     """
     tags = Tags.of(frame).beside(stream)
     if tags.matrix in _UNREAD and not _is_rgb(frame):

@@ -66,7 +66,7 @@ class Photo:
         """The average pictures per second; None for a single picture.
 
         Raises:
-            DataError: none is shown for any time.
+            DataError: no picture is shown for any time.
         """
         if self.is_image:
             return None

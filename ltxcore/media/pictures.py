@@ -85,7 +85,7 @@ class Pictures:
             size: the height and width of the result, in pixels.
 
         Raises:
-            DataError: colours that are written in a way that is not read.
+            DataError: its colors are written in a way that cannot be read.
         """
         signal = signal_of(frame, self.tags, self.where)
         signal = signal if self.rendering.hdr == "bt709" else None

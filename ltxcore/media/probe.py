@@ -45,7 +45,7 @@ def probe(path: Path) -> MediaInfo:
     and no more than the first frames are decoded.
 
     Raises:
-        DataError: as `read_clip`, or neither pictures nor sound.
+        DataError: as `read_clip`, or the file has neither video nor audio.
     """
     photo = photo_of(path)
     if photo is not None:

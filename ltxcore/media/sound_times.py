@@ -1,8 +1,9 @@
 """The places of audio frames in time: as their time stamps say, as far as those can be believed, counted from the first
 picture that is shown.
 
-A time stamp is a multiple of its container's tick, which in some containers is longer than a sample: a millisecond in Matroska and FLV. So stamps
-wobble about the true time although the sound goes on without a break, and only what cannot be such a wobble is a hole or an overlap.
+A time stamp is a multiple of its container's tick, which in some containers is longer than a sample: a millisecond in
+Matroska and FLV. So stamps wobble around the true time although the audio goes on without a break, and only what cannot
+be such a wobble is a hole or an overlap.
 """
 
 from __future__ import annotations
@@ -237,15 +238,16 @@ its time stamp, and the pictures at the start of their stream.
 
 
 def sound_corrections(path: Path, container: Any, *, is_unread: bool = False) -> tuple[str, ...]:
-    """What is set right in the sound of a file, by its names in `corrections.CORRECTIONS`.
+    """Find what is corrected in the audio of a file, by its names in `corrections.CORRECTIONS`.
 
     The packets tell if they follow each other evenly, as in almost every file; only if they do not, the audio is
     decoded, up to the first difference. Damage is left to be reported by those who read the file.
 
     Args:
-        path: of the file.
+        path: the file.
         container: the file, open.
-        is_unread: whether it was opened `quick` and nobody else reads from it, before or after, so that it need not be opened once more.
+        is_unread: whether it was opened `quick` and nobody else reads from it, before or after, so that it need not be
+            opened again.
     """
     if audio_stream(container) is None or container.format.name in _WITHOUT_CLOCK:
         return ()

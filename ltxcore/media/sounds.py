@@ -50,7 +50,7 @@ def read_sound(path: Path, *, max_duration: float | None = None) -> Sound:
     overlap, the first one counts. Nothing is decoded beyond `max_duration` seconds.
 
     Raises:
-        DataError: no such file, no medium, no sound, cut short or damaged.
+        DataError: there is no such file, it is no media file, has no audio, is cut short or damaged.
     """
     return read_with_gaps(path, max_duration=max_duration)[0]
 
@@ -100,7 +100,7 @@ def hearing(path: Path) -> Iterator[Iterator[Sound]]:
     piece if there is no audio.
 
     Raises:
-        DataError: no such file, no medium; from the pieces, where they do not decode.
+        DataError: there is no such file, or it is no media file; raised from the pieces if they do not decode.
     """
     with opened(path) as container:
         stream = audio_stream(container)
@@ -143,7 +143,7 @@ def write_sound(path: Path, sound: Sound) -> None:
     """Write audio as WAV, 16 bits a sample; values outside [-1, 1] are clipped. The file appears whole or not at all.
 
     Raises:
-        DataError: another ending than .wav, no samples, samples that are no numbers, or a file that cannot be written.
+        DataError: the ending is not .wav, there are no samples, samples are no numbers, or the file cannot be written.
     """
     if path.suffix.lower() != ".wav":
         raise DataError(f'sounds are not written as "{path.suffix}"', where=str(path), remedy="Use .wav.")
@@ -161,7 +161,8 @@ def add_sound(container: Any, sound: Sound, path: Path) -> Any:
     """Add an AAC track for `sound` to an output container.
 
     Raises:
-        DataError: a rate or a number of channels that AAC does not have, no samples, or samples that are no numbers.
+        DataError: AAC does not support the rate or the number of channels, there are no samples, or samples are no
+            numbers.
     """
     _check(sound, path)
     channels = int(sound.samples.shape[0])

@@ -202,7 +202,8 @@ def shown_frames(path: Path) -> tuple[Shown, Fraction]:
 
 
 def shown_in(path: Path, container: Any, stream: Any) -> tuple[Shown, Fraction]:
-    """As `shown_frames`, of an open file. Its packets are read then, unless its tables say how many frames it has.
+    """Find the shown frames like `shown_frames`, in an open file. Its packets are read, unless its tables say how many
+    frames it has.
 
     Raises:
         DataError: as `shown_frames`.

@@ -36,8 +36,8 @@ def write_clip(path: Path, clip: Clip, sound: Sound | None = None) -> None:
     The file appears whole or not at all.
 
     Raises:
-        DataError: an ending that is none of these, no frames, odd sizes (H.264), more than one frame or a sound (images), a sound that AAC
-            does not take, or a file that cannot be written.
+        DataError: the ending is none of these, there are no frames, the sizes are odd (H.264), there is more than one
+            frame or audio (images), AAC does not support the audio, or the file cannot be written.
     """
     suffix = path.suffix.lower()
     if clip.frames.shape[0] == 0:
@@ -86,7 +86,7 @@ def write_frames(path: Path, frames: Iterator[Tensor], rate: Fraction, sound: So
     all.
 
     Raises:
-        DataError: there are no frames, a sound that AAC does not take, or a file that cannot be written.
+        DataError: there are no frames, AAC does not support the audio, or the file cannot be written.
     """
     import av
 

@@ -48,7 +48,7 @@ def video_arguments(told: Section, where: str) -> dict[str, Any]:
     """Return the arguments of `diffusers.AutoencoderKLLTX2Video` for the section "vae".
 
     Raises:
-        CheckpointError: a decoder by diffusion, or for all settings and blocks that are not known.
+        CheckpointError: the decoder works by diffusion, or settings or blocks are not known, all of which are named.
     """
     if told.get("_class_name") == _DIFFUSION_DECODER or isinstance(told.get("decoder"), Mapping):
         raise CheckpointError(
@@ -129,7 +129,7 @@ def audio_arguments(told: Section, where: str) -> dict[str, Any]:
     """Return the arguments of `diffusers.AutoencoderKLLTX2Audio` for the section "audio_vae".
 
     Raises:
-        CheckpointError: for all settings that are not known.
+        CheckpointError: settings are not known; all of them are named.
     """
     params = part_of(part_of(told.get("model")).get("params"))
     net, stft = part_of(params.get("ddconfig")), part_of(part_of(told.get("preprocessing")).get("stft"))
@@ -163,7 +163,7 @@ def vocoder_arguments(told: Section, where: str) -> dict[str, Any]:
     `LTX2VocoderWithBWE` if it has a part "bwe".
 
     Raises:
-        CheckpointError: for all settings that are not known.
+        CheckpointError: settings are not known; all of them are named.
     """
     if "bwe" not in told:
         plain = part_of(told.get("vocoder")) or told

@@ -71,7 +71,7 @@ class Part:
             belongs: a function that returns whether a name in the file is that of one of the module's tensors.
 
         Raises:
-            CheckpointError: for all tensors that are missing, unexpected or of another shape.
+            CheckpointError: tensors are missing, unexpected or of another shape; all of them are named.
         """
         shapes = {own: tuple(tensor.shape) for own, tensor in module.state_dict().items()}
         stored = {own: stored_as(own) for own in shapes}
@@ -83,7 +83,8 @@ class Part:
         """Load the tensors whose names begin with `prefix`, in `dtype`, straight onto `device`.
 
         Raises:
-            CheckpointError: values that are not finite, whole matrices of zeros, or a file that changed since it was opened. The module is then as it was.
+            CheckpointError: values are not finite, whole matrices are zeros, or the file changed since it was opened.
+                The module is then as it was.
         """
         with open_tensors(self.weights, device) as file:
             state = {name: file.get_tensor(stored).to(dtype) for name, stored in self.stored.items() if name.startswith(prefix)}
@@ -120,7 +121,8 @@ def check_names(part: str, expected: Mapping[str, tuple[int, ...]], found: Mappi
         where: the file or folder.
 
     Raises:
-        CheckpointError: for all tensors that are missing, unexpected, of another shape, or not of a floating-point type.
+        CheckpointError: tensors are missing, unexpected, of another shape, or not of a floating-point type; all of them
+            are named.
     """
     both = expected.keys() & found.keys()
     missing = sorted(expected.keys() - found.keys())

@@ -122,7 +122,7 @@ def load(
         tiling: how a clip is cut into pieces.
 
     Raises:
-        ConfigError: as `part_files.video_vae`, or tiles that do not fit the latent grid.
+        ConfigError: as `part_files.video_vae`, or tiles do not fit the latent grid.
         CheckpointError: as `part_files.video_vae`.
     """
     part = part_files.video_vae(model_path, own_path)
