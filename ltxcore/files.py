@@ -227,9 +227,7 @@ def path_from(start: Path, text: str) -> Path:
 
 
 def relative(path: Path, folder: Path) -> str:
-    """Return a path as a file in `folder` names it, with "/" between its parts; the path itself if it lies on another
-    drive of Windows.
-    """
+    """Return a path as a file in `folder` names it, with "/" between its parts; the path itself if it lies on another drive of Windows."""
     try:
         return Path(os.path.relpath(path, folder)).as_posix()
     except ValueError:

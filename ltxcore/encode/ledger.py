@@ -201,7 +201,7 @@ class Summary:
 
 
 def told_anew(samples: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """Samples that were encoded anew since something was set right in reading their files: a line a reason."""
+    """List the samples that were encoded anew because the reading of their files was corrected since, one line per reason."""
     return [f"{_samples(count)} encoded again, since {reason} now: {names}" for count, reason, names in told_by_reason(samples)]
 
 

@@ -23,7 +23,7 @@ UNKNOWN = "it is unknown what they were made from"
 MODEL = "the model or its encoder options have changed"
 CAPTION = "their captions have changed"
 MEDIA = "their files or preprocessing options have changed"
-"""Why a sample is encoded anew, as the end of a sentence."""
+"""The last of the five reasons why a sample is encoded anew, each written as the end of a sentence."""
 
 
 @attrs.frozen

@@ -148,17 +148,17 @@ def _not_media(where: str) -> DataError:
 
 
 def unreadable(path: Path, reason: str) -> DataError:
-    """The error for a file whose bytes the system does not give."""
+    """Make the error for a file whose bytes the system does not give."""
     return DataError(f"this file cannot be read: {reason}", where=str(path), remedy="Check its permissions and its disk.")
 
 
 def damaged(path: Path, reason: str) -> DataError:
-    """The error for a file that opens but does not decode to its end."""
+    """Make the error for a file that opens but does not decode to its end."""
     return DataError(f"this file is damaged: {reason}", where=str(path), remedy="Copy or download it again, or encode it again.")
 
 
 def empty(path: Path) -> DataError:
-    """The error for a file whose stream of pictures has none."""
+    """Make the error for a file whose video stream has no pictures."""
     return DataError("this file has no video: its video stream is empty", where=str(path), remedy="Encode it again.")
 
 
