@@ -156,7 +156,7 @@ def meant(typed: str, known: Iterable[str]) -> list[str]:
 
 
 def typos(typed: str, name: str) -> int | None:
-    """Count the letters that are wrong, missing, too many, or swapped with a neighbor; None if that makes `typed` no
+    """Count the typos: letters that are wrong, missing, too many, or swapped with a neighbor; None if `typed` is no
     typo of `name`.
 
     Case, and `_`, `-` and spaces between words, are ignored. Digits must agree, since another number is another thing.

@@ -47,7 +47,7 @@ class Codecs:
 
     @classmethod
     def of(cls, table: ModelTable, **options: Any) -> Codecs:
-        """Take what `[model]` of a run file names.
+        """Return the VAEs and the text encoder that `[model]` of a run file names.
 
         Args:
             table: the run file's table; what is unknown in it is unknown here (`config.parts`).
@@ -56,7 +56,7 @@ class Codecs:
         return made_of(cls, table, KEYS, **options)
 
     def or_of(self, table: ModelTable) -> Codecs:
-        """Return the same, completed by what `[model]` of a run file names."""
+        """Return these VAEs and text encoder, with what they do not name taken from `[model]` of a run file."""
         own: dict[str, Any] = {name: getattr(self, name) or getattr(table, key) for name, key in KEYS.items()}
         return attrs.evolve(self, **own)
 

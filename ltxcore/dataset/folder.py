@@ -34,7 +34,7 @@ KINDS: Mapping[Kind, frozenset[str]] = MappingProxyType(
 SYSTEM = frozenset(
     {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
 )
-"""The lower-case names of what operating systems and storage servers leave in folders; names that begin with a dot are left out as well."""
+"""The lower-case names that operating systems and storage servers leave in folders; names that begin with a dot are left out as well."""
 
 SAMPLES = (".safetensors", ".pt")
 NUMBERED = re.compile(r"\d+_")

@@ -15,7 +15,9 @@ import attrs
 from ltxcore.errors import Problem, listed
 
 DIGITS = 10
-"""The number of digits from which on a side or a length is no size of any clip; thousands of digits are no number that Python reads."""
+"""The number of digits from which on a side or a length is refused: no clip is so large, and Python does not read
+thousands of digits as a number.
+"""
 
 FORM = 'Write width x height x frames, such as "960x544x49"; several with ";" between.'
 
@@ -170,10 +172,10 @@ ALIKE = 0.12
 """The difference of the natural logarithms of width / height up to which two sizes have one shape: 3:2 and 4:3 do, 16:9 and 3:2 do not."""
 
 LONGER = 1.5
-"""The factor by which a longer bucket of a shape has at least more frames than the one before."""
+"""The least ratio of the frames of a bucket to those of the next shorter bucket of the same shape."""
 
 MOST_LENGTHS = 3
-"""The number of buckets of clips of one shape."""
+"""The most buckets of clips of one shape."""
 
 MOST_FRAMES = 121
 MOST_TOKENS = 16_384

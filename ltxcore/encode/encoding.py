@@ -124,7 +124,7 @@ def encoding_as_far(
 
 
 def text_encoder_of(codecs: Codecs, options: PreprocessingTable, where: Place) -> TextEncoder:
-    """Return the encoder of captions: the text encoder, followed by the model's connectors if the options say so.
+    """Return the encoder of captions: the text encoder, followed by the model's connectors if the options ask for them.
 
     Raises:
         ConfigError: one of them is not available.

@@ -29,9 +29,9 @@ class Ledger:
     def __init__(
         self, root: Path, folders: Collection[str], rank: int, anew: bool = False, verify: bool = False, writer: Writer | None = None
     ) -> None:
-        """With `anew`, nothing that is there counts as up to date. With `verify`, files are up to date only if their
-        bytes are those that were written; they are read to know. `writer` is this process as the one that does this
-        share, checked before each write.
+        """Read what the folders of `root` hold. With `anew`, nothing that is there counts as up to date. With `verify`,
+        files are up to date only if their bytes are those that were written; they are read to know. `writer` is this
+        process as the one that does this share, checked before each write.
         """
         self._root, self._rank, self._anew, self._verify, self._writer = root, rank, anew, verify, writer
         self._lock = threading.Lock()

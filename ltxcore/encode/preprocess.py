@@ -271,7 +271,8 @@ class Less:
     where: Place
 
     def captions(self) -> AbstractContextManager[None]:
-        """Guard the encoding of captions.
+        """Return a context for encoding captions in which running out of memory becomes an error that says what takes
+        less.
 
         Raises:
             OutOfMemory: memory ran out.
@@ -280,7 +281,8 @@ class Less:
         return telling(f"encoding captions, {many} at a time", self.codecs.device, lambda: self._said(self._for_captions()))
 
     def media(self, doing: str) -> AbstractContextManager[None]:
-        """Guard the encoding of a sample's media.
+        """Return a context for encoding a sample's media in which running out of memory becomes an error that says what
+        takes less.
 
         Raises:
             OutOfMemory: memory ran out.

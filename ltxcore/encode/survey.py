@@ -92,7 +92,7 @@ class Survey:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """The problems that preprocessing would refuse the dataset for, each once."""
+        """The problems for which preprocessing would refuse the dataset, each once."""
         known = {problem for sample in self.samples for problem in self.unreadable(sample)}
         sizes = () if self.sizeless is None else self.sizeless.problems
         return (

@@ -65,7 +65,7 @@ _NO_COLOUR = 32_768.0
 """The value of a color difference of 0 in 16 bits."""
 
 _TINY = 1e-12
-"""A light as good as none, used in place of 0, whose root takes a processor ten times as long."""
+"""A light too small to matter, used in place of 0, whose root takes a processor ten times as long."""
 
 
 @attrs.frozen

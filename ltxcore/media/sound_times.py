@@ -268,7 +268,7 @@ def sound_corrections(path: Path, container: Any, *, is_unread: bool = False) ->
 
 
 def _sound(container: Any, stream: Any, pictures: Any | None, early: list[Any]) -> Iterator[Any]:
-    """Read the packets of an audio stream, and collect in `early` the first ones of the video beside it; no more of those are read."""
+    """Read the packets of an audio stream, and collect in `early` the first ones of the video beside it; no more video packets are read."""
     from av.stream import Discard
 
     for packet in _alone(container, stream, *([] if pictures is None else [pictures])):
@@ -306,8 +306,8 @@ def _is_even(stream: Any, packets: Iterator[Any]) -> bool:
 
 
 def _is_elsewhere(frames: Iterator[Placed], origin: Fraction | None, told: Fraction | None) -> bool:
-    """Return whether frames lie elsewhere than one after the other from where they were read to start when pictures
-    started where they are `told` to.
+    """Return whether frames lie elsewhere than where 0.1.0 put them: one after the other, from where they were read to
+    start if the pictures start at `told`.
     """
     at = None
     for each in frames:

@@ -23,8 +23,8 @@ from ltxcore.errors import DataError
 from ltxcore.media.container import counts_its_frames, frames_of, opened, packets_of, video_stream
 
 LONGEST = Fraction(3, 2)
-"""How many times longer than another a frame may last in a clip of a constant rate: a film on broadcast television has
-frames of two and of three fields.
+"""The most by which a frame may last longer than another in a clip of a constant rate, as a factor: a film on broadcast
+television has frames of two and of three fields.
 """
 
 _LIKE_MOST = Fraction(11, 10)
@@ -97,8 +97,8 @@ class Times:
 
     @property
     def steady(self) -> int:
-        """How many of the first frames are shown equally long: none longer than `LONGEST` times another, apart from the
-        rounding of their times.
+        """The number of first frames that are shown equally long: none longer than `LONGEST` times another, apart from
+        the rounding of their times.
         """
         gaps = [end - start for start, end in pairwise(self.starts)]
         rounding = 1 if self.tick <= _ROUNDED else 0
