@@ -28,7 +28,7 @@ TEXT = "conditions"
 
 @attrs.frozen
 class Silence:
-    """Seconds of silence in a sample's audio that its file does not hold."""
+    """The seconds of silence in a sample's audio that its file does not hold."""
 
     where: str
     seconds: float

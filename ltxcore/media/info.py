@@ -26,7 +26,7 @@ class MediaInfo:
         channels: the number of audio channels; None without audio that can be decoded.
         is_image: whether it is a single picture.
         picture_corrections: the corrections of its pictures that 0.1.0 lacked, by their names in
-            `corrections.CORRECTIONS`, sorted.
+            `encode.outdated.CORRECTIONS`, sorted.
         sound_corrections: the corrections of its audio, likewise.
         unheard: the reason why its audio cannot be decoded; "" if it can, or there is none.
         aspect: the width of a stored pixel divided by its height.

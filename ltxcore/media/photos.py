@@ -90,7 +90,7 @@ class Photo:
 
     @property
     def corrections(self) -> tuple[str, ...]:
-        """The changes to its pictures that may be chosen otherwise, by their names in `corrections.CORRECTIONS`. 0.1.0
+        """The changes to its pictures that may be chosen otherwise, by their names in `encode.outdated.CORRECTIONS`. 0.1.0
         read no such file.
         """
         colours = described_colours(self.path) if self.is_image else None

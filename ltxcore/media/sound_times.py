@@ -238,7 +238,7 @@ its time stamp, and the pictures at the start of their stream.
 
 
 def sound_corrections(path: Path, container: Any, *, is_unread: bool = False) -> tuple[str, ...]:
-    """Find what is corrected in the audio of a file, by its names in `corrections.CORRECTIONS`.
+    """Find what is corrected in the audio of a file, by its names in `encode.outdated.CORRECTIONS`.
 
     The packets tell if they follow each other evenly, as in almost every file; only if they do not, the audio is
     decoded, up to the first difference. Damage is left to be reported by those who read the file.

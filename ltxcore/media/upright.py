@@ -72,7 +72,7 @@ def shown_size(path: Path) -> tuple[int, int] | None:
 
 @attrs.frozen
 class FirstLook:
-    """What the first frame of a file tells about its pictures.
+    """The facts about the pictures of a file that its first frame tells.
 
     Attributes:
         size: the height and width of the pictures as they are shown, in pixels.
