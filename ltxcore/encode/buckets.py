@@ -213,7 +213,7 @@ def proposed_buckets(sizes: Iterable[Bucket], scale: Sequence[int]) -> tuple[Buc
 
 
 def proposed_line(sizes: Iterable[Bucket], scale: Sequence[int]) -> str:
-    """The buckets that are proposed for clips of some sizes, as the line of a run file."""
+    """Return the proposed buckets as a line of a run file."""
     return buckets_line(proposed_buckets(sizes, scale))
 
 

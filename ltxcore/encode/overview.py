@@ -28,12 +28,12 @@ class Overview:
     """The contents of a dataset, before it is encoded.
 
     Attributes:
-        data: its rows that are in order.
-        root: where its samples are, or will be.
-        infos: what the files of these rows hold, as far as they were opened.
+        data: the rows that are in order.
+        root: the folder where its samples are, or will be.
+        infos: the descriptions of the files of these rows that were opened.
         sizes: buckets that fit its clips and pictures; none: it has none that can be read.
-        problems: what stands in the way of using it.
-        others: files that were not opened.
+        problems: the problems that stand in the way of using it.
+        others: the number of files that were not opened.
     """
 
     data: Dataset
