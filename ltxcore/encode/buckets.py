@@ -213,12 +213,12 @@ def proposed_buckets(sizes: Iterable[Bucket], scale: Sequence[int]) -> tuple[Buc
 
 
 def proposed_line(sizes: Iterable[Bucket], scale: Sequence[int]) -> str:
-    """Return the proposed buckets as a line of a run file."""
+    """Return the buckets that are proposed for clips of some sizes, as a line of a run file."""
     return buckets_line(proposed_buckets(sizes, scale))
 
 
 def buckets_line(buckets: Iterable[Bucket]) -> str:
-    """Buckets as the line of a run file."""
+    """Return buckets as a line of a run file."""
     return f'resolution_buckets = "{";".join(map(str, buckets))}"'
 
 

@@ -31,7 +31,7 @@ class Overview:
         data: the rows that are in order.
         root: the folder where its samples are, or will be.
         infos: the descriptions of the files of these rows that were opened.
-        sizes: buckets that fit its clips and pictures; none: it has none that can be read.
+        sizes: the buckets that fit its clips and pictures; empty if it has none that can be read.
         problems: the problems that stand in the way of using it.
         others: the number of files that were not opened.
     """
@@ -45,7 +45,7 @@ class Overview:
 
     @property
     def buckets(self) -> str:
-        """The line of a run file that fits its clips and pictures; "": it has none that can be read."""
+        """The line of a run file that fits its clips and pictures; "" if it has none that can be read."""
         return buckets_line(self.sizes) if self.sizes else ""
 
 
