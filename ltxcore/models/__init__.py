@@ -1,11 +1,13 @@
-"""Models: the backbone, its checkpoints, and the LoRA files made from it; and those that come with this package, by the names that a run file has for them."""
+"""The backbone, its checkpoints and the LoRA files made from it, with the models that come with this package and their
+names in a run file.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 TINY_BASE = Path(__file__).parent / "tiny_base.safetensors"
-"""The tiny model: `model_path = "tiny"`."""
+"""The file of the tiny model, which a run file names with `model_path = "tiny"`."""
 
 UNTRAINED = "tiny-untrained"
-"""The tiny model before its training, from a seed."""
+"""The `model_path` of the tiny model with fresh weights from a seed, as before its training."""

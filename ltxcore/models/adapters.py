@@ -13,7 +13,7 @@ from torch.nn import Parameter
 from ltxcore.models.backbone import LTXBackbone
 
 ADAPTER = "default"
-"""peft's name for the one adapter that a backbone has."""
+"""The name under which peft keeps the one adapter of a backbone."""
 
 
 def create_adapters(
@@ -32,11 +32,11 @@ def create_adapters(
     model says what it said before.
 
     Args:
-        backbone: without adapters.
-        ranks: of each module.
-        alpha: an adapter counts alpha / rank times, or alpha / sqrt(rank) times; none: once.
+        backbone: the backbone, without adapters.
+        ranks: the rank of each module's adapter.
+        alpha: scales an adapter by alpha / rank, or by alpha / sqrt(rank) with rsLoRA; None scales it by 1.
         dropout: probability that an adapter's input is left out in training.
-        seed: of A.
+        seed: the seed of A's first values.
         rslora: whether alpha is divided by the root of the rank. Source: rsLoRA, arXiv 2312.03732.
         dora: whether the length of each row of an adapted matrix is learned apart from its direction. Source: DoRA, arXiv 2402.09353.
 
@@ -76,7 +76,7 @@ def create_adapters(
 
 
 def adapters(backbone: LTXBackbone) -> dict[str, Any]:
-    """peft's layers by the path of the module they adapt, in the transformer; sorted."""
+    """Return peft's layers by the path in the transformer of the module that each adapts, sorted by path."""
     from peft.tuners.lora import LoraLayer
 
     found = {name: module for name, module in backbone.transformer.named_modules() if isinstance(module, LoraLayer)}
@@ -84,28 +84,28 @@ def adapters(backbone: LTXBackbone) -> dict[str, Any]:
 
 
 def pair(layer: Any) -> tuple[Parameter, Parameter]:
-    """A `[rank, inputs]` and B `[outputs, rank]` of an adapter."""
+    """Return A `[rank, inputs]` and B `[outputs, rank]` of an adapter."""
     return layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
 
 
 def has_magnitude(layer: Any) -> bool:
-    """Whether an adapter is a DoRA."""
+    """Return whether an adapter is a DoRA."""
     return bool(layer.use_dora[ADAPTER])
 
 
 def magnitude(layer: Any) -> Parameter:
-    """The length of each row of the adapted matrix, `[outputs]`, of a DoRA."""
+    """Return the learned length of each row of the matrix that a DoRA adapts, `[outputs]`."""
     found: Parameter = layer.lora_magnitude_vector[ADAPTER].weight
     return found
 
 
 def adapter_parameters(layer: Any) -> tuple[Parameter, ...]:
-    """All that an adapter may learn."""
+    """Return every parameter of an adapter that can be trained: A, B and, for a DoRA, the magnitude."""
     return (*pair(layer), magnitude(layer)) if has_magnitude(layer) else pair(layer)
 
 
 def base_weight(layer: Any) -> Tensor:
-    """The matrix that an adapter adapts, `[outputs, inputs]`, as it counts."""
+    """Return the matrix that an adapter adapts, `[outputs, inputs]`, dequantized and detached."""
     from peft.utils.integrations import dequantize_module_weight
 
     weight: Tensor = dequantize_module_weight(layer.get_base_layer())
@@ -113,21 +113,21 @@ def base_weight(layer: Any) -> Tensor:
 
 
 def row_lengths(weight: Tensor) -> Tensor:
-    """Of a matrix `[outputs, inputs]`, the length of each row, `[outputs]`, float32."""
+    """Return the length of each row of a matrix `[outputs, inputs]`, `[outputs]`, float32."""
     return torch.linalg.norm(weight.float(), dim=1)
 
 
 def pair_names(module: str) -> tuple[str, str]:
-    """The names of a module's A and B in `backbone.named_parameters()`; `module` is a path in the transformer."""
+    """Return the names of a module's A and B in `backbone.named_parameters()`; `module` is a path in the transformer."""
     return f"transformer.{module}.lora_A.{ADAPTER}.weight", f"transformer.{module}.lora_B.{ADAPTER}.weight"
 
 
 def magnitude_name(module: str) -> str:
-    """The name of a module's magnitude in `backbone.named_parameters()`."""
+    """Return the name of a module's magnitude in `backbone.named_parameters()`."""
     return f"transformer.{module}.lora_magnitude_vector.{ADAPTER}.weight"
 
 
 def pair_shapes(layer: Any) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The shapes of A and B, also where several processes hold a part of each."""
+    """Return the whole shapes of A and B, even where several processes hold a part of each."""
     rank = int(layer.r[ADAPTER])
     return (rank, int(layer.in_features)), (int(layer.out_features), rank)

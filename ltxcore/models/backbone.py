@@ -1,4 +1,4 @@
-"""The backbone: `backbone(video, audio)` gives velocities. The adapter between the core's `ModelInput` and the transformer."""
+"""The backbone, the adapter between the core's `ModelInput` and the transformer: `backbone(video, audio)` returns velocities."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from ltxcore.protocols import ModelInput, Text
 
 @attrs.frozen
 class ModelInfo:
-    """What is known of a base model without reading its weights.
+    """Facts about a base model that are known without reading its weights.
 
     Attributes:
-        name: as a person would call it: "tiny", or the file's name.
+        name: its name for people: "tiny", or the file's name.
         generation: "2.0", "2.3" or "2.5"; "tiny".
         fingerprint: changes whenever the weights would.
-        num_layers: of the transformer.
+        num_layers: the number of blocks of the transformer.
         video_scale: pixel frames, rows and columns that a cell of a video latent covers.
         audio_scale: mel frames that a step of an audio latent covers.
-        text_fingerprint: of the text encoder it was trained with, where the file says so, else "".
+        text_fingerprint: the fingerprint of the text encoder it was trained with, where the file says so, else "".
         has_connectors: whether text features pass through connectors before the transformer.
         takes_marker: whether it reads which video tokens hold a single pixel frame (`ModelInput.marked`).
         marks: whether generation gives it the marker; not where the file says that it was trained without.
-        seed: of fresh weights; none: the weights are a file's.
+        seed: the seed of fresh weights; None if the weights come from a file.
     """
 
     name: str
@@ -49,12 +49,12 @@ class ModelInfo:
 
 @attrs.frozen
 class Perturbation:
-    """What a pass for guidance leaves out. Source: docs/explanation/arithmetic.md#guidance
+    """The parts of the model that a guidance pass leaves out. Source: docs/explanation/arithmetic.md#guidance
 
     Attributes:
         pass_self_attention: blocks by modality in which self-attention passes its values through.
-        audio_to_video: whether the picture attends to the sound.
-        video_to_audio: whether the sound attends to the picture.
+        audio_to_video: whether video tokens attend to audio tokens.
+        video_to_audio: whether audio tokens attend to video tokens.
     """
 
     pass_self_attention: Mapping[str, frozenset[int]] = attrs.field(factory=dict)
@@ -63,28 +63,28 @@ class Perturbation:
 
     @classmethod
     def isolated(cls) -> Perturbation:
-        """Neither modality attends to the other."""
+        """Return a perturbation in which neither modality attends to the other."""
         return cls(audio_to_video=False, video_to_audio=False)
 
     def switches(self, num_layers: int) -> tuple[BlockSwitches, ...]:
-        """The same, block by block."""
+        """Return this perturbation as the switches of each block, for a model of `num_layers` blocks."""
         nowhere: frozenset[int] = frozenset()
         video, audio = (self.pass_self_attention.get(name, nowhere) for name in ("video", "audio"))
         return tuple(BlockSwitches(i in video, i in audio, self.audio_to_video, self.video_to_audio) for i in range(num_layers))
 
 
 class LTXBackbone(nn.Module):
-    """The denoiser, over the streams it was loaded with.
+    """The denoising model, over the streams that it was loaded with.
 
     It has no parameters of its own: all are in `transformer`, and `ModelInput` objects go no deeper than this class. Names of parameters
     (of LoRA targets, of unreached parameters) are those of `backbone.named_parameters()`.
 
     Attributes:
         transformer: the streams and their weights.
-        modalities: those it has weights for.
+        modalities: the modalities that it has weights for.
         info: the base model.
-        blueprint: the whole of which it may hold a part.
-        fingerprint: of the base model.
+        blueprint: the shapes of the whole model, of which it may hold a part.
+        fingerprint: the base model's fingerprint.
     """
 
     def __init__(
@@ -109,16 +109,16 @@ class LTXBackbone(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where it computes; matrices may lie elsewhere."""
+        """The device on which the backbone computes; matrices of offloaded blocks may lie elsewhere."""
         return next(parameter for parameter in self.transformer.parameters(recurse=False)).device
 
     @property
     def timestep_rule(self) -> TimestepRule:
-        """Which noise level modulates the attention between the modalities."""
+        """The rule for which noise level modulates the attention between the modalities."""
         return self.transformer.rule
 
     def width(self, modality: str) -> int:
-        """D, the numbers in a token of a modality."""
+        """Return D, the number of values in a token of a modality."""
         return self.blueprint.shapes[f"{PREFIX[modality]}proj_in.weight"][1]
 
     def forward(
@@ -130,14 +130,14 @@ class LTXBackbone(nn.Module):
         attention_masks: Mapping[str, Tensor] | None = None,
         runner: Callable[..., tuple[Tensor | None, Tensor | None]] | None = None,
     ) -> dict[str, Tensor]:
-        """Velocities of every token by modality, `[B, T + R, D]` float32.
+        """Return the velocity of every token by modality, `[B, T + R, D]` float32.
 
         Args:
-            video: none: the run has no pictures.
-            audio: none: the run has no sound.
-            perturbation: what this pass leaves out.
+            video: the video tokens; None if the run has no video.
+            audio: the audio tokens; None if the run has no audio.
+            perturbation: the parts of the model that this pass leaves out.
             attention_masks: by modality, how much token i attends to token j, `[B, T + R, T + R]` in [0, 1].
-            runner: what runs the streams, called as the transformer is: an engine around it; none: the transformer itself.
+            runner: the engine that runs the streams, called like the transformer that it wraps; None runs the transformer itself.
 
         Raises:
             ConfigError: an input for a modality that the backbone has no weights for.
@@ -158,14 +158,14 @@ class LTXBackbone(nn.Module):
 
     @torch.no_grad()
     def connect(self, text: Text, modalities: Collection[str] | None = None) -> Text:
-        """Stored text features to the context that the blocks attend to.
+        """Turn stored text features into the context that the blocks attend to.
 
         A model without connectors takes the features as they are, with the mask that says which are words. So does any model text that has been
         through its connectors before it was stored.
 
         Args:
             text: features of the modalities that are asked for.
-            modalities: that are asked for; none: all of the backbone.
+            modalities: the modalities that are asked for; None means all of the backbone.
 
         Raises:
             ConfigError: the checkpoint has connectors and none were given to this backbone.

@@ -1,4 +1,6 @@
-"""Base models known by their configuration alone: of a checkpoint's header, or of a released model by its name, without its weights."""
+"""Base models known by their configuration alone, from a checkpoint's header or from the name of a released model,
+without their weights.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ from ltxcore.models.tiny_model import TINY
 from ltxcore.models.transformer_settings import Config, diffusers_arguments, generation_of, takes_marker
 
 LAYERS = 48
-"""Blocks of a model whose configuration does not say."""
+"""The number of blocks of a model whose configuration does not say it."""
 
 _COMMON: Config = {
     "num_layers": 48,
@@ -48,7 +50,7 @@ RELEASED: Mapping[str, Config] = {
     "ltx-2.3-22b": _GATED,
     "ltx-2.5-22b": {**_GATED, "ff_bias": False, "use_keyframes_abs_pos_embedding": True},
 }
-"""Configurations of released models, in official names; what is not said is as in the original implementation."""
+"""The configurations of released models, in official names; a key that is absent has the original implementation's default."""
 
 
 @attrs.frozen(eq=False)
@@ -56,9 +58,9 @@ class Base:
     """A base model without its weights.
 
     Attributes:
-        info: what is known of it.
+        info: the facts about it that its header tells.
         transformer: its configuration, in official names.
-        checkpoint: its file or folder; none: it has none, or it is elsewhere.
+        checkpoint: its file or folder; None if it has none, or is on another machine.
     """
 
     info: ModelInfo
@@ -67,16 +69,16 @@ class Base:
 
     @property
     def num_layers(self) -> int:
-        """Blocks of the transformer."""
+        """The number of blocks of the transformer."""
         return int(self.transformer.get("num_layers", LAYERS))
 
     def sketch(self, modalities: frozenset[str], num_layers: int | None = None) -> LTXBackbone:
-        """The backbone on the meta device: names and shapes alone; with another number of blocks, where one is named."""
+        """Build the backbone on the meta device, with names and shapes but no values, and with `num_layers` blocks if that is given."""
         layers = self.num_layers if num_layers is None else num_layers
         return build({**self.transformer, "num_layers": layers}, attrs.evolve(self.info, num_layers=layers), modalities)
 
     def described(self, modalities: frozenset[str]) -> Description:
-        """The backbone with the streams of some modalities, known without building it.
+        """Describe the backbone with the streams of some modalities, without building it.
 
         Raises:
             CheckpointError: settings that the model cannot do.
@@ -84,7 +86,8 @@ class Base:
         return Description(self.info, modalities, blueprint_of_config(self.transformer, self.info.name))
 
     def check_tensors(self) -> None:
-        """Hold the names, shapes and dtypes of the checkpoint's tensors against the configuration, as loading does; none of them is read.
+        """Check the names, shapes and dtypes of the checkpoint's tensors against the configuration, as loading does,
+        without reading any tensor.
 
         Raises:
             CheckpointError: for all tensors that are missing, unexpected, of another shape, or stored in a format that is not read.
@@ -94,7 +97,7 @@ class Base:
 
     @property
     def context_widths(self) -> dict[str, int]:
-        """Numbers a token of the text that the blocks attend to, by modality.
+        """The width of a token of the text that the blocks attend to, by modality.
 
         Source: docs/explanation/model-files.md#folders
         """
@@ -105,11 +108,11 @@ class Base:
 
     @property
     def token_widths(self) -> dict[str, int]:
-        """Numbers a token of the latents, by modality."""
+        """The width of a token of the latents, by modality."""
         return {"video": self._arguments["in_channels"], "audio": self._arguments["audio_in_channels"]}
 
     def connector_numbers(self, modalities: Collection[str]) -> int:
-        """Numbers in the weights of the text connectors of some modalities; 0 where there are none."""
+        """Return the number of parameters in the text connectors of some modalities; 0 for a model without connectors."""
         if not self.info.has_connectors:
             return 0
         modules = [build_connector(connector_arguments(self.transformer, name, self.info.name)) for name in sorted(modalities)]
@@ -121,7 +124,7 @@ class Base:
 
 
 def base_of(model_path: str) -> Base:
-    """The base model that a `model_path` names; its header is read and no more.
+    """Return the base model that a `model_path` names; only its header is read.
 
     Raises:
         ConfigError: a path that is neither file nor folder.
@@ -134,7 +137,7 @@ def base_of(model_path: str) -> Base:
 
 
 def released(name: str) -> Base:
-    """A released model, by its name.
+    """Return a released model by its name.
 
     Raises:
         ConfigError: there is none of that name.

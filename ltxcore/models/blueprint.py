@@ -1,4 +1,6 @@
-"""Names and shapes of a transformer's parameters, worked out from its configuration without building the model, which takes seconds to import."""
+"""Names and shapes of a transformer's parameters, computed from its configuration without building the model, which
+takes seconds to import.
+"""
 
 from __future__ import annotations
 
@@ -26,15 +28,15 @@ _FLAGS = (
 )
 _ONLY = {"activation_fn": "gelu-approximate", "norm_elementwise_affine": False}
 _SINUSOIDS = 256
-"""Numbers that a noise level is told as."""
+"""The number of sinusoids that a noise level is embedded as."""
 
 
 @attrs.frozen
 class Blueprint:
-    """The whole model, of which a backbone may hold a part; names of diffusers.
+    """The names and shapes of a whole model, of which a backbone may hold a part, in names of diffusers.
 
     Attributes:
-        shapes: of every parameter.
+        shapes: the shape of every parameter.
         linears: the modules that can carry an adapter.
     """
 
@@ -43,7 +45,7 @@ class Blueprint:
 
 
 class Described(Protocol):
-    """A backbone, or what is known of one that is not built."""
+    """A backbone, or the description of one that has not been built."""
 
     @property
     def info(self) -> ModelInfo: ...
@@ -57,12 +59,12 @@ class Described(Protocol):
 
 @attrs.frozen
 class Description:
-    """What is known of a backbone without building it.
+    """The description of a backbone that has not been built.
 
     Attributes:
-        info: of its base model.
-        modalities: whose streams it holds.
-        blueprint: of the whole model.
+        info: the facts about its base model.
+        modalities: the modalities whose streams it holds.
+        blueprint: the names and shapes of the whole model.
     """
 
     info: ModelInfo
@@ -71,11 +73,11 @@ class Description:
 
 
 def blueprint_of_config(official: Config, where: str) -> Blueprint:
-    """Names and shapes of the model of a configuration in official names.
+    """Return the names and shapes of the model that a configuration in official names describes.
 
     Args:
         official: the configuration.
-        where: it is, for messages.
+        where: the place of the configuration, for messages.
 
     Raises:
         CheckpointError: settings that the model cannot do.
@@ -98,7 +100,9 @@ def _blueprint(official: str, where: str) -> Blueprint:
 
 
 def _is_usual(given: Mapping[str, Any]) -> bool:
-    """Whether the settings are of the kinds that are worked out here; of others the model itself is asked, which refuses what makes no sense."""
+    """Return whether all settings are of the kinds that this module can compute; for others the model itself is built,
+    which refuses nonsense.
+    """
     return (
         all(type(given[key]) is int and given[key] > 0 for key in _SIZES)
         and all(type(given[key]) is bool for key in _FLAGS)
@@ -108,7 +112,7 @@ def _is_usual(given: Mapping[str, Any]) -> bool:
 
 @attrs.frozen
 class _Layer:
-    """A module that has parameters: a linear one, a normalisation, or a block's own tables."""
+    """A module that has parameters: a linear layer, a normalization, or a modulation table."""
 
     name: str
     shape: Shape
@@ -132,7 +136,7 @@ def _widths(given: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _tables(given: Mapping[str, Any]) -> Iterator[tuple[str, Shape]]:
-    """Parameters of the model itself."""
+    """Yield the parameters that belong to the model itself."""
     widths = _widths(given)
     if given["use_keyframes_abs_pos_embedding"]:
         yield "keyframes_abs_pos_embedding", (1, widths[""])
@@ -141,7 +145,7 @@ def _tables(given: Mapping[str, Any]) -> Iterator[tuple[str, Shape]]:
 
 
 def _layers(given: Mapping[str, Any]) -> Iterator[_Layer]:
-    """Everything below the model, in the order of its modules."""
+    """Yield every layer below the model, in the order of its modules."""
     widths = _widths(given)
     for prefix, width in widths.items():
         yield _Layer(f"{prefix}proj_in", (width, given[f"{prefix}in_channels"]))
@@ -167,7 +171,7 @@ def _layers(given: Mapping[str, Any]) -> Iterator[_Layer]:
 
 
 def _modulation(name: str, width: int, numbers: int) -> Iterator[_Layer]:
-    """A noise level to so many vectors that scale, shift and gate."""
+    """Yield the layers of an AdaLN module, which embeds a noise level as `numbers` vectors that scale, shift and gate."""
     yield _Layer(f"{name}.emb.timestep_embedder.linear_1", (width, _SINUSOIDS))
     yield _Layer(f"{name}.emb.timestep_embedder.linear_2", (width, width))
     yield _Layer(f"{name}.linear", (numbers * width, width))
@@ -195,7 +199,7 @@ def _block(name: str, given: Mapping[str, Any], video: int, audio: int) -> Itera
 
 
 def _attention(name: str, given: Mapping[str, Any], queries: int, keys: int, inner: int, heads: int) -> Iterator[_Layer]:
-    """Attention of width `inner` from tokens of width `queries` to tokens of width `keys`."""
+    """Yield the layers of an attention of width `inner`, from tokens of width `queries` to tokens of width `keys`."""
     yield _Layer(f"{name}.norm_q", (inner,))
     yield _Layer(f"{name}.norm_k", (inner,))
     yield _Layer(f"{name}.to_q", (inner, queries), given["attention_bias"])

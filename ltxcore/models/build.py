@@ -1,4 +1,4 @@
-"""A backbone from a configuration: built without memory, cut down to what the run needs, then filled."""
+"""A backbone is built from a configuration without memory, cut down to what the run needs, and then filled with weights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ltxcore.protocols import MODALITIES
 
 
 def meta_model(official: Config, where: str) -> Any:
-    """diffusers' model of this configuration on the meta device: names and shapes, no memory.
+    """Build diffusers' model of this configuration on the meta device, with names and shapes but no memory.
 
     Raises:
         CheckpointError: settings that the model cannot do.
@@ -38,7 +38,7 @@ def meta_model(official: Config, where: str) -> Any:
 
 
 def blueprint_of(model: nn.Module) -> Blueprint:
-    """Names and shapes of the whole model."""
+    """Return the names and shapes of a whole model that was built."""
     return Blueprint(
         shapes={name: tuple(parameter.shape) for name, parameter in model.named_parameters()},
         linears=frozenset(name for name, module in model.named_modules() if isinstance(module, nn.Linear)),
@@ -46,7 +46,8 @@ def blueprint_of(model: nn.Module) -> Blueprint:
 
 
 def build(official: Config, info: ModelInfo, modalities: frozenset[str], *, rule: TimestepRule = "split") -> LTXBackbone:
-    """A backbone on the meta device with the streams of `modalities`, and the attention between them where there are two.
+    """Build a backbone on the meta device with the streams of `modalities`, and the attention between them where there
+    are two.
 
     Raises:
         ConfigError: modalities that do not exist, or none.
@@ -68,7 +69,8 @@ def fill(
     quantization: Quantization | None = None,
     offloaded: int = 0,
 ) -> None:
-    """Give every parameter the values that `tensor` has for its name (of diffusers), on the device that they come on, in `dtype`; None: as they come.
+    """Give every parameter the values that `tensor` returns for its name (of diffusers), on the device where they are,
+    in `dtype`; None keeps theirs.
 
     Matrices of the blocks are stored as `quantization` says, and those of the first `offloaded` blocks taken to host memory, each before the next is
     read, so that the weights are never all there in full.

@@ -1,4 +1,5 @@
-"""Base models on disk: which file or folder holds the transformer, what its tensors are called there, and whether all of them are there.
+"""Base models on disk: the file or folder that holds the transformer, its names for the tensors, and the check that all
+of them are there.
 
 Two layouts: a safetensors file with the names of the original implementation, whose metadata say the configuration (the transformer
 alone, or together with codecs and connectors), and a folder of diffusers, with its own names, a `config.json`, and one file or several.
@@ -42,11 +43,11 @@ _ONLY_DISTILLED = "2.5"
 
 @attrs.frozen
 class Checkpoint:
-    """A base model's file or folder.
+    """A base model's file or folder, as its header describes it.
 
     Attributes:
-        header: of the file, or of the folder of the transformer.
-        prefix: what the transformer's names begin with; "" in a folder.
+        header: the header of the file, or of the transformer's folder.
+        prefix: the prefix of the transformer's names; "" in a folder.
         config: the whole configuration, in official names: sections "transformer", and of codecs those that are said.
         stored: the names in the file of the transformer's tensors, by original name without prefix.
         has_connectors: whether there are text connectors beside it.
@@ -70,7 +71,7 @@ class Checkpoint:
 
     @property
     def is_folder(self) -> bool:
-        """Whether it is in the layout of diffusers."""
+        """Whether the checkpoint is a folder in the layout of diffusers."""
         return self.header.where.is_dir()
 
     @property
@@ -80,7 +81,7 @@ class Checkpoint:
 
 
 def open_checkpoint(model_path: str) -> Checkpoint:
-    """The header of a base model's file or folder, with the transformer found in it.
+    """Read the header of a base model's file or folder, and find the transformer in it.
 
     Raises:
         ConfigError: a path that is neither, or a folder in which there is more than one model to choose from.
@@ -91,7 +92,7 @@ def open_checkpoint(model_path: str) -> Checkpoint:
 
 
 def located(model_path: str) -> Path:
-    """The file, or the folder of the transformer, that a `model_path` names.
+    """Return the file, or the folder of the transformer, that a `model_path` names.
 
     Raises:
         ConfigError: it names nothing, or a folder whose transformer is the distilled one.
@@ -106,7 +107,7 @@ def located(model_path: str) -> Path:
 
 
 def _transformer_folder(path: Path) -> Path:
-    """The folder to train from: `transformer_full` before `transformer`, or the folder itself where it is a transformer's own."""
+    """Return the folder to train from: `transformer_full` before `transformer`, or the folder itself if it is a transformer's own."""
     if (path / "config.json").is_file():
         return path
     if (path / WHOLE_TRANSFORMER).is_dir():
@@ -185,7 +186,7 @@ def check_tensors(checkpoint: Checkpoint, shapes: Mapping[str, tuple[int, ...]])
 
 
 def _spelled(checkpoint: Checkpoint, names: list[str]) -> list[str]:
-    """Names as the file has them, or would."""
+    """Spell original names the way the checkpoint does, for a message."""
     return [to_diffusers(name) for name in names] if checkpoint.is_folder else names
 
 

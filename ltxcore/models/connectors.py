@@ -1,4 +1,4 @@
-"""Connectors: small transformers between stored text features and the blocks, in checkpoints that have them.
+"""Connectors, which some checkpoints have: small transformers between stored text features and the blocks.
 
 They are frozen and no part of the backbone's parameters. Learnable registers take the place of padding, so that what comes out has no padding.
 
@@ -23,14 +23,14 @@ from ltxcore.protocols import MODALITIES, Text
 from ltxcore.safetensors_files import open_tensors, read_header
 
 PREFIXES = {"video": "video_embeddings_connector.", "audio": "audio_embeddings_connector."}
-"""What a connector's names begin with in a checkpoint, after the transformer's prefix."""
+"""The prefix of a connector's names in a checkpoint, after the transformer's own prefix."""
 
 _FOLDER_PREFIXES = {"video": "video_connector.", "audio": "audio_connector."}
-"""The same in a folder of diffusers."""
+"""The prefix of a connector's names in a folder of diffusers."""
 
 _PADDING = -10_000.0
 _MATRIX = 4096
-"""A matrix of at least this many numbers that is nothing but zeros was not trained: it was not downloaded."""
+"""The least number of values in a matrix that cannot be all zeros after training; if it is, the file was not downloaded whole."""
 _ONLY: Mapping[str, tuple[Any, ...]] = {
     "connector_ff_bias": (True,),
     "connector_norm_output": (True,),
@@ -43,10 +43,11 @@ _NORMS = {"norm_q": "q_norm", "norm_k": "k_norm"}
 
 @attrs.frozen(eq=False)
 class Connectors:
-    """Text features to the context of each modality; computes where the features are, in the connectors' dtype, without gradients.
+    """The connectors that turn text features into the context of each modality, on the features' device, in the
+    connectors' dtype, without gradients.
 
     Attributes:
-        modules: by modality, of diffusers.
+        modules: the connectors of diffusers, by modality.
         shared: whether both modalities read the same features (LTX-2), so that those of either will do.
     """
 
@@ -54,7 +55,8 @@ class Connectors:
     shared: bool = False
 
     def __call__(self, text: Text, modalities: Collection[str] = MODALITIES) -> Text:
-        """Features left-padded to a multiple of the registers' number, `[B, L, E]`, to context `[B, L, E]` of `modalities` and a mask of ones.
+        """Turn features that are left-padded to a multiple of the number of registers, `[B, L, E]`, into context `[B,
+        L, E]` of `modalities` and a mask of ones.
 
         Raises:
             DataError: features of the wrong width or length, or none for a modality: they were made for another model.
@@ -89,7 +91,8 @@ class Connectors:
 
 
 def connector_arguments(official: Config, modality: str, where: str) -> dict[str, Any]:
-    """Arguments of diffusers' connector for a transformer's configuration in official names. None is left to a default of diffusers.
+    """Return all arguments of diffusers' connector for a transformer's configuration in official names, leaving none to
+    a default of diffusers.
 
     Raises:
         CheckpointError: for all settings that it cannot do.
@@ -122,7 +125,7 @@ def connector_arguments(official: Config, modality: str, where: str) -> dict[str
 
 
 def build_connector(arguments: Mapping[str, Any]) -> Any:
-    """A connector on the meta device, frozen."""
+    """Build a frozen connector on the meta device."""
     from diffusers.pipelines.ltx2.connectors import LTX2ConnectorTransformer1d
 
     with torch.device("meta"):
@@ -130,7 +133,7 @@ def build_connector(arguments: Mapping[str, Any]) -> Any:
 
 
 def to_original(name: str) -> str:
-    """The name in a checkpoint of a connector's parameter, without prefix."""
+    """Return the name in a checkpoint, without prefix, of a connector's parameter."""
     segments = [_NORMS.get(segment, segment) for segment in name.split(".")]
     if segments[0] == _BLOCKS[0]:
         segments[0] = _BLOCKS[1]
@@ -138,7 +141,7 @@ def to_original(name: str) -> str:
 
 
 def connectors_of(checkpoint: Checkpoint, modalities: Collection[str], dtype: torch.dtype) -> Connectors:
-    """The connectors that belong to a checkpoint with some, for the modalities that a run has.
+    """Load the connectors of a checkpoint that has some, for the modalities of a run.
 
     Raises:
         CheckpointError: as `load_connectors`.
@@ -149,7 +152,7 @@ def connectors_of(checkpoint: Checkpoint, modalities: Collection[str], dtype: to
 
 
 def connectors_fingerprint(checkpoint: Checkpoint) -> str:
-    """Changes with the weights of a checkpoint's connectors, those of all modalities; "" where there are none.
+    """Return a fingerprint of the weights of all connectors of a checkpoint; "" if it has none.
 
     Raises:
         CheckpointError: they cannot be read.
@@ -168,14 +171,14 @@ def connectors_fingerprint(checkpoint: Checkpoint) -> str:
 
 
 def load_connectors(header: Slots, prefix: str, official: Config, modalities: Collection[str], dtype: torch.dtype) -> Connectors:
-    """The connectors of a checkpoint, for the modalities that a run has.
+    """Load the connectors of a checkpoint file, for the modalities of a run.
 
     Args:
-        header: of the checkpoint, or of the file of its transformer.
-        prefix: what the transformer's names begin with in it.
+        header: the header of the checkpoint, or of the file of its transformer.
+        prefix: the prefix of the transformer's names in it.
         official: the transformer's configuration.
         modalities: "video", "audio" or both.
-        dtype: of all weights.
+        dtype: the dtype of all weights.
 
     Raises:
         CheckpointError: settings that are not known, or tensors that are missing, unexpected, of another shape, or not finite.
@@ -187,7 +190,8 @@ def load_connectors(header: Slots, prefix: str, official: Config, modalities: Co
 
 
 def load_connectors_folder(folder: Path, modalities: Collection[str], dtype: torch.dtype) -> Connectors:
-    """The connectors of a model in the layout of diffusers, from its folder `connectors`, for the modalities that a run has.
+    """Load the connectors of a model in the layout of diffusers from its folder `connectors`, for the modalities of a
+    run.
 
     Raises:
         CheckpointError: as `load_connectors`.
@@ -232,11 +236,11 @@ def _fill(
     """Give the modules their weights, all of them or none.
 
     Args:
-        modules: by modality, on the meta device.
-        header: of the file or folder.
-        prefixes: what a modality's names begin with there.
-        stored_as: a parameter's name there, without prefix.
-        dtype: of all weights.
+        modules: the connectors by modality, on the meta device.
+        header: the header of the file or folder.
+        prefixes: the prefix of each modality's names there.
+        stored_as: returns a parameter's name there, without prefix.
+        dtype: the dtype of all weights.
     """
     where = str(header.where)
     stored = {name: {own: prefixes[name] + stored_as(own) for own in module.state_dict()} for name, module in modules.items()}
@@ -255,7 +259,7 @@ def _fill(
 
 
 def _check_values(tensors: Mapping[str, Tensor], where: str) -> None:
-    """Refuse values that no training leaves."""
+    """Refuse values that training cannot produce: NaN, infinity, or a whole matrix of zeros."""
     broken = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
     if broken:
         raise CheckpointError(

@@ -1,4 +1,6 @@
-"""What is in a checkpoint: its parts with their sizes, its generation, and what belongs to it; and what is in a LoRA file. Read from headers, without torch."""
+"""The content of a checkpoint (its parts with their sizes, its generation, its text encoder) or of a LoRA file, read
+from headers without torch.
+"""
 
 from __future__ import annotations
 
@@ -41,13 +43,13 @@ _GEMMA_4_SINCE = (2, 4)
 
 @attrs.define
 class Part:
-    """A part of a model.
+    """A part of a model, with the number, size and dtypes of its parameters.
 
     Attributes:
-        name: for people.
-        parameters: how many numbers.
-        size: in bytes.
-        dtypes: as safetensors names them, with how many numbers each has.
+        name: the part's name for people.
+        parameters: the number of parameters.
+        size: the size in bytes.
+        dtypes: the number of parameters of each dtype, as safetensors names them.
     """
 
     name: str
@@ -56,7 +58,7 @@ class Part:
     dtypes: dict[str, int] = attrs.field(factory=dict)
 
     def add(self, slot: Slot) -> None:
-        """Count a tensor."""
+        """Count a tensor in this part."""
         self.parameters += slot.count
         self.size += slot.size
         self.dtypes[slot.dtype] = self.dtypes.get(slot.dtype, 0) + slot.count
@@ -64,18 +66,18 @@ class Part:
 
 @attrs.frozen
 class Inventory:
-    """What is in a checkpoint.
+    """The content of a checkpoint.
 
     Attributes:
         path: the file or folder.
         layout: "original" or "diffusers".
         generation: "2.0", "2.3", "2.5", "tiny"; "" where nothing says it.
-        version: what it says of its version, or "".
-        parts: in order of the model.
+        version: the version that it names, or "".
+        parts: its parts, in the order of the model.
         num_layers: blocks of the transformer; 0 where it holds none.
         video_scale: pixel frames, rows and columns that a cell of a video latent covers; none where nothing says it.
-        text_encoder: that the model was trained with, in words; "" where it holds no transformer.
-        metadata: of the file, without its configuration.
+        text_encoder: the text encoder that the model was trained with, in words; "" where it holds no transformer.
+        metadata: the file's metadata without its configuration.
     """
 
     path: Path
@@ -90,7 +92,7 @@ class Inventory:
 
 
 def inventory(path: Path) -> Inventory | LoraInventory:
-    """What is in a checkpoint's file or folder, or in a LoRA.
+    """Describe the content of a checkpoint's file or folder, or of a LoRA.
 
     Raises:
         CheckpointError: it is not there, not whole, or neither of them.
@@ -151,7 +153,7 @@ def _layers(found: Slots) -> int:
 
 
 def _text_encoder(metadata: Mapping[str, str], config: Mapping[str, Any], generation: str) -> str:
-    """The text encoder that a model was trained with, in words.
+    """Name the text encoder that a model was trained with, in words.
 
     Source: docs/explanation/model-files.md#text-encoders
     """
@@ -165,7 +167,7 @@ def _text_encoder(metadata: Mapping[str, str], config: Mapping[str, Any], genera
 
 
 def _of_folder(path: Path) -> Inventory:
-    """What is in a folder of diffusers: that of a whole model, or of one part."""
+    """Describe a folder of diffusers, of a whole model or of one part."""
     folders = [path] if (path / "config.json").is_file() else [path / name for name in _FOLDERS if (path / name / "config.json").is_file()]
     if not folders:
         raise CheckpointError(
@@ -189,7 +191,7 @@ def _of_folder(path: Path) -> Inventory:
 
 
 def _generation(told: Mapping[str, Any]) -> str:
-    """Of the settings of diffusers that tell generations apart."""
+    """Return the generation that the settings of diffusers show."""
     return generation_of(
         {
             "ff_bias": told.get("ff_bias", True),
@@ -214,22 +216,22 @@ def _parts_of_folder(folder: Path, told: Mapping[str, Any]) -> Iterator[Part]:
 
 @attrs.frozen
 class LoraInventory:
-    """What is in a LoRA file.
+    """The content of a LoRA file.
 
     Attributes:
         path: the file.
-        layout: of its names, in words.
-        generation: of the base that it says it was made for, or "".
-        modules: how many are adapted.
-        ranks: with how many modules have each.
-        targets: paths without the block's number (original names), with how many modules have each.
-        streams: "video", "audio", "cross": how many modules are of each.
-        parameters: how many numbers.
-        size: in bytes.
-        dtypes: as safetensors names them.
+        layout: the layout of its names, in words.
+        generation: the generation of the base that it says it was made for, or "".
+        modules: the number of adapted modules.
+        ranks: the number of modules of each rank.
+        targets: the number of modules of each path without the block's number (original names).
+        streams: the number of modules of each stream, "video", "audio" and "cross".
+        parameters: the number of parameters.
+        size: the size in bytes.
+        dtypes: its dtypes, as safetensors names them.
         has_alpha: whether modules have an alpha of their own.
         is_dora: whether it has magnitudes.
-        metadata: all that the file says of itself.
+        metadata: the file's whole metadata.
     """
 
     path: Path
@@ -248,12 +250,12 @@ class LoraInventory:
 
 
 def is_lora(found: Slots) -> bool:
-    """Whether a file holds adapters rather than whole weights."""
+    """Return whether a file holds adapters rather than whole weights."""
     return any(".lora_" in name for name in found.slots)
 
 
 def lora_inventory(found: Slots) -> LoraInventory:
-    """What is in a LoRA file.
+    """Describe the content of a LoRA file.
 
     Raises:
         CheckpointError: for all tensors that are part of no LoRA of this model.
@@ -283,6 +285,6 @@ def lora_inventory(found: Slots) -> LoraInventory:
 
 
 def _layout(found: Slots) -> str:
-    """ComfyUI's where any name is in it: alphas lie beside names that others have too."""
+    """Name the layout of a file: ComfyUI's if any name is in it, since alphas lie beside names that other layouts share."""
     layouts = {layout_of(name) for name in found.slots}
     return "ComfyUI" if "ComfyUI" in layouts else min(layouts)

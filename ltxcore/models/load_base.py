@@ -1,4 +1,4 @@
-"""Base models: what a checkpoint is, and a backbone with the weights that a run needs of it.
+"""Base models: the facts about a checkpoint, and a backbone with those of its weights that a run needs.
 
 A `model_path` is "tiny" (the base in this package), "tiny-untrained" (fresh weights from a seed), a safetensors file in the original
 layout, or a folder in the layout of diffusers.
@@ -27,16 +27,18 @@ from ltxcore.safetensors_files import Tensors, dtype_of, open_tensors
 from ltxcore.strategy import MARKER
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
-"""By `checkpoints.precision`."""
+"""The dtypes of exported weights, by the value of `checkpoints.precision`."""
 
 CPU = torch.device("cpu")
 
 _MATRIX = 64
-"""A matrix of at least this many rows and columns that is nothing but zeros was not trained: it was not downloaded."""
+"""The least number of rows and of columns of a matrix that cannot be all zeros after training; if it is, the file was
+not downloaded whole.
+"""
 
 
 def describe(model_path: str) -> ModelInfo:
-    """What a base model is; no weights are read.
+    """Describe a base model without reading its weights.
 
     Raises:
         ConfigError: a path that is neither file nor folder.
@@ -61,19 +63,19 @@ def load_backbone(
     offloaded: int = 0,
     with_connectors: bool = True,
 ) -> LTXBackbone:
-    """A backbone with the weights of `modalities`, in `dtype`, each read straight to where it stays.
+    """Load a backbone with the weights of `modalities` in `dtype`, reading each straight to where it stays.
 
     Args:
         model_path: "tiny", "tiny-untrained", a file, or a folder.
         modalities: "video", "audio" or both; weights of other streams are not read.
         dtype: of all weights.
-        gradient_checkpointing: whether blocks are computed again in the backward pass instead of kept.
-        seed: of the weights of "tiny-untrained".
+        gradient_checkpointing: whether blocks' activations are recomputed in the backward pass instead of kept.
+        seed: the seed of the weights of "tiny-untrained".
         rule: which noise level modulates the attention between the modalities.
-        quantization: how the matrices of the blocks are stored with fewer bits, each as soon as it is read; none: as all others are.
+        quantization: the quantization of the blocks' matrices, each as soon as it is read; None for none.
         as_stored: the transformer's weights stay in the dtype of the file, and are its pages, which processes share: whoever divides them
             converts each part in its turn. 8-bit numbers, with which nothing can be computed, are converted to `dtype` all the same.
-        device: where it will compute. On the CPU weights are the file's pages, mapped, until something changes them.
+        device: the device where it will compute. On the CPU weights are the file's pages, mapped, until something changes them.
         offloaded: blocks whose matrices lie in host memory, the first ones: each goes there when it is read, and rounded. They compute only after
             `offload.place`.
         with_connectors: false: text connectors are not read, since all text that it will get has been through them.
@@ -119,8 +121,8 @@ def _describe(checkpoint: Checkpoint, model_path: str) -> ModelInfo:
 
 
 def _read(file: Tensors, checkpoint: Checkpoint, name: str, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """A tensor by its name of diffusers, on a device, so that a large file is read from disk once: as it is stored, but 8-bit numbers, with which
-    nothing can be computed, in `dtype`.
+    """Read a tensor, by its name of diffusers, to a device, in one pass over a large file; it keeps its dtype, but
+    8-bit numbers, which cannot be computed with, come in `dtype`.
 
     Raises:
         CheckpointError: values that no training leaves: not finite, or a whole matrix of zeros.

@@ -1,4 +1,4 @@
-"""LoRA on a backbone: adapters added by peft, saved and loaded."""
+"""LoRA on a backbone, as adapters that peft adds and that are saved and loaded."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ __all__ = ["AddedLora", "add_lora", "lora_parameters", "save_lora"]
 
 @attrs.frozen
 class AddedLora:
-    """Modules that got an adapter, and those that a target names but no loss of this run can reach; paths in the transformer, sorted.
+    """The modules that got an adapter, and those that a target names but no loss of this run can reach, as sorted paths
+    in the transformer.
 
     Attributes:
-        targets: adapted and trained.
-        unreachable: not adapted; or, where they are in the file that the run starts from, adapted as it has them and not trained.
+        targets: the modules that are adapted and trained.
+        unreachable: the modules that are not adapted; or, if the file that the run starts from has them, adapted as it has them and not
+            trained.
     """
 
     targets: tuple[str, ...]
@@ -45,18 +47,18 @@ def add_lora(
     dora: bool = False,
     start: Path | None = None,
 ) -> AddedLora:
-    """Freeze the base and add float32 adapters, which at first change nothing, or what a file does.
+    """Freeze the base and add float32 adapters, which at first change nothing, or what a file's LoRA changes.
 
     Args:
-        backbone: without adapters.
+        backbone: the backbone, without adapters.
         rank: width of each adapter.
-        alpha: an adapter counts alpha / rank times.
+        alpha: scales an adapter by alpha / rank.
         dropout: probability that an adapter's input is left out in training.
         target_modules: which modules; each names those whose path ends with it. "auto": those that the modalities of the backbone suggest.
         reachable: names of parameters that a loss of this run reaches (`backbone.named_parameters()` without what
             `reach.unreached_parameters` found); modules that none reaches get no adapter. None: all are reached.
-        modalities: of the run, where the backbone has more than it trains with; none: those of the backbone.
-        seed: of the adapters' first weights.
+        modalities: the run's modalities, where the backbone has more than it trains with; None means those of the backbone.
+        seed: the seed of the adapters' first weights.
         rslora: whether alpha is divided by the root of the rank.
         dora: whether lengths of rows are learned apart from their directions.
         start: a LoRA file to start from. What is in it and no loss reaches stays in the model, and in what is saved, as it is.
@@ -82,6 +84,6 @@ def add_lora(
 
 
 def lora_parameters(backbone: LTXBackbone) -> dict[str, Parameter]:
-    """The adapters' parameters by their names in `backbone.named_parameters()`."""
+    """Return the adapters' parameters by their names in `backbone.named_parameters()`."""
     own = {parameter for layer in adapters(backbone).values() for parameter in adapter_parameters(layer)}
     return {name: parameter for name, parameter in backbone.named_parameters() if parameter in own}

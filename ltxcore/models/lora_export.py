@@ -1,4 +1,5 @@
-"""A LoRA file for another program: read in any layout that is known, written with the names and without whatever else that program does not read.
+"""Export of a LoRA file for another program: read in any known layout, and written with the names that the program
+reads and nothing else.
 
 What each reads: ComfyUI and ltx-pipelines take the names of the original checkpoints behind "diffusion_model.",
 and ltx-pipelines applies no alpha; diffusers has names of its own behind "transformer.", and refuses a file with alphas. So alpha / rank is
@@ -24,12 +25,14 @@ from ltxcore.models.parameter_names import LORA_PREFIX, to_original
 from ltxcore.safetensors_files import Stored, dtype_of, read_header, write_tensors
 
 _OF_DIFFUSERS = "lora_adapter_metadata"
-"""What diffusers says of alpha and rank in the metadata; it is folded in, so the export does not say it."""
+"""The metadata key with diffusers' alpha and rank, which the export leaves out because alpha is folded in."""
 
 
 @attrs.frozen
 class Layout:
-    """What a program reads: what names begin with, what a module (a name of diffusers) is called, and where its files go."""
+    """The layout that a program reads: its prefix of names, its name for a module (given that of diffusers), and advice
+    on where its files go.
+    """
 
     prefix: str
     called: Callable[[str], str]
@@ -43,12 +46,12 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
         "ltx-pipelines": Layout(LORA_PREFIX, to_original, "Name it to a pipeline: --lora FILE 1.0"),
     }
 )
-"""By the name of the program."""
+"""The layouts of LoRA files, by the name of the program that reads them."""
 
 
 @attrs.frozen
 class Exported:
-    """What was written: how many modules, of which ranks, in which dtype."""
+    """The record of an exported file: its path, number of modules, ranks, dtype and metadata."""
 
     path: Path
     modules: int
@@ -58,13 +61,13 @@ class Exported:
 
 
 def export_lora(source: Path, target: Path, layout: str, *, dtype: torch.dtype | None = None, overwrite: bool = False) -> Exported:
-    """Write `source` as another program reads it; whole, or not at all.
+    """Write `source` in the layout of another program, whole or not at all.
 
     Args:
         source: a LoRA file, ours or any that `ltx` reads.
         target: the file to write.
         layout: a name of LAYOUTS.
-        dtype: of the tensors; none: as in `source`.
+        dtype: the dtype of the tensors; None keeps that of `source`.
         overwrite: whether a file may be there already.
 
     Raises:
@@ -119,7 +122,7 @@ def _check_pairs(pairs: Mapping[str, tuple[Tensor, Tensor]], where: str) -> None
 
 
 def _check_same(path: Path, pairs: Mapping[str, tuple[Tensor, Tensor]], dtype: torch.dtype, where: str) -> None:
-    """Read what was written, and compare it with what was to be written."""
+    """Read the file that was written, and compare it with what was to be written."""
     found = read_pairs(path, where)
     same = found.keys() == pairs.keys() and all(
         torch.equal(mine, written.to(dtype).float())

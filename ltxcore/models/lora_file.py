@@ -1,4 +1,4 @@
-"""What a LoRA file holds, in any layout that `lora_names` knows."""
+"""The adapters in a LoRA file, in any layout that `lora_names` knows."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Pairs = dict[str, tuple[Tensor, Tensor]]
 
 @attrs.frozen(eq=False)
 class LoraFile:
-    """What a LoRA file adds to a model.
+    """The change that a LoRA file makes to a model.
 
     Attributes:
         pairs: A `[rank, inputs]` and B `[outputs, rank]` of every module (names of diffusers), float32, with whatever alpha the file has
             folded into B.
-        magnitudes: of a DoRA, the length of each row of every adapted matrix, `[outputs]`, float32; empty where there is none.
-        metadata: what the file says of itself.
+        magnitudes: the length of each row of every matrix that a DoRA adapts, `[outputs]`, float32; empty for a plain LoRA.
+        metadata: the file's metadata.
     """
 
     pairs: Pairs
@@ -52,7 +52,7 @@ def read_lora(path: Path, where: str) -> LoraFile:
 
 
 def sketch_lora(path: Path, where: str) -> LoraFile:
-    """A LoRA file by its header alone: names and shapes, as tensors on the meta device.
+    """Read a LoRA file by its header alone, as names and shapes of tensors on the meta device.
 
     Raises:
         CheckpointError: as `read_lora`.
@@ -66,7 +66,7 @@ def sketch_lora(path: Path, where: str) -> LoraFile:
 
 
 def _whole(names: Iterable[str], tensor: Callable[[str], Tensor], where: str) -> dict[str, dict[str, Tensor]]:
-    """The tensors of each module, by what they are in it."""
+    """Return the tensors of each module by their role in it."""
     found: dict[str, dict[str, Tensor]] = {}
     unknown = []
     for name in names:
@@ -89,7 +89,7 @@ def _magnitudes(found: Mapping[str, Mapping[str, Tensor]], said: Mapping[str, An
 
 
 def read_pairs(path: Path, where: str) -> Pairs:
-    """A and B of every module of a plain LoRA file, as `LoraFile.pairs`.
+    """Read A and B of every module of a plain LoRA file, in the form of `LoraFile.pairs`.
 
     Raises:
         CheckpointError: as `read_lora`; or it is a DoRA, which pairs alone do not make.
@@ -136,7 +136,7 @@ def _is_pair(roles: Mapping[str, Tensor]) -> bool:
 
 
 def _scale(roles: Mapping[str, Tensor], common: tuple[float, bool] | None) -> float:
-    """How often B @ A counts: alpha / rank where the file has an alpha, alpha / sqrt(rank) where it says so, once where it has none."""
+    """Return the factor of B @ A: alpha / rank where the file has an alpha, alpha / sqrt(rank) where it says so, 1 where it has none."""
     rank = roles[A].shape[0]
     if ALPHA in roles:
         return float(roles[ALPHA]) / rank
@@ -147,7 +147,7 @@ def _scale(roles: Mapping[str, Tensor], common: tuple[float, bool] | None) -> fl
 
 
 def _said_by_diffusers(metadata: Mapping[str, str], where: str) -> dict[str, Any]:
-    """What a file of diffusers has in its metadata for its adapters.
+    """Return the adapter settings that diffusers keeps in a file's metadata.
 
     Raises:
         CheckpointError: it cannot be read.
@@ -159,7 +159,7 @@ def _said_by_diffusers(metadata: Mapping[str, str], where: str) -> dict[str, Any
 
 
 def _common_alpha(said: Mapping[str, Any], where: str) -> tuple[float, bool] | None:
-    """The alpha of all modules, and whether it is divided by the root of the rank; none where nothing is said."""
+    """Return the alpha of all modules and whether it is divided by the root of the rank; None where the metadata says nothing."""
     if said.get("alpha_pattern"):
         raise CheckpointError("the LoRA needs alpha_pattern, which is not read", where=where, remedy="Export it as a plain LoRA.")
     alpha = said.get("lora_alpha")

@@ -1,4 +1,4 @@
-"""LoRA files loaded into a backbone: as they are, or as what a run's adapters start from."""
+"""LoRA files loaded into a backbone, as they are or as the start of a run's adapters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ltxcore.safetensors_files import read_header
 
 
 def fill_adapters(backbone: LTXBackbone, found: LoraFile, where: str) -> None:
-    """Give the adapters of a backbone, or new ones where it has none, what a file of `read_fitting` holds.
+    """Fill the adapters of a backbone, or new ones if it has none, with a file that `read_fitting` returned.
 
     Raises:
         CheckpointError: the file's modules are others, or wider, than the adapters.
@@ -36,7 +36,7 @@ def fill_adapters(backbone: LTXBackbone, found: LoraFile, where: str) -> None:
 
 
 def read_fitting(backbone: LTXBackbone, path: Path) -> LoraFile:
-    """A LoRA file that fits the base of a backbone.
+    """Read a LoRA file that fits the base of a backbone.
 
     Raises:
         CheckpointError: it cannot be read, is of another generation, or has modules that are not the base's or of a modality that is not there.
@@ -48,14 +48,15 @@ def read_fitting(backbone: LTXBackbone, path: Path) -> LoraFile:
 
 
 def check_start(backbone: Described, path: Path, targets: Targets, rank: int, dora: bool) -> None:
-    """Refuse a LoRA file that adapters cannot start from, as far as its header tells; what no loss reaches is not known yet, and may be missing in it.
+    """Refuse a LoRA file that adapters cannot start from, as far as its header tells. Modules that no loss reaches are
+    not known yet, so the file may lack some.
 
     Args:
-        backbone: without adapters; it may be on the meta device.
-        path: of the file.
-        targets: of the run.
-        rank: of the run's adapters.
-        dora: whether they learn lengths as well.
+        backbone: the backbone, without adapters; it may be on the meta device.
+        path: the LoRA file.
+        targets: the run's LoRA targets.
+        rank: the rank of the run's adapters.
+        dora: whether the run's adapters learn row lengths as well.
 
     Raises:
         CheckpointError: for all that is wrong: as `read_fitting`, or modules that are not adapted in this run, or are wider in the file.
@@ -137,7 +138,7 @@ def _check_adapters(backbone: LTXBackbone, found: LoraFile, where: str) -> None:
 
 
 def _misfits(own: Mapping[str, int], found: LoraFile, dora: bool, where: str) -> list[Problem]:
-    """Why a file does not go into adapters of these ranks."""
+    """Find why a file does not go into adapters of these ranks."""
     pairs = found.pairs
     problems = []
     missing, unexpected = sorted(own.keys() - pairs.keys()), sorted(pairs.keys() - own.keys())

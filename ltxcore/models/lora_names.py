@@ -1,4 +1,4 @@
-"""What the tensors of a LoRA file are called, in the layouts that are about. Read without torch.
+"""The names of the tensors in a LoRA file, in the layouts that are in use, read without torch.
 
 Names begin with "diffusion_model." and are those of the original checkpoint (ltx-trainer and ComfyUI write it so, with or without alpha),
 or begin with "transformer." and are those of diffusers. A DoRA has magnitudes beside A and B; they are read where they are called
@@ -14,17 +14,17 @@ from ltxcore.models.parameter_names import to_diffusers
 
 PREFIX_OF_DIFFUSERS = "transformer."
 A, B, ALPHA, MAGNITUDE = "lora_A", "lora_B", "alpha", "lora_magnitude_vector"
-"""What a tensor of a LoRA file may be."""
+"""The roles that a tensor of a LoRA file can have."""
 
 OF_DIFFUSERS = "lora_adapter_metadata"
 """The key of the metadata under which diffusers keeps alpha and more."""
 
 SCALE_OF_OTHERS = ".dora_scale"
-"""What some programs call magnitudes, and do not agree about what it scales."""
+"""The suffix of magnitudes in files of some programs, which do not agree on what they scale."""
 
 _PREFIXES = ("diffusion_model.", "model.diffusion_model.", PREFIX_OF_DIFFUSERS)
 _BARE = "transformer_blocks."
-"""What names without a prefix begin with."""
+"""The beginning of names that have no prefix."""
 
 _SUFFIXES = {
     ".lora_A.weight": A,
@@ -40,7 +40,9 @@ _SUFFIXES = {
 
 
 def parsed(name: str) -> tuple[str, str]:
-    """The module (a name of diffusers) a tensor of a LoRA file belongs to, and what it is there; "" for a name not known."""
+    """Return the module (a name of diffusers) that a tensor of a LoRA file belongs to, and its role there; the role is
+    "" for an unknown name.
+    """
     prefix = next((p for p in _PREFIXES if name.startswith(p)), None)
     if prefix is None and name.startswith(_BARE):
         prefix = ""
@@ -51,7 +53,7 @@ def parsed(name: str) -> tuple[str, str]:
 
 
 def said_targets(metadata: Mapping[str, str]) -> list[str]:
-    """The modules that a LoRA says it has; none where it does not say, or nothing that can be read."""
+    """Return the target modules that a LoRA's metadata names; an empty list if it names none, or nothing that can be read."""
     try:
         found = json.loads(metadata.get("target_modules", "[]"))
     except (ValueError, RecursionError):
@@ -60,7 +62,7 @@ def said_targets(metadata: Mapping[str, str]) -> list[str]:
 
 
 def layout_of(name: str) -> str:
-    """The layout that a tensor's name is in, in words."""
+    """Name the layout that a tensor's name is in, in words."""
     if name.startswith(PREFIX_OF_DIFFUSERS):
         return "diffusers"
     if ".lora_down." in name or ".lora_up." in name or name.endswith(".alpha"):

@@ -1,4 +1,4 @@
-"""LoRA files, written so that every reader computes what was trained.
+"""LoRA files that are written so that every reader computes what was trained.
 
 Source: docs/explanation/model-files.md#a-lora-of-ltx, #a-dora-of-ltx
 
@@ -33,18 +33,19 @@ from ltxcore.safetensors_files import Stored, write_tensors
 def save_lora(
     backbone: LTXBackbone, path: Path, *, metadata: Mapping[str, str], dtype: torch.dtype, weight: Callable[[str], Tensor] | None = None
 ) -> None:
-    """Export the adapters; whole and verified, or not at all.
+    """Export the adapters, whole and verified or not at all.
 
     After writing, the file is opened again: every name must be a module of the base, of the right shape, and every adapter must change
     something. The metadata gets the base, its fingerprint and generation, rank, alpha (for information: it is folded into B), the adapted
     modules and the timestep rule, beside what the caller adds.
 
     Args:
-        backbone: with adapters.
-        path: of the file; replaced only by a file that is right.
-        metadata: what else the file says: trigger word, reference factors.
-        dtype: of the tensors.
-        weight: gives a parameter by its name in `backbone.named_parameters()`, where this process holds only a part of it; none: it holds all.
+        backbone: the backbone, with adapters.
+        path: the file to write, replaced only by a file that is right.
+        metadata: further metadata of the file: trigger word, reference factors.
+        dtype: the dtype of the tensors.
+        weight: returns a whole parameter by its name in `backbone.named_parameters()`, where this process holds only a part; None if it
+            holds all.
 
     Raises:
         CheckpointError: no adapters; metadata that contradicts the adapters; an adapter that changes nothing or is not finite; no room.
@@ -62,7 +63,8 @@ def save_lora(
 
 
 def _stored(module: str, layer: Any, dtype: torch.dtype, weight: Callable[[str], Tensor]) -> dict[str, Stored]:
-    """A and B, with alpha / rank in B, so that B @ A is all that the adapter adds; and the magnitude of a DoRA.
+    """Return the tensors to write for a module: A and B, with alpha / rank folded into B so that B @ A is the whole
+    change, and a DoRA's magnitude.
 
     Source: docs/explanation/arithmetic.md#folded-alpha
     """
@@ -103,7 +105,7 @@ def check_lora(path: Path, shapes: Mapping[str, tuple[int, ...]], *, shown: Path
 
 
 def shape_shown(shape: tuple[int, ...] | None) -> str:
-    """The shape of a base's matrix, for a message."""
+    """Spell the shape of a base's matrix for a message."""
     return "no such module" if shape is None else str(list(shape))
 
 

@@ -1,4 +1,6 @@
-"""Several LoRAs on one backbone, each as strong as one likes: products of matrices side by side, exact whatever the weights are stored in."""
+"""Several LoRAs on one backbone, each at its own strength: their matrices are stacked, which is exact whatever dtype
+the weights are stored in.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,14 @@ from ltxcore.safetensors_files import read_header
 
 @attrs.frozen
 class Strength:
-    """A LoRA file and how often it counts: 1 as it was trained, 0 not at all, below 0 against it."""
+    """A LoRA file and its strength: 1 as it was trained, 0 off, negative subtracts its change."""
 
     path: Path
     strength: float = 1.0
 
     @classmethod
     def parse(cls, text: str) -> Strength:
-        """`FILE` or `FILE:STRENGTH`.
+        """Parse `FILE` or `FILE:STRENGTH`.
 
         Raises:
             ConfigError: there is no such file.
@@ -44,7 +46,7 @@ class Strength:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What the file says of itself.
+        """The file's metadata.
 
         Raises:
             CheckpointError: it is no safetensors file.
@@ -53,12 +55,12 @@ class Strength:
 
 
 def load_loras(backbone: LTXBackbone, loras: Sequence[Strength]) -> None:
-    """Load LoRA files, in any layout that `read_lora` reads, on a backbone without adapters.
+    """Load LoRA files, in any layout that `read_lora` reads, into a backbone without adapters.
 
     Modules of streams that the backbone does not hold are left out: they would change nothing that it says.
 
     Args:
-        backbone: without adapters.
+        backbone: the backbone, without adapters.
         loras: the files; their changes add up. A DoRA, whose change is no sum, comes alone and as strong as it was trained.
 
     Raises:
@@ -85,7 +87,7 @@ def load_loras(backbone: LTXBackbone, loras: Sequence[Strength]) -> None:
 
 
 def _needed(backbone: LTXBackbone, path: Path) -> LoraFile:
-    """What of a file this backbone has modules for."""
+    """Read the part of a LoRA file that this backbone has modules for."""
     check_generation(backbone, path)
     file, known = read_lora(path, str(path)), backbone.blueprint.linears
     kept = {name: both for name, both in file.pairs.items() if name not in known or is_needed(name, backbone.modalities)}

@@ -1,4 +1,5 @@
-"""Frozen blocks in host memory: each block's matrices are on the device only while it computes, and the next block's are on their way.
+"""Block swap: frozen blocks stay in host memory, and a block's matrices are on the device only while it computes, with
+the next block's on their way.
 
 A matrix is not moved: while its block runs, the layer has a copy in its place. So what autograd keeps of a copy (a block that is computed
 again in the backward pass keeps it until its gradients are there) is its own, and names, checkpoints and adapters see the matrix in host
@@ -25,17 +26,17 @@ from ltxcore.models.transformer import is_again
 Copies = dict[nn.Linear, Parameter]
 
 AT_ONCE = 3
-"""Blocks in host memory whose matrices take memory of the device too, at the most: that which computes, the one before and the one after."""
+"""The most offloaded blocks whose matrices take device memory at once: the one that computes, the one before and the one after."""
 
 
 @attrs.define(eq=False)
 class Offload:
-    """The blocks of a backbone that lie in host memory.
+    """The blocks of a backbone that stay in host memory.
 
     Attributes:
-        device: where they compute.
-        blocks: the layers of each whose matrices are there, in order of the blocks.
-        stream: copies, while another computes; none on a CPU, where a copy is made when it is asked for.
+        device: the device where they compute.
+        blocks: for each block in order, the layers whose matrices are in host memory.
+        stream: the stream that copies while another computes; None on a CPU, where a copy is made when it is asked for.
     """
 
     device: torch.device
@@ -44,13 +45,13 @@ class Offload:
     _hosts: dict[nn.Linear, Tensor] = attrs.field(factory=dict, init=False)
     _coming: dict[int, tuple[Copies, Any]] = attrs.field(factory=dict, init=False)
     _entered: Any = attrs.field(default=None, init=False)
-    """The moment in which the block that computes now was begun: all before it is done by then."""
+    """The event at which the current block was begun; everything before that block is done by then."""
 
     def attach(self, modules: Sequence[nn.Module], following: nn.Module | None = None) -> None:
-        """Bring and take back the matrices of `modules`, which are the blocks.
+        """Bring and take back the matrices of the blocks in `modules` as they run.
 
         Args:
-            modules: in order.
+            modules: the blocks, in order.
             following: the block behind them, if there is one: where it is computed again, the last of them is next.
         """
         self._hosts = {layer: layer.weight for layers in self.blocks for layer in layers}
@@ -99,7 +100,7 @@ class Offload:
             before.synchronize()
 
     def _order(self, index: int) -> None:
-        """Begin to copy a block's matrices, where that has not begun."""
+        """Begin to copy a block's matrices, unless that has begun."""
         if index in self._coming:
             return
         with on_stream(self.stream):
@@ -113,7 +114,8 @@ class Offload:
 
 
 def place(backbone: LTXBackbone, device: torch.device, offloaded: int = 0) -> None:
-    """Move a backbone to its device, and leave the matrices of its first `offloaded` blocks in host memory; more than it has: of all.
+    """Move a backbone to its device, but keep the matrices of its first `offloaded` blocks (of all, if it has fewer) in
+    host memory.
 
     They are the first, since the last are needed again as soon as the backward pass begins. The backbone must be without adapters,
     and its matrices are no longer trained. To save memory the blocks must be computed again in the backward pass.

@@ -1,5 +1,5 @@
-"""Names of parameters: those of the original checkpoints, and those of diffusers. A bijection, by path segments. And which stream of the
-transformer a parameter or module belongs to: pictures, sound, or the attention between them.
+"""The names of parameters in original checkpoints and in diffusers, a bijection by path segments; and the stream that a
+parameter or module belongs to: video, audio, or the attention between them.
 
 Checkpoints and LoRA files use the original names behind a prefix; the model in memory has diffusers' names. Names that are not in the
 tables are the same in both. A run that has one modality holds the weights of that stream alone; this module is where that is decided, by name.
@@ -11,10 +11,10 @@ from collections.abc import Collection
 from typing import Literal
 
 CHECKPOINT_PREFIXES = ("model.diffusion_model.", "diffusion_model.")
-"""What the transformer's names begin with in a checkpoint."""
+"""The prefixes that the transformer's names can have in a checkpoint."""
 
 LORA_PREFIX = "diffusion_model."
-"""What the names in an exported LoRA begin with."""
+"""The prefix of the names in an exported LoRA."""
 
 _FIRST = {
     "patchify_proj": "proj_in",
@@ -38,7 +38,7 @@ _BLOCKS = "transformer_blocks"
 Stream = Literal["video", "audio", "cross"]
 
 PREFIX: dict[str, str] = {"video": "", "audio": "audio_"}
-"""What the names of a modality's own modules begin with, in the model and in each block."""
+"""The prefix of the names of a modality's own modules, in the model and in each block."""
 
 _CROSS_MODULES = frozenset({"audio_to_video_norm", "audio_to_video_attn", "video_to_audio_norm", "video_to_audio_attn"})
 _CROSS_BEGINNINGS = ("av_cross_attn_", "cross_attn_", "video_a2v_cross_attn_", "audio_a2v_cross_attn_")
@@ -63,17 +63,17 @@ _FIRST_BACK, _IN_BLOCK_BACK, _IN_ATTENTION_BACK = _inverse(_FIRST), _inverse(_IN
 
 
 def to_diffusers(original: str) -> str:
-    """The name in memory of a parameter or module of a checkpoint (without the checkpoint's prefix)."""
+    """Return the name in memory of a parameter or module of a checkpoint, given without the checkpoint's prefix."""
     return _renamed(original, _FIRST, _IN_BLOCK, _IN_ATTENTION)
 
 
 def to_original(name: str) -> str:
-    """The name in a checkpoint (without prefix) of a parameter or module in memory."""
+    """Return the name in a checkpoint, without prefix, of a parameter or module in memory."""
     return _renamed(name, _FIRST_BACK, _IN_BLOCK_BACK, _IN_ATTENTION_BACK)
 
 
 def stream_of(name: str) -> Stream:
-    """The stream of a parameter or module, by its path in the model (names of diffusers).
+    """Return the stream of a parameter or module, by its path in the model (names of diffusers).
 
     A path is decided by its first segment, or, inside `transformer_blocks.N`, by the segment after that.
     """
@@ -85,18 +85,18 @@ def stream_of(name: str) -> Stream:
 
 
 def is_needed(name: str, modalities: Collection[str]) -> bool:
-    """Whether a run of these modalities reads the parameter or module: its stream, and the attention between two."""
+    """Return whether a run of these modalities reads a parameter or module: that of its own streams, and of the attention between two."""
     stream = stream_of(name)
     return len(modalities) > 1 if stream == "cross" else stream in modalities
 
 
 def block_of(name: str) -> int | None:
-    """The number of the block that a parameter or module is in; none: it is in no block."""
+    """Return the number of the block that a parameter or module is in; None if it is in no block."""
     segments = name.split(".")
     return int(segments[1]) if segments[0] == "transformer_blocks" and len(segments) > 1 else None
 
 
 def within_block(module: str) -> str:
-    """A module's path without the number of its block."""
+    """Return a module's path without the number of its block."""
     segments = module.split(".")
     return ".".join(segments[2:] if segments[0] == "transformer_blocks" else segments)

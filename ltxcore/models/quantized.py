@@ -1,4 +1,4 @@
-"""Frozen weights in fewer bits, so that a LoRA run of a large model fits into less memory.
+"""Quantization of frozen weights, so that a LoRA run of a large model fits into less memory.
 
 Only matrices of the blocks' attention and feed-forward are stored so, which are nearly all of a model; normalisations, tables, gates, AdaLN
 and the projections in and out stay as they are. Activations are never rounded: a weight is brought back to the activations' dtype when it
@@ -32,24 +32,26 @@ NAMES: Mapping[str, Quantization] = {
     "fp8-quanto": "fp8",
     "fp8uz-quanto": "fp8uz",
 }
-"""By the name in a run file. Names that end in -quanto are those of older run files; they mean what they meant."""
+"""The quantization that each name in a run file stands for. Names that end in -quanto are those of older run files, and
+keep their meaning.
+"""
 
 BLOCK = 64
-"""Numbers that share a factor in nf4."""
+"""The number of weights that share a factor in nf4."""
 
 BITS: Mapping[Quantization, float] = {"int8": 8, "fp8": 8, "fp8uz": 8, "nf4": 4 + 32 / BLOCK}
-"""Bits a weight, with the factors of blocks; that of a row of thousands is not counted."""
+"""The bits of a weight, counting the factors of blocks but not the factor of a row of thousands."""
 
 _FORMATS: Mapping[str, tuple[torch.dtype, float]] = {
     "int8": (torch.int8, 127.0),
     "fp8": (torch.float8_e4m3fn, torch.finfo(torch.float8_e4m3fn).max),
     "fp8uz": (torch.float8_e4m3fnuz, torch.finfo(torch.float8_e4m3fnuz).max),
 }
-"""A number format, and what the largest value of a row becomes in it."""
+"""The number format of each quantization that has a factor a row, and the value that the largest weight of a row becomes in it."""
 
 
 def quantization_of(name: str | None) -> Quantization | None:
-    """What a run file's name means.
+    """Return the quantization that a run file names.
 
     Raises:
         ConfigError: it cannot be had, or not without a package that is missing.
@@ -67,7 +69,7 @@ def quantization_of(name: str | None) -> Quantization | None:
 
 
 def is_quantizable(name: str) -> bool:
-    """Whether a parameter (names of diffusers) is a matrix that may be stored in fewer bits."""
+    """Return whether a parameter (names of diffusers) is a matrix that may be quantized."""
     parts = name.split(".")
     if parts[0] != "transformer_blocks" or parts[-1] != "weight" or len(parts) < 5:
         return False
@@ -76,12 +78,12 @@ def is_quantizable(name: str) -> bool:
 
 
 class RoundedLinear(nn.Linear):
-    """A linear layer whose weight is stored in fewer bits. It is frozen.
+    """A frozen linear layer whose weight is quantized.
 
     Attributes:
         weight: bytes, which nothing takes for numbers to compute with: `[out, in]`; nf4: two numbers a byte, `[out * in / 2, 1]`.
         scale: the factors, float32: of rows, `[out, 1]`; nf4: of blocks, `[out * in / 64]`.
-        kind: how it is stored.
+        kind: the quantization.
     """
 
     scale: Tensor
@@ -89,7 +91,7 @@ class RoundedLinear(nn.Linear):
 
     @classmethod
     def of(cls, linear: nn.Linear, kind: Quantization) -> RoundedLinear:
-        """The nearest to `linear` that is stored so; the bias is as it was.
+        """Quantize a linear layer's weight to the nearest stored values, and keep its bias.
 
         Raises:
             ConfigError: the package that it needs is missing.
@@ -105,7 +107,7 @@ class RoundedLinear(nn.Linear):
 
     @classmethod
     def hollow(cls, linear: nn.Linear) -> RoundedLinear:
-        """One of int8 in the shape of a layer on the meta device, without values."""
+        """Return an int8 layer on the meta device in the shape of a linear layer, without values."""
         same = cls(linear.in_features, linear.out_features, bias=linear.bias is not None, device="meta")
         same.weight = Parameter(torch.empty(linear.weight.shape, dtype=torch.int8, device="meta"), requires_grad=False)
         same.register_buffer("scale", torch.empty(linear.out_features, 1, device="meta"))
@@ -113,12 +115,12 @@ class RoundedLinear(nn.Linear):
         return same
 
     def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        """The weight as it counts, `[out, in]`."""
+        """Return the restored weight, `[out, in]`, in `dtype`."""
         return _restored(self.weight, self.scale, (self.out_features, self.in_features), self.kind, dtype)
 
     @property
     def W_q(self) -> Tensor:
-        """The stored weight: peft asks a layer that has this for its whole weight by `dequantize()`, where it needs that for a DoRA."""
+        """The stored weight. For a DoRA, peft asks a layer that has this attribute for its whole weight with `dequantize()`."""
         return self.weight
 
     def forward(self, input: Tensor) -> Tensor:
@@ -130,7 +132,7 @@ class RoundedLinear(nn.Linear):
 
 
 class _Product(torch.autograd.Function):
-    """`F.linear` with a weight that is restored in both passes and kept in neither."""
+    """`F.linear` with a quantized weight that is restored in both passes and kept in neither."""
 
     @staticmethod
     def forward(
@@ -160,7 +162,7 @@ class _Product(torch.autograd.Function):
 
 
 def _rows(weight: Tensor, kind: Quantization) -> tuple[Tensor, Tensor]:
-    """Each row in a number format, times a factor. Source: docs/explanation/arithmetic.md#rows-in-8-bits"""
+    """Quantize each row to a number format with one factor a row. Source: docs/explanation/arithmetic.md#rows-in-8-bits"""
     stored, largest = _FORMATS[kind]
     whole = weight.float()
     # A row of zeros has any factor.
@@ -171,7 +173,7 @@ def _rows(weight: Tensor, kind: Quantization) -> tuple[Tensor, Tensor]:
 
 
 def _blocks(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Blocks of a matrix in nf4, with the factor of each.
+    """Quantize the blocks of a matrix to nf4, with one factor a block.
 
     Source: docs/explanation/arithmetic.md#blocks-of-64-in-4-bits
     """

@@ -1,4 +1,4 @@
-"""Parameters that no loss can reach in this run, found by one backward."""
+"""The search for parameters that no loss of a run can reach, by one backward pass."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Seen = Callable[[str], None]
 
 
 def unreached_parameters(backbone: LTXBackbone, loss_fn: Callable[[], Tensor]) -> frozenset[str]:
-    """Names, as in `backbone.named_parameters()`, of the parameters that the gradient of one loss does not reach.
+    """Return the names in `backbone.named_parameters()` of the parameters that the gradient of one loss does not reach.
 
     A matrix is reached where the gradient of what it makes is; that of the matrix itself is not computed, so that it may be large, stored in
     fewer bits, or on another device. Other gradients are dropped as they come. Which parameters are trained, and the gradients they had, are
     as before. In a run that makes pictures for given sound, for example, the last block's attention from picture to sound is not reached.
 
     Args:
-        backbone: all of its parameters are looked at, frozen ones too.
+        backbone: the backbone, whose frozen parameters are examined as well.
         loss_fn: runs the backbone and gives a scalar.
     """
     parameters = dict(backbone.named_parameters())

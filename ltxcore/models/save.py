@@ -25,7 +25,7 @@ from ltxcore.models.tiny_model import fresh_tensor, tiny_metadata
 from ltxcore.safetensors_files import Stored, Tensors, dtype_of, open_tensors, write_tensors
 
 _QUANTIZED = "_quantization_metadata"
-"""By which files of ComfyUI say which weights are stored in 8 bits: of a base alone, since what is saved has none."""
+"""The metadata key under which ComfyUI's files name their 8-bit weights; it is dropped, since a saved model has none."""
 
 
 def save_full(
@@ -38,18 +38,20 @@ def save_full(
     weight: Callable[[str], Tensor] | None = None,
     largest: int | None = None,
 ) -> Path:
-    """Save the backbone's weights as a checkpoint; what it does not hold comes from the base, bit for bit (8-bit weights with a scale: in `dtype`).
+    """Save the backbone's weights as a checkpoint; what it does not hold is copied from the base bit for bit (8-bit
+    weights with a scale: in `dtype`).
 
     The streams that were not loaded, the codecs in the same file and the metadata, with the configuration, are the base's. The file appears
     whole or not at all, and loads again through `load_backbone`, as does the index where it was written in parts.
 
     Args:
-        backbone: without adapters.
-        path: of the file.
+        backbone: the backbone, without adapters.
+        path: the file to write.
         base: the `model_path` that the backbone was loaded from.
-        dtype: of the backbone's weights in the file.
-        metadata: what else the file says; replaces what the base says under the same name.
-        weight: gives a parameter by its name in `backbone.named_parameters()`, where this process holds only a part of it; none: it holds all.
+        dtype: the dtype of the backbone's weights in the file.
+        metadata: further metadata of the file, which replaces the base's under the same name.
+        weight: returns a whole parameter by its name in `backbone.named_parameters()`, where this process holds only a part; None if it
+            holds all.
         largest: bytes of tensors in a file; more are written in parts, with an index. None: in one file, whatever its size.
 
     Returns:
@@ -73,7 +75,7 @@ def save_full(
 
 
 def _of_base(checkpoint: Checkpoint, file: Tensors, dtype: torch.dtype) -> tuple[dict[str, Stored], str, Mapping[str, str]]:
-    """The tensors of a base in original names, what the transformer's begin with, and the metadata of a file that holds them."""
+    """Return a base's tensors in original names, the prefix of the transformer's names, and the metadata of a file that holds them."""
 
     def stored(name: str) -> Stored:
         # The scale of an 8-bit weight is not written, so the weight is written as it was read.
@@ -89,7 +91,7 @@ def _of_base(checkpoint: Checkpoint, file: Tensors, dtype: torch.dtype) -> tuple
 
 
 def _own(backbone: LTXBackbone, prefix: str, dtype: torch.dtype, weight: Callable[[str], Tensor] | None) -> dict[str, Stored]:
-    """The backbone's weights in original names."""
+    """Return the backbone's weights in original names."""
     read = weight or backbone.get_parameter
     names = (name for name, _ in backbone.transformer.named_parameters())
     return {
@@ -105,7 +107,7 @@ def _write(backbone: LTXBackbone, path: Path, tensors: Mapping[str, Stored], met
 
 
 def _fresh(backbone: LTXBackbone, dtype: torch.dtype) -> dict[str, Stored]:
-    """The whole untrained model that the backbone is a part of."""
+    """Return the whole untrained model that the backbone is a part of."""
     shapes, seed = backbone.blueprint.shapes, backbone.info.seed or 0
 
     def stored(name: str) -> Stored:
@@ -130,12 +132,13 @@ def write_sharded(
     largest: int | None = None,
     check: Callable[[Path], object] = lambda path: None,
 ) -> Path:
-    """Write a file, or NAME-00001-of-00003.safetensors and so on, and last NAME.safetensors.index.json, each of them whole or not there.
+    """Write one file, or parts NAME-00001-of-00003.safetensors and so on followed by NAME.safetensors.index.json, each
+    of them whole or not there.
 
     Args:
-        path: of the file, NAME.safetensors.
-        tensors: by name.
-        metadata: of the file, or of every part.
+        path: the file to write, NAME.safetensors.
+        tensors: the tensors, by name.
+        metadata: the metadata of the file, or of every part.
         largest: bytes of tensors in a file; a tensor that is larger has a file of its own. None: one file.
         check: raises what is wrong with a file, before it takes its place, or with an index, which is removed again.
 
@@ -169,7 +172,7 @@ def write_sharded(
 
 
 def divided(tensors: Mapping[str, Stored], largest: int | None) -> list[dict[str, Stored]]:
-    """Tensors in order of their names, in as few parts as they fill one after the other."""
+    """Divide tensors, in order of their names, into as few files as they fill one after the other."""
     parts: list[dict[str, Stored]] = [{}]
     filled = 0
     for name in sorted(tensors):
@@ -183,5 +186,5 @@ def divided(tensors: Mapping[str, Stored], largest: int | None) -> list[dict[str
 
 
 def size_of(stored: Stored) -> int:
-    """Bytes of a tensor in a file."""
+    """Return the bytes that a tensor takes in a file."""
     return stored.dtype.itemsize * torch.Size(stored.shape).numel()

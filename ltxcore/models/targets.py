@@ -1,4 +1,4 @@
-"""LoRA targets: which modules a run's `target_modules` name.
+"""LoRA targets, the modules that a run's `target_modules` name.
 
 A target names every linear module whose path is it or ends with "." and it, so that "attn1.to_k" is not "audio_attn1.to_k". Paths may be
 written in the names of checkpoints or in those of diffusers; inside the blocks they are the same.
@@ -19,7 +19,7 @@ _STREAM_WORDS = {"video": "video", "audio": "audio", "cross": "the attention bet
 
 
 Auto = Literal["auto"]
-"""The modules that the modalities of a run suggest."""
+"""The value of `target_modules` that leaves the choice of modules to the run's modalities."""
 
 _PROJECTIONS = ("to_k", "to_q", "to_v", "to_out.0")
 _OF_ONE = (*(f"{attention}.{name}" for attention in ("attn1", "attn2") for name in _PROJECTIONS), "ff.net.0.proj", "ff.net.2")
@@ -29,7 +29,8 @@ AUTO: Mapping[frozenset[str], tuple[str, ...]] = {
     frozenset({"video"}): _OF_ONE,
     frozenset({"audio"}): tuple(f"{PREFIX['audio']}{name}" for name in _OF_ONE),
 }
-"""By the modalities of a run, frozen ones included: with two, all attention, that between them above all; with one, its attention and feed-forward.
+"""The targets by the modalities of a run, frozen ones included: with two, the projections of all attention, above all
+that between them; with one, its attention and feed-forward.
 
 Source: https://github.com/Lightricks/LTX-2/blob/main/packages/ltx-trainer/docs/training-modes.md
 """
@@ -37,14 +38,14 @@ Source: https://github.com/Lightricks/LTX-2/blob/main/packages/ltx-trainer/docs/
 
 @attrs.frozen
 class Targets:
-    """Modules to adapt, and those that a target names but no loss can reach in this run; paths in the backbone, sorted."""
+    """The modules to adapt, and those that a target names but no loss can reach in this run, as sorted paths in the backbone."""
 
     adapted: tuple[str, ...]
     unreachable: tuple[str, ...] = ()
 
 
 def matches(module: str, target: str) -> bool:
-    """Whether a target names a module."""
+    """Return whether a target names a module."""
     return any(path == target or path.endswith("." + target) for path in (module, to_original(module)))
 
 
@@ -54,13 +55,13 @@ def resolve_targets(
     reachable: Collection[str] | None = None,
     modalities: frozenset[str] | None = None,
 ) -> Targets:
-    """The modules that the targets name in this backbone.
+    """Find the modules that the targets name in this backbone.
 
     Args:
-        backbone: it, or what is known of it.
-        patterns: of the run file; "auto": those that the modalities of the backbone suggest.
-        reachable: names of parameters that a loss reaches; none: all.
-        modalities: of the run, where the backbone has more than it trains with; none: those of the backbone.
+        backbone: the backbone, or its description.
+        patterns: the targets in the run file; "auto" means those that the modalities of the run suggest.
+        reachable: names of parameters that a loss reaches; None means all.
+        modalities: the run's modalities, where the backbone has more than it trains with; None means those of the backbone.
 
     Raises:
         ConfigError: for every target that names nothing, or only what the run does not have; or where no loss reaches any of them.

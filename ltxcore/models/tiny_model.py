@@ -1,4 +1,4 @@
-"""The tiny model: the same class as the real one, small enough to train on a laptop's CPU.
+"""The tiny model, of the same class as the real one and small enough to train on a laptop's CPU.
 
 Four layers, four heads of 32 in both streams, text features of 128 per modality; no projection of the text, no connectors.
 """
@@ -37,16 +37,17 @@ TINY: dict[str, Any] = {
     "caption_proj_before_connector": True,
     "norm_eps": 1e-6,
 }
-"""Its configuration, in the names of a checkpoint."""
+"""The tiny model's configuration, in the names of a checkpoint."""
 
 
 def tiny_metadata() -> dict[str, str]:
-    """What a checkpoint of the tiny model says of itself."""
+    """Return the metadata of a checkpoint of the tiny model."""
     return {"config": json.dumps({"transformer": TINY}), "generation": "tiny", "format": "pt"}
 
 
 def fresh_tensor(name: str, shapes: Mapping[str, tuple[int, ...]], seed: int) -> Tensor:
-    """An untrained parameter, float32, by its name, the whole model's `shapes` and a seed: the same whichever modalities are built.
+    """Return an untrained parameter, float32, from its name, the whole model's `shapes` and a seed; it is the same
+    whichever modalities are built.
 
     Weights and biases are uniform within 1 / sqrt(inputs); tables are normal, those of a stream scaled by 1 / sqrt(width);
     normalisations start at 1 and the mark of key frames at 0, as in diffusers.

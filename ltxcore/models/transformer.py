@@ -1,4 +1,4 @@
-"""The transformer over one or two streams: from tokens, noise levels and positions to velocities.
+"""The transformer over one or two streams, which turns tokens, noise levels and positions into velocities.
 
 Modules and names are those of `diffusers.LTX2VideoTransformer3DModel`; the forward is ours. It holds the parameters
 that belong to no block, so everything that touches them happens inside its forward, where ZeRO-3 has them gathered.
@@ -21,7 +21,8 @@ from ltxcore.models.parameter_names import PREFIX, is_needed
 from ltxcore.models.transformer_block import BlockSwitches, DualStreamBlock, StreamContext
 
 TimestepRule = Literal["split", "cross", "own"]
-"""Which noise level modulates the attention between the modalities: scale and shift from, gate from.
+"""The noise levels that modulate the attention between the modalities, first those of scale and shift, then that of the
+gate.
 
 - split: a stream's own tokens; the other stream's sigma. What the models are trained with.
 - cross: the other stream's sigma; the other stream's sigma. Some older LoRAs, and pipelines of diffusers.
@@ -35,7 +36,7 @@ _CROSS_GATE = {"video": "av_cross_attn_video_a2v_gate", "audio": "av_cross_attn_
 
 
 class StreamInput(NamedTuple):
-    """One modality as the transformer takes it.
+    """The input of one modality, as the transformer takes it.
 
     Attributes:
         tokens: `[B, T, D]`.
@@ -59,7 +60,8 @@ class StreamInput(NamedTuple):
 
 
 def attention_bias(weights: Tensor, dtype: torch.dtype) -> Tensor:
-    """What to add to attention scores so that they count `weights` times, in [0, 1]: the logarithm, and the least number for 0.
+    """Return the bias of attention scores that weights keys by `weights` in [0, 1]: log(weight), or the dtype's least
+    number for 0.
 
     The least number rather than minus infinity, so that a row in which nothing counts attends evenly and is not NaN.
 
@@ -69,7 +71,7 @@ def attention_bias(weights: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class Transformer(nn.Module):
-    """Streams of `modalities`, with modules taken from a model of diffusers (which must not be used afterwards)."""
+    """The transformer over the streams of `modalities`, with modules taken from a model of diffusers, which must not be used afterwards."""
 
     def __init__(self, model: Any, modalities: Collection[str], *, rule: TimestepRule = "split") -> None:
         super().__init__()
@@ -88,7 +90,7 @@ class Transformer(nn.Module):
     def forward(
         self, video: StreamInput | None, audio: StreamInput | None, switches: tuple[BlockSwitches, ...] | None = None
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Velocities `[B, T, D]` of each stream; `switches` has one entry a block (none: nothing is left out)."""
+        """Return the velocities `[B, T, D]` of each stream; `switches` has one entry a block, and None leaves nothing out."""
         given = {name: stream for name, stream in (("video", video), ("audio", audio)) if stream is not None}
         hidden = {name: self._enter(stream, name) for name, stream in given.items()}
         levels = {name: self._levels(self._part(name, "time_embed"), stream.timesteps, name) for name, stream in given.items()}
@@ -121,7 +123,7 @@ class Transformer(nn.Module):
         return hidden
 
     def _levels(self, embed: Any, levels: Tensor, modality: str, factor: float = 1.0) -> tuple[Tensor, Tensor]:
-        """What an AdaLN module makes of noise levels `[B, T']`: modulation `[B, T', n * C]` and embedding `[B, T', C]`.
+        """Embed noise levels `[B, T']` with an AdaLN module, as modulation `[B, T', n * C]` and embedding `[B, T', C]`.
 
         Source: docs/explanation/arithmetic.md#level-as-the-model-takes-it
         """
@@ -157,7 +159,7 @@ class Transformer(nn.Module):
         return context
 
     def _cross_levels(self, given: StreamInput, other: StreamInput, modality: str) -> tuple[Tensor, Tensor]:
-        """Modulation and gate of the attention to the other modality.
+        """Return the modulation and the gate of the attention to the other modality.
 
         Source: docs/explanation/arithmetic.md#attention-between-the-modalities
         """
@@ -176,16 +178,16 @@ class Transformer(nn.Module):
 
 
 _THREAD = threading.local()
-"""On a GPU the backward pass has a thread of its own."""
+"""State of each thread, since on a GPU the backward pass has a thread of its own."""
 
 
 def computed_again(block: nn.Module, *inputs: Any) -> Any:
-    """What `block` makes of its inputs; of what lies between, nothing is kept, and the backward pass computes it once more."""
+    """Run `block` with gradient checkpointing: activations inside it are not kept, and the backward pass recomputes them."""
     return checkpoint(block, *inputs, use_reentrant=False, context_fn=_contexts)
 
 
 def is_again() -> bool:
-    """Whether a block is being computed for the second time: these come from the last to the first."""
+    """Return whether a block is being recomputed for the backward pass, which goes from the last block to the first."""
     return bool(getattr(_THREAD, "again", False))
 
 

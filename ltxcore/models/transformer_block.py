@@ -1,4 +1,4 @@
-"""One block of the transformer: self-attention, text, the other modality, feed-forward.
+"""A block of the transformer: self-attention, attention to the text, attention to the other modality, and feed-forward.
 
 The modules and their names are those of diffusers' block; the forward is ours, so that either stream may be absent and each may be
 modulated by noise levels of its own. What a block takes and gives is made of tensors and tuples only: ZeRO-3 and checkpointing look
@@ -18,7 +18,8 @@ Rotary = tuple[Tensor, Tensor]
 
 
 class StreamContext(NamedTuple):
-    """What one stream brings to every block beside its tokens. T' is T, or 1 where all tokens share a value; C is the stream's width.
+    """Everything that one stream brings to a block beside its tokens. T' is T, or 1 where all tokens share a value; C
+    is the stream's width.
 
     Attributes:
         modulation: shift, scale and gate of self-attention and feed-forward (and of the text query), `[B, T', n * C]`.
@@ -44,7 +45,9 @@ class StreamContext(NamedTuple):
 
 
 class BlockSwitches(NamedTuple):
-    """What a block leaves out: self-attention that passes its values through, and attention between the modalities."""
+    """The parts of a block that are switched off: self-attention, which then passes its values through, and attention
+    between the modalities.
+    """
 
     pass_video: bool = False
     pass_audio: bool = False
@@ -53,7 +56,7 @@ class BlockSwitches(NamedTuple):
 
 
 def modulation(table: Tensor, values: Tensor) -> tuple[Tensor, ...]:
-    """A block's own table `[n, C]` plus what the noise level asks for `[B, T', n * C]`: n tensors `[B, T', C]`.
+    """Add a block's own table `[n, C]` to the values from the noise level `[B, T', n * C]`, as n tensors `[B, T', C]`.
 
     Source: docs/explanation/arithmetic.md#modulation
     """
@@ -62,14 +65,14 @@ def modulation(table: Tensor, values: Tensor) -> tuple[Tensor, ...]:
 
 
 class WeightDtypeNorm(nn.RMSNorm):
-    """The normalisation of queries and keys, computed in its weight's dtype whatever the input's.
+    """A normalization of queries and keys that computes in its weight's dtype whatever the input's.
 
     Under autocast the input is bf16 and the weight float32; torch's own module then warns and leaves its fast path.
     """
 
     @classmethod
     def of(cls, norm: nn.RMSNorm) -> WeightDtypeNorm:
-        """A norm that has the weight of another."""
+        """Return a norm that shares the weight of another."""
         same = cls(norm.normalized_shape, norm.eps, device="meta")
         same.weight = norm.weight
         return same
@@ -79,7 +82,7 @@ class WeightDtypeNorm(nn.RMSNorm):
 
 
 class DualStreamBlock(nn.Module):
-    """A block over the streams of `modalities`; takes its modules and tables, with their names, from a block of diffusers."""
+    """A block over the streams of `modalities`, which takes its modules and tables, with their names, from a block of diffusers."""
 
     def __init__(self, block: nn.Module, modalities: Collection[str]) -> None:
         super().__init__()
@@ -108,7 +111,7 @@ class DualStreamBlock(nn.Module):
         for_audio: StreamContext | None,
         switches: BlockSwitches,
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Tokens of each stream, `[B, T, C]`, to tokens of the same shape; an absent stream stays absent."""
+        """Return each stream's tokens after this block, `[B, T, C]` as before; an absent stream stays absent."""
         if video is not None and for_video is not None:
             video = self._attend(video, for_video, "video", switches.pass_video)
         if audio is not None and for_audio is not None:
@@ -128,7 +131,7 @@ class DualStreamBlock(nn.Module):
         return modulation(self._part(modality, "scale_shift_table"), given.modulation)
 
     def _attend(self, hidden: Tensor, given: StreamContext, modality: str, passes: bool) -> Tensor:
-        """Self-attention, then attention to the text."""
+        """Apply self-attention, then attention to the text."""
         rows = self._rows(given, modality)
         shift, scale, gate = rows[:3]
         normed = self._part(modality, "norm1")(hidden) * (1 + scale) + shift
@@ -144,7 +147,7 @@ class DualStreamBlock(nn.Module):
         return hidden + told
 
     def _text(self, given: StreamContext, modality: str) -> Tensor:
-        """The text as this block reads it: shifted and scaled where the model modulates it."""
+        """Return the text as this block reads it, shifted and scaled where the model modulates it."""
         if not self.text_is_modulated:
             return given.context
         table: Tensor = self._part(modality, "prompt_scale_shift_table")
@@ -157,7 +160,7 @@ class DualStreamBlock(nn.Module):
     def _exchange(
         self, video: Tensor, audio: Tensor, for_video: StreamContext, for_audio: StreamContext, switches: BlockSwitches
     ) -> tuple[Tensor, Tensor]:
-        """Attention between the modalities. Both directions read the tokens as they were before either."""
+        """Apply attention between the modalities. Both directions read the tokens as they were before either."""
         if not (switches.audio_to_video or switches.video_to_audio):
             return video, audio
         part: Any = self.__getattr__
@@ -177,7 +180,7 @@ class DualStreamBlock(nn.Module):
         return video, audio
 
     def _cross_rows(self, given: StreamContext, modality: str) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Scale and shift for sound into picture, the same for picture into sound; and the gate."""
+        """Return scale and shift for audio to video, the same for video to audio, and the gate."""
         table: Tensor = getattr(self, f"{modality}_a2v_cross_attn_scale_shift_table")
         if given.cross_modulation is None or given.cross_gate is None:
             raise ValueError("two streams that attend to each other need cross_modulation and cross_gate")

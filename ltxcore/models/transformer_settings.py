@@ -1,4 +1,4 @@
-"""The configuration of a transformer: as a checkpoint says it, and as diffusers' constructor takes it.
+"""The configuration of a transformer, as a checkpoint stores it and as diffusers' constructor takes it.
 
 A checkpoint holds JSON in its metadata under "config", with a section "transformer" in names of its own. A key that is absent there means
 the original implementation's default, not that of diffusers: they differ.
@@ -42,7 +42,7 @@ _SAME_NAME: dict[str, Any] = {
     "use_prompt_adaln_single": True,
     "use_keyframes_abs_pos_embedding": False,
 }
-"""Settings that diffusers calls by the same name, with the original's defaults."""
+"""The settings that diffusers calls by the same name, with the original's defaults."""
 
 _OTHER_NAME: dict[str, Any] = {
     "positional_embedding_theta": 10000.0,
@@ -54,7 +54,7 @@ _OTHER_NAME: dict[str, Any] = {
     "cross_attention_adaln": False,
     "caption_proj_before_connector": False,
 }
-"""Settings that diffusers calls otherwise, with the original's defaults."""
+"""The settings that diffusers calls by another name, with the original's defaults."""
 
 _ONLY: dict[str, Any] = {
     "standardization_norm": "rms_norm",
@@ -69,18 +69,18 @@ _ONLY: dict[str, Any] = {
     "rope_type": ("interleaved", "split"),
     "frequencies_precision": ("float32", "float64"),
 }
-"""Settings that change the arithmetic, with the values that this model can do."""
+"""The settings that change the arithmetic, with the values that this model supports."""
 
 
 _CLASS = "LTX2VideoTransformer3DModel"
 _NO_MATTER = frozenset({"perturbed_attn", "vae_scale_factors"})
-"""Arguments of diffusers that change nothing here: which attention processor it picks, and positions, which this model is given."""
+"""The arguments of diffusers that change nothing here: the choice of attention processor, and positions, which this model is given."""
 
 _UNKNOWN = object()
 
 
 def transformer_config(metadata: Mapping[str, str], where: str) -> dict[str, Any]:
-    """The section "transformer" of a checkpoint's configuration.
+    """Return the section "transformer" of a checkpoint's configuration.
 
     Raises:
         CheckpointError: where there is none, or it cannot be read.
@@ -94,7 +94,7 @@ def transformer_config(metadata: Mapping[str, str], where: str) -> dict[str, Any
 
 
 def checkpoint_config(metadata: Mapping[str, str], where: str) -> dict[str, Any]:
-    """The whole configuration in a checkpoint's metadata.
+    """Return the whole configuration in a checkpoint's metadata.
 
     Raises:
         CheckpointError: where there is none, or it is not a JSON object.
@@ -120,7 +120,8 @@ def checkpoint_config(metadata: Mapping[str, str], where: str) -> dict[str, Any]
 
 
 def diffusers_arguments(official: Config, where: str) -> dict[str, Any]:
-    """Arguments of diffusers' constructor for a configuration in official names. All of them: none is left to a default of diffusers.
+    """Return all arguments of diffusers' constructor for a configuration in official names, leaving none to a default
+    of diffusers.
 
     Raises:
         CheckpointError: for all settings that this model cannot do.
@@ -167,7 +168,7 @@ def diffusers_arguments(official: Config, where: str) -> dict[str, Any]:
 
 
 def official_config(told: Config, where: str) -> dict[str, Any]:
-    """The configuration in official names of a model whose constructor's arguments a folder in the layout of diffusers tells.
+    """Convert the configuration of a folder of diffusers, its constructor's arguments, to official names.
 
     A key that is absent there means the default of diffusers, as it does to diffusers itself.
 
@@ -209,7 +210,7 @@ def _plain(value: Any) -> Any:
 
 
 def generation_of(official: Config, version: str = "") -> str:
-    """ "2.0", "2.3" or "2.5": what a checkpoint says of itself, or else what its configuration shows."""
+    """Return "2.0", "2.3" or "2.5": the version that a checkpoint gives for itself, or else the generation that its configuration shows."""
     numbers = version.split(".")
     if len(numbers) > 1 and numbers[0].isdigit() and numbers[1].isdigit():
         return f"{numbers[0]}.{numbers[1]}"
@@ -220,19 +221,19 @@ def generation_of(official: Config, version: str = "") -> str:
 
 
 def takes_marker(official: Config) -> bool:
-    """Whether a transformer has a learned mark for video tokens whose latent frame holds a single pixel frame."""
+    """Return whether a transformer has a learned marker for video tokens whose latent frame holds a single pixel frame."""
     return bool({**_SAME_NAME, **official}["use_keyframes_abs_pos_embedding"])
 
 
 def generation_of_tensors(names: Collection[str]) -> str:
-    """ "2.0", "2.3" or "2.5": what the names of a transformer's tensors show (original names, without prefix)."""
+    """Return "2.0", "2.3" or "2.5", the generation that the names of a transformer's tensors show (original names, without prefix)."""
     if "keyframes_abs_pos_embedding" in names:
         return "2.5"
     return "2.0" if any(name.startswith("caption_projection.") for name in names) else "2.3"
 
 
 def video_scale_of(config: Config) -> tuple[int, int, int]:
-    """Pixel frames, rows and columns that one cell of a video latent covers, from the codec's section.
+    """Return the pixel frames, rows and columns that one cell of a video latent covers, from the VAE's section.
 
     (8, 32, 32) where the section has no list of blocks.
 
