@@ -1,4 +1,5 @@
-"""What of a media file a sample uses: known from its header, and read later. Media longer than what is drawn are cut at the end that does not matter.
+"""The part of a media file that a sample uses, known from its header and read later. Media longer than what is
+generated are cut at the end that does not matter.
 
 Frames are taken one by one, whatever the file's own rate; sounds are brought to the codec's rate.
 """
@@ -24,14 +25,14 @@ from ltxcore.protocols import Clip, Sound
 
 @attrs.frozen
 class ClipCut:
-    """Pictures of a file that a sample uses.
+    """The frames of a file that a sample uses.
 
     Attributes:
         path: the file.
-        size: of what is encoded.
+        size: the size at which it is encoded.
         factor: every factor-th frame is taken, the first one alone.
         from_end: whether the file's last frames are used, not its first.
-        rate: the file's own frames per second; none: it is a single picture.
+        rate: the file's own frames per second; None for a single picture.
     """
 
     path: Path
@@ -41,11 +42,11 @@ class ClipCut:
     rate: Fraction | None = None
 
     def shortened(self, frames: int) -> ClipCut:
-        """The same file with no more than its first `frames` frames."""
+        """Return a cut of the same file with no more than its first `frames` frames."""
         return attrs.evolve(self, size=attrs.evolve(self.size, frames=min(frames, self.size.frames)))
 
     def read(self, rate: float) -> Clip:
-        """The frames, fitted to the size, to be played at `rate` frames per second.
+        """Read the frames, fitted to the size, to be played at `rate` frames per second.
 
         Raises:
             DataError: the file cannot be read, or is shorter than its header says.
@@ -54,12 +55,12 @@ class ClipCut:
 
 
 def clip_cut(info: MediaInfo, target: Bucket, scale: Sequence[int], *, factor: int = 1, from_end: bool = False) -> ClipCut:
-    """As much of a clip as goes with a target, in whole latent frames.
+    """Cut a clip to the length of a target, in whole latent frames.
 
     Args:
-        info: of the file.
-        target: size of what is encoded, its frames counted before every `factor`-th is taken.
-        scale: of the codec.
+        info: the file's media information.
+        target: the size at which it is encoded, with frames counted before every `factor`-th is taken.
+        scale: the codec's scale: pixel frames, rows and columns a latent cell.
         factor: see `ClipCut`.
         from_end: see `ClipCut`.
     """
@@ -71,18 +72,18 @@ def clip_cut(info: MediaInfo, target: Bucket, scale: Sequence[int], *, factor: i
 
 @attrs.frozen(eq=False)
 class SoundCut:
-    """Sound of a file that a sample uses, already read, at the codec's rate."""
+    """The audio of a file that a sample uses, already read, at the codec's rate."""
 
     path: Path
     sound: Sound
 
     def steps(self, scale: Sequence[int]) -> int:
-        """Latent steps that the codec makes of it."""
+        """Return the number of latent steps that the codec makes of it."""
         return steps_of(self.sound.samples.shape[1], scale)
 
 
 def sound_cut(path: Path, seconds: Fraction, *, from_end: bool = False) -> SoundCut:
-    """The first or the last `seconds` of a file's sound, or all of it where it is shorter.
+    """Read the first or the last `seconds` of a file's audio, or all of it if it is shorter.
 
     Raises:
         DataError: it cannot be read, or has no sound.
@@ -98,12 +99,12 @@ Cut = ClipCut | SoundCut
 
 
 def samples_in(seconds: Fraction) -> int:
-    """Samples at the codec's rate."""
+    """Return the number of audio samples at the codec's rate in `seconds`."""
     return math.floor(seconds * RATE)
 
 
 def steps_of(samples: int, scale: Sequence[int]) -> int:
-    """Latent steps of a sound of so many samples at the codec's rate.
+    """Return the number of latent steps of audio with `samples` samples at the codec's rate.
 
     Source: docs/explanation/arithmetic.md#tokens-of-a-sound
     """
@@ -111,7 +112,7 @@ def steps_of(samples: int, scale: Sequence[int]) -> int:
 
 
 def look(path: Path) -> MediaInfo:
-    """What is in a file with pictures.
+    """Probe a file, and refuse one without pictures.
 
     Raises:
         DataError: it cannot be read, or has no pictures.
@@ -124,7 +125,7 @@ def look(path: Path) -> MediaInfo:
 
 @contextmanager
 def blaming(where: str) -> Iterator[None]:
-    """Put the key that names a file before what is wrong with the file; what already says the key is left."""
+    """Put the key that names a file before the file's errors; errors that already say the key are left alone."""
     try:
         yield
     except LtxError as error:

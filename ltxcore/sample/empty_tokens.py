@@ -1,4 +1,4 @@
-"""What a sample is drawn on: the cells of each modality, and empty tokens to try conditions on."""
+"""The latent grid that a sample is generated on, for each modality, with empty tokens to try conditions on."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from ltxcore.sample.request import Request
 from ltxcore.state import Grid, LatentState
 
 CHANNELS = 128
-"""Numbers in a token that has no content."""
+"""The width of a token that has no content."""
 
 
 def modalities_of(info: ModelInfo) -> dict[str, Modality]:
-    """The modalities with the factors of a model's codecs."""
+    """Return the modalities with the factors of a model's codecs."""
     return {"video": VideoModality(scale=info.video_scale), "audio": AudioModality(mel_frames=info.audio_scale[0])}
 
 
 @attrs.frozen
 class Canvas:
-    """A request in latent cells.
+    """A request, measured in latent cells.
 
     Attributes:
-        request: what is drawn.
+        request: the sample to generate.
         modalities: by name, with the factors of the model's codecs.
     """
 
@@ -42,43 +42,43 @@ class Canvas:
 
     @property
     def exact_rate(self) -> Fraction:
-        """Frames per second, as exact as media files have them."""
+        """The frames per second of the request as an exact fraction, as media files have them."""
         return exact_rate(self.request.rate)
 
     def scale(self, modality: str) -> tuple[int, int, int]:
-        """What a latent cell covers."""
+        """Return the pixel frames (or mel frames), rows and columns that a latent cell of a modality covers."""
         return self.modalities[modality].grid_of((CHANNELS, 1, 1, 1)).scale
 
     def target(self, modality: str) -> Grid:
-        """Cells of what is drawn. A sound has the steps that the codec would make of one as long as the picture."""
+        """Return the grid of a generated modality. Audio has the steps that the codec would make of audio as long as the video."""
         scale = self.scale(modality)
         if modality == "video":
             return self.modalities[modality].grid_of((CHANNELS, *self.request.size.cells(scale)))
         return self.modalities[modality].grid_of((CHANNELS, steps_of(samples_in(self.request.seconds), scale), 1))
 
     def grid(self, cut: Cut, modality: str) -> Grid:
-        """Cells that the codec makes of a part of a file."""
+        """Return the grid that the codec makes of a part of a file."""
         scale = self.scale(modality)
         if isinstance(cut, ClipCut):
             return self.modalities[modality].grid_of((CHANNELS, *cut.size.cells(scale)))
         return self.modalities[modality].grid_of((CHANNELS, cut.steps(scale), 1))
 
     def rate(self, modality: str) -> float:
-        """Frames or latent steps per second of what is drawn."""
+        """Return the frames or latent steps per second of a generated modality."""
         return self.request.rate if modality == "video" else self.modalities[modality].default_rate
 
     def rate_of(self, reference: Cut, condition: SampleCondition[Any, Any]) -> float:
-        """Frames per second of a reference. A single picture has no rate, and takes its target's."""
+        """Return the frames per second of a reference. A single picture has no rate, and takes its target's."""
         slower = condition.temporal_scale_factor if isinstance(reference, ClipCut) and reference.rate is not None else 1
         return self.rate(condition.modality) / slower
 
     def blank(self, grid: Grid, modality: str, rate: float | None = None) -> Medium:
-        """A clip or sound without content; `rate`: its own, where it has one."""
+        """Return a clip or audio without content, at `rate` if it has a rate of its own."""
         rates = torch.tensor([self.rate(modality) if rate is None else rate])
         tokens = torch.zeros(1).expand(1, grid.num_tokens, CHANNELS)
         return Medium(tokens, grid, rates, self.modalities[modality].positions(grid, rates))
 
     def empty(self, modality: str) -> LatentState:
-        """What is drawn, with nothing given and no content."""
+        """Return the state of a target with nothing given and no content."""
         blank = self.blank(self.target(modality), modality)
         return LatentState.start(modality, blank.grid, blank.rate, blank.tokens, blank.positions)

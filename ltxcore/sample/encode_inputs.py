@@ -1,4 +1,4 @@
-"""From files and words to what the model takes: every text and every medium encoded once, the encoders gone afterwards."""
+"""Encoding of the prompts and media of samples, each once; the encoders are freed afterwards."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from ltxcore.sample.media_needs import Planned, PlannedCondition
 from ltxcore.sample.request import Request
 
 EncodedCondition = SampleCondition[StoredLatents, Tensor]
-"""With its media as latents `[1, C, ...]` and its masks `[1, T]`."""
+"""A condition with its media as latents `[1, C, ...]` and its masks as `[1, T]`."""
 
 
 @attrs.frozen(eq=False)
 class Encoded:
-    """All that is needed to draw a sample, on the CPU.
+    """Everything that is needed to generate a sample, on the CPU.
 
     Attributes:
-        canvas: what is drawn, in latent cells.
+        canvas: the sample to generate, in latent cells.
         text: the prompt, before the model's connectors.
-        negative: what it is led away from.
-        conditions: in order.
-        frozen: latents of each frozen modality.
-        media: the frozen modalities as they were, to be shown with what is drawn.
-        beside: references to be shown beside it.
+        negative: the negative prompt, which guidance leads away from.
+        conditions: the conditions, in order.
+        frozen: the latents of each frozen modality.
+        media: the frozen modalities as they were in their files, to be shown with the result.
+        beside: the references to be shown beside the result.
     """
 
     canvas: Canvas
@@ -53,7 +53,8 @@ class Encoded:
 
 
 def encode(planned: Sequence[Planned], model: Codecs) -> list[Encoded]:
-    """Encode the texts and media of some samples. The text encoder is gone before a codec is read, and the codecs are gone in the end.
+    """Encode the texts and media of some samples. The text encoder is freed before a codec is read, and the codecs are
+    freed at the end.
 
     Raises:
         DataError: a file cannot be read or encoded; names the sample's condition and the file.
@@ -76,7 +77,7 @@ def _texts(planned: Sequence[Planned], encoder: TextEncoder) -> dict[str, Text]:
 
 @attrs.define(eq=False)
 class _Media:
-    """Reads and encodes parts of files, each once."""
+    """A reader that reads and encodes each part of a file once."""
 
     model: Codecs
     codecs: dict[str, Codec] = attrs.field(factory=dict)
@@ -95,7 +96,7 @@ class _Media:
         return self.read[key]
 
     def latents(self, cut: Cut, modality: str, rate: float) -> StoredLatents:
-        """Of a part of a file, `[1, C, ...]`.
+        """Return the latents of a part of a file, `[1, C, ...]`.
 
         Raises:
             DataError: it cannot be read, or is too short to be encoded.
@@ -151,7 +152,7 @@ def _condition(planned: PlannedCondition, canvas: Canvas, media: _Media) -> Enco
 
 
 def _mask(planned: PlannedCondition, role: str, canvas: Canvas) -> Tensor:
-    """A mask file as one value a token, `[1, T]` float32, by the rules of preprocessing.
+    """Read a mask file as one value a token, `[1, T]` float32, by the rules of preprocessing.
 
     Raises:
         DataError: it cannot be read, is shorter than what is drawn, or is stored with other values than it has tokens.

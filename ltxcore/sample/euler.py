@@ -1,4 +1,4 @@
-"""Euler steps from noise to clean tokens, with what is given held in place.
+"""Euler steps from noise to clean tokens, with given tokens held in place.
 
 The noise levels that sampling goes through.
 """
@@ -17,17 +17,19 @@ from ltxcore.errors import ConfigError
 from ltxcore.protocols import ModelInput
 
 Model = Callable[[Mapping[str, ModelInput]], Mapping[str, Tensor]]
-"""Velocities by modality, `[B, T + R, D]`."""
+"""A model that returns velocities by modality, `[B, T + R, D]`."""
 
 Denoiser = Callable[[Mapping[str, ModelInput]], Mapping[str, Tensor]]
-"""Clean predictions by generated modality, `[B, T + R, D]`: a model alone, or several passes of it under guidance."""
+"""A function that returns clean predictions by generated modality, `[B, T + R, D]`: a model alone, or several passes of
+it under guidance.
+"""
 
 Report = Callable[[int, int], None]
-"""Told after each step how many of how many are done."""
+"""A function that is called after each step with the steps done and the steps in all."""
 
 
 def plain(model: Model) -> Denoiser:
-    """One pass a step, no guidance. Source: docs/explanation/arithmetic.md#clean-prediction"""
+    """Return a denoiser that makes one pass a step, without guidance. Source: docs/explanation/arithmetic.md#clean-prediction"""
 
     def denoise(inputs: Mapping[str, ModelInput]) -> dict[str, Tensor]:
         velocities = model(inputs)
@@ -37,12 +39,13 @@ def plain(model: Model) -> Denoiser:
 
 
 def clean_prediction(given: ModelInput, velocity: Tensor) -> Tensor:
-    """What a velocity says the clean tokens are, each token by its own level, `[B, T + R, D]` float32."""
+    """Return the clean tokens that a velocity predicts, each token by its own noise level, `[B, T + R, D]` float32."""
     return given.tokens.float() - velocity.float() * given.timesteps.unsqueeze(-1)
 
 
 def start(given: ModelInput, noise: Tensor) -> ModelInput:
-    """A generated modality before the first step: `noise` `[B, T, D]` where tokens are generated, `clean` where they are given.
+    """Prepare a generated modality for the first step: `noise` `[B, T, D]` where tokens are generated, `clean` where
+    they are given.
 
     Source: docs/explanation/arithmetic.md#start-of-generation
     """
@@ -52,15 +55,15 @@ def start(given: ModelInput, noise: Tensor) -> ModelInput:
 
 
 def euler(denoiser: Denoiser, inputs: Mapping[str, ModelInput], sigmas: Tensor, report: Report | None = None) -> dict[str, Tensor]:
-    """Clean target tokens of every generated modality, `[B, T, D]`.
+    """Return the clean target tokens of every generated modality, `[B, T, D]`.
 
     Frozen modalities stay as they are. Given tokens are put back after every prediction, so that they end as they were given.
 
     Args:
-        denoiser: predicts clean tokens.
-        inputs: by modality; a generated one starts as `start` makes it, with `clean` and `denoise_mask`.
-        sigmas: noise levels, `[N + 1]`, the last 0; on the CPU, since each is read.
-        report: told of each step.
+        denoiser: the function that predicts clean tokens.
+        inputs: the inputs by modality; a generated one is prepared by `start`, with `clean` and `denoise_mask`.
+        sigmas: the noise levels, `[N + 1]`, the last of them 0; on the CPU, since each is read.
+        report: called after each step.
 
     Source: docs/explanation/arithmetic.md#euler-step, #held-tokens
     """
@@ -80,7 +83,7 @@ def euler(denoiser: Denoiser, inputs: Mapping[str, ModelInput], sigmas: Tensor, 
 
 
 def _at(given: ModelInput, sigma: float) -> ModelInput:
-    """The modality at another noise level; a frozen one has none."""
+    """Return the modality at another noise level; a frozen one is returned as it is, since it has none."""
     if not given.is_generated:
         return given
     assert given.denoise_mask is not None
@@ -88,7 +91,7 @@ def _at(given: ModelInput, sigma: float) -> ModelInput:
 
 
 def _known(given: ModelInput) -> tuple[Tensor, Tensor]:
-    """Clean tokens, target then appended, `[B, T + R, D]`, and the denoise mask `[B, T + R, 1]`."""
+    """Return the clean tokens, target then appended, `[B, T + R, D]`, and the denoise mask `[B, T + R, 1]`."""
     if given.clean is None or given.denoise_mask is None:
         raise ValueError("sampling needs the clean tokens and the denoise mask")
     return torch.cat([given.clean, given.tokens[:, _target(given) :]], dim=1), given.denoise_mask.unsqueeze(-1)
@@ -102,11 +105,11 @@ def _target(given: ModelInput) -> int:
 
 SHIFT = 2.05
 TERMINAL = 0.1
-"""The last level before 0."""
+"""The last noise level before 0."""
 
 
 def schedule(steps: int) -> Tensor:
-    """Noise levels from 1 to 0, `[steps + 1]` float32, the same for every number of tokens.
+    """Return noise levels from 1 to 0, `[steps + 1]` float32, the same for every number of tokens.
 
     Raises:
         ConfigError: fewer than two steps, for which the stretch to the last level has no meaning.

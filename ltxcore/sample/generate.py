@@ -1,4 +1,4 @@
-"""Samples drawn outside a run: a model from its file, LoRAs on it, and the files that come of it.
+"""Generation outside a run, with a model from its file and LoRAs on it, to files.
 
 As far as one command is with its samples, a hidden file beside them says so until the last is there, so that the same command goes on where it was killed,
 rather than to be refused for what it drew itself.
@@ -38,20 +38,21 @@ from ltxcore.sample.request import Request
 from ltxcore.sample.sampler import Sampler
 
 Step = Callable[[int, int, int], None]
-"""Told after each step: the sample's number from 0, steps done, steps in all."""
+"""A function that is called after each step with the sample's number from 0, the steps done and the steps in all."""
 
 
 @attrs.frozen
 class Studio:
-    """A model to draw with.
+    """A model with everything that is needed to generate with it.
 
     Attributes:
-        model: its path, those of its codecs and text encoder, and the device.
-        loras: what changes it.
-        precision: of its weights and arithmetic, "bf16" or "no" (float32).
-        quantization: how the matrices of its blocks are stored with fewer bits; none: as all others are.
-        offload_blocks: blocks whose matrices stay in host memory but while they compute.
-        mark_first_frame: whether the first latent frame is marked, for a model that takes the marker; none: as what is used was trained.
+        model: the paths of the model, its codecs and its text encoder, and the device.
+        loras: the LoRAs on it, with their strengths.
+        precision: the precision of its weights and arithmetic, "bf16" or "no" (float32).
+        quantization: the quantization of the matrices of its blocks; None for none.
+        offload_blocks: the number of blocks whose matrices stay in host memory except while they compute.
+        mark_first_frame: whether the first latent frame is marked, for a model that takes the marker; None follows the training of the
+            model and LoRAs.
     """
 
     model: Codecs
@@ -63,7 +64,7 @@ class Studio:
 
     @property
     def marking(self) -> Marking:
-        """Whether the first latent frame is marked, and why not.
+        """The choice whether the first latent frame is marked, with notes on why not.
 
         Raises:
             LtxError: LoRAs that were trained differently, and nothing is chosen.
@@ -71,7 +72,7 @@ class Studio:
         return marking_of(self.loras, describe(self.model.path), self.mark_first_frame)
 
     def plan(self, requests: Sequence[Request]) -> list[Planned]:
-        """Look at the media of some samples.
+        """Check the media of some samples from their headers.
 
         Raises:
             LtxError: everything that is wrong with any of them.
@@ -79,12 +80,12 @@ class Studio:
         return plan(requests, modalities_of(describe(self.model.path)), factors_of(self.loras))
 
     def draw(self, planned: Sequence[Planned], paths: Sequence[Path], step: Step | None = None) -> Iterator[Path]:
-        """Draw samples and write each as soon as it is drawn.
+        """Generate samples, and write each as soon as it is there.
 
         Args:
             planned: the samples.
-            paths: of their files, without ending.
-            step: told of each step.
+            paths: the paths of their files, without ending.
+            step: called after each step.
 
         Yields:
             The files, with their endings.
@@ -162,7 +163,8 @@ def _forward(backbone: LTXBackbone, device: torch.device, mixed: torch.dtype | N
 
 
 def factors_of(loras: Sequence[Strength]) -> dict[str, str] | None:
-    """What LoRAs say of the references that they were trained with; None where none of them can be relied on to say.
+    """Return the reference factors that the metadata of LoRAs gives; None where none of them can be relied on to give
+    any.
 
     A LoRA of ltx says a factor only where it is not 1.
 
@@ -185,12 +187,12 @@ def factors_of(loras: Sequence[Strength]) -> dict[str, str] | None:
 
 @attrs.define
 class Drawing:
-    """What is drawn, and what of it is there.
+    """The samples that a command generates, with a record of those that are already there.
 
     Attributes:
-        record: the hidden file.
-        paths: of all samples, without ending.
-        there: the files of those that are drawn, by number of the sample.
+        record: the hidden file with the record.
+        paths: the paths of all samples, without ending.
+        there: the files of the samples that are there, by number of the sample.
     """
 
     record: Path
@@ -199,13 +201,13 @@ class Drawing:
 
     @classmethod
     def of(cls, folder: Path, asked: bytes, count: int, names: Callable[[], Sequence[Path]]) -> Drawing:
-        """What the same command left, or a beginning.
+        """Read the record that the same command left, or make a new one.
 
         Args:
-            folder: where the samples are to be.
-            asked: all that was asked for.
-            count: of the samples.
-            names: gives the paths where there was no such command; it may refuse.
+            folder: the folder for the samples.
+            asked: everything that was asked for, as bytes that identify the command.
+            count: the number of samples.
+            names: returns the paths for a new command; it may refuse.
         """
         record = folder / f".drawing-{hashlib.sha256(asked).hexdigest()[:16]}.json"
         try:
@@ -218,11 +220,11 @@ class Drawing:
         return cls(record, paths, {number: path for number, path in there.items() if path.is_file()})
 
     def left(self) -> list[int]:
-        """Numbers of the samples that are not there yet."""
+        """Return the numbers of the samples that are not there yet."""
         return [number for number in range(len(self.paths)) if number not in self.there]
 
     def begin(self) -> None:
-        """Say what is to be drawn; a single sample is there or not, and needs no record.
+        """Write the record of the samples to generate; a single sample needs none, since it is there or not.
 
         Raises:
             OSError: it cannot be written.
@@ -232,10 +234,10 @@ class Drawing:
             write_whole(self.record, json.dumps([[path.name for path in self.paths], files]).encode())
 
     def add(self, number: int, path: Path) -> None:
-        """Say that a sample is there."""
+        """Record that a sample is there."""
         self.there[number] = path
         self.begin()
 
     def end(self) -> None:
-        """All are there."""
+        """Remove the record, since all samples are there."""
         self.record.unlink(missing_ok=True)

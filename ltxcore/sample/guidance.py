@@ -1,4 +1,4 @@
-"""Guidance: several passes a step, and what they say together."""
+"""Guidance: several passes of the model a step, and the combination of their predictions."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ltxcore.protocols import ModelInput
 from ltxcore.sample.euler import Denoiser, clean_prediction
 
 PerturbedModel = Callable[[Mapping[str, ModelInput], Perturbation | None], Mapping[str, Tensor]]
-"""Velocities by modality, with parts of the model left out."""
+"""A model that returns velocities by modality, with parts of it left out as a perturbation says."""
 
 
 @attrs.frozen
 class Scales:
-    """How strongly a modality is guided. The defaults are neutral.
+    """The strengths of guidance for a modality. The defaults are neutral.
 
     Attributes:
-        cfg: towards the text, away from the negative text; 1: not.
-        stg: away from what blocks without self-attention draw; 0: not.
-        modality: towards the other modality; 1: not.
+        cfg: the strength towards the text, away from the negative text; 1 is off.
+        stg: the strength away from the prediction of blocks without self-attention; 0 is off.
+        modality: the strength towards the other modality; 1 is off.
         rescale: how much of the contrast that guidance adds is taken back, 0 to 1.
     """
 
@@ -34,13 +34,13 @@ class Scales:
 
 @attrs.frozen(eq=False)
 class Passes:
-    """Clean predictions of one modality, `[B, T, D]`; a pass that its scale does not need may be missing.
+    """The clean predictions of one modality, `[B, T, D]`, by pass; a pass that its scale does not need may be missing.
 
     Attributes:
-        whole: with the text and all of the model.
-        negative: with the negative text.
-        perturbed: with blocks that lack self-attention.
-        isolated: without the other modality.
+        whole: the prediction with the text and all of the model.
+        negative: the prediction with the negative text.
+        perturbed: the prediction with blocks that lack self-attention.
+        isolated: the prediction without the other modality.
     """
 
     whole: Tensor
@@ -50,7 +50,7 @@ class Passes:
 
 
 def combine(passes: Passes, scales: Scales) -> Tensor:
-    """What the passes say together, in float32. One sample: contrast is measured over the whole tensor.
+    """Combine the predictions of all passes, in float32, for one sample: contrast is measured over the whole tensor.
 
     Source: docs/explanation/arithmetic.md#guidance, #rescaled-guidance
     """
@@ -68,13 +68,13 @@ def combine(passes: Passes, scales: Scales) -> Tensor:
 
 @attrs.frozen(eq=False)
 class Guidance:
-    """How a sample is guided.
+    """The guidance of a sample.
 
     Attributes:
-        scales: of each modality; one that is missing, or frozen, is not guided.
-        negative: context of the negative text by modality, `[B, L, E]`, with its mask.
+        scales: the scales of each modality; one that is missing, or frozen, is not guided.
+        negative: the context of the negative text by modality, `[B, L, E]`, with its mask.
         stg_blocks: blocks that lose their self-attention in the perturbed pass; empty: all `num_layers`.
-        num_layers: of the model.
+        num_layers: the model's number of blocks.
     """
 
     scales: Mapping[str, Scales]
@@ -83,7 +83,7 @@ class Guidance:
     num_layers: int
 
     def denoiser(self, model: PerturbedModel) -> Denoiser:
-        """Clean predictions under guidance. A pass that is neutral for every modality is not run.
+        """Return a denoiser that predicts under guidance. A pass that is neutral for every modality is not run.
 
         Source: docs/explanation/arithmetic.md#guidance
         """
@@ -109,7 +109,7 @@ class Guidance:
         return denoise
 
     def _effective(self, inputs: Mapping[str, ModelInput]) -> dict[str, Scales]:
-        """The scales of generated modalities; alone, there is no other modality to be led towards."""
+        """Return the scales of generated modalities, without guidance towards the other modality where there is none."""
         found = {name: self.scales.get(name, Scales()) for name, given in inputs.items() if given.is_generated}
         return found if len(inputs) > 1 else {name: attrs.evolve(scale, modality=1.0) for name, scale in found.items()}
 

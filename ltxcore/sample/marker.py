@@ -1,4 +1,6 @@
-"""Whether the first latent frame is marked for a model that takes the marker (LTX-2.5): as what is used was trained, else as the model's makers do it."""
+"""The choice whether the first latent frame is marked for a model that takes the marker (LTX-2.5): as the LoRAs or the
+model were trained, else as the model's makers do it.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +18,19 @@ from ltxcore.strategy import MARKER
 
 @attrs.frozen
 class Marking:
-    """Whether the first latent frame is marked, and what to tell the user about it."""
+    """The choice whether the first latent frame is marked, with notes on it for the user."""
 
     marks: bool
     notes: tuple[str, ...] = ()
 
 
 def marking_of(loras: Sequence[Strength], info: ModelInfo, asked: bool | None = None) -> Marking:
-    """How to generate with a model and LoRAs.
+    """Decide whether the first latent frame is marked with a model and LoRAs.
 
     Args:
-        loras: that are used.
+        loras: the LoRAs that are used.
         info: the model.
-        asked: what the user asked for; none: nothing.
+        asked: the user's choice; None if there is none.
 
     Raises:
         ConfigError: LoRAs that were trained differently, and the user does not choose.
@@ -56,19 +58,21 @@ def marking_of(loras: Sequence[Strength], info: ModelInfo, asked: bool | None = 
 
 
 def of_metadata(metadata: Mapping[str, str]) -> bool | None:
-    """Whether the first frame was marked in training, as a strategy or a file says; None where it does not."""
+    """Return whether the first frame was marked in training, by the metadata of a strategy or file; None where it does not say."""
     return {"true": True, "false": False}.get(metadata.get(MARKER, ""))
 
 
 def of_lora(metadata: Mapping[str, str]) -> bool | None:
-    """The same of a LoRA for a model that takes the marker. One that ltx made of video and that does not say is older than the marker: trained without."""
+    """Return whether a LoRA for a model that takes the marker was trained with it; None where it does not say. A video
+    LoRA of ltx that does not say is older than the marker, and was trained without it.
+    """
     said = of_metadata(metadata)
     is_ours = "timestep_rule" in metadata
     return False if said is None and is_ours and not _is_of_sound(metadata) else said
 
 
 def _is_of_sound(metadata: Mapping[str, str]) -> bool:
-    """Whether a LoRA of ltx changes the sound's own modules alone."""
+    """Return whether a LoRA of ltx changes only the audio stream's own modules."""
     modules = said_targets(metadata)
     return bool(modules) and all(stream_of(module) == "audio" for module in modules)
 

@@ -1,4 +1,4 @@
-"""What a sample needs of its media files, found from their headers: everything that is wrong with it, before anything is encoded."""
+"""The plan of a sample's media, made from their headers, which finds everything that is wrong with it before anything is encoded."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from ltxcore.sample.request import Request
 from ltxcore.state import LatentState
 
 FACTORS = {"downscale_factor": "reference_downscale_factor", "temporal_scale_factor": "reference_temporal_scale_factor"}
-"""Keys of a reference in a sample, and of what a LoRA says of its references."""
+"""The keys of a reference's factors in a sample, each with the key in a LoRA's metadata for the same factor."""
 
 
 PlannedCondition = SampleCondition[Cut, Path]
-"""With the parts of its files that it uses; its masks are files still."""
+"""A condition with the parts of its media files that it uses; its masks are still files."""
 
 
 @attrs.frozen(eq=False)
 class Planned:
-    """A sample that can be drawn, as far as headers tell.
+    """A sample that can be generated, as far as headers tell.
 
     Attributes:
-        canvas: what is drawn, in latent cells.
-        frozen: what is used of the file of each frozen modality.
-        conditions: in order.
-        notes: what the user should know.
+        canvas: the sample to generate, in latent cells.
+        frozen: the part that is used of the file of each frozen modality.
+        conditions: the conditions, in order.
+        notes: notes for the user.
     """
 
     canvas: Canvas
@@ -44,12 +44,12 @@ class Planned:
 
 
 def plan(requests: Sequence[Request], modalities: Mapping[str, Modality], factors: Mapping[str, str] | None = None) -> list[Planned]:
-    """Look at the media of some samples.
+    """Check the media of some samples from their headers.
 
     Args:
         requests: the samples.
         modalities: by name, with the factors of the model's codecs.
-        factors: what the LoRA that is trained or used says of its references (`FACTORS`); none: it is not known.
+        factors: the reference factors in the metadata of the LoRA that is trained or used (`FACTORS`); None if they are not known.
 
     Raises:
         LtxError: everything that is wrong with any of them.
@@ -64,7 +64,7 @@ def plan(requests: Sequence[Request], modalities: Mapping[str, Modality], factor
 
 @attrs.define
 class _Planner:
-    """Plans one sample and goes on after a mistake, so that all are found."""
+    """A planner of one sample, which goes on after a mistake so that all are found."""
 
     canvas: Canvas
     factors: Mapping[str, str] | None
@@ -113,7 +113,7 @@ class _Planner:
         return planned if masks else self.tried(planned)
 
     def tried(self, planned: PlannedCondition) -> PlannedCondition:
-        """Apply it to empty tokens; the same with no more of its medium than it gives."""
+        """Apply a condition to empty tokens, and return it with no more of its medium than it gives."""
         after = self.applied(planned, self.canvas.empty(planned.modality))
         if content_of(planned.cls) != "start" or not isinstance(planned.medium, ClipCut):
             return planned
@@ -122,7 +122,7 @@ class _Planner:
         return attrs.evolve(planned, medium=planned.medium.shortened((latent - 1) * after.grid.scale[0] + 1))
 
     def tried_together(self, conditions: Sequence[PlannedCondition]) -> None:
-        """Apply all conditions of a modality, one after the other."""
+        """Apply all conditions of each modality, one after the other."""
         for name in sorted({planned.modality for planned in conditions}):
             state = self.canvas.empty(name)
             for planned in conditions:
@@ -140,7 +140,8 @@ class _Planner:
             raise _in_words_of_samples(error, planned) from error
 
     def check_factors(self, planned: PlannedCondition) -> None:
-        """The factors that a sample declares are those that its files have, and those that the LoRA was trained with.
+        """Check the factors that a sample declares against those that its files have and those that the LoRA was
+        trained with.
 
         Source: docs/explanation/arithmetic.md#spatial-factor-of-a-reference, #temporal-factor-of-a-reference
         """
@@ -162,7 +163,7 @@ class _Planner:
 
 
 def _in_words_of_samples(error: LtxError, planned: PlannedCondition) -> LtxError:
-    """Where a condition is as long as its medium, and that is wrong, the sample can say how long it is to be."""
+    """Return the error with advice for a condition that is as long as its medium: the sample can say how long it is to be."""
     if planned.medium is None or not planned.has_open_length:
         return error
     keys = "num_frames or duration" if planned.modality == "video" else "duration"

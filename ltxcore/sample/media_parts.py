@@ -1,4 +1,6 @@
-"""Which part of a media file goes with what is drawn, and how much of that a condition gives; files that are too short for it are refused."""
+"""The choice of the part of a media file that goes with a sample, and of how much of that a condition gives; files that
+are too short are refused.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +20,13 @@ from ltxcore.state import Grid
 
 
 def part_of(canvas: Canvas, path: Path, modality: str, *, whole: bool = False, from_end: bool = False) -> Cut:
-    """What of a file goes with the target.
+    """Choose the part of a file that goes with the target.
 
     Args:
-        canvas: what is drawn.
+        canvas: the sample to generate, in latent cells.
         path: the file.
-        modality: that is taken of it.
-        whole: whether it must be as long as what is drawn.
+        modality: the modality to take from it.
+        whole: whether it must be as long as what is generated.
         from_end: whether its end is used where it is longer, not its beginning.
 
     Raises:
@@ -43,7 +45,8 @@ def part_of(canvas: Canvas, path: Path, modality: str, *, whole: bool = False, f
 
 
 def reference_of(canvas: Canvas, condition: AskedCondition, path: Path, where: str) -> Cut:
-    """What of a role's file goes with the target: a clip is smaller, and has fewer frames, by the factors that the sample declares.
+    """Choose the part of a role's file that goes with the target: a clip is smaller, and has fewer frames, by the
+    factors that the sample declares.
 
     Raises:
         ConfigError: factors that leave no whole latent cells.
@@ -71,16 +74,17 @@ def reference_of(canvas: Canvas, condition: AskedCondition, path: Path, where: s
 
 
 def latent_frames(condition: AskedCondition, target: Grid, medium: Grid | None, rate: Fraction, where: str) -> int | None:
-    """Latent frames that a condition gives; None where its class does not count them, or the sample says how many itself.
+    """Return the number of latent frames that a condition gives: as the sample says, or as many as its medium and the
+    target have; None without either.
 
     Latent frame 0 is one pixel frame and every other one T of them, so that a beginning has `T * k + 1` pixel frames and an end `T * k`.
 
     Args:
-        condition: of the sample.
-        target: cells of what is drawn.
-        medium: cells of its medium, cut to the target.
-        rate: frames per second of the picture.
-        where: its key.
+        condition: the sample's condition.
+        target: the cells of what is generated.
+        medium: the cells of its medium, cut to the target.
+        rate: the frames per second of the video.
+        where: the condition's key.
 
     Raises:
         ConfigError: pixel frames that are no whole latent frames, or a duration that is shorter than one.
@@ -94,7 +98,7 @@ def latent_frames(condition: AskedCondition, target: Grid, medium: Grid | None, 
 
 
 def other_rate(cut: Cut, rate: float, tolerance: float = 0.01) -> str:
-    """What to tell the user of a clip that is played at another rate than its own, by more than a share of `tolerance`; "" if it is not."""
+    """Return a warning about a clip that is played at another rate than its own, by more than a share of `tolerance`; "" if it is not."""
     if not isinstance(cut, ClipCut) or cut.rate is None or cut.size.frames == 1 or abs(float(cut.rate) / rate - 1) <= tolerance:
         return ""
     own = float(cut.rate)
@@ -103,7 +107,7 @@ def other_rate(cut: Cut, rate: float, tolerance: float = 0.01) -> str:
 
 
 def _check_subsampled(info: MediaInfo, target: int, factor: int, step: int, where: str) -> None:
-    """Every `factor`-th frame of a reference must lie where the target's latent frames do, to the target's end."""
+    """Check that every `factor`-th frame of a reference lies where the target's latent frames do, to the target's end."""
     every = {2: "2nd", 3: "3rd"}.get(factor, f"{factor}th")
     if (target - 1) % step:
         below = (target - 1) // step * step + 1

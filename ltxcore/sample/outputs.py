@@ -1,4 +1,4 @@
-"""Latents to files that play."""
+"""Decoding of latents to files that play."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ltxcore.protocols import Clip, Codec, Sound
 from ltxcore.sample.encode_inputs import Encoded
 
 USUAL_RATE = 48_000
-"""Samples per second of a sound whose own rate AAC does not have."""
+"""The samples per second to which audio is resampled if AAC does not have its own rate."""
 
 
 @attrs.frozen(eq=False)
@@ -32,7 +32,7 @@ class Played:
 
     @property
     def ending(self) -> str:
-        """Of its file: MP4, PNG for a single frame, WAV for a sound alone."""
+        """The ending of its file: MP4, PNG for a single frame, WAV for audio alone."""
         if self.clip is None:
             return ".wav"
         return ".png" if self.clip.frames.shape[0] == 1 else ".mp4"
@@ -40,7 +40,8 @@ class Played:
 
 @contextmanager
 def decoders(model: Codecs, modalities: Collection[str]) -> Iterator[dict[str, Codec]]:
-    """The codecs of some modalities, gone afterwards: their weights are read when they first decode.
+    """Provide the codecs of some modalities in a context, and free them afterwards; their weights are read when they
+    first decode.
 
     Raises:
         ConfigError: the model has none.
@@ -61,7 +62,9 @@ def decoded(latents: Mapping[str, Tensor], rates: Mapping[str, float], codecs: M
 
 
 def shown(encoded: Encoded, latents: Mapping[str, Tensor], codecs: Mapping[str, Codec]) -> Played:
-    """A drawn sample: what was drawn, decoded, with the frozen modality as it was in its file, and references that are to be shown beside it."""
+    """Decode a generated sample for viewing, with the frozen modality as it was in its file and the references that are
+    to be shown beside it.
+    """
     drawn = decoded(latents, {name: encoded.canvas.rate(name) for name in latents}, codecs)
     clip, sound = encoded.media.get("video", drawn.clip), encoded.media.get("audio", drawn.sound)
     if not (clip is None or isinstance(clip, Clip)) or not (sound is None or isinstance(sound, Sound)):
@@ -70,11 +73,12 @@ def shown(encoded: Encoded, latents: Mapping[str, Tensor], codecs: Mapping[str, 
 
 
 def write(played: Played, path: Path) -> Path:
-    """Write one sample: a picture with its sound as MP4, a single frame as PNG with its sound as WAV beside it, sound alone as WAV.
+    """Write one sample: video with its audio as MP4, a single frame as PNG with its audio as WAV beside it, audio alone
+    as WAV.
 
     Args:
-        played: what to write.
-        path: without ending.
+        played: the sample to write.
+        path: the path of the file, without ending.
 
     Returns:
         The file, with its ending.
@@ -94,7 +98,7 @@ def write(played: Played, path: Path) -> Path:
 
 
 def for_aac(sound: Sound) -> Sound:
-    """The sound as AAC takes it: with a number of channels and a rate that it has."""
+    """Convert audio to a number of channels and a rate that AAC has."""
     samples = sound.samples if sound.samples.shape[0] in AAC_LAYOUTS else to_stereo(sound.samples)
     if sound.rate in AAC_RATES:
         return Sound(samples, sound.rate)
@@ -107,7 +111,7 @@ def write_media(latents: Mapping[str, Tensor], rates: Mapping[str, float], codec
 
 
 def with_references(clip: Clip, references: Sequence[Clip]) -> Clip:
-    """The clip with references to its left, as high as it is; later ones stand further left.
+    """Put references to the left of a clip, scaled to its height; later ones stand further left.
 
     Source: docs/explanation/arithmetic.md#reference-beside-the-result
     """
@@ -119,7 +123,7 @@ def with_references(clip: Clip, references: Sequence[Clip]) -> Clip:
 
 
 def as_high(frames: Tensor, height: int) -> Tensor:
-    """Frames `[F, h, w, 3]` uint8 resized to a height; their width stays in proportion, and even."""
+    """Resize frames `[F, h, w, 3]` uint8 to a height; their width stays in proportion, and even."""
     own_height, own_width = int(frames.shape[1]), int(frames.shape[2])
     if own_height == height:
         return frames
@@ -128,7 +132,7 @@ def as_high(frames: Tensor, height: int) -> Tensor:
 
 
 def shown_at(reference: Clip, clip: Clip) -> Tensor:
-    """Which frame of the reference is shown with each frame of the clip, `[F]` int64.
+    """Return the index of the reference's frame that is shown with each frame of the clip, `[F]` int64.
 
     A reference with fewer frames a second has its first frame shown once, and each of the others as often as the factor says; where it ends early its last
     frame stays.

@@ -1,4 +1,4 @@
-"""What is to be drawn: a sample of `[validation]` with every default filled in, and checked as far as the model alone can tell."""
+"""The request for a sample: a sample of `[validation]` with every default filled in, checked as far as the model alone can tell."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ from ltxcore.protocols import MODALITIES
 from ltxcore.sample.guidance import Scales
 
 DEFAULT_STG_BLOCKS, DEFAULT_LAYERS = [28], 48
-"""What `stg_blocks` says where the run file does not, and how many blocks the model has that this is meant for."""
+"""The default of `stg_blocks`, and the number of blocks of the model that it is meant for."""
 
 
 LONGEST, MOST_CELLS = 3600.0, 2**22
-"""Seconds and latent cells of a sample: hours and whole films are a slip of the key, and would only be found when the memory is full."""
+"""The most seconds and latent cells of a sample: more are a slip of the key, and would only be found when memory runs out."""
 
 TINY_SIZE: dict[str, Any] = {"video_dims": (64, 64, 17), "frame_rate": 16.0}
-"""What the tiny model was trained on, which is far from the defaults of the real one."""
+"""The size and rate that the tiny model was trained on, far from the real model's defaults."""
 
 
 @attrs.frozen
 class Request:
-    """A sample to draw.
+    """A sample to generate.
 
     Attributes:
-        prompt: what it shows.
-        negative_prompt: what it is led away from.
-        size: of its picture; the frames also say how long its sound is.
+        prompt: the prompt.
+        negative_prompt: the negative prompt, which guidance leads away from.
+        size: the size of its video; the frames also say how long its audio is.
         rate: frames per second.
-        seed: of its noise.
-        steps: Euler steps.
-        drawn: modalities that are generated.
-        freezes: modalities that are given whole, and only condition the others.
-        conditions: on drawn modalities; those that add tokens, on frozen ones too.
-        scales: how each drawn modality is guided.
-        stg_blocks: blocks that lose their self-attention for that; empty: all.
-        where: its key in the run file.
+        seed: the seed of its noise.
+        steps: the number of Euler steps.
+        drawn: the modalities that are generated.
+        freezes: the modalities that are given whole, and only condition the others.
+        conditions: the conditions on generated modalities; those that append tokens may be on frozen ones too.
+        scales: the guidance scales of each generated modality.
+        stg_blocks: the blocks that lose their self-attention in the perturbed pass; all if empty.
+        where: the sample's key in the run file.
     """
 
     prompt: str
@@ -71,30 +71,30 @@ class Request:
 
     @property
     def modalities(self) -> frozenset[str]:
-        """All that the model sees of it."""
+        """All modalities that the model sees: generated and frozen ones."""
         return self.drawn.union(freeze.modality for freeze in self.freezes)
 
     @property
     def seconds(self) -> Fraction:
-        """How long it is."""
+        """The length of the sample in seconds."""
         return self.size.frames / exact_rate(self.rate)
 
     def place(self, condition: AskedCondition | Freeze) -> str:
-        """The key of one of its conditions."""
+        """Return the key of one of its conditions."""
         return f"{self.where}.conditions.{condition.index}"
 
     def place_of(self, frozen: str) -> str:
-        """The key of what freezes a modality."""
+        """Return the key of the condition that freezes a modality."""
         return next(self.place(freeze) for freeze in self.freezes if freeze.modality == frozen)
 
 
 def requests(table: ValidationTable, trained: Collection[str], info: ModelInfo) -> list[Request]:
-    """The samples of a `[validation]` table.
+    """Turn the samples of a `[validation]` table into requests.
 
     Args:
-        table: the samples, and what they leave open. Of the tiny model the default size is that of its own world.
-        trained: modalities that are drawn where the table does not say.
-        info: the model that draws them.
+        table: the samples, and defaults for what they leave open; the tiny model has a default size of its own.
+        trained: the modalities that are generated where the table does not say.
+        info: the model that generates them.
 
     Raises:
         ConfigError: all that is wrong: nothing to draw, a condition on a modality that a sample does not have, sizes that the codec does not
@@ -134,7 +134,7 @@ def _request(table: ValidationTable, index: int, sample: ValidationSample, train
 
 
 def _of_a_size(table: ValidationTable, info: ModelInfo) -> ValidationTable:
-    """The table, with the size and rate of the tiny model where it has the default size, which that model cannot draw."""
+    """Return the table with the tiny model's size and rate in place of the default size, which that model cannot generate."""
     usual = ValidationTable()
     if info.generation != "tiny" or table.video_dims != usual.video_dims:
         return table
@@ -142,7 +142,7 @@ def _of_a_size(table: ValidationTable, info: ModelInfo) -> ValidationTable:
 
 
 def scales_of(table: ValidationTable) -> dict[str, Scales]:
-    """How each modality is guided."""
+    """Return the guidance scales of each modality."""
     rescale = table.guidance_rescale
     return {
         "video": Scales(table.video_cfg_scale, table.video_stg_scale, table.video_modality_guidance_scale, rescale),
@@ -151,7 +151,9 @@ def scales_of(table: ValidationTable) -> dict[str, Scales]:
 
 
 def _stg_blocks(asked: Sequence[int], layers: int) -> tuple[list[int], list[Problem]]:
-    """Blocks of this model. The default names one of the model's usual 48; a smaller model has it at the same depth."""
+    """Return the blocks of this model that `stg_blocks` names, and those that it lacks as problems. The default names
+    one of the usual 48 blocks; a smaller model has it at the same depth.
+    """
     if list(asked) == DEFAULT_STG_BLOCKS and layers <= DEFAULT_STG_BLOCKS[0]:
         return [block * layers // DEFAULT_LAYERS for block in DEFAULT_STG_BLOCKS], []
     absent = [block for block in asked if block >= layers]
@@ -162,7 +164,7 @@ def _stg_blocks(asked: Sequence[int], layers: int) -> tuple[list[int], list[Prob
 
 
 def _misplaced(request: Request) -> Iterator[Problem]:
-    """Conditions on what the sample does not have, or has whole already; and a sample that draws nothing."""
+    """Find conditions on modalities that the sample lacks or has whole already, and a sample that generates nothing."""
     if len(request.freezes) > 1:
         both = len({freeze.modality for freeze in request.freezes}) > 1
         what = "freezes both modalities, so there is nothing to generate" if both else f"freezes the {request.freezes[0].modality} twice"
@@ -186,7 +188,7 @@ def _misplaced(request: Request) -> Iterator[Problem]:
 
 
 def _wrong_size(request: Request, sample: ValidationSample, info: ModelInfo) -> Iterator[Problem]:
-    """Sizes that the codec does not take. A sound alone may have any: only the frames count, as its length."""
+    """Find sizes that the codec does not take. Audio alone may have any: only the frames count, as its length."""
     where = "validation.video_dims" if sample.video_dims is None else f"{request.where}.video_dims"
     if request.size.frames / request.rate > LONGEST:
         what = f"{request.size.frames} frames at {request.rate:g} per second last more than {LONGEST:g} seconds"

@@ -1,4 +1,6 @@
-"""The sampler: an encoded sample and a model to latents. Conditions are applied, and noise is put where nothing is given, before the first step."""
+"""The sampler, which turns an encoded sample into latents with a model. Conditions are applied, and noise is put where
+nothing is given, before the first step.
+"""
 
 from __future__ import annotations
 
@@ -20,21 +22,21 @@ from ltxcore.sample.guidance import Guidance, PerturbedModel
 from ltxcore.state import Grid, LatentState
 
 Forward = Callable[..., Mapping[str, Tensor]]
-"""Velocities by modality; called with inputs by modality, and options of the backbone."""
+"""A function that returns velocities by modality, called with inputs by modality and options of the backbone."""
 
 
 Noise = Callable[[str, Sequence[int]], Tensor]
-"""Standard normal numbers of a shape, for a modality."""
+"""A function that returns standard normal numbers of a shape for a modality."""
 
 
 @attrs.frozen(eq=False)
 class Sampler:
-    """Draws samples with a backbone.
+    """A sampler that generates samples with a backbone.
 
     Attributes:
-        backbone: for the text, and to know its layers and the width of its tokens.
-        forward: runs it: an engine's, or the backbone's own.
-        device: where it is.
+        backbone: the backbone, used for the text, its number of layers and the width of its tokens.
+        forward: the function that runs it: an engine's, or the backbone's own.
+        device: the device where it is.
         marks: whether the first latent frame is marked, for a model that takes the marker.
     """
 
@@ -44,12 +46,12 @@ class Sampler:
     marks: bool = True
 
     def draw(self, encoded: Encoded, *, noise: Noise | None = None, report: Report | None = None) -> dict[str, Tensor]:
-        """Latents of every drawn modality, `[C, ...]` float32 on the CPU.
+        """Generate a sample, and return the latents of every generated modality, `[C, ...]` float32 on the CPU.
 
         Args:
             encoded: the sample.
-            noise: instead of what its seed gives.
-            report: told of each step.
+            noise: the noise to use instead of that of its seed.
+            report: called after each step.
 
         Raises:
             DataError: conditions that do not fit what is drawn, or each other.
@@ -66,7 +68,7 @@ class Sampler:
         return {name: canvas.modalities[name].unpatchify(drawn.float().cpu(), canvas.target(name))[0] for name, drawn in tokens.items()}
 
     def _connected(self, text: Text, modalities: Collection[str]) -> Text:
-        """The text after the model's connectors, which are on the model's device."""
+        """Return the text after the model's connectors, on the model's device."""
         there = Text({name: moved(features, self.device) for name, features in text.features.items()}, moved(text.mask, self.device))
         return self.backbone.connect(there, modalities)
 
@@ -86,7 +88,7 @@ class Sampler:
 
 
 def seeded(seed: int) -> Noise:
-    """Noise that depends on the seed and the modality alone, so that a condition that is added changes none of it."""
+    """Return a noise function that depends on the seed and the modality alone, so that adding a condition changes none of it."""
 
     def noise(modality: str, shape: Sequence[int]) -> Tensor:
         return torch.randn(tuple(shape), generator=generator(seed, "sample", modality))
@@ -95,13 +97,13 @@ def seeded(seed: int) -> Noise:
 
 
 def inputs_of(encoded: Encoded, text: Text, widths: Mapping[str, int], noise: Noise, *, marks: bool) -> dict[str, ModelInput]:
-    """What the model sees at the first step, by modality, on the CPU in float32.
+    """Return the model's inputs at the first step, by modality, on the CPU in float32.
 
     Args:
         encoded: the sample.
         text: its prompt, after the model's connectors.
-        widths: numbers in a token of each modality.
-        noise: of generated modalities.
+        widths: the width of a token of each modality.
+        noise: the noise of generated modalities.
         marks: whether the target's first latent frame is marked, as in training.
 
     Raises:
@@ -120,19 +122,19 @@ def inputs_of(encoded: Encoded, text: Text, widths: Mapping[str, int], noise: No
 
 
 def unknown(encoded: Encoded, modality: str, width: int) -> LatentState:
-    """A target of which nothing is known."""
+    """Return the state of a target of which nothing is known."""
     canvas = encoded.canvas
     return empty(canvas.modalities[modality], canvas.target(modality), canvas.rate(modality), width)
 
 
 def empty(modality: Modality, grid: Grid, rate: float, width: int) -> LatentState:
-    """A target of these cells with zeros for content."""
+    """Return the state of a target on a grid, with zeros for content."""
     rates = torch.tensor([rate])
     return LatentState.start(modality.name, grid, rates, torch.zeros(1, grid.num_tokens, width), modality.positions(grid, rates))
 
 
 def conditioned(state: LatentState, modality: Modality, conditions: Sequence[EncodedCondition]) -> LatentState:
-    """The state after all conditions.
+    """Return the state after all conditions.
 
     Raises:
         DataError: a condition does not fit the target, or two give one token different content.
@@ -145,18 +147,18 @@ def conditioned(state: LatentState, modality: Modality, conditions: Sequence[Enc
 
 
 def medium_of(stored: StoredLatents, modality: Modality) -> Medium:
-    """Latents as conditions take them."""
+    """Turn stored latents into the medium that conditions take."""
     grid = modality.grid(stored.latents)
     return Medium(modality.patchify(stored.latents), grid, stored.rate, modality.positions(grid, stored.rate))
 
 
 def _whole(stored: StoredLatents, modality: Modality) -> LatentState:
-    """A frozen modality: known everywhere."""
+    """Return the state of a frozen modality, which is known everywhere."""
     medium = medium_of(stored, modality)
     state = LatentState.start(modality.name, medium.grid, medium.rate, medium.tokens, medium.positions)
     return attrs.evolve(state, denoise_mask=torch.zeros_like(state.denoise_mask))
 
 
 def _seen(state: LatentState, text: Text, is_generated: bool, marks: bool) -> ModelInput:
-    """At sigma 1, or 0 for a frozen modality."""
+    """Return the model's input of a state at sigma 1, or 0 for a frozen modality."""
     return ModelInput.of(state, torch.ones(1) if is_generated else torch.zeros(1), text, is_generated=is_generated, marks=marks)
