@@ -1,1 +1,1 @@
-"""The run file: from TOML to attrs and back, with every mistake found at once."""
+"""The run file, read from TOML into attrs classes and written back, with every mistake found at once."""

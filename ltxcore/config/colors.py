@@ -1,11 +1,11 @@
-"""Colours as a run file writes them."""
+"""Colors, as a run file writes them."""
 
 from __future__ import annotations
 
 import string
 
 Color = tuple[int, int, int]
-"""Red, green and blue, 0 to 255 each."""
+"""A color as red, green and blue, 0 to 255 each."""
 
 BLACK: Color = (0, 0, 0)
 NAMED: dict[str, Color] = {"black": BLACK, "white": (255, 255, 255), "gray": (128, 128, 128), "grey": (128, 128, 128)}
@@ -13,7 +13,7 @@ REMEDY = f'Write it as "#RRGGBB", such as "#00FF00", or as {", ".join(NAMED)}.'
 
 
 def parse_color(text: str) -> Color | None:
-    """The colour that a text names; None: it names none."""
+    """Return the color that a text names; None if it names none."""
     text = text.strip().lower()
     digits = text.removeprefix("#")
     if text in NAMED:

@@ -1,4 +1,4 @@
-"""The JSON Schema of run files, for editors; the keys of all plugins included.
+"""The JSON Schema of run files for editors, with the keys of all plugins.
 
 Draft 7, which TOML editors read. It is made from the same lists of keys as structuring, so that what an editor underlines is what `ltx check` refuses.
 """
@@ -27,7 +27,7 @@ LIMITS = {"at_least": "minimum", "above": "exclusiveMinimum", "at_most": "maximu
 
 
 def json_schema(registry: Registry) -> Schema:
-    """The schema of run files that use the plugins of this registry."""
+    """Return the schema of run files that use the plugins of this registry."""
     builder = _Builder(registry)
     special: dict[str, Callable[[], Schema]] = {
         "training_strategy": builder.strategies,
@@ -56,7 +56,7 @@ class _Builder:
         return {**_bounded(schema, key.bounds), **({"description": about} if about else {}), **default}
 
     def kind(self, kind: Any) -> Schema:
-        """The schema of a type."""
+        """Return the schema of a type."""
         kind = getattr(kind, "__supertype__", kind)
         origin, inner = get_origin(kind), [part for part in get_args(kind) if part is not type(None)]
         if kind in SCALARS:
@@ -80,7 +80,7 @@ class _Builder:
     # ---- what plugins name
 
     def uses(self) -> Schema:
-        """A condition of the training strategy, on the modality whose table it is in."""
+        """Return the schema of a training strategy's condition, on the modality whose table it is in."""
         conditions = self.registry.of_kind("condition")
         fit = [
             (name, named.value) for name, named in conditions.items() if self.modality is None or self.modality in named.value.modalities
@@ -88,7 +88,7 @@ class _Builder:
         return {"oneOf": [self.named("type", name, training_keys(cls), cls) for name, cls in fit]}
 
     def sample_conditions(self) -> Schema:
-        """A condition of a validation sample, or what freezes a modality."""
+        """Return the schema of a validation sample's condition, or of what freezes a modality."""
         found = [
             self.sample_condition(name, named.value, modality)
             for name, named in self.registry.of_kind("condition").items()
@@ -108,7 +108,7 @@ class _Builder:
         return schema
 
     def strategies(self) -> Schema:
-        """`[training_strategy]`, by its name."""
+        """Return the schema of `[training_strategy]`, whose keys depend on its name."""
         name = Key("name", str, help="the strategy")
         return {
             "oneOf": [
@@ -125,7 +125,7 @@ class _Builder:
         return {"type": "object", "properties": tables, "additionalProperties": False}
 
     def flow_matching(self) -> Schema:
-        """`[flow_matching]`: the parameters depend on the mode."""
+        """Return the schema of `[flow_matching]`, whose parameters depend on the mode."""
         keys = {key.name: key for key in keys_of(_table_of("flow_matching"))}
         samplers = self.registry.of_kind("sigma_sampler")
         schema = self.table(list(keys.values()), {"timestep_sampling_mode": lambda: {"enum": list(samplers)}})
@@ -136,7 +136,7 @@ class _Builder:
         }
 
     def optimization(self) -> Schema:
-        """`[optimization]`: the scheduler's parameters depend on its type."""
+        """Return the schema of `[optimization]`, whose scheduler parameters depend on the scheduler's type."""
         keys = {key.name: key for key in keys_of(_table_of("optimization"))}
         chosen = [(name, self.table([Key(param, kind, None) for param, kind in known.items()])) for name, known in SCHEDULER_PARAMS.items()]
         return {
@@ -145,13 +145,13 @@ class _Builder:
         }
 
     def named(self, key: str, name: str, keys: Sequence[Key], cls: Any) -> Schema:
-        """A table whose `key` is `name`."""
+        """Return the schema of a table whose `key` is `name`."""
         schema = self.table(keys, {key: lambda: {"const": name}})
         return {**schema, **_described(cls)} if cls is not None else schema
 
 
 def _chosen(mode: str, params: str, default: str, chosen: Iterable[tuple[str, Schema]]) -> list[Schema]:
-    """For each value of `mode` the schema of `params`; an absent mode is the default."""
+    """Return rules that give `params` a schema for each value of `mode`; an absent mode is the default."""
     rules = []
     for name, schema in chosen:
         named: Schema = {"properties": {mode: {"const": name}}}
@@ -160,7 +160,7 @@ def _chosen(mode: str, params: str, default: str, chosen: Iterable[tuple[str, Sc
 
 
 def _bounded(schema: Schema, bounds: Bounds) -> Schema:
-    """The schema with a range on its number, or on each number of its list."""
+    """Return the schema with a range on its number, or on each number of its list."""
     limits = {LIMITS[name]: limit for name, limit in attrs.asdict(bounds).items() if limit is not None}
     if not limits:
         return schema

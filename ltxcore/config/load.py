@@ -1,4 +1,4 @@
-"""A run file, read, checked and resolved; and mistakes that are found after it was read, put where they stand in it."""
+"""Reading, checking and resolving of a run file, and the places in it of mistakes that are found later."""
 
 from __future__ import annotations
 
@@ -29,39 +29,39 @@ KEY = re.compile(rf"({'|'.join(field.name for field in attrs.fields(RunFile))})(
 
 @attrs.frozen
 class Places:
-    """Where key paths are: in the file, or on the command line."""
+    """The places of key paths, in the file or on the command line."""
 
     path: Path
     lines: Lines
     settings: tuple[KeyPath, ...] = ()
 
     def of(self, key: KeyPath) -> str:
-        """`run.toml:12: a.b[0].c`, or `--set: a.b[0].c` for what the command line says."""
+        """Return the place of a key for a message: `run.toml:12: a.b[0].c`, or `--set: a.b[0].c` if the command line sets it."""
         line = self.line(key)
         place = f"{self.path}:{line}" if line else "--set"
         return f"{place}: {spelled(key)}" if key else place
 
     def line(self, key: KeyPath) -> int:
-        """The line in the file; 0 for the command line."""
+        """Return the line of a key in the file; 0 if the command line sets it."""
         return 0 if self.is_set(key) else self.lines.of(key)
 
     def has(self, key: KeyPath) -> bool:
-        """Whether the file or the command line sets the key, so that it is not at its default."""
+        """Return whether the file or the command line sets the key, so that it is not at its default."""
         return self.is_set(key) or key in self.lines.known
 
     def is_set(self, key: KeyPath) -> bool:
-        """Whether the command line sets the key, or what it is in."""
+        """Return whether the command line sets the key, or a table or list that it is in."""
         return any(key[: len(setting)] == setting for setting in self.settings)
 
 
 @attrs.frozen
 class LoadedRun:
-    """A run file that is in order.
+    """A run file that was read and has no mistakes.
 
     Attributes:
-        path: of the file, as it was given.
-        config: what it says, with defaults; input paths are absolute.
-        registry: the plugins that are there, those of the run file included.
+        path: the path of the file, as it was given.
+        config: its values, with defaults; input paths are absolute.
+        registry: the plugins that are installed, with those of the run file.
     """
 
     path: Path
@@ -70,26 +70,26 @@ class LoadedRun:
     places: Places = attrs.field(repr=False)
 
     def where(self, key: str) -> str:
-        """The place of a key for a message: "run.toml:12: training_strategy.audio"; list entries are written `a.0` or `a[0]`."""
+        """Return the place of a key for a message: "run.toml:12: training_strategy.audio"; list entries are written `a.0` or `a[0]`."""
         return self.places.of(tuple(int(part) if part.isdecimal() else part for part in parse_key(key)))
 
     def resolved(self) -> str:
-        """The run file with every value spelled out and absolute input paths; loads again to an equal config."""
+        """Return the text of the run file with every value spelled out and absolute input paths; it loads again to an equal config."""
         return f"{HEADER}\n{render(self.config)}"
 
 
 class UnreadPlugins(ConfigError):
-    """Nothing is wrong with a run, as far as it can be looked at without running the files that its `plugins` names: some of its names may come from them."""
+    """Raised where no mistake was found without running the files that a run's `plugins` names, from which some of its names may come."""
 
 
 @attrs.frozen
 class ReadRun:
-    """A run file, in order or not.
+    """A run file that was read, with or without mistakes.
 
     Attributes:
-        loaded: what it says; keys that something is wrong with, or that name what is not there, are not known (`config.parts`).
-        problems: all that is wrong with its keys.
-        unread: names that can only come from plugins that were not run, and were not looked at.
+        loaded: its values; keys that are wrong, or that name files that are not there, are unknown (`config.parts`).
+        problems: everything that is wrong with its keys.
+        unread: names that can only come from plugins that were not run, and were not checked.
     """
 
     loaded: LoadedRun
@@ -102,7 +102,7 @@ def load_run(path: Path, settings: Sequence[str] = (), *, elsewhere: Collection[
 
     Args:
         path: the file.
-        settings: `a.b=c` of `--set`, written over the file's values.
+        settings: the settings `a.b=c` of `--set`, written over the file's values.
         elsewhere: tables whose input paths are on another machine, and need not be here.
 
     Raises:
@@ -115,7 +115,7 @@ def load_run(path: Path, settings: Sequence[str] = (), *, elsewhere: Collection[
 
 
 def read_run(path: Path, settings: Sequence[str] = (), *, elsewhere: Collection[str] = (), runs_plugins: bool = True) -> ReadRun:
-    """Read a run file as far as it can be, whatever is wrong with its keys. Arguments as of `load_run`.
+    """Read a run file as far as possible, whatever is wrong with its keys. It takes the arguments of `load_run`.
 
     Args:
         runs_plugins: whether the files of `plugins` are run; if not, what they would add is not looked at.
@@ -147,7 +147,8 @@ def read_run(path: Path, settings: Sequence[str] = (), *, elsewhere: Collection[
 
 
 def preprocessing_of(settings: Sequence[str]) -> PreprocessingTable:
-    """What `[preprocessing]` of a run file would be with these settings alone, `skip_audio=true` or `preprocessing.skip_audio=true`.
+    """Return the `[preprocessing]` table with these settings alone, `skip_audio=true` or
+    `preprocessing.skip_audio=true`, over its defaults.
 
     Raises:
         ConfigError: for every setting that is none of its keys, or has a value that it does not take.
@@ -167,7 +168,7 @@ def preprocessing_of(settings: Sequence[str]) -> PreprocessingTable:
 
 
 def text_of(path: Path, remedy: str = "Name a run file; `ltx new` writes one.") -> str:
-    """The text of a file.
+    """Read the text of a file.
 
     Raises:
         ConfigError: it is not there, cannot be read, or is not UTF-8.
@@ -181,7 +182,8 @@ def text_of(path: Path, remedy: str = "Name a run file; `ltx new` writes one.") 
 
 
 def plugin_files(document: Mapping[str, Any], folder: Path) -> tuple[dict[int, Path], dict[int, str]]:
-    """Files of the key `plugins`, by index; and what is wrong with texts that name none. What is no text is left to whoever reads all keys.
+    """Return the files of the key `plugins` by index, and the faults of texts that name no file. Values that are not
+    text are left to the reader of all keys.
 
     Args:
         document: a run file, or another file with that key.
@@ -202,13 +204,13 @@ def plugin_files(document: Mapping[str, Any], folder: Path) -> tuple[dict[int, P
 
 
 def broken_plugins(files: Iterable[Path], registry: Registry) -> dict[Path, str]:
-    """What is wrong with files that are no plugins."""
+    """Return why files are no plugins, by file."""
     reasons = {broken.origin.plugin: broken.reason for broken in registry.broken if broken.origin.distribution == "local file"}
     return {file: f"the plugin {file} is broken: {reasons[str(file)]}" for file in files if str(file) in reasons}
 
 
 def _lost_secrets(value: Any, path: KeyPath = ()) -> Iterator[Mistake]:
-    """Keys of the run file of an output folder whose secrets were not written there."""
+    """Find the keys in the run file of an output folder whose secrets were not written there."""
     for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
         if isinstance(inner, (dict, list)):
             yield from _lost_secrets(inner, (*path, key))
@@ -221,12 +223,12 @@ class HasPlaces(Protocol):
     """A file that was read and knows where its keys are."""
 
     def where(self, key: str) -> str:
-        """The place of a key for a message."""
+        """Return the place of a key for a message."""
         ...
 
 
 def located(error: LtxError, loaded: HasPlaces) -> LtxError:
-    """The same error, with file and line where it says a key of the file."""
+    """Return the same error, with file and line where it names a key of the file."""
 
     def place(where: str) -> str:
         found = KEY.fullmatch(where)

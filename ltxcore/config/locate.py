@@ -1,4 +1,4 @@
-"""The line of every key in a TOML file, which the parser does not tell.
+"""The line of every key in a TOML file, which the parser does not give.
 
 The scanner reads text that the parser has already accepted, so it only has to know where keys and values begin and end.
 """
@@ -18,12 +18,12 @@ from ltxcore.config.reading import KeyPath
 
 @attrs.frozen
 class Lines:
-    """Lines of key paths, counted from 1."""
+    """The lines of key paths, counted from 1."""
 
     known: Mapping[KeyPath, int]
 
     def of(self, path: KeyPath) -> int:
-        """The line of a key, or of the nearest table around it; 1 where nothing of it is in the file."""
+        """Return the line of a key, or of the nearest table around it; 1 where nothing of it is in the file."""
         for length in range(len(path), 0, -1):
             line = self.known.get(path[:length])
             if line is not None:
@@ -79,7 +79,7 @@ class _Scanner:
         return path
 
     def _inside_arrays(self, parts: KeyPath) -> KeyPath:
-        """The path of a dotted table name, where arrays of tables stand for their last element."""
+        """Return the path of a dotted table name, where arrays of tables stand for their last element."""
         path: KeyPath = ()
         for part in parts:
             path = (*path, part)
@@ -97,7 +97,7 @@ class _Scanner:
         self._value(path)
 
     def _key(self, end: str) -> KeyPath:
-        """The parts of a dotted key that goes on until `end`, unquoted by the parser itself."""
+        """Return the parts of a dotted key that goes on until `end`, unquoted by the parser itself."""
         start = self.at
         while self.text[self.at] != end:
             self._string() if self.text[self.at] in "\"'" else self._step()
@@ -139,7 +139,7 @@ class _Scanner:
             self._step()
 
     def _skip_blank(self) -> bool:
-        """Skip white space, line ends and comments; whether anything is left."""
+        """Skip white space, line ends and comments, and return whether anything is left."""
         while self.at < len(self.text):
             if self.text[self.at] == "#":
                 self.at = self.text.index("\n", self.at)

@@ -1,4 +1,4 @@
-"""Tables of which some keys are not known, since what the file says of them cannot be read or is not there.
+"""Tables with some unknown keys, whose values in the file are wrong or name files that are not there.
 
 Whoever asks for such a key goes no further, without a word, since why is told already; whoever does without it finds what else is wrong. So nothing is said that
 only follows from a mistake.
@@ -20,12 +20,13 @@ T = TypeVar("T")
 
 
 def parted(cls: type[T], values: Mapping[str, Any], unknown: Collection[str]) -> T:
-    """An object of an attrs class. Asking for a key of `unknown`, or for what follows from one, raises `Unreadable`.
+    """Make an object of an attrs class whose keys in `unknown` raise `Unreadable` when they, or anything that follows
+    from them, are asked for.
 
     Args:
         cls: the class; neither its validators nor what it does after it was made is run.
-        values: of some keys; others have their defaults.
-        unknown: keys that have no value, whatever `values` says.
+        values: the values of some keys; others have their defaults.
+        unknown: the keys that have no value, whatever `values` says.
     """
     made: Any = object.__new__(_class(cast(Any, cls)))
     for field in attrs.fields(cast(Any, cls)):
@@ -36,17 +37,18 @@ def parted(cls: type[T], values: Mapping[str, Any], unknown: Collection[str]) ->
 
 
 def is_whole(table: object) -> bool:
-    """Whether all keys of a table are known."""
+    """Return whether all keys of a table are known."""
     return not hasattr(type(table), "whole")
 
 
 def unknown_keys(reading: Reading, before: int, keys: Sequence[Key], in_parts: Collection[type]) -> set[str]:
-    """The keys of a table that something is wrong with; those of tables that are read in parts see to that themselves.
+    """Return the keys of a table that something is wrong with, except those of tables that are read in parts, which
+    keep account of their own.
 
     Args:
-        reading: that is in the table, and had found so many mistakes (`before`) when it came there.
-        keys: of the table.
-        in_parts: classes of tables that are read in parts.
+        reading: the reading, which is in the table, and had found so many mistakes (`before`) when it came there.
+        keys: the table's keys.
+        in_parts: the classes of tables that are read in parts.
     """
     own = {key.name: key for key in keys if not any(kind in in_parts for kind in (key.kind, *get_args(key.kind)))}
     names, found = {key.name for key in keys}, set[str]()
@@ -63,14 +65,14 @@ def unknown_keys(reading: Reading, before: int, keys: Sequence[Key], in_parts: C
 
 
 def made_of(cls: type[T], table: object, names: Mapping[str, str], unknown: Collection[str] = (), **others: Any) -> T:
-    """An object of an attrs class with values of a table; what is not known of that is not known of this.
+    """Make an object of an attrs class from values of a table; what is unknown in the table is unknown in the object.
 
     Args:
         cls: the class.
-        table: where the values are from.
-        names: its keys, by those of the class.
-        unknown: keys of the class that are not known either.
-        others: other values.
+        table: the table that the values are from.
+        names: the table's keys, by those of the class.
+        unknown: further keys of the class that are not known.
+        others: further values.
     """
     known = dict(others)
     for name, key in names.items():
@@ -81,7 +83,7 @@ def made_of(cls: type[T], table: object, names: Mapping[str, str], unknown: Coll
 
 
 def evolved(table: T, unknown: Collection[str] = (), **changes: Any) -> T:
-    """As `attrs.evolve`, of a table whose keys are all known or not; without the keys of `unknown`."""
+    """Do the work of `attrs.evolve` on a table that may have unknown keys, and drop the keys of `unknown`."""
     cls: Any = getattr(type(table), "whole", type(table))
     names = {field.alias or field.name: field.name for field in attrs.fields(cls) if field.init}
     kept = {name: key for name, key in names.items() if name not in (*changes, *unknown)}
@@ -106,7 +108,7 @@ def _fill(made: Any, field: attrs.Attribute[Any], values: Mapping[str, Any]) -> 
 
 @functools.cache
 def _class(cls: type) -> type:
-    """A class like another whose attributes need not be set."""
+    """Return a subclass of a class whose attributes need not be set."""
     names = {field.name for field in attrs.fields(cast(Any, cls))}
 
     def missing(_: Any, name: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""What `ltx sample` is to draw: a prompt, or a file of prompts, with conditions and options of the command line beside them."""
+"""The samples that `ltx sample` is to generate: a prompt, or a file of prompts, with the conditions and options of the command line."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ from ltxcore.registry import Registry
 from ltxcore.registry import load as load_plugins
 
 FILES = (".toml", ".jsonl")
-"""Endings of files of prompts."""
+"""The endings of files of prompts."""
 
 TABLE = "validation"
 
 OPENING = re.compile(r"[\[{\"']")
-"""What a list, a table or a quoted text begins with."""
+"""The characters that a list, a table or a quoted text begins with."""
 
 
 @attrs.frozen
 class Source:
-    """Where samples were read from.
+    """The file or command line that samples were read from.
 
     Attributes:
-        path: the file; none: they are a prompt on the command line.
-        lines: of its keys; of a JSONL file, of its samples.
+        path: the file; None for a prompt on the command line.
+        lines: the lines of its keys, or of its samples in a JSONL file.
         prefix: the keys that its samples are below, in the file itself.
-        counts: for each sample, how many conditions it has in the file; those of the command line come after them. Empty: not known yet.
-        options: what the command line sets, by key.
-        conditions: as the command line has them.
+        counts: the number of conditions of each sample in the file; those of the command line come after them. Empty if not known yet.
+        options: the values that the command line sets, by key.
+        conditions: the conditions, as the command line has them.
     """
 
     path: Path | None
@@ -58,7 +58,7 @@ class Source:
     conditions: tuple[str, ...] = ()
 
     def of(self, key: KeyPath) -> str:
-        """The place of a key `validation....`, in the file or on the command line."""
+        """Return the place of a key `validation....`, in the file or on the command line."""
         inner = key[1:] if key[:1] == (TABLE,) else key
         if self.counts and len(inner) > 3 and inner[0] == "samples" and inner[2] == "conditions":
             added = int(inner[3]) - self.counts[int(inner[1])]
@@ -82,13 +82,13 @@ class Source:
 
 @attrs.frozen
 class LoadedSamples:
-    """What is to be drawn.
+    """The samples to generate.
 
     Attributes:
-        table: as `[validation]` of a run file.
-        said: keys of the table that the file or the command line sets.
-        model: of the file, where it is a run file.
-        registry: the plugins that are there.
+        table: the samples, in the form of `[validation]` of a run file.
+        said: the keys of the table that the file or the command line sets.
+        model: the model of the file, if it is a run file.
+        registry: the plugins that are installed.
     """
 
     table: ValidationTable
@@ -98,14 +98,14 @@ class LoadedSamples:
     source: Source = attrs.field(repr=False)
 
     def where(self, key: str) -> str:
-        """The place of a key `validation....` for a message."""
+        """Return the place of a key `validation....` for a message."""
         return self.source.of(tuple(int(part) if part.isdecimal() else part for part in parse_key(key)))
 
 
 def load_samples(
     what: str, *, conditions: Sequence[str] = (), options: Mapping[str, Any] | None = None, plugins: Sequence[Path] = ()
 ) -> LoadedSamples:
-    """Read what is to be drawn.
+    """Read the samples to generate.
 
     Args:
         what: a prompt, or the path of a TOML file with `[validation]` (a run file, or one that has nothing else) or of a JSONL file with the
@@ -135,7 +135,7 @@ def load_samples(
 
 
 def _read(path: Path | None, what: str) -> tuple[dict[str, Any], Source]:
-    """A document with `[validation]`, and where it is from."""
+    """Read a document with `[validation]`, and return it with its source."""
     if path is None:
         return {TABLE: {"samples": [{"prompt": what}]}}, Source(None, Lines({}))
     text = text_of(path, "Name a TOML or JSONL file of prompts, or write a prompt.")
@@ -148,7 +148,7 @@ def _read(path: Path | None, what: str) -> tuple[dict[str, Any], Source]:
 
 
 def _of_lines(text: str, path: Path) -> tuple[dict[str, Any], Source]:
-    """Each line that is not empty as a sample."""
+    """Return a document with a sample for each line that is not empty, and its source."""
     samples, lines, problems = [], {}, []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
@@ -164,7 +164,7 @@ def _of_lines(text: str, path: Path) -> tuple[dict[str, Any], Source]:
 
 
 def _of_line(line: str) -> tuple[Any, Problem | None]:
-    """A line of JSON; or why it is none that can be read."""
+    """Return the object on a line of JSON, or the reason why it cannot be read."""
     try:
         sample = json.loads(line)
     except json.JSONDecodeError as error:
@@ -177,7 +177,7 @@ def _of_line(line: str) -> tuple[Any, Problem | None]:
 
 
 def _plugins(document: Mapping[str, Any], folder: Path, others: Sequence[Path]) -> Registry:
-    """The plugins that are there, with those that a run file names and `others`.
+    """Load the installed plugins with those that a run file names and `others`.
 
     Raises:
         ConfigError: for every file that is not there, or is no plugin.
@@ -195,7 +195,7 @@ def _plugins(document: Mapping[str, Any], folder: Path, others: Sequence[Path]) 
 
 
 def _options(conditions: Sequence[str]) -> list[dict[str, Any]]:
-    """`key=value,key=value` as tables.
+    """Parse texts of the form `key=value,key=value` into tables.
 
     Raises:
         ConfigError: for each that is not so.
@@ -220,7 +220,7 @@ def _pair(part: str) -> tuple[str, Any]:
 
 
 def _parts(text: str) -> list[str]:
-    """The text cut at its commas, but not at those inside a value, as TOML has it, or inside such a one at the end of a text."""
+    """Cut a text at its commas, but not at those inside a value that TOML would take as one, finished or not."""
     first, *others = text.split(",")
     parts = [first]
     for piece in others:
@@ -232,7 +232,7 @@ def _parts(text: str) -> list[str]:
 
 
 def _goes_on(part: str, piece: str) -> bool:
-    """Whether the value of a part is only begun, so that the piece after the next comma belongs to it."""
+    """Return whether the value of a part is unfinished, so that the piece after the next comma belongs to it."""
     begun = OPENING.search(part, part.find("=") + 1)
     if begun is None:
         return False
@@ -246,7 +246,7 @@ def _goes_on(part: str, piece: str) -> bool:
 def _structured(
     document: Mapping[str, Any], extra: list[dict[str, Any]], registry: Registry, folder: Path
 ) -> tuple[ValidationTable | None, ModelTable | None, list[Mistake]]:
-    """The samples with the conditions of the command line, the model of a run file, and every mistake."""
+    """Return the samples with the conditions of the command line, the model of a run file, and every mistake."""
     structurer = structurer_of(registry, folder, start="that file")
     reading = structurer.reading
     table = model = None
@@ -264,7 +264,7 @@ def _structured(
 
 
 def _with(sample: ValidationSample, conditions: Sequence[AskedCondition], frozen: Sequence[Freeze]) -> ValidationSample:
-    """The sample with conditions of the command line after its own."""
+    """Return the sample with conditions of the command line after its own."""
     count = len(sample.conditions) + len(sample.frozen)
     return attrs.evolve(
         sample,

@@ -1,4 +1,4 @@
-"""Structuring without stopping: every mistake is written down with its key path, and reading goes on beside it."""
+"""Structuring without stopping: every mistake is noted with its key path, and reading goes on beside it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ KeyPath = tuple[str | int, ...]
 
 
 class Unreadable(LtxError):
-    """A value could not be structured, or is not there to be used; why is already written down, so that it holds no problem of its own."""
+    """Raised where a value could not be structured, or is not there to be used. The reason is already noted, so it
+    holds no problem of its own.
+    """
 
     def __init__(self) -> None:
         self.problems = ()
@@ -29,14 +31,14 @@ class Unreadable(LtxError):
 
 @attrs.frozen
 class Mistake:
-    """What is wrong at a key path, and what to do about it.
+    """A mistake at a key path, with its remedy.
 
     Attributes:
-        path: of the key.
-        what: is wrong.
+        path: the key path.
+        what: what is wrong.
         remedy: what to do about it.
-        unread: nothing is wrong, but it could not be looked at.
-        absent: it names a file or folder that is not there.
+        unread: whether nothing is wrong, but it could not be checked.
+        absent: whether it names a file or folder that is not there.
     """
 
     path: KeyPath
@@ -48,14 +50,14 @@ class Mistake:
 
 @attrs.define
 class Reading:
-    """Where in the file structuring is, and what it has found."""
+    """The place in the file that structuring has reached, and the mistakes found so far."""
 
     path: KeyPath = ()
     mistakes: list[Mistake] = attrs.field(factory=list)
 
     @contextmanager
     def at(self, *keys: str | int) -> Iterator[None]:
-        """Go into a table or a list for as long as the block lasts."""
+        """Go into a table or a list for the duration of the block."""
         before = self.path
         self.path = (*before, *keys)
         try:
@@ -64,15 +66,15 @@ class Reading:
             self.path = before
 
     def note(self, what: str, remedy: str = "", *, below: KeyPath = (), unread: bool = False, absent: bool = False) -> None:
-        """Write a mistake down, or what could not be looked at, and go on."""
+        """Note a mistake, or something that could not be checked, and go on."""
         self.mistakes.append(Mistake((*self.path, *below), what, remedy, unread, absent))
 
     def is_absent(self, name: str) -> bool:
-        """Whether a key here names what is not there."""
+        """Return whether a key here names a file or folder that is not there."""
         return any(mistake.absent and mistake.path == (*self.path, name) for mistake in self.mistakes)
 
     def refuse(self, what: str, remedy: str = "") -> NoReturn:
-        """Write a mistake down and give this value up.
+        """Note a mistake and give this value up.
 
         Raises:
             Unreadable: always.
@@ -82,7 +84,7 @@ class Reading:
 
 
 def spelled(path: KeyPath) -> str:
-    """A key path as it is written: `training_strategy.audio.conditions[0].type`."""
+    """Spell a key path as it is written: `training_strategy.audio.conditions[0].type`."""
     text = ""
     for part in path:
         if isinstance(part, int):

@@ -1,4 +1,4 @@
-"""TOML out of a run file: every value spelled out, so that the file says all that a run was."""
+"""Writing of a run file as TOML, with every value spelled out so that the file says everything about the run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WIDTH = 100
 
 
 def render(run: RunFile) -> str:
-    """The run file as TOML, without passwords and keys: it stays in the output folder."""
+    """Write the run file as TOML, without passwords and keys, since it stays in the output folder."""
     tables = plain(run)
     tables["training_strategy"] = {"name": run.strategy_name, **tables["training_strategy"]}
     for table, sample in zip(tables["validation"]["samples"], run.validation.samples, strict=True):
@@ -25,7 +25,7 @@ def render(run: RunFile) -> str:
 
 
 def document(tables: Mapping[str, Any]) -> str:
-    """A TOML document of nested mappings."""
+    """Write nested mappings as a TOML document."""
     return "\n".join(_table((), tables)).strip() + "\n"
 
 
@@ -44,7 +44,7 @@ def _table(path: tuple[str, ...], table: Mapping[str, Any], brackets: tuple[str,
 
 
 def _is_tables(value: Any) -> bool:
-    """Whether a list is written as tables of its own: tables that hold further lists of tables."""
+    """Return whether a list is written as tables of its own: tables that hold further lists of tables."""
     return isinstance(value, list) and all(isinstance(element, Mapping) for element in value) and any(map(_is_deep, value))
 
 
@@ -58,7 +58,7 @@ def _key(name: str) -> str:
 
 
 def value_text(value: Any) -> str:
-    """A value as TOML writes it."""
+    """Write a value as TOML does."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):

@@ -1,4 +1,6 @@
-"""The conditions of a validation sample: the classes that training uses, with media files in place of source folders; their keys, and how they are read."""
+"""The conditions of a validation sample, of the classes that training uses but with media files in place of source
+folders: their keys, and their reader.
+"""
 
 from __future__ import annotations
 
@@ -24,17 +26,18 @@ T = TypeVar("T")
 
 LENGTHS = ("num_frames", "duration")
 KINDS = {"media": "latents", "masks": "mask"}
-"""Kinds of roles, by what holds their files."""
+"""The kinds of roles, by the field of a condition that holds their files."""
 
 OUTPUT_KEYS = ("include_in_output", "downscale_factor", "temporal_scale_factor")
 
 
 MEDIUM_KEYS: dict[str, tuple[str, ...]] = {"video": ("video", "image_or_video"), "audio": ("audio",)}
-"""Keys of a condition's own medium in a validation sample, by modality."""
+"""The keys of a condition's own medium in a validation sample, by modality."""
 
 
 def sample_keys(cls: Any, modality: str) -> list[Key]:
-    """Keys of a condition in a validation sample: type, those of its class, a file for its medium and for each role.
+    """Return the keys of a condition in a validation sample: type, those of its class, a file for its medium and for
+    each role.
 
     A number of latent frames may be left out, or be written as pixel frames or seconds.
     """
@@ -68,26 +71,28 @@ def _reference_keys() -> list[Key]:
 
 
 def medium_keys(cls: Any, modality: str) -> tuple[str, ...]:
-    """Keys that may name the condition's own medium: exactly one of them is set; none where it has no medium."""
+    """Return the keys of which exactly one names the condition's own medium; none if it has no medium."""
     return MEDIUM_KEYS[modality] if content_of(cls) is not None else ()
 
 
 def media_key(cls: Any, role: Role, modality: str) -> str:
-    """The key that names the file of a role: its own, else the modality for latents (unless the condition's medium has that key), else its name."""
+    """Return the key that names the file of a role: its own, else the modality for latents (unless the condition's
+    medium has that key), else its name.
+    """
     if role.media_key is not None:
         return role.media_key
     return modality if role.kind == "latents" and modality not in medium_keys(cls, modality) else role.name
 
 
 def needs_modality(cls: Any) -> bool:
-    """Whether no key of a validation sample says which modality the condition works on."""
+    """Return whether no other key of a validation sample says which modality the condition works on."""
     said = content_of(cls) is not None or any(media_key(cls, role, name) == name for role in roles_of(cls) for name in MODALITIES)
     return len(cls.modalities) > 1 and not said
 
 
 @attrs.define
 class SampleReader:
-    """Reads one `[[validation.samples]]`."""
+    """A reader of one `[[validation.samples]]`."""
 
     structurer: Structurer
     frozen: list[Freeze] = attrs.field(factory=list)
@@ -133,7 +138,7 @@ class SampleReader:
                 )
 
     def freeze(self, index: int, table: Mapping[str, Any]) -> None:
-        """`video_to_audio` or `audio_to_video`: one modality is given whole."""
+        """Read `video_to_audio` or `audio_to_video`, by which one modality is given whole."""
         modality = FREEZING[table["type"]]
         keys = [Key("type", str), Key(modality, Path, help=f"the {modality} that is given", reads="file")]
         medium = self.structurer.values(table, keys)[modality]
@@ -163,11 +168,11 @@ class SampleReader:
         return self.without(made, [name for name, keys in absent.items() if any(map(self.structurer.reading.is_absent, keys))])
 
     def without(self, made: T, absent: Collection[str]) -> T:
-        """The same without the files that are not there, where the rest of it is looked at nevertheless."""
+        """Return the same object without the files that are not there, if the rest of it is checked nevertheless."""
         return parted(type(made), attrs.asdict(cast(Any, made), recurse=False), absent) if absent and self.structurer.in_parts else made
 
     def modality(self, table: Mapping[str, Any], cls: Any) -> str:
-        """What the condition works on, which the key of its medium says where the class leaves a choice."""
+        """Return the modality that the condition works on, which the key of its medium says where the class leaves a choice."""
         reading = self.structurer.reading
         allowed = [name for name in MODALITIES if name in cls.modalities]
         if len(allowed) == 1:
@@ -185,7 +190,7 @@ class SampleReader:
         return named[0]
 
     def medium(self, values: dict[str, Any], cls: Any, modality: str) -> Path | None:
-        """The file of the condition's own content."""
+        """Return the file of the condition's own medium."""
         if content_of(cls) is None:
             return None
         keys = medium_keys(cls, modality)
@@ -196,7 +201,7 @@ class SampleReader:
         return cast(Path, found[0][1])
 
     def lengths(self, values: dict[str, Any], cls: Any) -> dict[str, Any]:
-        """`num_frames` and `duration`, of which and of the class's own length at most one may be set."""
+        """Return `num_frames` and `duration`; of these and the class's own length at most one may be set."""
         length = length_field(cls)
         if length is None:
             return {}
@@ -212,7 +217,7 @@ def _own(cls: Any) -> set[str]:
 
 
 def written(use: AskedCondition) -> dict[str, Any]:
-    """The table that reads to this condition."""
+    """Return the table that reads to this condition."""
     table: dict[str, Any] = {"type": use.type, **plain(use.fields)}
     for name, value in (("num_frames", use.num_frames), ("duration", use.duration)):
         if value is not None:

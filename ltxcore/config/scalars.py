@@ -1,4 +1,4 @@
-"""Strict values: `"false"` is no truth value, `3.7` no whole number; what a message calls them."""
+"""Strict reading of values (`"false"` is no truth value, `3.7` no whole number), and their names in messages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LISTS = (list, tuple, frozenset, set, Sequence)
 
 
 def described(value: Any) -> str:
-    """A TOML value as a message shows it."""
+    """Describe a TOML value for a message."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
@@ -46,7 +46,7 @@ def described(value: Any) -> str:
 
 
 def is_a(value: Any, kind: Any) -> bool:
-    """Whether a TOML value is of this type, to the letter; a whole number also is a number, text also is a path."""
+    """Return whether a TOML value is of exactly this type; a whole number also is a number, text also is a path."""
     if kind is bool:
         return isinstance(value, bool)
     if kind is int:
@@ -59,7 +59,7 @@ def is_a(value: Any, kind: Any) -> bool:
 
 
 def wanted(kind: Any) -> str:
-    """A type as a message names it."""
+    """Name a type for a message."""
     kind = getattr(kind, "__supertype__", kind)
     if kind in WANTED:
         return WANTED[kind]
@@ -84,7 +84,7 @@ def _plural(kind: Any) -> str:
 
 
 def register_scalars(converter: cattrs.Converter, reading: Reading) -> None:
-    """Teach a converter to read TOML values to the letter, and to write mistakes down."""
+    """Teach a converter to read TOML values to the letter, and to note mistakes."""
     for kind in (bool, int, float, str):
         converter.register_structure_hook(kind, _scalar(reading))
     for predicate, hook in (
@@ -147,7 +147,7 @@ def refuse_type(reading: Reading, value: Any, kind: Any) -> None:
 
 
 def is_number(text: str, kind: Any = float) -> bool:
-    """Whether text spells a number of this type."""
+    """Return whether text spells a number of this type."""
     try:
         return math.isfinite(kind(text))
     except (ValueError, OverflowError):
@@ -167,7 +167,9 @@ def _literal(_: cattrs.Converter, reading: Reading) -> Callable[[Any, Any], Any]
 
 
 def _union(converter: cattrs.Converter, reading: Reading) -> Callable[[Any, Any], Any]:
-    """The first member that the value's own TOML type fits; a whole number is an int before it is a float."""
+    """Return a hook that reads a value as the first member of a union that its own TOML type fits; a whole number is an
+    int before it is a float.
+    """
 
     def structure(value: Any, kind: Any) -> Any:
         members = [part for part in get_args(kind) if part is not type(None)]

@@ -1,4 +1,4 @@
-"""`--set a.b=c`: values on the command line, over those of the run file."""
+"""Values of `--set a.b=c` on the command line, written over those of the run file."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ltxcore.config.toml import DEEP, DEEPEST, document_of, excesses
 from ltxcore.errors import ConfigError, Problem
 
 MOST_DIGITS = 9
-"""Of the number of an entry; no list has so many entries that it needs more."""
+"""The most digits of the number of a list entry; no list has so many entries that it needs more."""
 
 PART = re.compile(r'"(?P<quoted>[^"]*)"|(?P<bare>[A-Za-z0-9_-]+)|\[(?P<index>\d+)\]')
 
 
 def apply_settings(data: dict[str, Any], settings: Sequence[str]) -> list[KeyPath]:
-    """Write each setting into the document, in order; the key paths that were set.
+    """Write each setting into the document, in order, and return the key paths that were set.
 
     Values are TOML; one that is not is text as it stands. Numbers in a key count entries of a list: `conditions.0.probability=0.5`.
 
@@ -52,7 +52,7 @@ def _path(setting: str) -> list[str]:
 
 
 def parse_key(key: str) -> list[str]:
-    """The parts of a key path, `a.b.0.c` or `a.b[0].c`; indices are still text.
+    """Return the parts of a key path, `a.b.0.c` or `a.b[0].c`; indices are still text.
 
     Raises:
         ValueError: it is no key path.
@@ -80,7 +80,7 @@ def _value(setting: str) -> Any:
 
 
 def parse_value(text: str) -> Any:
-    """A value as TOML has it; what is no TOML is text as it stands.
+    """Parse a TOML value; anything that is no TOML is text as it stands.
 
     Raises:
         ValueError: a list, table or quoted text that is broken; or one that goes beyond what is read.
@@ -115,7 +115,7 @@ def _write(data: dict[str, Any], path: list[str], value: Any) -> None:
 
 
 def _indexed(data: Any, path: Sequence[str]) -> KeyPath:
-    """A key path with whole numbers where it goes through lists."""
+    """Return a key path with whole numbers where it goes through lists."""
     found: list[str | int] = []
     for part in path:
         if isinstance(data, list):

@@ -1,4 +1,4 @@
-"""From the TOML document to the run file, plugins' parts included.
+"""Structuring of a TOML document into the run file, with the parts that plugins decide.
 
 `[validation]` in older words: lists of prompts, images and reference videos, and one scale for both modalities.
 """
@@ -26,20 +26,20 @@ from ltxcore.protocols import MODALITIES
 from ltxcore.registry import Registry, roles_of
 
 IN_PARTS = frozenset({RunFile, ValidationSample, *(key.kind for key in keys_of(RunFile) if attrs.has(key.kind))})
-"""Tables of which some keys may be known where others are not: those whose keys no plugin decides."""
+"""The tables of which some keys may be known where others are not: those whose keys no plugin decides."""
 
 
 def structure(
     data: Mapping[str, Any], registry: Registry, folder: Path, elsewhere: Collection[str] = (), *, in_parts: bool = False
 ) -> tuple[RunFile | None, list[Mistake]]:
-    """The run file, if it could be read at all, and every mistake in it.
+    """Return the run file, if it could be read at all, and every mistake in it.
 
     Args:
         data: the TOML document.
-        registry: where the names of strategies, conditions, samplers and trackers are looked up.
-        folder: of the run file; relative input paths start there.
-        elsewhere: tables whose input paths are on another machine, and need not be here.
-        in_parts: a run file with mistakes is read too, without the keys that they are about (`config.parts`).
+        registry: the registry in which the names of strategies, conditions, samplers and trackers are looked up.
+        folder: the folder of the run file, where relative input paths start.
+        elsewhere: the tables whose input paths are on another machine, and need not be here.
+        in_parts: whether a run file with mistakes is read too, without the keys that they are about (`config.parts`).
     """
     structurer = structurer_of(registry, folder)
     structurer.elsewhere = elsewhere
@@ -51,12 +51,12 @@ def structure(
 
 
 def structurer_of(registry: Registry, folder: Path, *, start: str = "the run file") -> Structurer:
-    """A structurer that knows the tables whose keys plugins decide, and older words for those of samples.
+    """Return a structurer that knows the tables whose keys plugins decide, and older names of keys for samples.
 
     Args:
-        registry: as for `structure`.
-        folder: where relative input paths start.
-        start: what to call that in a message.
+        registry: the registry, as in `structure`.
+        folder: the folder where relative input paths start.
+        start: the name of that folder in a message.
     """
     structurer = Structurer(registry, folder, start=start)
     reader = RunReader(structurer)
@@ -70,7 +70,7 @@ def structurer_of(registry: Registry, folder: Path, *, start: str = "the run fil
 
 @attrs.frozen
 class RunReader:
-    """Reads the parts of a run file whose keys plugins decide."""
+    """A reader of the parts of a run file whose keys plugins decide."""
 
     structurer: Structurer
 
@@ -136,7 +136,7 @@ class RunReader:
 
 
 def _name_of(table: Any) -> Any:
-    """The name of a strategy, as far as its table says one."""
+    """Return the name of a strategy, as far as its table gives one."""
     return table.get("name", "") if isinstance(table, dict) else ""
 
 
@@ -147,7 +147,8 @@ OLDER = (*LISTS, *REFERENCE, "guidance_scale", "stg_scale", "stg_mode")
 
 
 def in_new_words(table: Any, reading: Reading) -> Any:
-    """The same `[validation]` in the words of today; says once what to write instead. A table without older words is returned as it is.
+    """Translate the older keys of `[validation]` to today's, and say once what to write instead. A table without older
+    keys is returned as it is.
 
     Mistakes in them are noted, each at its key.
 
@@ -174,7 +175,7 @@ def _spelled(found: Mapping[str, Any]) -> str:
 
 
 def _samples(table: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
-    """One sample for each prompt."""
+    """Return one sample for each prompt in the older lists."""
     given = [name for name in (*LISTS, *REFERENCE) if name in table]
     if not given:
         return {}
@@ -215,7 +216,9 @@ def _texts(value: Any, name: str, reading: Reading) -> list[str] | None:
 
 
 def _guidance(table: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
-    """`guidance_scale` is both scales of today; so is `stg_scale`, but of the picture alone where `stg_mode` is "stg_v"."""
+    """Translate `guidance_scale` to both of today's scales, and `stg_scale` likewise, or to that of video alone where
+    `stg_mode` is "stg_v".
+    """
     found: dict[str, Any] = {}
     if "guidance_scale" in table and not _mixed(table, ("guidance_scale",), "cfg", reading):
         found |= dict.fromkeys(("video_cfg_scale", "audio_cfg_scale"), table["guidance_scale"])
@@ -231,7 +234,7 @@ def _guidance(table: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
 
 
 def _mixed(table: Mapping[str, Any], older: tuple[str, ...] | list[str], kind: str, reading: Reading) -> bool:
-    """Whether newer words for the same are there too, which is a mistake."""
+    """Note newer keys for the same value beside older ones, which is a mistake, and return whether there are any."""
     newer = [name for name in (f"video_{kind}_scale", f"audio_{kind}_scale") if name in table]
     for name in older if newer else ():
         reading.note(f"means the same as {' and '.join(newer)}", f"Keep {' and '.join(newer)}.", below=(name,))

@@ -1,4 +1,4 @@
-"""From a TOML table to an object of an attrs class, with every mistake found on the way."""
+"""Structuring of a TOML table into an object of an attrs class, with every mistake found on the way."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ltxcore.registry import Registry
 COMPARED = {">=": "at least", ">": "above", "<=": "at most", "<": "below"}
 
 NO_SUCH_KEY = "there is no such key"
-"""What is wrong with a key that no table of today has."""
+"""The message for a key that no table has."""
 
 
 @attrs.define
@@ -32,13 +32,13 @@ class Structurer:
     """A cattrs converter that reads tables to the letter, and goes on after a mistake.
 
     Attributes:
-        registry: where names of conditions, strategies and more are looked up.
-        folder: of the run file; relative input paths start there.
-        reading: where mistakes go.
-        converter: what does the work.
-        start: what to call that folder in a message.
-        elsewhere: tables whose input paths are on another machine, and need not be here.
-        in_parts: classes of tables of which the other keys are read where something is wrong with one; of any other table, nothing is.
+        registry: the registry in which names of conditions, strategies and more are looked up.
+        folder: the folder of the run file, where relative input paths start.
+        reading: the reading that takes mistakes.
+        converter: the cattrs converter that does the work.
+        start: the name of that folder in a message.
+        elsewhere: the tables whose input paths are on another machine, and need not be here.
+        in_parts: the classes of tables that are read without the keys that are wrong; any other table with a mistake is not read at all.
     """
 
     registry: Registry
@@ -58,17 +58,17 @@ class Structurer:
     # ---- tables
 
     def table(self, value: Any, cls: Any) -> Any:
-        """An object of an attrs class, from a table with its keys."""
+        """Make an object of an attrs class from a table with its keys."""
         if cls in self.in_parts:
             return self.parts(value, cls)
         return self.made(cls, self.values(value, self.keys(cls), not_here=getattr(cls, "not_here", {})))
 
     def parts(self, value: Any, cls: Any, special: Mapping[str, Any] | None = None, filled: Callable[[], Mapping[str, Any]] = dict) -> Any:
-        """An object of an attrs class, without the keys that something is wrong with.
+        """Make an object of an attrs class without the keys that something is wrong with.
 
         Args:
-            special: for some keys, what reads their value instead of the converter.
-            filled: fields that are no keys, asked for once the keys are read.
+            special: functions that read the values of some keys instead of the converter.
+            filled: returns the fields that are no keys, once the keys are read.
         """
         before = len(self.reading.mistakes)
         keys = self.keys(cls)
@@ -80,7 +80,7 @@ class Structurer:
         return parted(cls, values, unknown) if unknown else cls(**values)
 
     def keys(self, cls: Any, of: Callable[[Any], list[Key]] = keys_of) -> list[Key]:
-        """The keys of an attrs class, or of a condition's training table (`of`)."""
+        """Return the keys of an attrs class, or of a condition's training table (`of`)."""
         try:
             return of(cls)
         except LtxError as error:
@@ -94,10 +94,10 @@ class Structurer:
         special: Mapping[str, Any] | None = None,
         not_here: Mapping[str, tuple[str, str]] | None = None,
     ) -> dict[str, Any]:
-        """The values of the keys that a table sets; unknown, missing and wrong ones are noted.
+        """Return the values of the keys that a table sets; unknown, missing and wrong ones are noted.
 
         Args:
-            special: for some keys, what reads their value instead of the converter.
+            special: functions that read the values of some keys instead of the converter.
             not_here: for some keys of other tables, why they are not in this one, and the remedy.
 
         Raises:
@@ -111,7 +111,7 @@ class Structurer:
     def _read(
         self, value: Any, keys: Sequence[Key], special: Mapping[str, Any], not_here: Mapping[str, tuple[str, str]]
     ) -> tuple[dict[str, Any], set[str]]:
-        """The values that can be read, and the keys of the others."""
+        """Return the values that can be read, and the keys of the others."""
         if not isinstance(value, dict):
             self.reading.refuse(f"must be a table, not {described(value)}")
         known = {key.name: key for key in keys}
@@ -178,7 +178,8 @@ class Structurer:
         return self.reading.path[:1] != () and self.reading.path[0] in self.elsewhere
 
     def made(self, cls: Any, values: Mapping[str, Any]) -> Any:
-        """An object of an attrs class; what its own validators and `problems()` say is noted, each at its key.
+        """Make an object of an attrs class; the errors of its own validators and of `problems()` are noted, each at its
+        key.
 
         Raises:
             Unreadable: the class refuses the values.
@@ -202,7 +203,7 @@ class Structurer:
                         self.reading.note(what, remedy, below=path, absent=absent)
 
     def _note_validators(self, cls: Any, values: Mapping[str, Any]) -> bool:
-        """Run all validators, where attrs itself stops at the first; whether any of them fails."""
+        """Run all validators, where attrs itself stops at the first, and return whether any of them fails."""
         bare = cls.__new__(cls)
         for field in attrs.fields(cls):
             if (field.alias or field.name) in values:
@@ -221,7 +222,7 @@ class Structurer:
         return failed
 
     def note_all(self, error: Exception, name: str = "") -> None:
-        """Note what an error says, without its own place."""
+        """Note everything that an error says, without its own place."""
         if isinstance(error, LtxError):
             for problem in error.problems:
                 self.reading.note(problem.what, problem.remedy)
@@ -231,7 +232,7 @@ class Structurer:
     # ---- values with a meaning
 
     def path(self, value: Any) -> Path:
-        """An absolute path; relative ones start at the run file, `output_dir` at the working directory."""
+        """Return an absolute path; relative ones start at the run file, `output_dir` at the working directory."""
         if not is_a(value, Path):
             refuse_type(self.reading, value, Path)
         if not value:
@@ -257,7 +258,7 @@ class Structurer:
     # ---- what plugins name
 
     def chosen(self, kind: str, table: Any, key: str) -> tuple[str, Any]:
-        """The name under `key` of a table, and what is registered under it."""
+        """Return the name under `key` of a table, and the class that is registered under that name."""
         if not isinstance(table, dict):
             self.reading.refuse(f"must be a table, not {described(table)}")
         spoken, names = kind.replace("_", " "), self.registry.offered(kind)
@@ -284,14 +285,14 @@ class Structurer:
 
 
 def _said(error: Exception) -> str:
-    """What an error says; one of the system has its number first."""
+    """Return the message of an error, without the number that errors of the system have."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return str(error.args[0]) if error.args else type(error).__name__
 
 
 def _reworded(text: str, name: str) -> str:
-    """A validator's message after a key path: without the key's name, and in words."""
+    """Reword a validator's message so that it can follow a key path: without the key's name, and in words."""
     text = re.sub(rf"^'?{re.escape(name)}'? (?=must|is|has)", "", text) if name else text
     compared = re.fullmatch(r"must be (>=|>|<=|<) (\S+): (.*)", text)
     return f"must be {COMPARED[compared[1]]} {compared[2]}, not {compared[3]}" if compared else text

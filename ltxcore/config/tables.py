@@ -1,5 +1,5 @@
-"""How a table of the run file declares a key: its default, its range, its unit, and what it is for. The keys of a table, from the attrs class that holds it, and
-those of a condition in training; and from objects of such classes back to what TOML can hold.
+"""Declaration of a run file's keys (default, range, unit and purpose), the keys of a table from its attrs class and of
+a condition in training, and conversion of objects back to what TOML can hold.
 
 Structuring, `ltx plugins show` and the JSON Schema all read these lists, so that they cannot differ.
 """
@@ -18,12 +18,12 @@ from ltxcore.errors import PluginError
 from ltxcore.registry import roles_of
 
 Finding = tuple[tuple[str | int, ...], str, str]
-"""What `problems()` of a table lists: key path inside the table, what is wrong, and the remedy."""
+"""An entry of a table's `problems()`: the key path inside the table, what is wrong, and the remedy."""
 
 Reads = Literal["file", "folder", "either"]
 
 REQUIRED: Any = object()
-"""The default of a key that has none."""
+"""The default of a key that has no default."""
 
 
 @attrs.frozen
@@ -42,7 +42,7 @@ class Bounds:
                 raise ValueError(f"{fault}, not {number}")
 
     def fault(self, number: Any) -> str:
-        """What `number` must be and is not; empty if it is in range, or is no number."""
+        """Return what `number` must be and is not; "" if it is in range, or is no number."""
         if not isinstance(number, (int, float)):
             return ""
         if self.at_least is not None and not number >= self.at_least:
@@ -73,16 +73,16 @@ def key(
     reads: Reads | None = None,
     refused: Mapping[str, tuple[str, str]] | None = None,
 ) -> Any:
-    """A key of a table.
+    """Declare a key of a table.
 
     Args:
         default: its value when the file does not say; without one (and without `factory`) the key is required.
-        help: what it is for, one line.
-        unit: of its number: "pixels", "seconds", "latent frames", ...
+        help: its purpose, in one line.
+        unit: the unit of its number: "pixels", "seconds", "latent frames", ...
         factory: makes the default.
         at_least, above, at_most, below: its range.
         reads: the key names an input that must exist: a file, a folder, or either.
-        refused: texts that are none of its values, but asked for elsewhere: why each is none, and the remedy.
+        refused: texts that other programs accept and this key does not: the reason for each, and the remedy.
     """
     bounds = Bounds(at_least, above, at_most, below)
     validator = bounds if bounds != Bounds() else None
@@ -93,18 +93,20 @@ def key(
 
 
 def filled(default: Any = None) -> Any:
-    """A field that is no key: structuring fills it in."""
+    """Declare a field that is no key: structuring fills it in."""
     return attrs.field(default=default, metadata={"filled": True})
 
 
 def is_key(field: attrs.Attribute[Any]) -> bool:
-    """Whether a field of a table is a key of the run file."""
+    """Return whether a field of a table is a key of the run file."""
     return field.init and not field.metadata.get("filled", False)
 
 
 @attrs.frozen
 class Key:
-    """One key of a table: name, type, default (`REQUIRED`: none), what it is for, unit, range, what it reads, and texts that it refuses by name."""
+    """A key of a table: name, type, default (`REQUIRED` for none), purpose, unit, range, the kind of input it reads,
+    and texts that it refuses by name.
+    """
 
     name: str
     kind: Any
@@ -129,7 +131,7 @@ class Key:
 
 
 def keys_of(cls: Any) -> list[Key]:
-    """The keys of the table that an attrs class holds.
+    """Return the keys of the table that an attrs class holds.
 
     Raises:
         PluginError: it is none; or a key's type is a name that its module does not have.
@@ -155,7 +157,9 @@ def _key_of(field: attrs.Attribute[Any], cls: Any) -> Key:
 
 
 def _type_of(field: attrs.Attribute[Any], cls: Any) -> Any:
-    """A field's type; names are looked up where the field was written. Fields that are no keys may have types that only a checker knows."""
+    """Return a field's type, with names looked up where the field was written. Fields that are no keys may have types
+    that only a type checker knows.
+    """
     owner = next((base for base in cls.__mro__ if field.name in vars(base).get("__annotations__", {})), cls)
     alone = type(owner.__name__, (), {"__annotations__": {field.name: field.type}, "__module__": owner.__module__})
     try:
@@ -180,7 +184,7 @@ def _bounds(validator: Any) -> Bounds:
 
 
 def training_keys(cls: Any) -> list[Key]:
-    """Keys of a condition in `[training_strategy]`: type, probability, those of its class, one source folder for each role."""
+    """Return the keys of a condition in `[training_strategy]`: type, probability, those of its class, one source folder for each role."""
     return [
         Key("type", str, help="the condition"),
         Key("probability", float, 1.0, "how often the condition applies, from 0 to 1", bounds=Bounds(at_least=0, at_most=1)),
@@ -190,7 +194,7 @@ def training_keys(cls: Any) -> list[Key]:
 
 
 def plain(value: Any) -> Any:
-    """Numbers, texts, lists and tables; what is None is left out of tables."""
+    """Convert a value to numbers, texts, lists and tables; None is left out of tables."""
     if isinstance(value, ConditionUse):
         folders = {role.source_key: value.sources[role.name] for role in value.roles}
         return {"type": value.type, "probability": value.probability, **plain(value.condition), **folders}

@@ -1,4 +1,4 @@
-"""TOML documents, and where one goes beyond what is read: how deep values may lie, and how large whole numbers may be."""
+"""TOML documents, with limits on how deep values may lie and how large whole numbers may be."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ from ltxcore.config.reading import KeyPath, spelled
 from ltxcore.errors import ConfigError, Problem
 
 DEEPEST = 64
-"""Tables and lists within each other. No run file needs a tenth of that, and whatever works on a document goes down it step by step."""
+"""The most tables and lists within each other. No run file needs a tenth of that, and code that walks a document goes
+down it step by step.
+"""
 
 LEAST, MOST = -(2**63), 2**64 - 1
-"""Whole numbers of 64 bits, with a sign or without. TOML itself goes to 2^63 - 1; seeds that other programs draw go further."""
+"""The least and the largest whole number, of 64 bits with a sign or without. TOML itself goes to 2^63 - 1; seeds of
+other programs go further.
+"""
 
 SHOWN = 8
-"""Parts of a key that a message shows."""
+"""The number of parts of a key that a message shows."""
 
 DEEP = f"lists and tables are nested more than {DEEPEST} deep"
 LARGE = "a whole number is too large: it has more than 64 bits"
@@ -36,7 +40,7 @@ class Beyond(ValueError):
     """A document that the parser does not take, although it may be TOML.
 
     Attributes:
-        line: where it goes too far, counted from 1; 0: not known.
+        line: the line where it goes too far, counted from 1; 0 if not known.
         remedy: what to do about it.
     """
 
@@ -46,7 +50,7 @@ class Beyond(ValueError):
 
 
 def parsed_toml(text: str, path: Path) -> dict[str, Any]:
-    """A TOML document.
+    """Parse a TOML document within the limits on depth and size.
 
     Raises:
         ConfigError: it is none, with the line; or it goes beyond what is read, at every place.
@@ -65,7 +69,7 @@ def parsed_toml(text: str, path: Path) -> dict[str, Any]:
 
 
 def document_of(text: str) -> dict[str, Any]:
-    """A TOML document, as deep and with numbers as large as the parser takes them; see `excesses`.
+    """Parse a TOML document of any depth and with any numbers that the parser takes; see `excesses`.
 
     Raises:
         tomli.TOMLDecodeError: it is none.
@@ -83,7 +87,7 @@ def document_of(text: str) -> dict[str, Any]:
 
 
 def excesses(document: Any) -> Iterator[tuple[KeyPath, str, str]]:
-    """Where a document of TOML or JSON goes beyond what is read: key path, what is wrong, and the remedy."""
+    """Yield every place where a document of TOML or JSON goes beyond the limits: key path, what is wrong, and the remedy."""
     left: list[tuple[KeyPath, Any]] = [((), document)]
     while left:
         key, value = left.pop()
@@ -108,7 +112,7 @@ def _not_toml(error: tomli.TOMLDecodeError, text: str, path: Path) -> ConfigErro
 
 
 def _deep_line(text: str) -> int:
-    """The line where lists and tables in brackets go too deep; or that of a key of too many parts."""
+    """Return the line where lists and tables in brackets go too deep, or that of a key of too many parts; 0 if there is neither."""
     depth = 0
     for token in _TOKENS.finditer(text):
         depth += (token[0] in "[{") - (token[0] in "]}") if len(token[0]) == 1 else 0

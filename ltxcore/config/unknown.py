@@ -1,4 +1,5 @@
-"""What to do about a key that its table does not have: a typo, a key of another table, another trainer's word, or nothing that is known here.
+"""Advice on a key that its table does not have: a typo, a key of another table, another trainer's word, or nothing that
+is known here.
 
 Words of other trainers for what a run file says: the same thing under another name, what is done in another way, and what there is not.
 
@@ -19,22 +20,22 @@ from ltxcore.config.tables import Key, keys_of
 from ltxcore.errors import did_you_mean, known_names, meant
 
 Table = tuple[str, ...]
-"""Where a table is, without the numbers of lists: ("validation", "samples")."""
+"""The place of a table, without the numbers of lists: ("validation", "samples")."""
 
 TABLES = frozenset(field.name for field in attrs.fields(RunFile) if field.type is not None and attrs.has(field.type))
-"""Keys of a run file that are tables."""
+"""The keys of a run file that are tables."""
 
 OF_SAMPLES = frozenset({("validation",), ("validation", "samples")})
-"""Tables of what is drawn, which have some keys in common."""
+"""The tables of samples to generate, which have some keys in common."""
 
 
 def remedy_for(name: str, keys: Mapping[str, Key], path: KeyPath) -> str:
-    """What to do about a key that a table does not have. A key is suggested only where it does what is wanted.
+    """Advise what to do about a key that a table does not have. A key is suggested only where it does what is wanted.
 
     Args:
-        name: as it was written.
-        keys: of the table, by name.
-        path: of the table.
+        name: the key, as it was written.
+        keys: the table's keys, by name.
+        path: the table's path.
     """
     here = tuple(part for part in path if isinstance(part, str))
     word = name.casefold().replace("-", "_")
@@ -57,14 +58,14 @@ def remedy_for(name: str, keys: Mapping[str, Key], path: KeyPath) -> str:
 
 
 def _in_this(key: str, keys: Mapping[str, Key], here: Table) -> str:
-    """The key that another word stands for, where this table has it."""
+    """Suggest the key that another word stands for, if this table has it."""
     table, own = _split(key)
     fits = table == here or {table, here} <= OF_SAMPLES
     return f'Did you mean "{own}"?' if fits and own in keys else ""
 
 
 def _in_another(key: str, here: Table) -> str:
-    """Where the key is that another word stands for; "" where it should be in this table, and is not."""
+    """Say where the key is that another word stands for; "" where it should be in this table, and is not."""
     table, own = _split(key)
     if table == here or (not table and own in TABLES):
         return ""
@@ -83,7 +84,7 @@ def _is_of(name: str, tables: Sequence[Table]) -> str:
 
 
 def _typo_elsewhere(name: str, tables: Mapping[Table, frozenset[str]], here: Table) -> str:
-    """A key of another table, where only one has it."""
+    """Suggest a key of another table, if only one has it."""
     found = meant(name, {key for table, names in tables.items() if table != here for key in names})
     places = [table for table, names in tables.items() if found and found[0] in names]
     if len(found) != 1 or len(places) != 1:
@@ -93,7 +94,7 @@ def _typo_elsewhere(name: str, tables: Mapping[Table, frozenset[str]], here: Tab
 
 @functools.cache
 def _tables() -> dict[Table, frozenset[str]]:
-    """The keys of a run file by table, but for those that plugins decide."""
+    """Return the keys of a run file by table, except those that plugins decide."""
     keys = keys_of(RunFile)
     return {(): frozenset(key.name for key in keys), **dict(_nested(keys, ()))}
 
@@ -104,7 +105,7 @@ def _keys(kind: Any) -> tuple[Key, ...]:
 
 
 def _nested(keys: Any, path: Table) -> Iterator[tuple[Table, frozenset[str]]]:
-    """The tables below a table."""
+    """Yield the tables below a table, with their keys."""
     for key in keys:
         for kind in (key.kind, *get_args(key.kind)):
             if isinstance(kind, type) and attrs.has(kind):  # not so a condition, whose keys are those of its class
@@ -174,7 +175,7 @@ _KEYS: Mapping[str, str] = {
 }
 
 SAME: Mapping[str, str] = {word: key for key, words in _KEYS.items() for word in words.split()}
-"""Words that mean what a key, or a table, does."""
+"""The key or table that each word of other trainers stands for."""
 
 _NOTHING = """
 arch bucket_no_upscale cache_latents cache_latents_to_disk caching_batch_size caption_dropout caption_dropout_probability caption_dropout_rate
@@ -196,7 +197,7 @@ IN_CONDITIONS: Mapping[str, tuple[str, ...]] = {
     "p": ("probability",),
     "name": ("type",),
 }
-"""Words for keys of a condition, where it has them: in training, or in a sample that is drawn."""
+"""The keys that words stand for in a condition, in training or in a sample to generate."""
 
 IN_VALIDATION: Mapping[str, str] = {
     **dict.fromkeys(("steps", "num_steps"), "validation.inference_steps"),
@@ -204,7 +205,7 @@ IN_VALIDATION: Mapping[str, str] = {
     **dict.fromkeys(("caption", "text"), "validation.samples.prompt"),
     **dict.fromkeys(("cfg", "cfg_scale", "guidance_scale"), "validation.video_cfg_scale"),
 }
-"""Words in `[validation]` and its samples, where they mean something else than in other tables."""
+"""The keys that words stand for in `[validation]` and its samples, where they mean something else than in other tables."""
 
 _STEPS = "A run is as long as optimization.steps says, and there is no key for passes over the data."
 _SAVED = "What counts is steps: checkpoints.interval."
@@ -221,9 +222,9 @@ OTHERWISE: Mapping[str, str] = {
     **dict.fromkeys(("bf16", "fp16"), 'Write acceleration.mixed_precision_mode = "bf16"; there is no fp16.'),
     **dict.fromkeys(("caption_ext", "caption_extension"), "Captions beside media are files that end in .txt."),
 }
-"""Words for what is said in another way, and how."""
+"""The words for things that are said in another way here, with that way."""
 
 NOTHING = frozenset(_NOTHING.split())
-"""Words for what there is not."""
+"""The words for things that do not exist here."""
 
 NOTHING_LIKE_IT = "Other trainers have it; there is nothing of the kind here."

@@ -1,5 +1,5 @@
 # ruff: noqa: RUF009 (`key` makes an attrs field, not a shared default)
-"""`[validation]`: what is drawn while training, and the media that conditions take then."""
+"""`[validation]`: the samples to generate while training, and the media that conditions take then."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Freeze:
 
 
 FREEZING: dict[str, str] = {"video_to_audio": "video", "audio_to_video": "audio"}
-"""Types in a sample's conditions that freeze a modality, and which."""
+"""The types in a sample's conditions that freeze a modality, with that modality."""
 
 
 @attrs.frozen(kw_only=True)
