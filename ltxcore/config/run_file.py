@@ -17,16 +17,16 @@ from ltxcore.errors import suggestion
 from ltxcore.files import is_file, is_folder
 
 SHIPPED_MODELS = ("tiny", "tiny-untrained")
-"""Values of `model_path` that are not paths: the small model that comes with the package, with and without its training."""
+"""The values of `model_path` that are not paths: the small model that comes with the package, with and without its training."""
 
 ModelPath = NewType("ModelPath", str)
 """A model: one of SHIPPED_MODELS, or an absolute path."""
 
 WIDEST = 16_384
-"""Numbers a side of the largest matrix of any model of the family, of which no part has a higher rank."""
+"""The width of the largest matrix of any model of the family, above which no LoRA rank makes sense."""
 
 MOST_PIXELS, MOST_FRAMES = 65_536, 1_000_000
-"""Of a side of a picture, and of a clip: far more than any model draws."""
+"""The most pixels of a side, and the most frames of a clip: far more than any model generates."""
 
 SchedulerType = Literal["constant", "linear", "cosine", "cosine_with_restarts", "polynomial", "step"]
 Precision = Literal["no", "bf16"]
@@ -96,7 +96,7 @@ class LoraTable:
         return [] if self.target_modules else [(("target_modules",), "names no module", "Name at least one, such as to_k.")]
 
     def adapters(self) -> dict[str, Any]:
-        """What it says, as `models.lora.add_lora` takes it."""
+        """Return the settings of adapters, as arguments of `models.lora.add_lora`."""
         return {
             "rank": self.rank,
             "alpha": self.rank if self.alpha is None else self.alpha,
@@ -185,7 +185,7 @@ class DataTable:
 
     @property
     def is_said(self) -> bool:
-        """Whether it says of data at all."""
+        """Whether the table names any data."""
         return self.dataset is not None or self.preprocessed_data_root is not None
 
     def absent(self) -> Iterator[Finding]:

@@ -1,1 +1,1 @@
-"""Flow matching: sigmas, noise, velocity, loss, and the random numbers they need."""
+"""Flow matching: sigmas, noise, velocity, loss, and the random numbers that they need."""

@@ -1,4 +1,4 @@
-"""Random numbers that are counted, not streamed: each is a function of what it is for, never of what was drawn before it.
+"""Random numbers that are counted, not streamed: each is a function of its purpose, never of what was drawn before it.
 
 So a resumed run, and a run on another number of processes, draw the same numbers, and no state of a generator has to be saved.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def generator(seed: int, *key: str | int) -> Generator:
-    """A generator on the CPU whose numbers depend on `seed` and `key` alone.
+    """Return a generator on the CPU whose numbers depend on `seed` and `key` alone.
 
     Source: docs/explanation/arithmetic.md#random-numbers
     """
@@ -32,10 +32,10 @@ class CountedDraws:
     """The draws of one micro-batch.
 
     Attributes:
-        seed: of the run.
+        seed: the run's seed.
         epoch: the pass over the data.
-        names: of the samples, in order.
-        batch_id: of the micro-batch; the same samples dealt to another process keep it.
+        names: the names of the samples, in order.
+        batch_id: the micro-batch's id; the same samples dealt to another process keep it.
     """
 
     seed: int
@@ -48,19 +48,19 @@ class CountedDraws:
         return len(self.names)
 
     def normal(self, key: str, shape: Sequence[int] = ()) -> Tensor:
-        """Standard normal, `[B, *shape]` float32, each sample its own."""
+        """Draw standard normal numbers, `[B, *shape]` float32, each sample its own."""
         import torch
 
         return torch.stack([torch.randn(tuple(shape), generator=self._of(key, name)) for name in self.names])
 
     def uniform(self, key: str, shape: Sequence[int] = ()) -> Tensor:
-        """Uniform in [0, 1), `[B, *shape]` float32, each sample its own."""
+        """Draw uniform numbers in [0, 1), `[B, *shape]` float32, each sample its own."""
         import torch
 
         return torch.stack([torch.rand(tuple(shape), generator=self._of(key, name)) for name in self.names])
 
     def shared_uniform(self, key: str) -> float:
-        """One uniform in [0, 1) for the whole micro-batch."""
+        """Draw one uniform number in [0, 1) for the whole micro-batch."""
         import torch
 
         return float(torch.rand((), generator=generator(self.seed, "batch", key, self.epoch, self.batch_id)))

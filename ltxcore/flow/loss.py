@@ -1,4 +1,4 @@
-"""The loss of one modality, and that of all together."""
+"""The training loss of one modality, and that of all modalities together."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
 
 def masked_loss(predicted: Tensor, target: Tensor, loss_mask: Tensor) -> Tensor:
-    """Squared error of each sample, `[B]` float32, averaged over counted tokens and their channels.
+    """Return the squared error of each sample, `[B]` float32, averaged over counted tokens and their channels.
 
     Args:
-        predicted: `[B, T, D]`.
-        target: `[B, T, D]`.
+        predicted: the predicted velocity, `[B, T, D]`.
+        target: the true velocity, `[B, T, D]`.
         loss_mask: tokens that count, `[B, T]` bool. A sample without any has loss 0.
 
     Source: docs/explanation/arithmetic.md#loss-of-a-sample
@@ -27,7 +27,7 @@ def masked_loss(predicted: Tensor, target: Tensor, loss_mask: Tensor) -> Tensor:
 
 
 def total_loss(losses: Mapping[str, Tensor]) -> Tensor:
-    """Losses of the modalities, `[B]` each, added and averaged over the batch: a scalar.
+    """Add the losses of the modalities, `[B]` each, and average them over the batch to a scalar.
 
     Source: docs/explanation/arithmetic.md#loss-of-a-micro-batch
     """

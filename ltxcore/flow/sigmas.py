@@ -1,4 +1,4 @@
-"""Sigma samplers: how noisy each training sample is made; and the noise itself, by the token's own level."""
+"""Sigma samplers, which choose how noisy each training sample is made; and the noise itself, by each token's own level."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class ShiftedLogitNormal:
             raise ValueError(f"max_value {self.max_value:g} is below eps {self.eps:g}, the smallest sigma there is")
 
     def sample(self, draws: Draws, key: str, tokens: int) -> Tensor:
-        """Noise levels `[B]` float32 for a modality of `tokens` target tokens.
+        """Draw noise levels `[B]` float32 for a modality of `tokens` target tokens.
 
         Source: docs/explanation/arithmetic.md#shifted-logit-normal
         """
@@ -80,7 +80,8 @@ class ShiftedLogitNormal:
         return torch.where(draws.uniform(f"{key}.mix") < self.uniform_prob, uniform, y).float()
 
     def _within(self, mu: float, z: Tensor) -> Tensor:
-        """Normal draws, moved in order to where their sigmas lie in the range: by their quantiles, so that no draw is thrown away.
+        """Move normal draws, in order, to where their sigmas lie in the range: by their quantiles, so that no draw is
+        thrown away.
 
         Source: docs/explanation/arithmetic.md#range-of-the-noise-levels
         """
@@ -110,7 +111,7 @@ class Uniform:
         _check_range(self.min_value, self.max_value)
 
     def sample(self, draws: Draws, key: str, tokens: int) -> Tensor:
-        """Noise levels `[B]` float32, whatever the number of tokens.
+        """Draw noise levels `[B]` float32, whatever the number of tokens.
 
         Source: docs/explanation/arithmetic.md#uniform-noise-levels
         """
@@ -119,7 +120,7 @@ class Uniform:
 
 
 def _shifted(sigma: T, by: float) -> T:
-    """Sigmas shifted by a factor of their odds, sigma / (1 - sigma); 1 leaves them to the last bit.
+    """Shift sigmas by a factor of their odds, sigma / (1 - sigma); 1 leaves them to the last bit.
 
     Source: docs/explanation/arithmetic.md#shift-of-a-noise-level
     """
@@ -127,7 +128,7 @@ def _shifted(sigma: T, by: float) -> T:
 
 
 def shift(tokens: int) -> float:
-    """Where the logit-normal is centred for a sequence of this many target tokens; not clamped.
+    """Return the center of the logit-normal for a sequence of `tokens` target tokens; it is not clamped.
 
     Source: docs/explanation/arithmetic.md#centre-of-the-noise-levels
     """
@@ -135,7 +136,7 @@ def shift(tokens: int) -> float:
 
 
 def stretched_sigmoid(mu: float, std: float, z: Tensor) -> Tensor:
-    """`sigmoid(mu + std*z)`, stretched so that z = LOW gives 0 and z = HIGH gives 1; float64 in and out.
+    """Return `sigmoid(mu + std*z)`, stretched so that z = LOW gives 0 and z = HIGH gives 1; float64 in and out.
 
     Differences of sigmoids cancel once mu is large: in float32 from about 20,000 tokens, and from about 52,000 there is nothing left but 0 / 0. With
     `sigmoid(p) - sigmoid(q) = sinh((p - q) / 2) / (2 cosh(p / 2) cosh(q / 2))` nothing cancels.
@@ -150,7 +151,7 @@ def stretched_sigmoid(mu: float, std: float, z: Tensor) -> Tensor:
 
 
 def z_of_sigma(mu: float, std: float, sigma: float) -> float:
-    """The z for which `stretched_sigmoid(mu, std, z)` is `sigma`, above 0 and below 1.
+    """Return the z for which `stretched_sigmoid(mu, std, z)` is `sigma`, above 0 and below 1.
 
     `1 - sigmoid(p)` is linear in sigma between its values at the ends, and is kept as a logarithm, since it is tiny for large mu.
     """
@@ -160,7 +161,7 @@ def z_of_sigma(mu: float, std: float, sigma: float) -> float:
 
 
 def _log_rest(p: float) -> float:
-    """`log(1 - sigmoid(p))`, without running out of digits."""
+    """Return `log(1 - sigmoid(p))`, without running out of digits."""
     return -p - math.log1p(math.exp(-p)) if p > 0 else -math.log1p(math.exp(p))
 
 
@@ -175,12 +176,12 @@ def ltx_sigma_samplers() -> dict[str, type]:
 
 
 def add_noise(clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-    """Tokens between clean and noise, `[B, T, D]`.
+    """Return tokens between clean and noise, `[B, T, D]`.
 
     Args:
-        clean: `[B, T, D]`.
-        noise: `[B, T, D]`.
-        timesteps: noise level of each token, `[B, T]`, 0 clean to 1 noise.
+        clean: the clean tokens, `[B, T, D]`.
+        noise: the noise, `[B, T, D]`.
+        timesteps: the noise level of each token, `[B, T]`, 0 clean to 1 noise.
 
     Source: docs/explanation/arithmetic.md#noise-of-a-token
     """
@@ -188,5 +189,5 @@ def add_noise(clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
 
 
 def velocity(clean: Tensor, noise: Tensor) -> Tensor:
-    """What the model learns to say, `[B, T, D]`. Source: docs/explanation/arithmetic.md#velocity"""
+    """Return the velocity that the model learns to predict, `[B, T, D]`. Source: docs/explanation/arithmetic.md#velocity"""
     return noise - clean

@@ -1,4 +1,4 @@
-"""What becomes of each token: generated, given, given in part, appended, in the loss; and where it lies.
+"""Counts of tokens by what becomes of them (generated, given, given in part, appended, in the loss), and their places.
 
 Where tokens lie, from their positions alone: in which moments, and for pictures, in which cells of the frame.
 """
@@ -21,13 +21,13 @@ class Tokens:
     """The tokens of one sample and modality: T of the target, then R appended ones.
 
     Attributes:
-        given: how much of each is given, `[T + R]`: 0 is generated, 1 is known.
-        timesteps: noise level of each, `[T + R]`.
-        counted: which are in the loss, `[T + R]` bool.
+        given: the amount of each that is given, `[T + R]`: 0 is generated, 1 is known.
+        timesteps: the noise level of each, `[T + R]`.
+        counted: the tokens that are in the loss, `[T + R]` bool.
         positions: start and end, `[P, T + R, 2]`; seconds, then pixel rows and columns for video.
-        num_target: T.
-        is_generated: false for a frozen modality.
-        sigma: its noise level.
+        num_target: T, the number of tokens of the target.
+        is_generated: whether the modality is generated, not frozen.
+        sigma: the noise level of the modality.
     """
 
     given: Tensor
@@ -40,16 +40,16 @@ class Tokens:
 
     @property
     def target(self) -> Tokens:
-        """Those of the target."""
+        """The tokens of the target."""
         return self.part(slice(0, self.num_target))
 
     @property
     def appended(self) -> Tokens:
-        """Those that were appended."""
+        """The tokens that were appended."""
         return self.part(slice(self.num_target, self.given.shape[0]))
 
     def part(self, which: slice | Tensor) -> Tokens:
-        """Some of them."""
+        """Return some of these tokens."""
         return attrs.evolve(
             self,
             given=self.given[which],
@@ -60,7 +60,7 @@ class Tokens:
 
 
 def tokens_of(inputs: ModelInput, index: int) -> Tokens:
-    """The tokens of sample `index` of a micro-batch. All of a frozen modality is given."""
+    """Return the tokens of sample `index` of a micro-batch. All tokens of a frozen modality are given."""
     tokens = inputs.timesteps.shape[1]
     target = tokens if inputs.clean is None else inputs.clean.shape[1]
     timesteps, sigma = inputs.timesteps[index].float().cpu(), float(inputs.sigma[index])
@@ -78,22 +78,22 @@ def tokens_of(inputs: ModelInput, index: int) -> Tokens:
 
 @attrs.frozen
 class Count:
-    """One sample and modality in numbers.
+    """The token counts of one sample and modality, with its noise levels, size, conditions and loss.
 
     Attributes:
-        sample: its name.
+        sample: the sample's name.
         modality: "video" or "audio".
-        is_generated: false for a frozen modality.
-        generated, given, partly: tokens of the target: generated, given, given in part.
-        appended: tokens beside the target.
-        in_loss: tokens that count.
-        marked: tokens that the model is told are of the first latent frame; None where it is told nothing.
-        sigma: noise level of the modality.
-        timesteps: lowest and highest noise level of a token.
-        seconds: where the target begins and ends.
-        pixels: rows and columns of the target; None for sound.
-        conditions: keys of those that were applied.
-        loss: where the model was asked.
+        is_generated: whether the modality is generated, not frozen.
+        generated, given, partly: the tokens of the target that are generated, given, and given in part.
+        appended: the tokens beside the target.
+        in_loss: the tokens that count in the loss.
+        marked: the tokens that are marked as those of the first latent frame; None where the model takes no marker.
+        sigma: the noise level of the modality.
+        timesteps: the lowest and highest noise level of a token.
+        seconds: the start and end of the target in seconds.
+        pixels: the pixel rows and columns of the target; None for audio.
+        conditions: the keys of the conditions that were applied.
+        loss: the loss; None where the model was not run.
     """
 
     sample: str
@@ -114,7 +114,7 @@ class Count:
 
 
 def counts(seen: Seen) -> Iterator[Count]:
-    """A count for each sample and modality of a micro-batch."""
+    """Yield a count for each sample and modality of a micro-batch."""
     for index, sample in enumerate(seen.micro_batch.names):
         for modality, inputs in seen.inputs.items():
             tokens = tokens_of(inputs, index)
@@ -140,7 +140,7 @@ def counts(seen: Seen) -> Iterator[Count]:
 
 
 Box = tuple[float, float, float, float]
-"""Top, left, bottom, right, in pixels of the picture."""
+"""The top, left, bottom and right of a token, in pixels of the video."""
 
 
 @attrs.frozen(eq=False)
@@ -148,9 +148,9 @@ class Slot:
     """The tokens of one moment.
 
     Attributes:
-        start, end: seconds.
-        tokens: which lie there.
-        boxes: where in the picture each lies; empty for sound.
+        start, end: the start and end of the moment, in seconds.
+        tokens: the tokens that lie there.
+        boxes: the place of each in the frame; empty for audio.
     """
 
     start: float
@@ -161,24 +161,24 @@ class Slot:
 
 @attrs.frozen(eq=False)
 class Lane:
-    """Tokens that belong together: the target, or one medium that was appended; moment by moment."""
+    """Tokens that belong together, moment by moment: the target, or one medium that was appended."""
 
     slots: tuple[Slot, ...]
 
     @property
     def seconds(self) -> tuple[float, float]:
-        """From its first moment to its last."""
+        """The start of the first moment and the end of the last."""
         return min(slot.start for slot in self.slots), max(slot.end for slot in self.slots)
 
     @property
     def size(self) -> tuple[float, float] | None:
-        """Rows and columns of the picture in pixels; None for sound."""
+        """The rows and columns of the video in pixels; None for audio."""
         boxes = [box for slot in self.slots for box in slot.boxes]
         return (max(box[2] for box in boxes), max(box[3] for box in boxes)) if boxes else None
 
 
 def lane_of(tokens: Tokens) -> Lane:
-    """Tokens of one medium."""
+    """Return the lane of the tokens of one medium."""
     spans: dict[tuple[float, float], list[int]] = {}
     for index, (start, end) in enumerate(tokens.positions[0].tolist()):
         spans.setdefault((start, end), []).append(index)
@@ -195,7 +195,7 @@ def _slot(tokens: Tokens, start: float, end: float, which: torch.Tensor) -> Slot
 
 
 def appended_lanes(tokens: Tokens) -> list[Lane]:
-    """A lane for each medium that was appended: a new one begins where time goes back, or a place comes again."""
+    """Return a lane for each medium that was appended: a new one begins where time goes back, or a place comes again."""
     cuts = [*_beginnings(tokens), tokens.given.shape[0]]
     return [lane_of(tokens.part(slice(start, end))) for start, end in pairwise(cuts)]
 

@@ -38,14 +38,14 @@ from ltxcore.train.trained_model import load_model
 def inspect(
     loaded: LoadedRun, console: Console | None = None, *, steps: int = 1, dump: Path | None = None, png: Path | None = None
 ) -> list[Seen]:
-    """Show what the model sees in the first optimiser steps of a run in one process.
+    """Show what the model sees in the first optimizer steps of a run in one process.
 
     Args:
         loaded: the run file.
-        console: shown it; by default standard output.
-        steps: how many steps.
-        dump: where to write every tensor, and the losses; the model is loaded for it, as it is before the first step.
-        png: where to draw the first samples.
+        console: the console to print to; by default standard output.
+        steps: the number of steps.
+        dump: the file for every tensor and the losses; the model is loaded for it, as it is before the first step.
+        png: the file for a picture of the first samples.
 
     Raises:
         LtxError: with all that is wrong with the run, but for what its output folder holds.
@@ -73,7 +73,7 @@ def inspect(
 
 
 def _check(loaded: LoadedRun, steps: int, outputs: Sequence[Path]) -> None:
-    """Refuse what is asked for, before any work.
+    """Refuse a request that cannot be met, before any work.
 
     Raises:
         ConfigError: more steps than the run has, or a file in its output folder.
@@ -91,7 +91,7 @@ def _check(loaded: LoadedRun, steps: int, outputs: Sequence[Path]) -> None:
 
 
 def _planned(loaded: LoadedRun) -> RunPlan:
-    """The run with its data, encoded now if they are not."""
+    """Plan the run with its data, which are encoded now if they are not yet."""
     found = draft(loaded, 1, writes=False).checked()
     data = loaded.config.data
     root, only = encoded(found, data.dataset, data.preprocessed_data_root, Processes())
@@ -99,7 +99,7 @@ def _planned(loaded: LoadedRun) -> RunPlan:
 
 
 def _backbone(planned: RunPlan, samples: Samples) -> LTXBackbone:
-    """The model as it is before the first step."""
+    """Load the model as it is before the first step."""
     device: torch.device = device_of(Processes())
     return load_model(planned, samples, device).backbone
 
@@ -118,7 +118,7 @@ FIELDS = {
     "context": "context",
     "context_mask": "context_mask",
 }
-"""Names in the file, and what `ModelInput` calls them."""
+"""The names of tensors in the file, with the fields of `ModelInput` that they hold."""
 
 
 def write_dump(path: Path, seen: Sequence[Seen], run_file: str) -> None:
@@ -143,7 +143,7 @@ def write_dump(path: Path, seen: Sequence[Seen], run_file: str) -> None:
 
 
 def tensors_of(seen: Seen) -> Iterator[tuple[str, Tensor]]:
-    """Keys and tensors of one micro-batch."""
+    """Yield the keys and tensors of one micro-batch."""
     for modality, inputs in seen.inputs.items():
         for name, tensor in _of_input(inputs):
             yield f"{seen.name}/{modality}/{name}", tensor
@@ -166,7 +166,7 @@ def _of_input(inputs: ModelInput) -> Iterator[tuple[str, Tensor]]:
 
 
 def tables(seen: Sequence[Seen]) -> Iterator[tuple[str, Table]]:
-    """Titles and tables: the whole of some micro-batches by modality, their conditions, and every sample."""
+    """Yield titles and tables: all of some micro-batches by modality, their conditions, and every sample."""
     by_batch = {each.name: list(counts(each)) for each in seen}
     samples = sum(len(each.micro_batch.names) for each in seen)
     title = f"What the model sees: tokens per sample, in {samples} sample{'' if samples == 1 else 's'}"
@@ -180,7 +180,7 @@ def tables(seen: Sequence[Seen]) -> Iterator[tuple[str, Table]]:
 
 
 def summary_table(every: Sequence[Count]) -> Table:
-    """A column for each modality: how many tokens of a sample are what, from least to most over all samples."""
+    """Return a table with a column for each modality: the tokens of a sample by kind, from least to most over all samples."""
     of = {name: found for name in MODALITIES if (found := [count for count in every if count.modality == name])}
     table = _table()
     table.add_column("")
@@ -206,7 +206,7 @@ def summary_table(every: Sequence[Count]) -> Table:
 
 
 def condition_table(seen: Iterable[Seen]) -> Table | None:
-    """How often each condition applied; None where there is none."""
+    """Return a table of how often each condition applied; None where there is none."""
     numbers: dict[str, list[int]] = {}
     for each in seen:
         for inputs in each.inputs.values():
@@ -225,7 +225,7 @@ def condition_table(seen: Iterable[Seen]) -> Table | None:
 
 
 def sample_table(found: Sequence[Count]) -> Table:
-    """A row for each sample and modality of a micro-batch."""
+    """Return a table with a row for each sample and modality of a micro-batch."""
     with_loss = any(count.loss is not None for count in found)
     table = _table(gap=1)  # for 80 columns
     table.add_column("sample", overflow="fold", min_width=8)
@@ -252,7 +252,7 @@ def _table(gap: int = 2) -> Table:
 
 
 def _short(key: str) -> str:
-    """`audio.cond0.mask` as a row of audio says it: 0."""
+    """Shorten a condition's key for a row of its modality: `audio.cond0.mask` becomes 0."""
     return re.sub(r"^\w+\.cond(\d+)\.\w+$", r"\1", key)
 
 

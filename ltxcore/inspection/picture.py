@@ -1,4 +1,5 @@
-"""What the model sees, as a picture: every token of some samples at its place in time, and in the frame, coloured by what becomes of it.
+"""A picture of what the model sees: every token of some samples at its place in time and in the frame, colored by what
+becomes of it.
 
 A picture that is drawn from top to bottom and cut off below the last line, and its colours.
 """
@@ -27,22 +28,22 @@ if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
 DRAWN = 4
-"""Samples that are drawn."""
+"""The most samples in the picture."""
 
 LANE, STRIP = 44, 8
-"""Height of a lane, and of the strip below it that says what counts in the loss."""
+"""The height of a lane, and of the strip below it that shows what counts in the loss."""
 
 FRAME, WIDEST, GAP = 120, 260, 14
-"""The most height and width of a frame, and what lies between two of them."""
+"""The most height and width of a frame, and the gap between two frames."""
 
 WORDS = 86
-"""Width of what stands below a frame."""
+"""The width of the text below a frame."""
 
 LEAST = 5
-"""Cells of at least so many pixels have a white line between them."""
+"""The least size in pixels of cells that have a white line between them."""
 
 TICKS = 9
-"""About as many numbers stand on an axis."""
+"""The approximate number of numbers on an axis."""
 
 TALLEST = 12_000
 
@@ -61,7 +62,7 @@ KEY: tuple[tuple[str, Colour, Colour], ...] = (
     ("appended", APPENDED, APPENDED),
     ("frozen", FROZEN, FROZEN),
 )
-"""What the colours mean, each from one shade to another."""
+"""The meaning of each color, from one shade to another."""
 
 
 def write_picture(path: Path, seen: Sequence[Seen], title: str) -> None:
@@ -77,7 +78,7 @@ def write_picture(path: Path, seen: Sequence[Seen], title: str) -> None:
 
 
 def picture(seen: Sequence[Seen], title: str) -> bytes:
-    """A PNG of the first samples, one of each micro-batch before the second of any."""
+    """Return a PNG of the first samples, one of each micro-batch before the second of any."""
     every = [(index, each) for each in seen for index in range(len(each.micro_batch.names))]
     chosen = sorted(every, key=lambda pair: pair[0])[:DRAWN]
     canvas = Canvas.of_height(TALLEST)
@@ -130,7 +131,7 @@ def _draw_sample(canvas: Canvas, seen: Seen, index: int) -> None:
 
 
 def _lanes(seen: Seen, modality: str, index: int) -> list[tuple[str, Lane]]:
-    """The target and what was appended to it, each with its name."""
+    """Return the lane of the target and of each medium that was appended to it, with their names."""
     tokens = tokens_of(seen.inputs[modality], index)
     appended = appended_lanes(tokens.appended)
     names = ["appended"] if len(appended) == 1 else [f"appended {number}" for number in range(1, len(appended) + 1)]
@@ -157,7 +158,7 @@ def _draw_lane(canvas: Canvas, time: Scale, title: str, lane: Lane, appended: bo
 
 
 def _draw_axis(canvas: Canvas, time: Scale) -> None:
-    """Seconds, below what was drawn last."""
+    """Draw an axis of seconds below what was drawn last."""
     top = canvas.y
     canvas.line(LEFT, top, RIGHT, top, FAINT)
     digits = max(0, -math.floor(math.log10(time.step(TICKS)) + 1e-9))
@@ -170,7 +171,7 @@ def _draw_axis(canvas: Canvas, time: Scale) -> None:
 
 
 def _draw_frames(canvas: Canvas, lane: Lane, title: str, appended: bool) -> None:
-    """The latent frames of a video side by side: all, or as many as fit, evenly chosen, the first and the last among them."""
+    """Draw the latent frames of a video side by side: all, or as many as fit, evenly chosen, the first and the last among them."""
     if lane.size is None:
         return
     rows, columns = lane.size
@@ -193,14 +194,14 @@ def _draw_frames(canvas: Canvas, lane: Lane, title: str, appended: bool) -> None
 
 
 def _evenly(slots: Sequence[Slot], most: int) -> Sequence[Slot]:
-    """All of them, or `most` evenly spaced ones, two at least, with the first and the last."""
+    """Return all slots, or `most` evenly spaced ones, two at least, with the first and the last."""
     if len(slots) <= most:
         return slots
     return [slots[round(place * (len(slots) - 1) / (most - 1))] for place in range(most)]
 
 
 def _colours(tokens: Tokens, appended: bool) -> list[Colour]:
-    """The colour of each token."""
+    """Return the color of each token."""
     if appended or not tokens.is_generated:
         return [APPENDED if appended else FROZEN] * len(tokens.given)
     return [
@@ -210,13 +211,13 @@ def _colours(tokens: Tokens, appended: bool) -> list[Colour]:
 
 
 def _mixed(low: Colour, high: Colour, amount: float) -> Colour:
-    """A colour between two: 0 is the first, 1 the second."""
+    """Mix two colors: 0 is the first, 1 the second."""
     r, g, b = (round(start + amount * (end - start)) for start, end in zip(low, high, strict=True))
     return r, g, b
 
 
 def sentence(count: Count) -> str:
-    """A modality in a line."""
+    """Describe a modality in a line."""
     numbers = ((count.generated, "generated"), (count.given, "given"), (count.partly, "given in part"), (count.appended, "appended"))
     parts = [f"{number} {what if count.is_generated or what == 'appended' else 'frozen'}" for number, what in numbers if number]
     marked = f"; marked: {count.marked}" if count.marked else ""
@@ -235,12 +236,12 @@ LINE: Colour = (210, 210, 210)
 WIDTH = 1600
 MARGIN = 40
 LEFT, RIGHT = MARGIN + 130, WIDTH - MARGIN
-"""Between them lies what has a scale; names stand to the left."""
+"""The left and right end of everything that has a scale; names stand to the left."""
 
 
 @functools.cache
 def font(size: int) -> FreeTypeFont | ImageFont:
-    """The font that comes with Pillow: the same on every machine."""
+    """Return the font that comes with Pillow, the same on every machine."""
     from PIL import ImageFont
 
     return ImageFont.load_default(size)
@@ -248,12 +249,12 @@ def font(size: int) -> FreeTypeFont | ImageFont:
 
 @attrs.define(eq=False)
 class Canvas:
-    """A white picture.
+    """A white picture to draw on.
 
     Attributes:
-        image: what is drawn on.
-        pen: draws on it.
-        y: where the next thing begins.
+        image: the image that is drawn on.
+        pen: the pen that draws on it.
+        y: the place where the next thing begins.
     """
 
     image: Image
@@ -262,28 +263,28 @@ class Canvas:
 
     @classmethod
     def of_height(cls, height: int) -> Canvas:
-        """A canvas of at most this height."""
+        """Return a canvas of at most this height."""
         from PIL import Image, ImageDraw
 
         image = Image.new("RGB", (WIDTH, height), WHITE)
         return cls(image, ImageDraw.Draw(image))
 
     def text(self, x: float, y: float, said: str, *, size: int = 20, colour: Colour = INK, anchor: str = "la") -> float:
-        """Write, and say where the text ends. The anchor is Pillow's: "la" is left and top, "ra" right and top, "ma" middle and top."""
+        """Write text, and return where it ends. The anchor is Pillow's: "la" is left and top, "ra" right and top, "ma" middle and top."""
         self.pen.text((x, y), said, font=font(size), fill=colour, anchor=anchor)
         return x + float(font(size).getlength(said))
 
     def box(self, left: float, top: float, right: float, bottom: float, colour: Colour) -> None:
-        """A filled box, at least one pixel wide and high."""
+        """Draw a filled box, at least one pixel wide and high."""
         x, y = round(left), round(top)
         self.pen.rectangle((x, y, max(x, round(right) - 1), max(y, round(bottom) - 1)), fill=colour)
 
     def line(self, left: float, top: float, right: float, bottom: float, colour: Colour = LINE) -> None:
-        """A thin line."""
+        """Draw a thin line."""
         self.pen.line((left, top, right, bottom), fill=colour, width=1)
 
     def png(self) -> bytes:
-        """The picture, down to where it was drawn on."""
+        """Return the picture as PNG, down to where it was drawn on."""
         file = io.BytesIO()
         self.image.crop((0, 0, WIDTH, min(self.y + MARGIN // 2, self.image.height))).save(file, "PNG", optimize=True)
         return file.getvalue()

@@ -1,4 +1,4 @@
-"""The first micro-batches of a run, exactly as the run makes them; nothing is trained."""
+"""The first micro-batches of a run, exactly as the run makes them, without training."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Seen:
     """A micro-batch as the model sees it.
 
     Attributes:
-        step: optimiser step that it belongs to, from 1.
-        part: which of the step's micro-batches it is, from 1.
-        parts: how many the step has.
+        step: the optimizer step that it belongs to, from 1.
+        part: its number among the step's micro-batches, from 1.
+        parts: the number of micro-batches of the step.
         micro_batch: its samples.
-        inputs: by modality.
+        inputs: the model's inputs by modality.
         draws: the single numbers that were drawn, by name: `[B]`, or `[1]` where one was drawn for the whole micro-batch.
-        predicted: what the model says, `[B, T + R, D]` by modality; empty where it was not asked.
-        losses: of every sample, `[B]` by generated modality; empty where the model was not asked.
+        predicted: the model's predictions, `[B, T + R, D]` by modality; empty where it was not run.
+        losses: the losses of every sample, `[B]` by generated modality; empty where the model was not run.
     """
 
     step: int
@@ -43,13 +43,13 @@ class Seen:
 
     @property
     def name(self) -> str:
-        """`step_3`, or `step_3.2` for the second micro-batch of a step that has several."""
+        """The name of the micro-batch: `step_3`, or `step_3.2` for the second micro-batch of a step that has several."""
         return f"step_{self.step}" if self.parts == 1 else f"step_{self.step}.{self.part}"
 
 
 @attrs.define(eq=False)
 class RecordedDraws:
-    """Draws that are remembered, those of one number alone."""
+    """Draws that remember the numbers drawn, those of one number a sample or batch alone."""
 
     draws: Draws
     numbers: dict[str, Tensor] = attrs.field(factory=dict)
@@ -76,13 +76,13 @@ class RecordedDraws:
 
 
 def first_seen(planned: RunPlan, samples: Samples, steps: int, backbone: LTXBackbone | None = None) -> Iterator[Seen]:
-    """The micro-batches of the first optimiser steps, in the order in which one process takes them.
+    """Yield the micro-batches of the first optimizer steps, in the order in which one process takes them.
 
     Args:
         planned: the run.
-        samples: what it reads.
-        steps: how many steps.
-        backbone: on its device, asked for losses; none: text features are left as they are stored, and there are no losses.
+        samples: the samples that it reads.
+        steps: the number of steps.
+        backbone: the model on its device, which gives losses; None leaves text features as they are stored, and gives no losses.
 
     Raises:
         DataError: a file is not what the manifest says, or a condition cannot apply.

@@ -1,1 +1,1 @@
-"""Modalities: how the latents of video and audio become tokens, and where the tokens lie."""
+"""The modalities, which turn latents of video and audio into tokens and know where the tokens lie."""

@@ -1,4 +1,4 @@
-"""Audio: one token a latent step, its channels and frequency bins side by side."""
+"""The audio modality: one token a latent step, its channels and frequency bins side by side."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class AudioModality:
-    """Latents `[B, C, T, M]` (C channels, M frequency bins), tokens `[B, T, C*M]`.
+    """The audio modality, with latents `[B, C, T, M]` (C channels, M frequency bins) and tokens `[B, T, C*M]`.
 
     Attributes:
-        mel_frames: mel frames a latent step covers; the first step covers one only.
-        bins: M, frequency bins of a latent.
-        mel_rate: mel frames per second: 16,000 samples a second, 160 a frame.
+        mel_frames: the mel frames that a latent step covers; the first step covers one only.
+        bins: M, the frequency bins of a latent.
+        mel_rate: the mel frames per second: 16,000 samples a second, 160 a frame.
     """
 
     mel_frames: int = 4
@@ -30,27 +30,28 @@ class AudioModality:
 
     @property
     def default_rate(self) -> float:
-        """Latent steps per second."""
+        """The number of latent steps per second."""
         return self.mel_rate / self.mel_frames
 
     def grid(self, latents: Tensor) -> Grid:
-        """Steps of latents `[B, C, T, M]`."""
+        """Return the grid of steps of latents `[B, C, T, M]`."""
         return self.grid_of(latents.shape[1:])
 
     def grid_of(self, shape: Sequence[int]) -> Grid:
-        """Steps of a stored latent of shape `(C, T, M)`."""
+        """Return the grid of steps of a stored latent of shape `(C, T, M)`."""
         return Grid(int(shape[1]), scale=(self.mel_frames, 1, 1))
 
     def patchify(self, latents: Tensor) -> Tensor:
-        """Latents `[B, C, T, M]` to tokens `[B, T, C*M]`. Source: docs/explanation/arithmetic.md#tokens-of-a-sound"""
+        """Turn latents `[B, C, T, M]` into tokens `[B, T, C*M]`. Source: docs/explanation/arithmetic.md#tokens-of-a-sound"""
         return latents.transpose(1, 2).flatten(2)
 
     def unpatchify(self, tokens: Tensor, grid: Grid) -> Tensor:
-        """Tokens `[B, T, C*M]` to latents `[B, C, T, M]`."""
+        """Turn tokens `[B, T, C*M]` into latents `[B, C, T, M]`."""
         return tokens.unflatten(2, (-1, self.bins)).transpose(1, 2)
 
     def positions(self, grid: Grid, rate: Tensor) -> Tensor:
-        """Start and end of every step in seconds, `[B, 1, T, 2]` float32; `rate` `[B]` says how many samples there are.
+        """Return start and end of every step in seconds, `[B, 1, T, 2]` float32; `rate` `[B]` says how many samples
+        there are.
 
         Source: docs/explanation/arithmetic.md#positions-of-a-sound
         """

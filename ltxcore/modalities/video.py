@@ -1,4 +1,4 @@
-"""Video: one token a latent cell, in the order frame, row, column."""
+"""The video modality: one token a latent cell, in the order frame, row, column."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DEFAULT_RATE = 24.0
-"""Frames per second of stored video that does not say."""
+"""The frames per second of stored video that does not say its own."""
 
 
 @attrs.frozen
 class VideoModality:
-    """Latents `[B, C, F, H, W]`, tokens `[B, F*H*W, C]`.
+    """The video modality, with latents `[B, C, F, H, W]` and tokens `[B, F*H*W, C]`.
 
     `scale` is how many pixel frames, rows and columns a latent cell covers; the first latent frame covers one pixel frame only.
     """
@@ -28,35 +28,35 @@ class VideoModality:
 
     @property
     def default_rate(self) -> float:
-        """Frames per second of stored latents that do not say."""
+        """The frames per second of stored latents that do not say their own."""
         return DEFAULT_RATE
 
     def grid(self, latents: Tensor) -> Grid:
-        """Cells of latents `[B, C, F, H, W]`."""
+        """Return the grid of cells of latents `[B, C, F, H, W]`."""
         return self.grid_of(latents.shape[1:])
 
     def grid_of(self, shape: Sequence[int]) -> Grid:
-        """Cells of a stored latent of shape `(C, F, H, W)`."""
+        """Return the grid of cells of a stored latent of shape `(C, F, H, W)`."""
         _, frames, height, width = shape
         return Grid(int(frames), int(height), int(width), self.scale)
 
     def patchify(self, latents: Tensor) -> Tensor:
-        """Latents `[B, C, F, H, W]` to tokens `[B, F*H*W, C]`.
+        """Turn latents `[B, C, F, H, W]` into tokens `[B, F*H*W, C]`.
 
         Source: docs/explanation/arithmetic.md#tokens-of-a-clip
         """
         return latents.flatten(2).transpose(1, 2)
 
     def unpatchify(self, tokens: Tensor, grid: Grid) -> Tensor:
-        """Tokens `[B, F*H*W, C]` to latents `[B, C, F, H, W]`."""
+        """Turn tokens `[B, F*H*W, C]` into latents `[B, C, F, H, W]`."""
         return tokens.transpose(1, 2).unflatten(2, (grid.frames, grid.height, grid.width))
 
     def positions(self, grid: Grid, rate: Tensor) -> Tensor:
-        """Start and end of every cell in seconds, pixel rows and pixel columns, `[B, 3, T, 2]` float32.
+        """Return start and end of every cell in seconds, pixel rows and pixel columns, `[B, 3, T, 2]` float32.
 
         Args:
-            grid: the cells, T of them.
-            rate: frames per second of each sample, `[B]`.
+            grid: the T cells.
+            rate: the frames per second of each sample, `[B]`.
 
         Source: docs/explanation/arithmetic.md#positions-of-a-clip
         """

@@ -1,4 +1,4 @@
-"""For authors of plugins: try a condition or a strategy before anyone else does.
+"""Tests for authors of plugins, which try a condition or a strategy before anyone else does.
 
     from ltxcore.testing import check_condition
 
@@ -35,7 +35,7 @@ def check_imports_lightly(module: str) -> None:
     """Check that a plugin's module imports nothing heavy: every `ltx` command imports all plugins, `ltx --help` too.
 
     Args:
-        module: as the entry point names it, such as "my_package.my_module".
+        module: the module, as the entry point names it, such as "my_package.my_module".
 
     Raises:
         AssertionError: what it imports.

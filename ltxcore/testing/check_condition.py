@@ -1,4 +1,4 @@
-"""Hold a condition to its protocol, on clips and sounds of many shapes."""
+"""The test that holds a condition to its protocol, on clips and audio of many shapes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WHERE = "a trial"
 
 
 def check_condition(condition: Any, *, grids: Mapping[str, Sequence[Grid]] | None = None, **fields: Any) -> None:
-    """Check that a condition does what the core relies on, in training and in sampling.
+    """Check that a condition does what the core relies on, in training and in generation.
 
     It is applied to three samples at a time, of images, clips and sounds of several shapes, in each modality that it names. It may refuse shapes with a DataError, but not all.
 
@@ -87,7 +87,7 @@ def _faults_of_class(condition: Any) -> Iterator[str]:
 
 
 def _faults_of_table(condition: Any) -> Iterator[str]:
-    """A resolved run file has every parameter, and must load again to the same."""
+    """Find why a resolved run file, which has every parameter, does not load again to the same condition."""
 
     def read(table: Any) -> Any:
         structurer = Structurer(Registry({}), Path.cwd())
@@ -109,7 +109,7 @@ def _faults_of_table(condition: Any) -> Iterator[str]:
 
 
 def _tried(use: ConditionUse, modality: str, grids: Sequence[Grid], findings: Findings) -> list[tuple[Trial, LatentState]]:
-    """The trials that it accepts, with what it makes of them."""
+    """Return the trials that the condition accepts, with the states that it makes of them."""
     accepted, refusal = [], None
     for trial in trials(modality, use.roles, grids):
         try:
@@ -132,13 +132,13 @@ def _tried(use: ConditionUse, modality: str, grids: Sequence[Grid], findings: Fi
 
 
 def _by_the_state(error: BaseException) -> bool:
-    """Whether given() or append() refused: what the trials hand out is right, so that the condition is not."""
+    """Return whether given() or append() refused: what the trials supply is right, so the condition is not."""
     raised = traceback.extract_tb((error.__cause__ or error).__traceback__)
     return raised[-1].filename == state.__file__
 
 
 def _again(use: ConditionUse, trial: Trial, before: LatentState) -> LatentState | str:
-    """What it makes of a state that it should accept; or what it says instead."""
+    """Return the state that the condition makes of one that it should accept, or the text of its error."""
     try:
         return applied_state(use, before, trial.inputs, WHERE)
     except Exception as error:  # noqa: BLE001 - as above
@@ -150,7 +150,7 @@ def _same(one: LatentState, other: LatentState) -> bool:
 
 
 def _same_mask(one: LatentState, other: LatentState) -> bool:
-    """Up to the rounding of products in another order."""
+    """Compare denoise masks up to the rounding of products in another order."""
     return one.denoise_mask.shape == other.denoise_mask.shape and torch.allclose(one.denoise_mask, other.denoise_mask, atol=1e-6)
 
 
@@ -248,13 +248,13 @@ def _faults_of_all(use: ConditionUse, tried: Sequence[tuple[Trial, LatentState]]
 
 
 def _gives(after: LatentState) -> torch.Tensor:
-    """Frames of which something is given, `[F]` bool."""
+    """Return the frames of which something is given, `[F]` bool."""
     given = (after.denoise_mask[:, : after.num_target] < 1).any(dim=0)
     return torch.stack([given[after.grid.frame == frame].any() for frame in range(after.grid.frames)])
 
 
 def _misplaced(use: ConditionUse, tried: Sequence[tuple[Trial, LatentState]]) -> Iterator[str]:
-    """Whether its medium, laid at the other end, would have to be shorter wherever it gives something."""
+    """Report a condition whose medium, laid at the other end, would have to be shorter wherever it gives something."""
     content = content_of(type(use.condition))
     if content not in ("start", "end"):
         return
@@ -287,7 +287,7 @@ def _faults_of_metadata(condition: DescribesLora, tried: Sequence[Trial]) -> Ite
 
 
 def _faults_in_runs(use: ConditionUse, grids: Mapping[str, Sequence[Grid]]) -> Iterator[tuple[str, str]]:
-    """In the flexible strategy: on a generated modality; and on a frozen one too, where the condition appends."""
+    """Find faults in the flexible strategy on a generated modality, and on a frozen one too if the condition appends."""
     both = {modality: own or GRIDS[modality] for modality, own in grids.items()}
     for modality in sorted(use.modalities):
         tables = {name: ModalityTable(True, f"{name}_latents") for name in MODALITIES}

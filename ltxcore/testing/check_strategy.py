@@ -1,4 +1,4 @@
-"""Hold a strategy to its protocol, on samples of many shapes."""
+"""The test that holds a strategy to its protocol, on samples of many shapes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ltxcore.state import Grid
 from ltxcore.testing.trials import NAMES, Findings, Samples, alone, draws_of, samples_of, setting_of, tensors_of
 
 Fault = tuple[str, str]
-"""What is wrong, and on which samples it showed."""
+"""A fault, with the samples on which it showed."""
 
 TEXT = "text"
 
@@ -58,7 +58,7 @@ def check_strategy(table: Any, *, grids: Mapping[str, Sequence[Grid]] | None = N
 
 
 def faults_of(strategy: Strategy, grids: Mapping[str, Sequence[Grid]] | None = None) -> Iterator[Fault]:
-    """What is wrong with a strategy that was built."""
+    """Find what is wrong with a strategy that was built."""
     sources = strategy.sources()
     wrong = list(_faults_of_sources(sources))
     yield from ((fault, "") for fault in wrong)
@@ -147,7 +147,9 @@ def _faults_of_inputs(strategy: Strategy, prepared: Mapping[str, ModelInput]) ->
 
 
 def _faults_of_marker(name: str, given: ModelInput) -> Iterator[str]:
-    """The marker is of the target's tokens in the first latent frame of a video; appended tokens do not have it."""
+    """Find faults of the marker, which belongs to the target's tokens in the first latent frame of a video; appended
+    tokens do not have it.
+    """
     if given.marked is None:
         return
     shape, target = tuple(given.tokens.shape[:2]), given.tokens.shape[1] if given.clean is None else given.clean.shape[1]
@@ -176,7 +178,7 @@ def _purity(strategy: Strategy, batch: Batch, prepared: Mapping[str, ModelInput]
 
 
 def _neighbours(strategy: Strategy, batch: Batch, prepared: Mapping[str, ModelInput], number: int) -> Iterator[str]:
-    """What a sample is given must not depend on the batch that it came in."""
+    """Report inputs of a sample that depend on the batch that it came in."""
     index = len(NAMES) - 1
     single = strategy.prepare(alone(batch, index), draws_of(NAMES[index:], number))
     for name, given in prepared.items():

@@ -1,4 +1,5 @@
-"""What strategies are tried on: stored samples of several shapes, as a run would read them.
+"""Samples of several shapes that strategies and conditions are tried on, with all that their sources and roles name,
+and the faults found.
 
 What conditions are tried on: clips and sounds of several shapes, three samples each, with all that their roles ask for.
 
@@ -29,7 +30,9 @@ GRIDS: Mapping[str, Sequence[Grid]] = {
     "video": (Grid(1, 4, 6), Grid(3, 2, 2), Grid(5, 4, 6), Grid(9, 6, 4, (4, 16, 16)), Grid(2, 10, 16), Grid(13, 5, 3)),
     "audio": tuple(Grid(steps, scale=(4, 1, 1)) for steps in (1, 6, 27, 50)),
 }
-"""By default: an image, a clip of few cells, larger ones, one of a codec with finer cells, a wide one, one with odd sides; sounds of up to two seconds."""
+"""The grids to try by default: an image, a clip of few cells, larger ones, one of a codec with finer cells, a wide one,
+one with odd sides; audio of up to two seconds.
+"""
 
 RATES = {"video": (24.0, 25.0, 30.0), "audio": (25.0, 25.0, 25.0)}
 BATCH = 3
@@ -39,18 +42,18 @@ BINS = 16
 
 @attrs.define
 class Findings:
-    """Faults of one plugin, in the order they were found: by their text without numbers, the first text, and where it shows."""
+    """The faults of one plugin in the order they were found, by their text without numbers: the first text, and where it shows."""
 
     faults: dict[str, tuple[str, list[str]]] = attrs.field(factory=dict)
 
     def note(self, fault: str, label: str = "") -> None:
-        """Write a fault down; the same fault in other places, where it may have other numbers, is told once."""
+        """Note a fault; the same fault in other places, where it may have other numbers, is told once."""
         _, places = self.faults.setdefault(re.sub(r"\d+", "", fault), (fault, []))
         if label and label not in places:
             places.append(label)
 
     def tell(self, what: str) -> None:
-        """Raise what was found.
+        """Raise everything that was found.
 
         Raises:
             AssertionError: if there is any.
@@ -62,7 +65,7 @@ class Findings:
 
 @attrs.frozen(eq=False)
 class Trial:
-    """A batch that a condition is tried on; `label` says which in a message."""
+    """A batch that a condition is tried on; `label` names it in a message."""
 
     label: str
     modality: str
@@ -70,24 +73,24 @@ class Trial:
     inputs: Inputs
 
     def known(self) -> LatentState:
-        """The state as training has it."""
+        """Return the state as training has it."""
         target = self.target
         return LatentState.start(self.modality, target.grid, target.rate, target.tokens, target.positions)
 
     def unknown(self) -> LatentState:
-        """The state as sampling has it."""
+        """Return the state as generation has it."""
         return attrs.evolve(self.known(), clean=torch.zeros_like(self.target.tokens))
 
     def alone(self, index: int) -> Trial:
-        """One sample of the batch."""
+        """Return one sample of the batch."""
         return self._each(lambda tensor: tensor[index : index + 1])
 
     def copy(self) -> Trial:
-        """The same numbers in other memory."""
+        """Return the same numbers in other memory."""
         return self._each(lambda tensor: tensor.clone())
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that a condition must leave as it is, by name."""
+        """Return everything that a condition must leave as it is, by name."""
         found = {
             f"state.{name}": getattr(self.target, at) for name, at in (("clean", "tokens"), ("rate", "rate"), ("positions", "positions"))
         }
@@ -106,7 +109,7 @@ class Trial:
 
 
 def trials(modality: str, roles: Sequence[Role], grids: Sequence[Grid]) -> Iterator[Trial]:
-    """Batches of a modality: each grid with media of its own size for the roles and, where it can be halved, with smaller ones."""
+    """Yield batches of a modality: each grid with media of its own size for the roles and, if it can be halved, with smaller ones."""
     for grid in grids:
         yield _trial(modality, roles, grid, grid)
         smaller = attrs.evolve(grid, height=grid.height // 2, width=grid.width // 2)
@@ -115,18 +118,18 @@ def trials(modality: str, roles: Sequence[Role], grids: Sequence[Grid]) -> Itera
 
 
 def modality_of(name: str, grid: Grid) -> Modality:
-    """The modality whose latents have such cells."""
+    """Return the modality whose latents have the cells of a grid."""
     return VideoModality(grid.scale) if name == "video" else AudioModality(grid.scale[0], BINS)
 
 
 def latents_of(name: str, grid: Grid, seed: int, batch: int = BATCH) -> Tensor:
-    """Random latents, `[B, C, F, H, W]` or `[B, C, T, M]`."""
+    """Return random latents, `[B, C, F, H, W]` or `[B, C, T, M]`."""
     sides = (grid.frames, grid.height, grid.width) if name == "video" else (grid.frames, BINS)
     return torch.randn(batch, CHANNELS, *sides, generator=torch.Generator().manual_seed(seed))
 
 
 def mask_of(tokens: int, seed: int, batch: int = BATCH) -> Tensor:
-    """A soft mask with tokens that are given wholly, in part and not at all, `[B, T]`; something is always left to generate."""
+    """Return a soft mask with tokens that are given wholly, in part and not at all, `[B, T]`; something is always left to generate."""
     mask = (torch.rand(batch, tokens, generator=torch.Generator().manual_seed(seed)) * 1.5 - 0.25).clamp(0, 1)
     mask[:, seed % tokens] = 0.0
     return mask
@@ -161,26 +164,28 @@ class Samples:
     manifest: Manifest
 
     def with_roles(self, roles: Collection[str]) -> Batch:
-        """The micro-batch with only these roles, as a run reads it."""
+        """Return the micro-batch with only these roles, as a run reads it."""
         latents = {role: stored for role, stored in self.batch.latents.items() if role in roles}
         masks = {role: mask for role, mask in self.batch.masks.items() if role in roles}
         return attrs.evolve(self.batch, latents=latents, masks=masks)
 
 
 def setting_of(grids: Mapping[str, Sequence[Grid]] | None = None) -> Setting:
-    """A setting as a run makes it, with all registered conditions; codecs have the scale of the first grid of their modality."""
+    """Return a setting as a run makes it, with all registered conditions; codecs have the scale of the first grid of their modality."""
     video, audio = ((grids or GRIDS)[modality][0].scale for modality in MODALITIES)
     modalities: dict[str, Modality] = {"video": VideoModality(video), "audio": AudioModality(audio[0], BINS)}
     return Setting(modalities, ShiftedLogitNormal(), False, condition_maker(load()), takes_marker=True)
 
 
 def draws_of(names: Sequence[str] = NAMES, number: int = 0) -> CountedDraws:
-    """The draws of a micro-batch."""
+    """Return the draws of a micro-batch."""
     return CountedDraws(7, 0, tuple(names), f"0.{number}")
 
 
 def samples_of(sources: Mapping[str, Source], grids: Mapping[str, Sequence[Grid]] | None = None) -> list[Samples]:
-    """Samples of several shapes, of codecs of one scale; video and audio of one sample are taken from the same place of their lists."""
+    """Return samples of several shapes, of codecs of one scale; video and audio of one sample are taken from the same
+    place of their lists.
+    """
     all_ = grids or GRIDS
     chosen = {modality: [grid for grid in all_[modality] if grid.scale == all_[modality][0].scale] for modality in MODALITIES}
     count = max(len(own) for own in chosen.values())
@@ -188,7 +193,7 @@ def samples_of(sources: Mapping[str, Source], grids: Mapping[str, Sequence[Grid]
 
 
 def alone(batch: Batch, index: int) -> Batch:
-    """One sample of a micro-batch."""
+    """Return one sample of a micro-batch."""
     row = slice(index, index + 1)
     latents = {role: StoredLatents(stored.latents[row], stored.rate[row]) for role, stored in batch.latents.items()}
     masks = {role: mask[row] for role, mask in batch.masks.items()}
@@ -199,7 +204,7 @@ def alone(batch: Batch, index: int) -> Batch:
 
 
 def tensors_of(batch: Batch) -> dict[str, Tensor]:
-    """Everything in a micro-batch that a strategy must leave as it is, by name."""
+    """Return everything in a micro-batch that a strategy must leave as it is, by name."""
     found = {f'batch.latents["{role}"].latents': stored.latents for role, stored in batch.latents.items()}
     found |= {f'batch.latents["{role}"].rate': stored.rate for role, stored in batch.latents.items()}
     found |= {f'batch.masks["{role}"]': mask for role, mask in batch.masks.items()}
