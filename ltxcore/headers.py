@@ -1,4 +1,4 @@
-"""What safetensors files say of themselves. Read without torch, and without their tensors: 40 GB are described in milliseconds.
+"""The headers of safetensors files, read without torch and without their tensors: 40 GB are described in milliseconds.
 
 A file that is not whole is refused here, before anything is read of it. The scales of 8-bit weights are found here too: whoever reads a tensor
 multiplies it by the scale that its `Slot` names, and never sees the scale as a tensor of its own.
@@ -26,26 +26,28 @@ BITS: Mapping[str, int] = {
     **dict.fromkeys(("F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "I8", "U8", "BOOL"), 8),
     "F4": 4,
 }
-"""Bits of a number, by the dtype's name in a file."""
+"""The bits of a number, by the dtype's name in a file."""
 
 INDEX = ".index.json"
-"""What follows the name of a safetensors file in the name of the index of its parts."""
+"""The ending that turns the name of a safetensors file into that of the index of its parts."""
 
 _PICKLE = "a PyTorch file (.ckpt, .pt, .bin), which may run programs when it is opened"
 _SCALES = (".weight_scale", ".scale_weight")
-"""How the scale of `NAME.weight` is called after NAME: in official 8-bit files and those of ComfyUI, and in older ones of ComfyUI."""
+"""The endings of a weight's scale, which replace `.weight`: in official 8-bit files and those of ComfyUI, and in older ones of ComfyUI."""
 
 _BESIDE_WEIGHTS = (".input_scale", ".scale_input", ".comfy_quant")
-"""What 8-bit files say besides of `NAME.weight`: how inputs are scaled where arithmetic is 8-bit too, and how the weight is stored."""
+"""The endings of further tensors about an 8-bit weight: the scale of its inputs where arithmetic is 8-bit too, and how
+the weight is stored.
+"""
 
 _MARKER = "scaled_fp8"
-"""A tensor by which older files of ComfyUI say that their weights have scales."""
+"""The name of a tensor by which older files of ComfyUI say that their weights have scales."""
 
 FLOATING = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
-"""Dtypes of weights that are numbers as they stand, or times a scale."""
+"""The dtypes of weights that are numbers as they stand, or times a scale."""
 
 _READABLE = frozenset({"float8_e4m3fn", "float8_e5m2"})
-"""Formats of ComfyUI in which a weight is numbers times a scale."""
+"""The formats of ComfyUI in which a weight is numbers times a scale."""
 
 _OTHERS = {
     b"GGUF": "a GGUF file, whose weights are packed in a few bits",
@@ -53,7 +55,7 @@ _OTHERS = {
     b"\x80\x02": _PICKLE,
     b"\x80\x04": _PICKLE,
 }
-"""Other kinds of model files, by how they begin."""
+"""The other kinds of model files, by their first bytes."""
 
 _LONGEST_HEADER = 100_000_000
 _SAMPLES, _SAMPLE_BYTES = 64, 4096
@@ -64,14 +66,14 @@ _BF16 = "Use the bf16 file, and quantization under [acceleration]."
 
 @attrs.frozen
 class Slot:
-    """Where a tensor lies.
+    """The place of a tensor in a file.
 
     Attributes:
-        file: that holds it.
-        dtype: as safetensors names it.
-        shape: of the tensor.
-        start, end: of its bytes in the file.
-        scale: where the tensor lies that it is multiplied by, `[]`, `[1]`, `[rows]` or `[rows, 1]`; and under which name. None: it is read as it is.
+        file: the file that holds it.
+        dtype: its dtype, as safetensors names it.
+        shape: the tensor's shape.
+        start, end: the start and end of its bytes in the file.
+        scale: the name and place of the tensor that it is multiplied by, `[]`, `[1]`, `[rows]` or `[rows, 1]`; None if it is read as it is.
     """
 
     file: Path
@@ -83,16 +85,16 @@ class Slot:
 
     @property
     def count(self) -> int:
-        """How many numbers it has."""
+        """The number of values of the tensor."""
         return math.prod(self.shape)
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """The size of the tensor in bytes."""
         return self.end - self.start
 
     def content(self) -> bytes:
-        """The bytes of a tensor that holds text, or a file such as a packed tokenizer."""
+        """Read the bytes of a tensor that holds text, or a file such as a packed tokenizer."""
         with self.file.open("rb") as file:
             file.seek(self.start)
             return file.read(self.size)
@@ -104,7 +106,7 @@ class Slots:
 
     Attributes:
         where: the file, index or folder.
-        metadata: of the file, or of the first of those that an index names; empty for a folder.
+        metadata: the metadata of the file, or of the first of those that an index names; empty for a folder.
         slots: every tensor.
     """
 
@@ -114,12 +116,13 @@ class Slots:
 
     @property
     def files(self) -> list[Path]:
-        """Those that the tensors lie in, sorted."""
+        """The files that the tensors lie in, sorted."""
         return sorted({slot.file for slot in self.slots.values()})
 
 
 def tensors_fingerprint(slots: Mapping[str, Slot], *others: str) -> str:
-    """Changes with tensors (two samples of each are read), the names that they are given here, and `others`; the same wherever they lie.
+    """Return a fingerprint of tensors (two samples of each are read), of the names that they are given here, and of
+    `others`; it is the same wherever they lie.
 
     Source: docs/explanation/model-files.md#fingerprints
     """
@@ -135,7 +138,9 @@ def tensors_fingerprint(slots: Mapping[str, Slot], *others: str) -> str:
 
 
 def fingerprint(path: Path) -> str:
-    """A hash of a file's size, its beginning and 64 samples spread over it: seconds, not minutes, for 40 GB. Of a folder or index: of all its weights."""
+    """Return a hash of a file's size, its beginning and 64 samples spread over it, which takes seconds, not minutes,
+    for 40 GB; of a folder or index, that of all its weights.
+    """
     digest = hashlib.sha256()
     files = sorted(path.glob("*.safetensors")) if path.is_dir() else read_file(path).files if is_index(path) else [path]
     for file in files:
@@ -155,12 +160,12 @@ def _add_samples(digest: Any, path: Path) -> None:
 
 
 def is_index(path: Path) -> bool:
-    """Whether a path is that of an index: of a file that was written in parts."""
+    """Return whether a path is that of the index of a file that was written in parts."""
     return path.name.endswith(f".safetensors{INDEX}")
 
 
 def read_file(path: Path) -> Slots:
-    """The header of a safetensors file; or of all parts of one, whose index this is.
+    """Read the header of a safetensors file, or of all parts of one if the path is that of their index.
 
     Raises:
         CheckpointError: missing, no safetensors file, truncated, or a pointer to a file that was not downloaded; or parts that are missing, or are
@@ -171,7 +176,7 @@ def read_file(path: Path) -> Slots:
 
 
 def _read_one(path: Path) -> Slots:
-    """One safetensors file; every tensor is one of its own, scales too."""
+    """Read the header of one safetensors file, in which every tensor is one of its own, scales too."""
     where = str(path)
     if not is_file(path):
         raise CheckpointError("there is no such file", where=where, remedy="Check the path, or download the file.")
@@ -214,7 +219,7 @@ def _refuse_other_kinds(first: bytes, where: str) -> None:
 
 
 def _with_scales(slots: Mapping[str, Slot]) -> dict[str, Slot]:
-    """Tensors with the scales of 8-bit weights in them, and without what only says how they are stored.
+    """Attach the scales of 8-bit weights to their tensors, and drop the tensors that only say how weights are stored.
 
     Raises:
         CheckpointError: weights in a format that is not read, such as NVFP4, where every few numbers of a row have a scale.
@@ -249,7 +254,7 @@ def _refuse_blocks(name: str, scale: Slot, weight: Slot) -> None:
 
 
 def _refuse_formats(name: str, marker: Slot) -> None:
-    """What ComfyUI says of a weight's format: a JSON object in a tensor of bytes."""
+    """Refuse a weight whose format is not read; ComfyUI names it in a JSON object in a tensor of bytes."""
     content = marker.content()
     try:
         told = json.loads(content)["format"]
@@ -260,7 +265,8 @@ def _refuse_formats(name: str, marker: Slot) -> None:
 
 
 def read_folder(folder: Path) -> Slots:
-    """The weights of a folder written by diffusers or transformers: one safetensors file, or several and their index.
+    """Read the headers of a folder's weights written by diffusers or transformers: one safetensors file, or several and
+    their index.
 
     Raises:
         CheckpointError: none, or not all that the index names, or tensors that are not in the file that the index says.
@@ -305,7 +311,7 @@ def _single(folder: Path) -> Path:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
+    """Read a JSON object from a file.
 
     Raises:
         CheckpointError: missing, not to be read, or no JSON object.

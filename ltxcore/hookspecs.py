@@ -1,4 +1,4 @@
-"""The hooks: everything a plugin can add, on one page.
+"""The hooks, which are everything that a plugin can add, on one page.
 
 Each hook returns a mapping from names to what they name and changes nothing. A package offers its hooks in a module that an entry point of
 the group `ltx` names:

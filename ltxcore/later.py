@@ -1,4 +1,6 @@
-"""Names of a module that are imported from elsewhere when they are asked for, so that whoever imports the module does not pay for what it may not use."""
+"""Names of a module that are imported from elsewhere when they are asked for, so that importing the module does not
+cost what may not be used.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,10 @@ from typing import Any
 
 
 def later(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
-    """The `__getattr__` of a module.
+    """Return the `__getattr__` of a module.
 
     Args:
-        module: its name.
+        module: the module's name.
         names: the module that each name is imported from.
     """
 

@@ -1,4 +1,4 @@
-"""Memory that runs out: what is told then, and how what such an error holds is let go.
+"""Handling of memory that runs out: a message in words, and release of the memory that the error itself holds.
 
 torch is asked nothing before something has gone wrong, so that programs which do not use it start without it.
 """
@@ -23,17 +23,18 @@ if TYPE_CHECKING:
 WANTED = re.compile(r"[Tt]ried to allocate ([0-9.]+ [KMGT]?i?B|[0-9]+ bytes)")
 
 OTHERS = 2**30
-"""Bytes that other programs may take of a GPU unsaid: a context takes some hundred MiB."""
+"""The bytes of a GPU that other programs may take without being mentioned: a context takes some hundred MiB."""
 
 
 @contextlib.contextmanager
 def telling(doing: str | Callable[[], str], device: torch.device | str = "cpu", remedy: Callable[[], str] = str) -> Iterator[None]:
-    """Where memory runs out within it, that is told in words. What was told within it already is left.
+    """Turn memory that runs out within this context into an error in words. An error that was put in words inside it
+    already is left alone.
 
     Args:
-        doing: what is done, after "while"; called only where memory ran out, and while all is still there.
-        device: that is computed on.
-        remedy: what to do; by default another one says it.
+        doing: the work, said after "while"; called only where memory ran out, and while all is still there.
+        device: the device that is computed on.
+        remedy: returns what to do about it; by default that is left to an outer context.
 
     Raises:
         OutOfMemory: memory ran out.
@@ -50,7 +51,7 @@ def telling(doing: str | Callable[[], str], device: torch.device | str = "cpu", 
 
 
 def what(error: BaseException, device: torch.device | str) -> str:
-    """Which memory ran out, how much of it was taken, and how much there is."""
+    """Describe which memory ran out, how much of it was taken, and how much there is."""
     wanted = WANTED.search(str(error))
     more = f"; {wanted[1]} more were requested" if wanted else ""
     if is_of_host(error) or not is_gpu(device):
@@ -63,7 +64,7 @@ def what(error: BaseException, device: torch.device | str) -> str:
 
 
 def let_go(error: BaseException) -> None:
-    """Free what an error holds: the frames that it came through hold tensors, and torch keeps the memory of those for itself."""
+    """Free what an error holds: the frames that it came through hold tensors, whose memory torch keeps for itself."""
     seen: set[int] = set()
     there: BaseException | None = error
     while there is not None and id(there) not in seen:
@@ -82,7 +83,7 @@ def give_back_memory() -> None:
 
 
 def peak_host_memory() -> int:
-    """The most bytes of host memory that this process has had at once."""
+    """Return the most bytes of host memory that this process has had at once."""
     try:
         import resource
     except ImportError:  # on Windows
@@ -94,7 +95,7 @@ def peak_host_memory() -> int:
 
 
 def host_memory() -> int:
-    """Bytes of memory that this machine has."""
+    """Return the bytes of memory that this machine has."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):  # on Windows, which has no sysconf
@@ -104,5 +105,5 @@ def host_memory() -> int:
 
 
 def gib(size: int) -> str:
-    """Bytes in GiB."""
+    """Format bytes in GiB, or in MiB if they are few."""
     return f"{size / 2**30:,.1f} GiB" if size >= 2**30 / 10 else f"{size / 2**20:,.1f} MiB"

@@ -1,4 +1,4 @@
-"""Configurations of models, as files from elsewhere have them: JSON that may be damaged, and settings of which nothing can be built."""
+"""Configurations of models in files from elsewhere: JSON that may be damaged, and settings of which nothing can be built."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 from ltxcore.errors import CheckpointError, LtxError, Problem, is_out_of_memory
 
 MOST = 2**24
-"""That a whole number in a configuration may be; the largest of real ones are the words of a tokenizer, some 262,000."""
+"""The largest whole number allowed in a configuration; the largest in real ones is the vocabulary of a tokenizer, some 262,000."""
 
 MOST_LAYERS = 1000
-"""Of one kind; real ones have up to 64. Each is built, and more would take hours."""
+"""The most layers of one kind; real models have up to 64. Each is built, and more would take hours."""
 
 AGAIN = "Download or copy it again."
 
 
 def json_object(text: str | bytes) -> dict[str, Any] | None:
-    """A JSON object; None where the text is none, or goes deeper or has more digits than is read."""
+    """Parse a JSON object; None where the text is none, or goes deeper or has more digits than is read."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
@@ -28,14 +28,14 @@ def json_object(text: str | bytes) -> dict[str, Any] | None:
 
 
 def object_of(value: Any) -> dict[str, Any]:
-    """A JSON object, or the text of one; empty where it is neither."""
+    """Return a JSON object, given itself or its text; an empty one for anything else."""
     if isinstance(value, str):
         value = json_object(value)
     return dict(value) if isinstance(value, Mapping) else {}
 
 
 def check_sizes(config: Mapping[str, Any], where: str) -> None:
-    """Refuse a configuration whose numbers are too large to build anything of.
+    """Refuse a configuration with numbers too large to build anything of.
 
     Raises:
         CheckpointError: for every one of them.
@@ -50,7 +50,7 @@ def check_sizes(config: Mapping[str, Any], where: str) -> None:
 
 
 def _numbers(config: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
-    """Whole numbers, each with the key that it is below."""
+    """Yield the whole numbers, each with the key that it is below."""
     left: list[tuple[str, Any]] = [("", config)]
     while left:
         key, value = left.pop()
@@ -64,12 +64,13 @@ def _numbers(config: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
 
 @contextmanager
 def building(what: str, where: str, config: Mapping[str, Any] | None = None) -> Iterator[None]:
-    """What is built of a configuration, by classes that expect a right one: whatever they make of a wrong one is said in words.
+    """Put into words whatever the classes that are built within this context make of a wrong configuration, since they
+    expect a right one.
 
     Args:
-        what: is built, such as "a transformer".
-        where: the configuration is.
-        config: it; none: it is not read yet.
+        what: the thing that is built, such as "a transformer".
+        where: the place of the configuration.
+        config: the configuration; None if it is not read yet.
 
     Raises:
         CheckpointError: nothing can be built of it.

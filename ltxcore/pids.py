@@ -1,4 +1,4 @@
-"""Whether a process of this machine is the one that it was."""
+"""Processes of this machine, recognized by their number and start, so that a later process of the same number is not taken for them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from pathlib import Path
 
 
 def machine() -> tuple[str, str, str]:
-    """Where the number of a process means something: the name of the machine; which start of it this is; and in which space processes are counted, of which each
-    container has one of its own. The last two are "" where the system does not tell."""
+    """Return where the number of a process means something: the name of the machine; which start of it this is; and the
+    space in which processes are counted, of which each container has its own. The last two are "" where the system does
+    not tell.
+    """
     boot = space = ""
     with contextlib.suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -19,11 +21,12 @@ def machine() -> tuple[str, str, str]:
 
 
 def is_alive(pid: int, since: str) -> bool:
-    """Whether the process of this number that started then is there. One that cannot be looked at counts as alive.
+    """Return whether the process of this number that started at `since` is there. One that cannot be looked at counts as
+    alive.
 
     Args:
-        pid: its number.
-        since: what `started` gave for it.
+        pid: the number of the process.
+        since: the start that `started` returned for it.
     """
     import psutil  # type: ignore[import-untyped, unused-ignore]
 
@@ -31,8 +34,8 @@ def is_alive(pid: int, since: str) -> bool:
 
 
 def started(pid: int) -> str | None:
-    """When a process started, as the system counts: another process that gets its number later differs in it. "" of one that has ended and only waits for its
-    parent to take note; None: that cannot be seen.
+    """Return when a process started, as the system counts: another process that gets its number later differs in it. It
+    is "" for one that has ended and only waits for its parent to take note, and None if it cannot be seen.
 
     Where there is /proc, that counts from the start of the machine, so that it stays the same when the clock is set.
     """

@@ -1,4 +1,4 @@
-"""What is being done, shown on a terminal: on the error stream, so that the output can go to a file."""
+"""Progress, shown on a terminal on the error stream, so that the output can go to a file."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 Phase = Callable[[str, int], Callable[[], None]]
-"""Starts a phase: its name and how many steps it has; what comes back is called after each step."""
+"""A function that starts a phase with its name and number of steps, and returns a function to call after each step."""
 
 _FORCING = frozenset({"FORCE_COLOR", "TTY_COMPATIBLE"})
-"""Variables of the environment that have rich take any stream for a terminal."""
+"""The environment variables that make rich take any stream for a terminal."""
 
 
 def is_shown() -> bool:
-    """Whether the error stream is a terminal, and more than warnings is wanted there."""
+    """Return whether the error stream is a terminal, and more than warnings is wanted there."""
     if is_quiet() or not (_FORCING & os.environ.keys() or _is_terminal()):  # without importing rich, which takes longer than to ask
         return False
     from rich.console import Console
@@ -40,7 +40,9 @@ def _is_terminal() -> bool:
 
 @contextmanager
 def bars(shown: bool | None = None) -> Iterator[Phase]:
-    """A bar for each of several phases, one after the other, that stay when they are done; `shown` False keeps quiet, and by default a terminal is shown them."""
+    """Show a bar for each of several phases, one after the other, that stay when they are done; `shown` False keeps
+    quiet, and by default bars are shown on a terminal.
+    """
     if not (is_shown() if shown is None else shown and not is_quiet()):
         yield lambda name, steps: lambda: None
         return
@@ -55,7 +57,9 @@ def bars(shown: bool | None = None) -> Iterator[Phase]:
 
 @contextmanager
 def doing() -> Iterator[Callable[[str], None]]:
-    """Tell what is being done: on a terminal in one line that says for how long, and goes in the end; elsewhere a line each."""
+    """Tell what is being done: on a terminal in one line that says for how long, and is removed at the end; elsewhere
+    in a line for each thing.
+    """
     if not is_shown():
         yield inform
         return
@@ -66,14 +70,14 @@ def doing() -> Iterator[Callable[[str], None]]:
 
 @attrs.frozen
 class Bar:
-    """One bar, which goes when it is done."""
+    """A progress bar, which is removed when it is done."""
 
     _display: Progress
     _task: TaskID
 
     @classmethod
     def begun(cls, name: str, steps: int, done: int = 0) -> Bar | None:
-        """A bar, to be ended; none where the error stream is no terminal."""
+        """Start a bar, which must be ended; None where the error stream is no terminal."""
         if not is_shown():
             return None
         display = _display()
@@ -81,7 +85,7 @@ class Bar:
         return cls(display, display.add_task(name, total=steps, completed=done, numbers=""))
 
     def show(self, done: int, numbers: str = "", name: str | None = None) -> None:
-        """Steps that are done, what else is to be said of them, and what they are, where that is another thing now."""
+        """Show the steps that are done, further numbers, and the name of the work if it has changed."""
         self._display.update(self._task, completed=done, numbers=numbers, description=name)
 
     def end(self) -> None:

@@ -1,4 +1,5 @@
-"""What must not be told: passwords, keys and tokens, in anything; and where a user's home is, in what leaves the machine.
+"""Hiding of what must not be told: passwords, keys and tokens, in anything; and the place of a user's home, in what
+leaves the machine.
 
 Secrets are known by how they are written (the password of an address, a key in its query, the shape of a service's tokens), by the name that they are assigned to, and by
 their value, where the environment or the user has told it. Everything that ltx says to a user goes through `redacted` (`ltxcore.errors.Problem`); the run file of an output
@@ -15,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 HIDDEN = "***"
-"""What stands where a secret was."""
+"""The text that replaces a secret."""
 
 SHORTEST = 8
-"""Letters that a secret of the environment has at least; what is shorter may be any word."""
+"""The least number of letters of a secret in the environment; a shorter value may be any word."""
 
 SHORTEST_TOLD = 6
-"""Letters that a secret has at least that is told as one: a server that wants none is given "none"."""
+"""The least number of letters of a value that was given as a secret: a server that wants none is given "none"."""
 
 _TOLD: set[str] = set()
 
@@ -31,7 +32,7 @@ _NAMES = (
 )
 _IS_NAME = re.compile(_NAMES, re.IGNORECASE)
 _VARIABLE = re.compile(r"(?:.*_)?(?:API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE)", re.IGNORECASE)
-"""Names of environment variables that hold a secret."""
+"""The names of environment variables that hold a secret."""
 
 _WRITTEN = (
     # scheme://user:password@host
@@ -64,17 +65,17 @@ _NAME = r"[^/\\\s\"'<>,;:()\[\]]+"
 _HOMES = re.compile(
     rf"(?<![\w.~/-])/(?:home|Users)/{_NAME}|(?<![\w.~/\\-])[A-Za-z]:[/\\]{{1,2}}Users[/\\]{{1,2}}{_NAME}(?:(?: {_NAME}){{1,3}}(?=[/\\]))?"
 )
-"""Homes of anybody: a folder may come from another machine, of another system. In JSON a backslash is two; a name on Windows may have spaces."""
+"""The homes of anybody: a folder may come from another machine, of another system. In JSON a backslash is two; a name on Windows may have spaces."""
 
 
 def hide(secret: str | None) -> None:
-    """From now on nothing says this value, which a user has given or a file of logins holds."""
+    """Hide a value, which a user has given or a file of logins holds, in every later message."""
     if secret and len(secret) >= SHORTEST_TOLD:
         _TOLD.add(secret)
 
 
 def hide_those_of(value: Any) -> None:
-    """From now on nothing says the secrets of a run file, whoever uses them: values whose keys say so, and passwords of addresses."""
+    """Hide the secrets of a run file in every later message, whoever uses them: values whose keys say so, and passwords of addresses."""
     for key, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
         if isinstance(inner, (Mapping, list)):
             hide_those_of(inner)
@@ -86,7 +87,7 @@ def hide_those_of(value: Any) -> None:
 
 
 def redacted(text: str) -> str:
-    """A text without the secrets in it."""
+    """Return a text without the secrets in it."""
     known = _known() if len(text) >= SHORTEST_TOLD else None  # a page has thousands of shorter ones, none of which holds a secret
     if known is not None:
         text = known.sub(HIDDEN, text)
@@ -96,7 +97,7 @@ def redacted(text: str) -> str:
 
 
 def without_secrets(value: Any) -> Any:
-    """Tables, lists and texts without the secrets in them; a text whose key says that it is one is hidden whole."""
+    """Return tables, lists and texts without the secrets in them; a text whose key says that it is one is hidden whole."""
     if isinstance(value, Mapping):
         return {key: HIDDEN if _is_secret(key, inner) else without_secrets(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
@@ -105,14 +106,14 @@ def without_secrets(value: Any) -> Any:
 
 
 def is_hidden(key: object, value: object) -> bool:
-    """Whether `without_secrets` put this value there in the place of another."""
+    """Return whether `without_secrets` put this value there in the place of another."""
     if not isinstance(value, str) or HIDDEN not in value:
         return False
     return value == HIDDEN or re.search(r"://\*\*\*@|[?&;][\w.-]+=\*\*\*", value) is not None
 
 
 def leaving(value: Any) -> Any:
-    """Tables, lists and texts as they may go to other people: without secrets, and with `~` for the home of whoever it is."""
+    """Return tables, lists and texts as they may go to other people: without secrets, and with `~` for the home of whoever it is."""
     if isinstance(value, Mapping):
         return {key: HIDDEN if _is_secret(key, inner) else leaving(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
@@ -125,13 +126,13 @@ def _is_secret(key: object, value: object) -> bool:
 
 
 def _known() -> re.Pattern[str] | None:
-    """All secrets whose values are known, as one pattern."""
+    """Return all secrets whose values are known, as one pattern."""
     found = {os.environ[name] for name in os.environ if _VARIABLE.fullmatch(name)}
     return _pattern(frozenset({value for value in found if _may_be_secret(value)} | _TOLD))
 
 
 def _may_be_secret(value: str) -> bool:
-    """Whether the value of a variable is one, and neither an everyday word nor the path of a file that holds one."""
+    """Return whether the value of a variable can be a secret, and is neither an everyday word nor the path of a file that holds one."""
     return len(value) >= SHORTEST and not value.startswith(("/", "~", ".")) and not any(map(str.isspace, value)) and not value.isalpha()
 
 
@@ -150,6 +151,6 @@ def _homeless(text: str) -> str:
 
 @functools.lru_cache(maxsize=8)
 def _own_homes(told: str) -> tuple[str, ...]:
-    """This user's home, as it is told and where it really is; none where there is none."""
+    """Return this user's home, as it is given and where it really is; nothing if there is none."""
     homes = (told.rstrip("/"), str(Path(told).resolve())) if told.startswith("/") else ()
     return tuple(home for home in dict.fromkeys(homes) if home.strip("/"))

@@ -1,4 +1,4 @@
-"""Plugins: from entry points to names, each with its origin; and those that are broken, each with its reason."""
+"""The registry of plugins, which turns entry points into names with their origins, and gives a reason for each plugin that is broken."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ HOOKS: Mapping[str, str] = MappingProxyType(
         "command": "ltx_commands",
     }
 )
-"""What a plugin can add, and the hook it adds it with."""
+"""The kinds of things that a plugin can add, with the hook for each."""
 
 METHODS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"condition": ("apply",), "strategy": ("build",), "sigma_sampler": ("sample",), "tracker": ("start", "log", "sample", "finish")}
@@ -51,12 +51,12 @@ KEYS_OF_THE_CORE = frozenset(
 """Keys that the tables of a condition have without its doing; its fields have other names."""
 
 NOT_THE_PLUGIN = ("<frozen", __file__, str(Path(pluggy.__file__).parent), str(Path(importlib.metadata.__file__).parents[1]))
-"""Where files begin that only pass a plugin's mistake on: Python's import machinery, pluggy and this module."""
+"""The beginnings of files that only pass on a plugin's mistake: Python's import machinery, pluggy and this module."""
 
 
 @attrs.frozen
 class Origin:
-    """Where a plugin comes from; `plugin` is its entry point's name, or the path of a local file."""
+    """The origin of a plugin; `plugin` is its entry point's name, or the path of a local file."""
 
     plugin: str
     distribution: str
@@ -68,7 +68,7 @@ class Origin:
 
 @attrs.frozen
 class Named:
-    """Something a plugin added."""
+    """A thing that a plugin added, with its name, kind and origin."""
 
     name: str
     kind: str
@@ -78,7 +78,7 @@ class Named:
 
 @attrs.frozen
 class Broken:
-    """A plugin that could not be used, and why; `claims` are the kinds and names it would have added, as far as they are known."""
+    """A plugin that cannot be used, and why; `claims` are the kinds and names it would have added, as far as they are known."""
 
     origin: Origin
     reason: str
@@ -87,7 +87,9 @@ class Broken:
 
 @attrs.frozen
 class Registry:
-    """All names that plugins add, by kind; and the plugins that are broken, switched off, or local files that were not to be run (`unread`)."""
+    """All names that plugins add, by kind; and the plugins that are broken, switched off, or local files that were not
+    to be run (`unread`).
+    """
 
     names: Mapping[str, Mapping[str, Named]]
     broken: tuple[Broken, ...] = ()
@@ -98,15 +100,15 @@ class Registry:
         return self.names.get(kind, {})
 
     def offered(self, kind: str) -> list[str]:
-        """Names of a kind to choose from: all but those whose class says `deprecated = True`."""
+        """Return the names of a kind to choose from: all but those whose class says `deprecated = True`."""
         return sorted(name for name, named in self.of_kind(kind).items() if not getattr(named.value, "deprecated", False))
 
     def may_come_from_unread(self, kind: str, name: str) -> bool:
-        """Whether nothing is registered under a name, which a file that was not run may register."""
+        """Return whether a name is not registered, but a file that was not run may register it."""
         return bool(self.unread) and name not in self.of_kind(kind)
 
     def get(self, kind: str, name: str, where: str = "") -> Named:
-        """What is registered under `name`.
+        """Return what is registered under `name`.
 
         Raises:
             ConfigError: nothing is, with the nearest name.
@@ -169,7 +171,7 @@ def load(local: Iterable[Path] = (), disabled: Iterable[str] | None = None) -> R
 
 
 def _installed() -> list[tuple[Origin, Callable[[], Any]]]:
-    """Entry points of the group; they are looked for anew where a folder that Python imports from is another or has changed."""
+    """Return the entry points of the group, searched anew when a folder that Python imports from is another or has changed."""
     return _found(tuple((folder, _changed(folder)) for folder in sys.path))
 
 
@@ -214,7 +216,7 @@ def _local(paths: Iterable[Path]) -> list[tuple[Origin, Callable[[], Any]]]:
 
 
 def imported(target: str, what: str) -> Any:
-    """What a plugin names as "package.module:attribute".
+    """Import what a plugin names as "package.module:attribute".
 
     Raises:
         PluginError: `what`, for which it is wanted, cannot be imported.
@@ -248,7 +250,7 @@ def _module_of_file(path: Path) -> ModuleType:
 
 
 def _register(manager: pluggy.PluginManager, plugin: Any, origin: Origin, added: list[Named]) -> None:
-    """Ask a plugin for what it adds; `added` has what it said so far also where it fails."""
+    """Ask a plugin for what it adds; `added` has everything it said so far even if it fails."""
     _check_hooks(manager, plugin)
     twice = manager.get_name(plugin)
     if twice is not None:
@@ -288,7 +290,7 @@ def _refuse(reason: str) -> NoReturn:
 
 
 def _reason(error: BaseException) -> str:
-    """What went wrong in a stranger's code, and where in it."""
+    """Describe an error in a plugin's code, and where in it."""
     if isinstance(error, PluginError):
         return str(error)
     ends = "it ends the program: " if isinstance(error, SystemExit) else ""
@@ -309,7 +311,7 @@ def _check_free(names: Mapping[str, Mapping[str, Named]], item: Named) -> None:
 
 
 def check(item: Named) -> None:
-    """Hold what a plugin adds to its protocol, as far as that shows without using it.
+    """Check what a plugin adds against its protocol, as far as that shows without using it.
 
     Raises:
         PluginError: how it breaks it.
@@ -367,12 +369,12 @@ def _check_roles(roles: Any, what: str) -> None:
 
 
 def roles_of(cls: Any) -> tuple[Role, ...]:
-    """The roles of a condition class; none if it names none."""
+    """Return the roles of a condition class; none if it names none."""
     return getattr(cls, "roles", ())
 
 
 def content_of(cls: Any) -> str | None:
-    """Where the own medium of a condition class lies on the target; None if it has none."""
+    """Return where the own medium of a condition class lies on the target; None if it has none."""
     return getattr(cls, "content", None)
 
 

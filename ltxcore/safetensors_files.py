@@ -1,4 +1,4 @@
-"""Safetensors files: tensors read one by one, and files written whole or not at all."""
+"""Safetensors files, whose tensors are read one by one, and which are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 @attrs.frozen
 class Stored:
-    """A tensor to be written: its dtype and shape now, its values when its turn comes."""
+    """A tensor to be written, with its dtype and shape known now, and its values when its turn comes."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
@@ -54,7 +54,7 @@ class Tensors:
         return sorted(self.slots)
 
     def get_tensor(self, name: str) -> Tensor:
-        """A tensor as it is stored; or, where it is stored with a scale, multiplied by that, in float32.
+        """Read a tensor as it is stored, or multiplied by its scale, in float32, if it has one.
 
         Raises:
             CheckpointError: a file that changed since its header was read.
@@ -76,7 +76,7 @@ class Tensors:
 
 @contextlib.contextmanager
 def open_tensors(header: Slots, device: str = "cpu") -> Iterator[Tensors]:
-    """The file or the parts that a header is of, opened for reading tensors one by one, straight to `device`."""
+    """Open the file or the parts that a header describes, for reading tensors one by one straight to `device`."""
     from safetensors import safe_open
 
     files: dict[Path, Any] = {}
@@ -91,11 +91,11 @@ def open_tensors(header: Slots, device: str = "cpu") -> Iterator[Tensors]:
 
 
 def scaled(stored: Tensor, scale: Tensor) -> Tensor:
-    """The weight that stored numbers and a scale stand for: their product, in float32 where the numbers have 8 bits, else in their own dtype.
+    """Multiply stored numbers by their scale, in float32 where the numbers have 8 bits, else in their own dtype.
 
     Args:
-        stored: numbers `[rows, ...]`.
-        scale: `[]` or `[1]`, one for all of them; `[rows]` or `[rows, 1]`, one for each row.
+        stored: the stored numbers, `[rows, ...]`.
+        scale: the scale: `[]` or `[1]`, one for all of them; `[rows]` or `[rows, 1]`, one for each row.
 
     Source: docs/explanation/arithmetic.md#scaled-weights-of-a-checkpoint
     """
@@ -104,7 +104,7 @@ def scaled(stored: Tensor, scale: Tensor) -> Tensor:
 
 
 def read_header(path: Path) -> Slots:
-    """The header of a safetensors file, or of all files of a folder; no tensor is read.
+    """Read the header of a safetensors file, or of all files of a folder, without reading any tensor.
 
     Raises:
         CheckpointError: as `read_file` and `read_folder`, and for a dtype that is not known.
@@ -119,7 +119,7 @@ def read_header(path: Path) -> Slots:
 
 
 def dtype_of(slot: Slot) -> torch.dtype:
-    """The dtype of a tensor; where it has a scale, of the numbers that are multiplied by it."""
+    """Return the dtype of a tensor; where it has a scale, that of the numbers that are multiplied by it."""
     return _DTYPES[slot.dtype]
 
 

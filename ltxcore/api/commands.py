@@ -1,4 +1,4 @@
-"""What a command of the `ltx` program needs beside click. Provisional until 1.0."""
+"""Everything that a command of the `ltx` program needs beside click. Provisional until 1.0."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ __all__ = [
 
 
 class FilePath(click.Path):
-    """A path as click has it; one that no file can have is a mistake of the command line."""
+    """A click path; a path that no file can have is a mistake of the command line."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(path_type=Path, **options)
@@ -57,20 +57,20 @@ class FilePath(click.Path):
 
 
 def columns(rows: Sequence[Sequence[object]]) -> str:
-    """Rows of text with their cells one below the other."""
+    """Align the cells of rows of text in columns."""
     texts = [[str(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in texts) for i in range(len(texts[0]))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in texts)
 
 
 def find_plugin(kind: str, name: str, *, local: Iterable[Path] = (), where: str = "") -> Named:
-    """What plugins add under a name, such as the reference filter "canny": its `value`, and its `origin`.
+    """Find what plugins add under a name, such as the reference filter "canny": its `value`, and its `origin`.
 
     Args:
-        kind: of what is added, such as "reference_filter".
-        name: that it is added under.
-        local: Python files that are plugins, too.
-        where: the user says the name, for messages.
+        kind: the kind of what is added, such as "reference_filter".
+        name: the name that it is added under.
+        local: Python files that are plugins too.
+        where: the place where the user gives the name, for messages.
 
     Raises:
         ConfigError: there is no such name, with the nearest one.

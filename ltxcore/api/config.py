@@ -1,4 +1,4 @@
-"""Run files: their text, their values, and what is wrong with them. Provisional until 1.0."""
+"""Run files: their text, their values, and their mistakes. Provisional until 1.0."""
 
 from ltxcore.config.load import text_of
 from ltxcore.config.render import document, value_text

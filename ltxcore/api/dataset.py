@@ -1,4 +1,4 @@
-"""Datasets before they are encoded: files of rows, folders of media, and what preprocessing would make of them. Provisional until 1.0."""
+"""Datasets before they are encoded: files of rows, folders of media, and plans for their preprocessing. Provisional until 1.0."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ __getattr__ = later(
 
 
 def media_in(folder: Path) -> Mapping[str, Kind]:
-    """Whether each medium under a folder is a clip ("video"), a picture ("image") or a sound ("sound"), by its path under it.
+    """Return the kind of each medium under a folder, a clip ("video"), a picture ("image") or audio ("sound"), by its
+    path under it.
 
     Raises:
         DataError: the folder cannot be read, or a medium in it cannot be taken.

@@ -1,4 +1,4 @@
-"""Encoded sets, as `ltx preprocess` writes them and a strategy reads them: what is in them, and their samples. Provisional until 1.0."""
+"""Encoded sets, as `ltx preprocess` writes them and a strategy reads them: their content and their samples. Provisional until 1.0."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __getattr__ = later(__name__, {"StrategyData": "ltxcore.encoded.strategy_data", 
 
 
 def read_sample(path: Path, kind: Literal["latents", "mask", "text"]) -> Mapping[str, Tensor]:
-    """The tensors of a sample's file: one by the name of its kind, or text features by modality.
+    """Read the tensors of a sample's file: one by the name of its kind, or text features by modality.
 
     Latents are `[C, F, H, W]` or `[C, T, M]`, masks `[F, H, W]` or `[T]` from 0 to 1, given where they are 1, and text `[l, E]` without padding.
 

@@ -1,4 +1,4 @@
-"""Media files: what is in them, clips and sounds from them, and back. Provisional until 1.0.
+"""Media files: probing them, and reading and writing clips and audio. Provisional until 1.0.
 
 All is read that ltx trains on. Pictures are uint8 RGB, `[F, H, W, 3]`, upright, with square pixels; sounds are float32, `[channels, samples]`.
 """
@@ -42,7 +42,8 @@ __getattr__ = later(
 
 
 def probe(path: Path) -> MediaInfo:
-    """What is in a media file: frames, size, exact rate, seconds, sound. No more than its first frames are decoded.
+    """Probe a media file for its frames, size, exact rate, seconds and audio. No more than its first frames are
+    decoded.
 
     Raises:
         DataError: there is no such file, or it is no medium, cut short or damaged.
@@ -53,7 +54,7 @@ def probe(path: Path) -> MediaInfo:
 
 
 def read_clip(path: Path, *, max_frames: int | None = None) -> Clip:
-    """The pictures of a clip or an image; of a clip no more than its first `max_frames`.
+    """Read the frames of a clip or an image; of a clip no more than its first `max_frames`.
 
     Raises:
         DataError: there is no such file, it has no pictures, or it is cut short or damaged.
@@ -64,13 +65,13 @@ def read_clip(path: Path, *, max_frames: int | None = None) -> Clip:
 
 
 def read_sound(path: Path, *, max_duration: float | None = None, rate: int | None = None, mono: bool = False) -> Sound:
-    """The sound of a file, in its place beside the pictures.
+    """Read the audio of a file, in its place beside the video.
 
     Args:
-        path: of a sound, or of a clip.
-        max_duration: seconds that are read, from the beginning.
-        rate: samples per second that it is brought to; none: its own.
-        mono: whether its channels become one, their mean.
+        path: the file, with or without video.
+        max_duration: the most seconds to read, from the beginning.
+        rate: the samples per second to resample to; None keeps its own.
+        mono: whether its channels are mixed to one, their mean.
 
     Raises:
         DataError: there is no such file, it has no sound, or it is cut short or damaged.
@@ -84,7 +85,8 @@ def read_sound(path: Path, *, max_duration: float | None = None, rate: int | Non
 
 
 def log_mel(sound: Sound) -> Tensor:
-    """How loud each pitch of a sound is over time, as natural logarithms of amplitudes `[channels, time, pitch]`: 100 a second, 64 pitches up to 8 kHz.
+    """Return the loudness of each pitch of a sound over time, as natural logarithms of amplitudes `[channels, time,
+    pitch]`: 100 a second, 64 pitches up to 8 kHz.
 
     Raises:
         DataError: the sound is too short, less than 33 milliseconds.
@@ -95,7 +97,8 @@ def log_mel(sound: Sound) -> Tensor:
 
 
 def open_clip(path: Path) -> AbstractContextManager[tuple[Fraction, Iterator[Tensor]]]:
-    """A context: the exact frames per second of a clip, and its frames `[H, W, 3]` one at a time, in the memory of a few.
+    """Open a clip in a context that gives its exact frames per second, and its frames `[H, W, 3]` one at a time, in the
+    memory of a few.
 
     Raises:
         DataError: as `read_clip`; from the frames, where they do not decode.
@@ -106,7 +109,8 @@ def open_clip(path: Path) -> AbstractContextManager[tuple[Fraction, Iterator[Ten
 
 
 def open_sound(path: Path) -> AbstractContextManager[Iterator[Sound]]:
-    """A context: the sound of a file in pieces that follow each other; no piece where it has none.
+    """Open the audio of a file in a context that gives it in pieces that follow each other; none if the file has no
+    audio.
 
     Raises:
         DataError: there is no such file, or it is no medium; from the pieces, where they do not decode.
@@ -131,12 +135,12 @@ def write_frames(path: Path, frames: Iterator[Tensor], rate: Fraction, sound: So
 
 
 def write_media(path: Path, clip: Clip | None = None, sound: Sound | None = None) -> Path:
-    """Write a clip as MP4 with its sound, a single frame as PNG with its sound as WAV beside it, a sound alone as WAV.
+    """Write a clip as MP4 with its audio, a single frame as PNG with its audio as WAV beside it, audio alone as WAV.
 
     Args:
-        path: without the ending, which what is written has.
-        clip: the pictures.
-        sound: what is heard.
+        path: the path of the file, without its ending.
+        clip: the frames.
+        sound: the audio.
 
     Returns:
         The file, with its ending.

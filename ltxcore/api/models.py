@@ -1,4 +1,4 @@
-"""Models: what is in the files of checkpoints and LoRAs, and the codecs and the text encoder of a model. Provisional until 1.0."""
+"""Models: the content of checkpoints and LoRAs, and the codecs and the text encoder of a model. Provisional until 1.0."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ __all__ = ["Codecs", "Inventory", "LoraInventory", "inspect_model"]
 
 
 def inspect_model(path: Path) -> Inventory | LoraInventory:
-    """What is in a checkpoint, in a folder in the layout of diffusers, or in a LoRA; of "tiny", in the model that comes with ltx.
+    """Describe the content of a checkpoint, of a folder in the layout of diffusers, or of a LoRA; "tiny" is the model
+    that comes with ltx.
 
     Only headers are read, so that 40 GB take no longer than a LoRA.
 

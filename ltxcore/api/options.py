@@ -1,4 +1,4 @@
-"""Options that commands share which encode media or decode them again. Provisional until 1.0."""
+"""The options that all commands share which encode or decode media. Provisional until 1.0."""
 
 from __future__ import annotations
 
@@ -32,16 +32,17 @@ def codec_options(
     device: str | None = None,
     tiling: str | None = None,
 ) -> Callable[[F], F]:
-    """A decorator of a command that encodes or decodes: the options that say with what, which the command gets as one `codecs`.
+    """Return a decorator for a command that encodes or decodes, which adds the options for its codecs; the command gets
+    them as one `codecs`.
 
-    It is none where no model is named. A command without `device` computes nothing, and has no option that says how.
+    `codecs` is None where no model is named. A command without `device` computes nothing, and has no option that says how.
 
     Args:
-        model: the help of `--model-path`; none: the command finds out by itself which model it is, and sets the `path` of its codecs.
+        model: the help of `--model-path`; None if the command finds the model by itself, and sets the `path` of its codecs.
         required: whether a model must be named.
         text: whether text is encoded.
-        device: what is computed on by default, for the help of `--device`; none: nothing is computed.
-        tiling: what `--vae-tiling` does, for its help.
+        device: the default device, for the help of `--device`; None if nothing is computed.
+        tiling: the work that `--vae-tiling` changes, for its help.
     """
     options = [
         click.option("--model-path", required=required, metavar="MODEL", help=model),
@@ -84,7 +85,7 @@ ATTRIBUTES = {
     "load_text_encoder_in_8bit": "text_in_8bit",
     "offload_text_encoder": "text_offload",
 }
-"""Of `Codecs`, by option."""
+"""The attribute of `Codecs` that each option sets."""
 
 
 def _codecs(given: dict[str, Any], *, is_asked: bool, computes: bool) -> Codecs | None:
@@ -97,12 +98,14 @@ def _codecs(given: dict[str, Any], *, is_asked: bool, computes: bool) -> Codecs 
 
 
 def option_of(key: str) -> str:
-    """A key of `[preprocessing]` as an option: `skip_audio`, or `preprocessing.skip_audio`, is `--skip-audio`."""
+    """Return the option for a key of `[preprocessing]`: `--skip-audio` for `skip_audio` or `preprocessing.skip_audio`."""
     return "--" + key.removeprefix("preprocessing.").replace("_", "-")
 
 
 def preprocessing_options(command: F) -> F:
-    """A decorator of a command that encodes a dataset, or looks at one: an option for every key of `[preprocessing]`, which the command gets as one `options`."""
+    """Decorate a command that encodes a dataset, or looks at one, with an option for every key of `[preprocessing]`;
+    the command gets them as one `options`.
+    """
     fields = attrs.fields(PreprocessingTable)
 
     @functools.wraps(command)
@@ -119,7 +122,7 @@ def preprocessing_options(command: F) -> F:
 
 
 def _seconds(context: click.Context, option: click.Parameter, text: str | None) -> list[float] | None:
-    """Seconds with ";" between, as numbers."""
+    """Parse seconds with ";" between them."""
     if text is None:
         return None
     try:
@@ -132,7 +135,7 @@ def _seconds(context: click.Context, option: click.Parameter, text: str | None) 
 
 
 def _option(field: attrs.Attribute[Any], kind: Any) -> Callable[[Any], Any]:
-    """The option of a key, with its help and its default."""
+    """Return the option of a key, with its help and its default."""
     text = field.metadata["help"][:1].upper() + field.metadata["help"][1:] + "."
     inner = [each for each in get_args(kind) if each is not type(None)] if get_origin(kind) is UnionType else [kind]
     base: Any = inner[0]

@@ -1,1 +1,1 @@
-"""The `ltx` program: one thin module a command."""
+"""The `ltx` program, with one thin module for each command."""

@@ -10,7 +10,7 @@ from ltxcore.registry import Named, imported
 
 
 def command_of(named: Named) -> click.Command:
-    """The command itself, imported now if it is lazy.
+    """Return a plugin's command, imported now if it is lazy.
 
     Raises:
         PluginError: it cannot be imported, or is no click command.
@@ -25,7 +25,7 @@ def command_of(named: Named) -> click.Command:
 
 
 def line_about(named: Named) -> str:
-    """What the program's help says of it, without importing it."""
+    """Return the line about a command in the program's help, without importing the command."""
     if isinstance(named.value, LazyCommand):
         return named.value.help
     return named.value.get_short_help_str() if isinstance(named.value, click.Command) else ""

@@ -1,4 +1,4 @@
-"""`ltx export`: a LoRA for ComfyUI, diffusers or ltx-pipelines."""
+"""`ltx export`, which writes a LoRA for ComfyUI, diffusers or ltx-pipelines."""
 
 from __future__ import annotations
 

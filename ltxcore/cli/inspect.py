@@ -1,4 +1,4 @@
-"""`ltx inspect`: what the model sees in the first steps of a run."""
+"""`ltx inspect`, which shows what the model sees in the first steps of a run."""
 
 from __future__ import annotations
 

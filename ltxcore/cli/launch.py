@@ -1,4 +1,4 @@
-"""`ltx launch`: run a run file in several processes."""
+"""`ltx launch`, which runs a run file in several processes."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def launch(
 
 
 def _processes(asked: int | None, hosts: Hosts | None) -> int:
-    """How many on this machine."""
+    """Return the number of processes on this machine."""
     from ltxcore.devices import gpus
 
     there = gpus()
@@ -97,7 +97,7 @@ def _processes(asked: int | None, hosts: Hosts | None) -> int:
 
 
 def _checked(run_file: Path, settings: tuple[str, ...], world_size: int, allow_changes: bool) -> LoadedRun:
-    """The run file; what is wrong with it is said before any process is started."""
+    """Load the run file and check it, so that its mistakes are shown before any process is started."""
     from ltxcore.config.load import load_run
     from ltxcore.runs.run_plan import check_outline
 

@@ -1,4 +1,4 @@
-"""`ltx plan`: what a run needs in memory and on disk, before it starts."""
+"""`ltx plan`, which estimates what a run needs in memory and on disk before it starts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ltxcore.config.load import LoadedRun
 
 TOO_LARGE = 1
-"""Exit status where the run does not fit."""
+"""The exit status for a run that does not fit."""
 
 
 @click.command()
@@ -75,7 +75,9 @@ def plan(
 
 
 def _loaded(run_file: Path, settings: tuple[str, ...], model: str | None) -> LoadedRun:
-    """The run file; its data and the media of its samples may be on another machine, and so may the paths of `[model]` where a released model is named."""
+    """Load the run file; its data and the media of its samples may be on another machine, and so may the paths of
+    `[model]` where a released model is named.
+    """
     from ltxcore.config.load import load_run
 
     try:
@@ -91,7 +93,7 @@ def _with_model(problem: Problem) -> Problem:
 
 
 def _here(gpus: int | None, gpu_memory: float | None) -> tuple[int, float]:
-    """GPUs and their memory: as was said, else as they are here."""
+    """Return the number of GPUs and their memory in GiB, as the options say or else as on this machine."""
     from ltxcore import devices
 
     there = devices.gpus()

@@ -1,4 +1,4 @@
-"""`ltx plugins`: what is there to name in a run file, what it does, its keys, and where it comes from."""
+"""`ltx plugins`, which shows what can be named in a run file: its purpose, its keys, and where it comes from."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ltxcore.protocols import MODALITIES
 from ltxcore.registry import DISABLE, HOOKS, Named, Registry, load
 
 HEADS = {"strategy": "[training_strategy]", "sigma_sampler": "[flow_matching.timestep_sampling_params]", "tracker": "[trackers.{name}]"}
-"""Where the keys of each kind stand in a run file."""
+"""The place of each kind's keys in a run file."""
 
 
 @click.group()
@@ -105,12 +105,12 @@ def _text(names: Sequence[Named], registry: Registry) -> str:
 
 
 def modalities(named: Named) -> list[str]:
-    """The modalities that a condition works on; none for what is no condition."""
+    """Return the modalities that a condition works on; none for anything that is no condition."""
     return [name for name in MODALITIES if named.kind == "condition" and name in named.value.modalities]
 
 
 def description(named: Named) -> str:
-    """Everything there is to know about a name before using it."""
+    """Describe everything that one needs to know about a name before using it."""
     about = inspect.cleandoc(command_of(named).help or "") if named.kind == "command" else inspect.getdoc(named.value) or ""
     blocks = [f"{named.kind.replace('_', ' ')} {named.name}, from {named.origin}"]
     if about:
@@ -120,7 +120,7 @@ def description(named: Named) -> str:
 
 
 def key_lists(named: Named) -> list[tuple[str, list[Key]]]:
-    """The tables that a name has in a run file, each with its keys."""
+    """Return the tables that a name has in a run file, each with its keys."""
     if named.kind == "condition":
         of = " and ".join(modalities(named))
         lists = [(f"In training, a condition of {of}:", training_keys(named.value))]
@@ -132,7 +132,7 @@ def key_lists(named: Named) -> list[tuple[str, list[Key]]]:
 
 
 def key_rows(keys: Sequence[Key]) -> list[tuple[str, ...]]:
-    """Keys as rows of a table, a heading first: name, type, default, unit, what it is for."""
+    """Return keys as rows of a table, a heading first: name, type, default, unit, purpose."""
     return [("KEY", "TYPE", "DEFAULT", "UNIT", "WHAT IT IS FOR"), *_inner(keys, "")]
 
 

@@ -1,4 +1,4 @@
-"""`ltx plugins new`: a package with a condition that works, to be made into another."""
+"""`ltx plugins new`, which makes a package with a working condition as a start for another."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ FILES: Mapping[str, str] = MappingProxyType(
         "tests/test_$name.py": TEST,
     }
 )
-"""Paths and contents of the package."""
+"""The paths and contents of the package's files."""
 
 SAID = """\
 Made $folder: the condition "$name", which gives every other latent frame.
@@ -168,7 +168,7 @@ def new(name: str, into: Path) -> None:
 
 
 def _check(name: str, folder: Path) -> None:
-    """Refuse what would overwrite something, or could not be installed.
+    """Refuse a name that would overwrite something, or a package that could not be installed.
 
     Raises:
         ConfigError: why.

@@ -1,4 +1,4 @@
-"""`ltx preprocess`: raw media to encoded samples."""
+"""`ltx preprocess`, which turns raw media into encoded samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ltx run`: train, as a run file says, and tell where everything is."""
+"""`ltx run`, which trains as a run file says, and tells where everything is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ltxcore.train.session import Outcome
 
 STOPPED = 130
-"""Exit status of a run that was asked to stop, as after an interrupt anywhere."""
+"""The exit status of a run that was asked to stop, the usual one after an interrupt."""
 
 
 @click.command()
@@ -58,7 +58,7 @@ def run(ctx: click.Context, run_file: Path, settings: tuple[str, ...], allow_cha
 
 
 def _published(registry: Registry, output_dir: Path) -> str:
-    """Upload a finished run by the command that a plugin adds for it, which prints where it is then."""
+    """Upload a finished run with the command that a plugin adds for it, and return the address that it prints."""
     command = command_of(registry.get("command", "publish"))
     with redirect_stdout(io.StringIO()) as printed:
         command.main([str(output_dir)], prog_name="ltx publish", standalone_mode=False)
@@ -66,7 +66,7 @@ def _published(registry: Registry, output_dir: Path) -> str:
 
 
 def told(outcome: Outcome) -> list[str]:
-    """Where things are, and what to do with them."""
+    """Return lines on where everything is and what to do with it."""
     if not outcome.finished:
         return [f"Stopped after step {outcome.step}. Resume with:", f"  {outcome.resume}"]
     early = f", since {outcome.ended}" if outcome.ended else ""

@@ -1,4 +1,4 @@
-"""`ltx sample`: draw a prompt, or a file of prompts, with conditions and LoRAs."""
+"""`ltx sample`, which generates from a prompt, or from a file of prompts, with conditions and LoRAs."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 ENDINGS = (".mp4", ".png", ".wav")
 FOLDER = Path("samples")
-"""Where samples go that no file is named for."""
+"""The folder of samples for which no file is named."""
 
 NOT_OPTIONS = ("samples", "interval", "skip_initial_validation")
-"""Keys of `[validation]` that say what is drawn while training."""
+"""The keys of `[validation]` that only concern generation while training."""
 
 
 HELP = {
@@ -40,7 +40,7 @@ HELP = {
     "generate_video": "Generate video; on by default.",
     "stg_blocks": 'Blocks whose self-attention STG skips, or "all".',
 }
-"""Of keys that mean something else on the command line: outside a run nothing is trained, and there are no lists."""
+"""The help of keys that mean something else on the command line: outside a run nothing is trained, and there are no lists."""
 
 
 @click.command()
@@ -127,7 +127,7 @@ def sample(
 
 
 def _studio(loaded: LoadedSamples, model: str | None, loras: Sequence[str], codecs: Codecs, precision: str | None) -> Studio:
-    """The model of the command line, or that of the file."""
+    """Return a studio with the model of the command line, or with that of the file."""
     from ltxcore.devices import is_gpu
     from ltxcore.models.lora_stack import Strength
     from ltxcore.sample.generate import Studio
@@ -155,19 +155,19 @@ def _planned(loaded: LoadedSamples, studio: Studio) -> list[Planned]:
 
 
 def _folder(output: Path | None) -> Path:
-    """The folder of the samples."""
+    """Return the folder of the samples."""
     folder = output or FOLDER
     return folder.parent if folder.suffix.lower() in ENDINGS else folder
 
 
 def _asked(what: str) -> bytes:
-    """All that was asked for: the options, and what the file holds."""
+    """Return everything that was asked for, as bytes: the options, and the content of the file."""
     options = repr((Path.cwd(), sorted(click.get_current_context().params.items()))).encode()
     return options + (read_regular(Path(what)) if is_file(Path(what)) else b"")
 
 
 def _files(planned: Sequence[Planned], output: Path | None, overwrite: bool) -> list[Path]:
-    """The file of each sample, without its ending.
+    """Return the file of each sample, without its ending.
 
     Raises:
         ConfigError: an ending that is not that of what is drawn, or a file that is there already.
@@ -201,7 +201,7 @@ def _ending(planned: Planned) -> str:
 
 
 def _triggers(planned: Planned, loras: Sequence[Strength]) -> Iterator[str]:
-    """LoRAs whose trigger word the prompt does not have."""
+    """Yield warnings about LoRAs whose trigger word the prompt does not have."""
     prompt = planned.canvas.request.prompt
     for lora in loras:
         word = lora.metadata.get("trigger")
@@ -211,7 +211,7 @@ def _triggers(planned: Planned, loras: Sequence[Strength]) -> Iterator[str]:
 
 @contextmanager
 def _bar(planned: Sequence[Planned]) -> Iterator[Step | None]:
-    """Progress, where the error stream is a terminal."""
+    """Show progress if the error stream is a terminal."""
     begun = list(accumulate((each.canvas.request.steps for each in planned), initial=0))
     bar = Bar.begun("Drawing", begun[-1])
     if bar is None:
@@ -227,7 +227,7 @@ def _bar(planned: Sequence[Planned]) -> Iterator[Step | None]:
 
 
 def _dims(context: click.Context, option: click.Parameter, text: str | None) -> list[int] | None:
-    """Width x height x frames, as three numbers."""
+    """Parse width x height x frames into three numbers."""
     if text is None:
         return None
     parts = text.lower().split("x")
@@ -237,7 +237,7 @@ def _dims(context: click.Context, option: click.Parameter, text: str | None) -> 
 
 
 def _blocks(context: click.Context, option: click.Parameter, text: str | None) -> list[int] | None:
-    """Numbers with "," between; "all" is an empty list."""
+    """Parse numbers with "," between; "all" is an empty list."""
     if text is None or text == "all":
         return None if text is None else []
     parts = text.split(",")
@@ -247,7 +247,7 @@ def _blocks(context: click.Context, option: click.Parameter, text: str | None) -
 
 
 def _option(field: attrs.Attribute[Any], kind: Any) -> Callable[[Any], Any]:
-    """The option of a key, with its help; the default is that of the table, or the file's."""
+    """Return the option of a key, with its help; the default is that of the table, or the file's."""
     name = f"--{field.name.replace('_', '-')}"
     text = HELP.get(field.name) or field.metadata["help"][:1].upper() + field.metadata["help"][1:] + "."
     inner = [each for each in get_args(kind) if each is not type(None)] if get_origin(kind) is UnionType else [kind]

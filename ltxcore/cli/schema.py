@@ -1,4 +1,4 @@
-"""`ltx schema`: the JSON Schema of run files, for editors."""
+"""`ltx schema`, which prints the JSON Schema of run files for editors."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Seen:
 
 @attrs.define(eq=False)
 class RecordedDraws:
-    """Draws that remember the numbers drawn, those of one number a sample or batch alone."""
+    """Draws that remember single numbers: one for each sample, or one for the micro-batch."""
 
     draws: Draws
     numbers: dict[str, Tensor] = attrs.field(factory=dict)
