@@ -1,1 +1,1 @@
-"""What comes with ltx as plugins, a folder a family: ordinary ones, each registered by its own entry point."""
+"""The plugins that come with ltx, a folder for each family: ordinary ones, each registered by its own entry point."""

@@ -1,1 +1,1 @@
-"""The conditions that come with ltx: what is given of a sample. Each knows the public API alone, and none another."""
+"""The conditions that come with ltx, which decide what is given of a sample. Each uses the public API alone, and none uses another."""

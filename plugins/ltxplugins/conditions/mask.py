@@ -1,4 +1,4 @@
-"""Inpainting: what a mask marks is given, wholly or in part; the rest is generated."""
+"""The condition "mask" (inpainting): the part that a mask marks is given, wholly or in part; the rest is generated."""
 
 import attrs
 

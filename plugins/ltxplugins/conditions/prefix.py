@@ -1,4 +1,4 @@
-"""Extension forward: the beginning of a clip or sound is given, the rest is generated."""
+"""The condition "prefix" (extension forward): the beginning of a clip or of audio is given, the rest is generated."""
 
 import attrs
 

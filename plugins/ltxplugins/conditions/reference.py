@@ -1,4 +1,4 @@
-"""IC-LoRA: the tokens of a paired clip or sound are added, given, beside those that are generated."""
+"""The condition "reference" (IC-LoRA): the tokens of a paired clip or audio are appended, given, beside those that are generated."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Reference:
         return state.append(medium.tokens, _scaled(medium.positions, space, time, state.rate))
 
     def metadata(self, pairs: Sequence[tuple[Geometry, Mapping[str, Geometry]]]) -> dict[str, str]:
-        """The factors, where they are not 1; a reference sound has none.
+        """Return the factors that are not 1; reference audio has none.
 
         Raises:
             DataError: they differ between samples.
@@ -70,7 +70,7 @@ class Reference:
 
 
 def spatial_factor(target: Grid, reference: Grid) -> int:
-    """How many times larger the target is than its reference, in latent cells.
+    """Return how many times larger the target is than its reference, in latent cells.
 
     Raises:
         DataError: by no whole factor, or by different ones in height and width.
@@ -92,7 +92,8 @@ def spatial_factor(target: Grid, reference: Grid) -> int:
 
 
 def temporal_factor(target: Grid, target_rate: float, reference: Grid, reference_rate: float) -> int:
-    """How many frames of the target pass for one of its reference; 1 for a reference that is only shorter, and for single frames.
+    """Return how many frames of the target pass for one of its reference; 1 for a reference that is only shorter, and
+    for single frames.
 
     Raises:
         DataError: the reference has more latent frames than its target, or another frame rate and no whole factor.
@@ -117,7 +118,7 @@ def temporal_factor(target: Grid, target_rate: float, reference: Grid, reference
 
 
 def _scaled(positions: Tensor, space: int, time: Sequence[int], rate: Tensor) -> Tensor:
-    """Positions `[B, 3, R, 2]` of the reference, on its target.
+    """Scale and shift positions `[B, 3, R, 2]` of the reference to where they lie on its target.
 
     Source: docs/explanation/arithmetic.md#positions-of-a-reference
     """

@@ -1,4 +1,4 @@
-"""Outpainting: a rectangle of the picture is given in all frames, what surrounds it is generated."""
+"""The condition "spatial_crop" (outpainting): a rectangle of the video is given in all frames, its surroundings are generated."""
 
 import attrs
 

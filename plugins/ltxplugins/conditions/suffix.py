@@ -1,4 +1,4 @@
-"""Extension backward: the end of a clip or sound is given, the rest is generated."""
+"""The condition "suffix" (extension backward): the end of a clip or of audio is given, the rest is generated."""
 
 import attrs
 

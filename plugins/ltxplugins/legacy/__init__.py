@@ -1,1 +1,1 @@
-"""Strategies of older run files, which build the flexible one."""
+"""The strategies of older run files, which build the flexible one."""

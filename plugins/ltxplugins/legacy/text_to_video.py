@@ -1,4 +1,4 @@
-"""The strategy "text_to_video" of older run files: video, with sound if asked for, whose first frame is given now and then."""
+"""The strategy "text_to_video" of older run files: video, with audio if asked for, whose first frame is given now and then."""
 
 import json
 
@@ -43,13 +43,13 @@ class TextToVideo:
     mark_first_frame: bool = attrs.field(default=True, metadata={"help": "pass the first-frame marker to models that have one (LTX-2.5)"})
 
     def replacement(self) -> str:
-        """What to write into a run file instead."""
+        """Return the tables to write into a run file instead."""
         marker = "" if self.mark_first_frame else "mark_first_frame = false\n"
         text = REPLACEMENT.format(probability=float(self.first_frame_conditioning_p), marker=marker)
         return text + (WITH_AUDIO.format(audio_latents_dir=json.dumps(self.audio_latents_dir)) if self.with_audio else "")
 
     def build(self, setting: Setting) -> Strategy:
-        """The flexible strategy; says once that this name is deprecated."""
+        """Build the flexible strategy, and say once that this name is deprecated."""
         notice(self.replacement())
         conditions = [setting.condition("first_frame", probability=self.first_frame_conditioning_p)]
         tables = Flexible(

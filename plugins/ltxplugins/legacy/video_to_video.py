@@ -36,7 +36,7 @@ class VideoToVideo:
     mark_first_frame: bool = attrs.field(default=True, metadata={"help": "pass the first-frame marker to models that have one (LTX-2.5)"})
 
     def replacement(self) -> str:
-        """What to write into a run file instead."""
+        """Return the tables to write into a run file instead."""
         return REPLACEMENT.format(
             probability=float(self.first_frame_conditioning_p),
             reference_latents_dir=json.dumps(self.reference_latents_dir),
@@ -44,7 +44,7 @@ class VideoToVideo:
         )
 
     def build(self, setting: Setting) -> Strategy:
-        """The flexible strategy; says once that this name is deprecated."""
+        """Build the flexible strategy, and say once that this name is deprecated."""
         notice(self.replacement())
         conditions = [
             setting.condition("reference", sources={"reference": self.reference_latents_dir}),

@@ -1,1 +1,1 @@
-"""Programs around a run, each a command of `ltx`."""
+"""Programs around a run, each of them a command of `ltx`."""

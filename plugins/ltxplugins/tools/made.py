@@ -1,4 +1,4 @@
-"""What a folder's files were made of, so that a second run makes only what has changed."""
+"""A record of what a folder's files were made of, so that a second run makes only what has changed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAME = "made.jsonl"
 
 
 class Made:
-    """A record in a folder, a line a file, appended when the file is there. Safe to use from several threads."""
+    """A record in a folder, with a line for each file, appended when the file is there. It is safe to use from several threads."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._path = folder, folder / NAME
@@ -28,7 +28,7 @@ class Made:
                     continue  # the torn line of a killed process; its file is made again
 
     def is_fresh(self, path: Path, of: str) -> bool:
-        """Whether a file is there as it was made, and of the same."""
+        """Return whether a file is there as it was made, and of the same."""
         return path.is_file() and self._of.get(self._name(path)) == (of, path.stat().st_size)
 
     def record(self, path: Path, of: str) -> None:

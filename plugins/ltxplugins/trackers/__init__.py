@@ -1,1 +1,1 @@
-"""Trackers: where the numbers of a run go."""
+"""The trackers that come with ltx, which take the numbers of a run."""

@@ -1,4 +1,4 @@
-"""Progress on the console: step, loss, learning rate, time left."""
+"""A tracker that shows progress on the console: step, loss, learning rate, time left."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ltxcore.api.commands import Bar
 LOGGER = logging.getLogger("ltx.console")
 
 SMOOTHING = 0.95
-"""Share of the shown loss that is its past: the loss of one step depends more on its sigmas than on what was learned."""
+"""The share of the shown loss that is its past: the loss of one step depends more on its sigmas than on what was learned."""
 
 
 @attrs.define
@@ -52,7 +52,7 @@ class Console:
             LOGGER.info(f"step {step}/{self._total}  {numbers}  {left:.0f} s left")
 
     def sample(self, step: int, name: str, path: Path) -> None:
-        """Nothing: the run says at its end where its samples are."""
+        """Do nothing, since the run says at its end where its samples are."""
 
     def finish(self) -> None:
         if self._bar is not None:

@@ -1,4 +1,4 @@
-"""Whether the package that a tracker sends its numbers to is there."""
+"""The check that the package which a tracker sends its numbers to is installed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib.util
 
 
 def missing(package: str, spoken: str) -> list[tuple[tuple[str, ...], str, str]]:
-    """What a tracker's `problems()` says where `package` is not installed; nothing where it is.
+    """Return the problem of a tracker whose `package` is not installed; nothing if it is.
 
     A folder of that name where the program was started is no package: trackers leave such folders.
     """

@@ -1,4 +1,4 @@
-"""`metrics.jsonl`: one JSON object a line, which every other view of a run reads."""
+"""A tracker that writes `metrics.jsonl`, one JSON object a line, which every other view of a run reads."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Jsonl:
 
 
 def _until(path: Path, step: int) -> list[bytes]:
-    """The lines up to a step, without those that are none."""
+    """Return the lines up to a step, without lines that are no JSON."""
     kept = []
     for line in path.read_bytes().splitlines(keepends=True):
         try:

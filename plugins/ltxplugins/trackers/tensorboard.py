@@ -1,4 +1,4 @@
-"""TensorBoard: numbers, pictures, clips and sounds as event files."""
+"""A tracker for TensorBoard: numbers, pictures, clips and audio as event files."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ltxcore.api import DataError, hookimpl, notice
 from ltxplugins.trackers.installed import missing
 
 WIDEST = 320
-"""Clips are shown as GIF, no wider than this in pixels, since TensorBoard plays nothing else."""
+"""The most columns of a clip, which is shown as GIF, since TensorBoard plays nothing else."""
 
 FLUSH = 10
-"""Seconds after which what was logged is in the file at the latest."""
+"""The most seconds until a logged number is in the file."""
 
 
 @attrs.define
@@ -31,7 +31,7 @@ class TensorBoard:
         return missing("tensorboard", "TensorBoard")
 
     def start(self, output_dir: Path, run: Mapping[str, Any], total_steps: int, first_step: int) -> None:
-        """Begin, or go on: what earlier event files say of steps that are done again no longer counts."""
+        """Begin, or go on: numbers in earlier event files for steps that are done again no longer count."""
         from tensorboard.compat.proto.event_pb2 import SessionLog
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
@@ -73,7 +73,7 @@ class TensorBoard:
 
 
 def _shown(path: Path) -> dict[str, dict[str, Any]]:
-    """The pictures and the sound of a file as TensorBoard has them, by what follows the sample's name in the tag."""
+    """Return the pictures and the audio of a file as TensorBoard has them, by the text after the sample's name in the tag."""
     from ltxcore.api.media import probe
 
     found = probe(path)
@@ -86,7 +86,7 @@ def _shown(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _pictures(path: Path) -> Any:
-    """A clip as a GIF that runs for ever, or a picture."""
+    """Return a clip as a GIF that runs forever, or a picture."""
     import io
 
     from PIL import Image
@@ -105,7 +105,7 @@ def _pictures(path: Path) -> Any:
 
 
 def _sound(path: Path) -> Any:
-    """A sound as a WAV file of 16 bits."""
+    """Return audio as a WAV file of 16 bits."""
     import io
     import wave
 

@@ -1,4 +1,4 @@
-"""Weights & Biases: numbers and samples on its servers, or offline, to be sent later."""
+"""A tracker for Weights & Biases: numbers and samples on its servers, or offline, to be sent later."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ltxcore.api.commands import write_whole
 from ltxplugins.trackers.installed import missing
 
 ID_FILE = Path("wandb") / "ltx-run-id.txt"
-"""In the output folder: which run to go on with."""
+"""The file in the output folder that names the run to go on with."""
 
 
 @attrs.define
@@ -99,7 +99,7 @@ class Wandb:
 
 
 def _run_id(path: Path, first_step: int) -> str:
-    """The run to go on with, or a new one."""
+    """Return the id of the run to go on with, or a new one."""
     import uuid
 
     if first_step and path.is_file():

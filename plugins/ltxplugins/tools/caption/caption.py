@@ -1,4 +1,4 @@
-"""`ltx caption`: captions for a dataset, from a model that sees its clips and may hear them."""
+"""The writing of captions for a dataset with a model that sees its clips and may hear them."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ INSTRUCTION = (
 JPEG_QUALITY = 85
 SOUND_RATE = 16_000
 MOST_SECONDS = 60.0
-"""Of a sound that is sent."""
+"""The most seconds of audio that are sent."""
 
 
 @attrs.frozen
 class Asking:
-    """What is sent of a clip: an instruction, so many frames of at most `size` pixels a side, and its sound or not."""
+    """The content of a request about a clip: an instruction, so many frames of at most `size` pixels a side, and its audio or not."""
 
     instruction: str = INSTRUCTION
     frames: int = 8
@@ -57,12 +57,12 @@ def caption(
 
     Args:
         dataset: a dataset file, or a folder of media.
-        output: the dataset file to write; none: text files beside the media of a folder.
-        endpoint: where captions come from.
-        asking: what is sent.
-        video_column: of the clips; none: by convention.
+        output: the dataset file to write; None writes text files beside the media of a folder.
+        endpoint: the server that writes the captions.
+        asking: the content of a request.
+        video_column: the column of the clips; None finds it by convention.
         overwrite: whether to ask also for captions that are there.
-        workers: requests at a time.
+        workers: the number of requests at a time.
         progress: whether to show a bar.
 
     Raises:
@@ -107,7 +107,7 @@ def caption(
 
 
 class _File:
-    """The dataset file that captions go to."""
+    """The dataset file that captions are written to."""
 
     def __init__(self, listed: RawDataset, output: Path, write: Callable[[Sequence[Mapping[str, Any]]], None], overwrite: bool) -> None:
         self._write, self._column = write, listed.columns.get("caption", "caption")
@@ -130,13 +130,13 @@ class _File:
         self._write([self._rows[each_] for each_ in sorted(self._answered)])
 
     def end(self) -> None:
-        """Write rows all of which had a caption already."""
+        """Write the rows if all of them had a caption already."""
         if self._answered and self._all_there:
             self._write(self._rows)
 
 
 class _Texts:
-    """The text files beside the media of a folder; a clip and a picture of one name have one, and the clip is asked about."""
+    """The text files beside the media of a folder; a clip and a picture of one name share one, and the clip is sent."""
 
     def __init__(self, listed: RawDataset) -> None:
         self._listed = listed
@@ -159,11 +159,11 @@ class _Texts:
             raise DataError(f"cannot be written: {error.strerror}", where=str(path), remedy=remedy) from error
 
     def end(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing, since every text file is written already."""
 
 
 def _earlier(dataset: Path, output: Path, rows: list[dict[str, Any]], keys: list[str], column: str) -> dict[str, str]:
-    """Captions that an earlier run wrote, by clip; `keys` are the columns that name the clip of each row."""
+    """Return the captions that an earlier run wrote, by clip; `keys` are the columns that name the clip of each row."""
     if not output.is_file():
         return {}
     if dataset.is_file() and output.samefile(dataset):
@@ -181,7 +181,7 @@ def _text(cell: Any) -> str:
 
 
 def _cleaned(answer: str) -> str:
-    """An answer without what the model thought before it.
+    """Return an answer without the thinking of the model before it.
 
     Raises:
         DataError: nothing is left.
@@ -193,7 +193,7 @@ def _cleaned(answer: str) -> str:
 
 
 def _parts(listed: RawDataset, row: Row, role: str, asking: Asking) -> Iterator[dict[str, Any]]:
-    """The message: the instruction, pictures, and a sound."""
+    """Yield the parts of a request: the instruction, pictures, and audio."""
     path = listed.file(row, role)
     yield {"type": "text", "text": asking.instruction}
     if role == "video":
@@ -205,7 +205,7 @@ def _parts(listed: RawDataset, row: Row, role: str, asking: Asking) -> Iterator[
 
 
 def _pictures(path: Path, asking: Asking) -> Iterator[bytes]:
-    """Frames in the middle of equal parts of a clip, as JPEG."""
+    """Yield frames in the middle of equal parts of a clip, as JPEG."""
     from PIL import Image
 
     count = probe(path).frames or 1
@@ -221,7 +221,7 @@ def _pictures(path: Path, asking: Asking) -> Iterator[bytes]:
 
 
 def _wav(path: Path) -> bytes:
-    """The first minute of a sound as mono WAV."""
+    """Return the first minute of a file's audio as mono WAV."""
     with tempfile.TemporaryDirectory() as folder:
         sound = read_sound(path, max_duration=MOST_SECONDS, rate=SOUND_RATE, mono=True)
         return write_media(Path(folder) / "sound", sound=sound).read_bytes()

@@ -1,4 +1,4 @@
-"""`ltx caption`: captions for a dataset."""
+"""The command `ltx caption`, which writes captions for a dataset."""
 
 from __future__ import annotations
 

@@ -14,30 +14,30 @@ from ltxcore.api import ConfigError, DataError
 from ltxcore.api.commands import hide, listed
 
 QUICK = 2.0
-"""Seconds for the first request, which only asks what there is."""
+"""The seconds allowed for the first request, which only asks which models there are."""
 
 HERE = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
 
 OTHERWISE: Mapping[str, str | None] = {"max_tokens": "max_completion_tokens", "temperature": None}
-"""What is asked for in place of a parameter that a model refuses; none: it is left out. Servers of one's own know the older words best."""
+"""The parameter to send in place of one that a model refuses; None leaves it out. Servers of one's own know the older names best."""
 
 REFUSED = re.compile(r"unsupported|not support|unrecogni[sz]ed|unknown|unexpected|not permitted|not allowed|deprecated", re.IGNORECASE)
-"""In what servers say of a parameter that they do not take, and not of one whose value is too large."""
+"""The words by which servers refuse a parameter that they do not take, but not one whose value is too large."""
 
 INSTALL = 'Install it: pip install "ltx[tools]"'
 
 
 @attrs.frozen
 class Endpoint:
-    """Where captions come from.
+    """The server and the model that captions come from.
 
     Attributes:
-        base_url: of the server, such as "http://127.0.0.1:8000/v1".
-        model: its name for the model.
-        key_variable: environment variable that holds the key; a server that wants none takes any.
+        base_url: the server's address, such as "http://127.0.0.1:8000/v1".
+        model: the server's name for the model.
+        key_variable: the environment variable that holds the key; a server that wants none takes any.
         retries: how often a request is sent again that failed by a server too busy (429), failing (5xx) or out of reach; each time later.
-        timeout: seconds for one answer.
-        max_tokens: of an answer.
+        timeout: the seconds allowed for one answer.
+        max_tokens: the most tokens of an answer.
     """
 
     base_url: str
@@ -48,7 +48,7 @@ class Endpoint:
     max_tokens: int = 1024
 
     def client(self) -> Client:
-        """What sends requests; safe to use from several threads.
+        """Return a client that sends requests; it is safe to use from several threads.
 
         Raises:
             ConfigError: the package for it is not installed, or the address is none.
@@ -73,10 +73,10 @@ class Endpoint:
 
 @attrs.define(eq=False)
 class Client:
-    """Sends requests to an endpoint, and remembers what that does not take.
+    """A client that sends requests to an endpoint, and remembers which parameters it refuses.
 
     Attributes:
-        endpoint: where to.
+        endpoint: the endpoint.
         sender: OpenAI's client.
     """
 
@@ -86,10 +86,11 @@ class Client:
     _models: tuple[str, ...] = attrs.field(default=(), init=False)
 
     def meet(self, pictures: int) -> None:
-        """See that there is a server, in two seconds, and what models it lists; one that does not list any, or not in time, may still answer.
+        """Check within two seconds that there is a server, and which models it lists; one that lists none, or not in
+        time, may still answer.
 
         Args:
-            pictures: that a request will hold, for the command lines that are told.
+            pictures: the number of pictures in a request, for the command lines that are suggested.
 
         Raises:
             ConfigError: there is none at this address, or it wants another key.
@@ -108,7 +109,7 @@ class Client:
             return
 
     def ask(self, parts: Sequence[dict[str, Any]]) -> str:
-        """The answer to one message.
+        """Send one message, and return the answer.
 
         Raises:
             DataError: there is none: refused, cut off, late, or an error of the server.
@@ -145,7 +146,9 @@ class Client:
         return str(choice.message.content or "")
 
     def _sent(self, messages: list[dict[str, Any]]) -> Any:
-        """The answer; what this model refuses is said otherwise, or left out, now and in all other requests."""
+        """Send messages, and return the answer; a parameter that this model refuses is renamed or left out, now and in
+        all other requests.
+        """
         import openai
 
         while True:
@@ -187,13 +190,13 @@ class Client:
 
 
 def _password(address: str) -> str:
-    """What stands between the user and the host in an address, whatever letters it has."""
+    """Return the text between the user and the host in an address, whatever letters it has."""
     login, at, _ = address.partition("://")[2].rpartition("@")
     return login.partition(":")[2] if at else ""
 
 
 def _host(address: str) -> tuple[str, int]:
-    """Its host and its port."""
+    """Return the host and the port of an address."""
     place = urlsplit(address)
     try:
         return place.hostname or "", place.port or 80
@@ -202,12 +205,12 @@ def _host(address: str) -> tuple[str, int]:
 
 
 def _lists(models: Sequence[str], name: str) -> bool:
-    """Whether a model is among those listed; Ollama leaves out the tag "latest" where it is named."""
+    """Return whether a model is among those listed; Ollama leaves out the tag "latest" where it is named."""
     return name in models or f"{name}:latest" in models
 
 
 def _refuses(error: Any, name: str) -> bool:
-    """Whether an error is about a parameter that is not taken."""
+    """Return whether an error is about a parameter that is not taken."""
     body = error.body if isinstance(error.body, dict) else {}
     text = f"{body.get('code') or ''} {body.get('message') or error.message}"
     is_named = body.get("param") == name or re.search(rf"\b{name}\b", text) is not None

@@ -1,4 +1,4 @@
-"""`ltx convert`: configurations of ltx-trainer, in YAML, become run files."""
+"""`ltx convert`, which turns configurations of ltx-trainer, in YAML, into run files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a key of the old configuration may hold, and how generously it is read.
+"""The kinds of values that a key of the old configuration may hold, and how generously they are read.
 
 ltx-trainer turns text into numbers where a number is wanted, which is how `1e-4`, text in YAML 1.1, works as a learning rate. Here as well; and where
 text is wanted, it is taken as it was written, whatever YAML makes of it.
@@ -19,16 +19,16 @@ from ltxplugins.tools.convert.tree import Items, Scalar, Table, Tree
 TRUE, FALSE = {"true", "yes", "on", "y", "t", "1"}, {"false", "no", "off", "n", "f", "0"}
 
 Kind = Callable[[Tree], Any]
-"""Reads a value, or raises `Wrong`."""
+"""A function that reads a value, or raises `Wrong`."""
 
 
 @attrs.frozen
 class Wrong(Exception):
-    """A value is not of its kind.
+    """Raised for a value that is not of its kind.
 
     Attributes:
-        what: is wrong with it.
-        line: where it is.
+        what: what is wrong with it.
+        line: its line in the file.
     """
 
     what: str
@@ -36,7 +36,7 @@ class Wrong(Exception):
 
 
 def spoken(tree: Tree) -> str:
-    """A value as a message shows it."""
+    """Describe a value for a message."""
     if isinstance(tree, Scalar):
         return "null" if tree.value is None else described(tree.text if isinstance(tree.value, str) else tree.value)
     if isinstance(tree, Table):
@@ -55,7 +55,7 @@ def _scalar(tree: Tree, wanted: str) -> Scalar:
 
 
 def number(tree: Tree) -> float:
-    """A finite number, also one that YAML takes for text."""
+    """Read a finite number, also one that YAML takes for text."""
     scalar = _scalar(tree, "a number")
     try:
         if isinstance(scalar.value, bool):
@@ -69,7 +69,7 @@ def number(tree: Tree) -> float:
 
 
 def whole(tree: Tree) -> int:
-    """A whole number; `2000.0` is one."""
+    """Read a whole number; `2000.0` is one."""
     scalar = _scalar(tree, "a whole number")
     if isinstance(scalar.value, int) and not isinstance(scalar.value, bool):
         return scalar.value
@@ -83,7 +83,7 @@ def whole(tree: Tree) -> int:
 
 
 def truth(tree: Tree) -> bool:
-    """A truth value, in any of the words that YAML or ltx-trainer take for one."""
+    """Read a truth value, in any of the words that YAML or ltx-trainer take for one."""
     scalar = _scalar(tree, "true or false")
     word = scalar.text.strip().lower()
     if word not in TRUE | FALSE:
@@ -92,12 +92,12 @@ def truth(tree: Tree) -> bool:
 
 
 def text(tree: Tree) -> str:
-    """Text as it was written: `no` is "no", and not false."""
+    """Read text as it was written: `no` is "no", and not false."""
     return _scalar(tree, "text").text
 
 
 def choice(*names: str) -> Kind:
-    """One of some words."""
+    """Return a kind that reads one of some words."""
     wanted = " or ".join(f'"{name}"' for name in names)
 
     def read(tree: Tree) -> str:
@@ -110,7 +110,7 @@ def choice(*names: str) -> Kind:
 
 
 def many(kind: Kind, length: int | None = None) -> Kind:
-    """A list, of this length where one is given."""
+    """Return a kind that reads a list, of this length if one is given."""
 
     def read(tree: Tree) -> list[Any]:
         if not isinstance(tree, Items):
@@ -123,7 +123,7 @@ def many(kind: Kind, length: int | None = None) -> Kind:
 
 
 def path(tree: Tree) -> Path:
-    """A path."""
+    """Read a path."""
     found = _scalar(tree, "a path").text
     if not found:
         raise Wrong("is an empty path", tree.line)
@@ -131,7 +131,7 @@ def path(tree: Tree) -> Path:
 
 
 def plain(tree: Tree) -> Any:
-    """Whatever it is, as YAML reads it; text that spells a number is a number."""
+    """Read any value as YAML does, but text that spells a number as a number."""
     if isinstance(tree, Table):
         return {key: plain(inner) for key, inner in tree.values.items()}
     if isinstance(tree, Items):

@@ -1,4 +1,4 @@
-"""A configuration of ltx-trainer to a run file: nothing in it is dropped in silence."""
+"""The conversion of a configuration of ltx-trainer to a run file: nothing in it is dropped in silence."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ltxplugins.tools.convert.tree import Table, parse
 from ltxplugins.tools.convert.validation import convert_validation
 
 OLD_RANK = 64
-"""What stood for a rank that was not written, and for an alpha."""
+"""The rank, and the alpha, of a configuration that names none."""
 
 OLD_PROJECT = "ltxv-trainer"
 
@@ -27,7 +27,7 @@ HALF = {
         "fp16 is not available: many gradients are smaller than its smallest number, so it would need loss scaling",
     )
 }
-"""Of `mixed_precision_mode`: what stands for it here, and why."""
+"""The replacement here for a value of `mixed_precision_mode`, and why."""
 
 SCHEDULER_PARAMS: Mapping[str, Mapping[str, type]] = {
     "constant": {},
@@ -88,29 +88,29 @@ FIELDS: Mapping[str, tuple[Field, ...]] = {
         Field("log_validation_videos", truth),
     ),
 }
-"""Tables whose keys are the same here and there."""
+"""The tables whose keys are the same here and there."""
 
 ACCELERATE = {"compute_environment", "distributed_type", "num_processes"}
-"""Keys of a configuration of accelerate, which lies beside those of ltx-trainer."""
+"""The keys of a configuration of accelerate, which lies beside those of ltx-trainer."""
 
 SAMPLER_PARAMS: Mapping[str, Mapping[str, type]] = {
     "uniform": {"min_value": float, "max_value": float},
     "shifted_logit_normal": {"std": float, "eps": float, "uniform_prob": float},
 }
-"""What `timestep_sampling_params` may hold, by `timestep_sampling_mode`."""
+"""The keys that `timestep_sampling_params` may hold, by `timestep_sampling_mode`."""
 
 
 More = Callable[[Old, Section, Mapping[str, Any]], None]
-"""Writes what a table holds beside its plain keys; gets the values of those."""
+"""A function that writes what a table holds beside its plain keys, given the values of those."""
 
 
 @attrs.frozen
 class Converted:
-    """A run file, and what is to be said of it beside the comments that are in it.
+    """A run file, with remarks beside the comments that are in it.
 
     Attributes:
-        text: TOML.
-        remarks: what has no counterpart, or is not as it was.
+        text: the run file, in TOML.
+        remarks: remarks on everything that has no counterpart, or is not as it was.
     """
 
     text: str
@@ -118,13 +118,13 @@ class Converted:
 
 
 def convert(text: str, path: str, *, start: Path, folder: Path) -> Converted:
-    """The run file that says what a configuration of ltx-trainer says.
+    """Convert a configuration of ltx-trainer to the run file that says the same.
 
     Args:
-        text: of the configuration, YAML.
-        path: its name, for messages.
-        start: where its relative paths begin: the folder that ltx-trainer was started in.
-        folder: where the run file will be, which its relative paths begin at.
+        text: the text of the configuration, in YAML.
+        path: its path, for messages.
+        start: the folder where its relative paths begin, in which ltx-trainer was started.
+        folder: the folder of the run file, where its relative paths will begin.
 
     Raises:
         ConfigError: with all that is wrong with it: no YAML, more than plain values, missing keys, wrong types.
@@ -164,7 +164,7 @@ def _run(root: Old, path: str) -> RunText:
 
 
 def _table(root: Old, run: RunText, name: str, more: More | None = None, *, required: bool = False) -> None:
-    """Write a table whose keys are the same, and what `more` says of it."""
+    """Write a table whose keys are the same, and let `more` write the rest of it."""
     if required and not root.has(name):
         root.log.problem(root.line(name), name, "is missing")
     old = root.inner(name)
@@ -194,7 +194,7 @@ def _sampler_params(old: Old, section: Section, values: Mapping[str, Any]) -> No
 
 
 def _params(old: Old, section: Section, name: str, known: Mapping[str, type], reason: str) -> None:
-    """A table of numbers whose keys are those of a scheduler or sampler."""
+    """Write a table of numbers whose keys are those of a scheduler or sampler."""
     inner = old.inner(name)
     if inner is None:
         return

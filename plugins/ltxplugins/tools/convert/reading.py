@@ -1,4 +1,4 @@
-"""Taking an old configuration apart, key by key: what is wrong is collected, and what is never asked for is not forgotten."""
+"""A reader that takes an old configuration apart, key by key: mistakes are collected, and keys that are never asked for are reported."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from ltxplugins.tools.convert.tree import Items, Scalar, Table, Tree
 DEFAULTED = "Not in the old file, whose default this was; that of ltx is another one."
 
 UNSET: Any = object()
-"""A key that is not there, or null where that means the same."""
+"""The value of a key that is not there, or null where that means the same."""
 
 
 @attrs.define
 class Log:
-    """What there is to say about a conversion.
+    """The problems and remarks of a conversion.
 
     Attributes:
-        path: of the old configuration, for messages.
-        start: folder that its relative paths begin at.
-        folder: of the run file, which relative paths in it begin at.
-        problems: why it cannot be converted, each with its line.
-        remarks: what could not be said in the run file.
+        path: the path of the old configuration, for messages.
+        start: the folder where its relative paths begin.
+        folder: the folder of the run file, where relative paths in it begin.
+        problems: the reasons why it cannot be converted, each with its line.
+        remarks: the remarks for the user.
     """
 
     path: str
@@ -52,13 +52,13 @@ class Log:
             raise ConfigError.of(problem for _, problem in sorted(self.problems, key=lambda found: found[0]))
 
     def remark(self, section: Section, line: int, text: str) -> None:
-        """Say it to the user, and in the run file."""
+        """Note a remark for the user, and write it into the run file."""
         said = f"line {line} of the old file: {text}"
         self.remarks.append(said)
         section.say(said)
 
     def moved(self, path: Path) -> str:
-        """A path of the old configuration, as the run file says it."""
+        """Return a path of the old configuration as the run file must write it."""
         if path.is_absolute() or str(path).startswith("~") or self.start == self.folder:
             return str(path)
         return os.path.relpath(self.start / path, self.folder)
@@ -69,10 +69,10 @@ class Old:
     """A mapping of the old configuration.
 
     Attributes:
-        table: its values.
-        key: its path in the file, "" for the whole of it.
-        log: where mistakes go.
-        taken: keys that were asked for.
+        table: the values of the mapping.
+        key: the path of the mapping in the file, "" for the whole of it.
+        log: the log that takes mistakes.
+        taken: the keys that were asked for.
     """
 
     table: Table
@@ -87,16 +87,16 @@ class Old:
         return self.table.lines.get(name, self.table.line)
 
     def has(self, name: str) -> bool:
-        """Whether a key has a value other than null."""
+        """Return whether a key has a value other than null."""
         return name in self.table.values and not is_null(self.table.values[name])
 
     def get(self, name: str, kind: Kind, *, null: Any = None, required: bool = False) -> Any:
-        """The value of a key, or UNSET; mistakes are noted.
+        """Return the value of a key, or UNSET; mistakes are noted.
 
         Args:
-            name: of the key.
-            kind: what it may hold.
-            null: what null stands for; None: null is a mistake.
+            name: the name of the key.
+            kind: the kind of its values.
+            null: the value that null stands for; None if null is a mistake.
             required: whether leaving it out is a mistake.
         """
         self.taken.add(name)
@@ -114,7 +114,7 @@ class Old:
             return UNSET
 
     def inner(self, name: str) -> Old | None:
-        """A mapping under a key; None where there is none."""
+        """Return the mapping under a key; None where there is none."""
         self.taken.add(name)
         tree = self.table.values.get(name)
         if tree is None or is_null(tree):
@@ -122,7 +122,7 @@ class Old:
         return self._mapping(tree, self.at(name))
 
     def several(self, name: str) -> list[Old]:
-        """The mappings of a list under a key."""
+        """Return the mappings of a list under a key."""
         self.taken.add(name)
         tree = self.table.values.get(name)
         if tree is None or is_null(tree):
@@ -140,7 +140,7 @@ class Old:
         return None
 
     def finish(self, section: Section, known: Iterable[str] = (), reason: str = "ltx-trainer has no such key either") -> None:
-        """Say of every key that was not asked for that it is not converted, and of every key that is written twice which one counted."""
+        """Remark on every key that was not asked for, which is not converted, and on every key that is written twice."""
         for name in self.table.doubled:
             self.log.remark(section, self.line(name), f"{self.at(name)} is written twice; the last one counts, as it did before.")
         for name, tree in self.untaken():
@@ -153,7 +153,7 @@ class Old:
 
 
 def _short(value: Any) -> Any:
-    """A value that TOML can hold."""
+    """Convert a value to one that TOML can hold."""
     if isinstance(value, Mapping):
         return {key: _short(inner) for key, inner in value.items() if inner is not None}
     if isinstance(value, list):
@@ -166,13 +166,13 @@ class Field:
     """A key that means the same here and there.
 
     Attributes:
-        name: of the key.
-        kind: what it may hold.
+        name: the name of the key.
+        kind: the kind of its values.
         required: whether the old configuration must say it.
-        null: what null stands for: UNSET, or a value; None: null is a mistake.
-        default: of the old configuration, where ours is another; UNSET: they are the same.
-        why: said beside a value that stands for null.
-        instead: what is written for a value that there is not, and why.
+        null: the value that null stands for, or UNSET; None if null is a mistake.
+        default: the default of the old configuration if ours is another; UNSET if they are the same.
+        why: the comment beside a value that stands for null.
+        instead: the replacement for a value that does not exist here, and why.
     """
 
     name: str
@@ -185,7 +185,7 @@ class Field:
 
 
 def carry(old: Old, section: Section, fields: Iterable[Field]) -> dict[str, Any]:
-    """Write the keys of a mapping that mean the same in a run file; the values that were written."""
+    """Write the keys of a mapping that mean the same in a run file, and return the values that were written."""
     written: dict[str, Any] = {}
     for field in fields:
         value = old.get(field.name, field.kind, null=field.null, required=field.required)

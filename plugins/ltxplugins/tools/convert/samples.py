@@ -1,4 +1,6 @@
-"""`validation.samples`: what is drawn, and the media that conditions take then; and the lists that stood for them in older configurations."""
+"""Conversion of `validation.samples`, the samples to generate with the media that conditions take, and of the lists
+that stood for them in older configurations.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ CONDITIONS: Mapping[str, Mapping[str, Kind]] = {
     "video_to_audio": {"video": path},
     "audio_to_video": {"audio": path},
 }
-"""Keys of each condition of a sample, beside `type`."""
+"""The keys of each condition of a sample, beside `type`."""
 
 REQUIRED: Mapping[str, tuple[str, ...]] = {
     "first_frame": ("image_or_video",),
@@ -37,7 +39,7 @@ UNREAD: Mapping[str, tuple[str, ...]] = {
     "video": ("duration",),
     "audio": ("num_frames", "downscale_factor", "temporal_scale_factor", "include_in_output"),
 }
-"""Keys that were allowed beside the medium of a modality, and did nothing."""
+"""The keys that were allowed beside the medium of a modality, and did nothing."""
 
 
 def convert_samples(old: Old, run: RunText) -> None:
@@ -64,7 +66,7 @@ def _sample(old: Old, section: Section) -> None:
 
 
 def _condition(old: Old, section: Section) -> dict[str, Any] | None:
-    """A condition as a table; None where it cannot be read."""
+    """Return a condition as a table; None where it cannot be read."""
     kind = old.get("type", text, required=True)
     if kind is UNSET:
         return None
@@ -86,14 +88,14 @@ def _condition(old: Old, section: Section) -> dict[str, Any] | None:
 
 
 def _refuse_both(old: Old, kind: str, found: Mapping[str, Any]) -> None:
-    """Exactly one medium, where the condition takes either."""
+    """Refuse a condition that names both media, or neither, where it takes exactly one of either."""
     if set(EITHER) <= CONDITIONS[kind].keys() and sum(name in found for name in EITHER) != 1 and not _wrong(old):
         fault = "names both video and audio" if "video" in found else "names neither video nor audio"
         old.log.problem(old.table.line, old.key, fault, "Name one of them.")
 
 
 def _wrong(old: Old) -> bool:
-    """Whether a medium is named, but wrongly, which is noted already."""
+    """Return whether a medium is named, but wrongly, which is noted already."""
     return any(problem.where.endswith(f": {old.at(name)}") for _, problem in old.log.problems for name in EITHER)
 
 
@@ -101,7 +103,7 @@ def _wrong(old: Old) -> bool:
 
 
 def _older(old: Old, run: RunText, *, used: bool) -> None:
-    """`prompts`, `images`, `reference_videos`: one sample for each prompt."""
+    """Write one sample for each prompt of the older lists `prompts`, `images` and `reference_videos`."""
     section = run.table("validation")
     prompts = old.get("prompts", many(text), null=UNSET)
     images = old.get("images", many(path), null=UNSET)

@@ -1,4 +1,4 @@
-"""`training_strategy`: the flexible one key by key, the two older ones as what they amount to."""
+"""Conversion of `training_strategy`: the flexible one key by key, the two older ones as what they amount to."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ CONDITIONS: Mapping[str, Mapping[str, Kind]] = {
     "mask": {"mask_dir": text},
     "reference": {"latents_dir": text},
 }
-"""Keys of each condition beside `type` and `probability`; all are required."""
+"""The keys of each condition beside `type` and `probability`; all are required."""
 
 NAMES = ("flexible", "text_to_video", "video_to_video")
 LEGACY = "The first frame of a clip of one frame is never given, so that an image trains as an image; that was so before."
 
 
 def convert_strategy(root: Old, run: RunText) -> frozenset[str]:
-    """Write `[training_strategy]`; the modalities that are generated."""
+    """Write `[training_strategy]`, and return the modalities that are generated."""
     table = run.table("training_strategy")
     old = root.inner("training_strategy")
     name = UNSET if old is None else old.get("name", choice(*NAMES))
@@ -52,7 +52,7 @@ def convert_strategy(root: Old, run: RunText) -> frozenset[str]:
 
 
 def _modality(strategy: Old, modality: str, run: RunText) -> bool:
-    """Write `[training_strategy.MODALITY]`; whether it is generated."""
+    """Write `[training_strategy.MODALITY]`, and return whether it is generated."""
     old = strategy.inner(modality)
     if old is None:
         return False
@@ -69,7 +69,7 @@ def _modality(strategy: Old, modality: str, run: RunText) -> bool:
 
 
 def _condition(old: Old, section: Section, *, frozen: bool, modality: str) -> dict[str, Any] | None:
-    """A condition as a table; None where it says nothing here."""
+    """Return a condition as a table; None where it says nothing here."""
     kind = old.get("type", text, required=True)
     if kind is UNSET:
         return None
@@ -94,7 +94,7 @@ def _condition(old: Old, section: Section, *, frozen: bool, modality: str) -> di
 
 
 def _text_to_video(old: Old | None, run: RunText) -> frozenset[str]:
-    """Video from text, its first frame given now and then; with sound, both are noised alike."""
+    """Write video from text, its first frame given now and then; with audio, both are noised alike."""
     probability = UNSET if old is None else old.get("first_frame_conditioning_p", number)
     with_audio = old is not None and old.get("with_audio", truth) is True
     folder = UNSET if old is None else old.get("audio_latents_dir", text)
@@ -109,7 +109,7 @@ def _text_to_video(old: Old | None, run: RunText) -> frozenset[str]:
 
 
 def _video_to_video(old: Old, run: RunText) -> frozenset[str]:
-    """Video beside a reference, its first frame given now and then."""
+    """Write video beside a reference, its first frame given now and then."""
     probability = old.get("first_frame_conditioning_p", number)
     folder = old.get("reference_latents_dir", text)
     reference = {"type": "reference", "latents_dir": "reference_latents" if folder is UNSET else folder}

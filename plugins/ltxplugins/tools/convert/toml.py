@@ -1,4 +1,4 @@
-"""A run file as it is written: tables in order, with comments where the file says why."""
+"""The text of a run file: tables in order, with comments where the file says why."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ WIDTH = 100
 
 @attrs.define
 class Section:
-    """One table: keys with values, and comments, in the order they were added."""
+    """A table with its keys, values and comments, in the order they were added."""
 
     lines: list[str] = attrs.field(factory=list)
     keys: set[str] = attrs.field(factory=set)
 
     def set(self, key: str, value: Any, comment: str = "") -> None:
-        """A key; its comment stands above it."""
+        """Add a key; its comment stands above it."""
         if comment:
             self.say(comment)
         self.lines.append(f"{key} = {written(value)}")
         self.keys.add(key)
 
     def say(self, comment: str) -> None:
-        """A comment."""
+        """Add a comment."""
         self.lines += [f"# {line}" for line in textwrap.wrap(comment, WIDTH, break_long_words=False, break_on_hyphens=False)]
 
 
 @attrs.define
 class RunText:
-    """A run file in the making; tables come out in the order they were first asked for, those that hold nothing not at all."""
+    """A run file in the making; tables come out in the order they were first asked for, and empty ones are left out."""
 
     head: Section = attrs.field(factory=Section)
     tables: dict[str, Section] = attrs.field(factory=dict)
     samples: list[Section] = attrs.field(factory=list)
 
     def table(self, name: str) -> Section:
-        """`[name]`; the name may have dots."""
+        """Return the table `[name]`; the name may have dots."""
         return self.tables.setdefault(name, Section())
 
     def sample(self) -> Section:
-        """One more `[[validation.samples]]`."""
+        """Add one more `[[validation.samples]]`, and return it."""
         self.samples.append(Section())
         return self.samples[-1]
 
@@ -63,7 +63,7 @@ class RunText:
 
 
 def written(value: Any) -> str:
-    """A value as TOML writes it; a list of tables takes a line for each."""
+    """Write a value as TOML does; a list of tables takes a line for each."""
     if isinstance(value, list) and value and all(isinstance(inner, dict) for inner in value):
         return "[\n" + "".join(f"  {value_text(inner)},\n" for inner in value) + "]"
     return value_text(value)

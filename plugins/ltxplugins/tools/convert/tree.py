@@ -1,4 +1,5 @@
-"""YAML to plain values, each with its line. Nothing in the file is made or run: a tag that asks for an object is refused.
+"""YAML as plain values, each with its line. Nothing in the file is made or run: a tag that asks for an object is
+refused.
 
 YAML 1.1 reads `1e-4` as text, `no` as false and `1:30` as ninety. So every value is kept both as YAML reads it and as it was written; whoever knows what
 a key means chooses.
@@ -23,17 +24,17 @@ SCALARS = {f"{PREFIX}{name}" for name in ("null", "bool", "int", "float", "times
 LIST, TABLE, MERGE = f"{PREFIX}seq", f"{PREFIX}map", f"{PREFIX}merge"
 
 LIMIT = 20_000
-"""Values in a file, aliases counted as often as they are used: a few lines of aliases can stand for billions."""
+"""The most values in a file, aliases counted as often as they are used: a few lines of aliases can stand for billions."""
 
 
 @attrs.frozen
 class Scalar:
-    """A single value.
+    """A single value of a YAML file.
 
     Attributes:
-        line: in the file, from 1.
-        text: as it was written, without quotes.
-        value: as YAML reads it: None, a truth value, a number, a date, or text.
+        line: its line in the file, from 1.
+        text: its text as it was written, without quotes.
+        value: its value as YAML reads it: None, a truth value, a number, a date, or text.
     """
 
     line: int
@@ -43,7 +44,7 @@ class Scalar:
 
 @attrs.frozen
 class Items:
-    """A list."""
+    """A list of a YAML file."""
 
     line: int
     values: tuple[Tree, ...]
@@ -51,13 +52,13 @@ class Items:
 
 @attrs.frozen
 class Table:
-    """A mapping.
+    """A mapping of a YAML file.
 
     Attributes:
-        line: in the file, from 1.
-        values: by key; a key that is written twice has its last value.
-        lines: of the keys.
-        doubled: keys that are written twice.
+        line: its line in the file, from 1.
+        values: the values by key; a key that is written twice has its last value.
+        lines: the lines of the keys.
+        doubled: the keys that are written twice.
     """
 
     line: int
@@ -70,11 +71,11 @@ Tree = Scalar | Items | Table
 
 
 def parse(text: str, path: str) -> Tree:
-    """The value that a YAML file holds.
+    """Parse the value that a YAML file holds.
 
     Args:
-        text: of the file.
-        path: its name, for messages.
+        text: the text of the file.
+        path: its path, for messages.
 
     Raises:
         ConfigError: it is not YAML, is empty, or holds more than plain values.
@@ -150,7 +151,7 @@ class _Grower:
                 yield key.value, key.start_mark.line + 1, inner
 
     def _merged(self, node: yaml.MappingNode) -> Iterator[Table]:
-        """The tables that `<<` takes over."""
+        """Yield the tables that `<<` takes over."""
         for key, inner in node.value:
             if key.tag == MERGE:
                 grown = self.grown(inner)

@@ -1,4 +1,4 @@
-"""`validation`: how samples are drawn, older words for guidance included."""
+"""Conversion of `validation`, which says how samples are generated, with older keys for guidance."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def convert_validation(root: Old, run: RunText, generated: frozenset[str]) -> No
     Args:
         root: the old configuration.
         run: the run file.
-        generated: modalities that are trained.
+        generated: the modalities that are generated in training.
     """
     old = root.inner("validation")
     if old is None:
@@ -50,7 +50,7 @@ def convert_validation(root: Old, run: RunText, generated: frozenset[str]) -> No
 
 
 def _defaults(section: Section, generated: frozenset[str]) -> None:
-    """What an old configuration with samples leaves to a default that is another one in ltx."""
+    """Write the defaults of an old configuration with samples that differ from those of ltx."""
     for modality in MODALITIES:
         key = f"generate_{modality}"
         if key not in section.keys and modality not in generated:
@@ -62,7 +62,7 @@ def _defaults(section: Section, generated: frozenset[str]) -> None:
 
 
 def _older_guidance(old: Old, section: Section) -> None:
-    """`guidance_scale` for both modalities; `stg_scale` with `stg_mode`."""
+    """Convert `guidance_scale`, for both modalities, and `stg_scale` with `stg_mode`."""
     scale = old.get("guidance_scale", number, null=UNSET)
     if scale is not UNSET and not _mixed(old, "guidance_scale", ("video_cfg_scale", "audio_cfg_scale")):
         section.set("video_cfg_scale", scale)
@@ -77,7 +77,7 @@ def _older_guidance(old: Old, section: Section) -> None:
 
 
 def _mixed(old: Old, older: str, newer: tuple[str, ...]) -> bool:
-    """Whether older and newer words for the same are both there, which is a mistake."""
+    """Note older and newer keys for the same value beside each other, which is a mistake, and return whether there are any."""
     both = [name for name in newer if old.has(name)]
     if both:
         old.log.problem(old.line(older), old.at(older), f"means the same as {' and '.join(both)}", "Keep one.")

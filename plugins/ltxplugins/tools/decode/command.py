@@ -1,4 +1,4 @@
-"""`ltx decode`: encoded samples back to files that play."""
+"""The command `ltx decode`, which turns encoded samples back into files that play."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ltx doctor`: raw media and encoded sets, checked before any training. Nothing is written."""
+"""`ltx doctor`, which checks raw media and encoded sets before any training. Nothing is written."""
 
 from __future__ import annotations
 

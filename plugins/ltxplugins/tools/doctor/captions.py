@@ -1,4 +1,4 @@
-"""Captions that say nothing, that another row has too, or that the text encoder does not take whole."""
+"""Checks for captions that say nothing, that another row has too, or that the text encoder does not take whole."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 def examine_captions(samples: Sequence[Sample], trigger: str | None, length: int) -> Iterator[Finding]:
-    """What is wrong with the captions of a dataset.
+    """Find what is wrong with the captions of a dataset.
 
     Args:
-        samples: whose captions are used.
-        trigger: that stands before each of them.
-        length: tokens that the text encoder takes.
+        samples: the samples whose captions are used.
+        trigger: the trigger word that stands before each of them.
+        length: the number of tokens that the text encoder takes.
     """
     first: dict[str, Sample] = {}
     for sample in samples:

@@ -1,4 +1,4 @@
-"""`ltx doctor`: raw media and encoded sets, checked before training."""
+"""The command `ltx doctor`, which checks raw media and encoded sets before training."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def doctor(
 
 
 def _refuse_options_of_others(context: click.Context, target: Path) -> None:
-    """Options that would have no effect on what is examined."""
+    """Refuse options that would have no effect on what is examined."""
     given = {name for name in context.params if context.get_parameter_source(name) == ParameterSource.COMMANDLINE}
     of_dataset = given & {*_OF_A_DATASET, *PreprocessingTable.__annotations__}
     if not of_dataset and "settings" not in given:

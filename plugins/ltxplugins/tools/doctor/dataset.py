@@ -1,4 +1,6 @@
-"""A dataset, a file or a folder, and its raw media, by the rules of preprocessing; and what is encoded of them already."""
+"""Checks of a dataset, a file or a folder, and of its raw media by the rules of preprocessing; and of samples that are
+encoded from them already.
+"""
 
 from __future__ import annotations
 
@@ -24,16 +26,16 @@ if TYPE_CHECKING:
 
 @attrs.frozen(eq=False)
 class Request:
-    """How a dataset is to be examined.
+    """The settings for the examination of a dataset.
 
     Attributes:
-        options: of preprocessing.
-        codecs: that will encode it; none: not known, and the grid of all LTX-2 models is taken.
-        root: where its samples are, or will be.
-        folders: that a run reads; none: all that the dataset's columns can make.
-        where: gives the place of a key of the run file, for messages.
+        options: the options of preprocessing.
+        codecs: the codecs that will encode it; None if they are not known, and the grid of all LTX-2 models is taken.
+        root: the folder where its samples are, or will be.
+        folders: the folders that a run reads; None means all that the dataset's columns can make.
+        where: returns the place of a key of the run file, for messages.
         deep: whether all frames that are used are decoded.
-        workers: samples examined at a time.
+        workers: the number of samples examined at a time.
     """
 
     options: PreprocessingTable
@@ -46,7 +48,7 @@ class Request:
 
 
 def examine_dataset(path: Path, request: Request, checkup: Checkup, phase: Phase) -> Survey | None:
-    """Examine a dataset's rows and media; none where there are no rows to look at.
+    """Examine a dataset's rows and media; None where there are no rows to look at.
 
     Raises:
         ConfigError: options that do not go with the codec.
@@ -80,7 +82,7 @@ def examine_dataset(path: Path, request: Request, checkup: Checkup, phase: Phase
 
 
 def _media(found: Survey, request: Request, checkup: Checkup, phase: Phase) -> None:
-    """What only decoding shows of the samples that can be encoded."""
+    """Find faults that only decoding shows, in the samples that can be encoded."""
     step = phase("media", len(found.planned))
 
     def examine(each: Planned) -> list[Finding]:
@@ -97,7 +99,7 @@ def _media(found: Survey, request: Request, checkup: Checkup, phase: Phase) -> N
 
 
 def _tell(found: Survey, request: Request, checkup: Checkup) -> None:
-    """What was looked at, and how far."""
+    """Say what was examined, and how far."""
     data, folders = found.encoding.data, found.encoding.rules.folders
     checkup.say(
         f"{data.path}: {_count(len(data.samples), 'file' if data.is_folder else 'row')} in order, for {', '.join(sorted(folders)) or 'nothing'}."

@@ -1,4 +1,4 @@
-"""An encoded set: its manifests by the rules that a run holds them to, and what conditions make of it."""
+"""Checks of an encoded set: its manifests by the rules that a run holds them to, and the results of conditions on it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from ltxcore.api.encoded import StrategyData
 
 Files = Mapping[tuple[str, str], Entry]
-"""What manifests say of encoded files, by folder and name of the sample."""
+"""The entries of manifests for encoded files, by folder and name of the sample."""
 
 
 def examine_encoded(encoded: StrategyData, checkup: Checkup, phase: Phase, deep: bool) -> Manifest | None:
-    """Examine a set; none if a run would refuse it before it looks at what conditions make of it."""
+    """Examine an encoded set; None if a run would refuse it before it looks at what conditions make of it."""
     sources = encoded.sources
     manifest, problems = encoded.manifest()
     checkup.refuse("encoded", problems)
@@ -59,7 +59,7 @@ def _masks(encoded: StrategyData, manifest: Manifest, deep: bool, phase: Phase) 
 
 
 def _compared(files: Files) -> str:
-    """Which files' bytes are compared with their checksums, in words."""
+    """Say which files' bytes were compared with their checksums."""
     without = sum(not entry.checksum for entry in files.values())
     if without == len(files):
         return "none has a checksum, as files that were encoded by 0.1.0"
@@ -75,7 +75,7 @@ def _rates(encoded: StrategyData, manifest: Manifest) -> Iterator[Finding]:
 
 
 def _lengths(encoded: StrategyData, manifest: Manifest) -> Iterator[Finding]:
-    """Sounds that are not as long as their pictures."""
+    """Find audio that is not as long as its video."""
     from ltxcore.api.dataset import SOUND_MARGIN
 
     sounds, pictures = manifest.entries.get("audio", {}), manifest.entries.get("video", {})

@@ -1,4 +1,4 @@
-"""The doctor: a dataset, an encoded set, or a run file with the data that it names."""
+"""The examination of a dataset, of an encoded set, or of a run file with the data that it names."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
 @attrs.frozen(eq=False)
 class Options:
-    """How to examine.
+    """The settings for an examination.
 
     Attributes:
-        preprocessing: how a dataset is encoded.
-        codecs: that encode it; none: not known. A run file names its own.
-        root: where a dataset's samples are; none: by default beside it.
-        where: gives the place of a preprocessing option, for messages.
-        settings: `a.b=c`, written over the values of a run file.
+        preprocessing: the options with which a dataset is encoded.
+        codecs: the codecs that encode it; None if they are not known. A run file names its own.
+        root: the folder of a dataset's samples; None means the default, beside it.
+        where: returns the place of a preprocessing option, for messages.
+        settings: the settings `a.b=c`, written over the values of a run file.
         deep: whether frames are decoded and encoded files read as far as a run would.
-        workers: samples examined at a time; none: one a processor, at most 8.
+        workers: the number of samples examined at a time; None means one a processor, at most 8.
     """
 
     preprocessing: PreprocessingTable = attrs.field(factory=PreprocessingTable)
@@ -47,12 +47,13 @@ class Options:
 
     @property
     def threads(self) -> int:
-        """Samples examined at a time."""
+        """The number of samples examined at a time."""
         return self.workers or usual_workers()
 
 
 def examine(path: Path, options: Options, phase: Phase) -> Checkup:
-    """Examine what `path` is: a run file (.toml), a folder of encoded samples, a folder of media, or a dataset file. Nothing is written.
+    """Examine a run file (.toml), a folder of encoded samples, a folder of media, or a dataset file. Nothing is
+    written.
 
     Raises:
         DataError: there is no such thing, or it is none of these.
@@ -92,13 +93,13 @@ def _root(path: Path, options: Options, checkup: Checkup, phase: Phase) -> None:
 
 
 def _encoded_of(found: Survey, run: StrategyData | None, checkup: Checkup, phase: Phase) -> StrategyData | None:
-    """What is encoded of a dataset already, compared with what would be encoded now; none if nothing is.
+    """Compare the samples that are encoded of a dataset already with what would be encoded now; None if there are none.
 
     Args:
         found: the dataset.
-        run: the set that a run reads; none: all folders that the dataset makes.
-        checkup: takes the findings.
-        phase: shows progress.
+        run: the set that a run reads; None means all folders that the dataset makes.
+        checkup: the checkup that takes the findings.
+        phase: the function that shows progress.
     """
     from ltxcore.api.encoded import whole_set
 
@@ -140,7 +141,7 @@ def _run(path: Path, options: Options, checkup: Checkup, phase: Phase) -> None:
 
 
 def _of_run(run: RunData, encoded: StrategyData, checkup: Checkup, phase: Phase, deep: bool) -> None:
-    """A run's encoded samples, which must also have been made for its model."""
+    """Examine a run's encoded samples, which must also have been made for its model."""
     manifest = examine_encoded(encoded, checkup, phase, deep)
     if manifest is not None:
         checkup.refuse("model", run.misfits(encoded, manifest))

@@ -1,4 +1,4 @@
-"""What the doctor found, and what it looked at."""
+"""The findings of a checkup, with a record of what was examined."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ import attrs
 from ltxcore.api import Problem
 
 Severity = Literal["error", "warning"]
-"""An error is refused by preprocessing or by a run, or would train on wrong numbers; a warning is taken as it is, but is hardly meant."""
+"""The severity of a finding: an error is refused by preprocessing or by a run, or would train on wrong numbers; a
+warning is taken as it is, but is hardly meant.
+"""
 
 
 Phase = Callable[[str, int], Callable[[], None]]
-"""Starts a phase of the work: its name and how many steps it has; what comes back is called after each step."""
+"""A function that starts a phase of the work with its name and number of steps, and returns a function to call after each step."""
 
 
 @attrs.frozen
 class Finding:
-    """One thing that is wrong: which check found it, how bad it is, where it is, what it is, and what to do about it."""
+    """A single thing that is wrong: the check that found it, how bad it is, where it is, what it is, and what to do about it."""
 
     check: str
     severity: Severity
@@ -30,11 +32,11 @@ class Finding:
 
 @attrs.define
 class Checkup:
-    """A checkup as it goes on.
+    """A checkup in progress.
 
     Attributes:
-        findings: so far, in the order of the checks.
-        looked: what was looked at, and what was not, in sentences.
+        findings: the findings so far, in the order of the checks.
+        looked: sentences on what was examined, and what was not.
     """
 
     findings: list[Finding] = attrs.field(factory=list)
@@ -51,19 +53,19 @@ class Checkup:
         self.findings += findings
 
     def say(self, sentence: str) -> None:
-        """Tell what was looked at, or why it was not."""
+        """Tell what was examined, or why it was not."""
         self.looked.append(sentence)
 
     def count(self, severity: Severity) -> int:
-        """Findings of a severity."""
+        """Return the number of findings of a severity."""
         return sum(finding.severity == severity for finding in self.findings)
 
 
 def warning(check: str, where: str, what: str, remedy: str) -> Finding:
-    """A finding that nothing refuses."""
+    """Return a finding that nothing refuses."""
     return Finding(check, "warning", where, what, remedy)
 
 
 def errors(check: str, problems: Iterable[Problem]) -> list[Finding]:
-    """Problems as findings."""
+    """Turn problems into findings."""
     return [Finding(check, "error", each.where, each.what, each.remedy) for each in problems]

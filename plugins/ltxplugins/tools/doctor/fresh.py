@@ -1,4 +1,4 @@
-"""What is encoded of a dataset already: whether it is made of what the dataset names now."""
+"""The check that encoded samples of a dataset are made of what the dataset names now."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def examine_fresh(found: Survey, folders: Collection[str], step: Callable[[], No
 
     Args:
         found: the dataset.
-        folders: to look at.
+        folders: the folders to examine.
         step: called after each sample.
     """
     from ltxcore.api.dataset import stale

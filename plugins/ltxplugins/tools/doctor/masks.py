@@ -1,4 +1,4 @@
-"""Masks: of another size than their sample, or of one value everywhere."""
+"""Checks for masks of another size than their sample, or of one value everywhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def examine_masks(planned: Planned, found: Survey) -> Iterator[Finding]:
-    """What is wrong with the masks of a sample; they are made as preprocessing makes them.
+    """Find what is wrong with the masks of a sample; they are made as preprocessing makes them.
 
     Args:
         planned: the sample.
@@ -37,7 +37,7 @@ def examine_masks(planned: Planned, found: Survey) -> Iterator[Finding]:
 
 
 def one_value(where: str, mask: Tensor) -> Iterator[Finding]:
-    """A mask that does not tell one part of its sample from another; `mask` of any shape."""
+    """Warn about a mask, of any shape, that does not tell one part of its sample from another."""
     low, high = float(mask.min()), float(mask.max())
     if low != high:
         return

@@ -1,4 +1,6 @@
-"""Clips: frames that are not used or that lie at uneven times, rates that differ, the same clip twice, references of another shape."""
+"""Checks of clips: frames that are not used or that lie at uneven times, rates that differ, the same clip twice,
+references of another shape.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,11 @@ if TYPE_CHECKING:
     from ltxcore.api.media import MediaInfo
 
 SAME_RATE = Fraction(1, 1000)
-"""Share by which two rates may differ that containers round differently."""
+"""The share by which two rates may differ that containers round differently."""
 
 
 def examine_pictures(planned: Planned, found: Survey, *, deep: bool) -> Iterator[Finding]:
-    """What is wrong with the pictures of a sample.
+    """Find what is wrong with the video of a sample.
 
     Args:
         planned: the sample.
@@ -54,7 +56,7 @@ def examine_pictures(planned: Planned, found: Survey, *, deep: bool) -> Iterator
 
 
 def _uneven(where: str, path: Path, frames: int) -> Iterator[Finding]:
-    """A variable frame rate."""
+    """Warn about a variable frame rate."""
     from ltxcore.api.media import frame_seconds
 
     try:
@@ -108,7 +110,7 @@ def _at(problem: Problem, where: str) -> Problem:
 
 
 def different_rates(found: Survey) -> Iterator[Finding]:
-    """Clips of one set that have several frame rates."""
+    """Warn about clips of one set that have several frame rates."""
     clips = [(sample.origin, found.infos(sample).get("video")) for sample in found.samples]
     rates = [(origin, info.rate) for origin, info in clips if info is not None and info.rate is not None]
     told = rates_told(rates, "clips")
@@ -120,7 +122,7 @@ RATES_REMEDY = "Each is trained at its own rate. If that is not meant, encode th
 
 
 def rates_told(rates: Iterable[tuple[str, Fraction | float]], noun: str) -> str:
-    """That there are several frame rates, with the names of those that have the rarer ones; "" where there is one."""
+    """Say that there are several frame rates, with the names of those that have the rarer ones; "" where there is one."""
     by_rate: dict[float, list[str]] = {}
     for name, rate in rates:
         near = next((other for other in by_rate if abs(rate / other - 1) <= SAME_RATE), float(rate))
@@ -133,7 +135,7 @@ def rates_told(rates: Iterable[tuple[str, Fraction | float]], noun: str) -> str:
 
 
 def same_clips(found: Survey, step: Callable[[], None]) -> Iterator[Finding]:
-    """Rows whose files are copies of each other.
+    """Warn about rows whose files are copies of each other.
 
     Args:
         found: the dataset.

@@ -1,4 +1,4 @@
-"""Sounds: silent, mono, clipped, with samples that are no numbers, with holes, or of another length than their pictures."""
+"""Checks of audio: silent, mono, clipped, with samples that are no numbers, with holes, or of another length than its video."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ if TYPE_CHECKING:
     from ltxcore.api.media import Gap
 
 SILENT = 1e-3
-"""Peak amplitude below which a sound counts as silent: -60 dB of full scale."""
+"""The peak amplitude below which audio counts as silent: -60 dB of full scale."""
 
 FULL, CLIPPED = 0.999, 1e-3
-"""Amplitude from which a sample counts as clipped, and the share of such samples from which a sound does; a single peak is no fault."""
+"""The amplitude from which a sample counts as clipped, and the share of such samples from which audio does; a single peak is no fault."""
 
 
 HOLES = 0.05
-"""Seconds of holes and overlaps together from which a sound is not whole: less is heard as a click at most, and moves nothing that is seen."""
+"""The seconds of holes and overlaps together from which audio is not whole: less is heard as a click at most, and moves
+nothing that is seen.
+"""
 
 
 def examine_sounds(planned: Planned, found: Survey) -> Iterator[Finding]:
-    """What is wrong with the sounds of a sample, decoded as far as they are used.
+    """Find what is wrong with the audio of a sample, decoded as far as it is used.
 
     Args:
         planned: the sample.
@@ -44,7 +46,7 @@ def examine_sounds(planned: Planned, found: Survey) -> Iterator[Finding]:
 
 
 def _heard(where: str, path: Path, duration: Fraction | None, beside: bool) -> Iterator[Finding]:
-    """`duration` seconds are used; `beside`: they are as long as pictures are."""
+    """Find what is wrong with the first `duration` seconds of a file's audio, which must be as long as the video if it is `beside` one."""
     from ltxcore.api.dataset import SOUND_MARGIN
     from ltxcore.api.media import read_with_gaps
 
@@ -117,7 +119,7 @@ def _counted(seconds: Sequence[float], noun: str) -> str:
 
 
 def _goes_on(planned: Planned, found: Survey) -> Iterator[Finding]:
-    """A sound file of its own that is longer than its clip."""
+    """Warn about an audio file of its own that is longer than its clip."""
     from ltxcore.api.dataset import SOUND_MARGIN
 
     sample, infos = planned.sample, found.infos(planned.sample)

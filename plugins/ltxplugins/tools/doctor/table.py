@@ -1,4 +1,4 @@
-"""A checkup as a person reads it, and as a program does."""
+"""A checkup in words for a person, and as JSON for a program."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from rich.text import Text
 from ltxplugins.tools.doctor.findings import Checkup, Finding, Severity
 
 SHOWN = 5
-"""Findings of one check that are listed; of the others their number is told."""
+"""The number of findings of one check that are listed; of the others only their number is told."""
 
 STYLES: dict[Severity, str] = {"error": "bold red", "warning": "bold yellow"}
 
 
 def as_json(target: str, checkup: Checkup) -> dict[str, Any]:
-    """Everything, for a program."""
+    """Return everything about a checkup, for a program."""
     return {
         "target": target,
         "errors": checkup.count("error"),
@@ -30,7 +30,7 @@ def as_json(target: str, checkup: Checkup) -> dict[str, Any]:
 
 
 def show(checkup: Checkup, console: Console, *, all_of_them: bool) -> None:
-    """Findings by severity and check, what was looked at, and a count."""
+    """Print findings by severity and check, what was examined, and a count."""
     for severity in STYLES:
         for check, found in _by_check(checkup.findings, severity).items():
             shown = found if all_of_them else found[:SHOWN]
@@ -48,7 +48,7 @@ def show(checkup: Checkup, console: Console, *, all_of_them: bool) -> None:
 
 
 def counted(checkup: Checkup) -> str:
-    """How many findings there are, in words."""
+    """Return the number of findings, in words."""
     counts = [(checkup.count("error"), "error"), (checkup.count("warning"), "warning")]
     told = [f"{number} {noun}{'' if number == 1 else 's'}" for number, noun in counts if number]
     return ", ".join(told) or "Nothing is wrong."
@@ -67,7 +67,7 @@ def _by_check(findings: Sequence[Finding], severity: Severity) -> dict[str, list
 
 
 def _lines(findings: Sequence[Finding]) -> Iterator[Text]:
-    """Each finding, and what to do about it once for all that follow each other."""
+    """Yield each finding, and the remedy once for all findings in a row that share it."""
     for remedy, group in groupby(findings, key=lambda finding: finding.remedy):
         for finding in group:
             yield Text.assemble(f"  {finding.where}: " if finding.where else "  ", finding.what)

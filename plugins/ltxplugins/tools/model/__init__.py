@@ -1,4 +1,4 @@
-"""`ltx model`: what is in a checkpoint or a LoRA."""
+"""`ltx model`, which shows what is in a checkpoint or a LoRA."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ltx model`: what is in a checkpoint or a LoRA."""
+"""The command `ltx model`, which shows what is in a checkpoint or a LoRA."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ltxcore.api.commands import FilePath, columns
 from ltxcore.api.models import Inventory, LoraInventory, inspect_model
 
 DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3", "F8_E5M2": "float8_e5m2"}
-"""Dtypes of safetensors, in words."""
+"""The dtypes of safetensors, in words."""
 
 STREAMS = {"video": "video", "audio": "audio", "cross": "between video and audio"}
 _LONGEST = 300
@@ -33,13 +33,13 @@ def model(file: Path, as_json: bool) -> None:
 
 
 def _machine(found: Inventory | LoraInventory) -> dict[str, Any]:
-    """What is found, for `--json`: the fields as they are, and what kind of file it is."""
+    """Return the content of a file for `--json`: the fields as they are, and the kind of the file."""
     kind = "lora" if isinstance(found, LoraInventory) else "model"
     return {"kind": kind, **attrs.asdict(found, value_serializer=lambda _, __, value: str(value) if isinstance(value, Path) else value)}
 
 
 def _text(found: Inventory | LoraInventory) -> Iterator[str]:
-    """What is found, in lines for people."""
+    """Yield the content of a file in lines for people."""
     yield str(found.path)
     lines = list(_lora_lines(found) if isinstance(found, LoraInventory) else _model_lines(found))
     yield from (f"  {line}" for line in columns(lines).splitlines())

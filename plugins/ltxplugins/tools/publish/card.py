@@ -1,4 +1,4 @@
-"""The model card: what it is, samples, how to use it, how it was trained, the run file, the licence."""
+"""The model card of a run: what it is, samples, how to use it, how it was trained, the run file, the license."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from ltxplugins.tools.report.answers import learned
 from ltxplugins.tools.report.usage import uses
 
 TASKS = {frozenset({"audio"}): "text-to-audio"}
-"""The Hub's word for what a model does, by generated modalities; else it draws a video."""
+"""The Hub's word for the task of a model, by generated modalities; models of any others generate video."""
 
 
 def card(record: Record, repository: str, drawn: Sequence[Drawn]) -> str:
-    """README.md of the repository.
+    """Write the README.md of the repository.
 
     Args:
-        record: of the run, without this machine's paths.
+        record: the record of the run, without this machine's paths.
         repository: "name/model".
-        drawn: samples, with their paths in the repository.
+        drawn: the generated samples, with their paths in the repository.
     """
     parts = [
         _about(record),
@@ -40,7 +40,7 @@ def card(record: Record, repository: str, drawn: Sequence[Drawn]) -> str:
 
 
 def _metadata(record: Record, drawn: Sequence[Drawn]) -> str:
-    """What the Hub reads, as YAML."""
+    """Return the metadata that the Hub reads, as YAML."""
     from huggingface_hub import ModelCardData
 
     licence = licence_of(record)
@@ -90,7 +90,7 @@ def _samples(repository: str, drawn: Sequence[Drawn]) -> str:
 
 
 def _shown(repository: str, path: Path) -> str:
-    """A medium in the page: the Hub plays by the full address."""
+    """Show a medium in the page by its full address, since the Hub plays no other."""
     address = f"https://huggingface.co/{repository}/resolve/main/{quote(path.as_posix())}"
     if path.suffix == ".wav":
         return f'<audio controls src="{address}"></audio>'
@@ -129,13 +129,13 @@ def _run_file(record: Record) -> str:
 
 
 def _code(code: str, language: str = "") -> str:
-    """A block of code with a fence that nothing in the code can end: longer than any row of backticks in it."""
+    """Return a block of code with a fence that nothing in the code can end: longer than any row of backticks in it."""
     longest = max(map(len, re.findall("`+", code)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{code}\n{fence}"
 
 
 def _safe(text: object) -> str:
-    """Text that is neither markup of Markdown's nor of HTML's."""
+    """Return text that is neither markup of Markdown's nor of HTML's."""
     flat = " ".join(str(text).split())
     return html.escape(flat, quote=False).replace("|", "\\|").replace("`", "'").replace("[", "\\[").replace("]", "\\]")

@@ -1,4 +1,4 @@
-"""`ltx publish`: a finished run to the Hugging Face Hub."""
+"""The command `ltx publish`, which uploads a finished run to the Hugging Face Hub."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What is uploaded of a run: the weights, a model card, the run file without this machine's paths, and what was drawn last. Nothing of the data."""
+"""The files of a run that are uploaded: the weights, a model card, the run file without this machine's paths, and the
+samples generated last. Nothing of the data is.
+"""
 
 from __future__ import annotations
 
@@ -19,18 +21,18 @@ from ltxplugins.tools.publish.licence import licence_files, notice
 RUN_FILE_HEADER = "# The whole run: every value spelled out. Of paths only the last part is said.\n"
 
 WORDS = ("prompt", "negative_prompt", "lora_trigger")
-"""Keys whose values are no paths, whatever they begin with."""
+"""The keys whose values are no paths, whatever they begin with."""
 
 
 @attrs.frozen
 class Upload:
-    """What goes to the Hub: by path there, a file here or bytes."""
+    """The files that go to the Hub: for each path there, a file here or bytes."""
 
     repository: str
     files: Mapping[str, Path | bytes]
 
     def write(self, folder: Path) -> None:
-        """The same as a folder, to look at.
+        """Write the same files to a folder, to look at.
 
         Raises:
             ConfigError: the folder is there already, and not empty.
@@ -48,10 +50,10 @@ class Upload:
 
 
 def upload_of(folder: Path, repository: str = "") -> Upload:
-    """What would be uploaded of the run in an output folder.
+    """Return what would be uploaded of the run in an output folder.
 
     Args:
-        folder: of a finished run.
+        folder: the output folder of a finished run.
         repository: "name/model"; by default that of `[hub]` in its run file.
 
     Raises:
@@ -84,12 +86,12 @@ def upload_of(folder: Path, repository: str = "") -> Upload:
 
 
 def last_drawn(record: Record) -> list[Drawn]:
-    """Every sample as it was drawn last. What it is a sample of is not among them: that is data, which its owner may not want to publish."""
+    """Return every sample as it was generated last, without its original: that is data, which its owner may not want to publish."""
     return list({sample.name: sample for sample in record.drawn}.values())
 
 
 def public(record: Record) -> Record:
-    """A run without this machine's paths: of each only the last part is left."""
+    """Return a run's record without this machine's paths: of each only the last part is left."""
     weights = record.weights and attrs.evolve(record.weights, path=Path(record.weights.path.name))
     return attrs.evolve(record, folder=Path(record.name), run=leaving(_without_paths(record.run)), weights=weights, text="")
 

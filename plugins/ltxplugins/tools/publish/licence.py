@@ -1,4 +1,4 @@
-"""The licence that what was trained is under: that of its base model, of which it is a derivative."""
+"""The license of a trained model, which is that of its base model, of which it is a derivative."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ltxcore.api.runs import Record
 
 TINY = "tiny"
 NAMES = ("LICENSE*", "LICENCE*", "NOTICE*")
-"""Files beside a base model that its copies and derivatives are passed on with."""
+"""The files beside a base model that its copies and derivatives are passed on with."""
 
 
 @attrs.frozen
 class Licence:
-    """A licence.
+    """A license of models, as the Hub knows it.
 
     Attributes:
-        key: as the Hub knows it: "apache-2.0", or "other" with name and link.
-        name: in full.
-        link: to its text; "" where it is not known.
+        key: the Hub's key for it: "apache-2.0", or "other" with name and link.
+        name: its full name.
+        link: the address of its text; "" where it is not known.
         base: the base model on the Hub; "" where it is not known.
     """
 
@@ -42,7 +42,7 @@ LICENCES: Mapping[str, Licence] = MappingProxyType(
         "2.5": Licence("other", "LTX-2.x Community License Agreement", f"{_LTX}LICENSE-2_x", "Lightricks/LTX-2.5"),
     }
 )
-"""By the generation of the base model, as its publisher says they apply."""
+"""The licenses by the generation of the base model, as its publisher says they apply."""
 
 UNKNOWN = Licence("other", "the licence of the base model", "", "")
 
@@ -52,7 +52,7 @@ def licence_of(record: Record) -> Licence:
 
 
 def notice(record: Record) -> str:
-    """What a derivative is passed on with: what it was made from, that it was changed, and under which licence it is."""
+    """Return the notice that a derivative is passed on with: what it was made from, that it was changed, and which license it is under."""
     licence = licence_of(record)
     base = Path(str(record.get("model.model_path", ""))).name
     kind = "a LoRA trained on" if record.get("model.training_mode") == "lora" else "a fine-tuned version of"
@@ -65,7 +65,7 @@ def notice(record: Record) -> str:
 
 
 def licence_files(record: Record) -> list[Path]:
-    """Licence texts and notices that lie beside the base model."""
+    """Return the license texts and notices that lie beside the base model."""
     path = Path(str(record.get("model.model_path", "")))
     if not path.is_absolute():
         return []

@@ -13,16 +13,17 @@ MESSAGE = "Upload a run of ltx"
 
 
 class PublishError(LtxError):
-    """A finished run could not be uploaded; it is whole where it is."""
+    """Raised when a finished run could not be uploaded; it is whole where it is."""
 
 
 def publish(folder: Path, repository: str = "", *, private: bool | None = None) -> str:
-    """Upload the run in an output folder, and say where it is. The repository is made where there is none; HF_ENDPOINT names another Hub.
+    """Upload the run in an output folder, and return its address. The repository is made where there is none;
+    HF_ENDPOINT names another Hub.
 
     Args:
-        folder: of a finished run.
+        folder: the output folder of a finished run.
         repository: "name/model"; by default that of `[hub]` in its run file.
-        private: whether a new repository is; by default as the account has it.
+        private: whether a new repository is private; by default as the account has it.
 
     Raises:
         ConfigError: not the folder of a run, or a repository is named nowhere.
@@ -52,7 +53,7 @@ def _sent(upload: Upload, private: bool | None) -> str:
 
 
 def _brief(error: BaseException) -> str:
-    """What went wrong and why, in one line."""
+    """Say what went wrong and why, in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("For more information")]
     said = f"{type(error).__name__}: {' '.join(lines)}" if lines else type(error).__name__
     return said if error.__cause__ is None else f"{said}; {_brief(error.__cause__)}"

@@ -1,4 +1,4 @@
-"""`ltx reference`: reference clips for a dataset, made from its clips by a filter."""
+"""`ltx reference`, which makes reference clips for a dataset from its clips with a filter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Edges as references: what an IC-LoRA is shown that is to paint a clip from its outlines."""
+"""Edges as references, for an IC-LoRA that is to paint a clip from its outlines."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LOW, HIGH = 100, 200
-"""Gradients of brightness between which a pixel is an edge if it touches one above."""
+"""The gradients of brightness between which a pixel is an edge if it touches one above."""
 
 
 def canny(frames: Iterator[Tensor]) -> Iterator[Tensor]:
-    """White edges of the brightness on black, by the usual thresholds 100 and 200.
+    """Draw the edges of the brightness in white on black, by the usual thresholds 100 and 200.
 
     Raises:
         PluginError: OpenCV is not installed.

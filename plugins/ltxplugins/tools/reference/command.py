@@ -1,4 +1,4 @@
-"""`ltx reference`: reference clips for a dataset."""
+"""The command `ltx reference`, which makes reference clips for a dataset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ltx reference`: reference clips for a dataset, made from its clips by a filter."""
+"""Reference clips for a dataset, made from its clips by a filter."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ FOLDER = "references"
 
 @attrs.frozen
 class Filter:
-    """What makes a reference of a clip.
+    """A filter that makes a reference of a clip.
 
     Attributes:
-        name: that a plugin gives it.
-        origin: the plugin.
-        version: what a reference that it made is made anew after, where it is another one: the plugin's own, and of a local file its content.
+        name: the name that a plugin gives it.
+        origin: the origin of the plugin.
+        version: the plugin's version, with a hash of the content if it is a local file; when it changes, references are made anew.
         run: the filter itself.
     """
 
@@ -44,7 +44,7 @@ class Filter:
 
 
 def filter_named(name: str, local: Iterable[Path]) -> Filter:
-    """The filter that plugins, the Python files `local` among them, add under a name.
+    """Find the filter that plugins, the Python files `local` among them, add under a name.
 
     Raises:
         ConfigError: there is none.
@@ -58,7 +58,7 @@ def filter_named(name: str, local: Iterable[Path]) -> Filter:
 
 @attrs.frozen
 class _Job:
-    """A clip and where its reference goes."""
+    """A clip and the file for its reference."""
 
     clip: Path
     place: Path
@@ -83,10 +83,10 @@ def reference(
     Args:
         dataset: a dataset file, or a folder of clips.
         output: the dataset file to write; all clips lie under its folder.
-        filter_: what makes references.
-        video_column: of the clips; none: by convention.
+        filter_: the filter that makes references.
+        video_column: the column of the clips; None finds it by convention.
         overwrite: whether to make also what is up to date.
-        workers: clips at a time; none: one a processor, at most 8.
+        workers: the number of clips at a time; None means one a processor, at most 8.
         progress: whether to show a bar.
 
     Raises:
@@ -148,7 +148,7 @@ def _check_output(dataset: Path, output: Path, filter_: Filter) -> None:
 
 
 def _jobs(listed: RawDataset, folder: Path, home: Path) -> tuple[list[_Job], list[Problem]]:
-    """The clips, each once, and rows without one."""
+    """Return the clips, each once, and rows without one as problems."""
     found: dict[Path, _Job] = {}
     problems: list[Problem] = []
     for row in listed.rows:
@@ -176,14 +176,14 @@ def _jobs(listed: RawDataset, folder: Path, home: Path) -> tuple[list[_Job], lis
 
 
 def _place(clip: Path, folder: Path, home: Path, is_image: bool) -> Path:
-    """Where the reference of a clip goes; an image's is a PNG."""
+    """Return the file for the reference of a clip; an image's is a PNG."""
     ending = ".png" if is_image else ".mp4"
     place = home / clip.relative_to(folder)
     return place.with_name(fitted(place.stem, len(ending)) + ending)
 
 
 def _made_of(clip: Path, filter_: Filter) -> str:
-    """What a reference depends on.
+    """Return a hash of everything that a reference depends on.
 
     Raises:
         DataError: there is no such clip.
@@ -210,7 +210,7 @@ def _make(job: _Job, filter_: Filter) -> None:
 
 
 class _Taken:
-    """Frames, counted as they are taken; remembers the error that ended them, so that it is not taken for the filter's."""
+    """Frames that are counted as they are taken; the error that ended them is remembered, so that it is not taken for the filter's."""
 
     def __init__(self, frames: Iterator[Tensor]) -> None:
         self._frames = frames
@@ -233,7 +233,7 @@ class _Taken:
 
 
 def _filtered(frames: Iterator[Tensor], filter_: Filter, clip: Path) -> Iterator[Tensor]:
-    """What the filter makes of a clip, held to its protocol.
+    """Yield the filter's result for a clip, held to its protocol.
 
     Raises:
         PluginError: it breaks it, or fails.

@@ -1,4 +1,4 @@
-"""`ltx report`: a page about a run, which every run writes too."""
+"""`ltx report`, which writes a page about a run, as every run does too."""
 
 from __future__ import annotations
 

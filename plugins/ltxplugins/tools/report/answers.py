@@ -1,4 +1,4 @@
-"""Did it learn, and is it still learning: answers from a run's numbers, with what they rest on."""
+"""Answers to the questions whether a run learned and is still learning, from its numbers, with what they rest on."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ for them: it needs torch, and a page does not."""
 Tone = Literal["good", "fair", "bad", "none"]
 
 CLEAR, FAINT = 0.05, 0.01
-"""A loss that falls by this share has clearly fallen, or at all."""
+"""The shares by which a loss falls if it has clearly fallen, and if it has fallen at all."""
 
 FEWEST = 40
-"""Steps below which nothing is said about a trend."""
+"""The number of steps below which nothing is said about a trend."""
 
 HOLD_OUT = "Set held_out under [data] to measure the next run on clips that it never trains on."
 
 SURE = 2.0
-"""A difference counts where it is this many standard errors."""
+"""The number of standard errors from which a difference counts."""
 
 
 @attrs.frozen
 class Bar:
-    """A loss beside others: of what, and how much."""
+    """A loss to show beside others, with its label."""
 
     label: str
     value: float
@@ -40,7 +40,7 @@ class Bar:
 
 @attrs.frozen
 class Answer:
-    """An answer: in a word or two, what it rests on, and the losses to show with it, by modality."""
+    """An answer in a word or two, what it rests on, and the losses to show with it, by modality."""
 
     word: str
     reason: str
@@ -50,12 +50,12 @@ class Answer:
 
 @attrs.frozen
 class Measured:
-    """Held-out losses of a modality, each the mean over the measured sigmas.
+    """The held-out losses of a modality, each the mean over the measured sigmas.
 
     Attributes:
-        modality: generated.
-        own: over the steps.
-        other: with another clip's context, after the last; None where that was not measured.
+        modality: the generated modality.
+        own: the losses with a clip's own context, over the steps.
+        other: the loss with another clip's context, after the last step; None where that was not measured.
         parts: how many times as high the loss is where one part of the context is another clip's, by its name: text, given, frozen, references.
     """
 
@@ -66,7 +66,7 @@ class Measured:
 
 
 def held_out(record: Record) -> list[Measured]:
-    """The held-out losses of every generated modality."""
+    """Return the held-out losses of every generated modality."""
     found = []
     prefix = f"held_out/{OWN}/"
     names = [name.removeprefix(prefix).split("/") for name in record.series if name.startswith(prefix)]
@@ -80,7 +80,9 @@ def held_out(record: Record) -> list[Measured]:
 
 
 def _parts(record: Record, modality: str) -> Iterator[tuple[str, float]]:
-    """`ratio` is the loss in a clip's own context by that in another's, of the clips that have the part."""
+    """Yield how many times as high the loss is with each part of the context from another clip; `ratio` is the loss in
+    a clip's own context by that in another's, of the clips that have the part.
+    """
     for name, series in record.series.items():
         match name.split("/"):
             case ["held_out", context, of, _, "ratio"] if context.startswith("other_") and context != OTHER and of == modality:
@@ -89,7 +91,7 @@ def _parts(record: Record, modality: str) -> Iterator[tuple[str, float]]:
 
 
 def _averaged(series: Sequence[Series]) -> Series:
-    """Their mean at the steps that all of them have."""
+    """Return the mean of some series at the steps that all of them have."""
     tables = [dict(zip(each.steps, each.values, strict=True)) for each in series]
     steps = sorted(set.intersection(*(set(table) for table in tables))) if tables else []
     return Series(tuple(steps), tuple(mean([table[step] for table in tables]) for step in steps))
@@ -99,7 +101,7 @@ def _averaged(series: Sequence[Series]) -> Series:
 
 
 def learned(record: Record) -> Answer:
-    """Whether the loss on held-out clips fell; where none are held out, that is not known."""
+    """Answer whether the loss on held-out clips fell; where none are held out, that is not known."""
     measured = [each for each in held_out(record) if len(each.own) > 1]
     if not measured:
         return _learned_by_training(record)
@@ -130,7 +132,7 @@ def _bars(measured: Measured) -> list[Bar]:
 
 
 def _listens(measured: Sequence[Measured]) -> str:
-    """Whether the context matters: a model that ignores text, references and given parts does as well with those of another clip."""
+    """Say whether the context matters: a model that ignores text, references and given parts does as well with those of another clip."""
     ratios = [each.other / each.own.values[-1] for each in measured if each.other is not None and each.own.values[-1] > 0]
     if not ratios:
         return ""
@@ -151,7 +153,7 @@ def _overfitted(measured: Sequence[Measured]) -> str:
 
 
 def _learned_by_training(record: Record) -> Answer:
-    """The training loss falls for what is learned by heart too, so it is told, and is no answer."""
+    """Report the training loss, which is no answer, since it falls for what is learned by heart too."""
     loss, why = record.series.get("loss", Series()), _why_none(record)
     if len(loss) < FEWEST:
         return Answer("Not known", f"{why}, and there are too few steps to tell how the training loss changed. {HOLD_OUT}", "none")
@@ -174,7 +176,7 @@ def _why_none(record: Record) -> str:
 
 
 def still_learning(record: Record) -> Answer:
-    """Whether the training loss of the last quarter of the steps is below that of the quarter before."""
+    """Answer whether the training loss of the last quarter of the steps is below that of the quarter before."""
     last = record.last_step
     trend = quarter_change(record, last)
     if trend is None:
@@ -197,7 +199,8 @@ def _rate(record: Record) -> str:
 
 
 def quarter_change(record: Record, last: int) -> tuple[float, float] | None:
-    """How far the loss fell from the third quarter of the steps to the fourth, as a share, with its standard error; None for too few steps.
+    """Return how far the loss fell from the third quarter of the steps to the fourth, as a share, with its standard
+    error; None for too few steps.
 
     Most of the loss's noise is that of the sigmas drawn. So means are taken in every bucket of sigma, and the buckets count alike:
     with m the mean of bucket means and e its standard error, the share is 1 - m4 / m3 and its error sqrt(e3^2 + e4^2) / m3.

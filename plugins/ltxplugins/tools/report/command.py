@@ -1,4 +1,4 @@
-"""`ltx report`: one page about a run."""
+"""The command `ltx report`, which writes a page about a run."""
 
 from __future__ import annotations
 

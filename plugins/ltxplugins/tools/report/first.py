@@ -1,4 +1,4 @@
-"""The first screen: did it learn, is it still learning, what does it produce, how do I use it."""
+"""The first screen of the page: did it learn, is it still learning, what does it produce, how do I use it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ltxplugins.tools.report.svg import number, spark
 from ltxplugins.tools.report.usage import Use, uses
 
 SHOWN = 1
-"""Samples on the first screen; all are further down."""
+"""The number of samples on the first screen; all are further down."""
 
 
 def first_screen(record: Record, shelf: Shelf) -> Markup:
@@ -36,7 +36,7 @@ def _card(question: str, answer: Answer, picture: object) -> Markup:
 
 
 def _bars(answer: Answer) -> Markup | None:
-    """Losses as bars, the longest of them all as wide as the card."""
+    """Draw losses as bars, the longest of them all as wide as the card."""
     longest = max((bar.value for bars in answer.bars.values() for bar in bars), default=0.0)
     if longest <= 0:
         return None
@@ -74,7 +74,7 @@ def _produced(record: Record, shelf: Shelf) -> Markup:
 
 
 def _beside(drawn: Sequence[Drawn], shelf: Shelf) -> Markup:
-    """The first and the last drawing of a sample, and what it is of."""
+    """Show the first and the last generation of a sample, and its original."""
     first, last = drawn[0], drawn[-1]
     files: dict[str, Path] = {}
     if first.step != last.step:
@@ -86,7 +86,7 @@ def _beside(drawn: Sequence[Drawn], shelf: Shelf) -> Markup:
 
 
 def beside(files: Mapping[str, Path], name: str, shelf: Shelf) -> Markup:
-    """Media in a row, each with a label."""
+    """Show media in a row, each with a label."""
     shown = ((label, shelf.player(path, f"{name}, {label}")) for label, path in files.items())
     cells = [tag("figure", player, tag("figcaption", label)) for label, player in shown if player is not None]
     return tag("div", *cells, class_="beside")

@@ -1,4 +1,6 @@
-"""HTML made of pieces: whatever is not markup already is escaped, so that no name, caption or path can become part of the page's code."""
+"""HTML that is made of pieces: whatever is not markup already is escaped, so that no name, caption or path can become
+part of the page's code.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from typing import Any
 from ltxcore.api.commands import leaving
 
 VOID = frozenset({"img", "meta", "br", "circle", "line", "path", "rect", "source"})
-"""Elements without an end tag, and those of SVG that have nothing in them."""
+"""The elements without an end tag, and those of SVG that have nothing in them."""
 
 
 class Markup(str):
@@ -20,16 +22,16 @@ class Markup(str):
 
 
 def text(content: object) -> Markup:
-    """Anything as HTML, as it may leave the machine; what is markup stays as it is."""
+    """Turn anything into HTML, as it may leave the machine; markup stays as it is."""
     return content if isinstance(content, Markup) else Markup(html.escape(leaving(str(content))))
 
 
 def tag(name: str, /, *content: object, **attributes: object) -> Markup:
-    """An element.
+    """Return an element.
 
     Args:
-        name: of the element.
-        content: within it; nothing for None.
+        name: the name of the element.
+        content: the content of the element; nothing for None.
         attributes: `class_` is written class, `data_step` data-step; left out where None or False, without a value where True.
     """
     written = "".join(_attribute(key, value) for key, value in attributes.items() if value is not None and value is not False)
@@ -39,12 +41,14 @@ def tag(name: str, /, *content: object, **attributes: object) -> Markup:
 
 
 def joined(content: Iterable[object], between: str = "") -> Markup:
-    """Pieces one after the other; None is nothing."""
+    """Join pieces one after the other; None is nothing."""
     return Markup(text(between).join(text(piece) for piece in content if piece is not None))
 
 
 def data(value: Any, /, **attributes: object) -> Markup:
-    """A value for scripts to read. Within a script element HTML is not escaped, so the characters that could end it are written as JSON escapes."""
+    """Write a value for scripts to read. Within a script element HTML is not escaped, so the characters that could end
+    it are written as JSON escapes.
+    """
     written = json.dumps(leaving(value), separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":
         written = written.replace(character, f"\\u{ord(character):04x}")

@@ -1,4 +1,4 @@
-"""Samples in a page: in the file itself as long as they are small, else beside it."""
+"""The samples in a page, which are in the file itself as long as they are small, else beside it."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ TYPES = {
     ".gif": "image/gif",
     ".webp": "image/webp",
 }
-"""What is shown or played, by suffix; the file types that ltx writes, and those that other plugins may."""
+"""The types of files that are shown or played, by suffix: those that ltx writes, and those that other plugins may."""
 
 LARGEST = 16
-"""A file that is larger than this, in MB, lies beside the page whatever the limit."""
+"""The size in MB from which a file lies beside the page whatever the limit."""
 
 MEGABYTE = 10**6
 
 BLANK = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEAAAAALAAAAAABAAEAAAIBAAA="
-"""An empty picture, where a script puts in one that the page has already."""
+"""An empty picture, in place of which a script puts one that the page has already."""
 
 
 @attrs.define
 class Shelf:
-    """Where a page takes its media from.
+    """The source of a page's media, which decides what goes into the page and what stays beside it.
 
     Attributes:
         page: the file that is written.
-        limit: MB that may go into it; what comes after that is named by its path.
+        limit: the MB that may go into it; media after that are named by their paths.
     """
 
     page: Path
@@ -51,7 +51,7 @@ class Shelf:
     _taken: dict[Path, str] = attrs.field(factory=dict, init=False)
 
     def player(self, path: Path, label: str) -> Markup | None:
-        """Something that shows or plays a file; None for what is no medium.
+        """Return an element that shows or plays a file; None for a file that is no medium.
 
         A file is put into the page once; where it is there again, the script points to the first one.
         """
@@ -79,7 +79,7 @@ class Shelf:
         return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
     def _picture(self, path: Path, label: str) -> Markup | None:
-        """The sound of a file as a picture, with a line that moves while it plays; nothing where it has none."""
+        """Draw the audio of a file as a picture, with a line that moves while it plays; None where it has none."""
         try:
             png = spectrogram(path)
         except DataError:

@@ -1,4 +1,4 @@
-"""The page: first screen, sections, style and script in one file that needs nothing else."""
+"""The whole page: first screen, sections, style and script in one file that needs nothing else."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PARTS = (
 
 
 def page(record: Record, shelf: Shelf) -> str:
-    """The whole page as HTML."""
+    """Return the whole page as HTML."""
     script = (FOLDER / "page.js").read_text(encoding="utf-8")
     head = tag(
         "head",
@@ -45,7 +45,7 @@ def page(record: Record, shelf: Shelf) -> str:
 
 
 def _policy(script: str) -> str:
-    """Nothing from elsewhere, and no script but ours, whatever a caption or a file name may hold."""
+    """Return a security policy that allows nothing from elsewhere, and no script but ours, whatever a caption or a file name may hold."""
     hashed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     media = "data: blob: file: 'self'"
     return f"default-src 'none'; script-src 'sha256-{hashed}'; style-src 'unsafe-inline'; img-src {media}; media-src {media}"

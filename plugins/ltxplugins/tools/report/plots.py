@@ -1,4 +1,4 @@
-"""Which curves a page has, and what each is of."""
+"""The choice of the curves that a page has, and of the series in each."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ltxcore.api.runs import Record, Series
 from ltxplugins.tools.report.answers import OWN
 
 SEQUENCE = "sequence"
-"""Colours that go from light to dark, for lines that have an order."""
+"""The name of the colors that go from light to dark, for lines that have an order."""
 
 
 @attrs.frozen
 class Line:
-    """A curve: its name in the legend, and its points."""
+    """A curve, with its name in the legend and its points."""
 
     label: str
     series: Series
@@ -26,10 +26,10 @@ class Plot:
     """A picture of curves.
 
     Attributes:
-        title: of what.
+        title: the title.
         note: a sentence that says how to read it.
-        lines: one or several.
-        unit: of the values.
+        lines: the curves.
+        unit: the unit of the values.
         from_zero: whether the axis begins at 0 whatever the values.
         colours: "" for colours that are told apart, or SEQUENCE.
     """
@@ -43,7 +43,7 @@ class Plot:
 
 
 def plots_of(record: Record) -> list[Plot]:
-    """All pictures for which there is at least one point, in the order of the page."""
+    """Return all plots for which there is at least one point, in the order of the page."""
     all_of_them = [
         *_losses(record),
         *_held_out(record),
@@ -57,7 +57,7 @@ def plots_of(record: Record) -> list[Plot]:
 
 
 def generated(record: Record) -> list[str]:
-    """The modalities that have a loss."""
+    """Return the modalities that have a loss."""
     names = [name.split("/") for name in record.series if name.startswith("loss/")]
     return list(dict.fromkeys(parts[1] for parts in names if len(parts) == 2))
 
@@ -112,7 +112,9 @@ def _by_condition(record: Record) -> Iterator[Plot]:
 
 
 def condition_label(name: str) -> str:
-    """ "video.cond0.first_frame/not_applied" in words: "first_frame on video (1), not applied"."""
+    """Put the name of a condition's series in words: "video.cond0.first_frame/not_applied" becomes "first_frame on
+    video (1), not applied".
+    """
     key, _, applied = name.rpartition("/")
     modality, _, rest = key.partition(".cond")
     number, _, kind = rest.partition(".")

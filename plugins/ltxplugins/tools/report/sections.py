@@ -1,4 +1,4 @@
-"""What follows the first screen: curves, samples over steps, data, what was trained, the run file."""
+"""The sections after the first screen: curves, samples over steps, data, what was trained, the run file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def section(anchor: str, title: str, *content: object) -> Markup:
 
 
 def table(head: Sequence[object], rows: Iterable[Sequence[object]], **attributes: object) -> Markup:
-    """A table whose first column names its rows."""
+    """Return a table whose first column names its rows."""
     body = [tag("tr", tag("th", row[0], scope="row"), *(tag("td", cell) for cell in row[1:])) for row in rows]
     top = tag("thead", tag("tr", *(tag("th", cell, scope="col") for cell in head))) if head else None
     return tag("div", tag("table", top, tag("tbody", *body), **attributes), class_="wide")
@@ -39,7 +39,7 @@ def curves(record: Record) -> Markup:
 
 
 def _held_out_table(record: Record) -> Markup | None:
-    """Every held-out loss: of each modality and sigma, and with each condition applied and not."""
+    """Return a table of every held-out loss: of each modality and sigma, and with each condition applied and not."""
     prefix, rows = f"held_out/{OWN}/", []
     for measured in held_out(record):
         keys = [name.removeprefix(prefix) for name in record.series if name.startswith(f"{prefix}{measured.modality}/sigma_")]
@@ -68,7 +68,7 @@ def _loss(series: Series, index: int) -> str:
 
 
 def samples(record: Record, shelf: Shelf) -> Markup:
-    """A row for each sample: what it is of, and how it was drawn at every step."""
+    """Return a row for each sample: its original, and its generations over the steps."""
     if not record.drawn:
         return section("samples", "Samples over the steps", tag("p", "None were generated."))
     names = list(dict.fromkeys(sample.name for sample in record.drawn))
@@ -176,7 +176,7 @@ TOKEN = re.compile(
     r"""(?P<comment>\#[^\n]*)|(?P<table>^\[+[^\]\n]*\]+)|(?P<key>^[\w.\-"]+(?=\s*=))|(?P<string>"(?:[^"\\\n]|\\.)*")|(?P<number>\b(?:true|false|-?\d[\d_.e+\-]*)\b)""",
     re.MULTILINE | re.VERBOSE,
 )
-"""Of TOML as ltx writes it, what is shown in colour."""
+"""The parts of TOML, as ltx writes it, that are shown in color."""
 
 
 def run_file(record: Record) -> Markup:
@@ -198,7 +198,7 @@ def coloured(toml: str) -> Markup:
 
 
 def size(number: float) -> str:
-    """Bytes in words."""
+    """Say a number of bytes in words."""
     for unit in UNITS[:-1]:
         if number < 1000:
             return f"{number:.3g} {unit}"
@@ -207,7 +207,7 @@ def size(number: float) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds in words."""
+    """Say a number of seconds in words."""
     if seconds is None:
         return "–"
     if seconds < 60:

@@ -1,4 +1,4 @@
-"""The sound of a file as a picture: time to the right, pitch upwards, the louder the brighter."""
+"""A picture of a file's audio: time to the right, pitch upwards, the louder the brighter."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ COLUMNS = 480
 """The most columns of a picture; a second has 100."""
 
 RANGE = 8.0
-"""How far below its loudest a sound is still seen, as the natural logarithm of the amplitude."""
+"""The distance below its loudest at which audio is still seen, as the natural logarithm of the amplitude."""
 
 COLOURS = ((13, 12, 34), (66, 18, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164))
-"""From silence to the loudest; in between is interpolated."""
+"""The colors from silence to the loudest, between which is interpolated."""
 
 
 def spectrogram(path: Path) -> bytes:
-    """The sound of a medium as a PNG file, 64 rows high.
+    """Draw the audio of a medium as a PNG file, 64 rows high.
 
     Raises:
         DataError: it has no sound, or cannot be read.
@@ -35,7 +35,7 @@ def spectrogram(path: Path) -> bytes:
 
 
 def _coloured(mel: Tensor) -> Tensor:
-    """Log amplitudes `[M, 64]` as colours `[64, columns, 3]` uint8."""
+    """Turn log amplitudes `[M, 64]` into colors `[64, columns, 3]` uint8."""
     import torch
 
     if mel.shape[0] > COLUMNS:

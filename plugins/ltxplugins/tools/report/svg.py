@@ -1,4 +1,4 @@
-"""Curves as SVG: complete without a script, which only adds the numbers under the pointer."""
+"""Curves as SVG, complete without a script, which only adds the numbers under the pointer."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ltxplugins.tools.report.series import binned, smoothed
 WIDTH, HEIGHT = 560, 250
 LEFT, RIGHT, TOP, BOTTOM = 56, 10, 10, 26
 FEW = 24
-"""Where no curve of a plot has more points than this, they are drawn as they are, with a dot for each."""
+"""The most points of every curve of a plot for which they are drawn as they are, with a dot for each."""
 
 SEQUENCES = {1: (3,), 2: (1, 3), 3: (0, 2, 3)}
-"""Which of the four ordered colours so many lines get."""
+"""The choice of the four ordered colors, by the number of lines."""
 
 
 def figure(plot: Plot) -> Markup:
-    """A plot with its title, legend, curves, and the numbers for the script."""
+    """Return a plot with its title, legend, curves, and the numbers for the script."""
     drawn = [(line, binned(line.series)) for line in plot.lines]
     steps = [step for _, series in drawn for step in series.steps]
     x = Scale(min(steps), max(max(steps), min(steps) + 1), LEFT, WIDTH - RIGHT)
@@ -45,7 +45,7 @@ def figure(plot: Plot) -> Markup:
 
 
 def spark(series: Series, mark_from: float) -> Markup:
-    """A small curve without axes; what comes after step `mark_from` stands out."""
+    """Return a small curve without axes; the part after step `mark_from` stands out."""
     series = smoothed(binned(series, 200))
     if len(series) < 2:
         return Markup("")
@@ -71,7 +71,9 @@ def _colours(plot: Plot) -> list[str]:
 
 
 def _range(all_series: Sequence[Series], from_zero: bool) -> tuple[float, float]:
-    """What the axis holds: the smoothed curves and nearly all single values; a rare spike does not press the rest flat."""
+    """Return the range of the axis, which holds the smoothed curves and nearly all single values; a rare spike does not
+    press the rest flat.
+    """
     values = [value for series in all_series for value in smoothed(series).values]
     for series in all_series:
         ordered = sorted(series.values)
@@ -92,7 +94,7 @@ def _curve(series: Series, x: Scale, y: Scale, colour: str, few: bool) -> Markup
 
 
 def _path(series: Series, x: Scale, y: Scale) -> str:
-    """A polyline, kept within the picture's height."""
+    """Return a polyline, kept within the picture's height."""
     ends = sorted((y.start, y.end))
     places = [f"{x(s):.1f} {min(max(y(v), ends[0]), ends[1]):.1f}" for s, v in zip(series.steps, series.values, strict=True)]
     return "M" + "L".join(places)
@@ -117,7 +119,7 @@ def _axes(x: Scale, y: Scale) -> Markup:
 
 
 def number(value: float) -> str:
-    """Short, as an axis has it."""
+    """Write a number as short as on an axis."""
     if value == 0:
         return "0"
     if abs(value) >= 1000:

@@ -1,4 +1,4 @@
-"""The page as a tracker, so that every run has one: renewed when samples are drawn, and at the end."""
+"""The page as a tracker, so that every run has one: renewed when samples are generated, and at the end."""
 
 from __future__ import annotations
 

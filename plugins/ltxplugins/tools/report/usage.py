@@ -1,4 +1,4 @@
-"""How to use what a run made, program by program."""
+"""The ways to use what a run made, program by program."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TINY = "tiny"
 
 @attrs.frozen
 class Use:
-    """A way to use it: with which program, how, and the commands."""
+    """A way to use what a run made: with which program, how, and the commands."""
 
     program: str
     how: str
@@ -22,7 +22,7 @@ class Use:
 
 
 def uses(record: Record) -> list[Use]:
-    """The ways to use what was trained; how to go on with a run that did not finish."""
+    """Return the ways to use what was trained, or how to resume a run that did not finish."""
     if record.weights is None:
         command = f"ltx run {shlex.quote(str(record.folder / 'run.toml'))}"
         return [

@@ -1,4 +1,4 @@
-"""From a run's output folder to its page."""
+"""The writing of a run's page from its output folder."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ltxplugins.tools.report.page import page
 FILE = "report.html"
 
 EMBED = 64.0
-"""MB of media that go into a page."""
+"""The MB of media that go into a page."""
 
 
 def write_report(folder: Path, target: Path | None = None, embed: float = EMBED) -> Path:
-    """Write the page of a run, and say where.
+    """Write the page of a run, and return its path.
 
     Args:
         folder: the run's output folder, finished or not.
         target: the file; by default report.html in `folder`.
-        embed: MB of media that go into it; others are named by their paths, and stay where they are.
+        embed: the MB of media that go into it; others are named by their paths, and stay where they are.
 
     Raises:
         ConfigError: the folder is not that of a run.

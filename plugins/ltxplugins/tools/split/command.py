@@ -1,4 +1,4 @@
-"""`ltx split`: films cut into their scenes."""
+"""The command `ltx split`, which cuts films into their scenes."""
 
 from __future__ import annotations
 

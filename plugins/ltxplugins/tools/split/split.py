@@ -1,4 +1,4 @@
-"""`ltx split`: films cut into their scenes."""
+"""The cutting of films into their scenes."""
 
 from __future__ import annotations
 
@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 
 LIST = "dataset.jsonl"
 SIGHT = 256
-"""Columns of the small frames that scenes are found in."""
+"""The number of columns of the small frames that scenes are found in."""
 
 
 @attrs.frozen
 class Cutting:
-    """How scenes are found: a cut is where the picture changes by more than `threshold`; scenes shorter than `shortest` seconds are left out."""
+    """The rule for scenes: a cut is where the picture changes by more than `threshold`; scenes shorter than `shortest`
+    seconds are left out.
+    """
 
     threshold: float = 27.0
     shortest: float = 1.0
@@ -52,11 +54,11 @@ def split(
     A scene has the frames of its film, its exact frame rate and its sound. A film that was cut already is left as it is.
 
     Args:
-        videos: files, or folders of them.
+        videos: the films, as files or folders of them.
         output: the folder to write to.
-        cutting: how scenes are found.
+        cutting: the rule for scenes.
         overwrite: whether to cut again what is there.
-        workers: films at a time.
+        workers: the number of films at a time.
         progress: whether to show a bar.
 
     Raises:
@@ -103,7 +105,7 @@ def split(
 
 
 def detector_type() -> Any:
-    """PySceneDetect's detector of cuts.
+    """Return PySceneDetect's class that detects cuts.
 
     Raises:
         ConfigError: it is not installed.
@@ -130,7 +132,7 @@ def _films(videos: Sequence[Path], output: Path) -> list[_Film]:
 
 
 def _films_in(folder: Path, apart: Path) -> Iterator[Path]:
-    """The clips under a folder, but those under `apart`."""
+    """Yield the clips under a folder, but not those under `apart`."""
     for name, kind in media_in(folder).items():
         if kind == "video" and not (folder / name).absolute().is_relative_to(apart.absolute()):
             yield folder / name
@@ -144,7 +146,7 @@ def _made_of(film: Path, cutting: Cutting) -> str:
 
 
 def scenes(film: Path, threshold: float) -> tuple[Fraction, list[tuple[int, int]]]:
-    """The exact rate of a film, and its scenes as first frame and the one after the last."""
+    """Return the exact rate of a film, and its scenes as the first frame and the one after the last."""
     from scenedetect import FrameTimecode
 
     with open_clip(film) as (rate, frames):
@@ -159,7 +161,7 @@ def scenes(film: Path, threshold: float) -> tuple[Fraction, list[tuple[int, int]
 
 
 def _cut(film: _Film, cutting: Cutting) -> tuple[list[str], int]:
-    """Write the scenes of a film, and say how many were too short; what there was of other scenes of it goes."""
+    """Write the scenes of a film, and return their names and how many were too short; files of other scenes of it are removed."""
     rate, every = scenes(film.path, cutting.threshold)
     found = [(start, end) for start, end in every if end - start >= cutting.shortest * rate]
     names = [f"{index:04d}.mp4" for index in range(len(found))]
@@ -182,14 +184,16 @@ def _taken(frames: Iterator[Tensor], count: int) -> Iterator[Tensor]:
 
 
 class _Heard:
-    """A sound that is taken in order, no more of it in memory than a scene."""
+    """Audio that is taken in order, with no more of it in memory than a scene."""
 
     def __init__(self, pieces: Iterator[Sound]) -> None:
         self._pieces, self._at, self._rate = pieces, 0, 0
         self._held: list[Tensor] = []
 
     def between(self, start: Fraction, end: Fraction) -> Sound | None:
-        """From `start` to `end` seconds, which is not before what was taken last; None where there is no sound."""
+        """Return the audio from `start` to `end` seconds, which must not begin before the end of the last call; None
+        where there is no audio.
+        """
         import torch
 
         held = sum(part.shape[1] for part in self._held)
