@@ -70,7 +70,7 @@ class Slot:
 
     Attributes:
         file: the file that holds it.
-        dtype: its dtype, as safetensors names it.
+        dtype: the dtype, as safetensors names it.
         shape: the tensor's shape.
         start, end: the start and end of its bytes in the file.
         scale: the name and place of the tensor that it is multiplied by, `[]`, `[1]`, `[rows]` or `[rows, 1]`; None if it is read as it is.

@@ -26,29 +26,29 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def ltx_conditions() -> Mapping[str, type[Condition]]:  # type: ignore[empty-body]
-    """Condition types, by the `type` that a run file names."""
+    """Return condition types, by the `type` that a run file names."""
 
 
 @hookspec
 def ltx_strategies() -> Mapping[str, type[StrategyType]]:  # type: ignore[empty-body]
-    """Training strategies, by the `name` in `[training_strategy]`."""
+    """Return training strategies, by the `name` in `[training_strategy]`."""
 
 
 @hookspec
 def ltx_sigma_samplers() -> Mapping[str, type[SigmaSampler]]:  # type: ignore[empty-body]
-    """Sigma samplers, by the `timestep_sampling_mode` in `[flow_matching]`."""
+    """Return sigma samplers, by the `timestep_sampling_mode` in `[flow_matching]`."""
 
 
 @hookspec
 def ltx_reference_filters() -> Mapping[str, ReferenceFilter]:  # type: ignore[empty-body]
-    """Functions that make a reference clip out of a clip, by the name that `ltx reference --filter` takes."""
+    """Return functions that make a reference clip out of a clip, by the name that `ltx reference --filter` takes."""
 
 
 @hookspec
 def ltx_trackers() -> Mapping[str, type[Tracker]]:  # type: ignore[empty-body]
-    """Trackers, by NAME in `[trackers.NAME]`."""
+    """Return trackers, by NAME in `[trackers.NAME]`."""
 
 
 @hookspec
 def ltx_commands() -> Mapping[str, click.Command | LazyCommand]:  # type: ignore[empty-body]
-    """Commands of the `ltx` program, by name: click commands, or a line about each and where it is imported from."""
+    """Return commands of the `ltx` program, by name: click commands, or a line about each and where it is imported from."""

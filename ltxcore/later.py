@@ -1,5 +1,5 @@
-"""Names of a module that are imported from elsewhere when they are asked for, so that importing the module does not
-cost what may not be used.
+"""Lazy names of a module, which are imported from elsewhere when they are asked for, so that importing the module does
+not cost what may not be used.
 """
 
 from __future__ import annotations

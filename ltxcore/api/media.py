@@ -1,6 +1,7 @@
 """Media files: probing them, and reading and writing clips and audio. Provisional until 1.0.
 
-All is read that ltx trains on. Pictures are uint8 RGB, `[F, H, W, 3]`, upright, with square pixels; sounds are float32, `[channels, samples]`.
+Every medium that ltx trains on can be read. Frames are uint8 RGB, `[F, H, W, 3]`, upright, with square pixels; audio is float32,
+`[channels, samples]`.
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ def open_sound(path: Path) -> AbstractContextManager[Iterator[Sound]]:
 def write_frames(path: Path, frames: Iterator[Tensor], rate: Fraction, sound: Sound | None = None) -> None:
     """Write frames `[H, W, 3]` of one size as MP4, one at a time, so that a clip of any length takes the memory of a frame.
 
-    The file appears whole or not at all. A sound that AAC does not take is made one that it does.
+    The file appears whole or not at all. Audio that AAC does not take is converted.
 
     Raises:
         DataError: there are no frames, or the file cannot be written.

@@ -1,6 +1,7 @@
 """The JSON Schema of run files for editors, with the keys of all plugins.
 
-Draft 7, which TOML editors read. It is made from the same lists of keys as structuring, so that what an editor underlines is what `ltx check` refuses.
+The schema is of draft 7, which TOML editors read. It is made from the same lists of keys as structuring, so that an editor underlines what
+`ltx check` refuses.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class LoadedRun:
 
     Attributes:
         path: the path of the file, as it was given.
-        config: its values, with defaults; input paths are absolute.
+        config: the values, with defaults; input paths are absolute.
         registry: the plugins that are installed, with those of the run file.
     """
 
@@ -87,7 +87,7 @@ class ReadRun:
     """A run file that was read, with or without mistakes.
 
     Attributes:
-        loaded: its values; keys that are wrong, or that name files that are not there, are unknown (`config.parts`).
+        loaded: the values; keys that are wrong, or that name files that are not there, are unknown (`config.parts`).
         problems: everything that is wrong with its keys.
         unread: names that can only come from plugins that were not run, and were not checked.
     """
@@ -187,7 +187,7 @@ def plugin_files(document: Mapping[str, Any], folder: Path) -> tuple[dict[int, P
 
     Args:
         document: a run file, or another file with that key.
-        folder: where relative paths start.
+        folder: the folder where relative paths start.
     """
     named = document.get("plugins")
     files, faults = dict[int, Path](), dict[int, str]()

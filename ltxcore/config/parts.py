@@ -1,7 +1,7 @@
 """Tables with some unknown keys, whose values in the file are wrong or name files that are not there.
 
-Whoever asks for such a key goes no further, without a word, since why is told already; whoever does without it finds what else is wrong. So nothing is said that
-only follows from a mistake.
+Code that asks for such a key stops with `Unreadable`, which shows nothing, since the mistake is noted already; code that does not need the
+key goes on, and finds what else is wrong. So no message only follows from another mistake.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class Mistake:
     Attributes:
         path: the key path.
         what: what is wrong.
-        remedy: what to do about it.
+        remedy: advice on what to do about it.
         unread: whether nothing is wrong, but it could not be checked.
         absent: whether it names a file or folder that is not there.
     """

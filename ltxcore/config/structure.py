@@ -1,6 +1,6 @@
 """Structuring of a TOML document into the run file, with the parts that plugins decide.
 
-`[validation]` in older words: lists of prompts, images and reference videos, and one scale for both modalities.
+It also reads `[validation]` with older keys: lists of prompts, images and reference videos, and one scale for both modalities.
 """
 
 from __future__ import annotations

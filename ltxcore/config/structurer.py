@@ -98,7 +98,7 @@ class Structurer:
 
         Args:
             special: functions that read the values of some keys instead of the converter.
-            not_here: for some keys of other tables, why they are not in this one, and the remedy.
+            not_here: reasons why some keys of other tables are not in this one, with the remedy.
 
         Raises:
             Unreadable: a required key is missing, or a value cannot be read.

@@ -76,12 +76,12 @@ def key(
     """Declare a key of a table.
 
     Args:
-        default: its value when the file does not say; without one (and without `factory`) the key is required.
-        help: its purpose, in one line.
+        default: the value when the file does not set the key; without one (and without `factory`) the key is required.
+        help: the purpose of the key, in one line.
         unit: the unit of its number: "pixels", "seconds", "latent frames", ...
-        factory: makes the default.
-        at_least, above, at_most, below: its range.
-        reads: the key names an input that must exist: a file, a folder, or either.
+        factory: the function that makes the default.
+        at_least, above, at_most, below: the range of its number.
+        reads: the kind of input that the key names and that must exist: a file, a folder, or either.
         refused: texts that other programs accept and this key does not: the reason for each, and the remedy.
     """
     bounds = Bounds(at_least, above, at_most, below)

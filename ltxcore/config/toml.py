@@ -41,7 +41,7 @@ class Beyond(ValueError):
 
     Attributes:
         line: the line where it goes too far, counted from 1; 0 if not known.
-        remedy: what to do about it.
+        remedy: advice on what to do about it.
     """
 
     def __init__(self, what: str, line: int, remedy: str) -> None:

@@ -1,9 +1,10 @@
 """Advice on a key that its table does not have: a typo, a key of another table, another trainer's word, or nothing that
 is known here.
 
-Words of other trainers for what a run file says: the same thing under another name, what is done in another way, and what there is not.
+The module knows the words of other trainers for what a run file says: the same thing under another name, things that are done in another
+way, and things that do not exist here.
 
-Whoever comes from another trainer writes its words. A key is suggested for one only where it does the same thing.
+A user who comes from another trainer writes its words. A key is suggested for one only where it does the same thing.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ FREEZING: dict[str, str] = {"video_to_audio": "video", "audio_to_video": "audio"
 
 @attrs.frozen(kw_only=True)
 class ValidationSample:
-    """One entry of `[[validation.samples]]`."""
+    """A sample of `[[validation.samples]]`."""
 
     prompt: str = key(help="what to generate")
     conditions: list[AskedCondition] = key(factory=list, help="its conditions, which say what is given or added")

@@ -1,6 +1,6 @@
 """Counts of tokens by what becomes of them (generated, given, given in part, appended, in the loss), and their places.
 
-Where tokens lie, from their positions alone: in which moments, and for pictures, in which cells of the frame.
+The places of tokens follow from their positions alone: the moment, and for video the cell of the frame.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`ltx inspect`: plan a run as `ltx run` does, and look at its first steps. Nothing is trained, and nothing is written to its `output_dir`.
 
-What the model sees, as tables that fit a console of 80 columns, and as tensors in one safetensors file.
+What the model sees is shown in tables that fit a console of 80 columns, and written as tensors to one safetensors file.
 """
 
 from __future__ import annotations

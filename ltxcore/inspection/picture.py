@@ -1,7 +1,7 @@
 """A picture of what the model sees: every token of some samples at its place in time and in the frame, colored by what
 becomes of it.
 
-A picture that is drawn from top to bottom and cut off below the last line, and its colours.
+The picture is drawn from top to bottom and cut off below the last line.
 """
 
 from __future__ import annotations

@@ -23,9 +23,9 @@ class Seen:
 
     Attributes:
         step: the optimizer step that it belongs to, from 1.
-        part: its number among the step's micro-batches, from 1.
+        part: the number of the micro-batch in its step, from 1.
         parts: the number of micro-batches of the step.
-        micro_batch: its samples.
+        micro_batch: the samples.
         inputs: the model's inputs by modality.
         draws: the single numbers that were drawn, by name: `[B]`, or `[1]` where one was drawn for the whole micro-batch.
         predicted: the model's predictions, `[B, T + R, D]` by modality; empty where it was not run.

@@ -29,7 +29,7 @@ def create_adapters(
     """Freeze the base and put a float32 adapter beside each module of `ranks` (paths in the transformer).
 
     A starts uniform within 1 / sqrt(inputs), each from `seed` and its name; B starts at 0 and a magnitude at that of the base, so that the
-    model says what it said before.
+    model predicts what it did before.
 
     Args:
         backbone: the backbone, without adapters.

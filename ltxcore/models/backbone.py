@@ -21,9 +21,9 @@ class ModelInfo:
     """Facts about a base model that are known without reading its weights.
 
     Attributes:
-        name: its name for people: "tiny", or the file's name.
+        name: the model's name for people: "tiny", or the file's name.
         generation: "2.0", "2.3" or "2.5"; "tiny".
-        fingerprint: changes whenever the weights would.
+        fingerprint: a hash that changes whenever the weights do.
         num_layers: the number of blocks of the transformer.
         video_scale: pixel frames, rows and columns that a cell of a video latent covers.
         audio_scale: mel frames that a step of an audio latent covers.
@@ -80,7 +80,7 @@ class LTXBackbone(nn.Module):
     (of LoRA targets, of unreached parameters) are those of `backbone.named_parameters()`.
 
     Attributes:
-        transformer: the streams and their weights.
+        transformer: the transformer, with the streams and their weights.
         modalities: the modalities that it has weights for.
         info: the base model.
         blueprint: the shapes of the whole model, of which it may hold a part.
@@ -136,7 +136,7 @@ class LTXBackbone(nn.Module):
             video: the video tokens; None if the run has no video.
             audio: the audio tokens; None if the run has no audio.
             perturbation: the parts of the model that this pass leaves out.
-            attention_masks: by modality, how much token i attends to token j, `[B, T + R, T + R]` in [0, 1].
+            attention_masks: the weight with which token i attends to token j, by modality, `[B, T + R, T + R]` in [0, 1].
             runner: the engine that runs the streams, called like the transformer that it wraps; None runs the transformer itself.
 
         Raises:

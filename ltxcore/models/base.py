@@ -59,7 +59,7 @@ class Base:
 
     Attributes:
         info: the facts about it that its header tells.
-        transformer: its configuration, in official names.
+        transformer: the transformer's configuration, in official names.
         checkpoint: its file or folder; None if it has none, or is on another machine.
     """
 

@@ -1,4 +1,4 @@
-"""Names and shapes of a transformer's parameters, computed from its configuration without building the model, which
+"""The names and shapes of a transformer's parameters, computed from its configuration without building the model, which
 takes seconds to import.
 """
 

@@ -1,8 +1,9 @@
 """Base models on disk: the file or folder that holds the transformer, its names for the tensors, and the check that all
 of them are there.
 
-Two layouts: a safetensors file with the names of the original implementation, whose metadata say the configuration (the transformer
-alone, or together with codecs and connectors), and a folder of diffusers, with its own names, a `config.json`, and one file or several.
+There are two layouts: a safetensors file with the names of the original implementation, whose metadata say the configuration (the
+transformer alone, or together with codecs and connectors), and a folder of diffusers, with its own names, a `config.json`, and one file or
+several.
 
 Source: docs/explanation/model-files.md#layouts, #names-of-the-transformers-tensors
 """
@@ -48,8 +49,8 @@ class Checkpoint:
     Attributes:
         header: the header of the file, or of the transformer's folder.
         prefix: the prefix of the transformer's names; "" in a folder.
-        config: the whole configuration, in official names: sections "transformer", and of codecs those that are said.
-        stored: the names in the file of the transformer's tensors, by original name without prefix.
+        config: the whole configuration, in official names: the section "transformer", and those of codecs if there are any.
+        stored: the names in the file of the transformer's tensors, by their original names without prefix.
         has_connectors: whether there are text connectors beside it.
     """
 

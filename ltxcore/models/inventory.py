@@ -73,9 +73,9 @@ class Inventory:
         layout: "original" or "diffusers".
         generation: "2.0", "2.3", "2.5", "tiny"; "" where nothing says it.
         version: the version that it names, or "".
-        parts: its parts, in the order of the model.
-        num_layers: blocks of the transformer; 0 where it holds none.
-        video_scale: pixel frames, rows and columns that a cell of a video latent covers; none where nothing says it.
+        parts: the parts, in the order of the model.
+        num_layers: the number of blocks of the transformer; 0 where it holds none.
+        video_scale: the pixel frames, rows and columns that a cell of a video latent covers; None where nothing says it.
         text_encoder: the text encoder that the model was trained with, in words; "" where it holds no transformer.
         metadata: the file's metadata without its configuration.
     """
@@ -228,7 +228,7 @@ class LoraInventory:
         streams: the number of modules of each stream, "video", "audio" and "cross".
         parameters: the number of parameters.
         size: the size in bytes.
-        dtypes: its dtypes, as safetensors names them.
+        dtypes: the dtypes, as safetensors names them.
         has_alpha: whether modules have an alpha of their own.
         is_dora: whether it has magnitudes.
         metadata: the file's whole metadata.

@@ -68,17 +68,18 @@ def load_backbone(
     Args:
         model_path: "tiny", "tiny-untrained", a file, or a folder.
         modalities: "video", "audio" or both; weights of other streams are not read.
-        dtype: of all weights.
+        dtype: the dtype of all weights.
         gradient_checkpointing: whether blocks' activations are recomputed in the backward pass instead of kept.
         seed: the seed of the weights of "tiny-untrained".
-        rule: which noise level modulates the attention between the modalities.
+        rule: the rule for which noise level modulates the attention between the modalities.
         quantization: the quantization of the blocks' matrices, each as soon as it is read; None for none.
-        as_stored: the transformer's weights stay in the dtype of the file, and are its pages, which processes share: whoever divides them
-            converts each part in its turn. 8-bit numbers, with which nothing can be computed, are converted to `dtype` all the same.
+        as_stored: whether the transformer's weights stay in the dtype of the file, and are its pages, which processes share: an engine
+            that divides them converts each part in its turn. 8-bit numbers, which cannot be computed with, are converted to `dtype`
+            all the same.
         device: the device where it will compute. On the CPU weights are the file's pages, mapped, until something changes them.
         offloaded: blocks whose matrices lie in host memory, the first ones: each goes there when it is read, and rounded. They compute only after
             `offload.place`.
-        with_connectors: false: text connectors are not read, since all text that it will get has been through them.
+        with_connectors: whether text connectors are read; they need not be if all text that it will get has been through them.
 
     Raises:
         ConfigError: a path that is neither file nor folder, or no modality; the library that quantizes is not installed.

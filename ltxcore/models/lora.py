@@ -54,7 +54,8 @@ def add_lora(
         rank: width of each adapter.
         alpha: scales an adapter by alpha / rank.
         dropout: probability that an adapter's input is left out in training.
-        target_modules: which modules; each names those whose path ends with it. "auto": those that the modalities of the backbone suggest.
+        target_modules: the targets, each of which names the modules whose path ends with it; "auto" means those that the modalities
+            suggest.
         reachable: names of parameters that a loss of this run reaches (`backbone.named_parameters()` without what
             `reach.unreached_parameters` found); modules that none reaches get no adapter. None: all are reached.
         modalities: the run's modalities, where the backbone has more than it trains with; None means those of the backbone.

@@ -1,9 +1,8 @@
 """Export of a LoRA file for another program: read in any known layout, and written with the names that the program
 reads and nothing else.
 
-What each reads: ComfyUI and ltx-pipelines take the names of the original checkpoints behind "diffusion_model.",
-and ltx-pipelines applies no alpha; diffusers has names of its own behind "transformer.", and refuses a file with alphas. So alpha / rank is
-always folded into B.
+ComfyUI and ltx-pipelines take the names of the original checkpoints behind "diffusion_model.", and ltx-pipelines applies no alpha;
+diffusers has names of its own behind "transformer.", and refuses a file with alphas. So alpha / rank is always folded into B.
 
 Source: docs/explanation/model-files.md#layouts-that-are-written
 """

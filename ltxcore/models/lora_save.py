@@ -2,12 +2,12 @@
 
 Source: docs/explanation/model-files.md#a-lora-of-ltx, #a-dora-of-ltx
 
-A plain LoRA: names of the original checkpoint behind "diffusion_model.", `.lora_A.weight` and `.lora_B.weight`, with alpha / rank folded into B
-since no reader applies it. ComfyUI, diffusers and ltx-pipelines read it.
+A plain LoRA has names of the original checkpoint behind "diffusion_model.", `.lora_A.weight` and `.lora_B.weight`, with alpha / rank folded
+into B since no reader applies it. ComfyUI, diffusers and ltx-pipelines read it.
 
-A DoRA: names of diffusers behind "transformer.", with `.lora_magnitude_vector` beside them. diffusers reads it, and computes what was trained.
-There is no layout in which the others do: ltx-pipelines adds B @ A alone, and what ComfyUI calls dora_scale it divides by the length of the
-base's row, where training divides by that of the adapted row.
+A DoRA has names of diffusers behind "transformer.", with `.lora_magnitude_vector` beside them. diffusers reads it, and computes what was
+trained. There is no layout in which the others do: ltx-pipelines adds B @ A alone, and what ComfyUI calls dora_scale it divides by the
+length of the base's row, where training divides by that of the adapted row.
 """
 
 from __future__ import annotations

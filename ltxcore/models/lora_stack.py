@@ -57,7 +57,7 @@ class Strength:
 def load_loras(backbone: LTXBackbone, loras: Sequence[Strength]) -> None:
     """Load LoRA files, in any layout that `read_lora` reads, into a backbone without adapters.
 
-    Modules of streams that the backbone does not hold are left out: they would change nothing that it says.
+    Modules of streams that the backbone does not hold are left out: they would change nothing that it predicts.
 
     Args:
         backbone: the backbone, without adapters.

@@ -1,9 +1,9 @@
 """Block swap: frozen blocks stay in host memory, and a block's matrices are on the device only while it computes, with
 the next block's on their way.
 
-A matrix is not moved: while its block runs, the layer has a copy in its place. So what autograd keeps of a copy (a block that is computed
-again in the backward pass keeps it until its gradients are there) is its own, and names, checkpoints and adapters see the matrix in host
-memory, always the same. Biases, normalisations, tables and adapters stay on the device: they are small, or trained.
+A matrix is not moved: while its block runs, the layer has a copy in its place. So autograd keeps a copy of its own (under gradient
+checkpointing until the block has its gradients), and names, checkpoints and adapters always see the same matrix in host memory. Biases,
+normalizations, tables and adapters stay on the device: they are small, or trained.
 
 A GPU is behind: the program orders blocks much faster than their matrices come. So it waits, before it orders a block, until the GPU is done with
 the block before the last one. At most `AT_ONCE` blocks' matrices take memory then, and the GPU always has a block to work on.
@@ -117,8 +117,8 @@ def place(backbone: LTXBackbone, device: torch.device, offloaded: int = 0) -> No
     """Move a backbone to its device, but keep the matrices of its first `offloaded` blocks (of all, if it has fewer) in
     host memory.
 
-    They are the first, since the last are needed again as soon as the backward pass begins. The backbone must be without adapters,
-    and its matrices are no longer trained. To save memory the blocks must be computed again in the backward pass.
+    They are the first, since the last are needed again as soon as the backward pass begins. The backbone must be without adapters, and its
+    matrices are no longer trained. It saves memory only with gradient checkpointing.
     """
     modules = list(backbone.transformer.transformer_blocks)
     modules, resident = modules[:offloaded], modules[offloaded:]

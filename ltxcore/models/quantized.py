@@ -1,6 +1,6 @@
 """Quantization of frozen weights, so that a LoRA run of a large model fits into less memory.
 
-Only matrices of the blocks' attention and feed-forward are stored so, which are nearly all of a model; normalisations, tables, gates, AdaLN
+Only matrices of the blocks' attention and feed-forward are quantized, which are nearly all of a model; normalizations, tables, gates, AdaLN
 and the projections in and out stay as they are. Activations are never rounded: a weight is brought back to the activations' dtype when it
 is multiplied with, and again in the backward pass, so that no copy of it is kept.
 

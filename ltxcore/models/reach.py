@@ -17,9 +17,9 @@ Seen = Callable[[str], None]
 def unreached_parameters(backbone: LTXBackbone, loss_fn: Callable[[], Tensor]) -> frozenset[str]:
     """Return the names in `backbone.named_parameters()` of the parameters that the gradient of one loss does not reach.
 
-    A matrix is reached where the gradient of what it makes is; that of the matrix itself is not computed, so that it may be large, stored in
-    fewer bits, or on another device. Other gradients are dropped as they come. Which parameters are trained, and the gradients they had, are
-    as before. In a run that makes pictures for given sound, for example, the last block's attention from picture to sound is not reached.
+    A matrix is reached if the gradient of its output is; that of the matrix itself is not computed, so that it may be large, quantized, or
+    on another device. Other gradients are dropped as they come. Which parameters are trained, and the gradients they had, are as before. In
+    a run that generates video for given audio, for example, the last block's attention from video to audio is not reached.
 
     Args:
         backbone: the backbone, whose frozen parameters are examined as well.

@@ -1,6 +1,6 @@
 """A whole model, saved as a checkpoint in the original layout.
 
-A model's file; or, where that would be larger than asked, parts of it and their index, in the layout of Hugging Face.
+The model is one file, or, where that would be larger than asked, parts and their index in the layout of Hugging Face.
 """
 
 from __future__ import annotations

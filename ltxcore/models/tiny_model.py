@@ -1,6 +1,6 @@
 """The tiny model, of the same class as the real one and small enough to train on a laptop's CPU.
 
-Four layers, four heads of 32 in both streams, text features of 128 per modality; no projection of the text, no connectors.
+It has four layers, four heads of 32 in both streams and text features of 128 per modality; no projection of the text, no connectors.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def fresh_tensor(name: str, shapes: Mapping[str, tuple[int, ...]], seed: int) ->
     """Return an untrained parameter, float32, from its name, the whole model's `shapes` and a seed; it is the same
     whichever modalities are built.
 
-    Weights and biases are uniform within 1 / sqrt(inputs); tables are normal, those of a stream scaled by 1 / sqrt(width);
-    normalisations start at 1 and the mark of key frames at 0, as in diffusers.
+    Weights and biases are uniform within 1 / sqrt(inputs); tables are normal, those of a stream scaled by 1 / sqrt(width); normalizations
+    start at 1 and the marker at 0, as in diffusers.
 
     Source: https://github.com/huggingface/diffusers/blob/main/src/diffusers/models/transformers/transformer_ltx2.py
     """

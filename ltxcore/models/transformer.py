@@ -3,7 +3,7 @@
 Modules and names are those of `diffusers.LTX2VideoTransformer3DModel`; the forward is ours. It holds the parameters
 that belong to no block, so everything that touches them happens inside its forward, where ZeRO-3 has them gathered.
 
-Blocks that are computed again in the backward pass, and whether that is what is going on.
+Gradient checkpointing is here too, with a way to ask whether a block is being recomputed.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ class StreamInput(NamedTuple):
     """The input of one modality, as the transformer takes it.
 
     Attributes:
-        tokens: `[B, T, D]`.
-        sigma: `[B]` in [0, 1], float32.
-        timesteps: `[B, T]` in [0, 1], float32.
-        positions: `[B, P, T, 2]`, float32.
-        context: `[B, L, E]`.
-        context_mask: `[B, L]`, 1 = word, 0 = padding.
-        attention_mask: how much token i attends to token j, `[B, T, T]` in [0, 1].
-        marked: tokens whose latent frame holds a single pixel frame, `[B, T]` bool; only some checkpoints read it.
+        tokens: the tokens, `[B, T, D]`.
+        sigma: the noise level of each sample, `[B]` in [0, 1], float32.
+        timesteps: the noise level of each token, `[B, T]` in [0, 1], float32.
+        positions: the start and end of each token, `[B, P, T, 2]`, float32.
+        context: the text features, `[B, L, E]`.
+        context_mask: the mask of the text, `[B, L]`, 1 = word, 0 = padding.
+        attention_mask: the weight with which token i attends to token j, `[B, T, T]` in [0, 1].
+        marked: the tokens whose latent frame holds a single pixel frame, `[B, T]` bool; only some checkpoints read it.
     """
 
     tokens: Tensor
@@ -63,7 +63,7 @@ def attention_bias(weights: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the bias of attention scores that weights keys by `weights` in [0, 1]: log(weight), or the dtype's least
     number for 0.
 
-    The least number rather than minus infinity, so that a row in which nothing counts attends evenly and is not NaN.
+    It is the least number rather than minus infinity, so that a row in which nothing counts attends evenly and is not NaN.
 
     Source: docs/explanation/arithmetic.md#attention-bias-of-weights
     """

@@ -24,12 +24,12 @@ class StreamContext(NamedTuple):
     Attributes:
         modulation: shift, scale and gate of self-attention and feed-forward (and of the text query), `[B, T', n * C]`.
         context: text features, `[B, L, E]`.
-        context_bias: added to the attention scores of the text, `[B, 1, L]`; none: all of the text counts.
-        prompt_modulation: shift and scale of the text, `[B, 1, 2 * E]`; none where the blocks' own tables do it, or nothing does.
+        context_bias: the bias of the attention scores of the text, `[B, 1, L]`; None if all of the text counts.
+        prompt_modulation: shift and scale of the text, `[B, 1, 2 * E]`; None where the blocks' own tables do it, or nothing does.
         rotary: rotary angles of self-attention.
-        self_bias: added to the scores of self-attention, `[B, T, T]`.
-        cross_modulation: scale and shift towards and from the other modality, `[B, T', 4 * C]`; none without one.
-        cross_gate: how much of the other modality comes in, `[B, T', C]`.
+        self_bias: the bias of the scores of self-attention, `[B, T, T]`.
+        cross_modulation: scale and shift towards and from the other modality, `[B, T', 4 * C]`; None without one.
+        cross_gate: the gate for what comes in from the other modality, `[B, T', C]`.
         cross_rotary: rotary angles of the attention between the modalities.
     """
 

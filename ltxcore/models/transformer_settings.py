@@ -235,7 +235,7 @@ def generation_of_tensors(names: Collection[str]) -> str:
 def video_scale_of(config: Config) -> tuple[int, int, int]:
     """Return the pixel frames, rows and columns that one cell of a video latent covers, from the VAE's section.
 
-    (8, 32, 32) where the section has no list of blocks.
+    They are (8, 32, 32) where the section has no list of blocks.
 
     Source: docs/explanation/model-files.md#size-of-a-latent-cell
     """

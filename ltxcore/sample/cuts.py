@@ -1,7 +1,7 @@
 """The part of a media file that a sample uses, known from its header and read later. Media longer than what is
 generated are cut at the end that does not matter.
 
-Frames are taken one by one, whatever the file's own rate; sounds are brought to the codec's rate.
+Frames are taken one by one, whatever the file's own rate; audio is resampled to the codec's rate.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class Canvas:
 
     Attributes:
         request: the sample to generate.
-        modalities: by name, with the factors of the model's codecs.
+        modalities: the modalities by name, with the factors of the model's codecs.
     """
 
     request: Request

@@ -1,6 +1,6 @@
 """Euler steps from noise to clean tokens, with given tokens held in place.
 
-The noise levels that sampling goes through.
+The noise levels of generation are here too.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Generation outside a run, with a model from its file and LoRAs on it, to files.
 
-As far as one command is with its samples, a hidden file beside them says so until the last is there, so that the same command goes on where it was killed,
-rather than to be refused for what it drew itself.
+A hidden file beside the samples records how far a command is until the last is there, so that the same command goes on where it was killed,
+rather than to be refused for the files that it wrote itself.
 """
 
 from __future__ import annotations

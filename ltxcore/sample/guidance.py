@@ -23,7 +23,7 @@ class Scales:
         cfg: the strength towards the text, away from the negative text; 1 is off.
         stg: the strength away from the prediction of blocks without self-attention; 0 is off.
         modality: the strength towards the other modality; 1 is off.
-        rescale: how much of the contrast that guidance adds is taken back, 0 to 1.
+        rescale: the share of the contrast that guidance adds which is taken back, 0 to 1.
     """
 
     cfg: float = 1.0
@@ -73,7 +73,7 @@ class Guidance:
     Attributes:
         scales: the scales of each modality; one that is missing, or frozen, is not guided.
         negative: the context of the negative text by modality, `[B, L, E]`, with its mask.
-        stg_blocks: blocks that lose their self-attention in the perturbed pass; empty: all `num_layers`.
+        stg_blocks: the blocks that lose their self-attention in the perturbed pass; all `num_layers` if empty.
         num_layers: the model's number of blocks.
     """
 

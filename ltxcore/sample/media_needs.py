@@ -48,7 +48,7 @@ def plan(requests: Sequence[Request], modalities: Mapping[str, Modality], factor
 
     Args:
         requests: the samples.
-        modalities: by name, with the factors of the model's codecs.
+        modalities: the modalities by name, with the factors of the model's codecs.
         factors: the reference factors in the metadata of the LoRA that is trained or used (`FACTORS`); None if they are not known.
 
     Raises:

@@ -134,7 +134,10 @@ def _too_short(path: Path, what: str) -> NoReturn:
 
 
 def _of_frames(frames: int, scale: int, at_end: bool, where: str) -> int:
-    """Source: docs/explanation/arithmetic.md#length-of-a-prefix-or-suffix"""
+    """Turn the pixel frames of a condition at the start or end into latent frames.
+
+    Source: docs/explanation/arithmetic.md#length-of-a-prefix-or-suffix
+    """
     lead = 0 if at_end else 1
     if (frames - lead) % scale or frames < 1:
         below, form = (frames - lead) // scale * scale + lead, f"a multiple of {scale}" + (" plus 1" if lead else "")

@@ -101,7 +101,7 @@ def inputs_of(encoded: Encoded, text: Text, widths: Mapping[str, int], noise: No
 
     Args:
         encoded: the sample.
-        text: its prompt, after the model's connectors.
+        text: the prompt, after the model's connectors.
         widths: the width of a token of each modality.
         noise: the noise of generated modalities.
         marks: whether the target's first latent frame is marked, as in training.

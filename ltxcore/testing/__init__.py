@@ -5,7 +5,7 @@
     def test_checkerboard() -> None:
         check_condition(Checkerboard())
 
-Each function says all that is wrong in one AssertionError, and nothing if all is well.
+Each function tells everything that is wrong in one AssertionError, and nothing if all is well.
 """
 
 from __future__ import annotations

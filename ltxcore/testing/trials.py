@@ -1,9 +1,9 @@
 """Samples of several shapes that strategies and conditions are tried on, with all that their sources and roles name,
 and the faults found.
 
-What conditions are tried on: clips and sounds of several shapes, three samples each, with all that their roles ask for.
+Conditions are tried on clips and audio of several shapes, three samples each, with all that their roles ask for.
 
-What was found wrong with them, told once with where it shows.
+Each fault is told once, with where it shows.
 """
 
 from __future__ import annotations

@@ -53,7 +53,8 @@ def caption(
 ) -> Tally:
     """Write a dataset with a caption in every row, or text files beside the media of a folder; whole after each answer, so that a run that was stopped goes on.
 
-    What has a caption, in the dataset or in the output of an earlier run, keeps it. A row that fails is left out and told; the next run tries it again.
+    A clip that has a caption, in the dataset or in the output of an earlier run, keeps it. A row that fails is left out and told; the next
+    run tries it again.
 
     Args:
         dataset: a dataset file, or a folder of media.

@@ -35,7 +35,8 @@ class Endpoint:
         base_url: the server's address, such as "http://127.0.0.1:8000/v1".
         model: the server's name for the model.
         key_variable: the environment variable that holds the key; a server that wants none takes any.
-        retries: how often a request is sent again that failed by a server too busy (429), failing (5xx) or out of reach; each time later.
+        retries: the number of times that a request is sent again if the server was too busy (429), failed (5xx) or was out of reach; each
+            time later.
         timeout: the seconds allowed for one answer.
         max_tokens: the most tokens of an answer.
     """

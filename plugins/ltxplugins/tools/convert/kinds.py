@@ -1,7 +1,7 @@
 """The kinds of values that a key of the old configuration may hold, and how generously they are read.
 
-ltx-trainer turns text into numbers where a number is wanted, which is how `1e-4`, text in YAML 1.1, works as a learning rate. Here as well; and where
-text is wanted, it is taken as it was written, whatever YAML makes of it.
+ltx-trainer turns text into numbers where a number is wanted, which is how `1e-4`, text in YAML 1.1, works as a learning rate. So does this
+module; and where text is wanted, it is taken as it was written, whatever YAML makes of it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Wrong(Exception):
 
     Attributes:
         what: what is wrong with it.
-        line: its line in the file.
+        line: the line of the value in the file.
     """
 
     what: str

@@ -122,7 +122,7 @@ def convert(text: str, path: str, *, start: Path, folder: Path) -> Converted:
 
     Args:
         text: the text of the configuration, in YAML.
-        path: its path, for messages.
+        path: the path of the configuration, for messages.
         start: the folder where its relative paths begin, in which ltx-trainer was started.
         folder: the folder of the run file, where its relative paths will begin.
 

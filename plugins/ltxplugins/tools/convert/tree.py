@@ -1,8 +1,8 @@
 """YAML as plain values, each with its line. Nothing in the file is made or run: a tag that asks for an object is
 refused.
 
-YAML 1.1 reads `1e-4` as text, `no` as false and `1:30` as ninety. So every value is kept both as YAML reads it and as it was written; whoever knows what
-a key means chooses.
+YAML 1.1 reads `1e-4` as text, `no` as false and `1:30` as ninety. So every value is kept both as YAML reads it and as it was written; the
+reader that knows what a key means chooses.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Scalar:
     """A single value of a YAML file.
 
     Attributes:
-        line: its line in the file, from 1.
-        text: its text as it was written, without quotes.
-        value: its value as YAML reads it: None, a truth value, a number, a date, or text.
+        line: the line in the file, from 1.
+        text: the text as it was written, without quotes.
+        value: the value as YAML reads it: None, a truth value, a number, a date, or text.
     """
 
     line: int
@@ -55,7 +55,7 @@ class Table:
     """A mapping of a YAML file.
 
     Attributes:
-        line: its line in the file, from 1.
+        line: the line in the file, from 1.
         values: the values by key; a key that is written twice has its last value.
         lines: the lines of the keys.
         doubled: the keys that are written twice.
@@ -75,7 +75,7 @@ def parse(text: str, path: str) -> Tree:
 
     Args:
         text: the text of the file.
-        path: its path, for messages.
+        path: the path of the file, for messages.
 
     Raises:
         ConfigError: it is not YAML, is empty, or holds more than plain values.

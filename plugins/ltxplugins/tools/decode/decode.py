@@ -57,9 +57,9 @@ def decode(
 ) -> Tally:
     """Decode the samples of a data root to `output/FOLDER/NAME`, with the ending of what they are.
 
-    Pictures are written with the sound that belongs to them (`latents` with `audio_latents`, `reference_latents` with `reference_audio_latents`), sounds
-    that have no pictures alone. Masks become pictures, white where the sample is given. A file that is there already, and not older than what it is made
-    from, is left as it is.
+    Video is written with the audio that belongs to it (`latents` with `audio_latents`, `reference_latents` with `reference_audio_latents`),
+    audio without video alone. Masks become pictures, white where the sample is given. A file that is there already, and not older than what
+    it is made from, is left as it is.
 
     Args:
         root: the data root, or the folder of the dataset that it belongs to.

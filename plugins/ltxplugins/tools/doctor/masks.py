@@ -21,7 +21,7 @@ def examine_masks(planned: Planned, found: Survey) -> Iterator[Finding]:
 
     Args:
         planned: the sample.
-        found: its dataset.
+        found: the dataset of the sample.
     """
     sample = planned.sample
     for folder, role in (("video_masks", "video_mask"), ("audio_masks", "audio_mask")):

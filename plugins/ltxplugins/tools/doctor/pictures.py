@@ -29,7 +29,7 @@ def examine_pictures(planned: Planned, found: Survey, *, deep: bool) -> Iterator
 
     Args:
         planned: the sample.
-        found: its dataset.
+        found: the dataset of the sample.
         deep: whether frames are decoded as far as they are used.
     """
     sample, bucket, infos = planned.sample, planned.bucket, found.infos(planned.sample)

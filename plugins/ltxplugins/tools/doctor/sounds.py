@@ -34,7 +34,7 @@ def examine_sounds(planned: Planned, found: Survey) -> Iterator[Finding]:
 
     Args:
         planned: the sample.
-        found: its dataset.
+        found: the dataset of the sample.
     """
     sample = planned.sample
     if "audio_latents" in planned.folders:

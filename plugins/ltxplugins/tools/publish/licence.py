@@ -21,7 +21,7 @@ class Licence:
 
     Attributes:
         key: the Hub's key for it: "apache-2.0", or "other" with name and link.
-        name: its full name.
+        name: the full name.
         link: the address of its text; "" where it is not known.
         base: the base model on the Hub; "" where it is not known.
     """

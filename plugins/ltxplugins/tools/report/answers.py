@@ -56,7 +56,8 @@ class Measured:
         modality: the generated modality.
         own: the losses with a clip's own context, over the steps.
         other: the loss with another clip's context, after the last step; None where that was not measured.
-        parts: how many times as high the loss is where one part of the context is another clip's, by its name: text, given, frozen, references.
+        parts: the factor by which the loss is higher where one part of the context is another clip's, by its name: text, given, frozen,
+            references.
     """
 
     modality: str
