@@ -31,8 +31,10 @@ from ltxcore.models.transformer_settings import (
 from ltxcore.safetensors_files import dtype_of, read_header
 
 TRANSFORMER, WHOLE_TRANSFORMER = "transformer", "transformer_full"
-"""Folders of a model of diffusers. In releases that have both, `transformer` is distilled: it draws in few steps, which training on it
-would undo. `transformer_full` is the model that it was made from, and the one to train."""
+"""The folders of a transformer in a model of diffusers. In releases that have both, `transformer` is distilled: it
+generates in few steps, which training on it would undo. `transformer_full` is the model that it was made from, and the
+one to train.
+"""
 
 CONNECTORS = "connectors"
 """The folder of a model of diffusers that holds the text connectors."""

@@ -37,7 +37,7 @@ SCHEDULER_PARAMS: Mapping[str, Mapping[str, type]] = {
     "polynomial": {"total_iters": int, "power": float},
     "step": {"step_size": int, "gamma": float},
 }
-"""What `scheduler_params` may hold, by `scheduler_type`."""
+"""The keys that `scheduler_params` may hold, by `scheduler_type`."""
 
 FIELDS: Mapping[str, tuple[Field, ...]] = {
     "model": (

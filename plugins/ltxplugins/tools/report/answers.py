@@ -12,8 +12,9 @@ from ltxcore.api.runs import Record, Series
 from ltxplugins.tools.report.series import error_of_mean, mean
 
 OWN, OTHER = "own_context", "other_context"
-"""Held-out losses in `metrics.jsonl`: with a clip's own context, and with another's. The names are those of `train.conditioning_swap`, which is not imported
-for them: it needs torch, and a page does not."""
+"""The names of validation losses in `metrics.jsonl`: with a clip's own context, and with another's. They are those of
+`train.conditioning_swap`, which is not imported for them: it needs torch, and a page does not.
+"""
 
 Tone = Literal["good", "fair", "bad", "none"]
 
@@ -50,7 +51,7 @@ class Answer:
 
 @attrs.frozen
 class Measured:
-    """The held-out losses of a modality, each the mean over the measured sigmas.
+    """The validation losses of a modality, measured on held-out samples, each the mean over the measured sigmas.
 
     Attributes:
         modality: the generated modality.
@@ -67,7 +68,7 @@ class Measured:
 
 
 def held_out(record: Record) -> list[Measured]:
-    """Return the held-out losses of every generated modality."""
+    """Return the validation losses of every generated modality."""
     found = []
     prefix = f"held_out/{OWN}/"
     names = [name.removeprefix(prefix).split("/") for name in record.series if name.startswith(prefix)]
@@ -102,7 +103,7 @@ def _averaged(series: Sequence[Series]) -> Series:
 
 
 def learned(record: Record) -> Answer:
-    """Answer whether the loss on held-out clips fell; where none are held out, that is not known."""
+    """Answer whether the validation loss on held-out clips fell; where none are held out, that is not known."""
     measured = [each for each in held_out(record) if len(each.own) > 1]
     if not measured:
         return _learned_by_training(record)

@@ -39,7 +39,7 @@ def curves(record: Record) -> Markup:
 
 
 def _held_out_table(record: Record) -> Markup | None:
-    """Return a table of every held-out loss: of each modality and sigma, and with each condition applied and not."""
+    """Return a table of every validation loss: of each modality and sigma, and with each condition applied and not."""
     prefix, rows = f"held_out/{OWN}/", []
     for measured in held_out(record):
         keys = [name.removeprefix(prefix) for name in record.series if name.startswith(f"{prefix}{measured.modality}/sigma_")]
