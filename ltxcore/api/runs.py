@@ -1,6 +1,4 @@
-"""Runs: the data that a run file names, everything that a run left in its output folder, finished or not, how to use
-that, and what charts of it need. Provisional until 1.0.
-"""
+"""Runs: what a run file names as data, what a run left, finished or not, how to use it, and what charts need. Provisional until 1.0."""
 
 from __future__ import annotations
 
