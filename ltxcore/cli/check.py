@@ -1,4 +1,4 @@
-"""`ltx check`: what can be found wrong with a run without running it, and what a dataset holds."""
+"""`ltx check`, which finds what is wrong with a run without running it, and shows what a dataset holds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ltxcore.config.load import LoadedRun
 
 NOT_HERE = "Not checked: damaged media, NaN in weights, and memory. See `ltx doctor` and `ltx plan`."
-"""What a check of a run file ends with."""
+"""The sentence at the end of a run file's check, about faults that a check cannot find."""
 
 
 @contextmanager
@@ -123,7 +123,7 @@ def _check_dataset(path: Path, settings: tuple[str, ...]) -> None:
 
 
 def summary(loaded: LoadedRun) -> list[tuple[str, str]]:
-    """What the run is, in a few lines: mode, modalities, conditions, steps."""
+    """Return the run in a few lines: mode, modalities, conditions, steps."""
     config = loaded.config
     mode = f"LoRA of rank {config.lora.rank}" if config.model.training_mode == "lora" else "full fine-tuning"
     optimization = config.optimization
@@ -136,7 +136,7 @@ def summary(loaded: LoadedRun) -> list[tuple[str, str]]:
 
 
 def modality_lines(strategy: Any) -> list[tuple[str, str]]:
-    """For each modality of a strategy: generated or frozen, and its conditions."""
+    """Return a line for each modality of a strategy: generated or frozen, and its conditions."""
     lines = []
     for field in attrs.fields(type(strategy)):
         table = getattr(strategy, field.name)

@@ -36,11 +36,11 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "schema": "Print the JSON Schema of run files.",
     }
 )
-"""Commands of the core, each in the module of its name beside this one: a click command that has its name, or is called `command`."""
+"""The commands of the core, each in the module of its name beside this one: a click command that has its name, or is called `command`."""
 
 
 LESS = "Check that no other program uses the memory, and which options of the command need less: --help. What was written so far stays."
-"""What to do where memory ran out in a command that does not say it better."""
+"""Advice for a command that ran out of memory and has none of its own."""
 
 
 class Commands(click.Group):
@@ -59,14 +59,14 @@ class Commands(click.Group):
         return None if named is None else command_of(named)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that is named first."""
+        """Return the command that is named first."""
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             _refuse_broken(args[0])
             ctx.fail(f'there is no command "{args[0]}". {suggestion(args[0], self.list_commands(ctx))}')
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of commands, without importing them."""
+        """Write the list of commands, without importing them."""
         rows = []
         for name in self.list_commands(ctx):
             rows.append((name, COMMANDS.get(name) or line_about(_plugins().of_kind("command")[name])))
@@ -74,7 +74,7 @@ class Commands(click.Group):
             formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; a mistake of the user's is a message, not a traceback."""
+        """Run the command, and turn a user's mistake into a message without a traceback."""
         if "RANK" in os.environ and not ctx.params["verbose"]:  # one of several processes
             from ltxcore.engines.process import quiet_torch
 
@@ -114,7 +114,7 @@ def _own(name: str) -> click.Command:
 
 
 def _refuse_broken(name: str) -> None:
-    """Say where a command is that a plugin would add, were it not broken or switched off.
+    """Explain that a command is missing because the plugin that adds it is broken or switched off.
 
     Raises:
         PluginError: it is such a command.

@@ -38,13 +38,13 @@ HALF_PRECISION = {
         'Use "bf16", which has the range of float32 in as many bits and needs no scaling, or "no" for float32.',
     )
 }
-"""Of `mixed_precision_mode`: what other trainers take."""
+"""The values of `mixed_precision_mode` that other trainers take and this key refuses, with the reason and the remedy."""
 
 ADAM = {"adam": ("Adam is not available: it mixes weight decay into its moments", 'Use "adamw", which keeps it apart.')}
 """Of `optimizer_type`: one letter from what there is, and something else."""
 
 DORA = {"dora": ("is not a mode of its own: a DoRA is a LoRA that learns magnitudes separately", 'Write "lora", and lora.use_dora = true.')}
-"""Of `training_mode`, likewise."""
+"""The values of `training_mode` that other trainers take and this key refuses, with the reason and the remedy."""
 
 SCHEDULER_PARAMS: dict[str, dict[str, type]] = {
     "constant": {},
@@ -189,7 +189,7 @@ class DataTable:
         return self.dataset is not None or self.preprocessed_data_root is not None
 
     def absent(self) -> Iterator[Finding]:
-        """What is not said, or not here: no mistake where the data are on another machine."""
+        """Find data that the table does not name, or that are not here: no mistake where the data are on another machine."""
         kept = self.held_out
         if isinstance(kept, Path) and not is_file(kept) and not is_folder(kept):
             remedy = f"Write {kept.name}, without quotes." if is_number(kept.name) else "Paths are relative to the run file."
@@ -405,7 +405,7 @@ def _is_bucket(text: str) -> bool:
 
 
 def _is_up_to(text: str, limit: int) -> bool:
-    """Whether text spells a number from 1 to a limit; one of thousands of digits is not even read."""
+    """Return whether text spells a number from 1 to a limit; one of thousands of digits is not even read."""
     return text.isdecimal() and len(text) <= 2 * len(str(limit)) and 0 < int(text) <= limit
 
 

@@ -1,4 +1,4 @@
-"""`ltx decode`: encoded samples back to files that play, to look at what a run is trained on."""
+"""Decoding of encoded samples to files that play, to look at what a run is trained on."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SEEN = ("latents", "mask")
-"""Kinds of samples that can be seen or heard."""
+"""The kinds of samples that can be seen or heard."""
 
 ENDINGS = (".mp4", ".png", ".wav")
 STEP_PIXELS = (8, 32)
-"""Width and height of one latent step in the picture of a sound's mask."""
+"""The width and height of one latent step in the picture of an audio mask."""
 
 
 @attrs.frozen
 class _Item:
-    """One file to write.
+    """A file to write.
 
     Attributes:
-        files: encoded files by modality; of a mask the one that there is.
+        files: the encoded files by modality; a mask has one.
         mask: whether it is a mask.
-        rate: frames per second of its pictures.
-        scale: pixel frames, rows and columns of a latent cell.
-        place: where it goes, without ending.
+        rate: the frames per second of its video.
+        scale: the pixel frames, rows and columns of a latent cell.
+        place: the path of the file, without ending.
     """
 
     files: Mapping[str, Path]
@@ -64,8 +64,8 @@ def decode(
     Args:
         root: the data root, or the folder of the dataset that it belongs to.
         output: the folder to write to.
-        sources: names of folders under the root; none: all.
-        codecs: to decode with; none: the tiny model's, if it made the samples.
+        sources: the names of folders under the root; all if empty.
+        codecs: the codecs to decode with; None means the tiny model's, if it made the samples.
         overwrite: whether to write also what is there.
         progress: whether to show a bar.
 
@@ -101,7 +101,7 @@ def decode(
 
 
 def _seen(root: Path, sources: Sequence[str]) -> EncodedSet:
-    """The folders of an encoded set whose samples can be seen or heard.
+    """Return the folders of an encoded set whose samples can be seen or heard.
 
     Raises:
         DataError: there is no such folder, or nothing in it that can be looked at.
@@ -135,7 +135,7 @@ def _items(found: EncodedSet, output: Path) -> Iterator[_Item]:
 
 
 def _check_makers(found: EncodedSet, fingerprints: Mapping[str, str], *, chosen: bool) -> None:
-    """Whether the samples are of these codecs, as far as they say; what their options were does not matter."""
+    """Check that the samples were made by these codecs, as far as they say; what their options were does not matter."""
     for folder in found.folders:
         if folder.kind != "latents" or folder.modality not in fingerprints:
             continue
@@ -154,7 +154,7 @@ def _check_makers(found: EncodedSet, fingerprints: Mapping[str, str], *, chosen:
 
 
 def _less(tiling: bool) -> str:
-    """What takes less memory."""
+    """Advise what takes less memory."""
     tiled = "" if tiling else "--vae-tiling needs less memory. "
     return f"{tiled}What was decoded so far stays, and the same command does the rest."
 
@@ -182,8 +182,9 @@ def _write(item: _Item, decoders: Mapping[str, Callable[[Tensor, float], Any]]) 
 
 
 def picture_of(mask: Tensor, rate: float, scale: tuple[int, int, int]) -> Clip:
-    """A stored mask as grey pictures, white is given: `[F, H, W]` as a clip whose pixels are as bright as their latent cell, `[T]` as a strip that runs from
-    left to right."""
+    """Draw a stored mask in gray, white where the sample is given: `[F, H, W]` as a clip whose pixels are as bright as
+    their latent cell, `[T]` as a strip that runs from left to right.
+    """
     import torch
 
     levels = (mask.float() * 255).round().to(torch.uint8)
