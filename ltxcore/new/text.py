@@ -30,8 +30,8 @@ class Request:
 
     Attributes:
         mode: of training.
-        model: "tiny", or a name in `models.MODELS`.
-        purpose: a name in `purposes.PURPOSES`.
+        model: "tiny", or a name in `ltxcore.new.models.MODELS`.
+        purpose: a name in `ltxcore.new.purposes.PURPOSES`.
         path: of the run file, as the user says it.
         dataset: its path as the run file says it; "": there is none yet.
         clips: that are in it; none: it was not looked at, or it is the demo.

@@ -130,12 +130,13 @@ def test_a_sigma_sampler_shows_its_keys() -> None:
     assert ltx("show", "uniform")[1] == (
         f"sigma sampler uniform, from ltx {__version__} (sigma_samplers)\n"
         "\n"
-        "Every sigma between two bounds alike.\n"
+        "Every sigma between two bounds alike, or shifted towards noise or away from it.\n"
         "\n"
         "[flow_matching.timestep_sampling_params]:\n"
         "  KEY        TYPE      DEFAULT  UNIT  WHAT IT IS FOR\n"
         "  min_value  a number  0.0      -     smallest sigma\n"
         "  max_value  a number  1.0      -     largest sigma\n"
+        "  shift      a number  1.0      -     1 draws all alike; s draws s * u / (1 + (s - 1) * u) for a uniform u, so larger ones mean more noise\n"
     )
 
 
