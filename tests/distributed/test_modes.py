@@ -1,6 +1,6 @@
 """Every kind of mode gives the same losses on two processes as on one: the same samples, the same draws, the same learning rates.
 
-A sample, with every plugin and both stages, takes about two minutes on two free cores; the whole eight more.
+A sample, with every plugin and both stages, takes about a minute and a half on two free cores; the whole five more.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 from safetensors.torch import load_file
 
 from helpers.engine_modes import FULL, MODES, OWN, STEPS, make_set, plugins_of, run_tables, slug, write, zero
-from helpers.launches import UNCHECKED, run_jobs
+from helpers.launches import UNCHECKED, run_launches
 from helpers.sampling import asked, sampled
 
 pytestmark = pytest.mark.slow
@@ -46,9 +46,9 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         one[mode] = {"run": write(path, f"{slug(mode)}.single", alone)}
         run = tables(mode, root, path / f"{slug(mode)}.{engine}", engine=zero(path, int(engine[-1])))
         two.append({"run": write(path, f"{slug(mode)}.{engine}", run)})
-    for processes, jobs in ((1, list(one.values())), (2, two)):
-        for results in run_jobs(path, jobs, processes, **UNCHECKED):
-            assert [result.get("step", result) for result in results] == [STEPS] * len(jobs)
+    for launch in run_launches(path, [(1, list(one.values())), (2, two)], **UNCHECKED):
+        for results in launch:
+            assert [result.get("step", result) for result in results] == [STEPS] * len(results)
     return path
 
 

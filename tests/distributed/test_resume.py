@@ -18,7 +18,7 @@ import tomli
 from safetensors.torch import load_file
 
 from helpers.engine_modes import EXAMPLES, MODES, OWN, PLUGIN, RUN_FILES, make_set, plugins_of, run_tables, slug, write, zero
-from helpers.launches import finish, run_jobs, start
+from helpers.launches import UNCHECKED, finish, run_jobs, run_launches, start
 from helpers.sampling import SEED, asked, sampled
 from ltxcore.runs import checkpoint
 
@@ -89,14 +89,14 @@ def killed(request: pytest.FixtureRequest, folder: Path) -> dict[str, list[dict[
         return goes_on(run_file(folder, whole, name), run_file(folder, half, name, checkpoints=saves))
 
     def results(half: list[str], world: Path) -> list[dict[str, object]]:
-        return run_jobs(folder, [job for name in half for job in jobs(name, world)], 1)[0]
+        return run_jobs(folder, [job for name in half for job in jobs(name, world)], 1, **UNCHECKED)[0]
 
     with ThreadPoolExecutor(len(worlds)) as pool:
         found = list(pool.map(results, halves, worlds))
     return {name: each[3 * index : 3 * index + 3] for half, each in zip(halves, found, strict=True) for index, name in enumerate(half)}
 
 
-@pytest.mark.parametrize("name", sampled([*RUN_FILES, *OWN], 8, plugins_of))
+@pytest.mark.parametrize("name", sampled([*RUN_FILES, *OWN], 0, plugins_of))
 def test_a_run_goes_on_to_the_last_bit_after_a_kill_on_one_process(
     folder: Path, killed: dict[str, list[dict[str, object]]], name: str
 ) -> None:
@@ -152,7 +152,7 @@ after each, and the folders left half-written."""
 MOST = 40
 
 
-@pytest.mark.parametrize("kills", sampled([6, 20], 0, lambda kills: {"some"} if kills < 20 else ()))
+@pytest.mark.parametrize("kills", sampled([4, 20], 0, lambda kills: {"some"} if kills < 20 else ()))
 def test_kills_at_any_moment_lose_nothing_but_the_steps_since_the_last_save(folder: Path, kills: int) -> None:
     mode = "both, full, accumulation"
     steps = {**SHORT, "steps": 400, "gradient_accumulation_steps": 1}
@@ -187,10 +187,12 @@ def at_once(folder: Path, many: list[tuple[str, int]], end: str, **more: object)
 
 
 @pytest.fixture(scope="module")
-def two(folder: Path) -> Path:
-    """Runs on two processes from beginning to end."""
-    for results in run_jobs(folder, at_once(folder, MANY, "two"), 2):
-        assert all(result.get("finished") for result in results), results
+def two(request: pytest.FixtureRequest, folder: Path) -> Path:
+    """Runs on two processes from beginning to end; and the same, stopped after their third step."""
+    many = asked(request, "mode", "stage")
+    jobs = [*at_once(folder, many, "two"), *at_once(folder, many, "moved", environment={"STOP_AT": "3:15"})]
+    for results in run_jobs(folder, jobs, 2, **UNCHECKED):
+        assert [result.get("step", result) for result in results] == [SHORT["steps"]] * len(many) + [3] * len(many)
     return folder
 
 
@@ -199,7 +201,7 @@ def test_two_processes_go_on_to_the_last_bit_after_one_of_them_died(two: Path, m
     name = f"{slug(mode)}.{stage}.died"
     jobs = at_once(two, [(mode, stage)], "died")
     command = [sys.executable, "-m", "ltxcore", "launch", "--num-gpus", "2", str(jobs[0]["run"])]
-    process = start(command, STOP_AT="5:9")  # the first process alone has trackers
+    process = start(command, STOP_AT="5:9", **UNCHECKED)  # the first process alone has trackers
     said = finish(process, limit=900)
     died = time.time()
     assert process.returncode not in (0, None), said
@@ -210,7 +212,7 @@ def test_two_processes_go_on_to_the_last_bit_after_one_of_them_died(two: Path, m
     assert "ended without a word" not in said  # the launcher tells it
     assert "Traceback" not in said
     assert [saved.step for saved in checkpoint.found(two / name / "checkpoints")] == [3]
-    for results in run_jobs(two, jobs, 2):
+    for results in run_jobs(two, jobs, 2, **UNCHECKED):
         assert results[0].get("finished"), results
     whole = two / f"{slug(mode)}.{stage}.two"
     assert weights(two / name) == weights(whole)
@@ -223,31 +225,27 @@ def doubled(mode: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def moved(two: Path) -> dict[str, list[dict[str, object]]]:
-    """What became of each run on two processes, on one as it is and with its accumulation doubled, and on two again."""
+def moved(request: pytest.FixtureRequest, two: Path) -> dict[tuple[str, int], dict[str, dict[str, object]]]:
+    """What became of each run that two processes stopped: on one as it is and with its accumulation doubled, and on two again."""
+    many = asked(request, "mode", "stage")
 
     def jobs(step: int) -> list[dict[str, object]]:
-        return at_once(two, MANY, "moved", environment={"STOP_AT": f"{step}:15"})
+        return at_once(two, many, "moved", environment={"STOP_AT": f"{step}:15"})
 
     alone = [
         {**job, "settings": [f"optimization.gradient_accumulation_steps={doubled(mode)}"]}
-        for job, (mode, _) in zip(jobs(5), MANY, strict=True)
+        for job, (mode, _) in zip(jobs(5), many, strict=True)
     ]
-    first, refused, second, third = (
-        run_jobs(two, jobs(3), 2),
-        run_jobs(two, jobs(3), 1),
-        run_jobs(two, alone, 1),
-        run_jobs(two, jobs(99), 2),
-    )
-    assert [[result["step"] for result in results] for results in first] == [[3] * len(MANY)] * 2
-    return {"refused": refused[0], "alone": second[0], "first": third[0], "second": third[1]}
+    (one,), again = run_launches(two, [(1, [*jobs(3), *alone]), (2, jobs(99))], **UNCHECKED)
+    found = {"refused": one[: len(many)], "alone": one[len(many) :], "first": again[0], "second": again[1]}
+    return {case: {name: results[index] for name, results in found.items()} for index, case in enumerate(many)}
 
 
-@pytest.mark.parametrize(("mode", "stage"), MANY)
+@pytest.mark.parametrize(("mode", "stage"), sampled(MANY, 2, lambda case: {case[1]}))
 def test_another_number_of_processes_goes_on_with_the_same_global_batch(
-    two: Path, moved: dict[str, list[dict[str, object]]], mode: str, stage: int
+    two: Path, moved: dict[tuple[str, int], dict[str, dict[str, object]]], mode: str, stage: int
 ) -> None:
-    found = {name: results[MANY.index((mode, stage))] for name, results in moved.items()}
+    found = moved[mode, stage]
     refused, each = str(found["refused"]["error"]), doubled(mode)
     assert f"holds an unfinished run that takes {each} micro-batches a step (accumulation {each // 2}, processes 2)" in refused
     assert refused.endswith(f"Set optimization.gradient_accumulation_steps to {each}.")

@@ -14,7 +14,7 @@ import pytest
 from safetensors.torch import load_file
 
 from helpers.engine_modes import make_set, run_tables, write, zero
-from helpers.launches import run_jobs
+from helpers.launches import UNCHECKED, run_launches
 
 pytestmark = pytest.mark.slow
 
@@ -60,8 +60,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             data={"preprocessed_data_root": str(root), "held_out": 0, "num_dataloader_workers": 0},
         )
         jobs[name] = {"run": write(path, name, tables), "recorded": True}
-    for processes, name in ((1, "one"), (2, "two")):
-        for (result,) in run_jobs(path, [jobs[name]], processes):
+    for launch in run_launches(path, [(1, [jobs["one"]]), (2, [jobs["two"]])], **UNCHECKED):
+        for (result,) in launch:
             assert result.get("finished"), result
     return path
 

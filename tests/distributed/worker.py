@@ -1,15 +1,20 @@
-"""One process of a launch that runs several run files one after the other: `worker.py JOBS.json`.
+"""Launches of one process or several, one launch after the other, each of which runs several run files: `worker.py LAUNCHES.json`.
 
-A job is a run file, settings that replace its values, and variables of the environment. What became of each, and the memory that it took where that is
-"measured", is written beside the jobs, by every process.
+This program imports everything once and forks the processes of a launch, as torchrun would start them; launches by torchrun itself are those of
+test_launches. A job is a run file, settings that replace its values, and variables of the environment. What became of each, and the memory that it took where
+that is "measured", is written beside the launches, by every process.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import traceback
 import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -57,18 +62,63 @@ def count_tried(is_tried: bool) -> list[str]:
 
 
 def main(path: Path) -> None:
+    import peft  # noqa: F401
     import torch
+    from diffusers import LTX2VideoTransformer3DModel  # noqa: F401
 
+    import ltxcore.train.start_run  # noqa: F401
+    from ltxcore.engines.process_group import deepspeed
+
+    deepspeed()
+    torch.set_num_threads(1)
+    leave_libraries_out()
+    for number, launch in enumerate(json.loads(path.read_text())):
+        if not succeeds(launch["processes"], launch["jobs"], path.with_suffix(f".{number}")):
+            sys.exit(1)
+
+
+def succeeds(processes: int, jobs: Sequence[Mapping[str, Any]], results: Path) -> bool:
+    """Do the jobs of a launch, in so many processes; if one of them fails, the others are ended."""
+    from torch.distributed import TCPStore
+
+    place = {}
+    if processes > 1:  # the store is not the first process's, which connects once for each job
+        store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        agent = {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
+        place = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), **agent}
+    left: set[int] = set()
+    for rank in range(processes):
+        if child := os.fork():
+            left.add(child)
+            continue
+        if place:
+            os.environ.update(place, RANK=str(rank), LOCAL_RANK=str(rank))
+        code = 1
+        try:
+            do(jobs, results.with_name(f"{results.name}.{rank}.results"))
+            code = 0
+        except BaseException:  # noqa: BLE001 - it must not go on as its parent
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    fails = False
+    while left:
+        child, status = os.wait()
+        left.discard(child)
+        if status and not fails:
+            fails = True
+            for other in left:
+                os.kill(other, signal.SIGKILL)
+    return not fails
+
+
+def do(jobs: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Do jobs in this process, and write what became of them."""
     from ltxcore.config.load import load_run
     from ltxcore.errors import LtxError
     from ltxcore.train.start_run import run
 
-    torch.set_num_threads(1)
-    jobs = json.loads(path.read_text())
-    if any(job.get("measured") for job in jobs):  # the memory of libraries is not that of a run
-        import deepspeed  # noqa: F401
-        import peft  # noqa: F401
-        from diffusers import LTX2VideoTransformer3DModel  # noqa: F401
     results: list[dict[str, object]] = []
     for job in jobs:
         leave_libraries_out()
@@ -83,7 +133,7 @@ def main(path: Path) -> None:
                 os._exit(0)
             results.append({"signal": os.WTERMSIG(os.waitpid(child, 0)[1])})
             continue
-        with watched() as peak:
+        with watched() if job.get("measured") else nullcontext() as peak:
             try:
                 loaded = load_run(Path(job["run"]), job["settings"])
                 outcome = run(loaded, allow_changes=job.get("allow_changes", False))
@@ -92,9 +142,9 @@ def main(path: Path) -> None:
                 results.append({"error": f"{type(error).__name__}: {error}"})
             except SystemExit as end:
                 results.append({"exit": end.code})
-        if job.get("measured"):
+        if peak is not None:
             results[-1]["grown"] = peak.grown
-        path.with_suffix(f".{os.environ.get('RANK', '0')}.results").write_text(json.dumps(results))
+    path.write_text(json.dumps(results))
 
 
 if __name__ == "__main__":

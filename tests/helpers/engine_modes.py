@@ -14,7 +14,7 @@ from helpers.training_runs import put, put_sound, write_run
 from helpers.untrained import write_untrained
 from ltxcore.models.tiny_model import TINY
 
-STEPS = 20
+STEPS = 12
 SAMPLES = 14
 PLUGIN = Path(__file__).parents[1] / "distributed" / "stranger.py"
 

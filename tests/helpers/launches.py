@@ -24,7 +24,7 @@ ENVIRONMENT = {
     "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]),
 }
 
-UNCHECKED = {"TORCH_DISTRIBUTED_DEBUG": "OFF"}
+CHECKED, UNCHECKED = ({"TORCH_DISTRIBUTED_DEBUG": level} for level in ("DETAIL", "OFF"))
 """For runs in which every process does the same: to check each message against the other process's takes longer than the message itself."""
 
 
@@ -56,14 +56,29 @@ def finish(process: subprocess.Popen[str], limit: float) -> str:
         raise AssertionError(f"it took longer than {limit} s, and had said:\n{process.communicate()[0]}") from None
 
 
-def run_jobs(
-    folder: Path, jobs: Sequence[Mapping[str, Any]], processes: int, limit: float = 1200, **more: str
-) -> list[list[dict[str, Any]]]:
-    """Run several run files in one launch, with `more` in its environment; what became of each, by process."""
-    path = Path(tempfile.mkdtemp(prefix="jobs", dir=folder)) / "jobs.json"
-    path.write_text(json.dumps([{"settings": [], **job, "run": str(job["run"])} for job in jobs]))
-    launcher = [sys.executable] if processes == 1 else torchrun(processes)
-    process = start([*launcher, str(WORKER), str(path)], **more)
+Results = list[list[dict[str, Any]]]
+"""What became of each job of a launch, by process."""
+
+
+def run_jobs(folder: Path, jobs: Sequence[Mapping[str, Any]], processes: int, limit: float = 1200, **more: str) -> Results:
+    """Run several run files in one launch, with `more` in its environment."""
+    (found,) = run_launches(folder, [(processes, jobs)], limit, **more)
+    return found
+
+
+def run_launches(
+    folder: Path, launches: Sequence[tuple[int, Sequence[Mapping[str, Any]]]], limit: float = 1200, **more: str
+) -> list[Results]:
+    """Launches, of each how many processes it has and its jobs, one after the other; libraries are imported once for all of them."""
+    path = Path(tempfile.mkdtemp(prefix="jobs", dir=folder)) / "launches.json"
+    asked = [
+        {"processes": processes, "jobs": [{"settings": [], **job, "run": str(job["run"])} for job in jobs]} for processes, jobs in launches
+    ]
+    path.write_text(json.dumps(asked))
+    process = start([sys.executable, str(WORKER), str(path)], **more)
     said = finish(process, limit)
     assert process.returncode == 0, said
-    return [json.loads(path.with_suffix(f".{rank}.results").read_text()) for rank in range(processes)]
+    return [
+        [json.loads(path.with_suffix(f".{number}.{rank}.results").read_text()) for rank in range(processes)]
+        for number, (processes, _) in enumerate(launches)
+    ]
