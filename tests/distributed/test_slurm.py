@@ -22,6 +22,7 @@ pytestmark = pytest.mark.slow
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "slurm.md"
 TASKS = 2
+DATA = {"held_out": 0}
 
 SRUN = f"""\
 #!{sys.executable}
@@ -84,7 +85,11 @@ def tasks_of(job: subprocess.Popen[str]) -> list[psutil.Process]:
 def test_a_job_that_is_asked_to_stop_saves_is_queued_again_and_goes_on_to_its_end(slurm: Path) -> None:
     make_set(slurm / "data")
     optimization = {"steps": 30, "batch_size": 2}
-    write(slurm, "run", run_tables("audio_inpainting", slurm / "data", slurm / "out", optimization=optimization, engine=zero(slurm, 2)))
+    write(
+        slurm,
+        "run",
+        run_tables("audio_inpainting", slurm / "data", slurm / "out", optimization=optimization, engine=zero(slurm, 2), data=DATA),
+    )
     train = scripts()[0]
     job = sbatch(slurm, train)
     deadline = time.monotonic() + 400
@@ -119,7 +124,9 @@ def losses(metrics: Path) -> list[float]:
 def test_a_launch_on_each_machine_trains_with_the_hosts_of_the_job(slurm: Path) -> None:
     make_set(slurm / "data")
     path = write(
-        slurm, "run", run_tables("audio_inpainting", slurm / "data", slurm / "launched", optimization={"steps": 2, "batch_size": 2})
+        slurm,
+        "run",
+        run_tables("audio_inpainting", slurm / "data", slurm / "launched", optimization={"steps": 2, "batch_size": 2}, data=DATA),
     )
     assert path == slurm / "run.toml"
     job = sbatch(slurm, scripts()[1])
