@@ -15,7 +15,7 @@ import torch
 from safetensors import safe_open
 
 from helpers.engine_modes import plugins_of
-from helpers.sampling import sampled
+from helpers.sampling import SEED, drawn, sampled
 from ltxcore.config.load import load_run
 from ltxcore.config.run_file import RunFile
 from ltxcore.modalities.video import VideoModality
@@ -168,7 +168,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "clips.jsonl"
 
 
-@pytest.mark.parametrize("name", sampled(FILES, 8, plugins_of, slow=True))
+@pytest.mark.parametrize("name", sampled(FILES, 0, plugins_of, in_ci=drawn(FILES, 5, seed=SEED + 1)))
 def test_a_run_file_runs_from_raw_clips_to_weights_numbers_and_samples(name: str, world: Path, tmp_path: Path) -> None:
     settings = [
         f"output_dir={tmp_path / 'out'}",
