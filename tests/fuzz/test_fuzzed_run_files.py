@@ -27,7 +27,7 @@ def test_a_run_file_of_which_nothing_was_changed_is_in_order(files: RunFiles) ->
         assert files.said(text.encode()) == ("in order", "")
 
 
-@pytest.mark.parametrize("part", sampled(range(100), 3, in_ci=drawn(range(100), 15)))
+@pytest.mark.parametrize("part", sampled(range(100), 3, in_ci=drawn(range(100), 8)))
 def test_a_run_file_that_was_changed_is_in_order_or_refused_in_words(files: RunFiles, part: int) -> None:
     tried = {name: files.trial(name) for name in (f"0/run files/{number}" for number in range(part * PART, (part + 1) * PART))}
     assert [f"{name}: {wrong}" for name, (_, wrong) in tried.items() if wrong] == []
