@@ -14,13 +14,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from helpers.media_made import encode, gradient_clip, psnr, tone
+from helpers.sampling import drawn, sampled
 from helpers.whole_models import SOUND, WHOLE
 from ltxcore.cli.main import main
 from ltxcore.config.render import document
 from ltxcore.media.probe import probe, read_clip
 
-LAYOUTS = ["split", *(pytest.param(name, marks=pytest.mark.slow) for name in ("unified", "unified in 8 bits", "folder"))]
 GENERATIONS = {"unified": "2.3", "unified in 8 bits": "2.3", "split": "2.5", "folder": "2.5"}
+LAYOUTS = sampled(WHOLE, 0, lambda layout: {layout} & {"split"}, in_ci=drawn([layout for layout in WHOLE if layout != "split"], 1))
 
 
 @pytest.fixture(autouse=True)
@@ -132,7 +133,7 @@ def test_a_real_model_is_encoded_for_trained_and_drawn_with(layout: str, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", WHOLE)
+@pytest.mark.parametrize("layout", sampled(WHOLE, 2, lambda layout: {GENERATIONS[layout]}))
 def test_a_real_model_goes_from_clips_to_samples_in_little_memory_too_and_with_a_picture_given(layout: str, tmp_path: Path) -> None:
     model = WHOLE[layout](tmp_path / "models")
     dataset(tmp_path)
@@ -151,7 +152,7 @@ def test_a_real_model_goes_from_clips_to_samples_in_little_memory_too_and_with_a
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", WHOLE)
+@pytest.mark.parametrize("layout", sampled(WHOLE, 1))
 def test_sound_alone_is_trained_and_held_out_sounds_are_drawn(layout: str, tmp_path: Path) -> None:
     model = WHOLE[layout](tmp_path / "models")
     dataset(tmp_path)
