@@ -83,10 +83,12 @@ WAYS: tuple[tuple[str, dict[str, dict[str, Any]]], ...] = (
 
 def page() -> str:
     """The whole page."""
-    blocks = [INTRODUCTION]
-    for name in MODELS:
-        blocks += [f"## {name}\n", _table(("GPUs", *map(str, GPUS)), _rows(name))]
-    return "\n".join(blocks).rstrip() + "\n"
+    return "\n".join([INTRODUCTION, *map(of_model, MODELS)]).rstrip() + "\n"
+
+
+def of_model(name: str) -> str:
+    """What the page says of a model."""
+    return f"## {name}\n\n{_table(('GPUs', *map(str, GPUS)), _rows(name))}"
 
 
 def _rows(name: str) -> Iterator[tuple[str, ...]]:
@@ -102,12 +104,20 @@ def _rows(name: str) -> Iterator[tuple[str, ...]]:
         yield (way, *(_cell(estimator.need(config, count), count) if count == 1 or not alone else "" for count in GPUS))
 
 
+COLUMNS: tuple[tuple[Path, Bucket | None], ...] = ((SOUND, None), *((EXAMPLE, size) for size in SIZES))
+"""The run files of the table in the README, and the sizes of their clips."""
+
+
 def glance() -> str:
-    """What fits on one GPU, and with what set: for each card and size the gentlest way that fits."""
-    base = released(MODELS[-1])
-    columns = [_lora(SOUND, base, None), *(_lora(EXAMPLE, base, size) for size in SIZES)]
+    """What fits on one GPU, and with what set."""
     head = ("one GPU of", "sound alone, 10 s", *(f"both, {size.width}x{size.height}x{size.frames}" for size in SIZES))
-    return _table(head, ((f"{card} GB", *(_gentlest(needs, card) for needs in columns)) for card in CARDS))
+    return _table(head, zip((f"{card} GB" for card in CARDS), *(fits(*column) for column in COLUMNS), strict=True))
+
+
+def fits(run_file: Path, size: Bucket | None) -> list[str]:
+    """For each card the gentlest way that fits."""
+    needs = _lora(run_file, released(MODELS[-1]), size)
+    return [_gentlest(needs, card) for card in CARDS]
 
 
 def _lora(run_file: Path, base: Base, size: Bucket | None) -> list[tuple[str, float]]:
