@@ -1,4 +1,4 @@
-"""Full fine-tuning by two processes, beside what is said of it: of a model of 300M parameters, in about a minute and 8 GiB for each stage, and of a tiny one."""
+"""Full fine-tuning by two processes, beside what is said of it: of a model of 100M parameters, in about half a minute for each stage, and of a tiny one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 WORKER = Path(__file__).with_name("zero_worker.py")
 LARGE: dict[str, Any] = {
     **TINY,
-    "num_layers": 12,
+    "num_layers": 4,
     "num_attention_heads": 16,
     "attention_head_dim": 64,
     "cross_attention_dim": 1024,
@@ -38,11 +38,11 @@ LENGTH = 32
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base of 300M parameters with random weights, and two clips with sound."""
+    """A base of 100M parameters with random weights, and two clips with sound."""
     path = tmp_path_factory.mktemp("large")
     backbone = Base(ModelInfo("large", "2.3", "", LARGE["num_layers"]), LARGE).sketch(frozenset({"video", "audio"}))
     shapes = {name.removeprefix("transformer."): tuple(each.shape) for name, each in backbone.named_parameters()}
-    assert sum(torch.Size(shape).numel() for shape in shapes.values()) >= 300e6
+    assert sum(torch.Size(shape).numel() for shape in shapes.values()) >= 100e6
     tensors = {
         f"model.diffusion_model.{to_original(name)}": (torch.rand(shape, dtype=torch.bfloat16) - 0.5) / 16 for name, shape in shapes.items()
     }
