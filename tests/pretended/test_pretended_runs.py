@@ -1,6 +1,6 @@
 """Training, held-out losses, saving, going on and drawing on the pretended device: as on the CPU, with no tensor in the wrong place and no read too many.
 
-A sample runs always; the whole, every example run file among it, with `pytest -m whole`.
+A sample runs always, more of it in CI; the whole, every example run file among it, with `pytest -m whole`.
 """
 
 from __future__ import annotations
@@ -77,15 +77,18 @@ def runs(folder: Path, cases: Mapping[str, tuple[str, ...]]) -> dict[str, Check]
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory, libraries: Path) -> dict[str, Any]:
     """The checks that run always, in one process."""
-    trained = runs(tmp_path_factory.mktemp("sample"), {"plain": (*PLAIN, *ACCUMULATED), "rounded": (*WEIGHTS[ROUNDED], *BF16)})
-    tried = {"run_file": trained["plain"].arguments["run_file"], "settings": [*WEIGHTS[ROUNDED], *BF16, "lora.dropout=0.5"]}
+    trained = runs(tmp_path_factory.mktemp("sample"), {"plain": (*PLAIN, *ACCUMULATED)})
     offloaded = {f"offload {count}": Check("pretended.offloading:passes", {"offloaded": count}) for count in (2, 4)}
-    others = {
-        "tried": Check("pretended.training:tried", tried),
-        "pinning": Check("pretended.offloading:pinning", {"offloaded": 3}),
-        "drawn": Check("pretended.drawing:both", {"guidance": "all"}),
-    }
-    return answers({**trained, **offloaded, **others}, libraries)
+    return answers({**trained, **offloaded, "pinning": Check("pretended.offloading:pinning", {"offloaded": 3})}, libraries)
+
+
+@pytest.fixture(scope="module")
+def more(tmp_path_factory: pytest.TempPathFactory, libraries: Path) -> dict[str, Any]:
+    """Those that CI has beside them, in another."""
+    trained = runs(tmp_path_factory.mktemp("more"), {"rounded": (*WEIGHTS[ROUNDED], *BF16)})
+    tried = {"run_file": trained["rounded"].arguments["run_file"], "settings": [*WEIGHTS[ROUNDED], *BF16, "lora.dropout=0.5"]}
+    others = {"tried": Check("pretended.training:tried", tried), "drawn": Check("pretended.drawing:both", {"guidance": "all"})}
+    return answers({**trained, **others}, libraries)
 
 
 def test_training_is_as_on_the_cpu_to_the_last_bit_and_waits_where_it_must(sample: dict[str, Any]) -> None:
@@ -93,13 +96,15 @@ def test_training_is_as_on_the_cpu_to_the_last_bit_and_waits_where_it_must(sampl
     as_listed(sample["plain"])
 
 
-def test_rounded_weights_in_host_memory_are_trained_on_in_bf16(sample: dict[str, Any]) -> None:
-    compared(sample["rounded"], exactly=False)
-    as_listed(sample["rounded"])
+@pytest.mark.slow
+def test_rounded_weights_in_host_memory_are_trained_on_in_bf16(more: dict[str, Any]) -> None:
+    compared(more["rounded"], exactly=False)
+    as_listed(more["rounded"])
 
 
-def test_the_largest_step_is_tried_on_a_gpu_and_changes_no_bit(sample: dict[str, Any]) -> None:
-    found = sample["tried"]
+@pytest.mark.slow
+def test_the_largest_step_is_tried_on_a_gpu_and_changes_no_bit(more: dict[str, Any]) -> None:
+    found = more["tried"]
     assert found["steps"][0] == found["steps"][1]
     assert found["weights"][0] == found["weights"][1]
     assert found["said"] == ""
@@ -123,8 +128,9 @@ def test_host_memory_holds_one_matrix_twice_while_they_are_pinned(sample: dict[s
     assert found["left"] == 0
 
 
-def test_what_is_drawn_under_all_guidance_is_as_on_the_cpu(sample: dict[str, Any]) -> None:
-    drawn_alike(sample["drawn"])
+@pytest.mark.slow
+def test_what_is_drawn_under_all_guidance_is_as_on_the_cpu(more: dict[str, Any]) -> None:
+    drawn_alike(more["drawn"])
 
 
 def drawn_alike(found: Mapping[str, Any]) -> None:
