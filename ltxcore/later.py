@@ -4,8 +4,10 @@ not cost what may not be used.
 
 from __future__ import annotations
 
+import gc
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -23,3 +25,15 @@ def later(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
         return getattr(importlib.import_module(names[name]), name)
 
     return get
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """No search for garbage in the block, which is over before there is much: importing torch and reading many rows would start dozens of them."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,18 +18,6 @@ if TYPE_CHECKING:
 
 NOT_HERE = "Not checked: damaged media, NaN in weights, and memory. See `ltx doctor` and `ltx plan`."
 """The sentence at the end of a run file's check, about faults that a check cannot find."""
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """No search for garbage in the block, which is over before there is much: importing torch and reading many rows would start dozens of them."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 @click.command()

@@ -27,7 +27,8 @@ def meta_model(official: Config, where: str) -> Any:
     Raises:
         CheckpointError: settings that the model cannot do.
     """
-    from diffusers import LTX2VideoTransformer3DModel
+    with uncollected():
+        from diffusers import LTX2VideoTransformer3DModel
 
     arguments = diffusers_arguments(official, where)
     with building("a transformer", where), torch.device("meta"), warnings.catch_warnings():

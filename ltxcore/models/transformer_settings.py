@@ -175,7 +175,8 @@ def official_config(told: Config, where: str) -> dict[str, Any]:
     Raises:
         CheckpointError: it is that of another class, or has settings that this model cannot do.
     """
-    from diffusers import LTX2VideoTransformer3DModel
+    with uncollected():
+        from diffusers import LTX2VideoTransformer3DModel
 
     if told.get("_class_name") != _CLASS:
         raise CheckpointError(

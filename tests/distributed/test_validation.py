@@ -35,7 +35,7 @@ def table(samples: list[dict[str, Any]]) -> dict[str, Any]:
         "samples": samples,
         "video_dims": [64, 64, 17],
         "frame_rate": 16.0,
-        "inference_steps": 3,
+        "inference_steps": 2,
         "interval": 2,
         "skip_initial_validation": True,
         "stg_blocks": [1],
