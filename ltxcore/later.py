@@ -1,5 +1,5 @@
-"""Lazy names of a module, which are imported from elsewhere when they are asked for, so that importing the module does
-not cost what may not be used.
+"""Imports that cost no more than they must: lazy names of a module, which are imported from elsewhere when they are
+asked for, and no search for garbage while something large is imported.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ def later(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """No search for garbage in the block, which is over before there is much: importing torch and reading many rows would start dozens of them."""
+    """Search for no garbage in the block, which is over before there is much: importing torch and reading many rows would
+    start dozens of searches.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:

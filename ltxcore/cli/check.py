@@ -11,6 +11,7 @@ import click
 from ltxcore.api.commands import FilePath
 from ltxcore.conditions import ConditionUse
 from ltxcore.errors import DataError
+from ltxcore.later import uncollected
 from ltxcore.progress import bars
 
 if TYPE_CHECKING:

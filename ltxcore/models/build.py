@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from ltxcore.errors import ConfigError
+from ltxcore.later import uncollected
 from ltxcore.model_config import building
 from ltxcore.models.backbone import LTXBackbone, ModelInfo
 from ltxcore.models.blueprint import Blueprint

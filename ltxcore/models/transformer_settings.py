@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from ltxcore.errors import CheckpointError, Problem
+from ltxcore.later import uncollected
 from ltxcore.model_config import building
 
 Config = Mapping[str, Any]
