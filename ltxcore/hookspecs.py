@@ -17,7 +17,7 @@ import pluggy
 if TYPE_CHECKING:
     import click
 
-    from ltxcore.protocols import Condition, LazyCommand, ReferenceFilter, SigmaSampler, StrategyType, Tracker
+    from ltxcore.protocols import Condition, LazyCommand, OptimizerType, ReferenceFilter, ScheduleType, SigmaSampler, StrategyType, Tracker
 
 PROJECT = "ltx"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -37,6 +37,16 @@ def ltx_strategies() -> Mapping[str, type[StrategyType]]:  # type: ignore[empty-
 @hookspec
 def ltx_sigma_samplers() -> Mapping[str, type[SigmaSampler]]:  # type: ignore[empty-body]
     """Return sigma samplers, by the `timestep_sampling_mode` in `[flow_matching]`."""
+
+
+@hookspec
+def ltx_optimizers() -> Mapping[str, type[OptimizerType]]:  # type: ignore[empty-body]
+    """Optimizers, by the `optimizer_type` in `[optimization]`."""
+
+
+@hookspec
+def ltx_schedules() -> Mapping[str, type[ScheduleType]]:  # type: ignore[empty-body]
+    """Schedules of the learning rate, by the `scheduler_type` in `[optimization]`."""
 
 
 @hookspec

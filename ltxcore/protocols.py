@@ -19,6 +19,9 @@ from ltxcore.state import Grid, LatentState
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.nn import Parameter
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
 
 T = TypeVar("T")
 
@@ -624,7 +627,7 @@ class Engine(Protocol):
         ...
 
     def evaluating(self) -> AbstractContextManager[None]:
-        """Return a context without gradients and without dropout."""
+        """Meanwhile no gradients, no dropout, and the weights to keep, where the optimizer trains on others."""
         ...
 
     def trying(self) -> AbstractContextManager[None]:
@@ -666,6 +669,65 @@ class Engine(Protocol):
 
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Resume from what `state` returned."""
+        ...
+
+
+@attrs.frozen(eq=False)
+class ParameterGroup:
+    """Parameters that are trained with the same learning rate and weight decay.
+
+    Attributes:
+        parameters: by name; the names say what each is (`....to_q.lora_A.default.weight`, `....scale_shift_table`).
+        learning_rate: at its peak; a schedule changes the "lr" of the optimizer's groups from step to step.
+        weight_decay: how much of each weight, times the learning rate, goes in a step.
+    """
+
+    parameters: Mapping[str, Parameter]
+    learning_rate: float
+    weight_decay: float
+
+    def torch_group(self, names: Collection[str] | None = None) -> dict[str, Any]:
+        """The group as torch's optimizers take it; of these parameters alone, where `names` says which."""
+        chosen = [parameter for name, parameter in self.parameters.items() if names is None or name in names]
+        return {"params": chosen, "lr": self.learning_rate, "weight_decay": self.weight_decay}
+
+
+class OptimizerType(Protocol):
+    """What the hook `ltx_optimizers` names: an attrs class whose fields are the keys of `[optimization.optimizer_params]`.
+
+    What a class may say of itself beside, as attributes of the class:
+
+    - `zero_stages`: a frozenset of the stages of ZeRO under which it trains as in one process. ZeRO hands it flat pieces of many weights at a time, so
+      that only an optimizer that treats every number by itself can name any. By default there is none.
+    - `updates_alone`: True if it can update one weight while it looks at no other, and counts nothing in `param_groups`, so that it goes with
+      `stochastic_rounding` and `step_in_backward`.
+    - `learning_rate`: the default of `[optimization] learning_rate` with it.
+    - `schedules_itself`: True if it needs a constant learning rate, so that no schedule goes with it.
+    - `decays_weights`: False if it has no weight decay.
+    - `needs`: packages that it imports when it is built, by the name that Python imports, each with the command that installs it.
+    """
+
+    def build(self, groups: Sequence[ParameterGroup]) -> Optimizer:
+        """The optimizer over these groups, each of which has its "lr" in `param_groups`.
+
+        All that it keeps is in its `state`, by parameter, and in its `param_groups`, so that a run resumes to the last bit. One whose weights in training
+        are not those to keep has the methods `train()` and `eval()`, which switch them: the core calls them around validation, generation and saving.
+        """
+        ...
+
+    def state_bytes(self, name: str, shape: tuple[int, ...]) -> int | None:
+        """Bytes of its state of a float32 parameter, counts of steps left out; None: that is not known."""
+        ...
+
+
+class ScheduleType(Protocol):
+    """What the hook `ltx_schedules` names: an attrs class whose fields are the keys of `[optimization.scheduler_params]`."""
+
+    def build(self, optimizer: Optimizer, steps: int) -> LRScheduler:
+        """Return a schedule of torch, such as `LambdaLR(optimizer, lambda step: ...)`, for a run of so many steps, warm-up left out.
+
+        It is stepped once an optimizer step. All that it keeps is in its `state_dict()`, as JSON has it.
+        """
         ...
 
 

@@ -33,6 +33,8 @@ HOOKS: Mapping[str, str] = MappingProxyType(
         "condition": "ltx_conditions",
         "strategy": "ltx_strategies",
         "sigma_sampler": "ltx_sigma_samplers",
+        "optimizer": "ltx_optimizers",
+        "schedule": "ltx_schedules",
         "reference_filter": "ltx_reference_filters",
         "tracker": "ltx_trackers",
         "command": "ltx_commands",
@@ -41,7 +43,14 @@ HOOKS: Mapping[str, str] = MappingProxyType(
 """The kinds of things that a plugin can add, with the hook for each."""
 
 METHODS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"condition": ("apply",), "strategy": ("build",), "sigma_sampler": ("sample",), "tracker": ("start", "log", "sample", "finish")}
+    {
+        "condition": ("apply",),
+        "strategy": ("build",),
+        "sigma_sampler": ("sample",),
+        "optimizer": ("build", "state_bytes"),
+        "schedule": ("build",),
+        "tracker": ("start", "log", "sample", "finish"),
+    }
 )
 """The kinds that are attrs classes, and the methods they must have."""
 
@@ -87,14 +96,16 @@ class Broken:
 
 @attrs.frozen
 class Registry:
-    """All names that plugins add, by kind; and the plugins that are broken, switched off, or local files that were not
-    to be run (`unread`).
+    """All names that plugins add, by kind; and the plugins that are broken, switched off, or local files that were not to be run (`unread`).
+
+    `imports` is whether what a run file names of an installed package, which is no plugin, may be imported.
     """
 
     names: Mapping[str, Mapping[str, Named]]
     broken: tuple[Broken, ...] = ()
     disabled: tuple[Origin, ...] = ()
     unread: tuple[Path, ...] = ()
+    imports: bool = True
 
     def of_kind(self, kind: str) -> Mapping[str, Named]:
         return self.names.get(kind, {})
@@ -321,6 +332,8 @@ def check(item: Named) -> None:
         _check_class(item.value, what, METHODS[item.kind])
     if item.kind == "condition":
         _check_condition(item.value, what)
+    if item.kind == "optimizer":
+        _check_optimizer(item.value, what)
     if item.kind == "reference_filter" and not callable(item.value):
         _refuse(f"{what} is not a function")
     if isinstance(item.value, LazyCommand) and not (re.fullmatch(r"[\w.]+:\w+", item.value.target) and item.value.help):
@@ -353,6 +366,29 @@ def _check_condition(cls: Any, what: str) -> None:
     clashing = sorted(taken & {field.alias or field.name for field in attrs.fields(cls)})
     if clashing:
         _refuse(f'{what} has a field "{clashing[0]}", which is a key that all conditions have, or one of its roles')
+
+
+def _check_optimizer(cls: Any, what: str) -> None:
+    taken = sorted({"lr", "learning_rate", "weight_decay"} & {field.alias or field.name for field in attrs.fields(cls)})
+    if taken:
+        _refuse(
+            f'{what} has a field "{taken[0]}", which is of its groups: [optimization] has learning_rate and weight_decay for all optimizers'
+        )
+    stages, needs, rate = zero_stages_of(cls), getattr(cls, "needs", {}), getattr(cls, "learning_rate", 1.0)
+    if not isinstance(stages, frozenset) or not stages <= {1, 2, 3}:
+        _refuse(f"{what} has zero_stages {stages!r}; they are a frozenset of 1, 2 and 3")
+    if not isinstance(needs, Mapping) or not all(isinstance(text, str) for pair in needs.items() for text in pair):
+        _refuse(f"{what} has needs {needs!r}; they are a mapping from the name of a package to the command that installs it")
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not rate > 0:
+        _refuse(f"{what} has learning_rate {rate!r}; it is a number above 0")
+    for name in ("schedules_itself", "decays_weights", "updates_alone"):
+        if not isinstance(getattr(cls, name, False), bool):
+            _refuse(f"{what} has {name} {getattr(cls, name)!r}; it is True or False")
+
+
+def zero_stages_of(optimizer: Any) -> frozenset[int]:
+    """The stages of ZeRO under which an optimizer, or its class, says that it trains as in one process."""
+    return getattr(optimizer, "zero_stages", frozenset())
 
 
 def _check_roles(roles: Any, what: str) -> None:

@@ -24,7 +24,7 @@ from ltxcore.encoded.manifest import read_source
 from ltxcore.errors import LtxError
 from ltxcore.flow.draws import CountedDraws
 from ltxcore.registry import Registry, load
-from ltxcore.testing import check_condition, check_imports_lightly, check_strategy
+from ltxcore.testing import check_condition, check_imports_lightly, check_optimizer, check_schedule, check_strategy
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*(ROOT / "docs" / "plugins").glob("*.md"), *(ROOT / "docs" / "conditions").glob("*.md"), pages.HOOKS_PAGE])
@@ -106,6 +106,8 @@ def test_every_plugin_in_the_pages_is_accepted(registry: Registry) -> None:
         ("condition", "gently"),
         ("condition", "voice"),
         ("sigma_sampler", "middle"),
+        ("optimizer", "nesterov"),
+        ("schedule", "exponential"),
         ("reference_filter", "grey"),
         ("tracker", "table"),
         ("strategy", "foley"),
@@ -121,6 +123,14 @@ def test_every_condition_in_the_pages_keeps_to_the_protocol(registry: Registry, 
 @pytest.mark.parametrize("start", [0, 1])
 def test_the_strategy_in_the_pages_keeps_to_the_protocol(registry: Registry, start: int) -> None:
     check_strategy(registry.get("strategy", "foley").value, start=start)
+
+
+def test_the_optimizer_in_the_pages_keeps_to_the_protocol(registry: Registry) -> None:
+    check_optimizer(registry.get("optimizer", "nesterov").value)
+
+
+def test_the_schedule_in_the_pages_keeps_to_the_protocol(registry: Registry) -> None:
+    check_schedule(registry.get("schedule", "exponential").value)
 
 
 def test_every_plugin_in_the_pages_imports_nothing_heavy(plugin_files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +196,13 @@ def test_the_masks_that_a_program_writes_are_read(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    "block", [b for b in blocks("toml") if "[training_strategy" in b.text or "[trackers" in b.text or "[flow_m" in b.text], ids=str
+    "block",
+    [
+        b
+        for b in blocks("toml")
+        if any(each in b.text for each in ("[training_strategy", "[trackers", "[flow_m", "optimizer_type", "scheduler_type"))
+    ],
+    ids=str,
 )
 def test_every_run_file_in_the_pages_loads(block: Block, plugin_files: list[Path], tmp_path: Path) -> None:
     text = re.sub(r"^(dataset|preprocessed_data_root) = .*$", r'preprocessed_data_root = "."', block.text, count=1, flags=re.MULTILINE)
@@ -260,9 +276,14 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
 
 
 def test_the_messages_in_the_page_of_the_kit_are_the_kits() -> None:
-    table = next(block for block in (ROOT / "docs" / "plugins" / "testing.md").read_text().split("\n\n") if block.startswith("| it must"))
+    tables = [block for block in (ROOT / "docs" / "plugins" / "testing.md").read_text().split("\n\n") if block.startswith("| it must")]
     sources = "".join(path.read_text() for path in [*(ROOT / "ltxcore" / "testing").glob("*.py"), ROOT / "tests" / "test_testing.py"])
-    quoted = [text.removesuffix("...").strip() for row in table.splitlines()[2:] for text in re.findall(r"`([^`]+)`", row.split("|")[2])]
+    quoted = [
+        text.removesuffix("...").strip()
+        for table in tables
+        for row in table.splitlines()[2:]
+        for text in re.findall(r"`([^`]+)`", row.split("|")[2])
+    ]
     assert len(quoted) > 12
     for text in quoted:
         assert text in sources, text

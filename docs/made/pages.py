@@ -45,6 +45,8 @@ HOOKED: dict[str, type | None] = {
     "ltx_conditions": protocols.Condition,
     "ltx_strategies": protocols.StrategyType,
     "ltx_sigma_samplers": protocols.SigmaSampler,
+    "ltx_optimizers": protocols.OptimizerType,
+    "ltx_schedules": protocols.ScheduleType,
     "ltx_reference_filters": protocols.ReferenceFilter,
     "ltx_trackers": protocols.Tracker,
     "ltx_commands": None,
@@ -72,6 +74,7 @@ BEHIND: dict[str, tuple[type, ...]] = {
         api.Manifest,
         api.Entry,
     ),
+    "ltx_optimizers": (protocols.ParameterGroup,),
     "ltx_commands": (api.LazyCommand,),
 }
 """What one meets when writing such a thing, in the order one meets it."""

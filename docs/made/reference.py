@@ -55,6 +55,8 @@ def _strategies() -> Iterator[str]:
     for kind, head in (
         ("strategy", "[training_strategy]"),
         ("sigma_sampler", "[flow_matching.timestep_sampling_params]"),
+        ("optimizer", "[optimization.optimizer_params]"),
+        ("schedule", "[optimization.scheduler_params]"),
         ("tracker", "[trackers.NAME]"),
     ):
         yield f"## `{head}`\n"

@@ -29,6 +29,8 @@ from ltxcore.strategy import Flexible, ModalityTable
 from ltxcore.train.conditioning_swap import OTHER, OWN
 from ltxcore.train.feed import Samples
 from ltxcore.train.validation_loss import SIGMAS, HeldOut
+from ltxplugins.optimizers.adamw import AdamW
+from ltxplugins.schedules.of_torch import Constant
 
 HERE = Path(__file__).parent
 CLIPS = 64
@@ -52,7 +54,11 @@ def measured(clips: int = CLIPS) -> dict[str, dict[str, float]]:
         for name, (model, context) in SOURCES.items():
             backbone = load_backbone(model, frozenset({"video", "audio"}), dtype=torch.float32)
             engine = single_engine(
-                backbone, dict(backbone.named_parameters()), OptimizationTable(), precision="no", device=torch.device("cpu")
+                backbone,
+                dict(backbone.named_parameters()),
+                OptimizationTable(optimizer=AdamW(), schedule=Constant()),
+                precision="no",
+                device=torch.device("cpu"),
             )
             losses = held_out.measure(engine, backbone, context)
             found[name] = {

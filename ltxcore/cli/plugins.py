@@ -23,8 +23,14 @@ from ltxcore.errors import ConfigError, PluginError, suggestion
 from ltxcore.protocols import MODALITIES
 from ltxcore.registry import DISABLE, HOOKS, Named, Registry, load
 
-HEADS = {"strategy": "[training_strategy]", "sigma_sampler": "[flow_matching.timestep_sampling_params]", "tracker": "[trackers.{name}]"}
-"""The place of each kind's keys in a run file."""
+HEADS = {
+    "strategy": "[training_strategy]",
+    "sigma_sampler": "[flow_matching.timestep_sampling_params]",
+    "optimizer": "[optimization.optimizer_params]",
+    "schedule": "[optimization.scheduler_params]",
+    "tracker": "[trackers.{name}]",
+}
+"""Where the keys of each kind stand in a run file."""
 
 
 @click.group()

@@ -14,7 +14,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import attrs
 
 from ltxcore.conditions import AskedCondition, ConditionUse
-from ltxcore.config.run_file import SCHEDULER_PARAMS, RunFile
+from ltxcore.config.run_file import RunFile
 from ltxcore.config.sample_tables import MEDIUM_KEYS, medium_keys, needs_modality, sample_keys
 from ltxcore.config.tables import Bounds, Key, keys_of, plain, training_keys
 from ltxcore.config.validation_samples import FREEZING
@@ -22,6 +22,9 @@ from ltxcore.protocols import MODALITIES
 from ltxcore.registry import Registry
 
 Schema = dict[str, Any]
+
+OF_PACKAGE = r"^\w+(\.\w+)*:\w+$"
+"""What names an optimizer of an installed package."""
 
 SCALARS: dict[Any, str] = {bool: "boolean", int: "integer", float: "number", str: "string", Path: "string"}
 LIMITS = {"at_least": "minimum", "above": "exclusiveMinimum", "at_most": "maximum", "below": "exclusiveMaximum"}
@@ -137,12 +140,19 @@ class _Builder:
         }
 
     def optimization(self) -> Schema:
-        """Return the schema of `[optimization]`, whose scheduler parameters depend on the scheduler's type."""
+        """`[optimization]`: the parameters of the optimizer and of the scheduler depend on their types."""
         keys = {key.name: key for key in keys_of(_table_of("optimization"))}
-        chosen = [(name, self.table([Key(param, kind, None) for param, kind in known.items()])) for name, known in SCHEDULER_PARAMS.items()]
+        optimizers = self.registry.of_kind("optimizer")
+        kinds = {"anyOf": [{"enum": list(optimizers)}, {"type": "string", "pattern": OF_PACKAGE}]}
+        params = [(name, self.table(keys_of(named.value))) for name, named in optimizers.items()]
+        schedules = self.registry.of_kind("schedule")
+        chosen = [(name, self.table(keys_of(named.value))) for name, named in schedules.items()]
         return {
-            **self.table(list(keys.values())),
-            "allOf": _chosen("scheduler_type", "scheduler_params", keys["scheduler_type"].default, chosen),
+            **self.table(list(keys.values()), {"optimizer_type": lambda: kinds, "scheduler_type": lambda: {"enum": list(schedules)}}),
+            "allOf": [
+                *_chosen("optimizer_type", "optimizer_params", keys["optimizer_type"].default, params),
+                *_chosen("scheduler_type", "scheduler_params", keys["scheduler_type"].default, chosen),
+            ],
         }
 
     def named(self, key: str, name: str, keys: Sequence[Key], cls: Any) -> Schema:

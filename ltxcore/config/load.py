@@ -131,7 +131,8 @@ def read_run(path: Path, settings: Sequence[str] = (), *, elsewhere: Collection[
     folder = path.absolute().parent
     local, _ = plugin_files(data, folder)  # what is wrong with its texts is found with all other keys
     run = [file for file in local.values() if runs_plugins and is_file(file)]
-    registry = attrs.evolve(load_plugins(local=run), unread=tuple(file for file in local.values() if file not in run))
+    unread = tuple(file for file in local.values() if file not in run)
+    registry = attrs.evolve(load_plugins(local=run), unread=unread, imports=runs_plugins)
     config, found = structure(data, registry, folder, elsewhere, in_parts=True)
     wrong, remedy = broken_plugins(local.values(), registry), "Fix the file, or remove it from the list."
     broken = [Mistake(("plugins", index), wrong[file], remedy) for index, file in local.items() if file in wrong]

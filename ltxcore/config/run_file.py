@@ -10,10 +10,9 @@ from typing import Any, Literal, NewType
 import attrs
 
 from ltxcore.config.colors import REMEDY, parse_color
-from ltxcore.config.scalars import described, is_a, is_number
+from ltxcore.config.scalars import is_number
 from ltxcore.config.tables import Finding, filled, key
 from ltxcore.config.validation_samples import ValidationTable
-from ltxcore.errors import suggestion
 from ltxcore.files import is_file, is_folder
 
 SHIPPED_MODELS = ("tiny", "tiny-untrained")
@@ -28,7 +27,6 @@ WIDEST = 16_384
 MOST_PIXELS, MOST_FRAMES = 65_536, 1_000_000
 """The most pixels of a side, and the most frames of a clip: far more than any model generates."""
 
-SchedulerType = Literal["constant", "linear", "cosine", "cosine_with_restarts", "polynomial", "step"]
 Precision = Literal["no", "bf16"]
 Quantization = Literal["int8", "fp8", "nf4", "int8-quanto", "int4-quanto", "int2-quanto", "fp8-quanto", "fp8uz-quanto"]
 
@@ -45,16 +43,6 @@ ADAM = {"adam": ("Adam is not available: it mixes weight decay into its moments"
 
 DORA = {"dora": ("is not a mode of its own: a DoRA is a LoRA that learns magnitudes separately", 'Write "lora", and lora.use_dora = true.')}
 """The values of `training_mode` that other trainers take and this key refuses, with the reason and the remedy."""
-
-SCHEDULER_PARAMS: dict[str, dict[str, type]] = {
-    "constant": {},
-    "linear": {"start_factor": float, "end_factor": float, "total_iters": int},
-    "cosine": {"T_max": int, "eta_min": float},
-    "cosine_with_restarts": {"T_0": int, "T_mult": int, "eta_min": float},
-    "polynomial": {"total_iters": int, "power": float},
-    "step": {"step_size": int, "gamma": float},
-}
-"""What `scheduler_params` may hold, by `scheduler_type`; the names are those of torch's schedulers."""
 
 
 @attrs.frozen(kw_only=True)
@@ -111,30 +99,35 @@ class LoraTable:
 class OptimizationTable:
     """`[optimization]`: steps and learning rate."""
 
-    learning_rate: float = key(5e-4, help="peak learning rate", above=0, at_most=100)
+    learning_rate: float = key(5e-4, help="peak learning rate; by default that of the optimizer, where it has one", above=0, at_most=100)
     steps: int = key(3000, help="optimizer steps", unit="steps", at_least=1, at_most=10**9)
     batch_size: int = key(2, help="samples in a micro-batch", at_least=1, at_most=10**6)
     gradient_accumulation_steps: int = key(1, help="micro-batches in an optimizer step, on each process", at_least=1, at_most=10**6)
     max_grad_norm: float = key(1.0, help="gradients are clipped to this norm; 0: not at all", at_least=0)
-    optimizer_type: Literal["adamw", "adamw8bit"] = key("adamw", help="the optimizer", refused=ADAM)
-    weight_decay: float = key(0.01, help="AdamW's weight decay", at_least=0, at_most=100)
-    betas: tuple[float, float] = key((0.9, 0.999), help="AdamW's decay of the two moments", at_least=0, below=1)
-    scheduler_type: SchedulerType = key("linear", help="how the learning rate changes over the steps")
-    scheduler_params: dict[str, Any] = key(factory=dict, help="its parameters, named as in torch")
+    optimizer_type: str = key("adamw", help='a registered optimizer, or "package.module:Class" of an installed package', refused=ADAM)
+    optimizer_params: dict[str, Any] = key(factory=dict, help="its keys")
+    weight_decay: float = key(0.01, help="how much of each weight, times the learning rate, goes in a step", at_least=0, at_most=100)
+    betas: tuple[float, float] | None = key(None, help="the same as optimizer_params.betas", at_least=0, below=1)
+    scheduler_type: str = key("linear", help="a registered schedule: how the learning rate changes over the steps")
+    scheduler_params: dict[str, Any] = key(factory=dict, help="its keys")
+    warmup_steps: int | float = key(
+        0, help="over which the learning rate grows before that: how many, or what share of all", at_least=0, at_most=10**9
+    )
     enable_gradient_checkpointing: bool = key(False, help="recompute activations: less memory, more time")
+    optimizer: Any = filled()
+    schedule: Any = filled()
+
+    @property
+    def warmup(self) -> int:
+        """Steps of warm-up."""
+        return round(self.warmup_steps * self.steps) if isinstance(self.warmup_steps, float) else self.warmup_steps
 
     def problems(self) -> list[Finding]:
-        known = SCHEDULER_PARAMS[self.scheduler_type]
-        found: list[Finding] = []
-        for name, value in self.scheduler_params.items():
-            path = ("scheduler_params", name)
-            if name not in known:
-                remedy = suggestion(name, known) if known else "It takes none."
-                found.append((path, f'the scheduler "{self.scheduler_type}" has no parameter "{name}"', remedy))
-            elif not is_a(value, known[name]):
-                wanted = "a whole number" if known[name] is int else "a number"
-                found.append((path, f"must be {wanted}, not {described(value)}", ""))
-        return found
+        if isinstance(self.warmup_steps, float) and self.warmup_steps >= 1:
+            return [(("warmup_steps",), f"must be a whole number of steps, or a share below 1, not {self.warmup_steps:g}", "")]
+        if 0 < self.warmup >= self.steps:
+            return [(("warmup_steps",), f"is {self.warmup} steps, which leaves none of {self.steps}", "Set it lower.")]
+        return []
 
 
 @attrs.frozen(kw_only=True)

@@ -6,16 +6,18 @@ It also reads `[validation]` with older keys: lists of prompts, images and refer
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import attrs
 
 from ltxcore.conditions import ConditionUse
+from ltxcore.config.optimizers import fitted
 from ltxcore.config.parts import evolved
 from ltxcore.config.reading import Mistake, Reading, Unreadable
 from ltxcore.config.render import document
-from ltxcore.config.run_file import FlowMatchingTable, RunFile
+from ltxcore.config.run_file import FlowMatchingTable, OptimizationTable, RunFile
 from ltxcore.config.sample_tables import SampleReader
 from ltxcore.config.scalars import described
 from ltxcore.config.structurer import Structurer
@@ -24,6 +26,8 @@ from ltxcore.config.validation_samples import ValidationSample, ValidationTable
 from ltxcore.logs import notice
 from ltxcore.protocols import MODALITIES
 from ltxcore.registry import Registry, roles_of
+
+T = TypeVar("T")
 
 IN_PARTS = frozenset({RunFile, ValidationSample, *(key.kind for key in keys_of(RunFile) if attrs.has(key.kind))})
 """The tables of which some keys may be known where others are not: those whose keys no plugin decides."""
@@ -63,6 +67,7 @@ def structurer_of(registry: Registry, folder: Path, *, start: str = "the run fil
     hook = structurer.converter.register_structure_hook
     hook(ConditionUse, lambda value, _: reader.condition_use(value))
     hook(FlowMatchingTable, lambda value, _: reader.flow_matching(value))
+    hook(OptimizationTable, lambda value, _: reader.optimization(value))
     hook(ValidationTable, lambda value, _: structurer.table(in_new_words(value, structurer.reading), ValidationTable))
     hook(ValidationSample, lambda value, _: SampleReader(structurer).sample(value))
     return structurer
@@ -104,16 +109,30 @@ class RunReader:
 
     def flow_matching(self, value: Any) -> FlowMatchingTable:
         table: FlowMatchingTable = self.structurer.table(value, FlowMatchingTable)
+        return self.with_plugin(table, "sigma_sampler", "timestep_sampling_mode", "timestep_sampling_params", "sampler")
+
+    def optimization(self, value: Any) -> OptimizationTable:
+        table: OptimizationTable = self.structurer.table(value, OptimizationTable)
+        beside: dict[str, Any] = {}
+        with suppress(Unreadable):
+            beside |= {} if table.betas is None else {"betas": list(table.betas)}
+        made = fitted(
+            self.with_plugin(table, "optimizer", "optimizer_type", "optimizer_params", "optimizer", beside), value, self.structurer.reading
+        )
+        return self.with_plugin(made, "schedule", "scheduler_type", "scheduler_params", "schedule")
+
+    def with_plugin(self, table: T, kind: str, name: str, params: str, field: str, beside: Mapping[str, Any] | None = None) -> T:
+        """A table with the object that two of its keys ask for, the name of a plugin (`name`) and a table of its keys (`params`), in `field`.
+
+        Keys of the plugin that the table itself has are `beside`.
+        """
         try:
-            with self.structurer.reading.at("timestep_sampling_mode"):
-                cls = self.structurer.registered("sigma_sampler", table.timestep_sampling_mode)
-            with self.structurer.reading.at("timestep_sampling_params"):
-                sampler = self.structurer.table(table.timestep_sampling_params, cls)
+            made = self.structurer.params(table, kind, name, params, beside or {})
         except Unreadable:
-            if FlowMatchingTable not in self.structurer.in_parts:
+            if not self.structurer.in_parts:
                 raise
-            return evolved(table, ("timestep_sampling_mode", "timestep_sampling_params", "sampler"))
-        return evolved(table, sampler=sampler, timestep_sampling_params=plain(sampler))
+            return evolved(table, (name, params, field))
+        return evolved(table, **{field: made, params: plain(made)})
 
     def condition_use(self, value: Any) -> ConditionUse:
         name, cls = self.structurer.chosen("condition", value, "type")

@@ -268,7 +268,30 @@ class Structurer:
             name = self.converter.structure(table[key], str)
             return name, self.registered(kind, name)
 
+    def params(self, table: Any, kind: str, name: str, params: str, beside: Mapping[str, Any]) -> Any:
+        """An object of the class that is registered under what one key of a table says, from the table under another of its keys.
+
+        Args:
+            table: with both keys.
+            kind: of plugin.
+            name: the key that says which.
+            params: the key that holds its keys.
+            beside: those of its keys that the table itself has.
+        """
+        with self.reading.at(name):
+            cls = self.registered(kind, getattr(table, name))
+            own = {key.name for key in self.keys(cls)}
+        for key in beside:
+            if key not in own:
+                self.reading.note(f'the {kind.replace("_", " ")} "{getattr(table, name)}" has no {key}', "Remove it.", below=(key,))
+            elif key in getattr(table, params):
+                self.reading.note(f"says what {params}.{key} says", "Keep one of the two.", below=(key,))
+        with self.reading.at(params):
+            return self.table({**{key: value for key, value in beside.items() if key in own}, **getattr(table, params)}, cls)
+
     def registered(self, kind: str, name: str) -> Any:
+        if kind == "optimizer" and ":" in name:
+            return self.of_package(name)
         if self.registry.may_come_from_unread(kind, name):
             files = listed(map(str, self.registry.unread))
             self.reading.note(
@@ -279,6 +302,19 @@ class Structurer:
             raise Unreadable
         try:
             return self.registry.get(kind, name).value
+        except LtxError as error:
+            self.note_all(error)
+            raise Unreadable from error
+
+    def of_package(self, target: str) -> Any:
+        """The optimizer that an installed package has as "package.module:Class"; its parameters are the keys of a table."""
+        from ltxcore.config.packages import optimizer_of
+
+        if not self.registry.imports:
+            self.reading.note(f'the optimizer "{target}" was not looked at', "It comes from a package that was not imported.", unread=True)
+            raise Unreadable
+        try:
+            return optimizer_of(target, self.folder)
         except LtxError as error:
             self.note_all(error)
             raise Unreadable from error

@@ -137,9 +137,11 @@ _KEYS: Mapping[str, str] = {
     "optimization.max_grad_norm": "clip_grad_norm grad_clip gradient_clipping max_gradient_norm",
     "optimization.optimizer_type": "optim optimizer_name",
     "optimization.weight_decay": "adam_weight_decay wd",
-    "optimization.betas": "adam_betas",
+    "optimization.optimizer_params": "optimizer_args optimizer_kwargs",
+    "optimization.optimizer_params.betas": "adam_betas",
     "optimization.scheduler_type": "lr_scheduler lr_scheduler_type scheduler",
     "optimization.scheduler_params": "lr_scheduler_args lr_scheduler_kwargs lr_scheduler_params scheduler_args",
+    "optimization.warmup_steps": "lr_warmup_steps num_warmup_steps warmup_ratio",
     "optimization.enable_gradient_checkpointing": "activation_checkpointing gradient_checkpointing use_gradient_checkpointing",
     "acceleration.mixed_precision_mode": "dtype mixed_precision precision train_dtype",
     "acceleration.quantization": "base_model_precision quantize quantize_model",
@@ -210,16 +212,13 @@ IN_VALIDATION: Mapping[str, str] = {
 
 _STEPS = "A run is as long as optimization.steps says, and there is no key for passes over the data."
 _SAVED = "What counts is steps: checkpoints.interval."
-_WARM_UP = 'No schedule warms up and falls again; scheduler_type = "linear" with start_factor below end_factor warms up alone.'
 _RESUMED = "A run resumes by itself if its output_dir holds it unfinished."
 
 OTHERWISE: Mapping[str, str] = {
     **dict.fromkeys(("epochs", "max_train_epochs", "num_epochs", "num_train_epochs"), _STEPS),
     **dict.fromkeys(("save_every_n_epochs", "checkpoint_every_n_epochs"), _SAVED),
-    **dict.fromkeys(("lr_warmup_steps", "warmup_ratio", "warmup_steps", "num_warmup_steps"), _WARM_UP),
     **dict.fromkeys(("resume", "resume_from_checkpoint"), _RESUMED),
-    **dict.fromkeys(("optimizer_args", "optimizer_params"), "Each parameter of AdamW is a key of [optimization]: weight_decay and betas."),
-    **dict.fromkeys(("adam_beta1", "adam_beta2"), "Both are one key of [optimization]: betas = [0.9, 0.999]."),
+    **dict.fromkeys(("adam_beta1", "adam_beta2"), "Both are one key: optimization.optimizer_params.betas = [0.9, 0.999]."),
     **dict.fromkeys(("bf16", "fp16"), 'Write acceleration.mixed_precision_mode = "bf16"; there is no fp16.'),
     **dict.fromkeys(("caption_ext", "caption_extension"), "Captions beside media are files that end in .txt."),
 }

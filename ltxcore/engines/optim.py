@@ -1,4 +1,4 @@
-"""The optimiser and the learning-rate schedules.
+"""The optimizer of a run and the learning-rate schedules.
 
 What an optimiser keeps of itself in its parameter groups, beside its state of each parameter: a step size that it estimates, for one.
 
@@ -9,37 +9,29 @@ Whether gradients are finite, asked of the device once: it is waited for each ti
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
+import attrs
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.utils import get_total_norm
-from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, CosineAnnealingWarmRestarts, LambdaLR, LinearLR, LRScheduler, PolynomialLR, StepLR
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from ltxcore.devices import is_gpu
-from ltxcore.errors import ConfigError
+from ltxcore.errors import ConfigError, PluginError
+from ltxcore.protocols import ParameterGroup
 
+if TYPE_CHECKING:
+    from ltxcore.config.run_file import OptimizationTable
 
-def _constant(optimizer: Optimizer) -> LRScheduler:
-    return LambdaLR(optimizer, lambda step: 1.0)
-
-
-SCHEDULES: Mapping[str, tuple[Callable[..., LRScheduler], Callable[[int], dict[str, Any]]]] = {
-    "constant": (_constant, lambda steps: {}),
-    "linear": (LinearLR, lambda steps: {"start_factor": 1.0, "end_factor": 0.1, "total_iters": steps}),
-    "cosine": (CosineAnnealingLR, lambda steps: {"T_max": steps, "eta_min": 0.0}),
-    "cosine_with_restarts": (CosineAnnealingWarmRestarts, lambda steps: {"T_0": max(1, steps // 4), "T_mult": 1, "eta_min": 5e-5}),
-    "polynomial": (PolynomialLR, lambda steps: {"total_iters": steps, "power": 1.0}),
-    "step": (StepLR, lambda steps: {"step_size": max(1, steps // 2), "gamma": 0.1}),
-}
-"""By the name in the run file: the torch class, and its parameters for a run of so many optimiser steps."""
 
 ROUNDING = 1e-12
 """How far below 0 a learning rate of 0 may come out."""
@@ -48,24 +40,54 @@ TRIED = 500
 """Steps that a schedule is tried for before a run; all of them would take seconds for a long one."""
 
 
-def schedule(optimizer: Optimizer, kind: str, params: Mapping[str, Any], steps: int) -> LRScheduler:
-    """The learning-rate schedule, stepped once an optimiser step, whatever the accumulation and the number of processes.
+def schedule_of(table: OptimizationTable, optimizer: Optimizer) -> LRScheduler:
+    """Return the learning-rate schedule that `[optimization]` asks for, after its warm-up.
 
-    Args:
-        optimizer: whose rate it sets.
-        kind: a name of `SCHEDULES`.
-        params: parameters of the torch class in place of the defaults. Only read, so that the run file keeps them.
-        steps: optimiser steps of the whole run.
+    It is stepped once an optimizer step, whatever the accumulation and the number of processes.
 
     Raises:
-        ConfigError: values that the torch class refuses.
+        ConfigError: it does not take its parameters.
     """
-    make, defaults = SCHEDULES[kind]
-    chosen = {**defaults(steps), **params}
     try:
-        return make(optimizer, **chosen)
+        made: LRScheduler = table.schedule.build(optimizer, table.steps - table.warmup)
     except (TypeError, ValueError, ArithmeticError) as error:
-        raise _refused(kind, steps, str(error)) from error
+        raise _refused(table, str(error)) from error
+    return WarmedUp(made, table.warmup) if table.warmup else made
+
+
+class WarmedUp(LRScheduler):
+    """A schedule that begins after `warmup` steps, over which the learning rate grows to its first."""
+
+    def __init__(self, inner: LRScheduler, warmup: int) -> None:
+        self.inner, self.warmup, self.optimizer = inner, warmup, inner.optimizer
+        self.peaks = [group["lr"] for group in self.optimizer.param_groups]
+        self.last_epoch = 0
+        self._grow()
+
+    def _grow(self) -> None:
+        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+            group["lr"] = peak * min(1.0, (self.last_epoch + 1) / (self.warmup + 1))
+
+    def step(self, epoch: int | None = None) -> None:
+        """Go on to the next step."""
+        self.last_epoch += 1
+        if self.last_epoch > self.warmup:
+            self.inner.step()
+        else:
+            self._grow()
+
+    def get_last_lr(self) -> list[float | Tensor]:
+        """Return the learning rate of each group."""
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what `load_state_dict` takes."""
+        return {"last_epoch": self.last_epoch, "inner": self.inner.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned; the learning rates of the groups are put back beside."""
+        self.last_epoch = state_dict["last_epoch"]
+        self.inner.load_state_dict(state_dict["inner"])
 
 
 class _Rates(Optimizer):
@@ -80,20 +102,21 @@ class _Rates(Optimizer):
         """There is nothing to update."""
 
 
-def try_schedule(kind: str, params: Mapping[str, Any], steps: int, learning_rate: float) -> None:
+def try_schedule(table: OptimizationTable) -> None:
     """Refuse a schedule whose learning rate is no number, or below 0, at the beginning of a run or at its end. Nothing is trained.
 
     Raises:
-        ConfigError: as `schedule`, or with the step.
+        ConfigError: as `schedule_of`, or with the step.
     """
-    made = schedule(_Rates(learning_rate), kind, params, steps)
-    _check_rates(made, kind, range(1, min(steps, TRIED) + 1), steps)
+    steps = table.steps - table.warmup
+    made = schedule_of(attrs.evolve(table, steps=steps, warmup_steps=0), _Rates(table.learning_rate))
+    _check_rates(made, table, range(1, min(steps, TRIED) + 1))
     if steps > TRIED and hasattr(made, "_get_closed_form_lr"):  # the others are what they are from the first steps on
         made.last_epoch = steps
-        _check(kind, steps, steps, made._get_closed_form_lr)
+        _check(table, steps, made._get_closed_form_lr)
 
 
-def _check_rates(made: LRScheduler, kind: str, numbers: Iterable[int], steps: int) -> None:
+def _check_rates(made: LRScheduler, table: OptimizationTable, numbers: Iterable[int]) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", message="Detected call of `lr_scheduler.step"
@@ -104,24 +127,24 @@ def _check_rates(made: LRScheduler, kind: str, numbers: Iterable[int], steps: in
                 made.step()
                 return [float(rate) for rate in made.get_last_lr()]
 
-            _check(kind, number, steps, step)
+            _check(table, number, step)
 
 
-def _check(kind: str, number: int, steps: int, rates: Callable[[], Iterable[Any]]) -> None:
+def _check(table: OptimizationTable, number: int, rates: Callable[[], Iterable[Any]]) -> None:
     try:
         wrong = next((rate for rate in map(complex, rates()) if rate.imag or not -ROUNDING <= rate.real < float("inf")), None)
     except (TypeError, ValueError, ArithmeticError) as error:
-        raise _refused(kind, steps, f"at step {number}: {error}") from error
+        raise _refused(table, f"at step {number}: {error}") from error
     if wrong is not None:
         shown = f"{wrong.real:g}" if not wrong.imag else "no number"
-        raise _refused(kind, steps, f"the learning rate after step {number} would be {shown}")
+        raise _refused(table, f"the learning rate after step {number} would be {shown}")
 
 
-def _refused(kind: str, steps: int, why: str) -> ConfigError:
+def _refused(table: OptimizationTable, why: str) -> ConfigError:
     return ConfigError(
-        f'the schedule "{kind}" does not take these parameters: {why}',
+        f'the schedule "{table.scheduler_type}" does not take these parameters: {why}',
         where="optimization.scheduler_params",
-        remedy=f"For {steps} steps the defaults are {SCHEDULES[kind][1](steps)}.",
+        remedy=f"See `ltx plugins show {table.scheduler_type}`; the run has {table.steps} steps.",
     )
 
 
@@ -135,31 +158,70 @@ def advance(scheduler: LRScheduler, steps: int) -> None:
             scheduler.step()
 
 
-def adamw(parameters: Iterable[Parameter], *, learning_rate: float, betas: tuple[float, float], weight_decay: float) -> Optimizer:
-    """AdamW over `parameters`. One kernel a step instead of a dozen a tensor: a tiny model has hundreds of small ones."""
-    return AdamW(parameters, lr=learning_rate, betas=betas, weight_decay=weight_decay, fused=True)
-
-
-def adamw8bit(parameters: Iterable[Parameter], *, learning_rate: float, betas: tuple[float, float], weight_decay: float) -> Optimizer:
-    """AdamW with moments of 8 bits, from bitsandbytes.
+def optimizer_of(table: OptimizationTable, parameters: Mapping[str, Parameter]) -> Optimizer:
+    """The optimizer that `[optimization]` asks for, over `parameters`, ready to train.
 
     Raises:
-        ConfigError: bitsandbytes is not installed.
+        ConfigError: a package that it needs is not installed, or it does not take its parameters.
+        PluginError: it is none.
     """
     try:
-        import bitsandbytes  # type: ignore[import-not-found, unused-ignore]
+        made: object = table.optimizer.build([ParameterGroup(parameters, table.learning_rate, table.weight_decay)])
     except ImportError as error:
         raise ConfigError(
-            'the optimizer "adamw8bit" needs the package bitsandbytes, which is not installed',
+            f'the optimizer "{table.optimizer_type}" needs a package that cannot be imported: {error}',
             where="optimization.optimizer_type",
-            remedy='Install it with `pip install "ltx[low-memory]"`, or use "adamw".',
+            remedy="Install it, or use another.",
         ) from error
-    optimizer: Optimizer = bitsandbytes.optim.AdamW8bit(parameters, lr=learning_rate, betas=betas, weight_decay=weight_decay)
-    return optimizer
+    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        raise ConfigError(
+            f'the optimizer "{table.optimizer_type}" does not take these parameters: {error}',
+            where="optimization.optimizer_params",
+            remedy=f"See `ltx plugins show {table.optimizer_type}`.",
+        ) from error
+    if not isinstance(made, Optimizer):
+        what = f'the optimizer "{table.optimizer_type}" builds {type(made).__name__}, which is no subclass of torch.optim.Optimizer'
+        raise PluginError(what, where="optimization.optimizer_type", remedy="Report this to the plugin's author.")
+    if has_modes(made):
+        cast(Any, made).train()
+    return made
 
 
-OPTIMIZERS: Mapping[str, Callable[..., Optimizer]] = {"adamw": adamw, "adamw8bit": adamw8bit}
-"""By `optimizer_type` in the run file."""
+def try_optimizer(table: OptimizationTable) -> None:
+    """Refuse, before a run, parameters of an optimizer that it does not take. Those that nobody wrote are not tried: that would import it.
+
+    Raises:
+        ConfigError: as `optimizer_of`.
+    """
+    try:
+        is_default = table.optimizer == type(table.optimizer)()
+    except TypeError:  # some have no default
+        is_default = False
+    if not is_default and all(importlib.util.find_spec(name) is not None for name in getattr(table.optimizer, "needs", {})):
+        optimizer_of(table, {"module.weight": Parameter(torch.zeros(2, 2))})
+
+
+def has_modes(optimizer: Optimizer) -> bool:
+    """Whether an optimizer's weights in training are not those to keep: `train()` and `eval()` switch them."""
+    return callable(getattr(optimizer, "train", None)) and callable(getattr(optimizer, "eval", None))
+
+
+@contextmanager
+def weights_to_keep(optimizer: Optimizer, parameters: Iterable[Parameter]) -> Iterator[None]:
+    """Meanwhile the weights are those to keep; afterwards those to train on, with the same bits, which switching there and back would not leave."""
+    if not has_modes(optimizer):
+        yield
+        return
+    modes: Any = optimizer
+    before = [(parameter, in_host_memory(parameter.detach())) for parameter in parameters]
+    modes.eval()
+    try:
+        yield
+    finally:
+        modes.train()
+        with torch.no_grad():
+            for parameter, weight in before:
+                parameter.copy_(weight)
 
 
 GROUP = "group/"
@@ -167,24 +229,33 @@ GROUP = "group/"
 
 _OF_THE_SCHEDULE = {"params", "lr", "initial_lr"}
 
-_ABSENT = object()
+Built = list[dict[str, Any]]
+"""The plain values of each group of an optimizer, before its first step."""
 
 
-def moved(optimizer: Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-    """All values of each group that are no longer what the optimiser was built with: tensors by key, and what goes into JSON.
+def built(optimizer: Optimizer) -> Built:
+    """What `moved` compares with."""
+    return [
+        {name: value for name, value in group.items() if name not in _OF_THE_SCHEDULE and _is_plain(value)}
+        for group in optimizer.param_groups
+    ]
 
-    What a run file says of an optimiser is not among them, so that a run can go on with another. Nor are learning rates, which the schedule sets.
+
+def moved(optimizer: Optimizer, before: Built) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """All values of each group that are no longer what they were `before` the first step: tensors by key, and what goes into JSON.
+
+    What a run file says of an optimizer is not among them, so that a run can resume with another. Nor are learning rates, which the schedule sets.
     """
     tensors: dict[str, Tensor] = {}
     values: list[dict[str, Any]] = []
-    for number, group in enumerate(optimizer.param_groups):
+    for number, (group, then) in enumerate(zip(optimizer.param_groups, before, strict=True)):
         values.append({})
         for name, value in group.items():
             if name in _OF_THE_SCHEDULE:
                 continue
             if isinstance(value, Tensor):
                 tensors[f"{GROUP}{number}/{name}"] = value.detach().clone()
-            elif _is_plain(value) and not _is_same(value, optimizer.defaults.get(name, _ABSENT)):
+            elif _is_plain(value) and not (name in then and value == then[name]):
                 values[-1][name] = value
     return tensors, values
 
@@ -206,10 +277,6 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(_is_plain(each) for each in value)
     return value is None or isinstance(value, bool | int | float | str)
-
-
-def _is_same(value: Any, before: Any) -> bool:
-    return before is not _ABSENT and not isinstance(before, Tensor) and bool(value == before)
 
 
 Place = tuple[dict[Any, Any], str]

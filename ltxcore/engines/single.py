@@ -14,7 +14,19 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from ltxcore.engines.optim import GROUP, OPTIMIZERS, advance, moved, not_finite, put_back, schedule, state_in_host_memory
+from ltxcore.engines.optim import (
+    GROUP,
+    Built,
+    advance,
+    built,
+    moved,
+    not_finite,
+    optimizer_of,
+    put_back,
+    schedule_of,
+    state_in_host_memory,
+    weights_to_keep,
+)
 from ltxcore.engines.saved import PARAMETER, check_saved
 from ltxcore.engines.tensor_updates import BackwardUpdates, TensorUpdates
 from ltxcore.errors import LtxError
@@ -60,6 +72,10 @@ class SingleEngine:
     makes_room: bool = False
     updates: TensorUpdates | None = None
     in_backward: BackwardUpdates | None = None
+    _built: Built = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._built = built(self.optimizer)
 
     @property
     def rank(self) -> int:
@@ -127,12 +143,12 @@ class SingleEngine:
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Return a context without gradients and without dropout."""
+        """No gradients and no dropout, and the weights to keep, where the optimizer trains on others."""
         module = cast(Module, self.backbone)
         training = module.training
         module.eval()
         try:
-            with torch.no_grad():
+            with torch.no_grad(), weights_to_keep(self.optimizer, self.parameters.values()):
                 yield
         finally:
             module.train(training)
@@ -201,7 +217,7 @@ class SingleEngine:
                     else:
                         numbers[f"{kind}/{name}"] = value
         values = {"scheduler": self.scheduler.state_dict(), "learning_rates": [group["lr"] for group in self.optimizer.param_groups]}
-        of_groups, groups = moved(self.optimizer) if moments else ({}, [])
+        of_groups, groups = moved(self.optimizer, self._built) if moments else ({}, [])
         return tensors | of_groups, values | {"numbers": numbers, "groups": groups}
 
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
@@ -262,10 +278,8 @@ def single_engine(
     Raises:
         ConfigError: an optimiser that is not installed, or parameters that the schedule does not take.
     """
-    optimizer = OPTIMIZERS[table.optimizer_type](
-        parameters.values(), learning_rate=table.learning_rate, betas=tuple(table.betas), weight_decay=table.weight_decay
-    )
-    scheduler = schedule(optimizer, table.scheduler_type, table.scheduler_params, table.steps)
+    optimizer = optimizer_of(table, parameters)
+    scheduler = schedule_of(table, optimizer)
     updates = None if rounding_seed is None and not in_backward else TensorUpdates(parameters, optimizer, rounding_seed or 0)
     return SingleEngine(
         backbone=backbone,

@@ -1,5 +1,4 @@
-"""The engine of many processes: DeepSpeed's ZeRO, stages 1 to 3, called directly, with the run's own optimizer and
-schedule.
+"""The engine of many processes: DeepSpeed's ZeRO, stages 1 to 3, called directly, with the run's own optimizer and schedule.
 
 Weights are float32, or bf16 with float32 masters. Every process runs the same modules in the same order, or ZeRO would wait forever: each forward
 begins with a small message that makes sure of it.
@@ -19,7 +18,7 @@ import torch
 from torch.nn import Parameter
 from torch.optim.lr_scheduler import LRScheduler
 
-from ltxcore.engines.optim import advance, not_finite
+from ltxcore.engines.optim import GROUP, Built, advance, built, moved, not_finite, put_back
 from ltxcore.engines.process_group import Group
 from ltxcore.engines.saved import check_saved
 from ltxcore.engines.zero_state import Divided, keys_of, whole_shape
@@ -59,6 +58,10 @@ class ZeroEngine:
     accumulation: int
     _taken: int = attrs.field(default=0, init=False)
     _bad: str = attrs.field(default="", init=False)
+    _built: Built = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._built = built(self.scheduler.optimizer)
 
     @property
     def rank(self) -> int:
@@ -184,20 +187,26 @@ class ZeroEngine:
         self.group.ask(key)
         return self._whole(key)
 
-    def state(self, moments: bool = True) -> tuple[dict[str, Stored], dict[str, Any]]:
-        """Return everything that a later process needs to resume exactly: tensors by `KIND/PARAMETER`, and values that
-        go into JSON.
+    def state(self, moments: bool = True) -> tuple[dict[str, Stored | Tensor], dict[str, Any]]:
+        """All that a later process needs to go on exactly: tensors by `KIND/PARAMETER`, and what goes into JSON.
 
         A tensor is put together when its turn comes, so that no process holds all of them. Used within `first`.
 
         Args:
             moments: whether the optimiser's moments are among them.
         """
-        tensors = {
-            key: Stored(torch.float32, () if key.startswith("step/") else self._shape(key), partial(self.whole, key))
-            for key in keys_of(self.parameters, moments and self.divided.has_moments)
+        counts = self.divided.counts if moments else {}
+        counted = [kind for kind, value in counts.items() if isinstance(value, torch.Tensor)]
+        kinds = [*counted, *(self.divided.moments if moments else ())]
+        tensors: dict[str, Stored | Tensor] = {
+            key: Stored(torch.float32, () if key.partition("/")[0] in counted else self._shape(key), partial(self.whole, key))
+            for key in keys_of(self.parameters, kinds)
         }
-        return tensors, {"scheduler": self.scheduler.state_dict(), "learning_rates": [self.learning_rate]}
+        numbers = {f"{kind}/{name}": value for kind, value in counts.items() if kind not in counted for name in self.parameters}
+        of_groups, groups = moved(self.scheduler.optimizer, self._built) if moments else ({}, [])
+        rates = [group["lr"] for group in self.scheduler.optimizer.param_groups]
+        values = {"scheduler": self.scheduler.state_dict(), "learning_rates": rates, "numbers": numbers, "groups": groups}
+        return tensors | of_groups, values
 
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Resume from what `state` returned, of this engine or of another. Without moments, those of the optimizer
@@ -211,13 +220,19 @@ class ZeroEngine:
             CheckpointError: the parameters are not those of this run.
         """
         check_saved(tensors, {name: whole_shape(parameter) for name, parameter in self.parameters.items()})
-        steps = [key for key in tensors if key.startswith("step/")]
-        if steps:
-            self.divided.start_moments(tensors[steps[0]])
-        for key in keys_of(self.parameters, bool(steps)):
+        first = next(iter(self.parameters))
+        of_first = {
+            key.partition("/")[0]: tensor for key, tensor in tensors.items() if key.partition("/")[2] == first and not key.startswith(GROUP)
+        }
+        moments = [kind for kind, tensor in of_first.items() if kind != "parameter" and tensor.shape == of_first["parameter"].shape]
+        counts = {kind: tensor for kind, tensor in of_first.items() if kind not in ("parameter", *moments)}
+        counts |= {key.partition("/")[0]: number for key, number in values.get("numbers", {}).items() if key.partition("/")[2] == first}
+        if moments:
+            self.divided.start_moments(moments, counts)
+        for key in keys_of(self.parameters, moments):
             kind, _, name = key.partition("/")
-            if kind != "step":
-                self.divided.put(kind, name, tensors[key])
+            self.divided.put(kind, name, tensors[key])
+        put_back(self.scheduler.optimizer, tensors, values.get("groups", []))
         if "scheduler" not in values:
             advance(self.scheduler, values["steps"])
             return

@@ -11,7 +11,7 @@ import torch
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from ltxcore.engines.optim import adamw, schedule
+from ltxcore.engines.optim import optimizer_of, schedule_of
 from ltxcore.engines.process import Processes
 from ltxcore.engines.process_group import Group, deepspeed
 from ltxcore.engines.zero import ZeroEngine
@@ -70,8 +70,8 @@ def zero_engine(
             partition(transformer, config, dtype)
         else:
             transformer.to(dtype)
-        optimizer = _optimizer(config, parameters, wanted)
-        scheduler = schedule(optimizer, wanted.schedule, run.optimization.scheduler_params, run.optimization.steps)
+        optimizer = _optimizer(config, run, parameters)
+        scheduler = schedule_of(run.optimization, optimizer)
         with unwarned():
             engine, *_ = deepspeed().initialize(
                 model=transformer, model_parameters=list(parameters.values()), optimizer=optimizer, config=config
@@ -87,13 +87,20 @@ def _width(backbone: LTXBackbone) -> int:
     return max(min(parameter.shape) for parameter in backbone.parameters() if parameter.ndim == 2)
 
 
-def _optimizer(config: Config, parameters: Mapping[str, Parameter], wanted: Wanted) -> Optimizer:
-    """The run's AdamW, or DeepSpeed's for host memory where its configuration asks for that."""
+def _optimizer(config: Config, run: RunFile, parameters: Mapping[str, Parameter]) -> Optimizer:
+    """The run's optimizer, or DeepSpeed's AdamW for host memory where its configuration asks for that.
+
+    Raises:
+        ConfigError: as `optimizer_of`; it asks for that, and the run's optimizer is not AdamW.
+    """
+    own = optimizer_of(run.optimization, parameters)
     if not config["zero_force_ds_cpu_optimizer"]:
-        return adamw(parameters.values(), learning_rate=wanted.learning_rate, betas=wanted.betas, weight_decay=wanted.weight_decay)
-    optimizer: Optimizer = deepspeed().ops.adam.DeepSpeedCPUAdam(
-        list(parameters.values()), lr=wanted.learning_rate, betas=wanted.betas, weight_decay=wanted.weight_decay, adamw_mode=True
-    )
+        return own
+    if type(own) is not torch.optim.AdamW:
+        what = f'zero_force_ds_cpu_optimizer takes AdamW, and optimization.optimizer_type is "{run.optimization.optimizer_type}"'
+        raise ConfigError(what, where=str(run.engine.deepspeed_config), remedy="Set it to false.")
+    groups = [{name: group[name] for name in ("params", "lr", "betas", "eps", "weight_decay")} for group in own.param_groups]
+    optimizer: Optimizer = deepspeed().ops.adam.DeepSpeedCPUAdam(groups, adamw_mode=True)
     return optimizer
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from ltxcore.errors import ConfigError, Problem, suggestion
 from ltxcore.files import text_in, why_unread
 
 if TYPE_CHECKING:
-    from ltxcore.config.run_file import RunFile
+    from ltxcore.config.run_file import EngineTable, RunFile
 
 Config = dict[str, Any]
 
@@ -65,8 +66,9 @@ class Wanted:
         stage: `engine.stage`; None: what the DeepSpeed configuration says, else 3.
         offload: `engine.offload`.
         learning_rate: peak.
-        betas: of AdamW.
-        weight_decay: of AdamW.
+        optimizer: `optimizer_type`.
+        optimizer_params: its keys.
+        weight_decay: of all that is trained.
         schedule: `scheduler_type`.
     """
 
@@ -78,7 +80,8 @@ class Wanted:
     stage: int | None
     offload: str
     learning_rate: float
-    betas: tuple[float, float]
+    optimizer: str
+    optimizer_params: Mapping[str, Any]
     weight_decay: float
     schedule: str
 
@@ -95,7 +98,8 @@ class Wanted:
             stage=run.engine.stage,
             offload=run.engine.offload,
             learning_rate=table.learning_rate,
-            betas=(table.betas[0], table.betas[1]),
+            optimizer=table.optimizer_type,
+            optimizer_params=table.optimizer_params,
             weight_decay=table.weight_decay,
             schedule=table.scheduler_type,
         )
@@ -143,7 +147,7 @@ def resolve(wanted: Wanted, user: Path | None = None, width: int = 4096) -> Conf
     config: Config = {} if user is None else read(user)
     where = "" if user is None else str(user)
     problems = [*_unknown(config, where)]
-    stage = _stage(config, wanted)
+    stage = _stage(config, wanted.stage)
     for path, value, said in _decided(wanted, stage):
         found = _get(config, path)
         if found not in (None, AUTO) and not _equal(found, value):
@@ -164,11 +168,19 @@ def resolve(wanted: Wanted, user: Path | None = None, width: int = 4096) -> Conf
     return config
 
 
-def _stage(config: Config, wanted: Wanted) -> int:
-    """Return the ZeRO stage of the run file, else that of the DeepSpeed configuration, else 3."""
+def stage_of(engine: EngineTable) -> int:
+    """The stage of a run: that of the run file, else that of the DeepSpeed configuration, as far as it can be read, else 3."""
+    config: Config = {}
+    if engine.stage is None and engine.deepspeed_config is not None:
+        with suppress(ConfigError):  # which is told where it is resolved
+            config = read(engine.deepspeed_config)
+    return _stage(config, engine.stage)
+
+
+def _stage(config: Config, wanted: int | None) -> int:
     theirs = _get(config, ("zero_optimization", "stage"))
-    if wanted.stage is not None:
-        return wanted.stage
+    if wanted is not None:
+        return wanted
     return theirs if isinstance(theirs, int) and theirs in (1, 2, 3) else 3
 
 
@@ -208,15 +220,18 @@ def _other_optimizer(config: Config, wanted: Wanted, where: str) -> Iterator[Pro
     optimizer, scheduler = config.pop("optimizer", None), config.pop("scheduler", None)
     if isinstance(optimizer, dict):
         kind, params = optimizer.get("type", AUTO), optimizer.get("params", {})
-        if str(kind).lower() not in (AUTO, "adam", "adamw"):
-            yield Problem(
-                f'optimizer.type is "{kind}", and optimization.optimizer_type is "adamw"', where, 'Write "AdamW", or remove optimizer.'
-            )
-        own = {"lr": wanted.learning_rate, "betas": list(wanted.betas), "weight_decay": wanted.weight_decay, "eps": 1e-8}
-        keys = {"lr": "optimization.learning_rate", "betas": "optimization.betas", "weight_decay": "optimization.weight_decay"}
+        if str(kind).lower() not in (AUTO, wanted.optimizer, *(["adam"] if wanted.optimizer == "adamw" else [])):
+            what = f'optimizer.type is "{kind}", and optimization.optimizer_type is "{wanted.optimizer}"'
+            yield Problem(what, where, "Make them agree, or remove optimizer.")
+        own = {"lr": wanted.learning_rate, "weight_decay": wanted.weight_decay, **wanted.optimizer_params}
+        keys = {
+            **{name: f"optimization.optimizer_params.{name}" for name in wanted.optimizer_params},
+            "lr": "optimization.learning_rate",
+            "weight_decay": "optimization.weight_decay",
+        }
         for name, value in params.items():
             if name in own and value != AUTO and not _equal(value, own[name]):
-                said = f"{keys.get(name, 'it')} is {json.dumps(own[name])}"
+                said = f"{keys[name]} is {json.dumps(own[name])}"
                 yield Problem(f"optimizer.params.{name} is {json.dumps(value)}, and {said}", where, 'Make them equal, or write "auto".')
             elif name not in {*own, "torch_adam", "adam_w_mode"}:
                 yield Problem(f"optimizer.params.{name} is not used", where, "Remove it.")

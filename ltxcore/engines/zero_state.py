@@ -5,7 +5,7 @@ So a saved run knows nothing of how it was divided, and another number of proces
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,9 +15,6 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from ltxcore.errors import LtxError
-
-MOMENTS = ("exp_avg", "exp_avg_sq")
-"""The names that torch gives AdamW's moments."""
 
 
 @attrs.define(eq=False)
@@ -81,9 +78,16 @@ class Divided:
         raise AttributeError(f"{type(self.optimizer).__name__} keeps its float32 weights where they are not found")
 
     @property
-    def has_moments(self) -> bool:
-        """Whether a step has been done: torch's optimiser makes its moments then."""
-        return any(flat in self.optimizer.optimizer.state for flat in self.flats)
+    def moments(self) -> list[str]:
+        """What torch's optimizer keeps of every number, by its names; nothing before the first step, which makes it."""
+        flat = self.flats[0]
+        return [kind for kind, value in self._state(flat).items() if _is_moment(value, flat)]
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """What it keeps beside, which is the same for all parameters: the steps that it has done."""
+        flat = self.flats[0]
+        return {kind: value for kind, value in self._state(flat).items() if not _is_moment(value, flat)}
 
     @torch.no_grad()
     def whole(self, kind: str, name: str) -> Tensor:
@@ -93,9 +97,10 @@ class Divided:
         from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
         parameter = self.all[name]
-        if kind == "step":
-            return self._state(self.flats[0])["step"].detach().cpu().clone()
-        if kind in MOMENTS:
+        if kind in self.counts:
+            count: Tensor = self.counts[kind].detach().cpu().clone()
+            return count
+        if kind != "parameter":
             moment: Tensor = safe_get_full_optimizer_state(parameter, kind)
             return moment.cpu()
         if name in self.trained:
@@ -106,23 +111,24 @@ class Divided:
 
     @torch.no_grad()
     def put(self, kind: str, name: str, value: Tensor) -> None:
-        """Set what `whole` returns, except for the number of steps, which `start_moments` sets."""
+        """Set what `whole` gives, except for counts, which `start_moments` sets."""
         parameter = self.trained[name]
         value = value.to(device=self.engine.device, dtype=torch.float32)
-        if kind in MOMENTS:
+        if kind != "parameter":
             self._put_part(parameter, value, kind)
             return
         self._put_part(parameter, value, None)
         with _gathered([parameter], modified=True):
             parameter.copy_(value)
 
-    def start_moments(self, step: Tensor) -> None:
-        """Make the moments that `put` fills, as torch's optimizer would in its first step, after `step` steps."""
+    def start_moments(self, moments: Iterable[str], counts: Mapping[str, Any]) -> None:
+        """Make the moments that `put` fills, as torch's optimizer would in its first step, and set what it counts."""
         for flat in self.flats:
             state = self.optimizer.optimizer.state[flat]
-            # Fused, torch counts on the weights' device.
-            state["step"] = step.to(device=flat.device, dtype=torch.float32, copy=True)
-            for kind in MOMENTS:
+            for kind, count in counts.items():
+                # Fused, torch counts on the weights' device.
+                state[kind] = count.to(device=flat.device, dtype=torch.float32, copy=True) if isinstance(count, Tensor) else count
+            for kind in moments:
                 if kind not in state:  # DeepSpeed holds on to those that are there
                     state[kind] = torch.zeros_like(flat)
         if hasattr(self.optimizer, "_lazy_init_hp_params_optimizer_state"):
@@ -194,8 +200,8 @@ class Divided:
 
     # ---- parts
 
-    def _state(self, flat: Tensor) -> Mapping[str, Tensor]:
-        found: Mapping[str, Tensor] = self.optimizer.optimizer.state[flat]
+    def _state(self, flat: Tensor) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self.optimizer.optimizer.state.get(flat, {})
         return found
 
     def _put_part(self, parameter: Any, value: Tensor, moment: str | None) -> None:
@@ -259,10 +265,13 @@ def _gathered(parameters: Iterable[Parameter], modified: bool = False) -> Any:
     return deepspeed.zero.GatheredParameters(list(parameters), modifier_rank=0 if modified else None)
 
 
-def keys_of(parameters: Mapping[str, Parameter], moments: bool) -> Iterator[str]:
-    """Return the keys of a saved state in the order in which they are saved."""
+def _is_moment(value: Any, flat: Tensor) -> bool:
+    return isinstance(value, Tensor) and value.shape == flat.shape
+
+
+def keys_of(parameters: Mapping[str, Parameter], kinds: Collection[str]) -> Iterator[str]:
+    """The keys of a saved state with these kinds beside the parameters, in the order in which they are saved."""
     for name in parameters:
         yield f"parameter/{name}"
-    if moments:
-        for name in parameters:
-            yield from (f"{kind}/{name}" for kind in ("step", *MOMENTS))
+    for name in parameters:
+        yield from (f"{kind}/{name}" for kind in kinds)

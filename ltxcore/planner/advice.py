@@ -239,8 +239,10 @@ def _eight_bits(run: Variant, estimator: Estimator) -> Iterator[Change]:
 
 
 def _optimizer(run: Variant, estimator: Estimator) -> Iterator[Change]:
-    if run.config.optimization.optimizer_type == "adamw":
-        yield Change(f'optimization.optimizer_type = "adamw8bit", {INSTALL}', {"optimization": {"optimizer_type": "adamw8bit"}})
+    smaller = estimator.found.loaded.registry.of_kind("optimizer").get("adamw8bit")
+    if run.config.optimization.optimizer_type == "adamw" and smaller is not None:
+        table = {"optimizer_type": smaller.name, "optimizer": smaller.value(**run.config.optimization.optimizer_params)}
+        yield Change(f'optimization.optimizer_type = "{smaller.name}", {INSTALL}', {"optimization": table})
 
 
 def _offload_blocks(run: Variant, estimator: Estimator) -> Iterator[Change]:

@@ -148,7 +148,7 @@ def told(found: Cost) -> Iterator[tuple[str, list[tuple[str, str]]]]:
         [
             ("weights", gib(states.weights)),
             ("gradients", gib(states.gradients)),
-            ("optimizer", gib(states.optimizer)),
+            ("optimizer", gib(states.optimizer) if need.is_whole else "unknown, and left out of what follows"),
             ("communication", gib(states.communication)),
             (f"activations, {ways}", f"{gib(need.activations.peak)}, of which {gib(need.activations.saved)} kept for the backward pass"),
             ("inputs", gib(need.activations.inputs)),
@@ -202,6 +202,7 @@ def machine(found: Cost) -> dict[str, Any]:
         "largest_micro_batch": found.shapes.described,
         "gpu": {
             **attrs.asdict(need.states, filter=lambda field, _: field.name != "host"),
+            **({} if need.is_whole else {"optimizer": None}),
             "activations": attrs.asdict(need.activations),
             "decoding": need.decoding,
         },

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -19,14 +19,8 @@ MASTER = 4
 ROUNDED = 6 * MASTER
 """The bytes of a number while it is updated and then rounded stochastically: weight, gradient and two moments in float32, and the bits of the rounding."""
 
-MOMENTS = 2 * MASTER
-"""Of AdamW, a parameter."""
-
-EIGHT_BIT_BLOCK, EIGHT_BIT_LEAST = 256, 4096
-"""adamw8bit: numbers that share a factor, and the least a parameter must have for its moments to be of 8 bits.
-
-Source: docs/explanation/arithmetic.md#moments-in-8-bits
-"""
+Counted = Callable[[str, tuple[int, ...]], int | None]
+"""Bytes of an optimizer's state of a parameter, by its name and shape; None: that is not known."""
 
 DEFAULTS: Mapping[str, int] = {
     "reduce_bucket_size": 500_000_000,
@@ -46,7 +40,7 @@ class States:
     Attributes:
         weights: on the device.
         gradients: on the device.
-        optimizer: on the device: moments, and float32 masters where they are beside the weights.
+        optimizer: on the device: its state, and float32 masters where they are beside the weights. What is not known of it is left out.
         communication: on the device, while gradients are made: buffers to reduce them in, and weights that are gathered to compute with.
         step: on the device, while the optimiser steps and activations are gone.
         kept: on the device, of gradients and communication: what is there also when nothing is trained.
@@ -67,7 +61,7 @@ def single_states(
     *,
     dtype: torch.dtype,
     quantization: Quantization | None,
-    optimizer: str,
+    state_bytes: Counted,
     trained: torch.dtype = torch.float32,
     in_backward: bool = False,
     offloaded: int = 0,
@@ -79,7 +73,7 @@ def single_states(
         parameters: of the run.
         dtype: of frozen weights.
         quantization: of them.
-        optimizer: `optimizer_type`.
+        state_bytes: of the optimizer's state.
         trained: dtype of trained weights, which the optimizer's state has too.
         in_backward: whether each weight is updated in the backward pass, so that the gradients of all are never there at once.
         offloaded: blocks whose matrices lie in host memory, and are on the device `AT_ONCE` at the most.
@@ -98,7 +92,7 @@ def single_states(
     return States(
         weights=frozen - away + here + weights + connectors,
         gradients=largest * trained.itemsize + update if in_backward else weights,
-        optimizer=_moments(parameters, optimizer, trained.itemsize),
+        optimizer=states_of(parameters, state_bytes, trained) or 0,
         step=0 if in_backward else update,
         host=away,  # pinned, matrix by matrix: their bytes are powers of two, which `pinned` leaves as they are
     )
@@ -112,31 +106,36 @@ def pinned(size: int) -> int:
     return 1 << (size - 1).bit_length() if size > 0 else 0
 
 
-def _moments(parameters: Parameters, optimizer: str, itemsize: int = MASTER) -> int:
-    if optimizer != "adamw8bit":
-        return parameters.trained * 2 * itemsize
+def states_of(parameters: Parameters, state_bytes: Counted, trained: torch.dtype = torch.float32) -> int | None:
+    """Return the bytes of an optimizer's state of all that is trained; None: that is not known.
+
+    Of bfloat16 weights, each number of the state that is there for each of theirs is bfloat16 too.
+    """
     total = 0
     for each in parameters.weights:
         if each.is_trained:
-            small = each.numbers < EIGHT_BIT_LEAST
-            blocks = -(-each.numbers // EIGHT_BIT_BLOCK)
-            total += each.times * (each.numbers * MOMENTS if small else 2 * (each.numbers + blocks * MASTER))
+            size = state_bytes(each.name, each.shape)
+            if size is None:
+                return None
+            whole = size // (each.numbers * MASTER) if each.numbers else 0
+            total += each.times * (size - whole * each.numbers * (MASTER - trained.itemsize))
     return total
 
 
-def zero_states(parameters: Parameters, config: Config, world_size: int) -> States:
-    """Of one process of a ZeRO engine, with the configuration that DeepSpeed is given.
+def zero_states(parameters: Parameters, config: Config, world_size: int, state_bytes: Counted) -> States:
+    """Of one process of a ZeRO engine, with the configuration that DeepSpeed is given, and an optimizer that keeps `state_bytes` of a flat piece.
 
     Source: docs/explanation/arithmetic.md#zero-stages-1-and-2, #zero-stage-3
     """
     zero: dict[str, Any] = config["zero_optimization"]
     is_bf16 = bool(config["bf16"]["enabled"])
     size = 2 if is_bf16 else MASTER
-    made = _stage_3(parameters, zero, world_size, size) if zero["stage"] == 3 else _stages_1_and_2(parameters, zero, world_size, size)
+    divide = _stage_3 if zero["stage"] == 3 else _stages_1_and_2
+    made = divide(parameters, zero, world_size, size, lambda numbers: state_bytes("", (numbers,)) or 0)
     return attrs.evolve(made, weights=made.weights + parameters.connectors * size)
 
 
-def _stage_3(parameters: Parameters, zero: Mapping[str, Any], world_size: int, size: int) -> States:
+def _stage_3(parameters: Parameters, zero: Mapping[str, Any], world_size: int, size: int, state: Callable[[int], int]) -> States:
     said = {key: _number(zero, key) for key in DEFAULTS}
     threshold = said["stage3_param_persistence_threshold"]
     parts = sum(each.times * -(-each.numbers // world_size) for each in parameters.weights)
@@ -149,14 +148,14 @@ def _stage_3(parameters: Parameters, zero: Mapping[str, Any], world_size: int, s
     reduced = min(parameters.trained, said["reduce_bucket_size"])  # copied once more, in the order of the processes, to be sent
     offloads, weights_away = _is_away(zero, "offload_optimizer"), _is_away(zero, "offload_param")
     group = min(mine, said["sub_group_size"])
-    host = mine * (MASTER + MOMENTS) + _gradients_away(zero, mine, size, group) if offloads else 0
+    host = mine * MASTER + state(mine) + _gradients_away(zero, mine, size, group) if offloads else 0
     if weights_away:  # the flat buffer of those that are trained is pinned whatever is said
         host += (parts - mine) * size + pinned(mine * size)
     return States(
         weights=(0 if weights_away else parts * size) + whole * size,
         gradients=0 if offloads else mine * size,
         # Masters are copies even of float32 weights: DeepSpeed would share them, but compares a device with its name, which is never equal.
-        optimizer=0 if offloads else mine * (MASTER + MOMENTS),
+        optimizer=0 if offloads else mine * MASTER + state(mine),
         communication=(said["reduce_bucket_size"] + reduced + gathered) * size,
         step=said["reduce_bucket_size"] * size + (0 if offloads else group * (size + (MASTER if size < MASTER else 0))),
         kept=said["reduce_bucket_size"] * size + (0 if offloads else mine * size),
@@ -172,7 +171,7 @@ def _gradients_away(zero: Mapping[str, Any], mine: int, size: int, group: int) -
     return pinned(mine * size) + groups * pinned(group * MASTER) + pinned(rest * MASTER)
 
 
-def _stages_1_and_2(parameters: Parameters, zero: Mapping[str, Any], world_size: int, size: int) -> States:
+def _stages_1_and_2(parameters: Parameters, zero: Mapping[str, Any], world_size: int, size: int, state: Callable[[int], int]) -> States:
     trained = parameters.trained
     mine = -(-trained // world_size)
     offloads = _is_away(zero, "offload_optimizer")
@@ -182,11 +181,11 @@ def _stages_1_and_2(parameters: Parameters, zero: Mapping[str, Any], world_size:
     return States(
         weights=parameters.loaded * size,
         gradients=kept * size,
-        optimizer=0 if offloads else mine * (MASTER + MOMENTS),
+        optimizer=0 if offloads else mine * MASTER + state(mine),
         communication=buckets * size,
         step=0 if offloads else mine * (size + (MASTER if size < MASTER else 0)),
         # Weights as the model has them, masters, their gradients and moments, of which the moments alone are not pinned.
-        host=taken(mine * size) + 2 * taken(mine * MASTER) + mine * MOMENTS if offloads else 0,
+        host=taken(mine * size) + 2 * taken(mine * MASTER) + state(mine) if offloads else 0,
     )
 
 

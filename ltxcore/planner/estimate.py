@@ -17,7 +17,7 @@ from ltxcore.models.load_base import DTYPES
 from ltxcore.models.quantized import NAMES
 from ltxcore.planner.activations import Activations, Choice, Tracer
 from ltxcore.planner.decoding import decoder_of, decoding, largest
-from ltxcore.planner.engine_states import States, single_states, zero_states
+from ltxcore.planner.engine_states import States, single_states, states_of, zero_states
 from ltxcore.planner.largest_batch import Shapes, inputs_of, of_bucket
 from ltxcore.planner.parameters import Parameters, parameters_of
 from ltxcore.runs.engine import uses_zero, weights_dtype
@@ -51,6 +51,7 @@ class Need:
         engine: in words.
         decoding: on the first device, while clips are decoded: the decoder, and what passes through it.
         makes_room: whether the optimiser's state lies in host memory then.
+        is_whole: whether the optimiser's state is known; if not, it is left out.
     """
 
     parameters: Parameters
@@ -64,6 +65,7 @@ class Need:
     engine: str
     decoding: int = 0
     makes_room: bool = False
+    is_whole: bool = True
 
     @property
     def backward(self) -> int:
@@ -174,7 +176,7 @@ class Estimator:
         parameters = self._of_parameters(config, choice)
         if divided:
             wanted = resolve(Wanted.of(config, processes), config.engine.deepspeed_config, width=_width(parameters))
-            states, engine = zero_states(parameters, wanted, processes), _said(wanted)
+            states, engine = zero_states(parameters, wanted, processes, config.optimization.optimizer.state_bytes), _said(wanted)
         else:
             states, engine = self._single(config, parameters, choice), "one process"
         checkpoint, exported = _saved(config, parameters)
@@ -193,6 +195,7 @@ class Estimator:
             checkpoints=min(made, keep + 1) if keep > 0 else made,
             engine=engine,
             makes_room=config.acceleration.offload_optimizer_during_validation and not divided,
+            is_whole=states_of(parameters, config.optimization.optimizer.state_bytes) is not None,
         )
 
     def _single(self, config: RunFile, parameters: Parameters, choice: Choice) -> States:
@@ -200,7 +203,7 @@ class Estimator:
             parameters,
             dtype=choice.dtype,
             quantization=None if config.acceleration.quantization is None else NAMES[config.acceleration.quantization],
-            optimizer=config.optimization.optimizer_type,
+            state_bytes=config.optimization.optimizer.state_bytes,
             trained=torch.bfloat16 if config.acceleration.stochastic_rounding else torch.float32,
             in_backward=config.acceleration.step_in_backward,
             offloaded=config.acceleration.offload_blocks,
@@ -272,5 +275,7 @@ def _saved(config: RunFile, parameters: Parameters) -> tuple[int, int]:
     """Bytes of a checkpoint, and of what the run ends with. Source: docs/explanation/arithmetic.md#disk"""
     numbers = parameters.whole if config.model.training_mode == "full" else parameters.trained
     exported = numbers * DTYPES[config.checkpoints.precision].itemsize
-    state = {"full": 12, "minimal": 4, "off": 0}[config.checkpoints.save_training_state]
-    return exported + parameters.trained * state, exported
+    moments = states_of(parameters, config.optimization.optimizer.state_bytes)
+    whole = parameters.trained * 4 + (parameters.trained * 8 if moments is None else moments)
+    state = {"full": whole, "minimal": parameters.trained * 4, "off": 0}[config.checkpoints.save_training_state]
+    return exported + state, exported

@@ -11,9 +11,10 @@ from torch.nn import Parameter
 
 from ltxcore.engines.process import Processes
 from ltxcore.engines.single import AUTOCAST, single_engine
-from ltxcore.engines.zero_config import Wanted, resolve
+from ltxcore.engines.zero_config import Wanted, resolve, stage_of
 from ltxcore.logs import inform
 from ltxcore.protocols import Engine
+from ltxcore.registry import zero_stages_of
 
 if TYPE_CHECKING:
     from ltxcore.config.run_file import RunFile
@@ -44,12 +45,12 @@ def engine_problems(config: RunFile, world_size: int) -> Iterator[tuple[str, str
         if table.name == "single" and table.offload != "none":
             yield "engine.offload", 'only works with several processes, but engine.name is "single"', 'Use "zero", or remove the key.'
         return
-    if config.optimization.optimizer_type != "adamw":
+    if stage_of(config.engine) not in zero_stages_of(config.optimization.optimizer):
         kind = config.optimization.optimizer_type
         yield (
             "optimization.optimizer_type",
-            f'"{kind}" is not available with several processes, which divide the optimizer among them anyway',
-            'Use "adamw".',
+            f'"{kind}" would be another optimizer with several processes, which give it flat pieces of many weights at a time',
+            'Use "adamw", or train in one process.',
         )
     yield from _of_one_process(config)
     if config.model.training_mode == "lora" and config.lora.use_dora:

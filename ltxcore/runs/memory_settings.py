@@ -35,12 +35,13 @@ def missing_here(config: RunFile) -> Iterator[Refusal]:
         yield from _refused(config.acceleration.quantization)
     yield from _text_encoder(config)
     yield from _compile(config)
-    if config.optimization.optimizer_type == "adamw8bit" and importlib.util.find_spec("bitsandbytes") is None:
-        yield (
-            "optimization.optimizer_type",
-            '"adamw8bit" needs the package bitsandbytes, which is not installed',
-            'Install it with `pip install "ltx[low-memory]"`, or use "adamw".',
-        )
+    for package, command in getattr(config.optimization.optimizer, "needs", {}).items():
+        if importlib.util.find_spec(package) is None:
+            yield (
+                "optimization.optimizer_type",
+                f'"{config.optimization.optimizer_type}" needs the package {package}, which is not installed',
+                f'Install it with `{command}`, or use "adamw".',
+            )
 
 
 def _quantization(config: RunFile) -> Iterator[Refusal]:
@@ -87,6 +88,14 @@ def _one_gpu(config: RunFile) -> Iterator[Refusal]:
             )
         if config.acceleration.mixed_precision_mode != "bf16":
             yield key, "keeps weights in bfloat16, which float32 arithmetic cannot use", 'Set acceleration.mixed_precision_mode = "bf16".'
+    for name in ("stochastic_rounding", "step_in_backward"):
+        if getattr(config.acceleration, name) and not getattr(config.optimization.optimizer, "updates_alone", False):
+            kind = config.optimization.optimizer_type
+            yield (
+                f"acceleration.{name}",
+                f'updates one weight at a time, and the optimizer "{kind}" looks at all of them, or counts its steps for all',
+                'Use "adamw", "adafactor" or "lion", or remove the key.',
+            )
     if config.acceleration.step_in_backward and config.optimization.gradient_accumulation_steps > 1:
         yield (
             "acceleration.step_in_backward",

@@ -19,7 +19,7 @@ from ltxcore.encoded.held_out import Split, restored, split
 from ltxcore.encoded.listing import whole_samples
 from ltxcore.encoded.manifest import read_manifest
 from ltxcore.encoded.sample_names import ENCODED, encoded_root
-from ltxcore.engines.optim import try_schedule
+from ltxcore.engines.optim import try_optimizer, try_schedule
 from ltxcore.engines.process import Place
 from ltxcore.errors import ConfigError, DataError, LtxError, Problem, collecting
 from ltxcore.models.backbone import ModelInfo
@@ -224,9 +224,10 @@ def draft(
     with collecting(problems, loaded.where("engine")):
         if uses_zero(config, count):
             check_deepspeed(config, processes)
+    with collecting(problems, loaded.where("optimization.optimizer_params")):
+        try_optimizer(config.optimization)
     with collecting(problems, loaded.where("optimization.scheduler_params")):
-        table = config.optimization
-        try_schedule(table.scheduler_type, table.scheduler_params, table.steps, table.learning_rate)
+        try_schedule(config.optimization)
     problems.extend(unreadable)
     if base is not None:
         with collecting(problems, loaded.where("model.model_path")):

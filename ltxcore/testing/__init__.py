@@ -1,4 +1,4 @@
-"""Tests for authors of plugins, which try a condition or a strategy before anyone else does.
+"""For authors of plugins: try a condition, a strategy, an optimizer or a schedule before anyone else does.
 
     from ltxcore.testing import check_condition
 
@@ -14,9 +14,11 @@ import subprocess
 import sys
 
 from ltxcore.testing.check_condition import check_condition
+from ltxcore.testing.check_optimizer import check_optimizer
+from ltxcore.testing.check_schedule import check_schedule
 from ltxcore.testing.check_strategy import check_strategy
 
-__all__ = ["check_condition", "check_imports_lightly", "check_strategy"]
+__all__ = ["check_condition", "check_imports_lightly", "check_optimizer", "check_schedule", "check_strategy"]
 
 HEAVY = ("torch", "numpy", "diffusers", "transformers", "peft", "deepspeed", "av")
 

@@ -7,7 +7,6 @@ import inspect
 import random
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -15,15 +14,14 @@ import torch
 
 from ltxcore import state
 from ltxcore.conditions import ConditionUse, applied_state, given_from_medium
-from ltxcore.config.reading import Unreadable
-from ltxcore.config.structurer import Structurer
-from ltxcore.config.tables import plain, training_keys
+from ltxcore.config.tables import training_keys
 from ltxcore.errors import DataError, LtxError, PluginError
 from ltxcore.protocols import MODALITIES, DescribesLora, Geometry, Medium
-from ltxcore.registry import Named, Origin, Registry, check, content_of, roles_of
+from ltxcore.registry import content_of, roles_of
 from ltxcore.state import Grid, LatentState
 from ltxcore.strategy import Flexible, ModalityTable
 from ltxcore.testing.check_strategy import faults_of
+from ltxcore.testing.keys import faults_of_class
 from ltxcore.testing.trials import GRIDS, Findings, Trial, setting_of, trials
 
 WHERE = "a trial"
@@ -73,36 +71,7 @@ def check_condition(condition: Any, *, grids: Mapping[str, Sequence[Grid]] | Non
 
 
 def _faults_of_class(condition: Any) -> Iterator[str]:
-    cls = type(condition)
-    try:
-        check(Named(cls.__name__, "condition", cls, Origin("", "", "")))
-        keys = training_keys(cls)
-    except PluginError as error:
-        yield str(error).removeprefix(f'the condition "{cls.__name__}" ')
-        return
-    for key in keys:
-        if key.kind is Any:
-            yield f'its field "{key.name}" has no type, so a run file could write anything there'
-    yield from _faults_of_table(condition)
-
-
-def _faults_of_table(condition: Any) -> Iterator[str]:
-    """Find why a resolved run file, which has every parameter, does not load again to the same condition."""
-
-    def read(table: Any) -> Any:
-        structurer = Structurer(Registry({}), Path.cwd())
-        try:
-            return structurer.table(table, type(condition))
-        except Unreadable:
-            mistake = structurer.reading.mistakes[0]
-            raise ValueError(f'its field "{mistake.path[-1]}" {mistake.what}' if mistake.path else mistake.what) from None
-
-    try:
-        once = read(plain(condition))
-        if read(plain(once)) != once:
-            yield "written to a run file and read again, it is another: it must compare by its parameters"
-    except ValueError as error:
-        yield f"written to a run file, it cannot be read again: {error}"
+    yield from faults_of_class("condition", condition, training_keys)
 
 
 # ---------------------------------------------------------------- applying it

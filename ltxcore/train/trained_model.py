@@ -44,6 +44,7 @@ class TrainedModel:
         idle: modules that a LoRA target names, or parameters in full mode, that no loss of this run can reach, so that they are not trained.
         outline: of the run.
         count: numbers that are trained.
+        state_bytes: of the optimizer's state of them; one that is not known counts as AdamW's.
     """
 
     backbone: LTXBackbone
@@ -51,10 +52,14 @@ class TrainedModel:
     idle: tuple[str, ...]
     outline: Outline
     count: int = attrs.field(init=False)
+    state_bytes: int = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         # Counted now: an engine may divide them among processes.
         object.__setattr__(self, "count", sum(parameter.numel() for parameter in self.parameters.values()))
+        shapes = ((name, tuple(parameter.shape)) for name, parameter in self.parameters.items())
+        found = [self.outline.config.optimization.optimizer.state_bytes(name, shape) for name, shape in shapes]
+        object.__setattr__(self, "state_bytes", 8 * self.count if None in found else sum(found))
 
     def save(self, path: Path, metadata: Mapping[str, str], engine: Engine) -> Path:
         """Write the LoRA or the whole model, with the weights that an engine has; within its `first`.
@@ -65,6 +70,10 @@ class TrainedModel:
         Raises:
             CheckpointError: it could not be written whole, or changes nothing.
         """
+        with engine.evaluating():
+            return self._save(path, metadata, engine)
+
+    def _save(self, path: Path, metadata: Mapping[str, str], engine: Engine) -> Path:
         config = self.outline.config
         dtype = DTYPES[config.checkpoints.precision]
 
@@ -80,12 +89,12 @@ class TrainedModel:
         return save_full(self.backbone, path, base=base, dtype=dtype, metadata=said, weight=weight, largest=largest)
 
     def checkpoint_bytes(self) -> int:
-        """Estimate the size of a checkpoint: the export and, for an exact resume, the trained parameters with two moments each."""
+        """How much a checkpoint takes: the export, and for an exact resume the trained parameters with the state of the optimizer."""
         config = self.outline.config
         full = config.model.training_mode == "full"
         exported = sum(math.prod(shape) for shape in self.backbone.blueprint.shapes.values()) if full else self.count
-        state = {"full": 12, "minimal": 4, "off": 0}[config.checkpoints.save_training_state]
-        return exported * DTYPES[config.checkpoints.precision].itemsize + self.count * state
+        state = {"full": self.count * 4 + self.state_bytes, "minimal": self.count * 4, "off": 0}[config.checkpoints.save_training_state]
+        return exported * DTYPES[config.checkpoints.precision].itemsize + state
 
 
 def _of_tiny(base: str) -> dict[str, str]:

@@ -61,7 +61,7 @@ WRONG_KEYS = [
     Fault(
         "schedule",
         {"optimization": {"scheduler_type": "step", "scheduler_params": {"gama": -0.5}}},
-        "{gama}: optimization.scheduler_params.gama: the scheduler",
+        "{gama}: optimization.scheduler_params.gama: there is no such key",
     ),
     Fault("tracker", {"trackers": {"jsonl": {"x": 1}}}, "{x}: trackers.jsonl.x: there is no such key"),
     Fault("condition", {"training_strategy": {"conditions": 3}}, "{conditions}: training_strategy.conditions: there is no such key"),

@@ -41,23 +41,36 @@ def test_plugins_new_makes_a_package_and_says_how_to_go_on(tmp_path: Path) -> No
     }
 
 
+@pytest.fixture(params=["condition", "optimizer", "schedule"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-def package(tmp_path: Path) -> Path:
-    assert new("thin_stripes", "--into", str(tmp_path))[0] == 0
+def package(tmp_path: Path, kind: str) -> Path:
+    assert new("thin_stripes", "--kind", kind, "--into", str(tmp_path))[0] == 0
     return tmp_path / "ltx-thin-stripes"
 
 
 def test_what_it_makes_passes_its_own_tests(package: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    done = subprocess.run(command, cwd=package, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": "src"})
+    paths = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    done = subprocess.run(
+        command,
+        cwd=package,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(["src", *paths])},
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "4 passed" in done.stdout
 
 
-def test_what_it_makes_is_a_plugin(package: Path) -> None:
+def test_what_it_makes_is_a_plugin(package: Path, kind: str) -> None:
     registry = load(local=[package / "src" / "ltx_thin_stripes" / "__init__.py"])
     assert registry.broken == ()
-    assert registry.get("condition", "thin_stripes").value.__name__ == "ThinStripes"
+    assert registry.get(kind, "thin_stripes").value.__name__ == "ThinStripes"
 
 
 def test_what_it_makes_is_tidy(package: Path) -> None:
@@ -73,7 +86,7 @@ def test_a_name_that_cannot_be_installed_is_refused(name: str, tmp_path: Path) -
     assert new("--into", str(tmp_path), "--", name) == (
         2,
         "",
-        f'"{name}" is not a valid name for a condition\n    Use small letters, digits and single underscores, such as every_other.\n',
+        f'"{name}" is not a valid name for a plugin\n    Use small letters, digits and single underscores, such as every_other.\n',
     )
     assert not list(tmp_path.iterdir())
 
@@ -86,6 +99,11 @@ def test_a_name_that_is_taken_is_refused(tmp_path: Path) -> None:
     )
 
 
+def test_a_name_of_another_kind_is_free(tmp_path: Path) -> None:
+    assert new("mask", "--kind", "optimizer", "--into", str(tmp_path))[0] == 0
+
+
+@pytest.mark.parametrize("kind", ["condition"], indirect=True)
 def test_nothing_is_overwritten(package: Path) -> None:
     before = (package / "README.md").read_text()
     assert new("thin_stripes", "--into", str(package.parent)) == (

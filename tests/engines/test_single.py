@@ -14,8 +14,8 @@ from torch.nn import Parameter
 from helpers.golden_draws import Recorded, batch_of, strategy_of
 from helpers.golden_io import Case, load_case
 from helpers.golden_models import load_golden
+from helpers.optimizers import optimization, schedule
 from ltxcore.config.run_file import OptimizationTable
-from ltxcore.engines.optim import schedule
 from ltxcore.engines.single import SingleEngine, single_engine
 from ltxcore.errors import CheckpointError
 from ltxcore.models.backbone import LTXBackbone
@@ -31,7 +31,7 @@ TARGETS = ["to_k", "to_q", "to_v", "to_out.0"]
 
 
 def table(**keys: object) -> OptimizationTable:
-    return OptimizationTable(**{"learning_rate": 1e-3, "steps": 10, "scheduler_type": "constant", "max_grad_norm": 0.0, **keys})
+    return optimization(**{"learning_rate": 1e-3, "steps": 10, "scheduler_type": "constant", "max_grad_norm": 0.0, **keys})
 
 
 def tiny(dropout: float = 0.0) -> LTXBackbone:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ltxcore.config.run_file import AccelerationTable, EngineTable, ModelTable, OptimizationTable, RunFile
+from helpers.optimizers import optimization
+from ltxcore.config.run_file import AccelerationTable, EngineTable, ModelTable, RunFile
 from ltxcore.engines.zero_build import compiled, settled
 from ltxcore.engines.zero_config import Config
 from ltxcore.errors import ConfigError
@@ -27,7 +28,7 @@ def settle(folder: Path, backbone: LTXBackbone, config: Config) -> Config:
     run = RunFile(
         model=ModelTable(model_path="tiny-untrained"),
         training_strategy=None,
-        optimization=OptimizationTable(batch_size=1),
+        optimization=optimization(batch_size=1),
         acceleration=AccelerationTable(mixed_precision_mode="no"),
         engine=EngineTable(deepspeed_config=path),
     )

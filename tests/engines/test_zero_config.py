@@ -9,7 +9,8 @@ from typing import Any
 import attrs
 import pytest
 
-from ltxcore.config.run_file import AccelerationTable, EngineTable, ModelTable, OptimizationTable, RunFile
+from helpers.optimizers import optimization
+from ltxcore.config.run_file import AccelerationTable, EngineTable, ModelTable, RunFile
 from ltxcore.engines.zero_config import FORGOTTEN_PRINTS, Config, Wanted, read, resolve
 from ltxcore.errors import ConfigError
 
@@ -22,7 +23,8 @@ WANTED = Wanted(
     stage=None,
     offload="none",
     learning_rate=5e-4,
-    betas=(0.9, 0.999),
+    optimizer="adamw",
+    optimizer_params={"betas": [0.9, 0.999], "eps": 1e-8},
     weight_decay=0.01,
     schedule="linear",
 )
@@ -101,7 +103,7 @@ def test_what_a_run_file_says_is_read_from_its_tables() -> None:
     run = RunFile(
         model=ModelTable(model_path="tiny"),
         training_strategy=None,
-        optimization=OptimizationTable(batch_size=2, gradient_accumulation_steps=3),
+        optimization=optimization(batch_size=2, gradient_accumulation_steps=3),
         acceleration=AccelerationTable(mixed_precision_mode="bf16"),
         engine=EngineTable(stage=2, offload="optimizer"),
     )
@@ -139,10 +141,10 @@ def test_another_optimizer_and_another_schedule_are_refused_and_equal_values_are
     assert "optimizer" not in resolved(tmp_path, {"optimizer": same})
     other = {"type": "Lamb", "params": {"lr": 1e-3, "betas": [0.9, 0.95], "max_coeff": 0.3}}
     assert refusal(tmp_path, {"optimizer": other, "scheduler": {"type": "WarmupLR"}}) == (
-        'TMP/ds.json: optimizer.type is "Lamb", and optimization.optimizer_type is "adamw"\n    Write "AdamW", or remove optimizer.\n'
+        'TMP/ds.json: optimizer.type is "Lamb", and optimization.optimizer_type is "adamw"\n    Make them agree, or remove optimizer.\n'
         "TMP/ds.json: optimizer.params.lr is 0.001, and optimization.learning_rate is 0.0005\n"
         '    Make them equal, or write "auto".\n'
-        "TMP/ds.json: optimizer.params.betas is [0.9, 0.95], and optimization.betas is [0.9, 0.999]\n"
+        "TMP/ds.json: optimizer.params.betas is [0.9, 0.95], and optimization.optimizer_params.betas is [0.9, 0.999]\n"
         '    Make them equal, or write "auto".\n'
         "TMP/ds.json: optimizer.params.max_coeff is not used\n    Remove it.\n"
         'TMP/ds.json: scheduler.type is "WarmupLR", and optimization.scheduler_type is "linear"\n'

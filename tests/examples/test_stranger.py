@@ -132,8 +132,9 @@ def write(folder: Path, strategy: str) -> None:
     folder.joinpath("run.toml").write_text(RUN + strategy)
 
 
-def test_their_own_tests_pass_in_that_environment(environment: Environment, tmp_path: Path) -> None:
-    tests = shutil.copytree(STRANGERS[0] / "tests", tmp_path / "tests")
+@pytest.mark.parametrize("stranger", STRANGERS, ids=lambda path: path.name)
+def test_their_own_tests_pass_in_that_environment(environment: Environment, tmp_path: Path, stranger: Path) -> None:
+    tests = shutil.copytree(stranger / "tests", tmp_path / "tests")
     done = environment.run("-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", str(tests), folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -153,6 +154,8 @@ def test_strangers_plugins_are_listed_with_where_they_come_from(environment: Env
         ("condition", "checkerboard", "ltx-checkerboard", "0.1.0"),
         ("strategy", "late", "ltx-late", "3.2.1"),
         ("sigma_sampler", "fixed", "ltx-late", "3.2.1"),
+        ("optimizer", "patient", "ltx-late", "3.2.1"),
+        ("schedule", "halves", "ltx-late", "3.2.1"),
         ("tracker", "loud", "ltx-late", "3.2.1"),
         ("command", "late", "ltx-late", "3.2.1"),
     }
@@ -171,7 +174,7 @@ def test_strangers_plugins_are_described_by_the_program(environment: Environment
 def test_strangers_plugins_are_in_the_schema(environment: Environment, tmp_path: Path) -> None:
     done = environment.ltx("schema", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    for name in ("checkerboard", "late", "fixed", "loud", "share"):
+    for name in ("checkerboard", "late", "fixed", "loud", "share", "patient", "wait", "halves", "times"):
         assert f'"{name}"' in done.stdout
 
 
@@ -222,12 +225,17 @@ def test_what_a_strangers_condition_gives_is_shown_by_inspect(environment: Envir
 
 def test_a_strategy_a_sampler_and_a_tracker_of_a_stranger_train(environment: Environment, folder: Path) -> None:
     write(folder, LATE)
-    done = environment.ltx("run", "run.toml", folder=folder)
+    settings = ["--set", "optimization.optimizer_type=patient", "--set", "optimization.optimizer_params.wait=3"]
+    schedule = ["--set", "optimization.scheduler_type=halves", "--set", "optimization.warmup_steps=1"]
+    done = environment.ltx("run", "run.toml", *settings, *schedule, folder=folder)
     assert done.returncode == 0, done.stderr
     told = folder.joinpath("out", "steps.txt").read_text()
     assert told.startswith("STEP 0\nSTEP 1\n"), "what is held out is measured before the first step"
     with safe_open(folder / "out" / "lora.safetensors", "pt") as lora:
         assert lora.metadata()["late_share"] == "0.25"
+    steps = [json.loads(line) for line in folder.joinpath("out", "metrics.jsonl").read_text().splitlines()]
+    assert [line["learning_rate"] / 5e-4 for line in steps if "learning_rate" in line] == pytest.approx([0.5, 1.0, 0.5])
+    assert "[optimization.optimizer_params]\nwait = 3\n" in folder.joinpath("out", "run.toml").read_text()
 
 
 @pytest.mark.parametrize(

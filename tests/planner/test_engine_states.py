@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from ltxcore.models.offload import AT_ONCE
-from ltxcore.planner.engine_states import DEFAULTS, MASTER, MOMENTS, pinned, single_states, zero_states
+from ltxcore.planner.engine_states import DEFAULTS, MASTER, pinned, single_states, zero_states
 from ltxcore.planner.parameters import Parameters, Weight
+from ltxplugins.optimizers.adamw import AdamW
 
 BLOCKS, WIDTH = 6, 64
+STATE = AdamW().state_bytes
 MATRIX = WIDTH * WIDTH * 2
 """Bytes in bf16."""
 
@@ -29,7 +31,7 @@ def lora() -> Parameters:
 
 @pytest.mark.parametrize("offloaded", [0, 1, 2, 3, 4, BLOCKS, 2 * BLOCKS])
 def test_of_the_blocks_in_host_memory_as_many_are_on_the_device_as_offloading_lets_be_there(offloaded: int) -> None:
-    given: dict[str, Any] = {"dtype": torch.bfloat16, "quantization": None, "optimizer": "adamw", "num_layers": BLOCKS}
+    given: dict[str, Any] = {"dtype": torch.bfloat16, "quantization": None, "state_bytes": STATE, "num_layers": BLOCKS}
     whole, found = single_states(lora(), **given), single_states(lora(), **given, offloaded=offloaded)
     away = min(offloaded, BLOCKS)
     assert found.host == away * MATRIX
@@ -49,6 +51,9 @@ def away(stage: int, *, is_bf16: bool = True, **parts: Any) -> dict[str, Any]:
     return {"bf16": {"enabled": is_bf16}, "zero_optimization": {"stage": stage, **DEFAULTS, **parts}}
 
 
+MOMENTS = 8
+"""Bytes of AdamW's state of a number."""
+
 NUMBERS, GROUP = 3_000_000, 1_000_000
 CPU = {"device": "cpu"}
 
@@ -59,31 +64,31 @@ def test_gradients_in_host_memory_are_pinned_at_stage_3(processes: int) -> None:
     states = mine * (MASTER + MOMENTS)
     groups = (mine // GROUP) * pinned(GROUP * MASTER) + pinned(mine % GROUP * MASTER)
     config = away(3, offload_optimizer=CPU, sub_group_size=GROUP)
-    assert zero_states(full(NUMBERS), config, processes).host == states + pinned(mine * 2) + groups
+    assert zero_states(full(NUMBERS), config, processes, STATE).host == states + pinned(mine * 2) + groups
     unpinned = away(3, offload_optimizer={**CPU, "pin_memory": False}, sub_group_size=GROUP)
-    assert zero_states(full(NUMBERS), unpinned, processes).host == states + mine * 2 + mine * MASTER
+    assert zero_states(full(NUMBERS), unpinned, processes, STATE).host == states + mine * 2 + mine * MASTER
     everything = away(3, offload_optimizer=CPU, offload_param=CPU, sub_group_size=GROUP)
-    assert zero_states(full(NUMBERS), everything, processes).host == states + 2 * pinned(mine * 2) + groups
+    assert zero_states(full(NUMBERS), everything, processes, STATE).host == states + 2 * pinned(mine * 2) + groups
 
 
 def test_weights_masters_and_gradients_in_host_memory_are_pinned_at_stage_2() -> None:
     config = away(2, offload_optimizer=CPU)
-    assert zero_states(full(NUMBERS), config, 1).host == NUMBERS * MOMENTS + pinned(NUMBERS * 2) + 2 * pinned(NUMBERS * MASTER)
+    assert zero_states(full(NUMBERS), config, 1, STATE).host == NUMBERS * MOMENTS + pinned(NUMBERS * 2) + 2 * pinned(NUMBERS * MASTER)
     unpinned = away(2, offload_optimizer={**CPU, "pin_memory": False})
-    assert zero_states(full(NUMBERS), unpinned, 1).host == NUMBERS * (MOMENTS + 2 + 2 * MASTER)
+    assert zero_states(full(NUMBERS), unpinned, 1, STATE).host == NUMBERS * (MOMENTS + 2 + 2 * MASTER)
 
 
 def test_a_process_without_a_part_of_what_is_trained_takes_no_host_memory() -> None:
     config = away(3, offload_optimizer=CPU, offload_param=CPU)
-    assert zero_states(Parameters((), connectors=0, whole=0), config, 4).host == 0
+    assert zero_states(Parameters((), connectors=0, whole=0), config, 4, STATE).host == 0
 
 
 @pytest.mark.parametrize("is_bf16", [True, False], ids=["bf16", "float32"])
 def test_masters_lie_beside_the_weights_at_stage_3_whatever_the_weights_are(is_bf16: bool) -> None:
-    assert zero_states(full(NUMBERS), away(3, is_bf16=is_bf16), 1).optimizer == NUMBERS * (MASTER + MOMENTS)
+    assert zero_states(full(NUMBERS), away(3, is_bf16=is_bf16), 1, STATE).optimizer == NUMBERS * (MASTER + MOMENTS)
 
 
 @pytest.mark.parametrize(("prefetch", "twice"), [(1000, 1000), (0, 0), (10 * NUMBERS, NUMBERS)])
 def test_weights_that_are_gathered_together_are_there_twice(prefetch: int, twice: int) -> None:
     config = away(3, stage3_prefetch_bucket_size=prefetch, stage3_param_persistence_threshold=0, reduce_bucket_size=0)
-    assert zero_states(full(NUMBERS), config, 1).communication == (NUMBERS + twice) * 2
+    assert zero_states(full(NUMBERS), config, 1, STATE).communication == (NUMBERS + twice) * 2

@@ -12,6 +12,7 @@ import pytest
 from helpers.training_runs import loaded_run, sound_set
 from ltxcore.config.run_file import RunFile
 from ltxcore.runs.engine import engine_problems, missing_for_engine, uses_zero
+from ltxplugins.optimizers.adamw8bit import AdamW8bit
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +51,11 @@ def test_one_process_refuses_keys_of_several_only_where_it_was_asked_for_by_name
     ("tables", "expected"),
     [
         (
-            {"optimization": {"optimizer_type": "adamw8bit"}},
+            {"optimization": {"optimizer_type": "adamw8bit", "optimizer": AdamW8bit()}},
             (
                 "optimization.optimizer_type",
-                '"adamw8bit" is not available with several processes, which divide the optimizer among them anyway',
-                'Use "adamw".',
+                '"adamw8bit" would be another optimizer with several processes, which give it flat pieces of many weights at a time',
+                'Use "adamw", or train in one process.',
             ),
         ),
         (

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from helpers.optimizers import optimization
 from helpers.training_runs import put, put_sound
 from ltxcore.conditions import ConditionUse
-from ltxcore.config.run_file import OptimizationTable
 from ltxcore.encoded.manifest import read_manifest
 from ltxcore.engines.single import SingleEngine, single_engine
 from ltxcore.flow.draws import CountedDraws
@@ -73,7 +73,7 @@ def models() -> dict[frozenset[str], tuple[SingleEngine, LTXBackbone]]:
     for modalities in (frozenset({"audio"}), frozenset({"video", "audio"})):
         backbone = load_backbone("tiny-untrained", modalities, dtype=torch.float32)
         add_lora(backbone, rank=2, alpha=2, dropout=0.5, target_modules=["audio_attn1.to_q"])
-        engine = single_engine(backbone, lora_parameters(backbone), OptimizationTable(steps=4), precision="no", device=CPU)
+        engine = single_engine(backbone, lora_parameters(backbone), optimization(steps=4), precision="no", device=CPU)
         found[modalities] = engine, backbone
     return found
 

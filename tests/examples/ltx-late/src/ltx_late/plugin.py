@@ -1,18 +1,22 @@
-"""A strategy with a loss of its own, a sigma sampler, a tracker and a command, from one distribution."""
+"""A strategy with a loss of its own, a sigma sampler, an optimizer, a schedule, a tracker and a command, from one distribution."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from ltxcore.api import Batch, Draws, Flexible, Manifest, ModalityTable, ModelInput, Setting, Source, Strategy, hookimpl, masked_loss
+from ltxcore.api.optimizers import ParameterGroup
 
 if TYPE_CHECKING:
     import click
     from torch import Tensor
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
 
 
 @attrs.frozen
@@ -84,6 +88,33 @@ class Fixed:
         return draws.uniform(key) * 0 + self.sigma
 
 
+@attrs.frozen
+class Patient:
+    """Gradient descent with momentum, which waits: the learning rate grows by itself over its first steps."""
+
+    wait: int = attrs.field(default=2, validator=attrs.validators.ge(1), metadata={"help": "over how many steps it grows", "unit": "steps"})
+
+    def build(self, groups: Sequence[ParameterGroup]) -> Optimizer:
+        from ltx_late.waiting import Waiting
+
+        return Waiting([group.torch_group() for group in groups], self.wait)
+
+    def state_bytes(self, name: str, shape: tuple[int, ...]) -> int:
+        return 4 * prod(shape)
+
+
+@attrs.frozen
+class Halves:
+    """Half the learning rate again and again."""
+
+    times: int = attrs.field(default=2, validator=attrs.validators.ge(1), metadata={"help": "how often in a run"})
+
+    def build(self, optimizer: Optimizer, steps: int) -> LRScheduler:
+        from torch.optim.lr_scheduler import LambdaLR
+
+        return LambdaLR(optimizer, lambda step: 0.5 ** (step * (self.times + 1) // steps))
+
+
 @attrs.define
 class Loud:
     """Writes LOUD into a file, for every step."""
@@ -125,6 +156,16 @@ def ltx_strategies() -> dict[str, type]:
 @hookimpl
 def ltx_sigma_samplers() -> dict[str, type]:
     return {"fixed": Fixed}
+
+
+@hookimpl
+def ltx_optimizers() -> dict[str, type]:
+    return {"patient": Patient}
+
+
+@hookimpl
+def ltx_schedules() -> dict[str, type]:
+    return {"halves": Halves}
 
 
 @hookimpl

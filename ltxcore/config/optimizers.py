@@ -1,0 +1,33 @@
+"""What an optimizer says of keys of `[optimization]` that are not its own: their defaults, and what does not go with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ltxcore.config.parts import evolved
+from ltxcore.config.reading import Reading, Unreadable
+from ltxcore.config.run_file import OptimizationTable
+
+CONSTANT = "constant"
+
+
+def fitted(table: OptimizationTable, said: Mapping[str, Any], reading: Reading) -> OptimizationTable:
+    """The table with the defaults of its optimizer where the run file (`said`) does not say otherwise; what does not go with it is noted."""
+    try:
+        optimizer, kind = table.optimizer, table.optimizer_type
+    except Unreadable:
+        return table
+    changes: dict[str, Any] = {"betas": None}  # they are among its parameters now
+    if "learning_rate" not in said and hasattr(optimizer, "learning_rate"):
+        changes["learning_rate"] = float(optimizer.learning_rate)
+    if not getattr(optimizer, "decays_weights", True):
+        changes["weight_decay"] = 0.0
+        if said.get("weight_decay"):
+            reading.note(f'the optimizer "{kind}" has no weight decay', "Set it to 0, or remove it.", below=("weight_decay",))
+    if getattr(optimizer, "schedules_itself", False):
+        changes["scheduler_type"] = CONSTANT
+        for key in ("scheduler_type", "scheduler_params", "warmup_steps"):
+            if said.get(key) not in (None, CONSTANT, {}, 0):
+                reading.note(f'does not go with the optimizer "{kind}", which needs a constant learning rate', "Remove it.", below=(key,))
+    return evolved(table, **changes)

@@ -1,0 +1,95 @@
+"""Hold a schedule of the learning rate to its protocol, over runs of several lengths."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.nn import Parameter
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from ltxcore.errors import LtxError
+from ltxcore.testing.keys import faults_of_class
+from ltxcore.testing.trials import Findings
+
+LENGTHS = (1, 2, 3, 10, 300)
+"""Steps of the runs that it is tried on."""
+
+PEAKS = (1e-3, 5e-4)
+"""Learning rates of the groups that it is tried on."""
+
+
+def check_schedule(schedule: Any, **fields: Any) -> None:
+    """Check that a schedule gives every step a learning rate, and resumes with the same ones.
+
+    Args:
+        schedule: an object of the class that `ltx_schedules` names, or the class.
+        fields: parameters to make an object of the class with.
+
+    Raises:
+        AssertionError: all that is wrong.
+    """
+    one: Any = schedule(**fields) if inspect.isclass(schedule) else schedule
+    findings = Findings()
+    said = f"{type(one).__name__} breaks the protocol of schedules:"
+    for fault in faults_of_class("schedule", one):
+        findings.note(fault)
+    findings.tell(said)
+    for steps in LENGTHS:
+        try:
+            for fault in _faults(one, steps):
+                findings.note(fault, f"a run of {steps} steps")
+        except LtxError as error:
+            findings.note(error.problems[0].what, f"a run of {steps} steps")
+        except Exception as error:  # noqa: BLE001 - it may raise anything, and is told
+            findings.note(f"raises {type(error).__name__}: {error}", f"a run of {steps} steps")
+    findings.tell(said)
+
+
+def _made(one: Any, steps: int) -> tuple[Optimizer, Any]:
+    optimizer = SGD([{"params": [Parameter(torch.zeros(1))], "lr": peak} for peak in PEAKS], lr=PEAKS[0])
+    return optimizer, one.build(optimizer, steps)
+
+
+def _faults(one: Any, steps: int) -> Iterator[str]:
+    optimizer, scheduler = _made(one, steps)
+    if not isinstance(scheduler, LRScheduler):
+        yield f"builds {type(scheduler).__name__}, which is no subclass of torch.optim.lr_scheduler.LRScheduler"
+        return
+    rates, half = [_now(optimizer)], steps // 2
+    kept = json.dumps(scheduler.state_dict()) if half == 0 else ""
+    for number in range(1, steps):
+        _step(scheduler)
+        rates.append(_now(optimizer))
+        if number == half:
+            kept = json.dumps(scheduler.state_dict())
+    wrong = next((rate for each in rates for rate in each if not 0 <= rate < math.inf), None)
+    if wrong is not None:
+        yield f"gives a step the learning rate {wrong:g}"
+        return
+    other, again = _made(one, steps)
+    again.load_state_dict(json.loads(kept))
+    for group, rate in zip(other.param_groups, rates[half], strict=True):
+        group["lr"] = rate
+    resumed = [_now(other)]
+    for _ in range(half + 1, steps):
+        _step(again)
+        resumed.append(_now(other))
+    if resumed != rates[half:]:
+        yield "resumes with other learning rates: all that it keeps must be in its state_dict()"
+
+
+def _now(optimizer: Optimizer) -> list[float]:
+    return [float(group["lr"]) for group in optimizer.param_groups]
+
+
+def _step(scheduler: LRScheduler) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")  # nothing is trained
+        scheduler.step()

@@ -1,0 +1,47 @@
+"""What is wrong with the class of a plugin, and with its fields as the keys of a run file, whatever kind of plugin it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ltxcore.config.reading import Unreadable
+from ltxcore.config.structurer import Structurer
+from ltxcore.config.tables import Key, keys_of, plain
+from ltxcore.errors import PluginError
+from ltxcore.registry import Named, Origin, Registry, check
+
+
+def faults_of_class(kind: str, one: Any, keys: Callable[[Any], Sequence[Key]] = keys_of) -> Iterator[str]:
+    """What the registry says of the class of an object, a key without a type, and a table that is another once it was written and read."""
+    cls = type(one)
+    try:
+        check(Named(cls.__name__, kind, cls, Origin("", "", "")))
+        found = keys(cls)
+    except PluginError as error:
+        yield str(error).removeprefix(f'the {kind.replace("_", " ")} "{cls.__name__}" ')
+        return
+    for key in found:
+        if key.kind is Any:
+            yield f'its field "{key.name}" has no type, so a run file could write anything there'
+    yield from _faults_of_table(one)
+
+
+def _faults_of_table(one: Any) -> Iterator[str]:
+    """A resolved run file has every parameter, and must load again to the same."""
+
+    def read(table: Any) -> Any:
+        structurer = Structurer(Registry({}), Path.cwd())
+        try:
+            return structurer.table(table, type(one))
+        except Unreadable:
+            mistake = structurer.reading.mistakes[0]
+            raise ValueError(f'its field "{mistake.path[-1]}" {mistake.what}' if mistake.path else mistake.what) from None
+
+    try:
+        once = read(plain(one))
+        if read(plain(once)) != once:
+            yield "written to a run file and read again, it is another: it must compare by its parameters"
+    except ValueError as error:
+        yield f"written to a run file, it cannot be read again: {error}"

@@ -1,0 +1,42 @@
+"""AdamW with a state of 8 bits, from bitsandbytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import TYPE_CHECKING, ClassVar
+
+import attrs
+
+from ltxcore.api.optimizers import ParameterGroup
+from ltxplugins.optimizers.fields import FLOAT32, betas, bytes_of, eps
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+BLOCK, LEAST = 256, 4096
+"""Numbers that share a factor, and the least a parameter must have for its state to be of 8 bits.
+
+Source: docs/explanation/arithmetic.md#moments-in-8-bits
+"""
+
+
+@attrs.frozen
+class AdamW8bit:
+    """AdamW with its two running means in 8 bits each, from bitsandbytes: a quarter of the state. A weight of fewer than 4096 numbers keeps 32 bits."""
+
+    updates_alone = True
+    needs: ClassVar[Mapping[str, str]] = {"bitsandbytes": 'pip install "ltx[low-memory]"'}
+
+    betas: tuple[float, float] = betas(0.9, 0.999)
+    eps: float = eps(1e-8)
+
+    def build(self, groups: Sequence[ParameterGroup]) -> Optimizer:
+        import bitsandbytes  # type: ignore[import-not-found, unused-ignore]
+
+        optimizer: Optimizer = bitsandbytes.optim.AdamW8bit([group.torch_group() for group in groups], betas=self.betas, eps=self.eps)
+        return optimizer
+
+    def state_bytes(self, name: str, shape: tuple[int, ...]) -> int:
+        numbers = prod(shape)
+        return bytes_of(shape, 2) if numbers < LEAST else 2 * (numbers + -(-numbers // BLOCK) * FLOAT32)

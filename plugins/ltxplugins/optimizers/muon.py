@@ -1,0 +1,51 @@
+"""Muon, from torch, for matrices; AdamW for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import attrs
+
+from ltxcore.api.optimizers import ParameterGroup
+from ltxplugins.optimizers.fields import betas, bytes_of, eps
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+
+@attrs.frozen
+class Muon:
+    """Muon, from torch: the update of a matrix is made orthogonal, so that it goes as far in every direction. Weights that are no matrices, such as
+    biases and tables, are AdamW's."""
+
+    updates_alone = True
+
+    momentum: float = attrs.field(
+        default=0.95, validator=[attrs.validators.ge(0), attrs.validators.lt(1)], metadata={"help": "how much of its running mean stays"}
+    )
+    nesterov: bool = attrs.field(default=True, metadata={"help": "look ahead by one more step of the running mean"})
+    ns_steps: int = attrs.field(
+        default=5,
+        validator=[attrs.validators.ge(1), attrs.validators.lt(100)],
+        metadata={"help": "steps of the iteration that makes an update orthogonal"},
+    )
+    adjust_lr: Literal["match_rms_adamw", "original"] = attrs.field(
+        default="match_rms_adamw",
+        metadata={"help": "how the learning rate follows the shape of a matrix: so that AdamW's suits it, or as first published"},
+    )
+    betas: tuple[float, float] = betas(0.9, 0.999)
+    eps: float = eps(1e-8)
+
+    def build(self, groups: Sequence[ParameterGroup]) -> Optimizer:
+        from ltxplugins.optimizers.muon_torch import muon_and_adamw
+
+        return muon_and_adamw(groups, self)
+
+    def state_bytes(self, name: str, shape: tuple[int, ...]) -> int:
+        return bytes_of(shape, 1 if is_matrix(name, shape) else 2)
+
+
+def is_matrix(name: str, shape: tuple[int, ...]) -> bool:
+    """Whether a parameter multiplies vectors: a table of two dimensions does not."""
+    return len(shape) == 2 and name.endswith(".weight")

@@ -1,0 +1,57 @@
+"""Prodigy, from prodigyopt."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import TYPE_CHECKING, ClassVar
+
+import attrs
+
+from ltxcore.api.optimizers import ParameterGroup
+from ltxplugins.optimizers.fields import FLOAT32, betas, bytes_of, eps
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+
+@attrs.frozen
+class Prodigy:
+    """Prodigy, from prodigyopt: it finds the size of its steps by itself. The learning rate multiplies that size, and is 1."""
+
+    needs: ClassVar[Mapping[str, str]] = {"prodigyopt": 'pip install "ltx[optimizers]"'}
+    learning_rate = 1.0
+
+    betas: tuple[float, float] = betas(0.9, 0.999)
+    eps: float = eps(1e-8)
+    d0: float = attrs.field(default=1e-6, validator=attrs.validators.gt(0), metadata={"help": "size of its steps at the start"})
+    d_coef: float = attrs.field(
+        default=1.0, validator=attrs.validators.gt(0), metadata={"help": "multiplies the size that it finds: what to tune"}
+    )
+    growth_rate: float | None = attrs.field(
+        default=None,
+        validator=attrs.validators.optional(attrs.validators.gt(1)),
+        metadata={"help": "how many times the size may grow in a step; by default as many as it finds"},
+    )
+    use_bias_correction: bool = attrs.field(default=False, metadata={"help": "correct the running means of the first steps, as Adam does"})
+    safeguard_warmup: bool = attrs.field(
+        default=False, metadata={"help": "leave the learning rate out of what it estimates: for a schedule that warms up"}
+    )
+    slice_p: int = attrs.field(
+        default=1,
+        validator=attrs.validators.ge(1),
+        metadata={"help": "estimate from every n-th number of each weight alone, and keep so much less"},
+    )
+
+    def build(self, groups: Sequence[ParameterGroup]) -> Optimizer:
+        import prodigyopt
+
+        said = {name: value for name, value in attrs.asdict(self).items() if value is not None}
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints that it decays weights
+            optimizer: Optimizer = prodigyopt.Prodigy([group.torch_group() for group in groups], **said)
+        return optimizer
+
+    def state_bytes(self, name: str, shape: tuple[int, ...]) -> int:
+        return bytes_of(shape, 2) + 2 * FLOAT32 * -(-prod(shape) // self.slice_p)

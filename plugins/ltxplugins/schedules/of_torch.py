@@ -1,0 +1,92 @@
+"""Schedules of torch, whose parameters are their keys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
+
+
+def _key(default: Any, text: str, unit: str = "") -> Any:
+    return attrs.field(default=default, metadata={"help": text, **({"unit": unit} if unit else {})})
+
+
+@attrs.frozen
+class Constant:
+    """The same learning rate in every step."""
+
+    def build(self, optimizer: Optimizer, steps: int) -> LRScheduler:
+        from torch.optim.lr_scheduler import LambdaLR
+
+        return LambdaLR(optimizer, lambda step: 1.0)
+
+
+@attrs.frozen
+class Linear:
+    """A straight line: by default down to a tenth at the end of the run."""
+
+    start_factor: float = _key(1.0, "what the learning rate is multiplied by at first")
+    end_factor: float = _key(0.1, "what it is multiplied by at last")
+    total_iters: int | None = _key(None, "over how many it changes; by default all", "steps")
+
+    def build(self, optimizer: Optimizer, steps: int) -> LRScheduler:
+        from torch.optim.lr_scheduler import LinearLR
+
+        return LinearLR(optimizer, self.start_factor, self.end_factor, steps if self.total_iters is None else self.total_iters)
+
+
+@attrs.frozen
+class Cosine:
+    """Half a cosine, down to `eta_min` at the end of the run."""
+
+    T_max: int | None = _key(None, "over how many it falls; by default all", "steps")
+    eta_min: float = _key(0.0, "learning rate at the end")
+
+    def build(self, optimizer: Optimizer, steps: int) -> LRScheduler:
+        from torch.optim.lr_scheduler import CosineAnnealingLR
+
+        return CosineAnnealingLR(optimizer, steps if self.T_max is None else self.T_max, self.eta_min)
+
+
+@attrs.frozen
+class CosineWithRestarts:
+    """Half a cosine again and again: by default four times."""
+
+    T_0: int | None = _key(None, "over how many the first one falls; by default a quarter of all", "steps")
+    T_mult: int = _key(1, "how many times longer each is than the one before")
+    eta_min: float = _key(5e-5, "learning rate at the end of each")
+
+    def build(self, optimizer: Optimizer, steps: int) -> LRScheduler:
+        from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
+
+        return CosineAnnealingWarmRestarts(optimizer, max(1, steps // 4) if self.T_0 is None else self.T_0, self.T_mult, self.eta_min)
+
+
+@attrs.frozen
+class Polynomial:
+    """A power of what is left of the run, down to 0."""
+
+    total_iters: int | None = _key(None, "over how many it falls; by default all", "steps")
+    power: float = _key(1.0, "the power")
+
+    def build(self, optimizer: Optimizer, steps: int) -> LRScheduler:
+        from torch.optim.lr_scheduler import PolynomialLR
+
+        return PolynomialLR(optimizer, steps if self.total_iters is None else self.total_iters, self.power)
+
+
+@attrs.frozen
+class Step:
+    """A step down now and then: by default one, to a tenth, in the middle of the run."""
+
+    step_size: int | None = _key(None, "how many it keeps a learning rate; by default half of all", "steps")
+    gamma: float = _key(0.1, "what it is multiplied by then")
+
+    def build(self, optimizer: Optimizer, steps: int) -> LRScheduler:
+        from torch.optim.lr_scheduler import StepLR
+
+        return StepLR(optimizer, max(1, steps // 2) if self.step_size is None else self.step_size, self.gamma)

@@ -1,0 +1,39 @@
+"""Warm-up, stable, decay: constant for most of a run, and down to 0 at its end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import attrs
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
+
+
+@attrs.frozen
+class WarmupStableDecay:
+    """Constant, and in the last part of the run down: with warmup_steps, warm-up, stable, decay. A run may be made longer before it decays."""
+
+    decay: float = attrs.field(
+        default=0.2,
+        validator=[attrs.validators.gt(0), attrs.validators.le(1)],
+        metadata={"help": "share of the steps over which it falls, at the end of the run"},
+    )
+    end_factor: float = attrs.field(
+        default=0.0, validator=[attrs.validators.ge(0), attrs.validators.le(1)], metadata={"help": "what it is multiplied by at last"}
+    )
+    shape: Literal["linear", "sqrt"] = attrs.field(
+        default="linear", metadata={"help": "how it falls: in a straight line, or fast at first, as 1 minus a square root"}
+    )
+
+    def factor(self, step: int, steps: int) -> float:
+        """What the learning rate of a step is multiplied by; steps are counted from 0."""
+        first = steps - max(1, round(self.decay * steps))
+        fallen = min(1.0, max(0.0, (step - first) / (steps - first)))
+        return 1 - (1 - self.end_factor) * (fallen if self.shape == "linear" else fallen**0.5)
+
+    def build(self, optimizer: Optimizer, steps: int) -> LRScheduler:
+        from torch.optim.lr_scheduler import LambdaLR
+
+        return LambdaLR(optimizer, lambda step: self.factor(step, steps))

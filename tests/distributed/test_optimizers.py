@@ -1,0 +1,83 @@
+"""An optimizer that says that ZeRO can run it ends on two processes where it ends on one, and goes on to the last bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+from torch import Tensor
+
+from helpers.engine_modes import make_set, run_tables, write, zero
+from helpers.launches import UNCHECKED, run_jobs
+from ltxcore.registry import load, zero_stages_of
+
+pytestmark = pytest.mark.slow
+
+MODE = "a stranger's condition, LoRA"
+STEPS = 10
+DIFFERENCE = 1e-5
+CASES = [
+    (name, stage)
+    for name, named in load().of_kind("optimizer").items()
+    if named.origin.distribution == "ltx"
+    for stage in sorted(zero_stages_of(named.value))
+]
+
+
+RESUMED = ("lion", 3)
+"""AdamW's state is resumed in tests of its own; this one keeps another, of other names, and counts nothing."""
+
+
+def tables(root: Path, output: Path, optimizer: str, **changed: Any) -> dict[str, Any]:
+    """Ten steps in float32, with checkpoints."""
+    run = run_tables(MODE, root, output, **changed)
+    run["lora"] = {**run["lora"], "dropout": 0.0}
+    run["optimization"] = {**run["optimization"], "optimizer_type": optimizer, "learning_rate": 1e-4, "steps": STEPS}
+    run["checkpoints"] = {**run["checkpoints"], "interval": 4, "keep_last_n": -1}
+    run["data"] = {**run["data"], "held_out": 0}
+    return run
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Each optimizer on one process, and on two under each of its stages; one of them also with a stop after the fourth step."""
+    path = tmp_path_factory.mktemp("optimizers")
+    root = make_set(path / "data")
+    alone, together, stopped = [], [], []
+    for name in dict(CASES):
+        one = tables(root, path / name, name)
+        one["optimization"]["gradient_accumulation_steps"] = 2
+        alone.append({"run": write(path, name, one)})
+    for name, stage in CASES:
+        for jobs, end in ((together, "two"), *([(stopped, "stopped")] if (name, stage) == RESUMED else [])):
+            label = f"{name}.{stage}.{end}"
+            jobs.append({"run": write(path, label, tables(root, path / label, name, engine=zero(path, stage)))})
+    stops = [{**job, "environment": {"STOP_AT": "4:15"}} for job in stopped]
+    goes_on = [{**job, "environment": {"STOP_AT": "99:15"}} for job in stopped]
+    for processes, jobs, steps in ((1, alone, STEPS), (2, together, STEPS), (2, stops, 4), (2, goes_on, STEPS)):
+        for results in run_jobs(path, [{"environment": {"STOP_AT": "99:15"}, **job} for job in jobs], processes, **UNCHECKED):
+            assert [result.get("step", result) for result in results] == [steps] * len(jobs)
+    return path
+
+
+def weights(path: Path) -> dict[str, Tensor]:
+    return load_file(path / "lora.safetensors")
+
+
+def furthest(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+    assert one.keys() == other.keys()
+    return max(float((one[key] - other[key]).abs().max()) for key in one)
+
+
+@pytest.mark.parametrize(("name", "stage"), CASES)
+def test_two_processes_end_where_one_does(folder: Path, name: str, stage: int) -> None:
+    one, two = (weights(folder / each) for each in (name, f"{name}.{stage}.two"))
+    assert furthest(one, two) < DIFFERENCE
+    assert max(float(tensor.abs().max()) for key, tensor in one.items() if "lora_B" in key) > 50 * DIFFERENCE, "it has learned"
+
+
+def test_two_processes_go_on_to_the_last_bit_with_a_state_of_other_names(folder: Path) -> None:
+    two, stopped = (weights(folder / ".".join([*map(str, RESUMED), end])) for end in ("two", "stopped"))
+    assert furthest(two, stopped) == 0.0
