@@ -110,9 +110,7 @@ class OptimizationTable:
     betas: tuple[float, float] | None = key(None, help="the same as optimizer_params.betas", at_least=0, below=1)
     scheduler_type: str = key("linear", help="a registered schedule: how the learning rate changes over the steps")
     scheduler_params: dict[str, Any] = key(factory=dict, help="its keys")
-    warmup_steps: int | float = key(
-        0, help="over which the learning rate grows before that: how many, or what share of all", at_least=0, at_most=10**9
-    )
+    warmup_steps: int | float = key(0, help="how many steps the learning rate grows before that, or what share", at_least=0, at_most=10**9)
     enable_gradient_checkpointing: bool = key(False, help="recompute activations: less memory, more time")
     optimizer: Any = filled()
     schedule: Any = filled()
