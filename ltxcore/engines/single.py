@@ -143,7 +143,7 @@ class SingleEngine:
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """No gradients and no dropout, and the weights to keep, where the optimizer trains on others."""
+        """Return a context without gradients and without dropout."""
         module = cast(Module, self.backbone)
         training = module.training
         module.eval()
@@ -263,7 +263,7 @@ def single_engine(
     rounding_seed: int | None = None,
     in_backward: bool = False,
 ) -> SingleEngine:
-    """Make an engine for `parameters`.
+    """Make an engine for `parameters`; `precision` is a key of `AUTOCAST`, and `makes_room` is that of the engine.
 
     Args:
         backbone: the model.

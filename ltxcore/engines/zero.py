@@ -1,4 +1,5 @@
-"""The engine of many processes: DeepSpeed's ZeRO, stages 1 to 3, called directly, with the run's own optimizer and schedule.
+"""The engine of many processes: DeepSpeed's ZeRO, stages 1 to 3, called directly, with the run's own optimizer and
+schedule.
 
 Weights are float32, or bf16 with float32 masters. Every process runs the same modules in the same order, or ZeRO would wait forever: each forward
 begins with a small message that makes sure of it.
@@ -188,7 +189,8 @@ class ZeroEngine:
         return self._whole(key)
 
     def state(self, moments: bool = True) -> tuple[dict[str, Stored | Tensor], dict[str, Any]]:
-        """All that a later process needs to go on exactly: tensors by `KIND/PARAMETER`, and what goes into JSON.
+        """Return everything that a later process needs to resume exactly: tensors by `KIND/PARAMETER`, and values that
+        go into JSON.
 
         A tensor is put together when its turn comes, so that no process holds all of them. Used within `first`.
 

@@ -111,7 +111,7 @@ class Divided:
 
     @torch.no_grad()
     def put(self, kind: str, name: str, value: Tensor) -> None:
-        """Set what `whole` gives, except for counts, which `start_moments` sets."""
+        """Set what `whole` returns, except for the number of steps, which `start_moments` sets."""
         parameter = self.trained[name]
         value = value.to(device=self.engine.device, dtype=torch.float32)
         if kind != "parameter":
@@ -122,7 +122,7 @@ class Divided:
             parameter.copy_(value)
 
     def start_moments(self, moments: Iterable[str], counts: Mapping[str, Any]) -> None:
-        """Make the moments that `put` fills, as torch's optimizer would in its first step, and set what it counts."""
+        """Make the moments that `put` fills, as torch's optimizer would in its first step, after `step` steps."""
         for flat in self.flats:
             state = self.optimizer.optimizer.state[flat]
             for kind, count in counts.items():
@@ -270,7 +270,7 @@ def _is_moment(value: Any, flat: Tensor) -> bool:
 
 
 def keys_of(parameters: Mapping[str, Parameter], kinds: Collection[str]) -> Iterator[str]:
-    """The keys of a saved state with these kinds beside the parameters, in the order in which they are saved."""
+    """Return the keys of a saved state in the order in which they are saved."""
     for name in parameters:
         yield f"parameter/{name}"
     for name in parameters:
