@@ -84,6 +84,11 @@ class Named:
     value: Any
     origin: Origin
 
+    @property
+    def modalities(self) -> list[str]:
+        """The modalities that a condition works on; none for anything that is no condition."""
+        return [name for name in MODALITIES if self.kind == "condition" and name in self.value.modalities]
+
 
 @attrs.frozen
 class Broken:

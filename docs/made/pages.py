@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from ltxcore import api, hookspecs, protocols
-from ltxcore.cli.plugins import key_lists, key_rows
+from ltxcore.cli.describe import key_lists, key_rows
 from ltxcore.encode.outdated import CORRECTIONS
 from ltxcore.registry import HOOKS, load
 

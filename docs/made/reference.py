@@ -10,8 +10,8 @@ from typing import Any
 import attrs
 import click
 
+from ltxcore.cli.describe import key_rows
 from ltxcore.cli.main import main as program
-from ltxcore.cli.plugins import key_rows
 from ltxcore.config.run_file import RunFile
 from ltxcore.config.tables import Key, keys_of
 from ltxcore.logs import VERBOSITY

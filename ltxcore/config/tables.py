@@ -1,7 +1,8 @@
 """Declaration of a run file's keys (default, range, unit and purpose), the keys of a table from its attrs class and of
 a condition in training, and conversion of objects back to what TOML can hold.
 
-Structuring, `ltx plugins show` and the JSON Schema all read these lists, so that they cannot differ.
+Structuring, `ltx plugins show` and the JSON Schema all read these lists, so that they cannot differ. The tables themselves are
+in `ltxcore.config.run_file`.
 """
 
 from __future__ import annotations

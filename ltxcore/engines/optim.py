@@ -1,8 +1,8 @@
 """The optimizer of a run and the learning-rate schedules.
 
-What an optimiser keeps of itself in its parameter groups, beside its state of each parameter: a step size that it estimates, for one.
+What an optimizer keeps of itself in its parameter groups, beside its state of each parameter: a step size that it estimates, for one.
 
-Room on the device for as long as nothing is trained: the optimiser's state in host memory.
+Room on the device for as long as nothing is trained: the optimizer's state in host memory.
 
 Whether gradients are finite, asked of the device once: it is waited for each time that it is asked, and a model has thousands of them.
 """
@@ -91,7 +91,7 @@ class WarmedUp(LRScheduler):
 
 
 class _Rates(Optimizer):
-    """A learning rate for a schedule to set, and nothing that is updated: an optimiser takes a second to import all that it may need."""
+    """A learning rate for a schedule to set, and nothing that is updated: an optimizer takes a second to import all that it may need."""
 
     def __init__(self, learning_rate: float) -> None:
         self.defaults = {"lr": learning_rate}
@@ -149,7 +149,7 @@ def _refused(table: OptimizationTable, why: str) -> ConfigError:
 
 
 def advance(scheduler: LRScheduler, steps: int) -> None:
-    """Take a schedule to where it is after so many optimiser steps, by taking them."""
+    """Take a schedule to where it is after so many optimizer steps, by taking them."""
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", message="Detected call of `lr_scheduler.step"
@@ -261,7 +261,7 @@ def moved(optimizer: Optimizer, before: Built) -> tuple[dict[str, Tensor], list[
 
 
 def put_back(optimizer: Optimizer, tensors: Mapping[str, Tensor], values: list[dict[str, Any]]) -> None:
-    """What `moved` gave, into the groups of an optimiser that was built anew."""
+    """What `moved` gave, into the groups of an optimizer that was built anew."""
     for group, saved in zip(optimizer.param_groups, values, strict=False):
         group.update({name: tuple(value) if isinstance(group.get(name), tuple) else value for name, value in saved.items()})
     for key, tensor in tensors.items():
@@ -285,9 +285,9 @@ Place = tuple[dict[Any, Any], str]
 
 @contextmanager
 def state_in_host_memory(optimizer: Optimizer) -> Iterator[None]:
-    """Meanwhile the tensors of an optimiser's state are in host memory, and afterwards where they were, with the same bits.
+    """Meanwhile the tensors of an optimizer's state are in host memory, and afterwards where they were, with the same bits.
 
-    One that several parameters share, as the tables of an optimiser of 8 bits are, moves once and is shared afterwards too. What is on the CPU
+    One that several parameters share, as the tables of an optimizer of 8 bits are, moves once and is shared afterwards too. What is on the CPU
     already is left alone.
     """
     moved: list[tuple[list[Place], torch.device]] = []

@@ -51,12 +51,12 @@ class SingleEngine:
         backbone: called with video and audio.
         parameters: those that are trained, by name.
         optimizer: over `parameters`.
-        scheduler: stepped once an optimiser step.
-        accumulation: micro-batches an optimiser step.
+        scheduler: stepped once an optimizer step.
+        accumulation: micro-batches an optimizer step.
         max_grad_norm: gradients are scaled down to this norm; 0: never.
         autocast: what matrix products are computed in; none: what the weights are.
         device: where the model is.
-        makes_room: whether the optimiser's state goes to host memory while nothing is trained.
+        makes_room: whether the optimizer's state goes to host memory while nothing is trained.
         updates: updates tensor by tensor, for weights in bfloat16; None: the optimizer updates all of them at once.
         in_backward: updates within the backward pass; None: `step` makes them.
     """
@@ -204,7 +204,7 @@ class SingleEngine:
         go into JSON.
 
         Args:
-            moments: whether the optimiser's moments are among them.
+            moments: whether the optimizer's moments are among them.
         """
         tensors = {f"parameter/{name}": parameter.detach() for name, parameter in self.parameters.items()}
         numbers: dict[str, int | float] = {}
@@ -225,7 +225,7 @@ class SingleEngine:
 
         Args:
             tensors: by key.
-            values: with "steps" in place of "scheduler", the run's schedule goes on after so many steps, whatever the saved one was; what the optimiser
+            values: with "steps" in place of "scheduler", the run's schedule goes on after so many steps, whatever the saved one was; what the optimizer
                 has found out by itself ("numbers" and "groups") it goes on with in either case.
 
         Raises:
@@ -276,7 +276,7 @@ def single_engine(
         in_backward: whether each parameter is updated in the backward pass.
 
     Raises:
-        ConfigError: an optimiser that is not installed, or parameters that the schedule does not take.
+        ConfigError: an optimizer that is not installed, or parameters that the schedule does not take.
     """
     optimizer = optimizer_of(table, parameters)
     scheduler = schedule_of(table, optimizer)

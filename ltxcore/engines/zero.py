@@ -44,10 +44,10 @@ class ZeroEngine:
         backbone: called with video and audio; its transformer is DeepSpeed's module.
         parameters: those that are trained, by name.
         divided: their parts and whole values.
-        scheduler: stepped once an optimiser step.
+        scheduler: stepped once an optimizer step.
         group: the processes.
         device: of this process.
-        accumulation: micro-batches an optimiser step, on each process.
+        accumulation: micro-batches an optimizer step, on each process.
     """
 
     backbone: LTXBackbone
@@ -195,7 +195,7 @@ class ZeroEngine:
         A tensor is put together when its turn comes, so that no process holds all of them. Used within `first`.
 
         Args:
-            moments: whether the optimiser's moments are among them.
+            moments: whether the optimizer's moments are among them.
         """
         counts = self.divided.counts if moments else {}
         counted = [kind for kind, value in counts.items() if isinstance(value, torch.Tensor)]

@@ -1,4 +1,4 @@
-"""Building the ZeRO engine: weights divided, an optimiser over them, and DeepSpeed around both."""
+"""Building the ZeRO engine: weights divided, an optimizer over them, and DeepSpeed around both."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class Wanted:
 
     Attributes:
         batch_size: samples in a micro-batch.
-        accumulation: micro-batches in an optimiser step, on each process.
+        accumulation: micro-batches in an optimizer step, on each process.
         world_size: processes; None: not known yet.
         max_grad_norm: gradients are clipped to it; 0: not at all.
         precision: `mixed_precision_mode`, "no" or "bf16".

@@ -54,7 +54,7 @@ class Divided:
 
     Attributes:
         engine: DeepSpeed's.
-        trained: those that the optimiser has, by name.
+        trained: those that the optimizer has, by name.
         all: those of the model, by name.
         linear: what the model computes `torch.nn.functional.linear` with.
     """

@@ -2,7 +2,8 @@
 
 Names begin with "diffusion_model." and are those of the original checkpoint (ltx-trainer and ComfyUI write it so, with or without alpha),
 or begin with "transformer." and are those of diffusers. A DoRA has magnitudes beside A and B; they are read where they are called
-`lora_magnitude_vector`, as diffusers calls them.
+`lora_magnitude_vector`, as diffusers calls them. What names are written is decided in `ltxcore.models.lora_save` and
+`ltxcore.models.lora_export`.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class Mode:
         name: of the mode, and of its run file.
         about: what it does, in a sentence.
         parts: its modalities.
-        steps: optimiser steps on the tiny model.
+        steps: optimizer steps on the tiny model.
         purpose: what it is trained for unless the user says otherwise; see `ltxcore.new.purposes.PURPOSES`.
         targets: which modules the LoRA adapts, as TOML; "": all weights are trained.
         columns: of the dataset, beside the clip or sound and its caption.

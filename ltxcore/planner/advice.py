@@ -189,7 +189,7 @@ def _remedy(estimator: Estimator, variant: Variant, memory: int) -> Remedy | Non
 def _need(estimator: Estimator, variant: Variant, memory: int | None = None) -> Need | None:
     """Return what a variant needs; None if it is impossible.
 
-    Where `memory` is too little for its weights and the optimiser alone, that is all that is said: its activations take seconds to find.
+    Where `memory` is too little for its weights and the optimizer alone, that is all that is said: its activations take seconds to find.
     """
     if any(engine_problems(variant.config, variant.processes)) or any(contradictions(variant.config)):
         return None

@@ -1,4 +1,4 @@
-"""Weights, gradients and the optimiser of each engine, in bytes, from the sizes of the parameters and DeepSpeed's own settings."""
+"""Weights, gradients and the optimizer of each engine, in bytes, from the sizes of the parameters and DeepSpeed's own settings."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class States:
         gradients: on the device.
         optimizer: on the device: its state, and float32 masters where they are beside the weights. What is not known of it is left out.
         communication: on the device, while gradients are made: buffers to reduce them in, and weights that are gathered to compute with.
-        step: on the device, while the optimiser steps and activations are gone.
+        step: on the device, while the optimizer steps and activations are gone.
         kept: on the device, of gradients and communication: what is there also when nothing is trained.
         host: in host memory, a process.
     """
@@ -164,7 +164,7 @@ def _stage_3(parameters: Parameters, zero: Mapping[str, Any], world_size: int, s
 
 
 def _gradients_away(zero: Mapping[str, Any], mine: int, size: int, group: int) -> int:
-    """Bytes in host memory of a process's gradients: all in one buffer, and those of each group in float32, for the optimiser."""
+    """Bytes in host memory of a process's gradients: all in one buffer, and those of each group in float32, for the optimizer."""
     if not _is_pinned(zero):
         return mine * (size + MASTER)
     groups, rest = divmod(mine, group) if group else (0, 0)
@@ -190,7 +190,7 @@ def _stages_1_and_2(parameters: Parameters, zero: Mapping[str, Any], world_size:
 
 
 def _is_pinned(zero: Mapping[str, Any]) -> bool:
-    """Whether what belongs to the optimiser is pinned where it lies in host memory: by default it is."""
+    """Whether what belongs to the optimizer is pinned where it lies in host memory: by default it is."""
     return bool((zero.get("offload_optimizer") or {}).get("pin_memory", True))
 
 

@@ -41,7 +41,7 @@ class Need:
 
     Attributes:
         parameters: of the run.
-        states: weights, gradients, optimiser and communication, a process.
+        states: weights, gradients, optimizer and communication, a process.
         activations: of the largest micro-batch.
         processes: that run it.
         nodes: machines, over which they are divided evenly.
@@ -50,8 +50,8 @@ class Need:
         checkpoints: that are on the disk at once; none: as many as the run makes.
         engine: in words.
         decoding: on the first device, while clips are decoded: the decoder, and what passes through it.
-        makes_room: whether the optimiser's state lies in host memory then.
-        is_whole: whether the optimiser's state is known; if not, it is left out.
+        makes_room: whether the optimizer's state lies in host memory then.
+        is_whole: whether the optimizer's state is known; if not, it is left out.
     """
 
     parameters: Parameters

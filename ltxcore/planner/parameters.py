@@ -30,7 +30,7 @@ class Weight:
         name: of one of them, in the transformer.
         shape: of each.
         times: how many there are.
-        is_trained: whether the optimiser has them.
+        is_trained: whether the optimizer has them.
     """
 
     name: str

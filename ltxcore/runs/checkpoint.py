@@ -47,7 +47,7 @@ def save(
 
     Args:
         folder: of all checkpoints.
-        step: optimiser steps done.
+        step: optimizer steps done.
         weights: name of the weights' file, and what writes it to a path; or parts of it beside it.
         state: what the engine needs to go on exactly, if it is kept: each tensor, or what gives it when its turn comes.
 

@@ -136,7 +136,7 @@ def build_engine(
     """The run's engine; with several processes all call this.
 
     Raises:
-        ConfigError: an optimiser that is not installed; a DeepSpeed configuration that DeepSpeed does not take; an offload that cannot be compiled here.
+        ConfigError: an optimizer that is not installed; a DeepSpeed configuration that DeepSpeed does not take; an offload that cannot be compiled here.
     """
     if not uses_zero(config, processes.world_size):
         return single_engine(

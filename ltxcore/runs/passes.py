@@ -28,7 +28,7 @@ class Passes:
     Attributes:
         shapes: samples of each shape that are trained on.
         batch_size: samples in a full micro-batch.
-        steps: optimiser steps.
+        steps: optimizer steps.
         at_once: micro-batches of a step: accumulation x processes.
     """
 
@@ -64,7 +64,7 @@ class Passes:
 
     @property
     def in_step(self) -> float:
-        """Samples in an optimiser step, on average over a pass."""
+        """Samples in an optimizer step, on average over a pass."""
         return self.at_once * self.in_batch
 
 

@@ -130,7 +130,7 @@ class Record:
 
     @property
     def seconds(self) -> float:
-        """Spent in optimiser steps."""
+        """Spent in optimizer steps."""
         return math.fsum(self.series.get("step_seconds", Series()).values)
 
     @property

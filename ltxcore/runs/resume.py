@@ -2,7 +2,7 @@
 processes.
 
 A saved run file may be older than some keys. It counts as it would be written now: a key that it does not have is at its default of now, and where a run of then
-did something else, at what it did.
+did something else, at what it did. Files of checkpoints are checked in `ltxcore.runs.checkpoint`.
 """
 
 from __future__ import annotations

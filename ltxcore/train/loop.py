@@ -64,7 +64,7 @@ class Loop:
         samples: what is read.
         order: the endless sequence of micro-batches.
         seed: of all draws.
-        accumulation: micro-batches an optimiser step and process.
+        accumulation: micro-batches an optimizer step and process.
         workers: how many micro-batches are read ahead.
         video_scale: frames and pixels of a latent cell, to tell how large clips are.
         last_checkpoint: returns the path of the run's last checkpoint; "": there is none.
@@ -82,7 +82,7 @@ class Loop:
     last_checkpoint: Callable[[], str] = lambda: ""
 
     def steps(self, total: int, first: int = 0) -> Iterator[tuple[int, dict[str, float]]]:
-        """Optimiser steps `first` + 1 to `total`: after each, its number and its metrics.
+        """Optimizer steps `first` + 1 to `total`: after each, its number and its metrics.
 
         Raises:
             DataError: a loss or a gradient is not finite; names the step, the samples, their sigmas and the module.

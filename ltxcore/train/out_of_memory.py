@@ -252,7 +252,7 @@ def try_largest(loop: Loop, advice: Advice, first: int) -> None:
     Args:
         loop: of the run.
         advice: what is told where memory runs out.
-        first: the step that the run goes on after; 0: it begins, and has no state of its optimiser yet.
+        first: the step that the run goes on after; 0: it begins, and has no state of its optimizer yet.
 
     Raises:
         OutOfMemory: memory does not suffice.

@@ -40,7 +40,7 @@ class Outcome:
 
     Attributes:
         output_dir: where.
-        step: optimiser steps done.
+        step: optimizer steps done.
         finished: false where it was asked to stop; then `resume` is the command that goes on.
         weights: the LoRA or model; None where it was stopped.
         metrics: one JSON object a line.
@@ -162,7 +162,7 @@ class Session:
             self.best.restore(values["best"])
             if config.keep_best and self.engine.first(self._saved_best) is None:  # a later one took its place, and is of another course
                 self.best.forget()
-        # With another run file the schedule is another one; what the optimiser has found out by itself stays.
+        # With another run file the schedule is another one; what the optimizer has found out by itself stays.
         kept = {key: value for key, value in values.items() if key not in ("scheduler", "learning_rates")}
         self.engine.restore(tensors, {**kept, "steps": saved.step} if changes else values)
         inform(f"resuming after step {saved.step}")

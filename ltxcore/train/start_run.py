@@ -180,7 +180,7 @@ def device_of(processes: Processes) -> torch.device:
 
 
 def batch(planned: RunPlan, processes: Processes) -> str:
-    """The samples of an optimiser step, in words: how many, and how they come about where that is not one micro-batch, or not a full one."""
+    """The samples of an optimizer step, in words: how many, and how they come about where that is not one micro-batch, or not a full one."""
     config = planned.config
     table, passes = config.optimization, passes_of(planned.order, config, processes.world_size)
     parts = [table.batch_size, table.gradient_accumulation_steps, processes.world_size]
