@@ -78,11 +78,11 @@ def overheads(rounds: int = 2) -> list[float]:
 
     sampler, found = Sampler(backbone, forward, torch.device("cpu")), []
     encoded = list(asked(backbone.info))
-    sampler.draw(encoded[0])  # what is made once, and the first touch of memory
+    sampler.generate(encoded[0])  # what is made once, and the first touch of memory
     for _ in range(rounds):
         for sample in encoded:
             calls.clear()
-            drawing = seconds(lambda sample=sample: sampler.draw(sample))
+            drawing = seconds(lambda sample=sample: sampler.generate(sample))
             found.append(drawing / seconds(lambda made=list(calls): passes(made)))
     return found
 

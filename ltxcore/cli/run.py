@@ -79,8 +79,8 @@ def told(outcome: Outcome) -> list[str]:
     if (outcome.output_dir / "report.html").exists():
         lines.append(f"  {'report.html':<20} the report: did it learn, curves, samples, how to use it")
     lines.append(f"  {'run.toml':<20} the run file, with every value spelled out")
-    if outcome.drawn:
-        first = outcome.drawn[0]
+    if outcome.generations:
+        first = outcome.generations[0]
         whose = "held-out clips" if outcome.before else "clips"
         drawn = (
             "the samples of the run file, step by step"

@@ -118,7 +118,7 @@ def sample(
         if numbers := drawing.left():
             left, files = [planned[number] for number in numbers], [drawing.paths[number] for number in numbers]
             with _bar(left) as step:
-                for number, path in zip(numbers, studio.draw(left, files, step), strict=True):
+                for number, path in zip(numbers, studio.generate(left, files, step), strict=True):
                     drawing.add(number, path)
                     click.echo(path)
         drawing.end()

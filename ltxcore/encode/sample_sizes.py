@@ -131,7 +131,7 @@ def _masked_sounds(samples: Sequence[Sample]) -> set[Path]:
     return {path for sample in masked for path in (sample.sound, sample.media["audio_mask"])}
 
 
-def plan(sample: Sample, looked: Looked, rules: Rules) -> Planned | list[Problem]:
+def plan_sample(sample: Sample, looked: Looked, rules: Rules) -> Planned | list[Problem]:
     """Plan the size and length of a sample, or return all that stands in its way."""
     infos = infos_of(sample, looked, rules.resamples)
     problems = [*unreadable(sample, looked), *_wrong_media(sample, infos, rules)]
@@ -139,7 +139,7 @@ def plan(sample: Sample, looked: Looked, rules: Rules) -> Planned | list[Problem
         return problems
     lacking, rest = _lacking(sample, infos, rules)
     if lacking:
-        other = plan(sample, looked, rest)
+        other = plan_sample(sample, looked, rest)
         return [*lacking, *(other if isinstance(other, list) else ())]
     planned = _beside_clip(sample, infos, rules) if rules.buckets and "video" in infos else _alone(sample, infos, rules)
     if isinstance(planned, Problem):
@@ -155,7 +155,7 @@ def plan_part(sample: Sample, looked: Looked, rules: Rules) -> Planned | None:
     lacking, rest = _lacking(sample, infos_of(sample, looked, rules.resamples), rules)
     if not lacking or not rest.folders & (SOUND_FOLDERS | VIDEO_FOLDERS):
         return None
-    found = plan(sample, looked, rest)
+    found = plan_sample(sample, looked, rest)
     return found if isinstance(found, Planned) else None
 
 

@@ -25,7 +25,18 @@ from ltxcore.encode.encoding import Encoding, encoding_of, text_encoder_of
 from ltxcore.encode.outdated import as_begun
 from ltxcore.encode.products import mask_alone
 from ltxcore.encode.rules import Place, found_buckets, hdr_told, needs_buckets, silent_set, sizes_of
-from ltxcore.encode.sample_sizes import SOUND_FOLDERS, Looked, Planned, Rules, files_of, infos_of, look_at, plan, plan_part, unreadable
+from ltxcore.encode.sample_sizes import (
+    SOUND_FOLDERS,
+    Looked,
+    Planned,
+    Rules,
+    files_of,
+    infos_of,
+    look_at,
+    plan_part,
+    plan_sample,
+    unreadable,
+)
 from ltxcore.encode.work import TEXT
 from ltxcore.encoded.listing import whole_samples
 from ltxcore.errors import ConfigError, LtxError, Problem
@@ -297,7 +308,7 @@ def _planned(
     planned: dict[str, Planned] = {}
     refused = []
     for sample in samples:
-        found = before.get(sample.name) or plan(sample, looked, rules)
+        found = before.get(sample.name) or plan_sample(sample, looked, rules)
         if isinstance(found, Planned):
             planned[sample.name] = found
         else:

@@ -44,7 +44,7 @@ class MicroBatch:
 
 
 @attrs.frozen
-class Plan:
+class Order:
     """The endless sequence of micro-batches of a run; any of them can be asked for directly, as a resumed run does."""
 
     shapes: tuple[tuple[str, ...], ...]
@@ -69,7 +69,7 @@ class Plan:
         return [self.micro_batch(number) for number in range(index * size, (index + 1) * size)]
 
 
-def plan(manifest: Manifest, names: Sequence[str], batch_size: int, seed: int) -> Plan:
+def order_of(manifest: Manifest, names: Sequence[str], batch_size: int, seed: int) -> Order:
     """Plan the micro-batches of a run over the samples `names`.
 
     Raises:
@@ -82,7 +82,7 @@ def plan(manifest: Manifest, names: Sequence[str], batch_size: int, seed: int) -
     groups: dict[Shape, list[str]] = {}
     for name in sorted(names):
         groups.setdefault(shape_of(manifest, name), []).append(name)
-    return Plan(tuple(tuple(groups[shape]) for shape in sorted(groups)), batch_size, seed)
+    return Order(tuple(tuple(groups[shape]) for shape in sorted(groups)), batch_size, seed)
 
 
 def weights(step: Sequence[MicroBatch]) -> list[float]:

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from ltxcore.config.load import LoadedRun, located
-from ltxcore.encoded.batches import plan as order
+from ltxcore.encoded.batches import order_of
 from ltxcore.encoded.held_out import split
 from ltxcore.errors import LtxError
 from ltxcore.memory import gib
@@ -120,7 +120,7 @@ def _passes(found: Outline, data: Manifest, processes: int) -> Passes | None:
     try:
         held_out = config.data.held_out
         chosen = data.samples if isinstance(held_out, Path) else split(data, held_out).train
-        return passes_of(order(data, chosen, config.optimization.batch_size, config.seed), config, processes)
+        return passes_of(order_of(data, chosen, config.optimization.batch_size, config.seed), config, processes)
     except LtxError:  # nothing is left to train on, which `ltx check` tells
         return None
 

@@ -80,7 +80,7 @@ def largest(found: Outline, stored: Sequence[int] | None, tiles: bool) -> Cells 
 
 def _decoded(found: Outline, stored: Sequence[int] | None) -> Iterator[Cells]:
     for sample in found.samples:
-        if "video" in sample.canvas.request.drawn:
+        if "video" in sample.canvas.request.generated:
             grid = sample.canvas.target("video")
             yield grid.frames, grid.height, grid.width
     if not found.samples and stored is not None and "video" in found.modalities:

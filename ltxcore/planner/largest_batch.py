@@ -11,7 +11,7 @@ import torch
 from ltxcore.codecs.official.text import LENGTH
 from ltxcore.codecs.tiny_text import LENGTH as TINY_LENGTH
 from ltxcore.encode.buckets import Bucket, parse_buckets
-from ltxcore.encoded.batches import plan as order
+from ltxcore.encoded.batches import order_of
 from ltxcore.encoded.manifest import read_manifest
 from ltxcore.errors import ConfigError
 from ltxcore.models.base import Base
@@ -136,7 +136,7 @@ def _text_length(base: Base) -> int:
 def of_manifest(manifest: Manifest, found: Outline) -> Shapes:
     """The shapes of the samples that have most tokens."""
     names = manifest.samples
-    groups = order(manifest, names, 1, 0).shapes
+    groups = order_of(manifest, names, 1, 0).shapes
     sources = found.strategy.sources()
     name = max((group[0] for group in groups), key=lambda each: stored_tokens(manifest, sources, each))
     entries = {role: manifest.entries[role][name] for role in sources}

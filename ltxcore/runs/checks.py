@@ -17,7 +17,7 @@ from ltxcore.encode.outdated import only_rows
 from ltxcore.encode.roots import default_root
 from ltxcore.encode.standing import standing_of
 from ltxcore.encode.survey import glance
-from ltxcore.encoded.batches import plan as plan_order
+from ltxcore.encoded.batches import order_of
 from ltxcore.encoded.manifest import survey_manifest
 from ltxcore.errors import ConfigError, DataError, Problem, collecting
 from ltxcore.files import why_not_writable
@@ -257,7 +257,7 @@ class _Checker:
 def _planned(found: Outline, manifest: Manifest) -> RunPlan:
     config = found.config
     chosen = split_of(found, manifest)
-    return RunPlan(found, manifest, chosen, plan_order(manifest, chosen.train, config.optimization.batch_size, config.seed))
+    return RunPlan(found, manifest, chosen, order_of(manifest, chosen.train, config.optimization.batch_size, config.seed))
 
 
 def _foreign(found: Outline, rows: Dataset, root: Path) -> tuple[Problem, ...]:

@@ -10,7 +10,7 @@ import attrs
 from ltxcore.dataset.rows import Dataset
 from ltxcore.encode.standing import Standing
 from ltxcore.encode.survey import Survey
-from ltxcore.encoded.batches import plan as plan_order
+from ltxcore.encoded.batches import order_of
 from ltxcore.engines.process import Place
 from ltxcore.protocols import Manifest
 from ltxcore.runs.passes import counted, passes_of, said
@@ -63,7 +63,7 @@ def trains_on(plan: RunPlan, ahead: Manifest | None) -> str:
     if ahead is None:
         return f"It trains on {said(passes_of(plan.order, config, processes))}."
     if set(train) <= set(ahead.samples):
-        order = plan_order(ahead, train, config.optimization.batch_size, config.seed)
+        order = order_of(ahead, train, config.optimization.batch_size, config.seed)
         return f"Judging by the headers, it trains on {said(passes_of(order, config, processes))}."
     return f"If they are all of one shape, it trains on {said(counted([len(train)], config, processes))}."
 

@@ -13,8 +13,7 @@ import torch
 
 from ltxcore.config.run_file import RunFile
 from ltxcore.encode.buckets import Bucket
-from ltxcore.encoded.batches import MicroBatch, Plan
-from ltxcore.encoded.batches import Plan as Order
+from ltxcore.encoded.batches import MicroBatch, Order
 from ltxcore.errors import listed
 from ltxcore.protocols import Manifest, ModelInput, Source
 
@@ -68,7 +67,7 @@ class Passes:
         return self.at_once * self.in_batch
 
 
-def passes_of(order: Plan, config: RunFile, processes: int) -> Passes:
+def passes_of(order: Order, config: RunFile, processes: int) -> Passes:
     """Count the passes of a run over encoded samples, exactly."""
     return counted([len(names) for names in order.shapes], config, processes)
 

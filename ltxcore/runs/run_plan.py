@@ -13,8 +13,7 @@ from ltxcore.config.run_file import RunFile
 from ltxcore.dataset.rows import Dataset, read_dataset
 from ltxcore.encode.encoding import no_connectors
 from ltxcore.encode.roots import default_root
-from ltxcore.encoded.batches import Plan as Order
-from ltxcore.encoded.batches import plan as plan_order
+from ltxcore.encoded.batches import Order, order_of
 from ltxcore.encoded.held_out import Split, restored, split
 from ltxcore.encoded.listing import whole_samples
 from ltxcore.encoded.manifest import read_manifest
@@ -33,8 +32,7 @@ from ltxcore.runs.run_folder import STATUS, RunFolder, check_free, check_writabl
 from ltxcore.runs.setup import generated_of, has_references, modalities_of, setting_of
 from ltxcore.runs.trackers import trackers_of
 from ltxcore.sample.empty_tokens import Canvas
-from ltxcore.sample.media_needs import Planned
-from ltxcore.sample.media_needs import plan as plan_samples
+from ltxcore.sample.media_needs import Planned, plan_generations
 from ltxcore.sample.request import requests
 
 STAND_IN = "ltx-2.3-22b"
@@ -262,7 +260,7 @@ def _built(loaded: LoadedRun, folder: RunFolder, own: Base | None, here: bool, p
         streams = modalities.union(*(request.modalities for request in asked))
         samples = [Planned(Canvas(each, setting.modalities), {}, ()) for each in asked]
         if here:  # media of samples that are drawn elsewhere need not be
-            samples = plan_samples(asked, setting.modalities)
+            samples = plan_generations(asked, setting.modalities)
     if own is not None:
         problems.extend(start_problems(loaded, own, modalities, streams, here))
     problems.extend(drawn)
@@ -321,7 +319,7 @@ def plan(found: Outline, only: Collection[str] | None = None) -> RunPlan:
                 "leaves no sample to measure the validation loss on, by which checkpoints.keep_best and stop_after go",
                 remedy="Set it to the number of samples to hold out.",
             )
-    return RunPlan(found, manifest, chosen, plan_order(manifest, chosen.train, config.optimization.batch_size, config.seed))
+    return RunPlan(found, manifest, chosen, order_of(manifest, chosen.train, config.optimization.batch_size, config.seed))
 
 
 def misfitting(found: Outline, manifest: Manifest) -> Iterator[Problem]:
@@ -340,7 +338,7 @@ def references_of(found: Outline, manifest: Manifest) -> None:
         ConfigError: they differ.
     """
     if has_references(found.strategy):
-        plan_samples([sample.canvas.request for sample in found.samples], found.setting.modalities, found.strategy.metadata(manifest))
+        plan_generations([sample.canvas.request for sample in found.samples], found.setting.modalities, found.strategy.metadata(manifest))
 
 
 def split_of(found: Outline, manifest: Manifest) -> Split:

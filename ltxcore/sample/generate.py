@@ -32,7 +32,7 @@ from ltxcore.protocols import Codec, ModelInput
 from ltxcore.sample.empty_tokens import modalities_of
 from ltxcore.sample.encode_inputs import Encoded, encode
 from ltxcore.sample.marker import Marking, marking_of
-from ltxcore.sample.media_needs import FACTORS, Planned, plan
+from ltxcore.sample.media_needs import FACTORS, Planned, plan_generations
 from ltxcore.sample.outputs import decoders, shown, write
 from ltxcore.sample.request import Request
 from ltxcore.sample.sampler import Sampler
@@ -77,9 +77,9 @@ class Studio:
         Raises:
             LtxError: everything that is wrong with any of them.
         """
-        return plan(requests, modalities_of(describe(self.model.path)), factors_of(self.loras))
+        return plan_generations(requests, modalities_of(describe(self.model.path)), factors_of(self.loras))
 
-    def draw(self, planned: Sequence[Planned], paths: Sequence[Path], step: Step | None = None) -> Iterator[Path]:
+    def generate(self, planned: Sequence[Planned], paths: Sequence[Path], step: Step | None = None) -> Iterator[Path]:
         """Generate samples, and write each as soon as it is there.
 
         Args:
@@ -99,7 +99,7 @@ class Studio:
         modalities = frozenset(name for each in planned for name in each.canvas.request.modalities)
         with self._telling("loading the model", self._to_draw()):
             sampler = self._sampler(modalities, marks)
-        with decoders(self.model, {name for each in planned for name in each.canvas.request.drawn}) as codecs:
+        with decoders(self.model, {name for each in planned for name in each.canvas.request.generated}) as codecs:
             for index, (each, path) in enumerate(zip(encoded, paths, strict=True)):
                 yield self._one(index, each, path, sampler, codecs, step)
 
@@ -110,7 +110,7 @@ class Studio:
         sample, smaller = f'"{request.prompt}"{size}', "fewer or smaller frames: --video-dims"
         with torch.no_grad():
             with self._telling(f"drawing {sample}", [*self._to_draw(), smaller]):
-                latents = sampler.draw(encoded, report=report)
+                latents = sampler.generate(encoded, report=report)
             with self._telling(f"decoding {sample}", [*self._to_decode(), smaller]):
                 return write(shown(encoded, latents, codecs), path)
 

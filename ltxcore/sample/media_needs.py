@@ -43,7 +43,9 @@ class Planned:
     notes: tuple[str, ...] = ()
 
 
-def plan(requests: Sequence[Request], modalities: Mapping[str, Modality], factors: Mapping[str, str] | None = None) -> list[Planned]:
+def plan_generations(
+    requests: Sequence[Request], modalities: Mapping[str, Modality], factors: Mapping[str, str] | None = None
+) -> list[Planned]:
     """Check the media of some samples from their headers.
 
     Args:

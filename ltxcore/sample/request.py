@@ -43,7 +43,7 @@ class Request:
         rate: frames per second.
         seed: the seed of its noise.
         steps: the number of Euler steps.
-        drawn: the modalities that are generated.
+        generated: the modalities that are generated.
         freezes: the modalities that are given whole, and only condition the others.
         conditions: the conditions on generated modalities; those that append tokens may be on frozen ones too.
         scales: the guidance scales of each generated modality.
@@ -57,7 +57,7 @@ class Request:
     rate: float
     seed: int
     steps: int
-    drawn: frozenset[str]
+    generated: frozenset[str]
     freezes: tuple[Freeze, ...]
     conditions: tuple[AskedCondition, ...]
     scales: Mapping[str, Scales]
@@ -72,7 +72,7 @@ class Request:
     @property
     def modalities(self) -> frozenset[str]:
         """All modalities that the model sees: generated and frozen ones."""
-        return self.drawn.union(freeze.modality for freeze in self.freezes)
+        return self.generated.union(freeze.modality for freeze in self.freezes)
 
     @property
     def seconds(self) -> Fraction:
@@ -124,7 +124,7 @@ def _request(table: ValidationTable, index: int, sample: ValidationSample, train
         rate=float(exact_rate(table.frame_rate)),
         seed=table.seed if sample.seed is None else sample.seed,
         steps=table.inference_steps,
-        drawn=frozenset(wanted - {freeze.modality for freeze in sample.frozen}),
+        generated=frozenset(wanted - {freeze.modality for freeze in sample.frozen}),
         freezes=tuple(sample.frozen),
         conditions=tuple(sample.conditions),
         scales=scales_of(table),
@@ -170,7 +170,7 @@ def _misplaced(request: Request) -> Iterator[Problem]:
         what = "freezes both modalities, so there is nothing to generate" if both else f"freezes the {request.freezes[0].modality} twice"
         yield Problem(what, request.where, f"Keep one of {' and '.join(FREEZING) if both else 'them'}.")
         return
-    if not request.drawn:
+    if not request.generated:
         given = next((freeze.modality for freeze in request.freezes), None)
         other = "audio" if given == "video" else "video"
         what = f"freezes the {given}, and no {other} is generated" if given else "generates neither video nor audio"
@@ -182,7 +182,7 @@ def _misplaced(request: Request) -> Iterator[Problem]:
         if name not in request.modalities:
             what = f'the condition "{condition.type}" is about the {name}, of which this sample has none'
             yield Problem(what, where, f"Set generate_{name} = true, or remove the condition.")
-        elif name not in request.drawn and not appends(condition.cls):
+        elif name not in request.generated and not appends(condition.cls):
             what = f'the condition "{condition.type}" makes no sense on the frozen {name}, which is already given'
             yield Problem(what, where, f"Remove it, or what freezes the {name}.")
 

@@ -45,7 +45,7 @@ class Sampler:
     device: torch.device
     marks: bool = True
 
-    def draw(self, encoded: Encoded, *, noise: Noise | None = None, report: Report | None = None) -> dict[str, Tensor]:
+    def generate(self, encoded: Encoded, *, noise: Noise | None = None, report: Report | None = None) -> dict[str, Tensor]:
         """Generate a sample, and return the latents of every generated modality, `[C, ...]` float32 on the CPU.
 
         Args:
@@ -75,9 +75,9 @@ class Sampler:
     def _guidance(self, encoded: Encoded) -> Guidance:
         request = encoded.canvas.request
         negative: dict[str, Any] = {}
-        if any(request.scales[name].cfg != 1 for name in request.drawn):
-            text = self._connected(encoded.negative, request.drawn)
-            negative = {name: (text.features[name], None if text.is_whole else text.mask) for name in request.drawn}
+        if any(request.scales[name].cfg != 1 for name in request.generated):
+            text = self._connected(encoded.negative, request.generated)
+            negative = {name: (text.features[name], None if text.is_whole else text.mask) for name in request.generated}
         return Guidance(request.scales, negative, request.stg_blocks, self.backbone.info.num_layers)
 
     def _model(self) -> PerturbedModel:
@@ -113,7 +113,7 @@ def inputs_of(encoded: Encoded, text: Text, widths: Mapping[str, int], noise: No
     """
     found = {}
     for name in sorted(encoded.canvas.request.modalities, reverse=True):  # video first, as everywhere
-        known, is_generated = encoded.frozen.get(name), name in encoded.canvas.request.drawn
+        known, is_generated = encoded.frozen.get(name), name in encoded.canvas.request.generated
         state = unknown(encoded, name, widths[name]) if known is None else _whole(known, encoded.canvas.modalities[name])
         state = conditioned(state, encoded.canvas.modalities[name], [each for each in encoded.conditions if each.modality == name])
         given = _seen(state, text, is_generated, marks)

@@ -1,4 +1,4 @@
-"""Samples of `[validation]`, drawn while training by the sampler that `ltx sample` uses."""
+"""Samples of `[validation]`, generated while training by the sampler that `ltx sample` uses."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from ltxcore.sample.encode_inputs import Encoded, encode
 from ltxcore.sample.media_needs import Planned
 from ltxcore.sample.outputs import decoders, shown, write
 from ltxcore.sample.sampler import Sampler
-from ltxcore.train.held_out_generations import Drawn
+from ltxcore.train.held_out_generations import Generation
 from ltxcore.train.out_of_memory import Spared
 
 
-class Draws(Protocol):
-    """What draws samples of a model that is being trained."""
+class Generations(Protocol):
+    """Generates clips with a model that is being trained."""
 
     @property
     def at_intervals(self) -> bool:
-        """Return whether it generates in the course of training, or only before and after."""
+        """Whether it generates in the course of training, or only before and after."""
         ...
 
-    def draw(self, engine: Engine, backbone: LTXBackbone, folder: Path, step: int, spared: Spared) -> list[Drawn]:
-        """Draw every sample, with noise that is the same at every step, and write it to `folder`, but for those that `spared` leaves out."""
+    def generate(self, engine: Engine, backbone: LTXBackbone, folder: Path, step: int, spared: Spared) -> list[Generation]:
+        """Generate every clip, from noise that is the same at every step, and write it to `folder`, except for those that `spared` leaves out."""
         ...
 
 
 @attrs.frozen(eq=False)
 class Validation:
-    """Draws the samples of a run file.
+    """Generates the samples of a run file.
 
     Attributes:
         samples: encoded before training.
-        model: whose codecs decode what is drawn. They are read anew each time, so that they take no memory from training.
+        model: the codecs that decode what is generated. They are read anew each time, so that they take no memory from training.
         marks: whether the first latent frame is marked, as in the run's training.
     """
 
@@ -55,11 +55,11 @@ class Validation:
         Raises:
             LtxError: a file cannot be read or encoded, or the model has no text encoder, or no codec for what is to be drawn.
         """
-        with decoders(model, {name for sample in samples for name in sample.canvas.request.drawn}):
+        with decoders(model, {name for sample in samples for name in sample.canvas.request.generated}):
             pass  # what would fail after the first steps fails before them
         return cls(encode(samples, model), model, marks)
 
-    def draw(self, engine: Engine, backbone: LTXBackbone, folder: Path, step: int, spared: Spared) -> list[Drawn]:
+    def generate(self, engine: Engine, backbone: LTXBackbone, folder: Path, step: int, spared: Spared) -> list[Generation]:
         """Draw every sample; each process draws its share in step with the others, and the first one decodes and writes."""
         sampler = Sampler(backbone, engine.forward, engine.device, self.marks)
         names = named([sample.canvas.request.prompt for sample in self.samples])
@@ -67,7 +67,7 @@ class Validation:
         with engine.evaluating():
             for index, counts in dealt(self.samples, engine.rank, engine.world_size):
                 with spared.drawing(names[index]):
-                    latents = sampler.draw(self.samples[index])
+                    latents = sampler.generate(self.samples[index])
                     if counts:
                         mine[index] = latents
         drawn = {index: latents for part in engine.gather(mine) for index, latents in part.items()}
@@ -75,13 +75,13 @@ class Validation:
 
     def _written(
         self, drawn: Mapping[int, Mapping[str, Tensor]], names: Sequence[str], folder: Path, step: int, spared: Spared
-    ) -> list[Drawn]:
+    ) -> list[Generation]:
         found = []
         with decoders(self.model, {name for latents in drawn.values() for name in latents}) as codecs:
             for index, latents in sorted(drawn.items()):
                 with spared.decoding(names[index]):
                     path = write(shown(self.samples[index], latents, codecs), folder / f"step_{step:06d}_{index + 1}")
-                    found.append(Drawn(names[index], path))
+                    found.append(Generation(names[index], path))
         return found
 
 
@@ -94,7 +94,7 @@ def dealt(samples: Sequence[Encoded], rank: int, world_size: int) -> Iterator[tu
     kinds: dict[tuple[frozenset[str], frozenset[str]], list[int]] = {}
     for index, sample in enumerate(samples):
         request = sample.canvas.request
-        kinds.setdefault((request.modalities, request.drawn), []).append(index)
+        kinds.setdefault((request.modalities, request.generated), []).append(index)
     for alike in kinds.values():
         for start in range(0, len(alike), world_size):
             yield alike[min(start + rank, len(alike) - 1)], start + rank < len(alike)

@@ -1,4 +1,4 @@
-"""Held-out clips drawn anew under the run's own conditions, each beside its original."""
+"""Held-out clips generated anew under the run's own conditions, each beside its original."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from ltxcore.train.validation_loss import EPOCH, FixedSigma
 
 
 @attrs.frozen
-class Drawn:
-    """A drawn clip.
+class Generation:
+    """A generated clip.
 
     Attributes:
-        name: of the clip.
-        path: what was drawn after training.
-        original: the clip itself, decoded from its latents: what the codec loses is lost in both; none: it is a sample of a prompt.
-        before: what was drawn before training, where that was asked for.
+        name: the name of the clip or sample.
+        path: the file that was generated after training.
+        original: the clip itself, decoded from its latents, so that what the VAE loses is lost in both; None for a sample of a prompt.
+        before: the file that was generated before training; None if that was not asked for.
     """
 
     name: str
@@ -60,24 +60,24 @@ class Always:
 class _Latents:
     """A clip as it was drawn and as it is, by modality `[C, ...]`, and the frames or latent steps per second of each."""
 
-    drawn: Mapping[str, Tensor]
+    generated: Mapping[str, Tensor]
     original: Mapping[str, Tensor]
     rates: Mapping[str, float]
 
 
 @attrs.frozen(eq=False)
-class Drawer:
-    """Draws held-out clips.
+class HeldOutGenerations:
+    """Generates held-out clips anew.
 
     Attributes:
-        names: of the clips to draw.
-        samples: where they are read from.
+        names: the names of the clips.
+        samples: the place to read them from.
         strategy: the run's, with sigma 1 for every sample: what it prepares is the start of sampling.
         modalities: by name.
         model: whose codecs decode.
         steps: Euler steps.
         seed: of the noise.
-        at_intervals: false: they are drawn before and after training.
+        at_intervals: whether it generates in the course of training, or only before and after.
     """
 
     names: Sequence[str]
@@ -99,13 +99,13 @@ class Drawer:
         model: Codecs,
         steps: int,
         seed: int,
-    ) -> Drawer:
+    ) -> HeldOutGenerations:
         strategy = build(attrs.evolve(setting, sigma_sampler=FixedSigma(1.0)))
         return cls(names, samples, strategy, setting.modalities, model, steps, seed)
 
-    def draw(self, engine: Engine, backbone: Backbone, folder: Path, step: int, spared: Spared) -> list[Drawn]:
-        """Draw every clip, with noise that is the same at every step, and write it to `folder`, but for those that `spared` leaves out. Every process draws,
-        and the first one decodes and writes."""
+    def generate(self, engine: Engine, backbone: Backbone, folder: Path, step: int, spared: Spared) -> list[Generation]:
+        """Generate every clip, from noise that is the same at every step, and write it to `folder`, except for those that `spared`
+        leaves out. Every process generates, and the first one decodes and writes."""
         clips: dict[int, _Latents] = {}
         for index, name in enumerate(self.names):
             with spared.drawing(name):
@@ -126,12 +126,12 @@ class Drawer:
             result[modality] = self.modalities[modality].unpatchify(drawn.cpu(), grid)[0]
         return _Latents(result, original, {modality: float(stored.rate[0]) for modality, stored in own.items()})
 
-    def _written(self, clips: Mapping[int, _Latents], folder: Path, step: int, spared: Spared) -> list[Drawn]:
+    def _written(self, clips: Mapping[int, _Latents], folder: Path, step: int, spared: Spared) -> list[Generation]:
         found = []
-        with decoders(self.model, {modality for clip in clips.values() for modality in clip.drawn}) as codecs:
+        with decoders(self.model, {modality for clip in clips.values() for modality in clip.generated}) as codecs:
             for index, clip in clips.items():
                 with spared.decoding(self.names[index]):
-                    drawn = write_media(clip.drawn, clip.rates, codecs, folder / f"step_{step:06d}_{index + 1}")
+                    drawn = write_media(clip.generated, clip.rates, codecs, folder / f"step_{step:06d}_{index + 1}")
                     original = write_media(clip.original, clip.rates, codecs, folder / f"original_{index + 1}")
-                    found.append(Drawn(self.names[index], drawn, original))
+                    found.append(Generation(self.names[index], drawn, original))
         return found

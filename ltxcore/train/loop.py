@@ -18,8 +18,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from ltxcore.devices import with_random_state
-from ltxcore.encoded.batches import MicroBatch, weights
-from ltxcore.encoded.batches import Plan as Order
+from ltxcore.encoded.batches import MicroBatch, Order, weights
 from ltxcore.errors import DataError, listed
 from ltxcore.flow.draws import CountedDraws, generator
 from ltxcore.flow.loss import total_loss

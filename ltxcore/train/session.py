@@ -25,8 +25,8 @@ from ltxcore.runs.trackers import Trackers
 from ltxcore.train.best import Best
 from ltxcore.train.conditioning_swap import CONTEXTS
 from ltxcore.train.feed import Samples
-from ltxcore.train.generations import Draws
-from ltxcore.train.held_out_generations import Drawn
+from ltxcore.train.generations import Generations
+from ltxcore.train.held_out_generations import Generation
 from ltxcore.train.loop import Loop
 from ltxcore.train.out_of_memory import LOADING, MEASURING, TRAINING, Advice, Spared, try_largest
 from ltxcore.train.trained_model import TrainedModel
@@ -44,7 +44,7 @@ class Outcome:
         finished: false where it was asked to stop; then `resume` is the command that goes on.
         weights: the LoRA or model; None where it was stopped.
         metrics: one JSON object a line.
-        drawn: clips drawn after training.
+        generations: the clips generated after training.
         before: held-out losses before training; empty where nothing is held out.
         after: after it, in every context, own and another clip's.
         resume: command line.
@@ -57,7 +57,7 @@ class Outcome:
     finished: bool
     weights: Path | None
     metrics: Path
-    drawn: tuple[Drawn, ...] = ()
+    generations: tuple[Generation, ...] = ()
     before: Mapping[str, float] = attrs.field(factory=dict)
     after: Mapping[str, float] = attrs.field(factory=dict)
     resume: str = ""
@@ -75,7 +75,7 @@ class Session:
         model: what is trained.
         engine: runs and updates it.
         held_out: measures it; None where nothing is held out.
-        drawer: draws the samples of the run file, or held-out clips; None where there is no codec to decode them.
+        generations: generates the samples of the run file, or held-out clips; None if there is no codec to decode them.
         trackers: told of every step; none on other processes than the first.
         advice: what is told where memory runs out.
         best: keeps account of the validation loss; None where the run does not ask for that.
@@ -87,7 +87,7 @@ class Session:
     model: TrainedModel
     engine: Engine
     held_out: HeldOut | None
-    drawer: Draws | None
+    generations: Generations | None
     trackers: Trackers
     advice: Advice
     writer: Writer | None = None
@@ -185,7 +185,7 @@ class Session:
             measured = known
             self.engine.first(lambda: self._write_status("running", before=measured))
         if not first and not self.plan.config.validation.skip_initial_validation:
-            self._draw(first)
+            self._generate(first)
         if first and self.engine.first(self._left_out) == first:
             self._validate(first)
         return known
@@ -280,15 +280,15 @@ class Session:
                 self.trackers.log(step, measured)
                 self._judge(step, measured)
             if draws:
-                self._draw(step)
+                self._generate(step)
 
     def _is_due(self, step: int) -> bool:
         """Return whether to generate after a step in the course of training."""
         config = self.plan.config
         interval = config.validation.interval
         return (
-            self.drawer is not None
-            and self.drawer.at_intervals
+            self.generations is not None
+            and self.generations.at_intervals
             and interval > 0
             and step % interval == 0
             and step < config.optimization.steps
@@ -340,7 +340,7 @@ class Session:
                 after = self._measure(f"after the last step, whose weights are in {path},", *CONTEXTS)
                 self.trackers.log(step, after)
                 self._judge(step, after)
-            drawn = self._draw(step)
+            drawn = self._generate(step)
         judge = self.best
         ended = judge.reason if judge is not None and judge.is_over and step < outline.config.optimization.steps else ""
         told = {} if judge is None else {"best": judge.state()}
@@ -351,7 +351,7 @@ class Session:
             finished=True,
             weights=weights,
             metrics=outline.folder.metrics,
-            drawn=tuple(drawn),
+            generations=tuple(drawn),
             before=before,
             after=after,
             best=self.engine.first(self._saved_best),
@@ -363,11 +363,11 @@ class Session:
         with self.advice.during(f"measuring the validation loss {when}", MEASURING):
             return {} if self.held_out is None else self.held_out.measure(self.engine, self.model.backbone, *contexts)
 
-    def _draw(self, step: int) -> list[Drawn]:
-        if self.drawer is None:
+    def _generate(self, step: int) -> list[Generation]:
+        if self.generations is None:
             return []
         folder = self.plan.outline.folder.samples
-        drawn = self.drawer.draw(self.engine, self.model.backbone, folder, step, self.spared)
+        drawn = self.generations.generate(self.engine, self.model.backbone, folder, step, self.spared)
         for clip in drawn:
             self.trackers.sample(step, clip.name, clip.path)
         befores = [clip.path.with_name(clip.path.name.replace(f"step_{step:06d}", f"step_{0:06d}")) for clip in drawn]

@@ -43,8 +43,8 @@ from ltxcore.sample.marker import of_metadata
 from ltxcore.sample.outputs import decoders
 from ltxcore.train.best import Best
 from ltxcore.train.feed import Samples
-from ltxcore.train.generations import Draws, Validation
-from ltxcore.train.held_out_generations import Drawer
+from ltxcore.train.generations import Generations, Validation
+from ltxcore.train.held_out_generations import HeldOutGenerations
 from ltxcore.train.out_of_memory import ENCODING, LOADING, Advice
 from ltxcore.train.session import Outcome, Session
 from ltxcore.train.trained_model import TrainedModel, load_model
@@ -130,7 +130,7 @@ def _session(found: Outline, writer: Writer | None, device: torch.device, proces
     if not names:
         inform(f"no clips are held out ({planned.split.why_none}), so there is no validation loss; {HOLD_OUT}")
     advice = _advice(planned, device, processes)
-    drawer = _drawer(advice, apart, names, _codecs(config, device), processes)
+    generations = _generations(advice, apart, names, _codecs(config, device), processes)
     progress.says("loading the model", is_long=True)
     model = processes.together(lambda: _model(planned, samples, device, advice))
     many = f" in {processes.world_size} processes" if processes.world_size > 1 else ""
@@ -147,7 +147,7 @@ def _session(found: Outline, writer: Writer | None, device: torch.device, proces
         model=model,
         engine=engine,
         held_out=HeldOut.of(found.build, found.setting, names, apart, batch_size, seed) if names else None,
-        drawer=drawer,
+        generations=generations,
         trackers=trackers_of(found.loaded) if processes.rank == 0 else Trackers((), found.loaded),
         advice=advice,
         writer=writer,
@@ -216,7 +216,7 @@ def _held_out(planned: RunPlan, samples: Samples, processes: Processes, take_ove
     return Samples(root, found.strategy.sources(), manifest), manifest.samples
 
 
-def _drawer(advice: Advice, apart: Samples, names: tuple[str, ...], codecs: Codecs, processes: Processes) -> Draws | None:
+def _generations(advice: Advice, apart: Samples, names: tuple[str, ...], codecs: Codecs, processes: Processes) -> Generations | None:
     """Draws the samples of the run file, encoded now, before the model takes the memory; or held-out clips; or the first clips of the training set."""
     planned = advice.planned
     found = planned.outline
@@ -233,7 +233,7 @@ def _drawer(advice: Advice, apart: Samples, names: tuple[str, ...], codecs: Code
         warn(f"no samples are generated: {error}")
         return None
     chosen = names[:DRAWN] or planned.split.train[:DRAWN]
-    return Drawer.of(found.build, found.setting, chosen, apart, codecs, config.validation.inference_steps, config.seed)
+    return HeldOutGenerations.of(found.build, found.setting, chosen, apart, codecs, config.validation.inference_steps, config.seed)
 
 
 def _validation(advice: Advice, codecs: Codecs, marks: bool) -> Validation:

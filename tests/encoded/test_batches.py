@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from ltxcore.encoded.batches import MicroBatch, plan, shape_of, weights
+from ltxcore.encoded.batches import MicroBatch, order_of, shape_of, weights
 from ltxcore.errors import ConfigError
 from ltxcore.protocols import Entry, Manifest
 
@@ -32,7 +32,7 @@ def _names(batches: list[MicroBatch]) -> list[str]:
 
 def micro_batches(manifest: Manifest, names: Sequence[str], batch_size: int, seed: int, epoch: int) -> list[MicroBatch]:
     """Those of one epoch, in order."""
-    planned = plan(manifest, names, batch_size, seed)
+    planned = order_of(manifest, names, batch_size, seed)
     return planned.step(epoch, planned.per_epoch)
 
 
@@ -92,10 +92,10 @@ def test_micro_batches_of_different_shapes_are_mixed() -> None:
 
 def test_any_micro_batch_can_be_asked_for_directly() -> None:
     manifest = _buckets()
-    planned = plan(manifest, manifest.samples, 4, seed=5)
+    planned = order_of(manifest, manifest.samples, 4, seed=5)
     assert planned.per_epoch == 6
     straight = [planned.micro_batch(number) for number in range(24)]
-    resumed = plan(manifest, manifest.samples, 4, seed=5)
+    resumed = order_of(manifest, manifest.samples, 4, seed=5)
     for number in (23, 0, 6, 5, 17):
         assert resumed.micro_batch(number) == straight[number]
     assert [batch.epoch for batch in straight] == [number // 6 for number in range(24)]
@@ -104,7 +104,7 @@ def test_any_micro_batch_can_be_asked_for_directly() -> None:
 
 def test_a_step_takes_the_next_micro_batches_across_the_end_of_an_epoch() -> None:
     manifest = _buckets()
-    planned = plan(manifest, manifest.samples, 4, seed=5)
+    planned = order_of(manifest, manifest.samples, 4, seed=5)
     step = planned.step(1, 4)
     assert step == [planned.micro_batch(number) for number in (4, 5, 6, 7)]
     assert [batch.epoch for batch in step] == [0, 0, 1, 1]
@@ -123,8 +123,8 @@ def test_weights_make_the_mean_over_micro_batches_the_mean_over_samples() -> Non
 def test_no_samples_and_no_batch_size_are_refused() -> None:
     manifest = _buckets()
     with pytest.raises(ConfigError) as caught:
-        plan(manifest, [], 2, 0)
+        order_of(manifest, [], 2, 0)
     assert str(caught.value) == "there are no samples to form micro-batches of"
     with pytest.raises(ConfigError) as caught:
-        plan(manifest, manifest.samples, 0, 0)
+        order_of(manifest, manifest.samples, 0, 0)
     assert str(caught.value) == "a batch size of 0 is below 1"

@@ -26,7 +26,7 @@ from ltxcore.protocols import MODALITIES, Clip
 from ltxcore.sample.empty_tokens import modalities_of
 from ltxcore.sample.encode_inputs import Encoded, encode
 from ltxcore.sample.generate import factors_of
-from ltxcore.sample.media_needs import plan
+from ltxcore.sample.media_needs import plan_generations
 from ltxcore.sample.request import requests
 from ltxcore.sample.sampler import inputs_of, seeded
 from ltxcore.train.start_run import run
@@ -76,7 +76,7 @@ def command_of(name: str, clips: Path, output: Path) -> tuple[list[str], list[Pa
         f"data.dataset={clips}",
     ]
     outcome = run(load_run(EXAMPLES / f"{name}.toml", [f"output_dir={output}", *small]))
-    return shlex.split(uses(read_run(output))[0].code), [path for clip in outcome.drawn for path in (clip.before, clip.path) if path]
+    return shlex.split(uses(read_run(output))[0].code), [path for clip in outcome.generations for path in (clip.before, clip.path) if path]
 
 
 def asked(words: list[str]) -> Encoded:
@@ -85,7 +85,7 @@ def asked(words: list[str]) -> Encoded:
     options: dict[str, Any] = {f"generate_{name}": False for name in MODALITIES if f"--no-generate-{name}" in words}
     table = load_samples(words[2], conditions=conditions, options=options | {"inference_steps": 2, **PLAIN}, plugins=()).table
     info = describe("tiny")
-    (planned,) = plan(requests(table, MODALITIES, info), modalities_of(info), factors_of(strengths(words)))
+    (planned,) = plan_generations(requests(table, MODALITIES, info), modalities_of(info), factors_of(strengths(words)))
     (found,) = encode([planned], MODEL)
     return found
 
@@ -109,7 +109,7 @@ def test_a_mode_leaves_samples_and_its_command_draws_with_what_is_given(
     backbone = load_backbone(model, what.canvas.request.modalities, dtype=torch.float32).eval()
     load_loras(backbone, strengths(words))
     with torch.no_grad():
-        drawn = sampler(backbone).draw(what)
+        drawn = sampler(backbone).generate(what)
     start = inputs_of(what, what.text, dict.fromkeys(what.canvas.request.modalities, 128), seeded(42), marks=False)
     for modality, given in start.items():
         if modality in what.frozen:

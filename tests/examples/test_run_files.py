@@ -191,7 +191,7 @@ def test_a_run_file_runs_from_raw_clips_to_weights_numbers_and_samples(name: str
     if name in MODES:
         _says_of_every_part_what_it_is_worth(MODES[name], outcome.after)
         ending = ".mp4" if "video" in MODES[name].modalities else ".wav"
-        assert {path.suffix for clip in outcome.drawn for path in (clip.path, clip.original)} == {ending}
+        assert {path.suffix for clip in outcome.generations for path in (clip.path, clip.original)} == {ending}
 
 
 def _says_of_every_part_what_it_is_worth(mode: Mode, after: Mapping[str, float]) -> None:

@@ -58,7 +58,7 @@ def test_audio_inpainting_runs_from_raw_clips_and_a_held_out_dataset_to_a_lora_a
     }
     assert outcome.weights.name == "lora.safetensors"
     assert outcome.before[f"held_out/{OWN}/clips"] == 3
-    assert [path.suffix for clip in outcome.drawn for path in (clip.before, clip.path, clip.original)] == [".wav"] * 6
+    assert [path.suffix for clip in outcome.generations for path in (clip.before, clip.path, clip.original)] == [".wav"] * 6
 
 
 @pytest.mark.slow
@@ -74,7 +74,7 @@ def test_the_base_is_made_by_a_full_run_of_sound_and_picture(tmp_path: Path) -> 
     ]
     outcome = run(load_run(EXAMPLES / "base" / "tiny_base.toml", settings))
     assert outcome.weights.name == "model.safetensors"
-    assert [path.suffix for clip in outcome.drawn for path in (clip.before, clip.path, clip.original)] == [".mp4"] * 6
+    assert [path.suffix for clip in outcome.generations for path in (clip.before, clip.path, clip.original)] == [".mp4"] * 6
     again = ["model.model_path=" + str(outcome.weights), f"output_dir={tmp_path / 'again'}", *settings[1:]]
     assert run(load_run(EXAMPLES / "base" / "tiny_base.toml", again)).finished
 

@@ -22,7 +22,7 @@ from ltxcore.protocols import Clip, ModelInput, Sound
 from ltxcore.registry import Registry, load
 from ltxcore.sample.empty_tokens import modalities_of
 from ltxcore.sample.encode_inputs import Encoded, encode
-from ltxcore.sample.media_needs import Planned, plan
+from ltxcore.sample.media_needs import Planned, plan_generations
 from ltxcore.sample.request import Request, requests
 from ltxcore.sample.sampler import Sampler
 
@@ -71,7 +71,7 @@ def request(*conditions: AskedCondition, frozen: list[Freeze] | None = None, tra
 
 
 def planned(*conditions: AskedCondition, factors: Mapping[str, str] | None = None, **rest: Any) -> Planned:
-    (found,) = plan([request(*conditions, **rest)], modalities_of(info()), factors)
+    (found,) = plan_generations([request(*conditions, **rest)], modalities_of(info()), factors)
     return found
 
 
@@ -94,7 +94,7 @@ def sampler(model: LTXBackbone) -> Sampler:
 
 def drawn(what: Encoded) -> dict[str, Tensor]:
     with torch.no_grad():
-        return sampler(backbone(what.canvas.request.modalities)).draw(what)
+        return sampler(backbone(what.canvas.request.modalities)).generate(what)
 
 
 def clip_file(path: Path, frames: int = 17, height: int = 64, width: int = 64, rate: float = 16.0, sound: Sound | None = None) -> Path:

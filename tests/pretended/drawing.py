@@ -44,7 +44,7 @@ def guided(guidance: str, device: str, quantization: str | None = None, offload_
 
     RECORD.clear()
     with torch.no_grad():
-        drawn = Sampler(model, forward, there).draw(what)
+        drawn = Sampler(model, forward, there).generate(what)
     return {"drawn": digest(drawn), "waits": {READ: RECORD.of(READ), UP: RECORD.of(UP)}}
 
 
@@ -74,5 +74,5 @@ def studio(model: Mapping[str, str], folder: str, precision: str, **options: Any
         request(condition("first_frame", medium=there / "film.mp4"), **whole),
         request(frozen=[freeze("audio", there / "film.mp4")], **whole),
     ]
-    drawn = drawer.draw(drawer.plan(asked), [there / f"sample_{number}" for number in range(len(asked))])
+    drawn = drawer.generate(drawer.plan(asked), [there / f"sample_{number}" for number in range(len(asked))])
     return [path.name for path in drawn if path.stat().st_size]

@@ -133,7 +133,7 @@ def whole(run_file: str, settings: Sequence[str]) -> dict[str, Any]:
     return {
         "finished": outcome.finished,
         "weights": outcome.weights is not None and outcome.weights.exists(),
-        "drawn": [clip.path.exists() for clip in outcome.drawn],
+        "drawn": [clip.path.exists() for clip in outcome.generations],
         "after": {key: value for key, value in outcome.after.items() if "sigma" in key},
     }
 

@@ -9,14 +9,14 @@ import pytest
 
 from helpers.training_runs import sound_set, tables, write_run
 from ltxcore.config.load import load_run
-from ltxcore.encoded.batches import Plan
+from ltxcore.encoded.batches import Order
 from ltxcore.runs.passes import Passes, passes_of, said
 
 
 def test_samples_of_a_pass_and_of_a_step_are_those_that_the_run_draws(tmp_path: Path) -> None:
     """Nine clips of four shapes in batches of 16: none is ever full."""
     run = tables(sound_set(tmp_path / "data", 5), tmp_path / "out", optimization={"steps": 60, "batch_size": 16})
-    order = Plan((("a",), ("b", "c"), ("d", "e", "f", "g"), ("h", "i")), 16, seed=0)
+    order = Order((("a",), ("b", "c"), ("d", "e", "f", "g"), ("h", "i")), 16, seed=0)
     found = passes_of(order, load_run(write_run(tmp_path, run)).config, 2)
     drawn = [order.step(step, 2) for step in range(60)]
     names = [name for step in drawn for batch in step for name in batch.names]

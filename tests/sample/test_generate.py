@@ -206,8 +206,8 @@ def test_a_studio_writes_what_is_drawn_and_the_same_seed_gives_the_same_bytes(as
     studio = Studio(MODEL)
     what = studio.plan([request(**asked)])
     told: list[tuple[int, int, int]] = []
-    (one,) = studio.draw(what, [tmp_path / "one"], lambda *step: told.append(step))
-    (other,) = studio.draw(what, [tmp_path / "other"])
+    (one,) = studio.generate(what, [tmp_path / "one"], lambda *step: told.append(step))
+    (other,) = studio.generate(what, [tmp_path / "other"])
     assert one == tmp_path / f"one{ending}"
     assert filecmp.cmp(one, other, shallow=False)
     assert told == [(0, 1, 2), (0, 2, 2)]
@@ -215,7 +215,7 @@ def test_a_studio_writes_what_is_drawn_and_the_same_seed_gives_the_same_bytes(as
 
 def test_a_clip_has_the_exact_frame_rate_that_was_asked_for(tmp_path: Path) -> None:
     studio = Studio(MODEL)
-    (path,) = studio.draw(studio.plan([request(frame_rate=30000 / 1001, generate_audio=False)]), [tmp_path / "out"])
+    (path,) = studio.generate(studio.plan([request(frame_rate=30000 / 1001, generate_audio=False)]), [tmp_path / "out"])
     assert str(probe(path).rate) == "30000/1001"
 
 

@@ -119,7 +119,7 @@ def recorded(
         rate=24.0,
         seed=0,
         steps=steps,
-        drawn=frozenset(cells),
+        generated=frozenset(cells),
         freezes=(),
         conditions=(),
         scales=changed.get("scales", dict.fromkeys(cells, Scales())),

@@ -18,7 +18,7 @@ def test_the_overhead_is_measured_on_a_model_of_about_32_million_parameters_with
     assert sum(parameter.numel() for parameter in backbone.parameters()) == pytest.approx(32e6, rel=0.05)
     for sample in asked(backbone.info):
         request = sample.canvas.request
-        assert (request.steps, request.drawn) == (STEPS, {"video", "audio"})
+        assert (request.steps, request.generated) == (STEPS, {"video", "audio"})
         assert all(scale.cfg != 1 and scale.stg != 0 and scale.modality != 1 for scale in request.scales.values())
 
 

@@ -59,12 +59,12 @@ def test_scales_are_those_of_each_modality() -> None:
     ],
 )
 def test_what_is_drawn_is_what_is_trained_unless_the_table_says(trained: set[str], asked: dict[str, bool], drawn: set[str]) -> None:
-    assert request(trained=frozenset(trained), **asked).drawn == drawn
+    assert request(trained=frozenset(trained), **asked).generated == drawn
 
 
 def test_a_frozen_modality_is_seen_and_not_drawn() -> None:
     found = request(frozen=[freeze("audio", B)])
-    assert (found.drawn, found.modalities, found.frozen) == ({"video"}, {"video", "audio"}, {"audio": B})
+    assert (found.generated, found.modalities, found.frozen) == ({"video"}, {"video", "audio"}, {"audio": B})
 
 
 def test_seconds_are_as_exact_as_media_files_have_them() -> None:
@@ -87,7 +87,7 @@ def test_tokens_of_a_frozen_modality_cannot_be_given_but_others_added() -> None:
         'validation.samples.0.conditions.1: the condition "prefix" makes no sense on the frozen video, which is already given\n'
         "    Remove it, or what freezes the video."
     )
-    assert request(condition("reference", media={"reference": A}), frozen=frozen).drawn == {"audio"}
+    assert request(condition("reference", media={"reference": A}), frozen=frozen).generated == {"audio"}
 
 
 def test_a_sample_that_draws_nothing_is_refused() -> None:

@@ -14,7 +14,7 @@ from ltxcore.conditions import AskedCondition
 from ltxcore.errors import ConfigError, DataError, LtxError
 from ltxcore.sample.cuts import ClipCut, SoundCut
 from ltxcore.sample.empty_tokens import modalities_of
-from ltxcore.sample.media_needs import Planned, plan
+from ltxcore.sample.media_needs import Planned, plan_generations
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,7 @@ def test_everything_that_is_wrong_is_found_at_once(media: Path) -> None:
     )
     second = attrs.evolve(first, where="validation.samples.1")
     with pytest.raises(DataError) as error:
-        plan([first, second], modalities_of(info()))
+        plan_generations([first, second], modalities_of(info()))
     assert [problem.where.replace(str(media), "TMP") for problem in error.value.problems] == [
         "validation.samples.0.conditions.0: TMP/sound.wav",
         "validation.samples.0.conditions.1.num_frames",

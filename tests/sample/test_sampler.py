@@ -71,7 +71,7 @@ def test_a_whole_sample_is_as_recorded_step_by_step(name: str, modalities: tuple
     sample = recorded_sample(case, conditions, modalities)
     seen: list[dict[str, Tensor]] = []
     with torch.no_grad():
-        found = watched(load_golden("B", tmp_path, modalities), seen).draw(
+        found = watched(load_golden("B", tmp_path, modalities), seen).generate(
             sample, noise=lambda modality, shape: case.draws[f"{modality}.noise"]
         )
     assert found.keys() == set(modalities)
@@ -101,7 +101,7 @@ def test_drawing_touches_no_random_numbers_and_leaves_the_model_as_it_was() -> N
 def test_every_step_is_reported() -> None:
     told: list[tuple[int, int]] = []
     with torch.no_grad():
-        sampler(backbone()).draw(encoded(inference_steps=3), report=lambda *step: told.append(step))
+        sampler(backbone()).generate(encoded(inference_steps=3), report=lambda *step: told.append(step))
     assert told == [(1, 3), (2, 3), (3, 3)]
 
 
@@ -127,7 +127,7 @@ def passes(**scales: float) -> list[Any]:
         return model(inputs.get("video"), inputs.get("audio"), **options)
 
     with torch.no_grad():
-        Sampler(model, forward, torch.device("cpu")).draw(encoded(**scales))
+        Sampler(model, forward, torch.device("cpu")).generate(encoded(**scales))
     return asked[: len(asked) // 2]
 
 

@@ -31,7 +31,7 @@ from ltxcore.protocols import Engine
 from ltxcore.runs.checks import check_run
 from ltxcore.sample.encode_inputs import Encoded
 from ltxcore.train.generations import Validation, dealt, named
-from ltxcore.train.held_out_generations import Drawn
+from ltxcore.train.held_out_generations import Generation
 from ltxcore.train.out_of_memory import Spared
 from ltxcore.train.session import Outcome
 from ltxcore.train.start_run import run
@@ -116,7 +116,7 @@ def test_samples_are_drawn_before_training_at_intervals_and_at_the_end(drawn: Ou
     assert [(line["step"], line["sample"]) for line in lines(drawn) if "sample" in line] == [
         (step, name) for step in (0, 2, 4) for name in ("a reedy tone", "a glassy tone")
     ]
-    assert [(clip.name, clip.path.name, clip.before and clip.before.name, clip.original) for clip in drawn.drawn] == [
+    assert [(clip.name, clip.path.name, clip.before and clip.before.name, clip.original) for clip in drawn.generations] == [
         ("a reedy tone", "step_000004_1.wav", "step_000000_1.wav", None),
         ("a glassy tone", "step_000004_2.wav", "step_000000_2.wav", None),
     ]
@@ -245,10 +245,10 @@ def test_v2v_ic_with_sound_writes_sound_and_trains_the_same(clips: Path, tmp_pat
     for name, table in (("without", {}), ("with", {**asked, "generate_audio": True})):
         (tmp_path / name).mkdir()
         found[name] = of_example("v2v_ic", clips, tmp_path / name, **table)
-    clip = found["with"].drawn[0].path
+    clip = found["with"].generations[0].path
     info = probe(clip)
     assert (clip.suffix, info.width, info.height, info.frames, info.channels) == (".mp4", 128, 64, 17, 1)
-    assert probe(found["without"].drawn[0].path).channels is None
+    assert probe(found["without"].generations[0].path).channels is None
     assert losses(found["with"]) == losses(found["without"])
     assert filecmp.cmp(found["with"].weights, found["without"].weights, shallow=False)
 
@@ -257,7 +257,7 @@ def test_full_mode_leaves_a_stream_alone_that_only_draws(clips: Path, tmp_path: 
     full = ["model.training_mode=full", "checkpoints.precision=float32", "optimization.weight_decay=0.5"]
     asked = {"video_dims": [64, 64, 9], "frame_rate": 16.0, "generate_audio": True, "samples": [{"prompt": "a red disc"}]}
     outcome = of_example("v2v_ic", clips, tmp_path, *full, **asked)
-    assert probe(outcome.drawn[0].path).channels == 1
+    assert probe(outcome.generations[0].path).channels == 1
     before, after = load_file(TINY_BASE), load_file(outcome.weights)
     changed = {name for name in before if not before[name].float().equal(after[name])}
     assert changed
@@ -301,7 +301,7 @@ def test_a_codec_that_is_not_there_is_missed_before_training(tmp_path: Path) -> 
 
 
 def test_room_is_made_for_what_is_drawn_between_steps(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    inside, seen, draw = [False], [], Validation.draw
+    inside, seen, generate = [False], [], Validation.generate
 
     @contextmanager
     def watched(optimizer: Optimizer) -> Iterator[None]:
@@ -310,12 +310,12 @@ def test_room_is_made_for_what_is_drawn_between_steps(data: Path, tmp_path: Path
             yield
         inside[0] = False
 
-    def drawn(self: Validation, engine: Engine, backbone: LTXBackbone, folder: Path, step: int, spared: Spared) -> list[Drawn]:
+    def drawn(self: Validation, engine: Engine, backbone: LTXBackbone, folder: Path, step: int, spared: Spared) -> list[Generation]:
         seen.append((step, inside[0]))
-        return draw(self, engine, backbone, folder, step, spared)
+        return generate(self, engine, backbone, folder, step, spared)
 
     monkeypatch.setattr("ltxcore.engines.single.state_in_host_memory", watched)
-    monkeypatch.setattr(Validation, "draw", drawn)
+    monkeypatch.setattr(Validation, "generate", drawn)
     asked = {"offload_optimizer_during_validation": True}
     outcome = ran(data, tmp_path, {"samples": TWO[:1], "interval": 2}, acceleration=asked, **UNMEASURED)
     assert outcome.finished

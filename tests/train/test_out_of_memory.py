@@ -183,7 +183,7 @@ def test_a_sample_that_never_fits_is_told_of_each_time_and_what_to_do_once(folde
     with heard() as told, Refusing("shown", times=1000):
         outcome = run(loaded_run(folder, **SAMPLES))
     assert outcome.finished
-    assert not outcome.drawn
+    assert not outcome.generations
     said = told.getvalue()
     assert said.count("is skipped") == 6
     assert said.count("Each of these needs less memory") == 2

@@ -135,7 +135,7 @@ def test_samples_are_logged_with_paths_inside_the_output_folder(finished: tuple[
 
 def test_what_is_given_sounds_the_same_in_the_sample_and_what_is_generated_does_not(finished: tuple[Outcome, str]) -> None:
     outcome, _ = finished
-    drawn, original = (read_sound(path).samples for path in (outcome.drawn[0].path, outcome.drawn[0].original))
+    drawn, original = (read_sound(path).samples for path in (outcome.generations[0].path, outcome.generations[0].original))
     assert drawn.shape == original.shape
     half = drawn.shape[1] // 4
     assert float((drawn[:, :half] - original[:, :half]).abs().max()) < 0.25 * float((drawn[:, -half:] - original[:, -half:]).abs().max())
@@ -279,7 +279,7 @@ def test_without_held_out_clips_training_clips_are_drawn_and_that_is_said(data: 
     with heard() as said:
         outcome = run(load_run(write_run(tmp_path, tables(data, tmp_path / "out", data={"held_out": 0}))))
     assert outcome.before == outcome.after == {}
-    assert [clip.name for clip in outcome.drawn] == ["sound00", "sound01"]
+    assert [clip.name for clip in outcome.generations] == ["sound00", "sound01"]
     assert (
         "24 samples to train on, 0 held out\n"
         "no clips are held out (held_out = 0 asks for that), so there is no validation loss; "
@@ -373,7 +373,7 @@ def test_sound_for_given_pictures_with_a_reference_now_and_then_leaves_films_wit
         "loss/audio/audio.cond1.reference/not_applied",
     } <= keys
     assert not any(key.startswith("loss/video") for key in keys)
-    assert [clip.path.suffix for clip in outcome.drawn] == [".mp4", ".mp4"]
+    assert [clip.path.suffix for clip in outcome.generations] == [".mp4", ".mp4"]
     assert "not trained, because no loss of this run reaches them" in said.getvalue()
     with safe_open(outcome.weights, framework="pt") as file:
         assert not any("transformer_blocks.3.audio_to_video_attn" in key for key in file.keys())  # noqa: SIM118

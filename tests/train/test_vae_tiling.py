@@ -95,7 +95,7 @@ def drawn(folder: Path, model: dict[str, Path], *, tiling: bool) -> Path:
             "samples": [sample],
         },
     }
-    (clip,) = run(load_run(write_run(folder, tables))).drawn
+    (clip,) = run(load_run(write_run(folder, tables))).generations
     return clip.path
 
 
