@@ -1,4 +1,4 @@
-"""Measure what sampling costs beside the passes of the model that it must make: encoding and decoding are left out.
+"""Measure what sampling costs besides the passes of the model that it must make: encoding and decoding are left out.
 
     python examples/measure_sampling.py
 

@@ -108,7 +108,7 @@ class SampleCondition(Generic[Content, Mask]):
         return length is not None and length not in self.fields and self.num_frames is None and self.duration is None
 
     def of_length(self, latent_frames: int | None = None) -> Self:
-        """Return the same with its condition made.
+        """Return this sample condition with its condition made.
 
         Args:
             latent_frames: the length in latent frames, if it follows from `num_frames`, `duration` or the medium.
@@ -122,7 +122,7 @@ class SampleCondition(Generic[Content, Mask]):
     def holding(
         self, medium: NewContent | None, media: Mapping[str, NewContent], masks: Mapping[str, NewMask]
     ) -> SampleCondition[NewContent, NewMask]:
-        """Return the same with its media and masks in another form."""
+        """Return this sample condition with its media and masks in another form."""
         same: Any = self
         return cast("SampleCondition[NewContent, NewMask]", attrs.evolve(same, medium=medium, media=media, masks=masks))
 
@@ -217,7 +217,7 @@ def given_from_medium(use: ConditionUse, state: LatentState, medium: Medium | No
     content = getattr(use.condition, "content", None)
     target = slice(0, state.num_target)
     placed, covered = _placed(state, medium, content, where) if content and medium else (state.clean, None)
-    # The mask starts anew, so that what this condition gives is seen also where another one gave already.
+    # The mask starts anew, so that what this condition gives is seen even where another one gave already.
     after = applied_state(use, attrs.evolve(state, clean=placed, denoise_mask=_nothing_given(state)), inputs, where)
     gives = after.denoise_mask[:, target] < 1
     if covered is None and bool(gives.any()):

@@ -183,7 +183,7 @@ def give_back_gpu_memory() -> None:
 
 
 def with_random_state(device: torch.device) -> list[torch.device]:
-    """Return the devices beside the CPU whose global random generator an operation on `device` draws from."""
+    """Return the devices besides the CPU whose global random generator an operation on `device` draws from."""
     return [device] if is_gpu(device) else []
 
 

@@ -1,7 +1,7 @@
 """Errors a user can act on: each says where, what, and what to do, and for an unknown word also which known one it is a
 typo of.
 
-Words that are merely similar are no typos: `max_value` is none of `min_value`, nor `ema_decay` of `weight_decay`.
+Words that are merely similar are not typos: `max_value` is not one of `min_value`, nor `ema_decay` of `weight_decay`.
 """
 
 from __future__ import annotations

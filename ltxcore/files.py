@@ -25,7 +25,7 @@ LONGEST_NAME = 255
 """The bytes that a file's name may have on the file systems in use."""
 
 LONGEST_ENDING = 16
-"""The most bytes of an ending that is kept in the name of the file written beside; a longer one is no ending, but a part of the name."""
+"""The most bytes of an ending that is kept in the name of the file written beside; a longer one is not an ending, but a part of the name."""
 
 LONGEST_PATH = 4095
 """The bytes that a path may have, without the zero at its end."""
@@ -117,7 +117,7 @@ def fitted(name: str, beside: int = 0) -> str:
     data, room = os.fsencode(name), LONGEST_NAME - beside
     if len(data) <= room:
         return name
-    # What was cut in the midst of a letter is left out; bytes that are no letter of any text stay what they are.
+    # What was cut in the midst of a letter is left out; bytes that are not a letter of any text stay what they are.
     begin = data[: room - DIGITS - len(MARK)].decode("utf-8", "ignore" if _is_text(name) else "surrogateescape")
     return f"{begin}{MARK}{hashlib.sha256(data).hexdigest()[:DIGITS]}"
 
@@ -135,7 +135,7 @@ def read_regular(path: Path, most: int | None = None) -> bytes:
         most: the most bytes to read, from its beginning; None for all.
 
     Raises:
-        OSError: it cannot be read, or is no ordinary file.
+        OSError: it cannot be read, or is not an ordinary file.
     """
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # of a folder the system says it better
@@ -178,7 +178,7 @@ def text_in(path: Path) -> str:
     """Read the text of an ordinary UTF-8 file, without a byte order mark; see `read_regular`.
 
     Raises:
-        OSError: it cannot be read, or is no ordinary file.
+        OSError: it cannot be read, or is not an ordinary file.
         UnicodeDecodeError: it is not UTF-8.
     """
     try:
@@ -325,5 +325,5 @@ def _is_read_only(path: Path) -> bool:
 
 
 def printable(name: str) -> str:
-    """Return a file's name as text that can be printed and stored, with bytes that are no letters spelled out."""
+    """Return a file's name as text that can be printed and stored, with bytes that are not letters spelled out."""
     return name.encode("utf-8", "backslashreplace").decode()

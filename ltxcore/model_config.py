@@ -73,7 +73,7 @@ def building(what: str, where: str, config: Mapping[str, Any] | None = None) -> 
         config: the configuration; None if it is not read yet.
 
     Raises:
-        CheckpointError: nothing can be built of it.
+        CheckpointError: nothing can be built from it.
     """
     check_sizes(config or {}, where)
     try:

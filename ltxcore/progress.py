@@ -77,7 +77,7 @@ class Bar:
 
     @classmethod
     def begun(cls, name: str, steps: int, done: int = 0) -> Bar | None:
-        """Start a bar, which must be ended; None where the error stream is no terminal."""
+        """Start a bar, which must be ended; None where the error stream is not a terminal."""
         if not is_shown():
             return None
         display = _display()

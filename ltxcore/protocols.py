@@ -37,7 +37,7 @@ MODALITIES: tuple[str, ...] = ("video", "audio")
 
 @attrs.frozen
 class Role:
-    """Data that a condition needs beside its own parameters: a folder of samples in training, a media file in generation.
+    """Data that a condition needs besides its own parameters: a folder of samples in training, a media file in generation.
 
     Attributes:
         name: the name by which `apply` asks for it.
@@ -71,7 +71,7 @@ class Medium:
 
 @attrs.frozen(eq=False)
 class Inputs:
-    """The data that `Condition.apply` gets beside the state, by the names of its roles."""
+    """The data that `Condition.apply` gets besides the state, by the names of its roles."""
 
     media: Mapping[str, Medium] = attrs.field(factory=dict)
     masks: Mapping[str, Tensor] = attrs.field(factory=dict)
@@ -214,7 +214,7 @@ class Entry:
 
     @property
     def connectors(self) -> str:
-        """The fingerprint of the connectors that stored text passed through; "" if it did not, or is no text."""
+        """The fingerprint of the connectors that stored text passed through; "" if it did not, or is not text."""
         return connectors_in(self.encoder)
 
 

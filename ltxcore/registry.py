@@ -86,7 +86,7 @@ class Named:
 
     @property
     def modalities(self) -> list[str]:
-        """The modalities that a condition works on; none for anything that is no condition."""
+        """The modalities that a condition works on; none for anything that is not a condition."""
         return [name for name in MODALITIES if self.kind == "condition" and name in self.value.modalities]
 
 
@@ -103,7 +103,7 @@ class Broken:
 class Registry:
     """All names that plugins add, by kind; and the plugins that are broken, switched off, or local files that were not to be run (`unread`).
 
-    `imports` is whether what a run file names of an installed package, which is no plugin, may be imported.
+    `imports` is whether what a run file names of an installed package, which is not a plugin, may be imported.
     """
 
     names: Mapping[str, Mapping[str, Named]]

@@ -194,7 +194,7 @@ class Takes(Base):
         (LooksAtWhole, "names zero_stages, but trains otherwise on flat pieces of many weights, which is what ZeRO gives it"),
         (LeavesVectors, "never moves transformer_blocks.0.ff.net.2.bias"),
         (Little, "says that its state of transformer_blocks.0.ff.net.2.weight, of shape (64, 96), takes 1 bytes, and it takes 24576"),
-        (NoOptimizer, "builds object, which is no subclass of torch.optim.Optimizer"),
+        (NoOptimizer, "builds object, which is not a subclass of torch.optim.Optimizer"),
         (Drops, "does not have every parameter of its groups exactly once in its param_groups"),
         (Switched, "trains otherwise after eval() and train() than without them"),
         (Halved, "has one of train() and eval(), which come together"),
@@ -260,7 +260,7 @@ ALL = "seen on a run of 1 steps, a run of 2 steps and 3 more"
     [
         (Below, "gives a step the learning rate -0.001; seen on a run of 3 steps, a run of 10 steps and 1 more"),
         (Resumes, "resumes with other learning rates: all that it keeps must be in its state_dict(); seen on a run of 3 steps, a run of 10 steps and 1 more"),
-        (NoSchedule, f"builds float, which is no subclass of torch.optim.lr_scheduler.LRScheduler; {ALL}"),
+        (NoSchedule, f"builds float, which is not a subclass of torch.optim.lr_scheduler.LRScheduler; {ALL}"),
         (Divides, "raises ZeroDivisionError: division by zero; seen on a run of 1 steps"),
     ],
 )  # fmt: skip

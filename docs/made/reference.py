@@ -23,7 +23,7 @@ COMMANDS_PAGE = DOCS / "reference" / "commands.md"
 MADE = "<!-- made by docs/made/reference.py -->"
 
 
-ENVIRONMENT = f"`{VERBOSITY}=quiet` or `verbose` in the environment does the same, also in the processes that a launcher starts."
+ENVIRONMENT = f"`{VERBOSITY}=quiet` or `verbose` in the environment does the same, and also works in the processes that a launcher starts."
 
 OF_CONDITIONS = "samples.conditions."
 """What a sample's conditions are read into; their keys are those of each condition, on its own page."""

@@ -1,4 +1,4 @@
-"""Everything that a plugin may import, beside the topics of this package, which each say what they are for.
+"""Everything that a plugin may import, besides the topics of this package, which each say what they are for.
 
 What is offered here is stable: it is deprecated for one minor version before it is removed. The topics are provisional until 1.0. None of them imports anything heavy
 before it is asked for what needs it.

@@ -1,4 +1,4 @@
-"""Everything that a command of the `ltx` program needs beside click. Provisional until 1.0."""
+"""Everything that a command of the `ltx` program needs besides click. Provisional until 1.0."""
 
 from __future__ import annotations
 

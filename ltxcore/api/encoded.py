@@ -26,7 +26,7 @@ def read_sample(path: Path, kind: Literal["latents", "mask", "text"]) -> Mapping
     Latents are `[C, F, H, W]` or `[C, T, M]`, masks `[F, H, W]` or `[T]` from 0 to 1, given where they are 1, and text `[l, E]` without padding.
 
     Raises:
-        DataError: there is no such file, it is cut short or damaged, it holds something else, or latents that are no numbers.
+        DataError: there is no such file, it is cut short or damaged, it holds something else, or latents that are not numbers.
     """
     from ltxcore.encoded.store import expect, read_stored, redo
 

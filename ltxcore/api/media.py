@@ -47,7 +47,7 @@ def probe(path: Path) -> MediaInfo:
     decoded.
 
     Raises:
-        DataError: there is no such file, or it is no medium, cut short or damaged.
+        DataError: there is no such file, or it is not a medium, cut short or damaged.
     """
     from ltxcore.media.probe import probe
 
@@ -114,7 +114,7 @@ def open_sound(path: Path) -> AbstractContextManager[Iterator[Sound]]:
     audio.
 
     Raises:
-        DataError: there is no such file, or it is no medium; from the pieces, where they do not decode.
+        DataError: there is no such file, or it is not a medium; from the pieces, where they do not decode.
     """
     from ltxcore.media.sounds import hearing
 

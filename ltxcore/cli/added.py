@@ -13,7 +13,7 @@ def command_of(named: Named) -> click.Command:
     """Return a plugin's command, imported now if it is lazy.
 
     Raises:
-        PluginError: it cannot be imported, or is no click command.
+        PluginError: it cannot be imported, or is not a click command.
     """
     what = f'the command "{named.name}" of {named.origin}'
     found = named.value

@@ -89,7 +89,7 @@ def _check_dataset(path: Path, settings: tuple[str, ...]) -> None:
     if found.others:
         opened = len(found.infos)
         click.echo(
-            f"This describes {opened} of the files, spread over all; {found.others:,} more were not opened: `ltx doctor {path}` opens every one."
+            f"This describes {opened} of the files, spread over all of them; {found.others:,} more were not opened: `ltx doctor {path}` opens every one."
         )
     for note in found.data.notes:
         click.echo(note)

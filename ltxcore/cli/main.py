@@ -81,7 +81,7 @@ class Commands(click.Group):
             quiet_torch()
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="backslashreplace")  # the names of files may have bytes that are no text
+                stream.reconfigure(errors="backslashreplace")  # the names of files may have bytes that are not text
         try:
             return super().invoke(ctx)
         except click.UsageError as error:

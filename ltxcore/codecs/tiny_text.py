@@ -24,8 +24,8 @@ _VERSION = 1
 class TinyTextEncoder:
     """An encoder of captions to text features `[l, 128]` of each modality, one per word; both modalities get the same.
 
-    Letter case and punctuation are ignored. A caption without words gives `[0, 128]`. Of a longer caption only the
-    first 32 words count.
+    Letter case and punctuation are ignored. A caption without words gives `[0, 128]`. Only the first 32
+    words of a longer caption count.
     """
 
     length: int = attrs.field(default=LENGTH, init=False)

@@ -34,7 +34,7 @@ class TinyVideoCodec:
         """Encode a clip to latents `[128, F, H, W]`.
 
         Raises:
-            DataError: the number of frames is not 8k + 1, or a side is no multiple of 32 pixels.
+            DataError: the number of frames is not 8k + 1, or a side is not a multiple of 32 pixels.
         """
         return statistics(self.modality).standardised(coefficients(medium)).permute(3, 0, 1, 2).contiguous()
 

@@ -121,7 +121,7 @@ def read_run(path: Path, settings: Sequence[str] = (), *, elsewhere: Collection[
         runs_plugins: whether the files of `plugins` are run; if not, what they would add is not looked at.
 
     Raises:
-        ConfigError: it is no TOML, or its settings are none.
+        ConfigError: it is not TOML, or its settings are none.
     """
     path = Path(path)
     text = text_of(path)
@@ -205,7 +205,7 @@ def plugin_files(document: Mapping[str, Any], folder: Path) -> tuple[dict[int, P
 
 
 def broken_plugins(files: Iterable[Path], registry: Registry) -> dict[Path, str]:
-    """Return why files are no plugins, by file."""
+    """Return why files are not plugins, by file."""
     reasons = {broken.origin.plugin: broken.reason for broken in registry.broken if broken.origin.distribution == "local file"}
     return {file: f"the plugin {file} is broken: {reasons[str(file)]}" for file in files if str(file) in reasons}
 

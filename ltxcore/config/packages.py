@@ -1,4 +1,4 @@
-"""Optimizers of installed packages that are no plugins, as "package.module:Class": the parameters of the class are the keys of a table."""
+"""Optimizers of installed packages that are not plugins, as "package.module:Class": the parameters of the class are the keys of a table."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def optimizer_of(target: str, folder: Path) -> type:
         folder: of the run file, whose Python files are not imported.
 
     Raises:
-        LtxError: there is no such package, it is not installed, or what it names is no optimizer of torch.
+        LtxError: there is no such package, it is not installed, or what it names is not an optimizer of torch.
     """
     if not re.fullmatch(r"\w+(\.\w+)*:\w+", target):
         raise ConfigError(f'"{target}" names no class of a package', remedy='Write "package.module:Class", such as "torch.optim:NAdam".')
@@ -72,7 +72,7 @@ def _class_of(target: str) -> type:
     except LtxError as error:
         raise ConfigError(error.problems[0].what, remedy="Mend the name, or install what it needs.") from error
     if not (inspect.isclass(found) and issubclass(found, Optimizer)):
-        raise ConfigError(f'"{target}" is no optimizer of torch: it is not a subclass of torch.optim.Optimizer', remedy="Name another.")
+        raise ConfigError(f'"{target}" is not an optimizer of torch: it is not a subclass of torch.optim.Optimizer', remedy="Name another.")
     known = inspect.signature(found).parameters
     rate = getattr(known.get("lr"), "default", None)
     said = {

@@ -180,7 +180,7 @@ def _plugins(document: Mapping[str, Any], folder: Path, others: Sequence[Path]) 
     """Load the installed plugins with those that a run file names and `others`.
 
     Raises:
-        ConfigError: for every file that is not there, or is no plugin.
+        ConfigError: for every file that is not there, or is not a plugin.
     """
     named, faults = plugin_files(document, folder)
     if faults:

@@ -1,4 +1,4 @@
-"""Strict reading of values (`"false"` is no truth value, `3.7` no whole number), and their names in messages."""
+"""Strict reading of values (`"false"` is not a truth value, nor `3.7` a whole number), and their names in messages."""
 
 from __future__ import annotations
 

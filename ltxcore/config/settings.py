@@ -55,7 +55,7 @@ def parse_key(key: str) -> list[str]:
     """Return the parts of a key path, `a.b.0.c` or `a.b[0].c`; indices are still text.
 
     Raises:
-        ValueError: it is no key path.
+        ValueError: it is not a key path.
     """
     parts: list[str] = []
     at = 0
@@ -80,7 +80,7 @@ def _value(setting: str) -> Any:
 
 
 def parse_value(text: str) -> Any:
-    """Parse a TOML value; anything that is no TOML is text as it stands.
+    """Parse a TOML value; anything that is not TOML is text as it stands.
 
     Raises:
         ValueError: a list, table or quoted text that is broken; or one that goes beyond what is read.

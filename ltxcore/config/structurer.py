@@ -68,7 +68,7 @@ class Structurer:
 
         Args:
             special: functions that read the values of some keys instead of the converter.
-            filled: returns the fields that are no keys, once the keys are read.
+            filled: returns the fields that are not keys, once the keys are read.
         """
         before = len(self.reading.mistakes)
         keys = self.keys(cls)

@@ -43,7 +43,7 @@ class Bounds:
                 raise ValueError(f"{fault}, not {number}")
 
     def fault(self, number: Any) -> str:
-        """Return what `number` must be and is not; "" if it is in range, or is no number."""
+        """Return what `number` must be and is not; "" if it is in range, or is not a number."""
         if not isinstance(number, (int, float)):
             return ""
         if self.at_least is not None and not number >= self.at_least:
@@ -94,7 +94,7 @@ def key(
 
 
 def filled(default: Any = None) -> Any:
-    """Declare a field that is no key: structuring fills it in."""
+    """Declare a field that is not a key: structuring fills it in."""
     return attrs.field(default=default, metadata={"filled": True})
 
 
@@ -158,7 +158,7 @@ def _key_of(field: attrs.Attribute[Any], cls: Any) -> Key:
 
 
 def _type_of(field: attrs.Attribute[Any], cls: Any) -> Any:
-    """Return a field's type, with names looked up where the field was written. Fields that are no keys may have types
+    """Return a field's type, with names looked up where the field was written. Fields that are not keys may have types
     that only a type checker knows.
     """
     owner = next((base for base in cls.__mro__ if field.name in vars(base).get("__annotations__", {})), cls)

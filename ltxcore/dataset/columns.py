@@ -1,4 +1,4 @@
-"""The roles that the columns of a dataset play, and the folders that can be made of them."""
+"""The roles that the columns of a dataset play, and the folders that can be made from them."""
 
 from __future__ import annotations
 

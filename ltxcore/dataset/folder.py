@@ -99,7 +99,7 @@ def read_folder(folder: Path, prefer: str | None = None, caption_from: str | Non
 
 
 def kind_of(name: str) -> Kind | None:
-    """Return the kind of a file by its ending; None if it is no known kind of media."""
+    """Return the kind of a file by its ending; None if it is not a known kind of media."""
     ending = PurePosixPath(name).suffix.lower()
     return next((kind for kind, endings in KINDS.items() if ending in endings), None)
 

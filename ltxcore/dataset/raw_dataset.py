@@ -52,7 +52,7 @@ class RawDataset:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """The problems with files of a folder that therefore are no rows."""
+        """The problems with files of a folder that therefore do not become rows."""
         return self.table.unusable
 
     def where(self, row: Row) -> str:

@@ -61,13 +61,13 @@ class Sample:
 
 @attrs.frozen
 class Dataset:
-    """The samples of a dataset, and the folders to make of them.
+    """The samples of a dataset, and the folders to make from them.
 
     Attributes:
         path: the dataset file, or the folder of media.
         samples: the samples, in the order of their rows.
         folders: the folders to make.
-        notes: facts that the user should know and that are no mistakes.
+        notes: facts that the user should know and that are not mistakes.
         left_out: the problems of rows that are left out because the user said so: missing files, or texts beside the
             media of a folder.
         is_folder: whether it is a folder of media.
@@ -199,7 +199,7 @@ def _roles_to_open(table: Table, columns: Mapping[str, str], wanted: Collection[
 
 @attrs.frozen
 class _Refused:
-    """The problems of a row; with `is_of_files` they are only files that are missing or are no files, so that the row may be left out."""
+    """The problems of a row; with `is_of_files` they are only files that are missing or are not files, so that the row may be left out."""
 
     problems: tuple[Problem, ...]
     is_of_files: bool

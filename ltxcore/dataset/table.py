@@ -51,9 +51,9 @@ class Table:
         path: the dataset file or the folder of media.
         columns: the names of the columns of all rows.
         rows: the rows, in order.
-        problems: the problems that must be fixed before anything can be made of the dataset.
+        problems: the problems that must be fixed before anything can be made from the dataset.
         unusable: for a folder, the files that cannot be used; they may be left out.
-        notes: facts that the user should know and that are no mistakes.
+        notes: facts that the user should know and that are not mistakes.
         is_folder: whether it is a folder of media; its rows have a clip or a picture ("video"), or an audio file
             ("audio"), never both.
     """

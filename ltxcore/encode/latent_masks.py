@@ -47,7 +47,7 @@ def _grey(frame: Tensor) -> Tensor:
 
 
 def without_noise(mask: Tensor, smallest: float) -> Tensor:
-    """Round the values of a mask that are nearer than `smallest` to 0 or 1.
+    """Round the values of a mask that are within `smallest` of 0 or 1.
 
     A lossy file cannot express "not at all" any better, and a cell that is given by a thousandth would be left out of
     the loss like one that is given.

@@ -125,12 +125,12 @@ class Summary:
         root: the folder where the samples are.
         folders: the counts of each folder, in the order in which they are made; of this process alone.
         refused: the samples that are left out, each with the reason; empty unless the user said skip.
-        silent: the clips without the audio that others have, each with the reason; all else is made of them. Empty
+        silent: the clips without the audio that others have, each with the reason; all else is made from them. Empty
             unless the user said skip.
         pictureless: the audio files among clips, likewise.
         samples: the names of the dataset's samples that are whole: those that a run on this dataset trains on. With
             several processes, only those are left out that this process refused while it encoded them.
-        notes: facts that are good to know and are no mistakes.
+        notes: facts that are good to know and are not mistakes.
         own_notes: the notes that this process alone knows.
         failed: the samples of `refused` that this process could not encode; all processes know what is wrong with the
             others.

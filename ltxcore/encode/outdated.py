@@ -36,7 +36,7 @@ Maker = Callable[[str, Planned, Mapping[str, Entry]], Product]
 
 @attrs.frozen
 class Before:
-    """An encoded sample, made of the files that the dataset names, whose reading is corrected.
+    """An encoded sample, made from the files that the dataset names, whose reading is corrected.
 
     Attributes:
         planned: the size and length that it was made for; corrections may lead to others.
@@ -48,7 +48,7 @@ class Before:
 
 
 def as_made(sample: Sample, entries: Mapping[str, Entry], rules: Rules, tools: Tools, maker: Maker | None = None) -> Before | None:
-    """Find out how a sample was made if the reading of its files is corrected; None if nothing is, or it was made of
+    """Find out how a sample was made if the reading of its files is corrected; None if nothing is, or it was made from
     other files or in another way.
 
     Args:
@@ -71,7 +71,7 @@ def as_made(sample: Sample, entries: Mapping[str, Entry], rules: Rules, tools: T
             known = [each for each in since if each is not None]
             if len(known) == len(since):
                 return Before(planned, tuple(sorted({name for each in known for name in each})))
-    except (DataError, KeyError, ValueError):  # its files cannot be read any more, or there are fewer than it was made of
+    except (DataError, KeyError, ValueError):  # its files cannot be read any more, or there are fewer than it was made from
         return None
     return None
 

@@ -65,7 +65,7 @@ def preprocess(
         codecs: the VAEs and text encoder that encode it.
         folders: the folders that a run reads; None for all that the dataset's columns can make.
         share: this process's part; None to take it from the environment.
-        overwrite: whether to make again also what is up to date.
+        overwrite: whether to make even what is up to date again.
         verify: whether to read what is up to date, and to make again what is damaged.
         workers: the number of samples to decode at a time; None for one per processor, at most 8.
         where: a function that gives the place of a key of the run file, such as `preprocessing.resolution_buckets`, for
@@ -163,7 +163,7 @@ def _survey(job: _Job, keeps: bool, phase: Phase) -> Survey:
 
 
 def _open(job: _Job, found: Survey, verify: bool, writer: Writer | None) -> Ledger:
-    """Open the root's folders, and remove what there was of refused samples."""
+    """Open the root's folders, and remove what is left of refused samples."""
     order = (TEXT, *RECIPES)
     ledger = Ledger(job.encoding.root, [each for each in order if each in job.data.folders], job.share.rank, job.overwrite, verify, writer)
     for refused in job.share.of([each for each in found.refused if each.part is None]):

@@ -255,7 +255,8 @@ def _stored_mask(path: Path, shape: tuple[int, ...]) -> Tensor:
     if tuple(mask.shape) != shape:
         wanted = " x ".join(map(str, shape))
         raise DataError(
-            f"is a mask of {' x '.join(map(str, mask.shape))} values, its sample has {wanted}", remedy="Give it one value per latent cell."
+            f"is a mask of {' x '.join(map(str, mask.shape))} values, but its sample has {wanted}",
+            remedy="Give it one value per latent cell.",
         )
     return mask
 

@@ -51,7 +51,7 @@ def rendering_from_options(options: PreprocessingTable, where: Place) -> Renderi
     """Return how the frames of clips become RGB.
 
     Raises:
-        ConfigError: `alpha_color` is no color.
+        ConfigError: `alpha_color` is not a color.
     """
     color = parse_color(options.alpha_color)
     if color is None:

@@ -49,7 +49,7 @@ class Planned:
         sample: the dataset's row.
         bucket: the bucket that its clip goes to; None if it has no clip, or only the audio of its clip is used.
         duration: the seconds of audio; None for all that its file has.
-        folders: the folders that are made of it.
+        folders: the folders that are made from it.
         without: the corrections in reading its files that its encoded files lack, which stay as they are all the same;
             see `ltxcore.encode.outdated`.
     """
@@ -149,7 +149,7 @@ def plan_sample(sample: Sample, looked: Looked, rules: Rules) -> Planned | list[
 
 
 def plan_part(sample: Sample, looked: Looked, rules: Rules) -> Planned | None:
-    """Plan what can be made of a sample that lacks audio or video: all that does not need it; None for other samples,
+    """Plan what can be made from a sample that lacks audio or video: all that does not need it; None for other samples,
     and if something else is wrong too.
     """
     lacking, rest = _lacking(sample, infos_of(sample, looked, rules.resamples), rules)
@@ -258,7 +258,7 @@ def _reference_misfits(planned: Planned, infos: Mapping[str, MediaInfo], rules: 
     clip = infos["video"]
     if rules.factors.temporal > 1 and clip.rate and reference.rate and abs(reference.rate / clip.rate - 1) > Fraction(1, 1000):
         yield Problem(
-            f"has {float(reference.rate):g} frames per second, its clip {float(clip.rate):g}",
+            f"has {float(reference.rate):g} frames per second, but its clip has {float(clip.rate):g}",
             where,
             "With reference_temporal_scale_factor a reference has the rate of its clip; write it again at that rate.",
         )
@@ -272,7 +272,7 @@ def _mask_misfits(planned: Planned, infos: Mapping[str, MediaInfo]) -> Iterator[
             what = f"has {mask.frames} frames, but its clip has {needed} in the bucket {planned.size}"
             yield Problem(what, where, "Make it as long as its clip, or an image.")
         if mask_shape(mask, clip) is None:
-            what = f"has {mask.width} x {mask.height} pixels, its clip {clip.width} x {clip.height}, which is another shape"
+            what = f"has {mask.width} x {mask.height} pixels, but its clip has {clip.width} x {clip.height}, which is another shape"
             yield Problem(what, where, "A mask has the width and height of its clip, or the same multiple of both.")
 
 

@@ -56,7 +56,7 @@ class Refused:
     Attributes:
         sample: the dataset's row.
         problems: the reasons why it cannot be made.
-        part: the part that can be made of it; None if there is none, or something else is wrong too.
+        part: the part that can be made from it; None if there is none, or something else is wrong too.
     """
 
     sample: Sample

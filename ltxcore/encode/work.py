@@ -104,7 +104,7 @@ def encode_media(
     step: Callable[[], None],
     guard: Callable[[str], AbstractContextManager[None]],
 ) -> dict[str, Outcome]:
-    """Encode all that is to be made of the samples' media and is not up to date.
+    """Encode all that is to be made from the samples' media and is not up to date.
 
     Args:
         planned: the samples of this process.
@@ -178,7 +178,7 @@ def _write(ledger: Ledger, sample: Sample, product: Product, made: Made, length:
 
 
 def drop(ledger: Ledger, sample: Sample, folders: Collection[str]) -> None:
-    """Remove what there was of a refused sample from some folders."""
+    """Remove what is left of a refused sample from some folders."""
     for folder in folders:
         ledger.drop(folder, sample.name)
 
@@ -202,7 +202,7 @@ class Share:
         does all.
 
         Raises:
-            ConfigError: they are no numbers, or the rank is not below the size.
+            ConfigError: they are not numbers, or the rank is not below the size.
         """
         place = Place.of_environment()
         return cls(place.rank, place.world_size)

@@ -52,7 +52,7 @@ def with_legacy_text_names(sources: Mapping[str, Source], listings: Mapping[str,
 
 
 def file_problems(place: str, folder: str, listing: Listing) -> Iterator[Problem]:
-    """Find files that are not as recorded, or are no samples."""
+    """Find files that are not as recorded, or are not samples."""
     indexed = f'delete the {MANIFESTS} of "{folder}" too: it is then indexed again.'
     if listing.gone:
         yield Problem(

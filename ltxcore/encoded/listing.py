@@ -52,7 +52,7 @@ class Listing:
         entries: the entries of the samples whose file is there as recorded.
         gone: the names of samples that are recorded, but have no file.
         changed: the names of samples that are recorded with another size than their file has.
-        unreadable: the files that are no samples, each with the reason.
+        unreadable: the files that are not samples, each with the reason.
         latest: the latest time in the manifests, in seconds.
     """
 

@@ -100,7 +100,7 @@ def read_manifest(
     only: Collection[str] | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
-    """Read the manifest of a run's sources, if a run can be made of them. Optional sources are held to the same.
+    """Read the manifest of a run's sources, if a run can be made from them. Optional sources are held to the same.
 
     Args:
         root: the data root.

@@ -55,7 +55,7 @@ def sample_path(root: Path, folder: str, name: str) -> Path:
     """Return the path that the sample `name` of a folder is written to.
 
     Raises:
-        DataError: the folder or the name would lead outside `root`, or is no name for a file.
+        DataError: the folder or the name would lead outside `root`, or is not a valid file name.
     """
     _refuse_climbing(folder, "folder")
     _refuse_climbing(name, "sample")
@@ -148,7 +148,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _no_sample(name: str) -> bool:
-    """Return whether a file is no sample: left half-written by a killed process, or "._x", a Mac's note on x."""
+    """Return whether a file is not a sample: left half-written by a killed process, or "._x", a Mac's note on x."""
     return name.startswith("._") or (name.startswith(".") and UNFINISHED in name)
 
 
@@ -157,7 +157,7 @@ def _refuse_climbing(name: str, what: str) -> None:
         os.fsencode(name)
     except UnicodeEncodeError:
         raise DataError(f"the {what} name {name!a} has characters that no file's name can have") from None
-    path = Path(name)  # the system's own reading of the name, beside POSIX's: on Windows a backslash separates too
+    path = Path(name)  # the system's own reading of the name, besides POSIX's: on Windows a backslash separates too
     parts = name.split("/")
     if path.is_absolute() or path.drive or ".." in path.parts or any(part in ("", ".", "..") for part in parts) or "\0" in name:
         raise DataError(

@@ -56,7 +56,7 @@ def write_sample(root: Path, folder: str, name: str, tensors: Mapping[str, Tenso
         The entry with the rest filled in: shape, bytes, checksum, kind, modality, and whether all values are finite.
 
     Raises:
-        DataError: the name leads out of the root, the tensors are no sample, or the disk does not take them.
+        DataError: the name leads out of the root, the tensors are not a sample, or the disk does not take them.
     """
     path = sample_path(root, folder, name)
     length = entry.shape[0] if len(entry.shape) == 1 else 0

@@ -89,7 +89,7 @@ class StrategyData:
         return find_sample(self.root, folder, name)
 
     def seconds(self, entry: Entry) -> float | None:
-        """Return when the last cell of stored latents ends, in seconds; None if it is not known, or they are no latents."""
+        """Return when the last cell of stored latents ends, in seconds; None if it is not known, or they are not latents."""
         modality = MODALITY_OF_LATENTS.get(len(entry.shape), "") if entry.kind == "latents" else ""
         rate = 1.0 if modality == "audio" else entry.rate
         return _end(modality, entry.shape, rate) if modality and rate is not None else None

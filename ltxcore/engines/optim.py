@@ -1,6 +1,6 @@
 """The optimizer of a run and the learning-rate schedules.
 
-What an optimizer keeps of itself in its parameter groups, beside its state of each parameter: a step size that it estimates, for one.
+What an optimizer keeps of itself in its parameter groups, besides its state of each parameter: a step size that it estimates, for one.
 
 Room on the device for as long as nothing is trained: the optimizer's state in host memory.
 
@@ -85,7 +85,7 @@ class WarmedUp(LRScheduler):
         return {"last_epoch": self.last_epoch, "inner": self.inner.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned; the learning rates of the groups are put back beside."""
+        """Go on from what `state_dict` returned; the learning rates of the groups are put back as well."""
         self.last_epoch = state_dict["last_epoch"]
         self.inner.load_state_dict(state_dict["inner"])
 
@@ -103,7 +103,7 @@ class _Rates(Optimizer):
 
 
 def try_schedule(table: OptimizationTable) -> None:
-    """Refuse a schedule whose learning rate is no number, or below 0, at the beginning of a run or at its end. Nothing is trained.
+    """Refuse a schedule whose learning rate is not a number, or below 0, at the beginning of a run or at its end. Nothing is trained.
 
     Raises:
         ConfigError: as `schedule_of`, or with the step.
@@ -180,7 +180,7 @@ def optimizer_of(table: OptimizationTable, parameters: Mapping[str, Parameter]) 
             remedy=f"See `ltx plugins show {table.optimizer_type}`.",
         ) from error
     if not isinstance(made, Optimizer):
-        what = f'the optimizer "{table.optimizer_type}" builds {type(made).__name__}, which is no subclass of torch.optim.Optimizer'
+        what = f'the optimizer "{table.optimizer_type}" builds {type(made).__name__}, which is not a subclass of torch.optim.Optimizer'
         raise PluginError(what, where="optimization.optimizer_type", remedy="Report this to the plugin's author.")
     if has_modes(made):
         cast(Any, made).train()

@@ -62,7 +62,7 @@ class Place:
         """Read the place from RANK, WORLD_SIZE and LOCAL_RANK as launchers set them; without them the process is alone.
 
         Raises:
-            ConfigError: they are no numbers, or the rank is not below the size.
+            ConfigError: they are not numbers, or the rank is not below the size.
         """
         rank, size = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
         local = os.environ.get("LOCAL_RANK", "0")

@@ -16,7 +16,7 @@ import attrs
 
 SAME = 5.0
 """Seconds within which a SIGTERM is the request that came before: a scheduler such as SLURM sends it to every process, and so does the launcher, DeepSpeed's
-also after an interrupt of a terminal, which has reached every process already."""
+even after an interrupt of a terminal, which has reached every process already."""
 
 
 def is_same_request(number: int, seconds: float) -> bool:

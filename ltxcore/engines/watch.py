@@ -1,4 +1,4 @@
-"""The two threads beside the training thread that write this process's beats and look at those of the others, by the
+"""The two threads besides the training thread that write this process's beats and look at those of the others, by the
 rules of `engines.alive`.
 """
 

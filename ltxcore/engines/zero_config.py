@@ -109,7 +109,7 @@ def read(path: Path) -> Config:
     """Read a `ds_config.json`.
 
     Raises:
-        ConfigError: it is no JSON object, or says a key twice.
+        ConfigError: it is not a JSON object, or says a key twice.
     """
 
     def once(pairs: list[tuple[str, Any]]) -> Config:

@@ -85,7 +85,7 @@ class Divided:
 
     @property
     def counts(self) -> dict[str, Any]:
-        """What it keeps beside, which is the same for all parameters: the steps that it has done."""
+        """What else it keeps, which is the same for all parameters: the steps that it has done."""
         flat = self.flats[0]
         return {kind: value for kind, value in self._state(flat).items() if not _is_moment(value, flat)}
 
@@ -148,7 +148,7 @@ class Divided:
         return found
 
     def late_gradients(self) -> dict[str, Tensor]:
-        """The same under stage 3, where they are still there after DeepSpeed refused to step."""
+        """This process's parts of a step's gradients under stage 3, where they are still there after DeepSpeed refused to step."""
         if not self.is_stage_3:
             return {}
         from deepspeed.utils import safe_get_local_grad

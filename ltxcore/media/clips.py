@@ -78,8 +78,8 @@ def read_clip(
             returned, upright.
 
     Raises:
-        DataError: there is no such file, it is no media file, has no pictures, is cut short, damaged, or turned by an
-            angle that is no multiple of 90 degrees.
+        DataError: there is no such file, it is not a media file, has no pictures, is cut short, damaged, or turned by an
+            angle that is not a multiple of 90 degrees.
     """
     with reading(path, resize=resize, threads=threads, rendering=rendering, timing=timing, stretched=stretched) as (rate, pictures):
         frames = _gathered(pictures if last else islice(pictures, max_frames), max_frames, memory or Memory())

@@ -39,7 +39,7 @@ def opened(path: Path, *, quick: bool = False) -> Iterator[Any]:
         quick: whether FFmpeg opens it without decoding pictures to learn more than the container itself says.
 
     Raises:
-        DataError: there is no such file, it is a folder, a pipe or a device, may not be read, is no media file, is a
+        DataError: there is no such file, it is a folder, a pipe or a device, may not be read, is not a media file, is a
             playlist or script that leads to others, is cut short, or damaged.
     """
     check_whole(path)
@@ -54,7 +54,7 @@ def opened(path: Path, *, quick: bool = False) -> Iterator[Any]:
 
 
 def check_whole(path: Path) -> None:
-    """Refuse a path that is no whole media file before a library opens it, which might wait for it, follow it to other
+    """Refuse a path that is not a whole media file before a library opens it, which might wait for it, follow it to other
     files, or play only a part.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Files that are no media but lead to other files. A row names a media file; whatever else was read along with it would
+"""Files that are not media but lead to other files. A row names a media file; whatever else was read along with it would
 be neither hashed nor moved with the dataset.
 
 FFmpeg follows playlists and scripts whatever their file is called. Here they are recognized by their first words, so
@@ -50,7 +50,7 @@ _STANDING_FOR_IT = (
 
 
 def lead(head: bytes) -> tuple[str, str] | None:
-    """Recognize, by its first bytes, a file that is no media file but leads to one or stands for one, and return what
+    """Recognize, by its first bytes, a file that is not a media file but leads to one or stands for one, and return what
     it is and what to do; None for any other file.
 
     Args:

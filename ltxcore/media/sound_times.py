@@ -282,7 +282,7 @@ def _sound(container: Any, stream: Any, pictures: Any | None, early: list[Any]) 
 
 def _is_even(stream: Any, packets: Iterator[Any]) -> bool:
     """Return whether each packet starts where the one before ends, if all have as many samples as the codec's frames;
-    False also if that is not known.
+    Also False if that is not known.
     """
     samples, rate = getattr(stream.codec_context, "frame_size", 0), getattr(stream.codec_context, "sample_rate", 0)
     if not samples or not rate:

@@ -50,7 +50,7 @@ def read_sound(path: Path, *, max_duration: float | None = None) -> Sound:
     overlap, the first one counts. Nothing is decoded beyond `max_duration` seconds.
 
     Raises:
-        DataError: there is no such file, it is no media file, has no audio, is cut short or damaged.
+        DataError: there is no such file, it is not a media file, has no audio, is cut short or damaged.
     """
     return read_with_gaps(path, max_duration=max_duration)[0]
 
@@ -100,7 +100,7 @@ def hearing(path: Path) -> Iterator[Iterator[Sound]]:
     piece if there is no audio.
 
     Raises:
-        DataError: there is no such file, or it is no media file; raised from the pieces if they do not decode.
+        DataError: there is no such file, or it is not a media file; raised from the pieces if they do not decode.
     """
     with opened(path) as container:
         stream = audio_stream(container)
@@ -143,7 +143,7 @@ def write_sound(path: Path, sound: Sound) -> None:
     """Write audio as WAV, 16 bits a sample; values outside [-1, 1] are clipped. The file appears whole or not at all.
 
     Raises:
-        DataError: the ending is not .wav, there are no samples, samples are no numbers, or the file cannot be written.
+        DataError: the ending is not .wav, there are no samples, samples are not numbers, or the file cannot be written.
     """
     if path.suffix.lower() != ".wav":
         raise DataError(f'sounds are not written as "{path.suffix}"', where=str(path), remedy="Use .wav.")

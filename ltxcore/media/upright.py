@@ -136,7 +136,7 @@ def turn_of(frame: Any, path: Path) -> Turn:
     the display matrix for all else.
 
     Raises:
-        DataError: turned by an angle that is no multiple of 90 degrees.
+        DataError: turned by an angle that is not a multiple of 90 degrees.
     """
     orientation = orientation_of(path)
     if orientation is not None:
@@ -146,9 +146,9 @@ def turn_of(frame: Any, path: Path) -> Turn:
 
 
 def is_turned_anew(frame: Any, path: Path) -> bool:
-    """Return whether the first decoded frame of a file is turned differently than in version 0.1.0, which knew no
-    orientation of photographs but that in the EXIF data of a JPEG, and no display matrix beside data that PyAV has no
-    name for.
+    """Return whether the first decoded frame of a file is turned differently than in version 0.1.0, which took the
+    orientation of photographs only from the EXIF data of a JPEG, and missed a display matrix next to data that PyAV has
+    no name for.
     """
     try:
         matrix = frame.side_data.get(_MATRIX)
@@ -169,7 +169,7 @@ def turn_of_matrix(matrix: bytes, path: Path) -> Turn:
     pixel (x, y) is shown at `(a x + c y, b x + d y)`, up to a shift.
 
     Raises:
-        DataError: it is no multiple of a quarter turn, with or without mirroring.
+        DataError: it is not a multiple of a quarter turn, with or without mirroring.
     """
     a, b, _, c, d = struct.unpack("=5i", matrix[:20])
     if a and d and not b and not c:

@@ -128,7 +128,7 @@ def base_of(model_path: str) -> Base:
 
     Raises:
         ConfigError: a path that is neither file nor folder.
-        CheckpointError: a file or folder that is no checkpoint of this model.
+        CheckpointError: a file or folder that is not a checkpoint of this model.
     """
     if model_path == UNTRAINED:
         return Base(describe(model_path), TINY)

@@ -42,7 +42,7 @@ def describe(model_path: str) -> ModelInfo:
 
     Raises:
         ConfigError: a path that is neither file nor folder.
-        CheckpointError: a file or folder that is no checkpoint of this model.
+        CheckpointError: a file or folder that is not a checkpoint of this model.
     """
     if model_path == UNTRAINED:
         return ModelInfo(UNTRAINED, "tiny", UNTRAINED, num_layers=TINY["num_layers"])

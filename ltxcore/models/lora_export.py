@@ -71,7 +71,7 @@ def export_lora(source: Path, target: Path, layout: str, *, dtype: torch.dtype |
 
     Raises:
         ConfigError: a program that is not known; a target that is there already, or is the source.
-        CheckpointError: a source that is no LoRA of this model, or in which a pair changes nothing or is not finite.
+        CheckpointError: a source that is not a LoRA of this model, or in which a pair changes nothing or is not finite.
     """
     if layout not in LAYOUTS:
         raise ConfigError(f'there is no layout "{layout}"', remedy=suggestion(layout, LAYOUTS))

@@ -37,7 +37,7 @@ def save_lora(
 
     After writing, the file is opened again: every name must be a module of the base, of the right shape, and every adapter must change
     something. The metadata gets the base, its fingerprint and generation, rank, alpha (for information: it is folded into B), the adapted
-    modules and the timestep rule, beside what the caller adds.
+    modules and the timestep rule, besides what the caller adds.
 
     Args:
         backbone: the backbone, with adapters.

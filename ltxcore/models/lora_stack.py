@@ -49,7 +49,7 @@ class Strength:
         """The file's metadata.
 
         Raises:
-            CheckpointError: it is no safetensors file.
+            CheckpointError: it is not a safetensors file.
         """
         return dict(read_header(self.path).metadata)
 
@@ -61,10 +61,10 @@ def load_loras(backbone: LTXBackbone, loras: Sequence[Strength]) -> None:
 
     Args:
         backbone: the backbone, without adapters.
-        loras: the files; their changes add up. A DoRA, whose change is no sum, comes alone and as strong as it was trained.
+        loras: the files; their changes add up. A DoRA, whose change is not a sum, comes alone and as strong as it was trained.
 
     Raises:
-        CheckpointError: a file that is no LoRA of this model, of which nothing is left, or a DoRA beside others.
+        CheckpointError: a file that is not a LoRA of this model, of which nothing is left, or a DoRA beside others.
 
     Source: docs/explanation/arithmetic.md#several-loras
     """

@@ -18,7 +18,7 @@ Rotary = tuple[Tensor, Tensor]
 
 
 class StreamContext(NamedTuple):
-    """Everything that one stream brings to a block beside its tokens. T' is T, or 1 where all tokens share a value; C
+    """Everything that one stream brings to a block besides its tokens. T' is T, or 1 where all tokens share a value; C
     is the stream's width.
 
     Attributes:

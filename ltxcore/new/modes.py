@@ -67,9 +67,9 @@ class Mode:
         steps: optimizer steps on the tiny model.
         purpose: what it is trained for unless the user says otherwise; see `ltxcore.new.purposes.PURPOSES`.
         targets: which modules the LoRA adapts, as TOML; "": all weights are trained.
-        columns: of the dataset, beside the clip or sound and its caption.
+        columns: of the dataset, besides the clip or sound and its caption.
         held_out: clips of the demo that are held out.
-        keys: what it sets beside what all modes do, or instead, by table.
+        keys: what it sets besides what all modes do, or instead, by table.
         processes: of the command that starts it on the real model.
     """
 

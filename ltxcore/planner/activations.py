@@ -34,7 +34,7 @@ FEW = (2, 3)
 
 @attrs.frozen
 class Activations:
-    """The bytes on a device that one forward and backward of a micro-batch take, beside weights, gradients and the
+    """The bytes on a device that one forward and backward of a micro-batch take, besides weights, gradients and the
     optimizer.
 
     Attributes:

@@ -63,7 +63,7 @@ class Variant:
     changes: tuple[Change, ...] = ()
 
     def changed(self, change: Change) -> Variant:
-        """The same with one change more."""
+        """Return this variant with one more change."""
         tables = {name: attrs.evolve(getattr(self.config, name), **keys) for name, keys in change.tables.items()}
         return Variant(
             attrs.evolve(self.config, **tables),

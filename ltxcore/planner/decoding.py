@@ -94,7 +94,7 @@ def _piece(cells: Cells, found: Outline, tiles: bool) -> Cells:
 
 
 def decoding(decoder: nn.Module, channels: int, cells: Cells) -> int:
-    """Return the bytes of a decoder's weights, and the peak of what passes through it beside them.
+    """Return the bytes of a decoder's weights, and the peak of what passes through it besides them.
 
     Args:
         decoder: of clips.

@@ -43,7 +43,7 @@ class States:
         optimizer: on the device: its state, and float32 masters where they are beside the weights. What is not known of it is left out.
         communication: on the device, while gradients are made: buffers to reduce them in, and weights that are gathered to compute with.
         step: on the device, while the optimizer steps and activations are gone.
-        kept: on the device, of gradients and communication: what is there also when nothing is trained.
+        kept: on the device, of gradients and communication: what is there even when nothing is trained.
         host: in host memory, a process.
     """
 

@@ -166,7 +166,7 @@ class Estimator:
         return self._decoding[cells]
 
     def without_activations(self, config: RunFile, processes: int) -> Need:
-        """The same but for activations, which take seconds to find: at least so much is needed.
+        """Return the need without activations, which take seconds to find: at least this much is needed.
 
         Raises:
             ConfigError: as `need`.

@@ -43,7 +43,7 @@ def save(
     weights: tuple[str, Callable[[Path], object]],
     state: tuple[Mapping[str, Tensor | Stored], Mapping[str, Any]] | None,
 ) -> Saved:
-    """Write `folder/step_NNNNNN`. Its manifest, with a hash of every file, comes last: a folder without one is no checkpoint.
+    """Write `folder/step_NNNNNN`. Its manifest, with a hash of every file, comes last: a folder without one is not a checkpoint.
 
     Args:
         folder: of all checkpoints.
@@ -222,7 +222,7 @@ def _stored(value: Tensor | Stored) -> Stored:
 
 
 def _remove(path: Path) -> None:
-    # The manifest goes first, also from the disk: what is left half-removed by a kill or a power cut is no checkpoint.
+    # The manifest goes first, and from the disk too: what is left half-removed by a kill or a power cut is not a checkpoint.
     if not path.is_dir():
         path.unlink()
         return

@@ -77,7 +77,7 @@ def check_run(run: LoadedRun | ReadRun, phase: Phase | None = None) -> Checked:
 
 
 def check_ahead(found: Outline) -> None:
-    """Check what a run needs only after it has encoded its data: the codecs that draw its samples, and the rows of a held-out dataset.
+    """Check in advance what a run needs only once its data are encoded: the codecs that draw its samples, and the rows of a held-out dataset.
 
     Raises:
         LtxError: for all that is wrong.
@@ -189,7 +189,7 @@ class _Checker:
         return None
 
     def manifest(self, found: Outline, only: tuple[str, ...] | None) -> Manifest | None:
-        """Check the samples that are encoded already and stay valid against the run; None if there are none, or
+        """Check against the run the samples that are already encoded and stay valid; None if there are none, or
         something is wrong with them.
         """
         if only == ():

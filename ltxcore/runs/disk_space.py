@@ -20,7 +20,7 @@ from ltxcore.runs.run_plan import Outline
 from ltxcore.sample.cuts import samples_in, steps_of
 
 STATE_BYTES = {"full": 12, "minimal": 4, "off": 0}
-"""The bytes of training state for each trained number, beside its export, by `checkpoints.save_training_state`."""
+"""The bytes of training state for each trained number, besides its export, by `checkpoints.save_training_state`."""
 
 WEIGHT_BYTES = {"bfloat16": 2, "float32": 4}
 """The bytes of each exported number, by `checkpoints.precision`."""

@@ -1,6 +1,6 @@
 """Checks that samples were encoded for the model of a run, by their manifests.
 
-Which text features a model can read, known without opening them. The weights that a run starts from beside its model: which file they are in, and whether they
+Which text features a model can read, known without opening them. The weights that a run starts from besides its model: which file they are in, and whether they
 fit, as far as headers tell.
 """
 
@@ -207,7 +207,7 @@ def start_problems(loaded: LoadedRun, base: Base, modalities: frozenset[str], st
 
 
 def newest(path: Path) -> Path:
-    """A weights file or the index of one, or the one in a folder that was written last.
+    """Return a weights file or index as it is, or from a folder the one that was written last.
 
     Raises:
         CheckpointError: the folder holds none.

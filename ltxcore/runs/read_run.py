@@ -232,7 +232,7 @@ def sample_command(record: Record, weights: Weights) -> str:
 
 
 def _conditions(record: Record, weights: Weights, registry: Registry) -> Iterator[str]:
-    """Frozen modalities and the conditions of the others, as `--condition` takes them. Of types that are not installed only the name is known."""
+    """Frozen modalities and the conditions of the others, as `--condition` takes them. Only the name is known of types that are not installed."""
     freezing = {modality: kind for kind, modality in FREEZING.items()}
     known = registry.of_kind("condition")
     for modality, table in record.modalities.items():

@@ -118,7 +118,7 @@ def _reason(error: BaseException, _: type | None) -> str:
 
 
 def _exactly(*kinds: type) -> Callable[[Any, Any], Any]:
-    """Takes values of these types alone; cattrs would make a number of a text, and a text of anything."""
+    """Takes values of these types alone; cattrs would turn a text into a number, and anything into a text."""
 
     def hook(value: Any, kind: Any) -> Any:
         if type(value) not in kinds:

@@ -48,7 +48,7 @@ def generated_of(strategy: Strategy) -> frozenset[str]:
 
 
 def has_references(strategy: Strategy) -> bool:
-    """Return whether a run reads latents beside those of its modalities."""
+    """Return whether a run reads latents besides those of its modalities."""
     return any(source.kind == "latents" and role not in MODALITIES for role, source in strategy.sources().items())
 
 

@@ -78,7 +78,7 @@ class SoundCut:
     sound: Sound
 
     def steps(self, scale: Sequence[int]) -> int:
-        """Return the number of latent steps that the codec makes of it."""
+        """Return the number of latent steps that the codec makes from it."""
         return steps_of(self.sound.samples.shape[1], scale)
 
 

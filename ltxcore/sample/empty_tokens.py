@@ -50,14 +50,14 @@ class Canvas:
         return self.modalities[modality].grid_of((CHANNELS, 1, 1, 1)).scale
 
     def target(self, modality: str) -> Grid:
-        """Return the grid of a generated modality. Audio has the steps that the codec would make of audio as long as the video."""
+        """Return the grid of a generated modality. Audio has the steps that the codec would make from audio as long as the video."""
         scale = self.scale(modality)
         if modality == "video":
             return self.modalities[modality].grid_of((CHANNELS, *self.request.size.cells(scale)))
         return self.modalities[modality].grid_of((CHANNELS, steps_of(samples_in(self.request.seconds), scale), 1))
 
     def grid(self, cut: Cut, modality: str) -> Grid:
-        """Return the grid that the codec makes of a part of a file."""
+        """Return the grid that the codec makes from a part of a file."""
         scale = self.scale(modality)
         if isinstance(cut, ClipCut):
             return self.modalities[modality].grid_of((CHANNELS, *cut.size.cells(scale)))

@@ -87,7 +87,7 @@ def latent_frames(condition: AskedCondition, target: Grid, medium: Grid | None, 
         where: the condition's key.
 
     Raises:
-        ConfigError: pixel frames that are no whole latent frames, or a duration that is shorter than one.
+        ConfigError: pixel frames that are not whole latent frames, or a duration that is shorter than one.
     """
     at_end = content_of(condition.cls) == "end"
     if condition.num_frames is not None:

@@ -60,7 +60,7 @@ def _made(one: Any, steps: int) -> tuple[Optimizer, Any]:
 def _faults(one: Any, steps: int) -> Iterator[str]:
     optimizer, scheduler = _made(one, steps)
     if not isinstance(scheduler, LRScheduler):
-        yield f"builds {type(scheduler).__name__}, which is no subclass of torch.optim.lr_scheduler.LRScheduler"
+        yield f"builds {type(scheduler).__name__}, which is not a subclass of torch.optim.lr_scheduler.LRScheduler"
         return
     rates, half = [_now(optimizer)], steps // 2
     kept = json.dumps(scheduler.state_dict()) if half == 0 else ""

@@ -64,7 +64,7 @@ class Best:
         )
         if not found:
             raise ConfigError(
-                f'"{self.by}" is no part of the validation loss',
+                f'"{self.by}" is not part of the validation loss',
                 where="checkpoints.best_by",
                 remedy=f"Name one of {listed(sorted({*own, *(name.partition('/')[0] for name in own)}))}, or leave the key out.",
             )

@@ -80,7 +80,7 @@ def _mixed(own: Batch, other: Batch, inputs: Mapping[str, ModelInput], parts: Co
 
 
 def _with_given(given: ModelInput, clean: Tensor | None) -> ModelInput:
-    """A generated modality whose given tokens, also those given in part, have the content of `clean` `[B, T, D]`, at the same level and noise."""
+    """A generated modality whose given tokens, including those given in part, have the content of `clean` `[B, T, D]`, at the same level and noise."""
     if not given.is_generated or clean is None or given.noise is None or given.loss_mask is None:
         return given
     target = slice(0, clean.shape[1])

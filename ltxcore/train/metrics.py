@@ -43,7 +43,7 @@ class Tally:
 
 @attrs.frozen
 class Facts:
-    """The facts about a micro-batch that are reported beside its losses, known before it is sent to the device, which
+    """The facts about a micro-batch that are reported besides its losses, known before it is sent to the device, which
     is asked for losses alone.
 
     Attributes:

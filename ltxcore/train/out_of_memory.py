@@ -55,7 +55,7 @@ OTHERWISE = {
     DRAWING: "fewer frames or pixels of this sample (validation.video_dims)",
     DECODING: "fewer frames or pixels of this sample (validation.video_dims)",
 }
-"""The advice that applies beside all settings."""
+"""The advice that applies besides all settings."""
 
 
 @attrs.frozen(eq=False)
@@ -222,7 +222,7 @@ def _chosen(changes: list[Change]) -> Change:
     return changes[len(changes) // 2] if "offload_blocks" in changes[0].said else changes[0]
 
 
-# ---- what takes memory beside training, in order of what it costs
+# ---- what takes memory besides training, in order of what it costs
 
 
 def _tiling(run: Variant, estimator: Estimator) -> Iterator[Change]:

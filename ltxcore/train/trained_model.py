@@ -188,7 +188,7 @@ def _compiled(backbone: LTXBackbone, config: RunFile) -> LTXBackbone:
 
 
 def _unreached_without_weights(plan: RunPlan, samples: Samples, backbone: LTXBackbone) -> frozenset[str]:
-    """The same, found on names and shapes alone, since no device may have room for the whole model; with weights, for a loss that looks at values."""
+    """Find the unreached parameters from names and shapes alone, since no device may have room for the whole model; a loss that looks at values needs the weights."""
     outline = plan.outline
     bare = outline.base.sketch(outline.modalities)
     inputs = {name: given.to("meta") for name, given in _one_input(plan, samples, backbone, torch.device("cpu")).items()}

@@ -81,7 +81,7 @@ def test_what_the_run_file_does_not_say_follows_from_the_optimizer(load: Load, m
         ('"torch.optim:Rprop", weight_decay = 0.1', 'weight_decay: the optimizer "torch.optim:Rprop" has no weight decay\n    Set it to 0, or remove it.'),
         ('"torch.optim:NAdam", optimizer_params = { beta = 1 }', 'optimizer_params.beta: there is no such key\n    Did you mean "betas"?'),
         ('"torch.optim:NAdamm"', "optimizer_type: the optimizer \"torch.optim:NAdamm\" cannot be imported: AttributeError: module 'torch.optim' has no"),
-        ('"torch.nn:Linear"', 'optimizer_type: "torch.nn:Linear" is no optimizer of torch: it is not a subclass of torch.optim.Optimizer\n    Name another.'),
+        ('"torch.nn:Linear"', 'optimizer_type: "torch.nn:Linear" is not an optimizer of torch: it is not a subclass of torch.optim.Optimizer\n    Name another.'),
         ('"no_such_package:Adam"', 'optimizer_type: there is no package "no_such_package"\n    Install it, or mend the name.'),
         ('"torch.optim:"', 'optimizer_type: "torch.optim:" names no class of a package\n    Write "package.module:Class", such as "torch.optim:NAdam".'),
     ],

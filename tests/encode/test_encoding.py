@@ -515,4 +515,4 @@ def test_the_doctor_finds_nothing_stale_in_it_unless_the_option_was_switched(mad
         preprocessing = {"connector_outputs": outputs, "audio_durations": [0.4]}
         data = {"dataset": str(folder / "set.jsonl"), "preprocessed_data_root": str(folder / "outputs"), "held_out": 0}
         run = run_file(folder, model, "outputs", tmp_path, preprocessing=preprocessing, data=data)
-        assert ltx("doctor", str(run)).count("was made of another encoder") == stale
+        assert ltx("doctor", str(run)).count("was made with another encoder") == stale

@@ -238,7 +238,7 @@ def test_references_that_do_not_go_with_their_clips_are_named(tmp_path: Path) ->
     path = clips(tmp_path, [{"video": "a.mp4", "reference_video": "short.mp4"}, {"video": "b.mp4", "reference_video": "slow.mp4"}])
     assert refused(path, skip_audio=True, reference_temporal_scale_factor=2) == (
         f"{path}:1: {tmp_path}/short.mp4: has 25 frames, but its clip has 33 in the bucket 64x64x33\n    Make it as long as its clip.\n"
-        f"{path}:2: {tmp_path}/slow.mp4: has 8 frames per second, its clip 16\n"
+        f"{path}:2: {tmp_path}/slow.mp4: has 8 frames per second, but its clip has 16\n"
         "    With reference_temporal_scale_factor a reference has the rate of its clip; write it again at that rate."
     )
 
@@ -252,7 +252,7 @@ def test_masks_that_do_not_go_with_their_clips_are_named(tmp_path: Path) -> None
     path = clips(tmp_path, rows)
     assert refused(path, skip_audio=True) == (
         f"{path}:1: {tmp_path}/masks/0.mp4: has 9 frames, but its clip has 17 in the bucket 64x64x17\n    Make it as long as its clip, or an image.\n"
-        f"{path}:2: {tmp_path}/masks/1.mp4: has 96 x 64 pixels, its clip 64 x 64, which is another shape\n"
+        f"{path}:2: {tmp_path}/masks/1.mp4: has 96 x 64 pixels, but its clip has 64 x 64, which is another shape\n"
         "    A mask has the width and height of its clip, or the same multiple of both."
     )
 
@@ -282,7 +282,7 @@ def test_a_mask_of_cells_of_another_length_is_named_after_the_others_are_done(tm
     with pytest.raises(DataError) as error:
         encode(path)
     assert message(error) == (
-        f"{path}:1: {tmp_path}/hand/0.safetensors: is a mask of 26 values, its sample has 27\n    Give it one value per latent cell."
+        f"{path}:1: {tmp_path}/hand/0.safetensors: is a mask of 26 values, but its sample has 27\n    Give it one value per latent cell."
     )
     assert list(read_source(tmp_path / ".precomputed", "audio_masks")) == ["1"]
 

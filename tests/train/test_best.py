@@ -37,7 +37,7 @@ def test_a_part_of_it_counts_alone_where_asked(by: str, loss: float) -> None:
 
 
 def test_a_part_that_is_not_measured_is_refused_with_those_that_are() -> None:
-    with pytest.raises(ConfigError, match='"sound" is no part of the validation loss') as error:
+    with pytest.raises(ConfigError, match='"sound" is not part of the validation loss') as error:
         Best("sound").loss(measurement(1.0, 2.0))
     assert "Name one of audio, " in str(error.value)
 

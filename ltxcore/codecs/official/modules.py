@@ -45,7 +45,7 @@ def spoken_dtype(dtype: torch.dtype) -> str:
 
 @attrs.frozen(eq=False)
 class Part:
-    """A module whose tensors a file has, all of them and in their right shapes; it is filled when it is first needed.
+    """A module whose tensors are all in a file, in the right shapes; it is filled when it is first needed.
 
     Attributes:
         name: the part's name for messages, such as "video VAE".

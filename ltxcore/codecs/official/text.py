@@ -200,14 +200,14 @@ class Tokenizer:
             where: the file, for messages.
 
         Raises:
-            CheckpointError: it is no tokenizer, or has more tokens than the text encoder.
+            CheckpointError: it is not a tokenizer, or has more tokens than the text encoder.
         """
         import tokenizers
 
         try:
             tokenizer = tokenizers.Tokenizer.from_buffer(content)
         except Exception:  # noqa: BLE001 - the library raises bare Exception
-            raise CheckpointError("is no tokenizer", where=where, remedy="Download or copy it again.") from None
+            raise CheckpointError("is not a tokenizer", where=where, remedy="Download or copy it again.") from None
         size = tokenizer.get_vocab_size(with_added_tokens=True)
         if size > vocabulary:
             raise CheckpointError(

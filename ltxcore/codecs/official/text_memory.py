@@ -20,7 +20,7 @@ def check_8_bit(device: str) -> None:
     """Refuse 8-bit weights if they are not available.
 
     Raises:
-        ConfigError: bitsandbytes is not installed, or the device is no CUDA device.
+        ConfigError: bitsandbytes is not installed, or the device is not a CUDA device.
     """
     import importlib.util
 

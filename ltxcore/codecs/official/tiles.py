@@ -44,7 +44,7 @@ class Tiling:
         """Return the size and overlap of a piece along each axis in latent cells.
 
         Raises:
-            ConfigError: they are no multiples of a cell, or the overlap is not less than the size.
+            ConfigError: they are not multiples of a cell, or the overlap is not less than the size.
         """
         time = _cells("frames", self.frames, self.frames_overlap, scale[0])
         return time, _cells("pixels", self.side, self.side_overlap, scale[1]), _cells("pixels", self.side, self.side_overlap, scale[2])

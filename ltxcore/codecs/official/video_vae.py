@@ -43,7 +43,7 @@ class VideoVae:
         """Encode a clip to the normalized mean of its latent distribution, `[C, F, H, W]` float32 on the CPU.
 
         Raises:
-            DataError: the number of frames is not 8k + 1, or a side is no multiple of 32 pixels.
+            DataError: the number of frames is not 8k + 1, or a side is not a multiple of 32 pixels.
             CheckpointError: the encoder cannot be read.
 
         Source: docs/explanation/arithmetic.md#latents-of-a-clip

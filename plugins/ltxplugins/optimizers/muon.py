@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Muon:
-    """Muon, from torch: the update of a matrix is made orthogonal, so that it goes as far in every direction. Weights that are no matrices, such as
+    """Muon, from torch: the update of a matrix is made orthogonal, so that it goes as far in every direction. Weights that are not matrices, such as
     biases and tables, are AdamW's."""
 
     updates_alone = True

@@ -18,7 +18,7 @@ class Tally:
     reused: int = 0
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
-    """Notes that are no mistakes but good to know."""
+    """Notes that are not mistakes but good to know."""
 
     def __str__(self) -> str:
         failed = f", {len(self.problems)} failed" if self.problems else ""

@@ -8,7 +8,7 @@ import importlib.util
 def missing(package: str, spoken: str) -> list[tuple[tuple[str, ...], str, str]]:
     """Return the problem of a tracker whose `package` is not installed; nothing if it is.
 
-    A folder of that name where the program was started is no package: trackers leave such folders.
+    A folder of that name where the program was started is not a package: trackers leave such folders.
     """
     found = importlib.util.find_spec(package)
     if found is not None and found.origin is not None:

@@ -52,7 +52,7 @@ class Jsonl:
 
 
 def _until(path: Path, step: int) -> list[bytes]:
-    """Return the lines up to a step, without lines that are no JSON."""
+    """Return the lines up to a step, without lines that are not JSON."""
     kept = []
     for line in path.read_bytes().splitlines(keepends=True):
         try:

@@ -108,7 +108,7 @@ def test_a_folder_without_a_tokenizer_is_refused(model, gemma):
 
 def test_what_is_no_tokenizer_is_refused(model, gemma):
     (gemma / "tokenizer.json").write_text("{}")
-    assert refusal(model, gemma) == f"{gemma}: is no tokenizer\n    Download or copy it again."
+    assert refusal(model, gemma) == f"{gemma}: is not a tokenizer\n    Download or copy it again."
 
 
 def test_a_tokenizer_with_more_tokens_than_the_text_encoder_is_refused(model, gemma):

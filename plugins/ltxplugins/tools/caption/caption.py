@@ -62,7 +62,7 @@ def caption(
         endpoint: the server that writes the captions.
         asking: the content of a request.
         video_column: the column of the clips; None finds it by convention.
-        overwrite: whether to ask also for captions that are there.
+        overwrite: whether to ask even for captions that are there.
         workers: the number of requests at a time.
         progress: whether to show a bar.
 

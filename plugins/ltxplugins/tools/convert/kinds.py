@@ -55,7 +55,7 @@ def _scalar(tree: Tree, wanted: str) -> Scalar:
 
 
 def number(tree: Tree) -> float:
-    """Read a finite number, also one that YAML takes for text."""
+    """Read a finite number, including one that YAML takes for text."""
     scalar = _scalar(tree, "a number")
     try:
         if isinstance(scalar.value, bool):

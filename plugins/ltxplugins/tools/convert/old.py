@@ -101,7 +101,7 @@ SAMPLER_PARAMS: Mapping[str, Mapping[str, type]] = {
 
 
 More = Callable[[Old, Section, Mapping[str, Any]], None]
-"""A function that writes what a table holds beside its plain keys, given the values of those."""
+"""A function that writes what a table holds besides its plain keys, given the values of those."""
 
 
 @attrs.frozen

@@ -25,7 +25,7 @@ CONDITIONS: Mapping[str, Mapping[str, Kind]] = {
     "video_to_audio": {"video": path},
     "audio_to_video": {"audio": path},
 }
-"""The keys of each condition of a sample, beside `type`."""
+"""The keys of each condition of a sample, besides `type`."""
 
 REQUIRED: Mapping[str, tuple[str, ...]] = {
     "first_frame": ("image_or_video",),

@@ -19,7 +19,7 @@ CONDITIONS: Mapping[str, Mapping[str, Kind]] = {
     "mask": {"mask_dir": text},
     "reference": {"latents_dir": text},
 }
-"""The keys of each condition beside `type` and `probability`; all are required."""
+"""The keys of each condition besides `type` and `probability`; all are required."""
 
 NAMES = ("flexible", "text_to_video", "video_to_video")
 LEGACY = "The first frame of a clip of one frame is never given, so that an image trains as an image; that was so before."

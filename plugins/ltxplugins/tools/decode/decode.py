@@ -66,7 +66,7 @@ def decode(
         output: the folder to write to.
         sources: the names of folders under the root; all if empty.
         codecs: the codecs to decode with; None means the tiny model's, if it made the samples.
-        overwrite: whether to write also what is there.
+        overwrite: whether to overwrite what is there.
         progress: whether to show a bar.
 
     Raises:

@@ -85,6 +85,6 @@ def _lengths(encoded: StrategyData, manifest: Manifest) -> Iterator[Finding]:
             yield warning(
                 "sound-length",
                 f"{encoded.root / encoded.sources['audio'].folder}: {name}",
-                f"lasts {heard:.3f} s, its video {seen:.3f} s",
+                f"lasts {heard:.3f} s, but its video lasts {seen:.3f} s",
                 "Encode both from one clip, or name a sound that is as long as the clip.",
             )

@@ -1,4 +1,4 @@
-"""The check that encoded samples of a dataset are made of what the dataset names now."""
+"""The check that encoded samples of a dataset are made from what the dataset names now."""
 
 from __future__ import annotations
 
@@ -37,6 +37,6 @@ def examine_fresh(found: Survey, folders: Collection[str], step: Callable[[], No
             remedy = "`ltx preprocess`, or a new run that names the dataset, encodes it again. An unfinished run keeps it."
         else:
             other = "another encoder" if each.made_otherwise else MADE_OF[each.folder]
-            what = f"{each.path} was made of {other} than the dataset and its options name now"
+            what = f"{each.path} was made with {other} than the dataset and its options name now"
             remedy = "`ltx preprocess`, or a run that names the dataset, encodes it again; a run that names the encoded set alone trains on the old one."
         yield warning("stale", each.sample.where, what, remedy)

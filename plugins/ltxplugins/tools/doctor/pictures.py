@@ -79,7 +79,7 @@ def _another_shape(sample: Sample, clip: MediaInfo, reference: MediaInfo) -> Ite
         yield warning(
             "reference",
             where,
-            f"has {reference.width} x {reference.height} pixels, its clip {clip.width} x {clip.height}: scaled differently across and down, "
+            f"has {reference.width} x {reference.height} pixels, but its clip has {clip.width} x {clip.height}: scaled differently across and down, "
             "it is cropped in another place",
             "Make it from the clip, with the width and height of the clip or the same share of both.",
         )
@@ -87,7 +87,7 @@ def _another_shape(sample: Sample, clip: MediaInfo, reference: MediaInfo) -> Ite
         yield warning(
             "reference",
             where,
-            f"has {float(reference.rate):g} frames per second, its clip {float(clip.rate):g}: its frames show other moments",
+            f"has {float(reference.rate):g} frames per second, but its clip has {float(clip.rate):g}: its frames show other moments",
             "Write it again at the rate of its clip.",
         )
 

@@ -1,4 +1,4 @@
-"""Checks of audio: silent, mono, clipped, with samples that are no numbers, with holes, or of another length than its video."""
+"""Checks of audio: silent, mono, clipped, with samples that are not numbers, with holes, or of another length than its video."""
 
 from __future__ import annotations
 
@@ -130,6 +130,6 @@ def _goes_on(planned: Planned, found: Survey) -> Iterator[Finding]:
         yield warning(
             "sound-length",
             sample.at(own.path),
-            f"lasts {own.duration:.3f} s, its clip {clip.duration:.3f} s: what follows is left out",
+            f"lasts {own.duration:.3f} s, but its clip lasts {clip.duration:.3f} s: what follows is left out",
             "Cut it to its clip, and see that both start together.",
         )

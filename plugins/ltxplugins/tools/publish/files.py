@@ -18,10 +18,10 @@ from ltxcore.api.runs import Drawn, Record, read_run
 from ltxplugins.tools.publish.card import card
 from ltxplugins.tools.publish.licence import licence_files, notice
 
-RUN_FILE_HEADER = "# The whole run: every value spelled out. Of paths only the last part is said.\n"
+RUN_FILE_HEADER = "# The whole run: every value spelled out. Only the last part of each path is given.\n"
 
 WORDS = ("prompt", "negative_prompt", "lora_trigger")
-"""The keys whose values are no paths, whatever they begin with."""
+"""The keys whose values are not paths, whatever they begin with."""
 
 
 @attrs.frozen

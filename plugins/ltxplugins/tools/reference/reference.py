@@ -28,7 +28,7 @@ FOLDER = "references"
 
 @attrs.frozen
 class Filter:
-    """A filter that makes a reference of a clip.
+    """A filter that makes a reference from a clip.
 
     Attributes:
         name: the name that a plugin gives it.
@@ -85,7 +85,7 @@ def reference(
         output: the dataset file to write; all clips lie under its folder.
         filter_: the filter that makes references.
         video_column: the column of the clips; None finds it by convention.
-        overwrite: whether to make also what is up to date.
+        overwrite: whether to make even what is up to date again.
         workers: the number of clips at a time; None means one a processor, at most 8.
         progress: whether to show a bar.
 

@@ -51,7 +51,7 @@ class Shelf:
     _taken: dict[Path, str] = attrs.field(factory=dict, init=False)
 
     def player(self, path: Path, label: str) -> Markup | None:
-        """Return an element that shows or plays a file; None for a file that is no medium.
+        """Return an element that shows or plays a file; None for a file that is not a medium.
 
         A file is put into the page once; where it is there again, the script points to the first one.
         """

@@ -158,7 +158,7 @@ def test_a_folder_of_media_is_told_from_an_encoded_set(folder: Path) -> None:
     assert f"  {root}: 3 of 3 samples are encoded.\n" in ltx(folder, "--model-path", "tiny")[1]
     assert f"  {root}: 9 encoded files in audio_latents, conditions, latents;" in ltx(root)[1]
     (folder / "1.txt").write_text("an edited caption")
-    assert f"warning stale\n  {folder}/1.mp4: {root}/conditions/1.safetensors was made of another caption" in ltx(folder)[1]
+    assert f"warning stale\n  {folder}/1.mp4: {root}/conditions/1.safetensors was made with another caption" in ltx(folder)[1]
 
 
 def test_what_is_wrong_with_a_folder_is_found_at_its_files(folder: Path) -> None:

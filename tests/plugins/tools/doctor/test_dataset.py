@@ -496,7 +496,7 @@ def test_a_sound_that_goes_on_after_its_pictures(raw: Path) -> None:
             "sound-length",
             "warning",
             "TMP/set.jsonl:1: TMP/sounds/0.wav",
-            "lasts 3.000 s, its clip 1.062 s: what follows is left out",
+            "lasts 3.000 s, but its clip lasts 1.062 s: what follows is left out",
             "Cut it to its clip, and see that both start together.",
         )
     ]
@@ -519,7 +519,7 @@ def test_a_video_mask_of_another_shape(raw: Path) -> None:
             "unusable",
             "error",
             "TMP/set.jsonl:2: TMP/masks/1.png",
-            "has 96 x 64 pixels, its clip 64 x 64, which is another shape",
+            "has 96 x 64 pixels, but its clip has 64 x 64, which is another shape",
             "A mask has the width and height of its clip, or the same multiple of both.",
         )
     ]
@@ -533,7 +533,7 @@ def test_a_stored_mask_of_another_size(raw: Path) -> None:
             "mask",
             "error",
             "TMP/set.jsonl:2: TMP/masks/own.safetensors",
-            "is a mask of 3 x 3 x 2 values, its sample has 3 x 2 x 2",
+            "is a mask of 3 x 3 x 2 values, but its sample has 3 x 2 x 2",
             "Give it one value per latent cell.",
         )
     ]
@@ -597,7 +597,7 @@ def test_a_reference_of_another_shape(raw: Path) -> None:
             "reference",
             "warning",
             "TMP/set.jsonl:2: TMP/references/1.mp4",
-            "has 96 x 64 pixels, its clip 64 x 64: scaled differently across and down, it is cropped in another place",
+            "has 96 x 64 pixels, but its clip has 64 x 64: scaled differently across and down, it is cropped in another place",
             "Make it from the clip, with the width and height of the clip or the same share of both.",
         )
     ]
@@ -610,7 +610,7 @@ def test_a_reference_of_another_rate(raw: Path) -> None:
             "reference",
             "warning",
             "TMP/set.jsonl:2: TMP/references/1.mp4",
-            "has 8 frames per second, its clip 16: its frames show other moments",
+            "has 8 frames per second, but its clip has 16: its frames show other moments",
             "Write it again at the rate of its clip.",
         )
     ]

@@ -283,7 +283,7 @@ def test_a_sound_that_is_shorter_than_its_pictures(encoded: Path) -> None:
             "sound-length",
             "warning",
             "TMP/.precomputed/audio_latents: clips/2",
-            "lasts 0.530 s, its video 1.062 s",
+            "lasts 0.530 s, but its video lasts 1.062 s",
             "Encode both from one clip, or name a sound that is as long as the clip.",
         )
     ]
@@ -307,7 +307,7 @@ def test_samples_of_different_frame_rates(encoded: Path) -> None:
 
 
 def stale(folder: Path, line: int, file: str, other: str) -> tuple[str, str, str, str, str]:
-    what = f"TMP/.precomputed/{file}.safetensors was made of {other} than the dataset and its options name now"
+    what = f"TMP/.precomputed/{file}.safetensors was made with {other} than the dataset and its options name now"
     return "stale", "warning", f"TMP/set.jsonl:{line}", what, AGAIN
 
 
