@@ -1,7 +1,7 @@
-"""Everything that a plugin may import, besides the topics of this package, which each say what they are for.
+"""The names that a plugin may import from `ltxcore.api` itself; the modules of this package offer the rest by topic.
 
-What is offered here is stable: it is deprecated for one minor version before it is removed. The topics are provisional until 1.0. None of them imports anything heavy
-before it is asked for what needs it.
+What is offered here is stable: it stays deprecated for one minor version before it is removed. The topics are
+provisional until 1.0. None of them imports anything heavy until something that needs it is asked for.
 """
 
 from ltxcore import __version__

@@ -44,7 +44,7 @@ __all__ = [
 
 
 class FilePath(click.Path):
-    """A click path; a path that no file can have is a mistake of the command line."""
+    """A click path type; a path that no file can have is reported as a mistake on the command line."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(path_type=Path, **options)
@@ -64,16 +64,16 @@ def columns(rows: Sequence[Sequence[object]]) -> str:
 
 
 def find_plugin(kind: str, name: str, *, local: Iterable[Path] = (), where: str = "") -> Named:
-    """Find what plugins add under a name, such as the reference filter "canny": its `value`, and its `origin`.
+    """Find what a plugin registered under a name, such as the reference filter "canny": its `value` and its `origin`.
 
     Args:
-        kind: the kind of what is added, such as "reference_filter".
-        name: the name that it is added under.
-        local: Python files that are plugins too.
+        kind: the kind of plugin, such as "reference_filter".
+        name: the name that it is registered under.
+        local: Python files to load as plugins too.
         where: the place where the user gives the name, for messages.
 
     Raises:
-        ConfigError: there is no such name, with the nearest one.
-        PluginError: the plugin that would add it is broken or switched off.
+        ConfigError: there is no such name; the error suggests the nearest one.
+        PluginError: the plugin that would register it is broken or switched off.
     """
     return load(local=local).get(kind, name, where=where)

@@ -1,4 +1,4 @@
-"""Datasets before they are encoded: files of rows, folders of media, and plans for their preprocessing. Provisional until 1.0."""
+"""Datasets before they are encoded: dataset files, media folders, and preprocessing plans. Provisional until 1.0."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ __getattr__ = later(
 
 
 def media_in(folder: Path) -> Mapping[str, Kind]:
-    """Return the kind of each medium under a folder, a clip ("video"), a picture ("image") or audio ("sound"), by its
-    path under it.
+    """Return the kind of each media file under a folder ("video", "image" or "sound"), keyed by its path relative to
+    the folder.
 
     Raises:
-        DataError: the folder cannot be read, or a medium in it cannot be taken.
+        DataError: the folder cannot be read, or a file in it cannot be used.
     """
     found = media_under(folder)
     if found.unusable:

@@ -21,12 +21,14 @@ __getattr__ = later(__name__, {"StrategyData": "ltxcore.encoded.strategy_data", 
 
 
 def read_sample(path: Path, kind: Literal["latents", "mask", "text"]) -> Mapping[str, Tensor]:
-    """Read the tensors of a sample's file: one by the name of its kind, or text features by modality.
+    """Read the tensors of a sample's file: one tensor named after its kind, or text features by modality.
 
-    Latents are `[C, F, H, W]` or `[C, T, M]`, masks `[F, H, W]` or `[T]` from 0 to 1, given where they are 1, and text `[l, E]` without padding.
+    Latents are `[C, F, H, W]` or `[C, T, M]`; masks are `[F, H, W]` or `[T]`, from 0 to 1, where 1 means given; text is
+    `[l, E]`, without padding.
 
     Raises:
-        DataError: there is no such file, it is cut short or damaged, it holds something else, or latents that are not numbers.
+        DataError: there is no such file, it is truncated or damaged, it holds something else, or its latents contain NaN or
+            infinity.
     """
     from ltxcore.encoded.store import expect, read_stored, redo
 

@@ -43,11 +43,10 @@ __getattr__ = later(
 
 
 def probe(path: Path) -> MediaInfo:
-    """Probe a media file for its frames, size, exact rate, seconds and audio. No more than its first frames are
-    decoded.
+    """Probe a media file for its frames, size, exact rate, duration and audio. At most its first frames are decoded.
 
     Raises:
-        DataError: there is no such file, or it is not a medium, cut short or damaged.
+        DataError: there is no such file, or it is not a media file, is truncated or is damaged.
     """
     from ltxcore.media.probe import probe
 
@@ -55,7 +54,7 @@ def probe(path: Path) -> MediaInfo:
 
 
 def read_clip(path: Path, *, max_frames: int | None = None) -> Clip:
-    """Read the frames of a clip or an image; of a clip no more than its first `max_frames`.
+    """Read the frames of a clip or an image; from a clip, at most the first `max_frames`.
 
     Raises:
         DataError: there is no such file, it has no pictures, or it is cut short or damaged.
@@ -66,13 +65,13 @@ def read_clip(path: Path, *, max_frames: int | None = None) -> Clip:
 
 
 def read_sound(path: Path, *, max_duration: float | None = None, rate: int | None = None, mono: bool = False) -> Sound:
-    """Read the audio of a file, in its place beside the video.
+    """Read the audio of a file, aligned in time with the file's video.
 
     Args:
         path: the file, with or without video.
         max_duration: the most seconds to read, from the beginning.
         rate: the samples per second to resample to; None keeps its own.
-        mono: whether its channels are mixed to one, their mean.
+        mono: whether its channels are averaged into one.
 
     Raises:
         DataError: there is no such file, it has no sound, or it is cut short or damaged.
@@ -86,11 +85,11 @@ def read_sound(path: Path, *, max_duration: float | None = None, rate: int | Non
 
 
 def log_mel(sound: Sound) -> Tensor:
-    """Return the loudness of each pitch of a sound over time, as natural logarithms of amplitudes `[channels, time,
-    pitch]`: 100 a second, 64 pitches up to 8 kHz.
+    """Return the log-mel spectrogram of a sound, as natural logarithms of amplitudes `[channels, time, pitch]`: 100
+    steps a second, 64 pitches up to 8 kHz.
 
     Raises:
-        DataError: the sound is too short, less than 33 milliseconds.
+        DataError: the sound is shorter than 33 milliseconds.
     """
     from ltxcore.codecs.mel import log_mel, resample
 
@@ -98,11 +97,11 @@ def log_mel(sound: Sound) -> Tensor:
 
 
 def open_clip(path: Path) -> AbstractContextManager[tuple[Fraction, Iterator[Tensor]]]:
-    """Open a clip in a context that gives its exact frames per second, and its frames `[H, W, 3]` one at a time, in the
-    memory of a few.
+    """Open a clip in a context that gives its exact frames per second and an iterator over its frames `[H, W, 3]`,
+    which holds only a few frames in memory.
 
     Raises:
-        DataError: as `read_clip`; from the frames, where they do not decode.
+        DataError: as `read_clip`; raised by the iterator where frames cannot be decoded.
     """
     from ltxcore.media.clips import reading
 
@@ -110,11 +109,11 @@ def open_clip(path: Path) -> AbstractContextManager[tuple[Fraction, Iterator[Ten
 
 
 def open_sound(path: Path) -> AbstractContextManager[Iterator[Sound]]:
-    """Open the audio of a file in a context that gives it in pieces that follow each other; none if the file has no
+    """Open the audio of a file in a context that gives it as consecutive pieces; there are none if the file has no
     audio.
 
     Raises:
-        DataError: there is no such file, or it is not a medium; from the pieces, where they do not decode.
+        DataError: there is no such file, or it is not a media file; raised by the iterator where pieces cannot be decoded.
     """
     from ltxcore.media.sounds import hearing
 
@@ -122,9 +121,10 @@ def open_sound(path: Path) -> AbstractContextManager[Iterator[Sound]]:
 
 
 def write_frames(path: Path, frames: Iterator[Tensor], rate: Fraction, sound: Sound | None = None) -> None:
-    """Write frames `[H, W, 3]` of one size as MP4, one at a time, so that a clip of any length takes the memory of a frame.
+    """Write frames `[H, W, 3]` of one size as MP4, one at a time, so that a clip of any length needs the memory of only
+    one frame.
 
-    The file appears whole or not at all. Audio that AAC does not take is converted.
+    The file appears whole or not at all. Audio in a form that AAC does not support is converted.
 
     Raises:
         DataError: there are no frames, or the file cannot be written.
@@ -136,7 +136,8 @@ def write_frames(path: Path, frames: Iterator[Tensor], rate: Fraction, sound: So
 
 
 def write_media(path: Path, clip: Clip | None = None, sound: Sound | None = None) -> Path:
-    """Write a clip as MP4 with its audio, a single frame as PNG with its audio as WAV beside it, audio alone as WAV.
+    """Write a clip as MP4 with its audio, a single frame as PNG with its audio in a WAV file beside it, or audio alone
+    as WAV.
 
     Args:
         path: the path of the file, without its ending.

@@ -13,10 +13,10 @@ __all__ = ["Codecs", "Inventory", "LoraInventory", "inspect_model"]
 
 
 def inspect_model(path: Path) -> Inventory | LoraInventory:
-    """Describe the content of a checkpoint, of a folder in the layout of diffusers, or of a LoRA; "tiny" is the model
-    that comes with ltx.
+    """Describe the content of a checkpoint, of a folder in the diffusers layout, or of a LoRA; "tiny" is the model that
+    comes with ltx.
 
-    Only headers are read, so that 40 GB take no longer than a LoRA.
+    Only headers are read, so a 40 GB checkpoint takes no longer than a LoRA.
 
     Raises:
         CheckpointError: there is no such file, it is not whole, or it is neither a model nor a LoRA.

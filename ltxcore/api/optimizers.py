@@ -1,4 +1,6 @@
-"""What an optimizer and a schedule are that a run file names, and what they are given. Provisional until 1.0."""
+"""The protocols of the optimizers and learning-rate schedules that a run file names, and the objects that they are
+given. Provisional until 1.0.
+"""
 
 from ltxcore.protocols import OptimizerType, ParameterGroup, ScheduleType
 

@@ -1,4 +1,4 @@
-"""The options that all commands share which encode or decode media. Provisional until 1.0."""
+"""Options shared by all commands that encode or decode media. Provisional until 1.0."""
 
 from __future__ import annotations
 
@@ -32,17 +32,19 @@ def codec_options(
     device: str | None = None,
     tiling: str | None = None,
 ) -> Callable[[F], F]:
-    """Return a decorator for a command that encodes or decodes, which adds the options for its codecs; the command gets
-    them as one `codecs`.
+    """Return a decorator that adds the codec options to a command that encodes or decodes; the command receives them as
+    one `codecs` argument.
 
-    `codecs` is None where no model is named. A command without `device` computes nothing, and has no option that says how.
+    `codecs` is None where no model is named. A command without `device` computes nothing, and so has no options for how
+    to compute.
 
     Args:
-        model: the help of `--model-path`; None if the command finds the model by itself, and sets the `path` of its codecs.
+        model: the help of `--model-path`; None if the command finds the model by itself, and sets the `path` of the codecs
+            itself.
         required: whether a model must be named.
         text: whether text is encoded.
         device: the default device, for the help of `--device`; None if nothing is computed.
-        tiling: the work that `--vae-tiling` changes, for its help.
+        tiling: the work that `--vae-tiling` applies to, for the option's help.
     """
     options = [
         click.option("--model-path", required=required, metavar="MODEL", help=model),
@@ -98,13 +100,13 @@ def _codecs(given: dict[str, Any], *, is_asked: bool, computes: bool) -> Codecs 
 
 
 def option_of(key: str) -> str:
-    """Return the option for a key of `[preprocessing]`: `--skip-audio` for `skip_audio` or `preprocessing.skip_audio`."""
+    """Return the option for a key of `[preprocessing]`: `--skip-audio` for `skip_audio` or for `preprocessing.skip_audio`."""
     return "--" + key.removeprefix("preprocessing.").replace("_", "-")
 
 
 def preprocessing_options(command: F) -> F:
-    """Decorate a command that encodes a dataset, or looks at one, with an option for every key of `[preprocessing]`;
-    the command gets them as one `options`.
+    """Decorate a command that encodes or examines a dataset with an option for every key of `[preprocessing]`; the
+    command receives them as one `options` argument.
     """
     fields = attrs.fields(PreprocessingTable)
 
@@ -122,7 +124,7 @@ def preprocessing_options(command: F) -> F:
 
 
 def _seconds(context: click.Context, option: click.Parameter, text: str | None) -> list[float] | None:
-    """Parse seconds with ";" between them."""
+    """Parse a list of durations in seconds, separated by ";"."""
     if text is None:
         return None
     try:
@@ -135,7 +137,7 @@ def _seconds(context: click.Context, option: click.Parameter, text: str | None) 
 
 
 def _option(field: attrs.Attribute[Any], kind: Any) -> Callable[[Any], Any]:
-    """Return the option of a key, with its help and its default."""
+    """Return the option for a key, with its help and its default."""
     text = field.metadata["help"][:1].upper() + field.metadata["help"][1:] + "."
     inner = [each for each in get_args(kind) if each is not type(None)] if get_origin(kind) is UnionType else [kind]
     base: Any = inner[0]

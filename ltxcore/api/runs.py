@@ -1,4 +1,6 @@
-"""Runs: what a run file names as data, what a run left, finished or not, how to use it, and what charts need. Provisional until 1.0."""
+"""Runs: the data that a run file names, the record of a run (finished or not), how to use its result, and what charts
+need. Provisional until 1.0.
+"""
 
 from __future__ import annotations
 

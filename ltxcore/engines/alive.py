@@ -1,9 +1,10 @@
-"""Detection of processes that hang: every process writes a beat to the store where they meet, and all of them look at
-the beats.
+"""Detection of processes that hang: every process writes heartbeats to their shared store, and every process watches
+those of the others.
 
-A process that is stopped, or whose machine is gone, says nothing any more. One whose main thread hangs (in a file that a network disk does not give, in a lock)
-still has a thread that says so. What ends the run is said once, and then every process ends at once: their main threads may wait for the one that hangs
-inside of a collective, where no exception reaches them.
+A process that is stopped, or whose machine is gone, sends no more heartbeats. One whose main thread hangs (on a file
+that a network disk does not deliver, or on a lock) still has a thread that reports this. The cause is reported once,
+and then every process exits immediately: its main thread may be inside a collective, waiting for the process that
+hangs, where no exception reaches it.
 """
 
 from __future__ import annotations
@@ -15,22 +16,24 @@ from collections.abc import Mapping
 import attrs
 
 LONGER = 6
-"""The multiple of the patience that a process has to load, encode or save without using its processor: a network disk may be slow."""
+"""The factor by which the patience is extended for a process that loads, encodes or saves without using its processor:
+a network disk may be slow.
+"""
 
 TOLD = 2
-"""The exit status of a process whose error another one reports: the status of any mistake of the user's."""
+"""The exit status of a process whose error another process reports: the same status as for any user error."""
 
 
 @attrs.define
 class Progress:
-    """The current work of this process's main thread.
+    """What this process's main thread is doing now.
 
     Attributes:
-        what: in words, such as "step 12".
-        is_long: whether it may take long without a sign of progress.
-        moves: how often it did a part of a step, which all processes do alike: one that is behind holds up the rest.
-        at: when it moved on last, in seconds of the monotonic clock.
-        news: set where the others are told at once.
+        what: the work in words, such as "step 12".
+        is_long: whether the work may take long without a sign of progress.
+        moves: the number of parts of steps done; it is the same on all processes, so one that is behind holds up the rest.
+        at: when it last made progress, in seconds of the monotonic clock.
+        news: an event that is set when the others should be told at once.
     """
 
     what: str = "starting"
@@ -40,32 +43,32 @@ class Progress:
     news: threading.Event = attrs.field(factory=threading.Event)
 
     def says(self, what: str, *, is_long: bool = False) -> None:
-        """Begin something else, or the next part of the same work."""
+        """Begin other work, or the next part of the same work."""
         self.what, self.is_long = what, is_long
         self.at = time.monotonic()
-        if is_long:  # steps may be too quick to tell of each
+        if is_long:  # steps may be too quick to report every one
             self.news.set()
 
     def moved(self) -> None:
-        """Count a part of a step, as all processes do."""
+        """Count one more part of a step, as every process does."""
         self.moves += 1
         self.at = time.monotonic()
 
 
 @attrs.frozen(kw_only=True)
 class Beat:
-    """The report of a process about itself.
+    """A heartbeat: what a process reports about itself.
 
     Attributes:
-        what: it does.
+        what: what the process is doing.
         is_long: whether that may take long without a sign of progress.
-        moves: how often it did a part of a step.
-        idle: seconds since it last did.
+        moves: the number of parts of steps done.
+        idle: seconds since `moves` last changed.
         waits: whether it waits for other processes.
-        where: the place in the program.
-        pid: of the process, on `host`.
-        host: its machine.
-        is_over: it has ended its part of the run.
+        where: its current place in the program.
+        pid: the process number on `host`.
+        host: the name of its machine.
+        is_over: whether it has finished its part of the run.
     """
 
     what: str
@@ -81,18 +84,18 @@ class Beat:
 
 @attrs.frozen
 class Hang:
-    """The processes that hold up the run, and a sentence that says so."""
+    """The processes that hold up the run, and a sentence that reports them."""
 
     ranks: tuple[int, ...]
     what: str
 
 
 def verdict(beats: Mapping[int, tuple[Beat | None, float]], patience: float) -> Hang | None:
-    """Find the processes that hold up the run; return None if it goes on.
+    """Find the processes that hold up the run; return None if there are none.
 
     Args:
-        beats: by process, the last that it said and how many seconds ago; None: it has said nothing yet.
-        patience: seconds.
+        beats: for each process, its last heartbeat and how many seconds ago that came; None before the first one.
+        patience: the seconds after which a process counts as hanging.
     """
     there = {rank: (beat, age) for rank, (beat, age) in beats.items() if beat is None or not beat.is_over}
     silent = [rank for rank, (_, age) in there.items() if age > patience]
@@ -117,7 +120,7 @@ def verdict(beats: Mapping[int, tuple[Beat | None, float]], patience: float) -> 
 
 
 def spelled(seconds: float) -> str:
-    """Spell a duration: in seconds, or in minutes from two of them on."""
+    """Spell out a duration: in seconds, or in minutes from two minutes on."""
     return f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
 
 

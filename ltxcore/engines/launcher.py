@@ -1,7 +1,7 @@
-"""Starting the processes of a run on this machine, and on others by a hostfile.
+"""Starting the processes of a run, on this machine or on several listed in a hostfile.
 
-torchrun's agent runs inside this process, so that what ends the run is told once, by the process that met it, and a signal reaches every process
-while there is time to save.
+torchrun's agent runs inside this process, so that whatever ends the run is reported once, by the process where it
+happened, and a signal reaches every process in time to save.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from ltxcore.files import text_in, why_unread
 from ltxcore.logs import hushed
 
 PORT = 29500
-"""The port at which processes on several machines meet by default; on one machine they take a free one."""
+"""The default port at which processes on several machines meet; on a single machine they use any free port."""
 
 MODULE = "ltxcore"
 
 
 @attrs.frozen
 class Hosts:
-    """The machines of a run, and which of them this one is; processes meet on the first.
+    """The machines of a run, with the index of this one; processes meet on the first machine.
 
     Attributes:
-        names: of all.
-        here: number of this one.
-        slots: processes on each.
+        names: the names of all machines.
+        here: the index of this machine.
+        slots: the number of processes on each.
     """
 
     names: tuple[str, ...]
@@ -48,15 +48,15 @@ class Hosts:
 
 
 def read_hosts(path: Path, node_rank: int | None = None, processes: int | None = None) -> Hosts:
-    """Read a hostfile, which has a line `NAME slots=N` for each machine, as for DeepSpeed and MPI.
+    """Read a hostfile, which has a line `NAME slots=N` for each machine, as DeepSpeed and MPI use it.
 
     Args:
-        path: of the file.
-        node_rank: number of this machine; none: found by its names and addresses.
-        processes: on each machine; none: as many as the file says.
+        path: the path of the file.
+        node_rank: the index of this machine; None finds it by its names and addresses.
+        processes: the number on each machine; None takes what the file says.
 
     Raises:
-        ConfigError: lines that are not understood, machines with different numbers of slots, or this machine is not among them.
+        ConfigError: lines cannot be parsed, machines have different numbers of slots, or this machine is not listed.
     """
     try:
         lines = [line.split("#")[0].strip() for line in text_in(path).splitlines()]
@@ -107,8 +107,9 @@ class Ended:
     """The end of a launch.
 
     Attributes:
-        status: exit status of the process that ended first with one other than 0; for one that a signal ended, 128 and its number.
-        told: what none of the processes could tell; "" where there is nothing.
+        status: the exit status of the first process that ended with one other than 0; 128 plus the signal's number if a signal
+            ended it.
+        told: what none of the processes could report itself; "" if there is nothing.
     """
 
     status: int
@@ -118,13 +119,14 @@ class Ended:
 def launch(command: Sequence[str], processes: int, hosts: Hosts | None = None, port: int = PORT) -> Ended:
     """Run `python -m ltxcore COMMAND` in several processes on this machine, and wait for all of them.
 
-    SIGINT, SIGTERM and SIGHUP are passed on to each; a run then finishes its step and saves, however long that takes. A second one ends all at once.
+    SIGINT, SIGTERM and SIGHUP are passed on to each process; a run then finishes its step and saves, however long that
+    takes. A second signal kills all processes immediately.
 
     Args:
-        command: arguments of `ltx`.
-        processes: on this machine.
-        hosts: all machines, on each of which this is called; none: this one alone.
-        port: where processes on several machines meet.
+        command: the arguments of `ltx`.
+        processes: the number of processes on this machine.
+        hosts: all machines, on each of which this function is called; None for this machine alone.
+        port: the port where processes on several machines meet.
     """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
@@ -132,15 +134,15 @@ def launch(command: Sequence[str], processes: int, hosts: Hosts | None = None, p
     place = ["--standalone"]
     if hosts is not None:
         place = [f"--nnodes={len(hosts.names)}", f"--node-rank={hosts.here}", f"--master-addr={hosts.names[0]}", f"--master-port={port}"]
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as torchrun would, with a remark
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as torchrun does, but torchrun also prints a remark
     os.environ[OURS] = "1"
     passed = Passed()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves SIGHUP
+        if signal.getsignal(number) is not signal.SIG_IGN:  # keep SIGHUP ignored, as nohup set it
             signal.signal(number, passed)
     arguments = [*place, f"--nproc-per-node={processes}", "--signals-to-handle=SIGQUIT", "--module", MODULE, *command]
     try:
-        with hushed("torch.distributed"):  # the processes tell what is wrong
+        with hushed("torch.distributed"):  # the processes report what is wrong
             run(parse_args(arguments))
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
@@ -150,7 +152,7 @@ def launch(command: Sequence[str], processes: int, hosts: Hosts | None = None, p
 
 @attrs.define
 class Passed:
-    """Passes signals on to the started processes: the first as it is, and later ones as SIGKILL, which ends even stopped processes."""
+    """Passes signals on to the started processes: the first one unchanged, and later ones as SIGKILL, which ends even stopped processes."""
 
     first: int = 0
     at: float = 0.0
@@ -161,7 +163,7 @@ class Passed:
 
         children = psutil.Process().children(recursive=bool(self.first))
         if not children and not self.first:
-            raise KeyboardInterrupt  # there is nothing to wait for yet
+            raise KeyboardInterrupt  # no process has started yet
         if self.first and is_same_request(number, time.monotonic() - self.at):
             return
         self.is_killed = bool(self.first)
@@ -178,17 +180,17 @@ HINTS = {
     "SIGSEGV": ", by a fault in compiled code",
     "SIGABRT": ", by a fault in compiled code that says why above",
 }
-"""The usual cause of a process's end by each signal."""
+"""For each signal, the usual reason why it ends a process."""
 
 INTERRUPTED = 130
-"""The exit status of a process that was asked to stop, and said so."""
+"""The exit status of a process that was asked to stop and has reported that."""
 
 TRACEBACK = 1
 """The exit status of a process that ended with a traceback."""
 
 
 def ended(rank: int, code: int, passed: Passed) -> Ended:
-    """Describe the end of a launch whose process `rank` ended first, with an exit code that is negative for a signal."""
+    """Describe the end of a launch in which process `rank` ended first; a negative exit code is that of a signal."""
     if passed.is_killed:
         return Ended(128 + passed.first, "Ended at once, without saving.")
     if code >= 0:
@@ -205,7 +207,7 @@ def ended(rank: int, code: int, passed: Passed) -> Ended:
 
 
 def exec_deepspeed(command: Sequence[str], processes: int | None, hostfile: Path | None, port: int | None) -> None:
-    """Become the `deepspeed` launcher, which reaches other machines by ssh."""
+    """Replace this process by the `deepspeed` launcher, which reaches other machines by ssh."""
     place = [] if processes is None else [f"--num_gpus={processes}"]
     if hostfile is not None:
         place.append(f"--hostfile={hostfile}")
@@ -214,7 +216,7 @@ def exec_deepspeed(command: Sequence[str], processes: int | None, hostfile: Path
 
 
 def free_port() -> int:
-    """Return a port that nothing listens on now."""
+    """Return a port that nothing is listening on now."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])

@@ -1,10 +1,12 @@
 """The optimizer of a run and the learning-rate schedules.
 
-What an optimizer keeps of itself in its parameter groups, besides its state of each parameter: a step size that it estimates, for one.
+It also saves what an optimizer keeps in its parameter groups besides the state of each parameter, such as a step size
+that it estimates.
 
-Room on the device for as long as nothing is trained: the optimizer's state in host memory.
+While nothing is trained, it can move the optimizer's state to host memory to free device memory.
 
-Whether gradients are finite, asked of the device once: it is waited for each time that it is asked, and a model has thousands of them.
+Whether gradients are finite is asked of the device once for all of them: each such question waits for the device, and a
+model has thousands of tensors.
 """
 
 from __future__ import annotations
@@ -34,19 +36,19 @@ if TYPE_CHECKING:
 
 
 ROUNDING = 1e-12
-"""How far below 0 a learning rate of 0 may come out."""
+"""How far below 0 rounding may put a learning rate that should be 0."""
 
 TRIED = 500
-"""Steps that a schedule is tried for before a run; all of them would take seconds for a long one."""
+"""The number of steps that a schedule is tried for before a run; trying all steps of a long run would take seconds."""
 
 
 def schedule_of(table: OptimizationTable, optimizer: Optimizer) -> LRScheduler:
     """Return the learning-rate schedule that `[optimization]` asks for, after its warm-up.
 
-    It is stepped once an optimizer step, whatever the accumulation and the number of processes.
+    It is stepped once per optimizer step, whatever the accumulation and the number of processes.
 
     Raises:
-        ConfigError: it does not take its parameters.
+        ConfigError: the schedule does not accept its parameters.
     """
     try:
         made: LRScheduler = table.schedule.build(optimizer, table.steps - table.warmup)
@@ -56,7 +58,7 @@ def schedule_of(table: OptimizationTable, optimizer: Optimizer) -> LRScheduler:
 
 
 class WarmedUp(LRScheduler):
-    """A schedule that begins after `warmup` steps, over which the learning rate grows to its first."""
+    """A schedule that begins after `warmup` steps, over which the learning rate grows to the schedule's first value."""
 
     def __init__(self, inner: LRScheduler, warmup: int) -> None:
         self.inner, self.warmup, self.optimizer = inner, warmup, inner.optimizer
@@ -77,21 +79,21 @@ class WarmedUp(LRScheduler):
             self._grow()
 
     def get_last_lr(self) -> list[float | Tensor]:
-        """Return the learning rate of each group."""
+        """Return the current learning rate of each group."""
         return [group["lr"] for group in self.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what `load_state_dict` takes."""
+        """Return the state for `load_state_dict`."""
         return {"last_epoch": self.last_epoch, "inner": self.inner.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned; the learning rates of the groups are put back as well."""
+        """Continue from what `state_dict` returned; this also restores the learning rates of the groups."""
         self.last_epoch = state_dict["last_epoch"]
         self.inner.load_state_dict(state_dict["inner"])
 
 
 class _Rates(Optimizer):
-    """A learning rate for a schedule to set, and nothing that is updated: an optimizer takes a second to import all that it may need."""
+    """An optimizer that only holds learning rates for a schedule to set and updates nothing: a real optimizer takes a second to import."""
 
     def __init__(self, learning_rate: float) -> None:
         self.defaults = {"lr": learning_rate}
@@ -99,19 +101,20 @@ class _Rates(Optimizer):
         self.state = defaultdict(dict)
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """There is nothing to update."""
+        """Do nothing, since there are no weights to update."""
 
 
 def try_schedule(table: OptimizationTable) -> None:
-    """Refuse a schedule whose learning rate is not a number, or below 0, at the beginning of a run or at its end. Nothing is trained.
+    """Refuse a schedule whose learning rate is not a number, or is below 0, near the beginning or at the end of a run.
+    Nothing is trained.
 
     Raises:
-        ConfigError: as `schedule_of`, or with the step.
+        ConfigError: as `schedule_of`, or the learning rate is wrong; the error names the step.
     """
     steps = table.steps - table.warmup
     made = schedule_of(attrs.evolve(table, steps=steps, warmup_steps=0), _Rates(table.learning_rate))
     _check_rates(made, table, range(1, min(steps, TRIED) + 1))
-    if steps > TRIED and hasattr(made, "_get_closed_form_lr"):  # the others are what they are from the first steps on
+    if steps > TRIED and hasattr(made, "_get_closed_form_lr"):  # the other learning rates already show what they are in the first steps
         made.last_epoch = steps
         _check(table, steps, made._get_closed_form_lr)
 
@@ -120,7 +123,7 @@ def _check_rates(made: LRScheduler, table: OptimizationTable, numbers: Iterable[
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", message="Detected call of `lr_scheduler.step"
-        )  # before any of the optimizer's, of which there are none
+        )  # torch warns that no optimizer step came before; there are none here
         for number in numbers:
 
             def step() -> list[float]:
@@ -149,21 +152,21 @@ def _refused(table: OptimizationTable, why: str) -> ConfigError:
 
 
 def advance(scheduler: LRScheduler, steps: int) -> None:
-    """Take a schedule to where it is after so many optimizer steps, by taking them."""
+    """Advance a schedule by so many optimizer steps, one step at a time."""
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", message="Detected call of `lr_scheduler.step"
-        )  # there was an optimizer step for each, in another process
+        )  # an earlier process made the optimizer steps
         for _ in range(steps):
             scheduler.step()
 
 
 def optimizer_of(table: OptimizationTable, parameters: Mapping[str, Parameter]) -> Optimizer:
-    """The optimizer that `[optimization]` asks for, over `parameters`, ready to train.
+    """Return the optimizer that `[optimization]` asks for, over `parameters`, ready to train.
 
     Raises:
-        ConfigError: a package that it needs is not installed, or it does not take its parameters.
-        PluginError: it is none.
+        ConfigError: a package that it needs is not installed, or it does not accept its parameters.
+        PluginError: what the plugin returns is not an optimizer.
     """
     try:
         made: object = table.optimizer.build([ParameterGroup(parameters, table.learning_rate, table.weight_decay)])
@@ -188,7 +191,8 @@ def optimizer_of(table: OptimizationTable, parameters: Mapping[str, Parameter]) 
 
 
 def try_optimizer(table: OptimizationTable) -> None:
-    """Refuse, before a run, parameters of an optimizer that it does not take. Those that nobody wrote are not tried: that would import it.
+    """Refuse, before a run, optimizer parameters that the optimizer does not accept. If the run file sets none, nothing
+    is tried, since that would import the optimizer.
 
     Raises:
         ConfigError: as `optimizer_of`.
@@ -202,13 +206,15 @@ def try_optimizer(table: OptimizationTable) -> None:
 
 
 def has_modes(optimizer: Optimizer) -> bool:
-    """Whether an optimizer's weights in training are not those to keep: `train()` and `eval()` switch them."""
+    """Return whether an optimizer trains on other weights than those to keep; its `train()` and `eval()` switch between them."""
     return callable(getattr(optimizer, "train", None)) and callable(getattr(optimizer, "eval", None))
 
 
 @contextmanager
 def weights_to_keep(optimizer: Optimizer, parameters: Iterable[Parameter]) -> Iterator[None]:
-    """Meanwhile the weights are those to keep; afterwards those to train on, with the same bits, which switching there and back would not leave."""
+    """Return a context with the weights to keep; at its end the weights to train on are restored bit for bit, which
+    switching back and forth would not do.
+    """
     if not has_modes(optimizer):
         yield
         return
@@ -225,16 +231,16 @@ def weights_to_keep(optimizer: Optimizer, parameters: Iterable[Parameter]) -> It
 
 
 GROUP = "group/"
-"""What the keys of tensors in groups begin with, in a saved state; after it the group's number and the tensor's name."""
+"""The prefix of the keys of tensors in parameter groups in a saved state; the group's number and the tensor's name follow."""
 
 _OF_THE_SCHEDULE = {"params", "lr", "initial_lr"}
 
 Built = list[dict[str, Any]]
-"""The plain values of each group of an optimizer, before its first step."""
+"""The plain values of each group of an optimizer before its first step."""
 
 
 def built(optimizer: Optimizer) -> Built:
-    """What `moved` compares with."""
+    """Return the values of a new optimizer's groups, for `moved` to compare with."""
     return [
         {name: value for name, value in group.items() if name not in _OF_THE_SCHEDULE and _is_plain(value)}
         for group in optimizer.param_groups
@@ -242,9 +248,11 @@ def built(optimizer: Optimizer) -> Built:
 
 
 def moved(optimizer: Optimizer, before: Built) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-    """All values of each group that are no longer what they were `before` the first step: tensors by key, and what goes into JSON.
+    """Return all group values that differ from those `before` the first step: tensors by key, and plain values for
+    JSON.
 
-    What a run file says of an optimizer is not among them, so that a run can resume with another. Nor are learning rates, which the schedule sets.
+    The optimizer's settings from the run file are left out, so that a run can resume with other settings; so are
+    learning rates, which the schedule sets.
     """
     tensors: dict[str, Tensor] = {}
     values: list[dict[str, Any]] = []
@@ -261,7 +269,7 @@ def moved(optimizer: Optimizer, before: Built) -> tuple[dict[str, Tensor], list[
 
 
 def put_back(optimizer: Optimizer, tensors: Mapping[str, Tensor], values: list[dict[str, Any]]) -> None:
-    """What `moved` gave, into the groups of an optimizer that was built anew."""
+    """Put what `moved` returned into the groups of a newly built optimizer."""
     for group, saved in zip(optimizer.param_groups, values, strict=False):
         group.update({name: tuple(value) if isinstance(group.get(name), tuple) else value for name, value in saved.items()})
     for key, tensor in tensors.items():
@@ -273,22 +281,23 @@ def put_back(optimizer: Optimizer, tensors: Mapping[str, Tensor], values: list[d
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether JSON has it: a number, a word, nothing, or several of them."""
+    """Return whether JSON can hold a value: a number, a string, None, or a collection of them."""
     if isinstance(value, list | tuple):
         return all(_is_plain(each) for each in value)
     return value is None or isinstance(value, bool | int | float | str)
 
 
 Place = tuple[dict[Any, Any], str]
-"""The state of a parameter, and the name of a tensor in it."""
+"""The location of a state tensor: the parameter's state, and the tensor's name in it."""
 
 
 @contextmanager
 def state_in_host_memory(optimizer: Optimizer) -> Iterator[None]:
-    """Meanwhile the tensors of an optimizer's state are in host memory, and afterwards where they were, with the same bits.
+    """Return a context in which the tensors of an optimizer's state are in host memory; at its end they return to where
+    they were, bit for bit.
 
-    One that several parameters share, as the tables of an optimizer of 8 bits are, moves once and is shared afterwards too. What is on the CPU
-    already is left alone.
+    A tensor that several parameters share, such as the tables of an 8-bit optimizer, moves once and is still shared
+    afterwards. Tensors that are on the CPU already stay as they are.
     """
     moved: list[tuple[list[Place], torch.device]] = []
     try:
@@ -304,13 +313,15 @@ def state_in_host_memory(optimizer: Optimizer) -> Iterator[None]:
 
 
 def in_host_memory(tensor: Tensor) -> Tensor:
-    """A copy on the CPU; pinned where it comes from a GPU, since a copy from and to pageable memory takes several times as long."""
+    """Return a copy on the CPU; it is pinned if it comes from a GPU, since copying to and from pageable memory takes
+    several times as long.
+    """
     host = torch.empty_like(tensor, device="cpu", pin_memory=is_gpu(tensor.device))
     return host.copy_(tensor)
 
 
 def _shared(optimizer: Optimizer) -> list[list[Place]]:
-    """Where each tensor of the state is. Only places are kept: a tensor that is kept would keep its memory."""
+    """Find every place where each tensor of the state is used. Only places are kept: keeping a tensor would keep its memory."""
     found: dict[int, list[Place]] = {}
     for state in optimizer.state.values():
         for kind, value in state.items():
@@ -331,7 +342,9 @@ def _put(places: list[Place], tensor: Tensor) -> None:
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
-    """The names of those with NaN or infinite values, in order. Only where there are any is each of them asked."""
+    """Return the names of the tensors with NaN or infinite values, in order. Tensors are examined one by one only if
+    any of them has such values.
+    """
     some = [tensor for tensor in tensors.values() if tensor.numel()]
     if not some or bool(torch.isfinite(get_total_norm(some, math.inf))):
         return []
