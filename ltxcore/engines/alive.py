@@ -31,7 +31,7 @@ class Progress:
     Attributes:
         what: the work in words, such as "step 12".
         is_long: whether the work may take long without a sign of progress.
-        moves: the number of parts of steps done; it is the same on all processes, so one that is behind holds up the rest.
+        moves: the number of parts of steps done; all processes do the same parts, so one that is behind holds up the rest.
         at: when it last made progress, in seconds of the monotonic clock.
         news: an event that is set when the others should be told at once.
     """
@@ -63,7 +63,7 @@ class Beat:
         what: what the process is doing.
         is_long: whether that may take long without a sign of progress.
         moves: the number of parts of steps done.
-        idle: seconds since `moves` last changed.
+        idle: the seconds since it last made progress.
         waits: whether it waits for other processes.
         where: its current place in the program.
         pid: the process number on `host`.

@@ -1,9 +1,9 @@
 """The optimizer of a run and the learning-rate schedules.
 
-It also saves what an optimizer keeps in its parameter groups besides the state of each parameter, such as a step size
-that it estimates.
+Besides the state of each parameter, an optimizer may keep values in its parameter groups, such as a step size that it
+estimates; these are saved and restored too.
 
-While nothing is trained, it can move the optimizer's state to host memory to free device memory.
+While nothing is trained, the optimizer's state can be moved to host memory, which makes room on the device.
 
 Whether gradients are finite is asked of the device once for all of them: each such question waits for the device, and a
 model has thousands of tensors.
@@ -212,8 +212,8 @@ def has_modes(optimizer: Optimizer) -> bool:
 
 @contextmanager
 def weights_to_keep(optimizer: Optimizer, parameters: Iterable[Parameter]) -> Iterator[None]:
-    """Return a context with the weights to keep; at its end the weights to train on are restored bit for bit, which
-    switching back and forth would not do.
+    """Return a context in which the parameters hold the weights to keep; at its end they get back the weights to train
+    on, bit for bit, which switching back and forth would not give.
     """
     if not has_modes(optimizer):
         yield

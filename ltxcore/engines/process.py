@@ -32,16 +32,16 @@ POLL = 0.05
 """Seconds between looks at the store; signals are noticed at the same interval."""
 
 GRACE = 2.0
-"""Seconds that a process which lost another waits for the lost one's reason, and for signs of life from the rest."""
+"""The seconds for which a process that lost another waits to hear why that one ended, and for signs of life from the rest."""
 
 PATIENCE = 600.0
-"""Seconds that a process waits for another before the run file has set the patience, and after the run."""
+"""The seconds that a process waits for another before the patience of the run file applies, and after the run."""
 
 LOG_OF_TORCH = "TORCH_CPP_LOG_LEVEL"
-"""The environment variable that sets from which level on torch's C++ code writes log lines (`[E1129 ... ProcessGroupGloo.cpp:67]`)."""
+"""The environment variable for the lowest level at which torch's C++ code writes log lines (`[E1129 ... ProcessGroupGloo.cpp:67]`)."""
 
 OURS = "LTX_LAUNCH"
-"""The environment variable by which `ltx launch` says that it started this process, and that it reports killed processes itself."""
+"""The environment variable by which `ltx launch` tells a process that it started it, and that it reports killed processes itself."""
 
 
 @attrs.frozen
@@ -62,7 +62,7 @@ class Place:
         """Read the place from RANK, WORLD_SIZE and LOCAL_RANK as launchers set them; without them the process is alone.
 
         Raises:
-            ConfigError: they are not numbers, or the rank is not below the size.
+            ConfigError: the variables are not numbers, or the rank is not below the world size.
         """
         rank, size = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
         local = os.environ.get("LOCAL_RANK", "0")
@@ -76,9 +76,9 @@ class Place:
 
 
 def quiet_torch() -> None:
-    """Limit torch's C++ log to fatal errors, unless the user set its level or asked for the logs of libraries.
+    """Limit torch's C++ log to fatal errors, unless the user has set its level or asked for the logs of libraries.
 
-    Processes of a run say themselves what ends them. torch asks for it once, when it is imported.
+    The processes of a run report by themselves what ends them. torch reads the level once, when it is imported.
     """
     if not is_verbose():
         os.environ.setdefault(LOG_OF_TORCH, "FATAL")
@@ -86,12 +86,12 @@ def quiet_torch() -> None:
 
 @attrs.define(eq=False)
 class Processes:
-    """This process as one of the processes of a run.
+    """This process as a member of the processes of a run.
 
     Attributes:
-        place: which one it is.
-        store: where they meet; None where it is alone.
-        progress: what this process does, for the others to see.
+        place: the number of this process.
+        store: the store through which the processes meet; None if this process is alone.
+        progress: the current work of this process, for the others to see.
     """
 
     place: Place = Place()
@@ -123,7 +123,7 @@ class Processes:
                 f"process {place.rank} does not find the other {place.world_size - 1} at {at}: {_first_line(error)}",
                 remedy="Start all of them, with the same MASTER_ADDR and MASTER_PORT, or let `ltx launch` or torchrun do it.",
             ) from error
-        # A launch may run several run files one after the other; each has keys of its own.
+        # A launch may run several run files one after the other; each gets its own keys.
         number = store.add(f"ltx/runs/{place.rank}", 1)
         return cls(place, PrefixStore(f"ltx/{number}", store))
 
@@ -136,8 +136,8 @@ class Processes:
         return self.place.world_size
 
     def exchange(self, value: Any) -> list[Any]:
-        """Return the values of all processes, in order of rank; anything that JSON can hold. All call it, and wait for
-        the last however long it takes.
+        """Return the values of all processes, in order of rank; they may be anything that JSON can hold. All processes
+        call this, and wait for the last one, however long it takes.
         """
         if self.store is None:
             return [value]
@@ -146,7 +146,7 @@ class Processes:
         return [json.loads(self._wait(f"{self._meetings}/{rank}", rank)) for rank in range(self.world_size)]
 
     def leave(self) -> None:
-        """Wait for the other processes at the end, since launchers take whoever leaves first for a failure if the run was stopped."""
+        """Wait for the other processes at the end: if a run was stopped, launchers mistake the first process to leave for a failure."""
         try:
             self.exchange(None)
         except BaseException as error:
@@ -154,7 +154,8 @@ class Processes:
                 raise
 
     def together(self, work: Callable[[], T]) -> T:
-        """Do `work` on every process. If it fails on one, it fails on all, and only the first that failed reports it.
+        """Do `work` on every process. If it fails on one, it fails on all, and only the first process that failed
+        reports the error.
 
         Raises:
             LtxError: what `work` raised, on the first process where it did.
@@ -173,7 +174,7 @@ class Processes:
         raise SystemExit(TOLD)
 
     def first_then_others(self, work: Callable[[], T]) -> T:
-        """Do `work` on the first process and then on the others, which find on disk what the first one made; it fails
+        """Do `work` on the first process and then on the others, which find on disk what the first one wrote; it fails
         as `together` does.
         """
         if self.rank == 0:
@@ -184,18 +185,19 @@ class Processes:
 
     @contextmanager
     def ending(self, goes_on: Callable[[], str] = lambda: "", patience: float = PATIENCE) -> Iterator[None]:
-        """Return the error that ends this process so that it is reported once among all: by this one, unless it only
-        lost another that reports itself.
+        """Return a context in which an error that ends the run is reported by exactly one process: by this one, unless
+        it only lost another process that reports the error itself.
 
-        Meanwhile each process looks whether the others move, and ends with the rest where one does not (`engines.watch`).
+        Meanwhile each process watches whether the others make progress, and ends together with them if one hangs
+        (`engines.watch`).
 
         Args:
-            goes_on: what the user is told to do where a process was lost.
-            patience: seconds without a sign of life or progress after which a process hangs; 0: no limit.
+            goes_on: returns what to tell the user to do if a process was lost.
+            patience: the seconds without a sign of life or progress after which a process counts as hanging; 0 for no limit.
 
         Raises:
-            ProcessError: another process ended without a word; raised on one of those that are left.
-            SystemExit: on the rest, and where the other one told.
+            ProcessError: another process ended without a report; raised on one of those that remain.
+            SystemExit: on the others, and if the process that ended has reported why.
         """
         self._watch = Watch(self.rank, self.world_size, self.store, self.progress, patience, goes_on)
         self._watch.start()
@@ -223,7 +225,7 @@ class Processes:
             lost = [rank for rank in range(self.world_size) if not self._is_said(f"left/{rank}")]
             if lost and all(self.place.is_told_of(rank) for rank in lost):
                 return SystemExit(TOLD)
-        except RuntimeError:  # the store is gone with the process that held it, so that of two it is the other one
+        except RuntimeError:  # the store is gone with the process that held it: of two processes, the other one
             lost = [1 - self.rank] if self.world_size == 2 and not is_loss_of_store(error) else []
         who = f"process {', '.join(map(str, lost))}" if lost else "a process"
         return ProcessError(
@@ -234,7 +236,7 @@ class Processes:
         """Wait for the value of another process, and return it.
 
         Raises:
-            ProcessError: it does not, and nobody watches over this run.
+            ProcessError: the value does not come in time, and nothing watches over this run.
         """
         assert self.store is not None
         return wait_at_store(self.store, key, f"process {rank} of {self.world_size}", None if self._watch is not None else PATIENCE)
@@ -252,13 +254,13 @@ def wait_at_store(store: Store, key: str, whom: str, limit: float | None = None)
     """Wait for a value in the store, and return it.
 
     Args:
-        store: where processes meet.
-        key: of what is waited for.
-        whom: is to put it there.
-        limit: seconds; none: as long as it takes.
+        store: the store through which the processes meet.
+        key: the key of the value.
+        whom: the process that sets the value, in words.
+        limit: the seconds to wait; None for as long as it takes.
 
     Raises:
-        ProcessError: the limit is over.
+        ProcessError: the value did not come within the limit.
     """
     began = time.monotonic()
     while not store.check([key]):
@@ -269,22 +271,22 @@ def wait_at_store(store: Store, key: str, whom: str, limit: float | None = None)
 
 
 def disconnect(limit: float = 10.0) -> None:
-    """Leave the process group, if there is one; NCCL wants every process to do so before it ends.
+    """Leave the process group, if there is one; NCCL requires every process to do so before it ends.
 
     Args:
-        limit: seconds after which this goes on without it: where another process is gone, it may never be done.
+        limit: the seconds to wait: if another process is gone, leaving may never finish.
     """
     from torch import distributed
 
     if distributed.is_initialized():
-        with undisturbed():  # what ends this process is told after this
+        with undisturbed():  # the reason why this process ends is reported only after this
             leaving = threading.Thread(target=distributed.destroy_process_group, daemon=True)
             leaving.start()
             leaving.join(limit)
 
 
 def is_loss(error: BaseException) -> bool:
-    """Return whether an error says that a process on the other side of a collective or of the store is gone."""
+    """Return whether an error means that a process at the other end of a collective or of the store is gone."""
     from torch.distributed import DistError
 
     text = str(error)
@@ -292,7 +294,7 @@ def is_loss(error: BaseException) -> bool:
 
 
 def is_loss_of_store(error: BaseException) -> bool:
-    """Return whether an error says that the store is gone, with its process or with a launcher."""
+    """Return whether an error means that the store is gone, along with the process or launcher that held it."""
     from torch.distributed import DistNetworkError, DistStoreError
 
     return isinstance(error, DistNetworkError | DistStoreError)

@@ -22,31 +22,31 @@ from ltxcore.logs import adopt, unwarned
 T = TypeVar("T")
 
 PATIENCE = timedelta(hours=2)
-"""The time that a process waits in a collective of a step. `engines.alive` notices a hang earlier; this is the limit if
-not even a thread can look.
+"""The time that a process waits in a collective of a step. `engines.alive` notices a hang earlier; this limit is for
+when not even a thread can watch.
 """
 
 WRITING = timedelta(days=7)
 """The time that processes wait for the first one, which may be writing a large checkpoint or generating clips."""
 
 NCCL = {"TORCH_NCCL_ASYNC_ERROR_HANDLING": "3"}
-"""The settings of NCCL, unless the environment has others. A process that NCCL finds abandoned is ended without tidying
-up, which could wait for the lost one.
+"""The settings for NCCL, unless the environment has others. A process that NCCL finds abandoned ends without cleaning
+up, since cleaning up could wait for the lost process.
 """
 
 
 def deepspeed() -> Any:
-    """Import DeepSpeed without its remarks, and keep it from compiling anything on a CPU."""
+    """Import DeepSpeed without its remarks, and keep it from compiling anything for a CPU."""
     if not gpus():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    # It calls torch by names that torch has since changed, once a collective.
+    # In every collective it calls torch by names that torch has since changed.
     warnings.filterwarnings("ignore", message=r"`torch\.distributed\.\w+` is deprecated", category=FutureWarning)
     with unwarned():
         import deepspeed
         from deepspeed.accelerator import get_accelerator
     adopt("DeepSpeed")
     if get_accelerator().device_name() == "cpu":
-        # Only inference uses it, yet it would be compiled as soon as the processes are connected.
+        # Only inference uses this, yet it would be compiled as soon as the processes are connected.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     return deepspeed
 
@@ -56,10 +56,10 @@ class Group:
     """The connected processes of a run.
 
     Attributes:
-        rank: of this process.
-        world_size: how many there are.
-        talk: the group for what is not a gradient or weight: on the CPU, so that it waits for no GPU.
-        progress: what this process does, for the others to see.
+        rank: the rank of this process.
+        world_size: the number of processes.
+        talk: the group for messages other than gradients and weights; it is on the CPU, so that it waits for no GPU.
+        progress: the current work of this process, for the others to see.
     """
 
     rank: int
@@ -69,16 +69,16 @@ class Group:
 
     @classmethod
     def start(cls, processes: Processes, device: torch.device) -> Group:
-        """Connect, or take the connection that there is, as in a launch of several runs."""
+        """Connect, or reuse the existing connection, as in a launch of several runs."""
         place = processes.place
-        # DeepSpeed takes the GPU of this number; a process that sees its own GPU alone has another one than its place says.
+        # DeepSpeed takes the GPU of this number; where a process sees only its own GPU, that number is not its local rank.
         os.environ["LOCAL_RANK"] = str(place.local_rank if device.index is None else device.index)
         if not dist.is_initialized():
             store = processes.store or HashStore()
             backend = "nccl" if is_gpu(device) else "gloo"
             for name, value in NCCL.items():
                 os.environ.setdefault(name, value)
-            take_gpu(device)  # before NCCL starts: it would guess which one
+            take_gpu(device)  # before NCCL starts, which would otherwise guess the GPU
             dist.init_process_group(
                 backend,
                 store=PrefixStore("group", store),
@@ -97,18 +97,18 @@ class Group:
         return found
 
     def same(self, code: int) -> bool:
-        """Return whether all processes have the same number, by one small message."""
+        """Return whether all processes have the same number; this takes one small message."""
         extremes = torch.tensor([code, -code], dtype=torch.int64)
         dist.all_reduce(extremes, op=dist.ReduceOp.MAX, group=self.talk)
         return bool(extremes[0] == -extremes[1])
 
     def first(self, work: Callable[[], T], help_with: Callable[[str], object]) -> T:
-        """Return on every process the result of `work` on the first one; meanwhile the others join in what it asks for
-        by `ask`.
+        """Return on every process the result of `work` on the first one; meanwhile the others join in whatever it
+        requests with `ask`.
 
         Raises:
             LtxError: what `work` raised, on the first process.
-            SystemExit: on the others; the first one tells.
+            SystemExit: on the others; the first process reports the error.
         """
         if self.rank == 0:
             return self._lead(work)
@@ -123,10 +123,10 @@ class Group:
                 raise SystemExit(TOLD)
 
     def refuse(self, error: LtxError) -> NoReturn:
-        """End the run with an error that all processes have.
+        """End the run with an error that all processes have met.
 
         Raises:
-            LtxError: `error`, on the first process, which tells.
+            LtxError: `error`, on the first process, which reports it.
             SystemExit: on the others.
         """
         if self.rank == 0:
@@ -134,7 +134,7 @@ class Group:
         raise SystemExit(TOLD)
 
     def ask(self, what: str) -> None:
-        """Have the other processes join in this work; called within `work` of `first`."""
+        """Have the other processes join in this work; called only within the `work` of `first`."""
         self._say("ask", what)
 
     def _lead(self, work: Callable[[], T]) -> T:

@@ -1,4 +1,4 @@
-"""The checks that saved state belongs to the run that resumes from it."""
+"""Checks that a saved state belongs to the run that resumes from it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Signals that ask a process to end: which ones repeat a request, and a context that ignores them.
 
-Being asked to stop: the step is finished and saved first.
+A run that is asked to stop finishes and saves the current step first.
 """
 
 from __future__ import annotations
@@ -15,18 +15,22 @@ from types import FrameType
 import attrs
 
 SAME = 5.0
-"""Seconds within which a SIGTERM is the request that came before: a scheduler such as SLURM sends it to every process, and so does the launcher, DeepSpeed's
-even after an interrupt of a terminal, which has reached every process already."""
+"""The seconds within which a SIGTERM counts as a repeat of the last request: a scheduler such as SLURM sends it to
+every process, and so does the launcher. DeepSpeed's sends it even after an interrupt from a terminal, which has already
+reached every process.
+"""
 
 
 def is_same_request(number: int, seconds: float) -> bool:
-    """Return whether a signal repeats the request that another one made so many seconds ago; an interrupt never does."""
+    """Return whether a signal repeats the request that another signal made so many seconds ago; an interrupt never does."""
     return number != signal.SIGINT and seconds < SAME
 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Without SIGTERM, which a launcher sends as soon as one process is gone: the others still have to say why they end, and then do."""
+    """Return a context that ignores SIGTERM, which a launcher sends as soon as one process is gone: the others must
+    still report why they end before they do.
+    """
     if threading.current_thread() is not threading.main_thread():  # only the main thread gets signals
         yield
         return
@@ -49,7 +53,9 @@ class Stop:
 
 @contextmanager
 def listening() -> Iterator[Stop]:
-    """Turn SIGINT and SIGTERM into a request. A second one is obeyed at once, as it would be without this; a SIGTERM that comes twice within moments is one."""
+    """Turn SIGINT and SIGTERM into a request. A second signal takes effect at once, as it would outside this context;
+    SIGTERMs that come within moments of each other count as one.
+    """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():  # only the main thread gets signals
         yield stop

@@ -48,7 +48,7 @@ class SingleEngine:
     """Trains `parameters` of `backbone` in this process.
 
     Attributes:
-        backbone: called with video and audio.
+        backbone: the model, called with video and audio.
         parameters: those that are trained, by name.
         optimizer: over `parameters`.
         scheduler: stepped once an optimizer step.

@@ -22,14 +22,16 @@ if TYPE_CHECKING:
 
 
 def round_stochastically(value: Tensor, draws: Generator) -> Tensor:
-    """Round float32 to one of the two neighbours in bfloat16, up with the probability of the distance from the lower one.
+    """Round float32 to one of the two neighbouring bfloat16 numbers: up with a probability equal to the relative
+    distance from the lower one.
 
-    Rounded to nearest, an update below half of the distance to the next number (1/512 of the weight) is lost, and so are all
-    of its kind; rounded stochastically, their mean is exact. Numbers that bfloat16 has, infinity included, stay as they are.
+    With rounding to nearest, every update smaller than half the distance to the next number (1/512 of the weight) is
+    lost; with stochastic rounding, updates are exact on average. Numbers that bfloat16 can represent, infinity
+    included, stay as they are.
 
     Args:
         value: float32, of any shape.
-        draws: a generator on the same device, of 16 random bits for each number.
+        draws: a generator on the same device, which gives 16 random bits for each number.
 
     Source: docs/explanation/arithmetic.md#stochastic-rounding
     """
@@ -40,9 +42,9 @@ def round_stochastically(value: Tensor, draws: Generator) -> Tensor:
 
 @attrs.define(eq=False)
 class TensorUpdates:
-    """Updates parameters one at a time, with the state and the keys that an optimizer over all of them has.
+    """Updates parameters one at a time, with the same state and keys as an optimizer over all of them.
 
-    A bfloat16 parameter, and the parts of its state that have its shape, are float32 while it is updated, and are rounded
+    A bfloat16 parameter and the parts of its state that have its shape are float32 during the update, and are rounded
     stochastically afterwards. The random bits depend on the seed, the step and the tensor alone, so that a resumed run
     draws the same.
 
@@ -61,7 +63,7 @@ class TensorUpdates:
         self._groups = {each: index for index, group in enumerate(self.optimizer.param_groups) for each in group["params"]}
 
     def update(self, name: str, step: int) -> None:
-        """Update a parameter by its gradient and drop the gradient, in optimizer step `step`, counted from 0."""
+        """Update a parameter by its gradient, then drop the gradient; `step` is the optimizer step, counted from 0."""
         parameter = self.parameters[name]
         if parameter.dtype == torch.bfloat16:
             self._update_rounded(name, parameter, step)
@@ -70,7 +72,9 @@ class TensorUpdates:
         parameter.grad = None
 
     def _update_alone(self, parameter: Parameter, held: Parameter) -> None:
-        """Step with one parameter, `held` in its place: an optimizer that has all of them would go through thousands each time."""
+        """Make an optimizer step for one parameter, with `held` in its place: stepping with all of them would go
+        through thousands each time.
+        """
         groups = self.optimizer.param_groups
         self.optimizer.param_groups = [{**groups[self._groups[parameter]], "params": [held]}]
         try:
@@ -82,7 +86,7 @@ class TensorUpdates:
         held = Parameter(parameter.detach().float())
         held.grad = None if parameter.grad is None else parameter.grad.float()
         state: dict[str, Any] = self.optimizer.state.pop(parameter, {})
-        if state:  # an optimizer takes an empty one for that of a parameter which it knows
+        if state:  # an optimizer takes an empty state for that of a parameter it has already updated
             widened = {kind: value.float() for kind, value in state.items() if _is_rounded(value, held, torch.bfloat16)}
             self.optimizer.state[held] = state | widened
         self._update_alone(parameter, held)
@@ -100,17 +104,18 @@ class TensorUpdates:
 
 
 def _is_rounded(value: Any, parameter: Parameter, dtype: torch.dtype) -> bool:
-    """Whether a part of an optimizer's state is a number for each of the parameter's; a count of steps never is."""
+    """Return whether a part of an optimizer's state has one number for each number of the parameter; a count of steps never has."""
     return isinstance(value, torch.Tensor) and value.dtype == dtype and value.ndim > 0 and value.shape == parameter.shape
 
 
 @attrs.define(eq=False)
 class BackwardUpdates:
-    """Updates each parameter in the backward pass, as soon as its gradient is whole, so that no two gradients are there at once.
+    """Updates each parameter during the backward pass, as soon as its gradient is complete, so that no two gradients
+    exist at once.
 
     Attributes:
         updates: the updates of single tensors.
-        max_grad_norm: the gradient of each tensor is scaled down to this norm; 0: never.
+        max_grad_norm: the norm to which the gradient of each tensor is scaled down; 0 for never.
         step: returns the number of optimizer steps done.
     """
 
@@ -148,13 +153,14 @@ class BackwardUpdates:
 
     @property
     def bad(self) -> str:
-        """The first parameter in the backward pass whose gradient was not finite; "" if all were."""
+        """The first parameter in the backward pass whose gradient was not finite; "" if all gradients were finite."""
         return next(iter(self._bad), "")
 
     def norm(self) -> float:
         """Return the norm of the step's gradients before clipping; infinity if one was not finite.
 
-        A parameter that no loss of the step reached has a gradient of zero: weight decay and momentum go on.
+        A parameter that no loss of the step reached gets a gradient of zero, so that weight decay and momentum still
+        apply.
         """
         squares, self._squares = self._squares, {}
         if self._bad:
@@ -167,7 +173,7 @@ class BackwardUpdates:
 
     @contextmanager
     def off(self) -> Iterator[None]:
-        """Within it gradients are dropped, and nothing is updated."""
+        """Return a context in which gradients are dropped and nothing is updated."""
         self._is_on = False
         try:
             yield

@@ -1,5 +1,5 @@
-"""The two threads besides the training thread that write this process's beats and look at those of the others, by the
-rules of `engines.alive`.
+"""The two threads, besides the training thread, that write this process's heartbeats and watch those of the others, by
+the rules of `engines.alive`.
 """
 
 from __future__ import annotations
@@ -31,27 +31,28 @@ if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
 
 BEAT = 10.0
-"""Seconds between beats; fewer if the patience is short, more if there are many processes."""
+"""The seconds between heartbeats; fewer if the patience is short, more if there are many processes."""
 
 BUSY = 0.05
 """The share of a processor above which a process that loads, encodes or saves counts as moving."""
 
 SEEN_LAST = 10.0
-"""Seconds that the last message may take to be written before the process ends without it, since a terminal may hang too."""
+"""The seconds that the last message may take to be written before the process ends without it, since the terminal may hang too."""
 
 
 @attrs.define(eq=False)
 class Watch:
-    """Writes this process's beats, and looks at those of the others and at the launcher.
+    """Writes this process's heartbeats, and watches those of the others and the launcher.
 
     Attributes:
-        rank: of this process.
-        world_size: how many there are.
-        store: where they meet; None where there is one.
-        progress: of this process.
-        patience: seconds without a sign of life, or of progress, after which a process hangs; 0: no limit.
-        goes_on: what a user is told to do then.
-        launchers: those of the processes above this one with which it ends, by number, and when each started; none: it was started in another way.
+        rank: the rank of this process.
+        world_size: the number of processes.
+        store: the store through which the processes meet; None if there is only one process.
+        progress: the progress of this process.
+        patience: the seconds without a sign of life or progress after which a process counts as hanging; 0 for no limit.
+        goes_on: returns what to tell the user to do then.
+        launchers: the parent processes whose end also ends this one: process numbers with their start times; empty if no launcher
+            started it.
     """
 
     rank: int
@@ -69,7 +70,7 @@ class Watch:
 
     @property
     def period(self) -> float:
-        """The seconds between beats."""
+        """The seconds between heartbeats."""
         return max(min(BEAT, self.patience / 5 if self.patience else BEAT), self.world_size / 8 if self.world_size > 64 else 0)
 
     def start(self) -> None:
@@ -87,13 +88,13 @@ class Watch:
             thread.start()
 
     def stop(self) -> None:
-        """Stop the threads, because this process has done its part."""
+        """Stop the threads, because this process has finished its part."""
         self._over.set()
         self.progress.news.set()
         for thread in self._threads:
             thread.join(timeout=2)
 
-    # ---- saying
+    # ---- heartbeats
 
     def _beat(self, store: Store, main: int) -> None:
         while not self._over.is_set():
@@ -101,7 +102,7 @@ class Watch:
             try:
                 self._say(store, self.now(main))
                 self._hear(store)
-            except RuntimeError:  # the connection is gone, or the store with the process that held it, which others notice
+            except RuntimeError:  # the connection is gone, or the store's process is, which others notice
                 with suppress(RuntimeError):
                     store = own_connection(store)
             self.progress.news.wait(self.period)
@@ -109,11 +110,11 @@ class Watch:
             self._say(store, Beat(what=self.progress.what, is_over=True))
 
     def _say(self, store: Store, beat: Beat) -> None:
-        """One beat differs from the next, if only in the time that this process has not moved for."""
+        """Write a heartbeat. Each differs from the one before, if only in how long this process has been idle."""
         store.set(f"beat/{self.rank}", json.dumps(attrs.asdict(beat)))
 
     def now(self, main: int) -> Beat:
-        """Describe what this process does now; `main` is the number of its main thread."""
+        """Describe what this process is doing; `main` is the number of its main thread."""
         now, used = time.monotonic(), time.process_time()
         if self.progress.is_long and used - self._busy[1] > BUSY * (now - self._busy[0]):
             self.progress.at = now
@@ -130,7 +131,7 @@ class Watch:
             host=socket.gethostname(),
         )
 
-    # ---- looking
+    # ---- watching
 
     def _hear(self, store: Store) -> None:
         for rank in range(self.world_size):
@@ -143,16 +144,16 @@ class Watch:
         self._reached = time.monotonic()
 
     def _look(self) -> None:
-        """Look, until the run is over, whether the launcher is there and whether a process hangs."""
+        """Check, until the run is over, that the launcher is there and that no process hangs."""
         pause = min(1.0, self.period)
         looked = time.monotonic()
         while not self._over.wait(pause):
             now = time.monotonic()
             if not all(is_alive(*each) for each in self.launchers.items()):
                 self._orphaned()
-                return  # the store is mostly gone with it
+                return  # in most cases the store is gone with it
             if now - looked > 5 * pause + self.period:
-                # This process was stopped itself, or starved, so that it has not heard the others: from here on.
+                # This process itself was stopped or starved and has not heard the others, so their time counts from now.
                 self._seen = {rank: (text, beat, now) for rank, (text, beat, _) in self._seen.items()}
                 self._reached = now
             looked = now
@@ -163,10 +164,10 @@ class Watch:
 
     def _judged(self, now: float) -> Hang | None:
         if now - self._reached <= self.patience:
-            # As it was when the store answered last: while it does not, nobody seems to say anything.
+            # Judge by the time of the store's last answer: while it does not answer, every process seems silent.
             return verdict({rank: (beat, self._reached - at) for rank, (_, beat, at) in self._seen.items()}, self.patience)
         if now - self.progress.at <= self.patience * (LONGER if self.progress.is_long else 1):
-            return None  # the store does not answer, yet this process moves, so the others do
+            return None  # the store does not answer, but this process makes progress, so the others do too
         holder = "the launcher" if "TORCHELASTIC_RUN_ID" in os.environ else "process 0"
         return Hang(
             () if holder == "the launcher" or self.rank == 0 else (0,),
@@ -194,10 +195,10 @@ class Watch:
             store = own_connection(self.store)
             store.set("told", "1")
             if store.add("telling", 1) > 1:
-                store.wait(["hangs"])  # a launcher ends all as soon as one has ended
+                store.wait(["hangs"])  # a launcher ends all processes as soon as one has ended
                 return
         except RuntimeError:
-            store = None  # it is gone, so each tells
+            store = None  # the store is gone, so each process reports the hang
         what = f"{hang.what}. So this run ends"
         _write(f"{Problem(what)}\n")
         _write(f"    {self.goes_on()} If nothing hangs but everything is slow, set a longer engine.patience (minutes).\n")
@@ -206,7 +207,9 @@ class Watch:
                 store.set("hangs", json.dumps(hang.ranks))
 
     def _leave(self, hung: Iterable[int]) -> None:
-        """End this process at once, without what its main thread would do. Those that hang on this machine are woken, so that they can end where they are stopped."""
+        """End this process at once, without any cleanup by its main thread. Hanging processes on this machine are
+        woken, so that stopped ones can end too.
+        """
         for beat in (self._seen[rank][1] for rank in hung):
             if beat is not None and beat.host == socket.gethostname() and beat.pid not in (0, os.getpid()):
                 with suppress(OSError):
@@ -221,17 +224,17 @@ def own_connection(store: Store) -> Store:
 
 
 def _write(text: str) -> None:
-    """Write to stderr past its buffer, whose lock a hanging thread may hold."""
+    """Write to stderr directly, bypassing its buffer, whose lock a hanging thread may hold."""
     with suppress(OSError):
         os.write(2, text.encode(errors="backslashreplace"))
 
 
 RUNNERS = frozenset({"deepspeed", "deepspeed.pt", "ds", "deepspeed.launcher.runner"})
-"""The programs that start DeepSpeed's processes. They start a launcher on each machine, which lives on when they are gone."""
+"""The programs that start DeepSpeed's processes. They start a launcher on each machine, which keeps running when they are gone."""
 
 
 def launchers() -> dict[int, str]:
-    """Return the launchers among the processes above this one, which outlive what they start: process numbers with their start times."""
+    """Return the launchers among the parent processes, which may end before what they started: process numbers with their start times."""
     if not SHARED & os.environ.keys():
         return {}
     import psutil  # type: ignore[import-untyped, unused-ignore]
@@ -241,21 +244,21 @@ def launchers() -> dict[int, str]:
         runner = psutil.Process(above[0]).parent()
         if runner is not None and not RUNNERS.isdisjoint(Path(word).name for word in runner.cmdline()[:3]):
             above.append(runner.pid)
-    return {pid: started(pid) or "" for pid in above if pid}  # 0: in another container
+    return {pid: started(pid) or "" for pid in above if pid}  # 0 is a parent in another container
 
 
 WAITING = (f"torch{os.sep}distributed{os.sep}", f"deepspeed{os.sep}comm{os.sep}")
-"""The files whose frames wait for other processes."""
+"""Parts of the paths of source files; a thread with a frame in such a file is waiting for other processes."""
 
 
 def is_waiting(frame: FrameType) -> bool:
-    """Return whether a thread waits for other processes: in a collective, or where they meet."""
+    """Return whether a thread is waiting for other processes: in a collective, or at the store."""
     code = frame.f_code
     return any(part in code.co_filename for part in WAITING) or code.co_name == "wait_at_store"
 
 
 def place_of(frame: FrameType | None) -> str:
-    """Return the innermost place of a thread outside of the standard library, as FUNCTION (FILE:LINE)."""
+    """Return the innermost place of a thread outside the standard library, as FUNCTION (FILE:LINE)."""
     if frame is None:
         return ""
     standard = (sysconfig.get_path("stdlib"), "<")

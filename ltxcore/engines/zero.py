@@ -1,8 +1,8 @@
 """The engine of many processes: DeepSpeed's ZeRO, stages 1 to 3, called directly, with the run's own optimizer and
 schedule.
 
-Weights are float32, or bf16 with float32 masters. Every process runs the same modules in the same order, or ZeRO would wait forever: each forward
-begins with a small message that makes sure of it.
+Weights are float32, or bf16 with float32 masters. Every process must run the same modules in the same order, or ZeRO
+would wait forever; each forward begins with a small message that checks this.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class ZeroEngine:
     Attributes:
         backbone: called with video and audio; its transformer is DeepSpeed's module.
         parameters: those that are trained, by name.
-        divided: their parts and whole values.
-        scheduler: stepped once an optimizer step.
+        divided: the divided parameters, with access to their parts and whole values.
+        scheduler: the learning-rate schedule, stepped once per optimizer step.
         group: the processes.
-        device: of this process.
-        accumulation: micro-batches an optimizer step, on each process.
+        device: the device of this process.
+        accumulation: the number of micro-batches per optimizer step on each process.
     """
 
     backbone: LTXBackbone
@@ -83,7 +83,7 @@ class ZeroEngine:
         """Return velocities by modality, `[B, T + R, D]` float32; `options` are those of the backbone.
 
         Raises:
-            ProcessError: the processes come with different modalities or options.
+            ProcessError: the processes call it with different modalities or options.
         """
         number = self.scheduler.last_epoch
         self.group.progress.says(f"step {number + 1}" if torch.is_grad_enabled() else f"evaluating after step {number}")
@@ -97,14 +97,14 @@ class ZeroEngine:
         self.group.progress.moved()
         engine = self.divided.engine
         engine.set_gradient_accumulation_boundary(self._taken == self.accumulation - 1)
-        with self.divided.linear.in_place():  # blocks that are computed again
+        with self.divided.linear.in_place():  # checkpointed blocks are recomputed here
             engine.backward(loss)
         self._taken += 1
 
     def step(self) -> float:
         """Clip, update, advance the learning rate and clear the gradients; return the norm before clipping.
 
-        A norm that is not finite: nothing was updated, and `bad_gradient` says where it came from.
+        If the norm is not finite, nothing was updated, and `bad_gradient` says where it came from.
         """
         self._taken = 0
         self.group.progress.moved()
@@ -122,8 +122,8 @@ class ZeroEngine:
         return norm
 
     def bad_gradient(self) -> str:
-        """Return, after a norm that is not finite, the name of the last parameter in the model whose gradient is not;
-        "" if no single one is to blame.
+        """Return, after a norm that is not finite, the name of the last parameter in the model whose gradient is not
+        finite; "" if no single one is to blame.
         """
         return self._bad
 
@@ -152,7 +152,7 @@ class ZeroEngine:
                 self._taken = 0
 
     def making_room(self) -> AbstractContextManager[None]:
-        """Return a context that moves nothing: `engine.offload` says what is in host memory throughout the run."""
+        """Return a context that moves nothing: under ZeRO, `engine.offload` decides what is in host memory for the whole run."""
         return nullcontext()
 
     # ---- processes
@@ -170,7 +170,7 @@ class ZeroEngine:
         return self.group.first(work, self._whole)
 
     def refuse(self, error: LtxError) -> NoReturn:
-        """End the run with an error that all processes have; the first one reports it.
+        """End the run with an error that all processes have met; the first one reports it.
 
         Raises:
             LtxError: `error`, on the first process.
@@ -181,8 +181,8 @@ class ZeroEngine:
     # ---- state
 
     def whole(self, key: str) -> Tensor:
-        """Return, within `first`, a whole tensor of the state by its key, on the CPU; `parameter/NAME` works for
-        parameters that are not trained too.
+        """Return a whole tensor of the state by its key, on the CPU; called within `first`. `parameter/NAME` also works
+        for parameters that are not trained.
         """
         self.group.progress.says(f"saving after step {self.scheduler.last_epoch}", is_long=True)
         self.group.ask(key)
@@ -192,10 +192,10 @@ class ZeroEngine:
         """Return everything that a later process needs to resume exactly: tensors by `KIND/PARAMETER`, and values that
         go into JSON.
 
-        A tensor is put together when its turn comes, so that no process holds all of them. Used within `first`.
+        Each tensor is assembled only when it is needed, so that no process holds all of them. Called within `first`.
 
         Args:
-            moments: whether the optimizer's moments are among them.
+            moments: whether to include the optimizer's moments.
         """
         counts = self.divided.counts if moments else {}
         counted = [kind for kind, value in counts.items() if isinstance(value, torch.Tensor)]
@@ -211,12 +211,13 @@ class ZeroEngine:
         return tensors | of_groups, values
 
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """Resume from what `state` returned, of this engine or of another. Without moments, those of the optimizer
-        start at zero.
+        """Resume from what `state` of this or another engine returned. Without moments, the optimizer's moments start
+        at zero.
 
         Args:
-            tensors: by key.
-            values: with "steps" in place of "scheduler", the run's schedule goes on after so many steps, whatever the saved one was.
+            tensors: the tensors by key.
+            values: the values for JSON; if they have "steps" in place of "scheduler", the run's own schedule continues after so
+                many steps, whatever the saved one was.
 
         Raises:
             CheckpointError: the parameters are not those of this run.
@@ -252,7 +253,7 @@ class ZeroEngine:
         return whole_shape(self.parameters[key.partition("/")[2]])
 
     def _last_bad(self, gradients: Mapping[str, Tensor]) -> str:
-        """Return the name of the last parameter in the model whose gradient is not finite, in this process's part or in another's."""
+        """Return the name of the last parameter in the model whose gradient is not finite on any process."""
         bad = {name for names in self.gather(not_finite(gradients)) for name in names}
         return next((name for name in reversed(list(self.parameters)) if name in bad), "")
 
@@ -269,7 +270,7 @@ class ZeroEngine:
 
 
 def called(inputs: Mapping[str, ModelInput], options: Mapping[str, Any]) -> str:
-    """Describe what a forward runs; equal descriptions run the same modules."""
+    """Describe what a forward runs; equal descriptions mean that the same modules run."""
     streams = " and ".join(f"{'generates' if given.is_generated else 'reads'} {name}" for name, given in sorted(inputs.items()))
     gradients = "" if torch.is_grad_enabled() else " without gradients"
     told = "".join(

@@ -1,4 +1,4 @@
-"""Building the ZeRO engine: weights divided, an optimizer over them, and DeepSpeed around both."""
+"""Building the ZeRO engine: dividing the weights, making an optimizer over them, and wrapping both with DeepSpeed."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 
 
 def settled(run: RunFile, world_size: int, backbone: LTXBackbone) -> Config:
-    """The configuration of DeepSpeed for a run, once all that can be found wrong with it here was not.
+    """Return the configuration of DeepSpeed for a run, after all checks that can be made here.
 
     Raises:
-        ConfigError: it contradicts the run file, DeepSpeed does not take it, or it asks for what cannot be compiled here.
+        ConfigError: it contradicts the run file, DeepSpeed does not accept it, or it needs something that cannot be compiled
+            here.
     """
     config = resolve(Wanted.of(run, world_size), run.engine.deepspeed_config, width=_width(backbone))
     _check_compiled(config)
@@ -46,21 +47,22 @@ def zero_engine(
     processes: Processes,
     device: torch.device,
 ) -> ZeroEngine:
-    """An engine over all processes, which all call this. The backbone may be on the CPU: its weights go to their devices.
+    """Make an engine over all processes, each of which calls this. The backbone may be on the CPU: its weights go to
+    their devices.
 
     Args:
-        backbone: with adapters, in a LoRA run.
+        backbone: the model, with adapters in a LoRA run.
         parameters: those that are trained, by name.
         run: the run file.
-        config: of DeepSpeed, as `settled` gives it.
-        processes: of this launch.
-        device: of this process.
+        config: DeepSpeed's configuration, as `settled` returns it.
+        processes: the processes of this launch.
+        device: the device of this process.
     """
     wanted = Wanted.of(run, processes.world_size)
     transformer = backbone.transformer
     group = Group.start(processes, device)
     dtype = torch.bfloat16 if wanted.precision == "bf16" else torch.float32
-    # Not copied: pages of the base's file, or a LoRA's few numbers. What the transformer gets in their place is new.
+    # No copies are needed: these are pages of the base's file, or a small LoRA, and the transformer gets new tensors.
     first = {
         name: parameter.data for name, parameter in parameters.items() if wanted.precision == "bf16" and parameter.dtype == torch.float32
     }
@@ -83,15 +85,15 @@ def zero_engine(
 
 
 def _width(backbone: LTXBackbone) -> int:
-    """Of the model: the shorter side of its largest matrix."""
+    """Return the model's width: the shorter side of its largest matrix."""
     return max(min(parameter.shape) for parameter in backbone.parameters() if parameter.ndim == 2)
 
 
 def _optimizer(config: Config, run: RunFile, parameters: Mapping[str, Parameter]) -> Optimizer:
-    """The run's optimizer, or DeepSpeed's AdamW for host memory where its configuration asks for that.
+    """Return the run's optimizer, or DeepSpeed's AdamW for host memory if the configuration asks for that.
 
     Raises:
-        ConfigError: as `optimizer_of`; it asks for that, and the run's optimizer is not AdamW.
+        ConfigError: as `optimizer_of`, or the configuration asks for DeepSpeed's AdamW and the run's optimizer is not AdamW.
     """
     own = optimizer_of(run.optimization, parameters)
     if not config["zero_force_ds_cpu_optimizer"]:
@@ -105,7 +107,7 @@ def _optimizer(config: Config, run: RunFile, parameters: Mapping[str, Parameter]
 
 
 def _accepted(config: Config, user: Path | None) -> None:
-    """Refuse what DeepSpeed refuses, in its words.
+    """Refuse what DeepSpeed refuses, and quote its reasons.
 
     Raises:
         ConfigError: for every key at fault.
@@ -128,12 +130,14 @@ def _accepted(config: Config, user: Path | None) -> None:
 
 
 def compiled(config: Config) -> list[str]:
-    """What is compiled where it was not yet, which takes minutes, in words."""
+    """Return what DeepSpeed compiles on first use, which takes minutes, in words."""
     return [what for what, *_ in _compiled(config)]
 
 
 def _compiled(config: Config) -> Iterator[tuple[str, str, str, str]]:
-    """What is compiled on first use, DeepSpeed's builder of it, the key that asks for it, and what to write there to do without."""
+    """Yield what is compiled on first use, DeepSpeed's builder for it, the key that asks for it, and the value of that
+    key that avoids it.
+    """
     zero: Any = config["zero_optimization"]
     if config["zero_force_ds_cpu_optimizer"]:
         yield "DeepSpeed's Adam for the CPU", "CPUAdamBuilder", "zero_force_ds_cpu_optimizer", "false"
@@ -142,7 +146,7 @@ def _compiled(config: Config) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _check_compiled(config: Config) -> None:
-    """Refuse, before anything is started, what would have to be compiled and cannot be.
+    """Refuse, before anything is started, a configuration that needs compiling where that is not possible.
 
     Raises:
         ConfigError: the compiler, ninja, or the headers of libaio are missing.

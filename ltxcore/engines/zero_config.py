@@ -1,7 +1,7 @@
 """The configuration of DeepSpeed: what the run file says, and what the user's `ds_config.json` adds to it.
 
-DeepSpeed itself takes no "auto", or takes it in silence for its default, and ignores keys that it does not know. So everything is filled in and
-checked here, before it sees any of it.
+DeepSpeed itself refuses "auto", or silently takes it to mean its default, and it ignores unknown keys. So everything is
+filled in and checked here first.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Config = dict[str, Any]
 AUTO = "auto"
 
 FORGOTTEN_PRINTS = 1_000_000_000
-"""The steps between DeepSpeed's own progress lines; a number that no run reaches, since the run has its own."""
+"""The number of steps between DeepSpeed's own progress lines: larger than any run, since a run reports its own progress."""
 
 PASSED_ON = frozenset(
     {
@@ -34,7 +34,7 @@ PASSED_ON = frozenset(
         "wall_clock_breakdown", "wandb", "zero_force_ds_cpu_optimizer", "zero_optimization",
     }
 )  # fmt: skip
-"""The keys that concern DeepSpeed alone, and are passed on as they are."""
+"""The keys that concern DeepSpeed alone, and are passed on unchanged."""
 
 DECIDED = frozenset(
     {
@@ -55,20 +55,20 @@ REFUSED: Mapping[str, str] = {
 
 @attrs.frozen
 class Wanted:
-    """The values of a run file that DeepSpeed's configuration has too.
+    """The values of a run file that also appear in DeepSpeed's configuration.
 
     Attributes:
-        batch_size: samples in a micro-batch.
-        accumulation: micro-batches in an optimizer step, on each process.
-        world_size: processes; None: not known yet.
-        max_grad_norm: gradients are clipped to it; 0: not at all.
+        batch_size: the number of samples in a micro-batch.
+        accumulation: the number of micro-batches per optimizer step on each process.
+        world_size: the number of processes; None if it is not known yet.
+        max_grad_norm: the norm that gradients are clipped to; 0 for no clipping.
         precision: `mixed_precision_mode`, "no" or "bf16".
-        stage: `engine.stage`; None: what the DeepSpeed configuration says, else 3.
+        stage: `engine.stage`; None leaves it to the DeepSpeed configuration, or else 3.
         offload: `engine.offload`.
-        learning_rate: peak.
+        learning_rate: the peak learning rate.
         optimizer: `optimizer_type`.
-        optimizer_params: its keys.
-        weight_decay: of all that is trained.
+        optimizer_params: the optimizer's parameters.
+        weight_decay: the weight decay of everything that is trained.
         schedule: `scheduler_type`.
     """
 
@@ -87,7 +87,7 @@ class Wanted:
 
     @classmethod
     def of(cls, run: RunFile, world_size: int | None) -> Wanted:
-        """Take the values from a run file, for a number of processes; None: it is not known yet, and neither is the global batch."""
+        """Take the values from a run file for a number of processes; with None, neither that number nor the global batch is known yet."""
         table = run.optimization
         return cls(
             batch_size=table.batch_size,
@@ -109,7 +109,7 @@ def read(path: Path) -> Config:
     """Read a `ds_config.json`.
 
     Raises:
-        ConfigError: it is not a JSON object, or says a key twice.
+        ConfigError: it is not a JSON object, or has a key twice.
     """
 
     def once(pairs: list[tuple[str, Any]]) -> Config:
@@ -138,11 +138,12 @@ def resolve(wanted: Wanted, user: Path | None = None, width: int = 4096) -> Conf
 
     Args:
         wanted: what the run file says.
-        user: a `ds_config.json`; its "auto" is filled in.
-        width: of the model, which sizes of buffers are filled in from.
+        user: a `ds_config.json`, in which "auto" is filled in.
+        width: the model's width, from which buffer sizes are derived.
 
     Raises:
-        ConfigError: all that contradicts the run file, that the engine does not do, or that DeepSpeed would ignore.
+        ConfigError: for every key that contradicts the run file, that the engine does not support, or that DeepSpeed would
+            ignore.
     """
     config: Config = {} if user is None else read(user)
     where = "" if user is None else str(user)
@@ -169,10 +170,10 @@ def resolve(wanted: Wanted, user: Path | None = None, width: int = 4096) -> Conf
 
 
 def stage_of(engine: EngineTable) -> int:
-    """The stage of a run: that of the run file, else that of the DeepSpeed configuration, as far as it can be read, else 3."""
+    """Return the stage of a run: that of the run file, else that of the DeepSpeed configuration if it can be read, else 3."""
     config: Config = {}
     if engine.stage is None and engine.deepspeed_config is not None:
-        with suppress(ConfigError):  # which is told where it is resolved
+        with suppress(ConfigError):  # `resolve` reports this
             config = read(engine.deepspeed_config)
     return _stage(config, engine.stage)
 
@@ -196,7 +197,7 @@ def _unknown(config: Config, where: str) -> Iterator[Problem]:
 
 
 def _decided(wanted: Wanted, stage: int) -> list[tuple[tuple[str, ...], Any, str]]:
-    """Return path and value of each decided key, and the run-file key that decides it."""
+    """Return, for each decided key, its path and value, and the run-file setting that decides it."""
     whole = []
     if wanted.world_size is not None:
         product = wanted.batch_size * wanted.accumulation * wanted.world_size
@@ -216,7 +217,9 @@ def _decided(wanted: Wanted, stage: int) -> list[tuple[tuple[str, ...], Any, str
 
 
 def _other_optimizer(config: Config, wanted: Wanted, where: str) -> Iterator[Problem]:
-    """Remove sections about the optimizer and schedule that agree with the run's own, or say "auto", and return those that do not."""
+    """Remove the sections about the optimizer and schedule, and yield a problem for everything in them that contradicts
+    the run file and is not "auto".
+    """
     optimizer, scheduler = config.pop("optimizer", None), config.pop("scheduler", None)
     if isinstance(optimizer, dict):
         kind, params = optimizer.get("type", AUTO), optimizer.get("params", {})

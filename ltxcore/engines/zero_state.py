@@ -1,6 +1,7 @@
-"""The state of a ZeRO engine by parameter: whole tensors out of the parts that the processes hold, and back.
+"""The state of a ZeRO engine by parameter: whole tensors assembled from the parts that the processes hold, and divided
+again.
 
-So a saved run knows nothing of how it was divided, and another number of processes, or one alone, goes on with it.
+So a saved run does not depend on how it was divided, and any number of processes can resume it.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from ltxcore.errors import LtxError
 
 @attrs.define(eq=False)
 class ReplacedLinear:
-    """The `torch.nn.functional.linear` of ZeRO stage 3, which keeps no gathered weight until the backward pass; in
-    place only where it belongs.
+    """DeepSpeed's replacement of `torch.nn.functional.linear` for ZeRO stage 3, which keeps no gathered weight until
+    the backward pass; it is installed only where it belongs.
 
-    DeepSpeed leaves the replacement in place for good. Codecs, text encoders, and the next run in this process would compute with it too, and in the last
-    bit it gives other numbers than torch's.
+    DeepSpeed itself leaves the replacement in place for good. Codecs, text encoders and the next run in this process
+    would then compute with it too, and its results differ from torch's in the last bit.
     """
 
     _function: Callable[..., Tensor] = attrs.field(factory=lambda: torch.nn.functional.linear)
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Return a context in which DeepSpeed's replacement is taken and kept here; torch's own is put back at its end."""
+        """Return a context in which DeepSpeed may install its replacement; at the end it is kept here, and torch's own is put back."""
         plain = torch.nn.functional.linear
         try:
             yield
@@ -39,7 +40,7 @@ class ReplacedLinear:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Return a context in which the kept replacement is in place."""
+        """Return a context in which the kept replacement is installed."""
         plain = torch.nn.functional.linear
         torch.nn.functional.linear = self._function
         try:
@@ -53,10 +54,10 @@ class Divided:
     """The parameters of a DeepSpeed engine; all processes call every method with the same arguments.
 
     Attributes:
-        engine: DeepSpeed's.
-        trained: those that the optimizer has, by name.
-        all: those of the model, by name.
-        linear: what the model computes `torch.nn.functional.linear` with.
+        engine: DeepSpeed's engine.
+        trained: the parameters that the optimizer updates, by name.
+        all: all parameters of the model, by name.
+        linear: the replacement of `torch.nn.functional.linear` that the model computes with.
     """
 
     engine: Any
@@ -66,7 +67,7 @@ class Divided:
 
     @property
     def optimizer(self) -> Any:
-        """The optimizer of DeepSpeed, which wraps torch's."""
+        """DeepSpeed's optimizer, which wraps torch's."""
         return self.engine.optimizer
 
     @property
@@ -79,20 +80,20 @@ class Divided:
 
     @property
     def moments(self) -> list[str]:
-        """What torch's optimizer keeps of every number, by its names; nothing before the first step, which makes it."""
+        """The names of the tensors that torch's optimizer keeps for every number; empty before its first step, which creates them."""
         flat = self.flats[0]
         return [kind for kind, value in self._state(flat).items() if _is_moment(value, flat)]
 
     @property
     def counts(self) -> dict[str, Any]:
-        """What else it keeps, which is the same for all parameters: the steps that it has done."""
+        """The rest of the optimizer's state, which is the same for all parameters: the number of steps done."""
         flat = self.flats[0]
         return {kind: value for kind, value in self._state(flat).items() if not _is_moment(value, flat)}
 
     @torch.no_grad()
     def whole(self, kind: str, name: str) -> Tensor:
-        """Return a whole tensor of a parameter: its float32 value if it is trained, else its weight; or a moment; or
-        its number of steps.
+        """Return a whole tensor of a parameter: its float32 value if it is trained, else its weight; or one of its
+        moments; or its number of steps.
         """
         from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
@@ -122,14 +123,14 @@ class Divided:
             parameter.copy_(value)
 
     def start_moments(self, moments: Iterable[str], counts: Mapping[str, Any]) -> None:
-        """Make the moments that `put` fills, as torch's optimizer would in its first step, after `step` steps."""
+        """Create the moments that `put` fills, as torch's optimizer would in its first step, and set the saved counts of steps."""
         for flat in self.flats:
             state = self.optimizer.optimizer.state[flat]
             for kind, count in counts.items():
-                # Fused, torch counts on the weights' device.
+                # A fused optimizer of torch counts on the weights' device.
                 state[kind] = count.to(device=flat.device, dtype=torch.float32, copy=True) if isinstance(count, Tensor) else count
             for kind in moments:
-                if kind not in state:  # DeepSpeed holds on to those that are there
+                if kind not in state:  # DeepSpeed keeps references to existing ones
                     state[kind] = torch.zeros_like(flat)
         if hasattr(self.optimizer, "_lazy_init_hp_params_optimizer_state"):
             self.optimizer._lazy_init_hp_params_optimizer_state()
@@ -137,7 +138,9 @@ class Divided:
     # ---- gradients
 
     def early_gradients(self) -> dict[str, Tensor]:
-        """This process's parts of a step's gradients, where DeepSpeed clears them although it finds them not finite: before it is asked to step."""
+        """Return this process's parts of a step's gradients before DeepSpeed steps, for the stages in which it then
+        clears gradients that are not finite.
+        """
         if self.is_stage_3:
             return {}
         found = {}
@@ -148,7 +151,9 @@ class Divided:
         return found
 
     def late_gradients(self) -> dict[str, Tensor]:
-        """This process's parts of a step's gradients under stage 3, where they are still there after DeepSpeed refused to step."""
+        """Return this process's parts of a step's gradients under stage 3, where they are still there after DeepSpeed
+        has refused to step.
+        """
         if not self.is_stage_3:
             return {}
         from deepspeed.utils import safe_get_local_grad
@@ -157,7 +162,7 @@ class Divided:
 
     @torch.no_grad()
     def clear_gradients(self) -> None:
-        """After a step: DeepSpeed would use the gradient of this step again for a parameter that gets none in the next."""
+        """Clear the gradients after a step: otherwise DeepSpeed would reuse them for a parameter that gets none in the next step."""
         if not self.is_stage_3:
             return
         self.optimizer.grad_partitions_flat_buffer.zero_()
@@ -167,17 +172,18 @@ class Divided:
 
     @contextmanager
     def forgetting_gradients(self) -> Iterator[None]:
-        """Between steps: backward passes within it leave nothing. What they leave is cleared as DeepSpeed does where it refuses to step, and not by a step:
-        that would count, and in bf16 under stages 1 and 2 even one of which nothing is finite would be done.
+        """Return a context, for use between steps, whose backward passes leave nothing behind. Gradients are cleared as
+        DeepSpeed does when it refuses to step. A real step would be counted, and in bf16 under stages 1 and 2 it would
+        be made even if no gradient is finite.
 
         Raises:
-            LtxError: gradients go to NVMe, where this was never tried.
+            LtxError: gradients go to NVMe, for which this has not been tested.
         """
         offloads = (self.engine.zero_offload_optimizer(), self.engine.zero_offload_param())
         if any(each is not None and each.device == "nvme" for each in offloads):
             raise LtxError("weights or the optimizer lie on NVMe")
         optimizer = self.optimizer
-        passes = getattr(optimizer, "micro_step_id", None)  # from the second one on, gradients are added to what is there
+        passes = getattr(optimizer, "micro_step_id", None)  # from the second pass on, gradients are added to existing ones
         try:
             yield
         finally:
@@ -226,8 +232,8 @@ class Divided:
 
 
 def part_of(parameter: Any, value: Tensor) -> Tensor:
-    """Return this process's part of a whole tensor under stage 3; the last part is padded with zeros if the processes
-    do not divide it evenly.
+    """Return this process's part of a whole tensor under stage 3; the last part is padded with zeros if the tensor
+    cannot be divided evenly.
     """
     import deepspeed
 
@@ -242,7 +248,8 @@ def part_of(parameter: Any, value: Tensor) -> Tensor:
 def partition(transformer: Any, config: Mapping[str, Any], dtype: torch.dtype) -> None:
     """Divide the weights among the processes block by block, so that none ever holds more than one whole block.
 
-    What each process is given is a copy in `dtype`: the weights as they came may be pages of a file, and DeepSpeed writes to what it divides.
+    Each process gets a copy in `dtype`: the original weights may be pages of a file, and DeepSpeed writes to what it
+    divides.
     """
     import deepspeed
 
@@ -254,7 +261,7 @@ def partition(transformer: Any, config: Mapping[str, Any], dtype: torch.dtype) -
 
 
 def whole_shape(parameter: Any) -> tuple[int, ...]:
-    """Return the shape of a whole parameter, divided or not."""
+    """Return the shape of a whole parameter, whether it is divided or not."""
     return tuple(getattr(parameter, "ds_shape", parameter.shape))
 
 
