@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 AUTOCAST: Mapping[str, torch.dtype | None] = {"no": None, "bf16": torch.bfloat16}
-"""The dtype of matrix products by `mixed_precision_mode`; None: that of the weights."""
+"""The dtype of matrix products by `mixed_precision_mode`; None for the dtype of the weights."""
 
 
 @attrs.define(eq=False)
@@ -50,15 +50,15 @@ class SingleEngine:
     Attributes:
         backbone: the model, called with video and audio.
         parameters: those that are trained, by name.
-        optimizer: over `parameters`.
-        scheduler: stepped once an optimizer step.
-        accumulation: micro-batches an optimizer step.
-        max_grad_norm: gradients are scaled down to this norm; 0: never.
-        autocast: what matrix products are computed in; none: what the weights are.
+        optimizer: the optimizer over `parameters`.
+        scheduler: the learning-rate schedule, stepped once per optimizer step.
+        accumulation: the number of micro-batches per optimizer step.
+        max_grad_norm: the norm to which gradients are scaled down; 0 for never.
+        autocast: the dtype of matrix products; None for that of the weights.
         device: where the model is.
         makes_room: whether the optimizer's state goes to host memory while nothing is trained.
-        updates: updates tensor by tensor, for weights in bfloat16; None: the optimizer updates all of them at once.
-        in_backward: updates within the backward pass; None: `step` makes them.
+        updates: makes updates tensor by tensor, for weights in bfloat16; None if the optimizer updates all of them at once.
+        in_backward: makes updates within the backward pass; None if `step` makes them.
     """
 
     backbone: Backbone
@@ -99,7 +99,8 @@ class SingleEngine:
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of one micro-batch, so that those of a step are the mean over its micro-batches.
 
-        Where weights are updated in the backward pass, a loss that is not finite goes no further: nothing is updated by it.
+        If weights are updated in the backward pass, there is none for a loss that is not finite, so that it updates
+        nothing.
         """
         if self.in_backward is None or bool(torch.isfinite(loss.detach())):
             (loss / self.accumulation).backward()
@@ -107,8 +108,9 @@ class SingleEngine:
     def step(self) -> float:
         """Clip, update, advance the learning rate and clear the gradients; return the norm before clipping.
 
-        A parameter that no loss of this step reached has a gradient of zero, as with several processes: weight decay and momentum go on.
-        A norm that is not finite: nothing was updated, and the gradients are still there to be looked at.
+        A parameter that no loss of this step reached gets a gradient of zero, as with several processes, so that weight
+        decay and momentum still apply. If the norm is not finite, nothing was updated, and the gradients are kept for
+        inspection.
         """
         if self.in_backward is not None:
             found = self.in_backward.norm()
@@ -178,21 +180,21 @@ class SingleEngine:
         return work()
 
     def refuse(self, error: LtxError) -> NoReturn:
-        """End the run with an error that all processes have."""
+        """End the run with an error that all processes have met."""
         raise error
 
     def whole(self, key: str) -> Tensor:
-        """Return a tensor of the state by its key; `parameter/NAME` works for parameters that are not trained too."""
+        """Return a tensor of the state by its key; `parameter/NAME` also works for parameters that are not trained."""
         kind, _, name = key.partition("/")
         parameter = cast(Module, self.backbone).get_parameter(name)
         found: Tensor = parameter.detach() if f"{kind}/" == PARAMETER else self.optimizer.state[parameter][kind]
         return found
 
     def bad_gradient(self) -> str:
-        """Return, after a norm that is not finite, the name of the last parameter in the model whose gradient is not;
-        "" if all are.
+        """Return, after a norm that is not finite, the name of the last parameter in the model whose gradient is not
+        finite; "" if all gradients are.
 
-        A gradient runs backwards, so what spoils it lies behind the last parameter that it spoils.
+        Gradients flow backwards, so the cause lies after the last parameter with a bad gradient.
         """
         if self.in_backward is not None:
             return self.in_backward.bad
@@ -204,7 +206,7 @@ class SingleEngine:
         go into JSON.
 
         Args:
-            moments: whether the optimizer's moments are among them.
+            moments: whether to include the optimizer's moments.
         """
         tensors = {f"parameter/{name}": parameter.detach() for name, parameter in self.parameters.items()}
         numbers: dict[str, int | float] = {}
@@ -212,7 +214,7 @@ class SingleEngine:
             for name, parameter in self.parameters.items():
                 for kind, value in self.optimizer.state[parameter].items():
                     if isinstance(value, torch.Tensor):
-                        # A table that parameters share is each one's own in a file.
+                        # Parameters may share a table; in a file each has a copy of its own.
                         tensors[f"{kind}/{name}"] = value.clone() if kind.startswith("qmap") else value
                     else:
                         numbers[f"{kind}/{name}"] = value
@@ -221,12 +223,13 @@ class SingleEngine:
         return tensors | of_groups, values | {"numbers": numbers, "groups": groups}
 
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """Resume from what `state` returned. Without moments, those of the optimizer start at zero.
+        """Resume from what `state` returned. Without moments, the optimizer's moments start at zero.
 
         Args:
-            tensors: by key.
-            values: with "steps" in place of "scheduler", the run's schedule goes on after so many steps, whatever the saved one was; what the optimizer
-                has found out by itself ("numbers" and "groups") it goes on with in either case.
+            tensors: the tensors by key.
+            values: the values for JSON; if they have "steps" in place of "scheduler", the run's own schedule continues after so
+                many steps, whatever the saved one was. What the optimizer has found out by itself ("numbers" and "groups") is
+                restored in either case.
 
         Raises:
             CheckpointError: the parameters are not those of this run.
@@ -238,7 +241,7 @@ class SingleEngine:
         for key, value in tensors.items():
             kind, _, name = key.partition("/")
             if kind != "parameter" and not key.startswith(GROUP):
-                # AdamW counts its steps in a tensor on the CPU unless it is fused, where it lies with the parameter.
+                # AdamW counts its steps in a tensor on the CPU or, if it is fused, on the parameter's device.
                 self.optimizer.state[self.parameters[name]][kind] = value.to(self.device, copy=True)
         for key, number in values.get("numbers", {}).items():
             kind, _, name = key.partition("/")
@@ -263,7 +266,7 @@ def single_engine(
     rounding_seed: int | None = None,
     in_backward: bool = False,
 ) -> SingleEngine:
-    """Make an engine for `parameters`; `precision` is a key of `AUTOCAST`, and `makes_room` is that of the engine.
+    """Make an engine for `parameters`.
 
     Args:
         backbone: the model.
@@ -271,12 +274,13 @@ def single_engine(
         table: `[optimization]`.
         precision: a key of `AUTOCAST`.
         device: where the model is.
-        makes_room: as of the engine.
-        rounding_seed: rounds trained weights in bfloat16 stochastically, by random bits of this seed; None: there are none such.
+        makes_room: whether the optimizer's state goes to host memory while nothing is trained.
+        rounding_seed: the seed of the random bits by which trained bfloat16 weights are rounded stochastically; None if there are
+            no such weights.
         in_backward: whether each parameter is updated in the backward pass.
 
     Raises:
-        ConfigError: an optimizer that is not installed, or parameters that the schedule does not take.
+        ConfigError: the optimizer is not installed, or the schedule does not accept its parameters.
     """
     optimizer = optimizer_of(table, parameters)
     scheduler = schedule_of(table, optimizer)

@@ -234,7 +234,7 @@ RUNNERS = frozenset({"deepspeed", "deepspeed.pt", "ds", "deepspeed.launcher.runn
 
 
 def launchers() -> dict[int, str]:
-    """Return the launchers among the parent processes, which may end before what they started: process numbers with their start times."""
+    """Return the launchers among the parent processes, which normally outlive what they start: process numbers with their start times."""
     if not SHARED & os.environ.keys():
         return {}
     import psutil  # type: ignore[import-untyped, unused-ignore]

@@ -1,6 +1,7 @@
-"""Random numbers that are counted, not streamed: each is a function of its purpose, never of what was drawn before it.
+"""Random numbers that are counted, not streamed: each depends on its purpose alone, never on what was drawn before it.
 
-So a resumed run, and a run on another number of processes, draw the same numbers, and no state of a generator has to be saved.
+So a resumed run, or a run on another number of processes, draws the same numbers, and no generator state has to be
+saved.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def generator(seed: int, *key: str | int) -> Generator:
-    """Return a generator on the CPU whose numbers depend on `seed` and `key` alone.
+    """Return a generator on the CPU whose numbers depend only on `seed` and `key`.
 
     Source: docs/explanation/arithmetic.md#random-numbers
     """
@@ -29,13 +30,13 @@ def generator(seed: int, *key: str | int) -> Generator:
 
 @attrs.frozen
 class CountedDraws:
-    """The draws of one micro-batch.
+    """The random draws of one micro-batch.
 
     Attributes:
         seed: the run's seed.
         epoch: the pass over the data.
         names: the names of the samples, in order.
-        batch_id: the micro-batch's id; the same samples dealt to another process keep it.
+        batch_id: the micro-batch's id, which does not depend on the process that gets these samples.
     """
 
     seed: int
@@ -48,13 +49,13 @@ class CountedDraws:
         return len(self.names)
 
     def normal(self, key: str, shape: Sequence[int] = ()) -> Tensor:
-        """Draw standard normal numbers, `[B, *shape]` float32, each sample its own."""
+        """Draw standard normal numbers, `[B, *shape]` float32, independently for each sample."""
         import torch
 
         return torch.stack([torch.randn(tuple(shape), generator=self._of(key, name)) for name in self.names])
 
     def uniform(self, key: str, shape: Sequence[int] = ()) -> Tensor:
-        """Draw uniform numbers in [0, 1), `[B, *shape]` float32, each sample its own."""
+        """Draw uniform numbers in [0, 1), `[B, *shape]` float32, independently for each sample."""
         import torch
 
         return torch.stack([torch.rand(tuple(shape), generator=self._of(key, name)) for name in self.names])

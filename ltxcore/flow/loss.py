@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def masked_loss(predicted: Tensor, target: Tensor, loss_mask: Tensor) -> Tensor:
-    """Return the squared error of each sample, `[B]` float32, averaged over counted tokens and their channels.
+    """Return the squared error of each sample, `[B]` float32, averaged over the tokens that count and their channels.
 
     Args:
         predicted: the predicted velocity, `[B, T, D]`.

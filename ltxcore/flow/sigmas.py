@@ -1,4 +1,4 @@
-"""Sigma samplers, which choose how noisy each training sample is made; and the noise itself, by each token's own level."""
+"""Sigma samplers, which choose the noise level of each training sample; and noising, which gives each token its own level."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 T = TypeVar("T", float, "Tensor")
 
 LOW, HIGH = -2.5758, 3.0902
-"""The 0.5 % and 99.9 % quantiles of the standard normal, which are stretched to 0 and 1. These decimals, not more."""
+"""The 0.5 % and 99.9 % quantiles of the standard normal, which are stretched to 0 and 1. Exactly these decimals are
+used, not more precise values.
+"""
 
 
 def _at_least_zero(_: object, field: attrs.Attribute[float], value: float) -> None:
@@ -42,9 +44,10 @@ def _check_range(low: float, high: float) -> None:
 
 @attrs.frozen
 class ShiftedLogitNormal:
-    """A logit-normal, shifted towards noise for long sequences and stretched to reach 0 and 1; sometimes a uniform instead.
+    """A logit-normal, shifted towards noise for long sequences and stretched to reach 0 and 1; a share of the draws is
+    uniform instead.
 
-    With a range narrower than 0 to 1, sigmas are distributed as they would be if those outside were drawn again.
+    With a range narrower than 0 to 1, sigmas are distributed as if those outside the range were drawn again.
     """
 
     std: float = attrs.field(
@@ -80,8 +83,8 @@ class ShiftedLogitNormal:
         return torch.where(draws.uniform(f"{key}.mix") < self.uniform_prob, uniform, y).float()
 
     def _within(self, mu: float, z: Tensor) -> Tensor:
-        """Move normal draws, in order, to where their sigmas lie in the range: by their quantiles, so that no draw is
-        thrown away.
+        """Map normal draws, in order, to values whose sigmas lie in the range: by their quantiles, so that no draw is
+        discarded.
 
         Source: docs/explanation/arithmetic.md#range-of-the-noise-levels
         """
@@ -97,7 +100,7 @@ class ShiftedLogitNormal:
 
 @attrs.frozen
 class Uniform:
-    """Every sigma between two bounds alike, or shifted towards noise or away from it."""
+    """Sigmas distributed uniformly between two bounds, or shifted towards noise or away from it."""
 
     min_value: float = attrs.field(default=0.0, validator=_in_unit, metadata={"help": "smallest sigma"})
     max_value: float = attrs.field(default=1.0, validator=_in_unit, metadata={"help": "largest sigma"})
@@ -120,7 +123,8 @@ class Uniform:
 
 
 def _shifted(sigma: T, by: float) -> T:
-    """Shift sigmas by a factor of their odds, sigma / (1 - sigma); 1 leaves them to the last bit.
+    """Multiply the odds of sigmas, sigma / (1 - sigma), by a factor; a factor of 1 leaves them unchanged to the last
+    bit.
 
     Source: docs/explanation/arithmetic.md#shift-of-a-noise-level
     """
@@ -143,7 +147,7 @@ def stretched_sigmoid(mu: float, std: float, z: Tensor) -> Tensor:
 
     Source: docs/explanation/arithmetic.md#stable-form-of-the-shifted-logit-normal
     """
-    if std == 0.0:  # all of the range is one point, and z tells nothing
+    if std == 0.0:  # the whole range is one point, and z says nothing
         return z.new_full(z.shape, LOW / (LOW - HIGH))
     low, high = LOW * std, HIGH * std
     ratio = ((std * z - low) / 2).sinh() / math.sinh((high - low) / 2)
@@ -151,7 +155,7 @@ def stretched_sigmoid(mu: float, std: float, z: Tensor) -> Tensor:
 
 
 def z_of_sigma(mu: float, std: float, sigma: float) -> float:
-    """Return the z for which `stretched_sigmoid(mu, std, z)` is `sigma`, above 0 and below 1.
+    """Return the z for which `stretched_sigmoid(mu, std, z)` is `sigma`, which lies above 0 and below 1.
 
     `1 - sigmoid(p)` is linear in sigma between its values at the ends, and is kept as a logarithm, since it is tiny for large mu.
     """
@@ -161,7 +165,7 @@ def z_of_sigma(mu: float, std: float, sigma: float) -> float:
 
 
 def _log_rest(p: float) -> float:
-    """Return `log(1 - sigmoid(p))`, without running out of digits."""
+    """Return `log(1 - sigmoid(p))`, without losing digits."""
     return -p - math.log1p(math.exp(-p)) if p > 0 else -math.log1p(math.exp(p))
 
 
@@ -176,7 +180,7 @@ def ltx_sigma_samplers() -> dict[str, type]:
 
 
 def add_noise(clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-    """Return tokens between clean and noise, `[B, T, D]`.
+    """Mix clean tokens with noise, `[B, T, D]`.
 
     Args:
         clean: the clean tokens, `[B, T, D]`.

@@ -1,6 +1,6 @@
-"""Counts of tokens by what becomes of them (generated, given, given in part, appended, in the loss), and their places.
+"""Counts of tokens by their role (generated, given, partly given, appended, in the loss), and the places of tokens.
 
-The places of tokens follow from their positions alone: the moment, and for video the cell of the frame.
+The place of a token follows from its position alone: the moment, and for video also the cell within the frame.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class Tokens:
     """The tokens of one sample and modality: T of the target, then R appended ones.
 
     Attributes:
-        given: the amount of each that is given, `[T + R]`: 0 is generated, 1 is known.
-        timesteps: the noise level of each, `[T + R]`.
+        given: how much of each token is given, `[T + R]`: 0 is generated, 1 is known.
+        timesteps: the noise level of each token, `[T + R]`.
         counted: the tokens that are in the loss, `[T + R]` bool.
-        positions: start and end, `[P, T + R, 2]`; seconds, then pixel rows and columns for video.
+        positions: the start and end of each token, `[P, T + R, 2]`, in seconds; for video also in pixel rows and columns.
         num_target: T, the number of tokens of the target.
         is_generated: whether the modality is generated, not frozen.
         sigma: the noise level of the modality.
@@ -49,7 +49,7 @@ class Tokens:
         return self.part(slice(self.num_target, self.given.shape[0]))
 
     def part(self, which: slice | Tensor) -> Tokens:
-        """Return some of these tokens."""
+        """Return a part of these tokens."""
         return attrs.evolve(
             self,
             given=self.given[which],
@@ -85,15 +85,15 @@ class Count:
         modality: "video" or "audio".
         is_generated: whether the modality is generated, not frozen.
         generated, given, partly: the tokens of the target that are generated, given, and given in part.
-        appended: the tokens beside the target.
+        appended: the tokens besides the target.
         in_loss: the tokens that count in the loss.
-        marked: the tokens that are marked as those of the first latent frame; None where the model takes no marker.
+        marked: the tokens that are marked as belonging to the first latent frame; None if the model takes no marker.
         sigma: the noise level of the modality.
         timesteps: the lowest and highest noise level of a token.
         seconds: the start and end of the target in seconds.
         pixels: the pixel rows and columns of the target; None for audio.
         conditions: the keys of the conditions that were applied.
-        loss: the loss; None where the model was not run.
+        loss: the loss; None if the model was not run.
     """
 
     sample: str
@@ -149,8 +149,8 @@ class Slot:
 
     Attributes:
         start, end: the start and end of the moment, in seconds.
-        tokens: the tokens that lie there.
-        boxes: the place of each in the frame; empty for audio.
+        tokens: the tokens of that moment.
+        boxes: the place of each token in the frame; empty for audio.
     """
 
     start: float
@@ -195,7 +195,7 @@ def _slot(tokens: Tokens, start: float, end: float, which: torch.Tensor) -> Slot
 
 
 def appended_lanes(tokens: Tokens) -> list[Lane]:
-    """Return a lane for each medium that was appended: a new one begins where time goes back, or a place comes again."""
+    """Return a lane for each medium that was appended: a new lane begins wherever time goes back, or a place occurs again."""
     cuts = [*_beginnings(tokens), tokens.given.shape[0]]
     return [lane_of(tokens.part(slice(start, end))) for start, end in pairwise(cuts)]
 

@@ -1,4 +1,5 @@
-"""`ltx inspect`: plan a run as `ltx run` does, and look at its first steps. Nothing is trained, and nothing is written to its `output_dir`.
+"""`ltx inspect`: plan a run as `ltx run` does, and examine its first steps. Nothing is trained, and nothing is written
+to its `output_dir`.
 
 What the model sees is shown in tables that fit a console of 80 columns, and written as tensors to one safetensors file.
 """
@@ -42,13 +43,13 @@ def inspect(
 
     Args:
         loaded: the run file.
-        console: the console to print to; by default standard output.
+        console: the console to print to; standard output by default.
         steps: the number of steps.
-        dump: the file for every tensor and the losses; the model is loaded for it, as it is before the first step.
+        dump: the file for all tensors and losses; for these the model is loaded as it is before the first step.
         png: the file for a picture of the first samples.
 
     Raises:
-        LtxError: with all that is wrong with the run, but for what its output folder holds.
+        LtxError: for everything that is wrong with the run; what its output folder holds is not checked.
     """
     console = console or Console()
     _check(loaded, steps, [path for path in (dump, png) if path is not None])
@@ -73,10 +74,10 @@ def inspect(
 
 
 def _check(loaded: LoadedRun, steps: int, outputs: Sequence[Path]) -> None:
-    """Refuse a request that cannot be met, before any work.
+    """Refuse a request that cannot be met, before any work is done.
 
     Raises:
-        ConfigError: more steps than the run has, or a file in its output folder.
+        ConfigError: it asks for more steps than the run has, or for a file in its output folder.
     """
     config = loaded.config
     if steps > config.optimization.steps:
@@ -91,7 +92,7 @@ def _check(loaded: LoadedRun, steps: int, outputs: Sequence[Path]) -> None:
 
 
 def _planned(loaded: LoadedRun) -> RunPlan:
-    """Plan the run with its data, which are encoded now if they are not yet."""
+    """Plan the run with its data, which are encoded now if that has not been done yet."""
     found = draft(loaded, 1, writes=False).checked()
     data = loaded.config.data
     root, only = encoded(found, data.dataset, data.preprocessed_data_root, Processes())
@@ -118,15 +119,16 @@ FIELDS = {
     "context": "context",
     "context_mask": "context_mask",
 }
-"""The names of tensors in the file, with the fields of `ModelInput` that they hold."""
+"""The names of tensors in the file, and the fields of `ModelInput` that they hold."""
 
 
 def write_dump(path: Path, seen: Sequence[Seen], run_file: str) -> None:
-    """Write all tensors of some micro-batches.
+    """Write all tensors of some micro-batches to a file.
 
-    Keys are `STEP/MODALITY/NAME`, with STEP as in `Seen.name`: the names of `FIELDS` as far as the modality has them, `predicted` `[B, T + R, D]`, and `loss`
-    `[B]`; `STEP/applied/CONDITION` `[B]` bool; and `STEP/draws/NAME` `[B]`, or `[1]` for one drawn for all. The header's `steps` says, as JSON, which samples
-    each STEP has; its `run_file` is the resolved run file.
+    The keys are `STEP/MODALITY/NAME`, with STEP as in `Seen.name` and NAME one of `FIELDS` that the modality has,
+    `predicted` `[B, T + R, D]`, or `loss` `[B]`; `STEP/applied/CONDITION` `[B]` bool; and `STEP/draws/NAME` `[B]`, or
+    `[1]` for a number drawn once for all samples. In the header, `steps` lists, as JSON, the samples of each STEP, and
+    `run_file` is the resolved run file.
 
     Raises:
         DataError: the file cannot be written.
@@ -166,7 +168,7 @@ def _of_input(inputs: ModelInput) -> Iterator[tuple[str, Tensor]]:
 
 
 def tables(seen: Sequence[Seen]) -> Iterator[tuple[str, Table]]:
-    """Yield titles and tables: all of some micro-batches by modality, their conditions, and every sample."""
+    """Yield tables with their titles: a summary of the micro-batches by modality, their conditions, and every sample."""
     by_batch = {each.name: list(counts(each)) for each in seen}
     samples = sum(len(each.micro_batch.names) for each in seen)
     title = f"What the model sees: tokens per sample, in {samples} sample{'' if samples == 1 else 's'}"
@@ -180,7 +182,7 @@ def tables(seen: Sequence[Seen]) -> Iterator[tuple[str, Table]]:
 
 
 def summary_table(every: Sequence[Count]) -> Table:
-    """Return a table with a column for each modality: the tokens of a sample by kind, from least to most over all samples."""
+    """Return a table with a column for each modality: the number of tokens of each kind, from the least to the most in any sample."""
     of = {name: found for name in MODALITIES if (found := [count for count in every if count.modality == name])}
     table = _table()
     table.add_column("")
@@ -206,7 +208,7 @@ def summary_table(every: Sequence[Count]) -> Table:
 
 
 def condition_table(seen: Iterable[Seen]) -> Table | None:
-    """Return a table of how often each condition applied; None where there is none."""
+    """Return a table of how often each condition applied; None if there are no conditions."""
     numbers: dict[str, list[int]] = {}
     for each in seen:
         for inputs in each.inputs.values():
@@ -227,7 +229,7 @@ def condition_table(seen: Iterable[Seen]) -> Table | None:
 def sample_table(found: Sequence[Count]) -> Table:
     """Return a table with a row for each sample and modality of a micro-batch."""
     with_loss = any(count.loss is not None for count in found)
-    table = _table(gap=1)  # for 80 columns
+    table = _table(gap=1)  # to fit 80 columns
     table.add_column("sample", overflow="fold", min_width=8)
     table.add_column("", min_width=5)
     for name in ("generated", "given", "part", "appended", "in loss", "sigma", *(("loss",) if with_loss else ())):
@@ -252,7 +254,7 @@ def _table(gap: int = 2) -> Table:
 
 
 def _short(key: str) -> str:
-    """Shorten a condition's key for a row of its modality: `audio.cond0.mask` becomes 0."""
+    """Shorten a condition's key for a row that names its modality: `audio.cond0.mask` becomes 0."""
     return re.sub(r"^\w+\.cond(\d+)\.\w+$", r"\1", key)
 
 

@@ -1,5 +1,5 @@
-"""A picture of what the model sees: every token of some samples at its place in time and in the frame, colored by what
-becomes of it.
+"""A picture of what the model sees: every token of some samples at its place in time and in the frame, colored by its
+role.
 
 The picture is drawn from top to bottom and cut off below the last line.
 """
@@ -28,22 +28,22 @@ if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
 DRAWN = 4
-"""The most samples in the picture."""
+"""The largest number of samples in the picture."""
 
 LANE, STRIP = 44, 8
 """The height of a lane, and of the strip below it that shows what counts in the loss."""
 
 FRAME, WIDEST, GAP = 120, 260, 14
-"""The most height and width of a frame, and the gap between two frames."""
+"""The largest height and the largest width of a frame, and the gap between two frames."""
 
 WORDS = 86
 """The width of the text below a frame."""
 
 LEAST = 5
-"""The least size in pixels of cells that have a white line between them."""
+"""The least size, in pixels, of cells that are separated by a white line."""
 
 TICKS = 9
-"""The approximate number of numbers on an axis."""
+"""The approximate number of labels on an axis."""
 
 TALLEST = 12_000
 
@@ -62,7 +62,7 @@ KEY: tuple[tuple[str, Colour, Colour], ...] = (
     ("appended", APPENDED, APPENDED),
     ("frozen", FROZEN, FROZEN),
 )
-"""The meaning of each color, from one shade to another."""
+"""The meaning of each color or range of colors."""
 
 
 def write_picture(path: Path, seen: Sequence[Seen], title: str) -> None:
@@ -78,7 +78,7 @@ def write_picture(path: Path, seen: Sequence[Seen], title: str) -> None:
 
 
 def picture(seen: Sequence[Seen], title: str) -> bytes:
-    """Return a PNG of the first samples, one of each micro-batch before the second of any."""
+    """Return a PNG of the first samples: one of each micro-batch before the second of any."""
     every = [(index, each) for each in seen for index in range(len(each.micro_batch.names))]
     chosen = sorted(every, key=lambda pair: pair[0])[:DRAWN]
     canvas = Canvas.of_height(TALLEST)
@@ -131,7 +131,7 @@ def _draw_sample(canvas: Canvas, seen: Seen, index: int) -> None:
 
 
 def _lanes(seen: Seen, modality: str, index: int) -> list[tuple[str, Lane]]:
-    """Return the lane of the target and of each medium that was appended to it, with their names."""
+    """Return, with their names, the lane of the target and one for each medium that was appended to it."""
     tokens = tokens_of(seen.inputs[modality], index)
     appended = appended_lanes(tokens.appended)
     names = ["appended"] if len(appended) == 1 else [f"appended {number}" for number in range(1, len(appended) + 1)]
@@ -145,7 +145,7 @@ def _draw_lane(canvas: Canvas, time: Scale, title: str, lane: Lane, appended: bo
         left, right = time(slot.start), time(slot.end)
         right -= 1 if right - left >= 4 else 0
         bottom = float(top + LANE)
-        # What is given most lies lowest.
+        # The tokens that are given most are drawn lowest.
         order = sorted(zip(slot.tokens.given.tolist(), _colours(slot.tokens, appended), strict=True), key=lambda pair: -pair[0])
         for colour, count in Counter(colour for _, colour in order).items():
             height = count / len(order) * LANE
@@ -158,7 +158,7 @@ def _draw_lane(canvas: Canvas, time: Scale, title: str, lane: Lane, appended: bo
 
 
 def _draw_axis(canvas: Canvas, time: Scale) -> None:
-    """Draw an axis of seconds below what was drawn last."""
+    """Draw an axis in seconds below everything drawn so far."""
     top = canvas.y
     canvas.line(LEFT, top, RIGHT, top, FAINT)
     digits = max(0, -math.floor(math.log10(time.step(TICKS)) + 1e-9))
@@ -171,7 +171,7 @@ def _draw_axis(canvas: Canvas, time: Scale) -> None:
 
 
 def _draw_frames(canvas: Canvas, lane: Lane, title: str, appended: bool) -> None:
-    """Draw the latent frames of a video side by side: all, or as many as fit, evenly chosen, the first and the last among them."""
+    """Draw the latent frames of a video side by side: all, or as many as fit, evenly spaced, including the first and the last."""
     if lane.size is None:
         return
     rows, columns = lane.size
@@ -194,7 +194,7 @@ def _draw_frames(canvas: Canvas, lane: Lane, title: str, appended: bool) -> None
 
 
 def _evenly(slots: Sequence[Slot], most: int) -> Sequence[Slot]:
-    """Return all slots, or `most` evenly spaced ones, two at least, with the first and the last."""
+    """Return all slots, or `most` evenly spaced ones (at least two), including the first and the last."""
     if len(slots) <= most:
         return slots
     return [slots[round(place * (len(slots) - 1) / (most - 1))] for place in range(most)]
@@ -217,7 +217,7 @@ def _mixed(low: Colour, high: Colour, amount: float) -> Colour:
 
 
 def sentence(count: Count) -> str:
-    """Describe a modality in a line."""
+    """Describe a modality in one line."""
     numbers = ((count.generated, "generated"), (count.given, "given"), (count.partly, "given in part"), (count.appended, "appended"))
     parts = [f"{number} {what if count.is_generated or what == 'appended' else 'frozen'}" for number, what in numbers if number]
     marked = f"; marked: {count.marked}" if count.marked else ""
@@ -236,7 +236,7 @@ LINE: Colour = (210, 210, 210)
 WIDTH = 1600
 MARGIN = 40
 LEFT, RIGHT = MARGIN + 130, WIDTH - MARGIN
-"""The left and right end of everything that has a scale; names stand to the left."""
+"""The left and right ends of everything that has a scale; names stand to the left of it."""
 
 
 @functools.cache
@@ -254,7 +254,7 @@ class Canvas:
     Attributes:
         image: the image that is drawn on.
         pen: the pen that draws on it.
-        y: the place where the next thing begins.
+        y: the height at which the next element begins.
     """
 
     image: Image
@@ -270,7 +270,9 @@ class Canvas:
         return cls(image, ImageDraw.Draw(image))
 
     def text(self, x: float, y: float, said: str, *, size: int = 20, colour: Colour = INK, anchor: str = "la") -> float:
-        """Write text, and return where it ends. The anchor is Pillow's: "la" is left and top, "ra" right and top, "ma" middle and top."""
+        """Write text, and return where it ends. The anchor is one of Pillow's: "la" is left and top, "ra" right and
+        top, "ma" middle and top.
+        """
         self.pen.text((x, y), said, font=font(size), fill=colour, anchor=anchor)
         return x + float(font(size).getlength(said))
 
@@ -284,7 +286,7 @@ class Canvas:
         self.pen.line((left, top, right, bottom), fill=colour, width=1)
 
     def png(self) -> bytes:
-        """Return the picture as PNG, down to where it was drawn on."""
+        """Return the picture as PNG, down to where it has been drawn on."""
         file = io.BytesIO()
         self.image.crop((0, 0, WIDTH, min(self.y + MARGIN // 2, self.image.height))).save(file, "PNG", optimize=True)
         return file.getvalue()

@@ -23,13 +23,13 @@ class Seen:
 
     Attributes:
         step: the optimizer step that it belongs to, from 1.
-        part: the number of the micro-batch in its step, from 1.
-        parts: the number of micro-batches of the step.
+        part: the number of the micro-batch within its step, from 1.
+        parts: the number of micro-batches in the step.
         micro_batch: the samples.
         inputs: the model's inputs by modality.
-        draws: the single numbers that were drawn, by name: `[B]`, or `[1]` where one was drawn for the whole micro-batch.
-        predicted: the model's predictions, `[B, T + R, D]` by modality; empty where it was not run.
-        losses: the losses of every sample, `[B]` by generated modality; empty where the model was not run.
+        draws: the single numbers that were drawn, by name: `[B]`, or `[1]` if one was drawn for the whole micro-batch.
+        predicted: the model's predictions, `[B, T + R, D]` by modality; empty if it was not run.
+        losses: the losses of every sample, `[B]` by generated modality; empty if the model was not run.
     """
 
     step: int
@@ -49,7 +49,7 @@ class Seen:
 
 @attrs.define(eq=False)
 class RecordedDraws:
-    """Draws that remember single numbers: one for each sample, or one for the micro-batch."""
+    """Draws that remember the single numbers that were drawn: one for each sample, or one for the micro-batch."""
 
     draws: Draws
     numbers: dict[str, Tensor] = attrs.field(factory=dict)
@@ -76,16 +76,16 @@ class RecordedDraws:
 
 
 def first_seen(planned: RunPlan, samples: Samples, steps: int, backbone: LTXBackbone | None = None) -> Iterator[Seen]:
-    """Yield the micro-batches of the first optimizer steps, in the order in which one process takes them.
+    """Yield the micro-batches of the first optimizer steps, in the order in which a single process takes them.
 
     Args:
         planned: the run.
-        samples: the samples that it reads.
+        samples: the samples that the run reads.
         steps: the number of steps.
-        backbone: the model on its device, which gives losses; None leaves text features as they are stored, and gives no losses.
+        backbone: the model on its device, which gives losses; None leaves text features as they are stored and gives no losses.
 
     Raises:
-        DataError: a file is not what the manifest says, or a condition cannot apply.
+        DataError: a file does not match the manifest, or a condition cannot apply.
     """
     accumulation = planned.config.optimization.gradient_accumulation_steps
     for step in range(steps):

@@ -1,1 +1,1 @@
-"""The modalities, which turn latents of video and audio into tokens and know where the tokens lie."""
+"""The modalities, which turn latents of video and audio into tokens and know the position of each token."""

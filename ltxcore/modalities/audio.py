@@ -1,4 +1,4 @@
-"""The audio modality: one token a latent step, its channels and frequency bins side by side."""
+"""The audio modality: one token per latent step, made of the step's channels and frequency bins."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class AudioModality:
     """The audio modality, with latents `[B, C, T, M]` (C channels, M frequency bins) and tokens `[B, T, C*M]`.
 
     Attributes:
-        mel_frames: the mel frames that a latent step covers; the first step covers one only.
+        mel_frames: the number of mel frames that a latent step covers; the first step covers only one.
         bins: M, the frequency bins of a latent.
         mel_rate: the mel frames per second: 16,000 samples a second, 160 a frame.
     """
@@ -50,8 +50,8 @@ class AudioModality:
         return tokens.unflatten(2, (-1, self.bins)).transpose(1, 2)
 
     def positions(self, grid: Grid, rate: Tensor) -> Tensor:
-        """Return start and end of every step in seconds, `[B, 1, T, 2]` float32; `rate` `[B]` says how many samples
-        there are.
+        """Return the start and end of every step in seconds, `[B, 1, T, 2]` float32; `rate` `[B]` only tells the number
+        of samples B.
 
         Source: docs/explanation/arithmetic.md#positions-of-a-sound
         """

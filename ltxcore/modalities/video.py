@@ -1,4 +1,4 @@
-"""The video modality: one token a latent cell, in the order frame, row, column."""
+"""The video modality: one token per latent cell, ordered by frame, then row, then column."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DEFAULT_RATE = 24.0
-"""The frames per second of stored video that does not say its own."""
+"""The frames per second of stored video that does not give its own rate."""
 
 
 @attrs.frozen
 class VideoModality:
     """The video modality, with latents `[B, C, F, H, W]` and tokens `[B, F*H*W, C]`.
 
-    `scale` is how many pixel frames, rows and columns a latent cell covers; the first latent frame covers one pixel frame only.
+    `scale` is how many pixel frames, rows and columns a latent cell covers; the first latent frame covers only one
+    pixel frame.
     """
 
     scale: tuple[int, int, int] = (8, 32, 32)
@@ -28,7 +29,7 @@ class VideoModality:
 
     @property
     def default_rate(self) -> float:
-        """The frames per second of stored latents that do not say their own."""
+        """The frames per second of stored latents that do not give their own rate."""
         return DEFAULT_RATE
 
     def grid(self, latents: Tensor) -> Grid:
@@ -52,10 +53,10 @@ class VideoModality:
         return tokens.transpose(1, 2).unflatten(2, (grid.frames, grid.height, grid.width))
 
     def positions(self, grid: Grid, rate: Tensor) -> Tensor:
-        """Return start and end of every cell in seconds, pixel rows and pixel columns, `[B, 3, T, 2]` float32.
+        """Return the start and end of every cell in seconds, pixel rows and pixel columns, `[B, 3, T, 2]` float32.
 
         Args:
-            grid: the T cells.
+            grid: the grid of the T cells.
             rate: the frames per second of each sample, `[B]`.
 
         Source: docs/explanation/arithmetic.md#positions-of-a-clip
