@@ -1,13 +1,11 @@
-"""The backbone, its checkpoints and the LoRA files made from it, with the models that come with this package and their
-names in a run file.
-"""
+"""The backbone, its checkpoints and LoRA files, and the tiny models that come with this package, with their names in a run file."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 TINY_BASE = Path(__file__).parent / "tiny_base.safetensors"
-"""The file of the tiny model, which a run file names with `model_path = "tiny"`."""
+"""The file of the tiny model, which a run file selects with `model_path = "tiny"`."""
 
 UNTRAINED = "tiny-untrained"
-"""The `model_path` of the tiny model with fresh weights from a seed, as before its training."""
+"""The `model_path` of the tiny model with fresh weights from a seed, as it was before training."""

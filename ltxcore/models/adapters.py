@@ -28,24 +28,25 @@ def create_adapters(
 ) -> None:
     """Freeze the base and put a float32 adapter beside each module of `ranks` (paths in the transformer).
 
-    A starts uniform within 1 / sqrt(inputs), each from `seed` and its name; B starts at 0 and a magnitude at that of the base, so that the
-    model predicts what it did before.
+    A starts uniform within 1 / sqrt(inputs), drawn from `seed` and the module's name; B starts at 0 and a magnitude at
+    that of the base, so that the model's predictions do not change at first.
 
     Args:
         backbone: the backbone, without adapters.
         ranks: the rank of each module's adapter.
         alpha: scales an adapter by alpha / rank, or by alpha / sqrt(rank) with rsLoRA; None scales it by 1.
-        dropout: probability that an adapter's input is left out in training.
+        dropout: the probability with which values of an adapter's input are dropped in training.
         seed: the seed of A's first values.
         rslora: whether alpha is divided by the root of the rank. Source: rsLoRA, arXiv 2312.03732.
-        dora: whether the length of each row of an adapted matrix is learned apart from its direction. Source: DoRA, arXiv 2402.09353.
+        dora: whether the length of each row of an adapted matrix is learned separately from its direction. Source: DoRA, arXiv
+            2402.09353.
 
     Source: docs/explanation/arithmetic.md#weight-of-a-lora, #dora
     """
     from peft import LoraConfig, inject_adapter_in_model
 
     backbone.requires_grad_(False)
-    is_sketch = backbone.device.type == "meta"  # shapes alone, of which there are no first weights
+    is_sketch = backbone.device.type == "meta"  # on the meta device there are only shapes and no values to set
     rank = max(ranks.values())
     others = {f"^{name}$": r for name, r in ranks.items() if r != rank}
     config = LoraConfig(
@@ -59,7 +60,7 @@ def create_adapters(
         use_dora=dora,
         bias="none",
     )
-    with torch.random.fork_rng(devices=[]):  # peft initialises from the global generator; it is left as it was
+    with torch.random.fork_rng(devices=[]):  # peft initialises from the global generator, whose state is restored
         inject_adapter_in_model(config, backbone.transformer, adapter_name=ADAPTER, low_cpu_mem_usage=is_sketch)
     if is_sketch:
         return
@@ -68,7 +69,7 @@ def create_adapters(
         key = hashlib.sha256(f"{seed}/{name}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(key[:8], "big") >> 1)
         bound = a.shape[1] ** -0.5
-        # The base's matrix may lie in host memory or have another dtype; an adapter does not follow it.
+        # The base's matrix may be in host memory or have another dtype; the adapter does not follow it.
         a.data = (torch.rand(a.shape, generator=generator) * 2 * bound - bound).to(backbone.device)
         b.data = torch.zeros(b.shape, device=backbone.device)
         if dora:
@@ -76,7 +77,7 @@ def create_adapters(
 
 
 def adapters(backbone: LTXBackbone) -> dict[str, Any]:
-    """Return peft's layers by the path in the transformer of the module that each adapts, sorted by path."""
+    """Return peft's layers, sorted by the path in the transformer of the module that each adapts."""
     from peft.tuners.lora import LoraLayer
 
     found = {name: module for name, module in backbone.transformer.named_modules() if isinstance(module, LoraLayer)}
@@ -89,7 +90,7 @@ def pair(layer: Any) -> tuple[Parameter, Parameter]:
 
 
 def has_magnitude(layer: Any) -> bool:
-    """Return whether an adapter is a DoRA."""
+    """Return whether an adapter is a DoRA adapter."""
     return bool(layer.use_dora[ADAPTER])
 
 
@@ -128,6 +129,6 @@ def magnitude_name(module: str) -> str:
 
 
 def pair_shapes(layer: Any) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return the whole shapes of A and B, even where several processes hold a part of each."""
+    """Return the full shapes of A and B, even if several processes hold a part of each."""
     rank = int(layer.r[ADAPTER])
     return (rank, int(layer.in_features)), (int(layer.out_features), rank)

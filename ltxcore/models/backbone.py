@@ -1,4 +1,4 @@
-"""The backbone, the adapter between the core's `ModelInput` and the transformer: `backbone(video, audio)` returns velocities."""
+"""The backbone, which connects the core's `ModelInput` to the transformer: `backbone(video, audio)` returns velocities."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class ModelInfo:
         generation: "2.0", "2.3" or "2.5"; "tiny".
         fingerprint: a hash that changes whenever the weights do.
         num_layers: the number of blocks of the transformer.
-        video_scale: pixel frames, rows and columns that a cell of a video latent covers.
-        audio_scale: mel frames that a step of an audio latent covers.
-        text_fingerprint: the fingerprint of the text encoder it was trained with, where the file says so, else "".
+        video_scale: the pixel frames, rows and columns that a cell of a video latent covers.
+        audio_scale: the mel frames that a step of an audio latent covers.
+        text_fingerprint: the fingerprint of the text encoder it was trained with; "" if the file does not give it.
         has_connectors: whether text features pass through connectors before the transformer.
-        takes_marker: whether it reads which video tokens hold a single pixel frame (`ModelInput.marked`).
-        marks: whether generation gives it the marker; not where the file says that it was trained without.
+        takes_marker: whether it can be told which video tokens hold a single pixel frame (`ModelInput.marked`).
+        marks: whether generation gives it the marker; false if the file says that it was trained without.
         seed: the seed of fresh weights; None if the weights come from a file.
     """
 
@@ -52,7 +52,7 @@ class Perturbation:
     """The parts of the model that a guidance pass leaves out. Source: docs/explanation/arithmetic.md#guidance
 
     Attributes:
-        pass_self_attention: blocks by modality in which self-attention passes its values through.
+        pass_self_attention: the blocks, by modality, in which self-attention passes its values through.
         audio_to_video: whether video tokens attend to audio tokens.
         video_to_audio: whether audio tokens attend to video tokens.
     """
@@ -74,16 +74,17 @@ class Perturbation:
 
 
 class LTXBackbone(nn.Module):
-    """The denoising model, over the streams that it was loaded with.
+    """The denoising model, with the streams that were loaded.
 
-    It has no parameters of its own: all are in `transformer`, and `ModelInput` objects go no deeper than this class. Names of parameters
-    (of LoRA targets, of unreached parameters) are those of `backbone.named_parameters()`.
+    It has no parameters of its own: all are in `transformer`, and `ModelInput` objects go no deeper than this class.
+    Wherever parameters are named, as LoRA targets or as unreached ones, the names are those of
+    `backbone.named_parameters()`.
 
     Attributes:
         transformer: the transformer, with the streams and their weights.
         modalities: the modalities that it has weights for.
         info: the base model.
-        blueprint: the shapes of the whole model, of which it may hold a part.
+        blueprint: the shapes of the whole model, of which the backbone may hold only a part.
         fingerprint: the base model's fingerprint.
     """
 
@@ -109,7 +110,7 @@ class LTXBackbone(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """The device on which the backbone computes; matrices of offloaded blocks may lie elsewhere."""
+        """The device on which the backbone computes; the matrices of offloaded blocks may be elsewhere."""
         return next(parameter for parameter in self.transformer.parameters(recurse=False)).device
 
     @property
@@ -160,15 +161,15 @@ class LTXBackbone(nn.Module):
     def connect(self, text: Text, modalities: Collection[str] | None = None) -> Text:
         """Turn stored text features into the context that the blocks attend to.
 
-        A model without connectors takes the features as they are, with the mask that says which are words. So does any model text that has been
-        through its connectors before it was stored.
+        Without connectors, the features are used as they are, with the mask that says which positions are words; so are
+        features that passed through the model's connectors before they were stored.
 
         Args:
-            text: features of the modalities that are asked for.
-            modalities: the modalities that are asked for; None means all of the backbone.
+            text: the features of the modalities asked for.
+            modalities: the modalities asked for; None means all modalities of the backbone.
 
         Raises:
-            ConfigError: the checkpoint has connectors and none were given to this backbone.
+            ConfigError: the checkpoint has connectors, but none were given to this backbone.
         """
         if text.is_connected:
             return text

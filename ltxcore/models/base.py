@@ -1,5 +1,5 @@
-"""Base models known by their configuration alone, from a checkpoint's header or from the name of a released model,
-without their weights.
+"""Base models known from their configuration alone, taken from a checkpoint's header or from the name of a released
+model, without their weights.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ltxcore.models.tiny_model import TINY
 from ltxcore.models.transformer_settings import Config, diffusers_arguments, generation_of, takes_marker
 
 LAYERS = 48
-"""The number of blocks of a model whose configuration does not say it."""
+"""The number of blocks of a model whose configuration does not give it."""
 
 _COMMON: Config = {
     "num_layers": 48,
@@ -50,7 +50,7 @@ RELEASED: Mapping[str, Config] = {
     "ltx-2.3-22b": _GATED,
     "ltx-2.5-22b": {**_GATED, "ff_bias": False, "use_keyframes_abs_pos_embedding": True},
 }
-"""The configurations of released models, in official names; a key that is absent has the original implementation's default."""
+"""The configurations of released models, in official names; an absent key has the default of the original implementation."""
 
 
 @attrs.frozen(eq=False)
@@ -58,9 +58,9 @@ class Base:
     """A base model without its weights.
 
     Attributes:
-        info: the facts about it that its header tells.
+        info: the facts about it that its header gives.
         transformer: the transformer's configuration, in official names.
-        checkpoint: its file or folder; None if it has none, or is on another machine.
+        checkpoint: its file or folder; None if it has none or is on another machine.
     """
 
     info: ModelInfo
@@ -127,8 +127,8 @@ def base_of(model_path: str) -> Base:
     """Return the base model that a `model_path` names; only its header is read.
 
     Raises:
-        ConfigError: a path that is neither file nor folder.
-        CheckpointError: a file or folder that is not a checkpoint of this model.
+        ConfigError: the path is neither a file nor a folder.
+        CheckpointError: the file or folder is not a checkpoint of this model.
     """
     if model_path == UNTRAINED:
         return Base(describe(model_path), TINY)
@@ -140,7 +140,7 @@ def released(name: str) -> Base:
     """Return a released model by its name.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: no released model has that name.
     """
     if name not in RELEASED:
         raise ConfigError(f'no released model is called "{name}"', where="--model", remedy=suggestion(name, RELEASED))

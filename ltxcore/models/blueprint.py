@@ -1,5 +1,5 @@
-"""The names and shapes of a transformer's parameters, computed from its configuration without building the model, which
-takes seconds to import.
+"""The names and shapes of a transformer's parameters, computed from its configuration without building the model, whose
+classes take seconds to import.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SINUSOIDS = 256
 
 @attrs.frozen
 class Blueprint:
-    """The names and shapes of a whole model, of which a backbone may hold a part, in names of diffusers.
+    """The names and shapes of a whole model, in diffusers' names; a backbone may hold only a part of it.
 
     Attributes:
         shapes: the shape of every parameter.
@@ -80,7 +80,7 @@ def blueprint_of_config(official: Config, where: str) -> Blueprint:
         where: the place of the configuration, for messages.
 
     Raises:
-        CheckpointError: settings that the model cannot do.
+        CheckpointError: it has settings that the model does not support.
     """
     return _blueprint(json.dumps(official, sort_keys=True), where)
 
@@ -101,7 +101,7 @@ def _blueprint(official: str, where: str) -> Blueprint:
 
 def _is_usual(given: Mapping[str, Any]) -> bool:
     """Return whether all settings are of the kinds that this module can compute; for others the model itself is built,
-    which refuses nonsense.
+    which refuses invalid ones.
     """
     return (
         all(type(given[key]) is int and given[key] > 0 for key in _SIZES)

@@ -1,4 +1,4 @@
-"""A backbone is built from a configuration without memory, cut down to what the run needs, and then filled with weights."""
+"""Building a backbone from a configuration: without memory at first, cut down to what the run needs, and then filled with weights."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def meta_model(official: Config, where: str) -> Any:
     with building("a transformer", where), torch.device("meta"), warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", "Initializing zero-element tensors is a no-op"
-        )  # a width of 0 does not fit the file's tensors, which is said
+        )  # a width of 0 does not fit the file's tensors, which is reported
         return LTX2VideoTransformer3DModel(**arguments)
 
 
 def blueprint_of(model: nn.Module) -> Blueprint:
-    """Return the names and shapes of a whole model that was built."""
+    """Return the names and shapes of a whole model that has been built."""
     return Blueprint(
         shapes={name: tuple(parameter.shape) for name, parameter in model.named_parameters()},
         linears=frozenset(name for name, module in model.named_modules() if isinstance(module, nn.Linear)),
@@ -48,11 +48,11 @@ def blueprint_of(model: nn.Module) -> Blueprint:
 
 
 def build(official: Config, info: ModelInfo, modalities: frozenset[str], *, rule: TimestepRule = "split") -> LTXBackbone:
-    """Build a backbone on the meta device with the streams of `modalities`, and the attention between them where there
-    are two.
+    """Build a backbone on the meta device with the streams of `modalities`, and the attention between them if there are
+    two.
 
     Raises:
-        ConfigError: modalities that do not exist, or none.
+        ConfigError: the modalities do not exist, or there are none.
         CheckpointError: settings that the model cannot do.
     """
     if not modalities or not modalities <= set(MODALITIES):
@@ -71,11 +71,12 @@ def fill(
     quantization: Quantization | None = None,
     offloaded: int = 0,
 ) -> None:
-    """Give every parameter the values that `tensor` returns for its name (of diffusers), on the device where they are,
-    in `dtype`; None keeps theirs.
+    """Give every parameter the values that `tensor` returns for its name (in diffusers' names), on the device where
+    they are, in `dtype`; None keeps the dtype of the values.
 
-    Matrices of the blocks are stored as `quantization` says, and those of the first `offloaded` blocks taken to host memory, each before the next is
-    read, so that the weights are never all there in full.
+    The blocks' matrices are stored as `quantization` says, and those of the first `offloaded` blocks are moved to host
+    memory. This is done for each matrix before the next is read, so that the unquantized weights are never all in
+    memory at once.
     """
     transformer = backbone.transformer
     for path, module in list(transformer.named_modules()):

@@ -1,9 +1,9 @@
-"""Base models on disk: the file or folder that holds the transformer, its names for the tensors, and the check that all
-of them are there.
+"""Base models on disk: the file or folder that holds the transformer, its names for the tensors, and the check that no
+tensor is missing.
 
-There are two layouts: a safetensors file with the names of the original implementation, whose metadata say the configuration (the
-transformer alone, or together with codecs and connectors), and a folder of diffusers, with its own names, a `config.json`, and one file or
-several.
+There are two layouts. One is a safetensors file with the names of the original implementation and the configuration in
+its metadata; it holds the transformer alone, or together with codecs and connectors. The other is a diffusers folder,
+with diffusers' names, a `config.json`, and one or more files.
 
 Source: docs/explanation/model-files.md#layouts, #names-of-the-transformers-tensors
 """
@@ -31,13 +31,13 @@ from ltxcore.models.transformer_settings import (
 from ltxcore.safetensors_files import dtype_of, read_header
 
 TRANSFORMER, WHOLE_TRANSFORMER = "transformer", "transformer_full"
-"""The folders of a transformer in a model of diffusers. In releases that have both, `transformer` is distilled: it
-generates in few steps, which training on it would undo. `transformer_full` is the model that it was made from, and the
-one to train.
+"""The folders of a transformer in a diffusers model. In releases that have both, `transformer` is distilled: it
+generates in few steps, an ability that training would undo. `transformer_full` is the model that it was distilled from,
+and the one to train.
 """
 
 CONNECTORS = "connectors"
-"""The folder of a model of diffusers that holds the text connectors."""
+"""The folder of a diffusers model that holds the text connectors."""
 
 _CONNECTOR_NAMES = ("video_embeddings_connector.", "audio_embeddings_connector.")
 _OTHER_PARTS = ("vae.", "audio_vae.", "vocoder.", "text_embedding_projection.")
@@ -51,9 +51,9 @@ class Checkpoint:
     Attributes:
         header: the header of the file, or of the transformer's folder.
         prefix: the prefix of the transformer's names; "" in a folder.
-        config: the whole configuration, in official names: the section "transformer", and those of codecs if there are any.
-        stored: the names in the file of the transformer's tensors, by their original names without prefix.
-        has_connectors: whether there are text connectors beside it.
+        config: the whole configuration, in official names: the section "transformer", and those of the codecs if there are any.
+        stored: the names of the transformer's tensors in the file, by their original names without prefix.
+        has_connectors: whether there are text connectors with it.
     """
 
     header: Slots
@@ -74,7 +74,7 @@ class Checkpoint:
 
     @property
     def is_folder(self) -> bool:
-        """Whether the checkpoint is a folder in the layout of diffusers."""
+        """Whether the checkpoint is a folder in the diffusers layout."""
         return self.header.where.is_dir()
 
     @property
@@ -87,8 +87,8 @@ def open_checkpoint(model_path: str) -> Checkpoint:
     """Read the header of a base model's file or folder, and find the transformer in it.
 
     Raises:
-        ConfigError: a path that is neither, or a folder in which there is more than one model to choose from.
-        CheckpointError: a file that is not whole, or holds no transformer or things that are not known.
+        ConfigError: the path is neither, or is a folder with more than one model to choose from.
+        CheckpointError: the file is incomplete, holds no transformer, or holds unknown things.
     """
     path = located(model_path)
     return _open_folder(path) if path.is_dir() else _open_file(path)
@@ -98,8 +98,8 @@ def located(model_path: str) -> Path:
     """Return the file, or the folder of the transformer, that a `model_path` names.
 
     Raises:
-        ConfigError: it names nothing, or a folder whose transformer is the distilled one.
-        CheckpointError: a folder in which there is no transformer.
+        ConfigError: it names nothing, or a folder whose only transformer is the distilled one.
+        CheckpointError: the folder has no transformer.
     """
     if model_path == "tiny":
         return TINY_BASE
@@ -110,7 +110,9 @@ def located(model_path: str) -> Path:
 
 
 def _transformer_folder(path: Path) -> Path:
-    """Return the folder to train from: `transformer_full` before `transformer`, or the folder itself if it is a transformer's own."""
+    """Return the folder to train from: `transformer_full` if there is one, else `transformer`, or the folder itself if
+    it is a transformer's own.
+    """
     if (path / "config.json").is_file():
         return path
     if (path / WHOLE_TRANSFORMER).is_dir():
@@ -145,7 +147,7 @@ def _open_file(path: Path) -> Checkpoint:
         raise CheckpointError(f"it holds tensors that are part of no known model: {listed(foreign)}", where=str(path))
     names = [name.removeprefix(prefix) for name in header.slots if name.startswith(prefix)]
     own = {name: prefix + name for name in names if not name.startswith(_CONNECTOR_NAMES)}
-    transformer_config(header.metadata, str(path))  # says what is wrong with it
+    transformer_config(header.metadata, str(path))  # this reports what is wrong with the file
     config = checkpoint_config(header.metadata, str(path))
     return Checkpoint(header, prefix, config, own, has_connectors=len(own) < len(names))
 
@@ -159,11 +161,12 @@ def _open_folder(path: Path) -> Checkpoint:
 
 
 def check_tensors(checkpoint: Checkpoint, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse a checkpoint whose transformer is not exactly the parameters of its configuration (`shapes`, names of diffusers).
+    """Refuse a checkpoint whose transformer does not have exactly the parameters of its configuration (`shapes`, in
+    diffusers' names).
 
     Raises:
-        CheckpointError: for all tensors that are missing, unexpected or of another shape; where they are those of another generation,
-            that is said first.
+        CheckpointError: for all tensors that are missing, unexpected or of another shape; if they are those of another
+            generation, the error says so first.
     """
     expected = {to_original(name): shape for name, shape in shapes.items()}
     found = {name: checkpoint.header.slots[stored].shape for name, stored in checkpoint.stored.items()}
@@ -189,7 +192,7 @@ def check_tensors(checkpoint: Checkpoint, shapes: Mapping[str, tuple[int, ...]])
 
 
 def _spelled(checkpoint: Checkpoint, names: list[str]) -> list[str]:
-    """Spell original names the way the checkpoint does, for a message."""
+    """Return original names in the checkpoint's own spelling, for a message."""
     return [to_diffusers(name) for name in names] if checkpoint.is_folder else names
 
 

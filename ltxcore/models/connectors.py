@@ -1,6 +1,7 @@
 """Connectors, which some checkpoints have: small transformers between stored text features and the blocks.
 
-They are frozen and no part of the backbone's parameters. Learnable registers take the place of padding, so that what comes out has no padding.
+They are frozen and are not among the backbone's parameters. Learned registers take the place of padding, so that the
+result has no padding.
 
 Source: docs/explanation/arithmetic.md#text-connectors
 """
@@ -26,11 +27,13 @@ PREFIXES = {"video": "video_embeddings_connector.", "audio": "audio_embeddings_c
 """The prefix of a connector's names in a checkpoint, after the transformer's own prefix."""
 
 _FOLDER_PREFIXES = {"video": "video_connector.", "audio": "audio_connector."}
-"""The prefix of a connector's names in a folder of diffusers."""
+"""The prefix of a connector's names in a diffusers folder."""
 
 _PADDING = -10_000.0
 _MATRIX = 4096
-"""The least number of values in a matrix that cannot be all zeros after training; if it is, the file was not downloaded whole."""
+"""The least number of values of a matrix that cannot be all zeros after training; if a matrix of that size is, the file
+was not downloaded completely.
+"""
 _ONLY: Mapping[str, tuple[Any, ...]] = {
     "connector_ff_bias": (True,),
     "connector_norm_output": (True,),
@@ -47,19 +50,20 @@ class Connectors:
     connectors' dtype, without gradients.
 
     Attributes:
-        modules: the connectors of diffusers, by modality.
-        shared: whether both modalities read the same features (LTX-2), so that those of either will do.
+        modules: diffusers' connectors, by modality.
+        shared: whether both modalities read the same features (as in LTX-2), so that those of either will do.
     """
 
     modules: Mapping[str, Any]
     shared: bool = False
 
     def __call__(self, text: Text, modalities: Collection[str] = MODALITIES) -> Text:
-        """Turn features that are left-padded to a multiple of the number of registers, `[B, L, E]`, into context `[B,
-        L, E]` of `modalities` and a mask of ones.
+        """Turn features `[B, L, E]`, left-padded to a multiple of the number of registers, into the context `[B, L, E]`
+        of `modalities` and a mask of ones.
 
         Raises:
-            DataError: features of the wrong width or length, or none for a modality: they were made for another model.
+            DataError: the features have the wrong width or length, or are missing for a modality: they were made for another
+                model.
         """
         context = {name: self._one(name, text) for name in self.modules if name in modalities}
         return Text(context, torch.ones_like(text.mask), is_connected=True, is_whole=True)
@@ -91,11 +95,11 @@ class Connectors:
 
 
 def connector_arguments(official: Config, modality: str, where: str) -> dict[str, Any]:
-    """Return all arguments of diffusers' connector for a transformer's configuration in official names, leaving none to
-    a default of diffusers.
+    """Return all arguments of diffusers' connector for a transformer's configuration in official names, so that none is
+    left to a default of diffusers.
 
     Raises:
-        CheckpointError: for all settings that it cannot do.
+        CheckpointError: for all settings that the connector does not support.
     """
     problems = [
         Problem(f"the connectors' setting {key} = {official[key]} is not known", where)
@@ -133,7 +137,7 @@ def build_connector(arguments: Mapping[str, Any]) -> Any:
 
 
 def to_original(name: str) -> str:
-    """Return the name in a checkpoint, without prefix, of a connector's parameter."""
+    """Return the name that a connector's parameter has in a checkpoint, without prefix."""
     segments = [_NORMS.get(segment, segment) for segment in name.split(".")]
     if segments[0] == _BLOCKS[0]:
         segments[0] = _BLOCKS[1]
@@ -141,7 +145,7 @@ def to_original(name: str) -> str:
 
 
 def connectors_of(checkpoint: Checkpoint, modalities: Collection[str], dtype: torch.dtype) -> Connectors:
-    """Load the connectors of a checkpoint that has some, for the modalities of a run.
+    """Load the connectors of a checkpoint that has them, for the modalities of a run.
 
     Raises:
         CheckpointError: as `load_connectors`.
@@ -152,7 +156,7 @@ def connectors_of(checkpoint: Checkpoint, modalities: Collection[str], dtype: to
 
 
 def connectors_fingerprint(checkpoint: Checkpoint) -> str:
-    """Return a fingerprint of the weights of all connectors of a checkpoint; "" if it has none.
+    """Return a fingerprint of the weights of all connectors in a checkpoint; "" if it has none.
 
     Raises:
         CheckpointError: they cannot be read.
@@ -181,7 +185,7 @@ def load_connectors(header: Slots, prefix: str, official: Config, modalities: Co
         dtype: the dtype of all weights.
 
     Raises:
-        CheckpointError: settings that are not known, or tensors that are missing, unexpected, of another shape, or not finite.
+        CheckpointError: settings are unknown, or tensors are missing, unexpected, of another shape, or not finite.
     """
     where = str(header.where)
     modules = {name: build_connector(connector_arguments(official, name, where)) for name in MODALITIES if name in modalities}
@@ -190,8 +194,7 @@ def load_connectors(header: Slots, prefix: str, official: Config, modalities: Co
 
 
 def load_connectors_folder(folder: Path, modalities: Collection[str], dtype: torch.dtype) -> Connectors:
-    """Load the connectors of a model in the layout of diffusers from its folder `connectors`, for the modalities of a
-    run.
+    """Load the connectors of a model in the diffusers layout from its folder `connectors`, for the modalities of a run.
 
     Raises:
         CheckpointError: as `load_connectors`.
@@ -233,13 +236,13 @@ def _differences(part: str, expected: Mapping[str, tuple[int, ...]], found: Mapp
 def _fill(
     modules: Mapping[str, Any], header: Slots, prefixes: Mapping[str, str], stored_as: Callable[[str], str], dtype: torch.dtype
 ) -> None:
-    """Give the modules their weights, all of them or none.
+    """Give the modules their weights: all of them, or none if any is wrong.
 
     Args:
         modules: the connectors by modality, on the meta device.
         header: the header of the file or folder.
         prefixes: the prefix of each modality's names there.
-        stored_as: returns a parameter's name there, without prefix.
+        stored_as: returns the name of a parameter there, without prefix.
         dtype: the dtype of all weights.
     """
     where = str(header.where)

@@ -71,12 +71,12 @@ class Inventory:
     Attributes:
         path: the file or folder.
         layout: "original" or "diffusers".
-        generation: "2.0", "2.3", "2.5", "tiny"; "" where nothing says it.
-        version: the version that it names, or "".
+        generation: "2.0", "2.3", "2.5" or "tiny"; "" if nothing tells it.
+        version: the version that it gives, or "".
         parts: the parts, in the order of the model.
-        num_layers: the number of blocks of the transformer; 0 where it holds none.
-        video_scale: the pixel frames, rows and columns that a cell of a video latent covers; None where nothing says it.
-        text_encoder: the text encoder that the model was trained with, in words; "" where it holds no transformer.
+        num_layers: the number of blocks of the transformer; 0 if it holds none.
+        video_scale: the pixel frames, rows and columns that a cell of a video latent covers; None if nothing tells it.
+        text_encoder: the text encoder that the model was trained with, in words; "" if it holds no transformer.
         metadata: the file's metadata without its configuration.
     """
 
@@ -95,7 +95,7 @@ def inventory(path: Path) -> Inventory | LoraInventory:
     """Describe the content of a checkpoint's file or folder, or of a LoRA.
 
     Raises:
-        CheckpointError: it is not there, not whole, or neither of them.
+        CheckpointError: it is missing, incomplete, or neither of these.
     """
     if path.is_dir():
         with building("a model", str(path)):
@@ -167,7 +167,7 @@ def _text_encoder(metadata: Mapping[str, str], config: Mapping[str, Any], genera
 
 
 def _of_folder(path: Path) -> Inventory:
-    """Describe a folder of diffusers, of a whole model or of one part."""
+    """Describe a diffusers folder, of a whole model or of one part."""
     folders = [path] if (path / "config.json").is_file() else [path / name for name in _FOLDERS if (path / name / "config.json").is_file()]
     if not folders:
         raise CheckpointError(
@@ -191,7 +191,7 @@ def _of_folder(path: Path) -> Inventory:
 
 
 def _generation(told: Mapping[str, Any]) -> str:
-    """Return the generation that the settings of diffusers show."""
+    """Return the generation that diffusers' settings show."""
     return generation_of(
         {
             "ff_bias": told.get("ff_bias", True),
@@ -221,10 +221,10 @@ class LoraInventory:
     Attributes:
         path: the file.
         layout: the layout of its names, in words.
-        generation: the generation of the base that it says it was made for, or "".
+        generation: the generation of the base it was made for, if the file gives it, else "".
         modules: the number of adapted modules.
         ranks: the number of modules of each rank.
-        targets: the number of modules of each path without the block's number (original names).
+        targets: the number of modules for each path without its block number (original names).
         streams: the number of modules of each stream, "video", "audio" and "cross".
         parameters: the number of parameters.
         size: the size in bytes.
@@ -258,7 +258,7 @@ def lora_inventory(found: Slots) -> LoraInventory:
     """Describe the content of a LoRA file.
 
     Raises:
-        CheckpointError: for all tensors that are part of no LoRA of this model.
+        CheckpointError: for all tensors that do not belong to a LoRA of this model.
     """
     roles = {name: parsed(name) for name in found.slots}
     unknown = sorted(name for name, (_, role) in roles.items() if not role)
@@ -285,6 +285,6 @@ def lora_inventory(found: Slots) -> LoraInventory:
 
 
 def _layout(found: Slots) -> str:
-    """Name the layout of a file: ComfyUI's if any name is in it, since alphas lie beside names that other layouts share."""
+    """Name the layout of a file: it is ComfyUI's if any name is of that layout, since alphas accompany names that other layouts share."""
     layouts = {layout_of(name) for name in found.slots}
     return "ComfyUI" if "ComfyUI" in layouts else min(layouts)

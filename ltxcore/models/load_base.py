@@ -1,7 +1,7 @@
-"""Base models: the facts about a checkpoint, and a backbone with those of its weights that a run needs.
+"""Base models: the facts about a checkpoint, and a backbone with only those of its weights that a run needs.
 
-A `model_path` is "tiny" (the base in this package), "tiny-untrained" (fresh weights from a seed), a safetensors file in the original
-layout, or a folder in the layout of diffusers.
+A `model_path` is "tiny" (the base in this package), "tiny-untrained" (fresh weights from a seed), a safetensors file in
+the original layout, or a folder in the diffusers layout.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 CPU = torch.device("cpu")
 
 _MATRIX = 64
-"""The least number of rows and of columns of a matrix that cannot be all zeros after training; if it is, the file was
-not downloaded whole.
+"""The least number of rows and columns of a matrix that cannot be all zeros after training; if a matrix of that size
+is, the file was not downloaded completely.
 """
 
 
@@ -63,28 +63,29 @@ def load_backbone(
     offloaded: int = 0,
     with_connectors: bool = True,
 ) -> LTXBackbone:
-    """Load a backbone with the weights of `modalities` in `dtype`, reading each straight to where it stays.
+    """Load a backbone with the weights of `modalities` in `dtype`, reading each weight straight to where it stays.
 
     Args:
         model_path: "tiny", "tiny-untrained", a file, or a folder.
         modalities: "video", "audio" or both; weights of other streams are not read.
         dtype: the dtype of all weights.
-        gradient_checkpointing: whether blocks' activations are recomputed in the backward pass instead of kept.
+        gradient_checkpointing: whether the blocks' activations are recomputed in the backward pass instead of being kept.
         seed: the seed of the weights of "tiny-untrained".
         rule: the rule for which noise level modulates the attention between the modalities.
-        quantization: the quantization of the blocks' matrices, each as soon as it is read; None for none.
-        as_stored: whether the transformer's weights stay in the dtype of the file, and are its pages, which processes share: an engine
-            that divides them converts each part in its turn. 8-bit numbers, which cannot be computed with, are converted to `dtype`
-            all the same.
-        device: the device where it will compute. On the CPU weights are the file's pages, mapped, until something changes them.
-        offloaded: blocks whose matrices lie in host memory, the first ones: each goes there when it is read, and rounded. They compute only after
-            `offload.place`.
-        with_connectors: whether text connectors are read; they need not be if all text that it will get has been through them.
+        quantization: the quantization of the blocks' matrices, each quantized as soon as it is read; None for no quantization.
+        as_stored: whether the transformer's weights keep the dtype of the file and are its mapped pages, which processes share:
+            an engine that divides them converts each part later. 8-bit numbers cannot be computed with and are converted to
+            `dtype` anyway.
+        device: the device where it will compute. On the CPU, weights are mapped pages of the file until something changes them.
+        offloaded: the number of blocks, counted from the first, whose matrices stay in host memory: each goes there once it is
+            read and quantized. These blocks compute only after `offload.place`.
+        with_connectors: whether to read the text connectors; they are not needed if all text has already passed through them.
 
     Raises:
-        ConfigError: a path that is neither file nor folder, or no modality; the library that quantizes is not installed.
-        CheckpointError: a file that is not whole, whose configuration is missing or not known, or whose tensors are not those of its
-            configuration: all that are missing, unexpected or of another shape.
+        ConfigError: the path is neither a file nor a folder, there is no modality, or the library that quantizes is not
+            installed.
+        CheckpointError: the file is incomplete, its configuration is missing or unknown, or its tensors do not match its
+            configuration; the error names all that are missing, unexpected or of another shape.
     """
     if model_path == UNTRAINED:
         backbone = build(TINY, attrs.evolve(describe(model_path), seed=seed), modalities, rule=rule)
@@ -122,11 +123,11 @@ def _describe(checkpoint: Checkpoint, model_path: str) -> ModelInfo:
 
 
 def _read(file: Tensors, checkpoint: Checkpoint, name: str, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Read a tensor, by its name of diffusers, to a device, in one pass over a large file; it keeps its dtype, but
-    8-bit numbers, which cannot be computed with, come in `dtype`.
+    """Read a tensor, by its diffusers name, to a device, in one pass over a large file. It keeps its dtype, except that
+    8-bit numbers, which cannot be computed with, are returned in `dtype`.
 
     Raises:
-        CheckpointError: values that no training leaves: not finite, or a whole matrix of zeros.
+        CheckpointError: it has values that training cannot produce: not finite, or a whole matrix of zeros.
     """
     stored = checkpoint.stored[to_original(name)]
     tensor = file.get_tensor(stored).to(device)

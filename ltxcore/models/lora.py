@@ -1,4 +1,4 @@
-"""LoRA on a backbone, as adapters that peft adds and that are saved and loaded."""
+"""LoRA on a backbone, as adapters that peft adds."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["AddedLora", "add_lora", "lora_parameters", "save_lora"]
 
 @attrs.frozen
 class AddedLora:
-    """The modules that got an adapter, and those that a target names but no loss of this run can reach, as sorted paths
-    in the transformer.
+    """The modules that got an adapter, and those that a target names but that no loss of this run can reach, as sorted
+    paths in the transformer.
 
     Attributes:
         targets: the modules that are adapted and trained.
-        unreachable: the modules that are not adapted; or, if the file that the run starts from has them, adapted as it has them and not
-            trained.
+        unreachable: the modules that no loss reaches. They get no adapter or, if the file that the run starts from adapts them,
+            keep that file's adapter untrained.
     """
 
     targets: tuple[str, ...]
@@ -47,27 +47,27 @@ def add_lora(
     dora: bool = False,
     start: Path | None = None,
 ) -> AddedLora:
-    """Freeze the base and add float32 adapters, which at first change nothing, or what a file's LoRA changes.
+    """Freeze the base and add float32 adapters, which at first change nothing, or only what the LoRA of a file changes.
 
     Args:
         backbone: the backbone, without adapters.
-        rank: width of each adapter.
+        rank: the rank of each adapter.
         alpha: scales an adapter by alpha / rank.
-        dropout: probability that an adapter's input is left out in training.
-        target_modules: the targets, each of which names the modules whose path ends with it; "auto" means those that the modalities
-            suggest.
-        reachable: names of parameters that a loss of this run reaches (`backbone.named_parameters()` without what
-            `reach.unreached_parameters` found); modules that none reaches get no adapter. None: all are reached.
-        modalities: the run's modalities, where the backbone has more than it trains with; None means those of the backbone.
+        dropout: the probability with which values of an adapter's input are dropped in training.
+        target_modules: the targets, each of which names the modules whose path ends with it; "auto" means the modules suggested
+            by the modalities.
+        reachable: the names of the parameters that a loss of this run reaches (`backbone.named_parameters()` without what
+            `reach.unreached_parameters` found); other modules get no adapter. None means that all are reached.
+        modalities: the run's modalities, if the backbone has more than the run trains; None means those of the backbone.
         seed: the seed of the adapters' first weights.
         rslora: whether alpha is divided by the root of the rank.
-        dora: whether lengths of rows are learned apart from their directions.
-        start: a LoRA file to start from. What is in it and no loss reaches stays in the model, and in what is saved, as it is.
+        dora: whether the lengths of rows are learned separately from their directions.
+        start: a LoRA file to start from. Its modules that no loss reaches stay unchanged, in the model and in what is saved.
 
     Raises:
-        ConfigError: for every target that names nothing, or only what the run does not have; where no loss reaches any; where the
+        ConfigError: a target names nothing, or only modules that the run does not have; no loss reaches any target; or the
             backbone has adapters already.
-        CheckpointError: a file to start from that does not fit the base or the targets.
+        CheckpointError: the file to start from does not fit the base or the targets.
     """
     if adapters(backbone):
         raise ConfigError("the backbone has adapters already", remedy="Load it again to add others.")

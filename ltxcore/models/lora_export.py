@@ -1,8 +1,9 @@
-"""Export of a LoRA file for another program: read in any known layout, and written with the names that the program
-reads and nothing else.
+"""Export of a LoRA file for another program: the file is read in any known layout, and written with the names that the
+program reads and nothing else.
 
-ComfyUI and ltx-pipelines take the names of the original checkpoints behind "diffusion_model.", and ltx-pipelines applies no alpha;
-diffusers has names of its own behind "transformer.", and refuses a file with alphas. So alpha / rank is always folded into B.
+ComfyUI and ltx-pipelines read the original checkpoints' names with the prefix "diffusion_model.", and ltx-pipelines
+applies no alpha; diffusers reads its own names with the prefix "transformer.", and refuses a file with alphas. So alpha
+/ rank is always folded into B.
 
 Source: docs/explanation/model-files.md#layouts-that-are-written
 """
@@ -24,13 +25,13 @@ from ltxcore.models.parameter_names import LORA_PREFIX, to_original
 from ltxcore.safetensors_files import Stored, dtype_of, read_header, write_tensors
 
 _OF_DIFFUSERS = "lora_adapter_metadata"
-"""The metadata key with diffusers' alpha and rank, which the export leaves out because alpha is folded in."""
+"""The metadata key for diffusers' alpha and rank, which the export leaves out because alpha is folded in."""
 
 
 @attrs.frozen
 class Layout:
-    """The layout that a program reads: its prefix of names, its name for a module (given that of diffusers), and advice
-    on where its files go.
+    """The layout that a program reads: the prefix of its names, its name for a module (given the one in diffusers), and
+    advice on where its files go.
     """
 
     prefix: str
@@ -60,18 +61,18 @@ class Exported:
 
 
 def export_lora(source: Path, target: Path, layout: str, *, dtype: torch.dtype | None = None, overwrite: bool = False) -> Exported:
-    """Write `source` in the layout of another program, whole or not at all.
+    """Write `source` in the layout of another program, completely or not at all.
 
     Args:
-        source: a LoRA file, ours or any that `ltx` reads.
+        source: a LoRA file in any layout that ltx reads.
         target: the file to write.
-        layout: a name of LAYOUTS.
+        layout: a name in LAYOUTS.
         dtype: the dtype of the tensors; None keeps that of `source`.
-        overwrite: whether a file may be there already.
+        overwrite: whether to replace an existing file.
 
     Raises:
-        ConfigError: a program that is not known; a target that is there already, or is the source.
-        CheckpointError: a source that is not a LoRA of this model, or in which a pair changes nothing or is not finite.
+        ConfigError: the program is unknown; or the target exists already, or is the source.
+        CheckpointError: the source is not a LoRA of this model, or a pair in it changes nothing or is not finite.
     """
     if layout not in LAYOUTS:
         raise ConfigError(f'there is no layout "{layout}"', remedy=suggestion(layout, LAYOUTS))
@@ -109,7 +110,7 @@ def _check_target(source: Path, target: Path, overwrite: bool) -> None:
 
 def _check_pairs(pairs: Mapping[str, tuple[Tensor, Tensor]], where: str) -> None:
     infinite = [to_original(name) for name, (a, b) in pairs.items() if not (bool(a.isfinite().all()) and bool(b.isfinite().all()))]
-    # B @ A is zero only where no column of B meets a row of A.
+    # B @ A is zero only if no nonzero column of B meets a nonzero row of A.
     idle = [to_original(name) for name, (a, b) in pairs.items() if not bool((a.abs().amax(dim=1) * b.abs().amax(dim=0)).any())]
     problems = []
     if infinite:
@@ -121,7 +122,7 @@ def _check_pairs(pairs: Mapping[str, tuple[Tensor, Tensor]], where: str) -> None
 
 
 def _check_same(path: Path, pairs: Mapping[str, tuple[Tensor, Tensor]], dtype: torch.dtype, where: str) -> None:
-    """Read the file that was written, and compare it with what was to be written."""
+    """Read back the file, and compare it with what was meant to be written."""
     found = read_pairs(path, where)
     same = found.keys() == pairs.keys() and all(
         torch.equal(mine, written.to(dtype).float())

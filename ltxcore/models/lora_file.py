@@ -24,8 +24,8 @@ class LoraFile:
     """The change that a LoRA file makes to a model.
 
     Attributes:
-        pairs: A `[rank, inputs]` and B `[outputs, rank]` of every module (names of diffusers), float32, with whatever alpha the file has
-            folded into B.
+        pairs: A `[rank, inputs]` and B `[outputs, rank]` of every module (in diffusers' names), float32; if the file has an
+            alpha, it is folded into B.
         magnitudes: the length of each row of every matrix that a DoRA adapts, `[outputs]`, float32; empty for a plain LoRA.
         metadata: the file's metadata.
     """
@@ -39,7 +39,7 @@ def read_lora(path: Path, where: str) -> LoraFile:
     """Read a LoRA file.
 
     Raises:
-        CheckpointError: for all names that are not known, and all modules whose tensors are not all there or do not fit each other.
+        CheckpointError: for all unknown names, and all modules whose tensors are incomplete or do not fit each other.
     """
     header = read_header(path)
     with open_tensors(header) as file:
@@ -52,7 +52,7 @@ def read_lora(path: Path, where: str) -> LoraFile:
 
 
 def sketch_lora(path: Path, where: str) -> LoraFile:
-    """Read a LoRA file by its header alone, as names and shapes of tensors on the meta device.
+    """Read only the header of a LoRA file, as names and shapes of tensors on the meta device.
 
     Raises:
         CheckpointError: as `read_lora`.
@@ -92,7 +92,7 @@ def read_pairs(path: Path, where: str) -> Pairs:
     """Read A and B of every module of a plain LoRA file, in the form of `LoraFile.pairs`.
 
     Raises:
-        CheckpointError: as `read_lora`; or it is a DoRA, which pairs alone do not make.
+        CheckpointError: as `read_lora`; or the file is a DoRA, which is more than pairs.
     """
     found = read_lora(path, where)
     if found.magnitudes:
@@ -136,7 +136,7 @@ def _is_pair(roles: Mapping[str, Tensor]) -> bool:
 
 
 def _scale(roles: Mapping[str, Tensor], common: tuple[float, bool] | None) -> float:
-    """Return the factor of B @ A: alpha / rank where the file has an alpha, alpha / sqrt(rank) where it says so, 1 where it has none."""
+    """Return the factor of B @ A: alpha / rank if the file has an alpha, alpha / sqrt(rank) if the file says so, 1 if it has no alpha."""
     rank = roles[A].shape[0]
     if ALPHA in roles:
         return float(roles[ALPHA]) / rank
@@ -150,7 +150,7 @@ def _said_by_diffusers(metadata: Mapping[str, str], where: str) -> dict[str, Any
     """Return the adapter settings that diffusers keeps in a file's metadata.
 
     Raises:
-        CheckpointError: it cannot be read.
+        CheckpointError: they cannot be read.
     """
     found = json_object(metadata.get(OF_DIFFUSERS, "{}"))
     if found is None:
@@ -159,7 +159,7 @@ def _said_by_diffusers(metadata: Mapping[str, str], where: str) -> dict[str, Any
 
 
 def _common_alpha(said: Mapping[str, Any], where: str) -> tuple[float, bool] | None:
-    """Return the alpha of all modules and whether it is divided by the root of the rank; None where the metadata says nothing."""
+    """Return the alpha of all modules and whether it is divided by the square root of the rank; None if the metadata does not give it."""
     if said.get("alpha_pattern"):
         raise CheckpointError("the LoRA needs alpha_pattern, which is not read", where=where, remedy="Export it as a plain LoRA.")
     alpha = said.get("lora_alpha")

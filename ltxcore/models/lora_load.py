@@ -21,10 +21,11 @@ from ltxcore.safetensors_files import read_header
 
 
 def fill_adapters(backbone: LTXBackbone, found: LoraFile, where: str) -> None:
-    """Fill the adapters of a backbone, or new ones if it has none, with a file that `read_fitting` returned.
+    """Fill the adapters of a backbone, or new ones if it has none, with the contents of a file that `read_fitting`
+    returned.
 
     Raises:
-        CheckpointError: the file's modules are others, or wider, than the adapters.
+        CheckpointError: the file has other modules than the adapters, or larger ranks.
     """
     if not adapters(backbone):
         ranks = {name: a.shape[0] for name, (a, _) in found.pairs.items()}
@@ -39,7 +40,8 @@ def read_fitting(backbone: LTXBackbone, path: Path) -> LoraFile:
     """Read a LoRA file that fits the base of a backbone.
 
     Raises:
-        CheckpointError: it cannot be read, is of another generation, or has modules that are not the base's or of a modality that is not there.
+        CheckpointError: it cannot be read, is of another generation, or has modules that the base does not have or whose modality
+            is not loaded.
     """
     check_generation(backbone, path)
     found = read_lora(path, str(path))
@@ -48,18 +50,19 @@ def read_fitting(backbone: LTXBackbone, path: Path) -> LoraFile:
 
 
 def check_start(backbone: Described, path: Path, targets: Targets, rank: int, dora: bool) -> None:
-    """Refuse a LoRA file that adapters cannot start from, as far as its header tells. Modules that no loss reaches are
-    not known yet, so the file may lack some.
+    """Refuse a LoRA file that adapters cannot start from, as far as its header shows. Which modules no loss reaches is
+    not known yet, so the file may lack some modules.
 
     Args:
         backbone: the backbone, without adapters; it may be on the meta device.
         path: the LoRA file.
         targets: the run's LoRA targets.
         rank: the rank of the run's adapters.
-        dora: whether the run's adapters learn row lengths as well.
+        dora: whether the run's adapters also learn row lengths.
 
     Raises:
-        CheckpointError: for all that is wrong: as `read_fitting`, or modules that are not adapted in this run, or are wider in the file.
+        CheckpointError: for everything that is wrong: as `read_fitting`, or modules that are not adapted in this run or have a
+            larger rank in the file.
     """
     check_generation(backbone, path)
     found = sketch_lora(path, str(path))
@@ -71,10 +74,10 @@ def check_start(backbone: Described, path: Path, targets: Targets, rank: int, do
 
 
 def check_generation(backbone: Described, path: Path) -> None:
-    """Refuse a LoRA file that says it was made for another generation of models.
+    """Refuse a LoRA file that was made, according to its metadata, for another generation of models.
 
     Raises:
-        CheckpointError: it does.
+        CheckpointError: it was.
     """
     generation = read_header(path).metadata.get("generation", backbone.info.generation)
     if generation != backbone.info.generation:
@@ -100,7 +103,7 @@ def check_modules(backbone: Described, pairs: Pairs, where: str) -> None:
     """Refuse modules that the base does not have, or whose stream this backbone does not hold.
 
     Raises:
-        CheckpointError: for all of them.
+        CheckpointError: there are such modules; the error names all of them.
     """
     shapes = backbone.blueprint.shapes
     problems = []
@@ -129,7 +132,7 @@ def check_modules(backbone: Described, pairs: Pairs, where: str) -> None:
 
 
 def _check_adapters(backbone: LTXBackbone, found: LoraFile, where: str) -> None:
-    """Refuse a file whose modules are not those of the backbone's adapters, or that does not go into them."""
+    """Refuse a file whose modules differ from those of the backbone's adapters, or that does not fit into them."""
     layers = adapters(backbone)
     own = {name: pair(layer)[0].shape[0] for name, layer in layers.items()}
     problems = _misfits(own, found, all(has_magnitude(layer) for layer in layers.values()), where)
@@ -138,7 +141,7 @@ def _check_adapters(backbone: LTXBackbone, found: LoraFile, where: str) -> None:
 
 
 def _misfits(own: Mapping[str, int], found: LoraFile, dora: bool, where: str) -> list[Problem]:
-    """Find why a file does not go into adapters of these ranks."""
+    """Find why a file does not fit into adapters of these ranks."""
     pairs = found.pairs
     problems = []
     missing, unexpected = sorted(own.keys() - pairs.keys()), sorted(pairs.keys() - own.keys())

@@ -1,9 +1,9 @@
-"""The names of the tensors in a LoRA file, in the layouts that are in use, read without torch.
+"""The names of the tensors in a LoRA file, in all layouts in use, read without torch.
 
-Names begin with "diffusion_model." and are those of the original checkpoint (ltx-trainer and ComfyUI write it so, with or without alpha),
-or begin with "transformer." and are those of diffusers. A DoRA has magnitudes beside A and B; they are read where they are called
-`lora_magnitude_vector`, as diffusers calls them. What names are written is decided in `ltxcore.models.lora_save` and
-`ltxcore.models.lora_export`.
+Names either begin with "diffusion_model." and continue with the original checkpoint's name (as ltx-trainer and ComfyUI
+write them, with or without alpha), or begin with "transformer." and continue with diffusers' name. A DoRA also has
+magnitudes besides A and B; they are read if they are called `lora_magnitude_vector`, as in diffusers.
+`ltxcore.models.lora_save` and `ltxcore.models.lora_export` decide which names are written.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ A, B, ALPHA, MAGNITUDE = "lora_A", "lora_B", "alpha", "lora_magnitude_vector"
 """The roles that a tensor of a LoRA file can have."""
 
 OF_DIFFUSERS = "lora_adapter_metadata"
-"""The key of the metadata under which diffusers keeps alpha and more."""
+"""The metadata key under which diffusers keeps alpha and other settings."""
 
 SCALE_OF_OTHERS = ".dora_scale"
-"""The suffix of magnitudes in files of some programs, which do not agree on what they scale."""
+"""The suffix of magnitudes in the files of some programs, which disagree on what it scales."""
 
 _PREFIXES = ("diffusion_model.", "model.diffusion_model.", PREFIX_OF_DIFFUSERS)
 _BARE = "transformer_blocks."
-"""The beginning of names that have no prefix."""
+"""The beginnings of names that have no prefix."""
 
 _SUFFIXES = {
     ".lora_A.weight": A,
@@ -41,8 +41,8 @@ _SUFFIXES = {
 
 
 def parsed(name: str) -> tuple[str, str]:
-    """Return the module (a name of diffusers) that a tensor of a LoRA file belongs to, and its role there; the role is
-    "" for an unknown name.
+    """Return the module (in diffusers' names) that a tensor of a LoRA file belongs to, and the tensor's role there; the
+    role is "" for an unknown name.
     """
     prefix = next((p for p in _PREFIXES if name.startswith(p)), None)
     if prefix is None and name.startswith(_BARE):
@@ -54,7 +54,7 @@ def parsed(name: str) -> tuple[str, str]:
 
 
 def said_targets(metadata: Mapping[str, str]) -> list[str]:
-    """Return the target modules that a LoRA's metadata names; an empty list if it names none, or nothing that can be read."""
+    """Return the target modules that a LoRA's metadata names; an empty list if it names none or cannot be read."""
     try:
         found = json.loads(metadata.get("target_modules", "[]"))
     except (ValueError, RecursionError):
@@ -63,7 +63,7 @@ def said_targets(metadata: Mapping[str, str]) -> list[str]:
 
 
 def layout_of(name: str) -> str:
-    """Name the layout that a tensor's name is in, in words."""
+    """Describe the layout that a tensor's name belongs to."""
     if name.startswith(PREFIX_OF_DIFFUSERS):
         return "diffusers"
     if ".lora_down." in name or ".lora_up." in name or name.endswith(".alpha"):

@@ -1,13 +1,14 @@
-"""LoRA files that are written so that every reader computes what was trained.
+"""Writing LoRA files so that every program that reads them computes what was trained.
 
 Source: docs/explanation/model-files.md#a-lora-of-ltx, #a-dora-of-ltx
 
-A plain LoRA has names of the original checkpoint behind "diffusion_model.", `.lora_A.weight` and `.lora_B.weight`, with alpha / rank folded
-into B since no reader applies it. ComfyUI, diffusers and ltx-pipelines read it.
+A plain LoRA has the original checkpoint's names with the prefix "diffusion_model." and the suffixes `.lora_A.weight`
+and `.lora_B.weight`; alpha / rank is folded into B, since no reader applies it. ComfyUI, diffusers and ltx-pipelines
+read it.
 
-A DoRA has names of diffusers behind "transformer.", with `.lora_magnitude_vector` beside them. diffusers reads it, and computes what was
-trained. There is no layout in which the others do: ltx-pipelines adds B @ A alone, and what ComfyUI calls dora_scale it divides by the
-length of the base's row, where training divides by that of the adapted row.
+A DoRA has diffusers' names with the prefix "transformer.", and also `.lora_magnitude_vector`. diffusers reads it and
+computes what was trained. No layout makes the other programs do so: ltx-pipelines only adds B @ A, and ComfyUI divides
+its dora_scale by the length of the base's row, while training divides by that of the adapted row.
 """
 
 from __future__ import annotations
@@ -33,22 +34,24 @@ from ltxcore.safetensors_files import Stored, write_tensors
 def save_lora(
     backbone: LTXBackbone, path: Path, *, metadata: Mapping[str, str], dtype: torch.dtype, weight: Callable[[str], Tensor] | None = None
 ) -> None:
-    """Export the adapters, whole and verified or not at all.
+    """Export the adapters: completely and verified, or not at all.
 
-    After writing, the file is opened again: every name must be a module of the base, of the right shape, and every adapter must change
-    something. The metadata gets the base, its fingerprint and generation, rank, alpha (for information: it is folded into B), the adapted
-    modules and the timestep rule, besides what the caller adds.
+    After writing, the file is opened again: every name must be that of a module of the base, with the right shape, and
+    every adapter must change something. The metadata records the base, its fingerprint and generation, the rank, alpha
+    (for information only, since it is folded into B), the adapted modules and the timestep rule, besides what the
+    caller adds.
 
     Args:
         backbone: the backbone, with adapters.
-        path: the file to write, replaced only by a file that is right.
+        path: the file to write; an existing file is replaced only once the new one has been verified.
         metadata: further metadata of the file: trigger word, reference factors.
         dtype: the dtype of the tensors.
-        weight: returns a whole parameter by its name in `backbone.named_parameters()`, where this process holds only a part; None if it
-            holds all.
+        weight: returns a whole parameter by its name in `backbone.named_parameters()`, if this process holds only a part of each;
+            None if it holds all.
 
     Raises:
-        CheckpointError: no adapters; metadata that contradicts the adapters; an adapter that changes nothing or is not finite; no room.
+        CheckpointError: there are no adapters, the metadata contradicts them, an adapter changes nothing or is not finite, or the
+            disk is full.
     """
     layers = adapters(backbone)
     if not layers:
@@ -64,7 +67,7 @@ def save_lora(
 
 def _stored(module: str, layer: Any, dtype: torch.dtype, weight: Callable[[str], Tensor]) -> dict[str, Stored]:
     """Return the tensors to write for a module: A and B, with alpha / rank folded into B so that B @ A is the whole
-    change, and a DoRA's magnitude.
+    change, and the magnitude of a DoRA.
 
     Source: docs/explanation/arithmetic.md#folded-alpha
     """
@@ -81,9 +84,10 @@ def _stored(module: str, layer: Any, dtype: torch.dtype, weight: Callable[[str],
 
 
 def check_lora(path: Path, shapes: Mapping[str, tuple[int, ...]], *, shown: Path | None = None) -> None:
-    """Refuse an exported LoRA that does not fit the base (`shapes`, names of diffusers) or in which an adapter changes nothing.
+    """Refuse an exported LoRA that does not fit the base (`shapes`, in diffusers' names) or in which an adapter changes
+    nothing.
 
-    A DoRA may change lengths alone.
+    In a DoRA, a change of lengths alone counts.
 
     Raises:
         CheckpointError: for every module at fault.
@@ -105,7 +109,7 @@ def check_lora(path: Path, shapes: Mapping[str, tuple[int, ...]], *, shown: Path
 
 
 def shape_shown(shape: tuple[int, ...] | None) -> str:
-    """Spell the shape of a base's matrix for a message."""
+    """Format the shape of a base's matrix for a message."""
     return "no such module" if shape is None else str(list(shape))
 
 

@@ -1,5 +1,5 @@
-"""Several LoRAs on one backbone, each at its own strength: their matrices are stacked, which is exact whatever dtype
-the weights are stored in.
+"""Several LoRAs on one backbone, each with its own strength: their matrices are stacked, which is exact for any dtype
+of the stored weights.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ltxcore.safetensors_files import read_header
 
 @attrs.frozen
 class Strength:
-    """A LoRA file and its strength: 1 as it was trained, 0 off, negative subtracts its change."""
+    """A LoRA file and its strength: 1 is as trained, 0 is off, and a negative strength subtracts its change."""
 
     path: Path
     strength: float = 1.0
@@ -36,7 +36,7 @@ class Strength:
         path, colon, number = text.rpartition(":")
         try:
             found = cls(Path(path), float(number)) if colon and not is_file(Path(text)) else cls(Path(text))
-        except ValueError:  # a colon in the name
+        except ValueError:  # the colon belongs to the name
             found = cls(Path(text))
         if not is_file(found.path):
             raise ConfigError(
@@ -57,14 +57,14 @@ class Strength:
 def load_loras(backbone: LTXBackbone, loras: Sequence[Strength]) -> None:
     """Load LoRA files, in any layout that `read_lora` reads, into a backbone without adapters.
 
-    Modules of streams that the backbone does not hold are left out: they would change nothing that it predicts.
+    Modules of streams that the backbone does not hold are skipped: they would not affect its predictions.
 
     Args:
         backbone: the backbone, without adapters.
-        loras: the files; their changes add up. A DoRA, whose change is not a sum, comes alone and as strong as it was trained.
+        loras: the files, whose changes are added. A DoRA, whose change cannot be added, must be the only one, with strength 1.
 
     Raises:
-        CheckpointError: a file that is not a LoRA of this model, of which nothing is left, or a DoRA beside others.
+        CheckpointError: a file is not a LoRA of this model, has nothing left to load, or is a DoRA among others.
 
     Source: docs/explanation/arithmetic.md#several-loras
     """
@@ -87,7 +87,7 @@ def load_loras(backbone: LTXBackbone, loras: Sequence[Strength]) -> None:
 
 
 def _needed(backbone: LTXBackbone, path: Path) -> LoraFile:
-    """Read the part of a LoRA file that this backbone has modules for."""
+    """Read the part of a LoRA file for which this backbone has modules."""
     check_generation(backbone, path)
     file, known = read_lora(path, str(path)), backbone.blueprint.linears
     kept = {name: both for name, both in file.pairs.items() if name not in known or is_needed(name, backbone.modalities)}

@@ -1,12 +1,14 @@
-"""Block swap: frozen blocks stay in host memory, and a block's matrices are on the device only while it computes, with
-the next block's on their way.
+"""Block swap: frozen blocks stay in host memory, and a block's matrices are on the device only while it computes; those
+of the next block are already being copied.
 
-A matrix is not moved: while its block runs, the layer has a copy in its place. So autograd keeps a copy of its own (under gradient
-checkpointing until the block has its gradients), and names, checkpoints and adapters always see the same matrix in host memory. Biases,
-normalizations, tables and adapters stay on the device: they are small, or trained.
+A matrix is not moved: while its block runs, the layer uses a copy in its place. So autograd holds on to that copy (with
+gradient checkpointing, only until the block has its gradients), while names, checkpoints and adapters always see the
+same matrix in host memory. Biases, normalizations, tables and adapters stay on the device, since they are small or
+trained.
 
-A GPU is behind: the program orders blocks much faster than their matrices come. So it waits, before it orders a block, until the GPU is done with
-the block before the last one. At most `AT_ONCE` blocks' matrices take memory then, and the GPU always has a block to work on.
+The program queues blocks on the GPU much faster than their matrices arrive. So before it queues a block, it waits until
+the GPU has finished the block before the previous one. Then the matrices of at most `AT_ONCE` blocks take memory, and
+the GPU always has a block to work on.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ from ltxcore.models.transformer import is_again
 Copies = dict[nn.Linear, Parameter]
 
 AT_ONCE = 3
-"""The most offloaded blocks whose matrices take device memory at once: the one that computes, the one before and the one after."""
+"""The largest number of offloaded blocks whose matrices take device memory at once: the block that computes, the one
+before and the one after.
+"""
 
 
 @attrs.define(eq=False)
@@ -36,7 +40,7 @@ class Offload:
     Attributes:
         device: the device where they compute.
         blocks: for each block in order, the layers whose matrices are in host memory.
-        stream: the stream that copies while another computes; None on a CPU, where a copy is made when it is asked for.
+        stream: the stream that copies while another computes; None on a CPU, where a copy is made when it is needed.
     """
 
     device: torch.device
@@ -45,19 +49,19 @@ class Offload:
     _hosts: dict[nn.Linear, Tensor] = attrs.field(factory=dict, init=False)
     _coming: dict[int, tuple[Copies, Any]] = attrs.field(factory=dict, init=False)
     _entered: Any = attrs.field(default=None, init=False)
-    """The event at which the current block was begun; everything before that block is done by then."""
+    """The event at which the current block began; everything before that block is done by then."""
 
     def attach(self, modules: Sequence[nn.Module], following: nn.Module | None = None) -> None:
-        """Bring and take back the matrices of the blocks in `modules` as they run.
+        """Copy the matrices of the blocks in `modules` to the device as they run, and drop the copies afterwards.
 
         Args:
             modules: the blocks, in order.
-            following: the block behind them, if there is one: where it is computed again, the last of them is next.
+            following: the block after them, if there is one: when it is recomputed, the last of `modules` comes next.
         """
         self._hosts = {layer: layer.weight for layers in self.blocks for layer in layers}
         for index, module in enumerate(modules):
             module.register_forward_pre_hook(self._entering(index))
-            # Also where the forward ends early: checkpointing computes a block again only as far as the backward pass needs it.
+            # Also if the forward ends early: checkpointing recomputes a block only as far as the backward pass needs.
             module.register_forward_hook(self._leaving(index), always_call=True)
         if following is not None:
             following.register_forward_pre_hook(self._before_the_last)
@@ -92,7 +96,9 @@ class Offload:
             self._order(len(self.blocks) - 1)
 
     def _let_the_device_catch_up(self) -> None:
-        """Wait until the device has begun the block before this one, and so is done with all that came before that: their copies' memory is free."""
+        """Wait until the device has begun the block before this one, and so has finished everything earlier, whose
+        copies no longer take memory.
+        """
         if self.stream is None:
             return
         before, self._entered = self._entered, current_stream(self.device).record_event()
@@ -100,7 +106,7 @@ class Offload:
             before.synchronize()
 
     def _order(self, index: int) -> None:
-        """Begin to copy a block's matrices, unless that has begun."""
+        """Begin to copy a block's matrices, unless that has already begun."""
         if index in self._coming:
             return
         with on_stream(self.stream):
@@ -117,8 +123,9 @@ def place(backbone: LTXBackbone, device: torch.device, offloaded: int = 0) -> No
     """Move a backbone to its device, but keep the matrices of its first `offloaded` blocks (of all, if it has fewer) in
     host memory.
 
-    They are the first, since the last are needed again as soon as the backward pass begins. The backbone must be without adapters, and its
-    matrices are no longer trained. It saves memory only with gradient checkpointing.
+    The first blocks are chosen because the last ones are needed again as soon as the backward pass begins. The backbone
+    must not have adapters yet, and its matrices can no longer be trained. This saves memory only with gradient
+    checkpointing.
     """
     modules = list(backbone.transformer.transformer_blocks)
     modules, resident = modules[:offloaded], modules[offloaded:]
@@ -132,7 +139,7 @@ def place(backbone: LTXBackbone, device: torch.device, offloaded: int = 0) -> No
     backbone.to(device)
     for layer in list(hosts):
         weight = hosts.pop(layer)  # one at a time, so that no more than one matrix is in memory twice
-        # Only from pinned memory does a copy run beside the computation.
+        # Only a copy from pinned memory runs during the computation.
         layer.weight = Parameter(weight.pin_memory() if is_gpu(device) else weight, requires_grad=False)
     offload = Offload(device, blocks, copying_stream(device))
     offload.attach(modules, resident[0] if resident else None)

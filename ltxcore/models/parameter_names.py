@@ -1,8 +1,9 @@
-"""The names of parameters in original checkpoints and in diffusers, a bijection by path segments; and the stream that a
-parameter or module belongs to: video, audio, or the attention between them.
+"""The names of parameters in original checkpoints and in diffusers, which correspond one to one by path segments; and
+the stream that a parameter or module belongs to: video, audio, or the attention between them.
 
-Checkpoints and LoRA files use the original names behind a prefix; the model in memory has diffusers' names. Names that are not in the
-tables are the same in both. A run that has one modality holds the weights of that stream alone; this module is where that is decided, by name.
+Checkpoints and LoRA files use the original names behind a prefix; the model in memory has diffusers' names. Names that
+are not in the tables are the same in both. A run with one modality holds only the weights of that stream; this module
+decides that, by name.
 """
 
 from __future__ import annotations
@@ -63,19 +64,19 @@ _FIRST_BACK, _IN_BLOCK_BACK, _IN_ATTENTION_BACK = _inverse(_FIRST), _inverse(_IN
 
 
 def to_diffusers(original: str) -> str:
-    """Return the name in memory of a parameter or module of a checkpoint, given without the checkpoint's prefix."""
+    """Return the name in memory of a checkpoint's parameter or module, given without the checkpoint's prefix."""
     return _renamed(original, _FIRST, _IN_BLOCK, _IN_ATTENTION)
 
 
 def to_original(name: str) -> str:
-    """Return the name in a checkpoint, without prefix, of a parameter or module in memory."""
+    """Return the name that a parameter or module in memory has in a checkpoint, without prefix."""
     return _renamed(name, _FIRST_BACK, _IN_BLOCK_BACK, _IN_ATTENTION_BACK)
 
 
 def stream_of(name: str) -> Stream:
-    """Return the stream of a parameter or module, by its path in the model (names of diffusers).
+    """Return the stream of a parameter or module, by its path in the model (in diffusers' names).
 
-    A path is decided by its first segment, or, inside `transformer_blocks.N`, by the segment after that.
+    The stream is decided by the first segment of the path or, inside `transformer_blocks.N`, by the segment after that.
     """
     segments = name.split(".")
     part = segments[2] if segments[0] == "transformer_blocks" and len(segments) > 2 else segments[0]
@@ -85,13 +86,15 @@ def stream_of(name: str) -> Stream:
 
 
 def is_needed(name: str, modalities: Collection[str]) -> bool:
-    """Return whether a run of these modalities reads a parameter or module: that of its own streams, and of the attention between two."""
+    """Return whether a run with these modalities reads a parameter or module: one of its own streams or, with two
+    modalities, of the attention between them.
+    """
     stream = stream_of(name)
     return len(modalities) > 1 if stream == "cross" else stream in modalities
 
 
 def block_of(name: str) -> int | None:
-    """Return the number of the block that a parameter or module is in; None if it is in no block."""
+    """Return the number of the block that contains a parameter or module; None if it is in no block."""
     segments = name.split(".")
     return int(segments[1]) if segments[0] == "transformer_blocks" and len(segments) > 1 else None
 

@@ -1,12 +1,15 @@
-"""Quantization of frozen weights, so that a LoRA run of a large model fits into less memory.
+"""Quantization of frozen weights, so that a LoRA run of a large model needs less memory.
 
-Only matrices of the blocks' attention and feed-forward are quantized, which are nearly all of a model; normalizations, tables, gates, AdaLN
-and the projections in and out stay as they are. Activations are never rounded: a weight is brought back to the activations' dtype when it
-is multiplied with, and again in the backward pass, so that no copy of it is kept.
+Only the matrices of the blocks' attention and feed-forward are quantized, which make up nearly the whole model;
+normalizations, tables, gates, AdaLN and the input and output projections stay as they are. Activations are never
+quantized: a weight is dequantized to the activations' dtype when it is multiplied, and again in the backward pass, so
+that no copy of it is kept.
 
-- int8, fp8: a row of a matrix is whole numbers, or 8-bit floating point, times one factor. torch has the number formats; nothing else is needed.
-- nf4: one of sixteen values, times a factor for each 64 numbers. Source: QLoRA, arXiv 2305.14314. By bitsandbytes, as far as its functions go:
-  its layers repack their weights where they are evaluated on a CPU, and cannot be trained through afterwards.
+- int8, fp8: a row of a matrix is stored as integers or 8-bit floating-point numbers, times one factor. torch has both formats; no
+  other package is needed.
+- nf4: each number is one of sixteen values, times a factor for every 64 numbers. Source: QLoRA, arXiv 2305.14314. It uses the
+  functions of bitsandbytes but not its layers, which repack their weights when they are evaluated on a CPU, after which gradients
+  cannot pass through them.
 """
 
 from __future__ import annotations
@@ -32,29 +35,27 @@ NAMES: Mapping[str, Quantization] = {
     "fp8-quanto": "fp8",
     "fp8uz-quanto": "fp8uz",
 }
-"""The quantization that each name in a run file stands for. Names that end in -quanto are those of older run files, and
-keep their meaning.
-"""
+"""The quantization that each name in a run file stands for. Names that end in -quanto come from older run files and keep their meaning."""
 
 BLOCK = 64
 """The number of weights that share a factor in nf4."""
 
 BITS: Mapping[Quantization, float] = {"int8": 8, "fp8": 8, "fp8uz": 8, "nf4": 4 + 32 / BLOCK}
-"""The bits of a weight, counting the factors of blocks but not the factor of a row of thousands."""
+"""The bits per weight, including the factors of blocks but not the factor of a row, which is shared by thousands of weights."""
 
 _FORMATS: Mapping[str, tuple[torch.dtype, float]] = {
     "int8": (torch.int8, 127.0),
     "fp8": (torch.float8_e4m3fn, torch.finfo(torch.float8_e4m3fn).max),
     "fp8uz": (torch.float8_e4m3fnuz, torch.finfo(torch.float8_e4m3fnuz).max),
 }
-"""The number format of each quantization that has a factor a row, and the value that the largest weight of a row becomes in it."""
+"""The number format of each quantization with one factor per row, and the value that the largest weight of a row takes in it."""
 
 
 def quantization_of(name: str | None) -> Quantization | None:
     """Return the quantization that a run file names.
 
     Raises:
-        ConfigError: it cannot be had, or not without a package that is missing.
+        ConfigError: there is no such quantization, or a package that it needs is missing.
     """
     if name is None:
         return None
@@ -69,7 +70,7 @@ def quantization_of(name: str | None) -> Quantization | None:
 
 
 def is_quantizable(name: str) -> bool:
-    """Return whether a parameter (names of diffusers) is a matrix that may be quantized."""
+    """Return whether a parameter (in diffusers' names) is a matrix that may be quantized."""
     parts = name.split(".")
     if parts[0] != "transformer_blocks" or parts[-1] != "weight" or len(parts) < 5:
         return False
@@ -81,8 +82,9 @@ class RoundedLinear(nn.Linear):
     """A frozen linear layer whose weight is quantized.
 
     Attributes:
-        weight: bytes, which nothing takes for numbers to compute with: `[out, in]`; nf4: two numbers a byte, `[out * in / 2, 1]`.
-        scale: the factors, float32: of rows, `[out, 1]`; nf4: of blocks, `[out * in / 64]`.
+        weight: the weight as raw bytes, so that nothing computes with it by mistake: `[out, in]`, or for nf4, with two numbers
+            per byte, `[out * in / 2, 1]`.
+        scale: the factors, float32: one per row, `[out, 1]`, or for nf4 one per block, `[out * in / 64]`.
         kind: the quantization.
     """
 
@@ -91,13 +93,13 @@ class RoundedLinear(nn.Linear):
 
     @classmethod
     def of(cls, linear: nn.Linear, kind: Quantization) -> RoundedLinear:
-        """Quantize a linear layer's weight to the nearest stored values, and keep its bias.
+        """Quantize a linear layer's weight to the nearest values that can be stored, and keep its bias.
 
         Raises:
-            ConfigError: the package that it needs is missing.
+            ConfigError: the package that the quantization needs is missing.
         """
         if kind == "nf4":
-            quantization_of(kind)  # says what is missing
+            quantization_of(kind)  # reports what is missing
         same = cls(linear.in_features, linear.out_features, bias=linear.bias is not None, device="meta")
         stored, scale = _blocks(linear.weight.detach()) if kind == "nf4" else _rows(linear.weight.detach(), kind)
         same.weight = Parameter(stored, requires_grad=False)
@@ -107,7 +109,7 @@ class RoundedLinear(nn.Linear):
 
     @classmethod
     def hollow(cls, linear: nn.Linear) -> RoundedLinear:
-        """Return an int8 layer on the meta device in the shape of a linear layer, without values."""
+        """Return an int8 layer without values, on the meta device, in the shape of a linear layer."""
         same = cls(linear.in_features, linear.out_features, bias=linear.bias is not None, device="meta")
         same.weight = Parameter(torch.empty(linear.weight.shape, dtype=torch.int8, device="meta"), requires_grad=False)
         same.register_buffer("scale", torch.empty(linear.out_features, 1, device="meta"))
@@ -115,12 +117,12 @@ class RoundedLinear(nn.Linear):
         return same
 
     def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Return the restored weight, `[out, in]`, in `dtype`."""
+        """Return the dequantized weight, `[out, in]`, in `dtype`."""
         return _restored(self.weight, self.scale, (self.out_features, self.in_features), self.kind, dtype)
 
     @property
     def W_q(self) -> Tensor:
-        """The stored weight. For a DoRA, peft asks a layer that has this attribute for its whole weight with `dequantize()`."""
+        """The stored weight. For a DoRA, peft calls `dequantize()` on a layer that has this attribute to get its whole weight."""
         return self.weight
 
     def forward(self, input: Tensor) -> Tensor:
@@ -132,7 +134,7 @@ class RoundedLinear(nn.Linear):
 
 
 class _Product(torch.autograd.Function):
-    """`F.linear` with a quantized weight that is restored in both passes and kept in neither."""
+    """`F.linear` with a quantized weight, which is dequantized in the forward and in the backward pass and kept in neither."""
 
     @staticmethod
     def forward(
@@ -162,10 +164,10 @@ class _Product(torch.autograd.Function):
 
 
 def _rows(weight: Tensor, kind: Quantization) -> tuple[Tensor, Tensor]:
-    """Quantize each row to a number format with one factor a row. Source: docs/explanation/arithmetic.md#rows-in-8-bits"""
+    """Quantize each row to a number format, with one factor per row. Source: docs/explanation/arithmetic.md#rows-in-8-bits"""
     stored, largest = _FORMATS[kind]
     whole = weight.float()
-    # A row of zeros has any factor.
+    # For a row of zeros any factor will do.
     scale = whole.abs().amax(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny) / largest
     values = (whole / scale).clamp(-largest, largest)
     rounded = values.round() if stored == torch.int8 else values
@@ -173,7 +175,7 @@ def _rows(weight: Tensor, kind: Quantization) -> tuple[Tensor, Tensor]:
 
 
 def _blocks(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Quantize the blocks of a matrix to nf4, with one factor a block.
+    """Quantize the blocks of a matrix to nf4, with one factor per block.
 
     Source: docs/explanation/arithmetic.md#blocks-of-64-in-4-bits
     """

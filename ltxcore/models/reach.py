@@ -1,4 +1,4 @@
-"""The search for parameters that no loss of a run can reach, by one backward pass."""
+"""The search for parameters that no loss of a run can reach, by means of one backward pass."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ Seen = Callable[[str], None]
 def unreached_parameters(backbone: LTXBackbone, loss_fn: Callable[[], Tensor]) -> frozenset[str]:
     """Return the names in `backbone.named_parameters()` of the parameters that the gradient of one loss does not reach.
 
-    A matrix is reached if the gradient of its output is; that of the matrix itself is not computed, so that it may be large, quantized, or
-    on another device. Other gradients are dropped as they come. Which parameters are trained, and the gradients they had, are as before. In
-    a run that generates video for given audio, for example, the last block's attention from video to audio is not reached.
+    A matrix counts as reached if a gradient reaches its output; the gradient of the matrix itself is not computed, so
+    it may be large, quantized, or on another device. Other gradients are dropped as soon as they are computed.
+    Afterwards the same parameters are trainable as before, with the gradients that they had. For example, in a run that
+    generates video for given audio, the last block's attention from video to audio is not reached.
 
     Args:
-        backbone: the backbone, whose frozen parameters are examined as well.
+        backbone: the backbone, whose frozen parameters are examined too.
         loss_fn: runs the backbone and gives a scalar.
     """
     parameters = dict(backbone.named_parameters())
@@ -63,7 +64,7 @@ def _of_parameter(name: str, seen: Seen) -> Callable[[Parameter], None]:
 
 def _of_output(name: str, seen: Seen) -> Callable[..., None]:
     def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-        if not output.requires_grad:  # nothing before it has a gradient, and its own weight would be the first
+        if not output.requires_grad:  # nothing before it has a gradient; its own weight would be the first
             output.requires_grad_(True)
         output.register_hook(lambda gradient: seen(name))
 

@@ -1,6 +1,7 @@
-"""A whole model, saved as a checkpoint in the original layout.
+"""Saving a whole model as a checkpoint in the original layout.
 
-The model is one file, or, where that would be larger than asked, parts and their index in the layout of Hugging Face.
+The model is written as one file or, if that would exceed the given size, as parts with an index in the Hugging Face
+layout.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from ltxcore.models.tiny_model import fresh_tensor, tiny_metadata
 from ltxcore.safetensors_files import Stored, Tensors, dtype_of, open_tensors, write_tensors
 
 _QUANTIZED = "_quantization_metadata"
-"""The metadata key under which ComfyUI's files name their 8-bit weights; it is dropped, since a saved model has none."""
+"""The metadata key under which ComfyUI's files name their 8-bit weights; it is dropped, since a saved model has no such weights."""
 
 
 def save_full(
@@ -38,27 +39,29 @@ def save_full(
     weight: Callable[[str], Tensor] | None = None,
     largest: int | None = None,
 ) -> Path:
-    """Save the backbone's weights as a checkpoint; what it does not hold is copied from the base bit for bit (8-bit
-    weights with a scale: in `dtype`).
+    """Save the backbone's weights as a checkpoint. Everything that it does not hold is copied bit for bit from the
+    base, except for 8-bit weights with a scale, which are written in `dtype`.
 
-    The streams that were not loaded, the codecs in the same file and the metadata, with the configuration, are the base's. The file appears
-    whole or not at all, and loads again through `load_backbone`, as does the index where it was written in parts.
+    The streams that were not loaded, the codecs in the same file and the metadata, including the configuration, come
+    from the base. The file appears complete or not at all, and `load_backbone` can load it again; if it was written in
+    parts, `load_backbone` takes the index.
 
     Args:
         backbone: the backbone, without adapters.
         path: the file to write.
         base: the `model_path` that the backbone was loaded from.
         dtype: the dtype of the backbone's weights in the file.
-        metadata: further metadata of the file, which replaces the base's under the same name.
-        weight: returns a whole parameter by its name in `backbone.named_parameters()`, where this process holds only a part; None if it
-            holds all.
-        largest: bytes of tensors in a file; more are written in parts, with an index. None: in one file, whatever its size.
+        metadata: further metadata of the file, which replaces the base's metadata of the same name.
+        weight: returns a whole parameter by its name in `backbone.named_parameters()`, if this process holds only a part of each;
+            None if it holds all.
+        largest: the most bytes of tensors in a file; a larger model is written in parts, with an index. None means one file,
+            whatever its size.
 
     Returns:
         The file, or the index.
 
     Raises:
-        CheckpointError: a backbone with adapters; a base that is not the one it was loaded from; no room on the disk.
+        CheckpointError: the backbone has adapters, the base is not the one it was loaded from, or the disk is full.
     """
     if adapters(backbone):
         raise CheckpointError("a model with adapters is saved as a LoRA, not whole", where=str(path), remedy="Use save_lora.")
@@ -78,7 +81,7 @@ def _of_base(checkpoint: Checkpoint, file: Tensors, dtype: torch.dtype) -> tuple
     """Return a base's tensors in original names, the prefix of the transformer's names, and the metadata of a file that holds them."""
 
     def stored(name: str) -> Stored:
-        # The scale of an 8-bit weight is not written, so the weight is written as it was read.
+        # The scale of an 8-bit weight is not written, so the weight is written as it was read, already scaled.
         slot = file.slots[name]
         return Stored(dtype if slot.scale else dtype_of(slot), slot.shape, lambda: file.get_tensor(name))
 
@@ -132,21 +135,22 @@ def write_sharded(
     largest: int | None = None,
     check: Callable[[Path], object] = lambda path: None,
 ) -> Path:
-    """Write one file, or parts NAME-00001-of-00003.safetensors and so on followed by NAME.safetensors.index.json, each
-    of them whole or not there.
+    """Write one file, or parts NAME-00001-of-00003.safetensors and so on, followed by NAME.safetensors.index.json. Each
+    file appears complete or not at all.
 
     Args:
         path: the file to write, NAME.safetensors.
         tensors: the tensors, by name.
         metadata: the metadata of the file, or of every part.
-        largest: bytes of tensors in a file; a tensor that is larger has a file of its own. None: one file.
-        check: raises what is wrong with a file, before it takes its place, or with an index, which is removed again.
+        largest: the most bytes of tensors in a file; a larger tensor gets a file of its own. None means one file.
+        check: raises an error if something is wrong with a file, before the file takes its place, or with an index, which is then
+            removed.
 
     Returns:
         The file, or the index.
 
     Raises:
-        CheckpointError: where the disk has no room for it.
+        CheckpointError: the disk has no room for it.
     """
     parts = divided(tensors, largest)
     if len(parts) == 1:
@@ -172,7 +176,7 @@ def write_sharded(
 
 
 def divided(tensors: Mapping[str, Stored], largest: int | None) -> list[dict[str, Stored]]:
-    """Divide tensors, in order of their names, into as few files as they fill one after the other."""
+    """Divide tensors, in the order of their names, into as few files as possible when each is filled in turn."""
     parts: list[dict[str, Stored]] = [{}]
     filled = 0
     for name in sorted(tensors):
@@ -186,5 +190,5 @@ def divided(tensors: Mapping[str, Stored], largest: int | None) -> list[dict[str
 
 
 def size_of(stored: Stored) -> int:
-    """Return the bytes that a tensor takes in a file."""
+    """Return the number of bytes that a tensor takes in a file."""
     return stored.dtype.itemsize * torch.Size(stored.shape).numel()

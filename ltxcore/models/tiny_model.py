@@ -1,6 +1,7 @@
-"""The tiny model, of the same class as the real one and small enough to train on a laptop's CPU.
+"""The tiny model, of the same class as the real one but small enough to train on a laptop's CPU.
 
-It has four layers, four heads of 32 in both streams and text features of 128 per modality; no projection of the text, no connectors.
+It has four layers, four heads of width 32 in both streams, text features of width 128 per modality, no projection of
+the text and no connectors.
 """
 
 from __future__ import annotations
@@ -46,11 +47,11 @@ def tiny_metadata() -> dict[str, str]:
 
 
 def fresh_tensor(name: str, shapes: Mapping[str, tuple[int, ...]], seed: int) -> Tensor:
-    """Return an untrained parameter, float32, from its name, the whole model's `shapes` and a seed; it is the same
-    whichever modalities are built.
+    """Return an untrained parameter, float32, from its name, the whole model's `shapes` and a seed; it does not depend
+    on which modalities are built.
 
-    Weights and biases are uniform within 1 / sqrt(inputs); tables are normal, those of a stream scaled by 1 / sqrt(width); normalizations
-    start at 1 and the marker at 0, as in diffusers.
+    Weights and biases are uniform within 1 / sqrt(inputs); tables are normal, with those of a stream scaled by 1 /
+    sqrt(width); normalizations start at 1 and the marker at 0, as in diffusers.
 
     Source: https://github.com/huggingface/diffusers/blob/main/src/diffusers/models/transformers/transformer_ltx2.py
     """

@@ -1,9 +1,10 @@
 """The transformer over one or two streams, which turns tokens, noise levels and positions into velocities.
 
-Modules and names are those of `diffusers.LTX2VideoTransformer3DModel`; the forward is ours. It holds the parameters
-that belong to no block, so everything that touches them happens inside its forward, where ZeRO-3 has them gathered.
+Modules and names are those of `diffusers.LTX2VideoTransformer3DModel`; the forward is our own. The transformer holds
+the parameters that belong to no block, so everything that uses them happens inside its forward, while ZeRO-3 has them
+gathered.
 
-Gradient checkpointing is here too, with a way to ask whether a block is being recomputed.
+Gradient checkpointing is implemented here too, with a function that tells whether a block is being recomputed.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from ltxcore.models.parameter_names import PREFIX, is_needed
 from ltxcore.models.transformer_block import BlockSwitches, DualStreamBlock, StreamContext
 
 TimestepRule = Literal["split", "cross", "own"]
-"""The noise levels that modulate the attention between the modalities, first those of scale and shift, then that of the
-gate.
+"""The noise levels that modulate the attention between the modalities; each rule gives first those of scale and shift,
+then that of the gate.
 
-- split: a stream's own tokens; the other stream's sigma. What the models are trained with.
-- cross: the other stream's sigma; the other stream's sigma. Some older LoRAs, and pipelines of diffusers.
+- split: a stream's own tokens; the other stream's sigma. The models are trained with this rule.
+- cross: the other stream's sigma; the other stream's sigma. Some older LoRAs and diffusers' pipelines use it.
 - own: a stream's own tokens; its own tokens.
 
-The three agree where both streams share one sigma and no token is given.
+The three rules agree if both streams share one sigma and no token is given.
 """
 
 _CROSS_ROPE = {"video": "cross_attn_rope", "audio": "cross_attn_audio_rope"}
@@ -60,10 +61,11 @@ class StreamInput(NamedTuple):
 
 
 def attention_bias(weights: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return the bias of attention scores that weights keys by `weights` in [0, 1]: log(weight), or the dtype's least
-    number for 0.
+    """Return the bias on attention scores that weights keys by `weights` in [0, 1]: log(weight), or the dtype's lowest
+    number for a weight of 0.
 
-    It is the least number rather than minus infinity, so that a row in which nothing counts attends evenly and is not NaN.
+    The lowest number is used rather than minus infinity, so that a row in which nothing counts attends evenly and does
+    not become NaN.
 
     Source: docs/explanation/arithmetic.md#attention-bias-of-weights
     """
@@ -71,7 +73,7 @@ def attention_bias(weights: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class Transformer(nn.Module):
-    """The transformer over the streams of `modalities`, with modules taken from a model of diffusers, which must not be used afterwards."""
+    """The transformer over the streams of `modalities`, with modules taken from a diffusers model, which must not be used afterwards."""
 
     def __init__(self, model: Any, modalities: Collection[str], *, rule: TimestepRule = "split") -> None:
         super().__init__()
@@ -90,7 +92,7 @@ class Transformer(nn.Module):
     def forward(
         self, video: StreamInput | None, audio: StreamInput | None, switches: tuple[BlockSwitches, ...] | None = None
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Return the velocities `[B, T, D]` of each stream; `switches` has one entry a block, and None leaves nothing out."""
+        """Return the velocities `[B, T, D]` of each stream; `switches` has one entry per block, and None switches nothing off."""
         given = {name: stream for name, stream in (("video", video), ("audio", audio)) if stream is not None}
         hidden = {name: self._enter(stream, name) for name, stream in given.items()}
         levels = {name: self._levels(self._part(name, "time_embed"), stream.timesteps, name) for name, stream in given.items()}
@@ -178,7 +180,7 @@ class Transformer(nn.Module):
 
 
 _THREAD = threading.local()
-"""State of each thread, since on a GPU the backward pass has a thread of its own."""
+"""The state of each thread, since on a GPU the backward pass runs in a thread of its own."""
 
 
 def computed_again(block: nn.Module, *inputs: Any) -> Any:

@@ -1,8 +1,8 @@
 """A block of the transformer: self-attention, attention to the text, attention to the other modality, and feed-forward.
 
-The modules and their names are those of diffusers' block; the forward is ours, so that either stream may be absent and each may be
-modulated by noise levels of its own. What a block takes and gives is made of tensors and tuples only: ZeRO-3 and checkpointing look
-into nothing else.
+The modules and their names are those of diffusers' block; the forward is our own, so that either stream may be absent
+and each may be modulated by its own noise levels. A block's inputs and outputs consist of tensors and tuples only,
+since ZeRO-3 and gradient checkpointing look into nothing else.
 """
 
 from __future__ import annotations
@@ -18,18 +18,20 @@ Rotary = tuple[Tensor, Tensor]
 
 
 class StreamContext(NamedTuple):
-    """Everything that one stream brings to a block besides its tokens. T' is T, or 1 where all tokens share a value; C
-    is the stream's width.
+    """Everything that one stream brings to a block besides its tokens. T' is T, or 1 if all tokens share a value; C is
+    the stream's width.
 
     Attributes:
-        modulation: shift, scale and gate of self-attention and feed-forward (and of the text query), `[B, T', n * C]`.
+        modulation: the shift, scale and gate of self-attention and feed-forward (and of the text query), `[B, T', n * C]`.
         context: text features, `[B, L, E]`.
         context_bias: the bias of the attention scores of the text, `[B, 1, L]`; None if all of the text counts.
-        prompt_modulation: shift and scale of the text, `[B, 1, 2 * E]`; None where the blocks' own tables do it, or nothing does.
+        prompt_modulation: the shift and scale of the text, `[B, 1, 2 * E]`; None if the blocks' own tables modulate it, or
+            nothing does.
         rotary: rotary angles of self-attention.
         self_bias: the bias of the scores of self-attention, `[B, T, T]`.
-        cross_modulation: scale and shift towards and from the other modality, `[B, T', 4 * C]`; None without one.
-        cross_gate: the gate for what comes in from the other modality, `[B, T', C]`.
+        cross_modulation: the scale and shift of the attention to and from the other modality, `[B, T', 4 * C]`; None without
+            another modality.
+        cross_gate: the gate for what comes from the other modality, `[B, T', C]`.
         cross_rotary: rotary angles of the attention between the modalities.
     """
 
@@ -45,8 +47,8 @@ class StreamContext(NamedTuple):
 
 
 class BlockSwitches(NamedTuple):
-    """The parts of a block that are switched off: self-attention, which then passes its values through, and attention
-    between the modalities.
+    """The parts of a block that are switched off: self-attention, which then passes its values through, and the
+    attention between the modalities.
     """
 
     pass_video: bool = False
@@ -56,7 +58,8 @@ class BlockSwitches(NamedTuple):
 
 
 def modulation(table: Tensor, values: Tensor) -> tuple[Tensor, ...]:
-    """Add a block's own table `[n, C]` to the values from the noise level `[B, T', n * C]`, as n tensors `[B, T', C]`.
+    """Add a block's own table `[n, C]` to the values from the noise level `[B, T', n * C]`; the result is n tensors
+    `[B, T', C]`.
 
     Source: docs/explanation/arithmetic.md#modulation
     """
@@ -65,14 +68,14 @@ def modulation(table: Tensor, values: Tensor) -> tuple[Tensor, ...]:
 
 
 class WeightDtypeNorm(nn.RMSNorm):
-    """A normalization of queries and keys that computes in its weight's dtype whatever the input's.
+    """A normalization of queries and keys that computes in its weight's dtype, whatever the input's dtype is.
 
-    Under autocast the input is bf16 and the weight float32; torch's own module then warns and leaves its fast path.
+    Under autocast the input is bf16 and the weight float32; torch's own module would then warn and leave its fast path.
     """
 
     @classmethod
     def of(cls, norm: nn.RMSNorm) -> WeightDtypeNorm:
-        """Return a norm that shares the weight of another."""
+        """Return a norm that shares the weight of another norm."""
         same = cls(norm.normalized_shape, norm.eps, device="meta")
         same.weight = norm.weight
         return same
@@ -96,7 +99,7 @@ class DualStreamBlock(nn.Module):
             for name, child in module.named_children():
                 if type(child) is nn.RMSNorm:
                     setattr(module, name, WeightDtypeNorm.of(child))
-        # Text is modulated in both streams as soon as one of them asks for it; the query only in the stream that does.
+        # Text is modulated in both streams as soon as one of them asks for it; the query only in a stream that asks.
         self.text_is_modulated: bool = bool(block.cross_attn_adaln)
         self.query_is_modulated: dict[str, bool] = {
             "video": bool(block.video_cross_attn_adaln),
@@ -147,7 +150,7 @@ class DualStreamBlock(nn.Module):
         return hidden + told
 
     def _text(self, given: StreamContext, modality: str) -> Tensor:
-        """Return the text as this block reads it, shifted and scaled where the model modulates it."""
+        """Return the text as this block reads it, shifted and scaled if the model modulates it."""
         if not self.text_is_modulated:
             return given.context
         table: Tensor = self._part(modality, "prompt_scale_shift_table")

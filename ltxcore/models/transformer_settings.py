@@ -1,7 +1,7 @@
 """The configuration of a transformer, as a checkpoint stores it and as diffusers' constructor takes it.
 
-A checkpoint holds JSON in its metadata under "config", with a section "transformer" in names of its own. A key that is absent there means
-the original implementation's default, not that of diffusers: they differ.
+A checkpoint holds JSON in its metadata under "config", with a section "transformer" in names of its own. A key that is
+absent there has the original implementation's default, which differs from that of diffusers.
 
 Source: docs/explanation/model-files.md#configuration-of-the-transformer
 """
@@ -43,7 +43,7 @@ _SAME_NAME: dict[str, Any] = {
     "use_prompt_adaln_single": True,
     "use_keyframes_abs_pos_embedding": False,
 }
-"""The settings that diffusers calls by the same name, with the original's defaults."""
+"""The settings that have the same name in diffusers, with the original's defaults."""
 
 _OTHER_NAME: dict[str, Any] = {
     "positional_embedding_theta": 10000.0,
@@ -55,7 +55,7 @@ _OTHER_NAME: dict[str, Any] = {
     "cross_attention_adaln": False,
     "caption_proj_before_connector": False,
 }
-"""The settings that diffusers calls by another name, with the original's defaults."""
+"""The settings that have another name in diffusers, with the original's defaults."""
 
 _ONLY: dict[str, Any] = {
     "standardization_norm": "rms_norm",
@@ -113,7 +113,7 @@ def checkpoint_config(metadata: Mapping[str, str], where: str) -> dict[str, Any]
         raise CheckpointError(
             f"the configuration in its metadata is not JSON ({error})", where=where, remedy="Download the file again."
         ) from None
-    except (ValueError, RecursionError):  # numbers of thousands of digits, or brackets within thousands of others
+    except (ValueError, RecursionError):  # numbers with thousands of digits, or brackets nested thousands deep
         config = None
     if not isinstance(config, dict):
         raise CheckpointError("the configuration in its metadata is not a JSON object", where=where, remedy="Download the file again.")
@@ -121,11 +121,11 @@ def checkpoint_config(metadata: Mapping[str, str], where: str) -> dict[str, Any]
 
 
 def diffusers_arguments(official: Config, where: str) -> dict[str, Any]:
-    """Return all arguments of diffusers' constructor for a configuration in official names, leaving none to a default
-    of diffusers.
+    """Return all arguments of diffusers' constructor for a configuration in official names, so that none is left to a
+    default of diffusers.
 
     Raises:
-        CheckpointError: for all settings that this model cannot do.
+        CheckpointError: for all settings that this model does not support.
     """
     problems = [
         Problem(f"the transformer's setting {key} = {json.dumps(official[key])} is not known (known: {json.dumps(can)})", where)
@@ -163,18 +163,18 @@ def diffusers_arguments(official: Config, where: str) -> dict[str, Any]:
         "audio_sampling_rate": 16000,
         "audio_hop_length": 160,
         "causal_offset": 1,
-        # Picks the attention processor that can pass values through; it has no parameters.
+        # Selects the attention processor that can pass values through; it has no parameters.
         "perturbed_attn": True,
     }
 
 
 def official_config(told: Config, where: str) -> dict[str, Any]:
-    """Convert the configuration of a folder of diffusers, its constructor's arguments, to official names.
+    """Convert the configuration of a diffusers folder, which lists its constructor's arguments, to official names.
 
-    A key that is absent there means the default of diffusers, as it does to diffusers itself.
+    A key that is absent there has diffusers' default.
 
     Raises:
-        CheckpointError: it is that of another class, or has settings that this model cannot do.
+        CheckpointError: it is for another class, or has settings that this model does not support.
     """
     with uncollected():
         from diffusers import LTX2VideoTransformer3DModel
@@ -212,7 +212,7 @@ def _plain(value: Any) -> Any:
 
 
 def generation_of(official: Config, version: str = "") -> str:
-    """Return "2.0", "2.3" or "2.5": the version that a checkpoint gives for itself, or else the generation that its configuration shows."""
+    """Return "2.0", "2.3" or "2.5": the version that a checkpoint gives, or else the generation that its configuration shows."""
     numbers = version.split(".")
     if len(numbers) > 1 and numbers[0].isdigit() and numbers[1].isdigit():
         return f"{numbers[0]}.{numbers[1]}"
@@ -228,16 +228,17 @@ def takes_marker(official: Config) -> bool:
 
 
 def generation_of_tensors(names: Collection[str]) -> str:
-    """Return "2.0", "2.3" or "2.5", the generation that the names of a transformer's tensors show (original names, without prefix)."""
+    """Return "2.0", "2.3" or "2.5": the generation that the names of a transformer's tensors show (original names, without prefix)."""
     if "keyframes_abs_pos_embedding" in names:
         return "2.5"
     return "2.0" if any(name.startswith("caption_projection.") for name in names) else "2.3"
 
 
 def video_scale_of(config: Config) -> tuple[int, int, int]:
-    """Return the pixel frames, rows and columns that one cell of a video latent covers, from the VAE's section.
+    """Return the pixel frames, rows and columns that one cell of a video latent covers, from the VAE's section of the
+    configuration.
 
-    They are (8, 32, 32) where the section has no list of blocks.
+    They are (8, 32, 32) if the section has no list of blocks.
 
     Source: docs/explanation/model-files.md#size-of-a-latent-cell
     """
