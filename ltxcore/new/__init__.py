@@ -1,1 +1,1 @@
-"""What `ltx new` writes: the run file of a mode for a model, fitted to the clips there are, and the small clips of the demo."""
+"""What `ltx new` writes: a run file for a mode and a model, fitted to the available clips, and the small clips of the demo."""

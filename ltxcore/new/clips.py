@@ -1,4 +1,4 @@
-"""What a run file needs to know of the clips that it is to train on, from the same look at a dataset that `ltx check` has."""
+"""What `ltx new` has to know about the clips to write a run file, taken from the same examination of a dataset that `ltx check` makes."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ MOST_HELD_OUT = 32
 
 @attrs.frozen
 class Clips:
-    """A dataset, as far as a run file goes by it.
+    """The properties of a dataset that a run file depends on.
 
     Attributes:
-        count: of the clips, pictures or sounds that the mode can use.
-        sizes: the buckets that are proposed for them, the largest first; none: it has no pictures.
-        seconds: of the shortest sound, or clip with sound; 0: not known.
-        rate: frames a second that most clips have; 0: it has no clips.
-        caption: of the first sample that has one; "": none has.
+        count: the number of clips, pictures or sounds that the mode can use.
+        sizes: the buckets proposed for them, the largest first; empty if there are no pictures.
+        seconds: the duration of the shortest sound or clip with audio; 0 if it is not known.
+        rate: the most common number of frames per second; 0 if there are no clips.
+        caption: the caption of the first sample that has one; "" if none has.
     """
 
     count: int
@@ -37,21 +37,23 @@ class Clips:
 
     @property
     def held_out(self) -> int:
-        """How many are kept for the validation loss: a tenth, one of a few, and none of very few."""
+        """The number of clips that are kept for the validation loss: a tenth of them, at least one, but none if there
+        are fewer than four.
+        """
         return 0 if self.count < 4 else min(MOST_HELD_OUT, max(1, round(self.count / 10)))
 
     @property
     def trained(self) -> int:
-        """How many are trained on."""
+        """The number of clips that are trained on."""
         return self.count - self.held_out
 
 
 def look(path: Path, mode: Mode, phase: Phase) -> tuple[Clips, Overview]:
-    """Look at a dataset for a mode, into the headers of as many files as `ltx check` opens.
+    """Examine a dataset for a mode, reading the headers of as many files as `ltx check` opens.
 
     Args:
         path: a folder of media, or a dataset file.
-        mode: that it is for.
+        mode: the mode that the dataset is for.
         phase: shows progress.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Values that go by the clips: how many steps, how large a batch, how much of a clip is given."""
+"""Values that depend on the clips: how many steps, how large a batch, how much of a clip is given."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from ltxcore.new.modes import By, Mode
 from ltxcore.new.purposes import Purpose
 
 SCALE = (8, 32, 32)
-"""Frames, rows and columns of a latent cell, of all models of the family."""
+"""The frames, rows and columns that a latent cell covers, in all models of the family."""
 
 STEPS_A_SECOND = 25
-"""Latent steps of sound."""
+"""The number of latent audio steps per second."""
 
 MOST_GIVEN = 8
-"""Latent frames that are given of the beginning or the end of a clip."""
+"""The largest number of latent frames that are given at the beginning or the end of a clip."""
 
 MOST_SECONDS_GIVEN = 2
 
 
 def at_once(mode: Mode) -> int:
-    """Samples that a step on a real model sees, in all its micro-batches and processes."""
+    """Return the number of samples that a step on a real model sees, in all its micro-batches and processes."""
     own = {key.name: key for key in mode.keys.get("optimization", ())}
     return mode.processes * (int(own["gradient_accumulation_steps"].value) if "gradient_accumulation_steps" in own else 1)
 
 
 def steps_for(mode: Mode, purpose: Purpose, clips: Clips | None) -> tuple[str, str]:
-    """Steps on a real model as TOML, and why so many."""
+    """Return the number of steps on a real model, as TOML, and the reason for it."""
     if clips is None:
         return str(
             purpose.steps
@@ -41,14 +41,14 @@ def steps_for(mode: Mode, purpose: Purpose, clips: Clips | None) -> tuple[str, s
 
 
 def fitted(mode: Mode, table: str, name: str, value: str, clips: Clips | None) -> tuple[str, str]:
-    """A value of the tiny model's as it is, or as few clips allow it, and then why."""
+    """Return a value for the tiny model: unchanged, or reduced to what few clips allow, and then with the reason."""
     if (table, name) == ("optimization", "batch_size") and clips is not None and clips.trained < int(value):
         return str(max(1, clips.trained)), f"all {clips.trained} clips"
     return value, ""
 
 
 def at_boundaries(by: By, clips: Clips) -> tuple[str, str]:
-    """What is given of the clips, as TOML, and what that is."""
+    """Return how much of the clips is given, as TOML, and an explanation."""
     if by == "region":
         width, height = (min((getattr(size, side) for size in clips.sizes), default=64) for side in ("width", "height"))
         right, bottom = max(32, int(width * 0.6) // 32 * 32), max(32, height // 2 // 32 * 32)
@@ -67,7 +67,7 @@ def at_boundaries(by: By, clips: Clips) -> tuple[str, str]:
 
 
 def halved(sizes: Sequence[Bucket]) -> str:
-    """Buckets half as wide and high; "": they are too small for that."""
+    """Return buckets half as wide and high; "" if they are too small for that."""
     if any(min(size.width, size.height) < 256 for size in sizes):
         return ""
     smaller = [nearest(Bucket(size.width // 2, size.height // 2, size.frames), SCALE) for size in sizes]
@@ -75,5 +75,5 @@ def halved(sizes: Sequence[Bucket]) -> str:
 
 
 def of_samples(sizes: Sequence[Bucket]) -> Bucket:
-    """The bucket that samples are drawn in: the largest of the longest."""
+    """Return the bucket that samples are generated in: the largest of those with the most frames."""
     return max(sizes, key=lambda size: (size.frames, size.width * size.height))

@@ -1,4 +1,4 @@
-"""The models that `ltx new` writes run files for: what is to be downloaded of each, and where it is named."""
+"""The models that `ltx new` writes run files for: which files to download, and which keys name them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Model:
     """A released model.
 
     Attributes:
-        about: what it is called.
-        planned: what `ltx plan --model` calls it.
-        repository: where its files are.
-        paths: the keys of `[model]` that name its files, a placeholder for each, and which file it is.
+        about: the model's name for people.
+        planned: the model's name for `ltx plan --model`.
+        repository: the repository with its files.
+        paths: the keys of `[model]` that name its files, each with a placeholder and a description of the file.
     """
 
     about: str
@@ -29,7 +29,7 @@ class Model:
 
 
 def _in_one_file(checkpoint: str) -> tuple[tuple[str, str, str], ...]:
-    """The paths of a model whose checkpoint holds all but the text encoder."""
+    """Return the paths of a model whose checkpoint holds everything but the text encoder."""
     return (
         ("model_path", f"/models/{checkpoint}", "the checkpoint: dev, not distilled"),
         ("text_encoder_path", "/models/gemma-3-12b", f"a folder with {GEMMA_3}"),
@@ -37,7 +37,7 @@ def _in_one_file(checkpoint: str) -> tuple[tuple[str, str, str], ...]:
 
 
 TINY = "tiny"
-"""The model that comes with ltx, of which nothing is downloaded."""
+"""The model that comes with ltx, for which nothing has to be downloaded."""
 
 MODELS: Mapping[str, Model] = MappingProxyType(
     {

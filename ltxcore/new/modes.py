@@ -1,4 +1,6 @@
-"""The modes that `ltx new` begins a run file of: which of picture and sound is generated, the conditions on each, and the keys that a mode sets of its own."""
+"""The modes that `ltx new` can write a run file for: whether video and audio are generated, the conditions on each, and
+the keys that only this mode sets.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ from typing import Literal
 import attrs
 
 By = Literal["", "start", "end", "steps", "region"]
-"""What a value of a condition goes by: nothing; latent frames of the beginning or the end of a clip, latent steps of a sound, or the size of a picture."""
+"""What the value of a condition depends on: nothing; the latent frames at the beginning or the end of a clip; the
+latent steps of a sound; or the size of a picture.
+"""
 
 
 @attrs.frozen
@@ -17,11 +21,11 @@ class Key:
     """A line of a run file.
 
     Attributes:
-        name: of the key.
+        name: the name of the key.
         value: for the real models, as TOML.
         tiny: for the tiny model, as TOML; "": the same.
-        note: what is said of it for every model.
-        why: what is said of its value for the real models.
+        note: the comment on it for every model.
+        why: the comment on its value for the real models.
     """
 
     name: str
@@ -33,13 +37,13 @@ class Key:
 
 @attrs.frozen
 class Given:
-    """A condition of a mode, as it is written in the list of conditions.
+    """A condition of a mode, as it appears in the list of conditions.
 
     Attributes:
-        text: the condition, with {} in place of a value that goes by the clips.
+        text: the condition, with {} in place of a value that depends on the clips.
         value: for the real models, as TOML.
         tiny: for the clips of the demo, as TOML; "": the same.
-        by: what the value goes by.
+        by: what the value depends on.
     """
 
     text: str
@@ -50,7 +54,7 @@ class Given:
 
 @attrs.frozen
 class Part:
-    """A modality of a mode: whether it is generated, or frozen, and the conditions on it."""
+    """A modality of a mode: whether it is generated or frozen, and the conditions on it."""
 
     is_generated: bool
     conditions: tuple[Given, ...] = ()
@@ -61,16 +65,16 @@ class Mode:
     """A mode of training.
 
     Attributes:
-        name: of the mode, and of its run file.
+        name: the name of the mode, and of its run file.
         about: what it does, in a sentence.
         parts: its modalities.
-        steps: optimizer steps on the tiny model.
-        purpose: what it is trained for unless the user says otherwise; see `ltxcore.new.purposes.PURPOSES`.
-        targets: which modules the LoRA adapts, as TOML; "": all weights are trained.
-        columns: of the dataset, besides the clip or sound and its caption.
-        held_out: clips of the demo that are held out.
-        keys: what it sets besides what all modes do, or instead, by table.
-        processes: of the command that starts it on the real model.
+        steps: the number of optimizer steps on the tiny model.
+        purpose: the default purpose of the training, a name in `ltxcore.new.purposes.PURPOSES`.
+        targets: the modules that the LoRA adapts, as TOML; "" if all weights are trained.
+        columns: the columns of the dataset besides the clip or sound and its caption.
+        held_out: the number of demo clips that are held out.
+        keys: the keys, by table, that it sets in addition to those of all modes, or instead of them.
+        processes: the number of processes in the command that starts it on a real model.
     """
 
     name: str
@@ -91,13 +95,13 @@ class Mode:
 
     @property
     def has_conditions(self) -> bool:
-        """Whether something other than text says what is generated, always."""
+        """Whether something besides text always determines what is generated."""
         always = [each for part in self.parts.values() for each in part.conditions if "probability" not in each.text]
         return bool(always) or not all(part.is_generated for part in self.parts.values())
 
 
 def _modules(stream: str) -> str:
-    """The modules of one stream's blocks, as TOML."""
+    """Return the modules of one stream's blocks, as TOML."""
     rows = [[f"{stream}{attention}.{part}" for part in ("to_k", "to_q", "to_v", "to_out.0")] for attention in ("attn1", "attn2")]
     rows.append([f"{stream}ff.net.0.proj", f"{stream}ff.net.2"])
     lines = ["  " + ", ".join(f'"{name}"' for name in row) + ",\n" for row in rows]
@@ -112,12 +116,12 @@ BOTH = {"video": GENERATED, "audio": GENERATED}
 
 
 def _video(*conditions: Given) -> dict[str, Part]:
-    """Picture and sound are generated, with conditions on the picture."""
+    """Return the parts of a mode that generates video and audio, with conditions on the video."""
     return {"video": Part(True, conditions), "audio": GENERATED}
 
 
 def _sound(*conditions: Given) -> dict[str, Part]:
-    """Sound is generated, and there is no picture."""
+    """Return the part of a mode that generates audio, without video."""
     return {"audio": Part(True, conditions)}
 
 
@@ -282,4 +286,4 @@ MODES: Mapping[str, Mode] = MappingProxyType(
         )
     }
 )
-"""By name: sixteen modes as a LoRA, and text to video with sound as full fine-tuning, in one process and in many."""
+"""The modes by name: sixteen for a LoRA, and text to video with audio as full fine-tuning, in one process and in several."""

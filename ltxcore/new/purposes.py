@@ -1,6 +1,7 @@
-"""What a LoRA is trained for, and what that asks for: rank, learning rate, and how often a clip is seen.
+"""What a LoRA is trained for, and the settings that follow: rank, learning rate, and how often each clip is seen.
 
-The figures are starting points, between what others advise; docs/how-to/new-run.md names them, and says what is measured here.
+The figures are starting points that lie between others' recommendations; docs/how-to/new-run.md names those, and tells
+what was measured here.
 """
 
 from __future__ import annotations
@@ -15,19 +16,19 @@ from ltxcore.new.modes import Mode
 
 @attrs.frozen
 class Purpose:
-    """What is trained.
+    """A purpose of training, with its settings.
 
     Attributes:
-        about: with an article.
-        trained: what is trained for it, with an article.
-        rank: of the LoRA.
-        learning_rate: as TOML.
-        steps: where nothing is known of the clips.
-        passes: how often a clip is seen.
-        fewest: steps at least.
-        most: steps at most.
-        clips: how many clips are advised, from and to.
-        trigger: whether a word before every caption helps.
+        about: the purpose in words, with an article.
+        trained: what is trained for this purpose, with an article.
+        rank: the rank of the LoRA.
+        learning_rate: the learning rate, as TOML.
+        steps: the number of steps if nothing is known about the clips.
+        passes: how often each clip is seen.
+        fewest: the least number of steps.
+        most: the largest number of steps.
+        clips: the recommended number of clips, from and to.
+        trigger: whether a trigger word before every caption helps.
     """
 
     about: str
@@ -52,13 +53,15 @@ PURPOSES: Mapping[str, Purpose] = MappingProxyType(
         "full": Purpose("full fine-tuning", "all weights", 0, "1e-5", 2000, 20, 1000, 20_000, (500, 100_000)),
     }
 )
-"""By the word that `--for` takes; "full" is that of full fine-tuning, and takes no word."""
+"""The purposes by the word that `--for` takes; "full" stands for full fine-tuning, which `--for` does not take."""
 
 WORDS = tuple(name for name in PURPOSES if name != "full")
 
 
 def suits(name: str, mode: Mode) -> bool:
-    """Whether a mode can be trained for a purpose: a motion needs a picture that is generated, a voice a sound that is, an IC-LoRA a reference."""
+    """Return whether a mode can be trained for a purpose: a motion needs generated video, a voice generated audio, and
+    an IC-LoRA a reference.
+    """
     generated = {modality for modality, part in mode.parts.items() if part.is_generated}
     needed = {"motion": "video", "voice": "audio"}.get(name)
     if mode.is_full or mode.purpose == "ic-lora" or name == "ic-lora":

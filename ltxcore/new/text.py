@@ -1,4 +1,4 @@
-"""The text of a run file: its lines, and beside each value why it is what it is."""
+"""The text of a run file: its lines, with comments that explain the values."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from ltxcore.new.modes import ATTENTION, Given, Key, Mode
 from ltxcore.new.purposes import PURPOSES, Purpose
 
 COLUMN = 35
-"""Where comments begin, behind lines that leave the room."""
+"""The column where comments begin, after lines that are short enough."""
 
 EXAMPLE = "2.3"
-"""The model that comments in a run file for the tiny model speak of."""
+"""The real model that the comments in a run file for the tiny model refer to."""
 
 PLACEHOLDER_BUCKETS = "768x448x89"
 
 
 @attrs.frozen
 class Request:
-    """What a run file is asked for.
+    """What the run file is to be written for.
 
     Attributes:
-        mode: of training.
+        mode: the mode of training.
         model: "tiny", or a name in `ltxcore.new.models.MODELS`.
         purpose: a name in `ltxcore.new.purposes.PURPOSES`.
-        path: of the run file, as the user says it.
-        dataset: its path as the run file says it; "": there is none yet.
-        clips: that are in it; none: it was not looked at, or it is the demo.
+        path: the path of the run file, as the user gives it.
+        dataset: the path of the dataset, as the run file gives it; "" if there is none yet.
+        clips: the clips in the dataset; None if it was not examined, or is the demo.
     """
 
     mode: Mode
@@ -46,22 +46,22 @@ class Request:
 
     @property
     def is_demo(self) -> bool:
-        """Whether it trains on the clips of the demo."""
+        """Whether the run trains on the clips of the demo."""
         return bool(self.dataset) and self.clips is None
 
     @property
     def is_tiny(self) -> bool:
-        """Whether it is for the model that comes with ltx."""
+        """Whether the run file is for the model that comes with ltx."""
         return self.model == TINY
 
     @property
     def means(self) -> Purpose:
-        """What is trained."""
+        """The purpose of the training."""
         return PURPOSES[self.purpose]
 
 
 def text(request: Request) -> str:
-    """The run file."""
+    """Return the text of the run file."""
     mode = request.mode
     blocks = [
         [*_heading(request), f"output_dir = {value_text(f'outputs/{PurePosixPath(request.path).stem}')}"],
@@ -82,7 +82,7 @@ def text(request: Request) -> str:
 
 
 def line(said: str, comment: str = "") -> str:
-    """A line of a run file with a comment behind it."""
+    """Return a line of a run file, followed by a comment."""
     if not comment:
         return said
     return f"{said.ljust(COLUMN)}# {comment}" if len(said) < COLUMN else f"{said}   # {comment}"
@@ -147,7 +147,7 @@ def _modality(request: Request, name: str) -> list[str]:
 
 
 def _condition(request: Request, given: Given) -> tuple[str, str]:
-    """A condition, and what is said of its value."""
+    """Return a condition, and the comment on its value."""
     if not given.by:
         return given.text, ""
     unit = "latent steps of 0.04 seconds"
@@ -170,7 +170,9 @@ def _condition(request: Request, given: Given) -> tuple[str, str]:
 
 
 def _keys(request: Request, table: str, usual: Iterable[Key], *, first: bool = False) -> list[str]:
-    """The keys of a table: those of all modes, or the mode's own instead; and the others of the mode, behind them or before."""
+    """Return the lines of a table: the keys of all modes, or the mode's own in their place; and the mode's other keys,
+    after those or, with `first`, before.
+    """
     own = {key.name: key for key in request.mode.keys.get(table, ())}
     keys = [own.pop(key.name, key) for key in usual]
     keys = [*own.values(), *keys] if first else [*keys, *own.values()]
@@ -208,7 +210,7 @@ def _optimization(request: Request) -> Iterator[Key]:
 
 
 def _often(request: Request) -> int:
-    """Steps from one measurement of the validation loss to the next: an eighth of the run, rounded down to fifties."""
+    """Return the number of steps between measurements of the validation loss: an eighth of the run, rounded down to a multiple of fifty."""
     steps, _ = steps_for(request.mode, request.means, request.clips)
     return max(50, int(steps) // 8 // 50 * 50)
 

@@ -1,20 +1,23 @@
-"""The tiny world: coloured shapes that sway and bounce, and tones that follow them; every clip seconds of CPU away from nothing.
+"""The tiny world: coloured shapes that sway and bounce, and tones that follow them; every clip takes only seconds of
+CPU time to make.
 
-A clip is 64 x 64 pixels, 17 frames at 16 a second. A soft shape moves on a smooth path; a tone's pitch follows its height and the tone's
-overtone follows its colour; a caption says so. Since the path is smooth, what comes before and after a gap settles what belongs in it: an
-audio inpainting LoRA has something to find.
+A clip has 64 x 64 pixels, and 17 frames at 16 per second. A soft shape moves on a smooth path; a tone's pitch follows
+its height and the tone's overtone follows its colour; a caption describes this. Since the path is smooth, what comes
+before and after a gap determines what belongs in it, so that an audio inpainting LoRA has something to learn.
 
-There are two peoples of clips:
+There are two families of clips:
 
-- **base** (splits `base`, `base_held_out`), on which the base model was trained: discs; pitch rises with height; a tone whose single overtone, the
-  2nd to the 7th, depends on the colour.
-- **reedy** (`train`, `held_out`; `ltx new --demo` writes the first), which the base model never met, so that a LoRA has something to learn:
-  squares; pitch falls with height; and under the colour's overtone every tone has one more, at one and a half times its pitch.
+- **base** (splits `base`, `base_held_out`), which the base model was trained on: discs; pitch rises with height; a tone has a
+  single overtone, from the 2nd to the 7th, which depends on the colour.
+- **reedy** (`train`, `held_out`; `ltx new --demo` writes the former), which the base model has never seen, so that a LoRA has
+  something to learn: squares; pitch falls with height; and below the colour's overtone every tone has another one, at one and a
+  half times its pitch.
 
-Beside a clip there can be what conditions need: masks of sound and picture, and a reference, which is the shape's edges and the tone's pitch as a plain sine.
+A clip can be accompanied by what conditions need: audio and video masks, and a reference, which consists of the shape's
+edges and the tone's pitch as a plain sine.
 
-A clip is known by (seed, split, index), so that splits share none, whatever their sizes. `scene()` makes one in memory, `write_world()` writes files and the dataset
-that lists them.
+A clip is identified by (seed, split, index), so that splits have no clip in common, whatever their sizes. `scene()`
+makes one in memory, `write_world()` writes files and the dataset that lists them.
 """
 
 from __future__ import annotations
@@ -36,29 +39,31 @@ from ltxcore.protocols import Clip, Sound
 SIZE, FRAMES, FPS = 64, 17, 16
 SOUND_RATE = 16_000
 REFERENCE_RATE = 8_000
-"""Samples per second of a reference sound: plenty for a plain tone."""
+"""The samples per second of a reference sound: more than enough for a plain tone."""
 MASK_RATE = 100
-"""Samples per second of an audio mask: enough for its soft edges."""
+"""The samples per second of an audio mask: enough for its soft edges."""
 SECONDS = FRAMES / FPS
 PARTS = frozenset({"audio_masks", "video_masks", "references"})
-"""What can be written beside the clips."""
+"""The files that can be written beside the clips."""
 DEMO_CLIPS = 120
-"""Clips that `ltx new --demo` writes, and that lie in `examples/media`."""
+"""The number of clips that `ltx new --demo` writes, and that are in `examples/media`."""
 HISS = 0.005
-"""Loudness of the noise under every tone. Without it the pauses between overtones hold nothing but what AAC leaves there."""
+"""The loudness of the noise under every tone. Without it, the gaps between overtones would hold only AAC's artifacts."""
 EDGE = 0.05
-"""Seconds over which an audio mask falls from given to generate."""
+"""The seconds over which an audio mask falls from given to generated."""
 HOLE_EDGE = 4
-"""Pixels over which a video mask falls from given to generate."""
+"""The pixels over which a video mask falls from given to generated."""
 HOLES = tuple((top, left, bottom, right) for top, bottom in ((0, 32), (32, 64), (0, 64)) for left, right in ((0, 32), (32, 64), (0, 64)))[
     :-1
 ]
-"""The quarters and halves of a picture, (top, left, bottom, right) in pixels. They are whole latent cells: of a cell that is given in part, nothing is generated."""
+"""The quarters and halves of a picture, (top, left, bottom, right) in pixels. They are whole latent cells, since
+nothing is generated in a cell that is partly given.
+"""
 
 
 @attrs.frozen
 class Colour:
-    """A colour's name and RGB in [0, 1], what its tone is called, and which overtone that has, as a multiple of its pitch."""
+    """A colour's name and RGB in [0, 1], the name of its tone, and the overtone of that, as a multiple of its pitch."""
 
     name: str
     rgb: tuple[float, float, float]
@@ -78,7 +83,7 @@ COLOURS = (
 
 @attrs.frozen
 class People:
-    """How one people of clips looks and sounds; `reed` is the strength of the overtone at one and a half times the pitch."""
+    """How one family of clips looks and sounds; `reed` is the strength of the overtone at one and a half times the pitch."""
 
     shape: str
     pitch_rises: bool
@@ -93,7 +98,7 @@ SPLITS = {"base": BASE, "base_held_out": BASE, "train": REEDY, "held_out": REEDY
 
 @attrs.frozen
 class Scene:
-    """Everything about one clip, drawn from its identity; times in seconds, lengths as a share of the picture's side."""
+    """Everything about one clip, drawn from its identity; times are in seconds, lengths are shares of the picture's side."""
 
     name: str
     people: People
@@ -112,7 +117,7 @@ class Scene:
     hole: tuple[int, int, int, int]
 
     def height(self, time: np.ndarray) -> np.ndarray:
-        """Of the shape's centre, 0 at the bottom of the picture to 1 at its top."""
+        """Return the height of the shape's centre, from 0 at the bottom of the picture to 1 at its top."""
         turn = 2 * math.pi * self.speed * time + self.phase
         return self.middle + self.swing * (2 * np.abs(np.sin(turn / 2)) - 1 if self.bounces else np.sin(turn))
 
@@ -126,7 +131,7 @@ class Scene:
         )
 
     def clip(self, *, outline: bool = False) -> Clip:
-        """The pictures; or, as a reference, the shape's outline in white on black."""
+        """Return the frames; or, for a reference, the shape's outline in white on black."""
         time = np.arange(FRAMES) / FPS
         across = (self.drift[0] + self.drift[1] * time / SECONDS) * SIZE
         down = (1 - self.height(time)) * SIZE
@@ -142,7 +147,7 @@ class Scene:
         return Clip(torch.from_numpy((255 * pixels).round().astype(np.uint8)), float(FPS))
 
     def sound(self, *, plain: bool = False, rate: int = SOUND_RATE) -> Sound:
-        """The tone, mono; or, as a reference, the same pitch as a plain steady sine."""
+        """Return the tone, mono; or, for a reference, the same pitch as a plain steady sine."""
         time = np.arange(round(SECONDS * rate)) / rate
         height = self.height(time) if self.people.pitch_rises else 1 - self.height(time)
         turns = 2 * math.pi * np.cumsum(220 * 4**height) / rate
@@ -153,14 +158,16 @@ class Scene:
         return Sound(torch.from_numpy((self.loudness * tone + HISS * noise).astype(np.float32))[None], rate)
 
     def audio_mask(self) -> Sound:
-        """1 where the sound is given, 0 in the gap that is to be generated, with soft edges; `[1, N]` at `MASK_RATE`."""
+        """Return 1 where the audio is given and 0 in the gap that is to be generated, with soft edges; `[1, N]` at `MASK_RATE`."""
         time = np.arange(round(SECONDS * MASK_RATE)) / MASK_RATE
         start, end = self.gap
         outside = np.maximum(start - time, time - end)
         return Sound(torch.from_numpy(np.clip(outside / EDGE + 1, 0, 1).astype(np.float32))[None], MASK_RATE)
 
     def video_mask(self) -> Clip:
-        """White where the picture is given, black in the hole that is to be generated, with soft edges outside it; one frame."""
+        """Return one frame, white where the video is given and black in the hole that is to be generated, with soft
+        edges outside the hole.
+        """
         rows, columns = np.mgrid[0:SIZE, 0:SIZE] + 0.5
         top, left, bottom, right = self.hole
         outside = np.maximum.reduce([top - rows, rows - bottom, left - columns, columns - right])
@@ -169,7 +176,7 @@ class Scene:
 
 
 def scene(split: str, index: int, seed: int = 0) -> Scene:
-    """The clip of this identity; the same on every machine."""
+    """Return the clip with this identity; it is the same on every machine."""
     random = np.random.default_rng([seed, zlib.crc32(split.encode()), index])
     colour = COLOURS[random.integers(len(COLOURS))]
     bounces, fast = random.random(2) < 0.5
@@ -196,29 +203,29 @@ def scene(split: str, index: int, seed: int = 0) -> Scene:
 
 
 def scenes(split: str, count: int, seed: int = 0) -> Iterator[Scene]:
-    """The first `count` clips of a split."""
+    """Yield the first `count` clips of a split."""
     return (scene(split, index, seed) for index in range(count))
 
 
 def row_of(item: Scene, parts: frozenset[str]) -> dict[str, str]:
-    """The row of a dataset for a clip that is written with these parts beside it."""
+    """Return the dataset row for a clip that is written with these parts beside it."""
     row = {"video": f"clips/{item.name}.mp4"}
     if "audio_masks" in parts:
         row["audio_mask"] = f"audio_masks/{item.name}.wav"
     if "video_masks" in parts:
         row["video_mask"] = f"video_masks/{item.name}.png"
-    if "references" in parts:  # one file for both: outlines to look at, and the plain tone to hear
+    if "references" in parts:  # one file for both: outlines to see, and the plain tone to hear
         row["reference_video"] = row["reference_audio"] = f"references/{item.name}.mp4"
     return {**row, "caption": item.caption}
 
 
 def listing(split: str, count: int, seed: int = 0, parts: frozenset[str] = PARTS) -> str:
-    """The text of the dataset file that lists the first clips of a split."""
+    """Return the text of the dataset file that lists the first clips of a split."""
     return "".join(json.dumps(row_of(item, parts)) + "\n" for item in scenes(split, count, seed))
 
 
 def write_scene(item: Scene, out: Path, parts: frozenset[str]) -> dict[str, str]:
-    """Write the files of a clip under `out`; its row of the dataset."""
+    """Write the files of a clip under `out`, and return its row of the dataset."""
     row = row_of(item, parts)
     write_clip(out / row["video"], item.clip(), item.sound())
     if "audio_mask" in row:
@@ -239,7 +246,8 @@ def write_world(
     dataset: str = "clips.jsonl",
     step: Callable[[], None] = lambda: None,
 ) -> Path:
-    """Write the first `count` clips of a split under `out`, with what there can be beside them, and the dataset file that lists them.
+    """Write the first `count` clips of a split under `out`, with everything that can accompany them, and the dataset
+    file that lists them.
 
     `step` is called after each clip.
     """

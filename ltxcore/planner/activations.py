@@ -1,7 +1,9 @@
-"""The activations of a step, by running the real forward and backward on tensors that have shapes and no memory.
+"""The activations of a step, counted by running the real forward and backward on tensors that have shapes but no
+memory.
 
-The blocks of a model are alike, so a model of two and one of three blocks tell what any number of blocks takes: the difference is one block.
-What counts is what a CPU's kernels keep. Attention keeps its inputs, its output and a number a row, as flash attention does on a GPU, never the scores.
+The blocks of a model are alike, so models of two and of three blocks show what any number of blocks takes: the
+difference is one block. What is counted is what a CPU's kernels keep. Attention keeps its inputs, its output and one
+number per row, as flash attention does on a GPU, never the scores.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from ltxcore.planner.live import LiveBytes
 from ltxcore.protocols import ModelInput, Strategy
 
 FEW = (2, 3)
-"""The number of blocks in the models that are run to count bytes: the first, the last and one between them."""
+"""The numbers of blocks in the two models that are run to count bytes: the first and the last block, without and with one between them."""
 
 
 @attrs.frozen
@@ -38,9 +40,9 @@ class Activations:
     optimizer.
 
     Attributes:
-        saved: at the end of the forward: what the backward will need.
-        peak: the most at any moment, with what is only passing through.
-        inputs: what the model is given.
+        saved: the bytes at the end of the forward, which the backward will need.
+        peak: the most bytes at any moment, including temporary tensors.
+        inputs: the bytes of the model's inputs.
     """
 
     saved: int
@@ -53,13 +55,13 @@ class Choice:
     """The settings that decide how many bytes a step keeps.
 
     Attributes:
-        modalities: of the run.
-        lora: the adapters; none: all weights are trained.
-        dtype: of the base's weights.
-        adapter_dtype: of the adapters'.
-        autocast: what matrix products are computed in; none: what the weights are.
-        checkpointing: whether blocks are computed again in the backward pass.
-        is_quantized: whether the matrices of the blocks are stored in fewer bits.
+        modalities: the modalities of the run.
+        lora: the adapters; None if all weights are trained.
+        dtype: the dtype of the base's weights.
+        adapter_dtype: the dtype of the adapters' weights.
+        autocast: the dtype of matrix products; None for that of the weights.
+        checkpointing: whether blocks are recomputed in the backward pass.
+        is_quantized: whether the matrices of the blocks are quantized.
     """
 
     modalities: frozenset[str]
@@ -76,9 +78,9 @@ class Sketch:
     """A model on the meta device with its adapters.
 
     Attributes:
-        backbone: with what is trained requiring a gradient.
-        trained: names of the parameters that are trained.
-        unreached: of those of the base that no loss of this run reaches.
+        backbone: the model, in which trained parameters require a gradient.
+        trained: the names of the parameters that are trained.
+        unreached: the names of the base's parameters that no loss of this run reaches.
     """
 
     backbone: LTXBackbone
@@ -88,11 +90,12 @@ class Sketch:
 
 @attrs.define(eq=False)
 class Tracer:
-    """Runs of models of a few blocks for one run; what no loss reaches is found once for each number of blocks.
+    """Runs models of a few blocks for one run; the parameters that no loss reaches are found only once for each number
+    of blocks.
 
     Attributes:
         base: the model.
-        strategy: of the run.
+        strategy: the strategy of the run.
     """
 
     base: Base
@@ -100,10 +103,10 @@ class Tracer:
     _unreached: dict[tuple[frozenset[str], int], frozenset[str]] = attrs.field(factory=dict, init=False)
 
     def sketched(self, choice: Choice, inputs: Mapping[str, ModelInput], num_layers: int) -> Sketch:
-        """A model of so many blocks, with what the run trains of it picked out as `train.trained_model.load_model` does."""
+        """Return a model of so many blocks, in which the same parameters are trained as `train.trained_model.load_model` selects."""
         backbone = self.base.sketch(choice.modalities, num_layers)
         key = choice.modalities, num_layers
-        if key not in self._unreached:  # neither adapters nor dtypes nor sizes change it
+        if key not in self._unreached:  # neither adapters nor dtypes nor sizes change this
             self._unreached[key] = _unreached(backbone, self.strategy, inputs)
         unreached = self._unreached[key]
         if choice.is_quantized:
@@ -130,7 +133,7 @@ class Tracer:
         )
 
     def said(self, choice: Choice) -> str:
-        """Describe what is run to count them."""
+        """Describe which models are run to count the activations."""
         return f"{FEW[0]} and {FEW[1]} blocks" if self._is_told_by_few(choice) else f"{self.base.num_layers} blocks"
 
     def _is_told_by_few(self, choice: Choice) -> bool:
@@ -155,7 +158,7 @@ def _run(backbone: LTXBackbone, choice: Choice, strategy: Strategy, inputs: Mapp
         given = {name: _hollow(each) for name, each in inputs.items()}
         _fill_hollow(backbone, choice)
         for parameter in backbone.parameters():
-            if parameter.requires_grad:  # gradients are counted elsewhere: each goes as soon as it is whole
+            if parameter.requires_grad:  # gradients are counted elsewhere: here each is dropped once it is complete
                 parameter.register_post_accumulate_grad_hook(_drop)
         known = [*backbone.parameters(), *backbone.buffers()]
         tensors = [tensor for each in given.values() for tensor in attrs.asdict(each, recurse=False).values() if isinstance(tensor, Tensor)]
@@ -173,7 +176,7 @@ def _loss(backbone: LTXBackbone, choice: Choice, strategy: Strategy, inputs: Map
 
 
 def _total(strategy: Strategy, predicted: Mapping[str, Tensor], inputs: Mapping[str, ModelInput]) -> Tensor:
-    """The strategy's loss; where it looks at values, which are not there, one that reads the same velocities."""
+    """Return the strategy's loss; if it depends on values, which do not exist here, return one that reads the same velocities."""
     with contextlib.suppress(RuntimeError, NotImplementedError, TypeError):
         return total_loss(strategy.loss(predicted, inputs))
     return torch.stack([velocity.square().mean() for name, velocity in predicted.items() if inputs[name].is_generated]).sum()
@@ -185,7 +188,7 @@ def _unreached(backbone: LTXBackbone, strategy: Strategy, inputs: Mapping[str, M
 
 
 def _round(backbone: LTXBackbone) -> None:
-    """Matrices of the blocks in 8 bits. Those in fewer are restored in the same way where they are used."""
+    """Replace the matrices of the blocks by 8-bit ones. Matrices with fewer bits are dequantized in the same way when they are used."""
     transformer = backbone.transformer
     for path, module in list(transformer.named_modules()):
         if isinstance(module, nn.Linear) and is_quantizable(f"{path}.weight"):
@@ -198,7 +201,7 @@ def _drop(parameter: Tensor) -> None:
 
 
 def _hollow(given: ModelInput) -> ModelInput:
-    """The same shapes without memory, each tensor with a storage of its own."""
+    """Return inputs of the same shapes without memory, each tensor with a storage of its own."""
 
     def empty(value: Any) -> Any:
         return torch.empty(value.shape, dtype=value.dtype) if isinstance(value, Tensor) else value
@@ -208,7 +211,7 @@ def _hollow(given: ModelInput) -> ModelInput:
 
 
 def _fill_hollow(backbone: LTXBackbone, choice: Choice) -> None:
-    """Every parameter of the meta device on one that computes, without memory."""
+    """Move every parameter from the meta device to one that computes, still without memory."""
     adapters = set(lora_parameters(backbone)) if choice.lora is not None else set()
     for path, module in list(backbone.named_modules()):
         for own, parameter in list(module.named_parameters(recurse=False)):

@@ -1,4 +1,4 @@
-"""Settings under which a run that does not fit would: each is tried by the arithmetic that found that it does not."""
+"""Settings with which a run that does not fit would fit: each is tried by the same arithmetic that found that the run does not fit."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ GPUS = (2, 4, 8, 16, 32, 64)
 LEAST_RANK = 8
 
 OFFLOADED_AT_ONCE = 4
-"""The number of blocks by which each try offloads more than the one before."""
+"""The number of blocks by which each attempt offloads more than the one before."""
 
 INSTALL = 'which needs `pip install "ltx[low-memory]"`'
-"""Said wherever it holds, since another machine may train than the one that plans."""
+"""Added to every such change, since the machine that trains may not be the one that plans."""
 
 
 @attrs.frozen
 class Change:
-    """A change of a run's settings.
+    """A change to a run's settings.
 
     Attributes:
-        said: as one writes it.
-        tables: keys of the run file and their values, by table.
-        processes: that run it; none: as many as before.
-        size: of its clips; none: as they were.
-        is_other: whether it takes more than time: other GPUs, or another LoRA or other clips.
+        said: the change as a user writes it.
+        tables: the keys of the run file and their values, by table.
+        processes: the number of processes; None for as many as before.
+        size: the size of the clips; None for the same as before.
+        is_other: whether it costs more than time: it needs other GPUs, or trains another LoRA or on other clips.
     """
 
     said: str
@@ -53,8 +53,8 @@ class Variant:
     Attributes:
         config: its run file.
         processes: that run it.
-        size: of its clips; none: as they are.
-        changes: that made it.
+        size: the size of its clips; None if it is unchanged.
+        changes: the changes that led to it.
     """
 
     config: RunFile
@@ -63,7 +63,7 @@ class Variant:
     changes: tuple[Change, ...] = ()
 
     def changed(self, change: Change) -> Variant:
-        """Return this variant with one more change."""
+        """Return this variant with one further change."""
         tables = {name: attrs.evolve(getattr(self.config, name), **keys) for name, keys in change.tables.items()}
         return Variant(
             attrs.evolve(self.config, **tables),
@@ -75,12 +75,12 @@ class Variant:
 
 @attrs.frozen
 class Remedy:
-    """Changes with which the run fits, and what it then needs.
+    """Changes that make the run fit, and what it needs with them.
 
     Attributes:
         said: the changes.
-        need: with them.
-        is_other: whether they take more than time.
+        need: what the run needs with them.
+        is_other: whether they cost more than time.
     """
 
     said: tuple[str, ...]
@@ -89,15 +89,17 @@ class Remedy:
 
 
 def remedies(estimator: Estimator, config: RunFile, processes: int, memory: int) -> list[Remedy]:
-    """Each kind of change that is enough by itself, no further than it must go; where none is that takes time alone, also sets of changes that are enough.
+    """Return every kind of change that is enough by itself, taken no further than necessary; if none of these costs
+    only time, also sets of changes that are enough together.
 
-    Those come first that take time alone, in order of what is moved in each step; the others take more GPUs, or train something else. Empty: nothing is enough.
+    Those that cost only time come first, ordered by how much is moved in each step; the others need more GPUs, or train
+    something else. The list is empty if nothing is enough.
 
     Args:
-        estimator: of the run.
+        estimator: the run's estimator.
         config: its run file.
         processes: that run it.
-        memory: bytes of a device.
+        memory: the bytes of a device.
     """
     start = Variant(config, processes)
     alone = []
@@ -110,7 +112,7 @@ def remedies(estimator: Estimator, config: RunFile, processes: int, memory: int)
 
 
 def _sets(estimator: Estimator, start: Variant, memory: int, more_gpus: bool) -> Iterator[Remedy]:
-    """Sets of changes, each of which makes room for the weights in another way."""
+    """Yield sets of changes, each of which makes room for the weights in a different way."""
     said: set[frozenset[str]] = set()
     for way in WAYS:
         if way is KINDS and said:
@@ -119,19 +121,21 @@ def _sets(estimator: Estimator, start: Variant, memory: int, more_gpus: bool) ->
         if found is not None and frozenset(found.said) not in said:
             said.add(frozenset(found.said))
             yield found
-    # What more GPUs allow and what one allows exclude each other in part, so that each number of them is a start of its own.
+    # Some changes go only with several GPUs and others only with one, so the search starts anew for each number of GPUs.
     starts = [start.changed(change) for change in _gpus(start, estimator)] if more_gpus else []
     others = (_together(estimator, each, start, memory, KINDS) for each in starts)
     yield from [remedy for remedy in [next(filter(None, others), None)] if remedy is not None]
 
 
 def _together(estimator: Estimator, reached: Variant, bare: Variant, memory: int, kinds: Sequence[Kind]) -> Remedy | None:
-    """Kind after kind, each as far as it helps, until the run fits; then without what was not needed after all."""
+    """Apply one kind of change after the other, each as far as it helps, until the run fits; then remove the changes
+    that were not needed after all.
+    """
     if not _may_fit(estimator, reached, memory, kinds):
         return None
     need = _need(estimator, reached)
     milder: dict[str, tuple[Change, ...]] = {}
-    for kind in (*kinds, *AT_DRAWING):  # once more, since it may be only now that most is needed as samples are decoded
+    for kind in (*kinds, *AT_DRAWING):  # again, since only now the peak may be while samples are decoded
         if kind is _gpus or need is None:
             continue
         before, passed = reached, tuple[Change, ...]()
@@ -148,7 +152,7 @@ def _together(estimator: Estimator, reached: Variant, bare: Variant, memory: int
 
 
 def _may_fit(estimator: Estimator, reached: Variant, memory: int, kinds: Sequence[Kind]) -> bool:
-    """Return whether weights and the optimizer fit with all changes that make them no larger: a quick look, without activations."""
+    """Return whether weights and the optimizer fit with all changes that reduce them: a quick check, without activations."""
     need = _need(estimator, reached, 0)
     for kind in kinds:
         before = reached
@@ -160,7 +164,7 @@ def _may_fit(estimator: Estimator, reached: Variant, memory: int, kinds: Sequenc
 
 
 def _least(estimator: Estimator, reached: Variant, bare: Variant, memory: int, milder: Mapping[str, tuple[Change, ...]]) -> Remedy:
-    """Remove every change that the run fits without, most expensive first."""
+    """Remove every change that the run fits without, the most expensive first."""
     kept = reached.changes
     for change in reversed(reached.changes):
         for other in ((), *((each,) for each in milder.get(change.said, ()))):
@@ -189,7 +193,8 @@ def _remedy(estimator: Estimator, variant: Variant, memory: int) -> Remedy | Non
 def _need(estimator: Estimator, variant: Variant, memory: int | None = None) -> Need | None:
     """Return what a variant needs; None if it is impossible.
 
-    Where `memory` is too little for its weights and the optimizer alone, that is all that is said: its activations take seconds to find.
+    If `memory` is too small for its weights and the optimizer alone, only these are returned, since its activations
+    take seconds to find.
     """
     if any(engine_problems(variant.config, variant.processes)) or any(contradictions(variant.config)):
         return None
@@ -197,11 +202,11 @@ def _need(estimator: Estimator, variant: Variant, memory: int | None = None) -> 
         if memory is not None and not (least := estimator.without_activations(variant.config, variant.processes)).fits(memory):
             return least
         return estimator.need(variant.config, variant.processes, variant.size)
-    except LtxError:  # it contradicts the user's own configuration of DeepSpeed, or leaves clips too short for a condition
+    except LtxError:  # it contradicts the user's DeepSpeed configuration, or leaves clips too short for a condition
         return None
 
 
-# ---- kinds of change, those that cost least first
+# ---- kinds of change, the cheapest first
 
 
 def _checkpointing(run: Variant, estimator: Estimator) -> Iterator[Change]:
@@ -234,7 +239,7 @@ def _quantization(run: Variant, estimator: Estimator) -> Iterator[Change]:
 
 
 def _eight_bits(run: Variant, estimator: Estimator) -> Iterator[Change]:
-    """No further than weights of 8 bits, which change a step less than those of 4 do."""
+    """Yield the change to 8-bit weights only, which slows a step down less than 4-bit weights."""
     yield from (change for change in _quantization(run, estimator) if change.tables["acceleration"]["quantization"] == "int8")
 
 
@@ -273,7 +278,7 @@ def _offload(run: Variant, estimator: Estimator) -> Iterator[Change]:
         if now.offload == "none":
             yield Change('engine.offload = "optimizer"', {"engine": {"offload": "optimizer"}})
         if now.offload != "all":
-            stage = {} if now.stage in (None, 3) else {"stage": 3}  # which by itself may take more
+            stage = {} if now.stage in (None, 3) else {"stage": 3}  # this alone may take more memory
             yield Change(f'{"engine.stage = 3, and " * bool(stage)}engine.offload = "all"', {"engine": {"offload": "all", **stage}})
 
 
@@ -298,7 +303,7 @@ def _size(run: Variant, estimator: Estimator) -> Iterator[Change]:
 Kind = Callable[[Variant, Estimator], Iterator[Change]]
 
 AT_DRAWING: tuple[Kind, ...] = (_vae_tiling, _room)
-"""Kinds that change what is needed as samples are decoded, and nothing else."""
+"""The kinds of change that reduce only what is needed while samples are decoded."""
 
 KINDS: tuple[Kind, ...] = (
     *AT_DRAWING, _checkpointing, _precision, _quantization, _optimizer, _offload_blocks, _stage, _batch_size, _offload, _gpus, _rank, _size,
@@ -310,4 +315,6 @@ WAYS: tuple[tuple[Kind, ...], ...] = (
     tuple(kind for kind in KINDS if kind is not _quantization),
     KINDS,
 )
-"""Kinds that are tried together: weights in fewer bits; in 8 bits and the rest in host memory; as they are and in host memory; and, where none is enough, all there is."""
+"""The kinds of change that are tried together: quantized weights; 8-bit weights, with the rest offloaded; unquantized,
+offloaded weights; and, if none of these is enough, all kinds.
+"""
