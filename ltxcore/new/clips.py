@@ -37,7 +37,7 @@ class Clips:
 
     @property
     def held_out(self) -> int:
-        """The number of clips that are kept for the validation loss: a tenth of them, at least one, but none if there
+        """The number of clips that are kept for the validation loss: a tenth of them, from 1 to 32, but none if there
         are fewer than four.
         """
         return 0 if self.count < 4 else min(MOST_HELD_OUT, max(1, round(self.count / 10)))

@@ -239,7 +239,7 @@ def _quantization(run: Variant, estimator: Estimator) -> Iterator[Change]:
 
 
 def _eight_bits(run: Variant, estimator: Estimator) -> Iterator[Change]:
-    """Yield the change to 8-bit weights only, which slows a step down less than 4-bit weights."""
+    """Yield only the change to 8-bit weights, which affect a step less than 4-bit weights do."""
     yield from (change for change in _quantization(run, estimator) if change.tables["acceleration"]["quantization"] == "int8")
 
 

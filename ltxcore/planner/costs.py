@@ -1,4 +1,4 @@
-"""The cost of a run file: what `ltx plan` says."""
+"""The cost of a run file, as `ltx plan` reports it."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class Cost:
 
     Attributes:
         found: the run without its data.
-        shapes: of its largest micro-batch.
-        need: bytes.
-        memory: of a device.
-        remedies: changes with which it fits, where it does not.
-        lacking: what the run file asks for and this machine lacks; the one that trains needs it.
-        data_bytes: of the encoded data; none: it is not known, since they are not here.
-        passes: over the data; none: likewise.
+        shapes: the shapes of its largest micro-batch.
+        need: the bytes that it needs.
+        memory: the bytes of a device.
+        remedies: changes with which the run fits, if it does not fit already.
+        lacking: what the run file asks for and this machine lacks; the machine that trains needs it.
+        data_bytes: the bytes of the encoded data; None if the data are not on this machine.
+        passes: the passes over the data; None if the data are not on this machine.
     """
 
     found: Outline
@@ -59,7 +59,7 @@ class Cost:
 
     @property
     def fits(self) -> bool:
-        """Return whether a device is large enough."""
+        """Return whether a device is large enough for the run."""
         return self.need.fits(self.memory)
 
 
@@ -75,19 +75,19 @@ def cost(
 ) -> Cost:
     """Compute what a run costs, and what would make it fit.
 
-    Its data need not be here, where `bucket` or the run file says how large clips are.
+    Its data need not be on this machine if `bucket` or the run file gives the size of the clips.
 
     Args:
         loaded: the run file.
-        processes: one a device.
-        memory: bytes of a device.
-        nodes: machines that the processes are on, evenly.
-        model: name of a released model, in place of the file at `model_path`.
-        bucket: `WxHxF`, in place of what the run file or the data say.
-        tell: told of what takes seconds.
+        processes: the number of processes, one per device.
+        memory: the bytes of a device.
+        nodes: the number of machines, over which the processes are divided evenly.
+        model: the name of a released model, in place of the file at `model_path`.
+        bucket: the size of clips as `WxHxF`, in place of that in the run file or the data.
+        tell: called with a message before work that takes seconds.
 
     Raises:
-        LtxError: for all that is wrong with the run file; nothing says how large clips are.
+        LtxError: for everything that is wrong with the run file; or nothing gives the size of the clips.
     """
     try:
         tell(f"reading the headers of {loaded.config.model.model_path}" if model is None else f"taking the shapes of {model}")
@@ -106,7 +106,7 @@ def cost(
 
 
 def _encoded(found: Outline, bucket: str | None) -> Manifest | None:
-    """The data that are encoded here; what is wrong with them matters only where nothing else says how large clips are."""
+    """Return the data that are encoded on this machine. Errors in them matter only if nothing else gives the size of the clips."""
     try:
         return encoded_here(found)
     except LtxError:
@@ -121,7 +121,7 @@ def _passes(found: Outline, data: Manifest, processes: int) -> Passes | None:
         held_out = config.data.held_out
         chosen = data.samples if isinstance(held_out, Path) else split(data, held_out).train
         return passes_of(order_of(data, chosen, config.optimization.batch_size, config.seed), config, processes)
-    except LtxError:  # nothing is left to train on, which `ltx check` tells
+    except LtxError:  # nothing is left to train on, which `ltx check` reports
         return None
 
 
@@ -129,7 +129,7 @@ def _passes(found: Outline, data: Manifest, processes: int) -> Passes | None:
 
 
 def told(found: Cost) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """Parts of the answer: a head, and rows of a name and a value."""
+    """Yield the parts of the report: a heading, and rows of a name and a value."""
     need, states = found.need, found.need.states
     config = found.found.config
     kind = f"LoRA of rank {config.lora.rank}" if config.model.training_mode == "lora" else "full fine-tuning"

@@ -1,6 +1,6 @@
 """The memory that decoding a run's clips takes on a GPU, counted by running the real decoder on tensors without memory.
 
-Sounds are not counted: what their decoder takes is small beside a clip's.
+Audio is not counted: its decoder takes little memory compared with that for video.
 """
 
 from __future__ import annotations
@@ -38,14 +38,18 @@ _SINCE_2_3: Mapping[str, Any] = {
 }
 
 RELEASED: Mapping[str, Mapping[str, Any]] = {"2.0": {}, "2.3": _SINCE_2_3, "2.5": _SINCE_2_3}
-"""The settings, by generation, in which a released model's decoder differs from diffusers' default; for models whose file is not here."""
+"""The settings, by generation, in which a released model's decoder differs from diffusers' default; used for models
+whose file is not here.
+"""
 
 Cells = tuple[int, int, int]
-"""Latent frames, rows and columns."""
+"""The numbers of latent frames, rows and columns."""
 
 
 def decoder_of(found: Outline, base: Base) -> nn.Module | None:
-    """The decoder of a run's clips, without its weights; none: the run decodes no clips, or with the tiny codec, which takes next to nothing."""
+    """Return the decoder of a run's clips, without its weights; None if the run decodes no clips, or does so with the
+    tiny codec, which takes next to no memory.
+    """
     model = found.config.model
     if base.info.generation not in RELEASED:
         return None
@@ -56,7 +60,7 @@ def decoder_of(found: Outline, base: Base) -> nn.Module | None:
             return decoder
         except ConfigError:
             if model.video_vae_path is None:
-                return None  # the run has no codec, and draws nothing
+                return None  # the run has no codec, and generates nothing
         except LtxError:
             pass
     from diffusers import AutoencoderKLLTX2Video
@@ -66,13 +70,13 @@ def decoder_of(found: Outline, base: Base) -> nn.Module | None:
 
 
 def largest(found: Outline, stored: Sequence[int] | None, tiles: bool) -> Cells | None:
-    """Find the largest piece that a run decodes at once: of its validation samples, or without any of the held-out
+    """Find the largest piece that a run decodes at once: of its validation samples or, if it has none, of the held-out
     clips that it generates anew.
 
     Args:
         found: the run without its data.
-        stored: the shape of the largest clip of its data, `(C, F, H, W)`; none: it has none.
-        tiles: whether clips are decoded in pieces.
+        stored: the shape of the largest clip in its data, `(C, F, H, W)`; None if there is no clip.
+        tiles: whether clips are decoded in tiles.
     """
     sizes = sorted((_piece(cells, found, tiles) for cells in _decoded(found, stored)), key=lambda cells: cells[0] * cells[1] * cells[2])
     return sizes[-1] if sizes else None
@@ -94,12 +98,12 @@ def _piece(cells: Cells, found: Outline, tiles: bool) -> Cells:
 
 
 def decoding(decoder: nn.Module, channels: int, cells: Cells) -> int:
-    """Return the bytes of a decoder's weights, and the peak of what passes through it besides them.
+    """Return the bytes that decoding takes: the decoder's weights, and the peak of everything else while it runs.
 
     Args:
-        decoder: of clips.
-        channels: of the latents.
-        cells: that are decoded at once.
+        decoder: the decoder of clips.
+        channels: the number of channels of the latents.
+        cells: the latent cells that are decoded at once.
     """
     with FakeTensorMode(), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")

@@ -1,4 +1,6 @@
-"""Weights, gradients and the optimizer of each engine, in bytes, from the sizes of the parameters and DeepSpeed's own settings."""
+"""The bytes of weights, gradients and the optimizer in each engine, computed from the sizes of the parameters and
+DeepSpeed's own settings.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,15 @@ from ltxcore.models.quantized import Quantization
 from ltxcore.planner.parameters import Parameters
 
 MASTER = 4
-"""Bytes of a float32 number."""
+"""The bytes of a float32 number."""
 
 ROUNDED = 6 * MASTER
-"""The bytes of a number while it is updated and then rounded stochastically: weight, gradient and two moments in float32, and the bits of the rounding."""
+"""The bytes per number while it is updated and then rounded stochastically: weight, gradient and two moments in
+float32, and the random bits for rounding.
+"""
 
 Counted = Callable[[str, tuple[int, ...]], int | None]
-"""Bytes of an optimizer's state of a parameter, by its name and shape; None: that is not known."""
+"""Returns the bytes of an optimizer's state for a parameter, given its name and shape; None if they are not known."""
 
 DEFAULTS: Mapping[str, int] = {
     "reduce_bucket_size": 500_000_000,
@@ -30,21 +34,23 @@ DEFAULTS: Mapping[str, int] = {
     "stage3_max_reuse_distance": 1_000_000_000,
     "sub_group_size": 1_000_000_000,
 }
-"""DeepSpeed's, in numbers, where a configuration does not say."""
+"""DeepSpeed's defaults, in numbers, for keys that a configuration does not set."""
 
 
 @attrs.frozen
 class States:
-    """Bytes that last from step to step, or come back in each.
+    """Bytes that stay allocated from step to step, or are allocated again in each step.
 
     Attributes:
-        weights: on the device.
-        gradients: on the device.
-        optimizer: on the device: its state, and float32 masters where they are beside the weights. What is not known of it is left out.
-        communication: on the device, while gradients are made: buffers to reduce them in, and weights that are gathered to compute with.
-        step: on the device, while the optimizer steps and activations are gone.
-        kept: on the device, of gradients and communication: what is there even when nothing is trained.
-        host: in host memory, a process.
+        weights: the weights on the device.
+        gradients: the gradients on the device.
+        optimizer: the optimizer's state on the device, and float32 masters if they exist besides the weights. State of unknown
+            size is left out.
+        communication: on the device, while gradients are computed: the buffers in which they are reduced, and the weights
+            gathered for the computation.
+        step: further bytes on the device while the optimizer steps, when activations are gone.
+        kept: the part of gradients and communication that is on the device even while nothing is trained.
+        host: the bytes in host memory for each process.
     """
 
     weights: int
@@ -70,14 +76,14 @@ def single_states(
     """Return the states of the engine for one process.
 
     Args:
-        parameters: of the run.
-        dtype: of frozen weights.
-        quantization: of them.
-        state_bytes: of the optimizer's state.
-        trained: dtype of trained weights, which the optimizer's state has too.
-        in_backward: whether each weight is updated in the backward pass, so that the gradients of all are never there at once.
-        offloaded: blocks whose matrices lie in host memory, and are on the device `AT_ONCE` at the most.
-        num_layers: of the model.
+        parameters: the parameters of the run.
+        dtype: the dtype of frozen weights.
+        quantization: the quantization of frozen weights.
+        state_bytes: returns the bytes of the optimizer's state.
+        trained: the dtype of trained weights and of the optimizer's state.
+        in_backward: whether each weight is updated in the backward pass, so that never all gradients exist at once.
+        offloaded: the number of blocks whose matrices are in host memory, of which at most `AT_ONCE` are on the device at once.
+        num_layers: the number of blocks of the model.
 
     Source: docs/explanation/arithmetic.md#one-process, #block-swap
     """
@@ -94,12 +100,12 @@ def single_states(
         gradients=largest * trained.itemsize + update if in_backward else weights,
         optimizer=states_of(parameters, state_bytes, trained) or 0,
         step=0 if in_backward else update,
-        host=away,  # pinned, matrix by matrix: their bytes are powers of two, which `pinned` leaves as they are
+        host=away,  # each matrix is pinned; its size is a power of two, which `pinned` would not change
     )
 
 
 def pinned(size: int) -> int:
-    """Bytes of host memory that a pinned buffer of `size` bytes takes: the next power of two.
+    """Return the bytes of host memory that a pinned buffer of `size` bytes takes: the next power of two.
 
     Source: docs/explanation/arithmetic.md#pinned-host-memory
     """
@@ -107,9 +113,9 @@ def pinned(size: int) -> int:
 
 
 def states_of(parameters: Parameters, state_bytes: Counted, trained: torch.dtype = torch.float32) -> int | None:
-    """Return the bytes of an optimizer's state of all that is trained; None: that is not known.
+    """Return the bytes of an optimizer's state for everything that is trained; None if they are not known.
 
-    Of bfloat16 weights, each number of the state that is there for each of theirs is bfloat16 too.
+    For bfloat16 weights, the parts of the state that have one number per weight are bfloat16 too.
     """
     total = 0
     for each in parameters.weights:
@@ -123,7 +129,8 @@ def states_of(parameters: Parameters, state_bytes: Counted, trained: torch.dtype
 
 
 def zero_states(parameters: Parameters, config: Config, world_size: int, state_bytes: Counted) -> States:
-    """Of one process of a ZeRO engine, with the configuration that DeepSpeed is given, and an optimizer that keeps `state_bytes` of a flat piece.
+    """Return the states of one process of a ZeRO engine, given DeepSpeed's configuration and an optimizer that keeps
+    `state_bytes` for a flat piece.
 
     Source: docs/explanation/arithmetic.md#zero-stages-1-and-2, #zero-stage-3
     """
@@ -144,17 +151,17 @@ def _stage_3(parameters: Parameters, zero: Mapping[str, Any], world_size: int, s
     divided = parameters.loaded - whole
     prefetched = min(divided, said["stage3_prefetch_bucket_size"])
     kept = min(divided, max(said["stage3_max_live_parameters"], said["stage3_max_reuse_distance"]) + prefetched)
-    gathered = kept + prefetched  # what is gathered together comes in one buffer, from which each weight is copied
-    reduced = min(parameters.trained, said["reduce_bucket_size"])  # copied once more, in the order of the processes, to be sent
+    gathered = kept + prefetched  # weights gathered together arrive in one buffer, from which each is copied
+    reduced = min(parameters.trained, said["reduce_bucket_size"])  # copied again, in the order of the processes, to be sent
     offloads, weights_away = _is_away(zero, "offload_optimizer"), _is_away(zero, "offload_param")
     group = min(mine, said["sub_group_size"])
     host = mine * MASTER + state(mine) + _gradients_away(zero, mine, size, group) if offloads else 0
-    if weights_away:  # the flat buffer of those that are trained is pinned whatever is said
+    if weights_away:  # the flat buffer of trained weights is pinned whatever the configuration says
         host += (parts - mine) * size + pinned(mine * size)
     return States(
         weights=(0 if weights_away else parts * size) + whole * size,
         gradients=0 if offloads else mine * size,
-        # Masters are copies even of float32 weights: DeepSpeed would share them, but compares a device with its name, which is never equal.
+        # Masters are copies even of float32 weights: DeepSpeed means to share them, but compares a device with its name, which is never equal.
         optimizer=0 if offloads else mine * MASTER + state(mine),
         communication=(said["reduce_bucket_size"] + reduced + gathered) * size,
         step=said["reduce_bucket_size"] * size + (0 if offloads else group * (size + (MASTER if size < MASTER else 0))),
@@ -164,7 +171,7 @@ def _stage_3(parameters: Parameters, zero: Mapping[str, Any], world_size: int, s
 
 
 def _gradients_away(zero: Mapping[str, Any], mine: int, size: int, group: int) -> int:
-    """Bytes in host memory of a process's gradients: all in one buffer, and those of each group in float32, for the optimizer."""
+    """Return the bytes of a process's gradients in host memory: all in one buffer, and those of each group in float32 for the optimizer."""
     if not _is_pinned(zero):
         return mine * (size + MASTER)
     groups, rest = divmod(mine, group) if group else (0, 0)
@@ -184,18 +191,18 @@ def _stages_1_and_2(parameters: Parameters, zero: Mapping[str, Any], world_size:
         optimizer=0 if offloads else mine * MASTER + state(mine),
         communication=buckets * size,
         step=0 if offloads else mine * (size + (MASTER if size < MASTER else 0)),
-        # Weights as the model has them, masters, their gradients and moments, of which the moments alone are not pinned.
+        # Weights in the model's dtype, masters, their gradients, and moments; only the moments are not pinned.
         host=taken(mine * size) + 2 * taken(mine * MASTER) + state(mine) if offloads else 0,
     )
 
 
 def _is_pinned(zero: Mapping[str, Any]) -> bool:
-    """Whether what belongs to the optimizer is pinned where it lies in host memory: by default it is."""
+    """Return whether the optimizer's data are pinned if they are in host memory, which is the default."""
     return bool((zero.get("offload_optimizer") or {}).get("pin_memory", True))
 
 
 def _is_away(zero: Mapping[str, Any], part: str) -> bool:
-    """Whether a part lies in host memory, or beyond it on a disk, through host memory."""
+    """Return whether a part is in host memory, or on a disk, which it reaches through host memory."""
     return (zero.get(part) or {}).get("device") in ("cpu", "nvme")
 
 

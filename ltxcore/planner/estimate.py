@@ -25,33 +25,35 @@ from ltxcore.runs.memory_settings import KEPT
 from ltxcore.runs.run_plan import Outline
 
 SHARE, CONTEXT = 0.1, 2**30
-"""The margin: a tenth for fragmentation and what kernels work in, and a GiB for the device's context. A convention; neither can be computed."""
+"""The margin: a tenth for fragmentation and the kernels' workspace, and one GiB for the device's context. This is a
+convention; neither can be computed.
+"""
 
 PROCESS = 3 * 2**30
-"""Host memory of a process itself, with its libraries. A convention, as above."""
+"""The host memory of a process itself, with its libraries. This is a convention, as above."""
 
 
 NONE = Activations(saved=0, peak=0, inputs=0)
-"""The activations of an estimate that did not count them."""
+"""The activations in an estimate that does not count them."""
 
 
 @attrs.frozen
 class Need:
-    """Bytes.
+    """What a run needs, in bytes.
 
     Attributes:
-        parameters: of the run.
-        states: weights, gradients, optimizer and communication, a process.
-        activations: of the largest micro-batch.
+        parameters: the parameters of the run.
+        states: the weights, gradients, optimizer and communication of each process.
+        activations: the activations of the largest micro-batch.
         processes: that run it.
-        nodes: machines, over which they are divided evenly.
-        checkpoint: of one checkpoint.
-        exported: of the LoRA or the model.
-        checkpoints: that are on the disk at once; none: as many as the run makes.
-        engine: in words.
-        decoding: on the first device, while clips are decoded: the decoder, and what passes through it.
-        makes_room: whether the optimizer's state lies in host memory then.
-        is_whole: whether the optimizer's state is known; if not, it is left out.
+        nodes: the number of machines, over which the processes are divided evenly.
+        checkpoint: the bytes of one checkpoint.
+        exported: the bytes of the exported LoRA or model.
+        checkpoints: the number of checkpoints on disk at once.
+        engine: the engine, in words.
+        decoding: the bytes on the first device while clips are decoded: the decoder's weights, and everything else while it runs.
+        makes_room: whether the optimizer's state is in host memory while clips are decoded.
+        is_whole: whether the size of the optimizer's state is known; if not, it is left out.
     """
 
     parameters: Parameters
@@ -93,7 +95,7 @@ class Need:
 
     @property
     def moment(self) -> str:
-        """The time of that peak, in words."""
+        """The moment of that peak, in words."""
         moments = {"in forward and backward": self.backward, "as the optimizer steps": self.update, "as samples are decoded": self.drawing}
         return max(moments, key=lambda name: moments[name])
 
@@ -108,7 +110,7 @@ class Need:
 
     @property
     def host(self) -> int:
-        """Host memory of a machine: of its processes, what they keep of the data, and what was moved there.
+        """The host memory of a machine: its processes, what they keep of the data, and what was moved there.
 
         Source: docs/explanation/arithmetic.md#host-memory
         """
@@ -118,14 +120,14 @@ class Need:
 
 @attrs.define(eq=False)
 class Estimator:
-    """Estimates of a run, and of the same run with other settings; what was traced once is not traced again.
+    """Estimates for a run, and for the same run with other settings; nothing is traced twice.
 
     Attributes:
         found: the run without its data.
         base: the model.
-        shapes: of its largest micro-batch.
-        nodes: machines.
-        tell: told of what takes seconds.
+        shapes: the shapes of its largest micro-batch.
+        nodes: the number of machines.
+        tell: called with a message before work that takes seconds.
     """
 
     found: Outline
@@ -145,12 +147,12 @@ class Estimator:
         """Estimate what a run with these settings needs.
 
         Args:
-            config: the run file, or one like it.
+            config: the run file, or a variant of it.
             processes: that run it.
-            size: of clips, in place of the run's.
+            size: the size of clips, in place of the run's own.
 
         Raises:
-            ConfigError: a DeepSpeed configuration that contradicts the run file.
+            ConfigError: the DeepSpeed configuration contradicts the run file.
         """
         without = self.without_activations(config, processes)
         choice = _choice(config, self.found.modalities, uses_zero(config, processes))
@@ -166,7 +168,7 @@ class Estimator:
         return self._decoding[cells]
 
     def without_activations(self, config: RunFile, processes: int) -> Need:
-        """Return the need without activations, which take seconds to find: at least this much is needed.
+        """Return the need without activations, which take seconds to count: the run needs at least this much.
 
         Raises:
             ConfigError: as `need`.
@@ -191,7 +193,7 @@ class Estimator:
             nodes=self.nodes,
             checkpoint=checkpoint,
             exported=exported,
-            # A new one is whole before an old one goes.
+            # A new checkpoint is complete before an old one is removed.
             checkpoints=min(made, keep + 1) if keep > 0 else made,
             engine=engine,
             makes_room=config.acceleration.offload_optimizer_during_validation and not divided,
@@ -230,7 +232,7 @@ class Estimator:
 
 
 def _choice(config: RunFile, modalities: frozenset[str], divided: bool) -> Choice:
-    """Dtypes as `train.trained_model.load_model` and the engines have them."""
+    """Choose the dtypes as `train.trained_model.load_model` and the engines do."""
     mixed = AUTOCAST[config.acceleration.mixed_precision_mode]
     is_full = config.model.training_mode == "full"
     whole = weights_dtype(config, divided)
@@ -272,7 +274,7 @@ def _said(config: Config) -> str:
 
 
 def _saved(config: RunFile, parameters: Parameters) -> tuple[int, int]:
-    """Bytes of a checkpoint, and of what the run ends with. Source: docs/explanation/arithmetic.md#disk"""
+    """Return the bytes of a checkpoint, and of the run's result. Source: docs/explanation/arithmetic.md#disk"""
     numbers = parameters.whole if config.model.training_mode == "full" else parameters.trained
     exported = numbers * DTYPES[config.checkpoints.precision].itemsize
     moments = states_of(parameters, config.optimization.optimizer.state_bytes)

@@ -22,7 +22,7 @@ from ltxcore.runs.setup import setting_of
 from ltxcore.sample.cuts import samples_in, steps_of
 
 RATE = 24.0
-"""Frames per second of clips that are not encoded yet, which say how long their sound is."""
+"""The assumed frames per second of clips that are not encoded yet, which determine how long their audio is."""
 
 SECONDS = 10.0
 """The assumed duration of a sound without video whose length is not known."""
@@ -33,10 +33,11 @@ class Shapes:
     """The shapes of a micro-batch's samples.
 
     Attributes:
-        roles: the shape of a stored sample by role: `(C, F, H, W)` or `(C, T, M)` latents, masks like the grid of their target, `(L,)` text.
-        rates: frames per second of stored clips, by role.
-        described: in words: where this is from, and how large it is.
-        size: of the clips, where that was said; none: it is known from the data, or there are no clips.
+        roles: the shape of a stored sample, by role: `(C, F, H, W)` or `(C, T, M)` for latents, the grid of the target for masks,
+            `(L,)` for text.
+        rates: the frames per second of stored clips, by role.
+        described: a description in words: where the shapes come from, and how large they are.
+        size: the size of the clips, if it was given; None if it is known from the data, or if there are no clips.
     """
 
     roles: Mapping[str, tuple[int, ...]]
@@ -46,10 +47,10 @@ class Shapes:
 
 
 def encoded_here(found: Outline) -> Manifest | None:
-    """Return the samples of the run's data that are encoded completely on this machine; None if there are none.
+    """Return the samples of the run's data that are completely encoded on this machine; None if there are none.
 
     Raises:
-        DataError: all that is wrong with it.
+        DataError: for everything that is wrong with the data.
     """
     data = found.config.data
     if not data.is_said or not any((found.root / each.folder).is_dir() for each in found.strategy.sources().values()):
@@ -60,16 +61,17 @@ def encoded_here(found: Outline) -> Manifest | None:
 
 
 def shapes_of(found: Outline, base: Base, bucket: str | None = None, encoded: Manifest | None = None) -> Shapes:
-    """The shapes of a run's largest micro-batch: of the size that is said, else of the data that are encoded here.
+    """Return the shapes of a run's largest micro-batch: for the size that is given, else for the data that are encoded
+    on this machine.
 
     Args:
         found: the run without its data.
         base: the model.
-        bucket: `WxHxF`, in place of what the run file says.
+        bucket: the size of clips as `WxHxF`, in place of that in the run file.
         encoded: the data, as `encoded_here` finds them.
 
     Raises:
-        ConfigError: nothing says how large clips are, or a size that the codec does not take.
+        ConfigError: nothing gives the size of the clips, or the codec does not support the size.
     """
     config = found.config
     said = bucket if bucket is not None else config.preprocessing.resolution_buckets
@@ -94,7 +96,7 @@ def _largest(said: str, base: Base, where: str) -> Bucket:
 
 
 def of_bucket(found: Outline, base: Base, size: Bucket | None) -> Shapes:
-    """The shapes of clips of one size, and of their sound; none: of sound alone, as long as `audio_durations` says."""
+    """Return the shapes of clips of one size and of their audio; with None, of audio alone, as long as `audio_durations` says."""
     options = found.config.preprocessing
     scale, audio_scale = base.info.video_scale, base.info.audio_scale
     seconds = size.frames / Fraction(RATE) if size is not None else Fraction(max(options.audio_durations, default=SECONDS))
@@ -117,7 +119,7 @@ def of_bucket(found: Outline, base: Base, size: Bucket | None) -> Shapes:
 def _expected(
     role: str, source: Source, target: Mapping[str, tuple[int, ...]], smaller: tuple[int, ...], base: Base, length: int
 ) -> tuple[int, ...]:
-    """The shape of a source's samples before there are any."""
+    """Return the shape that a source's samples will have."""
     if source.kind == "text":
         return (length,)
     cells = target[source.modality]
@@ -134,7 +136,7 @@ def _text_length(base: Base) -> int:
 
 
 def of_manifest(manifest: Manifest, found: Outline) -> Shapes:
-    """The shapes of the samples that have most tokens."""
+    """Return the shapes of the sample with the most tokens."""
     names = manifest.samples
     groups = order_of(manifest, names, 1, 0).shapes
     sources = found.strategy.sources()
@@ -158,12 +160,12 @@ def _product(numbers: Sequence[int]) -> int:
     return product
 
 
-# ---- from shapes to what the model sees
+# ---- from shapes to the model's inputs
 
 
 def inputs_of(found: Outline, base: Base, shapes: Shapes, batch_size: int) -> dict[str, ModelInput]:
-    """Make the model's inputs for a micro-batch of these shapes, with every reference that the run may append; on the
-    CPU, without content.
+    """Make the model's inputs for a micro-batch of these shapes, with every reference that the run may append; they are
+    on the CPU and have no content.
 
     Raises:
         DataError: a condition cannot apply to samples of these shapes.

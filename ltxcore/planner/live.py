@@ -1,4 +1,4 @@
-"""Tensor bytes that are alive, counted as operations make them and as Python and autograd let go of them."""
+"""The bytes of live tensors, counted as operations create them and as Python and autograd release them."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveBytes(TorchDispatchMode):
-    """A mode that counts every storage that an operation makes until nothing holds it: what autograd keeps, and what
-    only passes through.
+    """A mode that counts every storage that an operation creates for as long as anything holds it: autograd, or the
+    computation itself.
 
-    Storages are counted, not tensors, so that views cost nothing. It works on tensors without memory too.
+    Storages are counted, not tensors, so that views cost nothing. This also works on tensors without memory.
 
     Attributes:
-        live: bytes now.
-        peak: the most there were, since this began or `peak` was set.
+        live: the bytes now.
+        peak: the most bytes since the mode began or `peak` was set.
     """
 
     def __init__(self, known: Iterable[Tensor] = ()) -> None:
-        """`known`: tensors that were there before, and are not counted."""
+        """`known` are tensors that existed before and are not counted."""
         super().__init__()  # type: ignore[no-untyped-call]
         self.live = 0
         self.peak = 0

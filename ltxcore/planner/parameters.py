@@ -1,6 +1,7 @@
-"""The parameters of a run by size: what is trained, what is frozen, and how many there are of each kind of block.
+"""The parameters of a run and their sizes: what is trained, what is frozen, and how many there are of each kind of
+block.
 
-What the weights of a run take: in a file, and in memory.
+The bytes that the weights of a run take, in a file and in memory, are computed here too.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ class Weight:
     """Parameters of one kind.
 
     Attributes:
-        name: of one of them, in the transformer.
-        shape: of each.
-        times: how many there are.
-        is_trained: whether the optimizer has them.
+        name: the name of one of them, in the transformer.
+        shape: the shape of each.
+        times: how many of them there are.
+        is_trained: whether they are trained.
     """
 
     name: str
@@ -40,7 +41,7 @@ class Weight:
 
     @property
     def numbers(self) -> int:
-        """The number of elements in one of them."""
+        """The number of elements in each of them."""
         return prod(self.shape)
 
 
@@ -49,9 +50,9 @@ class Parameters:
     """All parameters of a run.
 
     Attributes:
-        weights: of the transformer, adapters included.
-        connectors: numbers in the weights of the text connectors, which are frozen and on every device whole.
-        whole: numbers in the whole model, streams that the run does not load included.
+        weights: the weights of the transformer, including adapters.
+        connectors: the number of elements in the text connectors, which are frozen and undivided on every device.
+        whole: the number of elements in the whole model, including streams that the run does not load.
     """
 
     weights: tuple[Weight, ...]
@@ -65,7 +66,7 @@ class Parameters:
 
     @property
     def loaded(self) -> int:
-        """The number of elements in the transformer's weights that the run loads, adapters included."""
+        """The number of elements in the transformer's weights that the run loads, including adapters."""
         return sum(each.numbers * each.times for each in self.weights)
 
     def stored(self, dtype: torch.dtype, quantization: Quantization | None) -> int:
@@ -82,7 +83,7 @@ class Parameters:
 
 
 def parameters_of(tracer: Tracer, streams: frozenset[str], choice: Choice, inputs: Mapping[str, ModelInput]) -> Parameters:
-    """The parameters of a run of these `choice.modalities`, with `streams` loaded."""
+    """Return the parameters of a run of `choice.modalities` that loads `streams`."""
     base = tracer.base
     layers = base.num_layers
     few = min(layers, FEW[1]) if blocks_are_alike(choice.lora) else layers
@@ -101,14 +102,14 @@ def parameters_of(tracer: Tracer, streams: frozenset[str], choice: Choice, input
 
 
 def _beside(backbone: LTXBackbone, modalities: frozenset[str], times: Times) -> list[Weight]:
-    """Return the frozen parameters that the trained modalities do not need, but generating samples does."""
+    """Return the frozen parameters that generating samples needs but the trained modalities do not."""
     named = ((name.removeprefix("transformer."), tuple(parameter.shape)) for name, parameter in backbone.named_parameters())
     return [Weight(name, shape, times(name), False) for name, shape in named if not is_needed(name, modalities)]
 
 
 def _times(few: int, layers: int) -> Times:
-    """Return how many parameters of a model with `layers` blocks a name of one with `few` stands for: its middle block
-    stands for all between the first and the last.
+    """Return a function that tells how many parameters of a model with `layers` blocks each name in one with `few`
+    blocks stands for: its middle block stands for all between the first and the last.
     """
 
     def times(name: str) -> int:
@@ -128,10 +129,10 @@ def weight_bytes(
     """Return the bytes that the weights of a run of `modalities` take.
 
     Args:
-        shapes: of every parameter of the whole model (`Blueprint.shapes`).
+        shapes: the shapes of all parameters of the whole model (`Blueprint.shapes`).
         modalities: "video", "audio" or both.
-        dtype: of the weights.
-        quantization: how the matrices of the blocks are stored with fewer bits; none: as all others.
+        dtype: the dtype of the weights.
+        quantization: the quantization of the blocks' matrices; None if they are stored like all other weights.
 
     Source: docs/explanation/arithmetic.md#bytes-of-weights
     """

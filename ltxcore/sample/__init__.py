@@ -1,1 +1,1 @@
-"""Generation, from noise to latents, on the same states and conditions as training."""
+"""Generation, from noise to latents, with the same states and conditions as training."""

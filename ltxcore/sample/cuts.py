@@ -1,4 +1,4 @@
-"""The part of a media file that a sample uses, known from its header and read later. Media longer than what is
+"""The part of a media file that a sample uses, determined from its header and read later. Media longer than what is
 generated are cut at the end that does not matter.
 
 Frames are taken one by one, whatever the file's own rate; audio is resampled to the codec's rate.
@@ -30,8 +30,8 @@ class ClipCut:
     Attributes:
         path: the file.
         size: the size at which it is encoded.
-        factor: every factor-th frame is taken, the first one alone.
-        from_end: whether the file's last frames are used, not its first.
+        factor: after the first frame, every factor-th frame is taken.
+        from_end: whether the file's last frames are used instead of its first.
         rate: the file's own frames per second; None for a single picture.
     """
 
@@ -58,9 +58,9 @@ def clip_cut(info: MediaInfo, target: Bucket, scale: Sequence[int], *, factor: i
     """Cut a clip to the length of a target, in whole latent frames.
 
     Args:
-        info: the file's media information.
+        info: what probing the file found.
         target: the size at which it is encoded, with frames counted before every `factor`-th is taken.
-        scale: the codec's scale: pixel frames, rows and columns a latent cell.
+        scale: the codec's scale: the pixel frames, rows and columns of a latent cell.
         factor: see `ClipCut`.
         from_end: see `ClipCut`.
     """
@@ -72,18 +72,18 @@ def clip_cut(info: MediaInfo, target: Bucket, scale: Sequence[int], *, factor: i
 
 @attrs.frozen(eq=False)
 class SoundCut:
-    """The audio of a file that a sample uses, already read, at the codec's rate."""
+    """The part of a file's audio that a sample uses, already read, at the codec's rate."""
 
     path: Path
     sound: Sound
 
     def steps(self, scale: Sequence[int]) -> int:
-        """Return the number of latent steps that the codec makes from it."""
+        """Return the number of latent steps that the codec makes from this audio."""
         return steps_of(self.sound.samples.shape[1], scale)
 
 
 def sound_cut(path: Path, seconds: Fraction, *, from_end: bool = False) -> SoundCut:
-    """Read the first or the last `seconds` of a file's audio, or all of it if it is shorter.
+    """Read the first or the last `seconds` of a file's audio, or all of the audio if it is shorter.
 
     Raises:
         DataError: it cannot be read, or has no sound.
@@ -104,7 +104,7 @@ def samples_in(seconds: Fraction) -> int:
 
 
 def steps_of(samples: int, scale: Sequence[int]) -> int:
-    """Return the number of latent steps of audio with `samples` samples at the codec's rate.
+    """Return the number of latent steps for audio with `samples` samples at the codec's rate.
 
     Source: docs/explanation/arithmetic.md#tokens-of-a-sound
     """
@@ -112,7 +112,7 @@ def steps_of(samples: int, scale: Sequence[int]) -> int:
 
 
 def look(path: Path) -> MediaInfo:
-    """Probe a file, and refuse one without pictures.
+    """Probe a file, and refuse it if it has no pictures.
 
     Raises:
         DataError: it cannot be read, or has no pictures.
@@ -125,7 +125,7 @@ def look(path: Path) -> MediaInfo:
 
 @contextmanager
 def blaming(where: str) -> Iterator[None]:
-    """Put the key that names a file before the file's errors; errors that already say the key are left alone."""
+    """Prefix a file's errors with the key that names the file; errors that already name the key are left unchanged."""
     try:
         yield
     except LtxError as error:

@@ -1,4 +1,4 @@
-"""The latent grid that a sample is generated on, for each modality, with empty tokens to try conditions on."""
+"""The latent grid on which a sample is generated, for each modality, with empty tokens for trying out conditions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CHANNELS = 128
 
 
 def modalities_of(info: ModelInfo) -> dict[str, Modality]:
-    """Return the modalities with the factors of a model's codecs."""
+    """Return the modalities with the scale factors of a model's codecs."""
     return {"video": VideoModality(scale=info.video_scale), "audio": AudioModality(mel_frames=info.audio_scale[0])}
 
 
@@ -34,7 +34,7 @@ class Canvas:
 
     Attributes:
         request: the sample to generate.
-        modalities: the modalities by name, with the factors of the model's codecs.
+        modalities: the modalities by name, with the scale factors of the model's codecs.
     """
 
     request: Request
@@ -42,7 +42,7 @@ class Canvas:
 
     @property
     def exact_rate(self) -> Fraction:
-        """The frames per second of the request as an exact fraction, as media files have them."""
+        """The frames per second of the request as an exact fraction, as in media files."""
         return exact_rate(self.request.rate)
 
     def scale(self, modality: str) -> tuple[int, int, int]:
@@ -50,7 +50,7 @@ class Canvas:
         return self.modalities[modality].grid_of((CHANNELS, 1, 1, 1)).scale
 
     def target(self, modality: str) -> Grid:
-        """Return the grid of a generated modality. Audio has the steps that the codec would make from audio as long as the video."""
+        """Return the grid of a generated modality. Audio has as many steps as the codec makes from audio as long as the video."""
         scale = self.scale(modality)
         if modality == "video":
             return self.modalities[modality].grid_of((CHANNELS, *self.request.size.cells(scale)))
@@ -68,17 +68,17 @@ class Canvas:
         return self.request.rate if modality == "video" else self.modalities[modality].default_rate
 
     def rate_of(self, reference: Cut, condition: SampleCondition[Any, Any]) -> float:
-        """Return the frames per second of a reference. A single picture has no rate, and takes its target's."""
+        """Return the frames per second of a reference. A single picture has no rate of its own, and takes that of its target."""
         slower = condition.temporal_scale_factor if isinstance(reference, ClipCut) and reference.rate is not None else 1
         return self.rate(condition.modality) / slower
 
     def blank(self, grid: Grid, modality: str, rate: float | None = None) -> Medium:
-        """Return a clip or audio without content, at `rate` if it has a rate of its own."""
+        """Return a clip or audio without content, at `rate` if that is given."""
         rates = torch.tensor([self.rate(modality) if rate is None else rate])
         tokens = torch.zeros(1).expand(1, grid.num_tokens, CHANNELS)
         return Medium(tokens, grid, rates, self.modalities[modality].positions(grid, rates))
 
     def empty(self, modality: str) -> LatentState:
-        """Return the state of a target with nothing given and no content."""
+        """Return the state of a target in which nothing is given and that has no content."""
         blank = self.blank(self.target(modality), modality)
         return LatentState.start(modality, blank.grid, blank.rate, blank.tokens, blank.positions)

@@ -1,4 +1,4 @@
-"""Encoding of the prompts and media of samples, each once; the encoders are freed afterwards."""
+"""Encoding of the prompts and media of samples, each only once; the encoders are freed afterwards."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Encoded:
     Attributes:
         canvas: the sample to generate, in latent cells.
         text: the prompt, before the model's connectors.
-        negative: the negative prompt, which guidance leads away from.
+        negative: the negative prompt, from which guidance leads away.
         conditions: the conditions, in order.
         frozen: the latents of each frozen modality.
-        media: the frozen modalities as they were in their files, to be shown with the result.
-        beside: the references to be shown beside the result.
+        media: the frozen modalities as they are in their files, to be shown with the result.
+        beside: the references to show beside the result.
     """
 
     canvas: Canvas
@@ -53,12 +53,12 @@ class Encoded:
 
 
 def encode(planned: Sequence[Planned], model: Codecs) -> list[Encoded]:
-    """Encode the texts and media of some samples. The text encoder is freed before a codec is read, and the codecs are
-    freed at the end.
+    """Encode the texts and media of some samples. The text encoder is freed before a codec is loaded, and the codecs
+    are freed at the end.
 
     Raises:
-        DataError: a file cannot be read or encoded; names the sample's condition and the file.
-        ConfigError: the model has no text encoder or codec where it should.
+        DataError: a file cannot be read or encoded; the error names the sample's condition and the file.
+        ConfigError: the model lacks a text encoder or codec that is needed.
         CheckpointError: their weights cannot be read.
     """
     texts = _texts(planned, model.text())
@@ -119,7 +119,7 @@ def _encoded(planned: Planned, texts: Mapping[str, Text], media: _Media) -> Enco
     for name, cut in planned.frozen.items():
         with blaming(request.place_of(name)):
             frozen[name] = media.latents(cut, name, canvas.rate(name))
-            # A sound is shown as it is in its file; what is encoded has the codec's rate.
+            # Audio is shown as it is in its file; for encoding it has the codec's rate.
             shown[name] = media.medium(cut, canvas.rate(name)) if name == "video" else _heard(cut, request)
     beside: list[Clip] = []
     for each in planned.conditions:
@@ -152,10 +152,11 @@ def _condition(planned: PlannedCondition, canvas: Canvas, media: _Media) -> Enco
 
 
 def _mask(planned: PlannedCondition, role: str, canvas: Canvas) -> Tensor:
-    """Read a mask file as one value a token, `[1, T]` float32, by the rules of preprocessing.
+    """Read a mask file as one value per token, `[1, T]` float32, by the rules of preprocessing.
 
     Raises:
-        DataError: it cannot be read, is shorter than what is drawn, or is stored with other values than it has tokens.
+        DataError: it cannot be read, is shorter than what is generated, or has a number of values that differs from the number of
+            tokens.
     """
     path, name = planned.masks[role], planned.modality
     with blaming(str(path)):

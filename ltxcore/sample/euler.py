@@ -1,6 +1,6 @@
 """Euler steps from noise to clean tokens, with given tokens held in place.
 
-The noise levels of generation are here too.
+The noise levels of generation are defined here too.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ Model = Callable[[Mapping[str, ModelInput]], Mapping[str, Tensor]]
 """A model that returns velocities by modality, `[B, T + R, D]`."""
 
 Denoiser = Callable[[Mapping[str, ModelInput]], Mapping[str, Tensor]]
-"""A function that returns clean predictions by generated modality, `[B, T + R, D]`: a model alone, or several passes of
-it under guidance.
+"""A function that returns clean predictions by generated modality, `[B, T + R, D]`: the model alone, or several passes
+combined by guidance.
 """
 
 Report = Callable[[int, int], None]
-"""A function that is called after each step with the steps done and the steps in all."""
+"""A function that is called after each step with the number of steps done and the total number of steps."""
 
 
 def plain(model: Model) -> Denoiser:
-    """Return a denoiser that makes one pass a step, without guidance. Source: docs/explanation/arithmetic.md#clean-prediction"""
+    """Return a denoiser that makes one pass per step, without guidance. Source: docs/explanation/arithmetic.md#clean-prediction"""
 
     def denoise(inputs: Mapping[str, ModelInput]) -> dict[str, Tensor]:
         velocities = model(inputs)
@@ -39,7 +39,7 @@ def plain(model: Model) -> Denoiser:
 
 
 def clean_prediction(given: ModelInput, velocity: Tensor) -> Tensor:
-    """Return the clean tokens that a velocity predicts, each token by its own noise level, `[B, T + R, D]` float32."""
+    """Return the clean tokens that a velocity predicts, given each token's own noise level, `[B, T + R, D]` float32."""
     return given.tokens.float() - velocity.float() * given.timesteps.unsqueeze(-1)
 
 
@@ -61,8 +61,8 @@ def euler(denoiser: Denoiser, inputs: Mapping[str, ModelInput], sigmas: Tensor, 
 
     Args:
         denoiser: the function that predicts clean tokens.
-        inputs: the inputs by modality; a generated one is prepared by `start`, with `clean` and `denoise_mask`.
-        sigmas: the noise levels, `[N + 1]`, the last of them 0; on the CPU, since each is read.
+        inputs: the inputs by modality; a generated modality is prepared by `start`, with `clean` and `denoise_mask`.
+        sigmas: the noise levels, `[N + 1]`, the last of them 0; they are on the CPU, since each value is read.
         report: called after each step.
 
     Source: docs/explanation/arithmetic.md#euler-step, #held-tokens
@@ -83,7 +83,7 @@ def euler(denoiser: Denoiser, inputs: Mapping[str, ModelInput], sigmas: Tensor, 
 
 
 def _at(given: ModelInput, sigma: float) -> ModelInput:
-    """Return the modality at another noise level; a frozen one is returned as it is, since it has none."""
+    """Return the modality at another noise level; a frozen modality has no noise level and is returned as it is."""
     if not given.is_generated:
         return given
     assert given.denoise_mask is not None
@@ -109,10 +109,10 @@ TERMINAL = 0.1
 
 
 def schedule(steps: int) -> Tensor:
-    """Return noise levels from 1 to 0, `[steps + 1]` float32, the same for every number of tokens.
+    """Return noise levels from 1 to 0, `[steps + 1]` float32, which do not depend on the number of tokens.
 
     Raises:
-        ConfigError: fewer than two steps, for which the stretch to the last level has no meaning.
+        ConfigError: there are fewer than two steps, for which stretching to the last level has no meaning.
 
     Source: docs/explanation/arithmetic.md#noise-levels-of-generation
     """

@@ -1,7 +1,7 @@
-"""Generation outside a run, with a model from its file and LoRAs on it, to files.
+"""Generation outside a run: a model from its file, with LoRAs on it, generates samples and writes them to files.
 
-A hidden file beside the samples records how far a command is until the last is there, so that the same command goes on where it was killed,
-rather than to be refused for the files that it wrote itself.
+Until the last sample is written, a hidden file beside the samples records how far a command has got. So the same
+command continues where it was killed, and is not refused because of the files that it wrote itself.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ class Studio:
         model: the paths of the model, its codecs and its text encoder, and the device.
         loras: the LoRAs on it, with their strengths.
         precision: the precision of its weights and arithmetic, "bf16" or "no" (float32).
-        quantization: the quantization of the matrices of its blocks; None for none.
+        quantization: the quantization of the matrices of its blocks; None for no quantization.
         offload_blocks: the number of blocks whose matrices stay in host memory except while they compute.
-        mark_first_frame: whether the first latent frame is marked, for a model that takes the marker; None follows the training of the
-            model and LoRAs.
+        mark_first_frame: whether the first latent frame is marked, for a model that takes the marker; None does as the model and
+            LoRAs were trained.
     """
 
     model: Codecs
@@ -64,10 +64,10 @@ class Studio:
 
     @property
     def marking(self) -> Marking:
-        """The choice whether the first latent frame is marked, with notes on why not.
+        """The choice whether the first latent frame is marked, with notes that explain why not.
 
         Raises:
-            LtxError: LoRAs that were trained differently, and nothing is chosen.
+            LtxError: the LoRAs were trained differently, and nothing is chosen.
         """
         return marking_of(self.loras, describe(self.model.path), self.mark_first_frame)
 
@@ -75,23 +75,23 @@ class Studio:
         """Check the media of some samples from their headers.
 
         Raises:
-            LtxError: everything that is wrong with any of them.
+            LtxError: for everything that is wrong with any of them.
         """
         return plan_generations(requests, modalities_of(describe(self.model.path)), factors_of(self.loras))
 
     def generate(self, planned: Sequence[Planned], paths: Sequence[Path], step: Step | None = None) -> Iterator[Path]:
-        """Generate samples, and write each as soon as it is there.
+        """Generate samples, and write each as soon as it is finished.
 
         Args:
             planned: the samples.
-            paths: the paths of their files, without ending.
+            paths: the paths of their files, without endings.
             step: called after each step.
 
         Yields:
             The files, with their endings.
 
         Raises:
-            LtxError: a file cannot be read, encoded or written, or weights cannot be loaded, or memory runs out.
+            LtxError: a file cannot be read, encoded or written, weights cannot be loaded, or memory runs out.
         """
         marks = self.marking.marks
         with self._telling("encoding prompts and media", self._to_encode()):
@@ -163,13 +163,13 @@ def _forward(backbone: LTXBackbone, device: torch.device, mixed: torch.dtype | N
 
 
 def factors_of(loras: Sequence[Strength]) -> dict[str, str] | None:
-    """Return the reference factors that the metadata of LoRAs gives; None where none of them can be relied on to give
+    """Return the reference factors that the metadata of LoRAs gives; None if none of the LoRAs can be relied on to give
     any.
 
-    A LoRA of ltx says a factor only where it is not 1.
+    A LoRA of ltx gives a factor only if it is not 1.
 
     Raises:
-        ConfigError: two of them say different things.
+        ConfigError: two LoRAs give different factors.
     """
     said = [lora.metadata for lora in loras]
     own = [{name: metadata[name] for name in FACTORS.values() if name in metadata} for metadata in said]
@@ -187,12 +187,12 @@ def factors_of(loras: Sequence[Strength]) -> dict[str, str] | None:
 
 @attrs.define
 class Drawing:
-    """The samples that a command generates, with a record of those that are already there.
+    """The samples that a command generates, with a record of those that are already finished.
 
     Attributes:
         record: the hidden file with the record.
-        paths: the paths of all samples, without ending.
-        there: the files of the samples that are there, by number of the sample.
+        paths: the paths of all samples, without endings.
+        there: the files of the finished samples, by the number of the sample.
     """
 
     record: Path
@@ -207,24 +207,25 @@ class Drawing:
             folder: the folder for the samples.
             asked: everything that was asked for, as bytes that identify the command.
             count: the number of samples.
-            names: returns the paths for a new command; it may refuse.
+            names: returns the paths for a new command, or raises an error to refuse it.
         """
         record = folder / f".drawing-{hashlib.sha256(asked).hexdigest()[:16]}.json"
         try:
             stems, files = json.loads(read_regular(record))
             paths, there = [folder / stem for stem in stems], {int(number): folder / name for number, name in files.items()}
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError):  # none, or one that a disk has lost a part of
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):  # there is no record, or the disk has lost a part of it
             paths, there = [], {}
         if len(paths) != count:
             return cls(record, names(), {})
         return cls(record, paths, {number: path for number, path in there.items() if path.is_file()})
 
     def left(self) -> list[int]:
-        """Return the numbers of the samples that are not there yet."""
+        """Return the numbers of the samples that are not finished yet."""
         return [number for number in range(len(self.paths)) if number not in self.there]
 
     def begin(self) -> None:
-        """Write the record of the samples to generate; a single sample needs none, since it is there or not.
+        """Write the record of the samples to generate. A single sample needs no record, since its file either exists or
+        does not.
 
         Raises:
             OSError: it cannot be written.
@@ -234,10 +235,10 @@ class Drawing:
             write_whole(self.record, json.dumps([[path.name for path in self.paths], files]).encode())
 
     def add(self, number: int, path: Path) -> None:
-        """Record that a sample is there."""
+        """Record that a sample is finished."""
         self.there[number] = path
         self.begin()
 
     def end(self) -> None:
-        """Remove the record, since all samples are there."""
+        """Remove the record, since all samples are finished."""
         self.record.unlink(missing_ok=True)

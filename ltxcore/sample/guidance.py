@@ -1,4 +1,4 @@
-"""Guidance: several passes of the model a step, and the combination of their predictions."""
+"""Guidance: several passes of the model per step, and the combination of their predictions."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from ltxcore.protocols import ModelInput
 from ltxcore.sample.euler import Denoiser, clean_prediction
 
 PerturbedModel = Callable[[Mapping[str, ModelInput], Perturbation | None], Mapping[str, Tensor]]
-"""A model that returns velocities by modality, with parts of it left out as a perturbation says."""
+"""A model that returns velocities by modality, with the parts left out that a perturbation names."""
 
 
 @attrs.frozen
 class Scales:
-    """The strengths of guidance for a modality. The defaults are neutral.
+    """The strengths of guidance for a modality. The defaults have no effect.
 
     Attributes:
         cfg: the strength towards the text, away from the negative text; 1 is off.
         stg: the strength away from the prediction of blocks without self-attention; 0 is off.
         modality: the strength towards the other modality; 1 is off.
-        rescale: the share of the contrast that guidance adds which is taken back, 0 to 1.
+        rescale: the share of the contrast added by guidance that is removed again, from 0 to 1.
     """
 
     cfg: float = 1.0
@@ -39,7 +39,7 @@ class Passes:
     Attributes:
         whole: the prediction with the text and all of the model.
         negative: the prediction with the negative text.
-        perturbed: the prediction with blocks that lack self-attention.
+        perturbed: the prediction with self-attention left out of some blocks.
         isolated: the prediction without the other modality.
     """
 
@@ -50,7 +50,8 @@ class Passes:
 
 
 def combine(passes: Passes, scales: Scales) -> Tensor:
-    """Combine the predictions of all passes, in float32, for one sample: contrast is measured over the whole tensor.
+    """Combine the predictions of all passes, in float32, for one sample: the contrast is measured over the whole
+    tensor.
 
     Source: docs/explanation/arithmetic.md#guidance, #rescaled-guidance
     """
@@ -71,9 +72,9 @@ class Guidance:
     """The guidance of a sample.
 
     Attributes:
-        scales: the scales of each modality; one that is missing, or frozen, is not guided.
+        scales: the scales of each modality; a modality that is missing or frozen is not guided.
         negative: the context of the negative text by modality, `[B, L, E]`, with its mask.
-        stg_blocks: the blocks that lose their self-attention in the perturbed pass; all `num_layers` if empty.
+        stg_blocks: the blocks without self-attention in the perturbed pass; all `num_layers` blocks if empty.
         num_layers: the model's number of blocks.
     """
 
@@ -83,7 +84,7 @@ class Guidance:
     num_layers: int
 
     def denoiser(self, model: PerturbedModel) -> Denoiser:
-        """Return a denoiser that predicts under guidance. A pass that is neutral for every modality is not run.
+        """Return a denoiser that predicts with guidance. A pass that has no effect for any modality is skipped.
 
         Source: docs/explanation/arithmetic.md#guidance
         """
@@ -109,7 +110,7 @@ class Guidance:
         return denoise
 
     def _effective(self, inputs: Mapping[str, ModelInput]) -> dict[str, Scales]:
-        """Return the scales of generated modalities, without guidance towards the other modality where there is none."""
+        """Return the scales of generated modalities, without guidance towards the other modality if there is none."""
         found = {name: self.scales.get(name, Scales()) for name, given in inputs.items() if given.is_generated}
         return found if len(inputs) > 1 else {name: attrs.evolve(scale, modality=1.0) for name, scale in found.items()}
 

@@ -1,5 +1,5 @@
-"""The choice whether the first latent frame is marked for a model that takes the marker (LTX-2.5): as the LoRAs or the
-model were trained, else as the model's makers do it.
+"""The choice whether the first latent frame is marked, for a model that takes the marker (LTX-2.5): as the LoRAs or the
+model were trained, or else as the model's makers do.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ class Marking:
 
 
 def marking_of(loras: Sequence[Strength], info: ModelInfo, asked: bool | None = None) -> Marking:
-    """Decide whether the first latent frame is marked with a model and LoRAs.
+    """Decide whether the first latent frame is marked for a model with LoRAs.
 
     Args:
         loras: the LoRAs that are used.
         info: the model.
-        asked: the user's choice; None if there is none.
+        asked: the user's choice; None if the user has not chosen.
 
     Raises:
-        ConfigError: LoRAs that were trained differently, and the user does not choose.
+        ConfigError: the LoRAs were trained differently, and the user has not chosen.
     """
     if not info.takes_marker:
         return Marking(False, () if asked is None else (f"The model {info.name} has no first-frame marker.",))
@@ -58,12 +58,12 @@ def marking_of(loras: Sequence[Strength], info: ModelInfo, asked: bool | None = 
 
 
 def of_metadata(metadata: Mapping[str, str]) -> bool | None:
-    """Return whether the first frame was marked in training, by the metadata of a strategy or file; None where it does not say."""
+    """Return whether the first frame was marked in training, according to the metadata of a strategy or file; None if they do not say."""
     return {"true": True, "false": False}.get(metadata.get(MARKER, ""))
 
 
 def of_lora(metadata: Mapping[str, str]) -> bool | None:
-    """Return whether a LoRA for a model that takes the marker was trained with it; None where it does not say. A video
+    """Return whether a LoRA for a model that takes the marker was trained with it; None if this is not known. A video
     LoRA of ltx that does not say is older than the marker, and was trained without it.
     """
     said = of_metadata(metadata)

@@ -1,4 +1,4 @@
-"""The plan of a sample's media, made from their headers, which finds everything that is wrong with it before anything is encoded."""
+"""The plan of a sample's media, made from their headers; everything that is wrong with them is found before anything is encoded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ltxcore.sample.request import Request
 from ltxcore.state import LatentState
 
 FACTORS = {"downscale_factor": "reference_downscale_factor", "temporal_scale_factor": "reference_temporal_scale_factor"}
-"""The keys of a reference's factors in a sample, each with the key in a LoRA's metadata for the same factor."""
+"""The keys for a reference's factors in a sample, each with the key for the same factor in a LoRA's metadata."""
 
 
 PlannedCondition = SampleCondition[Cut, Path]
@@ -32,7 +32,7 @@ class Planned:
 
     Attributes:
         canvas: the sample to generate, in latent cells.
-        frozen: the part that is used of the file of each frozen modality.
+        frozen: for each frozen modality, the part of its file that is used.
         conditions: the conditions, in order.
         notes: notes for the user.
     """
@@ -50,11 +50,11 @@ def plan_generations(
 
     Args:
         requests: the samples.
-        modalities: the modalities by name, with the factors of the model's codecs.
+        modalities: the modalities by name, with the scale factors of the model's codecs.
         factors: the reference factors in the metadata of the LoRA that is trained or used (`FACTORS`); None if they are not known.
 
     Raises:
-        LtxError: everything that is wrong with any of them.
+        LtxError: for everything that is wrong with any of them.
     """
     planners = [_Planner(Canvas(request, modalities), factors) for request in requests]
     planned = [planner.planned() for planner in planners]
@@ -66,7 +66,7 @@ def plan_generations(
 
 @attrs.define
 class _Planner:
-    """A planner of one sample, which goes on after a mistake so that all are found."""
+    """Plans one sample, and goes on after a mistake so that all mistakes are found."""
 
     canvas: Canvas
     factors: Mapping[str, str] | None
@@ -76,7 +76,7 @@ class _Planner:
         request = self.canvas.request
         frozen: dict[str, Cut] = {}
         for freeze in request.freezes:
-            # A picture must be as long as what is drawn; a sound may end earlier.
+            # Video must be as long as what is generated; audio may end earlier.
             with self.collecting(), blaming(request.place(freeze)):
                 frozen[freeze.modality] = part_of(self.canvas, freeze.medium, freeze.modality, whole=freeze.modality == "video")
         conditions = []
@@ -111,11 +111,11 @@ class _Planner:
         planned = attrs.evolve(asked.of_length(length), where=where).holding(medium, media, masks)
         with self.collecting():
             self.check_factors(planned)
-        # What a mask gives is not known before it is read.
+        # How much a mask gives is not known before it is read.
         return planned if masks else self.tried(planned)
 
     def tried(self, planned: PlannedCondition) -> PlannedCondition:
-        """Apply a condition to empty tokens, and return it with no more of its medium than it gives."""
+        """Apply a condition to empty tokens, and return it with its medium shortened to what it gives."""
         after = self.applied(planned, self.canvas.empty(planned.modality))
         if content_of(planned.cls) != "start" or not isinstance(planned.medium, ClipCut):
             return planned
@@ -142,8 +142,7 @@ class _Planner:
             raise _in_words_of_samples(error, planned) from error
 
     def check_factors(self, planned: PlannedCondition) -> None:
-        """Check the factors that a sample declares against those that its files have and those that the LoRA was
-        trained with.
+        """Check the factors that a sample declares against those of its files and those that the LoRA was trained with.
 
         Source: docs/explanation/arithmetic.md#spatial-factor-of-a-reference, #temporal-factor-of-a-reference
         """
@@ -165,7 +164,7 @@ class _Planner:
 
 
 def _in_words_of_samples(error: LtxError, planned: PlannedCondition) -> LtxError:
-    """Return the error with advice for a condition that is as long as its medium: the sample can say how long it is to be."""
+    """Return the error with advice for a condition that is as long as its medium: the sample can set the length."""
     if planned.medium is None or not planned.has_open_length:
         return error
     keys = "num_frames or duration" if planned.modality == "video" else "duration"

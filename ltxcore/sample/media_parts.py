@@ -1,4 +1,4 @@
-"""The choice of the part of a media file that goes with a sample, and of how much of that a condition gives; files that
+"""The choice of the part of a media file that a sample uses, and of how much of that part a condition gives; files that
 are too short are refused.
 """
 
@@ -26,8 +26,8 @@ def part_of(canvas: Canvas, path: Path, modality: str, *, whole: bool = False, f
         canvas: the sample to generate, in latent cells.
         path: the file.
         modality: the modality to take from it.
-        whole: whether it must be as long as what is generated.
-        from_end: whether its end is used where it is longer, not its beginning.
+        whole: whether the file must be as long as what is generated.
+        from_end: whether the end of a longer file is used instead of its beginning.
 
     Raises:
         DataError: it cannot be read, or is too short.
@@ -49,7 +49,7 @@ def reference_of(canvas: Canvas, condition: AskedCondition, path: Path, where: s
     factors that the sample declares.
 
     Raises:
-        ConfigError: factors that leave no whole latent cells.
+        ConfigError: the factors leave no whole latent cells.
         DataError: it cannot be read, or is too short for its factor.
 
     Source: docs/explanation/arithmetic.md#spatial-factor-of-a-reference, #every-n-th-frame
@@ -74,10 +74,11 @@ def reference_of(canvas: Canvas, condition: AskedCondition, path: Path, where: s
 
 
 def latent_frames(condition: AskedCondition, target: Grid, medium: Grid | None, rate: Fraction, where: str) -> int | None:
-    """Return the number of latent frames that a condition gives: as the sample says, or as many as its medium and the
+    """Return the number of latent frames that a condition gives: as many as the sample says, or as its medium and the
     target have; None without either.
 
-    Latent frame 0 is one pixel frame and every other one T of them, so that a beginning has `T * k + 1` pixel frames and an end `T * k`.
+    Latent frame 0 covers one pixel frame and every other latent frame covers T, so a beginning has `T * k + 1` pixel
+    frames and an end has `T * k`.
 
     Args:
         condition: the sample's condition.
@@ -87,7 +88,7 @@ def latent_frames(condition: AskedCondition, target: Grid, medium: Grid | None, 
         where: the condition's key.
 
     Raises:
-        ConfigError: pixel frames that are not whole latent frames, or a duration that is shorter than one.
+        ConfigError: the pixel frames do not make whole latent frames, or the duration is shorter than one.
     """
     at_end = content_of(condition.cls) == "end"
     if condition.num_frames is not None:
@@ -98,7 +99,7 @@ def latent_frames(condition: AskedCondition, target: Grid, medium: Grid | None, 
 
 
 def other_rate(cut: Cut, rate: float, tolerance: float = 0.01) -> str:
-    """Return a warning about a clip that is played at another rate than its own, by more than a share of `tolerance`; "" if it is not."""
+    """Return a warning about a clip whose playback rate differs from its own by a share larger than `tolerance`; "" if it does not."""
     if not isinstance(cut, ClipCut) or cut.rate is None or cut.size.frames == 1 or abs(float(cut.rate) / rate - 1) <= tolerance:
         return ""
     own = float(cut.rate)
@@ -107,7 +108,7 @@ def other_rate(cut: Cut, rate: float, tolerance: float = 0.01) -> str:
 
 
 def _check_subsampled(info: MediaInfo, target: int, factor: int, step: int, where: str) -> None:
-    """Check that every `factor`-th frame of a reference lies where the target's latent frames do, to the target's end."""
+    """Check that, up to the target's end, every `factor`-th frame of a reference lies where the target's latent frames do."""
     every = {2: "2nd", 3: "3rd"}.get(factor, f"{factor}th")
     if (target - 1) % step:
         below = (target - 1) // step * step + 1
@@ -134,7 +135,7 @@ def _too_short(path: Path, what: str) -> NoReturn:
 
 
 def _of_frames(frames: int, scale: int, at_end: bool, where: str) -> int:
-    """Turn the pixel frames of a condition at the start or end into latent frames.
+    """Convert the pixel frames of a condition at the start or end to latent frames.
 
     Source: docs/explanation/arithmetic.md#length-of-a-prefix-or-suffix
     """

@@ -1,4 +1,4 @@
-"""Decoding of latents to files that play."""
+"""Decoding of latents to media files that can be played."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ltxcore.protocols import Clip, Codec, Sound
 from ltxcore.sample.encode_inputs import Encoded
 
 USUAL_RATE = 48_000
-"""The samples per second to which audio is resampled if AAC does not have its own rate."""
+"""The samples per second to which audio is resampled if AAC does not support its own rate."""
 
 
 @attrs.frozen(eq=False)
@@ -32,7 +32,7 @@ class Played:
 
     @property
     def ending(self) -> str:
-        """The ending of its file: MP4, PNG for a single frame, WAV for audio alone."""
+        """The ending of its file: MP4 for a clip, PNG for a single frame, WAV for audio alone."""
         if self.clip is None:
             return ".wav"
         return ".png" if self.clip.frames.shape[0] == 1 else ".mp4"
@@ -40,12 +40,12 @@ class Played:
 
 @contextmanager
 def decoders(model: Codecs, modalities: Collection[str]) -> Iterator[dict[str, Codec]]:
-    """Provide the codecs of some modalities in a context, and free them afterwards; their weights are read when they
+    """Provide the codecs of some modalities in a context, and free them afterwards; their weights are loaded when they
     first decode.
 
     Raises:
-        ConfigError: the model has none.
-        CheckpointError: their files are not whole.
+        ConfigError: the model has no codecs.
+        CheckpointError: their files are incomplete.
     """
     codecs = {name: model.video() if name == "video" else model.audio() for name in sorted(modalities)}
     try:
@@ -56,14 +56,14 @@ def decoders(model: Codecs, modalities: Collection[str]) -> Iterator[dict[str, C
 
 
 def decoded(latents: Mapping[str, Tensor], rates: Mapping[str, float], codecs: Mapping[str, Codec]) -> Played:
-    """Decode one sample: latents of each modality, `[C, F, H, W]` and `[C, T, M]`, at `rates` frames per second."""
+    """Decode one sample: the latents of each modality, `[C, F, H, W]` and `[C, T, M]`, at `rates` frames per second."""
     found = {name: codecs[name].decode(tensor, rates[name]) for name, tensor in latents.items()}
     return Played(found.get("video"), found.get("audio"))
 
 
 def shown(encoded: Encoded, latents: Mapping[str, Tensor], codecs: Mapping[str, Codec]) -> Played:
-    """Decode a generated sample for viewing, with the frozen modality as it was in its file and the references that are
-    to be shown beside it.
+    """Decode a generated sample for viewing, with frozen modalities as they are in their files and with the references
+    to show beside it.
     """
     drawn = decoded(latents, {name: encoded.canvas.rate(name) for name in latents}, codecs)
     clip, sound = encoded.media.get("video", drawn.clip), encoded.media.get("audio", drawn.sound)
@@ -73,8 +73,8 @@ def shown(encoded: Encoded, latents: Mapping[str, Tensor], codecs: Mapping[str, 
 
 
 def write(played: Played, path: Path) -> Path:
-    """Write one sample: video with its audio as MP4, a single frame as PNG with its audio as WAV beside it, audio alone
-    as WAV.
+    """Write one sample: video with its audio as MP4, a single frame as PNG with its audio in a WAV file beside it, or
+    audio alone as WAV.
 
     Args:
         played: the sample to write.
@@ -98,7 +98,7 @@ def write(played: Played, path: Path) -> Path:
 
 
 def for_aac(sound: Sound) -> Sound:
-    """Convert audio to a number of channels and a rate that AAC has."""
+    """Convert audio to a number of channels and a rate that AAC supports."""
     samples = sound.samples if sound.samples.shape[0] in AAC_LAYOUTS else to_stereo(sound.samples)
     if sound.rate in AAC_RATES:
         return Sound(samples, sound.rate)
@@ -111,7 +111,7 @@ def write_media(latents: Mapping[str, Tensor], rates: Mapping[str, float], codec
 
 
 def with_references(clip: Clip, references: Sequence[Clip]) -> Clip:
-    """Put references to the left of a clip, scaled to its height; later ones stand further left.
+    """Put references to the left of a clip, scaled to its height; later references stand further left.
 
     Source: docs/explanation/arithmetic.md#reference-beside-the-result
     """
@@ -123,7 +123,7 @@ def with_references(clip: Clip, references: Sequence[Clip]) -> Clip:
 
 
 def as_high(frames: Tensor, height: int) -> Tensor:
-    """Resize frames `[F, h, w, 3]` uint8 to a height; their width stays in proportion, and even."""
+    """Resize frames `[F, h, w, 3]` uint8 to a height; the width stays in proportion, rounded to an even number."""
     own_height, own_width = int(frames.shape[1]), int(frames.shape[2])
     if own_height == height:
         return frames
@@ -134,8 +134,8 @@ def as_high(frames: Tensor, height: int) -> Tensor:
 def shown_at(reference: Clip, clip: Clip) -> Tensor:
     """Return the index of the reference's frame that is shown with each frame of the clip, `[F]` int64.
 
-    A reference with fewer frames a second has its first frame shown once, and each of the others as often as the factor says; where it ends early its last
-    frame stays.
+    If a reference has fewer frames per second, its first frame is shown once, and each of the others as often as the
+    factor says; if it ends early, its last frame stays.
     """
     factor = max(1, round(clip.rate / reference.rate))
     index = torch.arange(clip.frames.shape[0])

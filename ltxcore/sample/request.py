@@ -1,4 +1,4 @@
-"""The request for a sample: a sample of `[validation]` with every default filled in, checked as far as the model alone can tell."""
+"""The request for a sample: a sample of `[validation]` with every default filled in, checked as far as is possible from the model alone."""
 
 from __future__ import annotations
 
@@ -22,32 +22,34 @@ from ltxcore.protocols import MODALITIES
 from ltxcore.sample.guidance import Scales
 
 DEFAULT_STG_BLOCKS, DEFAULT_LAYERS = [28], 48
-"""The default of `stg_blocks`, and the number of blocks of the model that it is meant for."""
+"""The default of `stg_blocks`, and the number of blocks in the model that it is meant for."""
 
 
 LONGEST, MOST_CELLS = 3600.0, 2**22
-"""The most seconds and latent cells of a sample: more are a slip of the key, and would only be found when memory runs out."""
+"""The most seconds and latent cells of a sample: higher values are typing errors, which would otherwise be found only
+when memory runs out.
+"""
 
 TINY_SIZE: dict[str, Any] = {"video_dims": (64, 64, 17), "frame_rate": 16.0}
-"""The size and rate that the tiny model was trained on, far from the real model's defaults."""
+"""The size and rate that the tiny model was trained on, far from the defaults for real models."""
 
 
 @attrs.frozen
 class Request:
-    """A sample to generate.
+    """A request to generate one sample.
 
     Attributes:
         prompt: the prompt.
-        negative_prompt: the negative prompt, which guidance leads away from.
-        size: the size of its video; the frames also say how long its audio is.
+        negative_prompt: the negative prompt, from which guidance leads away.
+        size: the size of its video; the number of frames also determines the length of its audio.
         rate: frames per second.
         seed: the seed of its noise.
         steps: the number of Euler steps.
         generated: the modalities that are generated.
-        freezes: the modalities that are given whole, and only condition the others.
-        conditions: the conditions on generated modalities; those that append tokens may be on frozen ones too.
+        freezes: the modalities that are given entirely, and only condition the others.
+        conditions: the conditions on generated modalities; those that append tokens may apply to frozen ones too.
         scales: the guidance scales of each generated modality.
-        stg_blocks: the blocks that lose their self-attention in the perturbed pass; all if empty.
+        stg_blocks: the blocks without self-attention in the perturbed pass; all blocks if empty.
         where: the sample's key in the run file.
     """
 
@@ -92,13 +94,13 @@ def requests(table: ValidationTable, trained: Collection[str], info: ModelInfo) 
     """Turn the samples of a `[validation]` table into requests.
 
     Args:
-        table: the samples, and defaults for what they leave open; the tiny model has a default size of its own.
-        trained: the modalities that are generated where the table does not say.
+        table: the samples, and defaults for what they do not set; the tiny model has a default size of its own.
+        trained: the modalities that are generated if the table does not say.
         info: the model that generates them.
 
     Raises:
-        ConfigError: all that is wrong: nothing to draw, a condition on a modality that a sample does not have, sizes that the codec does not
-            take, blocks that the model does not have.
+        ConfigError: for everything that is wrong: nothing to generate, a condition on a modality that a sample lacks, sizes that
+            the codec does not support, or blocks that the model does not have.
     """
     blocks, problems = _stg_blocks(table.stg_blocks, info.num_layers)
     table = _of_a_size(table, info)
@@ -108,7 +110,7 @@ def requests(table: ValidationTable, trained: Collection[str], info: ModelInfo) 
             found.append(_request(table, index, sample, trained, blocks))
             problems += [*_misplaced(found[-1]), *_wrong_size(found[-1], sample, info)]
     if problems:
-        raise ConfigError.of(dict.fromkeys(problems))  # what [validation] says for all samples is said once
+        raise ConfigError.of(dict.fromkeys(problems))  # what [validation] sets for all samples is reported once
     if len(found) < len(table.samples):
         raise Unreadable
     return found
@@ -151,8 +153,8 @@ def scales_of(table: ValidationTable) -> dict[str, Scales]:
 
 
 def _stg_blocks(asked: Sequence[int], layers: int) -> tuple[list[int], list[Problem]]:
-    """Return the blocks of this model that `stg_blocks` names, and those that it lacks as problems. The default names
-    one of the usual 48 blocks; a smaller model has it at the same depth.
+    """Return the blocks of this model that `stg_blocks` names and, as problems, those that the model lacks. The default
+    names one of the usual 48 blocks; for a smaller model it means the block at the same relative depth.
     """
     if list(asked) == DEFAULT_STG_BLOCKS and layers <= DEFAULT_STG_BLOCKS[0]:
         return [block * layers // DEFAULT_LAYERS for block in DEFAULT_STG_BLOCKS], []
@@ -164,7 +166,7 @@ def _stg_blocks(asked: Sequence[int], layers: int) -> tuple[list[int], list[Prob
 
 
 def _misplaced(request: Request) -> Iterator[Problem]:
-    """Find conditions on modalities that the sample lacks or has whole already, and a sample that generates nothing."""
+    """Find conditions on modalities that the sample lacks or that are already given entirely, and a sample that generates nothing."""
     if len(request.freezes) > 1:
         both = len({freeze.modality for freeze in request.freezes}) > 1
         what = "freezes both modalities, so there is nothing to generate" if both else f"freezes the {request.freezes[0].modality} twice"
@@ -188,7 +190,7 @@ def _misplaced(request: Request) -> Iterator[Problem]:
 
 
 def _wrong_size(request: Request, sample: ValidationSample, info: ModelInfo) -> Iterator[Problem]:
-    """Find sizes that the codec does not take. Audio alone may have any: only the frames count, as its length."""
+    """Find sizes that the codec does not support. Audio alone may have any size: only the frames count, for its length."""
     where = "validation.video_dims" if sample.video_dims is None else f"{request.where}.video_dims"
     if request.size.frames / request.rate > LONGEST:
         what = f"{request.size.frames} frames at {request.rate:g} per second last more than {LONGEST:g} seconds"

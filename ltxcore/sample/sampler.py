@@ -1,5 +1,5 @@
-"""The sampler, which turns an encoded sample into latents with a model. Conditions are applied, and noise is put where
-nothing is given, before the first step.
+"""The sampler, which turns an encoded sample into latents with a model. Before the first step, conditions are applied,
+and everything that is not given is filled with noise.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ Noise = Callable[[str, Sequence[int]], Tensor]
 
 @attrs.frozen(eq=False)
 class Sampler:
-    """A sampler that generates samples with a backbone.
+    """Generates samples with a backbone.
 
     Attributes:
-        backbone: the backbone, used for the text, its number of layers and the width of its tokens.
-        forward: the function that runs it: an engine's, or the backbone's own.
-        device: the device where it is.
+        backbone: the backbone, which connects the text and gives the number of layers and the width of tokens.
+        forward: the function that runs the backbone: an engine's, or the backbone's own.
+        device: the device of the backbone.
         marks: whether the first latent frame is marked, for a model that takes the marker.
     """
 
@@ -50,7 +50,7 @@ class Sampler:
 
         Args:
             encoded: the sample.
-            noise: the noise to use instead of that of its seed.
+            noise: the noise to use instead of that from the sample's seed.
             report: called after each step.
 
         Raises:
@@ -88,7 +88,7 @@ class Sampler:
 
 
 def seeded(seed: int) -> Noise:
-    """Return a noise function that depends on the seed and the modality alone, so that adding a condition changes none of it."""
+    """Return a noise function that depends on the seed and the modality alone, so that adding a condition does not change the noise."""
 
     def noise(modality: str, shape: Sequence[int]) -> Tensor:
         return torch.randn(tuple(shape), generator=generator(seed, "sample", modality))
@@ -122,7 +122,7 @@ def inputs_of(encoded: Encoded, text: Text, widths: Mapping[str, int], noise: No
 
 
 def unknown(encoded: Encoded, modality: str, width: int) -> LatentState:
-    """Return the state of a target of which nothing is known."""
+    """Return the state of a target about which nothing is known."""
     canvas = encoded.canvas
     return empty(canvas.modalities[modality], canvas.target(modality), canvas.rate(modality), width)
 
@@ -137,7 +137,7 @@ def conditioned(state: LatentState, modality: Modality, conditions: Sequence[Enc
     """Return the state after all conditions.
 
     Raises:
-        DataError: a condition does not fit the target, or two give one token different content.
+        DataError: a condition does not fit the target, or two conditions give one token different content.
     """
     for each in conditions:
         medium = None if each.medium is None else medium_of(each.medium, modality)
@@ -160,5 +160,5 @@ def _whole(stored: StoredLatents, modality: Modality) -> LatentState:
 
 
 def _seen(state: LatentState, text: Text, is_generated: bool, marks: bool) -> ModelInput:
-    """Return the model's input of a state at sigma 1, or 0 for a frozen modality."""
+    """Return the model's input for a state, at sigma 1, or at sigma 0 for a frozen modality."""
     return ModelInput.of(state, torch.ones(1) if is_generated else torch.zeros(1), text, is_generated=is_generated, marks=marks)
