@@ -38,7 +38,7 @@ from ltxcore.sample.request import Request
 from ltxcore.sample.sampler import Sampler
 
 Step = Callable[[int, int, int], None]
-"""A function that is called after each step with the sample's number from 0, the steps done and the steps in all."""
+"""A function that is called after each step with the sample's number (from 0), the number of steps done and the total number of steps."""
 
 
 @attrs.frozen

@@ -1,11 +1,11 @@
-"""For authors of plugins: try a condition, a strategy, an optimizer or a schedule before anyone else does.
+"""For authors of plugins: test a condition, a strategy, an optimizer or a schedule before anyone else uses it.
 
     from ltxcore.testing import check_condition
 
     def test_checkerboard() -> None:
         check_condition(Checkerboard())
 
-Each function tells everything that is wrong in one AssertionError, and nothing if all is well.
+Each function reports everything that is wrong in one AssertionError, and returns silently if all is well.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ importlib.import_module({module!r})
 
 
 def check_imports_lightly(module: str) -> None:
-    """Check that a plugin's module imports nothing heavy: every `ltx` command imports all plugins, `ltx --help` too.
+    """Check that a plugin's module imports nothing heavy: every `ltx` command, even `ltx --help`, imports all plugins.
 
     Args:
         module: the module, as the entry point names it, such as "my_package.my_module".
 
     Raises:
-        AssertionError: what it imports.
+        AssertionError: the module imports something heavy, which the error names.
     """
     code = CODE.format(heavy=HEAVY, module=module)
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=None)

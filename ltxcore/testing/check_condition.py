@@ -1,4 +1,4 @@
-"""The test that holds a condition to its protocol, on clips and audio of many shapes."""
+"""A test that holds a condition to its protocol, on clips and audio of many shapes."""
 
 from __future__ import annotations
 
@@ -30,15 +30,16 @@ WHERE = "a trial"
 def check_condition(condition: Any, *, grids: Mapping[str, Sequence[Grid]] | None = None, **fields: Any) -> None:
     """Check that a condition does what the core relies on, in training and in generation.
 
-    It is applied to three samples at a time, of images, clips and sounds of several shapes, in each modality that it names. It may refuse shapes with a DataError, but not all.
+    It is applied to three samples at a time, to images, clips and sounds of several shapes, in each modality that it
+    names. It may refuse some shapes with a DataError, but not all of them.
 
     Args:
         condition: an object of the class, or the class.
-        grids: latent cells to try it on, by modality, instead of `ltxcore.testing.trials.GRIDS`.
-        fields: parameters to make an object of the class with.
+        grids: the latent grids to try it on, by modality, instead of `ltxcore.testing.trials.GRIDS`.
+        fields: the parameters to make an object of the class with.
 
     Raises:
-        AssertionError: all that is wrong.
+        AssertionError: for everything that is wrong.
     """
     one: Any = condition(**fields) if inspect.isclass(condition) else condition
     cls: Any = type(one)
@@ -54,7 +55,7 @@ def check_condition(condition: Any, *, grids: Mapping[str, Sequence[Grid]] | Non
             tried += _tried(use, modality, (grids or GRIDS)[modality], findings)
     findings.tell(said)
     for trial, after in tried:
-        # Whatever is impure fails all other looks too, which would say nothing more.
+        # A condition that is not pure fails all other checks too, which would add nothing.
         for fault in list(_purity(use, trial, after)) or [fault for look in LOOKS for fault in look(use, trial.copy(), after)]:
             findings.note(fault, trial.label)
     for fault in _faults_of_all(use, tried):
@@ -78,7 +79,7 @@ def _faults_of_class(condition: Any) -> Iterator[str]:
 
 
 def _tried(use: ConditionUse, modality: str, grids: Sequence[Grid], findings: Findings) -> list[tuple[Trial, LatentState]]:
-    """Return the trials that the condition accepts, with the states that it makes of them."""
+    """Return the trials that the condition accepts, with the states that it makes from them."""
     accepted, refusal = [], None
     for trial in trials(modality, use.roles, grids):
         try:
@@ -101,13 +102,13 @@ def _tried(use: ConditionUse, modality: str, grids: Sequence[Grid], findings: Fi
 
 
 def _by_the_state(error: BaseException) -> bool:
-    """Return whether given() or append() refused: what the trials supply is right, so the condition is not."""
+    """Return whether given() or append() refused: the trials supply valid inputs, so the condition is at fault."""
     raised = traceback.extract_tb((error.__cause__ or error).__traceback__)
     return raised[-1].filename == state.__file__
 
 
 def _again(use: ConditionUse, trial: Trial, before: LatentState) -> LatentState | str:
-    """Return the state that the condition makes of one that it should accept, or the text of its error."""
+    """Return the state that the condition makes from one that it should accept, or the text of its error."""
     try:
         return applied_state(use, before, trial.inputs, WHERE)
     except Exception as error:  # noqa: BLE001 - as above
@@ -119,11 +120,11 @@ def _same(one: LatentState, other: LatentState) -> bool:
 
 
 def _same_mask(one: LatentState, other: LatentState) -> bool:
-    """Compare denoise masks up to the rounding of products in another order."""
+    """Compare denoise masks, ignoring rounding differences between products in different orders."""
     return one.denoise_mask.shape == other.denoise_mask.shape and torch.allclose(one.denoise_mask, other.denoise_mask, atol=1e-6)
 
 
-# ---------------------------------------------------------------- looking at it
+# ---------------------------------------------------------------- examining it
 
 
 def _purity(use: ConditionUse, trial: Trial, after: LatentState) -> Iterator[str]:
@@ -217,13 +218,13 @@ def _faults_of_all(use: ConditionUse, tried: Sequence[tuple[Trial, LatentState]]
 
 
 def _gives(after: LatentState) -> torch.Tensor:
-    """Return the frames of which something is given, `[F]` bool."""
+    """Return the frames in which something is given, `[F]` bool."""
     given = (after.denoise_mask[:, : after.num_target] < 1).any(dim=0)
     return torch.stack([given[after.grid.frame == frame].any() for frame in range(after.grid.frames)])
 
 
 def _misplaced(use: ConditionUse, tried: Sequence[tuple[Trial, LatentState]]) -> Iterator[str]:
-    """Report a condition whose medium, laid at the other end, would have to be shorter wherever it gives something."""
+    """Report a condition for which, wherever it gives something, its medium could be shorter if it were laid at the other end."""
     content = content_of(type(use.condition))
     if content not in ("start", "end"):
         return
@@ -256,7 +257,7 @@ def _faults_of_metadata(condition: DescribesLora, tried: Sequence[Trial]) -> Ite
 
 
 def _faults_in_runs(use: ConditionUse, grids: Mapping[str, Sequence[Grid]]) -> Iterator[tuple[str, str]]:
-    """Find faults in the flexible strategy on a generated modality, and on a frozen one too if the condition appends."""
+    """Find faults when the flexible strategy uses the condition on a generated modality and, if it appends, also on a frozen one."""
     both = {modality: own or GRIDS[modality] for modality, own in grids.items()}
     for modality in sorted(use.modalities):
         tables = {name: ModalityTable(True, f"{name}_latents") for name in MODALITIES}

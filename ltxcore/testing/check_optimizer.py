@@ -1,4 +1,4 @@
-"""Hold an optimizer to its protocol, on a few small weights."""
+"""A test that holds an optimizer to its protocol, on a few small weights."""
 
 from __future__ import annotations
 
@@ -33,28 +33,29 @@ SHAPES: Shapes = {
     "transformer_blocks.0.ff.net.2.bias": (64,),
     "transformer_blocks.0.scale_shift_table": (6, 64),
 }
-"""Of the weights it is tried on: those of a LoRA, of which one begins at 0 as in a run, and of a whole model."""
+"""The shapes of the weights that it is tried on: those of a LoRA, one of which begins at 0 as in a run, and those of a whole model."""
 
 STEPS = 5
 LONG = 40
-"""Steps after which a weight that is drawn to a point is nearer to it."""
+"""The number of steps after which a weight that is drawn to a point must be nearer to it."""
 
 RATE = 1e-2
 LESS, MORE = 0.1, 0.5
-"""How much too few, and how much too many, the bytes of a state may be: an optimizer may keep nothing of a weight that begins at 0."""
+"""How much too few or too many the stated bytes of a state may be: an optimizer may keep nothing for a weight that begins at 0."""
 
 SAME = 1e-6
 
 
 def check_optimizer(optimizer: Any, **fields: Any) -> None:
-    """Check that an optimizer does what the core relies on: that it learns, resumes to the last bit, and keeps as much as it says.
+    """Check that an optimizer does what the core relies on: that it learns, resumes to the last bit, and keeps as many
+    bytes as it states.
 
     Args:
         optimizer: an object of the class that `ltx_optimizers` names, or the class.
-        fields: parameters to make an object of the class with.
+        fields: the parameters to make an object of the class with.
 
     Raises:
-        AssertionError: all that is wrong.
+        AssertionError: for everything that is wrong.
     """
     one: Any = optimizer(**fields) if inspect.isclass(optimizer) else optimizer
     findings = Findings()
@@ -77,7 +78,7 @@ def check_optimizer(optimizer: Any, **fields: Any) -> None:
 
 
 class _Trial:
-    """Weights that are drawn to a point, step by step, by an engine as a run has it."""
+    """Weights that are drawn to a point, step by step, by an engine as in a run."""
 
     def __init__(self, one: Any, weight_decay: float = 0.01, shapes: Shapes = SHAPES, whole: Tensor | None = None) -> None:
         draws = torch.Generator().manual_seed(0)
@@ -104,7 +105,7 @@ class _Trial:
         return float((self.weights - self.aim).norm())
 
     def steps(self, first: int, last: int) -> _Trial:
-        """The steps from one number to another, each with gradients of its own."""
+        """Make the steps from one number to another, each with its own gradients."""
         for number in range(first, last):
             noise = torch.randn(self.aim.shape, generator=torch.Generator().manual_seed(number)) * 0.01
             gradient = self.weights - self.aim + noise
@@ -125,7 +126,7 @@ def _set(parameters: Mapping[str, Parameter], whole: Tensor) -> None:
             parameter.copy_(part)
 
 
-# ---------------------------------------------------------------- looking at it
+# ---------------------------------------------------------------- examining it
 
 
 def _faults_of_groups(one: Any) -> Iterator[str]:
@@ -206,7 +207,7 @@ def _switches(one: Any) -> Iterator[str]:
 
 
 def _divides(one: Any) -> Iterator[str]:
-    """Whether flat pieces of all weights, as ZeRO hands them out, end as the weights do."""
+    """Return whether training flat pieces of all weights, as ZeRO hands them out, gives the same result as training the weights."""
     if not zero_stages_of(one):
         return
     whole = _Trial(one)

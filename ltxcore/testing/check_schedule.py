@@ -1,4 +1,4 @@
-"""Hold a schedule of the learning rate to its protocol, over runs of several lengths."""
+"""A test that holds a learning-rate schedule to its protocol, over runs of several lengths."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from ltxcore.testing.keys import faults_of_class
 from ltxcore.testing.trials import Findings
 
 LENGTHS = (1, 2, 3, 10, 300)
-"""Steps of the runs that it is tried on."""
+"""The lengths of the runs that it is tried on, in steps."""
 
 PEAKS = (1e-3, 5e-4)
-"""Learning rates of the groups that it is tried on."""
+"""The learning rates of the groups that it is tried on."""
 
 
 def check_schedule(schedule: Any, **fields: Any) -> None:
-    """Check that a schedule gives every step a learning rate, and resumes with the same ones.
+    """Check that a schedule gives every step a learning rate, and gives the same ones when it resumes.
 
     Args:
         schedule: an object of the class that `ltx_schedules` names, or the class.
-        fields: parameters to make an object of the class with.
+        fields: the parameters to make an object of the class with.
 
     Raises:
-        AssertionError: all that is wrong.
+        AssertionError: for everything that is wrong.
     """
     one: Any = schedule(**fields) if inspect.isclass(schedule) else schedule
     findings = Findings()

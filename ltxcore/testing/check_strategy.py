@@ -1,4 +1,4 @@
-"""The test that holds a strategy to its protocol, on samples of many shapes."""
+"""A test that holds a strategy to its protocol, on samples of many shapes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ltxcore.state import Grid
 from ltxcore.testing.trials import NAMES, Findings, Samples, alone, draws_of, samples_of, setting_of, tensors_of
 
 Fault = tuple[str, str]
-"""A fault, with the samples on which it showed."""
+"""A fault, with the samples that show it."""
 
 TEXT = "text"
 
@@ -25,15 +25,16 @@ TEXT = "text"
 def check_strategy(table: Any, *, grids: Mapping[str, Sequence[Grid]] | None = None, **fields: Any) -> None:
     """Check that a strategy does what the training loop relies on.
 
-    It prepares three samples at a time, of several shapes, with all that its sources name. It may refuse shapes with a DataError, but not all.
+    It prepares three samples at a time, of several shapes, with everything that its sources name. It may refuse some
+    shapes with a DataError, but not all of them.
 
     Args:
         table: an object of the class that `ltx_strategies` names, or the class.
-        grids: latent cells to try it on, by modality, instead of `ltxcore.testing.trials.GRIDS`.
-        fields: keys to make an object of the class with.
+        grids: the latent grids to try it on, by modality, instead of `ltxcore.testing.trials.GRIDS`.
+        fields: the keys to make an object of the class with.
 
     Raises:
-        AssertionError: all that is wrong.
+        AssertionError: for everything that is wrong.
     """
     one: Any = table(**fields) if inspect.isclass(table) else table
     cls: Any = type(one)
@@ -58,7 +59,7 @@ def check_strategy(table: Any, *, grids: Mapping[str, Sequence[Grid]] | None = N
 
 
 def faults_of(strategy: Strategy, grids: Mapping[str, Sequence[Grid]] | None = None) -> Iterator[Fault]:
-    """Find what is wrong with a strategy that was built."""
+    """Find what is wrong with a strategy that has been built."""
     sources = strategy.sources()
     wrong = list(_faults_of_sources(sources))
     yield from ((fault, "") for fault in wrong)
@@ -147,9 +148,7 @@ def _faults_of_inputs(strategy: Strategy, prepared: Mapping[str, ModelInput]) ->
 
 
 def _faults_of_marker(name: str, given: ModelInput) -> Iterator[str]:
-    """Find faults of the marker, which belongs to the target's tokens in the first latent frame of a video; appended
-    tokens do not have it.
-    """
+    """Find faults in the marker: only the target's tokens in the first latent frame of a video may have it, and appended tokens may not."""
     if given.marked is None:
         return
     shape, target = tuple(given.tokens.shape[:2]), given.tokens.shape[1] if given.clean is None else given.clean.shape[1]
@@ -178,7 +177,7 @@ def _purity(strategy: Strategy, batch: Batch, prepared: Mapping[str, ModelInput]
 
 
 def _neighbours(strategy: Strategy, batch: Batch, prepared: Mapping[str, ModelInput], number: int) -> Iterator[str]:
-    """Report inputs of a sample that depend on the batch that it came in."""
+    """Report inputs of a sample that depend on the other samples of its batch."""
     index = len(NAMES) - 1
     single = strategy.prepare(alone(batch, index), draws_of(NAMES[index:], number))
     for name, given in prepared.items():

@@ -1,4 +1,4 @@
-"""What is wrong with the class of a plugin, and with its fields as the keys of a run file, whatever kind of plugin it is."""
+"""Checks of a plugin's class, and of its fields as the keys of a run file, for plugins of every kind."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from ltxcore.registry import Named, Origin, Registry, check
 
 
 def faults_of_class(kind: str, one: Any, keys: Callable[[Any], Sequence[Key]] = keys_of) -> Iterator[str]:
-    """What the registry says of the class of an object, a key without a type, and a table that is another once it was written and read."""
+    """Report what the registry finds wrong with the class of an object, keys without a type, and a table that changes
+    when it is written and read again.
+    """
     cls = type(one)
     try:
         check(Named(cls.__name__, kind, cls, Origin("", "", "")))
@@ -29,7 +31,7 @@ def faults_of_class(kind: str, one: Any, keys: Callable[[Any], Sequence[Key]] = 
 
 
 def _faults_of_table(one: Any) -> Iterator[str]:
-    """A resolved run file has every parameter, and must load again to the same."""
+    """Report a resolved run file that lacks a parameter, or that does not load again to the same values."""
 
     def read(table: Any) -> Any:
         structurer = Structurer(Registry({}), Path.cwd())

@@ -1,9 +1,9 @@
-"""Samples of several shapes that strategies and conditions are tried on, with all that their sources and roles name,
-and the faults found.
+"""Samples of several shapes on which strategies and conditions are tried, with everything that their sources and roles
+name, and the faults found.
 
-Conditions are tried on clips and audio of several shapes, three samples each, with all that their roles ask for.
+Conditions are tried on clips and audio of several shapes, three samples each, with everything that their roles ask for.
 
-Each fault is told once, with where it shows.
+Each fault is reported once, with the places where it occurs.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ GRIDS: Mapping[str, Sequence[Grid]] = {
     "video": (Grid(1, 4, 6), Grid(3, 2, 2), Grid(5, 4, 6), Grid(9, 6, 4, (4, 16, 16)), Grid(2, 10, 16), Grid(13, 5, 3)),
     "audio": tuple(Grid(steps, scale=(4, 1, 1)) for steps in (1, 6, 27, 50)),
 }
-"""The grids to try by default: an image, a clip of few cells, larger ones, one of a codec with finer cells, a wide one,
-one with odd sides; audio of up to two seconds.
+"""The grids to try by default: an image, a clip of few cells, larger clips, one from a codec with finer cells, a wide
+one, one with odd sides; audio of up to two seconds.
 """
 
 RATES = {"video": (24.0, 25.0, 30.0), "audio": (25.0, 25.0, 25.0)}
@@ -42,21 +42,23 @@ BINS = 16
 
 @attrs.define
 class Findings:
-    """The faults of one plugin in the order they were found, by their text without numbers: the first text, and where it shows."""
+    """The faults of one plugin in the order they were found, keyed by their text without numbers; each with its first
+    text and the places where it occurs.
+    """
 
     faults: dict[str, tuple[str, list[str]]] = attrs.field(factory=dict)
 
     def note(self, fault: str, label: str = "") -> None:
-        """Note a fault; the same fault in other places, where it may have other numbers, is told once."""
+        """Note a fault; the same fault in other places, where its numbers may differ, is reported only once."""
         _, places = self.faults.setdefault(re.sub(r"\d+", "", fault), (fault, []))
         if label and label not in places:
             places.append(label)
 
     def tell(self, what: str) -> None:
-        """Raise everything that was found.
+        """Raise an error with everything that was found.
 
         Raises:
-            AssertionError: if there is any.
+            AssertionError: something was found.
         """
         if self.faults:
             lines = [f"  - {fault}{f'; seen on {listed(places, 2)}' if places else ''}" for fault, places in self.faults.values()]
@@ -73,12 +75,12 @@ class Trial:
     inputs: Inputs
 
     def known(self) -> LatentState:
-        """Return the state as training has it."""
+        """Return the state as in training, where the target is known."""
         target = self.target
         return LatentState.start(self.modality, target.grid, target.rate, target.tokens, target.positions)
 
     def unknown(self) -> LatentState:
-        """Return the state as generation has it."""
+        """Return the state as in generation, where the target is not known."""
         return attrs.evolve(self.known(), clean=torch.zeros_like(self.target.tokens))
 
     def alone(self, index: int) -> Trial:
@@ -86,11 +88,11 @@ class Trial:
         return self._each(lambda tensor: tensor[index : index + 1])
 
     def copy(self) -> Trial:
-        """Return the same numbers in other memory."""
+        """Return a copy with the same numbers in other memory."""
         return self._each(lambda tensor: tensor.clone())
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return everything that a condition must leave as it is, by name."""
+        """Return everything that a condition must leave unchanged, by name."""
         found = {
             f"state.{name}": getattr(self.target, at) for name, at in (("clean", "tokens"), ("rate", "rate"), ("positions", "positions"))
         }
@@ -109,7 +111,7 @@ class Trial:
 
 
 def trials(modality: str, roles: Sequence[Role], grids: Sequence[Grid]) -> Iterator[Trial]:
-    """Yield batches of a modality: each grid with media of its own size for the roles and, if it can be halved, with smaller ones."""
+    """Yield batches of a modality: each grid with media of its own size for the roles and, if it can be halved, with smaller media too."""
     for grid in grids:
         yield _trial(modality, roles, grid, grid)
         smaller = attrs.evolve(grid, height=grid.height // 2, width=grid.width // 2)
@@ -118,7 +120,7 @@ def trials(modality: str, roles: Sequence[Role], grids: Sequence[Grid]) -> Itera
 
 
 def modality_of(name: str, grid: Grid) -> Modality:
-    """Return the modality whose latents have the cells of a grid."""
+    """Return the modality to whose latents the cells of a grid belong."""
     return VideoModality(grid.scale) if name == "video" else AudioModality(grid.scale[0], BINS)
 
 
@@ -129,7 +131,7 @@ def latents_of(name: str, grid: Grid, seed: int, batch: int = BATCH) -> Tensor:
 
 
 def mask_of(tokens: int, seed: int, batch: int = BATCH) -> Tensor:
-    """Return a soft mask with tokens that are given wholly, in part and not at all, `[B, T]`; something is always left to generate."""
+    """Return a soft mask with tokens that are given fully, partly and not at all, `[B, T]`; something is always left to generate."""
     mask = (torch.rand(batch, tokens, generator=torch.Generator().manual_seed(seed)) * 1.5 - 0.25).clamp(0, 1)
     mask[:, seed % tokens] = 0.0
     return mask
@@ -183,9 +185,7 @@ def draws_of(names: Sequence[str] = NAMES, number: int = 0) -> CountedDraws:
 
 
 def samples_of(sources: Mapping[str, Source], grids: Mapping[str, Sequence[Grid]] | None = None) -> list[Samples]:
-    """Return samples of several shapes, of codecs of one scale; video and audio of one sample are taken from the same
-    place of their lists.
-    """
+    """Return samples of several shapes, from codecs of one scale; the video and audio of a sample are at the same index in their lists."""
     all_ = grids or GRIDS
     chosen = {modality: [grid for grid in all_[modality] if grid.scale == all_[modality][0].scale] for modality in MODALITIES}
     count = max(len(own) for own in chosen.values())
@@ -204,7 +204,7 @@ def alone(batch: Batch, index: int) -> Batch:
 
 
 def tensors_of(batch: Batch) -> dict[str, Tensor]:
-    """Return everything in a micro-batch that a strategy must leave as it is, by name."""
+    """Return everything in a micro-batch that a strategy must leave unchanged, by name."""
     found = {f'batch.latents["{role}"].latents': stored.latents for role, stored in batch.latents.items()}
     found |= {f'batch.latents["{role}"].rate': stored.rate for role, stored in batch.latents.items()}
     found |= {f'batch.masks["{role}"]': mask for role, mask in batch.masks.items()}

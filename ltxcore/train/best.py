@@ -1,4 +1,4 @@
-"""The best measurement of the validation loss in a run, and whether the run has stopped getting better."""
+"""The best measurement of the validation loss in a run, and whether the run has stopped improving."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Best:
     """The best measurement so far.
 
     Attributes:
-        by: the part of the validation loss that counts: a modality, `MODALITY/sigma_S`, or the rest of any metric below
+        by: the part of the validation loss that counts: a modality, `MODALITY/sigma_S`, or the name of any metric after
             `held_out/own_context/`; "" counts the mean over modalities and sigmas.
-        stop_after: measurements without a fall after which the run ends; None: it never ends early.
+        stop_after: the number of measurements without improvement after which the run ends; None if it never ends early.
         value: the lowest loss; infinity before the first measurement.
         step: the optimizer step after which it was measured.
-        since: measurements since then.
+        since: the number of measurements since then.
     """
 
     by: str = ""
@@ -53,7 +53,7 @@ class Best:
         """Return the mean of the counted metrics.
 
         Raises:
-            ConfigError: `by` names none of them.
+            ConfigError: `by` names no metric that was measured.
         """
         own = {name.removeprefix(PREFIX): value for name, value in metrics.items() if name.startswith(PREFIX) and "/sigma_" in name}
         whole = {name: value for name, value in own.items() if name.count("/") == 1}
@@ -72,7 +72,7 @@ class Best:
 
     @property
     def is_over(self) -> bool:
-        """Whether the loss has not fallen for so long that the run ends."""
+        """Whether the loss has not improved for so long that the run ends."""
         return self.stop_after is not None and self.since >= self.stop_after
 
     @property
@@ -82,14 +82,14 @@ class Best:
         return f"the validation loss has not fallen for {self.since} {times}; it was lowest, {self.value:.4f}, after step {self.step}"
 
     def forget(self) -> None:
-        """Let the next measurement be the best, since the weights of the best so far are gone."""
+        """Let the next measurement be the best, since the best weights so far are gone."""
         self.value = math.inf
 
     def state(self) -> dict[str, Any]:
-        """Return what a later process needs to go on from here, as values for JSON, which has no infinity."""
+        """Return what a later process needs to continue from here, as values for JSON, which has no infinity."""
         return {"value": self.value if math.isfinite(self.value) else None, "step": self.step, "since": self.since}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` returned."""
+        """Continue from what `state` returned."""
         value = state["value"]
         self.value, self.step, self.since = math.inf if value is None else value, state["step"], state["since"]

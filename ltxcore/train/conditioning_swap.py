@@ -15,15 +15,15 @@ from ltxcore.train.feed import prepared
 TEXT, GIVEN, FROZEN, REFERENCES = "text", "given", "frozen", "references"
 
 OWN, OTHER = "own_context", "other_context"
-"""With all that belongs to the clip, and with all of it from another one."""
+"""The names of two contexts: with all of the clip's own conditioning, and with all of another clip's."""
 
 CONTEXTS: Mapping[str, frozenset[str]] = {
     OWN: frozenset(),
     OTHER: frozenset({TEXT, GIVEN, FROZEN, REFERENCES}),
     **{f"other_{part}": frozenset({part}) for part in (TEXT, GIVEN, FROZEN, REFERENCES)},
 }
-"""The parts of the conditioning that can be another clip's, by name: its text, the tokens that conditions give, the
-frozen modality, the references.
+"""The contexts by name, each with the parts of the conditioning that come from another clip: its text, the tokens that
+conditions give, the frozen modality, the references.
 """
 
 
@@ -37,7 +37,8 @@ def exchanged(
     parts: Collection[str],
     device: torch.device,
 ) -> dict[str, ModelInput]:
-    """`inputs`, which are of `own` as they were prepared, with these parts of `other`; targets, masks and noise stay as they are.
+    """Return `inputs`, which were prepared from `own`, with these parts taken from `other`; targets, masks and noise
+    stay as they are.
 
     Raises:
         DataError: a condition cannot apply to these samples.
@@ -52,7 +53,7 @@ def exchanged(
 
 
 def present(inputs: Mapping[str, ModelInput], parts: Collection[str]) -> Tensor:
-    """Return which clips have any of these parts, so that another's can take their place, `[B]` bool."""
+    """Return which clips have any of these parts, which can then be replaced by another clip's, `[B]` bool."""
     found = []
     for given in inputs.values():
         size, target = given.tokens.shape[0], 0 if given.clean is None else given.clean.shape[1]
@@ -68,7 +69,7 @@ def present(inputs: Mapping[str, ModelInput], parts: Collection[str]) -> Tensor:
 
 
 def _mixed(own: Batch, other: Batch, inputs: Mapping[str, ModelInput], parts: Collection[str]) -> Batch:
-    """The targets and masks of `own` with the frozen modalities, references and text of `other`, as far as they are asked for."""
+    """Return the targets and masks of `own` with the frozen modalities, references and text of `other`, as far as `parts` names them."""
 
     def taken(role: str) -> Batch:
         if role not in inputs:
@@ -80,7 +81,9 @@ def _mixed(own: Batch, other: Batch, inputs: Mapping[str, ModelInput], parts: Co
 
 
 def _with_given(given: ModelInput, clean: Tensor | None) -> ModelInput:
-    """A generated modality whose given tokens, including those given in part, have the content of `clean` `[B, T, D]`, at the same level and noise."""
+    """Return a generated modality whose fully or partly given tokens have the content of `clean` `[B, T, D]`, at the
+    same noise level and with the same noise.
+    """
     if not given.is_generated or clean is None or given.noise is None or given.loss_mask is None:
         return given
     target = slice(0, clean.shape[1])

@@ -1,4 +1,4 @@
-"""The way from stored samples to model inputs: small sets are kept in memory, and text passes through the connectors."""
+"""The way from stored samples to the model's inputs: small datasets are kept in memory, and text passes through the connectors."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ltxcore.runs.memory_settings import KEPT
 
 @attrs.define(eq=False)
 class Samples:
-    """Stored samples of a run.
+    """The stored samples of a run.
 
     Attributes:
         root: the folder of all sources.
-        sources: by role.
-        manifest: what they hold.
-        limit: bytes kept in memory; a sample that no longer fits is read again each time.
+        sources: the sources by role.
+        manifest: the manifest of the samples.
+        limit: the most bytes kept in memory; a sample that no longer fits is read again each time.
     """
 
     root: Path
@@ -34,10 +34,10 @@ class Samples:
     _bytes: int = attrs.field(default=0, init=False)
 
     def load(self, names: Sequence[str], optional: frozenset[str] = frozenset()) -> Batch:
-        """The samples as one batch: every role but the optional ones, and of those `optional`.
+        """Return samples as one batch: all required roles, and the optional roles in `optional`.
 
         Raises:
-            DataError: a file is not what the manifest says.
+            DataError: a file does not match the manifest.
         """
         roles = frozenset(role for role, source in self.sources.items() if not source.optional or role in optional)
         return joined([self._one(name, roles) for name in names])
@@ -55,7 +55,7 @@ class Samples:
 
 
 def joined(batches: Sequence[Batch]) -> Batch:
-    """Several batches of the same shapes as one."""
+    """Join several batches of the same shapes into one."""
     if len(batches) == 1:
         return batches[0]
     first = batches[0]
@@ -78,18 +78,19 @@ def _tensors(batch: Batch) -> list[Tensor]:
 
 
 def prepared(strategy: Strategy, backbone: Backbone, batch: Batch, draws: Draws, device: torch.device) -> dict[str, ModelInput]:
-    """Make the model's inputs of a batch on the CPU; text that has not passed through the connectors does so on their
-    device.
+    """Make the model's inputs for a batch on the CPU; text that has not yet passed through the connectors does so on
+    their device.
 
-    It is still to be `sent` to the device; what is to be known of it afterwards (`Facts`) is asked before, when nothing waits for the device.
-    The backbone may have more modalities than the batch, to draw samples with.
+    The inputs still have to be `sent` to the device. What will be needed from them later (`Facts`) is taken before
+    that, when it does not wait for the device. The backbone may have more modalities than the batch, for generating
+    samples.
 
     Args:
-        strategy: makes it.
+        strategy: makes the inputs.
         backbone: connects the text.
         batch: samples of one shape.
-        draws: of these samples.
-        device: of the model.
+        draws: the random draws for these samples.
+        device: the device of the model.
 
     Raises:
         DataError: a condition cannot apply to these samples.

@@ -1,4 +1,4 @@
-"""Samples of `[validation]`, generated while training by the sampler that `ltx sample` uses."""
+"""The samples of `[validation]`, generated during training by the same sampler that `ltx sample` uses."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ class Generations(Protocol):
 
     @property
     def at_intervals(self) -> bool:
-        """Whether it generates in the course of training, or only before and after."""
+        """Whether it generates during training, or only before and after."""
         ...
 
     def generate(self, engine: Engine, backbone: LTXBackbone, folder: Path, step: int, spared: Spared) -> list[Generation]:
-        """Generate every clip, from noise that is the same at every step, and write it to `folder`, except for those that `spared` leaves out."""
+        """Generate every clip except those that `spared` leaves out, from noise that is the same at every step, and
+        write it to `folder`.
+        """
         ...
 
 
@@ -38,8 +40,9 @@ class Validation:
     """Generates the samples of a run file.
 
     Attributes:
-        samples: encoded before training.
-        model: the codecs that decode what is generated. They are read anew each time, so that they take no memory from training.
+        samples: the samples, encoded before training.
+        model: the model whose codecs decode what is generated. They are loaded anew each time, so that they take no memory from
+            training.
         marks: whether the first latent frame is marked, as in the run's training.
     """
 
@@ -50,17 +53,17 @@ class Validation:
 
     @classmethod
     def of(cls, samples: Sequence[Planned], model: Codecs, marks: bool = True) -> Validation:
-        """Encode the samples.
+        """Encode the samples of a run file.
 
         Raises:
-            LtxError: a file cannot be read or encoded, or the model has no text encoder, or no codec for what is to be drawn.
+            LtxError: a file cannot be read or encoded, or the model has no text encoder, or no codec for what is to be generated.
         """
         with decoders(model, {name for sample in samples for name in sample.canvas.request.generated}):
-            pass  # what would fail after the first steps fails before them
+            pass  # errors that would come after the first steps are raised before them
         return cls(encode(samples, model), model, marks)
 
     def generate(self, engine: Engine, backbone: LTXBackbone, folder: Path, step: int, spared: Spared) -> list[Generation]:
-        """Draw every sample; each process draws its share in step with the others, and the first one decodes and writes."""
+        """Generate every sample; each process generates its share in step with the others, and the first one decodes and writes."""
         sampler = Sampler(backbone, engine.forward, engine.device, self.marks)
         names = named([sample.canvas.request.prompt for sample in self.samples])
         mine: dict[int, Mapping[str, Tensor]] = {}
@@ -86,10 +89,10 @@ class Validation:
 
 
 def dealt(samples: Sequence[Encoded], rank: int, world_size: int) -> Iterator[tuple[int, bool]]:
-    """The samples of this process, by number, and whether they count.
+    """Yield the samples of this process, by number, and whether each counts.
 
-    All processes run the same passes at the same time: samples are dealt among those with the same modalities, and the last is drawn again where they
-    come out uneven.
+    All processes run the same passes at the same time: samples with the same modalities are dealt together, and the
+    last of them is generated again if they do not divide evenly.
     """
     kinds: dict[tuple[frozenset[str], frozenset[str]], list[int]] = {}
     for index, sample in enumerate(samples):
@@ -101,6 +104,6 @@ def dealt(samples: Sequence[Encoded], rank: int, world_size: int) -> Iterator[tu
 
 
 def named(prompts: Sequence[str]) -> list[str]:
-    """The prompts as names of samples: one that is there again has a number behind it."""
+    """Return the prompts as names of samples; a repeated name gets a number at its end."""
     counts = [prompts[: index + 1].count(prompt) for index, prompt in enumerate(prompts)]
     return [f"{prompt} ({count})" if count > 1 else prompt for prompt, count in zip(prompts, counts, strict=True)]

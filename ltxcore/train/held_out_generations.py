@@ -1,4 +1,4 @@
-"""Held-out clips generated anew under the run's own conditions, each beside its original."""
+"""Held-out clips, generated anew under the run's own conditions, each shown beside its original."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ class Generation:
     Attributes:
         name: the name of the clip or sample.
         path: the file that was generated after training.
-        original: the clip itself, decoded from its latents, so that what the VAE loses is lost in both; None for a sample of a prompt.
-        before: the file that was generated before training; None if that was not asked for.
+        original: the clip itself, decoded from its latents, so that both show the losses of the VAE; None for a sample from a
+            prompt.
+        before: the file that was generated before training; None if none was asked for.
     """
 
     name: str
@@ -38,7 +39,7 @@ class Generation:
 
 @attrs.frozen(eq=False)
 class Always:
-    """Draws under which every condition with a probability applies."""
+    """Draws with which every condition that has a probability applies."""
 
     draws: Draws
 
@@ -58,7 +59,7 @@ class Always:
 
 @attrs.frozen(eq=False)
 class _Latents:
-    """A clip as it was drawn and as it is, by modality `[C, ...]`, and the frames or latent steps per second of each."""
+    """A clip as generated and as it is, by modality `[C, ...]`, with the frames or latent steps per second of each modality."""
 
     generated: Mapping[str, Tensor]
     original: Mapping[str, Tensor]
@@ -71,13 +72,13 @@ class HeldOutGenerations:
 
     Attributes:
         names: the names of the clips.
-        samples: the place to read them from.
-        strategy: the run's, with sigma 1 for every sample: what it prepares is the start of sampling.
-        modalities: by name.
-        model: whose codecs decode.
-        steps: Euler steps.
-        seed: of the noise.
-        at_intervals: whether it generates in the course of training, or only before and after.
+        samples: the samples to read them from.
+        strategy: the run's strategy, with sigma 1 for every sample: what it prepares is the start of generation.
+        modalities: the modalities by name.
+        model: the model whose codecs decode.
+        steps: the number of Euler steps.
+        seed: the seed of the noise.
+        at_intervals: whether it generates during training, or only before and after.
     """
 
     names: Sequence[str]
@@ -104,8 +105,9 @@ class HeldOutGenerations:
         return cls(names, samples, strategy, setting.modalities, model, steps, seed)
 
     def generate(self, engine: Engine, backbone: Backbone, folder: Path, step: int, spared: Spared) -> list[Generation]:
-        """Generate every clip, from noise that is the same at every step, and write it to `folder`, except for those that `spared`
-        leaves out. Every process generates, and the first one decodes and writes."""
+        """Generate every clip except those that `spared` leaves out, from noise that is the same at every step, and
+        write it to `folder`. Every process generates, and the first one decodes and writes.
+        """
         clips: dict[int, _Latents] = {}
         for index, name in enumerate(self.names):
             with spared.drawing(name):

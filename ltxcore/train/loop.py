@@ -1,6 +1,6 @@
-"""The training loop: micro-batches to gradients to steps, and the numbers of each step.
+"""The training loop: from micro-batches to gradients to steps, and the metrics of each step.
 
-Where in the model something that is not finite came from.
+It also finds where in the model a value that is not finite came from.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from ltxcore.workers import in_order
 
 @attrs.frozen(eq=False)
 class Taken:
-    """A micro-batch whose gradients are added.
+    """A micro-batch whose gradients have been added.
 
     Attributes:
-        micro_batch: which samples it is of.
-        weight: in its step.
-        facts: about it, on the CPU.
+        micro_batch: its samples.
+        weight: its weight in its step.
+        facts: the facts about it, on the CPU.
         inputs: what the model saw.
-        loss: what was trained on, before its weight; on the device, perhaps not computed yet.
-        losses: of every sample, by generated modality; likewise.
+        loss: the loss that was trained on, without the weight; it is on the device, and perhaps not computed yet.
+        losses: the loss of every sample, by generated modality; likewise on the device.
     """
 
     micro_batch: MicroBatch
@@ -54,19 +54,19 @@ class Taken:
 
 @attrs.frozen(eq=False)
 class Loop:
-    """A run's training, from step to step.
+    """A run's training, step by step.
 
     Attributes:
         engine: runs and updates the model.
-        backbone: for the text, and to look for what is not finite.
+        backbone: connects the text, and is searched for values that are not finite.
         strategy: makes inputs and losses.
-        samples: what is read.
+        samples: the samples that are read.
         order: the endless sequence of micro-batches.
-        seed: of all draws.
-        accumulation: micro-batches an optimizer step and process.
-        workers: how many micro-batches are read ahead.
-        video_scale: frames and pixels of a latent cell, to tell how large clips are.
-        last_checkpoint: returns the path of the run's last checkpoint; "": there is none.
+        seed: the seed of all draws.
+        accumulation: the number of micro-batches per optimizer step and process.
+        workers: the number of threads that read micro-batches ahead.
+        video_scale: the frames and pixels of a latent cell, for reporting how large clips are.
+        last_checkpoint: returns the path of the run's last checkpoint; "" if there is none.
     """
 
     engine: Engine
@@ -81,11 +81,11 @@ class Loop:
     last_checkpoint: Callable[[], str] = lambda: ""
 
     def steps(self, total: int, first: int = 0) -> Iterator[tuple[int, dict[str, float]]]:
-        """Optimizer steps `first` + 1 to `total`: after each, its number and its metrics.
+        """Make the optimizer steps `first` + 1 to `total`, and yield the number and the metrics of each.
 
         Raises:
-            DataError: a loss or a gradient is not finite; names the step, the samples, their sigmas and the module.
-            OutOfMemory: names the step, and the samples with their size.
+            DataError: a loss or a gradient is not finite; the error names the step, the samples, their sigmas and the module.
+            OutOfMemory: memory ran out; the error names the step, and the samples with their size.
         """
         engine = self.engine
         reading = in_order(self._load, self._dealt(first, total), self.workers, ahead=2 * self.workers)
@@ -101,12 +101,14 @@ class Loop:
             yield step, self._metrics(tally, sum(tokens(each.inputs) for each in taken), rate, norm, time.perf_counter() - began)
 
     def attempt(self, micro_batch: MicroBatch) -> None:
-        """The gradients of a micro-batch as large as it can be, with every condition that has a probability: only to see whether memory suffices.
+        """Compute the gradients of a micro-batch of the largest size, with every condition that has a probability, only
+        to see whether memory suffices.
 
-        Nothing of it is kept. No draw of the run is taken, and the loss is not looked at. Several processes try the same one, since each may get it.
+        Nothing of it is kept: it takes no random draws of the run, and the loss is ignored. All processes try the same
+        micro-batch, since each of them may get it.
 
         Raises:
-            OutOfMemory: it does not; names the samples with their size.
+            OutOfMemory: memory does not suffice; the error names the samples with their size.
         """
         draws = LargestDraws(len(micro_batch.names))
         with self.engine.trying():
@@ -114,7 +116,7 @@ class Loop:
             self._micro_step("trying a step before training, the largest of the run,", micro_batch, 1.0, batch, draws)
 
     def _read_by_all(self, micro_batch: MicroBatch, draws: Draws) -> Batch:
-        """A micro-batch that all processes read, or none: one that went on alone would wait for the others."""
+        """Read a micro-batch, or fail on all processes if one cannot read it: a process that went on alone would wait for the others."""
         read: Batch | Exception
         try:
             read = self.samples.load(micro_batch.names, self.strategy.wanted(draws))
@@ -128,9 +130,10 @@ class Loop:
         return read
 
     def _dealt(self, first: int, total: int) -> Iterator[tuple[MicroBatch, float]]:
-        """The micro-batches of this process with the weight of each in its step.
+        """Yield the micro-batches of this process, each with its weight in its step.
 
-        A step takes accumulation x processes of them. So another number of processes with the same global batch takes the same ones.
+        A step takes accumulation x processes micro-batches. So a run on another number of processes with the same
+        global batch takes the same ones.
 
         Source: docs/explanation/arithmetic.md#micro-batches-and-passes, #weight-of-a-micro-batch
         """
@@ -144,7 +147,9 @@ class Loop:
         return micro_batch, weight, self.samples.load(micro_batch.names, self.strategy.wanted(draws_of(self.seed, micro_batch)))
 
     def _micro_step(self, doing: str, micro_batch: MicroBatch, weight: float, batch: Batch, draws: Draws | None = None) -> Taken:
-        """The gradients of a micro-batch. Nothing is asked of the device, so that it is still at work while the next one is made."""
+        """Compute the gradients of a micro-batch. Nothing is asked of the device, so that it is still busy while the
+        next micro-batch is prepared.
+        """
         device = self.engine.device
         made: Mapping[str, ModelInput] = {}
         with telling(lambda: f"{doing} on {in_words(micro_batch.names, made, self.samples.manifest, self.video_scale)}", device):
@@ -157,7 +162,7 @@ class Loop:
         return Taken(micro_batch, weight, facts, inputs, loss.detach(), {name: each.detach() for name, each in losses.items()})
 
     def _read(self, step: int, taken: Sequence[Taken]) -> Tally:
-        """The losses of a step, once all of it is ordered; where one is not finite, nothing has been updated yet."""
+        """Return the losses of a step, once all its work is queued; if a loss is not finite, nothing has been updated yet."""
         values = read([{"": each.loss, **each.losses} for each in taken])
         totals = [losses.pop("")[0] for losses in values]
         self._check_finite(step, taken, [math.isfinite(total) for total in totals])
@@ -168,11 +173,11 @@ class Loop:
         return tally
 
     def _check_finite(self, step: int, taken: Sequence[Taken], are_finite: Sequence[bool]) -> None:
-        """Stop all processes where the loss of one is not finite: each runs its model again, since a single one could not."""
+        """Stop all processes if the loss of any is not finite: all run the model again, since a single process could not."""
         finite = self.engine.gather(all(are_finite))
         if all(finite):
             return
-        # Of a process whose own losses are finite, any micro-batch will do.
+        # If this process's own losses are finite, any micro-batch will do.
         chosen = next((each for each, is_finite in zip(taken, are_finite, strict=True) if not is_finite), taken[0])
         with dropout(self.seed, chosen.micro_batch, self.engine.device):
             culprit = first_not_finite(self.backbone, lambda: self.engine.forward(chosen.inputs))
@@ -181,7 +186,7 @@ class Loop:
         self.engine.refuse(_stopped(step, "the loss", [seen for seen, _ in wrong], wrong[0][1]))
 
     def _left_sound(self) -> str:
-        """Say what a gradient that is not finite left as it should be."""
+        """Say what is still usable after a gradient that is not finite."""
         if not self.engine.updates_in_backward:
             return "Nothing was updated in this step."
         last = self.last_checkpoint()
@@ -202,13 +207,14 @@ class Loop:
 
 
 def draws_of(seed: int, micro_batch: MicroBatch) -> CountedDraws:
-    """The draws that a micro-batch is trained with."""
+    """Return the random draws that a micro-batch is trained with."""
     return CountedDraws(seed, micro_batch.epoch, micro_batch.names, micro_batch.id)
 
 
 @contextmanager
 def dropout(seed: int, micro_batch: MicroBatch, device: torch.device) -> Iterator[None]:
-    """Dropout takes no generator, so the global one is seeded for this micro-batch, and put back.
+    """Seed the global generator for this micro-batch, since dropout takes no generator of its own, and restore it
+    afterwards.
 
     Source: docs/explanation/arithmetic.md#random-numbers
     """
@@ -237,9 +243,10 @@ def _stopped(step: int, what: str, seen: Sequence[Seen], culprit: str, sound: st
 
 
 def first_not_finite(model: object, run: Callable[[], object]) -> str:
-    """The name of the first module with an output that is not finite while `run` runs the model again; "" if there is none.
+    """Return the name of the first module whose output is not finite when `run` runs the model again; "" if there is
+    none.
 
-    Of modules within one another it is the innermost.
+    Of nested modules, it is the innermost.
     """
     found: list[str] = []
 

@@ -1,4 +1,4 @@
-"""The metrics of an optimizer step: sums and counts that are added up over micro-batches and processes, and divided at the end."""
+"""The metrics of an optimizer step: sums and counts that are accumulated over micro-batches and processes, and divided at the end."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ltxcore.memory import peak_host_memory
 from ltxcore.protocols import ModelInput
 
 QUARTERS = ("0.00-0.25", "0.25-0.50", "0.50-0.75", "0.75-1.00")
-"""Sigma buckets; the upper bound belongs to the next, but for the last."""
+"""The sigma buckets; each upper bound belongs to the next bucket, except for the last."""
 
 
 @attrs.define
 class Tally:
-    """Means by name, kept as a sum and a count."""
+    """Means by name, each kept as a sum and a count."""
 
     sums: dict[str, float] = attrs.field(factory=dict)
     counts: dict[str, float] = attrs.field(factory=dict)
@@ -30,7 +30,7 @@ class Tally:
         self.counts[name] = self.counts.get(name, 0.0) + count
 
     def merge(self, others: Iterable[Tally]) -> Tally:
-        """The tally of several processes."""
+        """Return the combined tally of several processes."""
         merged = Tally(dict(self.sums), dict(self.counts))
         for other in others:
             for name, total in other.sums.items():
@@ -43,13 +43,13 @@ class Tally:
 
 @attrs.frozen
 class Facts:
-    """The facts about a micro-batch that are reported besides its losses, known before it is sent to the device, which
-    is asked for losses alone.
+    """The facts about a micro-batch that are reported besides its losses. They are known before it is sent to the
+    device, so that only the losses have to be read from there.
 
     Attributes:
-        sigmas: of every sample, by modality.
-        counted: whether any token of a sample counts, by modality.
-        applied: for each condition of the run, on whichever modality, whether it was applied to a sample.
+        sigmas: the sigma of every sample, by modality.
+        counted: whether any token of a sample counts in the loss, by modality.
+        applied: for each condition of the run, on any modality, whether it was applied to a sample.
     """
 
     sigmas: Mapping[str, Sequence[float]]
@@ -66,7 +66,9 @@ class Facts:
 
 
 def read(losses: Sequence[Mapping[str, Tensor]]) -> list[dict[str, list[float]]]:
-    """The values of losses of any shapes, by their names, asked of the device all at once: it is waited for each time that it is asked."""
+    """Return the values of losses of any shapes, by their names; they are read from the device all at once, since each
+    read waits for it.
+    """
     flat = [loss.detach().float().reshape(-1) for each in losses for loss in each.values()]
     values = iter(torch.cat(flat).tolist() if flat else [])
     return [{name: list(islice(values, loss.numel())) for name, loss in each.items()} for each in losses]
@@ -75,13 +77,14 @@ def read(losses: Sequence[Mapping[str, Tensor]]) -> list[dict[str, list[float]]]
 def add_losses(tally: Tally, losses: Mapping[str, Sequence[float]], facts: Facts) -> None:
     """Add the losses of a micro-batch, by modality, by sigma of that modality, and by condition.
 
-    A sample without a counted token has loss 0. It is part of the mean of its modality, as of the loss that is trained on, but not of buckets
-    and conditions, where its 0 would look like skill; the share of such samples is `uncounted/MODALITY`.
+    A sample without a token that counts has loss 0. It is included in the mean of its modality, as in the training
+    loss, but not in those of buckets and conditions, where the 0 would look like a good prediction; the share of such
+    samples is `uncounted/MODALITY`.
 
     Args:
-        tally: added to.
-        losses: of every sample, by generated modality.
-        facts: of the micro-batch.
+        tally: the tally to add to.
+        losses: the loss of every sample, by generated modality.
+        facts: the facts about the micro-batch.
     """
     for name, values in losses.items():
         counted = facts.counted[name]
@@ -101,12 +104,12 @@ def bucket(sigma: float) -> int:
 
 
 def tokens(prepared: Mapping[str, ModelInput]) -> int:
-    """Count the tokens of a micro-batch that the model sees, targets and appended ones."""
+    """Count the tokens of a micro-batch that the model sees, target and appended ones."""
     return sum(given.tokens.shape[0] * given.tokens.shape[1] for given in prepared.values())
 
 
 def peak_memory(device: Any) -> float:
-    """The most memory this process has used, GiB: of the GPU where the model is on one, else resident memory."""
+    """Return the most memory that this process has used, in GiB: of the GPU if the model is on one, else resident memory."""
     if is_gpu(device):
         return peak_gpu_memory(device) / 2**30
     return peak_host_memory() / 2**30

@@ -1,7 +1,7 @@
-"""The advice and the behaviour of a run that runs out of memory: which of its settings take less, and which samples are
-left out to save the run.
+"""What a run does and advises when it runs out of memory: which of its settings take less memory, and which samples are
+skipped so that the run can go on.
 
-A step before training, to find in the first minute whether memory suffices for it.
+A trial step before training finds out in the first minute whether memory suffices.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ltxcore.runs.run_plan import RunPlan
 from ltxcore.train.loop import Loop
 
 NAMED = 3
-"""Remedies that are named; `ltx plan` knows all, and what each saves."""
+"""The number of remedies that are named; `ltx plan` lists all, with what each saves."""
 
 WEIGHTS = frozenset(
     {"acceleration.mixed_precision_mode", "acceleration.quantization", "acceleration.offload_blocks", "engine.stage", "engine.offload"}
@@ -55,7 +55,7 @@ OTHERWISE = {
     DRAWING: "fewer frames or pixels of this sample (validation.video_dims)",
     DECODING: "fewer frames or pixels of this sample (validation.video_dims)",
 }
-"""The advice that applies besides all settings."""
+"""The advice that applies whatever the settings are."""
 
 
 @attrs.frozen(eq=False)
@@ -64,10 +64,10 @@ class Advice:
 
     Attributes:
         planned: the run.
-        rank: of this process.
-        processes: that run it.
-        device: of this process.
-        need: what `ltx plan` says of the run; none: it was not asked.
+        rank: the rank of this process.
+        processes: the number of processes.
+        device: the device of this process.
+        need: what `ltx plan` expects the run to need; None if that was not computed.
     """
 
     planned: RunPlan
@@ -78,12 +78,12 @@ class Advice:
 
     @contextmanager
     def during(self, doing: str | Callable[[], str], helps: Helps) -> Iterator[None]:
-        """Return a context in which running out of memory ends the run in words; what is known further inside, as of a
-        micro-batch, is said there.
+        """Return a context in which running out of memory ends the run with an explanation; details that are known
+        further inside, such as the micro-batch, are reported there.
 
         Args:
-            doing: what is done, after "while".
-            helps: what makes it take less.
+            doing: the work, as words that follow "while".
+            helps: the keys that reduce its memory.
 
         Raises:
             OutOfMemory: memory ran out.
@@ -99,7 +99,7 @@ class Advice:
             raise type(error).of(attrs.evolve(problem, remedy=remedy, where=where) for problem in error.problems) from None
 
     def remedy(self, helps: Helps, of_host: bool = False) -> str:
-        """Say, in a sentence or two, what takes less memory in this run."""
+        """Say, in a sentence or two, which settings take less memory in this run."""
         known = self._need()
         least = self._of_host() if of_host and is_gpu(self.device) else [*self.cheapest(helps), *filter(None, [OTHERWISE.get(helps)])]
         named = (
@@ -111,8 +111,8 @@ class Advice:
         return f"{known}{named} `{command}` says what the run needs, and what would make it fit."
 
     def of_first_update(self) -> str:
-        """Warn that the optimizer's state, which the first update makes, may not fit beside what a step has taken; ""
-        if it does, or if that is not known.
+        """Warn that the optimizer's state, which the first update creates, may not fit in addition to what a step has
+        taken; "" if it does, or if this is not known.
         """
         if self.need is None or not is_gpu(self.device):
             return ""
@@ -123,7 +123,9 @@ class Advice:
         return f"WARNING: {line}. {self.remedy(TRAINING)}"
 
     def cheapest(self, helps: Helps) -> list[str]:
-        """Settings of the run that would make it take less, none that it has already; those first that cost least. No memory is looked at, so it takes no time."""
+        """Return settings that would make the run take less memory and that it does not have already, the cheapest
+        first. Nothing is measured, so this takes no time.
+        """
         found = self.planned.outline
         estimator = Estimator(found, found.base, of_manifest(self.planned.manifest, found))
         start = Variant(self._config, self.processes)
@@ -135,7 +137,7 @@ class Advice:
         return said
 
     def _is_allowed(self, start: Variant, change: Change) -> bool:
-        if "engine" in change.tables and start.config.engine.deepspeed_config is not None:  # which says all of it
+        if "engine" in change.tables and start.config.engine.deepspeed_config is not None:  # the user's configuration decides all of it
             return False
         changed = start.changed(change)
         return not any(contradictions(changed.config)) and not any(engine_problems(changed.config, changed.processes))
@@ -144,7 +146,7 @@ class Advice:
         return "" if self.need is None else f"`ltx plan` expects the run to need about {gib(self.need.with_margin)} of a GPU. "
 
     def _of_host(self) -> list[str]:
-        """Say what takes less host memory, for a model on a GPU."""
+        """Return settings that take less host memory, for a model on a GPU."""
         config = self._config
         away, workers = config.acceleration.offload_blocks, config.data.num_dataloader_workers
         return [
@@ -155,7 +157,7 @@ class Advice:
         ]
 
     def _changed(self) -> str:
-        """An unfinished run goes on with its own run file, unless it is told to take another one."""
+        """Return a note on changed run files: an unfinished run continues with its own run file, unless it is told to take another."""
         folder = self.planned.outline.folder
         resumes = folder.run_file.exists() and not self._config.checkpoints.no_resume
         return " With a changed run file, add --allow-changes." if resumes else ""
@@ -168,10 +170,10 @@ class Advice:
 
 @attrs.define(eq=False)
 class Spared:
-    """Samples that are drawn while training: where memory does not suffice for one, the run goes on without it.
+    """Generation of samples during training: if memory does not suffice for a sample, the run goes on without it.
 
     Attributes:
-        advice: of the run.
+        advice: the advice of the run.
     """
 
     advice: Advice
@@ -179,10 +181,11 @@ class Spared:
 
     @contextmanager
     def drawing(self, name: str) -> Iterator[None]:
-        """The passes through the model for one sample. Several processes make them together, so that one cannot leave out any: there the run ends.
+        """Return a context for one sample's passes through the model. Under ZeRO the processes make them together, so
+        that none can skip a sample: there, running out of memory ends the run.
 
         Raises:
-            OutOfMemory: as above.
+            OutOfMemory: memory ran out under ZeRO.
         """
         alone = not uses_zero(self.advice.planned.config, self.advice.processes)
         with self._without(name, DRAWING) if alone else self.advice.during(f'generating the sample "{name}"', DRAWING):
@@ -190,7 +193,7 @@ class Spared:
 
     @contextmanager
     def decoding(self, name: str) -> Iterator[None]:
-        """Return a context for work that one process does by itself for one sample."""
+        """Return a context for the work on one sample that a single process does by itself."""
         with self._without(name, DECODING):
             yield
 
@@ -218,11 +221,11 @@ def _keys(change: Change) -> frozenset[str]:
 
 
 def _chosen(changes: list[Change]) -> Change:
-    """Choose among several changes of one kind: half of the blocks, else the first change, which costs least."""
+    """Choose among several changes of one kind: for offloaded blocks, about half of them; otherwise the first change, which costs least."""
     return changes[len(changes) // 2] if "offload_blocks" in changes[0].said else changes[0]
 
 
-# ---- what takes memory besides training, in order of what it costs
+# ---- what saves memory besides training, the cheapest first
 
 
 def _tiling(run: Variant, estimator: Estimator) -> Iterator[Change]:
@@ -245,14 +248,16 @@ BESIDE_TRAINING: tuple[Kind, ...] = (_text_encoder, _tiling, _optimizer_away)
 
 
 def try_largest(loop: Loop, advice: Advice, first: int) -> None:
-    """Forward and backward of the largest micro-batch that is to come; nothing of it is kept, and no draw of the run is taken.
+    """Make a forward and a backward of the largest micro-batch to come; nothing of it is kept, and it takes no random
+    draws of the run.
 
-    Only where memory is bounded, and not where blocks are compiled: compiled code depends on the sizes that it has seen.
+    This is done only if memory is bounded, and not if blocks are compiled, since compiled code depends on the sizes
+    that it has seen.
 
     Args:
-        loop: of the run.
-        advice: what is told where memory runs out.
-        first: the step that the run goes on after; 0: it begins, and has no state of its optimizer yet.
+        loop: the training loop of the run.
+        advice: the advice to give if memory runs out.
+        first: the step after which the run resumes; 0 if it begins, when there is no optimizer state yet.
 
     Raises:
         OutOfMemory: memory does not suffice.

@@ -1,4 +1,4 @@
-"""A run from its first file to its last: measure, train, save, measure again, export, draw."""
+"""A run, once it is planned and loaded: measure, train, save, measure again, export, generate."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ class Outcome:
     """The files that a run left.
 
     Attributes:
-        output_dir: where.
-        step: optimizer steps done.
-        finished: false where it was asked to stop; then `resume` is the command that goes on.
-        weights: the LoRA or model; None where it was stopped.
-        metrics: one JSON object a line.
+        output_dir: the output folder.
+        step: the number of optimizer steps done.
+        finished: whether the run finished; if it was asked to stop, `resume` is the command that continues it.
+        weights: the LoRA or model; None if the run was stopped.
+        metrics: the file with the metrics, one JSON object per line.
         generations: the clips generated after training.
-        before: held-out losses before training; empty where nothing is held out.
-        after: after it, in every context, own and another clip's.
-        resume: command line.
-        best: the weights with the lowest validation loss; None where the run does not keep them.
-        ended: why the run finished before its last step; "" where it did not.
+        before: the validation losses before training; empty if nothing is held out.
+        after: the validation losses after training, in every context, the clip's own and another clip's.
+        resume: the command that resumes the run; "" if it finished.
+        best: the weights with the lowest validation loss; None if the run does not keep them.
+        ended: why the run finished before its last step; "" if it did not.
     """
 
     output_dir: Path
@@ -70,16 +70,16 @@ class Session:
     """A run that is planned and loaded, and has written nothing yet.
 
     Attributes:
-        plan: what it will do.
-        samples: what is read.
-        model: what is trained.
+        plan: the plan of the run.
+        samples: the samples that are read.
+        model: the model that is trained.
         engine: runs and updates it.
-        held_out: measures it; None where nothing is held out.
+        held_out: measures the validation loss; None if nothing is held out.
         generations: generates the samples of the run file, or held-out clips; None if there is no codec to decode them.
-        trackers: told of every step; none on other processes than the first.
-        advice: what is told where memory runs out.
-        best: keeps account of the validation loss; None where the run does not ask for that.
-        writer: this process as the writer of the output folder; none on other processes than the first.
+        trackers: receive every step; there are none on processes other than the first.
+        advice: the advice to give if memory runs out.
+        best: keeps track of the best validation loss; None if the run does not ask for that.
+        writer: this process as the writer of the output folder; None on processes other than the first.
     """
 
     plan: RunPlan
@@ -95,12 +95,12 @@ class Session:
     spared: Spared = attrs.field(init=False, default=attrs.Factory(lambda self: Spared(self.advice), takes_self=True))
 
     def run(self) -> Outcome:
-        """Begin, or go on after the last checkpoint.
+        """Begin the run, or continue it after the last checkpoint.
 
         Raises:
             DataError: a loss or gradient is not finite, or a file is not what it was.
-            CheckpointError: the checkpoint cannot be gone on with, or what is saved could not be written.
-            OutOfMemory: memory ran out; says while doing what, and what takes less.
+            CheckpointError: the checkpoint cannot be resumed from, or something could not be saved.
+            OutOfMemory: memory ran out; the error says during which work, and what takes less memory.
         """
         config = self.plan.config
         folder = self.plan.outline.folder
@@ -113,10 +113,10 @@ class Session:
             with self.advice.during("training", TRAINING):
                 outcome = self._trained(first, config.optimization.steps)
         except BaseException:
-            with undisturbed():  # a launcher that saw another process end ends this one too, and it has not said yet why it does
+            with undisturbed():  # a launcher that saw another process end also ends this one, which has not reported its reason yet
                 self.trackers.finish()
             raise
-        with contextlib.nullcontext() if outcome.finished else undisturbed():  # one that asked to stop may do so again
+        with contextlib.nullcontext() if outcome.finished else undisturbed():  # a launcher that asked to stop may do so again
             self.trackers.finish()
         return outcome
 
@@ -131,7 +131,7 @@ class Session:
     # ---- beginning
 
     def _begin(self) -> None:
-        """Remove what an earlier run left; only an unfinished run that is to start over gets here."""
+        """Remove what an earlier run left; this is reached only for an unfinished run that is to start over."""
         folder = self.plan.outline.folder
         folder.path.mkdir(parents=True, exist_ok=True)
         remove_unfinished(folder.path, older_than=0)
@@ -139,20 +139,22 @@ class Session:
         for made in (folder.samples, folder.best):
             if made.exists():
                 shutil.rmtree(made)
-        # A run file without a status is that of a run which was killed here, and starts over; a status without its run file would be that of another run.
+        # A run file without a status is left by a run that was killed here, and that starts over; a status without its run file would belong to another run.
         folder.remove_status()
         write_whole(folder.run_file, self.plan.outline.loaded.resolved().encode())
         self._write_status("running")
 
     def _go_on(self) -> None:
-        """The same run may have another run file now, and another number of processes. A model that a kill left half-written takes much of a disk."""
+        """Prepare the output folder to continue. The run may have another run file now, and another number of
+        processes. Half-written models that a kill left behind are removed, since they take much disk space.
+        """
         folder = self.plan.outline.folder
         remove_unfinished(folder.path, older_than=0)
         self._write_status("running", before=self._measured(), left_out=self._left_out())
         write_whole(folder.run_file, self.plan.outline.loaded.resolved().encode())
 
     def _resumed(self) -> int:
-        """The step to go on after; 0 begins."""
+        """Return the step after which to continue; 0 to begin."""
         saved = self.engine.first(self._newest)
         if saved is None:
             return 0
@@ -162,14 +164,14 @@ class Session:
             self.best.restore(values["best"])
             if config.keep_best and self.engine.first(self._saved_best) is None:  # a later one took its place, and is of another course
                 self.best.forget()
-        # With another run file the schedule is another one; what the optimizer has found out by itself stays.
+        # With another run file the schedule changes; what the optimizer has found out by itself stays.
         kept = {key: value for key, value in values.items() if key not in ("scheduler", "learning_rates")}
         self.engine.restore(tensors, {**kept, "steps": saved.step} if changes else values)
         inform(f"resuming after step {saved.step}")
         return saved.step
 
     def _newest(self) -> checkpoint.Saved | None:
-        """The checkpoint to go on with, once its files match their hashes."""
+        """Return the checkpoint to resume from, after its files have been checked against their hashes."""
         outline = self.plan.outline
         saved = checkpoint.newest(outline.folder.checkpoints) if outline.resumes else None
         if saved is not None:
@@ -177,7 +179,9 @@ class Session:
         return saved
 
     def _before(self, first: int) -> dict[str, float]:
-        """Held-out losses of the untrained model: measured, or those that an unfinished run measured. What is due by now is drawn."""
+        """Return the validation losses of the untrained model: measured now, or taken from the unfinished run. Samples
+        that are due by now are generated.
+        """
         known = self.engine.first(self._measured)
         if self.held_out is not None and not known:
             known = self._measure("before training")
@@ -191,11 +195,11 @@ class Session:
         return known
 
     def _measured(self) -> dict[str, float]:
-        """Held-out losses before training, as the output folder has them; empty where they are still to be measured."""
+        """Return the validation losses before training that the output folder records; empty if they have not been measured yet."""
         return dict((self.plan.outline.folder.status() or {}).get("before", {}))
 
     def _left_out(self) -> int:
-        """The step in which the run was stopped, so that nothing was measured and drawn after it; 0: none."""
+        """Return the step after which the run was stopped without measuring and generating; 0 if there was none."""
         return int((self.plan.outline.folder.status() or {}).get("left_out", 0))
 
     # ---- training
@@ -223,7 +227,7 @@ class Session:
         for step, metrics in loop.steps(total, first):
             self._check_writer(looks=False)
             self.trackers.log(step, metrics)
-            stopping = any(self.engine.gather(bool(stop.signal)))  # a signal may reach processes in different steps
+            stopping = any(self.engine.gather(bool(stop.signal)))  # a signal may reach the processes in different steps
             if step < total and not stopping:
                 self._validate(step)
             if step < total and self._is_over:
@@ -239,7 +243,7 @@ class Session:
         return self.best is not None and self.best.is_over
 
     def _judge(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Take a measurement into account, on the first process for all, and keep the weights if they are the best so far."""
+        """Take a measurement into account, on the first process for all of them, and keep the weights if they are the best so far."""
         best = self.best
         if best is None or not metrics:
             return
@@ -252,7 +256,7 @@ class Session:
         best.restore(self.engine.first(judged))
 
     def _keep_best(self, best: Best) -> None:
-        """Save the weights as the best; those that were the best go once the new ones are whole."""
+        """Save the weights as the best; the previous best are removed once the new ones are complete."""
         folder = self.plan.outline.folder
         self._check_writer()
         name = folder.weights(self.plan.config.model.training_mode).name
@@ -261,13 +265,13 @@ class Session:
         checkpoint.keep_only(folder.best, best.step)
 
     def _saved_best(self) -> Path | None:
-        """Return the file with the best weights, or its index; None where there are none."""
+        """Return the file with the best weights, or its index; None if there are none."""
         saved = [each for each in checkpoint.found(self.plan.outline.folder.best) if self.best is not None and each.step == self.best.step]
         return next((path for each in saved for path in checkpoint.weights_in(each)), None)
 
     def _validate(self, step: int) -> None:
         """Validate during training: generate as often as the run file says, and measure the validation loss as often,
-        but at most ten times a run.
+        but at most ten times per run.
         """
         validation, total = self.plan.config.validation, self.plan.config.optimization.steps
         measures = self.held_out is not None and validation.interval and step % held_out_interval(validation.interval, total) == 0
@@ -283,7 +287,7 @@ class Session:
                 self._generate(step)
 
     def _is_due(self, step: int) -> bool:
-        """Return whether to generate after a step in the course of training."""
+        """Return whether to generate after this step of training."""
         config = self.plan.config
         interval = config.validation.interval
         return (
@@ -295,7 +299,7 @@ class Session:
         )
 
     def _save(self, step: int) -> None:
-        """Save on the first process; the others help to put tensors together."""
+        """Save on the first process; the others help to assemble tensors."""
         config = self.plan.config.checkpoints
         folder = self.plan.outline.folder
         self._check_writer()
@@ -359,7 +363,7 @@ class Session:
         )
 
     def _measure(self, when: str, *contexts: str) -> dict[str, float]:
-        """The losses of what is held out, if anything is."""
+        """Return the losses of the held-out clips, if there are any."""
         with self.advice.during(f"measuring the validation loss {when}", MEASURING):
             return {} if self.held_out is None else self.held_out.measure(self.engine, self.model.backbone, *contexts)
 

@@ -1,6 +1,6 @@
-"""A run from its file to its result: encode, plan, load, train, measure, export, draw.
+"""A run from its file to its result: encode, plan, load, train, measure, export, generate.
 
-What `ltx run` says of memory before it loads the model.
+It also makes the statement about memory that `ltx run` prints before it loads the model.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ from ltxcore.train.validation_loss import HeldOut
 from ltxcore.writer import Writer, writing
 
 HOLD_OUT = "set held_out under [data] to a number of samples, or to a separate dataset"
-"""The remedy for a loss that is measured on nothing."""
+"""The remedy when a loss cannot be measured because no clips are held out."""
 
 DRAWN = 2
-"""Clips that are drawn before and after training."""
+"""The number of clips that are generated before and after training."""
 
 SMALL = 20_000_000
-"""Parameters below which one thread is enough."""
+"""The number of parameters below which one thread is enough."""
 
 
 def run(
@@ -68,16 +68,17 @@ def run(
     allow_changes: bool = False,
     take_over: bool = False,
 ) -> Outcome:
-    """Do what a run file says. An unfinished run in its `output_dir` goes on where it was last saved.
+    """Do what a run file says. An unfinished run in its `output_dir` continues from where it was last saved.
 
     Args:
         loaded: the run file.
-        processes: that run it together, and all call this; none: as the environment says.
-        allow_changes: go on with an unfinished run although its run file was another one.
-        take_over: end another process that writes to `output_dir`, or to the encoded data.
+        processes: the processes that run it together, all of which call this; None takes them from the environment.
+        allow_changes: whether to continue an unfinished run even if its run file was different.
+        take_over: whether to end another process that writes to `output_dir` or to the encoded data.
 
     Raises:
-        LtxError: with all that is wrong, before anything is written to `output_dir`; or what stopped the training. With several processes, on one of them.
+        LtxError: for everything that is wrong, before anything is written to `output_dir`; or for what stopped the training. With
+            several processes, it is raised on one of them.
         SystemExit: on the others.
     """
     processes = processes or Processes.meet()
@@ -88,7 +89,7 @@ def run(
             found = processes.together(lambda: draft(loaded, processes.world_size, allow_changes=allow_changes).checked())
             where = found.folder.path
             writer = processes.together(lambda: _writer(where, stack, take_over) if processes.rank == 0 else None)
-            # Once more, since whoever wrote there until now may have gone on.
+            # Again, since the process that wrote there until now may have made progress.
             found = processes.together(lambda: draft(loaded, processes.world_size, allow_changes=allow_changes, base=found.base).checked())
             session = _session(found, writer, device, processes, take_over)
             with few_threads(session.model.backbone.blueprint.shapes.values(), session.engine.device):
@@ -102,7 +103,7 @@ def run(
 
 
 def _writer(folder: Path, stack: contextlib.ExitStack, take_over: bool) -> Writer:
-    """The one process that writes to `output_dir`."""
+    """Return the one process that writes to `output_dir`."""
     try:
         return stack.enter_context(writing(folder, takes_over=take_over, name="--take-over"))
     except OSError as error:
@@ -110,7 +111,9 @@ def _writer(folder: Path, stack: contextlib.ExitStack, take_over: bool) -> Write
 
 
 def _session(found: Outline, writer: Writer | None, device: torch.device, processes: Processes, take_over: bool) -> Session:
-    """Everything up to the first file in `output_dir`; the processes are connected last, once each has its share of the data encoded."""
+    """Do everything that comes before the first file in `output_dir`; the processes are connected last, once each has
+    encoded its share of the data.
+    """
     config, progress = found.config, processes.progress
     for note in found.notes:
         inform(f"this unfinished run {note}")
@@ -156,13 +159,13 @@ def _session(found: Outline, writer: Writer | None, device: torch.device, proces
 
 
 def _best(config: RunFile) -> Best | None:
-    """Return what keeps account of the validation loss, if the run file asks for that."""
+    """Return the object that keeps track of the best validation loss, if the run file asks for that."""
     table = config.checkpoints
     return Best(table.best_by, table.stop_after) if table.keep_best or table.stop_after is not None else None
 
 
 def _advice(planned: RunPlan, device: torch.device, processes: Processes) -> Advice:
-    """Return the advice for running out of memory, with whether it is likely to."""
+    """Return the advice for running out of memory, including whether that is likely."""
     need = need_at_start(planned, processes.world_size) if is_gpu(device) and processes.rank == 0 else None
     if need is not None:
         inform(said_at_start(planned, need, gpu_memory(device)))
@@ -180,7 +183,9 @@ def device_of(processes: Processes) -> torch.device:
 
 
 def batch(planned: RunPlan, processes: Processes) -> str:
-    """The samples of an optimizer step, in words: how many, and how they come about where that is not one micro-batch, or not a full one."""
+    """Describe the samples of an optimizer step: how many there are and, unless they are exactly one full micro-batch,
+    how that number comes about.
+    """
     config = planned.config
     table, passes = config.optimization, passes_of(planned.order, config, processes.world_size)
     parts = [table.batch_size, table.gradient_accumulation_steps, processes.world_size]
@@ -193,7 +198,7 @@ def batch(planned: RunPlan, processes: Processes) -> str:
 
 
 def _verify(samples: Samples, config: RunFile, processes: Processes) -> None:
-    """Read the share of the samples in full that `data.verify` says, each process its part of it."""
+    """Read completely the share of the samples that `data.verify` gives; each process reads its part of them."""
     names = to_verify(samples.manifest.samples, config.data.verify, config.seed)
     if not names:
         return
@@ -205,7 +210,7 @@ def _verify(samples: Samples, config: RunFile, processes: Processes) -> None:
 
 
 def _held_out(planned: RunPlan, samples: Samples, processes: Processes, take_over: bool) -> tuple[Samples, tuple[str, ...]]:
-    """The held-out samples and where they are read from: the run's data, or a dataset of their own."""
+    """Return the held-out samples and the samples to read them from: the run's data, or a dataset of their own."""
     found = planned.outline
     dataset = found.config.data.held_out
     if not isinstance(dataset, Path):
@@ -217,7 +222,9 @@ def _held_out(planned: RunPlan, samples: Samples, processes: Processes, take_ove
 
 
 def _generations(advice: Advice, apart: Samples, names: tuple[str, ...], codecs: Codecs, processes: Processes) -> Generations | None:
-    """Draws the samples of the run file, encoded now, before the model takes the memory; or held-out clips; or the first clips of the training set."""
+    """Return the object that generates the samples of the run file, encoded now, before the model takes the memory; or
+    held-out clips; or the first clips of the training set.
+    """
     planned = advice.planned
     found = planned.outline
     config = found.config
@@ -242,7 +249,7 @@ def _validation(advice: Advice, codecs: Codecs, marks: bool) -> Validation:
 
 
 def _codecs(config: RunFile, device: torch.device) -> Codecs:
-    """The codecs and the text encoder of the run's model, on this process's device."""
+    """Return the codecs and the text encoder of the run's model, on this process's device."""
     return Codecs.of(
         config.model,
         device=str(device),
@@ -253,28 +260,28 @@ def _codecs(config: RunFile, device: torch.device) -> Codecs:
 
 
 def need_at_start(planned: RunPlan, processes: int) -> Need | str:
-    """Estimate what each device has to hold; or say why that is not known.
+    """Estimate what each device has to hold, or explain why that is not known.
 
     Args:
         planned: the run.
-        processes: that run it.
+        processes: the number of processes.
     """
     found = planned.outline
     try:
         return Estimator(found, found.base, of_manifest(planned.manifest, found)).need(found.config, processes)
     except (LtxError, RuntimeError, NotImplementedError, TypeError, ValueError) as error:
-        # A strategy of the user's may do what needs values, which tensors without memory do not have.
+        # A user's strategy may need values, which tensors without memory do not have.
         return f"how much memory it needs is unknown: {error}"
 
 
 def said_at_start(planned: RunPlan, need: Need | str, memory: int) -> str:
-    """Say in one line what each device has to hold, and whether that is too much. It stops no run, since an estimate is
-    not a fact.
+    """Say in one line what each device has to hold, and whether that is too much. This never stops a run, since it is
+    only an estimate.
 
     Args:
         planned: the run.
-        need: of each device.
-        memory: bytes of a device.
+        need: what each device needs.
+        memory: the bytes of a device.
     """
     if isinstance(need, str):
         return need
@@ -287,14 +294,16 @@ def said_at_start(planned: RunPlan, need: Need | str, memory: int) -> str:
 
 @contextmanager
 def few_threads(shapes: Iterable[tuple[int, ...]], device: torch.device) -> Iterator[None]:
-    """One thread for a small model on a CPU, unless OMP_NUM_THREADS says otherwise; put back afterwards.
+    """Use one thread for a small model on a CPU, unless OMP_NUM_THREADS says otherwise; the number is restored
+    afterwards.
 
-    Its operations take less than a millisecond, and threads that wait for one another as often as that gain little and lose much. The tiny model on
-    two cores: 0.08 s a step with one thread, 0.06 s with two, but 0.2 to 1.6 s with two while something else runs on one of the cores.
+    Its operations take less than a millisecond, and threads that wait for one another so often gain little and can lose
+    much. On two cores, a step of the tiny model takes 0.08 s with one thread and 0.06 s with two, but 0.2 to 1.6 s with
+    two while something else runs on one of the cores.
 
     Args:
-        shapes: of the model's parameters.
-        device: where it is.
+        shapes: the shapes of the model's parameters.
+        device: the device of the model.
     """
     small = sum(math.prod(shape) for shape in shapes) < SMALL
     if device.type != "cpu" or not small or "OMP_NUM_THREADS" in os.environ:

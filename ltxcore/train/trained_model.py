@@ -1,4 +1,4 @@
-"""The model of a run: loaded as far as it is needed, with what is trained of it picked out."""
+"""The model of a run: loaded as far as it is needed, with the trained parameters selected."""
 
 from __future__ import annotations
 
@@ -39,12 +39,13 @@ class TrainedModel:
     """A backbone on its device.
 
     Attributes:
-        backbone: with adapters, in a LoRA run.
+        backbone: the model, with adapters in a LoRA run.
         parameters: those that are trained, by name.
-        idle: modules that a LoRA target names, or parameters in full mode, that no loss of this run can reach, so that they are not trained.
-        outline: of the run.
-        count: numbers that are trained.
-        state_bytes: of the optimizer's state of them; one that is not known counts as AdamW's.
+        idle: the modules that a LoRA target names, or in full mode the parameters, that are not trained because no loss of this
+            run can reach them.
+        outline: the outline of the run.
+        count: the number of elements that are trained.
+        state_bytes: the bytes of the optimizer's state for them; if they are not known, those of AdamW.
     """
 
     backbone: LTXBackbone
@@ -62,13 +63,13 @@ class TrainedModel:
         object.__setattr__(self, "state_bytes", 8 * self.count if None in found else sum(found))
 
     def save(self, path: Path, metadata: Mapping[str, str], engine: Engine) -> Path:
-        """Write the LoRA or the whole model, with the weights that an engine has; within its `first`.
+        """Write the LoRA or the whole model, with the weights that an engine holds; called within the engine's `first`.
 
         Returns:
-            The file; of a model that was written in parts, the index.
+            The file, or the index of a model that was written in parts.
 
         Raises:
-            CheckpointError: it could not be written whole, or changes nothing.
+            CheckpointError: it could not be written completely, or changes nothing.
         """
         with engine.evaluating():
             return self._save(path, metadata, engine)
@@ -89,7 +90,9 @@ class TrainedModel:
         return save_full(self.backbone, path, base=base, dtype=dtype, metadata=said, weight=weight, largest=largest)
 
     def checkpoint_bytes(self) -> int:
-        """How much a checkpoint takes: the export, and for an exact resume the trained parameters with the state of the optimizer."""
+        """Return the bytes that a checkpoint takes: the export and, for an exact resume, the trained parameters with
+        the optimizer's state.
+        """
         config = self.outline.config
         full = config.model.training_mode == "full"
         exported = sum(math.prod(shape) for shape in self.backbone.blueprint.shapes.values()) if full else self.count
@@ -98,12 +101,12 @@ class TrainedModel:
 
 
 def _of_tiny(base: str) -> dict[str, str]:
-    """Return what a checkpoint of the tiny model says about its VAEs, which fresh weights have no file to say."""
+    """Return what a checkpoint of the tiny model records about its VAEs, which fresh weights, having no file, do not."""
     return {METADATA_KEY: TINY, "text_fingerprint": text_encoder(base).fingerprint}
 
 
 def base_of(outline: Outline) -> str:
-    """The checkpoint that weights are read from: in full mode that of `load_checkpoint`, where there is one."""
+    """Return the checkpoint that weights are read from: in full mode that of `load_checkpoint`, if there is one."""
     model = outline.config.model
     if model.training_mode == "full" and model.load_checkpoint is not None:
         return str(newest(model.load_checkpoint))
@@ -111,20 +114,21 @@ def base_of(outline: Outline) -> str:
 
 
 def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided: bool = False) -> TrainedModel:
-    """The modalities of the run and those that its samples have beside them, with adapters in a LoRA run.
+    """Load the modalities of the run and the further ones that its samples need, with adapters in a LoRA run.
 
-    One backward on the first sample finds what the run's loss reaches: the rest is not trained, since weight decay would move it. An engine that
-    divides the weights takes them as they lie in the file, whose pages they are until it converts and divides them.
+    One backward on the first sample finds what the run's loss reaches; the rest is not trained, since weight decay
+    alone would change it. An engine that divides the weights takes them as they are in the file: they are its mapped
+    pages until the engine converts and divides them.
 
     Args:
-        plan: of the run.
-        samples: of the run.
-        device: of this process.
+        plan: the plan of the run.
+        samples: the samples of the run.
+        device: the device of this process.
         divided: whether an engine will divide the weights among processes.
 
     Raises:
-        ConfigError: LoRA targets that no loss reaches.
-        CheckpointError: weights that cannot be read or do not fit.
+        ConfigError: no loss reaches the LoRA targets.
+        CheckpointError: the weights cannot be read or do not fit.
     """
     outline = plan.outline
     config = outline.config
@@ -147,7 +151,7 @@ def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided
     else:
         place(backbone, device, config.acceleration.offload_blocks)
         unreached = unreached_parameters(backbone, lambda: _one_loss(plan, samples, backbone, device, mixed))
-    # Streams that are only there to draw samples: no loss reaches them, and nobody thought that one would.
+    # Streams that are only there to generate samples: no loss reaches them, as is expected.
     drawn = {name for name, _ in backbone.named_parameters() if not is_needed(name.removeprefix("transformer."), outline.modalities)}
     unreached |= drawn
     if full:
@@ -167,7 +171,7 @@ def load_model(plan: RunPlan, samples: Samples, device: torch.device, *, divided
 
 def _needs_connectors(plan: RunPlan) -> bool:
     """Return whether any text of a run has yet to pass through the connectors: a prompt, or a sample that was stored
-    before them, in a held-out dataset too.
+    without them, including those of a held-out dataset.
     """
     texts = [
         entry
@@ -180,7 +184,9 @@ def _needs_connectors(plan: RunPlan) -> bool:
 
 
 def _compiled(backbone: LTXBackbone, config: RunFile) -> LTXBackbone:
-    """The backbone, with its blocks compiled where the run asks for it: last of all, since a compiled block is not changed any more."""
+    """Return the backbone with its blocks compiled, if the run asks for it. This comes last, since a compiled block
+    must not be changed any more.
+    """
     if config.acceleration.compile:
         for block in backbone.transformer.transformer_blocks:
             block.compile()
@@ -188,14 +194,16 @@ def _compiled(backbone: LTXBackbone, config: RunFile) -> LTXBackbone:
 
 
 def _unreached_without_weights(plan: RunPlan, samples: Samples, backbone: LTXBackbone) -> frozenset[str]:
-    """Find the unreached parameters from names and shapes alone, since no device may have room for the whole model; a loss that looks at values needs the weights."""
+    """Find the unreached parameters from names and shapes alone, since no device may have room for the whole model;
+    only a loss that depends on values needs the weights.
+    """
     outline = plan.outline
     bare = outline.base.sketch(outline.modalities)
     inputs = {name: given.to("meta") for name, given in _one_input(plan, samples, backbone, torch.device("cpu")).items()}
     try:
         return unreached_parameters(bare, lambda: total_loss(outline.strategy.loss(bare(inputs.get("video"), inputs.get("audio")), inputs)))
     except (RuntimeError, NotImplementedError):
-        # The weights are in the file's dtype, and may be in several.
+        # The weights have the dtypes of the file, of which there may be several.
         return unreached_parameters(backbone, lambda: _one_loss(plan, samples, backbone, torch.device("cpu"), torch.bfloat16))
 
 

@@ -1,6 +1,7 @@
-"""The held-out loss: on clips that are never trained on, at fixed noise levels, with noise that is always the same.
+"""The validation loss: measured on held-out clips that are never trained on, at fixed noise levels, with noise that is
+always the same.
 
-How often the held-out loss is measured in a run, and the table of it at the end.
+How often it is measured in a run, and the table of it at the end, are defined here too.
 """
 
 from __future__ import annotations
@@ -25,15 +26,15 @@ __all__ = ["EPOCH", "OTHER", "OWN", "SIGMAS", "ClipLoss", "FixedSigma", "HeldOut
 SIGMAS = (0.3, 0.6, 0.9)
 
 EPOCH = -1
-"""Held-out draws belong to no pass over the data."""
+"""The epoch of held-out draws, which belong to no pass over the data."""
 
 STANDARD_ERRORS = 1.96
-"""The standard errors from a mean to the ends of its 95 % interval."""
+"""The number of standard errors from a mean to either end of its 95 % interval."""
 
 
 @attrs.frozen
 class FixedSigma:
-    """A sigma sampler that draws nothing."""
+    """A sigma sampler that always returns the same sigma."""
 
     value: float
 
@@ -43,14 +44,14 @@ class FixedSigma:
 
 @attrs.frozen
 class ClipLoss:
-    """The loss of a modality of a held-out clip.
+    """The loss of one modality of a held-out clip.
 
     Attributes:
-        clip: its name.
-        context: one of CONTEXTS.
-        modality: generated.
-        sigma: of all modalities that are generated.
-        loss: over its generated tokens.
+        clip: the name of the clip.
+        context: the name of the context, one of CONTEXTS.
+        modality: the generated modality.
+        sigma: the sigma of all generated modalities.
+        loss: the loss over the generated tokens.
         applied: for each condition of the run, by its key, whether it was applied.
     """
 
@@ -67,11 +68,11 @@ class HeldOut:
     """The held-out clips of a run, and how they are measured.
 
     Attributes:
-        names: of the clips.
-        samples: where they are read from.
-        strategies: the run's strategy for each sigma, with that sigma for every sample.
+        names: the names of the clips.
+        samples: the samples that they are read from.
+        strategies: for each sigma, the run's strategy with that sigma for every sample.
         batch_size: the most clips in one forward.
-        seed: of their noise.
+        seed: the seed of their noise.
     """
 
     names: Sequence[str]
@@ -84,27 +85,28 @@ class HeldOut:
     def of(
         cls, build: Callable[[Setting], Strategy], setting: Setting, names: Sequence[str], samples: Samples, batch_size: int, seed: int
     ) -> HeldOut:
-        """Make the measurement for a strategy that `build` makes, whatever its own sigmas."""
+        """Set up the measurement for a strategy that `build` makes, whatever its own sigmas are."""
         strategies = {sigma: build(attrs.evolve(setting, sigma_sampler=FixedSigma(sigma))) for sigma in SIGMAS}
         return cls(names, samples, strategies, batch_size, seed)
 
     def measure(self, engine: Engine, backbone: Backbone, *contexts: str) -> dict[str, float]:
-        """The numbers of `statistics`, in these contexts; by default in the clips' own.
+        """Return the numbers of `statistics` in these contexts; by default in the clips' own.
 
         Args:
-            engine: runs the model; dropout is off meanwhile.
-            backbone: for the text.
-            contexts: of CONTEXTS.
+            engine: runs the model, with dropout off.
+            backbone: connects the text.
+            contexts: names of CONTEXTS.
 
         Source: docs/explanation/arithmetic.md#validation-loss
         """
         return statistics(self.losses(engine, backbone, contexts or (OWN,)))
 
     def losses(self, engine: Engine, backbone: Backbone, contexts: Sequence[str]) -> list[ClipLoss]:
-        """The loss of every clip at every sigma; where one part of the context alone is another's, at the highest sigma, of the clips that have that part.
+        """Return the loss of every clip at every sigma. Contexts in which only one part is another clip's are measured
+        at the highest sigma alone, on the clips that have that part.
 
-        Noise and what is drawn for conditions depend on the clip alone, so that two models, and two contexts, are asked the same. Clips that no
-        other has the shape of are left out where the context is another's.
+        The noise and the draws for conditions depend on the clip alone, so that different models and different contexts
+        are measured alike. In the contexts of another clip, clips with a shape that no other clip has are left out.
         """
         found: list[ClipLoss] = []
         groups = list(self._groups())
@@ -140,7 +142,9 @@ class HeldOut:
         return found
 
     def _groups(self) -> Iterator[list[str]]:
-        """Clips of one shape, `batch_size` at a time; a clip left over alone joins the group before it, so that it has another's context to be given."""
+        """Yield clips of one shape, `batch_size` at a time; a single clip that is left over joins the group before it,
+        so that it can be given another clip's context.
+        """
         shapes: dict[Shape, list[str]] = {}
         for name in self.names:
             shapes.setdefault(shape_of(self.samples.manifest, name), []).append(name)
@@ -152,13 +156,15 @@ class HeldOut:
 
 
 def _dealt(groups: Sequence[list[str]], rank: int, world_size: int) -> Iterator[tuple[list[str], bool]]:
-    """This process's groups, and whether they count: all processes run equally many, so that none waits for another; the last is run again where they come out uneven."""
+    """Yield this process's groups, and whether each counts. All processes run equally many, so that none waits for
+    another; the last group is run again if they do not divide evenly.
+    """
     for start in range(0, len(groups), world_size):
         yield groups[min(start + rank, len(groups) - 1)], start + rank < len(groups)
 
 
 def _rows(group: Sequence[str], context: str, sigma: float, losses: Mapping[str, Sequence[float]], facts: Facts) -> Iterator[ClipLoss]:
-    """Return the rows of the clips that have a counted token."""
+    """Yield the rows of the clips that have a token that counts."""
     for name, per_sample in losses.items():
         for index, (clip, loss) in enumerate(zip(group, per_sample, strict=True)):
             if facts.counted[name][index]:
@@ -166,13 +172,13 @@ def _rows(group: Sequence[str], context: str, sigma: float, losses: Mapping[str,
 
 
 def statistics(rows: Iterable[ClipLoss]) -> dict[str, float]:
-    """Means over clips by name, each with half the width of its 95 % interval where there are two clips or more.
+    """Return means over clips by name, each with half the width of its 95 % interval if there are two clips or more.
 
-    - `held_out/CONTEXT/clips`: how many were measured;
-    - `held_out/CONTEXT/MODALITY/sigma_S`, and that with a condition's key and `applied` or `not_applied`;
-    - `held_out_ratio/CONTEXT/MODALITY/sigma_S`, of another clip's context: the mean loss of the same clips in their own, by that in this one. The lower
-      it is, the more the model listens;
-    - `half_width_95/` and any of them.
+    - `held_out/CONTEXT/clips`: the number of clips measured;
+    - `held_out/CONTEXT/MODALITY/sigma_S`: the loss; also followed by a condition's key and `applied` or `not_applied`;
+    - `held_out_ratio/CONTEXT/MODALITY/sigma_S`, for the context of another clip: the mean loss of the same clips in their own
+      context, divided by that in this one. The lower it is, the more the model uses its conditioning;
+    - `half_width_95/` followed by any of these names: half the width of the interval.
     """
     pairs: dict[str, list[tuple[float, float]]] = {}
     clips: dict[str, set[str]] = {}
@@ -199,7 +205,8 @@ def statistics(rows: Iterable[ClipLoss]) -> dict[str, float]:
 
 
 def ratio(pairs: Sequence[tuple[float, float]]) -> tuple[float, float | None]:
-    """The ratio of two means over the same clips, and half the width of its 95 % interval; None of a single clip.
+    """Return the ratio of two means over the same clips, and half the width of its 95 % interval; None in its place for
+    a single clip.
 
     Source: docs/explanation/arithmetic.md#half-width-of-an-interval
     """
@@ -212,7 +219,8 @@ def ratio(pairs: Sequence[tuple[float, float]]) -> tuple[float, float | None]:
 
 
 def held_out_interval(interval: int, total: int) -> int:
-    """Return the steps between measurements of the validation loss: whole intervals of validation, and at least a tenth of the run.
+    """Return the number of steps between measurements of the validation loss: a multiple of the validation interval,
+    and at least a tenth of the run.
 
     Source: docs/explanation/arithmetic.md#steps-between-validation-losses
     """
@@ -220,7 +228,7 @@ def held_out_interval(interval: int, total: int) -> int:
 
 
 def held_out_table(before: Mapping[str, float], after: Mapping[str, float]) -> Table:
-    """The held-out loss at the highest sigma: before training, after it, and with the context of another clip."""
+    """Return a table of the validation loss at the highest sigma: before training, after it, and with the context of another clip."""
     sigma = f"sigma_{max(SIGMAS):.2f}"
     clips = int(before.get(f"held_out/{OWN}/clips", 0))
     table = Table(title=f"Validation loss of generated tokens at sigma {max(SIGMAS)}, {clips} held-out clips", title_justify="left")
