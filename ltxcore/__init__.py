@@ -1,3 +1,3 @@
-"""ltx: fine-tune the LTX-2 audio-video model, and add conditions of your own to it."""
+"""ltx: fine-tune the LTX-2 audio-video model, and add your own conditions to it."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""`python -m ltxcore`, for launchers that want a module."""
+"""`python -m ltxcore`, for launchers that expect a module."""
 
 from ltxcore.cli.main import main
 

@@ -1,4 +1,4 @@
-"""The core's use of conditions: in training with a probability, in generation with media of their own."""
+"""The core's use of conditions: in training with a probability, in generation with their own media."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ConditionUse:
     Attributes:
         type: its registered name.
         condition: an object of the registered class.
-        probability: the share of samples that it applies to, or of micro-batches if it appends.
+        probability: the share of samples that it applies to, or the share of micro-batches if it appends.
         sources: the folder of each of its roles, by role.
     """
 
@@ -57,16 +57,16 @@ class ConditionUse:
 
 @attrs.frozen(kw_only=True)
 class SampleCondition(Generic[Content, Mask]):
-    """A condition of a generation: the class that training uses, with media of its own in place of folders of samples.
+    """A condition of a generation: the same class as in training, with its own media in place of folders of samples.
 
-    Its media are files at first, then the parts of them that it uses, and in the end latents `[1, C, ...]`; its masks are files, then
-    tensors `[1, T]`.
+    Its media are files at first, then the parts of the files that it uses, and finally latents `[1, C, ...]`; its masks
+    are files, then tensors `[1, T]`.
 
     Attributes:
         type: its registered name.
         modality: the modality that it works on.
         cls: the registered class.
-        fields: the keys of that class that are set.
+        fields: the keys of that class that are set, with their values.
         condition: an object of that class; None while its length is not known.
         medium: its own content; None if it has none.
         media: the data of its roles of kind "latents", by role.
@@ -103,12 +103,12 @@ class SampleCondition(Generic[Content, Mask]):
 
     @property
     def has_open_length(self) -> bool:
-        """Whether the class counts latent frames and nothing says how many; the condition is then as long as its medium."""
+        """Whether the class counts latent frames and nothing gives their number; the condition is then as long as its medium."""
         length = length_field(self.cls)
         return length is not None and length not in self.fields and self.num_frames is None and self.duration is None
 
     def of_length(self, latent_frames: int | None = None) -> Self:
-        """Return this sample condition with its condition made.
+        """Return this sample condition with its `condition` made.
 
         Args:
             latent_frames: the length in latent frames, if it follows from `num_frames`, `duration` or the medium.
@@ -128,22 +128,23 @@ class SampleCondition(Generic[Content, Mask]):
 
 
 AskedCondition = SampleCondition[Path, Path]
-"""A condition as a run file or the command line gives it, with files."""
+"""A condition, with files, as a run file or the command line gives it."""
 
 
 def length_field(cls: Any) -> str | None:
-    """Return the field of a condition class that counts latent frames, if there is exactly one."""
+    """Return the field of a condition class that counts latent frames, if there is exactly one such field."""
     fields = [field.alias or field.name for field in attrs.fields(cls) if field.init and field.metadata.get("unit") == "latent frames"]
     return fields[0] if len(fields) == 1 else None
 
 
 def applied_state(use: ConditionUse, state: LatentState, inputs: Inputs, where: str) -> LatentState:
-    """Apply a condition, and check that it gave target tokens and appended others and did nothing else.
+    """Apply a condition, and check that it only gave target tokens and appended others.
 
     Raises:
-        LtxError: the condition refuses; `where` is filled in.
+        LtxError: the condition refuses to apply; `where` is filled in.
         PluginError: the condition breaks its protocol.
-        Exception: anything else is a mistake in the condition and keeps its traceback; a note says which condition it was, and where.
+        Exception: any other exception is a mistake in the condition and keeps its traceback; a note says which condition it was,
+            and where.
     """
     try:
         after = use.condition.apply(state, inputs)
@@ -202,10 +203,10 @@ def where_applied(before: LatentState, after: LatentState, applied: Tensor) -> L
 
 
 def given_from_medium(use: ConditionUse, state: LatentState, medium: Medium | None, inputs: Inputs, where: str) -> LatentState:
-    """Apply a condition in generation, where the target is not known but the condition's medium is.
+    """Apply a condition in generation, where the condition's medium is known but the target is not.
 
-    The medium is laid on the target where `content` says, and the condition applies as in training to a target that is that medium.
-    The tokens that it gives take the medium's content.
+    The medium is placed on the target where `content` says, and the condition is applied as in training, as if that
+    medium were the target. The tokens that it gives take the medium's content.
 
     Raises:
         DataError: the medium is missing, does not fit the target or does not cover what the condition gives; or two conditions give
@@ -217,7 +218,7 @@ def given_from_medium(use: ConditionUse, state: LatentState, medium: Medium | No
     content = getattr(use.condition, "content", None)
     target = slice(0, state.num_target)
     placed, covered = _placed(state, medium, content, where) if content and medium else (state.clean, None)
-    # The mask starts anew, so that what this condition gives is seen even where another one gave already.
+    # The mask starts anew, so that what this condition gives shows even if another one has given the same.
     after = applied_state(use, attrs.evolve(state, clean=placed, denoise_mask=_nothing_given(state)), inputs, where)
     gives = after.denoise_mask[:, target] < 1
     if covered is None and bool(gives.any()):
@@ -245,7 +246,7 @@ def _nothing_given(state: LatentState) -> Tensor:
 
 
 def _unknown(use: ConditionUse, state: LatentState, content: str | None, where: str) -> LtxError:
-    """Return the error for given tokens whose content nothing knows, which would be given as zeros."""
+    """Return the error for given tokens of unknown content, which would otherwise be given as zeros."""
     if content is None:
         return PluginError(
             f'the condition "{use.type}" gives tokens of the target, but its class names no content',
@@ -260,7 +261,7 @@ def _unknown(use: ConditionUse, state: LatentState, content: str | None, where: 
 
 
 def _placed(state: LatentState, medium: Medium, content: str, where: str) -> tuple[Tensor, Tensor]:
-    """Lay the medium on the target's grid, `[B, T, D]`, and tell the tokens that it covers, `[T]` bool."""
+    """Place the medium on the target's grid, `[B, T, D]`, and return it with a mask of the tokens that it covers, `[T]` bool."""
     import torch
 
     grid, own = state.grid, medium.grid

@@ -1,7 +1,7 @@
-"""Devices, and all that only a GPU has: the whole core asks here, so that what a GPU does differently can be found, and
-tested, in one place.
+"""Devices, and everything that only a GPU has: the whole core goes through this module, so that what differs on a GPU
+can be found and tested in one place.
 
-torch is imported when a function is called, so that programs which only name a device start without it.
+torch is imported only when a function is called, so that programs which only name a device start without it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 GPU = "cuda"
-"""The type of a GPU's device in torch, for NVIDIA's and AMD's alike."""
+"""The type of a GPU device in torch, for NVIDIA's and AMD's GPUs alike."""
 
 
 def is_gpu(device: torch.device | str) -> bool:
-    """Return whether a device is a GPU, with memory and a queue of work of its own.
+    """Return whether a device is a GPU, with its own memory and work queue.
 
     Raises:
         RuntimeError: torch does not know such a device.
@@ -33,7 +33,7 @@ def is_gpu(device: torch.device | str) -> bool:
 
 
 def gpus() -> int:
-    """Return how many GPUs this process sees; 0 if there are none, or torch was built without them."""
+    """Return how many GPUs this process sees; 0 if there are none, or if torch was built without GPU support."""
     import torch
 
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -42,7 +42,7 @@ def gpus() -> int:
 def own_device(local_rank: int | None = None) -> str:
     """Return the GPU of this process, which a launcher numbers LOCAL_RANK; the CPU if there is none.
 
-    A scheduler such as SLURM may show each process only its own GPU, whatever its number; that one is returned then.
+    A scheduler such as SLURM may show each process only its own GPU, whatever its number; then that GPU is returned.
 
     Args:
         local_rank: this process's number on its machine; None to take it from the environment.
@@ -75,7 +75,7 @@ def device_named(text: str | None, where: str = "--device") -> str:
         where: the place where the user names it.
 
     Raises:
-        ConfigError: there is no such device, or none that a model can be run on.
+        ConfigError: there is no such device, or a model cannot be run on it.
     """
     if text is None:
         return own_device()
@@ -97,7 +97,7 @@ def device_named(text: str | None, where: str = "--device") -> str:
 
 
 SHARED = frozenset({"TORCHELASTIC_RUN_ID", "CROSS_RANK"})
-"""The environment variables that mark a process of torchrun or of DeepSpeed's launcher, whose processes all see the
+"""The environment variables that mark a process of torchrun or of DeepSpeed's launcher; these processes all see the
 same GPUs and take one each.
 """
 
@@ -112,7 +112,7 @@ def has_mps() -> bool:
 
 
 def take_gpu(device: torch.device) -> None:
-    """Make this GPU the one on which libraries compute if they do not say where; nothing happens for another device."""
+    """Make this GPU the default on which libraries compute; for another device, do nothing."""
     import torch
 
     if is_gpu(device):
@@ -137,8 +137,7 @@ def _why_no_gpu() -> str:
 def moved(tensor: Tensor, device: torch.device | str) -> Tensor:
     """Copy a tensor to another device.
 
-    A copy to a GPU goes through pinned memory: from any other memory it would wait until the GPU is done with all its
-    work.
+    A copy to a GPU goes through pinned memory: from other memory it would wait until the GPU has finished all its work.
     """
     if is_gpu(device) and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
@@ -146,14 +145,14 @@ def moved(tensor: Tensor, device: torch.device | str) -> Tensor:
 
 
 def gpu_memory(device: torch.device | str | int) -> int:
-    """Return the bytes of memory that a GPU has."""
+    """Return how many bytes of memory a GPU has."""
     import torch
 
     return int(torch.cuda.get_device_properties(device).total_memory)
 
 
 def peak_gpu_memory(device: torch.device | str) -> int:
-    """Return the most bytes that this process's tensors have taken on a GPU at once."""
+    """Return the most bytes that this process's tensors have occupied on a GPU at once."""
     import torch
 
     return int(torch.cuda.max_memory_allocated(device))
@@ -170,12 +169,14 @@ def gpu_memory_of_others(device: torch.device | str) -> int:
 
 
 def memory_is_bounded(device: torch.device | str) -> bool:
-    """Return whether what is computed on a device has to fit into its memory: a GPU's is all there is, while the host's is paged."""
+    """Return whether everything computed on a device must fit into its memory: a GPU's memory is a hard limit, while
+    the host's is paged.
+    """
     return is_gpu(device)
 
 
 def give_back_gpu_memory() -> None:
-    """Give memory that torch caches back to the GPU, for others to use; without a GPU nothing is done."""
+    """Return memory that torch caches to the GPU, for other programs to use; without a GPU, do nothing."""
     import torch
 
     if gpus():
@@ -183,12 +184,12 @@ def give_back_gpu_memory() -> None:
 
 
 def with_random_state(device: torch.device) -> list[torch.device]:
-    """Return the devices besides the CPU whose global random generator an operation on `device` draws from."""
+    """Return the devices besides the CPU whose global random generator an operation on `device` uses."""
     return [device] if is_gpu(device) else []
 
 
 def copying_stream(device: torch.device) -> Any:
-    """Create a stream on which a GPU copies while it computes on another; None for other devices, which copy when they are asked to."""
+    """Create a stream on which a GPU copies while it computes on another; None for other devices, which copy only when asked."""
     import torch
 
     return torch.cuda.Stream(device) if is_gpu(device) else None

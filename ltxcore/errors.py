@@ -1,7 +1,8 @@
-"""Errors a user can act on: each says where, what, and what to do, and for an unknown word also which known one it is a
-typo of.
+"""Errors that a user can act on: each says where, what, and what to do, and for an unknown word also of which known
+word it is a typo.
 
-Words that are merely similar are not typos: `max_value` is not one of `min_value`, nor `ema_decay` of `weight_decay`.
+Words that are merely similar are not typos: `max_value` is not a typo of `min_value`, nor `ema_decay` of
+`weight_decay`.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ import attrs
 from ltxcore.redact import redacted
 
 OF_HOST = ("can't allocate memory", "not enough memory: you tried to allocate", "Cannot allocate memory", "std::bad_alloc")
-"""The words of torch and the system in errors about host memory."""
+"""The words in errors from torch and the system about host memory."""
 
 OF_DEVICE = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "cudaErrorMemoryAllocation", "hipErrorOutOfMemory")
-"""The words of torch, its libraries and the driver in errors of any class about a device's memory."""
+"""The words in errors from torch, its libraries and the driver, of any class, about a device's memory."""
 
 LONG = 8
-"""The number of letters from which on a word may have two typos."""
+"""The number of letters from which a word may have two typos."""
 
 
 @attrs.frozen
@@ -40,9 +41,9 @@ class Problem:
 
 
 class LtxError(Exception):
-    """A mistake that the user can mend; it is printed without a traceback, and the exit status is 2.
+    """A mistake that the user can fix; it is printed without a traceback, and the exit status is 2.
 
-    An error may hold several problems, so that a file is mended in one go rather than in as many runs as it has mistakes.
+    An error may hold several problems, so that all mistakes in a file can be fixed at once and not one per run.
     """
 
     def __init__(self, what: str, *, where: str = "", remedy: str = "") -> None:
@@ -68,7 +69,7 @@ class LtxError(Exception):
 
 
 class ConfigError(LtxError):
-    """The run file asks for something that no data could make right."""
+    """The run file asks for something that cannot be done with any data."""
 
 
 class DataError(LtxError):
@@ -92,11 +93,11 @@ class OutOfHostMemory(OutOfMemory):
 
 
 class ProcessError(LtxError):
-    """Another process of the run is gone, or does something else than this one; or another process writes to the same folder."""
+    """Another process of the run is gone, or does something different from this one; or another process writes to the same folder."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error that is not one of ours says that memory ran out, a device's or the host's."""
+    """Return whether an error that is not one of ours means that memory ran out, on a device or on the host."""
     if isinstance(error, LtxError):
         return False
     if any(each.__name__ == "OutOfMemoryError" for each in type(error).__mro__) or is_of_host(error):
@@ -105,7 +106,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def is_of_host(error: BaseException) -> bool:
-    """Return whether an error says that the memory of the machine ran out."""
+    """Return whether an error means that the memory of the machine ran out."""
     if isinstance(error, MemoryError):
         return True
     if isinstance(error, OSError):
@@ -114,14 +115,14 @@ def is_of_host(error: BaseException) -> bool:
 
 
 def listed(names: Iterable[str], limit: int = 5) -> str:
-    """List names for a message: the first few, and how many more there are."""
+    """List names for a message: the first few, and the number of further ones."""
     names = list(names)
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """Say what `name` is a typo of, or else what there is to choose from. A name that is merely similar may do
+    """Say of which name `name` is a typo, or else what there is to choose from. A name that is merely similar may do
     something else, and is not suggested.
     """
     known = sorted(known)
@@ -129,20 +130,22 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 
 def known_names(known: Iterable[str]) -> str:
-    """Say what there is to choose from."""
+    """Say which names there are to choose from."""
     names = sorted(known)
     return f"Known: {', '.join(names)}." if names else "None is known."
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Ask whether the user meant the names that `name` is a typo of; "" if there are none, or too many."""
+    """Ask whether the user meant one of the names that `name` is a typo of; "" if there are none, or too many."""
     found = [f'"{each}"' for each in meant(name, known)]
     return f"Did you mean {' or '.join(found)}?" if 0 < len(found) <= 3 else ""
 
 
 @contextlib.contextmanager
 def collecting(problems: list[Problem], where: str = "") -> Iterator[None]:
-    """Collect the problems raised inside the block in `problems`, at `where` if they do not say where they are, and go on after it."""
+    """Collect the problems raised inside the block in `problems`, with `where` if they do not say where they are, and
+    continue after the block.
+    """
     try:
         yield
     except LtxError as error:
@@ -150,18 +153,18 @@ def collecting(problems: list[Problem], where: str = "") -> Iterator[None]:
 
 
 def meant(typed: str, known: Iterable[str]) -> list[str]:
-    """Find the known words that `typed` is a typo of, sorted by name: those with the fewest typos; empty if it is a typo of none."""
+    """Find the known words that `typed` is a typo of, sorted by name: those with the fewest typos; empty if there are none."""
     found = {name: count for name in known if (count := typos(typed, name)) is not None}
     return sorted(name for name, count in found.items() if count == min(found.values()))
 
 
 def typos(typed: str, name: str) -> int | None:
-    """Count the typos: letters that are wrong, missing, too many, or swapped with a neighbor; None if `typed` is no
-    typo of `name`.
+    """Count the typos: letters that are wrong, missing, superfluous, or swapped with a neighbor; None if `typed` is not
+    a typo of `name`.
 
-    Case, and `_`, `-` and spaces between words, are ignored. Digits must agree, since another number is another thing.
-    A second typo is allowed only if `name` is long and both have equally many words; each word may then have one typo,
-    or two if it is long itself.
+    Case, and `_`, `-` and spaces between words, are ignored. Digits must agree, since a different number means
+    something different. A second typo is allowed only if `name` is long and both have equally many words; each word may
+    then have one typo, or two if it is long itself.
     """
     one, other = typed.casefold(), name.casefold()
     if re.findall(r"\d+", one) != re.findall(r"\d+", other):
@@ -182,8 +185,8 @@ def typos(typed: str, name: str) -> int | None:
 
 
 def distance(one: str, other: str, limit: int) -> int:
-    """Count the letters to insert, delete or replace, and the neighbors to swap, to get from one word to another;
-    `limit` + 1 if it takes more than `limit`.
+    """Count the letters to insert, delete or replace, and the neighboring letters to swap, to get from one word to
+    another; `limit` + 1 if it takes more than `limit`.
 
     Source: optimal string alignment, https://en.wikipedia.org/wiki/Damerau-Levenshtein_distance
     """

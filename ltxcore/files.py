@@ -1,5 +1,5 @@
-"""Files that are either whole or not there: written beside their place, synced to disk, renamed into it. Also names
-that a file system accepts, and reasons why a path leads to no file.
+"""Files that are either complete or absent: written under another name beside their place, synced to disk, then
+renamed. Also names that a file system accepts, and reasons why a path leads to no file.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from ltxcore.errors import Problem
 UNFINISHED = ".unfinished"
 
 LONGEST_NAME = 255
-"""The bytes that a file's name may have on the file systems in use."""
+"""The most bytes that a file's name may have on the file systems in use."""
 
 LONGEST_ENDING = 16
-"""The most bytes of an ending that is kept in the name of the file written beside; a longer one is not an ending, but a part of the name."""
+"""The most bytes of an ending that the temporary file keeps; anything longer is not an ending, but a part of the name."""
 
 LONGEST_PATH = 4095
-"""The bytes that a path may have, without the zero at its end."""
+"""The most bytes that a path may have, without the zero at its end."""
 
 MARK = "~"
 DIGITS = 32
-"""The number of digits of the hash that ends a shortened name, after the mark."""
+"""The number of digits in the hash that ends a shortened name, after the mark."""
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to, which takes the place of `path` at the end; if anything is raised,
-    nothing is left of it.
+    """Yield a path beside `path` to write to, which takes the place of `path` at the end; if anything is raised, it is
+    removed.
 
     The new path has the ending of `path`, since libraries that write media choose the format by it.
 
@@ -61,14 +61,14 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def making(folder: Path) -> Iterator[Path]:
-    """Yield a new folder beside `folder` to write to, which takes its place at the end, so that a kill leaves no folder
-    that looks whole.
+    """Yield a new folder beside `folder` to write to, which takes its place at the end, so that a killed process leaves
+    no folder that looks complete.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written; nothing is left of it.
     """
     beside = folder.with_name(f".{fitted(folder.name, len(UNFINISHED) + 1)}{UNFINISHED}")
-    shutil.rmtree(beside, ignore_errors=True)  # of a process that was killed
+    shutil.rmtree(beside, ignore_errors=True)  # left by a process that was killed
     try:
         beside.mkdir(parents=True)
         yield beside
@@ -97,7 +97,7 @@ def is_folder(path: Path) -> bool:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write `data` to `path` so that whoever reads it, even after a crash, finds the old file or the new one.
+    """Write `data` to `path` so that any reader, even after a crash, finds the complete old or new file.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written; nothing is left behind.
@@ -107,8 +107,8 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def fitted(name: str, beside: int = 0) -> str:
-    """Return a name that a file system accepts: the name itself, or, if it is too long, its beginning, a mark, and a
-    hash of the whole.
+    """Return a name that a file system accepts: the name itself or, if it is too long, its beginning, a mark, and a
+    hash of the whole name.
 
     Args:
         name: the name of a file or folder, without the folders above it.
@@ -117,7 +117,7 @@ def fitted(name: str, beside: int = 0) -> str:
     data, room = os.fsencode(name), LONGEST_NAME - beside
     if len(data) <= room:
         return name
-    # What was cut in the midst of a letter is left out; bytes that are not a letter of any text stay what they are.
+    # A letter that was cut in the middle is dropped; bytes that are not text stay as they are.
     begin = data[: room - DIGITS - len(MARK)].decode("utf-8", "ignore" if _is_text(name) else "surrogateescape")
     return f"{begin}{MARK}{hashlib.sha256(data).hexdigest()[:DIGITS]}"
 
@@ -127,8 +127,8 @@ def _is_text(name: str) -> bool:
 
 
 def read_regular(path: Path, most: int | None = None) -> bytes:
-    """Read the content of an ordinary file. A named pipe, which would be waited for without end, and a device are
-    refused unopened.
+    """Read the content of an ordinary file. A named pipe, which would be waited for forever, or a device is refused
+    without opening it.
 
     Args:
         path: the file.
@@ -138,7 +138,7 @@ def read_regular(path: Path, most: int | None = None) -> bytes:
         OSError: it cannot be read, or is not an ordinary file.
     """
     mode = path.stat().st_mode
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # of a folder the system says it better
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # for a folder, the system's own error is clearer
         raise OSError(errno.EINVAL, "it is a named pipe or a device, not an ordinary file", str(path))
     with path.open("rb") as file:
         return file.read() if most is None else file.read(most)
@@ -160,7 +160,7 @@ def not_written(error: OSError, where: Path | str, then: str) -> Problem:
     Args:
         error: the error that writing ended with.
         where: the file to name if the error does not name one.
-        then: what happens if the same command is given again, as the end of a sentence.
+        then: what happens if the same command is run again, as the end of a sentence.
     """
     named = error.filename if isinstance(error.filename, str) and error.filename else str(where)
     place = re.sub(rf"(^|/)\.([^/]+?)(\.\d+-\d+)?{re.escape(UNFINISHED)}(\.\w+)?(?=/|$)", r"\1\2\4", named)
@@ -203,7 +203,7 @@ def why_no_path(path: Path) -> str:
     try:
         long = next((name for name in path.parts if len(os.fsencode(name)) > LONGEST_NAME), None)
         length = len(os.fsencode(path))
-    except UnicodeEncodeError:  # half of a pair of UTF-16
+    except UnicodeEncodeError:  # half of a UTF-16 surrogate pair
         return "contains an invalid character, which no file name can"
     if long is not None:
         return f'the name "{long[:40]}..." is too long: it has {len(os.fsencode(long)):,} bytes, and a file\'s has at most {LONGEST_NAME}'
@@ -211,10 +211,10 @@ def why_no_path(path: Path) -> str:
 
 
 def path_from(start: Path, text: str) -> Path:
-    """Return the absolute path for one that a file writes relative to `start`.
+    """Return the absolute path for a path that a file writes relative to `start`.
 
     Raises:
-        ValueError: no file can have it, or it begins with the home folder of a user who is not known.
+        ValueError: no file can have this path, or it begins with the home folder of an unknown user.
     """
     try:
         path = Path(os.path.normpath(start / Path(text).expanduser()))
@@ -227,7 +227,9 @@ def path_from(start: Path, text: str) -> Path:
 
 
 def relative(path: Path, folder: Path) -> str:
-    """Return a path as a file in `folder` names it, with "/" between its parts; the path itself if it lies on another drive of Windows."""
+    """Return a path as a file in `folder` would write it, with "/" between its parts; the path itself if it is on
+    another drive on Windows.
+    """
     try:
         return Path(os.path.relpath(path, folder)).as_posix()
     except ValueError:
@@ -276,13 +278,13 @@ _OTHER_THINGS = (
 
 
 def why_unreadable(path: Path) -> str:
-    """Say why a path leads to no file that can be read, as what follows "it": "is not there", "is a pipe, not a file",
-    "cannot be read: Permission denied"; "" if it does. Nothing is opened, since a pipe would wait for whoever writes to
-    it.
+    """Say why a path leads to no file that can be read, in words that follow "it": "is not there", "is a pipe, not a
+    file", "cannot be read: Permission denied"; "" if it can be read. Nothing is opened, since opening a pipe would wait
+    for its writer.
     """
     try:
         mode = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last: a name that no file can have
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a name that no file can have
         return "is not there"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
@@ -293,7 +295,7 @@ def why_unreadable(path: Path) -> str:
 
 
 def why_not_writable(path: Path, inside: Path | str = "") -> str:
-    """Say why a folder cannot be made, or cannot be written if it is there, as far as that is known without trying; ""
+    """Say why a folder cannot be made or, if it exists, cannot be written, as far as that is known without trying; ""
     if it can.
 
     Args:
@@ -302,9 +304,9 @@ def why_not_writable(path: Path, inside: Path | str = "") -> str:
     """
     try:
         (path / inside).stat()
-    except (FileNotFoundError, NotADirectoryError, PermissionError):  # told below
+    except (FileNotFoundError, NotADirectoryError, PermissionError):  # reported below
         pass
-    except (OSError, ValueError) as error:  # too long, links in a circle; a zero byte
+    except (OSError, ValueError) as error:  # too long, or circular links; a zero byte
         return f"{str(path)[:200]!r} is not a valid folder name: {getattr(error, 'strerror', None) or error}"
     there = path
     while not os.path.lexists(there):
@@ -325,5 +327,5 @@ def _is_read_only(path: Path) -> bool:
 
 
 def printable(name: str) -> str:
-    """Return a file's name as text that can be printed and stored, with bytes that are not letters spelled out."""
+    """Return a file's name as text that can be printed and stored, with bytes that are not text spelled out."""
     return name.encode("utf-8", "backslashreplace").decode()

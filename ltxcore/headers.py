@@ -1,7 +1,8 @@
 """The headers of safetensors files, read without torch and without their tensors: 40 GB are described in milliseconds.
 
-A file that is not whole is refused here, before anything is read of it. The scales of 8-bit weights are found here too: whoever reads a tensor
-multiplies it by the scale that its `Slot` names, and never sees the scale as a tensor of its own.
+An incomplete file is refused here, before anything is read from it. The scales of 8-bit weights are found here too:
+code that reads a tensor multiplies it by the scale that its `Slot` names, and never sees the scale as a separate
+tensor.
 """
 
 from __future__ import annotations
@@ -26,28 +27,28 @@ BITS: Mapping[str, int] = {
     **dict.fromkeys(("F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "I8", "U8", "BOOL"), 8),
     "F4": 4,
 }
-"""The bits of a number, by the dtype's name in a file."""
+"""The bits of a number, by the name of its dtype in a file."""
 
 INDEX = ".index.json"
-"""The ending that turns the name of a safetensors file into that of the index of its parts."""
+"""The ending that turns the name of a safetensors file into the name of the index of its parts."""
 
 _PICKLE = "a PyTorch file (.ckpt, .pt, .bin), which may run programs when it is opened"
 _SCALES = (".weight_scale", ".scale_weight")
-"""The endings of a weight's scale, which replace `.weight`: in official 8-bit files and those of ComfyUI, and in older ones of ComfyUI."""
+"""The endings for a weight's scale, which replace `.weight`: in official and ComfyUI 8-bit files, and in older ComfyUI ones."""
 
 _BESIDE_WEIGHTS = (".input_scale", ".scale_input", ".comfy_quant")
-"""The endings of further tensors about an 8-bit weight: the scale of its inputs where arithmetic is 8-bit too, and how
+"""The endings for further tensors about an 8-bit weight: the scale of its inputs, if arithmetic is 8-bit too, and how
 the weight is stored.
 """
 
 _MARKER = "scaled_fp8"
-"""The name of a tensor by which older files of ComfyUI say that their weights have scales."""
+"""The name of a tensor by which older ComfyUI files indicate that their weights have scales."""
 
 FLOATING = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
-"""The dtypes of weights that are numbers as they stand, or times a scale."""
+"""The dtypes of weights that are numbers by themselves, or numbers times a scale."""
 
 _READABLE = frozenset({"float8_e4m3fn", "float8_e5m2"})
-"""The formats of ComfyUI in which a weight is numbers times a scale."""
+"""ComfyUI's formats in which a weight is numbers times a scale."""
 
 _OTHERS = {
     b"GGUF": "a GGUF file, whose weights are packed in a few bits",
@@ -55,7 +56,7 @@ _OTHERS = {
     b"\x80\x02": _PICKLE,
     b"\x80\x04": _PICKLE,
 }
-"""The other kinds of model files, by their first bytes."""
+"""Other kinds of model files, recognized by their first bytes."""
 
 _LONGEST_HEADER = 100_000_000
 _SAMPLES, _SAMPLE_BYTES = 64, 4096
@@ -73,7 +74,8 @@ class Slot:
         dtype: the dtype, as safetensors names it.
         shape: the tensor's shape.
         start, end: the start and end of its bytes in the file.
-        scale: the name and place of the tensor that it is multiplied by, `[]`, `[1]`, `[rows]` or `[rows, 1]`; None if it is read as it is.
+        scale: the name and place of the tensor that it is multiplied by, of shape `[]`, `[1]`, `[rows]` or `[rows, 1]`; None if
+            it is read as it is.
     """
 
     file: Path
@@ -94,7 +96,7 @@ class Slot:
         return self.end - self.start
 
     def content(self) -> bytes:
-        """Read the bytes of a tensor that holds text, or a file such as a packed tokenizer."""
+        """Read the bytes of a tensor that holds text or a file, such as a packed tokenizer."""
         with self.file.open("rb") as file:
             file.seek(self.start)
             return file.read(self.size)
@@ -106,7 +108,7 @@ class Slots:
 
     Attributes:
         where: the file, index or folder.
-        metadata: the metadata of the file, or of the first of those that an index names; empty for a folder.
+        metadata: the metadata of the file, or of the first file that an index names; empty for a folder.
         slots: every tensor.
     """
 
@@ -116,13 +118,13 @@ class Slots:
 
     @property
     def files(self) -> list[Path]:
-        """The files that the tensors lie in, sorted."""
+        """The files that hold the tensors, sorted."""
         return sorted({slot.file for slot in self.slots.values()})
 
 
 def tensors_fingerprint(slots: Mapping[str, Slot], *others: str) -> str:
     """Return a fingerprint of tensors (two samples of each are read), of the names that they are given here, and of
-    `others`; it is the same wherever they lie.
+    `others`; it does not depend on which files hold them.
 
     Source: docs/explanation/model-files.md#fingerprints
     """
@@ -138,8 +140,8 @@ def tensors_fingerprint(slots: Mapping[str, Slot], *others: str) -> str:
 
 
 def fingerprint(path: Path) -> str:
-    """Return a hash of a file's size, its beginning and 64 samples spread over it, which takes seconds, not minutes,
-    for 40 GB; of a folder or index, that of all its weights.
+    """Return a hash of a file's size, its beginning and 64 samples spread over it, which takes seconds rather than
+    minutes for 40 GB; for a folder or index, of all its weights.
     """
     digest = hashlib.sha256()
     files = sorted(path.glob("*.safetensors")) if path.is_dir() else read_file(path).files if is_index(path) else [path]
@@ -160,23 +162,23 @@ def _add_samples(digest: Any, path: Path) -> None:
 
 
 def is_index(path: Path) -> bool:
-    """Return whether a path is that of the index of a file that was written in parts."""
+    """Return whether a path is that of the index of a model that was written in parts."""
     return path.name.endswith(f".safetensors{INDEX}")
 
 
 def read_file(path: Path) -> Slots:
-    """Read the header of a safetensors file, or of all parts of one if the path is that of their index.
+    """Read the header of a safetensors file, or of all its parts if the path is that of their index.
 
     Raises:
-        CheckpointError: missing, no safetensors file, truncated, or a pointer to a file that was not downloaded; or parts that are missing, or are
-            not what the index says; or weights that are stored in a format that is not read.
+        CheckpointError: the file is missing, truncated, not a safetensors file, or a pointer to a file that was not downloaded;
+            parts are missing or do not match the index; or weights are stored in an unsupported format.
     """
     found = _read_index(path) if is_index(path) else _read_one(path)
     return attrs.evolve(found, slots=_with_scales(found.slots))
 
 
 def _read_one(path: Path) -> Slots:
-    """Read the header of one safetensors file, in which every tensor is one of its own, scales too."""
+    """Read the header of one safetensors file, in which every tensor stands for itself, including scales."""
     where = str(path)
     if not is_file(path):
         raise CheckpointError("there is no such file", where=where, remedy="Check the path, or download the file.")
@@ -219,10 +221,10 @@ def _refuse_other_kinds(first: bytes, where: str) -> None:
 
 
 def _with_scales(slots: Mapping[str, Slot]) -> dict[str, Slot]:
-    """Attach the scales of 8-bit weights to their tensors, and drop the tensors that only say how weights are stored.
+    """Attach the scales of 8-bit weights to their tensors, and drop the tensors that only tell how weights are stored.
 
     Raises:
-        CheckpointError: weights in a format that is not read, such as NVFP4, where every few numbers of a row have a scale.
+        CheckpointError: weights have an unsupported format, such as NVFP4, in which every few numbers of a row have a scale.
     """
     found = dict(slots)
     for name in slots:
@@ -254,7 +256,7 @@ def _refuse_blocks(name: str, scale: Slot, weight: Slot) -> None:
 
 
 def _refuse_formats(name: str, marker: Slot) -> None:
-    """Refuse a weight whose format is not read; ComfyUI names it in a JSON object in a tensor of bytes."""
+    """Refuse a weight in an unsupported format; ComfyUI names the format in a JSON object in a tensor of bytes."""
     content = marker.content()
     try:
         told = json.loads(content)["format"]
@@ -269,7 +271,8 @@ def read_folder(folder: Path) -> Slots:
     their index.
 
     Raises:
-        CheckpointError: none, or not all that the index names, or tensors that are not in the file that the index says.
+        CheckpointError: there are no files, a file that the index names is missing, or a tensor is not in the file that the index
+            gives.
     """
     indices = sorted(folder.glob(f"*.safetensors{INDEX}"))
     return Slots(folder, {}, read_file(indices[0] if indices else _single(folder)).slots)
@@ -314,7 +317,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object from a file.
 
     Raises:
-        CheckpointError: missing, not to be read, or no JSON object.
+        CheckpointError: the file is missing, cannot be read, or is not a JSON object.
     """
     try:
         value = json_object(text_in(path))

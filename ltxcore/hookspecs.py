@@ -1,7 +1,7 @@
-"""The hooks, which are everything that a plugin can add, on one page.
+"""The hooks for everything that a plugin can add, on one page.
 
-Each hook returns a mapping from names to what they name and changes nothing. A package offers its hooks in a module that an entry point of
-the group `ltx` names:
+Each hook returns a mapping from names to what they stand for, and changes nothing. A package offers its hooks in a
+module that an entry point of the group `ltx` names:
 
     [project.entry-points.ltx]
     my_condition = "my_package.my_module"
@@ -41,24 +41,24 @@ def ltx_sigma_samplers() -> Mapping[str, type[SigmaSampler]]:  # type: ignore[em
 
 @hookspec
 def ltx_optimizers() -> Mapping[str, type[OptimizerType]]:  # type: ignore[empty-body]
-    """Optimizers, by the `optimizer_type` in `[optimization]`."""
+    """Return optimizers, by the `optimizer_type` in `[optimization]`."""
 
 
 @hookspec
 def ltx_schedules() -> Mapping[str, type[ScheduleType]]:  # type: ignore[empty-body]
-    """Schedules of the learning rate, by the `scheduler_type` in `[optimization]`."""
+    """Return learning-rate schedules, by the `scheduler_type` in `[optimization]`."""
 
 
 @hookspec
 def ltx_reference_filters() -> Mapping[str, ReferenceFilter]:  # type: ignore[empty-body]
-    """Return functions that make a reference clip out of a clip, by the name that `ltx reference --filter` takes."""
+    """Return functions that make a reference clip from a clip, by the name that `ltx reference --filter` takes."""
 
 
 @hookspec
 def ltx_trackers() -> Mapping[str, type[Tracker]]:  # type: ignore[empty-body]
-    """Return trackers, by NAME in `[trackers.NAME]`."""
+    """Return trackers, by the NAME in `[trackers.NAME]`."""
 
 
 @hookspec
 def ltx_commands() -> Mapping[str, click.Command | LazyCommand]:  # type: ignore[empty-body]
-    """Return commands of the `ltx` program, by name: click commands, or a line about each and where it is imported from."""
+    """Return commands of the `ltx` program, by name: click commands, or a line of help for each and where to import it from."""

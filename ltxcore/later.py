@@ -1,5 +1,5 @@
-"""Imports that cost no more than they must: lazy names of a module, which are imported from elsewhere when they are
-asked for, and no search for garbage while something large is imported.
+"""Imports that cost no more than necessary: names of a module that are imported from elsewhere only when they are used,
+and no garbage collection while something large is imported.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def later(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return the `__getattr__` of a module.
+    """Return a module's `__getattr__`, which imports names when they are first used.
 
     Args:
         module: the module's name.
@@ -29,8 +29,8 @@ def later(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Search for no garbage in the block, which is over before there is much: importing torch and reading many rows would
-    start dozens of searches.
+    """Turn off garbage collection in the block, which ends before there is much garbage: importing torch or reading
+    many rows would trigger dozens of collections.
     """
     was_enabled = gc.isenabled()
     gc.disable()

@@ -1,7 +1,7 @@
-"""Notes and warnings beside the results of a command, given to Python's `logging` as the logger "ltx".
+"""Notes and warnings besides the results of a command, passed to Python's `logging` as the logger "ltx".
 
-The program shows them on the error stream (`telling`). Whoever imports this package decides with `logging` what becomes
-of them; by default, they are not shown.
+The program shows them on the error stream (`telling`). A program that imports this package decides with `logging` what
+happens to them; by default, they are not shown.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LOGGER = logging.getLogger("ltx")
 LOGGER.addHandler(logging.NullHandler())
 
 VERBOSITY = "LTX_VERBOSITY"
-"""The environment variable that says how much is shown; the processes that a launcher starts read it too."""
+"""The environment variable that determines how much is shown; processes started by a launcher read it too."""
 
 LEVELS = {"quiet": logging.WARNING, "": logging.INFO, "verbose": logging.INFO}
 """The level of our logger for each verbosity."""
@@ -33,34 +33,35 @@ LIBRARIES = {
     "TORCH_CPP_LOG_LEVEL": "INFO",
     "TRANSFORMERS_VERBOSITY": "info",
 }
-"""The environment variables with which libraries, when they are imported, are asked to log what they do. LOGLEVEL is
-that of torch's launcher.
+"""The environment variables that make libraries log what they do; they are read when the libraries are imported.
+LOGLEVEL is that of torch's launcher.
 """
 
 
 def inform(text: str) -> None:
-    """Tell the user what goes on, or how something is understood."""
+    """Tell the user what is happening, or how something is interpreted."""
     LOGGER.info("%s", redacted(text))
 
 
 def warn(text: str) -> None:
-    """Warn the user of something that is no error, but is hardly intended."""
+    """Warn the user about something that is not an error but is probably not intended."""
     LOGGER.warning("%s", redacted(text))
 
 
 @functools.cache
 def notice(text: str) -> None:
-    """Warn of something, such as a deprecated name, once a run, however often and from whichever process this is
+    """Warn about something, such as a deprecated name, once per run, however often and from whichever process this is
     called.
 
-    Python hides DeprecationWarning from users, and forgets which warnings it has shown whenever a library changes a filter.
+    Python's own DeprecationWarning is hidden from users, and Python forgets which warnings it has shown whenever a
+    library changes a filter.
     """
     if os.environ.get("RANK", "0") == "0":
         warn(text)
 
 
 def is_quiet() -> bool:
-    """Return whether the user wants no notes, and with them no progress."""
+    """Return whether the user wants no notes, and therefore no progress bars."""
     return LOGGER.level > logging.INFO
 
 
@@ -110,7 +111,7 @@ class _Stream(logging.Handler):
 
 @contextmanager
 def of_first(rank: int) -> Iterator[None]:
-    """Let only the first of several processes that do the same show notes and warnings; the others show errors alone."""
+    """Let only the first of several processes that do the same work show notes and warnings; the others show only errors."""
     level = LOGGER.level
     if rank > 0:
         LOGGER.setLevel(logging.ERROR)
@@ -122,7 +123,7 @@ def of_first(rank: int) -> Iterator[None]:
 
 @contextmanager
 def hushed(library: str) -> Iterator[None]:
-    """Hide from the user what a library logs, unless the user asked to see it; for where we say the same in other words."""
+    """Hide what a library logs, unless the user asked to see it; used where we say the same in other words."""
     names = [library, *(name for name in logging.root.manager.loggerDict if name.startswith(f"{library}."))]
     loggers = [] if is_verbose() else [logging.getLogger(name) for name in names]
     before = [(logger.handlers, logger.propagate) for logger in loggers]
@@ -137,7 +138,7 @@ def hushed(library: str) -> Iterator[None]:
 
 @contextmanager
 def unwarned() -> Iterator[None]:
-    """Hide Python's warnings of a library from the user, unless the user asked to see what libraries log."""
+    """Hide a library's Python warnings, unless the user asked to see what libraries log."""
     with warnings.catch_warnings():
         if not is_verbose():
             warnings.simplefilter("ignore")
@@ -145,7 +146,7 @@ def unwarned() -> Iterator[None]:
 
 
 def adopt(library: str) -> None:
-    """Make a library that logs to the output, by a handler of its own, log to the error stream like the others."""
+    """Make a library that logs to standard output by its own handler log to the error stream like the others."""
     logger = logging.getLogger(library)
     logger.handlers.clear()
     logger.propagate = True

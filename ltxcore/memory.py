@@ -1,6 +1,6 @@
-"""Handling of memory that runs out: a message in words, and release of the memory that the error itself holds.
+"""Handling of memory that runs out: an explanatory message, and release of the memory that the error itself holds.
 
-torch is asked nothing before something has gone wrong, so that programs which do not use it start without it.
+torch is not used before something has gone wrong, so that programs which do not need it start without it.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ OTHERS = 2**30
 
 @contextlib.contextmanager
 def telling(doing: str | Callable[[], str], device: torch.device | str = "cpu", remedy: Callable[[], str] = str) -> Iterator[None]:
-    """Turn memory that runs out within this context into an error in words. An error that was put in words inside it
-    already is left alone.
+    """Turn running out of memory within this context into an explanatory error. An error that was explained further
+    inside is left unchanged.
 
     Args:
-        doing: the work, said after "while"; called only where memory ran out, and while all is still there.
-        device: the device that is computed on.
-        remedy: returns what to do about it; by default that is left to an outer context.
+        doing: the work, as words that follow "while"; a function is called only after memory ran out, before anything is freed.
+        device: the device that computes.
+        remedy: returns what to do about it; by default, an outer context adds that.
 
     Raises:
         OutOfMemory: memory ran out.
@@ -64,7 +64,7 @@ def what(error: BaseException, device: torch.device | str) -> str:
 
 
 def let_go(error: BaseException) -> None:
-    """Free what an error holds: the frames that it came through hold tensors, whose memory torch keeps for itself."""
+    """Free what an error holds: the frames that it passed through hold tensors, whose memory torch keeps for itself."""
     seen: set[int] = set()
     there: BaseException | None = error
     while there is not None and id(there) not in seen:
@@ -76,7 +76,7 @@ def let_go(error: BaseException) -> None:
 
 
 def give_back_memory() -> None:
-    """Let go of weights and other tensors that nothing refers to any more, before memory is asked for again."""
+    """Release weights and other tensors that nothing refers to any more, before memory is needed again."""
     gc.collect()
     if "torch" in sys.modules:
         give_back_gpu_memory()
@@ -95,7 +95,7 @@ def peak_host_memory() -> int:
 
 
 def host_memory() -> int:
-    """Return the bytes of memory that this machine has."""
+    """Return how many bytes of memory this machine has."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):  # on Windows, which has no sysconf
@@ -105,5 +105,5 @@ def host_memory() -> int:
 
 
 def gib(size: int) -> str:
-    """Format bytes in GiB, or in MiB if they are few."""
+    """Format bytes in GiB, or in MiB if there are few."""
     return f"{size / 2**30:,.1f} GiB" if size >= 2**30 / 10 else f"{size / 2**20:,.1f} MiB"

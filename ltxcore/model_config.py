@@ -1,4 +1,4 @@
-"""Configurations of models in files from elsewhere: JSON that may be damaged, and settings of which nothing can be built."""
+"""Configurations of models in files from elsewhere: JSON that may be damaged, and settings from which nothing can be built."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 from ltxcore.errors import CheckpointError, LtxError, Problem, is_out_of_memory
 
 MOST = 2**24
-"""The largest whole number allowed in a configuration; the largest in real ones is the vocabulary of a tokenizer, some 262,000."""
+"""The largest integer allowed in a configuration; the largest in real configurations is a tokenizer's vocabulary, about 262,000."""
 
 MOST_LAYERS = 1000
-"""The most layers of one kind; real models have up to 64. Each is built, and more would take hours."""
+"""The largest number of layers of one kind; real models have up to 64. Each is built, and more would take hours."""
 
 AGAIN = "Download or copy it again."
 
 
 def json_object(text: str | bytes) -> dict[str, Any] | None:
-    """Parse a JSON object; None where the text is none, or goes deeper or has more digits than is read."""
+    """Parse a JSON object; None if the text is not one, or has more nesting or digits than can be read."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
@@ -28,14 +28,14 @@ def json_object(text: str | bytes) -> dict[str, Any] | None:
 
 
 def object_of(value: Any) -> dict[str, Any]:
-    """Return a JSON object, given itself or its text; an empty one for anything else."""
+    """Return a JSON object, given as itself or as its text; an empty one for anything else."""
     if isinstance(value, str):
         value = json_object(value)
     return dict(value) if isinstance(value, Mapping) else {}
 
 
 def check_sizes(config: Mapping[str, Any], where: str) -> None:
-    """Refuse a configuration with numbers too large to build anything of.
+    """Refuse a configuration with numbers that are too large to build anything from.
 
     Raises:
         CheckpointError: for every one of them.
@@ -50,7 +50,7 @@ def check_sizes(config: Mapping[str, Any], where: str) -> None:
 
 
 def _numbers(config: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
-    """Yield the whole numbers, each with the key that it is below."""
+    """Yield the integers, each with the key that it is under."""
     left: list[tuple[str, Any]] = [("", config)]
     while left:
         key, value = left.pop()
@@ -64,7 +64,7 @@ def _numbers(config: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
 
 @contextmanager
 def building(what: str, where: str, config: Mapping[str, Any] | None = None) -> Iterator[None]:
-    """Put into words whatever the classes that are built within this context make of a wrong configuration, since they
+    """Turn whatever classes raise for a wrong configuration within this context into an explanatory error, since they
     expect a right one.
 
     Args:
@@ -80,7 +80,7 @@ def building(what: str, where: str, config: Mapping[str, Any] | None = None) -> 
         yield
     except (LtxError, OSError, ImportError, MemoryError, Warning):
         raise
-    except Exception as error:  # what diffusers, transformers and torch raise for settings that are not what they should be
+    except Exception as error:  # what diffusers, transformers and torch raise for wrong settings
         if is_out_of_memory(error):
             raise
         said = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"

@@ -1,4 +1,6 @@
-"""Processes of this machine, recognized by their number and start, so that a later process of the same number is not taken for them."""
+"""Processes of this machine, recognized by their number and start time, so that a later process with the same number is
+not mistaken for them.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +10,9 @@ from pathlib import Path
 
 
 def machine() -> tuple[str, str, str]:
-    """Return where the number of a process means something: the name of the machine; which start of it this is; and the
-    space in which processes are counted, of which each container has its own. The last two are "" where the system does
-    not tell.
+    """Return where the number of a process has a meaning: the name of the machine, an id of its last start, and the
+    namespace in which processes are numbered, of which each container has its own. The last two are "" if the system
+    does not tell them.
     """
     boot = space = ""
     with contextlib.suppress(OSError):
@@ -21,8 +23,8 @@ def machine() -> tuple[str, str, str]:
 
 
 def is_alive(pid: int, since: str) -> bool:
-    """Return whether the process of this number that started at `since` is there. One that cannot be looked at counts as
-    alive.
+    """Return whether the process with this number that started at `since` is still there. A process that cannot be
+    examined counts as alive.
 
     Args:
         pid: the number of the process.
@@ -34,10 +36,12 @@ def is_alive(pid: int, since: str) -> bool:
 
 
 def started(pid: int) -> str | None:
-    """Return when a process started, as the system counts: another process that gets its number later differs in it. It
-    is "" for one that has ended and only waits for its parent to take note, and None if it cannot be seen.
+    """Return when a process started, in the system's own count, which distinguishes it from a later process with the
+    same number. It is "" for a process that has ended and only waits for its parent to take note, and None if the
+    process cannot be seen.
 
-    Where there is /proc, that counts from the start of the machine, so that it stays the same when the clock is set.
+    Where there is /proc, the time counts from the start of the machine, so that it stays the same when the clock is
+    set.
     """
     if Path("/proc/self/stat").exists():
         try:

@@ -1,4 +1,4 @@
-"""Progress, shown on a terminal on the error stream, so that the output can go to a file."""
+"""Progress bars on the error stream, if it is a terminal, so that the output can go to a file."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Phase = Callable[[str, int], Callable[[], None]]
 """A function that starts a phase with its name and number of steps, and returns a function to call after each step."""
 
 _FORCING = frozenset({"FORCE_COLOR", "TTY_COMPATIBLE"})
-"""The environment variables that make rich take any stream for a terminal."""
+"""The environment variables that make rich treat any stream as a terminal."""
 
 
 def is_shown() -> bool:
-    """Return whether the error stream is a terminal, and more than warnings is wanted there."""
-    if is_quiet() or not (_FORCING & os.environ.keys() or _is_terminal()):  # without importing rich, which takes longer than to ask
+    """Return whether the error stream is a terminal and the user wants to see more than warnings."""
+    if is_quiet() or not (_FORCING & os.environ.keys() or _is_terminal()):  # without importing rich, which takes longer than this check
         return False
     from rich.console import Console
 
@@ -34,14 +34,14 @@ def is_shown() -> bool:
 def _is_terminal() -> bool:
     try:
         return sys.stderr is not None and sys.stderr.isatty()
-    except ValueError:  # it is closed
+    except ValueError:  # the stream is closed
         return False
 
 
 @contextmanager
 def bars(shown: bool | None = None) -> Iterator[Phase]:
-    """Show a bar for each of several phases, one after the other, that stay when they are done; `shown` False keeps
-    quiet, and by default bars are shown on a terminal.
+    """Show a bar for each of several phases, one after the other; the bars stay when the phases are done. With `shown`
+    False nothing is shown; by default bars are shown on a terminal.
     """
     if not (is_shown() if shown is None else shown and not is_quiet()):
         yield lambda name, steps: lambda: None
@@ -57,8 +57,8 @@ def bars(shown: bool | None = None) -> Iterator[Phase]:
 
 @contextmanager
 def doing() -> Iterator[Callable[[str], None]]:
-    """Tell what is being done: on a terminal in one line that says for how long, and is removed at the end; elsewhere
-    in a line for each thing.
+    """Tell what is being done: on a terminal in one line that also shows for how long, and is removed at the end;
+    elsewhere in one line for each piece of work.
     """
     if not is_shown():
         yield inform
@@ -77,7 +77,7 @@ class Bar:
 
     @classmethod
     def begun(cls, name: str, steps: int, done: int = 0) -> Bar | None:
-        """Start a bar, which must be ended; None where the error stream is not a terminal."""
+        """Start a bar, which must be ended; None if the error stream is not a terminal."""
         if not is_shown():
             return None
         display = _display()
@@ -89,7 +89,7 @@ class Bar:
         self._display.update(self._task, completed=done, numbers=numbers, description=name)
 
     def end(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._display.stop()
 
 

@@ -1,7 +1,7 @@
 """The protocols of modalities, conditions, strategies, codecs, reference filters, text encoders, engines and trackers.
 
-This page has everything that a plugin can supply and everything that the core hands to it. It can be read without any
-module that builds on it.
+This module defines everything that a plugin can supply and everything that the core passes to it. It can be read
+without the modules that build on it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Kind = Literal["latents", "mask", "text"]
 """The kinds of data that a source can hold: latents of a modality, a mask over its tokens, or text features."""
 
 MODALITIES: tuple[str, ...] = ("video", "audio")
-"""All modalities, in the order in which their random numbers are drawn and in which they are reported and passed to the model."""
+"""All modalities, in the order in which their random numbers are drawn, and in which they are reported and passed to the model."""
 
 
 # ---------------------------------------------------------------- conditions
@@ -41,9 +41,10 @@ class Role:
 
     Attributes:
         name: the name by which `apply` asks for it.
-        source_key: key of the training table that names the folder.
+        source_key: the key of the training table that names the folder.
         kind: "mask" (one value a target token) or "latents" (a medium of the same modality).
-        media_key: key of a validation sample that names the file; by default the modality's name for latents, and `name` for masks.
+        media_key: the key of a validation sample that names the file; by default the modality's name for latents, and `name` for
+            masks.
     """
 
     name: str
@@ -60,7 +61,7 @@ class Medium:
         tokens: `[B, R, D]`.
         grid: its R cells.
         rate: its own frames per second, `[B]`.
-        positions: start and end of each token by its own grid and rate, `[B, P, R, 2]`; in seconds, then in pixels for video.
+        positions: the start and end of each token by its own grid and rate, `[B, P, R, 2]`, in seconds; for video also in pixels.
     """
 
     tokens: Tensor
@@ -133,7 +134,9 @@ class Condition(Protocol):
     appends: ClassVar[bool]
 
     def apply(self, state: LatentState, inputs: Inputs) -> LatentState:
-        """Return the state with some tokens given or appended. It is pure, and the same in training, validation and generation."""
+        """Return the state with some tokens given or appended. It is a pure function, and is the same in training,
+        validation and generation.
+        """
         ...
 
 
@@ -142,7 +145,7 @@ class DescribesLora(Protocol):
     """A condition that adds metadata to the saved LoRA."""
 
     def metadata(self, pairs: Sequence[tuple[Geometry, Mapping[str, Geometry]]]) -> Mapping[str, str]:
-        """Return metadata for the saved LoRA, given each target's geometry with those of its roles' latents."""
+        """Return metadata for the saved LoRA, from pairs of each target's geometry and those of its roles' latents."""
         ...
 
 
@@ -188,11 +191,12 @@ class Entry:
     Attributes:
         shape: the stored tensor's shape: `(C, F, H, W)` for video, `(C, T, M)` for audio, `(F, H, W)` or `(T,)` for masks, `(L,)` for
             text, in tokens.
-        rate: frames per second of video latents; None elsewhere.
+        rate: the frames per second of video latents; None for everything else.
         finite: whether all values are finite.
         bytes: the file's size in bytes.
         fingerprint: a hash of everything that determined the stored values.
-        origin: the raw file that it was made from, as the dataset names it; samples of one origin stay on one side of a held-out split.
+        origin: the raw file that it was made from, as the dataset names it; samples with the same origin stay on the same side of
+            a held-out split.
         encoder: fingerprint of the VAE or text encoder alone, the same for all samples of a folder; "" if unknown.
         kind: the kind of data in the file; "" if unknown.
         modality: the modality of the data; for text, the modalities that it has features for, joined by "+".
@@ -214,7 +218,7 @@ class Entry:
 
     @property
     def connectors(self) -> str:
-        """The fingerprint of the connectors that stored text passed through; "" if it did not, or is not text."""
+        """The fingerprint of the connectors that stored text passed through; "" if it passed through none, or if this is not text."""
         return connectors_in(self.encoder)
 
 
@@ -310,14 +314,14 @@ class ModelInput:
         tokens: the noisy or clean tokens, `[B, T + R, D]`.
         sigma: noise level of the modality, `[B]`, from 0 (clean) to 1 (noise); 0 for a frozen modality.
         timesteps: noise level of every token, `[B, T + R]`.
-        positions: start and end of every token, `[B, P, T + R, 2]`; in seconds, then in pixels (rows, columns) for video.
+        positions: the start and end of every token, `[B, P, T + R, 2]`, in seconds; for video also in pixel rows and columns.
         context: the text features, `[B, L, E]`.
         context_mask: 1 for words and 0 for padding, `[B, L]`; None if all positions are words.
         is_generated: false for a frozen modality.
         clean: in training, the clean target tokens, `[B, T, D]`.
         noise: in training of a generated modality, the noise that was mixed in, `[B, T, D]`.
         velocity: likewise, the expected prediction, `noise - clean`, `[B, T, D]`.
-        denoise_mask: 1 for tokens to generate, 0 for given ones, between for those given in part, `[B, T + R]`.
+        denoise_mask: 1 for tokens to generate, 0 for given ones, and between for those given in part, `[B, T + R]`.
         loss_mask: in training of a generated modality, the tokens that count in the loss, `[B, T]` bool.
         marked: video tokens that the model is told hold a single pixel frame, `[B, T + R]` bool; None if the model takes no such marker
             or is not to be given it.
@@ -376,7 +380,7 @@ class ModelInput:
 
 
 class Modality(Protocol):
-    """Turns a modality's latents into tokens, and says where the tokens lie in time and space."""
+    """Turns a modality's latents into tokens, and tells where the tokens lie in time and space."""
 
     @property
     def name(self) -> str:
@@ -385,7 +389,7 @@ class Modality(Protocol):
 
     @property
     def default_rate(self) -> float:
-        """The frames per second of stored latents that do not say theirs."""
+        """The frames per second of stored latents that do not give their own rate."""
         ...
 
     def grid(self, latents: Tensor) -> Grid:
@@ -417,9 +421,10 @@ class Backbone(Protocol):
     def __call__(self, video: ModelInput | None, audio: ModelInput | None) -> dict[str, Tensor]: ...
 
     def connect(self, text: Text, modalities: Collection[str] | None = None) -> Text:
-        """Pass stored text features through the connectors, without gradient, for these modalities or for all that the text has.
+        """Pass stored text features through the connectors, without gradients, for these modalities or for all that the
+        text has.
 
-        Text that has passed through them already is returned as it is.
+        Text that has already passed through them is returned as it is.
         """
         ...
 
@@ -452,7 +457,7 @@ class Setting:
 
 
 class Strategy(Protocol):
-    """Turns a micro-batch into model inputs, and the model's predictions into a loss; built by the class that the run file names."""
+    """Turns a micro-batch into model inputs, and the model's predictions into a loss; it is built by the class that the run file names."""
 
     @property
     def shared_sigma(self) -> bool:
@@ -464,10 +469,10 @@ class Strategy(Protocol):
         ...
 
     def check(self, data: Manifest) -> None:
-        """Refuse data that this strategy cannot train on, judged by manifests alone.
+        """Refuse data that this strategy cannot train on, as far as manifests show it.
 
         Raises:
-            DataError: names all samples at fault.
+            DataError: for all samples at fault, which the error names.
         """
         ...
 
@@ -484,7 +489,7 @@ class Strategy(Protocol):
         ...
 
     def metadata(self, data: Manifest) -> Mapping[str, str]:
-        """Return the metadata that tells, in the saved LoRA, how it was trained."""
+        """Return the metadata for the saved LoRA that describes how it was trained."""
         ...
 
 
@@ -509,7 +514,7 @@ class Clip:
 
 @attrs.frozen(eq=False)
 class Sound:
-    """A sound: `samples` are `[channels, N]` float32 in [-1, 1], and `rate` is in samples per second."""
+    """Audio: `samples` are `[channels, N]` float32 in [-1, 1], and `rate` is in samples per second."""
 
     samples: Tensor
     rate: int
@@ -537,22 +542,22 @@ class Codec(Protocol):
         """Encode a `Clip` to latents `[C, F, H, W]`, or a `Sound` to `[C, T, M]`; normalised, float32 on the CPU.
 
         Raises:
-            DataError: the medium has a size that the VAE cannot take.
+            DataError: the medium has a size that the VAE does not support.
         """
         ...
 
     def decode(self, latents: Tensor, rate: float) -> Any:
-        """Decode the latents of one sample to a `Clip` of this rate, or to a `Sound`, which ignores the rate."""
+        """Decode the latents of one sample to a `Clip` with this rate, or to a `Sound`, for which the rate is ignored."""
         ...
 
 
 class ReferenceFilter(Protocol):
-    """A function that makes a reference clip, such as the edges, out of a clip.
+    """A function that makes a reference clip from a clip, such as its edges.
 
-    It takes the frames of one clip in order, each `[H, W, 3]` uint8 RGB on the CPU, and yields a frame of the same type for each.
-    All that it yields have one size, which may be smaller. A generator that yields each frame as it takes one needs the memory of
-    one frame; a filter that must see the whole clip may take all frames first. Several clips are filtered at once, each in a
-    thread of its own, unless the user says `--workers 1`.
+    It takes the frames of one clip in order, each `[H, W, 3]` uint8 RGB on the CPU, and yields a frame of the same type
+    for each. All yielded frames have the same size, which may be smaller. A generator that yields a frame for each one
+    that it takes needs the memory of only one frame; a filter that must see the whole clip may take all frames first.
+    Several clips are filtered at once, each in a thread of its own, unless the user sets `--workers 1`.
     """
 
     def __call__(self, frames: Iterator[Tensor]) -> Iterable[Tensor]:
@@ -623,11 +628,11 @@ class Engine(Protocol):
 
     @property
     def updates_in_backward(self) -> bool:
-        """Whether `backward` updates weights, so that a step which is not finite has updated some when that shows."""
+        """Whether `backward` updates weights, so that in a step which turns out not to be finite some weights have already been updated."""
         ...
 
     def evaluating(self) -> AbstractContextManager[None]:
-        """Meanwhile no gradients, no dropout, and the weights to keep, where the optimizer trains on others."""
+        """Return a context without gradients and without dropout, with the weights to keep if the optimizer trains on others."""
         ...
 
     def trying(self) -> AbstractContextManager[None]:
@@ -635,7 +640,9 @@ class Engine(Protocol):
         ...
 
     def making_room(self) -> AbstractContextManager[None]:
-        """Return a context for use between steps, in which memory that only training needs is off the device, if the run asks for that."""
+        """Return a context for use between steps, in which memory that only training needs is moved off the device, if
+        the run asks for that.
+        """
         ...
 
     def gather(self, value: Any) -> list[Any]:
@@ -647,23 +654,26 @@ class Engine(Protocol):
         ...
 
     def refuse(self, error: LtxError) -> NoReturn:
-        """End the run with an error that all processes have; it is reported once."""
+        """End the run with an error that all processes have met; it is reported once."""
         ...
 
     def bad_gradient(self) -> str:
-        """Return, after a step whose norm was not finite, the name of the last parameter in the model whose gradient is not; "" if no
-        single parameter is to blame."""
+        """Return, after a step whose norm was not finite, the name of the last parameter in the model whose gradient is
+        not finite; "" if no single parameter is to blame.
+        """
         ...
 
     def whole(self, key: str) -> Tensor:
-        """Return, within `first`, a whole tensor of the state by its key; `parameter/NAME` works for parameters that are not trained too."""
+        """Return a whole tensor of the state by its key; called within `first`. `parameter/NAME` also works for
+        parameters that are not trained.
+        """
         ...
 
     def state(self, moments: bool = True) -> tuple[Mapping[str, Any], dict[str, Any]]:
-        """Return, within `first`, everything that a later process needs to resume exactly.
+        """Return everything that a later process needs to resume exactly; called within `first`.
 
-        The first part has tensors by `KIND/PARAMETER`, or objects with `shape`, `dtype` and a method `values()` that returns the tensor
-        when its turn comes; the second part goes into JSON.
+        The first part holds tensors by `KIND/PARAMETER`, or objects with `shape`, `dtype` and a method `values()` that
+        returns the tensor when it is needed; the second part goes into JSON.
         """
         ...
 
@@ -677,9 +687,10 @@ class ParameterGroup:
     """Parameters that are trained with the same learning rate and weight decay.
 
     Attributes:
-        parameters: by name; the names say what each is (`....to_q.lora_A.default.weight`, `....scale_shift_table`).
-        learning_rate: at its peak; a schedule changes the "lr" of the optimizer's groups from step to step.
-        weight_decay: how much of each weight, times the learning rate, goes in a step.
+        parameters: the parameters by name; the names tell what each is (`....to_q.lora_A.default.weight`,
+            `....scale_shift_table`).
+        learning_rate: the peak learning rate; a schedule changes the "lr" of the optimizer's groups from step to step.
+        weight_decay: the share of each weight that is removed in a step, before it is multiplied by the learning rate.
     """
 
     parameters: Mapping[str, Parameter]
@@ -687,46 +698,51 @@ class ParameterGroup:
     weight_decay: float
 
     def torch_group(self, names: Collection[str] | None = None) -> dict[str, Any]:
-        """The group as torch's optimizers take it; of these parameters alone, where `names` says which."""
+        """Return the group as torch's optimizers take it; only with the parameters in `names`, if that is given."""
         chosen = [parameter for name, parameter in self.parameters.items() if names is None or name in names]
         return {"params": chosen, "lr": self.learning_rate, "weight_decay": self.weight_decay}
 
 
 class OptimizerType(Protocol):
-    """What the hook `ltx_optimizers` names: an attrs class whose fields are the keys of `[optimization.optimizer_params]`.
+    """The type that the hook `ltx_optimizers` registers: an attrs class whose fields are the keys of
+    `[optimization.optimizer_params]`.
 
-    What a class may say of itself beside, as attributes of the class:
+    The class may also declare, as class attributes:
 
-    - `zero_stages`: a frozenset of the stages of ZeRO under which it trains as in one process. ZeRO hands it flat pieces of many weights at a time, so
-      that only an optimizer that treats every number by itself can name any. By default there is none.
-    - `updates_alone`: True if it can update one weight while it looks at no other, and counts nothing in `param_groups`, so that it goes with
-      `stochastic_rounding` and `step_in_backward`.
-    - `learning_rate`: the default of `[optimization] learning_rate` with it.
-    - `schedules_itself`: True if it needs a constant learning rate, so that no schedule goes with it.
+    - `zero_stages`: a frozenset of the ZeRO stages under which it trains as in one process. ZeRO hands it flat pieces of many
+      weights at a time, so only an optimizer that treats every number independently can name any. By default it is empty.
+    - `updates_alone`: True if it can update one weight without looking at any other, and counts nothing in `param_groups`, so
+      that it works with `stochastic_rounding` and `step_in_backward`.
+    - `learning_rate`: the default of `[optimization] learning_rate` for this optimizer.
+    - `schedules_itself`: True if it needs a constant learning rate, so that no schedule can be used with it.
     - `decays_weights`: False if it has no weight decay.
-    - `needs`: packages that it imports when it is built, by the name that Python imports, each with the command that installs it.
+    - `needs`: the packages that it imports when it is built, by the name that Python imports, each with the command that installs
+      it.
     """
 
     def build(self, groups: Sequence[ParameterGroup]) -> Optimizer:
-        """The optimizer over these groups, each of which has its "lr" in `param_groups`.
+        """Return the optimizer over these groups, each of which has its own "lr" in `param_groups`.
 
-        All that it keeps is in its `state`, by parameter, and in its `param_groups`, so that a run resumes to the last bit. One whose weights in training
-        are not those to keep has the methods `train()` and `eval()`, which switch them: the core calls them around validation, generation and saving.
+        Everything that the optimizer keeps is in its `state`, by parameter, and in its `param_groups`, so that a run
+        resumes to the last bit. An optimizer that trains on other weights than those to keep has the methods `train()`
+        and `eval()`, which switch between them: the core calls them around validation, generation and saving.
         """
         ...
 
     def state_bytes(self, name: str, shape: tuple[int, ...]) -> int | None:
-        """Bytes of its state of a float32 parameter, counts of steps left out; None: that is not known."""
+        """Return the bytes of the optimizer's state for a float32 parameter, without counts of steps; None if they are not known."""
         ...
 
 
 class ScheduleType(Protocol):
-    """What the hook `ltx_schedules` names: an attrs class whose fields are the keys of `[optimization.scheduler_params]`."""
+    """The type that the hook `ltx_schedules` registers: an attrs class whose fields are the keys of `[optimization.scheduler_params]`."""
 
     def build(self, optimizer: Optimizer, steps: int) -> LRScheduler:
-        """Return a schedule of torch, such as `LambdaLR(optimizer, lambda step: ...)`, for a run of so many steps, warm-up left out.
+        """Return a torch schedule, such as `LambdaLR(optimizer, lambda step: ...)`, for a run of so many steps, not
+        counting warm-up.
 
-        It is stepped once an optimizer step. All that it keeps is in its `state_dict()`, as JSON has it.
+        It is stepped once per optimizer step. Everything that it keeps is in its `state_dict()`, in a form that JSON
+        can hold.
         """
         ...
 

@@ -1,9 +1,10 @@
-"""Hiding of what must not be told: passwords, keys and tokens, in anything; and the place of a user's home, in what
-leaves the machine.
+"""Hiding what must not be disclosed: passwords, keys and tokens, wherever they occur; and the path of a user's home, in
+what leaves the machine.
 
-Secrets are known by how they are written (the password of an address, a key in its query, the shape of a service's tokens), by the name that they are assigned to, and by
-their value, where the environment or the user has told it. Everything that ltx says to a user goes through `redacted` (`ltxcore.errors.Problem`); the run file of an output
-folder through `without_secrets`; and what may go to other people (a page, a model card, a tracker, a LoRA) through `leaving`.
+Secrets are recognized by how they are written (the password in an address, a key in its query, the shape of a service's
+tokens), by the name that they are assigned to, and by their value, if the environment or the user has given it.
+Everything that ltx says to a user goes through `redacted` (`ltxcore.errors.Problem`); the run file of an output folder
+through `without_secrets`; and what may go to other people (a page, a model card, a tracker, a LoRA) through `leaving`.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ HIDDEN = "***"
 """The text that replaces a secret."""
 
 SHORTEST = 8
-"""The least number of letters of a secret in the environment; a shorter value may be any word."""
+"""The least number of letters of a secret in the environment; a shorter value may be an ordinary word."""
 
 SHORTEST_TOLD = 6
-"""The least number of letters of a value that was given as a secret: a server that wants none is given "none"."""
+"""The least number of letters of a value that was given as a secret: a server that needs no key is given "none"."""
 
 _TOLD: set[str] = set()
 
@@ -65,17 +66,21 @@ _NAME = r"[^/\\\s\"'<>,;:()\[\]]+"
 _HOMES = re.compile(
     rf"(?<![\w.~/-])/(?:home|Users)/{_NAME}|(?<![\w.~/\\-])[A-Za-z]:[/\\]{{1,2}}Users[/\\]{{1,2}}{_NAME}(?:(?: {_NAME}){{1,3}}(?=[/\\]))?"
 )
-"""The homes of anybody: a folder may come from another machine, of another system. In JSON a backslash is two; a name on Windows may have spaces."""
+"""The home folders of any user: a path may come from another machine with another system. In JSON a backslash is
+doubled; a name on Windows may have spaces.
+"""
 
 
 def hide(secret: str | None) -> None:
-    """Hide a value, which a user has given or a file of logins holds, in every later message."""
+    """Hide a value, which a user has given or a file of logins holds, in all later messages."""
     if secret and len(secret) >= SHORTEST_TOLD:
         _TOLD.add(secret)
 
 
 def hide_those_of(value: Any) -> None:
-    """Hide the secrets of a run file in every later message, whoever uses them: values whose keys say so, and passwords of addresses."""
+    """Hide the secrets of a run file in all later messages, whoever uses them: values whose keys mark them as secret,
+    and passwords in addresses.
+    """
     for key, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
         if isinstance(inner, (Mapping, list)):
             hide_those_of(inner)
@@ -97,7 +102,7 @@ def redacted(text: str) -> str:
 
 
 def without_secrets(value: Any) -> Any:
-    """Return tables, lists and texts without the secrets in them; a text whose key says that it is one is hidden whole."""
+    """Return tables, lists and texts without the secrets in them; a text under a key that marks it as secret is hidden completely."""
     if isinstance(value, Mapping):
         return {key: HIDDEN if _is_secret(key, inner) else without_secrets(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
@@ -106,14 +111,16 @@ def without_secrets(value: Any) -> Any:
 
 
 def is_hidden(key: object, value: object) -> bool:
-    """Return whether `without_secrets` put this value there in the place of another."""
+    """Return whether `without_secrets` put this value there in place of another."""
     if not isinstance(value, str) or HIDDEN not in value:
         return False
     return value == HIDDEN or re.search(r"://\*\*\*@|[?&;][\w.-]+=\*\*\*", value) is not None
 
 
 def leaving(value: Any) -> Any:
-    """Return tables, lists and texts as they may go to other people: without secrets, and with `~` for the home of whoever it is."""
+    """Return tables, lists and texts in the form in which other people may see them: without secrets, and with `~` for
+    anyone's home folder.
+    """
     if isinstance(value, Mapping):
         return {key: HIDDEN if _is_secret(key, inner) else leaving(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
@@ -126,7 +133,7 @@ def _is_secret(key: object, value: object) -> bool:
 
 
 def _known() -> re.Pattern[str] | None:
-    """Return all secrets whose values are known, as one pattern."""
+    """Return one pattern that matches all secrets whose values are known."""
     found = {os.environ[name] for name in os.environ if _VARIABLE.fullmatch(name)}
     return _pattern(frozenset({value for value in found if _may_be_secret(value)} | _TOLD))
 
@@ -144,13 +151,13 @@ def _pattern(secrets: frozenset[str]) -> re.Pattern[str] | None:
 def _homeless(text: str) -> str:
     for home in _own_homes(os.environ.get("HOME", "")):
         if home in text:
-            text = re.sub(rf"'{re.escape(home)}/", "~/'", text)  # a shell knows ~ outside of quotes only
+            text = re.sub(rf"'{re.escape(home)}/", "~/'", text)  # a shell expands ~ only outside quotes
             text = re.sub(rf"(?<![\w.-]){re.escape(home)}(?=[/\s\"'<>,;:()\[\]]|$)", "~", text)
     return _HOMES.sub("~", text)
 
 
 @functools.lru_cache(maxsize=8)
 def _own_homes(told: str) -> tuple[str, ...]:
-    """Return this user's home, as it is given and where it really is; nothing if there is none."""
+    """Return this user's home folder, as it is given and as it is after resolving links; nothing if there is none."""
     homes = (told.rstrip("/"), str(Path(told).resolve())) if told.startswith("/") else ()
     return tuple(home for home in dict.fromkeys(homes) if home.strip("/"))

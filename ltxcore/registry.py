@@ -40,7 +40,7 @@ HOOKS: Mapping[str, str] = MappingProxyType(
         "command": "ltx_commands",
     }
 )
-"""The kinds of things that a plugin can add, with the hook for each."""
+"""The kinds of things that a plugin can add, with the hook for each kind."""
 
 METHODS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -52,15 +52,15 @@ METHODS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "tracker": ("start", "log", "sample", "finish"),
     }
 )
-"""The kinds that are attrs classes, and the methods they must have."""
+"""The kinds that are attrs classes, with the methods that they must have."""
 
 KEYS_OF_THE_CORE = frozenset(
     {"type", "probability", "modality", "include_in_output", "downscale_factor", "temporal_scale_factor", "image_or_video", *MODALITIES}
 )
-"""Keys that the tables of a condition have without its doing; its fields have other names."""
+"""The keys that the core adds to the tables of every condition; a condition's own fields must have other names."""
 
 NOT_THE_PLUGIN = ("<frozen", __file__, str(Path(pluggy.__file__).parent), str(Path(importlib.metadata.__file__).parents[1]))
-"""The beginnings of files that only pass on a plugin's mistake: Python's import machinery, pluggy and this module."""
+"""The beginnings of the paths of files that only pass on a plugin's mistake: Python's import machinery, pluggy and this module."""
 
 
 @attrs.frozen
@@ -101,9 +101,10 @@ class Broken:
 
 @attrs.frozen
 class Registry:
-    """All names that plugins add, by kind; and the plugins that are broken, switched off, or local files that were not to be run (`unread`).
+    """All names that plugins add, by kind, and the plugins that cannot be used: those that are broken, those that are
+    switched off, and local files that were not to be run (`unread`).
 
-    `imports` is whether what a run file names of an installed package, which is not a plugin, may be imported.
+    `imports` is whether a run file may make the program import from installed packages that are not plugins.
     """
 
     names: Mapping[str, Mapping[str, Named]]
@@ -120,14 +121,14 @@ class Registry:
         return sorted(name for name, named in self.of_kind(kind).items() if not getattr(named.value, "deprecated", False))
 
     def may_come_from_unread(self, kind: str, name: str) -> bool:
-        """Return whether a name is not registered, but a file that was not run may register it."""
+        """Return whether a name is not registered but may be registered by a file that was not run."""
         return bool(self.unread) and name not in self.of_kind(kind)
 
     def get(self, kind: str, name: str, where: str = "") -> Named:
         """Return what is registered under `name`.
 
         Raises:
-            ConfigError: nothing is, with the nearest name.
+            ConfigError: nothing is registered under this name; the error suggests the nearest name.
             PluginError: the plugin that would add it is broken or switched off.
         """
         found = self.of_kind(kind).get(name)
@@ -153,10 +154,10 @@ class Registry:
 
 
 def load(local: Iterable[Path] = (), disabled: Iterable[str] | None = None) -> Registry:
-    """Load every plugin: installed entry points of the group `ltx`, ours first, then local files.
+    """Load every plugin: installed entry points of the group `ltx`, our own first, then local files.
 
     Args:
-        local: Python files that are plugins of one run only.
+        local: Python files that are plugins for one run only.
         disabled: names of plugins to leave out; by default those in LTX_DISABLE_PLUGINS, separated by commas.
     """
     manager = pluggy.PluginManager(hookspecs.PROJECT)
@@ -187,7 +188,7 @@ def load(local: Iterable[Path] = (), disabled: Iterable[str] | None = None) -> R
 
 
 def _installed() -> list[tuple[Origin, Callable[[], Any]]]:
-    """Return the entry points of the group, searched anew when a folder that Python imports from is another or has changed."""
+    """Return the entry points of the group, searched again when a folder that Python imports from has been replaced or has changed."""
     return _found(tuple((folder, _changed(folder)) for folder in sys.path))
 
 
@@ -201,7 +202,7 @@ def _changed(folder: str) -> int:
 @functools.lru_cache(maxsize=4)
 def _found(_: tuple[tuple[str, int], ...]) -> list[tuple[Origin, Callable[[], Any]]]:
     found = [pair for distribution in importlib.metadata.distributions() for pair in _of_distribution(distribution)]
-    # The first on the path is the one that Python imports; a distribution that is there twice counts once.
+    # Python imports the first one on the path; a distribution that is there twice counts once.
     once = {(re.sub(r"[-_.]+", "-", origin.distribution).lower(), origin.plugin): (origin, loader) for origin, loader in reversed(found)}
     return sorted(once.values(), key=lambda pair: (pair[0].distribution != "ltx", pair[0].distribution, pair[0].plugin))
 
@@ -220,7 +221,7 @@ def _of_distribution(distribution: importlib.metadata.Distribution) -> Iterator[
 
 
 def _origin(distribution: importlib.metadata.Distribution, plugin: str) -> Origin:
-    about = distribution.metadata  # which is read and parsed whenever it is asked for
+    about = distribution.metadata  # this property is read and parsed on every access
     return Origin(plugin, about["Name"] or "unnamed distribution", about["Version"] or "")
 
 
@@ -235,7 +236,7 @@ def imported(target: str, what: str) -> Any:
     """Import what a plugin names as "package.module:attribute".
 
     Raises:
-        PluginError: `what`, for which it is wanted, cannot be imported.
+        PluginError: it cannot be imported; the error names `what`, for which it is needed.
     """
     module, _, attribute = target.partition(":")
     try:
@@ -247,7 +248,7 @@ def imported(target: str, what: str) -> Any:
 def _module_of_file(path: Path) -> ModuleType:
     if not path.is_file():
         _refuse("there is no such file")
-    # Two files of one name must not share a module: the types of a class are looked up in its module.
+    # Two files with the same name must not share a module: the types of a class are looked up in its module.
     name = f"ltx_local_{path.stem}_{hashlib.blake2b(str(path.resolve()).encode(), digest_size=4).hexdigest()}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -262,11 +263,11 @@ def _module_of_file(path: Path) -> ModuleType:
     return module
 
 
-# ---------------------------------------------------------------- asking
+# ---------------------------------------------------------------- registering
 
 
 def _register(manager: pluggy.PluginManager, plugin: Any, origin: Origin, added: list[Named]) -> None:
-    """Ask a plugin for what it adds; `added` has everything it said so far even if it fails."""
+    """Ask a plugin for what it adds; `added` holds everything that it has returned so far, even if it fails."""
     _check_hooks(manager, plugin)
     twice = manager.get_name(plugin)
     if twice is not None:
@@ -311,7 +312,7 @@ def _reason(error: BaseException) -> str:
         return str(error)
     ends = "it ends the program: " if isinstance(error, SystemExit) else ""
     said = f"{ends}{type(error).__name__}: {error}"
-    if isinstance(error, SyntaxError):  # which says where itself
+    if isinstance(error, SyntaxError):  # this error says where by itself
         return redacted(said)
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(NOT_THE_PLUGIN)]
     return redacted(f"{said} ({'/'.join(Path(frames[-1].filename).parts[-2:])}, line {frames[-1].lineno})") if frames else redacted(said)
@@ -327,10 +328,10 @@ def _check_free(names: Mapping[str, Mapping[str, Named]], item: Named) -> None:
 
 
 def check(item: Named) -> None:
-    """Check what a plugin adds against its protocol, as far as that shows without using it.
+    """Check what a plugin adds against its protocol, as far as that is possible without using it.
 
     Raises:
-        PluginError: how it breaks it.
+        PluginError: it breaks its protocol; the error says how.
     """
     what = f'the {_spoken(item.kind)} "{item.name}"'
     if item.kind in METHODS:
@@ -392,7 +393,7 @@ def _check_optimizer(cls: Any, what: str) -> None:
 
 
 def zero_stages_of(optimizer: Any) -> frozenset[int]:
-    """The stages of ZeRO under which an optimizer, or its class, says that it trains as in one process."""
+    """Return the ZeRO stages under which an optimizer, or its class, declares that it trains as in one process."""
     return getattr(optimizer, "zero_stages", frozenset())
 
 
@@ -415,7 +416,7 @@ def roles_of(cls: Any) -> tuple[Role, ...]:
 
 
 def content_of(cls: Any) -> str | None:
-    """Return where the own medium of a condition class lies on the target; None if it has none."""
+    """Return where a condition class says that its own medium lies on the target; None if it has no medium."""
     return getattr(cls, "content", None)
 
 

@@ -1,4 +1,4 @@
-"""Safetensors files, whose tensors are read one by one, and which are written whole or not at all."""
+"""Safetensors files, whose tensors are read one by one, and which are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 @attrs.frozen
 class Stored:
-    """A tensor to be written, with its dtype and shape known now, and its values when its turn comes."""
+    """A tensor to be written, with its dtype and shape known now and its values when they are needed."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
@@ -44,8 +44,9 @@ class Stored:
 
 @attrs.frozen(eq=False)
 class Tensors:
-    """An open safetensors file, or an open folder of parts of one. On the CPU tensors are mapped into memory, not copied, but for 8-bit weights with a
-    scale."""
+    """An open safetensors file, or an open folder of its parts. On the CPU tensors are mapped into memory, not copied,
+    except for 8-bit weights with a scale.
+    """
 
     slots: Mapping[str, Slot]
     open_file: Callable[[Path], Any]
@@ -57,7 +58,7 @@ class Tensors:
         """Read a tensor as it is stored, or multiplied by its scale, in float32, if it has one.
 
         Raises:
-            CheckpointError: a file that changed since its header was read.
+            CheckpointError: a file has changed since its header was read.
         """
         slot = self.slots[name]
         if slot.scale is None:
@@ -76,7 +77,7 @@ class Tensors:
 
 @contextlib.contextmanager
 def open_tensors(header: Slots, device: str = "cpu") -> Iterator[Tensors]:
-    """Open the file or the parts that a header describes, for reading tensors one by one straight to `device`."""
+    """Open the file or the parts that a header describes, for reading tensors one by one directly to `device`."""
     from safetensors import safe_open
 
     files: dict[Path, Any] = {}
@@ -91,7 +92,7 @@ def open_tensors(header: Slots, device: str = "cpu") -> Iterator[Tensors]:
 
 
 def scaled(stored: Tensor, scale: Tensor) -> Tensor:
-    """Multiply stored numbers by their scale, in float32 where the numbers have 8 bits, else in their own dtype.
+    """Multiply stored numbers by their scale, in float32 if the numbers have 8 bits, else in their own dtype.
 
     Args:
         stored: the stored numbers, `[rows, ...]`.
@@ -107,7 +108,7 @@ def read_header(path: Path) -> Slots:
     """Read the header of a safetensors file, or of all files of a folder, without reading any tensor.
 
     Raises:
-        CheckpointError: as `read_file` and `read_folder`, and for a dtype that is not known.
+        CheckpointError: as `read_file` and `read_folder`, or a dtype is unknown.
     """
     found = read_folder(path) if path.is_dir() else read_file(path)
     for name, slot in found.slots.items():
@@ -119,15 +120,16 @@ def read_header(path: Path) -> Slots:
 
 
 def dtype_of(slot: Slot) -> torch.dtype:
-    """Return the dtype of a tensor; where it has a scale, that of the numbers that are multiplied by it."""
+    """Return the dtype of a tensor; if it has a scale, the dtype of the product."""
     return _DTYPES[slot.dtype]
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Stored], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file in place, one tensor in memory at a time. Use it on a path from `ltxcore.files.replacing`.
+    """Write a safetensors file in place, with one tensor in memory at a time. Use it on a path from
+    `ltxcore.files.replacing`.
 
     Raises:
-        CheckpointError: where the disk has no room for it.
+        CheckpointError: the disk has no room for it.
     """
     order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
     entries: dict[str, Any] = {"__metadata__": dict(metadata)}

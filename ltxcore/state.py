@@ -60,15 +60,16 @@ class Grid:
 class LatentState:
     """The tokens of one modality in a batch, and how much of each is generated.
 
-    T is the number of target tokens; R is that of appended tokens, at first 0, which always come after the target.
+    T is the number of target tokens; R is the number of appended tokens, which is 0 at first. Appended tokens always
+    come after the target.
 
     Attributes:
         modality: "video" or "audio".
         grid: the T cells of the target.
-        rate: frames per second of each sample's target, `[B]`.
+        rate: the frames per second of each sample's target, `[B]`.
         clean: clean target tokens, `[B, T, D]`; zeros where generation does not know them.
-        positions: start and end of every token, `[B, P, T + R, 2]`; in seconds, then in pixels (rows, columns) for video.
-        denoise_mask: 1 for tokens to generate, 0 for given ones, between for a soft mask; `[B, T + R]` float32.
+        positions: the start and end of every token, `[B, P, T + R, 2]`, in seconds; for video also in pixel rows and columns.
+        denoise_mask: 1 for tokens to generate, 0 for given ones, and between for a soft mask, `[B, T + R]` float32.
         appended: the appended tokens, `[B, R, D]`.
     """
 
@@ -127,7 +128,8 @@ class LatentState:
 
     @property
     def first_frame(self) -> Tensor:
-        """Whether each token is of the target's first latent frame, `[B, T + R]` bool; appended tokens never are, whatever their time.
+        """Whether each token belongs to the target's first latent frame, `[B, T + R]` bool; appended tokens never do,
+        whatever their time.
 
         Source: docs/explanation/arithmetic.md#marker-of-the-first-frame
         """
@@ -137,7 +139,8 @@ class LatentState:
         return (frame == 0).expand(self.batch_size, -1)
 
     def given(self, amount: Tensor) -> LatentState:
-        """Give target tokens: an `amount` of 1 makes a token known and clean, 0 leaves it as it is, and between gives it in part.
+        """Give target tokens: an `amount` of 1 makes a token known and clean, 0 leaves it as it is, and a value between
+        gives it in part.
 
         Args:
             amount: `[T]` or `[B, T]`, bool or values in [0, 1]; T is the number of target tokens, even after an append.

@@ -1,4 +1,4 @@
-"""The flexible strategy: each modality is generated or frozen, with conditions on it."""
+"""The flexible strategy: each modality is generated or frozen, and has its own conditions."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ TEXT_FOLDER = "conditions"
 
 
 MARKER = "mark_first_frame"
-"""The run-file key, and the metadata key of a saved LoRA ("true" or "false"), which only models that take the marker get."""
+"""The run-file key, and the metadata key in a saved LoRA ("true" or "false"), which is only used for models that take the marker."""
 
 
 @attrs.frozen
 class ModalityTable:
-    """The keys of `[training_strategy.audio]`, all of which `[training_strategy.video]` has too."""
+    """The keys of `[training_strategy.audio]`, all of which `[training_strategy.video]` also has."""
 
     not_here: ClassVar[Mapping[str, tuple[str, str]]] = {
         MARKER: ("is for video: audio has no frames to mark", "Write it in [training_strategy.video], or remove it.")
@@ -67,7 +67,7 @@ class VideoTable(ModalityTable):
 
 
 def _of_video(table: ModalityTable | None) -> VideoTable | None:
-    """Add the keys that only video has, at their defaults, to a table that lacks them."""
+    """Add the keys that only video has, with their defaults, to a table that lacks them."""
     if table is None or isinstance(table, VideoTable):
         return table
     return VideoTable(table.is_generated, table.latents_dir, table.conditions)
@@ -89,7 +89,7 @@ class Flexible:
         return {name: table for name in MODALITIES if (table := both[name]) is not None}
 
     def problems(self) -> list[tuple[tuple[str | int, ...], str, str]]:
-        """Return what is wrong whatever the data: the key path within the table, the fault and the remedy."""
+        """Return what is wrong for any data: the key path within the table, the fault and the remedy."""
         found: list[tuple[tuple[str | int, ...], str, str]] = []
         if not any(table.is_generated for table in self.tables.values()):
             found.append(
@@ -109,7 +109,7 @@ class Flexible:
         """Build the strategy for this model and this run.
 
         Raises:
-            ConfigError: names all of `problems()`.
+            ConfigError: there are problems; the error names all of `problems()`.
         """
         problems = self.problems()
         if problems:
@@ -183,7 +183,7 @@ class FlexibleStrategy:
         return prepared
 
     def loss(self, predicted: Mapping[str, Tensor], prepared: Mapping[str, ModelInput]) -> dict[str, Tensor]:
-        """Return the loss of every sample, `[B]`, for each generated modality; appended tokens are not read."""
+        """Return the loss of every sample, `[B]`, for each generated modality; predictions for appended tokens are not read."""
         losses = {}
         for name, given in prepared.items():
             if given.is_generated:
@@ -193,10 +193,11 @@ class FlexibleStrategy:
         return losses
 
     def check(self, data: Manifest) -> None:
-        """Apply every condition once to each geometry in the data, on empty tokens, and make the saved LoRA's metadata once.
+        """Apply every condition once, on empty tokens, to each geometry in the data, and make the saved LoRA's metadata
+        once.
 
         Raises:
-            DataError: names the samples of every geometry at fault.
+            DataError: a condition refuses; the error names the samples of every geometry at fault.
         """
         problems: list[Problem] = []
         for name, table in self.tables.items():
@@ -213,7 +214,8 @@ class FlexibleStrategy:
         self.metadata(data)
 
     def metadata(self, data: Manifest) -> dict[str, str]:
-        """Return the saved LoRA's metadata: that of conditions, such as the scale of references, and whether the marker was used.
+        """Return the saved LoRA's metadata: that of conditions, such as the scale of references, and whether the marker
+        was used.
 
         Raises:
             DataError: samples or conditions disagree on a value that a LoRA can have only once.
@@ -242,7 +244,7 @@ class FlexibleStrategy:
     # ---- states
 
     def _marks(self, table: ModalityTable) -> bool:
-        """Return whether the first latent frame is marked; a table without the key leaves it at the default, yes."""
+        """Return whether the first latent frame is marked; for a table without the key the default, yes, applies."""
         return self.setting.takes_marker and getattr(table, MARKER, True)
 
     def _conditioned(self, name: str, table: ModalityTable, batch: Batch, draws: Draws) -> tuple[LatentState, dict[str, Tensor]]:
@@ -308,7 +310,7 @@ class FlexibleStrategy:
             latents, masks = {}, {}
             for role in roles:
                 entry = data.entries[role][samples[0]]
-                # Expanded from one number: a clip of any length takes no memory.
+                # Expanded from one number, so that a clip of any length takes no memory.
                 if self.sources()[role].kind == "latents":
                     latents[role] = StoredLatents(torch.zeros(1).expand(1, *entry.shape), torch.tensor([self._rate(name, entry.rate)]))
                 else:
@@ -336,7 +338,7 @@ class FlexibleStrategy:
 
 
 def _noised(seen: ModelInput, state: LatentState, draws: Draws) -> ModelInput:
-    """Noise on the state's target by each token's own level, and what is expected.
+    """Return the state's target with noise, by each token's own noise level, and the expected prediction.
 
     Source: docs/explanation/arithmetic.md#noise-of-a-token, #tokens-that-count
     """

@@ -1,5 +1,5 @@
 """Thread pools for work on many items. Threads are enough if the work releases Python's lock, as reading, decoding,
-hashing and most of computing do.
+hashing and most computing do.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ Result = TypeVar("Result")
 MOST_WORKERS = 8
 
 READERS = 4
-"""The number of files to read at a time if each is small."""
+"""The number of files to read at a time if each file is small."""
 
 
 def processors() -> int:
-    """Return how many processors this process may keep busy: its share of those it may run on, if a launcher has
-    started several processes on this machine.
+    """Return how many processors this process may keep busy: its share of those available, if a launcher has started
+    several processes on this machine.
     """
     may = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     beside = os.environ.get("LOCAL_WORLD_SIZE", "1")
@@ -44,13 +44,13 @@ def in_order(
 
     Args:
         work: a function that is called in any thread, several at a time.
-        items: the items, endless ones only with `ahead`; taken in the caller's thread.
-        workers: the number of threads; with 0 the work is done in the caller's thread, when a result is asked for.
-        ahead: the number of items to take before the first result is asked for; after that one is taken for each
-            result. None takes all at once.
+        items: the items, taken in the caller's thread; there may be endlessly many only with `ahead`.
+        workers: the number of threads; with 0, the work is done in the caller's thread when a result is requested.
+        ahead: the number of items to take before the first result is requested; after that, one is taken for each result. None
+            takes all at once.
 
     Raises:
-        Exception: whatever `work` raises, as it is, when its item's turn comes.
+        Exception: whatever `work` raises, unchanged, when its item's turn comes.
     """
     if workers <= 0:
         yield from map(work, items)
@@ -68,8 +68,8 @@ def in_order(
 def as_done(
     work: Callable[[Item], Result], items: Iterable[Item], workers: int = 1, prepare: Callable[[], object] | None = None
 ) -> Generator[tuple[Item, Result | LtxError], None, None]:
-    """Yield every item with the result of `work`, or with the error that it met, in the order in which they finish.
-    Close the iterator, or exhaust it, to end its threads: what was not begun by then is left undone.
+    """Yield every item with the result of `work`, or with the error that it raised, in the order in which they finish.
+    Close the iterator, or exhaust it, to end its threads: work that has not begun by then is not done.
 
     Args:
         work: a function that is called in any thread, several at a time.

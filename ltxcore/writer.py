@@ -1,8 +1,9 @@
-"""A lock that lets one process at a time write to a folder: a file in the folder names the process, and is touched as
-long as the process lives.
+"""A lock that lets one process at a time write to a folder: a file in the folder names the process, which touches the
+file for as long as it lives.
 
-Whether a process is alive is known only on its own machine. A process elsewhere, or in another container, is judged by
-how long ago it touched its file, by the clock of the file system, since the clocks of machines differ.
+Whether a process is alive is known only on its own machine. A process on another machine, or in another container, is
+judged by how long ago it touched its file. This is measured by the clock of the file system, since the clocks of
+machines differ.
 """
 
 from __future__ import annotations
@@ -40,14 +41,14 @@ class Holder:
 
     Attributes:
         host: the name of its machine.
-        boot: an id of the machine's last start, if the system tells it; machines of one name differ in it.
+        boot: an id of the machine's last start, if the system tells it; it distinguishes machines with the same name.
         space: the namespace of its process number, if the system tells it; each container has one of its own.
         pid: its process number there.
-        started: the time when it started, as the system counts; another process that got the same number later differs
-            in it.
-        since: the time when it began to write, for people.
-        inode: the inode of its file; a copy of the folder has another one.
-        token: a random token for this time that it writes.
+        started: the time when it started, in the system's own count; it distinguishes the process from a later one with the same
+            number.
+        since: the time when it began to write, in a form for people.
+        inode: the inode of its file, which differs in a copy of the folder.
+        token: a random token, new each time that it begins to write.
     """
 
     host: str
@@ -82,11 +83,11 @@ class Holder:
 
 @attrs.define(eq=False)
 class Writer:
-    """This process in its role as the writer of a folder.
+    """This process as the writer of a folder.
 
     Attributes:
         path: the file that says who writes.
-        holder: the process that the file names, which is this one.
+        holder: the process that the file names, which is this process.
     """
 
     path: Path
@@ -98,10 +99,10 @@ class Writer:
         """Check that no other process has taken the folder over.
 
         Args:
-            looks: whether to look at the file now; if not, only what the last sign of life has shown counts.
+            looks: whether to look at the file now; if not, only what the last sign of life showed counts.
 
         Raises:
-            ProcessError: one has; what it writes is its own now.
+            ProcessError: another process has; the folder is now its own.
         """
         if looks and not self._lost:
             self._look()
@@ -115,7 +116,7 @@ class Writer:
     def beat(self) -> None:
         """Give signs of life until the writer is released."""
         while not self._end.wait(BEAT):
-            with contextlib.suppress(OSError):  # a network's file system may be away for a while
+            with contextlib.suppress(OSError):  # a network file system may be unavailable for a while
                 self._look()
                 if not self._lost:
                     os.utime(self.path)
@@ -124,7 +125,7 @@ class Writer:
         found = _holder_at(self.path)
         if found is not None and found.token != self.holder.token:
             self._lost = str(found)
-        elif found is None and self.path.parent.is_dir() and not os.path.lexists(self.path):  # somebody tidied up
+        elif found is None and self.path.parent.is_dir() and not os.path.lexists(self.path):  # somebody removed it
             with contextlib.suppress(FileExistsError):
                 _put(self.path, self.holder)
 
@@ -145,13 +146,13 @@ def writing(
     waiting: Callable[[], object] | None = None,
     name: str = "",
 ) -> Iterator[Writer]:
-    """Be the writer of a folder, which is created if it is not there.
+    """Become the writer of a folder, which is created if it does not exist.
 
     Args:
         folder: the folder to write to.
-        rank: this process's among those that share the work; each has a file of its own.
-        takes_over: whether to end whoever writes there now.
-        waiting: called each second while this process waits for whoever writes there now; with None it is refused
+        rank: this process's number among those that share the work; each has a file of its own.
+        takes_over: whether to end the process that writes there now.
+        waiting: called each second while this process waits for the one that writes there now; with None, an error is raised
             instead.
         name: the option that takes the folder over, for the message.
 
@@ -171,7 +172,7 @@ def writing(
         finally:
             writer.release()
     finally:
-        with contextlib.suppress(OSError):  # something is in it now
+        with contextlib.suppress(OSError):  # the folder is not empty now
             for each in made:
                 each.rmdir()
 
@@ -182,7 +183,7 @@ def file_name(rank: int = 0) -> str:
 
 
 def _taken(path: Path, takes_over: bool, waiting: Callable[[], object] | None, option: str) -> Holder:
-    """Create this process's file, waiting for or replacing that of another as asked, and return this process."""
+    """Create this process's file, waiting for or replacing that of another process as requested, and return this process."""
     told = False
     while True:
         try:
@@ -190,7 +191,7 @@ def _taken(path: Path, takes_over: bool, waiting: Callable[[], object] | None, o
         except FileExistsError:
             pass
         found, age = _holder_at(path), _age(path)
-        if age is None:  # it is gone meanwhile
+        if age is None:  # it is gone by now
             continue
         if takes_over or _is_gone(found, path, age):
             who = str(found) if found is not None else "an unknown process"
@@ -227,7 +228,7 @@ def _is_gone(found: Holder | None, path: Path, age: float) -> bool:
 
 
 def _put(path: Path, holder: Holder) -> Holder:
-    """Create the file, whole, if there is none.
+    """Create the file, complete, if there is none.
 
     Raises:
         FileExistsError: there is one.
@@ -240,7 +241,7 @@ def _put(path: Path, holder: Holder) -> Holder:
         path.hardlink_to(beside)
     except FileExistsError:
         raise
-    except OSError:  # a file system without such links, or a disk that is full, which it says again
+    except OSError:  # the file system has no such links, or the disk is full, which writing reports again
         with path.open("xb") as file:
             try:
                 holder = attrs.evolve(holder, inode=os.fstat(file.fileno()).st_ino)
@@ -261,14 +262,14 @@ def _bury(path: Path, found: Holder | None) -> None:
     with contextlib.suppress(FileNotFoundError):
         path.rename(grave)
         taken = _holder_at(grave)
-        if taken is not None and found is not None and taken.token != found.token:  # another process was quicker, and this is its file
+        if taken is not None and found is not None and taken.token != found.token:  # another process was faster, and this is its file
             with contextlib.suppress(OSError):
                 path.hardlink_to(grave)
         grave.unlink()
 
 
 def _age(path: Path) -> float | None:
-    """Return the seconds since a file was touched, by the clock of its file system; None if it is not there."""
+    """Return the seconds since a file was touched, by the clock of its file system; None if it does not exist."""
     beside = _beside(path)
     try:
         beside.write_bytes(b"")
@@ -288,7 +289,7 @@ def _text(holder: Holder) -> bytes:
 
 
 def _holder_at(path: Path) -> Holder | None:
-    """Read the process that a file names; None if there is no such file, or it is not whole."""
+    """Read the process that a file names; None if there is no such file, or it is incomplete."""
     try:
         holder = Holder(**json.loads(read_regular(path)))
     except (OSError, ValueError, TypeError, RecursionError):
