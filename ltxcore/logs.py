@@ -61,7 +61,7 @@ def notice(text: str) -> None:
 
 
 def is_quiet() -> bool:
-    """Return whether the user wants no notes, and therefore no progress bars."""
+    """Return whether the user wants no notes, and no progress bars either."""
     return LOGGER.level > logging.INFO
 
 

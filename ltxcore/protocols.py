@@ -690,7 +690,7 @@ class ParameterGroup:
         parameters: the parameters by name; the names tell what each is (`....to_q.lora_A.default.weight`,
             `....scale_shift_table`).
         learning_rate: the peak learning rate; a schedule changes the "lr" of the optimizer's groups from step to step.
-        weight_decay: the share of each weight that is removed in a step, before it is multiplied by the learning rate.
+        weight_decay: the weight decay; each step removes this share, times the learning rate, of every weight.
     """
 
     parameters: Mapping[str, Parameter]

@@ -1,1 +1,1 @@
-"""The plugins that come with ltx, a folder for each family: ordinary ones, each registered by its own entry point."""
+"""The plugins that come with ltx, a folder for each family; they are ordinary plugins, each registered by its own entry point."""

@@ -1,1 +1,1 @@
-"""The conditions that come with ltx, which decide what is given of a sample. Each uses the public API alone, and none uses another."""
+"""The conditions that come with ltx, which decide what is given in a sample. Each uses only the public API, and none uses another."""

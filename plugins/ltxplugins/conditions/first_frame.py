@@ -7,7 +7,7 @@ from ltxcore.api import Inputs, LatentState, hookimpl
 
 @attrs.frozen
 class FirstFrame:
-    """Give the first latent frame of a clip. A clip of one frame is an image, and is generated whole."""
+    """Give the first latent frame of a clip. A clip of one frame is an image, and is generated completely."""
 
     modalities = frozenset({"video"})
     content = "start"

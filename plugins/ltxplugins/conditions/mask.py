@@ -1,4 +1,4 @@
-"""The condition "mask" (inpainting): the part that a mask marks is given, wholly or in part; the rest is generated."""
+"""The condition "mask" (inpainting): the part that a mask marks is given, fully or partly; the rest is generated."""
 
 import attrs
 
@@ -7,7 +7,7 @@ from ltxcore.api import Inputs, LatentState, Role, hookimpl
 
 @attrs.frozen
 class Mask:
-    """Give what a stored mask marks: 1 is given, 0 is generated, values between are given in part and left out of the loss."""
+    """Give what a stored mask marks: 1 is given, 0 is generated, and values between are partly given and left out of the loss."""
 
     modalities = frozenset({"video", "audio"})
     content = "whole"

@@ -1,4 +1,4 @@
-"""The condition "reference" (IC-LoRA): the tokens of a paired clip or audio are appended, given, beside those that are generated."""
+"""The condition "reference" (IC-LoRA): the tokens of a paired clip or sound are appended, as given tokens, to those that are generated."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Reference:
     """Add the tokens of a paired clip or sound.
 
-    A reference video may be smaller or have fewer frames a second than its target, by whole factors that are found from the two; its tokens then lie where what they
-    show lies in the target.
+    A reference video may be smaller or have fewer frames per second than its target, by integer factors that are found
+    by comparing the two; each of its tokens is then positioned where the target shows the same thing.
     """
 
     modalities = frozenset({"video", "audio"})
@@ -27,12 +27,12 @@ class Reference:
     appends = True
 
     def apply(self, state: LatentState, inputs: Inputs) -> LatentState:
-        """Append the reference where what it shows lies in the target.
+        """Append the reference, with each token positioned where the target shows the same thing.
 
         Source: docs/explanation/arithmetic.md#positions-of-a-reference, #appended-tokens
 
         Raises:
-            DataError: the reference is larger or longer than its target, or smaller by no whole factor.
+            DataError: the reference is larger or longer than its target, or smaller by a factor that is not an integer.
         """
         medium = inputs.latents("reference")
         if state.modality == "audio":
@@ -73,7 +73,7 @@ def spatial_factor(target: Grid, reference: Grid) -> int:
     """Return how many times larger the target is than its reference, in latent cells.
 
     Raises:
-        DataError: by no whole factor, or by different ones in height and width.
+        DataError: the factor is not an integer, or differs between height and width.
 
     Source: docs/explanation/arithmetic.md#spatial-factor-of-a-reference
     """
@@ -92,11 +92,11 @@ def spatial_factor(target: Grid, reference: Grid) -> int:
 
 
 def temporal_factor(target: Grid, target_rate: float, reference: Grid, reference_rate: float) -> int:
-    """Return how many frames of the target pass for one of its reference; 1 for a reference that is only shorter, and
-    for single frames.
+    """Return how many frames of the target correspond to one of its reference; 1 for a reference that is only shorter,
+    and for single frames.
 
     Raises:
-        DataError: the reference has more latent frames than its target, or another frame rate and no whole factor.
+        DataError: the reference has more latent frames than its target, or another frame rate by a factor that is not an integer.
 
     Source: docs/explanation/arithmetic.md#temporal-factor-of-a-reference
     """
@@ -118,7 +118,7 @@ def temporal_factor(target: Grid, target_rate: float, reference: Grid, reference
 
 
 def _scaled(positions: Tensor, space: int, time: Sequence[int], rate: Tensor) -> Tensor:
-    """Scale and shift positions `[B, 3, R, 2]` of the reference to where they lie on its target.
+    """Scale and shift positions `[B, 3, R, 2]` of the reference to the corresponding positions on its target.
 
     Source: docs/explanation/arithmetic.md#positions-of-a-reference
     """

@@ -1,1 +1,1 @@
-"""The strategies of older run files, which build the flexible one."""
+"""The strategies of older run files, each of which builds the flexible strategy."""

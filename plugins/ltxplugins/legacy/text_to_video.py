@@ -1,4 +1,4 @@
-"""The strategy "text_to_video" of older run files: video, with audio if asked for, whose first frame is given now and then."""
+"""The strategy "text_to_video" of older run files: video, and optionally audio, with the first video frame given now and then."""
 
 import json
 
@@ -29,7 +29,9 @@ shared_sigma = true
 
 @attrs.frozen
 class TextToVideo:
-    """Deprecated: the flexible strategy with video generated from text, its first frame given with a probability; with audio, both have one sigma."""
+    """Deprecated: the flexible strategy with video generated from text, its first frame given with a probability; with
+    audio, both have the same sigma.
+    """
 
     deprecated = True
 
@@ -49,7 +51,7 @@ class TextToVideo:
         return text + (WITH_AUDIO.format(audio_latents_dir=json.dumps(self.audio_latents_dir)) if self.with_audio else "")
 
     def build(self, setting: Setting) -> Strategy:
-        """Build the flexible strategy, and say once that this name is deprecated."""
+        """Build the flexible strategy, and warn once that this name is deprecated."""
         notice(self.replacement())
         conditions = [setting.condition("first_frame", probability=self.first_frame_conditioning_p)]
         tables = Flexible(

@@ -1,4 +1,4 @@
-"""The strategy "video_to_video" of older run files: video beside a reference video, its first frame given now and then."""
+"""The strategy "video_to_video" of older run files: video generated with a reference video, its first frame given now and then."""
 
 import json
 
@@ -23,7 +23,7 @@ latents_dir = "latents"
 
 @attrs.frozen
 class VideoToVideo:
-    """Deprecated: the flexible strategy with video generated beside a reference, its first frame given with a probability."""
+    """Deprecated: the flexible strategy with video generated with a reference, its first frame given with a probability."""
 
     deprecated = True
 
@@ -44,7 +44,7 @@ class VideoToVideo:
         )
 
     def build(self, setting: Setting) -> Strategy:
-        """Build the flexible strategy, and say once that this name is deprecated."""
+        """Build the flexible strategy, and warn once that this name is deprecated."""
         notice(self.replacement())
         conditions = [
             setting.condition("reference", sources={"reference": self.reference_latents_dir}),

@@ -15,12 +15,16 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 NEVER_SCALED = 1.0
-"""Torch multiplies the learning rate by the root mean square of a weight, or by this where that is smaller: weights of a model are smaller than 1."""
+"""Torch multiplies the learning rate by the root mean square of a weight or, if it is larger, by this value; the
+weights of a model are smaller than 1, so that this value always applies.
+"""
 
 
 @attrs.frozen
 class Adafactor:
-    """Adafactor, from torch: of a matrix it keeps one running mean a row and one a column, so that its state takes next to nothing."""
+    """Adafactor, from torch: for a matrix it keeps one running mean per row and one per column, so that its state takes
+    next to no memory.
+    """
 
     updates_alone = True
 

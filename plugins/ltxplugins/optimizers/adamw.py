@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class AdamW:
-    """Adam with weight decay apart from the gradient, from torch: two running means for each weight. What most LoRAs are trained with."""
+    """Adam with decoupled weight decay, from torch: two running means for each weight. Most LoRAs are trained with it."""
 
     zero_stages = frozenset({1, 2, 3})
     updates_alone = True
@@ -25,7 +25,9 @@ class AdamW:
     eps: float = eps(1e-8)
 
     def build(self, groups: Sequence[ParameterGroup]) -> Optimizer:
-        """One kernel a step instead of a dozen a tensor: a tiny model has hundreds of small ones."""
+        """Return torch's fused AdamW: one kernel per step instead of a dozen per tensor, since a tiny model has
+        hundreds of small tensors.
+        """
         from torch.optim import AdamW as TorchAdamW
 
         return TorchAdamW([group.torch_group() for group in groups], betas=self.betas, eps=self.eps, fused=True)

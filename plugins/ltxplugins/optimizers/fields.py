@@ -1,4 +1,4 @@
-"""Keys that several optimizers have, and sizes that several states have."""
+"""Keys that several optimizers have, and state sizes that they share."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Any
 import attrs
 
 FLOAT32 = 4
-"""Bytes of a number."""
+"""The bytes of a float32 number."""
 
 
 def betas(first: float, second: float) -> Any:
-    """How much of each of two running means stays from step to step."""
+    """Return the key for how much of each of two running means is kept from step to step."""
     return attrs.field(
         default=(first, second), validator=_in_unit, metadata={"help": "how much of its two running means stays, step by step"}
     )
 
 
 def eps(default: float) -> Any:
-    """A small number that keeps a division finite."""
+    """Return the key for a small number that keeps a division finite."""
     return attrs.field(default=default, validator=attrs.validators.gt(0), metadata={"help": "added to what it divides by"})
 
 
 def bytes_of(shape: tuple[int, ...], tensors: int) -> int:
-    """Bytes of so many float32 tensors of a shape."""
+    """Return the bytes of so many float32 tensors of a shape."""
     return tensors * FLOAT32 * prod(shape)
 
 

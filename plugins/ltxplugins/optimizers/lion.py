@@ -1,4 +1,4 @@
-"""Lion, ours."""
+"""Lion, in our own implementation."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Lion:
-    """Lion: every weight moves by the whole learning rate, in the direction that a running mean says; half the state of AdamW. Take a learning rate
-    of a tenth to a third of AdamW's, and as many times the weight decay."""
+    """Lion: every weight moves by the whole learning rate, in the direction that a running mean gives; its state is
+    half that of AdamW. Use a tenth to a third of AdamW's learning rate, and increase the weight decay by the same
+    factor.
+    """
 
     zero_stages = frozenset({1, 2, 3})
     updates_alone = True

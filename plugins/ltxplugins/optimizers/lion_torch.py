@@ -1,4 +1,4 @@
-"""The steps of Lion. Imported when it is built, since it imports torch."""
+"""The steps of Lion. This module is imported only when Lion is built, since it imports torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 
 class LionOptimizer(Optimizer):
-    """The steps of Lion, weight by weight.
+    """The optimizer that makes the steps of Lion, weight by weight.
 
     Source: arXiv 2302.06675, algorithm 2.
     """

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Muon:
-    """Muon, from torch: the update of a matrix is made orthogonal, so that it goes as far in every direction. Weights that are not matrices, such as
-    biases and tables, are AdamW's."""
+    """Muon, from torch: the update of a matrix is made orthogonal, so that it is equally large in every direction.
+    Weights that are not matrices, such as biases and tables, are updated by AdamW.
+    """
 
     updates_alone = True
 
@@ -47,5 +48,5 @@ class Muon:
 
 
 def is_matrix(name: str, shape: tuple[int, ...]) -> bool:
-    """Whether a parameter multiplies vectors: a table of two dimensions does not."""
+    """Return whether a parameter is a matrix that multiplies vectors, which a two-dimensional table does not."""
     return len(shape) == 2 and name.endswith(".weight")

@@ -1,4 +1,4 @@
-"""Muon and AdamW as one optimizer. Imported when it is built, since it imports torch."""
+"""Muon and AdamW as one optimizer. This module is imported only when Muon is built, since it imports torch."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 KEYS = ("ns_steps", "betas")
-"""What a group of each of them has, and one of the others has not."""
+"""For each of the two optimizers, a key that its groups have and those of the other do not."""
 
 
 class Together(Optimizer):
-    """Several optimizers that step one after the other: their groups and their states are its own."""
+    """Several optimizers that step one after the other; this optimizer holds their groups and their states."""
 
     def __init__(self, parts: Sequence[Optimizer]) -> None:
         super().__init__([group for part in parts for group in part.param_groups], {})
@@ -30,14 +30,14 @@ class Together(Optimizer):
             part.state = self.state
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        # Its groups may be others for a step, such as one with a single weight.
+        # The groups may be replaced for a step, for example by one with a single weight.
         for part, key in zip(self.parts, self.keys, strict=True):
             part.param_groups = [group for group in self.param_groups if key in group]
             part.step()
 
 
 def muon_and_adamw(groups: Sequence[ParameterGroup], asked: Muon) -> Optimizer:
-    """Muon over the matrices of these groups, and AdamW over the rest of them."""
+    """Return Muon over the matrices of these groups, and AdamW over the rest of them, as one optimizer."""
     matrices, rest = [], []
     for group in groups:
         found = {name for name, parameter in group.parameters.items() if is_matrix(name, tuple(parameter.shape))}

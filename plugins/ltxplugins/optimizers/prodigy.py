@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Prodigy:
-    """Prodigy, from prodigyopt: it finds the size of its steps by itself. The learning rate multiplies that size, and is 1."""
+    """Prodigy, from prodigyopt: it finds the size of its steps by itself. The learning rate multiplies that size, and should be 1."""
 
     needs: ClassVar[Mapping[str, str]] = {"prodigyopt": 'pip install "ltx[optimizers]"'}
     learning_rate = 1.0
@@ -49,7 +49,7 @@ class Prodigy:
         import prodigyopt
 
         said = {name: value for name, value in attrs.asdict(self).items() if value is not None}
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints that it decays weights
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints a line about weight decay
             optimizer: Optimizer = prodigyopt.Prodigy([group.torch_group() for group in groups], **said)
         return optimizer
 

@@ -1,4 +1,4 @@
-"""The schedules that come with ltx: how the learning rate changes from step to step. Each knows the public API alone."""
+"""The schedules that come with ltx: how the learning rate changes from step to step. Each uses only the public API."""
 
 from ltxcore.api import hookimpl
 from ltxplugins.schedules.of_torch import Constant, Cosine, CosineWithRestarts, Linear, Polynomial, Step

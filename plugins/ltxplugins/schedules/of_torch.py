@@ -1,4 +1,4 @@
-"""Schedules of torch, whose parameters are their keys."""
+"""Torch's schedules, with their parameters as keys."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Constant:
 
 @attrs.frozen
 class Linear:
-    """A straight line: by default down to a tenth at the end of the run."""
+    """A straight line: by default, down to a tenth at the end of the run."""
 
     start_factor: float = _key(1.0, "what the learning rate is multiplied by at first")
     end_factor: float = _key(0.1, "what it is multiplied by at last")
@@ -54,7 +54,7 @@ class Cosine:
 
 @attrs.frozen
 class CosineWithRestarts:
-    """Half a cosine again and again: by default four times."""
+    """Half a cosine, repeated: by default, four times."""
 
     T_0: int | None = _key(None, "over how many the first one falls; by default a quarter of all", "steps")
     T_mult: int = _key(1, "how many times longer each is than the one before")
@@ -68,7 +68,7 @@ class CosineWithRestarts:
 
 @attrs.frozen
 class Polynomial:
-    """A power of what is left of the run, down to 0."""
+    """A power of the remaining share of the run, down to 0."""
 
     total_iters: int | None = _key(None, "over how many it falls; by default all", "steps")
     power: float = _key(1.0, "the power")
@@ -81,7 +81,7 @@ class Polynomial:
 
 @attrs.frozen
 class Step:
-    """A step down now and then: by default one, to a tenth, in the middle of the run."""
+    """A step down at intervals: by default one, to a tenth, in the middle of the run."""
 
     step_size: int | None = _key(None, "how many it keeps a learning rate; by default half of all", "steps")
     gamma: float = _key(0.1, "what it is multiplied by then")

@@ -1,4 +1,4 @@
-"""Warm-up, stable, decay: constant for most of a run, and down to 0 at its end."""
+"""Warm-up, stable, decay: constant for most of a run, then down to 0 at its end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class WarmupStableDecay:
-    """Constant, and in the last part of the run down: with warmup_steps, warm-up, stable, decay. A run may be made longer before it decays."""
+    """Constant, then down in the last part of the run; with warmup_steps, this is warm-up, stable, decay. A run can be
+    extended before the decay begins.
+    """
 
     decay: float = attrs.field(
         default=0.2,
@@ -28,7 +30,7 @@ class WarmupStableDecay:
     )
 
     def factor(self, step: int, steps: int) -> float:
-        """What the learning rate of a step is multiplied by; steps are counted from 0."""
+        """Return the factor on the learning rate of a step; steps are counted from 0."""
         first = steps - max(1, round(self.decay * steps))
         fallen = min(1.0, max(0.0, (step - first) / (steps - first)))
         return 1 - (1 - self.end_factor) * (fallen if self.shape == "linear" else fallen**0.5)

@@ -1,1 +1,1 @@
-"""Programs around a run, each of them a command of `ltx`."""
+"""Tools for before and after a run, each a command of `ltx`."""

@@ -1,4 +1,4 @@
-"""A record of what a folder's files were made of, so that a second run makes only what has changed."""
+"""A record of what a folder's files were made from, so that a second run makes only what has changed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAME = "made.jsonl"
 
 
 class Made:
-    """A record in a folder, with a line for each file, appended when the file is there. It is safe to use from several threads."""
+    """A record in a folder, with a line for each file, appended when the file is finished. It is safe to use from several threads."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._path = folder, folder / NAME
@@ -25,14 +25,14 @@ class Made:
                     told = json.loads(line)
                     self._of[str(told["name"])] = str(told["of"]), int(told["bytes"])
                 except (ValueError, TypeError, KeyError, RecursionError):
-                    continue  # the torn line of a killed process; its file is made again
+                    continue  # the incomplete line of a killed process; its file is made again
 
     def is_fresh(self, path: Path, of: str) -> bool:
-        """Return whether a file is there as it was made, and of the same."""
+        """Return whether a file is still as it was made, and from the same source."""
         return path.is_file() and self._of.get(self._name(path)) == (of, path.stat().st_size)
 
     def record(self, path: Path, of: str) -> None:
-        """Note that a file was made now.
+        """Record that a file has just been made.
 
         Raises:
             DataError: the record cannot be written.
@@ -40,7 +40,7 @@ class Made:
         told = {"name": self._name(path), "of": of, "bytes": path.stat().st_size}
         try:
             with self._lock, self._path.open("a", encoding="utf-8") as file:
-                file.write(f"\n{json.dumps(told)}\n")  # on a line of its own, whatever a killed process left of the last one
+                file.write(f"\n{json.dumps(told)}\n")  # on a line of its own, even if a killed process left the last line incomplete
                 file.flush()
         except OSError as error:
             raise DataError.of([not_written(error, self._path, "what was made so far stays")]) from error

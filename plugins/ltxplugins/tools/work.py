@@ -1,4 +1,4 @@
-"""The results of work on many files, of which a bad one loses only itself, and the report at the end."""
+"""The results of work on many files, where a bad file affects only itself, and the report at the end."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from ltxcore.api import DataError, Problem
 
 @attrs.frozen
 class Tally:
-    """The numbers of files that were made and that were there already, and the problems of those that failed."""
+    """The numbers of files that were made and that existed already, and the problems of those that failed."""
 
     done: int = 0
     reused: int = 0
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
-    """Notes that are not mistakes but good to know."""
+    """Notes that are not mistakes but useful to know."""
 
     def __str__(self) -> str:
         failed = f", {len(self.problems)} failed" if self.problems else ""
         return f"{self.done} made, {self.reused} reused{failed}"
 
     def tell(self, output: Path) -> None:
-        """Print the counts; failures are an error, after all else is done.
+        """Print the counts; failures are raised as an error after everything else is done.
 
         Raises:
             DataError: something failed.

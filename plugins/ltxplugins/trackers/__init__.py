@@ -1,1 +1,1 @@
-"""The trackers that come with ltx, which take the numbers of a run."""
+"""The trackers that come with ltx, which receive the metrics of a run."""

@@ -15,7 +15,9 @@ from ltxcore.api.commands import Bar
 LOGGER = logging.getLogger("ltx.console")
 
 SMOOTHING = 0.95
-"""The share of the shown loss that is its past: the loss of one step depends more on its sigmas than on what was learned."""
+"""The share of the displayed loss that comes from earlier steps: the loss of a single step depends more on its sigmas
+than on what was learned.
+"""
 
 
 @attrs.define
@@ -52,7 +54,7 @@ class Console:
             LOGGER.info(f"step {step}/{self._total}  {numbers}  {left:.0f} s left")
 
     def sample(self, step: int, name: str, path: Path) -> None:
-        """Do nothing, since the run says at its end where its samples are."""
+        """Do nothing, since the run itself says at its end where its samples are."""
 
     def finish(self) -> None:
         if self._bar is not None:

@@ -1,4 +1,4 @@
-"""A tracker that writes `metrics.jsonl`, one JSON object a line, which every other view of a run reads."""
+"""A tracker that writes `metrics.jsonl`, one JSON object per line, which every other view of a run reads."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ FILE = "metrics.jsonl"
 
 @attrs.define
 class Jsonl:
-    """Writes `metrics.jsonl` in the output folder. Each line has `step`, and is there as soon as it is logged; paths are relative to that folder."""
+    """Writes `metrics.jsonl` in the output folder. Each line has `step`, and is in the file as soon as it is logged;
+    paths are relative to that folder.
+    """
 
     _folder: Path = attrs.field(default=Path(), init=False, repr=False)
     _file: IO[str] | None = attrs.field(default=None, init=False, repr=False)
 
     def start(self, output_dir: Path, run: Mapping[str, Any], total_steps: int, first_step: int) -> None:
-        """Begin the file, or go on with it: steps that will be done again, and a line cut off by a kill, are dropped."""
+        """Begin the file, or continue it: lines for steps that will be done again, and a line cut off by a kill, are dropped."""
         self._folder = output_dir
         path = output_dir / FILE
         kept = _until(path, first_step) if first_step and path.exists() else []
@@ -40,7 +42,7 @@ class Jsonl:
 
     def finish(self) -> None:
         if self._file is not None:
-            with contextlib.suppress(OSError):  # each line was written when it was logged, and one that the disk refused was told of then
+            with contextlib.suppress(OSError):  # each line was written when it was logged; if the disk refused it, that was reported then
                 self._file.close()
             self._file = None
 

@@ -13,7 +13,7 @@ from ltxcore.api import DataError, hookimpl, notice
 from ltxplugins.trackers.installed import missing
 
 WIDEST = 320
-"""The most columns of a clip, which is shown as GIF, since TensorBoard plays nothing else."""
+"""The most columns of a clip, which is shown as a GIF, since TensorBoard plays no other format."""
 
 FLUSH = 10
 """The most seconds until a logged number is in the file."""
@@ -21,7 +21,7 @@ FLUSH = 10
 
 @attrs.define
 class TensorBoard:
-    """Event files in the output folder. Look at them with `tensorboard --logdir OUTPUT_DIR`."""
+    """Event files in the output folder. View them with `tensorboard --logdir OUTPUT_DIR`."""
 
     folder: str = attrs.field(default="tensorboard", metadata={"help": "folder of its files, in the output folder"})
     media: bool = attrs.field(default=True, metadata={"help": "write validation samples too: images, clips (as GIF) and audio"})
@@ -31,7 +31,7 @@ class TensorBoard:
         return missing("tensorboard", "TensorBoard")
 
     def start(self, output_dir: Path, run: Mapping[str, Any], total_steps: int, first_step: int) -> None:
-        """Begin, or go on: numbers in earlier event files for steps that are done again no longer count."""
+        """Begin, or continue: numbers in earlier event files for steps that will be done again no longer count."""
         from tensorboard.compat.proto.event_pb2 import SessionLog
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
@@ -73,7 +73,7 @@ class TensorBoard:
 
 
 def _shown(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the pictures and the audio of a file as TensorBoard has them, by the text after the sample's name in the tag."""
+    """Return the pictures and the audio of a file in TensorBoard's form, by the text that follows the sample's name in the tag."""
     from ltxcore.api.media import probe
 
     found = probe(path)
@@ -105,7 +105,7 @@ def _pictures(path: Path) -> Any:
 
 
 def _sound(path: Path) -> Any:
-    """Return audio as a WAV file of 16 bits."""
+    """Return audio as a 16-bit WAV file."""
     import io
     import wave
 

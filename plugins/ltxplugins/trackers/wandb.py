@@ -1,4 +1,4 @@
-"""A tracker for Weights & Biases: numbers and samples on its servers, or offline, to be sent later."""
+"""A tracker for Weights & Biases: metrics and samples on its servers, or offline, to be uploaded later."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from ltxcore.api.commands import write_whole
 from ltxplugins.trackers.installed import missing
 
 ID_FILE = Path("wandb") / "ltx-run-id.txt"
-"""The file in the output folder that names the run to go on with."""
+"""The file in the output folder that names the run to continue."""
 
 
 @attrs.define
 class Wandb:
-    """A run of Weights & Biases: numbers, samples, and the run file without secrets and homes. What it keeps on this machine is in the folder wandb of
-    the output folder; how the machine is doing is measured, but neither its user nor its files are told."""
+    """A run of Weights & Biases: metrics, samples, and the run file without secrets and home folders. What wandb keeps
+    on this machine is in the folder wandb in the output folder; it measures how the machine is doing, but does not send
+    the names of its user or files.
+    """
 
     project: str = attrs.field(default="ltx", metadata={"help": "the project there"})
     entity: str | None = attrs.field(default=None, metadata={"help": "the user or team there"})
@@ -38,14 +40,14 @@ class Wandb:
         return missing("wandb", "Weights & Biases")
 
     def start(self, output_dir: Path, run: Mapping[str, Any], total_steps: int, first_step: int) -> None:
-        """Begin, or go on with the run of Weights & Biases that this output folder had.
+        """Begin, or continue the Weights & Biases run that this output folder had.
 
         Raises:
             ConfigError: it cannot be started: not logged in, or not reached.
         """
         import wandb
 
-        # Nothing that wandb finds out by itself: the command and its paths, names of the user and the machine, code, the repository of the folder and its address.
+        # Send nothing that wandb finds out by itself: the command and its paths, names of the user and the machine, code, the folder's repository and its address.
         settings = wandb.Settings(console="off", silent=True, disable_git=True, disable_code=True, x_disable_meta=True, host="")
         try:
             self._run = wandb.init(
@@ -66,7 +68,7 @@ class Wandb:
                 where="trackers.wandb",
                 remedy='Log in with `wandb login`, or keep it on this machine: mode = "offline" under [trackers.wandb], or WANDB_MODE=offline.',
             ) from error
-        # Steps that a run does again after an interruption count by their number, not by the order in which they arrive.
+        # Steps that a run repeats after an interruption are ordered by their number, not by when they arrive.
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
 
@@ -99,7 +101,7 @@ class Wandb:
 
 
 def _run_id(path: Path, first_step: int) -> str:
-    """Return the id of the run to go on with, or a new one."""
+    """Return the id of the run to continue, or a new one."""
     import uuid
 
     if first_step and path.is_file():

@@ -1,4 +1,4 @@
-"""The writing of captions for a dataset with a model that sees its clips and may hear them."""
+"""Writing captions for a dataset with a model that sees its clips and may hear them."""
 
 from __future__ import annotations
 
@@ -51,10 +51,11 @@ def caption(
     workers: int = 4,
     progress: bool = True,
 ) -> Tally:
-    """Write a dataset with a caption in every row, or text files beside the media of a folder; whole after each answer, so that a run that was stopped goes on.
+    """Write a dataset with a caption in every row, or text files beside the media of a folder. The output is complete
+    after each answer, so that a run that was stopped can continue.
 
-    A clip that has a caption, in the dataset or in the output of an earlier run, keeps it. A row that fails is left out and told; the next
-    run tries it again.
+    A clip that has a caption, in the dataset or in the output of an earlier run, keeps it. A row that fails is left out
+    and reported; the next run tries it again.
 
     Args:
         dataset: a dataset file, or a folder of media.
@@ -62,7 +63,7 @@ def caption(
         endpoint: the server that writes the captions.
         asking: the content of a request.
         video_column: the column of the clips; None finds it by convention.
-        overwrite: whether to ask even for captions that are there.
+        overwrite: whether to ask for captions even where there are some already.
         workers: the number of requests at a time.
         progress: whether to show a bar.
 
@@ -137,7 +138,7 @@ class _File:
 
 
 class _Texts:
-    """The text files beside the media of a folder; a clip and a picture of one name share one, and the clip is sent."""
+    """The text files beside the media of a folder. A clip and a picture with the same name share one, for which the clip is sent."""
 
     def __init__(self, listed: RawDataset) -> None:
         self._listed = listed
@@ -182,7 +183,7 @@ def _text(cell: Any) -> str:
 
 
 def _cleaned(answer: str) -> str:
-    """Return an answer without the thinking of the model before it.
+    """Return an answer without the model's thinking at its beginning.
 
     Raises:
         DataError: nothing is left.
@@ -206,7 +207,7 @@ def _parts(listed: RawDataset, row: Row, role: str, asking: Asking) -> Iterator[
 
 
 def _pictures(path: Path, asking: Asking) -> Iterator[bytes]:
-    """Yield frames in the middle of equal parts of a clip, as JPEG."""
+    """Yield frames from the middle of equal parts of a clip, as JPEG."""
     from PIL import Image
 
     count = probe(path).frames or 1

@@ -1,4 +1,4 @@
-"""An endpoint that speaks the chat protocol of OpenAI: a server of one's own (vLLM, llama.cpp, Ollama) or a service."""
+"""An endpoint that speaks OpenAI's chat protocol: a self-hosted server (vLLM, llama.cpp, Ollama) or a service."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ QUICK = 2.0
 HERE = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
 
 OTHERWISE: Mapping[str, str | None] = {"max_tokens": "max_completion_tokens", "temperature": None}
-"""The parameter to send in place of one that a model refuses; None leaves it out. Servers of one's own know the older names best."""
+"""The parameter to send in place of one that a model refuses; None leaves it out. Self-hosted servers know the older names best."""
 
 REFUSED = re.compile(r"unsupported|not support|unrecogni[sz]ed|unknown|unexpected|not permitted|not allowed|deprecated", re.IGNORECASE)
-"""The words by which servers refuse a parameter that they do not take, but not one whose value is too large."""
+"""The words by which servers refuse a parameter that they do not support, but not one whose value is too large."""
 
 INSTALL = 'Install it: pip install "ltx[tools]"'
 
@@ -34,9 +34,9 @@ class Endpoint:
     Attributes:
         base_url: the server's address, such as "http://127.0.0.1:8000/v1".
         model: the server's name for the model.
-        key_variable: the environment variable that holds the key; a server that wants none takes any.
-        retries: the number of times that a request is sent again if the server was too busy (429), failed (5xx) or was out of reach; each
-            time later.
+        key_variable: the environment variable that holds the key; a server that needs no key accepts any.
+        retries: the number of times that a request is sent again, after longer and longer pauses, if the server was too busy
+            (429), failed (5xx) or could not be reached.
         timeout: the seconds allowed for one answer.
         max_tokens: the most tokens of an answer.
     """
@@ -52,7 +52,7 @@ class Endpoint:
         """Return a client that sends requests; it is safe to use from several threads.
 
         Raises:
-            ConfigError: the package for it is not installed, or the address is none.
+            ConfigError: the package for it is not installed, or the address is not valid.
         """
         key = os.environ.get(self.key_variable)
         hide(key)
@@ -68,13 +68,13 @@ class Endpoint:
             return Client(
                 self, openai.OpenAI(base_url=self.base_url, api_key=key or "none", max_retries=self.retries, timeout=self.timeout)
             )
-        except Exception as error:  # of the library beneath, whose words may be a part of the password
+        except Exception as error:  # an error of the underlying library, whose words may contain part of the password
             raise ConfigError(no_address, where="--base-url", remedy="In a password, / is written %2F, @ %40, # %23, ? %3F.") from error
 
 
 @attrs.define(eq=False)
 class Client:
-    """A client that sends requests to an endpoint, and remembers which parameters it refuses.
+    """Sends requests to an endpoint, and remembers which parameters it refuses.
 
     Attributes:
         endpoint: the endpoint.
@@ -87,14 +87,14 @@ class Client:
     _models: tuple[str, ...] = attrs.field(default=(), init=False)
 
     def meet(self, pictures: int) -> None:
-        """Check within two seconds that there is a server, and which models it lists; one that lists none, or not in
-        time, may still answer.
+        """Check within two seconds that there is a server, and which models it lists; a server that lists none, or not
+        in time, may still answer.
 
         Args:
             pictures: the number of pictures in a request, for the command lines that are suggested.
 
         Raises:
-            ConfigError: there is none at this address, or it wants another key.
+            ConfigError: there is no server at this address, or it requires another key.
         """
         import openai
 
@@ -106,15 +106,15 @@ class Client:
                 raise self._not_there(error, pictures) from error
         except openai.AuthenticationError as error:
             raise self._useless(error) from error
-        except (openai.OpenAIError, ValueError, TypeError, AttributeError):  # it has no such list, or one of its own form
+        except (openai.OpenAIError, ValueError, TypeError, AttributeError):  # it has no such list, or one in a form of its own
             return
 
     def ask(self, parts: Sequence[dict[str, Any]]) -> str:
         """Send one message, and return the answer.
 
         Raises:
-            DataError: there is none: refused, cut off, late, or an error of the server.
-            ConfigError: there would be none for any message: no server, no such model, a wrong key.
+            DataError: there is no answer: it was refused, cut off or late, or the server failed.
+            ConfigError: no message would get an answer: there is no server or no such model, or the key is wrong.
         """
         import openai
 
@@ -123,7 +123,7 @@ class Client:
             answer = self._sent([{"role": "user", "content": list(parts)}])
         except openai.APIStatusError as error:
             is_unlisted = bool(self._models) and not _lists(self._models, endpoint.model) and error.status_code in (400, 422)
-            if is_unlisted or error.status_code in (401, 403, 404):  # which it would say of every row
+            if is_unlisted or error.status_code in (401, 403, 404):  # the same error would come for every row
                 raise self._useless(error) from error
             raise DataError(_answered(error)) from error
         except openai.APITimeoutError as error:
@@ -147,8 +147,8 @@ class Client:
         return str(choice.message.content or "")
 
     def _sent(self, messages: list[dict[str, Any]]) -> Any:
-        """Send messages, and return the answer; a parameter that this model refuses is renamed or left out, now and in
-        all other requests.
+        """Send messages, and return the answer; a parameter that this model refuses is renamed or left out, in this and
+        all later requests.
         """
         import openai
 
@@ -191,27 +191,27 @@ class Client:
 
 
 def _password(address: str) -> str:
-    """Return the text between the user and the host in an address, whatever letters it has."""
+    """Return the text between the user and the host in an address, whatever characters it contains."""
     login, at, _ = address.partition("://")[2].rpartition("@")
     return login.partition(":")[2] if at else ""
 
 
 def _host(address: str) -> tuple[str, int]:
-    """Return the host and the port of an address."""
+    """Return the host and port of an address."""
     place = urlsplit(address)
     try:
         return place.hostname or "", place.port or 80
-    except ValueError:  # no number stands where the port does
+    except ValueError:  # the port is not a number
         return "", 80
 
 
 def _lists(models: Sequence[str], name: str) -> bool:
-    """Return whether a model is among those listed; Ollama leaves out the tag "latest" where it is named."""
+    """Return whether a model is among those listed; Ollama omits the tag "latest" when it names a model."""
     return name in models or f"{name}:latest" in models
 
 
 def _refuses(error: Any, name: str) -> bool:
-    """Return whether an error is about a parameter that is not taken."""
+    """Return whether an error is about a parameter that is not supported."""
     body = error.body if isinstance(error.body, dict) else {}
     text = f"{body.get('code') or ''} {body.get('message') or error.message}"
     is_named = body.get("param") == name or re.search(rf"\b{name}\b", text) is not None

@@ -1,4 +1,4 @@
-"""`ltx convert`, which turns configurations of ltx-trainer, in YAML, into run files."""
+"""`ltx convert`, which turns ltx-trainer's YAML configurations into run files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `ltx convert`, which makes a run file from a configuration of ltx-trainer."""
+"""The command `ltx convert`, which makes a run file from an ltx-trainer configuration."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ltxcore.api.commands import FilePath, write_whole
 LOGGER = logging.getLogger("ltx.convert")
 
 PRINTED = Path("run.toml")
-"""The name of a run file that is printed, and redirected somewhere."""
+"""The name to use for a run file that is printed and redirected somewhere."""
 
 ANYWHERE = "`ltx check` will refuse this until it is corrected:"
 HERE = "`ltx check` refuses this on this machine, and on any other with the same problem:"
@@ -55,7 +55,9 @@ def convert(old: Path, output: Path | None) -> None:
 
 
 def _foresee(text: str, output: Path | None) -> None:
-    """Say what is still to be done before the run file runs. A path that is not here may well be on the machine where it is to run."""
+    """Say what is still to be done before the run file can run. A path that does not exist here may well exist on the
+    machine where it will run.
+    """
     from ltxcore.api.config import refusals
 
     found = refusals(text, output or PRINTED)

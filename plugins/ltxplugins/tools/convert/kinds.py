@@ -1,7 +1,8 @@
-"""The kinds of values that a key of the old configuration may hold, and how generously they are read.
+"""The kinds of values that a key of the old configuration may hold, and how leniently they are read.
 
-ltx-trainer turns text into numbers where a number is wanted, which is how `1e-4`, text in YAML 1.1, works as a learning rate. So does this
-module; and where text is wanted, it is taken as it was written, whatever YAML makes of it.
+ltx-trainer turns text into numbers where a number is expected, which is why `1e-4`, text in YAML 1.1, works as a
+learning rate. This module does so too; and where text is expected, it is taken as it was written, whatever YAML makes
+of it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ Kind = Callable[[Tree], Any]
 
 @attrs.frozen
 class Wrong(Exception):
-    """Raised for a value that is not of its kind.
+    """Raised for a value that is not of the expected kind.
 
     Attributes:
         what: what is wrong with it.
@@ -92,7 +93,7 @@ def truth(tree: Tree) -> bool:
 
 
 def text(tree: Tree) -> str:
-    """Read text as it was written: `no` is "no", and not false."""
+    """Read text as it was written: `no` is "no", not false."""
     return _scalar(tree, "text").text
 
 
@@ -131,7 +132,7 @@ def path(tree: Tree) -> Path:
 
 
 def plain(tree: Tree) -> Any:
-    """Read any value as YAML does, but text that spells a number as a number."""
+    """Read any value as YAML does, except that text that spells a number becomes a number."""
     if isinstance(tree, Table):
         return {key: plain(inner) for key, inner in tree.values.items()}
     if isinstance(tree, Items):

@@ -1,4 +1,4 @@
-"""The conversion of a configuration of ltx-trainer to a run file: nothing in it is dropped in silence."""
+"""The conversion of an ltx-trainer configuration to a run file: nothing in it is dropped silently."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ltxplugins.tools.convert.tree import Table, parse
 from ltxplugins.tools.convert.validation import convert_validation
 
 OLD_RANK = 64
-"""The rank, and the alpha, of a configuration that names none."""
+"""The rank, and the alpha, of a configuration that gives none."""
 
 OLD_PROJECT = "ltxv-trainer"
 
@@ -27,7 +27,7 @@ HALF = {
         "fp16 is not available: many gradients are smaller than its smallest number, so it would need loss scaling",
     )
 }
-"""The replacement here for a value of `mixed_precision_mode`, and why."""
+"""The replacement for a value of `mixed_precision_mode`, and the reason for it."""
 
 SCHEDULER_PARAMS: Mapping[str, Mapping[str, type]] = {
     "constant": {},
@@ -88,10 +88,10 @@ FIELDS: Mapping[str, tuple[Field, ...]] = {
         Field("log_validation_videos", truth),
     ),
 }
-"""The tables whose keys are the same here and there."""
+"""The tables whose keys are the same in both configurations."""
 
 ACCELERATE = {"compute_environment", "distributed_type", "num_processes"}
-"""The keys of a configuration of accelerate, which lies beside those of ltx-trainer."""
+"""The keys of an accelerate configuration, a file that usually accompanies those of ltx-trainer."""
 
 SAMPLER_PARAMS: Mapping[str, Mapping[str, type]] = {
     "uniform": {"min_value": float, "max_value": float},
@@ -101,16 +101,16 @@ SAMPLER_PARAMS: Mapping[str, Mapping[str, type]] = {
 
 
 More = Callable[[Old, Section, Mapping[str, Any]], None]
-"""A function that writes what a table holds besides its plain keys, given the values of those."""
+"""A function that writes what a table holds besides its plain keys, given the values of those keys."""
 
 
 @attrs.frozen
 class Converted:
-    """A run file, with remarks beside the comments that are in it.
+    """A run file, with remarks besides the comments that it contains.
 
     Attributes:
         text: the run file, in TOML.
-        remarks: remarks on everything that has no counterpart, or is not as it was.
+        remarks: remarks on everything that has no counterpart or has changed.
     """
 
     text: str
@@ -118,7 +118,7 @@ class Converted:
 
 
 def convert(text: str, path: str, *, start: Path, folder: Path) -> Converted:
-    """Convert a configuration of ltx-trainer to the run file that says the same.
+    """Convert an ltx-trainer configuration to the equivalent run file.
 
     Args:
         text: the text of the configuration, in YAML.
@@ -127,7 +127,8 @@ def convert(text: str, path: str, *, start: Path, folder: Path) -> Converted:
         folder: the folder of the run file, where its relative paths will begin.
 
     Raises:
-        ConfigError: with all that is wrong with it: no YAML, more than plain values, missing keys, wrong types.
+        ConfigError: for everything that is wrong with it: it is not YAML, has more than plain values, lacks keys, or has wrong
+            types.
     """
     tree = parse(text, path)
     if not isinstance(tree, Table):

@@ -18,7 +18,7 @@ from ltxplugins.tools.convert.tree import Items, Scalar, Table, Tree
 DEFAULTED = "Not in the old file, whose default this was; that of ltx is another one."
 
 UNSET: Any = object()
-"""The value of a key that is not there, or null where that means the same."""
+"""The value of a key that is absent, or that is null where null means the same."""
 
 
 @attrs.define
@@ -28,7 +28,7 @@ class Log:
     Attributes:
         path: the path of the old configuration, for messages.
         start: the folder where its relative paths begin.
-        folder: the folder of the run file, where relative paths in it begin.
+        folder: the folder of the run file, where its relative paths begin.
         problems: the reasons why it cannot be converted, each with its line.
         remarks: the remarks for the user.
     """
@@ -58,7 +58,7 @@ class Log:
         section.say(said)
 
     def moved(self, path: Path) -> str:
-        """Return a path of the old configuration as the run file must write it."""
+        """Return a path of the old configuration in the form in which the run file must write it."""
         if path.is_absolute() or str(path).startswith("~") or self.start == self.folder:
             return str(path)
         return os.path.relpath(self.start / path, self.folder)
@@ -72,7 +72,7 @@ class Old:
         table: the values of the mapping.
         key: the path of the mapping in the file, "" for the whole of it.
         log: the log that takes mistakes.
-        taken: the keys that were asked for.
+        taken: the keys that have been asked for.
     """
 
     table: Table
@@ -114,7 +114,7 @@ class Old:
             return UNSET
 
     def inner(self, name: str) -> Old | None:
-        """Return the mapping under a key; None where there is none."""
+        """Return the mapping under a key; None if there is none."""
         self.taken.add(name)
         tree = self.table.values.get(name)
         if tree is None or is_null(tree):
@@ -163,16 +163,16 @@ def _short(value: Any) -> Any:
 
 @attrs.frozen
 class Field:
-    """A key that means the same here and there.
+    """A key that means the same in both configurations.
 
     Attributes:
         name: the name of the key.
         kind: the kind of its values.
-        required: whether the old configuration must say it.
+        required: whether the old configuration must have it.
         null: the value that null stands for, or UNSET; None if null is a mistake.
-        default: the default of the old configuration if ours is another; UNSET if they are the same.
+        default: the default of the old configuration if ours differs; UNSET if they are the same.
         why: the comment beside a value that stands for null.
-        instead: the replacement for a value that does not exist here, and why.
+        instead: the replacement for a value that does not exist in ltx, and why.
     """
 
     name: str

@@ -1,5 +1,5 @@
-"""Conversion of `validation.samples`, the samples to generate with the media that conditions take, and of the lists
-that stood for them in older configurations.
+"""Conversion of `validation.samples`, the samples to generate with the media that conditions use, and of the lists that
+older configurations had in their place.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ UNREAD: Mapping[str, tuple[str, ...]] = {
 
 
 def convert_samples(old: Old, run: RunText) -> None:
-    """Write `[[validation.samples]]`, from `samples` or, where there are none, from the older lists."""
+    """Write `[[validation.samples]]`, from `samples` or, if there are none, from the older lists."""
     samples = old.several("samples")
     for sample in samples:
         _sample(sample, run.sample())
@@ -66,7 +66,7 @@ def _sample(old: Old, section: Section) -> None:
 
 
 def _condition(old: Old, section: Section) -> dict[str, Any] | None:
-    """Return a condition as a table; None where it cannot be read."""
+    """Return a condition as a table; None if it cannot be read."""
     kind = old.get("type", text, required=True)
     if kind is UNSET:
         return None
@@ -88,14 +88,14 @@ def _condition(old: Old, section: Section) -> dict[str, Any] | None:
 
 
 def _refuse_both(old: Old, kind: str, found: Mapping[str, Any]) -> None:
-    """Refuse a condition that names both media, or neither, where it takes exactly one of either."""
+    """Refuse a condition that names both media, or neither, if it takes exactly one of the two."""
     if set(EITHER) <= CONDITIONS[kind].keys() and sum(name in found for name in EITHER) != 1 and not _wrong(old):
         fault = "names both video and audio" if "video" in found else "names neither video nor audio"
         old.log.problem(old.table.line, old.key, fault, "Name one of them.")
 
 
 def _wrong(old: Old) -> bool:
-    """Return whether a medium is named, but wrongly, which is noted already."""
+    """Return whether a medium is named, but wrongly, which has been noted already."""
     return any(problem.where.endswith(f": {old.at(name)}") for _, problem in old.log.problems for name in EITHER)
 
 

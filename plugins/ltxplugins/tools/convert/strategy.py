@@ -1,4 +1,4 @@
-"""Conversion of `training_strategy`: the flexible one key by key, the two older ones as what they amount to."""
+"""Conversion of `training_strategy`: the flexible strategy key by key, the two older ones as their equivalents."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def convert_strategy(root: Old, run: RunText) -> frozenset[str]:
         generated = _video_to_video(old, run)
     elif name == "text_to_video":
         generated = _text_to_video(old, run)
-    else:  # an unknown name, which is noted
+    else:  # an unknown name, which has been noted
         return frozenset()
     old.finish(table)
     return generated
@@ -69,7 +69,7 @@ def _modality(strategy: Old, modality: str, run: RunText) -> bool:
 
 
 def _condition(old: Old, section: Section, *, frozen: bool, modality: str) -> dict[str, Any] | None:
-    """Return a condition as a table; None where it says nothing here."""
+    """Return a condition as a table; None if it means nothing here."""
     kind = old.get("type", text, required=True)
     if kind is UNSET:
         return None
@@ -109,7 +109,7 @@ def _text_to_video(old: Old | None, run: RunText) -> frozenset[str]:
 
 
 def _video_to_video(old: Old, run: RunText) -> frozenset[str]:
-    """Write video beside a reference, its first frame given now and then."""
+    """Write video with a reference, its first frame given now and then."""
     probability = old.get("first_frame_conditioning_p", number)
     folder = old.get("reference_latents_dir", text)
     reference = {"type": "reference", "latents_dir": "reference_latents" if folder is UNSET else folder}

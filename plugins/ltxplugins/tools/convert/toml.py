@@ -1,4 +1,4 @@
-"""The text of a run file: tables in order, with comments where the file says why."""
+"""The text of a run file: tables in order, with comments where the file gives reasons."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Section:
 
 @attrs.define
 class RunText:
-    """A run file in the making; tables come out in the order they were first asked for, and empty ones are left out."""
+    """A run file in the making; tables are written in the order in which they were first requested, and empty ones are left out."""
 
     head: Section = attrs.field(factory=Section)
     tables: dict[str, Section] = attrs.field(factory=dict)
@@ -63,7 +63,7 @@ class RunText:
 
 
 def written(value: Any) -> str:
-    """Write a value as TOML does; a list of tables takes a line for each."""
+    """Write a value in TOML; a list of tables takes one line per table."""
     if isinstance(value, list) and value and all(isinstance(inner, dict) for inner in value):
         return "[\n" + "".join(f"  {value_text(inner)},\n" for inner in value) + "]"
     return value_text(value)

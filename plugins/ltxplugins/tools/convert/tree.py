@@ -1,5 +1,5 @@
-"""YAML as plain values, each with its line. Nothing in the file is made or run: a tag that asks for an object is
-refused.
+"""YAML as plain values, each with its line. Nothing in the file is constructed or executed: a tag that asks for an
+object is refused.
 
 YAML 1.1 reads `1e-4` as text, `no` as false and `1:30` as ninety. So every value is kept both as YAML reads it and as it was written; the
 reader that knows what a key means chooses.
@@ -24,7 +24,7 @@ SCALARS = {f"{PREFIX}{name}" for name in ("null", "bool", "int", "float", "times
 LIST, TABLE, MERGE = f"{PREFIX}seq", f"{PREFIX}map", f"{PREFIX}merge"
 
 LIMIT = 20_000
-"""The most values in a file, aliases counted as often as they are used: a few lines of aliases can stand for billions."""
+"""The most values in a file, with aliases counted as often as they are used: a few lines of aliases can stand for billions of values."""
 
 
 @attrs.frozen
@@ -136,7 +136,7 @@ class _Grower:
                 doubled.append(key)
             values[key], lines[key] = self.grown(inner), at
         for merged in self._merged(node):
-            for key, value in merged.values.items():  # what the table says itself, or an earlier one, comes first
+            for key, value in merged.values.items():  # what the table itself or an earlier one sets takes precedence
                 if key not in values:
                     values[key], lines[key] = value, merged.lines[key]
         return Table(line, values, lines, tuple(dict.fromkeys(doubled)))
@@ -151,7 +151,7 @@ class _Grower:
                 yield key.value, key.start_mark.line + 1, inner
 
     def _merged(self, node: yaml.MappingNode) -> Iterator[Table]:
-        """Yield the tables that `<<` takes over."""
+        """Yield the tables that `<<` merges in."""
         for key, inner in node.value:
             if key.tag == MERGE:
                 grown = self.grown(inner)

@@ -77,7 +77,7 @@ def _older_guidance(old: Old, section: Section) -> None:
 
 
 def _mixed(old: Old, older: str, newer: tuple[str, ...]) -> bool:
-    """Note older and newer keys for the same value beside each other, which is a mistake, and return whether there are any."""
+    """Note older and newer keys that are both set for the same value, which is a mistake, and return whether there are any."""
     both = [name for name in newer if old.has(name)]
     if both:
         old.log.problem(old.line(older), old.at(older), f"means the same as {' and '.join(both)}", "Keep one.")

@@ -1,4 +1,4 @@
-"""`ltx decode`, which turns encoded samples back into files that play."""
+"""`ltx decode`, which turns encoded samples back into files that can be played."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `ltx decode`, which turns encoded samples back into files that play."""
+"""The command `ltx decode`, which turns encoded samples back into files that can be played."""
 
 from __future__ import annotations
 

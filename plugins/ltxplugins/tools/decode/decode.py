@@ -1,4 +1,4 @@
-"""Decoding of encoded samples to files that play, to look at what a run is trained on."""
+"""Decoding of encoded samples to files that can be played, to check what a run is trained on."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ def decode(
     overwrite: bool = False,
     progress: bool = True,
 ) -> Tally:
-    """Decode the samples of a data root to `output/FOLDER/NAME`, with the ending of what they are.
+    """Decode the samples of a data root to `output/FOLDER/NAME`, with the ending for their type.
 
-    Video is written with the audio that belongs to it (`latents` with `audio_latents`, `reference_latents` with `reference_audio_latents`),
-    audio without video alone. Masks become pictures, white where the sample is given. A file that is there already, and not older than what
-    it is made from, is left as it is.
+    Video is written with the audio that belongs to it (`latents` with `audio_latents`, `reference_latents` with
+    `reference_audio_latents`), audio without video alone. Masks become pictures, white where the sample is given. A
+    file that exists already, and is not older than what it is made from, is left as it is.
 
     Args:
         root: the data root, or the folder of the dataset that it belongs to.
@@ -70,8 +70,8 @@ def decode(
         progress: whether to show a bar.
 
     Raises:
-        DataError: there is nothing to look at.
-        ConfigError: a source that is not there, or a model that did not make the samples.
+        DataError: there is nothing to decode.
+        ConfigError: a source does not exist, or the model did not make the samples.
         CheckpointError: the model's codecs cannot be read.
         OutOfMemory: memory ran out. What was written by then stays.
     """
@@ -104,8 +104,8 @@ def _seen(root: Path, sources: Sequence[str]) -> EncodedSet:
     """Return the folders of an encoded set whose samples can be seen or heard.
 
     Raises:
-        DataError: there is no such folder, or nothing in it that can be looked at.
-        ConfigError: a source that is not there, or that holds text.
+        DataError: there is no such folder, or nothing in it can be seen or heard.
+        ConfigError: a source does not exist, or holds text.
     """
     found = list_encoded(root, sources)
     seen = tuple(folder for folder in found.folders if folder.kind in SEEN)
@@ -120,7 +120,7 @@ def _seen(root: Path, sources: Sequence[str]) -> EncodedSet:
 def _items(found: EncodedSet, output: Path) -> Iterator[_Item]:
     by_name = {folder.name: folder for folder in found.folders}
     paired: dict[str, set[str]] = {}
-    for folder in sorted(found.folders, key=lambda each: each.modality != "video"):  # pictures first: they take their sounds with them
+    for folder in sorted(found.folders, key=lambda each: each.modality != "video"):  # video first, since it takes its audio with it
         sounds = by_name.get(folder.sounds_among(by_name) or "")
         for name in folder.entries:
             if name in paired.get(folder.name, ()):
@@ -135,12 +135,12 @@ def _items(found: EncodedSet, output: Path) -> Iterator[_Item]:
 
 
 def _check_makers(found: EncodedSet, fingerprints: Mapping[str, str], *, chosen: bool) -> None:
-    """Check that the samples were made by these codecs, as far as they say; what their options were does not matter."""
+    """Check that the samples were made by these codecs, as far as they record it; the options of the codecs do not matter."""
     for folder in found.folders:
         if folder.kind != "latents" or folder.modality not in fingerprints:
             continue
         known = fingerprints[folder.modality].partition("+")[0]
-        # Samples of ltx-trainer do not say what made them: a model that was chosen is believed.
+        # ltx-trainer's samples do not record what made them, so the chosen model is trusted.
         other = [
             name for name, entry in folder.entries.items() if entry.encoder.partition("+")[0] not in ((known, "") if chosen else (known,))
         ]
@@ -173,7 +173,7 @@ def _write(item: _Item, decoders: Mapping[str, Callable[[Tensor, float], Any]]) 
     latents = {modality: read_sample(path, "latents")["latents"] for modality, path in item.files.items()}
     try:
         decoded = {modality: decoders[modality](tensor, item.rate) for modality, tensor in latents.items()}
-    except RuntimeError as error:  # what torch raises for a shape that the codec does not have
+    except RuntimeError as error:  # what torch raises for a shape that the codec does not support
         if is_out_of_memory(error):
             raise
         reason = str(error).splitlines()[0]
@@ -182,8 +182,8 @@ def _write(item: _Item, decoders: Mapping[str, Callable[[Tensor, float], Any]]) 
 
 
 def picture_of(mask: Tensor, rate: float, scale: tuple[int, int, int]) -> Clip:
-    """Draw a stored mask in gray, white where the sample is given: `[F, H, W]` as a clip whose pixels are as bright as
-    their latent cell, `[T]` as a strip that runs from left to right.
+    """Draw a stored mask in gray, white where the sample is given: `[F, H, W]` as a clip in which each pixel is as
+    bright as the mask in its latent cell, `[T]` as a strip that runs from left to right.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Checks for captions that say nothing, that another row has too, or that the text encoder does not take whole."""
+"""Checks for captions that say nothing, that another row has too, or that are too long for the text encoder."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def examine_captions(samples: Sequence[Sample], trigger: str | None, length: int
                 f"its caption is that of {other.called} too",
                 "Describe how the clips differ, unless they are alike.",
             )
-        # A word is at least one token, so that this many are lost for certain, whichever text encoder it is.
+        # A word is at least one token, so at least this many are lost with any text encoder.
         words = len(caption.split())
         if words > length:
             yield warning(

@@ -1,5 +1,5 @@
-"""Checks of a dataset, a file or a folder, and of its raw media by the rules of preprocessing; and of samples that are
-encoded from them already.
+"""Checks of a dataset (a file or a folder) and its raw media by the rules of preprocessing, and of samples that have
+already been encoded from them.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ class Request:
 
 
 def examine_dataset(path: Path, request: Request, checkup: Checkup, phase: Phase) -> Survey | None:
-    """Examine a dataset's rows and media; None where there are no rows to look at.
+    """Examine a dataset's rows and media; return None if there are no rows to examine.
 
     Raises:
-        ConfigError: options that do not go with the codec.
+        ConfigError: the options do not fit the codec.
     """
     from ltxcore.api.dataset import survey_media
 
@@ -72,7 +72,7 @@ def examine_dataset(path: Path, request: Request, checkup: Checkup, phase: Phase
     checkup.refuse("no-sound", [] if found.silent is None else [found.silent])
     checkup.refuse("sizes", [] if found.sizeless is None else found.sizeless.problems)
     unusable = [problem for each in found.refused if not unread[each.sample.name] for problem in each.problems]
-    # Where the user said that such samples are left out, they stop nothing as long as others are left.
+    # If the user chose to leave such samples out, they stop nothing as long as others remain.
     checkup.refuse("unusable", unusable, "warning" if found.leaves_out else "error")
     checkup.add(different_rates(found))
     checkup.add(same_clips(found, phase("copies", len(data.samples))))
@@ -82,7 +82,7 @@ def examine_dataset(path: Path, request: Request, checkup: Checkup, phase: Phase
 
 
 def _media(found: Survey, request: Request, checkup: Checkup, phase: Phase) -> None:
-    """Find faults that only decoding shows, in the samples that can be encoded."""
+    """Find faults in the samples that can be encoded, which only decoding reveals."""
     step = phase("media", len(found.planned))
 
     def examine(each: Planned) -> list[Finding]:
@@ -99,7 +99,7 @@ def _media(found: Survey, request: Request, checkup: Checkup, phase: Phase) -> N
 
 
 def _tell(found: Survey, request: Request, checkup: Checkup) -> None:
-    """Say what was examined, and how far."""
+    """Say what was examined, and how thoroughly."""
     data, folders = found.encoding.data, found.encoding.rules.folders
     checkup.say(
         f"{data.path}: {_count(len(data.samples), 'file' if data.is_folder else 'row')} in order, for {', '.join(sorted(folders)) or 'nothing'}."

@@ -1,4 +1,4 @@
-"""Checks of an encoded set: its manifests by the rules that a run holds them to, and the results of conditions on it."""
+"""Checks of an encoded set: of its manifests, by the rules that a run applies to them, and of what conditions make of the samples."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Files = Mapping[tuple[str, str], Entry]
 
 
 def examine_encoded(encoded: StrategyData, checkup: Checkup, phase: Phase, deep: bool) -> Manifest | None:
-    """Examine an encoded set; None if a run would refuse it before it looks at what conditions make of it."""
+    """Examine an encoded set; return None if a run would refuse it before it applies any conditions."""
     sources = encoded.sources
     manifest, problems = encoded.manifest()
     checkup.refuse("encoded", problems)
@@ -53,13 +53,13 @@ def _masks(encoded: StrategyData, manifest: Manifest, deep: bool, phase: Phase) 
         try:
             yield from one_value(str(encoded.path(folder, name)), encoded.mask(folder, name))
         except DataError as error:  # changed since it was recorded
-            if not deep and not entry.checksum:  # else it is told where all are read
+            if not deep and not entry.checksum:  # otherwise it is reported where all files are read
                 yield from errors("encoded", error.problems)
         step()
 
 
 def _compared(files: Files) -> str:
-    """Say which files' bytes were compared with their checksums."""
+    """Say which files were compared with their checksums."""
     without = sum(not entry.checksum for entry in files.values())
     if without == len(files):
         return "none has a checksum, as files that were encoded by 0.1.0"
@@ -75,7 +75,7 @@ def _rates(encoded: StrategyData, manifest: Manifest) -> Iterator[Finding]:
 
 
 def _lengths(encoded: StrategyData, manifest: Manifest) -> Iterator[Finding]:
-    """Find audio that is not as long as its video."""
+    """Find audio whose length differs from that of its video."""
     from ltxcore.api.dataset import SOUND_MARGIN
 
     sounds, pictures = manifest.entries.get("audio", {}), manifest.entries.get("video", {})

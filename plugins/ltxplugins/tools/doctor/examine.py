@@ -34,7 +34,7 @@ class Options:
         where: returns the place of a preprocessing option, for messages.
         settings: the settings `a.b=c`, written over the values of a run file.
         deep: whether frames are decoded and encoded files read as far as a run would.
-        workers: the number of samples examined at a time; None means one a processor, at most 8.
+        workers: the number of samples examined at a time; None means one per processor, at most 8.
     """
 
     preprocessing: PreprocessingTable = attrs.field(factory=PreprocessingTable)
@@ -57,7 +57,7 @@ def examine(path: Path, options: Options, phase: Phase) -> Checkup:
 
     Raises:
         DataError: there is no such thing, or it is none of these.
-        ConfigError: a run file that is not in order, or options that do not go with the codec.
+        ConfigError: the run file has mistakes, or the options do not fit the codec.
     """
     from ltxcore.api.dataset import data_kind, default_root
 
@@ -93,7 +93,8 @@ def _root(path: Path, options: Options, checkup: Checkup, phase: Phase) -> None:
 
 
 def _encoded_of(found: Survey, run: StrategyData | None, checkup: Checkup, phase: Phase) -> StrategyData | None:
-    """Compare the samples that are encoded of a dataset already with what would be encoded now; None if there are none.
+    """Compare the samples that are already encoded for a dataset with what would be encoded now; return None if there
+    are none.
 
     Args:
         found: the dataset.

@@ -10,8 +10,8 @@ import attrs
 from ltxcore.api import Problem
 
 Severity = Literal["error", "warning"]
-"""The severity of a finding: an error is refused by preprocessing or by a run, or would train on wrong numbers; a
-warning is taken as it is, but is hardly meant.
+"""The severity of a finding: an error would be refused by preprocessing or by a run, or would train on wrong numbers; a
+warning works, but is probably not intended.
 """
 
 
@@ -21,7 +21,7 @@ Phase = Callable[[str, int], Callable[[], None]]
 
 @attrs.frozen
 class Finding:
-    """A single thing that is wrong: the check that found it, how bad it is, where it is, what it is, and what to do about it."""
+    """A single thing that is wrong: which check found it, how severe it is, where it is, what it is, and what to do about it."""
 
     check: str
     severity: Severity
@@ -43,7 +43,7 @@ class Checkup:
     looked: list[str] = attrs.field(factory=list)
 
     def refuse(self, check: str, problems: Iterable[Problem], severity: Severity = "error") -> None:
-        """Note problems as the rest of the program words them; one that is noted already is not noted again."""
+        """Note problems as the rest of the program words them; a problem that has been noted already is not noted again."""
         told = {(finding.where, finding.what) for finding in self.findings}
         new = [each for each in problems if (each.where, each.what) not in told]
         self.findings += [Finding(check, severity, each.where, each.what, each.remedy) for each in new]
@@ -53,7 +53,7 @@ class Checkup:
         self.findings += findings
 
     def say(self, sentence: str) -> None:
-        """Tell what was examined, or why it was not."""
+        """Say what was examined, or why it was not."""
         self.looked.append(sentence)
 
     def count(self, severity: Severity) -> int:
@@ -62,7 +62,7 @@ class Checkup:
 
 
 def warning(check: str, where: str, what: str, remedy: str) -> Finding:
-    """Return a finding that nothing refuses."""
+    """Return a finding for something that nothing refuses."""
     return Finding(check, "warning", where, what, remedy)
 
 

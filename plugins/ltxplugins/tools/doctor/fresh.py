@@ -1,4 +1,4 @@
-"""The check that encoded samples of a dataset are made from what the dataset names now."""
+"""The check that encoded samples of a dataset were made from the files that the dataset names now."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks for masks of another size than their sample, or of one value everywhere."""
+"""Checks for masks whose size differs from that of their sample, or that have one value everywhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def examine_masks(planned: Planned, found: Survey) -> Iterator[Finding]:
-    """Find what is wrong with the masks of a sample; they are made as preprocessing makes them.
+    """Find what is wrong with the masks of a sample; they are made in the same way as by preprocessing.
 
     Args:
         planned: the sample.

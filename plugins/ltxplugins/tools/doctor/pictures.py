@@ -1,4 +1,4 @@
-"""Checks of clips: frames that are not used or that lie at uneven times, rates that differ, the same clip twice,
+"""Checks of clips: frames that are not used or are unevenly spaced in time, differing rates, duplicate clips,
 references of another shape.
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ltxcore.api.media import MediaInfo
 
 SAME_RATE = Fraction(1, 1000)
-"""The share by which two rates may differ that containers round differently."""
+"""The share by which two rates may differ because containers round differently."""
 
 
 def examine_pictures(planned: Planned, found: Survey, *, deep: bool) -> Iterator[Finding]:
@@ -37,7 +37,7 @@ def examine_pictures(planned: Planned, found: Survey, *, deep: bool) -> Iterator
     if bucket is None or clip is None or clip.is_image:
         return
     where, frames, resamples = sample.at(clip.path), clip.frames or 0, found.encoding.rules.resamples
-    # Which frames a bucket leaves matters where it is the user's choice.
+    # Which frames a bucket leaves out matters only if the user chose the bucket.
     if found.encoding.options.resolution_buckets and frames > bucket.frames:
         yield warning(
             "unused-frames",
@@ -110,7 +110,7 @@ def _at(problem: Problem, where: str) -> Problem:
 
 
 def different_rates(found: Survey) -> Iterator[Finding]:
-    """Warn about clips of one set that have several frame rates."""
+    """Warn about clips with different frame rates in one set."""
     clips = [(sample.origin, found.infos(sample).get("video")) for sample in found.samples]
     rates = [(origin, info.rate) for origin, info in clips if info is not None and info.rate is not None]
     told = rates_told(rates, "clips")
@@ -122,7 +122,7 @@ RATES_REMEDY = "Each is trained at its own rate. If that is not meant, encode th
 
 
 def rates_told(rates: Iterable[tuple[str, Fraction | float]], noun: str) -> str:
-    """Say that there are several frame rates, with the names of those that have the rarer ones; "" where there is one."""
+    """Say that there are several frame rates, and name the clips with the rarer ones; "" if there is only one rate."""
     by_rate: dict[float, list[str]] = {}
     for name, rate in rates:
         near = next((other for other in by_rate if abs(rate / other - 1) <= SAME_RATE), float(rate))

@@ -1,4 +1,4 @@
-"""Checks of audio: silent, mono, clipped, with samples that are not numbers, with holes, or of another length than its video."""
+"""Checks of audio: silent, mono, clipped, with samples that are not numbers, with gaps, or of another length than its video."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ SILENT = 1e-3
 """The peak amplitude below which audio counts as silent: -60 dB of full scale."""
 
 FULL, CLIPPED = 0.999, 1e-3
-"""The amplitude from which a sample counts as clipped, and the share of such samples from which audio does; a single peak is no fault."""
+"""The amplitude from which an audio sample counts as clipped, and the share of such samples from which the audio does;
+a single peak is not a fault.
+"""
 
 
 HOLES = 0.05
-"""The seconds of holes and overlaps together from which audio is not whole: less is heard as a click at most, and moves
-nothing that is seen.
+"""The seconds of gaps and overlaps in total from which audio counts as incomplete: less is heard as a click at most,
+and does not shift the audio visibly.
 """
 
 
@@ -119,7 +121,7 @@ def _counted(seconds: Sequence[float], noun: str) -> str:
 
 
 def _goes_on(planned: Planned, found: Survey) -> Iterator[Finding]:
-    """Warn about an audio file of its own that is longer than its clip."""
+    """Warn about a separate audio file that is longer than its clip."""
     from ltxcore.api.dataset import SOUND_MARGIN
 
     sample, infos = planned.sample, found.infos(planned.sample)

@@ -1,4 +1,4 @@
-"""A checkup in words for a person, and as JSON for a program."""
+"""A checkup as text for people, and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from rich.text import Text
 from ltxplugins.tools.doctor.findings import Checkup, Finding, Severity
 
 SHOWN = 5
-"""The number of findings of one check that are listed; of the others only their number is told."""
+"""The number of findings of one check that are listed; further ones are only counted."""
 
 STYLES: dict[Severity, str] = {"error": "bold red", "warning": "bold yellow"}
 
 
 def as_json(target: str, checkup: Checkup) -> dict[str, Any]:
-    """Return everything about a checkup, for a program."""
+    """Return everything about a checkup as values for JSON."""
     return {
         "target": target,
         "errors": checkup.count("error"),
@@ -67,7 +67,7 @@ def _by_check(findings: Sequence[Finding], severity: Severity) -> dict[str, list
 
 
 def _lines(findings: Sequence[Finding]) -> Iterator[Text]:
-    """Yield each finding, and the remedy once for all findings in a row that share it."""
+    """Yield each finding, with the remedy only once for consecutive findings that share it."""
     for remedy, group in groupby(findings, key=lambda finding: finding.remedy):
         for finding in group:
             yield Text.assemble(f"  {finding.where}: " if finding.where else "  ", finding.what)

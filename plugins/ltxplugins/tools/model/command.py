@@ -39,7 +39,7 @@ def _machine(found: Inventory | LoraInventory) -> dict[str, Any]:
 
 
 def _text(found: Inventory | LoraInventory) -> Iterator[str]:
-    """Yield the content of a file in lines for people."""
+    """Yield the content of a file as lines for people."""
     yield str(found.path)
     lines = list(_lora_lines(found) if isinstance(found, LoraInventory) else _model_lines(found))
     yield from (f"  {line}" for line in columns(lines).splitlines())

@@ -21,7 +21,7 @@ TASKS = {frozenset({"audio"}): "text-to-audio"}
 
 
 def card(record: Record, repository: str, drawn: Sequence[Drawn]) -> str:
-    """Write the README.md of the repository.
+    """Return the README.md of the repository.
 
     Args:
         record: the record of the run, without this machine's paths.
@@ -90,7 +90,7 @@ def _samples(repository: str, drawn: Sequence[Drawn]) -> str:
 
 
 def _shown(repository: str, path: Path) -> str:
-    """Show a medium in the page by its full address, since the Hub plays no other."""
+    """Show a medium in the page by its full address, since the Hub plays no others."""
     address = f"https://huggingface.co/{repository}/resolve/main/{quote(path.as_posix())}"
     if path.suffix == ".wav":
         return f'<audio controls src="{address}"></audio>'
@@ -129,13 +129,13 @@ def _run_file(record: Record) -> str:
 
 
 def _code(code: str, language: str = "") -> str:
-    """Return a block of code with a fence that nothing in the code can end: longer than any row of backticks in it."""
+    """Return a block of code with a fence that nothing in the code can end: one longer than any row of backticks in it."""
     longest = max(map(len, re.findall("`+", code)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{code}\n{fence}"
 
 
 def _safe(text: object) -> str:
-    """Return text that is neither markup of Markdown's nor of HTML's."""
+    """Return text escaped so that it is neither Markdown nor HTML markup."""
     flat = " ".join(str(text).split())
     return html.escape(flat, quote=False).replace("|", "\\|").replace("`", "'").replace("[", "\\[").replace("]", "\\]")

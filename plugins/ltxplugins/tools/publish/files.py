@@ -1,5 +1,5 @@
 """The files of a run that are uploaded: the weights, a model card, the run file without this machine's paths, and the
-samples generated last. Nothing of the data is.
+latest generated samples, but none of the data.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class Upload:
     files: Mapping[str, Path | bytes]
 
     def write(self, folder: Path) -> None:
-        """Write the same files to a folder, to look at.
+        """Write the same files to a folder, for inspection.
 
         Raises:
-            ConfigError: the folder is there already, and not empty.
+            ConfigError: the folder exists already and is not empty.
         """
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ConfigError(f"{folder} is there already", where="--dry-run", remedy="Name a new folder.")
@@ -57,7 +57,7 @@ def upload_of(folder: Path, repository: str = "") -> Upload:
         repository: "name/model"; by default that of `[hub]` in its run file.
 
     Raises:
-        ConfigError: not the folder of a run, or a repository is named nowhere.
+        ConfigError: it is not the folder of a run, or no repository is named.
         CheckpointError: the run has not finished, or its weights cannot be read.
     """
     record = read_run(folder)
@@ -86,12 +86,12 @@ def upload_of(folder: Path, repository: str = "") -> Upload:
 
 
 def last_drawn(record: Record) -> list[Drawn]:
-    """Return every sample as it was generated last, without its original: that is data, which its owner may not want to publish."""
+    """Return the latest generation of every sample, without its original: that is data, which its owner may not want to publish."""
     return list({sample.name: sample for sample in record.drawn}.values())
 
 
 def public(record: Record) -> Record:
-    """Return a run's record without this machine's paths: of each only the last part is left."""
+    """Return a run's record without this machine's paths: only the last part of each path is kept."""
     weights = record.weights and attrs.evolve(record.weights, path=Path(record.weights.path.name))
     return attrs.evolve(record, folder=Path(record.name), run=leaving(_without_paths(record.run)), weights=weights, text="")
 

@@ -1,4 +1,4 @@
-"""The license of a trained model, which is that of its base model, of which it is a derivative."""
+"""The license of a trained model, which is a derivative of its base model and has the same license."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ltxcore.api.runs import Record
 
 TINY = "tiny"
 NAMES = ("LICENSE*", "LICENCE*", "NOTICE*")
-"""The files beside a base model that its copies and derivatives are passed on with."""
+"""The files beside a base model that must accompany its copies and derivatives."""
 
 
 @attrs.frozen
@@ -42,7 +42,7 @@ LICENCES: Mapping[str, Licence] = MappingProxyType(
         "2.5": Licence("other", "LTX-2.x Community License Agreement", f"{_LTX}LICENSE-2_x", "Lightricks/LTX-2.5"),
     }
 )
-"""The licenses by the generation of the base model, as its publisher says they apply."""
+"""The licenses by the generation of the base model, as its publisher states them."""
 
 UNKNOWN = Licence("other", "the licence of the base model", "", "")
 
@@ -52,7 +52,7 @@ def licence_of(record: Record) -> Licence:
 
 
 def notice(record: Record) -> str:
-    """Return the notice that a derivative is passed on with: what it was made from, that it was changed, and which license it is under."""
+    """Return the notice that must accompany a derivative: what it was made from, that it was changed, and under which license it is."""
     licence = licence_of(record)
     base = Path(str(record.get("model.model_path", ""))).name
     kind = "a LoRA trained on" if record.get("model.training_mode") == "lora" else "a fine-tuned version of"
@@ -65,7 +65,7 @@ def notice(record: Record) -> str:
 
 
 def licence_files(record: Record) -> list[Path]:
-    """Return the license texts and notices that lie beside the base model."""
+    """Return the license texts and notices that are stored with the base model."""
     path = Path(str(record.get("model.model_path", "")))
     if not path.is_absolute():
         return []

@@ -13,27 +13,27 @@ MESSAGE = "Upload a run of ltx"
 
 
 class PublishError(LtxError):
-    """Raised when a finished run could not be uploaded; it is whole where it is."""
+    """Raised when a finished run could not be uploaded; the run itself stays complete on this machine."""
 
 
 def publish(folder: Path, repository: str = "", *, private: bool | None = None) -> str:
-    """Upload the run in an output folder, and return its address. The repository is made where there is none;
+    """Upload the run in an output folder, and return its address. The repository is created if it does not exist;
     HF_ENDPOINT names another Hub.
 
     Args:
         folder: the output folder of a finished run.
         repository: "name/model"; by default that of `[hub]` in its run file.
-        private: whether a new repository is private; by default as the account has it.
+        private: whether a new repository is private; by default, the account's setting applies.
 
     Raises:
-        ConfigError: not the folder of a run, or a repository is named nowhere.
+        ConfigError: it is not the folder of a run, or no repository is named.
         CheckpointError: the run has not finished.
-        PublishError: the Hub was not reached, or refused it. Nothing of the run is changed.
+        PublishError: the Hub could not be reached, or refused the upload. The run itself is not changed.
     """
     upload = upload_of(folder, repository)
     try:
         return _sent(upload, private)
-    except Exception as error:  # whatever the network and the Hub may do, the run is whole and its user is told
+    except Exception as error:  # whatever goes wrong on the network or the Hub, the run is complete and the user is told
         raise PublishError(
             f"could not be uploaded: {_brief(error)}",
             where=upload.repository,

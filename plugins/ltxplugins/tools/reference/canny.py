@@ -1,4 +1,4 @@
-"""Edges as references, for an IC-LoRA that is to paint a clip from its outlines."""
+"""Edges as references, for an IC-LoRA that generates a clip from its outlines."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LOW, HIGH = 100, 200
-"""The gradients of brightness between which a pixel is an edge if it touches one above."""
+"""The thresholds for gradients of brightness: a pixel between them is an edge if it touches one above the higher threshold."""
 
 
 def canny(frames: Iterator[Tensor]) -> Iterator[Tensor]:
-    """Draw the edges of the brightness in white on black, by the usual thresholds 100 and 200.
+    """Draw the edges in brightness in white on black, with the usual thresholds 100 and 200.
 
     Raises:
         PluginError: OpenCV is not installed.

@@ -33,7 +33,7 @@ class Filter:
     Attributes:
         name: the name that a plugin gives it.
         origin: the origin of the plugin.
-        version: the plugin's version, with a hash of the content if it is a local file; when it changes, references are made anew.
+        version: the plugin's version, with a hash of the content if it is a local file; if it changes, references are made anew.
         run: the filter itself.
     """
 
@@ -44,7 +44,7 @@ class Filter:
 
 
 def filter_named(name: str, local: Iterable[Path]) -> Filter:
-    """Find the filter that plugins, the Python files `local` among them, add under a name.
+    """Find the filter that a plugin, or one of the Python files in `local`, adds under a name.
 
     Raises:
         ConfigError: there is none.
@@ -75,22 +75,23 @@ def reference(
     workers: int | None = None,
     progress: bool = True,
 ) -> Tally:
-    """Make a reference of every clip that is not up to date, and write the dataset with the column "reference_video".
+    """Make a reference for every clip that lacks an up-to-date one, and write the dataset with the column
+    "reference_video".
 
-    References go to `references/FILTER` beside the output, each with the frame count and the exact frame rate of its clip; those of images are PNG. A clip
-    that fails is left out of the output and told; all others are in it.
+    References go to `references/FILTER` beside the output, each with the frame count and the exact frame rate of its
+    clip; those of images are PNG. A clip that fails is left out of the output and reported; all others are in it.
 
     Args:
         dataset: a dataset file, or a folder of clips.
         output: the dataset file to write; all clips lie under its folder.
         filter_: the filter that makes references.
         video_column: the column of the clips; None finds it by convention.
-        overwrite: whether to make even what is up to date again.
-        workers: the number of clips at a time; None means one a processor, at most 8.
+        overwrite: whether to make even up-to-date references again.
+        workers: the number of clips at a time; None means one per processor, at most 8.
         progress: whether to show a bar.
 
     Raises:
-        ConfigError: an output that is the dataset itself, of an unknown format, or in a folder that does not hold the clips.
+        ConfigError: the output is the dataset itself, has an unknown format, or is in a folder that does not hold the clips.
         DataError: the dataset cannot be read, or none of its clips gives a reference.
     """
     folder = Path(os.path.normpath(output.absolute().parent))
@@ -148,7 +149,7 @@ def _check_output(dataset: Path, output: Path, filter_: Filter) -> None:
 
 
 def _jobs(listed: RawDataset, folder: Path, home: Path) -> tuple[list[_Job], list[Problem]]:
-    """Return the clips, each once, and rows without one as problems."""
+    """Return the clips, each only once, and rows without a clip as problems."""
     found: dict[Path, _Job] = {}
     problems: list[Problem] = []
     for row in listed.rows:
@@ -210,7 +211,9 @@ def _make(job: _Job, filter_: Filter) -> None:
 
 
 class _Taken:
-    """Frames that are counted as they are taken; the error that ended them is remembered, so that it is not taken for the filter's."""
+    """Frames that are counted as they are taken; an error that ends them is remembered, so that it is not mistaken for
+    an error of the filter.
+    """
 
     def __init__(self, frames: Iterator[Tensor]) -> None:
         self._frames = frames
@@ -233,10 +236,10 @@ class _Taken:
 
 
 def _filtered(frames: Iterator[Tensor], filter_: Filter, clip: Path) -> Iterator[Tensor]:
-    """Yield the filter's result for a clip, held to its protocol.
+    """Yield the filter's frames for a clip, checked against its protocol.
 
     Raises:
-        PluginError: it breaks it, or fails.
+        PluginError: the filter breaks its protocol, or fails.
     """
     import torch
 
@@ -251,7 +254,7 @@ def _filtered(frames: Iterator[Tensor], filter_: Filter, clip: Path) -> Iterator
                 raise PluginError(f"{what} gives frames of different sizes", where=str(clip))
             size, given = frame.shape, given + 1
             yield frame
-        for _ in taken:  # how many there were in all
+        for _ in taken:  # to count all of the clip's frames
             pass
     except LtxError:
         raise

@@ -1,4 +1,4 @@
-"""`ltx report`, which writes a page about a run, as every run does too."""
+"""`ltx report`, which writes a page about a run; every run also writes one by itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers to the questions whether a run learned and is still learning, from its numbers, with what they rest on."""
+"""Answers, from a run's numbers, to the questions whether it learned and whether it is still learning, with the evidence for them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ltxcore.api.runs import Record, Series
 from ltxplugins.tools.report.series import error_of_mean, mean
 
 OWN, OTHER = "own_context", "other_context"
-"""The names of validation losses in `metrics.jsonl`: with a clip's own context, and with another's. They are those of
-`train.conditioning_swap`, which is not imported for them: it needs torch, and a page does not.
+"""The names of validation losses in `metrics.jsonl`: with a clip's own context, and with another clip's. They are those
+of `train.conditioning_swap`, which is not imported for them, since it needs torch and a page does not.
 """
 
 Tone = Literal["good", "fair", "bad", "none"]
 
 CLEAR, FAINT = 0.05, 0.01
-"""The shares by which a loss falls if it has clearly fallen, and if it has fallen at all."""
+"""The shares by which a loss must fall to have clearly fallen, and to have fallen at all."""
 
 FEWEST = 40
 """The number of steps below which nothing is said about a trend."""
@@ -41,7 +41,7 @@ class Bar:
 
 @attrs.frozen
 class Answer:
-    """An answer in a word or two, what it rests on, and the losses to show with it, by modality."""
+    """An answer in a word or two, the evidence for it, and the losses to show with it, by modality."""
 
     word: str
     reason: str
@@ -51,12 +51,12 @@ class Answer:
 
 @attrs.frozen
 class Measured:
-    """The validation losses of a modality, measured on held-out samples, each the mean over the measured sigmas.
+    """The validation losses of a modality on held-out clips, each the mean over the measured sigmas.
 
     Attributes:
         modality: the generated modality.
         own: the losses with a clip's own context, over the steps.
-        other: the loss with another clip's context, after the last step; None where that was not measured.
+        other: the loss with another clip's context, after the last step; None if that was not measured.
         parts: the factor by which the loss is higher where one part of the context is another clip's, by its name: text, given, frozen,
             references.
     """
@@ -83,7 +83,7 @@ def held_out(record: Record) -> list[Measured]:
 
 def _parts(record: Record, modality: str) -> Iterator[tuple[str, float]]:
     """Yield how many times as high the loss is with each part of the context from another clip; `ratio` is the loss in
-    a clip's own context by that in another's, of the clips that have the part.
+    the clip's own context divided by that in another's, over the clips that have the part.
     """
     for name, series in record.series.items():
         match name.split("/"):
@@ -103,7 +103,7 @@ def _averaged(series: Sequence[Series]) -> Series:
 
 
 def learned(record: Record) -> Answer:
-    """Answer whether the validation loss on held-out clips fell; where none are held out, that is not known."""
+    """Answer whether the validation loss on held-out clips fell; if no clips are held out, that is not known."""
     measured = [each for each in held_out(record) if len(each.own) > 1]
     if not measured:
         return _learned_by_training(record)
@@ -155,7 +155,7 @@ def _overfitted(measured: Sequence[Measured]) -> str:
 
 
 def _learned_by_training(record: Record) -> Answer:
-    """Report the training loss, which is no answer, since it falls for what is learned by heart too."""
+    """Report the training loss, which is no evidence, since it also falls when the model only memorizes."""
     loss, why = record.series.get("loss", Series()), _why_none(record)
     if len(loss) < FEWEST:
         return Answer("Not known", f"{why}, and there are too few steps to tell how the training loss changed. {HOLD_OUT}", "none")
@@ -204,8 +204,9 @@ def quarter_change(record: Record, last: int) -> tuple[float, float] | None:
     """Return how far the loss fell from the third quarter of the steps to the fourth, as a share, with its standard
     error; None for too few steps.
 
-    Most of the loss's noise is that of the sigmas drawn. So means are taken in every bucket of sigma, and the buckets count alike:
-    with m the mean of bucket means and e its standard error, the share is 1 - m4 / m3 and its error sqrt(e3^2 + e4^2) / m3.
+    Most of the noise in the loss comes from the sigmas drawn. So a mean is taken in every bucket of sigma, and the
+    buckets count equally: with m the mean of bucket means and e its standard error, the share is 1 - m4 / m3 and its
+    error sqrt(e3^2 + e4^2) / m3.
     """
     if last < FEWEST:
         return None

@@ -1,4 +1,4 @@
-"""The first screen of the page: did it learn, is it still learning, what does it produce, how do I use it."""
+"""The first screen of the page: did the run learn, is it still learning, what does it produce, how is it used."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ltxplugins.tools.report.svg import number, spark
 from ltxplugins.tools.report.usage import Use, uses
 
 SHOWN = 1
-"""The number of samples on the first screen; all are further down."""
+"""The number of samples on the first screen; the whole list is further down."""
 
 
 def first_screen(record: Record, shelf: Shelf) -> Markup:
@@ -36,7 +36,7 @@ def _card(question: str, answer: Answer, picture: object) -> Markup:
 
 
 def _bars(answer: Answer) -> Markup | None:
-    """Draw losses as bars, the longest of them all as wide as the card."""
+    """Draw losses as bars, scaled so that the longest of them all is as wide as the card."""
     longest = max((bar.value for bars in answer.bars.values() for bar in bars), default=0.0)
     if longest <= 0:
         return None

@@ -1,4 +1,4 @@
-"""HTML that is made of pieces: whatever is not markup already is escaped, so that no name, caption or path can become
+"""HTML made of pieces: everything that is not markup already is escaped, so that no name, caption or path can become
 part of the page's code.
 """
 
@@ -12,17 +12,17 @@ from typing import Any
 from ltxcore.api.commands import leaving
 
 VOID = frozenset({"img", "meta", "br", "circle", "line", "path", "rect", "source"})
-"""The elements without an end tag, and those of SVG that have nothing in them."""
+"""The elements without an end tag, and the SVG elements that have no content."""
 
 
 class Markup(str):
-    """Text that is HTML."""
+    """Text that is already HTML."""
 
     __slots__ = ()
 
 
 def text(content: object) -> Markup:
-    """Turn anything into HTML, as it may leave the machine; markup stays as it is."""
+    """Turn anything into HTML, in the form in which it may leave the machine; markup stays as it is."""
     return content if isinstance(content, Markup) else Markup(html.escape(leaving(str(content))))
 
 
@@ -41,13 +41,13 @@ def tag(name: str, /, *content: object, **attributes: object) -> Markup:
 
 
 def joined(content: Iterable[object], between: str = "") -> Markup:
-    """Join pieces one after the other; None is nothing."""
+    """Join pieces one after the other; None is skipped."""
     return Markup(text(between).join(text(piece) for piece in content if piece is not None))
 
 
 def data(value: Any, /, **attributes: object) -> Markup:
-    """Write a value for scripts to read. Within a script element HTML is not escaped, so the characters that could end
-    it are written as JSON escapes.
+    """Write a value for scripts to read. HTML escapes have no effect within a script element, so the characters that
+    could end it are written as JSON escapes.
     """
     written = json.dumps(leaving(value), separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":

@@ -1,4 +1,4 @@
-"""The samples in a page, which are in the file itself as long as they are small, else beside it."""
+"""The samples in a page, which are in the page itself as long as they are small, and otherwise beside it."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ TYPES = {
 """The types of files that are shown or played, by suffix: those that ltx writes, and those that other plugins may."""
 
 LARGEST = 16
-"""The size in MB from which a file lies beside the page whatever the limit."""
+"""The size in MB above which a file is kept beside the page whatever the limit."""
 
 MEGABYTE = 10**6
 
 BLANK = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEAAAAALAAAAAABAAEAAAIBAAA="
-"""An empty picture, in place of which a script puts one that the page has already."""
+"""An empty picture, which a script replaces by one that the page already contains."""
 
 
 @attrs.define
@@ -42,7 +42,7 @@ class Shelf:
 
     Attributes:
         page: the file that is written.
-        limit: the MB that may go into it; media after that are named by their paths.
+        limit: the MB of media that may go into it; further media are named by their paths.
     """
 
     page: Path
@@ -51,9 +51,9 @@ class Shelf:
     _taken: dict[Path, str] = attrs.field(factory=dict, init=False)
 
     def player(self, path: Path, label: str) -> Markup | None:
-        """Return an element that shows or plays a file; None for a file that is not a medium.
+        """Return an element that shows or plays a file; None for a file that is not a media file.
 
-        A file is put into the page once; where it is there again, the script points to the first one.
+        A file is put into the page only once; where it appears again, the script points to the first one.
         """
         kind = TYPES.get(path.suffix.lower())
         if kind is None:
@@ -79,7 +79,7 @@ class Shelf:
         return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
     def _picture(self, path: Path, label: str) -> Markup | None:
-        """Draw the audio of a file as a picture, with a line that moves while it plays; None where it has none."""
+        """Draw the audio of a file as a picture, with a line that moves while it plays; None if it has no audio."""
         try:
             png = spectrogram(path)
         except DataError:

@@ -45,7 +45,7 @@ def page(record: Record, shelf: Shelf) -> str:
 
 
 def _policy(script: str) -> str:
-    """Return a security policy that allows nothing from elsewhere, and no script but ours, whatever a caption or a file name may hold."""
+    """Return a security policy that allows nothing from elsewhere and no script but ours, whatever a caption or a file name contains."""
     hashed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     media = "data: blob: file: 'self'"
     return f"default-src 'none'; script-src 'sha256-{hashed}'; style-src 'unsafe-inline'; img-src {media}; media-src {media}"

@@ -1,4 +1,4 @@
-"""The choice of the curves that a page has, and of the series in each."""
+"""The choice of the curves that a page shows, and of the series in each."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Plot:
         lines: the curves.
         unit: the unit of the values.
         from_zero: whether the axis begins at 0 whatever the values.
-        colours: "" for colours that are told apart, or SEQUENCE.
+        colours: "" for clearly different colours, or SEQUENCE.
     """
 
     title: str
@@ -43,7 +43,7 @@ class Plot:
 
 
 def plots_of(record: Record) -> list[Plot]:
-    """Return all plots for which there is at least one point, in the order of the page."""
+    """Return all plots that have at least one point, in the order of the page."""
     all_of_them = [
         *_losses(record),
         *_held_out(record),

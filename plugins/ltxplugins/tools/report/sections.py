@@ -39,7 +39,7 @@ def curves(record: Record) -> Markup:
 
 
 def _held_out_table(record: Record) -> Markup | None:
-    """Return a table of every validation loss: of each modality and sigma, and with each condition applied and not."""
+    """Return a table of every validation loss: by modality and sigma, and with each condition applied and not applied."""
     prefix, rows = f"held_out/{OWN}/", []
     for measured in held_out(record):
         keys = [name.removeprefix(prefix) for name in record.series if name.startswith(f"{prefix}{measured.modality}/sigma_")]
@@ -198,7 +198,7 @@ def coloured(toml: str) -> Markup:
 
 
 def size(number: float) -> str:
-    """Say a number of bytes in words."""
+    """Format a number of bytes for people."""
     for unit in UNITS[:-1]:
         if number < 1000:
             return f"{number:.3g} {unit}"
@@ -207,7 +207,7 @@ def size(number: float) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Say a number of seconds in words."""
+    """Format a number of seconds for people."""
     if seconds is None:
         return "–"
     if seconds < 60:

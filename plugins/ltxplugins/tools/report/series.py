@@ -1,4 +1,4 @@
-"""The binning and smoothing of numbers over steps."""
+"""Binning and smoothing of numbers over steps."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ POINTS = 600
 """The most points that a curve is drawn with."""
 
 SPAN = 25
-"""The part of its points that a smoothed curve averages over: 1 / 25th to either side."""
+"""The share of its points that a smoothed curve averages over: 1 / 25th on either side."""
 
 
 def binned(series: Series, points: int = POINTS) -> Series:
-    """Return means of neighbors, so that there are at most `points`; each at the last step of its bin."""
+    """Return means of neighboring points, so that there are at most `points`; each is placed at the last step of its bin."""
     count = len(series)
     if count <= points:
         return series
@@ -26,7 +26,9 @@ def binned(series: Series, points: int = POINTS) -> Series:
 
 
 def smoothed(series: Series) -> Series:
-    """Return means over a window around each point, narrower towards the ends, where it stays symmetric: a slope does not bend there."""
+    """Return means over a window around each point. Towards the ends the window narrows and stays symmetric, so that a
+    slope does not bend there.
+    """
     count, half = len(series), max(1, len(series) // SPAN)
     if count < 3:
         return series
@@ -45,7 +47,7 @@ def mean(values: Sequence[float]) -> float:
 
 
 def error_of_mean(values: Sequence[float]) -> float:
-    """Return the standard error of the mean of independent values; it is infinite for fewer than two, since none is known."""
+    """Return the standard error of the mean of independent values; it is infinite for fewer than two, from which it cannot be estimated."""
     if len(values) < 2:
         return math.inf
     middle = mean(values)

@@ -1,4 +1,4 @@
-"""A picture of a file's audio: time to the right, pitch upwards, the louder the brighter."""
+"""A picture of a file's audio: time to the right, pitch upwards, and louder sounds brighter."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 COLUMNS = 480
-"""The most columns of a picture; a second has 100."""
+"""The most columns of a picture; a second takes 100."""
 
 RANGE = 8.0
-"""The distance below its loudest at which audio is still seen, as the natural logarithm of the amplitude."""
+"""How far below the loudest point audio is still visible, as the natural logarithm of the amplitude."""
 
 COLOURS = ((13, 12, 34), (66, 18, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164))
-"""The colors from silence to the loudest, between which is interpolated."""
+"""The colors from silence to the loudest point; colors between them are interpolated."""
 
 
 def spectrogram(path: Path) -> bytes:

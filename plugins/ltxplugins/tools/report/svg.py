@@ -12,10 +12,10 @@ from ltxplugins.tools.report.series import binned, smoothed
 WIDTH, HEIGHT = 560, 250
 LEFT, RIGHT, TOP, BOTTOM = 56, 10, 10, 26
 FEW = 24
-"""The most points of every curve of a plot for which they are drawn as they are, with a dot for each."""
+"""If no curve of a plot has more points than this, they are drawn unsmoothed, with a dot for each."""
 
 SEQUENCES = {1: (3,), 2: (1, 3), 3: (0, 2, 3)}
-"""The choice of the four ordered colors, by the number of lines."""
+"""Which of the four ordered colors to use, by the number of lines."""
 
 
 def figure(plot: Plot) -> Markup:
@@ -71,8 +71,8 @@ def _colours(plot: Plot) -> list[str]:
 
 
 def _range(all_series: Sequence[Series], from_zero: bool) -> tuple[float, float]:
-    """Return the range of the axis, which holds the smoothed curves and nearly all single values; a rare spike does not
-    press the rest flat.
+    """Return the range of the axis, which covers the smoothed curves and nearly all single values, so that a rare spike
+    does not flatten the rest.
     """
     values = [value for series in all_series for value in smoothed(series).values]
     for series in all_series:
@@ -119,7 +119,7 @@ def _axes(x: Scale, y: Scale) -> Markup:
 
 
 def number(value: float) -> str:
-    """Write a number as short as on an axis."""
+    """Write a number in short form, as on an axis."""
     if value == 0:
         return "0"
     if abs(value) >= 1000:

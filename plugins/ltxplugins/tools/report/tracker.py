@@ -1,4 +1,4 @@
-"""The page as a tracker, so that every run has one: renewed when samples are generated, and at the end."""
+"""The page as a tracker, so that every run has one: it is rewritten when samples are generated, and at the end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ltxcore.api import notice
 
 @attrs.define
 class Report:
-    """Writes report.html in the output folder. A page that cannot be written is told of, and never ends a run."""
+    """Writes report.html in the output folder. A page that cannot be written is reported, and never ends a run."""
 
     embed: float = attrs.field(
         default=64.0,

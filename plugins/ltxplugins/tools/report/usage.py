@@ -1,4 +1,4 @@
-"""The ways to use what a run made, program by program."""
+"""The ways to use the result of a run, program by program."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TINY = "tiny"
 
 @attrs.frozen
 class Use:
-    """A way to use what a run made: with which program, how, and the commands."""
+    """A way to use the result of a run: with which program, how, and the commands."""
 
     program: str
     how: str

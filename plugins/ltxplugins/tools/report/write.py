@@ -1,4 +1,4 @@
-"""The writing of a run's page from its output folder."""
+"""Writing a run's page from its output folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cutting of films into their scenes."""
+"""Cutting films into their scenes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 LIST = "dataset.jsonl"
 SIGHT = 256
-"""The number of columns of the small frames that scenes are found in."""
+"""The number of columns of the small frames in which scenes are detected."""
 
 
 @attrs.frozen
@@ -49,20 +49,21 @@ class _Film:
 def split(
     videos: Sequence[Path], output: Path, cutting: Cutting, *, overwrite: bool = False, workers: int = 1, progress: bool = True
 ) -> Tally:
-    """Cut films into scenes, `output/FILM/0000.mp4` and so on, and list them in `output/dataset.jsonl`.
+    """Cut films into scenes, `output/FILM/0000.mp4` and so on, and list the scenes in `output/dataset.jsonl`.
 
-    A scene has the frames of its film, its exact frame rate and its sound. A film that was cut already is left as it is.
+    A scene has the frames of its film, its exact frame rate and its sound. A film that has already been cut is left as
+    it is.
 
     Args:
         videos: the films, as files or folders of them.
         output: the folder to write to.
         cutting: the rule for scenes.
-        overwrite: whether to cut again what is there.
+        overwrite: whether to cut films again that have already been cut.
         workers: the number of films at a time.
         progress: whether to show a bar.
 
     Raises:
-        ConfigError: PySceneDetect is not installed, or two films have one name.
+        ConfigError: PySceneDetect is not installed, or two films have the same name.
         DataError: there is no film.
     """
     detector_type()
@@ -154,14 +155,14 @@ def scenes(film: Path, threshold: float) -> tuple[Fraction, list[tuple[int, int]
         cuts, count = [0], 0
         for frame in frames:
             step = max(1, frame.shape[1] // SIGHT)
-            small = frame[::step, ::step].flip(-1).contiguous().numpy()  # it takes blue, green, red
+            small = frame[::step, ::step].flip(-1).contiguous().numpy()  # it expects blue, green, red
             cuts += [cut.frame_num for cut in detector.process_frame(FrameTimecode(count, rate), small)]
             count += 1
     return rate, list(zip(cuts, [*cuts[1:], count], strict=True))
 
 
 def _cut(film: _Film, cutting: Cutting) -> tuple[list[str], int]:
-    """Write the scenes of a film, and return their names and how many were too short; files of other scenes of it are removed."""
+    """Write the scenes of a film, and return their names and how many were too short; files of the film's previous scenes are removed."""
     rate, every = scenes(film.path, cutting.threshold)
     found = [(start, end) for start, end in every if end - start >= cutting.shortest * rate]
     names = [f"{index:04d}.mp4" for index in range(len(found))]
@@ -184,15 +185,15 @@ def _taken(frames: Iterator[Tensor], count: int) -> Iterator[Tensor]:
 
 
 class _Heard:
-    """Audio that is taken in order, with no more of it in memory than a scene."""
+    """Audio that is taken in order, with no more of it in memory than one scene."""
 
     def __init__(self, pieces: Iterator[Sound]) -> None:
         self._pieces, self._at, self._rate = pieces, 0, 0
         self._held: list[Tensor] = []
 
     def between(self, start: Fraction, end: Fraction) -> Sound | None:
-        """Return the audio from `start` to `end` seconds, which must not begin before the end of the last call; None
-        where there is no audio.
+        """Return the audio from `start` to `end` seconds, which must not begin before the end of the last call; None if
+        there is no audio.
         """
         import torch
 
