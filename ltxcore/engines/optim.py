@@ -154,9 +154,7 @@ def _refused(table: OptimizationTable, why: str) -> ConfigError:
 def advance(scheduler: LRScheduler, steps: int) -> None:
     """Advance a schedule by so many optimizer steps, one step at a time."""
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message="Detected call of `lr_scheduler.step"
-        )  # an earlier process made the optimizer steps
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")  # an earlier process made the optimizer steps
         for _ in range(steps):
             scheduler.step()
 

@@ -49,13 +49,13 @@ class SingleEngine:
 
     Attributes:
         backbone: the model, called with video and audio.
-        parameters: those that are trained, by name.
+        parameters: the trained parameters, by name.
         optimizer: the optimizer over `parameters`.
         scheduler: the learning-rate schedule, stepped once per optimizer step.
         accumulation: the number of micro-batches per optimizer step.
         max_grad_norm: the norm to which gradients are scaled down; 0 for never.
         autocast: the dtype of matrix products; None for that of the weights.
-        device: where the model is.
+        device: the device of the model.
         makes_room: whether the optimizer's state goes to host memory while nothing is trained.
         updates: makes updates tensor by tensor, for weights in bfloat16; None if the optimizer updates all of them at once.
         in_backward: makes updates within the backward pass; None if `step` makes them.
@@ -270,10 +270,10 @@ def single_engine(
 
     Args:
         backbone: the model.
-        parameters: those that are trained, by name.
+        parameters: the trained parameters, by name.
         table: `[optimization]`.
         precision: a key of `AUTOCAST`.
-        device: where the model is.
+        device: the device of the model.
         makes_room: whether the optimizer's state goes to host memory while nothing is trained.
         rounding_seed: the seed of the random bits by which trained bfloat16 weights are rounded stochastically; None if there are
             no such weights.

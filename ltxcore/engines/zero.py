@@ -42,7 +42,7 @@ class ZeroEngine:
 
     Attributes:
         backbone: called with video and audio; its transformer is DeepSpeed's module.
-        parameters: those that are trained, by name.
+        parameters: the trained parameters, by name.
         divided: the divided parameters, with access to their parts and whole values.
         scheduler: the learning-rate schedule, stepped once per optimizer step.
         group: the processes.

@@ -52,7 +52,7 @@ def zero_engine(
 
     Args:
         backbone: the model, with adapters in a LoRA run.
-        parameters: those that are trained, by name.
+        parameters: the trained parameters, by name.
         run: the run file.
         config: DeepSpeed's configuration, as `settled` returns it.
         processes: the processes of this launch.

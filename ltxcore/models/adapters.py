@@ -38,8 +38,7 @@ def create_adapters(
         dropout: the probability with which values of an adapter's input are dropped in training.
         seed: the seed of A's first values.
         rslora: whether alpha is divided by the root of the rank. Source: rsLoRA, arXiv 2312.03732.
-        dora: whether the length of each row of an adapted matrix is learned separately from its direction. Source: DoRA, arXiv
-            2402.09353.
+        dora: whether the length of each row of an adapted matrix is learned separately from its direction. Source: DoRA, arXiv 2402.09353.
 
     Source: docs/explanation/arithmetic.md#weight-of-a-lora, #dora
     """

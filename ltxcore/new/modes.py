@@ -22,8 +22,8 @@ class Key:
 
     Attributes:
         name: the name of the key.
-        value: for the real models, as TOML.
-        tiny: for the tiny model, as TOML; "": the same.
+        value: the value for the real models, as TOML.
+        tiny: the value for the tiny model, as TOML; "" if it is the same.
         note: the comment on it for every model.
         why: the comment on its value for the real models.
     """
@@ -41,8 +41,8 @@ class Given:
 
     Attributes:
         text: the condition, with {} in place of a value that depends on the clips.
-        value: for the real models, as TOML.
-        tiny: for the clips of the demo, as TOML; "": the same.
+        value: the value for the real models, as TOML.
+        tiny: the value for the clips of the demo, as TOML; "" if it is the same.
         by: what the value depends on.
     """
 

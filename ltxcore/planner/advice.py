@@ -52,7 +52,7 @@ class Variant:
 
     Attributes:
         config: its run file.
-        processes: that run it.
+        processes: the number of processes that run it.
         size: the size of its clips; None if it is unchanged.
         changes: the changes that led to it.
     """
@@ -79,7 +79,7 @@ class Remedy:
 
     Attributes:
         said: the changes.
-        need: what the run needs with them.
+        need: what the run then needs.
         is_other: whether they cost more than time.
     """
 
@@ -98,7 +98,7 @@ def remedies(estimator: Estimator, config: RunFile, processes: int, memory: int)
     Args:
         estimator: the run's estimator.
         config: its run file.
-        processes: that run it.
+        processes: the number of processes that run it.
         memory: the bytes of a device.
     """
     start = Variant(config, processes)

@@ -45,7 +45,7 @@ class Need:
         parameters: the parameters of the run.
         states: the weights, gradients, optimizer and communication of each process.
         activations: the activations of the largest micro-batch.
-        processes: that run it.
+        processes: the number of processes that run it.
         nodes: the number of machines, over which the processes are divided evenly.
         checkpoint: the bytes of one checkpoint.
         exported: the bytes of the exported LoRA or model.
@@ -148,7 +148,7 @@ class Estimator:
 
         Args:
             config: the run file, or a variant of it.
-            processes: that run it.
+            processes: the number of processes that run it.
             size: the size of clips, in place of the run's own.
 
         Raises:

@@ -54,7 +54,7 @@ class Sampler:
             report: called after each step.
 
         Raises:
-            DataError: conditions that do not fit what is drawn, or each other.
+            DataError: the conditions do not fit what is generated, or each other.
 
         Source: docs/explanation/arithmetic.md#generation
         """
@@ -107,7 +107,7 @@ def inputs_of(encoded: Encoded, text: Text, widths: Mapping[str, int], noise: No
         marks: whether the target's first latent frame is marked, as in training.
 
     Raises:
-        DataError: conditions that do not fit what is drawn, or each other.
+        DataError: the conditions do not fit what is generated, or each other.
 
     Source: docs/explanation/arithmetic.md#start-of-generation
     """

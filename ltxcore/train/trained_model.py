@@ -40,7 +40,7 @@ class TrainedModel:
 
     Attributes:
         backbone: the model, with adapters in a LoRA run.
-        parameters: those that are trained, by name.
+        parameters: the trained parameters, by name.
         idle: the modules that a LoRA target names, or in full mode the parameters, that are not trained because no loss of this
             run can reach them.
         outline: the outline of the run.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 NEVER_SCALED = 1.0
-"""Torch multiplies the learning rate by the root mean square of a weight or, if it is larger, by this value; the
+"""Torch multiplies the learning rate by the root mean square of a weight or by this value, whichever is larger. The
 weights of a model are smaller than 1, so that this value always applies.
 """
 
