@@ -110,7 +110,7 @@ COLUMNS: tuple[tuple[Path, Bucket | None], ...] = ((SOUND, None), *((EXAMPLE, si
 
 def glance() -> str:
     """What fits on one GPU, and with what set."""
-    head = ("one GPU of", "sound alone, 10 s", *(f"both, {size.width}x{size.height}x{size.frames}" for size in SIZES))
+    head = ("one GPU of", "audio only, 10 s", *(f"both, {size.width}x{size.height}x{size.frames}" for size in SIZES))
     return _table(head, zip((f"{card} GB" for card in CARDS), *(fits(*column) for column in COLUMNS), strict=True))
 
 
