@@ -41,7 +41,7 @@ def key_lists(named: Named) -> list[tuple[str, list[Key]]]:
     """Return the tables that a name has in a run file, each with its keys."""
     if named.kind == "condition":
         of = " and ".join(named.modalities)
-        lists = [(f"In training, a condition of {of}:", training_keys(named.value))]
+        lists = [(f"In training, on {of}:", training_keys(named.value))]
         return lists + [(f"In a validation sample, on {name}:", sample_keys(named.value, name)) for name in named.modalities]
     if named.kind in HEADS and attrs.has(named.value):
         name = [Key("name", str, help="the strategy")] if named.kind == "strategy" else []

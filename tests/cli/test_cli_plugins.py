@@ -101,7 +101,7 @@ def test_a_condition_shows_both_its_tables() -> None:
         "\n"
         "Give the last latent frames of a clip, or the last latent steps of a sound.\n"
         "\n"
-        "In training, a condition of video and audio:\n"
+        "In training, on video and audio:\n"
         "  KEY                TYPE            DEFAULT   UNIT           WHAT IT IS FOR\n"
         "  type               text            required  -              the condition\n"
         "  probability        a number        1.0       -              how often the condition applies, from 0 to 1\n"
