@@ -46,8 +46,8 @@ def reason(sample: str) -> str:
 
 
 def told(said: str, how: str) -> dict[str, str]:
-    """The samples of lines such as "1 sample HOW, since REASON now: lying", with the reason."""
-    lines = re.findall(rf"^\d+ samples? {how}, (?:since|though) (.+) now: ([^;\n]+)", said, re.MULTILINE)
+    """The samples of lines such as "1 sample HOW, although REASON now: lying", with the reason."""
+    lines = re.findall(rf"^\d+ samples? {how}, (?:since|although) (.+) now: ([^;\n]+)", said, re.MULTILINE)
     return {name: why for why, names in lines for name in names.split(", ")}
 
 
