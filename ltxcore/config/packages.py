@@ -76,7 +76,7 @@ def _class_of(target: str) -> type:
     known = inspect.signature(found).parameters
     rate = getattr(known.get("lr"), "default", None)
     said = {
-        "__doc__": inspect.getdoc(found),
+        "__doc__": (inspect.getdoc(found) or "").partition("\n\n")[0],
         "target": found,
         "decays_weights": "weight_decay" in known,
         # Those that switch their weights have a mean of them in place of a schedule.
