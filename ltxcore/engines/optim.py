@@ -197,11 +197,12 @@ def try_optimizer(table: OptimizationTable) -> None:
         is_default = table.optimizer == type(table.optimizer)()
     except TypeError:  # some have no default
         is_default = False
-    if is_default or any(importlib.util.find_spec(name) is None for name in getattr(table.optimizer, "needs", {})):
+    of_package = ":" in table.optimizer_type  # of one that knows nothing of ltx
+    if (is_default and not of_package) or any(importlib.util.find_spec(name) is None for name in getattr(table.optimizer, "needs", {})):
         return
     weight = Parameter(torch.zeros(2, 2))
     made = optimizer_of(table, {"module.weight": weight})
-    if ":" in table.optimizer_type:  # of a package that knows nothing of ltx
+    if of_package:
         weight.grad = torch.ones_like(weight)
         try:
             made.step()

@@ -154,5 +154,5 @@ def test_warm_up_is_a_count_or_a_share(load: Load, minimal: str, said: str, coun
 
 def test_an_optimizer_of_a_package_that_cannot_take_a_step_is_refused_before_the_run(load: Load, minimal: str) -> None:
     table = load(f'optimization = {{ optimizer_type = "torch.optim:LBFGS", learning_rate = 1.0 }}\n{minimal}').config.optimization
-    with pytest.raises(ConfigError, match='the optimizer "torch.optim:LBFGS" cannot take a step: TypeError'):
+    with pytest.raises(ConfigError, match=r'the optimizer "torch.optim:LBFGS" cannot take a step: TypeError'):
         try_optimizer(table)
