@@ -23,7 +23,7 @@ class Lines:
     known: Mapping[KeyPath, int]
 
     def of(self, path: KeyPath) -> int:
-        """Return the line of a key, or of the nearest table around it; 1 where nothing of it is in the file."""
+        """Return the line of a key, or of the nearest table around it; 1 if the file has none of them."""
         for length in range(len(path), 0, -1):
             line = self.known.get(path[:length])
             if line is not None:

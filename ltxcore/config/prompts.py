@@ -111,7 +111,8 @@ def load_samples(
         what: a prompt, or the path of a TOML file with `[validation]` (a run file, or one that has nothing else) or of a JSONL file with the
             keys of a sample on each line.
         conditions: `key=value,key=value` of `--condition`, added to every sample; their paths start at the working directory.
-        options: keys of `[validation]` that are set on the command line, over those of the file. What a sample says itself stays.
+        options: keys of `[validation]` that are set on the command line, over those of the file. A key that a sample
+            sets itself keeps its value.
         plugins: Python files that add conditions.
 
     Raises:
@@ -120,7 +121,7 @@ def load_samples(
     path = Path(what) if Path(what).suffix.lower() in FILES else None
     document, source = _read(path, what)
     table = document.get(TABLE, {})
-    table = {**table, **(options or {})} if isinstance(table, dict) else table  # what else it may be is refused below
+    table = {**table, **(options or {})} if isinstance(table, dict) else table  # anything else is refused below
     folder = Path.cwd() if path is None else path.absolute().parent
     registry = _plugins(document, folder, plugins)
     source = attrs.evolve(source, options=options or {}, conditions=tuple(conditions))
@@ -148,7 +149,7 @@ def _read(path: Path | None, what: str) -> tuple[dict[str, Any], Source]:
 
 
 def _of_lines(text: str, path: Path) -> tuple[dict[str, Any], Source]:
-    """Return a document with a sample for each line that is not empty, and its source."""
+    """Return a JSONL file as a document, with a sample for each line that is not empty, and its source."""
     samples, lines, problems = [], {}, []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
@@ -171,7 +172,7 @@ def _of_line(line: str) -> tuple[Any, Problem | None]:
         return {}, Problem(f"is not JSON: {error.msg}, at column {error.colno}")
     except RecursionError:
         return {}, Problem(DEEP, remedy=REMEDY_OF_DEEP)
-    except ValueError:  # a number of thousands of digits, which Python does not read
+    except ValueError:  # a number with thousands of digits, which Python does not read
         return {}, Problem(LARGE, remedy=REMEDY_OF_LARGE)
     return sample, next((Problem(what, remedy=remedy) for _, what, remedy in excesses(sample)), None)
 
@@ -198,7 +199,7 @@ def _options(conditions: Sequence[str]) -> list[dict[str, Any]]:
     """Parse texts of the form `key=value,key=value` into tables.
 
     Raises:
-        ConfigError: for each that is not so.
+        ConfigError: for each that does not have this form.
     """
     tables, problems = [], []
     for text in conditions:
@@ -264,7 +265,7 @@ def _structured(
 
 
 def _with(sample: ValidationSample, conditions: Sequence[AskedCondition], frozen: Sequence[Freeze]) -> ValidationSample:
-    """Return the sample with conditions of the command line after its own."""
+    """Return a sample with conditions of the command line after its own."""
     count = len(sample.conditions) + len(sample.frozen)
     return attrs.evolve(
         sample,

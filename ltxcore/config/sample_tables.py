@@ -1,5 +1,5 @@
-"""The conditions of a validation sample, of the classes that training uses but with media files in place of source
-folders: their keys, and their reader.
+"""The keys of a condition in a validation sample, and their reader. The classes are those of training, but with media
+files in place of source folders.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class SampleReader:
         made = AskedCondition(
             type=name, modality=modality, cls=cls, fields=fields, medium=medium, media=media, masks=masks, index=index, **lengths, **output
         )
-        # Made once with a stand-in for an open length, so that what the class refuses is found now.
+        # Made once with a stand-in for a length that is left open, so that anything that the class refuses is found now.
         length = length_field(cls)
         self.structurer.made(cls, fields if length is None or length in fields else {**fields, length: 1})
         absent = {"medium": medium_keys(cls, modality)}
@@ -168,7 +168,7 @@ class SampleReader:
         return self.without(made, [name for name, keys in absent.items() if any(map(self.structurer.reading.is_absent, keys))])
 
     def without(self, made: T, absent: Collection[str]) -> T:
-        """Return the same object without the files that are not there, if the rest of it is checked nevertheless."""
+        """Return an object without its files that are not there, if the rest of it is to be checked nevertheless."""
         return parted(type(made), attrs.asdict(cast(Any, made), recurse=False), absent) if absent and self.structurer.in_parts else made
 
     def modality(self, table: Mapping[str, Any], cls: Any) -> str:
@@ -217,7 +217,7 @@ def _own(cls: Any) -> set[str]:
 
 
 def written(use: AskedCondition) -> dict[str, Any]:
-    """Return the table that reads to this condition."""
+    """Return the table that gives this condition when it is read."""
     table: dict[str, Any] = {"type": use.type, **plain(use.fields)}
     for name, value in (("num_frames", use.num_frames), ("duration", use.duration)):
         if value is not None:

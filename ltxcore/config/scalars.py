@@ -46,7 +46,7 @@ def described(value: Any) -> str:
 
 
 def is_a(value: Any, kind: Any) -> bool:
-    """Return whether a TOML value is of exactly this type; a whole number also is a number, text also is a path."""
+    """Return whether a TOML value is of exactly this type; a whole number is also accepted as a number, and text as a path."""
     if kind is bool:
         return isinstance(value, bool)
     if kind is int:
@@ -84,7 +84,7 @@ def _plural(kind: Any) -> str:
 
 
 def register_scalars(converter: cattrs.Converter, reading: Reading) -> None:
-    """Teach a converter to read TOML values to the letter, and to note mistakes."""
+    """Teach a converter to read TOML values strictly, and to note mistakes."""
     for kind in (bool, int, float, str):
         converter.register_structure_hook(kind, _scalar(reading))
     for predicate, hook in (

@@ -30,7 +30,7 @@ from ltxcore.registry import Registry, roles_of
 T = TypeVar("T")
 
 IN_PARTS = frozenset({RunFile, ValidationSample, *(key.kind for key in keys_of(RunFile) if attrs.has(key.kind))})
-"""The tables of which some keys may be known where others are not: those whose keys no plugin decides."""
+"""The tables in which some keys may be known although others are not: those whose keys no plugin decides."""
 
 
 def structure(
@@ -122,9 +122,10 @@ class RunReader:
         return self.with_plugin(made, "schedule", "scheduler_type", "scheduler_params", "schedule")
 
     def with_plugin(self, table: T, kind: str, name: str, params: str, field: str, beside: Mapping[str, Any] | None = None) -> T:
-        """A table with the object that two of its keys ask for, the name of a plugin (`name`) and a table of its keys (`params`), in `field`.
+        """Return a table with `field` set to the object that two of its keys describe: the name of a plugin (`name`),
+        and a table of its keys (`params`).
 
-        Keys of the plugin that the table itself has are `beside`.
+        `beside` names the plugin's keys that the table itself has.
         """
         try:
             made = self.structurer.params(table, kind, name, params, beside or {})
@@ -155,7 +156,7 @@ class RunReader:
 
 
 def _name_of(table: Any) -> Any:
-    """Return the name of a strategy, as far as its table gives one."""
+    """Return the name of a strategy, if its table gives one."""
     return table.get("name", "") if isinstance(table, dict) else ""
 
 
@@ -174,7 +175,7 @@ def in_new_words(table: Any, reading: Reading) -> Any:
     Source: https://github.com/Lightricks/LTX-2/blob/main/packages/ltx-trainer/docs/configuration-reference.md
 
     Raises:
-        Unreadable: the older words cannot be read, or say what newer ones beside them say.
+        Unreadable: the older keys cannot be read, or newer keys for the same values are set as well.
     """
     if not isinstance(table, dict) or not any(name in table for name in OLDER):
         return table

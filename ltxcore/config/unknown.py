@@ -4,7 +4,8 @@ is known here.
 The module knows the words of other trainers for what a run file says: the same thing under another name, things that are done in another
 way, and things that do not exist here.
 
-A user who comes from another trainer writes its words. A key is suggested for one only where it does the same thing.
+A user who comes from another trainer writes its words. A key is suggested for such a word only if it does the same
+thing.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ def _nested(keys: Any, path: Table) -> Iterator[tuple[Table, frozenset[str]]]:
     """Yield the tables below a table, with their keys."""
     for key in keys:
         for kind in (key.kind, *get_args(key.kind)):
-            if isinstance(kind, type) and attrs.has(kind):  # not so a condition, whose keys are those of its class
+            if isinstance(kind, type) and attrs.has(kind):  # unlike a condition, whose keys are those of its class
                 inner = _keys(kind)
                 yield (*path, key.name), frozenset(each.name for each in inner)
                 yield from _nested(inner, (*path, key.name))
@@ -222,7 +223,7 @@ OTHERWISE: Mapping[str, str] = {
     **dict.fromkeys(("bf16", "fp16"), 'Write acceleration.mixed_precision_mode = "bf16"; there is no fp16.'),
     **dict.fromkeys(("caption_ext", "caption_extension"), "Captions beside media are files that end in .txt."),
 }
-"""The words for things that are said in another way here, with that way."""
+"""The words for things that are expressed differently here, each with how that is done."""
 
 NOTHING = frozenset(_NOTHING.split())
 """The words for things that do not exist here."""

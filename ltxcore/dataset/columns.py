@@ -113,7 +113,7 @@ def wanted_folders(
 
     Args:
         table: the dataset.
-        columns: the columns of the roles that there are.
+        columns: the column of each role that the dataset has.
         folders: the folders that a run reads; None for all that the columns can make.
         skip_audio: whether the audio of clips is left out.
         there: folders that exist already; those that are not made here are left as they are.
@@ -121,7 +121,7 @@ def wanted_folders(
     roles = set(columns)
     if "video" in roles and not skip_audio:
         roles.add("audio")
-    elif table.is_folder and "video" in roles:  # its sounds are of no use to a set of pictures, and the sound of its clips is not asked for
+    elif table.is_folder and "video" in roles:  # a set of pictures has no use for audio files, and the audio of clips is not asked for
         roles.discard("audio")
     where = str(table.path)
     able = frozenset(folder for folder, role in FOLDERS.items() if role in roles)

@@ -45,7 +45,7 @@ MISSING, EMPTY = "has no caption", "its caption is empty"
 
 @attrs.define
 class Found:
-    """The files in a folder, by what they are.
+    """The files in a folder, by kind.
 
     Attributes:
         media: the kind of each clip, picture and audio file, by its path under the folder.
@@ -71,13 +71,14 @@ def read_folder(folder: Path, prefer: str | None = None, caption_from: str | Non
 
     Args:
         folder: the folder, with its sub-folders.
-        prefer: the one to take of a clip and a picture with the same name, "video" or "image"; if None, they are a
+        prefer: which to take of a clip and a picture with the same name, "video" or "image"; if None, such a pair is a
             mistake.
         caption_from: "folder" to caption files without a text with the name of the folder they lie in; if None, they
             have no caption.
 
     Raises:
-        DataError: it cannot be read, holds no media, or is what this program wrote: an encoded set, or the output of a run.
+        DataError: it cannot be read, holds no media, or was written by this program: an encoded set, or the output of a
+            run.
     """
     found = media_under(folder)
     problems, dropped = _one_of_each_name(folder, found, prefer)
@@ -108,7 +109,7 @@ def media_under(folder: Path) -> Found:
     """Find the media in a folder and its sub-folders, in the bytewise order of their paths.
 
     Raises:
-        DataError: the folder cannot be read, or is what this program wrote.
+        DataError: the folder cannot be read, or was written by this program.
     """
     try:
         names = {each.name for each in folder.iterdir()}
@@ -139,7 +140,7 @@ def written_by_us(folder: Path, names: Collection[str]) -> bool:
 
 
 def is_encoded(folder: Path) -> bool:
-    """Return whether a folder is the root of an encoded set: whether it has folders of samples that a run reads."""
+    """Return whether a folder is the root of an encoded set, which has folders of samples that a run reads."""
     return any(_holds_samples(folder / each) for each in ("latents", "audio_latents", "conditions"))
 
 
@@ -182,7 +183,7 @@ def _walk(folder: Path, prefix: str, root: str, found: Found) -> None:
 
 
 def _link(entry: os.DirEntry[str], prefix: str, root: str, found: Found) -> None:
-    """Sort in a symbolic link: a link to a file in the folder counts as the file, a link to a folder in it adds
+    """Classify a symbolic link: a link to a file in the folder counts as the file, a link to a folder in it adds
     nothing, and all others are refused.
     """
     target, leads_to_folder = os.path.realpath(entry.path), is_folder(Path(entry.path))
@@ -220,8 +221,8 @@ def _no_file(path: Path) -> str:
 
 
 def stem_of(name: str) -> str:
-    """Return a path without its ending, which is the name of the sample: as `PurePath.with_suffix` does, which takes
-    ten times as long, and datasets are large.
+    """Return a path without its ending, which is the sample's name. `PurePath.with_suffix` gives the same but takes ten
+    times as long, and datasets are large.
     """
     folder, slash, last = name.rpartition("/")
     stem, _, ending = last.rpartition(".")
@@ -229,7 +230,7 @@ def stem_of(name: str) -> str:
 
 
 def _one_of_each_name(folder: Path, found: Found, prefer: str | None) -> tuple[list[Problem], list[str]]:
-    """Find the media that would be the same sample, and remove those beside which another one of the name is preferred."""
+    """Find the media that would become the same sample, and remove those for which another file of the same name is preferred."""
     by_stem: dict[str, list[str]] = {}
     for name in found.media:
         by_stem.setdefault(stem_of(name), []).append(name)
@@ -291,7 +292,7 @@ def read_caption(path: Path) -> str | Problem:
 
 
 def captions_wanting(folder: Path, rows: Collection[Row]) -> Iterator[Problem]:
-    """Say what to do about the rows of a folder without a caption, with all rows that have none or an empty one in one problem."""
+    """Report the rows of a folder that have no caption or an empty one, all in one problem, with what to do about them."""
     lacking = {row.file: row.lacks for row in rows if row.lacks is not None}
     without = {what: [name for name, why in lacking.items() if why.what == what] for what in (MISSING, EMPTY)}
     parts = [

@@ -37,8 +37,8 @@ UNCERTAIN = 2_000_000_000
 CHUNK = 1 << 20
 
 READERS = 2
-"""The version of the readers, raised whenever they find out more about a file, or something else: facts stored by other
-versions are found out again, except for the hash.
+"""The version of the readers, raised whenever they find out more about a file, or something different: facts stored by
+other versions are found out again, except for the hash.
 """
 
 
@@ -51,8 +51,8 @@ class Facts:
         seen: the time when it was looked at, in nanoseconds.
         info: the description of the file, with height and width as shown; None if it was not looked at.
         content: the hash of its bytes; "" if it was not read.
-        seconds: the duration of its decoded audio, which is not quite what the container says of coded audio; None if
-            it was not decoded.
+        seconds: the duration of its decoded audio, which may differ slightly from what the container states for coded
+            audio; None if it was not decoded.
     """
 
     bytes: int
@@ -116,7 +116,7 @@ class RawFiles:
         return known.content
 
     def knows_content(self, path: Path) -> bool:
-        """Return whether `content` need not read a file, because the file did not change after it was read."""
+        """Return whether `content` can answer without reading a file, because the file has not changed since it was last read."""
         try:
             return bool(self._known(path).content)
         except DataError:
@@ -178,7 +178,7 @@ def _upright(info: MediaInfo, path: Path) -> MediaInfo:
     if info.frames > 1 and shows_as_stored(path):
         height, width = squared(info.height, info.width, info.aspect)
         return attrs.evolve(info, height=height, width=width)
-    # Phones store clips on their side and say so in the first frame; a bucket is chosen by what is shown.
+    # Phones store clips on their side and say so in the first frame; a bucket is chosen by the size as shown.
     look = first_look(path)
     assert look is not None
     corrections = {*info.picture_corrections, *(("turned",) if look.is_turned_anew else ())}

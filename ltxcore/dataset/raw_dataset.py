@@ -122,7 +122,8 @@ def open_dataset(path: Path, columns: Mapping[str, str | None] | None = None, ap
         apart: a folder whose files do not belong to the dataset.
 
     Raises:
-        DataError: there is no such file, it cannot be read, a column is missing or in doubt; or a folder without media.
+        DataError: there is no such file, it cannot be read, a column is missing or in doubt, or the folder has no
+            media.
     """
     if path.is_dir():
         return _of_folder(path, apart)

@@ -1,4 +1,4 @@
-"""Rows of a dataset as samples, each with a name, its files and its caption. All that is wrong with a dataset is found at once."""
+"""Rows of a dataset as samples, each with a name, its files and its caption. Everything that is wrong with a dataset is found at once."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Sample:
 
     @property
     def called(self) -> str:
-        """The name of the row in the message of another row."""
+        """The name by which messages about other rows refer to this row."""
         return f"line {self.line}" if self.line else f'"{self.origin}"'
 
     def at(self, path: Path) -> str:
@@ -98,8 +98,8 @@ def read_dataset(path: Path, options: PreprocessingTable, folders: Collection[st
 
     Raises:
         DataError: there are mistakes, all of which it names: columns that are missing or in doubt, cells that are
-            empty, files that are not there, paths that lead out of the dataset's folder, rows that are there twice or whose
-            samples would have one name.
+            empty, files that are not there, paths that lead out of the dataset's folder, duplicate rows, or rows whose
+            samples would have the same name.
     """
     data, problems = survey_dataset(path, options, folders, root)
     if problems:
@@ -199,7 +199,7 @@ def _roles_to_open(table: Table, columns: Mapping[str, str], wanted: Collection[
 
 @attrs.frozen
 class _Refused:
-    """The problems of a row; with `is_of_files` they are only files that are missing or are not files, so that the row may be left out."""
+    """The problems of a row; if `is_of_files`, all of them are paths that are missing or are not files, so that the row may be left out."""
 
     problems: tuple[Problem, ...]
     is_of_files: bool
@@ -215,7 +215,7 @@ def _sample(table: Table, row: Row, columns: Mapping[str, str], opened: Collecti
     media: dict[str, Path] = {}
     for role, column in columns.items():
         if table.is_folder and column not in row.values:
-            continue  # a clip or a sound; and a row without a caption, which is told of already
+            continue  # a clip or an audio file; and a row without a caption, which is already reported
         value = row.values.get(column)
         problem = _wrong_cell(role, column, value, where)
         if problem is not None:
@@ -235,7 +235,7 @@ def _sample(table: Table, row: Row, columns: Mapping[str, str], opened: Collecti
     media = {role: path for role, path in media.items() if role in opened}
     mistakes = len(problems)
     for role, path in media.items():
-        what = "" if is_file(path) else why_unreadable(path)  # what may not be read is a fault of the file, not of the row
+        what = "" if is_file(path) else why_unreadable(path)  # a lack of permission is a fault of the file, not of the row
         if what:
             remedy = f"Paths are relative to {folder}."
             if "\\" in cells[role]:
@@ -320,7 +320,7 @@ _SEEN = r"(?:(?:we|you)(?: can)? see|there (?:is|are))"
 OPENINGS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        # Each is tried once, in this order: an answer to whoever asked, then what the caption is of, then who looks at it.
+        # Each is tried once, in this order: a reply to the request, then what the caption describes, then the viewer.
         r"(?:sure|certainly|of course)[,.!]\s+",
         r"here(?:'s| is) (?:a|an|the|your) (?:[\w-]+ ){0,4}(?:caption|description)[^:\n]{0,40}:\s*",
         rf"(?:in|throughout) (?:the|this) {_IT}(?:,\s+(?:{_SEEN}\s+)?|\s+{_SEEN}\s+)",

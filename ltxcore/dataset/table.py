@@ -303,7 +303,7 @@ def medium_at(folder: Path, cell: str) -> tuple[str, Path]:
     """Return a cell that names a file, and that file; if the cell has backslashes, as Windows writes paths, and only
     the path with "/" exists, that path is meant.
     """
-    path = Path(os.path.normpath(os.path.join(folder, cell)))  # noqa: PTH118 - to make a Path takes longest, and this is done once a cell
+    path = Path(os.path.normpath(os.path.join(folder, cell)))  # noqa: PTH118 - making a Path is slow, and this is done for each cell
     if "\\" in cell and not os.path.lexists(path):
         other = cell.replace("\\", "/")
         there = Path(os.path.normpath(folder / other))
