@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 ENDINGS = (".mp4", ".png", ".wav")
 FOLDER = Path("samples")
-"""The folder of samples for which no file is named."""
+"""The folder of generated samples if the user names no file."""
 
 NOT_OPTIONS = ("samples", "interval", "skip_initial_validation")
 """The keys of `[validation]` that only concern generation while training."""
@@ -40,7 +40,7 @@ HELP = {
     "generate_video": "Generate video; on by default.",
     "stg_blocks": 'Blocks whose self-attention STG skips, or "all".',
 }
-"""The help of keys that mean something else on the command line: outside a run nothing is trained, and there are no lists."""
+"""The help for keys that mean something else on the command line: outside a run nothing is trained, and there are no lists."""
 
 
 @click.command()
@@ -161,7 +161,7 @@ def _folder(output: Path | None) -> Path:
 
 
 def _asked(what: str) -> bytes:
-    """Return everything that was asked for, as bytes: the options, and the content of the file."""
+    """Return everything that the user asked for, as bytes: the options, and the content of the file."""
     options = repr((Path.cwd(), sorted(click.get_current_context().params.items()))).encode()
     return options + (read_regular(Path(what)) if is_file(Path(what)) else b"")
 
@@ -201,7 +201,7 @@ def _ending(planned: Planned) -> str:
 
 
 def _triggers(planned: Planned, loras: Sequence[Strength]) -> Iterator[str]:
-    """Yield warnings about LoRAs whose trigger word the prompt does not have."""
+    """Yield warnings about LoRAs whose trigger word is not in the prompt."""
     prompt = planned.canvas.request.prompt
     for lora in loras:
         word = lora.metadata.get("trigger")
@@ -237,7 +237,7 @@ def _dims(context: click.Context, option: click.Parameter, text: str | None) -> 
 
 
 def _blocks(context: click.Context, option: click.Parameter, text: str | None) -> list[int] | None:
-    """Parse numbers with "," between; "all" is an empty list."""
+    """Parse numbers separated by commas; "all" gives an empty list."""
     if text is None or text == "all":
         return None if text is None else []
     parts = text.split(",")

@@ -62,6 +62,6 @@ def _word_vector(word: str) -> Tensor:
 def _positions(count: int) -> Tensor:
     """Encode the positions of words, `[count, 128]`: sines and cosines of periods from 2 pi to 64 words."""
     half = WIDTH // 2
-    rate = (torch.arange(half) / half * -2.3).exp()  # 1 down to 0.1 radians a word
+    rate = (torch.arange(half) / half * -2.3).exp()  # from 1 down to 0.1 radians per word
     angle = torch.arange(count)[:, None] * rate
     return torch.cat([angle.sin(), angle.cos()], dim=1)

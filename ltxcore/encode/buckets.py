@@ -1,6 +1,6 @@
 """Resolution buckets: the sizes that clips are fitted to, and the choice of one for each clip.
 
-Buckets are also proposed for clips and pictures as they are, for a user without any to start from.
+Buckets are also proposed to suit a user's clips and pictures, for a user who has none to start from.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import attrs
 from ltxcore.errors import Problem, listed
 
 DIGITS = 10
-"""The number of digits from which on a side or a length is refused: no clip is so large, and Python does not read
-thousands of digits as a number.
+"""The number of digits at which a side or a length is refused: no clip is so large, and Python does not read thousands
+of digits as a number.
 """
 
 FORM = 'Write width x height x frames, such as "960x544x49"; several with ";" between.'
@@ -79,8 +79,8 @@ def misfits(bucket: Bucket, scale: Sequence[int]) -> Iterator[tuple[str, str]]:
 
 
 def choose(buckets: Iterable[Bucket], width: int, height: int, frames: int, is_image: bool = False) -> Bucket | None:
-    """Choose the bucket of a clip: among those that it is long enough for, the one of nearest aspect, then of most
-    frames, then of largest area.
+    """Choose the bucket of a clip: among those that it is long enough for, the one with the nearest aspect ratio, then
+    the most frames, then the largest area.
 
     Args:
         buckets: the buckets to choose from.
@@ -98,7 +98,7 @@ def choose(buckets: Iterable[Bucket], width: int, height: int, frames: int, is_i
 
 
 def _aspect_distance(bucket: Bucket, width: int, height: int) -> float:
-    # As an exact ratio, so that buckets of one aspect tie whatever their size, and more frames decide.
+    # An exact ratio, so that buckets of one aspect ratio tie whatever their size, and the number of frames decides.
     ratio = Fraction(width * bucket.height, height * bucket.width)
     return abs(math.log(ratio))
 
@@ -139,7 +139,7 @@ class ReferenceFactors:
     temporal: int = 1
 
     def of(self, target: Bucket) -> Bucket:
-        """Return the size of the reference of a target of this size."""
+        """Return the size of the reference for a target of this size."""
         return Bucket(target.width // self.downscale, target.height // self.downscale, (target.frames - 1) // self.temporal + 1)
 
     def misfits(self, target: Bucket, scale: Sequence[int], where: Callable[[str], str]) -> Iterator[Problem]:
@@ -169,7 +169,9 @@ class ReferenceFactors:
 
 
 ALIKE = 0.12
-"""The difference of the natural logarithms of width / height up to which two sizes have one shape: 3:2 and 4:3 do, 16:9 and 3:2 do not."""
+"""The difference of the natural logarithms of width / height up to which two sizes count as one shape: 3:2 and 4:3 do,
+16:9 and 3:2 do not.
+"""
 
 LONGER = 1.5
 """The least ratio of the frames of a bucket to those of the next shorter bucket of the same shape."""
@@ -238,7 +240,7 @@ def _shapes(sizes: Sequence[Bucket]) -> list[list[Bucket]]:
 
 
 def _of_shape(sizes: Sequence[Bucket], scale: Sequence[int]) -> list[Bucket]:
-    """Make buckets of one width and height, for the lengths that there are."""
+    """Make buckets of one width and height, for the lengths that clips of one shape have."""
     lengths = _lengths({min(nearest(size, scale).frames, _most_frames(scale)) for size in sizes})
     cells = min(MOST_CELLS, max(1, MOST_TOKENS // ((lengths[-1] - 1) // scale[0] + 1)))
     width, height = _width_and_height(sizes, scale, cells)
@@ -250,7 +252,7 @@ def _most_frames(scale: Sequence[int]) -> int:
 
 
 def _lengths(frames: Collection[int]) -> list[int]:
-    """Choose the frame counts of buckets: the least that there is, so that every clip has one, and a few that are much larger."""
+    """Choose the frame counts of buckets: the smallest there is, so that every clip has a bucket, and a few that are much larger."""
     found: list[int] = []
     for count in sorted(frames):
         if not found or found[-1] == 1 or count >= LONGER * found[-1]:
@@ -279,7 +281,7 @@ def _width_and_height(sizes: Sequence[Bucket], scale: Sequence[int], cells: int)
 
 
 def _astray(shapes: Sequence[Sequence[Bucket]], buckets: dict[int, list[Bucket]], every: Sequence[Bucket]) -> tuple[int, int] | None:
-    """Find two shapes of which a clip of the one would go to a bucket of the other and be enlarged, or lose more of its frames."""
+    """Find two shapes such that a clip of one would go to a bucket of the other and be enlarged, or lose more of its frames."""
     for index, sizes in enumerate(shapes):
         for size in sizes:
             is_image = size.frames == 1

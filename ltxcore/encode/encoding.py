@@ -42,7 +42,7 @@ class Encoding:
         rules: the rules that samples are planned by.
         tools: the codecs, and the known facts about the files.
         where: a function that gives the place of a key of the run file, for messages.
-        is_ruled: whether the rules are those of the options; if not, the options are wrong.
+        is_ruled: whether the rules follow from the options; if not, the options are wrong.
     """
 
     data: Dataset
@@ -86,7 +86,7 @@ def encoding_of(
     Raises:
         ConfigError: a codec is not available, or options do not go with it or with each other.
     """
-    # Without a model, the tiny one says what a latent cell covers: all models of the family have the same grid.
+    # Without a model, the tiny one tells what a latent cell covers: all models of the family have the same grid.
     grid = codecs or Codecs("tiny", device="cpu")
     video, audio = _video(data, grid), _audio(data, grid)
     rules = rules_from_options(data, options, video, audio, where)

@@ -59,8 +59,8 @@ def without_noise(mask: Tensor, smallest: float) -> Tensor:
 def audio_mask(samples: Tensor, rate: int, steps: int, scale: Sequence[int]) -> Tensor:
     """Convert mask samples `[channels, N]` of amplitude 0 to 1 to the latent steps of the audio, `[steps]` float32.
 
-    A step's value is the mean amplitude, over the channels, in the time that the step covers. For a step that reaches
-    beyond the samples, it is that of the samples it has, or of the last one.
+    A step's value is the mean amplitude, over the channels, in the time that the step covers. If a step reaches beyond
+    the last sample, only the samples within it count, or the last sample if it has none.
 
     Args:
         samples: the samples of the mask; their sign does not matter.

@@ -30,8 +30,8 @@ class Ledger:
         self, root: Path, folders: Collection[str], rank: int, anew: bool = False, verify: bool = False, writer: Writer | None = None
     ) -> None:
         """Read what the folders of `root` hold. With `anew`, nothing that is there counts as up to date. With `verify`,
-        files are up to date only if their bytes are those that were written; they are read to know. `writer` is this
-        process as the one that does this share, checked before each write.
+        files are read, and are up to date only if their bytes are those that were written. `writer` shows that this
+        process is the one that does this share; it is checked before each write.
         """
         self._root, self._rank, self._anew, self._verify, self._writer = root, rank, anew, verify, writer
         self._lock = threading.Lock()
@@ -55,11 +55,11 @@ class Ledger:
         return {name: entry.origin for entries in self._entries.values() for name, entry in entries.items()}
 
     def entries_of(self, name: str) -> dict[str, Entry]:
-        """Return what there is of a sample, by folder."""
+        """Return the entries of a sample's files, by folder."""
         return {folder: entries[name] for folder, entries in self._entries.items() if name in entries}
 
     def is_fresh(self, product: Product, name: str) -> bool:
-        """Return whether a sample's file is there and made of the same ingredients."""
+        """Return whether a sample's file is there and was made from the same ingredients as the product."""
         entry = self._entries[product.folder].get(name)
         if self._anew or entry is None or not entry.finite or entry.fingerprint != product.fingerprint:
             return False
@@ -184,7 +184,7 @@ class Summary:
         return "\n".join([*lines, *self._remarks()])
 
     def of_share(self) -> str:
-        """Say what one of several processes has to add to the first: what it did, and what only it knows."""
+        """Say what one of several processes has to add to the report of the first: what it did, and what only it knows."""
         refused = [f"{len(self.failed)} refused:", *(f"  {problem}" for problem in self.failed)] if self.failed else []
         return "\n".join([*self._counts(), *refused, *self.own_notes, *told_anew(self.anew)])
 

@@ -1,7 +1,7 @@
-"""Detection of samples whose files are read differently now than when they were encoded, by what they were made of,
-with the reason.
+"""Detection of samples whose files are now read differently than when they were encoded, with the reason; it is found
+from what they were made of.
 
-The corrections are what readers do right now that version 0.1.0 got wrong.
+A correction is something that version 0.1.0 read wrongly and this version reads correctly.
 
 A file is read as it always was unless a correction applies to it. Each correction is named among a sample's
 ingredients, so that the samples of such files, and only those, are stale in sets that 0.1.0 encoded, and the reason can
@@ -65,7 +65,7 @@ def as_made(sample: Sample, entries: Mapping[str, Entry], rules: Rules, tools: T
             return None
         for planned in _plans(sample, entries, rules, tools):
             products = [maker(folder, planned, entries) for folder in folders]
-            if not any(product.corrections for product in products):  # it is in a part of the files that is not used
+            if not any(product.corrections for product in products):  # the correction concerns a part of the files that is not used
                 return None
             since = [product.set_right_since(entries[product.folder].fingerprint) for product in products]
             known = [each for each in since if each is not None]
@@ -77,8 +77,8 @@ def as_made(sample: Sample, entries: Mapping[str, Entry], rules: Rules, tools: T
 
 
 def as_begun(root: Path, data: Dataset, rules: Rules, tools: Tools) -> dict[str, Planned]:
-    """Return the whole samples of a dataset for whose files the reading is corrected, as they were planned when they
-    were made: before the correction, or since.
+    """Return the samples of a dataset that are whole and whose files are now read differently, as they were planned
+    when they were made: before the correction, or since.
     """
     held = {folder: read_source(root, folder) for folder in data.folders}
     found: dict[str, Planned] = {}
@@ -133,7 +133,7 @@ def _corrected(sample: Sample, tools: Tools) -> Iterator[str]:
 
 
 def _plans(sample: Sample, entries: Mapping[str, Entry], rules: Rules, tools: Tools) -> Iterator[Planned]:
-    """Reconstruct the sizes and lengths that a sample can have been made for: those of its latents, or all that there are."""
+    """Reconstruct the sizes and lengths that a sample may have been made for: those of its latents, or all that are possible."""
     folders = frozenset(entries)
     clip = tools.raw.info(sample.media["video"]) if "video" in sample.media else None
     if "latents" in entries:
@@ -142,7 +142,7 @@ def _plans(sample: Sample, entries: Mapping[str, Entry], rules: Rules, tools: To
             yield Planned(sample, bucket, bucket.frames / rate if rate else None, folders)
         return
     buckets = [*rules.buckets]
-    if not buckets and clip is not None and clip.frames:  # no size is named: all clips had one, and their sounds are as long
+    if not buckets and clip is not None and clip.frames:  # no size is given: all clips had the same one, and their audio is as long
         buckets = [Bucket(clip.width or 0, clip.height or 0, clip.frames)]
     for bucket in buckets:
         yield Planned(sample, bucket, bucket.frames / clip.rate if clip is not None and clip.rate else None, folders)

@@ -99,7 +99,7 @@ def lines(found: Overview) -> Iterator[tuple[str, str]]:
 
 
 def _survey(path: Path, options: PreprocessingTable) -> tuple[Dataset, tuple[Problem, ...]]:
-    """Read the rows for any run: with audio if there is some."""
+    """Read the rows as any run could: with audio if there is any."""
     try:
         return survey_dataset(path, options)
     except DataError:

@@ -65,13 +65,13 @@ def preprocess(
         codecs: the VAEs and text encoder that encode it.
         folders: the folders that a run reads; None for all that the dataset's columns can make.
         share: this process's part; None to take it from the environment.
-        overwrite: whether to make even what is up to date again.
+        overwrite: whether to make everything again, even what is up to date.
         verify: whether to read what is up to date, and to make again what is damaged.
         workers: the number of samples to decode at a time; None for one per processor, at most 8.
         where: a function that gives the place of a key of the run file, such as `preprocessing.resolution_buckets`, for
             messages.
         progress: whether to show bars; by default on a terminal.
-        only: the names of the samples that an unfinished run began with, which gets no others; None for all.
+        only: the names of the samples that an unfinished run began with, since it gets no others; None for all.
         keeps: whether samples that are stale only because the reading of their files was corrected stay as they are,
             for a run that began with them.
         take_over: whether to end another process that does this share.
@@ -105,7 +105,7 @@ def preprocess(
             less = Less(codecs, options, workers, where)
             with less.captions():
                 outcomes = _captions(job, mine, encoder, ledger, phase)
-            encoder = None  # its weights make room for those of the codecs
+            encoder = None  # frees its weights, to make room for those of the codecs
             give_back_memory()
             outcomes |= _media(job, mine, outcomes, ledger, phase, less)
     return _summary(job, found, outcomes, ledger)
@@ -233,7 +233,7 @@ def _renamed(job: _Job, ledger: Ledger) -> list[str]:
     """Note that there are samples of files that are no longer in the folder, with the new names of those that were
     renamed.
 
-    A dataset file may share its root with others, so that its root does not tell.
+    A dataset file may share its root with others, so its root cannot tell.
     """
     if not job.data.is_folder:
         return []

@@ -36,8 +36,8 @@ version are made again.
 """
 
 MASKS = Rendering(hdr="keep")
-"""The rendering of masks: their numbers are shares and no light, whatever their tags say, and nothing is given where
-they are transparent, which becomes black whatever the background of clips.
+"""The rendering of masks: their numbers are shares, not light, whatever their tags say, and nothing is given where they
+are transparent, which becomes black whatever the background of clips.
 """
 
 LOSSLESS = frozenset({".png", ".bmp", ".tif", ".tiff"})
@@ -79,8 +79,8 @@ class Product:
         return self._fingerprint(self.corrections)
 
     def set_right_since(self, fingerprint: str) -> tuple[str, ...] | None:
-        """Return the corrections in reading its file since this fingerprint was that of the same product; empty if it
-        still is, None if it never was.
+        """Return the corrections in reading its file since the product had this fingerprint; empty if it still has it,
+        None if it never had.
         """
         for count in range(len(self.corrections), -1, -1):
             for made in combinations(self.corrections, count):

@@ -155,10 +155,10 @@ def _record(root: Path, names: list[str], replaces: bool) -> None:
         beside = root / f".{OWNERS}.{os.getpid()}-{threading.get_ident()}{UNFINISHED}"
         beside.write_bytes(data)
         try:
-            record.hardlink_to(beside)  # whole or not there, and only where there is none
+            record.hardlink_to(beside)  # written whole or not at all, and only if there is no record yet
         except FileExistsError:
-            replaces = _owners(root) is None  # it is damaged
-        except OSError:  # a file system without such links
+            replaces = _owners(root) is None  # the record is damaged
+        except OSError:  # a file system without hard links
             replaces = not record.exists()
         finally:
             beside.unlink(missing_ok=True)
@@ -169,8 +169,8 @@ def _record(root: Path, names: list[str], replaces: bool) -> None:
 def _makers(root: Path, path: Path, options: PreprocessingTable) -> list[str]:
     """Find the dataset files beside each other that an unrecorded set was encoded from.
 
-    Those are the dataset files of which at least half of the rows, or half of the samples, are in both; if there are
-    several, those for which at least half of these samples have the caption that was encoded.
+    A dataset file counts if it shares samples with the set that are at least half of its rows or half of the set; if
+    several do, those count for which at least half of the shared samples have the caption that was encoded.
     """
     if not root.is_dir():
         return []
@@ -182,7 +182,7 @@ def _makers(root: Path, path: Path, options: PreprocessingTable) -> list[str]:
     for name in (path.name, *others):
         try:
             data, _ = survey_dataset(path.parent / name, options, {TEXT})
-        except LtxError:  # no dataset, or one with columns of its own
+        except LtxError:  # not a dataset, or one with columns of its own
             continue
         there = [sample for sample in data.samples if sample.name in entries and entries[sample.name].origin in ("", sample.origin)]
         if there and 2 * len(there) >= min(len(data.samples), len(entries)):

@@ -284,7 +284,7 @@ def _mask_length_misfits(planned: Planned, looked: Looked, rules: Rules) -> Iter
         return
     seconds, heard = looked.heard[path], looked.heard[sample.sound]
     clip = looked.infos.get(sample.sound)
-    # Coded sound is a little longer or shorter than the pictures that it goes with; a mask may be as long as either.
+    # Coded audio is a little longer or shorter than the pictures that it goes with; a mask may be as long as either.
     there = clip.duration if isinstance(clip, MediaInfo) and clip.duration is not None else heard
     used = there if planned.duration is None else float(planned.duration)
     if all(abs(seconds - length) > step for length in (used, there, heard)):
@@ -294,7 +294,7 @@ def _mask_length_misfits(planned: Planned, looked: Looked, rules: Rules) -> Iter
 
 
 def uneven_clips(planned: Sequence[Planned], looked: Looked) -> list[str]:
-    """List the clips with a variable frame rate, as far as their buckets take them, by the names that the dataset gives them."""
+    """List the clips with a variable frame rate among the frames that their buckets use, by the names that the dataset gives them."""
     infos = [(each, looked.infos.get(each.sample.media["video"])) for each in planned if each.bucket is not None]
     return [each.sample.origin for each, info in infos if isinstance(info, MediaInfo) and info.is_uneven(each.size.frames)]
 

@@ -128,7 +128,7 @@ class Survey:
 
     @functools.cached_property
     def whole(self) -> frozenset[str]:
-        """The names of the samples of which all is made that the dataset is encoded for."""
+        """The names of the samples for which everything can be made that the dataset is encoded for."""
         return frozenset(each.sample.name for each in self.planned if each.folders == self.encoding.data.folders)
 
     @property
@@ -209,7 +209,7 @@ def survey_media(
         ConfigError: a codec is not available, or options do not go with it or with each other.
     """
     text = None
-    with contextlib.suppress(ConfigError):  # it is not named, for a set that was encoded elsewhere
+    with contextlib.suppress(ConfigError):  # no model is named, for a set that was encoded elsewhere
         text = text_encoder_of(codecs, options, where) if codecs is not None and TEXT in data.folders else None
     return survey(encoding_of(data, root, options, codecs, where, text=text), workers, phase)
 
@@ -236,7 +236,7 @@ def survey(encoding: Encoding, workers: int, phase: Phase, *, most: int | None =
     before = {name: planned for name, planned in there.items() if planned.without}
     now = attrs.evolve(some, samples=tuple(sample for sample in some.samples if sample.name not in before))
     silent = silent_set(now, looked)
-    if is_part and encoding.options.on_error == "skip":  # others may have sound
+    if is_part and encoding.options.on_error == "skip":  # others may have audio
         silent = None
     if silent is not None:
         now = attrs.evolve(now, folders=now.folders - SOUND_FOLDERS)
@@ -297,14 +297,16 @@ def _with_buckets(data: Dataset, looked: Looked, rules: Rules, encoding: Encodin
             return attrs.evolve(rules, buckets=(bucket,)), note, None
         except LtxError as found:
             error = found
-    # Each clip by the size nearest to its own, so that the rest of it is looked at nevertheless.
+    # Each clip is planned with the size nearest to its own, so that everything else about it is still checked.
     return attrs.evolve(rules, buckets=tuple(sorted({nearest(size, video.scale) for size in sizes_of(data, looked)}))), "", error
 
 
 def _planned(
     samples: Sequence[Sample], before: Mapping[str, Planned], looked: Looked, rules: Rules
 ) -> tuple[dict[str, Planned], list[Refused]]:
-    """Plan the samples: return those that can be made whole, by name, and the others; those of `before` stay as they were planned then."""
+    """Plan the samples: return those that can be made whole, by name, and the others. Samples in `before` stay as they
+    were planned there.
+    """
     planned: dict[str, Planned] = {}
     refused = []
     for sample in samples:

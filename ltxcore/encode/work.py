@@ -113,8 +113,8 @@ def encode_media(
         tools: the codecs and the raw files.
         workers: the number of samples to decode at a time.
         step: a function that is called after each sample.
-        guard: a context manager around the work on a sample, which it is told; it raises in words what is no fault of
-            the sample.
+        guard: makes a context manager around the work on a sample, which it is given; errors that are not the sample's
+            fault come out of it in words.
 
     Returns:
         The outcome of each sample, by name.
@@ -123,7 +123,7 @@ def encode_media(
         DataError: the folders cannot be written. What was done by then stays done.
     """
     outcomes: dict[str, Outcome] = {}
-    # One thread a sample: on a processor, several samples at a time are faster than several threads in each.
+    # One thread per sample: on a CPU, several samples at a time are faster than several threads in each.
     work = partial(_encode_sample, ledger, rules, tools, guard)
     with closing(as_done(work, planned, workers, partial(torch.set_num_threads, 1))) as done:
         for each, found in done:

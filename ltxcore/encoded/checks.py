@@ -122,7 +122,7 @@ def value_problems(place: str, source: Source, entries: Mapping[str, Entry]) -> 
         yield from _disagreement(place, source, entries, "length", lambda entry: entry.shape[0])
         mixed = list(_mixed(place, source, entries))
         yield from mixed
-        if mixed:  # their encoders differ by that alone, or say it again
+        if mixed:  # their encoders differ in that alone, or would only repeat it
             return
     if source.kind == "latents":
         yield from _disagreement(place, source, entries, "number of channels", lambda entry: entry.shape[0])

@@ -70,7 +70,7 @@ def split(manifest: Manifest, held_out: int | float | None) -> Split:
     for origin in in_order:
         if len(chosen) + len(groups[origin]) <= wanted:
             chosen.update(groups[origin])
-    if wanted and not chosen:  # every origin has more samples than asked
+    if wanted and not chosen:  # every origin has more samples than were asked for
         chosen.update(groups[min(in_order, key=lambda origin: len(groups[origin]))])
     why = "" if chosen else "held_out = 0 asks for that" if held_out is not None else f"there are only {len(samples)} samples"
     return Split(tuple(name for name in samples if name not in chosen), tuple(sorted(chosen)), why)

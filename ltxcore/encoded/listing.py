@@ -135,7 +135,7 @@ def _by_sample(files: Mapping[str, File], recorded: Collection[str]) -> dict[str
     found: dict[str, File] = {}
     for stored, file in files.items():
         name = whole.get(stored, stored)
-        if name == stored and looks_shortened(stored):  # its line was lost
+        if name == stored and looks_shortened(stored):  # the sample's line in a manifest was lost
             told = told_name(file.path)
             name = told if told and stored_name(told) == stored else stored
         if name not in found or file.path.suffix == SUFFIX:

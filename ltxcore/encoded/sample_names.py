@@ -1,8 +1,8 @@
 """The paths of samples: `<root>/<folder>/<name>.safetensors`, and nowhere else.
 
 If a part of a name, with the ending behind it, is longer than a file system accepts, the file's name is shortened, and
-ends in a hash of the whole. The file follows from the name; the manifest, and the file's own header, tell the name of a
-file.
+ends in a hash of the whole. The file's name follows from the sample's; the sample's name is known from the manifest and
+from the file's own header.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def sample_path(root: Path, folder: str, name: str) -> Path:
 
 
 def stored_name(name: str, ending: int = len(SUFFIX)) -> str:
-    """Return a sample's name as its file has it: the same, or with what is too long in it shortened.
+    """Return a sample's name as its file has it: unchanged, or shortened where it is too long.
 
     Args:
         name: the sample's name.
@@ -78,7 +78,7 @@ def stored_name(name: str, ending: int = len(SUFFIX)) -> str:
 def looks_shortened(stored: str) -> bool:
     """Return whether a file's name, without its ending, may be that of a sample with a longer name."""
     longest = LONGEST_NAME - len(SUFFIX)
-    # A letter of up to four bytes may have been cut, of which nothing is left.
+    # A letter of up to four bytes may have been cut, and is dropped whole.
     return len(stored) > FITS and any(SHORTENED.search(part) and len(os.fsencode(part)) > longest - 4 for part in stored.split("/"))
 
 

@@ -33,12 +33,12 @@ OWN = "Write it again: latents [C, F, H, W] or [C, T, M], or a mask [F, H, W] or
 DAMAGED = "is damaged: its bytes are not those that were written"
 
 LARGEST = 2**32
-"""The most bytes of a file that is read as a sample. Video of minutes takes a hundredth; what is larger, such as a file
-with a hole in it, would take all memory.
+"""The most bytes of a file that is read as a sample. Minutes of video take a hundredth of that; anything larger, such
+as a file with a hole in it, would take all memory.
 """
 
 LONGEST_HEADER = 100_000_000
-"""The most bytes of a header, which are those that safetensors allows."""
+"""The most bytes of a header, which is the limit of safetensors."""
 
 
 def write_sample(root: Path, folder: str, name: str, tensors: Mapping[str, Tensor], entry: Entry) -> Entry:
@@ -124,7 +124,7 @@ def read_recorded(path: Path) -> tuple[Stored, Entry]:
 
 
 def told_name(path: Path) -> str:
-    """Read the full name of the sample in a file whose own name was shortened from its header; "" if that has none."""
+    """Read, from its header, the full name of the sample in a file whose own name was shortened; "" if the header has none."""
     if path.suffix != SUFFIX:
         return ""
     try:
@@ -155,8 +155,8 @@ def _sample(path: Path, data: bytes) -> Stored:
         return pt.parse(data) if path.suffix == FOREIGN else _parse(data)
     except DataError as error:
         raise _with_remedy(error, path) from None
-    except Exception as error:  # whatever a stranger's bytes make of torch's functions, only this file is lost
-        if is_out_of_memory(error):  # which is no fault of the file
+    except Exception as error:  # whatever a stranger's bytes do to torch's functions, only this file is lost
+        if is_out_of_memory(error):  # which is not a fault of the file
             raise
         told = (str(error).splitlines() or [""])[0]
         raise DataError(f"cannot be read as a sample: {type(error).__name__} {told}".strip(), where=str(path), remedy=redo(path)) from error
@@ -172,7 +172,7 @@ def read_mask(path: Path) -> Tensor:
 
 
 def expect(path: Path, sample: Stored, kind: Kind, modality: str = "") -> Stored:
-    """Return the same sample, if it is of this kind and, if one is named, of this modality.
+    """Return the sample if it is of this kind and, if one is named, of this modality.
 
     Raises:
         DataError: it is not.

@@ -127,7 +127,7 @@ def readable(name: str, tensor: Tensor) -> Tensor:
         return tensor
     try:
         return tensor.float()
-    except RuntimeError as error:  # as of two numbers in a byte
+    except RuntimeError as error:  # such as two numbers packed in a byte
         if is_out_of_memory(error):
             raise
         raise DataError(f"{name} is of type {kind}, which is not read") from None
@@ -143,7 +143,7 @@ def _mask(mask: Tensor) -> tuple[Kind, str]:
     if mask.ndim not in MODALITY_OF_MASK or mask.numel() == 0:
         raise DataError(f"a mask of shape {list(mask.shape)} is neither that of a video [F, H, W] nor of a sound [T]")
     low, high = float(mask.min()), float(mask.max())
-    if low < 0.0 or high > 1.0:  # NaN passes, and is found with the other NaNs
+    if low < 0.0 or high > 1.0:  # NaN passes here, and is reported with the other values that are not finite
         raise DataError(f"the mask has values from {low:g} to {high:g}; 0 is generated, 1 is given")
     return "mask", MODALITY_OF_MASK[mask.ndim]
 

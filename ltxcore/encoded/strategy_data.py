@@ -54,10 +54,10 @@ class StrategyData:
     Attributes:
         root: the data root.
         strategy: the strategy whose sources are read.
-        placed: a function that puts problems where the user knows them: a key of the strategy into the run file, or to
-            the folder that it names.
+        placed: a function that changes the place of problems to one that the user knows: from a key of the strategy to
+            its place in the run file, or to the folder that it names.
         only: the names of samples to look at; None for all.
-        unread: the folders that lie there too, but that the strategy could make no sense of.
+        unread: the folders that are there too, but that the strategy cannot use.
     """
 
     root: Path
@@ -77,7 +77,7 @@ class StrategyData:
         return manifest, tuple(map(self.placed, problems))
 
     def refusals(self, manifest: Manifest) -> tuple[Problem, ...]:
-        """Find what the strategy and its conditions have against the samples."""
+        """Find why the strategy and its conditions refuse samples."""
         try:
             self.strategy.check(manifest)
         except LtxError as error:
@@ -89,7 +89,7 @@ class StrategyData:
         return find_sample(self.root, folder, name)
 
     def seconds(self, entry: Entry) -> float | None:
-        """Return when the last cell of stored latents ends, in seconds; None if it is not known, or they are not latents."""
+        """Return the time in seconds at which the last cell of stored latents ends; None if it is not known, or they are not latents."""
         modality = MODALITY_OF_LATENTS.get(len(entry.shape), "") if entry.kind == "latents" else ""
         rate = 1.0 if modality == "audio" else entry.rate
         return _end(modality, entry.shape, rate) if modality and rate is not None else None
@@ -98,7 +98,7 @@ class StrategyData:
         """Read a stored mask.
 
         Raises:
-            DataError: it cannot be read, or is none.
+            DataError: it cannot be read, or is not a mask.
         """
         return read_mask(self.path(folder, name))
 
@@ -115,7 +115,7 @@ class StrategyData:
             step()
 
     def wrong(self, files: Mapping[tuple[str, str], Entry], step: Callable[[], None]) -> Iterator[Problem]:
-        """Find files of which a value, the shape or the bytes are not what their manifest says; every value is read.
+        """Find files in which a value, the shape or the bytes are not what their manifest says; every value is read.
 
         Args:
             files: the entries of the files, by folder and name.
@@ -127,10 +127,10 @@ class StrategyData:
 
 
 def whole_set(root: Path, folders: Collection[str] | None = None, only: Collection[str] | None = None) -> StrategyData:
-    """Read a folder of encoded samples as a run would that reads all of its folders.
+    """Read a folder of encoded samples as a run that reads all of its folders would.
 
     Args:
-        root: the folder that `ltx preprocess` wrote to, or the folder that it wrote beside.
+        root: the folder that `ltx preprocess` wrote to, or the dataset's folder that it wrote next to.
         folders: the folders to look at; None for all.
         only: the names of samples to look at; None for all.
 

@@ -1,5 +1,5 @@
-"""Pixel aspect ratios: the pixels of some films for television are wider or narrower than high, and are shown as wide
-as they are meant.
+"""Pixel aspect ratios: some video made for television is stored with pixels that are not square, and is stretched to
+its intended width when it is shown.
 
 As in players, the height stays and the width is stretched. Photographs and drawings (PNG, JPEG, GIF, ...) have square
 pixels: the density that they state is for printers.
@@ -14,7 +14,7 @@ from ltxcore.media.container import is_image
 
 SQUARE = Fraction(1)
 WIDEST = 10
-"""The largest ratio of a pixel's sides to believe; a file that states a larger one is mistaken."""
+"""The largest ratio of a pixel's sides that is believed; a file that states a larger one is mistaken."""
 
 _DRAWN = frozenset({"gif", "apng"})
 _TELL_ON_OPENING = frozenset({"hevc", "vp9"})
@@ -144,13 +144,12 @@ def _first_parameters(parameters: bytes) -> _Bits | None:
 
 
 def _is_told_how_shown(bits: _Bits) -> bool:
-    """Read sequence parameters up to the part on how pictures are shown, and return whether that part is there to be
-    read next.
+    """Read sequence parameters up to the part on how pictures are shown, and return whether that part comes next.
 
     Source: ITU-T H.264, section 7.3.2.1.1.
     """
     profile = bits.take(24) >> 16
-    bits.number()  # its own number
+    bits.number()  # the id of the parameters
     if profile in _H264_WITH_CHROMA:
         chroma = bits.number()
         if chroma == 3:

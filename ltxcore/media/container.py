@@ -94,7 +94,7 @@ def _open(file: Any, quick: bool) -> Any:
         except av.error.FFmpegError:
             raise
         except ValueError:
-            pass  # the streams of this format are known only after it was opened, those of MPEG and FLV for example
+            pass  # some formats, such as MPEG and FLV, reveal their streams only after they are opened
     return av.open(file, **told)
 
 
@@ -148,7 +148,7 @@ def _not_media(where: str) -> DataError:
 
 
 def unreadable(path: Path, reason: str) -> DataError:
-    """Make the error for a file whose bytes the system does not give."""
+    """Make the error for a file whose bytes the system fails to read."""
     return DataError(f"this file cannot be read: {reason}", where=str(path), remedy="Check its permissions and its disk.")
 
 

@@ -126,13 +126,13 @@ def _elements(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int
             return
         size = int.from_bytes(head[named : named + sized], "big") & ((1 << 7 * sized) - 1)
         content = start + named + sized
-        until = end if size == (1 << 7 * sized) - 1 else min(content + size, end)  # all ones: as far as it goes
+        until = end if size == (1 << 7 * sized) - 1 else min(content + size, end)  # all ones: the element goes on to the end
         yield head[:named], content, until
         start = until
 
 
 def _length(head: bytes, most: int) -> int:
-    """Return how many bytes a number takes that tells it by its leading zeros; 0 if that is impossible."""
+    """Return how many bytes a number takes, which its leading zero bits tell; 0 if that is impossible."""
     length = 9 - head[0].bit_length() if head else 0
     return length if length <= most else 0
 

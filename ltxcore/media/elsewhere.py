@@ -68,10 +68,10 @@ def lead(head: bytes) -> tuple[str, str] | None:
 
 @functools.cache
 def options() -> dict[str, str]:
-    """Return the options with which FFmpeg opens a file: the formats and protocols it may use, and that no name stands
-    for several files.
+    """Return the options with which FFmpeg opens a file: the formats and protocols that it may use, and that a name
+    never stands for several files.
 
-    Formats are allowed by name, since FFmpeg cannot forbid any; they are all that it has but those above.
+    Formats are allowed by name, since FFmpeg cannot forbid any; all that it has are allowed except those above.
     """
     import av
 

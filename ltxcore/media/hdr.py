@@ -164,18 +164,18 @@ class Bt709:
     def __init__(self, signal: Signal) -> None:
         """Make the tables, which takes some milliseconds."""
         self._signal = signal
-        # Light is counted in the table in parts of the brightest that there can be: 1 is `top` cd/m2.
+        # The table counts light as a share of the brightest possible: 1 is `top` cd/m2.
         self._top = PEAK if signal.transfer == "HLG" else _PQ_PEAK
         steps = torch.arange(_STEPS + 1, dtype=torch.float64) / _STEPS
         light = hlg_scene_light(steps) if signal.transfer == "HLG" else pq_light(steps) / self._top
         self._light = light.to(torch.float32)
         self._slope = torch.cat([light.diff(), torch.zeros(1, dtype=torch.float64)]).to(torch.float32)
         self._luminance = [float(share) for share in to_xyz(signal.primaries)[1]]
-        # By the square root of the brightest channel, each entry for the middle of what it stands for: what light is multiplied with.
+        # By the square root of the brightest channel, each entry for the middle of its range: the factor for the light.
         middle = ((torch.arange(_FINE + 1, dtype=torch.float64) + 0.5) / _FINE).clamp_max(1).square()
         peak = PEAK if signal.transfer == "HLG" else signal.peak
         gain = pressed(middle * self._top, peak) / (middle * WHITE)
-        # By the square root of light: the level of the result.
+        # By the square root of the light: the level of the result.
         self._level = (255 * bt1886_signal(middle)).round().to(torch.uint8)
         if signal.primaries == "BT.709":
             self._to_bt709 = None

@@ -146,13 +146,13 @@ def is_hdr(path: Path, stream: Any) -> bool:
     if stream.codec_context.name not in _TELLING or not (tags.is_hdr or tags.transfer in _UNTOLD):
         return tags.is_hdr
     if stream.codec_context.name == "h264" and tags.transfer in _UNTOLD:
-        told = h264_transfer(stream.codec_context.extradata or b"")  # to decode a frame takes twenty times as long
+        told = h264_transfer(stream.codec_context.extradata or b"")  # decoding a frame takes twenty times as long
         if told is not None:
             return Tags(transfer=told).is_hdr
     try:
         frame = _first_frame(path)
     except DataError:
-        return tags.is_hdr  # whoever reads the pictures tells what is wrong with them
+        return tags.is_hdr  # the reader of the pictures reports what is wrong with them
     return (tags if frame is None else Tags.of(frame).beside(tags)).is_hdr
 
 
@@ -198,8 +198,8 @@ class HdrPictures:
     def _planes(self, frame: Any, size: tuple[int, int]) -> list[Tensor]:
         """Return the three planes of a frame, each `[*size]` uint16, shifted up to 16 bits.
 
-        Both ranges are given, and are the same, since FFmpeg shifts numbers of studio range, but in places stretches
-        those of full range to 65535.
+        FFmpeg is told the same range for source and result, since it shifts numbers of studio range, but in places
+        stretches those of full range to 65535.
         """
         from av.video.reformatter import ColorRange, Interpolation
 
@@ -219,7 +219,7 @@ def _carried(frame: Any) -> Any:
     by_planes = None
     if _is_rgb(frame) and not name.startswith("gbr"):
         by_planes = "gbrp16le" if wide else "gbrp"
-    elif name.startswith("ya"):  # grey with alpha
+    elif name.startswith("ya"):  # gray with alpha
         by_planes = "gray16le" if wide else "gray"
     elif name.endswith("be"):
         by_planes = f"{name[:-2]}le"

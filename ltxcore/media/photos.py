@@ -201,5 +201,5 @@ def _pillows(path: Path) -> Iterator[None]:
         yield
     except DataError as error:
         raise error.at(str(path)) from error
-    except Exception as error:  # it raises all there is
+    except Exception as error:  # Pillow may raise any exception
         raise damaged(path, str(error) or type(error).__name__) from error

@@ -78,7 +78,7 @@ class Pictures:
 
     def pixels(self, frame: Any, size: tuple[int, int]) -> Tensor:
         """Convert a decoded frame to `[*size, 3]` uint8, a view of the frame that keeps it alive. A resize is bicubic,
-        and antialiased if it makes smaller.
+        and antialiased if made smaller.
 
         Args:
             frame: a frame of PyAV.
@@ -89,7 +89,7 @@ class Pictures:
         """
         signal = signal_of(frame, self.tags, self.where)
         signal = signal if self.rendering.hdr == "bt709" else None
-        # What is transparent comes first, on the stored pixels, so that a resize mixes no colours that are not seen.
+        # Transparency comes first, on the stored pixels, so that a resize mixes in no colors that are not seen.
         opaque = self._opaque(frame, signal)
         if signal is not None and opaque is frame:
             return self._hdr_pictures.pixels(frame, size, signal)
@@ -133,7 +133,7 @@ def _blended(colors: Any, background: Color) -> Any:
         cover = band[..., 3].astype(np.uint16)
         behind = _OPAQUE - cover
         for channel in range(3):
-            # A division by 255 to the nearest, exact for all products of two bytes.
+            # A division by 255, rounded to the nearest; exact for all products of two bytes.
             value = band[..., channel] * cover + behind * np.uint16(background[channel]) + np.uint16(128)
             seen[top : top + _BAND, :, channel] = (value + (value >> 8)) >> 8
     return seen
@@ -156,7 +156,7 @@ def may_be_transparent(format_name: str) -> bool:
 def _rows(frame: Any, channels: int) -> Tensor:
     """Return the pixels of a packed frame with one byte per channel, `[H, W, channels]`, as a view."""
     plane = frame.planes[0]
-    rows = torch.frombuffer(plane, dtype=torch.uint8).unflatten(0, (-1, plane.line_size))  # each may end in padding
+    rows = torch.frombuffer(plane, dtype=torch.uint8).unflatten(0, (-1, plane.line_size))  # each row may end in padding
     return rows[: frame.height, : channels * frame.width].unflatten(1, (-1, channels))
 
 

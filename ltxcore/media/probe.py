@@ -160,6 +160,6 @@ def frame_seconds(path: Path, max_frames: int) -> list[float]:
 
 
 def _sound_duration(container: Any, stream: Any) -> float | None:
-    if stream.duration and stream.time_base is not None:  # some say 0 where they do not know it
+    if stream.duration and stream.time_base is not None:  # some containers state 0 if they do not know it
         return float(stream.duration * stream.time_base)
     return None if container.duration is None else container.duration / 1_000_000

@@ -22,7 +22,7 @@ from ltxcore.errors import DataError
 from ltxcore.media.container import audio_stream, blaming, damaged, frames_of, is_mp4, opened, start_seconds, video_stream
 
 _EARLY = 32
-"""The number of video packets among which the one that is shown first is: no codec reorders as many."""
+"""The number of video packets among which the one shown first must be, since no codec reorders so many."""
 
 WOBBLE_SECONDS, WOBBLE_TICKS = Fraction(1, 1000), 3
 """The largest error of time stamps, in seconds or in ticks of the container, in audio that goes on without a break:
@@ -88,8 +88,8 @@ class _Ahead:
 
 
 def placed(frames: Iterator[Stamped], rate: int, tick: Fraction) -> Iterator[Placed]:
-    """Put frames where their stamps say. A frame that is no further from the end of the one before than its stamp may
-    be wrong starts at that end, so that rounding neither tears audio apart nor adds up.
+    """Put frames where their stamps say. A frame starts at the end of the one before if its stamp differs from that by
+    no more than stamps may be wrong, so that rounding neither tears audio apart nor adds up.
 
     Args:
         frames: the frames, in order.
@@ -101,9 +101,9 @@ def placed(frames: Iterator[Stamped], rate: int, tick: Fraction) -> Iterator[Pla
     if first is None:
         return
     slack, wobble = max(Fraction(1), tick), max(WOBBLE_SECONDS * rate, WOBBLE_TICKS * tick)
-    # Where the samples since the last move began, exactly, and how many they are; what is added to stamps since the clock was set anew.
+    # The exact start of the samples since the last move, and their number; and what is added to stamps since the clock was reset.
     base, count, set_anew = first.stated or Fraction(0), first.length, Fraction(0)
-    if base > AHEAD_SECONDS * rate:  # another clock than that of the pictures: no hour of silence is made of it
+    if base > AHEAD_SECONDS * rate:  # a clock other than that of the pictures, which must not turn into an hour of silence
         base, set_anew = Fraction(0), -base
     yield Placed(first.frame, round(base), first.length, is_moved=False)
     before, off_before = first, Fraction(0)
@@ -134,8 +134,8 @@ def _stays(following: Iterator[Stamped], expected: Fraction, off: Fraction, slac
 
 
 def _whole_frames(off: Fraction, each: Stamped, before: Stamped, tick: Fraction) -> Fraction:
-    """Make a hole as exact as possible: if stamps are coarser than samples and it may be of whole frames, as after lost
-    packets, it is taken as such.
+    """Make a hole as exact as possible: if stamps are coarser than samples and the hole may be a whole number of
+    frames, as after lost packets, it is taken to be.
     """
     count = round(off / before.length) if before.length else 0
     if tick > 1 and count >= 1 and each.length == before.length and abs(off - count * before.length) <= tick:
@@ -189,7 +189,7 @@ def first_shown(path: Path, container: Any) -> Fraction | None:
     if pictures is None:
         return None
     if container.format.name == "avi":
-        # It has no time stamps of pictures. What FFmpeg gives are guesses, wrong where frames are reordered.
+        # The container has no time stamps for pictures. FFmpeg guesses them, wrongly where frames are reordered.
         return start_seconds(pictures)
     with suppress(DataError), opened(path, quick=is_mp4(container)) as again:
         stream = video_stream(again)
@@ -282,19 +282,19 @@ def _sound(container: Any, stream: Any, pictures: Any | None, early: list[Any]) 
 
 def _is_even(stream: Any, packets: Iterator[Any]) -> bool:
     """Return whether each packet starts where the one before ends, if all have as many samples as the codec's frames;
-    Also False if that is not known.
+    also False if that is not known.
     """
     samples, rate = getattr(stream.codec_context, "frame_size", 0), getattr(stream.codec_context, "sample_rate", 0)
     if not samples or not rate:
         return False
     tick = Fraction(stream.time_base) * rate
-    # In whole numbers, of which an hour of sound needs many.
+    # In whole numbers, since an hour of audio needs many of them.
     ticks, parts, slack = tick.numerator, tick.denominator, max(tick.numerator, tick.denominator)
     first, count, is_over = None, 0, False
     for packet in packets:
         if not packet.size or (packet.is_discard and first is None):
             continue
-        # What is trimmed is shorter than a frame: at the end that makes no difference, at the beginning none where stamps are as exact as samples.
+        # Less than a frame is trimmed: that makes no difference at the end, nor at the beginning if stamps are as exact as samples.
         is_trimmed = packet.is_discard or packet.has_sidedata("skip_samples")
         if packet.pts is None or is_over or (first is None and is_trimmed and tick > 1):
             return False

@@ -1,4 +1,4 @@
-"""Reading of audio from files, and writing."""
+"""Reading of audio from files, and writing of audio to them."""
 
 from __future__ import annotations
 

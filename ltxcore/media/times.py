@@ -104,7 +104,7 @@ class Times:
         rounding = 1 if self.tick <= _ROUNDED else 0
         shortest = longest = gaps[0] if gaps else 0
         for count, gap in enumerate(gaps, 1):
-            if shortest <= gap <= longest:  # most are, and an exact fraction takes long to compare
+            if shortest <= gap <= longest:  # most are, and comparing exact fractions takes long
                 continue
             shortest, longest = min(shortest, gap), max(longest, gap)
             if longest > LONGEST * shortest + rounding:
@@ -124,7 +124,7 @@ class Times:
             return 1 / mean
         rounding = self.tick / len(alike)
         likely = [*([told] if told else ()), *_plain_rates(1 / mean)]
-        # Of those that rounding does not tell apart the first, else the nearest.
+        # The first of those that rounding does not tell apart, else the nearest.
         nearest = min(likely, key=lambda rate: max(rounding, abs(1 / rate - mean)))
         return nearest if abs(1 / nearest - mean) <= max(rounding, wobble * mean) else 1 / mean
 
@@ -292,7 +292,7 @@ def _times(starts: Sequence[int], lasts: Mapping[int, int], tick: Fraction) -> T
 
 _TELEVISION = Fraction(1000, 1001)
 _USUAL = frozenset({12, 15, 24, 30, 48, 60, 120, 240})
-"""The whole rates whose television rate people also write with two decimals, such as 23.98."""
+"""The whole rates whose television counterparts (1000/1001 of them) people also write with two decimals, such as 23.98."""
 _FASTEST = 300
 _THREE_DECIMALS = Fraction(1, 2000)
 _MICROSECONDS = Fraction(1, 2_000_000)
@@ -304,8 +304,9 @@ def exact_rate(rate: float | Fraction) -> Fraction:
     """Return the exact frames per second that a possibly rounded rate means: 24000/1001 for 23.976 and 23.98,
     30000/1001 for 29.97.
 
-    A rate is taken for N x 1000/1001 if that is it within three decimals, or its time between frames within whole microseconds (as in AVI), or, of the
-    usual rates, if it is that with two decimals. Any other rate stays: a fraction what it is, a float the nearest fraction.
+    A rate is taken for N x 1000/1001 if it is that rounded to three decimals, or to a whole number of microseconds
+    between frames (as in AVI), or, for the usual rates, to two decimals. Any other fraction is returned as it is, and
+    any other float as the nearest fraction.
     """
     found = rate if isinstance(rate, Fraction) else Fraction(rate).limit_denominator(_FINEST) or Fraction(rate)
     whole = round(found / _TELEVISION)

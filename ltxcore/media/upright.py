@@ -136,7 +136,7 @@ def turn_of(frame: Any, path: Path) -> Turn:
     the display matrix for all else.
 
     Raises:
-        DataError: turned by an angle that is not a multiple of 90 degrees.
+        DataError: it is turned by an angle that is not a multiple of 90 degrees.
     """
     orientation = orientation_of(path)
     if orientation is not None:
@@ -201,7 +201,7 @@ def orientation_of(path: Path, *, only_jpeg: bool = False) -> int | None:
             return None
         try:
             exif = _exif(file, start, only_jpeg)
-        except Exception:  # noqa: BLE001 - nothing but Pillow runs in it, which raises all there is on damaged metadata
+        except Exception:  # noqa: BLE001 - only Pillow runs here, and it may raise anything on damaged metadata
             return None
     if exif is None:
         return None
@@ -227,7 +227,7 @@ def _exif(file: BinaryIO, start: bytes, only_jpeg: bool) -> Any:
         tells_later = _png_tells_after_its_pixels(file)
         file.seek(0)
         image = PngImagePlugin.PngImageFile(file)
-        return image.getexif() if tells_later else Image.Image.getexif(image)  # the first decodes the pixels to find what follows them
+        return image.getexif() if tells_later else Image.Image.getexif(image)  # the former decodes the pixels to find what follows them
     if start[:4] == b"RIFF" and start[8:] == b"WEBP":
         return WebPImagePlugin.WebPImageFile(file).getexif()
     return TiffImagePlugin.TiffImageFile(file).getexif() if start[:4] in _TIFF else None

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 _ENDLESS = ((0, 0), (0x7FFFF000, 0x80000100), (0xFFFFFF00, 0xFFFFFFFF), (1 << 62, 1 << 64))
 """The ranges of sizes in a header, each from and to, that mean that a recorder did not yet know how long the recording
-becomes, or could not go back to say so.
+would be, or could not go back to say so.
 """
 
 _WAVES = (b"RIFF", b"RF64", b"BW64")

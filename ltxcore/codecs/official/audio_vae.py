@@ -137,7 +137,7 @@ def _check_statistics(part: Part) -> None:
 
 
 def _check_vocoder(vocoder: Part) -> None:
-    """Check that the rate a vocoder claims to make is the one that it does make of 100 mel frames a second."""
+    """Check that the rate a vocoder claims to produce is the one that it does produce from 100 mel frames a second."""
     config = vocoder.module.config
     first = vocoder.module.vocoder if hasattr(vocoder.module, "vocoder") else vocoder.module
     says = int(config.get("input_sampling_rate", config.output_sampling_rate))

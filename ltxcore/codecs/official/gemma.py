@@ -57,7 +57,7 @@ def open_gemma(path: Path) -> Gemma:
         path: a folder of transformers, one with the folders `text_encoder` and `tokenizer`, or a packed file.
 
     Raises:
-        CheckpointError: it is none of these, not whole, or no Gemma 3 or 4.
+        CheckpointError: it is none of these, not whole, or not Gemma 3 or 4.
     """
     found = _packed(path) if not path.is_dir() else _folder(path)
     check_sizes(found.told, str(path))
@@ -102,7 +102,7 @@ def language_model(gemma: Gemma) -> Part:
     config = _config(gemma)
     module = empty(lambda: AutoModel.from_config(config))
     prefix = next((prefix for prefix in _PREFIXES if prefix + _EMBEDDING in gemma.weights.slots), "model.")
-    # Layers that use the keys and values of another one may have tensors of their own all the same.
+    # Layers that use the keys and values of another layer may still have tensors of their own.
     shared = [re.compile(pattern) for pattern in getattr(module, "_keys_to_ignore_on_load_unexpected", None) or ()]
 
     def belongs(name: str) -> bool:

@@ -15,8 +15,8 @@ from ltxcore.headers import FLOATING, Slot, Slots, tensors_fingerprint
 from ltxcore.safetensors_files import open_tensors
 
 _MATRIX = 4096
-"""The number of elements from which on a matrix or kernel of nothing but zeros means that it was not downloaded, rather
-than that it was trained so.
+"""The number of elements at which a matrix or kernel of nothing but zeros means that it was not downloaded, rather than
+that it was trained so.
 """
 
 

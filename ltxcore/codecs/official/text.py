@@ -85,7 +85,7 @@ class GemmaTextEncoder:
             input_ids=ids.to(device), attention_mask=mask.to(device), output_hidden_states=True, use_cache=False
         ).hidden_states
         words = int(mask.sum())
-        # Words alone: the features of padding are never read, and all layers at full length take gigabytes.
+        # Only the words: the features of padding are never read, and all layers at full length would take gigabytes.
         hidden = torch.stack([state[:, -words:] for state in states], dim=-1)
         features = extract(hidden, mask[:, -words:].to(device))
         return {name: found[0].cpu() for name, found in features.items()}
