@@ -93,7 +93,7 @@ def _with_model(problem: Problem) -> Problem:
 
 
 def _here(gpus: int | None, gpu_memory: float | None) -> tuple[int, float]:
-    """Return the number of GPUs and their memory in GiB, as the options say or else as on this machine."""
+    """Return the number of GPUs and their memory in GiB, from the options or else from this machine."""
     from ltxcore import devices
 
     there = devices.gpus()

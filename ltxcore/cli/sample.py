@@ -127,7 +127,7 @@ def sample(
 
 
 def _studio(loaded: LoadedSamples, model: str | None, loras: Sequence[str], codecs: Codecs, precision: str | None) -> Studio:
-    """Return a studio with the model of the command line, or with that of the file."""
+    """Return a studio with the model named on the command line, or with that of the file."""
     from ltxcore.devices import is_gpu
     from ltxcore.models.lora_stack import Strength
     from ltxcore.sample.generate import Studio
@@ -155,7 +155,7 @@ def _planned(loaded: LoadedSamples, studio: Studio) -> list[Planned]:
 
 
 def _folder(output: Path | None) -> Path:
-    """Return the folder of the samples."""
+    """Return the folder for the samples."""
     folder = output or FOLDER
     return folder.parent if folder.suffix.lower() in ENDINGS else folder
 
@@ -170,7 +170,7 @@ def _files(planned: Sequence[Planned], output: Path | None, overwrite: bool) -> 
     """Return the file of each sample, without its ending.
 
     Raises:
-        ConfigError: an ending that is not that of what is drawn, or a file that is there already.
+        ConfigError: a file's ending does not fit what is generated, or the file exists already.
     """
     folder = output or FOLDER
     if folder.suffix.lower() not in ENDINGS:

@@ -85,7 +85,7 @@ def _projected(pixels: Tensor, down: Tensor, across: Tensor) -> Tensor:
 
 @cache
 def _kept() -> tuple[tuple[int, ...], ...]:
-    """Find the frequencies that are kept; only when they are used, since that takes as long as many a command."""
+    """Find the frequencies that are kept; this is done only on use, since it takes as long as many a command."""
     return lowest(_BLOCK, CHANNELS)
 
 
@@ -111,5 +111,5 @@ def _places() -> Tensor:
 
 
 def measured(clips: list[Clip]) -> Statistics:
-    """Measure the constants that standardize these clips."""
+    """Measure the constants that standardize clips, from these clips."""
     return Statistics.of(torch.cat([coefficients(clip).flatten(0, 2) for clip in clips]))

@@ -156,13 +156,13 @@ class _Builder:
         }
 
     def named(self, key: str, name: str, keys: Sequence[Key], cls: Any) -> Schema:
-        """Return the schema of a table whose `key` is `name`."""
+        """Return the schema of a table that is chosen by its `key` being `name`."""
         schema = self.table(keys, {key: lambda: {"const": name}})
         return {**schema, **_described(cls)} if cls is not None else schema
 
 
 def _chosen(mode: str, params: str, default: str, chosen: Iterable[tuple[str, Schema]]) -> list[Schema]:
-    """Return rules that give `params` a schema for each value of `mode`; an absent mode is the default."""
+    """Return rules that give the table `params` a schema for each value of `mode`; if `mode` is absent, its default counts."""
     rules = []
     for name, schema in chosen:
         named: Schema = {"properties": {mode: {"const": name}}}

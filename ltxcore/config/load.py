@@ -29,7 +29,7 @@ KEY = re.compile(rf"({'|'.join(field.name for field in attrs.fields(RunFile))})(
 
 @attrs.frozen
 class Places:
-    """The places of key paths, in the file or on the command line."""
+    """The places of keys: a line of the file, or the command line."""
 
     path: Path
     lines: Lines
@@ -42,7 +42,7 @@ class Places:
         return f"{place}: {spelled(key)}" if key else place
 
     def line(self, key: KeyPath) -> int:
-        """Return the line of a key in the file; 0 if the command line sets it."""
+        """Return the line of a key in the file; 0 if the command line sets the key."""
         return 0 if self.is_set(key) else self.lines.of(key)
 
     def has(self, key: KeyPath) -> bool:
@@ -50,7 +50,7 @@ class Places:
         return self.is_set(key) or key in self.lines.known
 
     def is_set(self, key: KeyPath) -> bool:
-        """Return whether the command line sets the key, or a table or list that it is in."""
+        """Return whether the command line sets the key, or a table or list that contains it."""
         return any(key[: len(setting)] == setting for setting in self.settings)
 
 
@@ -87,7 +87,7 @@ class ReadRun:
     """A run file that has been read, with or without mistakes.
 
     Attributes:
-        loaded: the values; keys that are wrong, or that name files that are not there, are unknown (`config.parts`).
+        loaded: the values; keys that are wrong, or that name missing files, are unknown (`config.parts`).
         problems: everything that is wrong with its keys.
         unread: names that were not checked, because they can only come from plugins that were not run.
     """
@@ -129,7 +129,7 @@ def read_run(path: Path, settings: Sequence[str] = (), *, elsewhere: Collection[
     places = Places(path, locate(text), tuple(apply_settings(data, settings)))
     hide_those_of(data)
     folder = path.absolute().parent
-    local, _ = plugin_files(data, folder)  # what is wrong with its texts is found with all other keys
+    local, _ = plugin_files(data, folder)  # faults of its texts are found with those of all other keys
     run = [file for file in local.values() if runs_plugins and is_file(file)]
     unread = tuple(file for file in local.values() if file not in run)
     registry = attrs.evolve(load_plugins(local=run), unread=unread, imports=runs_plugins)
@@ -183,8 +183,8 @@ def text_of(path: Path, remedy: str = "Name a run file; `ltx new` writes one.") 
 
 
 def plugin_files(document: Mapping[str, Any], folder: Path) -> tuple[dict[int, Path], dict[int, str]]:
-    """Return the files of the key `plugins` by index, and the faults of texts that name no file. Values that are not
-    text are left to the reader of all keys.
+    """Return the files that the key `plugins` names, by index, and the faults of texts that do not name a file. Values
+    that are not text are reported with the other keys.
 
     Args:
         document: a run file, or another file with that key.
@@ -221,7 +221,7 @@ def _lost_secrets(value: Any, path: KeyPath = ()) -> Iterator[Mistake]:
 
 
 class HasPlaces(Protocol):
-    """A file that was read and knows where its keys are."""
+    """A protocol of files that have been read and know the places of their keys."""
 
     def where(self, key: str) -> str:
         """Return the place of a key for a message."""

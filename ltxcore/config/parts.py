@@ -21,8 +21,8 @@ T = TypeVar("T")
 
 
 def parted(cls: type[T], values: Mapping[str, Any], unknown: Collection[str]) -> T:
-    """Make an object of an attrs class whose keys in `unknown` raise `Unreadable` when they, or anything that follows
-    from them, are asked for.
+    """Make an object of an attrs class whose keys in `unknown`, and anything that follows from them, raise `Unreadable`
+    when they are read.
 
     Args:
         cls: the class; neither its validators nor its post-init hook is run.
@@ -43,8 +43,8 @@ def is_whole(table: object) -> bool:
 
 
 def unknown_keys(reading: Reading, before: int, keys: Sequence[Key], in_parts: Collection[type]) -> set[str]:
-    """Return the keys of a table that something is wrong with, except those of tables that are read in parts, which
-    keep account of their own.
+    """Return the keys of a table whose values are wrong, except keys of tables that are read in parts, which keep track
+    of their own.
 
     Args:
         reading: the reading, now in the table; `before` is the number of mistakes that it had found when it got there.
@@ -66,7 +66,8 @@ def unknown_keys(reading: Reading, before: int, keys: Sequence[Key], in_parts: C
 
 
 def made_of(cls: type[T], table: object, names: Mapping[str, str], unknown: Collection[str] = (), **others: Any) -> T:
-    """Make an object of an attrs class from values of a table; what is unknown in the table is unknown in the object.
+    """Make an object of an attrs class from values of a table; keys that are unknown in the table are unknown in the
+    object.
 
     Args:
         cls: the class.
@@ -84,7 +85,7 @@ def made_of(cls: type[T], table: object, names: Mapping[str, str], unknown: Coll
 
 
 def evolved(table: T, unknown: Collection[str] = (), **changes: Any) -> T:
-    """Do the work of `attrs.evolve` on a table that may have unknown keys, and drop the keys of `unknown`."""
+    """Do what `attrs.evolve` does, for a table that may have unknown keys; the keys in `unknown` become unknown too."""
     cls: Any = getattr(type(table), "whole", type(table))
     names = {field.alias or field.name: field.name for field in attrs.fields(cls) if field.init}
     kept = {name: key for name, key in names.items() if name not in (*changes, *unknown)}

@@ -1,4 +1,4 @@
-"""The samples that `ltx sample` is to generate: a prompt, or a file of prompts, with the conditions and options of the command line."""
+"""The samples for `ltx sample` to generate: a prompt, or a file of prompts, with the conditions and options of the command line."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from ltxcore.registry import Registry
 from ltxcore.registry import load as load_plugins
 
 FILES = (".toml", ".jsonl")
-"""The endings of files of prompts."""
+"""The file name endings that mark a file of prompts."""
 
 TABLE = "validation"
 
 OPENING = re.compile(r"[\[{\"']")
-"""The characters that a list, a table or a quoted text begins with."""
+"""The characters that can begin a list, a table or a quoted text."""
 
 
 @attrs.frozen
@@ -44,7 +44,7 @@ class Source:
     Attributes:
         path: the file; None for a prompt on the command line.
         lines: the lines of its keys, or of its samples in a JSONL file.
-        prefix: the keys that its samples are below, in the file itself.
+        prefix: the keys of the table that holds its samples in the file itself.
         counts: the number of conditions of each sample in the file; those of the command line come after them. Empty if not known yet.
         options: the values that the command line sets, by key.
         conditions: the conditions, as the command line has them.
@@ -221,7 +221,7 @@ def _pair(part: str) -> tuple[str, Any]:
 
 
 def _parts(text: str) -> list[str]:
-    """Cut a text at its commas, but not at those inside a value that TOML would take as one, finished or not."""
+    """Split a text at its commas, but not at commas inside a TOML value, even an unfinished one."""
     first, *others = text.split(",")
     parts = [first]
     for piece in others:

@@ -57,7 +57,7 @@ class Reading:
 
     @contextmanager
     def at(self, *keys: str | int) -> Iterator[None]:
-        """Go into a table or a list for the duration of the block."""
+        """Enter a table or a list for the duration of the block."""
         before = self.path
         self.path = (*before, *keys)
         try:
@@ -74,7 +74,7 @@ class Reading:
         return any(mistake.absent and mistake.path == (*self.path, name) for mistake in self.mistakes)
 
     def refuse(self, what: str, remedy: str = "") -> NoReturn:
-        """Note a mistake and give this value up.
+        """Note a mistake and give up on this value.
 
         Raises:
             Unreadable: always.

@@ -44,7 +44,7 @@ def _table(path: tuple[str, ...], table: Mapping[str, Any], brackets: tuple[str,
 
 
 def _is_tables(value: Any) -> bool:
-    """Return whether a list is written as tables of its own: tables that hold further lists of tables."""
+    """Return whether a list is written as an array of tables, because its tables hold further lists of tables."""
     return isinstance(value, list) and all(isinstance(element, Mapping) for element in value) and any(map(_is_deep, value))
 
 

@@ -71,7 +71,7 @@ def _reference_keys() -> list[Key]:
 
 
 def medium_keys(cls: Any, modality: str) -> tuple[str, ...]:
-    """Return the keys of which exactly one names the condition's own medium; none if it has no medium."""
+    """Return the keys of which exactly one must name the condition's own medium; empty if it has no medium."""
     return MEDIUM_KEYS[modality] if content_of(cls) is not None else ()
 
 
@@ -138,7 +138,7 @@ class SampleReader:
                 )
 
     def freeze(self, index: int, table: Mapping[str, Any]) -> None:
-        """Read `video_to_audio` or `audio_to_video`, by which one modality is given whole."""
+        """Read `video_to_audio` or `audio_to_video`, which give one modality whole and freeze it."""
         modality = FREEZING[table["type"]]
         keys = [Key("type", str), Key(modality, Path, help=f"the {modality} that is given", reads="file")]
         medium = self.structurer.values(table, keys)[modality]
@@ -172,7 +172,7 @@ class SampleReader:
         return parted(type(made), attrs.asdict(cast(Any, made), recurse=False), absent) if absent and self.structurer.in_parts else made
 
     def modality(self, table: Mapping[str, Any], cls: Any) -> str:
-        """Return the modality that the condition works on, which the key of its medium says where the class leaves a choice."""
+        """Return the modality that the condition works on; if its class leaves a choice, the key of its medium decides."""
         reading = self.structurer.reading
         allowed = [name for name in MODALITIES if name in cls.modalities]
         if len(allowed) == 1:
@@ -201,7 +201,7 @@ class SampleReader:
         return cast(Path, found[0][1])
 
     def lengths(self, values: dict[str, Any], cls: Any) -> dict[str, Any]:
-        """Return `num_frames` and `duration`; of these and the class's own length at most one may be set."""
+        """Return `num_frames` and `duration`; at most one may be set of these and the class's own length."""
         length = length_field(cls)
         if length is None:
             return {}

@@ -1,4 +1,4 @@
-"""Strict reading of values (`"false"` is not a truth value, nor `3.7` a whole number), and their names in messages."""
+"""Strict reading of values (`"false"` is not a truth value, nor `3.7` a whole number), and the names of types in messages."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def _scalar(reading: Reading) -> Callable[[Any, Any], Any]:
 
 
 def refuse_type(reading: Reading, value: Any, kind: Any) -> None:
-    """Say what a value must be, and how to write it where that is plain.
+    """Say what type a value must have and, if that is simple, how to write it.
 
     Raises:
         Unreadable: always.

@@ -14,7 +14,7 @@ from ltxcore.config.toml import DEEP, DEEPEST, document_of, excesses
 from ltxcore.errors import ConfigError, Problem
 
 MOST_DIGITS = 9
-"""The most digits of the number of a list entry; no list has so many entries that it needs more."""
+"""The most digits in the index of a list entry; no list is long enough to need more."""
 
 PART = re.compile(r'"(?P<quoted>[^"]*)"|(?P<bare>[A-Za-z0-9_-]+)|\[(?P<index>\d+)\]')
 

@@ -43,7 +43,7 @@ def structure(
         registry: the registry in which the names of strategies, conditions, samplers and trackers are looked up.
         folder: the folder of the run file, where relative input paths start.
         elsewhere: the tables whose input paths are on another machine, and need not be here.
-        in_parts: whether a run file with mistakes is read too, without the keys that they are about (`config.parts`).
+        in_parts: whether a run file with mistakes is also read, without the keys that are wrong (`config.parts`).
     """
     structurer = structurer_of(registry, folder)
     structurer.elsewhere = elsewhere
@@ -168,7 +168,7 @@ OLDER = (*LISTS, *REFERENCE, "guidance_scale", "stg_scale", "stg_mode")
 
 def in_new_words(table: Any, reading: Reading) -> Any:
     """Translate the older keys of `[validation]` to today's, and say once what to write instead. A table without older
-    keys is returned as it is.
+    keys is returned unchanged.
 
     Mistakes in them are noted, each at its key.
 
@@ -236,9 +236,7 @@ def _texts(value: Any, name: str, reading: Reading) -> list[str] | None:
 
 
 def _guidance(table: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
-    """Translate `guidance_scale` to both of today's scales, and `stg_scale` likewise, or to that of video alone where
-    `stg_mode` is "stg_v".
-    """
+    """Translate `guidance_scale` to today's two scales, and `stg_scale` likewise, or only to that of video if `stg_mode` is "stg_v"."""
     found: dict[str, Any] = {}
     if "guidance_scale" in table and not _mixed(table, ("guidance_scale",), "cfg", reading):
         found |= dict.fromkeys(("video_cfg_scale", "audio_cfg_scale"), table["guidance_scale"])
@@ -254,7 +252,7 @@ def _guidance(table: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
 
 
 def _mixed(table: Mapping[str, Any], older: tuple[str, ...] | list[str], kind: str, reading: Reading) -> bool:
-    """Note newer keys for the same value beside older ones, which is a mistake, and return whether there are any."""
+    """Note newer keys that stand next to older ones for the same value, which is a mistake, and return whether there are any."""
     newer = [name for name in (f"video_{kind}_scale", f"audio_{kind}_scale") if name in table]
     for name in older if newer else ():
         reading.note(f"means the same as {' and '.join(newer)}", f"Keep {' and '.join(newer)}.", below=(name,))

@@ -24,7 +24,7 @@ from ltxcore.registry import Registry
 COMPARED = {">=": "at least", ">": "above", "<=": "at most", "<": "below"}
 
 NO_SUCH_KEY = "there is no such key"
-"""The message for a key that no table has."""
+"""The message for a key that its table does not have."""
 
 
 @attrs.define
@@ -203,7 +203,7 @@ class Structurer:
                         self.reading.note(what, remedy, below=path, absent=absent)
 
     def _note_validators(self, cls: Any, values: Mapping[str, Any]) -> bool:
-        """Run all validators, where attrs itself stops at the first, and return whether any of them fails."""
+        """Run all validators, although attrs itself stops at the first failure, and return whether any of them fails."""
         bare = cls.__new__(cls)
         for field in attrs.fields(cls):
             if (field.alias or field.name) in values:
@@ -222,7 +222,7 @@ class Structurer:
         return failed
 
     def note_all(self, error: Exception, name: str = "") -> None:
-        """Note everything that an error says, without its own place."""
+        """Note all problems of an error, without the places that the error itself gives."""
         if isinstance(error, LtxError):
             for problem in error.problems:
                 self.reading.note(problem.what, problem.remedy)
@@ -329,7 +329,7 @@ def _said(error: Exception) -> str:
 
 
 def _reworded(text: str, name: str) -> str:
-    """Reword a validator's message so that it can follow a key path: without the key's name, and in words."""
+    """Reword a validator's message so that it can follow a key path: without the key's name, and in plain words."""
     text = re.sub(rf"^'?{re.escape(name)}'? (?=must|is|has)", "", text) if name else text
     compared = re.fullmatch(r"must be (>=|>|<=|<) (\S+): (.*)", text)
     return f"must be {COMPARED[compared[1]]} {compared[2]}, not {compared[3]}" if compared else text

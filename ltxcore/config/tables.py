@@ -43,7 +43,7 @@ class Bounds:
                 raise ValueError(f"{fault}, not {number}")
 
     def fault(self, number: Any) -> str:
-        """Return what `number` must be and is not; "" if it is in range, or is not a number."""
+        """Return the condition that `number` violates; "" if it is in range, or is not a number."""
         if not isinstance(number, (int, float)):
             return ""
         if self.at_least is not None and not number >= self.at_least:

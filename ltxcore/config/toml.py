@@ -40,7 +40,7 @@ class Beyond(ValueError):
     """Raised for a document that may be TOML but goes beyond what the parser takes.
 
     Attributes:
-        line: the line where it goes too far, counted from 1; 0 if not known.
+        line: the line at which the parser gave up, counted from 1; 0 if it is not known.
         remedy: advice on what to do about it.
     """
 
@@ -69,7 +69,7 @@ def parsed_toml(text: str, path: Path) -> dict[str, Any]:
 
 
 def document_of(text: str) -> dict[str, Any]:
-    """Parse a TOML document of any depth and with any numbers that the parser takes; see `excesses`.
+    """Parse a TOML document with any depth of nesting and any numbers that the parser takes; see `excesses`.
 
     Raises: tomli.TOMLDecodeError: it is not TOML. Beyond: the parser does not take it.
     """

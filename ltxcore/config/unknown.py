@@ -1,8 +1,8 @@
 """Advice on a key that its table does not have: a typo, a key of another table, another trainer's word, or nothing that
 is known here.
 
-The module knows the words of other trainers for what a run file says: the same thing under another name, things that are done in another
-way, and things that do not exist here.
+The module knows the words of other trainers for what a run file says: the same thing under another name, things that
+are done differently, and things that do not exist here.
 
 A user who comes from another trainer writes its words. A key is suggested for such a word only if it does the same
 thing.
@@ -32,7 +32,7 @@ OF_SAMPLES = frozenset({("validation",), ("validation", "samples")})
 
 
 def remedy_for(name: str, keys: Mapping[str, Key], path: KeyPath) -> str:
-    """Advise what to do about a key that a table does not have. A key is suggested only where it does what is wanted.
+    """Advise what to do about a key that a table does not have. A key is suggested only if it does what the user wants.
 
     Args:
         name: the key, as it was written.
@@ -67,7 +67,7 @@ def _in_this(key: str, keys: Mapping[str, Key], here: Table) -> str:
 
 
 def _in_another(key: str, here: Table) -> str:
-    """Say where the key is that another word stands for; "" where it should be in this table, and is not."""
+    """Say which other table has the key that another word stands for; "" if the key belongs in this table but is not there."""
     table, own = _split(key)
     if table == here or (not table and own in TABLES):
         return ""

@@ -38,7 +38,7 @@ FOLDERS: Mapping[str, str] = MappingProxyType(
         "audio_masks": "audio_mask",
     }
 )
-"""The folders that preprocessing makes, each with its role; the audio of a clip without an audio column is that of its video."""
+"""The folders that preprocessing makes, each with its role. The audio of a clip without an audio column is that of its video."""
 
 NEEDS: Mapping[str, str] = MappingProxyType({"video_masks": "latents", "reference_latents": "latents", "audio_masks": "audio_latents"})
 """The folders whose samples take their size from another folder's samples."""
@@ -109,7 +109,7 @@ def option(role: str) -> str:
 def wanted_folders(
     table: Table, columns: Mapping[str, str], folders: Collection[str] | None, *, skip_audio: bool, there: Collection[str] = ()
 ) -> tuple[frozenset[str], tuple[Problem, ...]]:
-    """Return the folders to make, and what stands in the way of those that were asked for.
+    """Return the folders to make, and the problems that prevent those that were asked for.
 
     Args:
         table: the dataset.

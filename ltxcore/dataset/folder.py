@@ -38,7 +38,7 @@ SYSTEM = frozenset(
 
 SAMPLES = (".safetensors", ".pt")
 NUMBERED = re.compile(r"\d+_")
-"""The repeat count that other trainers put before a folder's name, such as `10_`."""
+"""The repeat count that other trainers put at the start of a folder's name, such as `10_`."""
 
 MISSING, EMPTY = "has no caption", "its caption is empty"
 
@@ -48,7 +48,7 @@ class Found:
     """The files in a folder, by kind.
 
     Attributes:
-        media: the kind of each clip, picture and audio file, by its path under the folder.
+        media: the kind of each clip, picture and audio file, by its path in the folder.
         texts: the text files, by their paths under the folder without ending.
         unusable: media that cannot be taken, and folders that cannot be read.
         hidden: the number of names that begin with a dot or are the operating system's.
@@ -73,8 +73,8 @@ def read_folder(folder: Path, prefer: str | None = None, caption_from: str | Non
         folder: the folder, with its sub-folders.
         prefer: which to take of a clip and a picture with the same name, "video" or "image"; if None, such a pair is a
             mistake.
-        caption_from: "folder" to caption files without a text with the name of the folder they lie in; if None, they
-            have no caption.
+        caption_from: "folder" to use the name of a file's folder as its caption if it has no text file; if None, such
+            files have no caption.
 
     Raises:
         DataError: it cannot be read, holds no media, or was written by this program: an encoded set, or the output of a
@@ -146,7 +146,7 @@ def is_encoded(folder: Path) -> bool:
 
 def is_media_folder(folder: Path) -> bool:
     """Return whether a folder has media, and is neither an encoded set nor the folder of a dataset file whose samples
-    are encoded beside it; for commands that accept all of these.
+    are encoded in it; for commands that accept all of these.
     """
     if not folder.is_dir() or (folder / ".precomputed").is_dir():
         return False
@@ -215,7 +215,7 @@ def _file(entry: os.DirEntry[str], prefix: str, found: Found) -> None:
 
 
 def _no_file(path: Path) -> str:
-    """Say why a path cannot be used as a file; "" if it can."""
+    """Return the reason why a path cannot be used as a file; "" if it can."""
     why = "" if is_file(path) else why_unreadable(path)
     return "is a link to nothing" if why == "is not there" else why
 

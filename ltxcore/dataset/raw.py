@@ -1,10 +1,10 @@
 """Facts about raw files: what they hold, and a hash of their content. They are stored, so that unchanged files are not
 read again.
 
-A sample is redone when the content of its file changed, not when its date did: a copied or freshly checked out dataset
-keeps its encoded samples. Date and size only save the reading: if they are the same as last time, so is the content. A
-file that changed within two seconds before it was looked at is read again next time, since it might have changed once
-more under the same date.
+A sample is redone when the content of its file has changed, not when its date has: a copied or freshly checked out
+dataset keeps its encoded samples. Date and size only avoid reading the file: if they are unchanged, the content is
+taken to be unchanged. A file that changed within two seconds before it was looked at is read again next time, since it
+might have changed once more under the same date.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ltxcore.media.upright import first_look
 
 FILE = "raw_files"
 UNCERTAIN = 2_000_000_000
-"""The nanoseconds within which a date does not tell two versions of a file apart, on the coarsest file systems in use."""
+"""The nanoseconds within which a date does not distinguish two versions of a file, on the coarsest file systems in use."""
 
 CHUNK = 1 << 20
 
@@ -48,7 +48,7 @@ class Facts:
 
     Attributes:
         bytes, changed: size, and time of last change in nanoseconds.
-        seen: the time when it was looked at, in nanoseconds.
+        seen: the time when it was last looked at, in nanoseconds.
         info: the description of the file, with height and width as shown; None if it was not looked at.
         content: the hash of its bytes; "" if it was not read.
         seconds: the duration of its decoded audio, which may differ slightly from what the container states for coded
@@ -69,8 +69,7 @@ class RawFiles:
     def __init__(
         self, root: Path, folder: Path, rank: int = 0, *, writes: bool = True, recalls: bool = True, resamples: bool = False
     ) -> None:
-        """Take the root to store facts in, the dataset's `folder`, to which stored paths are relative, and this
-        process's `rank`.
+        """Store facts in `root`, with paths relative to the dataset's `folder`, as the process of number `rank`.
 
         Nothing is written as long as the root does not exist, or if `writes` is false. If `recalls` is false, facts
         that were stored before are ignored. If `resamples` is true, clips with a variable frame rate are resampled to a

@@ -52,7 +52,7 @@ class RawDataset:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """The problems with files of a folder that therefore do not become rows."""
+        """The problems with files of a folder that do not become rows because of them."""
         return self.table.unusable
 
     def where(self, row: Row) -> str:
@@ -76,8 +76,8 @@ class RawDataset:
         return self.folder / cell if self.is_folder else medium_at(self.folder, cell.strip())[1]
 
     def kind(self, row: Row) -> Kind | None:
-        """Return what a row's file is by its ending: a clip ("video"), a picture ("image") or audio ("sound"); None if
-        the ending is not known.
+        """Return the kind of a row's file by its ending: a clip ("video"), a picture ("image") or audio ("sound"); None
+        if the ending is not known.
 
         Raises:
             DataError: it names no file.

@@ -31,7 +31,7 @@ class Sample:
         name: the path of its clip, or of its audio file if there is no clip, under the dataset's folder, without its
             ending; the same in every folder.
         where: the row's place, for messages.
-        origin: the same path, as the dataset writes it.
+        origin: that path as the dataset writes it.
         media: the files, by role.
         caption: the caption; "" if no text is wanted.
         line: the line in the dataset file; 0 for a folder, whose rows are its media.
@@ -110,8 +110,8 @@ def read_dataset(path: Path, options: PreprocessingTable, folders: Collection[st
 def survey_dataset(
     path: Path, options: PreprocessingTable, folders: Collection[str] | None = None, root: Path | None = None
 ) -> tuple[Dataset, tuple[Problem, ...]]:
-    """Read a dataset like `read_dataset`, but return the rows that are in order, together with what is wrong with the
-    others.
+    """Read a dataset like `read_dataset`, but return the rows that are in order, together with everything that is wrong
+    with the others.
 
     Raises:
         DataError: the file cannot be read, or its columns do not suffice; then there are no rows to look at.
@@ -190,7 +190,7 @@ def _needed(table: Table, columns: Mapping[str, str], wanted: Collection[str]) -
 
 
 def _roles_to_open(table: Table, columns: Mapping[str, str], wanted: Collection[str]) -> frozenset[str]:
-    """Return the roles whose files are opened; a clip is opened even if only its audio is wanted, since its duration is needed."""
+    """Return the roles whose files are opened. A clip is opened even if only its audio is wanted, since its duration is needed."""
     roles = {FOLDERS[folder] for folder in wanted} - {"caption"}
     if roles and table.is_folder:
         return frozenset({"video", "audio"})
@@ -206,8 +206,8 @@ class _Refused:
 
 
 def _sample(table: Table, row: Row, columns: Mapping[str, str], opened: Collection[str], bases: Sequence[Path]) -> Sample | _Refused:
-    """Make a sample of a row, or return all that is wrong with it; `bases` are the dataset's folder as it is named, and
-    as it is without links.
+    """Make a sample of a row, or return everything that is wrong with it; `bases` are the dataset's folder as it is
+    named, and with links resolved.
     """
     where, folder = table.at(row), bases[0]
     problems: list[Problem] = []

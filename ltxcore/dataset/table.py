@@ -1,4 +1,4 @@
-"""Dataset files: CSV, TSV, JSON and JSON Lines are read as rows that know their line, and rows are written as such files."""
+"""Dataset files: CSV, TSV, JSON and JSON Lines files are read as rows that know their line, and rows are written to such files."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ def read_table(path: Path) -> Table:
     say.
 
     Raises:
-        DataError: there is no such file, it may not be read, its suffix is of another format, its text is not UTF-8, or
-            it has no row at all.
+        DataError: there is no such file, it may not be read, its suffix is not that of a known format, its text is not
+            UTF-8, or it has no row at all.
     """
     if not is_file(path):
         raise DataError("there is no such dataset file", where=str(path), remedy=_nearest(path))
@@ -286,8 +286,8 @@ def _json_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 @attrs.frozen
 class Format:
-    """The format of dataset files with one ending: how text becomes rows and problems, and how rows become text; a
-    format without `text` is read only.
+    """The format of dataset files with one ending: how text becomes rows and problems, and how rows become text. A
+    format without `text` can only be read.
     """
 
     rows: Callable[[str], Iterator[Row | Problem]]
@@ -300,8 +300,8 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
 
 
 def medium_at(folder: Path, cell: str) -> tuple[str, Path]:
-    """Return a cell that names a file, and that file; if the cell has backslashes, as Windows writes paths, and only
-    the path with "/" exists, that path is meant.
+    """Return a cell that names a file, and that file. If the cell has backslashes, as in Windows paths, and only the
+    path with "/" exists, that path is meant.
     """
     path = Path(os.path.normpath(os.path.join(folder, cell)))  # noqa: PTH118 - making a Path is slow, and this is done for each cell
     if "\\" in cell and not os.path.lexists(path):

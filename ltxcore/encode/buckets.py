@@ -39,7 +39,7 @@ class Bucket:
 
 
 def parse_buckets(text: str, scale: Sequence[int], where: str) -> tuple[tuple[Bucket, ...], tuple[Problem, ...]]:
-    """Parse the buckets of `WxHxF;WxHxF`, in order, and find all that is wrong with them.
+    """Parse the buckets of `WxHxF;WxHxF`, in order, and find everything that is wrong with them.
 
     Args:
         text: the option.
@@ -67,7 +67,7 @@ def parse_buckets(text: str, scale: Sequence[int], where: str) -> tuple[tuple[Bu
 
 
 def misfits(bucket: Bucket, scale: Sequence[int]) -> Iterator[tuple[str, str]]:
-    """Say why a codec cannot take clips of this size as they are: what is wrong, and the nearby sizes that it takes."""
+    """Say why a codec cannot take clips of this size unchanged: what is wrong, and which nearby sizes it takes."""
     frames, rows, columns = scale
     for size, name, step in ((bucket.width, "width", columns), (bucket.height, "height", rows)):
         if size % step:
@@ -104,8 +104,8 @@ def _aspect_distance(bucket: Bucket, width: int, height: int) -> float:
 
 
 def common_size(sizes: Collection[Bucket], scale: Sequence[int], where: str) -> tuple[Bucket | None, Problem | None]:
-    """Find the bucket for a dataset that names none: the size of its clips, if they all have one that the codec takes
-    as it is.
+    """Find the bucket for a dataset that names none: the size of its clips, if they all have the same size and the
+    codec takes it unchanged.
 
     Args:
         sizes: the sizes of the clips, each as a bucket of its own.
@@ -124,7 +124,7 @@ def common_size(sizes: Collection[Bucket], scale: Sequence[int], where: str) -> 
 
 
 def nearest(size: Bucket, scale: Sequence[int]) -> Bucket:
-    """Return the largest size a codec takes that is not larger than this one, nor smaller than a cell."""
+    """Return the largest size that a codec takes and that does not exceed this one, but at least one cell."""
     frames, rows, columns = scale
     return Bucket(
         max(columns, size.width // columns * columns), max(rows, size.height // rows * rows), (size.frames - 1) // frames * frames + 1
@@ -146,7 +146,7 @@ class ReferenceFactors:
         """Find why references with these factors do not go with targets of this size; `where` gives the place of a key
         of the run file.
 
-        Every target's reference belongs to the target's bucket, so several buckets do no harm.
+        A reference always belongs to its target's bucket, so it does not matter if there are several.
 
         Source: docs/explanation/arithmetic.md#spatial-factor-of-a-reference, #temporal-factor-of-a-reference
         """
@@ -174,7 +174,7 @@ ALIKE = 0.12
 """
 
 LONGER = 1.5
-"""The least ratio of the frames of a bucket to those of the next shorter bucket of the same shape."""
+"""The least ratio of a bucket's frames to those of the next shorter bucket of the same shape."""
 
 MOST_LENGTHS = 3
 """The most buckets of clips of one shape."""
@@ -187,7 +187,7 @@ sample, and `MOST_CELLS` in one frame (1920 x 1088 pixels); LTX-2 could take mor
 """
 
 CROPPED = 4.0
-"""The weight of what is cropped, compared to what is scaled down."""
+"""The weight of cropped pixels, relative to that of scaled-down ones."""
 
 
 def proposed_buckets(sizes: Iterable[Bucket], scale: Sequence[int]) -> tuple[Bucket, ...]:

@@ -43,8 +43,8 @@ def read_cut(path: Path, duration: Fraction | None, fill: bool = True) -> Cut:
     Args:
         path: the file, read by PyAV.
         duration: the length in seconds; None for all.
-        fill: whether audio that ends early is padded with silence; if not, only audio that ends no more than
-            `SOUND_MARGIN` early is.
+        fill: whether audio that ends early is padded with silence; if not, it is padded only if it ends no more than
+            `SOUND_MARGIN` early.
 
     Raises:
         DataError: the file cannot be read or has no audio.

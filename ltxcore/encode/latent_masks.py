@@ -1,4 +1,4 @@
-"""Masks of raw media turned into one value per latent cell: how much of it is given, 0 to 1. Nothing is thresholded."""
+"""Masks of raw media turned into one value per latent cell: the share of the cell that is given, 0 to 1. Nothing is thresholded."""
 
 from __future__ import annotations
 

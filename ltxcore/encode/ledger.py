@@ -1,6 +1,6 @@
 """The record of an encoding: which files are there already and up to date, and which are written now.
 
-Its summary says what preprocessing did: counts, what it refused and why, and what the user should know.
+Its summary tells what preprocessing did: counts, what it refused and why, and what the user should know.
 """
 
 from __future__ import annotations
@@ -66,13 +66,14 @@ class Ledger:
         return not self._verify or damage(find_sample(self._root, product.folder, name), entry) is None
 
     def reuse(self, folder: str) -> None:
-        """Count a file that stays as it is."""
+        """Count a file that is left unchanged."""
         with self._lock:
             counts = self._counts[folder]
             self._counts[folder] = attrs.evolve(counts, reused=counts.reused + 1)
 
     def write(self, product: Product, name: str, origin: str, made: Made, length: int = 0) -> Entry:
-        """Write a sample's file, then record it; a process that is killed between the two leaves a file that says itself what it is.
+        """Write a sample's file, then record it; if the process is killed in between, the file's own header still tells
+        what it is.
 
         Args:
             product: the product, with its ingredients.
@@ -193,7 +194,7 @@ class Summary:
         return [f"{folder:<{width}}  {counts.done:>6} made  {counts.reused:>6} reused" for folder, counts in self.folders.items()]
 
     def brief(self) -> str:
-        """Say how much was done, and what the user should know, for when nothing was refused."""
+        """Say how much was done, and what the user should know; for use when nothing was refused."""
         return "\n".join([f"{len(self.samples)} samples in {self.root}, {self.done} files encoded now", *self._remarks()])
 
     def _remarks(self) -> list[str]:

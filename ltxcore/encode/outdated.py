@@ -31,12 +31,12 @@ SHOWN = 3
 """The number of samples to name among those with one reason."""
 
 Maker = Callable[[str, Planned, Mapping[str, Entry]], Product]
-"""A function that returns what would be made now for a folder of a planned sample, beside its encoded files."""
+"""A function that returns the product that would be made now for a folder of a planned sample, given its encoded files."""
 
 
 @attrs.frozen
 class Before:
-    """An encoded sample, made from the files that the dataset names, whose reading is corrected.
+    """An encoded sample, made from the files that the dataset names, for which the reading of files has been corrected.
 
     Attributes:
         planned: the size and length that it was made for; corrections may lead to others.
@@ -48,8 +48,8 @@ class Before:
 
 
 def as_made(sample: Sample, entries: Mapping[str, Entry], rules: Rules, tools: Tools, maker: Maker | None = None) -> Before | None:
-    """Find out how a sample was made if the reading of its files is corrected; None if nothing is, or it was made from
-    other files or in another way.
+    """Find out how a sample was made if the reading of its files has been corrected since; None if it has not, or if
+    the sample was made from other files or in another way.
 
     Args:
         sample: the dataset's row.
@@ -159,8 +159,8 @@ def _size(entry: Entry, tools: Tools) -> Bucket:
 
 
 def exact_rate(rate: float | None) -> Fraction | None:
-    """Recover the frames per second that a container stated from the float that is stored of them: the simplest
-    fraction that rounds to it.
+    """Recover the exact frames per second that a container stated from the float that was stored: the simplest fraction
+    that rounds to it.
     """
     if not rate:
         return None

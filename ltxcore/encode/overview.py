@@ -50,7 +50,7 @@ class Overview:
 
 
 def overview(path: Path, options: PreprocessingTable, phase: Phase) -> Overview:
-    """Look at every row of a dataset, and into some of the files: at most `survey.MOST_OPENED`, the same ones each
+    """Look at every row of a dataset, and open some of its files: at most `survey.MOST_OPENED`, the same ones each
     time. Nothing is written.
 
     Args:
@@ -78,7 +78,7 @@ def overview(path: Path, options: PreprocessingTable, phase: Phase) -> Overview:
 
 
 def lines(found: Overview) -> Iterator[tuple[str, str]]:
-    """Yield an overview as names and values to print."""
+    """Yield the names and values of an overview, to be printed."""
     clips = [info for info in found.infos if info.frames is not None and not info.is_image]
     images = [info for info in found.infos if info.is_image]
     sounds = [info for info in found.infos if info.frames is None]

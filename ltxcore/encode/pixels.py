@@ -1,4 +1,4 @@
-"""Frames fitted to a bucket: resized until they cover it, and cropped to its center. Masks follow by the same geometry."""
+"""Frames fitted to a bucket: resized until they cover it, and cropped to its center. Masks are fitted in the same way."""
 
 from __future__ import annotations
 

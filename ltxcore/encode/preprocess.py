@@ -80,7 +80,7 @@ def preprocess(
 
     Raises:
         ProcessError: another process does this share already.
-        ConfigError: options do not go with the codec or with each other; all of them are named.
+        ConfigError: options do not go with the codec or with each other; every such option is named.
         DataError: the dataset cannot be used, samples cannot be made, all of which are named, or the root cannot be
             written.
         OutOfMemory: memory ran out; the error says what was being encoded, and what takes less. What was encoded by
@@ -145,7 +145,7 @@ class _Job:
 
 
 def _survey(job: _Job, keeps: bool, phase: Phase) -> Survey:
-    """Find out what is to be made.
+    """Find out what has to be made.
 
     Raises:
         LtxError: it cannot be made.
@@ -163,7 +163,7 @@ def _survey(job: _Job, keeps: bool, phase: Phase) -> Survey:
 
 
 def _open(job: _Job, found: Survey, verify: bool, writer: Writer | None) -> Ledger:
-    """Open the root's folders, and remove what is left of refused samples."""
+    """Open the root's folders, and remove remaining files of refused samples."""
     order = (TEXT, *RECIPES)
     ledger = Ledger(job.encoding.root, [each for each in order if each in job.data.folders], job.share.rank, job.overwrite, verify, writer)
     for refused in job.share.of([each for each in found.refused if each.part is None]):
@@ -223,7 +223,7 @@ def _summary(job: _Job, found: Survey, outcomes: Mapping[str, Outcome], ledger: 
 
 
 def _uneven(job: _Job, found: Survey) -> list[str]:
-    """Note that clips have a variable frame rate, if any is encoded."""
+    """Note that clips have a variable frame rate, if any such clip is encoded."""
     names = uneven_clips(found.planned, found.looked) if job.data.folders & VIDEO_FOLDERS else []
     clips = sum(each.bucket is not None for each in found.planned)
     return [uneven_note(job.data.path, clips, names, job.encoding.rules.resamples)] if names else []
@@ -256,7 +256,7 @@ STAYS = "What was encoded so far stays, and the same command does the rest."
 
 @attrs.frozen
 class Less:
-    """Suggestions for encoding with less memory than was asked for, said when memory runs out.
+    """Suggestions for encoding with less memory, given when memory runs out.
 
     Attributes:
         codecs: the VAEs and text encoder, and the device that they compute on.

@@ -31,9 +31,7 @@ from ltxcore.modalities.audio import AudioModality
 from ltxcore.protocols import Codec, Entry
 
 VERSION = 2
-"""The version of the encoding, raised whenever a change of this package changes the bytes it makes; samples of another
-version are made again.
-"""
+"""The version of the encoding, raised whenever this package starts to make different bytes; samples of another version are made again."""
 
 MASKS = Rendering(hdr="keep")
 """The rendering of masks: their numbers are shares, not light, whatever their tags say, and nothing is given where they
@@ -75,7 +73,7 @@ class Product:
 
     @property
     def fingerprint(self) -> str:
-        """A hash that changes whenever the bytes would."""
+        """A hash that changes whenever the product's bytes would."""
         return self._fingerprint(self.corrections)
 
     def set_right_since(self, fingerprint: str) -> tuple[str, ...] | None:
@@ -168,7 +166,7 @@ def _timing(info: MediaInfo, retimed: MediaInfo | None) -> Timing:
 
 
 def _told_times(retimed: MediaInfo | None, tools: Tools) -> Mapping[str, Any]:
-    """Return the choice to resample frames to a constant rate as an ingredient, if it makes a difference."""
+    """Return the choice to resample frames to a constant rate as an ingredient; empty if it makes no difference."""
     return {} if retimed is None else {"times": tools.raw.content(retimed.path), "rate": str(retimed.rate)}
 
 
@@ -288,7 +286,7 @@ RECIPES: Mapping[str, Recipe] = {
 
 
 def mask_alone(folder: str, planned: Planned, tools: Tools) -> Tensor:
-    """Make a mask as it is encoded; an audio mask by its own length, since that of the audio latents is not known
+    """Make a mask as it is encoded. An audio mask keeps its own length, since that of the audio latents is not known
     before they are made.
 
     Raises:

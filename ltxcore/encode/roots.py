@@ -34,7 +34,7 @@ OWNERS = "datasets.json"
 """The file in a root that several dataset files could share, with the names of those that do."""
 
 LONGEST = 200
-"""The most bytes of a dataset's name that the name of its root repeats; a longer name is replaced by a hash."""
+"""The most bytes of a dataset's name to repeat in the name of its root; a longer name is replaced by a hash."""
 
 
 @attrs.frozen
@@ -46,11 +46,10 @@ class _Places:
 
 
 def data_kind(path: Path) -> Literal["dataset", "encoded set", "run file"]:
-    """Return the kind of data that a path names: by its ending, and for a folder by whether it holds media or encoded
-    samples.
+    """Return the kind of data at a path: by its ending, or for a folder by whether it holds media or encoded samples.
 
     Raises:
-        DataError: there is no such thing, or it is none of these.
+        DataError: the path does not exist, or holds none of these.
     """
     if is_folder(path):
         return "dataset" if is_media_folder(path) else "encoded set"
@@ -67,11 +66,12 @@ def data_kind(path: Path) -> Literal["dataset", "encoded set", "run file"]:
 
 
 def default_root(dataset: Path, options: PreprocessingTable | None = None) -> Path:
-    """Return where a dataset's samples go unless the user says otherwise. Nothing is written to find out.
+    """Return the folder for a dataset's samples unless the user names another. Nothing is written to find out.
 
     Args:
         dataset: a dataset file, or a folder of media.
-        options: the options that it is encoded with; they tell whose captions are in a set of 0.1.0.
+        options: the options that it is encoded with; they help to tell which dataset file's captions are in a set of
+            0.1.0.
     """
     path = Path(os.path.normpath(dataset.absolute()))
     if is_folder(path):
@@ -148,7 +148,7 @@ def _owners_to_be(root: Path, path: Path, options: PreprocessingTable) -> list[s
 
 
 def _record(root: Path, names: list[str], replaces: bool) -> None:
-    """Record which dataset files a root belongs to; of several processes that do so for the first time, only one succeeds."""
+    """Record which dataset files a root belongs to; if several processes do so for the first time, only one succeeds."""
     root.mkdir(parents=True, exist_ok=True)
     record, data = root / OWNERS, (json.dumps({"datasets": names}) + "\n").encode()
     if not replaces:
@@ -167,7 +167,7 @@ def _record(root: Path, names: list[str], replaces: bool) -> None:
 
 
 def _makers(root: Path, path: Path, options: PreprocessingTable) -> list[str]:
-    """Find the dataset files beside each other that an unrecorded set was encoded from.
+    """Find the dataset files, out of those in one folder, that an unrecorded set was encoded from.
 
     A dataset file counts if it shares samples with the set that are at least half of its rows or half of the set; if
     several do, those count for which at least half of the shared samples have the caption that was encoded.

@@ -29,7 +29,7 @@ VIDEO_FOLDERS = frozenset({"latents", "reference_latents", "video_masks"})
 
 @attrs.frozen(eq=False)
 class Looked:
-    """The facts that were found about the files of a dataset.
+    """The facts found about the files of a dataset.
 
     Attributes:
         infos: the description of each file, or the reason why it cannot be read.
@@ -91,12 +91,12 @@ class Rules:
     skips: bool = False
 
     def or_skip(self, remedy: str, skipped: str) -> str:
-        """Add to a remedy what `on_error` would do, unless that is set already."""
+        """Add to a remedy that `on_error` could leave the sample out, unless that is set already."""
         return f"{remedy}." if self.skips else f'{remedy}, or {skipped} with on_error = "skip".'
 
 
 def look_at(samples: Sequence[Sample], raw: RawFiles, workers: int, step: Callable[[], None], *, listens: bool = True) -> Looked:
-    """Find out what every file of the samples holds.
+    """Find out what each file of the samples holds.
 
     Args:
         samples: the dataset's rows.
@@ -132,7 +132,7 @@ def _masked_sounds(samples: Sequence[Sample]) -> set[Path]:
 
 
 def plan_sample(sample: Sample, looked: Looked, rules: Rules) -> Planned | list[Problem]:
-    """Plan the size and length of a sample, or return all that stands in its way."""
+    """Plan the size and length of a sample, or return everything that prevents it."""
     infos = infos_of(sample, looked, rules.resamples)
     problems = [*unreadable(sample, looked), *_wrong_media(sample, infos, rules)]
     if problems:
@@ -149,7 +149,7 @@ def plan_sample(sample: Sample, looked: Looked, rules: Rules) -> Planned | list[
 
 
 def plan_part(sample: Sample, looked: Looked, rules: Rules) -> Planned | None:
-    """Plan what can be made from a sample that lacks audio or video: all that does not need it; None for other samples,
+    """Plan the parts of a sample that lacks audio or video: everything that does not need it. None for other samples,
     and if something else is wrong too.
     """
     lacking, rest = _lacking(sample, infos_of(sample, looked, rules.resamples), rules)
@@ -160,7 +160,7 @@ def plan_part(sample: Sample, looked: Looked, rules: Rules) -> Planned | None:
 
 
 def _lacking(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -> tuple[list[Problem], Rules]:
-    """Find that a sample lacks the audio or the video that is wanted, and the rules for the rest of it."""
+    """Find whether a sample lacks audio or video that is wanted, and return the rules for the rest of it."""
     silent = list(_soundless(sample, infos, rules)) if rules.folders & SOUND_FOLDERS else []
     if silent:
         return silent, attrs.evolve(rules, folders=rules.folders - SOUND_FOLDERS)

@@ -1,4 +1,4 @@
-"""The state of a dataset's encoding: which samples are encoded as they would be now, and which the first run encodes, and why."""
+"""The state of a dataset's encoding: the samples that are up to date, and those that the first run encodes, with the reason."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def standing_of(data: Dataset, seen: Survey) -> Standing:
 
 
 def _why_anew(sample: Sample, planned: Planned | None, held: Mapping[str, Listing], seen: Survey) -> str | None:
-    """Return why a sample is encoded anew; "" if it is missing, None if it is up to date."""
+    """Return the reason why a sample is encoded anew; "" if it is missing, None if it is up to date."""
     name = sample.name
     if any(name in listing.at_fault for listing in held.values()):
         return FAULT

@@ -1,9 +1,9 @@
-"""The survey of a dataset: what preprocessing would make of it, known from the headers of its files, before anything is
-encoded.
+"""The survey of a dataset: everything that preprocessing would make of it, known from the headers of its files, before
+anything is encoded.
 
-`ltx preprocess` begins with it, `ltx doctor` reports all that it says, and `ltx check` what it says of some files: a
-large dataset has more files than a check of seconds can open. A check opens the same few each time, evenly spread over
-the rows, and says how many it left.
+`ltx preprocess` begins with a survey, `ltx doctor` reports all of one, and `ltx check` surveys only some files, since a
+check takes seconds and a large dataset has too many files to open. A check opens the same few each time, evenly spread
+over the rows, and says how many it did not open.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ class Survey:
         kept: the names of the samples that the run began with and that were encoded after the reading of their files
             was corrected.
         silent: the problem that no clip has audio, though it is wanted; None if that is not so.
-        sizeless: the reason why it is not known what the clips would be fitted to; None if it is, or there is no need.
+        sizeless: the reason why the sizes that the clips would be fitted to are not known; None if they are, or are not
+            needed.
         notes: facts that the user should know.
         opened: the number of files that were looked at.
         others: the number of files that were not looked at.
@@ -98,7 +99,7 @@ class Survey:
 
     @property
     def has_sizes(self) -> bool:
-        """Whether it is known what the clips would be fitted to."""
+        """Whether the sizes that the clips would be fitted to are known."""
         return self.encoding.is_ruled and self.sizeless is None
 
     @property
@@ -133,8 +134,8 @@ class Survey:
 
     @property
     def leaves_out(self) -> bool:
-        """Whether samples that cannot be made are left out rather than refused: the user said so, and others remain, as
-        far as all were looked at.
+        """Whether samples that cannot be made are left out rather than refused: the user asked for it, and others
+        remain, as far as all files were looked at.
         """
         if self.encoding.options.on_error != "skip":
             return False
@@ -143,7 +144,7 @@ class Survey:
 
     @property
     def text_length(self) -> int:
-        """The tokens that the text encoder takes; if it is not known, as many as that of LTX-2 takes."""
+        """The number of tokens that the text encoder takes; that of LTX-2 if it is not known."""
         return LENGTH if self.encoding.text is None else self.encoding.text.length
 
     def unreadable(self, sample: Sample) -> tuple[Problem, ...]:
@@ -175,8 +176,8 @@ class Survey:
                 step()
 
     def mask(self, planned: Planned, folder: str) -> Tensor:
-        """Make a mask of a sample as it is encoded; an audio mask by its own length, since that of the audio latents is
-        not known before they are made.
+        """Make a mask of a sample as it is encoded. An audio mask keeps its own length, since that of the audio latents
+        is not known before they are made.
 
         Raises:
             DataError: it cannot be made.

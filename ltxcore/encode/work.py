@@ -85,8 +85,8 @@ def encode_captions(
 
 
 def text_product(caption: str, length: int, encoder: str) -> Product:
-    """Return the text features of a caption as a product, for its ingredients: padded to `length` when loaded, by the
-    encoder of this fingerprint. The work is done by `encode_captions`.
+    """Return the text features of a caption as a product, for its ingredients: padded to `length` when loaded, and made
+    by the encoder with this fingerprint. The features themselves are made by `encode_captions`.
     """
 
     def refuse() -> Made:
@@ -169,7 +169,7 @@ def _encode_sample(
 
 
 def _write(ledger: Ledger, sample: Sample, product: Product, made: Made, length: int = 0) -> Outcome:
-    """Write what was made, unless it is not finite. If the disk refuses it, that is an error, since it would refuse the next sample too."""
+    """Write what was made, unless it is not finite. It is an error if the disk refuses it, since it would refuse the next sample too."""
     if not all(bool(tensor.isfinite().all()) for tensor in made.tensors.values()):
         what = f'its values in "{product.folder}" would not be finite'
         return Outcome((Problem(what, sample.where, "Look at its files, and at the weights of the VAE."),))

@@ -6,10 +6,10 @@ before. Micro-batches of all epochs form one endless sequence; an optimizer step
 processes` of it, and an epoch may end within a step.
 
 **Every sample comes exactly once an epoch.** If the samples of a shape are not a multiple of the batch size, one
-micro-batch of that shape is smaller. Filling it up with samples that come twice would draw the same noise twice, since
-draws are keyed by epoch and sample; and leaving it out would drop samples, always the same ones if a shape is rare. So
-that a sample in a small micro-batch counts as much as any other of its step, the loss of each micro-batch is multiplied
-by its weight (`weights`) before gradients are averaged over the step's micro-batches.
+micro-batch of that shape is smaller. Filling it up by repeating samples would draw the same noise twice, since draws
+are keyed by epoch and sample; leaving it out would drop samples, always the same ones if a shape is rare. So that a
+sample in a small micro-batch counts as much as any other of its step, the loss of each micro-batch is multiplied by its
+weight (`weights`) before gradients are averaged over the step's micro-batches.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class MicroBatch:
 
 @attrs.frozen
 class Order:
-    """The endless sequence of micro-batches of a run; any of them can be asked for directly, as a resumed run does."""
+    """The endless sequence of micro-batches of a run. Any of them can be asked for directly, as a resumed run does."""
 
     shapes: tuple[tuple[str, ...], ...]
     batch_size: int

@@ -56,7 +56,7 @@ class EncodedSet:
     Attributes:
         root: the folder that its folders lie in.
         folders: the folders that hold samples.
-        problems: the problems with files in them.
+        problems: the problems with files in its folders.
     """
 
     root: Path

@@ -1,4 +1,4 @@
-"""The held-out samples: never trained on, so that the validation loss on them tells what was learned.
+"""The held-out samples: they are never trained on, so that the validation loss on them tells what was learned.
 
 A held-out *dataset* needs no split: the caller preprocesses it to a root of its own, reads its manifest with the same sources, trains on all samples of the
 one manifest and evaluates on all of the other.
@@ -17,7 +17,7 @@ from ltxcore.protocols import MODALITIES, Manifest
 DEFAULT_SHARE = 0.05
 DEFAULT_MOST = 32
 DEFAULT_FROM = 5
-"""The number of samples from which on some are held out by default; in fewer, one less would be missed."""
+"""The number of samples at which some are held out by default; in a smaller set, every sample is needed for training."""
 
 
 @attrs.frozen

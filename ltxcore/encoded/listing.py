@@ -33,10 +33,10 @@ INDEX = ".index.jsonl"
 """The file beside the samples that stores what was found in files that no manifest records."""
 
 SOON = (-2.0, 60.0)
-"""The seconds from the last change of a file to the line that records it, least and most; file systems round, and wait for the disk."""
+"""The least and the most seconds from the last change of a file to the line that records it; file systems round, and wait for the disk."""
 
 CHUNK = 64
-"""The number of files indexed between two writes of the index, so that interrupted indexing goes on where it was."""
+"""The number of files indexed between two writes of the index, so that interrupted indexing can be resumed."""
 
 T = TypeVar("T")
 
@@ -107,9 +107,7 @@ def list_folder(folder: Path, only: Collection[str] | None = None, progress: Pro
 
 
 def whole_samples(root: Path, folders: Collection[str], names: Collection[str] | None = None) -> tuple[str, ...]:
-    """Return the names of the samples, or of those among `names`, that are there in every folder in some way, as they
-    should be or at fault.
-    """
+    """Return the names of the samples, or of those among `names`, that every folder has, whether they are as they should be or at fault."""
     held = [list_folder(root / folder, names, remember=False) for folder in folders]
     return tuple(sorted(set.intersection(*({*listing.entries, *listing.at_fault} for listing in held)))) if held else ()
 
@@ -167,7 +165,7 @@ class _Claim:
 
 
 def _claim(lines: list[Line], file: File | None) -> _Claim:
-    """Find what the last line of each manifest that knows a sample claims, given its file, if there is one."""
+    """Find what the manifests claim about a sample, from its last line in each, given its file if there is one."""
     newest = lines[0] if len(lines) == 1 else sorted(lines, key=lambda line: line.time)[-1]  # a stable sort: the later manifest wins ties
     if file is None:
         return _Claim("nothing" if newest.removed else "gone")

@@ -21,10 +21,10 @@ from ltxcore.files import read_regular
 from ltxcore.protocols import MODALITIES, Entry
 
 LATEST = 1e11
-"""The time, in seconds, from which on a line's own time is not believed."""
+"""The time, in seconds, at or beyond which the time in a line is not believed."""
 
 TICK = 1e-3
-"""The seconds by which a line is later than the latest one before it if the clock says less."""
+"""The seconds by which a line is dated after the latest one before it if the clock shows an earlier time."""
 
 
 @attrs.frozen

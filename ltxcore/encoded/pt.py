@@ -26,7 +26,7 @@ SHOWN = 80
 """The number of letters of a value that a message repeats."""
 
 LARGEST_NUMBER = 2**31
-"""The number that a file's frames, sizes and rate must stay below."""
+"""The bound below which a file's numbers of frames, sizes and rate must stay."""
 
 REFUSED = "Only plain tensors, numbers and strings are read from a .pt file; encode the raw file with `ltx preprocess` instead."
 

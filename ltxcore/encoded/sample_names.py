@@ -44,8 +44,8 @@ class File:
 
 
 def encoded_root(root: Path, folders: Iterable[str]) -> Path:
-    """Return where the folders of a data root lie: in it, or in its `.precomputed` if the folder of a dataset was named
-    instead of what was made from it.
+    """Return the folder that holds the folders of a data root: the root itself, or its `.precomputed` if the folder of
+    a dataset was named instead.
     """
     inner = root / ENCODED
     return inner if inner.is_dir() and not any((root / folder).is_dir() for folder in folders) else root
@@ -97,7 +97,7 @@ def find_sample(root: Path, folder: str, name: str) -> Path:
 
 
 def legacy_text_name(name: str) -> str:
-    """Return what an early ltx-trainer called the text of the sample `latent_X`: `condition_X`; "" for other names."""
+    """Return the name that an early ltx-trainer gave the text of the sample `latent_X`: `condition_X`; "" for other names."""
     parent, _, last = name.rpartition("/")
     if not last.startswith("latent_"):
         return ""

@@ -96,8 +96,8 @@ def damage(path: Path, entry: Entry) -> Problem | None:
 
 
 def redo(path: Path) -> str:
-    """Say what to do about a sample's file that cannot be used. The user is never told to delete it: without a manifest
-    above it, it may be the only copy.
+    """Say what to do about a sample's file that cannot be used. The user is never told to delete it, since without a
+    manifest it may be the only copy.
     """
     return REDO if any(next(folder.glob(MANIFESTS), None) for folder in path.absolute().parents) else OWN
 

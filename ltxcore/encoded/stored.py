@@ -24,8 +24,8 @@ RATES = (1e-6, 1e6)
 
 
 def most_bytes(size: int) -> int:
-    """Return the most bytes of memory that a file of `size` bytes may claim to take. What claims far more is damaged,
-    or meant to do harm.
+    """Return the most bytes of memory that a file of `size` bytes may claim to take. A file that claims far more is
+    damaged, or malicious.
     """
     return max(2**28, 16 * size)
 
@@ -89,8 +89,7 @@ def stored(
     origin: str = "",
     encoder: str = "",
 ) -> Stored:
-    """Make a sample of tensors, if that is what they are: the kind follows from their names, the modality from their
-    shape.
+    """Make a sample of tensors, if they are one: the kind follows from their names, the modality from their shape.
 
     Raises:
         DataError: names, dtype, shape or mask values are wrong, the rate is impossible, or text is longer than its

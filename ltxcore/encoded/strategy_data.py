@@ -40,7 +40,7 @@ HOLDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "audio_masks": ("mask", "audio"),
     }
 )
-"""The kind and modality that folders hold by convention. Other folders hold what most of their samples are."""
+"""The kind and modality that folders hold by convention. The content of any other folder is that of most of its samples."""
 
 TARGETS = {"video": "latents", "audio": "audio_latents"}
 CONDITIONS = {"mask": "mask", "latents": "reference"}
@@ -72,7 +72,7 @@ class StrategyData:
         return self.strategy.sources()
 
     def manifest(self) -> tuple[Manifest, tuple[Problem, ...]]:
-        """Return the samples that there are, and all that is wrong with them as far as their manifests tell. Nothing is written."""
+        """Return the samples that there are, and everything that is wrong with them as far as their manifests tell. Nothing is written."""
         manifest, problems = survey_manifest(self.root, self.sources, only=self.only, remember=False)
         return manifest, tuple(map(self.placed, problems))
 

@@ -15,7 +15,7 @@ _MATRIX_AT = {b"mvhd": (36, 48), b"tkhd": (40, 52)}
 _MOST_BYTES = 1 << 26
 
 _PHOTOGRAPHS_IN_TRACKS = (b"jpeg", b"mjp", b"png ", b"tiff", b"mp4v")
-"""The codecs whose frames may say for themselves how they are shown; the last may be MPEG-4 or JPEG."""
+"""The codecs whose frames may state for themselves how they are shown; the last may be MPEG-4 or JPEG."""
 
 
 def shows_as_stored(path: Path) -> bool:

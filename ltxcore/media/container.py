@@ -23,7 +23,7 @@ _LIBRARY = ("av/", "av\\")
 """The beginnings of the names of PyAV's own source files in tracebacks."""
 
 _MOST_KINDS_OF_SIDE_DATA = 64
-"""A number larger than that of FFmpeg's kinds of side data, of which PyAV has names for the first ones."""
+"""A number larger than the number of kinds of side data in FFmpeg; PyAV has names only for the first of them."""
 
 _SEQUENCES = frozenset({"avis", "msf1", "hevc", "hevx"})
 """The brands of AVIF and HEIC files that hold moving pictures beside a still one that stands for all of them."""
@@ -166,8 +166,8 @@ def packets_of(path: Path, container: Any, stream: Any) -> Iterator[Any]:
     """Read the packets of a stream, in the order of the file.
 
     Raises:
-        DataError: a packet is incomplete, which FFmpeg itself plays over. The last one of audio that does not state its
-            length may be.
+        DataError: a packet is incomplete, which FFmpeg itself ignores. The last packet of audio that does not state its
+            length may be incomplete.
     """
     with blaming(path):
         for packet in container.demux(stream):
@@ -249,7 +249,7 @@ def _codec(container: Any, stream: Any) -> str:
 
 
 def is_mp4(container: Any) -> bool:
-    """Return whether a file is MP4 or MOV, which know when their streams start before anything is decoded."""
+    """Return whether a file is MP4 or MOV, whose streams state when they start before anything is decoded."""
     return "mp4" in container.format.name.split(",")
 
 

@@ -13,7 +13,7 @@ from ltxcore.media.boxes import boxes, inside, moov
 
 _RECORDS = frozenset({b"dvcC", b"dvvC", b"dvwC"})
 _COMPATIBLE = frozenset({0, 2, 4, 6, 7, 9})
-"""The profiles whose base layer can always be shown; early files of them do not say so."""
+"""The profiles whose base layer can always be shown; early files of these profiles do not say so."""
 
 _SAMPLE_ENTRY = 78
 """The bytes of a video sample entry before the boxes in it."""
@@ -22,7 +22,7 @@ _SEGMENT, _TRACKS, _CLUSTER = b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\x1f\x
 """The elements of Matroska for the file, its tracks and its content."""
 
 _ENTRY, _KIND, _MAPPING, _ADDED, _RECORD = b"\xae", b"\x83", b"\x41\xe4", b"\x41\xe7", b"\x41\xed"
-"""The elements of Matroska for a track, its kind, what is added to its blocks, the kind of that, and its record."""
+"""The elements of Matroska for a track, its kind, an addition to its blocks, the kind of that addition, and its record."""
 
 _PICTURES = 1
 _MOST_BYTES = 1 << 20
@@ -108,7 +108,7 @@ def _in_matroska(file: BinaryIO, size: int) -> bytes | None:
 
 
 def _added(file: BinaryIO, start: int, end: int) -> bytes | None:
-    """Find the record in what is added to the blocks of a track, if that is Dolby Vision."""
+    """Find the record in an addition to the blocks of a track, if that is Dolby Vision."""
     parts = {name: place for name, *place in _elements(file, start, end)}
     if _ADDED not in parts or _RECORD not in parts or _bytes(file, *parts[_ADDED]) not in _RECORDS:
         return None

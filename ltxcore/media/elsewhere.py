@@ -50,8 +50,8 @@ _STANDING_FOR_IT = (
 
 
 def lead(head: bytes) -> tuple[str, str] | None:
-    """Recognize, by its first bytes, a file that is not a media file but leads to one or stands for one, and return what
-    it is and what to do; None for any other file.
+    """Recognize, by its first bytes, a file that is not a media file but leads to one or stands for one, and return
+    what it is and what to do about it; None for any other file.
 
     Args:
         head: the first `HEAD` bytes, or all.

@@ -54,8 +54,8 @@ _STEPS = 4096
 """The steps of the table of light, which is interpolated linearly between its entries; the light is off by 1e-6 at most."""
 
 _FINE = 65_535
-"""The last index of the tables by square roots, whose entries are not interpolated; light to look up there is counted
-in 1 / 65,535 squared.
+"""The last index of the tables by square roots, whose entries are not interpolated; light is looked up there in units
+of 1 / 65,535 squared.
 """
 
 _STRIP = 32_768

@@ -40,7 +40,7 @@ _UNTOLD = frozenset({0, 2})
 _FULL_RANGE = 2
 
 _TELLING = frozenset({"h264", "hevc", "vvc", "av1", "vp9", "prores", "mpeg2video", "apv"})
-"""The codecs whose frames may state what their container does not."""
+"""The codecs whose frames may state color tags that their container does not."""
 
 _MASTERING = struct.Struct("=22i")
 """The layout of mastering metadata: three primaries and the white (x and y each), the darkest and the brightest light,
@@ -73,7 +73,7 @@ class Tags:
         return cls(int(told.color_trc), int(told.color_primaries), int(told.colorspace), int(told.color_range))
 
     def beside(self, others: Tags) -> Tags:
-        """Return these tags, with those of `others` in place of the ones that state nothing."""
+        """Return these tags, completed with those of `others` where they state nothing."""
         return Tags(
             others.transfer if self.transfer in _UNTOLD else self.transfer,
             others.primaries if self.primaries in _UNTOLD else self.primaries,
@@ -88,8 +88,8 @@ class Tags:
 
 
 def signal_of(frame: Any, stream: Tags, where: str) -> Signal | None:
-    """Return what the numbers of an HDR frame of the file `where` mean; None if the frame is not HDR. What the frame
-    does not state is taken from its stream.
+    """Return the meaning of the numbers of an HDR frame of the file `where`; None if the frame is not HDR. Tags that
+    the frame lacks are taken from its stream.
 
     A tag that no HDR picture has is not believed: primaries that are neither BT.2020's nor P3's are taken for BT.709's,
     and an implausible peak for 1000 cd/m2.

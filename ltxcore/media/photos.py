@@ -90,8 +90,8 @@ class Photo:
 
     @property
     def corrections(self) -> tuple[str, ...]:
-        """The changes to its pictures that may be chosen otherwise, by their names in `encode.outdated.CORRECTIONS`. 0.1.0
-        read no such file.
+        """The changes to its pictures that may be chosen otherwise, by their names in `encode.outdated.CORRECTIONS`.
+        Version 0.1.0 did not read such files.
         """
         colours = described_colours(self.path) if self.is_image else None
         is_hdr = colours is not None and Tags(transfer=colours[1]).is_hdr

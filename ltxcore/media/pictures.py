@@ -23,8 +23,8 @@ Hdr = Literal["bt709", "keep"]
 _RGB = "rgb24"
 _RGB_WITH_ALPHA = "rgba"
 _RGB_BY_PLANES = "gbrp"
-"""The planar RGB format that FFmpeg resizes to twice as fast as to packed RGB, each pixel with a color of its own;
-packing it afterwards is quick.
+"""The planar RGB format, in which each pixel has a color of its own. FFmpeg resizes to it twice as fast as to packed
+RGB, and packing it afterwards is quick.
 """
 
 

@@ -1,5 +1,5 @@
-"""The places of audio frames in time: as their time stamps say, as far as those can be believed, counted from the first
-picture that is shown.
+"""The places of audio frames in time, counted from the first picture that is shown. Time stamps decide, as far as they
+can be believed.
 
 A time stamp is a multiple of its container's tick, which in some containers is longer than a sample: a millisecond in
 Matroska and FLV. So stamps wobble around the true time although the audio goes on without a break, and only what cannot
@@ -78,7 +78,7 @@ class _Ahead:
             yield frame
 
     def next(self, samples: Fraction) -> Iterator[Stamped]:
-        """Look at the frames that follow, for so many samples."""
+        """Look ahead at the frames that follow, up to this many samples."""
         yield from self._seen
         known = sum(frame.length for frame in self._seen)
         while known < samples and (frame := next(self._frames, None)) is not None:
@@ -121,8 +121,8 @@ def placed(frames: Iterator[Stamped], rate: int, tick: Fraction) -> Iterator[Pla
 
 
 def _stays(following: Iterator[Stamped], expected: Fraction, off: Fraction, slack: Fraction) -> bool:
-    """Return whether the stamps of the frames that follow, the first of which would go on at the sample `expected`, are
-    all off to the same side as `off`.
+    """Return whether the stamps of the frames that follow are all off to the same side as `off`; the first of these
+    frames would continue at the sample `expected`.
     """
     for each in following:
         if each.stated is not None:
@@ -246,7 +246,7 @@ def sound_corrections(path: Path, container: Any, *, is_unread: bool = False) ->
     Args:
         path: the file.
         container: the file, open.
-        is_unread: whether it was opened `quick` and nobody else reads from it, before or after, so that it need not be
+        is_unread: whether it was opened `quick` and nothing else reads from it, before or after, so that it need not be
             opened again.
     """
     if audio_stream(container) is None or container.format.name in _WITHOUT_CLOCK:
@@ -268,7 +268,9 @@ def sound_corrections(path: Path, container: Any, *, is_unread: bool = False) ->
 
 
 def _sound(container: Any, stream: Any, pictures: Any | None, early: list[Any]) -> Iterator[Any]:
-    """Read the packets of an audio stream, and collect in `early` the first ones of the video beside it; no more video packets are read."""
+    """Read the packets of an audio stream, and collect in `early` the first packets of the video; no more video packets
+    than those are read.
+    """
     from av.stream import Discard
 
     for packet in _alone(container, stream, *([] if pictures is None else [pictures])):
@@ -306,8 +308,8 @@ def _is_even(stream: Any, packets: Iterator[Any]) -> bool:
 
 
 def _is_elsewhere(frames: Iterator[Placed], origin: Fraction | None, told: Fraction | None) -> bool:
-    """Return whether frames lie elsewhere than where 0.1.0 put them: one after the other, from where they were read to
-    start if the pictures start at `told`.
+    """Return whether frames lie elsewhere than where 0.1.0 put them: one after the other, starting where it took them
+    to start if the pictures start at `told`.
     """
     at = None
     for each in frames:

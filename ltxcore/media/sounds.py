@@ -96,8 +96,8 @@ def _decode(parts: Iterator[Sound], rate: int, max_duration: float | None) -> So
 
 @contextmanager
 def hearing(path: Path) -> Iterator[Iterator[Sound]]:
-    """Open the first audio stream of a file, and yield it piece by piece, in its place as `read_sound` reads it; no
-    piece if there is no audio.
+    """Open the first audio stream of a file, and yield it piece by piece, in its place as `read_sound` reads it;
+    without audio, nothing is yielded.
 
     Raises:
         DataError: there is no such file, or it is not a media file; raised from the pieces if they do not decode.

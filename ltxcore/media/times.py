@@ -33,9 +33,9 @@ _ROUNDED = Fraction(1, 1000)
 _ABOUT = Fraction(1, 500)
 """The share by which a rate may differ from the stated one: more than the difference of 30 and 30000/1001."""
 _WOBBLE = Fraction(1, 2000)
-"""The share by which the mean of times that a clock gave may be off: half the difference of 30 and 30000/1001."""
+"""The share by which the mean of times given by a clock may be off: half the difference of 30 and 30000/1001."""
 _UNSTEADY = Fraction(1, 200)
-"""The share by which the mean of times may be off in a clip with a variable frame rate, whose times no clock gave."""
+"""The share by which the mean of times may be off in a clip with a variable frame rate, whose times were not given by a clock."""
 _SLOW = 16
 _INVISIBLE_IN = "vp8"
 _SHOWN_BIT = 1 << 4
@@ -112,9 +112,9 @@ class Times:
         return len(self.starts)
 
     def usual_rate(self, told: Fraction | None = None, wobble: Fraction = _WOBBLE) -> Fraction:
-        """Compute the frames per second from the median duration of a frame: the mean of all that last about as long,
-        replaced by the container's rate, or by one that cameras have, if rounding allows it or the two differ by no
-        more than the share `wobble`.
+        """Compute the frames per second from the median duration of a frame, averaged over all frames that last about
+        as long. The container's rate or one that cameras have replaces it, if rounding allows it or the two differ by
+        no more than the share `wobble`.
         """
         gaps = sorted(end - start for start, end in pairwise(self.starts))
         median = max(1, _median(gaps))
@@ -219,7 +219,9 @@ def shown_in(path: Path, container: Any, stream: Any) -> tuple[Shown, Fraction]:
 
 
 def told_rate(stream: Any) -> Fraction | None:
-    """Return the frames per second that the container states: its average, else what its time base suggests; None if it states none."""
+    """Return the frames per second that the container states: its average, else the rate that its time base suggests;
+    None if it states none.
+    """
     rate = stream.average_rate or stream.base_rate or stream.guessed_rate
     return Fraction(rate) if rate else None
 

@@ -1,4 +1,4 @@
-"""Turning of pictures to how their metadata say they are shown: by the display matrix of a clip, or the EXIF
+"""Turning pictures to the way that their metadata say they are shown: by the display matrix of a clip, or the EXIF
 orientation of a photograph.
 """
 
@@ -132,8 +132,8 @@ def _decoded_at_once(container: Any, stream: Any) -> list[Any]:
 
 
 def turn_of(frame: Any, path: Path) -> Turn:
-    """Return how the first decoded frame of a file is to be turned: as Pillow says for photographs that it can read, by
-    the display matrix for all else.
+    """Return how the first decoded frame of a file is to be turned: as Pillow says for photographs that it can read,
+    and by the display matrix for all other files.
 
     Raises:
         DataError: it is turned by an angle that is not a multiple of 90 degrees.
@@ -184,8 +184,8 @@ def turn_of_matrix(matrix: bytes, path: Path) -> Turn:
 
 
 def orientation_of(path: Path, *, only_jpeg: bool = False) -> int | None:
-    """Return the orientation, 1 to 8, of a JPEG, PNG, WebP or TIFF file as Pillow finds it, in its EXIF data or else
-    its XMP; 1, upright, if it states none.
+    """Return the orientation, 1 to 8, of a JPEG, PNG, WebP or TIFF file as Pillow finds it in its EXIF data or else its
+    XMP; 1, upright, if it states none.
 
     Args:
         path: the file.
@@ -210,7 +210,7 @@ def orientation_of(path: Path, *, only_jpeg: bool = False) -> int | None:
 
 
 def _exif(file: BinaryIO, start: bytes, only_jpeg: bool) -> Any:
-    """Read EXIF data with Pillow, made up from XMP if they state no orientation; None for a file of another kind.
+    """Read EXIF data with Pillow, completed from XMP if they state no orientation; None for a file of another kind.
 
     Its classes are called by name, since `Image.open` would warn of large pictures, of which none is decoded here.
     """

@@ -1,6 +1,7 @@
-"""Detection of media files that were cut short, from what the container says of its own length, without decoding.
+"""Detection of media files that were cut short, from what the container says about its own length, without decoding.
 
-FFmpeg plays what there is of a file that was cut short and says nothing, so a half-copied recording would train as a shorter one.
+FFmpeg plays as much as there is of a file that was cut short and reports nothing, so a half-copied recording would be
+trained on as a shorter one.
 """
 
 from __future__ import annotations

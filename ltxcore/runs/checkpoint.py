@@ -133,8 +133,8 @@ def remove_all(folder: Path) -> None:
 
 
 def look(saved: Saved) -> ManifestRecord:
-    """List what a checkpoint holds, once every file is there with the size it was saved with; only the manifest is
-    read.
+    """List the contents of a checkpoint after checking that every file is there with the size it was saved with; only
+    the manifest is read.
 
     Raises:
         CheckpointError: the manifest is damaged, or a file is missing or was changed.
@@ -154,7 +154,7 @@ def look(saved: Saved) -> ManifestRecord:
 
 
 def check(saved: Saved) -> bool:
-    """Return whether a checkpoint holds a training state, once every file matches its hash.
+    """Return whether a checkpoint holds a training state, after checking that every file matches its hash.
 
     Raises:
         CheckpointError: a file is missing or was changed, or the manifest was.

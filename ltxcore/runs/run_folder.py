@@ -84,7 +84,7 @@ class RunFolder:
         sync(self.path)
 
     def is_begun(self) -> bool:
-        """Return whether a run wrote its run file here; a file of that name by someone else does not count."""
+        """Return whether a run wrote its run file here; a file of that name from elsewhere does not count."""
         try:
             return read_regular(self.run_file, len(HEADER)) == HEADER.encode()
         except OSError:

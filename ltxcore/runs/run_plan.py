@@ -374,7 +374,7 @@ def _unavailable(config: RunFile) -> Iterator[tuple[str, str, str]]:
 
 
 def _unmeasured(config: RunFile) -> Iterator[tuple[str, str, str]]:
-    """Refuse to judge a run by a validation loss that it does not measure."""
+    """Refuse to judge a run by a validation loss if it does not measure one."""
     asked = config.checkpoints
     key = "keep_best" if asked.keep_best else "stop_after" if asked.stop_after is not None else ""
     if not key:

@@ -126,7 +126,7 @@ def load(model_path: Path, own_path: Path | None = None, *, device: str = "cpu")
 
 
 def _check_statistics(part: Part) -> None:
-    """Check that there is one number to normalize each channel and bin of the latents with."""
+    """Check that there is exactly one number for normalizing each channel and bin of the latents."""
     config = part.module.config
     bins = int(config.mel_bins) // int(part.module.mel_compression_ratio)
     if int(config.latent_channels) * bins != int(config.base_channels):

@@ -32,8 +32,8 @@ def empty(make: Callable[[], Any]) -> Any:
 
 
 def with_options(identity: str, **options: object) -> str:
-    """Append to a fingerprint of weights each option that is not the usual one, after a "+": what comes before the
-    first "+" tells whether two encoders belong to one model, the whole whether they make the same bytes.
+    """Append to a fingerprint of weights each option that is not the usual one, after a "+". The part before the first
+    "+" tells whether two encoders belong to one model, and the whole tells whether they make the same bytes.
     """
     return "+".join([identity, *(f"{name}={value}".replace(" ", "") for name, value in options.items() if value)])
 
