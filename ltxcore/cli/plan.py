@@ -75,8 +75,8 @@ def plan(
 
 
 def _loaded(run_file: Path, settings: tuple[str, ...], model: str | None) -> LoadedRun:
-    """Load the run file; its data and the media of its samples may be on another machine, and so may the paths of
-    `[model]` where a released model is named.
+    """Load the run file. Its data and the media of its samples may be on another machine, and so may the paths of
+    `[model]` if a released model is named.
     """
     from ltxcore.config.load import load_run
 

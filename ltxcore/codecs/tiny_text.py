@@ -22,7 +22,8 @@ _VERSION = 1
 
 @attrs.define(eq=False)
 class TinyTextEncoder:
-    """An encoder of captions to text features `[l, 128]` of each modality, one per word; both modalities get the same.
+    """An encoder of captions to text features `[l, 128]` of each modality, one per word; they are the same for both
+    modalities.
 
     Letter case and punctuation are ignored. A caption without words gives `[0, 128]`. Only the first 32
     words of a longer caption count.

@@ -233,7 +233,7 @@ def _parts(text: str) -> list[str]:
 
 
 def _goes_on(part: str, piece: str) -> bool:
-    """Return whether the value of a part is unfinished, so that the piece after the next comma belongs to it."""
+    """Return whether the value of a part is unfinished, so that the text after the next comma belongs to it."""
     begun = OPENING.search(part, part.find("=") + 1)
     if begun is None:
         return False

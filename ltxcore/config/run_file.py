@@ -16,7 +16,7 @@ from ltxcore.config.validation_samples import ValidationTable
 from ltxcore.files import is_file, is_folder
 
 SHIPPED_MODELS = ("tiny", "tiny-untrained")
-"""The values of `model_path` that are not paths: the small model that comes with the package, with and without its training."""
+"""The values of `model_path` that are not paths: the small model that comes with the package, trained and untrained."""
 
 ModelPath = NewType("ModelPath", str)
 """A model: one of SHIPPED_MODELS, or an absolute path."""

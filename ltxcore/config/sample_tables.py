@@ -36,8 +36,8 @@ MEDIUM_KEYS: dict[str, tuple[str, ...]] = {"video": ("video", "image_or_video"),
 
 
 def sample_keys(cls: Any, modality: str) -> list[Key]:
-    """Return the keys of a condition in a validation sample: type, those of its class, a file for its medium and for
-    each role.
+    """Return the keys of a condition in a validation sample: type, those of its class, and a file for its medium and
+    for each role.
 
     A number of latent frames may be left out, or be written as pixel frames or seconds.
     """
@@ -76,8 +76,8 @@ def medium_keys(cls: Any, modality: str) -> tuple[str, ...]:
 
 
 def media_key(cls: Any, role: Role, modality: str) -> str:
-    """Return the key that names the file of a role: its own, else the modality for latents (unless the condition's
-    medium has that key), else its name.
+    """Return the key that names the file of a role. It is the role's own key if it has one; for latents, the modality,
+    unless the condition's medium has that key; else the role's name.
     """
     if role.media_key is not None:
         return role.media_key

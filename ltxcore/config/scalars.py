@@ -167,8 +167,8 @@ def _literal(_: cattrs.Converter, reading: Reading) -> Callable[[Any, Any], Any]
 
 
 def _union(converter: cattrs.Converter, reading: Reading) -> Callable[[Any, Any], Any]:
-    """Return a hook that reads a value as the first member of a union that its own TOML type fits; a whole number is an
-    int before it is a float.
+    """Return a hook that reads a value as the first member of a union that fits its TOML type; a whole number is tried
+    as an int before a float.
     """
 
     def structure(value: Any, kind: Any) -> Any:

@@ -42,7 +42,7 @@ def structure(
         data: the TOML document.
         registry: the registry in which the names of strategies, conditions, samplers and trackers are looked up.
         folder: the folder of the run file, where relative input paths start.
-        elsewhere: the tables whose input paths are on another machine, and need not be here.
+        elsewhere: the tables whose input paths are on another machine and need not exist here.
         in_parts: whether a run file with mistakes is also read, without the keys that are wrong (`config.parts`).
     """
     structurer = structurer_of(registry, folder)

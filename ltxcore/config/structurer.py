@@ -37,7 +37,7 @@ class Structurer:
         reading: the reading that takes mistakes.
         converter: the cattrs converter that does the work.
         start: the name of that folder in a message.
-        elsewhere: the tables whose input paths are on another machine, and need not be here.
+        elsewhere: the tables whose input paths are on another machine and need not exist here.
         in_parts: the classes of tables that are read without the keys that are wrong; any other table with a mistake is not read at all.
     """
 
@@ -98,7 +98,7 @@ class Structurer:
 
         Args:
             special: functions that read the values of some keys instead of the converter.
-            not_here: reasons why some keys of other tables are not in this one, with the remedy.
+            not_here: keys of other tables that this one does not have, each with the reason and the remedy.
 
         Raises:
             Unreadable: a required key is missing, or a value cannot be read.
@@ -232,7 +232,7 @@ class Structurer:
     # ---- values with a meaning
 
     def path(self, value: Any) -> Path:
-        """Return an absolute path; relative ones start at the run file, `output_dir` at the working directory."""
+        """Return an absolute path. Relative paths start from the run file's folder, but `output_dir` from the working directory."""
         if not is_a(value, Path):
             refuse_type(self.reading, value, Path)
         if not value:

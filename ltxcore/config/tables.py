@@ -105,8 +105,8 @@ def is_key(field: attrs.Attribute[Any]) -> bool:
 
 @attrs.frozen
 class Key:
-    """A key of a table: name, type, default (`REQUIRED` for none), purpose, unit, range, the kind of input it reads,
-    and texts that it refuses by name.
+    """A key of a table: name, type, default (`REQUIRED` if it has none), purpose, unit, range, the kind of input it
+    reads, and the texts that it refuses by name.
     """
 
     name: str
@@ -185,7 +185,9 @@ def _bounds(validator: Any) -> Bounds:
 
 
 def training_keys(cls: Any) -> list[Key]:
-    """Return the keys of a condition in `[training_strategy]`: type, probability, those of its class, one source folder for each role."""
+    """Return the keys of a condition in `[training_strategy]`: type, probability, those of its class, and one source
+    folder for each role.
+    """
     return [
         Key("type", str, help="the condition"),
         Key("probability", float, 1.0, "how often the condition applies, from 0 to 1", bounds=Bounds(at_least=0, at_most=1)),

@@ -1,5 +1,5 @@
-"""Advice on a key that its table does not have: a typo, a key of another table, another trainer's word, or nothing that
-is known here.
+"""Advice on a key that its table does not have: a typo, a key of another table, another trainer's word, or a word that
+is not known here.
 
 The module knows the words of other trainers for what a run file says: the same thing under another name, things that
 are done differently, and things that do not exist here.
@@ -201,7 +201,7 @@ IN_CONDITIONS: Mapping[str, tuple[str, ...]] = {
     "p": ("probability",),
     "name": ("type",),
 }
-"""The keys that words stand for in a condition, in training or in a sample to generate."""
+"""The keys that other trainers' words stand for in a condition, in training or in a sample to generate."""
 
 IN_VALIDATION: Mapping[str, str] = {
     **dict.fromkeys(("steps", "num_steps"), "validation.inference_steps"),
@@ -209,7 +209,9 @@ IN_VALIDATION: Mapping[str, str] = {
     **dict.fromkeys(("caption", "text"), "validation.samples.prompt"),
     **dict.fromkeys(("cfg", "cfg_scale", "guidance_scale"), "validation.video_cfg_scale"),
 }
-"""The keys that words stand for in `[validation]` and its samples, where they mean something else than in other tables."""
+"""The keys that other trainers' words stand for in `[validation]` and its samples, where the words mean something else
+than in other tables.
+"""
 
 _STEPS = "A run is as long as optimization.steps says, and there is no key for passes over the data."
 _SAVED = "What counts is steps: checkpoints.interval."

@@ -25,7 +25,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """The roles, each with the column names that play it by convention."""
 
 BORROWED: Mapping[str, tuple[str, ...]] = MappingProxyType({"video": ("video_path", "file_name"), "caption": ("text",)})
-"""Column names of other programs' datasets, accepted for a role only if no column of ours could be meant as well."""
+"""Column names of other programs' datasets, accepted for a role only if no column of ours could be meant for it."""
 
 FOLDERS: Mapping[str, str] = MappingProxyType(
     {

@@ -29,7 +29,7 @@ KINDS: Mapping[Kind, frozenset[str]] = MappingProxyType(
         "sound": _endings("wav mp3 flac ogg oga opus m4a aac aif aiff wma ac3 mka caf amr au"),
     }
 )
-"""The file endings of clips, pictures and audio files; what a file really holds is seen when it is opened."""
+"""The file endings of clips, pictures and audio files; the actual content of a file is found when it is opened."""
 
 SYSTEM = frozenset(
     {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
@@ -279,7 +279,7 @@ def _caption(folder: Path, name: str, texts: list[str], caption_from: str | None
 
 
 def read_caption(path: Path) -> str | Problem:
-    """Read the text of a caption file, without space around it; or return why it cannot be read."""
+    """Read the text of a caption file, without surrounding space, or return the reason why it cannot be read."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -84,9 +84,9 @@ class RawFiles:
             self._facts.update(_remembered(path))
 
     def info(self, path: Path) -> MediaInfo:
-        """Return what a file holds, as `probe` does, but with the height and width that it is shown with, and with a
-        duration for every audio file. If clips are resampled, the frames and the rate of an uneven clip are those that
-        it has afterwards.
+        """Return a file's description, as `probe` does, but with the height and width that it is shown with, and with a
+        duration for every audio file. If clips are resampled, an uneven clip has the frames and the rate that it gets
+        by that.
 
         Raises:
             DataError: it cannot be read, or its first frame cannot.

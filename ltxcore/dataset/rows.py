@@ -68,8 +68,8 @@ class Dataset:
         samples: the samples, in the order of their rows.
         folders: the folders to make.
         notes: facts that the user should know and that are not mistakes.
-        left_out: the problems of rows that are left out because the user said so: missing files, or texts beside the
-            media of a folder.
+        left_out: the problems of rows that are left out because the user said so: missing files, or missing texts of a
+            folder's media.
         is_folder: whether it is a folder of media.
     """
 
@@ -166,8 +166,8 @@ def read_rows(path: Path, options: PreprocessingTable) -> Table:
 
 
 def _usable(table: Table, options: PreprocessingTable, with_captions: bool) -> tuple[Sequence[Row], tuple[Problem, ...], list[Problem]]:
-    """Return the rows that can be used, the reasons for the rows of a folder that are left out, and what is wrong if
-    none may be left out.
+    """Return the rows that can be used, the problems of a folder's rows that are left out, and the problems to report
+    if none may be left out.
     """
     lacking = [row for row in table.rows if row.lacks is not None] if with_captions else []
     if options.on_error == "skip":
@@ -285,7 +285,7 @@ def _same_names(samples: Collection[Sample]) -> Iterator[Problem]:
 
 
 def _backslashes(table: Table, columns: Mapping[str, str], samples: Collection[Sample]) -> Iterator[str]:
-    """Tell the user which paths were read with "/" for the backslashes that Windows writes."""
+    """Tell the user which paths were read with "/" in place of the backslashes that Windows writes."""
     cells = {
         cell
         for row in table.rows

@@ -79,8 +79,8 @@ class Table:
 def read_table(path: Path) -> Table:
     """Read a dataset file in the format of its suffix.
 
-    The problems of single rows are collected in the table, so that they can be reported together with what the rows
-    say.
+    The problems of single rows are collected in the table, so that they can be reported together with those of the
+    rows' content.
 
     Raises:
         DataError: there is no such file, it may not be read, its suffix is not that of a known format, its text is not
@@ -150,8 +150,8 @@ def _tsv(text: str) -> Iterator[Row | Problem]:
 
 
 def _delimiter(text: str) -> str:
-    """Find the delimiter of a CSV file by its header: a comma, unless the header would be a single cell with commas and
-    several cells with another delimiter.
+    """Find the delimiter of a CSV file by its header: a comma, unless with commas the header would be a single cell,
+    and with another delimiter several cells.
     """
     header = next((line for line in text.splitlines() if line.strip()), "")
     cells = {each: len(next(csv.reader([header], delimiter=each), [])) for each in DELIMITERS}

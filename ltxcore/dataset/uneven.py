@@ -13,8 +13,8 @@ from ltxcore.media.times import Timing, Uneven, shown_frames
 
 
 def resampled(info: MediaInfo, uneven: Uneven) -> MediaInfo:
-    """Return the facts about a clip after its frames, or those of the uneven clip that it goes with frame by frame, are
-    resampled to a constant rate.
+    """Return the facts about a clip whose frames are resampled to a constant rate, or that goes frame by frame with an
+    uneven clip that is.
     """
     seconds = float(uneven.resampled_frames / uneven.resampled_rate)
     return attrs.evolve(info, frames=uneven.resampled_frames, rate=uneven.resampled_rate, duration=seconds)

@@ -182,7 +182,7 @@ MOST_LENGTHS = 3
 MOST_FRAMES = 121
 MOST_TOKENS = 16_384
 MOST_CELLS = 2_040
-"""The limits of what is proposed, however large the clips are: `MOST_FRAMES` frames, `MOST_TOKENS` latent cells in a
+"""The limits of proposed buckets, however large the clips are: `MOST_FRAMES` frames, `MOST_TOKENS` latent cells in a
 sample, and `MOST_CELLS` in one frame (1920 x 1088 pixels); LTX-2 could take more.
 """
 

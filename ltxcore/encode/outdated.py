@@ -39,7 +39,7 @@ class Before:
     """An encoded sample, made from the files that the dataset names, for which the reading of files has been corrected.
 
     Attributes:
-        planned: the size and length that it was made for; corrections may lead to others.
+        planned: the size and length that it was made for; with corrections they may differ.
         since: the corrections made since, by the names of `CORRECTIONS`, sorted; empty if it was read as now.
     """
 
@@ -56,7 +56,7 @@ def as_made(sample: Sample, entries: Mapping[str, Entry], rules: Rules, tools: T
         entries: the entries of its encoded files, by folder.
         rules: the rules that samples are planned by.
         tools: the tools, which know the files.
-        maker: a function that returns what would be made now; by default that of preprocessing.
+        maker: a function that returns what would be made now; by default, the one that preprocessing uses.
     """
     maker = maker or (lambda folder, planned, there: RECIPES[folder](planned, tools, there))
     folders = [folder for folder in RECIPES if folder in entries]

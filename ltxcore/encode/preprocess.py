@@ -113,8 +113,8 @@ def preprocess(
 
 @contextlib.contextmanager
 def _writer(root: Path, rank: int, take_over: bool, waiting: Callable[[], object] | None) -> Iterator[Writer | None]:
-    """Become the one process that does this share of the work; None for a root that cannot be written, which is fine if
-    all is up to date.
+    """Become the one process that does this share of the work; None if the root cannot be written, which does not
+    matter if everything is up to date.
     """
     with contextlib.ExitStack() as stack:
         writer = None
@@ -230,7 +230,7 @@ def _uneven(job: _Job, found: Survey) -> list[str]:
 
 
 def _renamed(job: _Job, ledger: Ledger) -> list[str]:
-    """Note that there are samples of files that are no longer in the folder, with the new names of those that were
+    """Note that there are samples whose files are no longer in the folder, with the new names of files that were
     renamed.
 
     A dataset file may share its root with others, so its root cannot tell.

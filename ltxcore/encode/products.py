@@ -157,7 +157,7 @@ def _pictures(folder: str, planned: Planned, tools: Tools, path: Path, size: Buc
 
 
 def _retimed(planned: Planned, tools: Tools, info: MediaInfo) -> MediaInfo | None:
-    """Return the uneven clip by whose times a file's frames are resampled to a constant rate; None if they are taken as they are."""
+    """Return the uneven clip whose times are used to resample a file's frames to a constant rate; None if they are taken as they are."""
     return times_of(info, tools.raw.info(planned.sample.media["video"])) if tools.raw.resamples else None
 
 
@@ -193,8 +193,8 @@ def _sound(folder: str, planned: Planned, tools: Tools, path: Path, fill: bool) 
 
 
 def _exact(duration: Fraction | None, bucket: Bucket | None) -> Fraction | None:
-    """Return the length of audio by the exact rate of its clip, so that clips of one rate have audio of one length,
-    whatever decimal their containers state.
+    """Return the length of audio computed with the exact rate of its clip, so that clips of one rate have audio of one
+    length, whatever decimals their containers state.
 
     The fingerprint contains the stated rate, as that of 0.1.0 does.
     """

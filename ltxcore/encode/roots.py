@@ -81,9 +81,9 @@ def default_root(dataset: Path, options: PreprocessingTable | None = None) -> Pa
 
 
 def claim(root: Path, dataset: Path, options: PreprocessingTable) -> Path:
-    """Record that a dataset is about to be written to its default root, and return the root that it gets in the end.
+    """Record that a dataset is about to be written to its default root, and return the root that it is given.
 
-    If another dataset file has taken the shared root since `root` was found, that is the dataset's own root.
+    If another dataset file has taken the shared root since `root` was found, the dataset is given a root of its own.
 
     Raises:
         DataError: the root cannot be written.

@@ -21,7 +21,7 @@ Place = Callable[[str], str]
 
 
 def rules_from_options(data: Dataset, options: PreprocessingTable, video: Codec | None, audio: Codec | None, where: Place) -> Rules:
-    """Return the rules that follow from the options alone: all but the buckets of a dataset that names none.
+    """Return the rules that follow from the options alone: everything except the buckets of a dataset that names none.
 
     Args:
         data: the dataset.

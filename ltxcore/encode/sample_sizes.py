@@ -33,8 +33,8 @@ class Looked:
 
     Attributes:
         infos: the description of each file, or the reason why it cannot be read.
-        heard: the seconds of decoded audio for files whose exact duration is needed: audio masks, and audio that has
-            one.
+        heard: the seconds of decoded audio for files whose exact duration is needed: audio masks, and audio that has a
+            mask.
     """
 
     infos: Mapping[Path, MediaInfo | DataError]
@@ -79,7 +79,7 @@ class Rules:
         factors: the factors of references.
         audio_scale: the audio codec's scale; its first number is the mel frames in a latent step.
         resamples: whether clips with a variable frame rate are resampled to a constant one.
-        skips: whether unusable samples are left out anyway.
+        skips: whether unusable samples are left out as things are.
     """
 
     folders: frozenset[str]
@@ -172,8 +172,8 @@ def _lacking(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -> tu
 
 
 def infos_of(sample: Sample, looked: Looked, resamples: bool) -> dict[str, MediaInfo]:
-    """Return what the readable files of a sample hold, by role; if uneven clips are resampled, files that go with one
-    frame by frame get its frames and rate.
+    """Return descriptions of the readable files of a sample, by role; if uneven clips are resampled, files whose frames
+    correspond to a clip's get its frames and rate.
     """
     infos = {role: info for role, path in sample.media.items() if isinstance(info := looked.infos.get(path), MediaInfo)}
     clip = infos.get("video")
@@ -243,7 +243,7 @@ def _alone(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -> Plan
 
 
 def _reference_misfits(planned: Planned, infos: Mapping[str, MediaInfo], rules: Rules) -> Iterator[Problem]:
-    """Find references that are too short, or whose frames lie at other times than those of their clip.
+    """Find references that are too short, or whose frames are shown at other times than those of their clip.
 
     Source: docs/explanation/arithmetic.md#temporal-factor-of-a-reference
     """
@@ -277,7 +277,7 @@ def _mask_misfits(planned: Planned, infos: Mapping[str, MediaInfo]) -> Iterator[
 
 
 def _mask_length_misfits(planned: Planned, looked: Looked, rules: Rules) -> Iterator[Problem]:
-    """Find an audio mask that is neither as long as the audio nor as what is used of it, to within a latent step."""
+    """Find an audio mask whose length, to within a latent step, is neither that of the audio nor that of the part that is used."""
     sample, step = planned.sample, 1 / AudioModality(mel_frames=rules.audio_scale[0]).default_rate
     path = sample.media.get("audio_mask")
     if path is None or path not in looked.heard or "audio_masks" not in rules.folders:
@@ -301,7 +301,7 @@ def uneven_clips(planned: Sequence[Planned], looked: Looked) -> list[str]:
 
 def mask_shape(mask: MediaInfo, clip: MediaInfo) -> tuple[int, int] | None:
     """Return the height and width that a mask is shown with: its own, or those of its clip if it was painted on the
-    clip's stored pixels, which are not square; None if its shape is not that of its clip.
+    clip's stored pixels and these are not square. None if its shape is not that of its clip.
     """
     if mask.is_shaped_as(clip):
         return mask.height or 0, mask.width or 0

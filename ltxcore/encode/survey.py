@@ -152,7 +152,7 @@ class Survey:
         return tuple(unreadable(sample, self.looked))
 
     def encoded(self, folders: Collection[str]) -> tuple[str, ...]:
-        """Return the names of the samples that are encoded in all of some folders already, up to date or not."""
+        """Return the names of the samples that are already encoded in all of some folders, up to date or not."""
         return whole_samples(self.encoding.root, folders, [each.sample.name for each in self.planned]) if folders else ()
 
     def copies(self, step: Callable[[], None]) -> Iterator[tuple[Sample, Path, Sample]]:
@@ -185,8 +185,8 @@ class Survey:
         return mask_alone(folder, planned, self.encoding.tools)
 
     def infos(self, sample: Sample) -> dict[str, MediaInfo]:
-        """Return what the readable files of a sample hold, by role; if uneven clips are resampled, files that go with
-        one frame by frame get its frames and rate.
+        """Return descriptions of the readable files of a sample, by role; if uneven clips are resampled, files whose
+        frames correspond to a clip's get its frames and rate.
         """
         return infos_of(sample, self.looked, self.encoding.rules.resamples)
 
@@ -277,8 +277,8 @@ def glance(encoding: Encoding, phase: Phase, *, keeps: bool = False) -> Survey:
 
 
 def spread(samples: Sequence[Sample], most: int | None = None) -> list[Sample]:
-    """Pick samples that have at most `most` files together, by default `MOST_OPENED`, but at least one sample: the same
-    ones each time, evenly spread over all of them.
+    """Pick samples that have at most `most` files together, by default `MOST_OPENED`, but at least one sample. The same
+    ones are picked each time, evenly spread over all of them.
     """
     chosen, most = list(samples), most or MOST_OPENED
     while len(chosen) > 1 and (files := len(files_of(chosen))) > most:

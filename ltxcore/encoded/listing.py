@@ -64,7 +64,7 @@ class Listing:
 
     @property
     def at_fault(self) -> frozenset[str]:
-        """The names of the samples that are there in some way, but not as they should be."""
+        """The names of the samples that are there in some form, but are not as they should be."""
         return frozenset([*self.gone, *self.changed, *self.unreadable])
 
 
@@ -119,7 +119,7 @@ def index_paths(folder: Path) -> tuple[Path, Path]:
 
 
 def _recorded(folder: Path) -> dict[str, list[Line]]:
-    """Read the last line of each sample in each manifest that has one, whichever process wrote it."""
+    """Read the last line of each sample from each manifest that has one, whichever process wrote the line."""
     found: dict[str, list[Line]] = {}
     for path in sorted(folder.glob(MANIFESTS)):
         for name, line in {line.name: line for line in read_lines(path)}.items():
@@ -146,8 +146,8 @@ class _Claim:
     """The claim that the manifests make about a sample.
 
     Attributes:
-        says: "known" if it is `entry`; "gone" or "changed" as in `Listing`; "nothing" if it was removed; "unclear" if
-            it is one of several things, as the file will tell.
+        says: "known" if `entry` is right; "gone" or "changed" as in `Listing`; "nothing" if the sample was removed;
+            "unclear" if several are possible and only the file can tell.
         entry: the newest entry that fits the file, if any does.
         entries: all entries that fit it.
     """
@@ -157,7 +157,7 @@ class _Claim:
     entries: tuple[Entry, ...] = ()
 
     def settled(self, found: Entry) -> Entry:
-        """Settle an unclear claim: return the entry that is true, given what was found in the file; if none is, the
+        """Settle an unclear claim: return the entry that matches what was found in the file or, if none does, the
         newest, which is refused when it is loaded.
         """
         same = [entry for entry in self.entries if entry in (found, attrs.evolve(found, checksum=""))]
@@ -185,8 +185,8 @@ def _claim(lines: list[Line], file: File | None) -> _Claim:
 def _indexed(
     folder: Path, files: Mapping[str, File], unclear: Collection[str], progress: Progress | None, remember: bool
 ) -> tuple[dict[str, Entry], dict[str, Problem]]:
-    """Return the entries of files, from the index if it is up to date, else from the files, which are then added to it;
-    those of `unclear` files have a checksum.
+    """Return the entries of files, from the index if it is up to date, else from the files themselves, which are then
+    added to it. Entries of `unclear` files have a checksum.
     """
     if not files:
         return {}, {}

@@ -1,5 +1,5 @@
-"""Manifests: the facts about a run's samples that are known without opening one, so that a run is planned, and refused,
-before it starts.
+"""Manifests: the facts about a run's samples that are known without opening one, so that a run can be planned, or
+refused, before it starts.
 
 Each folder has `manifest*.jsonl`, with one line per sample and one file per preprocessing process; they are merged when
 read (see `listing`). A sample that no manifest records (a set of ltx-trainer, a mask made by hand, the last sample of a
@@ -84,7 +84,7 @@ def read_source(root: Path, folder: str) -> dict[str, Entry]:
 
 
 def source_listing(root: Path, folder: str) -> Listing:
-    """List all that a folder of a data root holds, in order or not; an empty listing if there is no folder.
+    """List everything that a folder of a data root holds, in order or not; an empty listing if there is no folder.
 
     Raises:
         DataError: the folder cannot be read, or its name leads out of the root.

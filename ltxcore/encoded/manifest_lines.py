@@ -48,7 +48,7 @@ class Line:
 
 
 def append_lines(path: Path, lines: Iterable[Line]) -> None:
-    """Add lines to a file, all of them in one write, after whatever a killed process left of its last one.
+    """Add lines to a file in a single write, after anything that a killed process left of its last line.
 
     Raises:
         OSError: the file cannot be written.

@@ -76,8 +76,8 @@ def to_verify(names: Sequence[str], share: float, seed: int) -> tuple[str, ...]:
 
 
 def verify(root: Path, sources: Mapping[str, Source], names: Sequence[str], manifest: Manifest) -> int:
-    """Read all files of some samples, and compare their bytes with the checksums in the manifest, or without a checksum
-    their values with the entry.
+    """Read all files of some samples, and compare their bytes with the checksums in the manifest; without a checksum,
+    compare their values with the entry.
 
     Returns:
         The number of files that were compared with a checksum.

@@ -35,7 +35,7 @@ def parse(data: bytes) -> Stored:
     """Parse a sample from the bytes of a `.pt` file. Nothing in the file is run.
 
     Raises:
-        DataError: it holds other objects than plain tensors, is truncated, or is not a sample.
+        DataError: it holds objects other than plain tensors, is truncated, or is not a sample.
     """
     content = _load(data)
     if isinstance(content, Tensor):

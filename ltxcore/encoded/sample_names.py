@@ -27,7 +27,7 @@ ENCODED = ".precomputed"
 
 
 FITS = 60
-"""The number of letters up to which a name is not checked more closely, since it fits whatever they are."""
+"""The number of letters up to which a name is not checked more closely, since it fits whatever the letters are."""
 
 SHORTENED = re.compile(rf"{MARK}[0-9a-f]{{{DIGITS}}}\Z")
 
@@ -83,8 +83,7 @@ def looks_shortened(stored: str) -> bool:
 
 
 def find_sample(root: Path, folder: str, name: str) -> Path:
-    """Return the file of a sample: ours if it is there, else that of ltx-trainer; if neither is there, where ours would
-    be.
+    """Return the file of a sample: ours if it is there, else that of ltx-trainer, else the path where ours would be.
 
     Raises:
         DataError: the folder or the name would lead outside `root`.
@@ -148,7 +147,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _no_sample(name: str) -> bool:
-    """Return whether a file is not a sample: left half-written by a killed process, or "._x", a Mac's note on x."""
+    """Return whether a file is not a sample: it was left half-written by a killed process, or is the "._x" that a Mac adds to a file x."""
     return name.startswith("._") or (name.startswith(".") and UNFINISHED in name)
 
 

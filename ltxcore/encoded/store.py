@@ -1,5 +1,5 @@
-"""Storage of samples: one safetensors file per sample and folder, with the known facts in its header; written whole or
-not at all, and with the same bytes every time.
+"""Storage of samples: one safetensors file per sample and folder, with the known facts in its header. A file is written
+whole or not at all, and with the same bytes every time.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ LONGEST_HEADER = 100_000_000
 
 
 def write_sample(root: Path, folder: str, name: str, tensors: Mapping[str, Tensor], entry: Entry) -> Entry:
-    """Write one sample to `<root>/<folder>/<name>.safetensors`; the caller then records the entry that comes back (`manifest.append_entry`).
+    """Write one sample to `<root>/<folder>/<name>.safetensors`; the caller then records the returned entry
+    (`manifest.append_entry`).
 
     Args:
         root: the data root.
@@ -138,7 +139,7 @@ def told_name(path: Path) -> str:
 
 
 def _bytes(path: Path) -> bytes:
-    """Read the content of a file; it is not mapped, since a file that shrinks under a map kills the process."""
+    """Read the content of a file; it is not memory-mapped, since a file that shrinks while it is mapped kills the process."""
     try:
         size = path.stat().st_size
         if size > LARGEST:
@@ -205,8 +206,8 @@ def _metadata(sample: Stored, name: str) -> dict[str, str]:
 
 
 def _with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:
-    """Put metadata into the header of a safetensors file, in the order of their names. The library writes them in
-    another order each time.
+    """Put metadata into the header of a safetensors file, in the order of their names, since the library orders them
+    differently each time.
     """
     (size,) = struct.unpack("<Q", data[:8])
     slots = json.loads(data[8 : 8 + size])

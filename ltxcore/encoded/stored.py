@@ -1,4 +1,4 @@
-"""Stored samples: tensors of one kind, and the known facts about them, checked alike when written and when read."""
+"""Stored samples: tensors of one kind, and the known facts about them, checked in the same way when written and when read."""
 
 from __future__ import annotations
 

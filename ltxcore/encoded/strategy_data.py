@@ -1,5 +1,5 @@
-"""The samples that a strategy reads, checked against how they were written; for a set without a run file, a strategy
-that reads all of it.
+"""The samples that a strategy reads, checked against the records of how they were written. For a set without a run
+file, the strategy is one that reads all of it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ HOLDS: Mapping[str, tuple[str, str]] = MappingProxyType(
 
 TARGETS = {"video": "latents", "audio": "audio_latents"}
 CONDITIONS = {"mask": "mask", "latents": "reference"}
-"""The condition, by kind, that reads such a folder beside the latents of its modality; its role has the same name."""
+"""The condition, by kind of folder, that reads such a folder in addition to the latents of its modality; its role has the same name."""
 
 
 @attrs.frozen(eq=False)
@@ -183,7 +183,7 @@ def _wrong(path: Path, entry: Entry) -> Iterator[Problem]:
 
 
 def _at_folders(root: Path, sources: Mapping[str, Source]) -> Callable[[Problem], Problem]:
-    """Return a function that puts the problems of a set without a run file at the folder that a key of the strategy names."""
+    """Return a function that gives problems of a set without a run file the place of the folder that a key of the strategy names."""
     places: dict[str, str] = {}
     for source in sources.values():
         if source.where:

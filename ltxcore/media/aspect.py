@@ -52,9 +52,9 @@ def pixel_aspect(container: Any, stream: Any, *, decoded: bool = True) -> Fracti
     Args:
         container: the PyAV container.
         stream: its video stream.
-        decoded: whether FFmpeg has decoded a frame by now, as it does when it opens a file unless it has to be quick.
-            If not, it does not know what the stream itself states; then the parameters in the container are read for
-            H.264, and for other codecs the result is None if the container states nothing.
+        decoded: whether FFmpeg has already decoded a frame, as it does when it opens a file unless told to be quick. If
+            it has not, it does not know what the stream itself states; then the parameters in the container are read
+            for H.264, and for other codecs the result is None if the container states nothing.
     """
     if is_image(container) or container.format.name in _DRAWN:
         return SQUARE
@@ -133,7 +133,7 @@ def h264_transfer(parameters: bytes) -> int | None:
 
 
 def _first_parameters(parameters: bytes) -> _Bits | None:
-    """Find the first sequence parameters of an "avcC" box; None if it is no such box or has none.
+    """Find the first sequence parameters of an "avcC" box; None if it is not such a box or has none.
 
     Source: ISO/IEC 14496-15, section 5.3.3.
     """

@@ -1,4 +1,6 @@
-"""The boxes of MP4 and MOV files, and of photographs of that kind: what they say about how pictures are shown, read without a decoder."""
+"""The boxes of MP4 and MOV files, and of photographs in the same format: what they say about how pictures are shown,
+read without a decoder.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +85,7 @@ def boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def inside(content: bytes, *kinds: bytes) -> Iterator[bytes]:
-    """Find the contents of nested boxes: those of the last kind, in boxes of the kind before it, and so on."""
+    """Find the contents of boxes nested in each other: those of the last kind, in boxes of the kind before it, and so on."""
     for kind, held in boxes(content):
         if kind == kinds[0]:
             yield from inside(held, *kinds[1:]) if kinds[1:] else (held,)

@@ -91,7 +91,7 @@ def read_clip(
 def _gathered(pictures: Iterator[Tensor], most: int | None, memory: Memory) -> Tensor | None:
     """Collect pictures `[H, W, 3]` into `[F, H, W, 3]`, keeping the last `most` of them; None if there are none.
 
-    Each is copied as it comes, so that the next one takes the place of its frame in the decoder's memory.
+    Each picture is copied as it comes, so that the decoder can use the memory of its frame again.
     """
     if most is None:
         every = list(pictures)
@@ -161,7 +161,7 @@ def _repeated(frames: Iterator[Any], timing: Timing) -> Iterator[Any]:
 
 
 def _decoded(path: Path, container: Any, stream: Any) -> Iterator[Any]:
-    """Decode the frames of a stream, with the decoder that finds its transparency if another one would not."""
+    """Decode the frames of a stream, using the decoder that finds its transparency if the usual one would not."""
     decoder = alpha_decoder(stream)
     if decoder is None:
         yield from frames_of(path, container, stream)

@@ -26,7 +26,7 @@ _MOST_KINDS_OF_SIDE_DATA = 64
 """A number larger than the number of kinds of side data in FFmpeg; PyAV has names only for the first of them."""
 
 _SEQUENCES = frozenset({"avis", "msf1", "hevc", "hevx"})
-"""The brands of AVIF and HEIC files that hold moving pictures beside a still one that stands for all of them."""
+"""The brands of AVIF and HEIC files that hold moving pictures as well as a still one that stands for all of them."""
 
 
 @contextmanager
@@ -84,7 +84,7 @@ def check_whole(path: Path) -> None:
 
 
 def _open(file: Any, quick: bool) -> Any:
-    """Open a file, or an absolute path; in a relative one FFmpeg would take what is before a colon for a protocol."""
+    """Open a file, or an absolute path; in a relative path, FFmpeg would take the part before a colon for a protocol."""
     import av
 
     told = {"metadata_errors": "replace", "container_options": options()}
@@ -100,8 +100,8 @@ def _open(file: Any, quick: bool) -> Any:
 
 @contextmanager
 def blaming(path: Path, *, opening: bool = False) -> Iterator[None]:
-    """Turn what PyAV and FFmpeg raise inside the block into a DataError that names the file; what our own code raises
-    stays as it is.
+    """Turn errors of PyAV and FFmpeg inside the block into a DataError that names the file; errors of our own code are
+    left alone.
 
     Args:
         path: the file.
@@ -127,7 +127,7 @@ def blaming(path: Path, *, opening: bool = False) -> Iterator[None]:
 
 
 def _is_pyavs(error: BaseException) -> bool:
-    """Return whether PyAV, or what it called, raised an error: whether PyAV comes after our own code in the traceback."""
+    """Return whether PyAV, or code that it called, raised an error: whether PyAV comes after our own code in the traceback."""
     trace, last = error.__traceback__, False
     while trace is not None:
         code = trace.tb_frame.f_code.co_filename
@@ -230,8 +230,8 @@ def unknown_codec(path: Path, container: Any, kind: Literal["pictures", "sound"]
 
 
 def _codec(container: Any, stream: Any) -> str:
-    """Return the name of a stream's codec, or its four letters in the file. PyAV knows neither for a codec without a
-    decoder; FFmpeg's description of the file has them.
+    """Return the name of a stream's codec, or its four-letter code in the file. For a codec without a decoder PyAV
+    knows neither, but FFmpeg's description of the file has them.
     """
     import av.logging
 
@@ -273,8 +273,8 @@ def start_seconds(stream: Any) -> Fraction:
 
 
 def side_data(frame: Any) -> Any:
-    """Return the side data of a decoded frame that PyAV has names for. If it lacks a name for some, `frame.side_data`
-    raises and shows nothing at all.
+    """Return the side data of a decoded frame that PyAV has names for. If it lacks a name for any of them,
+    `frame.side_data` itself raises and returns nothing.
     """
     try:
         return frame.side_data
@@ -283,7 +283,7 @@ def side_data(frame: Any) -> Any:
 
 
 def _known_alone(frame: Any) -> Any:
-    """Copy a frame without side data of the kinds that PyAV has no name for, which FFmpeg knows by their number."""
+    """Copy a frame without the kinds of side data that PyAV has no name for and FFmpeg knows by number."""
     from av.filter import Graph
     from av.sidedata.sidedata import Type
 

@@ -30,8 +30,8 @@ _MOST_BYTES = 1 << 20
 
 @attrs.frozen
 class DolbyVision:
-    """A configuration record: the profile, whether there is a base layer, and the format that other decoders can show
-    it as; 0 if none.
+    """A configuration record: the profile, whether there is a base layer, and the format in which other decoders can
+    show it, 0 if there is none.
 
     Source: Dolby Vision Streams Within the ISO Base Media File Format, version 2.1.2, section 2.2
     """
@@ -57,7 +57,7 @@ def refuse_unshowable(path: Path, container: Any, stream: Any) -> None:
     """Refuse a video stream that is Dolby Vision without a base layer that others can show.
 
     Raises:
-        DataError: they are Dolby Vision without a base layer that others can show.
+        DataError: it is Dolby Vision without a base layer that others can show.
     """
     found = _found(path, str(container.format.name).split(","), stream)
     if found is None or found.can_be_shown:

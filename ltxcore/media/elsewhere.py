@@ -1,4 +1,4 @@
-"""Files that are not media but lead to other files. A row names a media file; whatever else was read along with it would
+"""Files that are not media but lead to other files. A row names one media file; any others that were read with it would
 be neither hashed nor moved with the dataset.
 
 FFmpeg follows playlists and scripts whatever their file is called. Here they are recognized by their first words, so
@@ -17,7 +17,7 @@ HEAD = 1 << 13
 _FOLLOWING = frozenset(
     {"concat", "dash", "hls", "image2pipe", "imf", "mlv", "rtp", "rtsp", "sap", "sbg", "sdp", "vobsub", "webm_dash_manifest"}
 )
-"""The demuxers that open, or listen to, what their file names, or synthesize audio from a script."""
+"""The demuxers that open or listen to whatever their file names, or that synthesize audio from a script."""
 
 _DEVICES = frozenset({"alsa", "fbdev", "kmsgrab", "lavfi", "oss", "video4linux2,v4l2", "x11grab"})
 _TEXT_AS_PICTURES = frozenset({"tty", "bin", "xbin", "adf", "idf"})

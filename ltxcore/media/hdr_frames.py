@@ -124,8 +124,8 @@ def _is_full(frame: Any, tags: Tags) -> bool:
 
 
 def _peak(frame: Any) -> float:
-    """Return the brightest light of the display that a frame was made on, else its own brightest light, else `PEAK`; in
-    cd/m2.
+    """Return the peak luminance of the display that a frame was made on, else that of the frame's own content, else
+    `PEAK`; in cd/m2.
 
     Source: Recommendations ITU-T H.265 D.3.28 and D.3.35, which are SMPTE ST 2086 and CTA-861.3.
     """
@@ -209,8 +209,8 @@ class HdrPictures:
 
 
 def _carried(frame: Any) -> Any:
-    """Return a frame whose planes FFmpeg resizes without any other change: planes of red, green and blue, and of gray,
-    travel as luma and color differences.
+    """Return a frame whose planes FFmpeg resizes without changing them otherwise: planes of red, green and blue, and of
+    gray, are passed as luma and color differences.
     """
     from av import VideoFrame
     from av.video.reformatter import VideoReformatter

@@ -133,11 +133,11 @@ class Photo:
 
 
 def photo_of(path: Path) -> Photo | None:
-    """Return the photograph in a file that only Pillow can read; None for all other files, and for what cannot be read
-    at all.
+    """Return the photograph in a file that only Pillow can read; None for any other file, or one that cannot be read at
+    all.
 
     Raises:
-        DataError: it is one, and is cut short or damaged.
+        DataError: it is such a photograph, and is cut short or damaged.
     """
     if why_unreadable(path):
         return None
@@ -181,7 +181,7 @@ def _webp(file: BinaryIO) -> Any:
 
 
 def _webp_lasts(path: Path) -> tuple[int, ...]:
-    """Read the milliseconds that each picture of an animated WebP is shown from its chain of chunks."""
+    """Read, from the chunks of an animated WebP, the milliseconds that each of its pictures is shown."""
     lasts = []
     with path.open("rb") as file:
         file.seek(12)
@@ -196,7 +196,7 @@ def _webp_lasts(path: Path) -> tuple[int, ...]:
 
 @contextmanager
 def _pillows(path: Path) -> Iterator[None]:
-    """Turn what Pillow and its codecs raise inside the block, which runs nothing else, into a DataError that names the file."""
+    """Turn errors of Pillow and its codecs inside the block, which runs nothing else, into a DataError that names the file."""
     try:
         yield
     except DataError as error:

@@ -15,7 +15,7 @@ from ltxcore.media.hdr import Signal
 from ltxcore.media.hdr_frames import HdrPictures, Tags, signal_of
 
 Resize = Callable[[int, int], tuple[int, int]]
-"""A function from the height and width of a picture as it is shown to the wanted ones; all in pixels."""
+"""A function from the height and width of a picture as shown to the wanted height and width; all in pixels."""
 
 Hdr = Literal["bt709", "keep"]
 """The treatment of HDR pictures: converted to BT.709, or with their numbers kept as if they were BT.709, which looks flat and pale."""
@@ -41,8 +41,8 @@ class Rendering:
     hdr: Hdr = "bt709"
 
     def corrected(self, corrections: Collection[str]) -> tuple[str, ...]:
-        """Return the corrections of a file's pictures that are applied: all but that of HDR if HDR is kept, which is
-        then read as 0.1.0 read it.
+        """Return the corrections of a file's pictures that are applied: all except that of HDR if HDR is kept, which is
+        then read as by 0.1.0.
         """
         return tuple(name for name in corrections if name != "hdr" or self.hdr == "bt709")
 
@@ -120,8 +120,8 @@ _BAND = 32
 
 
 def _blended(colors: Any, background: Color) -> Any:
-    """Blend encoded values `[H, W, 4]` uint8, the last one alpha, over a background, to `[H, W, 3]` uint8, each rounded
-    to the nearest.
+    """Blend encoded values `[H, W, 4]` uint8, of which the last is alpha, over a background, to `[H, W, 3]` uint8,
+    rounded to the nearest.
 
     A few rows are worked on at a time, so that intermediate values stay in the processor's cache.
     """

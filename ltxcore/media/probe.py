@@ -1,6 +1,6 @@
 """The interface to media files: it describes them, reads clips and audio from them, and writes them.
 
-All files are read that PyAV (FFmpeg) reads, with any container, codec, sample rate and number of channels, and also
+All files that PyAV (FFmpeg) reads can be read, with any container, codec, sample rate and number of channels; so can
 AVIF, HEIC and animated WebP. MP4 (H.264 and AAC), WAV (16 bits), PNG and JPEG are written. Reading the same file twice
 gives the same numbers.
 """

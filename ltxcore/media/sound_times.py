@@ -25,16 +25,16 @@ _EARLY = 32
 """The number of video packets among which the one shown first must be, since no codec reorders so many."""
 
 WOBBLE_SECONDS, WOBBLE_TICKS = Fraction(1, 1000), 3
-"""The largest error of time stamps, in seconds or in ticks of the container, in audio that goes on without a break:
-recorders stamp with a clock that is not that of the samples, and Matroska's laces round twice.
+"""The largest error of time stamps, in seconds or in ticks of the container, in audio without a break: recorders stamp
+with a clock that is not that of the samples, and Matroska's laces round twice.
 """
 
 SETTLED_SECONDS = Fraction(1, 4)
-"""The seconds for which a step within that error must last to count as a step; a wobble goes back sooner."""
+"""The seconds that a step within that error must last to count as a step; a wobble reverts sooner."""
 
 BACK_SECONDS, AHEAD_SECONDS = 10, 3600
-"""The seconds beyond which a step of the clock means that it was reset, as in recordings that were joined byte by byte,
-and that no audio overlaps or is missing.
+"""The seconds beyond which a step of the clock means that the clock was reset, as in recordings that were joined byte
+by byte, rather than that audio overlaps or is missing.
 """
 
 
@@ -55,7 +55,7 @@ class Placed:
         frame: the decoded frame.
         start: the position of its first sample, in samples; below 0 if it comes before the pictures do.
         length: the number of its samples.
-        is_moved: whether it starts elsewhere than where the frame before ends.
+        is_moved: whether it starts somewhere other than where the frame before ends.
     """
 
     frame: Any
@@ -65,7 +65,7 @@ class Placed:
 
 
 class _Ahead:
-    """An iterator over frames that lets some be looked at before their turn. No frame is decoded before it is asked for."""
+    """An iterator over frames that allows looking at some before their turn. No frame is decoded before it is asked for."""
 
     def __init__(self, frames: Iterator[Stamped]) -> None:
         self._frames, self._seen = frames, deque[Stamped]()
@@ -145,7 +145,7 @@ def _whole_frames(off: Fraction, each: Stamped, before: Stamped, tick: Fraction)
 
 def in_place(path: Path, container: Any, stream: Any, origin: Fraction | None) -> Iterator[Placed]:
     """Decode the frames of an audio stream into their places, counted from `origin` in seconds of the container's
-    clock; None counts from where the audio starts.
+    clock, or from where the audio starts if it is None.
 
     Raises:
         DataError: they do not decode, or change their rate or channels.
@@ -176,9 +176,10 @@ def _seconds(frame: Any) -> Fraction | None:
 
 
 def first_shown(path: Path, container: Any) -> Fraction | None:
-    """Return when the first picture that a file shows is shown, in seconds on its clock; None if it has no pictures.
+    """Return the time at which the first shown picture of a file appears, in seconds on the file's clock; None if it
+    has no pictures.
 
-    That is where its stream starts, except for a stream that starts in the middle of a group of pictures, which cannot
+    The time is that of the stream's start, unless the stream starts in the middle of a group of pictures, which cannot
     be decoded from there.
 
     Args:
@@ -209,8 +210,8 @@ def _first_of(container: Any, stream: Any) -> Fraction | None:
 
 
 def _stated_first(early: Sequence[Any], stream: Any) -> Fraction | None:
-    """Return when the first of the early video packets is shown, if it stands alone and comes before the others; None
-    if that takes decoding.
+    """Return when the first of the early video packets is shown, if it can be decoded alone and comes before the
+    others; None if that takes decoding to know.
     """
     times = [packet.pts for packet in early if packet.size and packet.pts is not None]
     if times and early[0].is_keyframe and not early[0].is_discard and early[0].pts == min(times):
@@ -232,16 +233,16 @@ _WITHOUT_CLOCK = frozenset({"wav", "w64", "aiff"})
 """The containers that hold nothing but samples, one after the other."""
 
 IN_TIME = "sound_in_time"
-"""The correction of audio that 0.1.0 put elsewhere, at least in part: each frame after the one before, the first one by
-its time stamp, and the pictures at the start of their stream.
+"""The correction of audio that 0.1.0 placed wrongly, at least in part: it put each frame after the one before, the
+first one by its time stamp, and the pictures at the start of their stream.
 """
 
 
 def sound_corrections(path: Path, container: Any, *, is_unread: bool = False) -> tuple[str, ...]:
-    """Find what is corrected in the audio of a file, by its names in `encode.outdated.CORRECTIONS`.
+    """Find the corrections that apply to the audio of a file, by their names in `encode.outdated.CORRECTIONS`.
 
-    The packets tell if they follow each other evenly, as in almost every file; only if they do not, the audio is
-    decoded, up to the first difference. Damage is left to be reported by those who read the file.
+    If packets follow each other evenly, as in almost every file, they are enough to tell; otherwise the audio is
+    decoded, up to the first difference. Damage is left to be reported when the file is read.
 
     Args:
         path: the file.

@@ -30,7 +30,7 @@ _FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63, "fl
 
 @attrs.frozen
 class Gap:
-    """A place where audio does not simply go on: a hole, which is silence, or an overlap, whose later part is left out.
+    """A place where audio is not continuous: a hole, which is silence, or an overlap, whose later part is left out.
 
     Attributes:
         at: its place, in seconds from the first sample.

@@ -1,5 +1,5 @@
-"""The times at which the frames of a clip are shown: counted from its packets, none of which is decoded, rather than
-taken from the container's own claims.
+"""The times at which the frames of a clip are shown. They are counted from its packets, none of which is decoded,
+rather than taken from the container's own claims.
 
 A container may claim too much: an edit list, which a cut without encoding leaves behind, hides frames that its table
 counts; an AVI counts empty frames; a decoder gives nothing for frames that refer to what was cut away. It may also
@@ -23,7 +23,7 @@ from ltxcore.errors import DataError
 from ltxcore.media.container import counts_its_frames, frames_of, opened, packets_of, video_stream
 
 LONGEST = Fraction(3, 2)
-"""The most by which a frame may last longer than another in a clip of a constant rate, as a factor: a film on broadcast
+"""The most by which a frame may last longer than another in a clip of a constant rate, as a factor: film on broadcast
 television has frames of two and of three fields.
 """
 
@@ -148,8 +148,8 @@ class Times:
 
 
 def _plain_rates(rate: Fraction) -> list[Fraction]:
-    """List the usual rates nearest to a rate: a whole number, a multiple of one half if it is low, and 1000/1001 of a
-    whole number, as television has it.
+    """List the usual rates nearest to a rate: a whole number, a multiple of one half if the rate is low, and 1000/1001
+    of a whole number, as in television.
     """
     whole, half, film = round(rate), Fraction(round(2 * rate), 2), round(rate * 1001 / 1000) * Fraction(1000, 1001)
     return [found for found in (Fraction(whole), half if rate < _SLOW else Fraction(), film) if found]
@@ -185,8 +185,8 @@ class Shown:
 
 
 def shown_frames(path: Path) -> tuple[Shown, Fraction]:
-    """Find the frames that a clip shows, and how many of them a second; in MP4 and MOV files by their tables, in others
-    by their packets.
+    """Find the frames that a clip shows, and how many there are per second, from the tables of MP4 and MOV files and
+    from the packets of others.
 
     Raises:
         DataError: it cannot be read, has no pictures, or does not say how many frames per second it has.
@@ -227,8 +227,9 @@ def told_rate(stream: Any) -> Fraction | None:
 
 
 def table_of(stream: Any) -> Shown | None:
-    """Find the shown frames in the table of an MP4 or MOV file, which holds no presentation times but has the packets
-    at even ones; None if the packets must be read, since the table leaves frames out or has them at uneven times.
+    """Find the shown frames in the table of an MP4 or MOV file; the table has no presentation times, but shows whether
+    packets are evenly spaced. None if the packets must be read, since the table leaves frames out or spaces them
+    unevenly.
     """
     entries = stream.index_entries
     stamps = [] if len(entries) != stream.frames else sorted(entry.timestamp for entry in entries if not entry.is_discard)
@@ -275,7 +276,7 @@ def _is_shown(packet: Any, stream: Any) -> bool:
 
 
 def _decodable(path: Path, starts: Sequence[int]) -> list[int]:
-    """Remove the frames before the first that a decoder gives: in a cut stream, some refer to what was cut away."""
+    """Remove the frames before the first one that a decoder returns: in a cut stream, some refer to frames that were cut away."""
     with opened(path) as container:
         stream = video_stream(container)
         frame = next(frames_of(path, container, stream), None)

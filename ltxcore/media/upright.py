@@ -169,7 +169,7 @@ def turn_of_matrix(matrix: bytes, path: Path) -> Turn:
     pixel (x, y) is shown at `(a x + c y, b x + d y)`, up to a shift.
 
     Raises:
-        DataError: it is not a multiple of a quarter turn, with or without mirroring.
+        DataError: it is not a whole number of quarter turns, with or without mirroring.
     """
     a, b, _, c, d = struct.unpack("=5i", matrix[:20])
     if a and d and not b and not c:
@@ -212,7 +212,7 @@ def orientation_of(path: Path, *, only_jpeg: bool = False) -> int | None:
 def _exif(file: BinaryIO, start: bytes, only_jpeg: bool) -> Any:
     """Read EXIF data with Pillow, completed from XMP if they state no orientation; None for a file of another kind.
 
-    Its classes are called by name, since `Image.open` would warn of large pictures, of which none is decoded here.
+    Its classes are called by name, since `Image.open` would warn about large pictures, although none is decoded here.
     """
     from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 

@@ -80,7 +80,8 @@ def _write_mp4(path: Path, clip: Clip, sound: Sound | None) -> None:
 
 
 def write_frames(path: Path, frames: Iterator[Tensor], rate: Fraction, sound: Sound | None = None) -> None:
-    """Write frames `[H, W, 3]` uint8 RGB of one size as MP4, one at a time, so that a clip of any length takes the memory of a frame.
+    """Write frames `[H, W, 3]` uint8 RGB of one size as MP4, one at a time, so that a clip of any length takes the
+    memory of one frame.
 
     Odd sizes are written too, with full color (4:4:4), which not every player shows. The file appears whole or not at
     all.

@@ -195,7 +195,7 @@ class _Checker:
         return None
 
     def manifest(self, found: Outline, only: tuple[str, ...] | None) -> Manifest | None:
-        """Check against the run the samples that are already encoded and stay valid; None if there are none, or
+        """Check the samples that are already encoded and remain valid against the run; None if there are none, or
         something is wrong with them.
         """
         if only == ():
@@ -212,7 +212,7 @@ class _Checker:
         return manifest if len(self.problems) == before else None
 
     def _hold_ahead(self, found: Outline, seen: Seen) -> Manifest:
-        """Check what the first run will encode against the strategy, as far as file headers tell what it will be like."""
+        """Check the samples that the first run will encode against the strategy, as far as file headers tell what they will be like."""
         ahead = foreseen(found, seen.survey)
         if seen.standing is not None and seen.standing.encodes and ahead.samples and self.drafted.knows_model:
             with collecting(self.problems):

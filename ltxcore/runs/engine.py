@@ -93,8 +93,8 @@ def _of_one_process(config: RunFile) -> Iterator[tuple[str, str, str]]:
 def weights_dtype(config: RunFile, divided: bool) -> torch.dtype:
     """Return the dtype in which a run holds its weights, before any quantization.
 
-    Weights that are trained whole are float32 and their own masters, unless the run rounds them stochastically. An engine
-    that divides them among processes keeps masters itself.
+    Weights that are trained whole are held in float32 and need no separate master weights, unless the run rounds them
+    stochastically. An engine that divides them among processes keeps master weights itself.
     """
     mixed = AUTOCAST[config.acceleration.mixed_precision_mode]
     masters = config.model.training_mode == "full" and not divided and not config.acceleration.stochastic_rounding

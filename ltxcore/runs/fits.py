@@ -78,7 +78,7 @@ def encoder_of(source: Source, found: Outline) -> str:
 
 
 def _widths(found: Outline, source: Source, entries: Mapping[str, Entry]) -> Iterator[Problem]:
-    """Find tokens of another width than the model takes, the only sign of another encoder in a set that does not name its own."""
+    """Find tokens of a width other than the model's, which is the only sign of another encoder in a set that does not name its encoder."""
     taken = _taken(source, found.config.model.model_path)
     other: dict[tuple[str, int], list[str]] = {}
     for sample, entry in entries.items():

@@ -149,7 +149,8 @@ class Difference:
 def difference(saved: str, now: str, processes: tuple[int, int] = (1, 1)) -> Difference | None:
     """Find how the run file of an unfinished run differs from the present one; None if the run can be resumed.
 
-    `output_dir`, `[engine]` and `data.verify` may differ, and so may the accumulation where the number of processes makes up for it.
+    `output_dir`, `[engine]` and `data.verify` may differ, and so may gradient accumulation if the number of processes
+    makes up for it.
 
     Args:
         saved: the saved run file, resolved.

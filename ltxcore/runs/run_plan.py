@@ -346,7 +346,7 @@ def references_of(found: Outline, manifest: Manifest) -> None:
     for.
 
     Raises:
-        ConfigError: they differ.
+        ConfigError: the two differ.
     """
     if has_references(found.strategy):
         plan_generations([sample.canvas.request for sample in found.samples], found.setting.modalities, found.strategy.metadata(manifest))

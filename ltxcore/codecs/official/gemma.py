@@ -1,5 +1,5 @@
-"""Gemma, whose hidden states are the input of text features, from a folder of transformers, or packed in one file with
-its tokenizer and LTX's projections.
+"""Gemma, whose hidden states are the input of text features, from a folder in the layout of transformers, or packed in
+one file with its tokenizer and LTX's projections.
 
 Only the language model is read; the towers for images and audio, and the head, are not.
 """
@@ -54,7 +54,8 @@ def open_gemma(path: Path) -> Gemma:
     """Open the files of a text encoder.
 
     Args:
-        path: a folder of transformers, one with the folders `text_encoder` and `tokenizer`, or a packed file.
+        path: a folder in the layout of transformers, one with the folders `text_encoder` and `tokenizer`, or a packed
+            file.
 
     Raises:
         CheckpointError: it is none of these, not whole, or not Gemma 3 or 4.

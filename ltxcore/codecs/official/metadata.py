@@ -1,4 +1,4 @@
-"""The configuration in an official file's metadata: checks for unknown settings, for the release that the file belongs
+"""The configuration in an official file's metadata, checked for unknown settings, for the release that the file belongs
 to, and for parts that do not go together.
 
 Source: docs/explanation/model-files.md#metadata

@@ -107,7 +107,7 @@ class Part:
         self.module.load_state_dict(state, strict=False, assign=True)
 
     def fingerprint(self, *others: str) -> str:
-        """Return a hash that changes with the tensors and with `others`, and is the same in every layout of file."""
+        """Return a hash that changes with the tensors and with `others`, and does not depend on the layout of the file."""
         return tensors_fingerprint({own: self.weights.slots[stored] for own, stored in self.stored.items()}, *others)
 
 
