@@ -126,8 +126,8 @@ class OfPackage:
         return made
 
     def state_bytes(self, name: str, shape: tuple[int, ...]) -> int | None:
-        """Return the bytes of the state for a parameter of this shape, from steps on small tensors; None if they cannot
-        be found that way.
+        """Return the bytes of the state for a parameter of this shape, from bytes per number, row and column found by
+        steps on small tensors; None if they cannot be found that way.
         """
         return _state_bytes(self, shape)
 

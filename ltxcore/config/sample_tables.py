@@ -1,5 +1,5 @@
-"""The keys of a condition in a validation sample, and their reader. The classes are those of training, but with media
-files in place of source folders.
+"""The keys of a condition in a validation sample, and their reader. Conditions have the same classes as in training,
+but name media files in place of source folders.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ LARGE = "a whole number is too large: it has more than 64 bits"
 REMEDY_OF_DEEP = "Nest it less; no key takes values that deep."
 REMEDY_OF_LARGE = "Write a smaller one."
 
-_DIGITS = re.compile(r"[0-9_]{4000,}")  # Python reads some 4,300 digits, and no more
+_DIGITS = re.compile(r"[0-9_]{4000,}")  # Python reads up to about 4,300 digits
 _TOKENS = re.compile(r'"""(?:\\.|[^\\])*?"""|\'\'\'.*?\'\'\'|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\'|#[^\n]*|[\[{]|[\]}]', re.DOTALL)
 _LONG_KEY = re.compile(rf"(?:[^.\n]*\.){{{DEEPEST},}}")
 

@@ -162,7 +162,7 @@ class RawFiles:
             self._facts[key] = facts
             self._unwritten.append(line)
             if self._writes and self._store.parent.is_dir():
-                # Without it files are only read again, so a root that cannot be written is no error yet.
+                # Without stored facts, files are merely read again, so a root that cannot be written is not an error yet.
                 with contextlib.suppress(OSError), self._store.open("a", encoding="utf-8") as file:
                     file.write("".join(self._unwritten))
                 self._unwritten.clear()

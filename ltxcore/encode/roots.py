@@ -139,7 +139,7 @@ def _owners(root: Path) -> list[str] | None:
 
 
 def _are_there(path: Path, names: list[str]) -> bool:
-    """Return whether one of these dataset files exists beside `path`; a root whose dataset files were all renamed or removed is free."""
+    """Return whether one of these dataset files exists next to `path`; a root is free if all its dataset files were renamed or removed."""
     return any(is_file(path.parent / name) for name in names)
 
 

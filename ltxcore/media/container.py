@@ -148,7 +148,7 @@ def _not_media(where: str) -> DataError:
 
 
 def unreadable(path: Path, reason: str) -> DataError:
-    """Make the error for a file whose bytes the system fails to read."""
+    """Make the error for a file whose bytes the system cannot read."""
     return DataError(f"this file cannot be read: {reason}", where=str(path), remedy="Check its permissions and its disk.")
 
 

@@ -146,7 +146,7 @@ def turn_of(frame: Any, path: Path) -> Turn:
 
 
 def is_turned_anew(frame: Any, path: Path) -> bool:
-    """Return whether the first decoded frame of a file is turned differently than in version 0.1.0, which took the
+    """Return whether the first decoded frame of a file is turned differently than by version 0.1.0, which took the
     orientation of photographs only from the EXIF data of a JPEG, and missed a display matrix next to data that PyAV has
     no name for.
     """
