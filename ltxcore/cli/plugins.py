@@ -1,4 +1,4 @@
-"""`ltx plugins`, which shows what can be named in a run file: its purpose, its keys, and where it comes from."""
+"""`ltx plugins`, which shows each name that a run file can use: its purpose, its keys, and where it comes from."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def list_(kind: str | None, as_json: bool) -> None:
 )
 def show(name: str, files: tuple[Path, ...]) -> None:
     """Show what NAME does, its keys in a run file with types, defaults and units, and where it comes from."""
-    from ltxcore.cli.describe import description  # with what reads run files, which `ltx plugins list` does without
+    from ltxcore.cli.describe import description  # imports the reader of run files, which `ltx plugins list` does not need
 
     registry = load(local=[file.absolute() for file in files])
     if ":" in name:

@@ -1,5 +1,5 @@
 # ruff: noqa: RUF009 (`key` makes an attrs field, not a shared default)
-"""`[validation]`: the samples to generate while training, and the media that conditions take then."""
+"""`[validation]`: the samples to generate during training, and the media that their conditions take."""
 
 from __future__ import annotations
 
