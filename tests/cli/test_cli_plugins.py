@@ -170,3 +170,17 @@ def test_what_comes_from_a_broken_plugin_says_so(small: None, name: str) -> None
         "",
         f'"{name}" comes from a broken plugin, ltx-bad 0.3 (bad): ImportError: no\n    Fix or uninstall it.\n',
     )
+
+
+def test_an_optimizer_of_an_installed_package_shows_its_keys_too() -> None:
+    status, out, _ = ltx("show", "torch.optim:NAdam")
+    assert status == 0
+    assert out.startswith("optimizer torch.optim:NAdam, from torch ")
+    assert "  momentum_decay " in out
+
+
+def test_a_local_file_that_cannot_be_imported_is_named_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("x = y\n")
+    status, _, err = ltx("show", "signum", "--plugin", str(tmp_path / "own.py"))
+    assert status == 2
+    assert "NameError: name 'y' is not defined" in err
