@@ -85,16 +85,18 @@ def test_closing_ends_the_threads_and_leaves_undone_what_was_not_begun(
 
 
 def test_the_item_that_is_done_first_comes_first_and_one_that_fails_has_its_error() -> None:
-    second = threading.Event()
+    taken = threading.Event()
 
     def work(item: int) -> int:
         if item == 1:
-            second.wait(10)
+            taken.wait(60)
             raise DataError("cannot be read")
-        second.set()
         return item
 
-    (first, done), (last, failed) = as_done(work, (1, 2), workers=2)
+    found = as_done(work, (1, 2), workers=2)
+    first, done = next(found)
+    taken.set()
+    ((last, failed),) = found
     assert (first, done, last) == (2, 2, 1)
     assert isinstance(failed, DataError)
 

@@ -36,10 +36,10 @@ INTRODUCTION = f"""\
 <!-- made by docs/made/memory.py -->
 
 Peak memory of each GPU in a step, in GiB, with the margin of `ltx plan`. The number after a plus is the CPU memory
-needed for it, if all GPUs are in one machine; PyTorch rounds pinned memory up to powers of two, which makes DeepSpeed's
-large buffers larger. Video and audio are trained together, on one clip of {BUCKET} per GPU, in bf16, with
-`optimization.enable_gradient_checkpointing = true`. LoRAs have rank 32 on all attention layers; what saves memory for
-them is set under `[acceleration]`. `ltx plan run.toml` computes the same for your run and your clips:
+needed in addition, if all GPUs are in one machine; PyTorch rounds pinned memory up to powers of two, which enlarges
+DeepSpeed's large buffers. Video and audio are trained together, on one clip of {BUCKET} per GPU, in bf16, with
+`optimization.enable_gradient_checkpointing = true`. LoRAs have rank 32 on all attention layers; their memory-saving
+settings are those under `[acceleration]`. `ltx plan run.toml` computes the same for your run and your clips:
 [how to use it](../how-to/multi-gpu.md#memory).
 
 {UNKNOWN}
@@ -110,7 +110,7 @@ COLUMNS: tuple[tuple[Path, Bucket | None], ...] = ((SOUND, None), *((EXAMPLE, si
 
 def glance() -> str:
     """What fits on one GPU, and with what set."""
-    head = ("one GPU of", "sound alone, 10 s", *(f"both, {size.width}x{size.height}x{size.frames}" for size in SIZES))
+    head = ("one GPU of", "audio only, 10 s", *(f"both, {size.width}x{size.height}x{size.frames}" for size in SIZES))
     return _table(head, zip((f"{card} GB" for card in CARDS), *(fits(*column) for column in COLUMNS), strict=True))
 
 

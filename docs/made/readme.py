@@ -19,7 +19,7 @@ MODES = DOCS / "reference" / "modes.md"
 CODE = "<!-- made by docs/made/readme.py from plugins/ltxplugins/conditions/first_frame.py -->"
 LEARNED = "<!-- made by docs/made/readme.py from docs/reference/modes.md -->"
 END = "<!-- end -->"
-HEAD = ("mode", "generated", "exchanged", "base model", "trained", "trained, exchanged")
+HEAD = ("mode", "generated", "swapped", "base model", "trained", "trained, swapped")
 
 
 def whole(text: str) -> str:
@@ -38,18 +38,18 @@ def condition() -> str:
 
 
 def learned() -> Iterator[tuple[str, ...]]:
-    """A row for each mode: what it generates, what is exchanged for another clip's, and the three losses of each modality."""
+    """A row for each mode: what it generates, what is swapped for another clip's, and the three losses of each modality."""
     rows = re.findall(r"^\| \[`(\w+)`\]\(\S+\) \| (.*) \|$", MODES.read_text(encoding="utf-8"), re.MULTILINE)
     of_mode: dict[str, list[list[str]]] = {}
     for mode, cells in rows:
-        if cells.count("|") == len(("generated", "exchanged", "clips", "before", "after", "other")):
+        if cells.count("|") == len(("generated", "swapped", "clips", "before", "after", "other")):
             of_mode.setdefault(mode, []).append(cells.split(" | "))
     for mode, each in of_mode.items():
         page = DOCS / "how-to" / "modes" / f"{mode}.md"
         title = page.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
-        generated, exchanged, _, *losses, _ = zip(*each, strict=True)
+        generated, swapped, _, *losses, _ = zip(*each, strict=True)
         numbers = (", ".join(f"{float(loss.split()[0]):.2f}" for loss in found) for found in losses)
-        yield f"[{title}]({page.relative_to(README.parent).as_posix()})", ", ".join(generated), exchanged[0], *numbers
+        yield f"[{title}]({page.relative_to(README.parent).as_posix()})", ", ".join(generated), swapped[0], *numbers
 
 
 def main() -> None:

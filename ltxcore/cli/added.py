@@ -25,7 +25,7 @@ def command_of(named: Named) -> click.Command:
 
 
 def line_about(named: Named) -> str:
-    """Return the line about a command in the program's help, without importing the command."""
+    """Return the line for a command in the program's help, without importing the command."""
     if isinstance(named.value, LazyCommand):
         return named.value.help
     return named.value.get_short_help_str() if isinstance(named.value, click.Command) else ""

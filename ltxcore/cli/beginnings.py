@@ -1,4 +1,4 @@
-"""What `ltx plugins new` begins with, by kind: a plugin that works, and its tests."""
+"""The templates of `ltx plugins new`, by kind of plugin: a plugin that works, and its tests."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ class Beginning:
     """A plugin of one kind, with `$name`, `$cls` and `$module` to be filled in.
 
     Attributes:
-        does: what it does, after "The KIND for ltx:".
-        made: the same, after "the KIND, which".
-        use: how a run file names it.
-        method: what to change in it.
-        change: to do what.
-        module: its text.
-        test: that of its tests.
+        does: what the plugin does, as it follows "The KIND for ltx:".
+        made: what the plugin does, as it follows "the KIND, which".
+        use: how a run file names the plugin.
+        method: the method to change.
+        change: the purpose of changing it.
+        module: the text of the plugin's module.
+        test: the text of its tests.
     """
 
     does: str

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ltxcore.config.load import LoadedRun
 
 NOT_HERE = "Not checked: damaged media, NaN in weights, and memory. See `ltx doctor` and `ltx plan`."
-"""The sentence at the end of a run file's check, about faults that a check cannot find."""
+"""The sentence at the end of a run file's check, about faults that the check cannot find."""
 
 
 @click.command()

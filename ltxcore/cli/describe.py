@@ -1,4 +1,4 @@
-"""A name that plugins add, described: its purpose, its keys in a run file, and where it comes from."""
+"""Descriptions of the names that plugins add: purpose, keys in a run file, and origin."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ HEADS = {
     "schedule": "[optimization.scheduler_params]",
     "tracker": "[trackers.{name}]",
 }
-"""Where the keys of each kind stand in a run file."""
+"""The place in a run file of the keys of each kind."""
 
 
 def description(named: Named) -> str:
-    """Describe everything that one needs to know about a name before using it."""
+    """Describe everything that a user needs to know about a name before using it."""
     about = inspect.cleandoc(command_of(named).help or "") if named.kind == "command" else inspect.getdoc(named.value) or ""
     blocks = [f"{named.kind.replace('_', ' ')} {named.name}, from {named.origin}"]
     if about:
@@ -41,7 +41,7 @@ def key_lists(named: Named) -> list[tuple[str, list[Key]]]:
     """Return the tables that a name has in a run file, each with its keys."""
     if named.kind == "condition":
         of = " and ".join(named.modalities)
-        lists = [(f"In training, a condition of {of}:", training_keys(named.value))]
+        lists = [(f"In training, on {of}:", training_keys(named.value))]
         return lists + [(f"In a validation sample, on {name}:", sample_keys(named.value, name)) for name in named.modalities]
     if named.kind in HEADS and attrs.has(named.value):
         name = [Key("name", str, help="the strategy")] if named.kind == "strategy" else []
@@ -50,7 +50,7 @@ def key_lists(named: Named) -> list[tuple[str, list[Key]]]:
 
 
 def key_rows(keys: Sequence[Key]) -> list[tuple[str, ...]]:
-    """Return keys as rows of a table, a heading first: name, type, default, unit, purpose."""
+    """Return keys as rows of a table, with a heading first: name, type, default, unit, purpose."""
     return [("KEY", "TYPE", "DEFAULT", "UNIT", "WHAT IT IS FOR"), *_inner(keys, "")]
 
 

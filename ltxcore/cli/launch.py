@@ -74,7 +74,7 @@ def launch(
     flags = [name for name, is_set in (("--allow-changes", allow_changes), ("--take-over", take_over)) if is_set]
     command = ["run", str(run_file), *(f"--set={setting}" for setting in settings), *flags]
     if launcher == "deepspeed":
-        # It hands the environment on to processes of this machine alone.
+        # The launcher passes the environment on only to processes on this machine.
         verbosity = [f"--{how}" for how in LEVELS if how and how == os.environ.get(VERBOSITY)]
         exec_deepspeed([*verbosity, *command], None if hosts is not None and processes is None else here, hostfile, master_port)
     ended = start(command, here, hosts, master_port or PORT)

@@ -36,7 +36,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "schema": "Print the JSON Schema of run files.",
     }
 )
-"""The commands of the core, each in the module of its name beside this one: a click command that has its name, or is called `command`."""
+"""The commands of the core. Each is in the module of its name next to this one: a click command with that name, or named `command`."""
 
 
 LESS = "Check that no other program uses the memory, and which options of the command need less: --help. What was written so far stays."
@@ -117,7 +117,7 @@ def _refuse_broken(name: str) -> None:
     """Explain that a command is missing because the plugin that adds it is broken or switched off.
 
     Raises:
-        PluginError: it is such a command.
+        PluginError: the command is missing for that reason.
     """
     with contextlib.suppress(ConfigError):
         _plugins().get("command", name)

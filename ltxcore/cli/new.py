@@ -1,4 +1,4 @@
-"""`ltx new`: a run file to begin with, for a mode, a model and the clips there are."""
+"""`ltx new`, which writes a run file to begin with, for a mode, a model and the user's clips."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _mode(name: str) -> Mode:
 
 
 def _purpose(mode: Mode, word: str | None) -> str:
-    """What is trained for: what the user says, or what the mode is mostly for."""
+    """Return the purpose of the training: the one that the user names, or else the usual one of the mode."""
     if word is None or suits(word, mode):
         return word or mode.purpose
     others = [each for each in WORDS if suits(each, mode)]
@@ -112,7 +112,7 @@ def _write(mode: Mode, model: str, purpose: str, path: Path, data: Path | None, 
 
 
 def _said(dataset: Path, path: Path) -> str:
-    """A dataset as a run file names it: from where that lies."""
+    """Return the path of a dataset as a run file names it, relative to the run file's folder."""
     try:
         said = Path(os.path.relpath(dataset.absolute(), path.absolute().parent)).as_posix()
     except ValueError:  # on another drive
@@ -121,7 +121,7 @@ def _said(dataset: Path, path: Path) -> str:
 
 
 def _demo_clips(folder: Path) -> Path:
-    """The dataset file of the demo's clips, which are written now unless they are there."""
+    """Return the dataset file of the demo's clips, which are written now unless they are there already."""
     from ltxcore.new.tiny_world import DEMO_CLIPS, listing, write_world
 
     media = folder / "media"
@@ -140,14 +140,14 @@ def _demo_clips(folder: Path) -> Path:
 
 
 def start(mode: Mode, model: str, path: Path) -> str:
-    """The command that starts a run."""
+    """Return the command that starts a run."""
     if mode.processes == 1:
         return f"ltx run {shlex.quote(str(path))}"
     return f"ltx launch --num-gpus {2 if model == TINY else mode.processes} {shlex.quote(str(path))}"
 
 
 def _tell_of(clips: Clips, found: Overview, purpose: str) -> None:
-    """What was found in the data, and whether there is enough of it."""
+    """Print what was found in the data, and warn if there is not enough of it."""
     from ltxcore.encode.overview import lines
 
     for name, value in lines(found):
@@ -164,7 +164,7 @@ def _tell_of(clips: Clips, found: Overview, purpose: str) -> None:
 
 
 def _tell_what_lacks(path: Path) -> None:
-    """What `ltx check` finds, which is what the user has still to fill in."""
+    """Print what `ltx check` finds, which is what the user has still to fill in."""
     from ltxcore.config.load import read_run
     from ltxcore.runs.checks import check_run
 

@@ -75,8 +75,8 @@ def plan(
 
 
 def _loaded(run_file: Path, settings: tuple[str, ...], model: str | None) -> LoadedRun:
-    """Load the run file; its data and the media of its samples may be on another machine, and so may the paths of
-    `[model]` where a released model is named.
+    """Load the run file. Its data and the media of its samples may be on another machine, and so may the paths of
+    `[model]` if a released model is named.
     """
     from ltxcore.config.load import load_run
 
@@ -93,7 +93,7 @@ def _with_model(problem: Problem) -> Problem:
 
 
 def _here(gpus: int | None, gpu_memory: float | None) -> tuple[int, float]:
-    """Return the number of GPUs and their memory in GiB, as the options say or else as on this machine."""
+    """Return the number of GPUs and their memory in GiB, from the options or else from this machine."""
     from ltxcore import devices
 
     there = devices.gpus()

@@ -1,7 +1,8 @@
-"""`ltx plugins`, which shows what can be named in a run file: its purpose, its keys, and where it comes from."""
+"""`ltx plugins`, which shows each name that a run file can use: its purpose, its keys, and where it comes from."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import click
 from ltxcore.api.commands import FilePath, columns
 from ltxcore.cli.plugins_new import new
 from ltxcore.errors import ConfigError, PluginError, suggestion
-from ltxcore.registry import DISABLE, HOOKS, Named, Registry, load
+from ltxcore.registry import DISABLE, HOOKS, Named, Origin, Registry, load
 
 
 @click.group()
@@ -44,18 +45,39 @@ def list_(kind: str | None, as_json: bool) -> None:
 )
 def show(name: str, files: tuple[Path, ...]) -> None:
     """Show what NAME does, its keys in a run file with types, defaults and units, and where it comes from."""
-    from ltxcore.cli.describe import description  # with what reads run files, which `ltx plugins list` does without
+    from ltxcore.cli.describe import description  # imports the reader of run files, which `ltx plugins list` does not need
 
     registry = load(local=[file.absolute() for file in files])
-    found = [registry.of_kind(kind)[name] for kind in HOOKS if name in registry.of_kind(kind)]
+    if ":" in name:
+        found = [_of_package(name)]
+    else:
+        found = [registry.of_kind(kind)[name] for kind in HOOKS if name in registry.of_kind(kind)]
     if not found:
-        broken = [broken for broken in registry.broken if name == broken.origin.plugin or name in {claimed for _, claimed in broken.claims}]
+        broken = [
+            broken
+            for broken in registry.broken
+            if name == broken.origin.plugin
+            or name in {claimed for _, claimed in broken.claims}
+            or (broken.origin.plugin in map(str, (file.absolute() for file in files)) and not broken.claims)
+        ]
         if broken:
             raise PluginError(f'"{name}" comes from a broken plugin, {broken[0].origin}: {broken[0].reason}', remedy="Fix or uninstall it.")
         raise ConfigError(
             f'no plugin names anything "{name}"', remedy=suggestion(name, {known for kind in HOOKS for known in registry.of_kind(kind)})
         )
     click.echo("\n\n".join(description(named) for named in found))
+
+
+def _of_package(target: str) -> Named:
+    """Return an optimizer of an installed package, which no plugin adds, as if one did."""
+    from ltxcore.config.packages import optimizer_of
+
+    package = target.partition(":")[0].partition(".")[0]
+    try:
+        version = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # its distribution has another name
+        version = ""
+    return Named(target, "optimizer", optimizer_of(target, Path.cwd()), Origin(target, package, version))
 
 
 def _machine(names: Iterable[Named], registry: Registry) -> dict[str, Any]:

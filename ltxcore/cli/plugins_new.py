@@ -1,4 +1,4 @@
-"""`ltx plugins new`: a package with a plugin that works, to be made into another."""
+"""`ltx plugins new`, which writes a package with a plugin that works, to be turned into the user's own."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ $use
 """
 
 FILES: Mapping[str, str] = MappingProxyType({"pyproject.toml": PYPROJECT, "README.md": README, "src/$module/py.typed": ""})
-"""Paths and contents of the package, beside its module and its test."""
+"""The paths and contents of the package's files, other than its module and its test."""
 
 SAID = """\
 Made $folder: the $kind "$name", which $made.
@@ -110,7 +110,7 @@ def _check(name: str, kind: str, folder: Path) -> None:
     """Refuse what would overwrite something, or could not be installed.
 
     Raises:
-        ConfigError: why.
+        ConfigError: something would be overwritten, or the package could not be installed.
     """
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name):
         raise ConfigError(

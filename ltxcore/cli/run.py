@@ -1,4 +1,4 @@
-"""`ltx run`, which trains as a run file says, and tells where everything is."""
+"""`ltx run`, which trains as a run file says, and prints where everything is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ltxcore.train.session import Outcome
 
 STOPPED = 130
-"""The exit status of a run that was asked to stop, the usual one after an interrupt."""
+"""The exit status of a run that was asked to stop, which is the usual one after an interrupt."""
 
 
 @click.command()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 ENDINGS = (".mp4", ".png", ".wav")
 FOLDER = Path("samples")
-"""The folder of samples for which no file is named."""
+"""The folder of generated samples if the user names no file."""
 
 NOT_OPTIONS = ("samples", "interval", "skip_initial_validation")
 """The keys of `[validation]` that only concern generation while training."""
@@ -40,7 +40,7 @@ HELP = {
     "generate_video": "Generate video; on by default.",
     "stg_blocks": 'Blocks whose self-attention STG skips, or "all".',
 }
-"""The help of keys that mean something else on the command line: outside a run nothing is trained, and there are no lists."""
+"""The help for keys that mean something else on the command line: outside a run nothing is trained, and there are no lists."""
 
 
 @click.command()
@@ -127,7 +127,7 @@ def sample(
 
 
 def _studio(loaded: LoadedSamples, model: str | None, loras: Sequence[str], codecs: Codecs, precision: str | None) -> Studio:
-    """Return a studio with the model of the command line, or with that of the file."""
+    """Return a studio with the model named on the command line, or with that of the file."""
     from ltxcore.devices import is_gpu
     from ltxcore.models.lora_stack import Strength
     from ltxcore.sample.generate import Studio
@@ -155,13 +155,13 @@ def _planned(loaded: LoadedSamples, studio: Studio) -> list[Planned]:
 
 
 def _folder(output: Path | None) -> Path:
-    """Return the folder of the samples."""
+    """Return the folder for the samples."""
     folder = output or FOLDER
     return folder.parent if folder.suffix.lower() in ENDINGS else folder
 
 
 def _asked(what: str) -> bytes:
-    """Return everything that was asked for, as bytes: the options, and the content of the file."""
+    """Return everything that the user asked for, as bytes: the options, and the content of the file."""
     options = repr((Path.cwd(), sorted(click.get_current_context().params.items()))).encode()
     return options + (read_regular(Path(what)) if is_file(Path(what)) else b"")
 
@@ -170,7 +170,7 @@ def _files(planned: Sequence[Planned], output: Path | None, overwrite: bool) -> 
     """Return the file of each sample, without its ending.
 
     Raises:
-        ConfigError: an ending that is not that of what is drawn, or a file that is there already.
+        ConfigError: a file's ending does not fit what is generated, or the file exists already.
     """
     folder = output or FOLDER
     if folder.suffix.lower() not in ENDINGS:
@@ -201,7 +201,7 @@ def _ending(planned: Planned) -> str:
 
 
 def _triggers(planned: Planned, loras: Sequence[Strength]) -> Iterator[str]:
-    """Yield warnings about LoRAs whose trigger word the prompt does not have."""
+    """Yield warnings about LoRAs whose trigger word is not in the prompt."""
     prompt = planned.canvas.request.prompt
     for lora in loras:
         word = lora.metadata.get("trigger")
@@ -237,7 +237,7 @@ def _dims(context: click.Context, option: click.Parameter, text: str | None) -> 
 
 
 def _blocks(context: click.Context, option: click.Parameter, text: str | None) -> list[int] | None:
-    """Parse numbers with "," between; "all" is an empty list."""
+    """Parse numbers separated by commas; "all" gives an empty list."""
     if text is None or text == "all":
         return None if text is None else []
     parts = text.split(",")

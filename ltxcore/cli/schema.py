@@ -35,5 +35,5 @@ def schema(files: tuple[Path, ...]) -> None:
         raise PluginError.of(problems)
     try:
         click.echo(json.dumps(json_schema(registry), indent=2))
-    except ValueError as error:  # a number of thousands of digits, which Python does not write
+    except ValueError as error:  # a number with thousands of digits, which Python does not write
         raise PluginError("a plugin has a default that JSON does not hold", remedy="See its numbers, and write smaller ones.") from error

@@ -1,1 +1,1 @@
-"""VAEs and text encoders, which turn clips and audio into latents, and captions into text features, and latents back."""
+"""VAEs and text encoders: they turn clips and audio into latents and back, and captions into text features."""

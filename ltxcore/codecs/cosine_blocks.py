@@ -23,7 +23,7 @@ LEAST_SHARE = 0.5
 
 @cache
 def cosines(size: int) -> Tensor:
-    """Return the orthonormal cosine transform (DCT-II), `[size, size]` float32: row k swings k half periods over the block."""
+    """Return the orthonormal cosine transform (DCT-II), `[size, size]` float32; row k has k half periods over the block."""
     n = torch.arange(size, dtype=torch.float64)
     matrix = torch.cos(math.pi / size * (n[None, :] + 0.5) * n[:, None]) * math.sqrt(2.0 / size)
     matrix[0] /= math.sqrt(2.0)
@@ -80,7 +80,7 @@ def statistics(modality: str) -> Statistics:
 
 
 def fingerprint(modality: str, *facts: Any) -> str:
-    """Return a name that changes with the constants of a codec, or with any of the facts it is made from."""
+    """Return a name that changes with the constants of a codec, or with any of the facts that it is made from."""
     content = json.dumps([modality, _table()[modality], facts], sort_keys=True)
     return f"tiny-{modality}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
 

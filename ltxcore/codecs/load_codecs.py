@@ -99,7 +99,8 @@ def _is_tiny(model_path: str, key: str, own_path: Path | None) -> bool:
     """Return whether a model works with the tiny codecs.
 
     Raises:
-        ConfigError: there is no such model; or it does, and a codec of another one is named beside it.
+        ConfigError: there is no such model; or it works with the tiny codecs, and a codec of another model is named as
+            well.
     """
     if model_path not in _TINY_NAMES and _named_codec(model_path) != TINY:
         return False
@@ -120,4 +121,4 @@ def _named_codec(model_path: str) -> str | None:
     try:
         return read_file(path).metadata.get(METADATA_KEY)
     except (OSError, CheckpointError):
-        return None  # whoever loads the weights says what is wrong with the file
+        return None  # the loader of the weights says what is wrong with the file

@@ -39,8 +39,8 @@ the channels that each side hears, front first.
 def to_stereo(samples: Tensor) -> Tensor:
     """Mix any number of channels `[C, N]` to two, `[2, N]`.
 
-    Mono is doubled; of 5.1 and 7.1 each side hears its own front, the center and its own surround channels, without the
-    low-frequency one; any other number is averaged and doubled.
+    Mono is doubled; in 5.1 and 7.1, each side gets its own front channel, the center and its own surround channels,
+    without the low-frequency one; any other number of channels is averaged and doubled.
 
     Source: docs/explanation/arithmetic.md#stereo
     """
@@ -81,8 +81,8 @@ def resample(samples: Tensor, rate_from: int, rate_to: int) -> Tensor:
 
 @cache
 def _sinc_weights(down: int, up: int, phases: int) -> tuple[Tensor, int]:
-    """Compute the weights `[phases, 2 * reach + 2]` of the inputs from `reach` before to `reach + 1` after an output's
-    place, and the reach.
+    """Compute the weights `[phases, 2 * reach + 2]` of the inputs around an output's place, from `reach` before it to
+    `reach + 1` after it; and the reach.
     """
     band = min(down, up) * _ROLLOFF / down  # the cut-off, as a share of the input's Nyquist frequency
     reach = math.ceil(_SINC_ZEROS / band)

@@ -25,7 +25,7 @@ class Codecs:
     asked for; weights are read on use.
 
     Attributes:
-        path: "tiny", a model file or a folder; "" while it is not named.
+        path: "tiny", a model file or a folder; "" if it is not named.
         text_encoder: the text encoder's own file or folder, if the model does not hold it.
         video_vae: the video VAE's own file or folder, likewise.
         audio_vae: the audio VAE's own file or folder, likewise.

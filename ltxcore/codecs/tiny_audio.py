@@ -65,5 +65,5 @@ def coefficients(sound: Sound) -> Tensor:
 
 
 def measured(sounds: list[Sound]) -> Statistics:
-    """Measure the constants that standardize these sounds."""
+    """Measure the constants that standardize audio, from these samples."""
     return Statistics.of(torch.cat([coefficients(sound) for sound in sounds]))

@@ -22,7 +22,8 @@ _VERSION = 1
 
 @attrs.define(eq=False)
 class TinyTextEncoder:
-    """An encoder of captions to text features `[l, 128]` of each modality, one per word; both modalities get the same.
+    """An encoder of captions to text features `[l, 128]` of each modality, one per word; they are the same for both
+    modalities.
 
     Letter case and punctuation are ignored. A caption without words gives `[0, 128]`. Only the first 32
     words of a longer caption count.
@@ -62,6 +63,6 @@ def _word_vector(word: str) -> Tensor:
 def _positions(count: int) -> Tensor:
     """Encode the positions of words, `[count, 128]`: sines and cosines of periods from 2 pi to 64 words."""
     half = WIDTH // 2
-    rate = (torch.arange(half) / half * -2.3).exp()  # 1 down to 0.1 radians a word
+    rate = (torch.arange(half) / half * -2.3).exp()  # from 1 down to 0.1 radians per word
     angle = torch.arange(count)[:, None] * rate
     return torch.cat([angle.sin(), angle.cos()], dim=1)

@@ -63,12 +63,12 @@ def coefficients(clip: Clip) -> Tensor:
             f"a clip of {frames} frames of {height} x {width} pixels cannot be encoded",
             remedy=f"The number of frames must be a multiple of {FRAMES} plus 1, its height and width multiples of {ROWS}.",
         )
-    # The products of the basis are taken one axis at a time, the cosines being separable: a fortieth of the work, and a frame at a time stays in the cache.
+    # One axis at a time, since cosines are separable: a fortieth of the work; and one frame at a time stays in the cache.
     along_time, down, across = _axes()
-    # Of one frame after the other: new memory for each took a third more time, and at times far more.
+    # Shared by one frame after the other: new memory for each took a third more time, and sometimes far more.
     pixels = torch.empty(height, width, COLOURS)
     projected = torch.stack([_projected(pixels.copy_(frame), down, across) for frame in clip.frames])  # [frames, H, ky, W, kx * kc]
-    # The first frame eight times over has a mean, and no swing in time.
+    # The first frame, repeated eight times, has only a mean over time.
     first = torch.cat([projected[:1] * math.sqrt(FRAMES), projected.new_zeros(along_time.shape[0] - 1, *projected.shape[1:])])
     rest = (along_time @ projected[1:].unflatten(0, (-1, FRAMES)).flatten(2)).unflatten(2, projected.shape[1:])
     every = torch.cat([first[None], rest]).permute(0, 2, 4, 1, 3, 5).flatten(3)  # [F, H, W, kt * ky * kx * kc]
@@ -85,7 +85,7 @@ def _projected(pixels: Tensor, down: Tensor, across: Tensor) -> Tensor:
 
 @cache
 def _kept() -> tuple[tuple[int, ...], ...]:
-    """Find the frequencies that are kept; only when they are used, since that takes as long as many a command."""
+    """Find the frequencies that are kept; this is done only on use, since it takes as long as many a command."""
     return lowest(_BLOCK, CHANNELS)
 
 
@@ -111,5 +111,5 @@ def _places() -> Tensor:
 
 
 def measured(clips: list[Clip]) -> Statistics:
-    """Measure the constants that standardize these clips."""
+    """Measure the constants that standardize clips, from these clips."""
     return Statistics.of(torch.cat([coefficients(clip).flatten(0, 2) for clip in clips]))

@@ -1,7 +1,7 @@
 """The JSON Schema of run files for editors, with the keys of all plugins.
 
-The schema is of draft 7, which TOML editors read. It is made from the same lists of keys as structuring, so that an editor underlines what
-`ltx check` refuses.
+The schema follows draft 7, which TOML editors read. It is made from the same lists of keys as structuring, so that an
+editor underlines what `ltx check` refuses.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ltxcore.registry import Registry
 Schema = dict[str, Any]
 
 OF_PACKAGE = r"^\w+(\.\w+)*:\w+$"
-"""What names an optimizer of an installed package."""
+"""The pattern of a name for an optimizer of an installed package."""
 
 SCALARS: dict[Any, str] = {bool: "boolean", int: "integer", float: "number", str: "string", Path: "string"}
 LIMITS = {"at_least": "minimum", "above": "exclusiveMinimum", "at_most": "maximum", "below": "exclusiveMaximum"}
@@ -84,7 +84,7 @@ class _Builder:
     # ---- what plugins name
 
     def uses(self) -> Schema:
-        """Return the schema of a training strategy's condition, on the modality whose table it is in."""
+        """Return the schema of a training strategy's condition, for the modality whose table it is in."""
         conditions = self.registry.of_kind("condition")
         fit = [
             (name, named.value) for name, named in conditions.items() if self.modality is None or self.modality in named.value.modalities
@@ -92,7 +92,7 @@ class _Builder:
         return {"oneOf": [self.named("type", name, training_keys(cls), cls) for name, cls in fit]}
 
     def sample_conditions(self) -> Schema:
-        """Return the schema of a validation sample's condition, or of what freezes a modality."""
+        """Return the schema of an entry of a validation sample's conditions: a condition, or a modality that is frozen."""
         found = [
             self.sample_condition(name, named.value, modality)
             for name, named in self.registry.of_kind("condition").items()
@@ -140,7 +140,7 @@ class _Builder:
         }
 
     def optimization(self) -> Schema:
-        """`[optimization]`: the parameters of the optimizer and of the scheduler depend on their types."""
+        """Return the schema of `[optimization]`, where the parameters of the optimizer and of the scheduler depend on their types."""
         keys = {key.name: key for key in keys_of(_table_of("optimization"))}
         optimizers = self.registry.of_kind("optimizer")
         kinds = {"anyOf": [{"enum": list(optimizers)}, {"type": "string", "pattern": OF_PACKAGE}]}
@@ -156,13 +156,13 @@ class _Builder:
         }
 
     def named(self, key: str, name: str, keys: Sequence[Key], cls: Any) -> Schema:
-        """Return the schema of a table whose `key` is `name`."""
+        """Return the schema of a table that is chosen by its `key` being `name`."""
         schema = self.table(keys, {key: lambda: {"const": name}})
         return {**schema, **_described(cls)} if cls is not None else schema
 
 
 def _chosen(mode: str, params: str, default: str, chosen: Iterable[tuple[str, Schema]]) -> list[Schema]:
-    """Return rules that give `params` a schema for each value of `mode`; an absent mode is the default."""
+    """Return rules that give the table `params` a schema for each value of `mode`; if `mode` is absent, its default counts."""
     rules = []
     for name, schema in chosen:
         named: Schema = {"properties": {mode: {"const": name}}}

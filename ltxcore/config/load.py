@@ -1,4 +1,4 @@
-"""Reading, checking and resolving of a run file, and the places in it of mistakes that are found later."""
+"""Reading, checking and resolving a run file, and finding the places in it of mistakes that are found later."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KEY = re.compile(rf"({'|'.join(field.name for field in attrs.fields(RunFile))})(
 
 @attrs.frozen
 class Places:
-    """The places of key paths, in the file or on the command line."""
+    """The places of keys: a line of the file, or the command line."""
 
     path: Path
     lines: Lines
@@ -42,26 +42,26 @@ class Places:
         return f"{place}: {spelled(key)}" if key else place
 
     def line(self, key: KeyPath) -> int:
-        """Return the line of a key in the file; 0 if the command line sets it."""
+        """Return the line of a key in the file; 0 if the command line sets the key."""
         return 0 if self.is_set(key) else self.lines.of(key)
 
     def has(self, key: KeyPath) -> bool:
-        """Return whether the file or the command line sets the key, so that it is not at its default."""
+        """Return whether the file or the command line sets the key, rather than leaving it at its default."""
         return self.is_set(key) or key in self.lines.known
 
     def is_set(self, key: KeyPath) -> bool:
-        """Return whether the command line sets the key, or a table or list that it is in."""
+        """Return whether the command line sets the key, or a table or list that contains it."""
         return any(key[: len(setting)] == setting for setting in self.settings)
 
 
 @attrs.frozen
 class LoadedRun:
-    """A run file that was read and has no mistakes.
+    """A run file that has been read and has no mistakes.
 
     Attributes:
         path: the path of the file, as it was given.
         config: the values, with defaults; input paths are absolute.
-        registry: the plugins that are installed, with those of the run file.
+        registry: the installed plugins, and those of the run file.
     """
 
     path: Path
@@ -74,22 +74,22 @@ class LoadedRun:
         return self.places.of(tuple(int(part) if part.isdecimal() else part for part in parse_key(key)))
 
     def resolved(self) -> str:
-        """Return the text of the run file with every value spelled out and absolute input paths; it loads again to an equal config."""
+        """Return the text of the run file with every value spelled out and input paths absolute; loading it again gives an equal config."""
         return f"{HEADER}\n{render(self.config)}"
 
 
 class UnreadPlugins(ConfigError):
-    """Raised where no mistake was found without running the files that a run's `plugins` names, from which some of its names may come."""
+    """Raised when no mistake was found, but some names may come from the files that the run file's `plugins` lists, which were not run."""
 
 
 @attrs.frozen
 class ReadRun:
-    """A run file that was read, with or without mistakes.
+    """A run file that has been read, with or without mistakes.
 
     Attributes:
-        loaded: the values; keys that are wrong, or that name files that are not there, are unknown (`config.parts`).
+        loaded: the values; keys that are wrong, or that name missing files, are unknown (`config.parts`).
         problems: everything that is wrong with its keys.
-        unread: names that can only come from plugins that were not run, and were not checked.
+        unread: names that were not checked, because they can only come from plugins that were not run.
     """
 
     loaded: LoadedRun
@@ -98,12 +98,12 @@ class ReadRun:
 
 
 def load_run(path: Path, settings: Sequence[str] = (), *, elsewhere: Collection[str] = ()) -> LoadedRun:
-    """Read a run file. The Python files that its `plugins` names are run.
+    """Read a run file, running the Python files that its `plugins` names.
 
     Args:
         path: the file.
         settings: the settings `a.b=c` of `--set`, written over the file's values.
-        elsewhere: tables whose input paths are on another machine, and need not be here.
+        elsewhere: tables whose input paths are on another machine and need not exist here.
 
     Raises:
         ConfigError: with every mistake that can be found without opening a sample.
@@ -118,10 +118,10 @@ def read_run(path: Path, settings: Sequence[str] = (), *, elsewhere: Collection[
     """Read a run file as far as possible, whatever is wrong with its keys. It takes the arguments of `load_run`.
 
     Args:
-        runs_plugins: whether the files of `plugins` are run; if not, what they would add is not looked at.
+        runs_plugins: whether the files of `plugins` are run; if not, what they would add is not checked.
 
     Raises:
-        ConfigError: it is not TOML, or its settings are none.
+        ConfigError: it is not TOML, or a setting is malformed.
     """
     path = Path(path)
     text = text_of(path)
@@ -129,7 +129,7 @@ def read_run(path: Path, settings: Sequence[str] = (), *, elsewhere: Collection[
     places = Places(path, locate(text), tuple(apply_settings(data, settings)))
     hide_those_of(data)
     folder = path.absolute().parent
-    local, _ = plugin_files(data, folder)  # what is wrong with its texts is found with all other keys
+    local, _ = plugin_files(data, folder)  # faults of its texts are found with those of all other keys
     run = [file for file in local.values() if runs_plugins and is_file(file)]
     unread = tuple(file for file in local.values() if file not in run)
     registry = attrs.evolve(load_plugins(local=run), unread=unread, imports=runs_plugins)
@@ -148,11 +148,11 @@ def read_run(path: Path, settings: Sequence[str] = (), *, elsewhere: Collection[
 
 
 def preprocessing_of(settings: Sequence[str]) -> PreprocessingTable:
-    """Return the `[preprocessing]` table with these settings alone, `skip_audio=true` or
+    """Return the `[preprocessing]` table with these settings alone, such as `skip_audio=true` or
     `preprocessing.skip_audio=true`, over its defaults.
 
     Raises:
-        ConfigError: for every setting that is none of its keys, or has a value that it does not take.
+        ConfigError: for every setting that is not one of its keys, or has a value that the key does not take.
     """
     data: dict[str, Any] = {}
     apply_settings(data, [setting.strip().removeprefix("preprocessing.") for setting in settings])
@@ -183,8 +183,8 @@ def text_of(path: Path, remedy: str = "Name a run file; `ltx new` writes one.") 
 
 
 def plugin_files(document: Mapping[str, Any], folder: Path) -> tuple[dict[int, Path], dict[int, str]]:
-    """Return the files of the key `plugins` by index, and the faults of texts that name no file. Values that are not
-    text are left to the reader of all keys.
+    """Return the files that the key `plugins` names, by index, and the faults of texts that do not name a file. Values
+    that are not text are reported with the other keys.
 
     Args:
         document: a run file, or another file with that key.
@@ -205,13 +205,13 @@ def plugin_files(document: Mapping[str, Any], folder: Path) -> tuple[dict[int, P
 
 
 def broken_plugins(files: Iterable[Path], registry: Registry) -> dict[Path, str]:
-    """Return why files are not plugins, by file."""
+    """Return, for each file that is not a plugin, the reason why."""
     reasons = {broken.origin.plugin: broken.reason for broken in registry.broken if broken.origin.distribution == "local file"}
     return {file: f"the plugin {file} is broken: {reasons[str(file)]}" for file in files if str(file) in reasons}
 
 
 def _lost_secrets(value: Any, path: KeyPath = ()) -> Iterator[Mistake]:
-    """Find the keys in the run file of an output folder whose secrets were not written there."""
+    """Find the keys in an output folder's run file whose secrets were left out when it was written."""
     for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
         if isinstance(inner, (dict, list)):
             yield from _lost_secrets(inner, (*path, key))
@@ -221,7 +221,7 @@ def _lost_secrets(value: Any, path: KeyPath = ()) -> Iterator[Mistake]:
 
 
 class HasPlaces(Protocol):
-    """A file that was read and knows where its keys are."""
+    """A protocol of files that have been read and know the places of their keys."""
 
     def where(self, key: str) -> str:
         """Return the place of a key for a message."""
@@ -229,7 +229,7 @@ class HasPlaces(Protocol):
 
 
 def located(error: LtxError, loaded: HasPlaces) -> LtxError:
-    """Return the same error, with file and line where it names a key of the file."""
+    """Return an error with file and line added where it names a key of the file."""
 
     def place(where: str) -> str:
         found = KEY.fullmatch(where)

@@ -1,4 +1,4 @@
-"""The line of every key in a TOML file, which the parser does not give.
+"""The line of every key in a TOML file, which the TOML parser does not report.
 
 The scanner reads text that the parser has already accepted, so it only has to know where keys and values begin and end.
 """
@@ -23,7 +23,7 @@ class Lines:
     known: Mapping[KeyPath, int]
 
     def of(self, path: KeyPath) -> int:
-        """Return the line of a key, or of the nearest table around it; 1 where nothing of it is in the file."""
+        """Return the line of a key, or of the nearest table around it; 1 if the file has none of them."""
         for length in range(len(path), 0, -1):
             line = self.known.get(path[:length])
             if line is not None:
@@ -34,7 +34,7 @@ class Lines:
 def locate(text: str) -> Lines:
     """Find every key of a TOML document, in tables, dotted keys, arrays of tables, and arrays and inline tables over any number of lines."""
     scanner = _Scanner(text.replace("\r\n", "\n"))
-    with contextlib.suppress(IndexError, ValueError, RecursionError):  # what was found so far still names the nearest table
+    with contextlib.suppress(IndexError, ValueError, RecursionError):  # the lines found so far still give the nearest table
         scanner.document()
     return Lines(scanner.known)
 
@@ -97,7 +97,7 @@ class _Scanner:
         self._value(path)
 
     def _key(self, end: str) -> KeyPath:
-        """Return the parts of a dotted key that goes on until `end`, unquoted by the parser itself."""
+        """Return the parts of a dotted key that ends at `end`; the parser itself unquotes them."""
         start = self.at
         while self.text[self.at] != end:
             self._string() if self.text[self.at] in "\"'" else self._step()

@@ -1,4 +1,4 @@
-"""What an optimizer says of keys of `[optimization]` that are not its own: their defaults, and what does not go with it."""
+"""The effect of an optimizer on keys of `[optimization]` that are not its own: their defaults, and values that do not go with it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ CONSTANT = "constant"
 
 
 def fitted(table: OptimizationTable, said: Mapping[str, Any], reading: Reading) -> OptimizationTable:
-    """The table with the defaults of its optimizer where the run file (`said`) does not say otherwise; what does not go with it is noted."""
+    """Return the table with the optimizer's defaults for keys that the run file (`said`) does not set; values that do
+    not go with the optimizer are noted as mistakes.
+    """
     try:
         optimizer, kind = table.optimizer, table.optimizer_type
     except Unreadable:
         return table
-    changes: dict[str, Any] = {"betas": None}  # they are among its parameters now
+    changes: dict[str, Any] = {"betas": None}  # they are among the optimizer's own parameters by now
     if "learning_rate" not in said and hasattr(optimizer, "learning_rate"):
         changes["learning_rate"] = float(optimizer.learning_rate)
     if not getattr(optimizer, "decays_weights", True):

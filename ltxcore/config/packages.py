@@ -1,4 +1,6 @@
-"""Optimizers of installed packages that are not plugins, as "package.module:Class": the parameters of the class are the keys of a table."""
+"""Optimizers of installed packages that are not plugins, named as "package.module:Class": the parameters of the class
+become the keys of a table.
+"""
 
 from __future__ import annotations
 
@@ -23,22 +25,22 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 OF_GROUPS = ("lr", "weight_decay")
-"""Parameters that the groups say."""
+"""The parameters that the parameter groups set, so that they are not keys."""
 
 VECTORS: tuple[tuple[int, ...], ...] = ((64,), (4096,), (32768,))
 MATRICES: tuple[tuple[int, ...], ...] = ((8, 16), (8, 32), (16, 16), (128, 64), (192, 256))
-"""Shapes that a step is tried on; what is found from the others is held against the last."""
+"""The shapes of matrices that a step is tried on; the rates found with all but the last are checked against the last."""
 
 NEAR = 0.02
-"""How far off what is found may be there."""
+"""The share by which the bytes computed for the last shape may differ from those measured."""
 
 
 def optimizer_of(target: str, folder: Path) -> type:
-    """The class of run-file keys that stands for an optimizer of an installed package.
+    """Return the class of run-file keys that stands for an optimizer of an installed package.
 
     Args:
         target: "package.module:Class".
-        folder: of the run file, whose Python files are not imported.
+        folder: the run file's folder, whose Python files are not imported.
 
     Raises:
         LtxError: there is no such package, it is not installed, or what it names is not an optimizer of torch.
@@ -76,10 +78,10 @@ def _class_of(target: str) -> type:
     known = inspect.signature(found).parameters
     rate = getattr(known.get("lr"), "default", None)
     said = {
-        "__doc__": inspect.getdoc(found),
+        "__doc__": (inspect.getdoc(found) or "").partition("\n\n")[0],
         "target": found,
         "decays_weights": "weight_decay" in known,
-        # Those that switch their weights have a mean of them in place of a schedule.
+        # An optimizer that switches between two sets of weights averages them in place of a schedule.
         "schedules_itself": hasattr(found, "train") and hasattr(found, "eval"),
         **({"learning_rate": float(rate)} if isinstance(rate, int | float) and rate > 0 else {}),
     }
@@ -88,14 +90,14 @@ def _class_of(target: str) -> type:
 
 
 def _fields(parameters: Sequence[inspect.Parameter]) -> Iterator[tuple[str, Any]]:
-    """Those that a run file can hold."""
+    """Yield the parameters that a run file can hold, as fields of a class."""
     for each in parameters:
         if each.name in OF_GROUPS or each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD, each.POSITIONAL_ONLY):
             continue
         if each.default is each.empty:
             yield each.name, attrs.field(type=Any)
         elif each.default is None or isinstance(each.default, bool | int | float | str) or _is_numbers(each.default):
-            default = None if isinstance(each.default, float) and not isfinite(each.default) else each.default  # which no run file holds
+            default = None if isinstance(each.default, float) and not isfinite(each.default) else each.default  # a run file cannot hold it
             yield each.name, attrs.field(default=default, type=_type_of(each.default))
 
 
@@ -112,7 +114,7 @@ def _type_of(default: Any) -> Any:
 
 
 class OfPackage:
-    """What is the same for all of them."""
+    """The base of the classes that stand for optimizers of installed packages."""
 
     target: Any
 
@@ -124,7 +126,9 @@ class OfPackage:
         return made
 
     def state_bytes(self, name: str, shape: tuple[int, ...]) -> int | None:
-        """Found by a step on small tensors, as so many bytes for each number, row and column; None: it cannot be found so."""
+        """Return the bytes of the state for a parameter of this shape, from bytes per number, row and column found by
+        steps on small tensors; None if they cannot be found that way.
+        """
         return _state_bytes(self, shape)
 
 
@@ -143,14 +147,18 @@ _RATES: dict[tuple[str, int], list[float] | None] = {}
 
 
 def _measures(shape: tuple[int, ...]) -> tuple[int, ...] | None:
-    """What the bytes of a state may grow with."""
+    """Return the numbers that the bytes of a state may grow with: 1, the number of elements and, for a matrix, its
+    sides; None above two dimensions.
+    """
     if len(shape) > 2:
         return None
     return (1, prod(shape), *shape) if len(shape) == 2 else (1, prod(shape))
 
 
 def _rates(optimizer: OfPackage, like: tuple[int, ...]) -> list[float] | None:
-    """How many bytes a state takes for each of `_measures`, of parameters with as many dimensions."""
+    """Return how many bytes a state takes for each of `_measures`, for parameters with as many dimensions as `like`;
+    None if that cannot be found.
+    """
     import torch
 
     *tried, last = MATRICES if len(like) == 2 else VECTORS
@@ -165,7 +173,7 @@ def _rates(optimizer: OfPackage, like: tuple[int, ...]) -> list[float] | None:
 
 
 def _of_a_step(optimizer: OfPackage, shape: tuple[int, ...]) -> int:
-    """Bytes of the state after a step on one parameter."""
+    """Return the bytes of the state after a step on one parameter."""
     import torch
     from torch.nn import Parameter
 
@@ -179,7 +187,7 @@ def _of_a_step(optimizer: OfPackage, shape: tuple[int, ...]) -> int:
 
 
 def state_bytes(optimizer: Optimizer, parameter: Tensor) -> int:
-    """Bytes of all tensors of more than one number in the state of a parameter."""
+    """Return the bytes of all tensors with more than one number in the state of a parameter."""
     import torch
 
     return sum(

@@ -1,7 +1,8 @@
-"""Tables with some unknown keys, whose values in the file are wrong or name files that are not there.
+"""Tables with some unknown keys: keys whose values in the file are wrong or name files that are not there.
 
-Code that asks for such a key stops with `Unreadable`, which shows nothing, since the mistake is noted already; code that does not need the
-key goes on, and finds what else is wrong. So no message only follows from another mistake.
+Code that asks for such a key stops with `Unreadable`, which shows nothing, since the mistake is noted already; code
+that does not need the key goes on, and finds what else is wrong. So no message is a mere consequence of another
+mistake.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ T = TypeVar("T")
 
 
 def parted(cls: type[T], values: Mapping[str, Any], unknown: Collection[str]) -> T:
-    """Make an object of an attrs class whose keys in `unknown` raise `Unreadable` when they, or anything that follows
-    from them, are asked for.
+    """Make an object of an attrs class whose keys in `unknown`, and anything that follows from them, raise `Unreadable`
+    when they are read.
 
     Args:
-        cls: the class; neither its validators nor what it does after it was made is run.
+        cls: the class; neither its validators nor its post-init hook is run.
         values: the values of some keys; others have their defaults.
         unknown: the keys that have no value, whatever `values` says.
     """
@@ -42,11 +43,11 @@ def is_whole(table: object) -> bool:
 
 
 def unknown_keys(reading: Reading, before: int, keys: Sequence[Key], in_parts: Collection[type]) -> set[str]:
-    """Return the keys of a table that something is wrong with, except those of tables that are read in parts, which
-    keep account of their own.
+    """Return the keys of a table whose values are wrong, except keys of tables that are read in parts, which keep track
+    of their own.
 
     Args:
-        reading: the reading, which is in the table, and had found so many mistakes (`before`) when it came there.
+        reading: the reading, now in the table; `before` is the number of mistakes that it had found when it got there.
         keys: the table's keys.
         in_parts: the classes of tables that are read in parts.
     """
@@ -55,22 +56,23 @@ def unknown_keys(reading: Reading, before: int, keys: Sequence[Key], in_parts: C
     for mistake in reading.mistakes[before:]:
         name, *below = map(str, mistake.path[len(reading.path) :] or ("",))
         if name not in names:
-            # What is wrong with the table as a whole may be due to any of its keys; and a key that there is not may have been meant to be one that there is.
+            # A fault of the table as a whole may be due to any of its keys; and an unknown key may have been meant as a known one.
             found |= own.keys() if not name and not mistake.absent else {key for key in own if f'"{key}"' in mistake.remedy}
         elif name in own and not (
             mistake.absent and len(below) > 1 and get_args(own[name].kind)
-        ):  # what a table in a list lacks, it sees to itself
+        ):  # a table in a list keeps account of its own unknown keys
             found.add(name)
     return found
 
 
 def made_of(cls: type[T], table: object, names: Mapping[str, str], unknown: Collection[str] = (), **others: Any) -> T:
-    """Make an object of an attrs class from values of a table; what is unknown in the table is unknown in the object.
+    """Make an object of an attrs class from values of a table; keys that are unknown in the table are unknown in the
+    object.
 
     Args:
         cls: the class.
         table: the table that the values are from.
-        names: the table's keys, by those of the class.
+        names: the table's key for each key of the class.
         unknown: further keys of the class that are not known.
         others: further values.
     """
@@ -83,7 +85,7 @@ def made_of(cls: type[T], table: object, names: Mapping[str, str], unknown: Coll
 
 
 def evolved(table: T, unknown: Collection[str] = (), **changes: Any) -> T:
-    """Do the work of `attrs.evolve` on a table that may have unknown keys, and drop the keys of `unknown`."""
+    """Do what `attrs.evolve` does, for a table that may have unknown keys; the keys in `unknown` become unknown too."""
     cls: Any = getattr(type(table), "whole", type(table))
     names = {field.alias or field.name: field.name for field in attrs.fields(cls) if field.init}
     kept = {name: key for name, key in names.items() if name not in (*changes, *unknown)}

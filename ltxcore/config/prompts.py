@@ -1,4 +1,4 @@
-"""The samples that `ltx sample` is to generate: a prompt, or a file of prompts, with the conditions and options of the command line."""
+"""The samples for `ltx sample` to generate: a prompt, or a file of prompts, with the conditions and options of the command line."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from ltxcore.registry import Registry
 from ltxcore.registry import load as load_plugins
 
 FILES = (".toml", ".jsonl")
-"""The endings of files of prompts."""
+"""The file name endings that mark a file of prompts."""
 
 TABLE = "validation"
 
 OPENING = re.compile(r"[\[{\"']")
-"""The characters that a list, a table or a quoted text begins with."""
+"""The characters that can begin a list, a table or a quoted text."""
 
 
 @attrs.frozen
@@ -44,7 +44,7 @@ class Source:
     Attributes:
         path: the file; None for a prompt on the command line.
         lines: the lines of its keys, or of its samples in a JSONL file.
-        prefix: the keys that its samples are below, in the file itself.
+        prefix: the keys of the table that holds its samples in the file itself.
         counts: the number of conditions of each sample in the file; those of the command line come after them. Empty if not known yet.
         options: the values that the command line sets, by key.
         conditions: the conditions, as the command line has them.
@@ -111,7 +111,8 @@ def load_samples(
         what: a prompt, or the path of a TOML file with `[validation]` (a run file, or one that has nothing else) or of a JSONL file with the
             keys of a sample on each line.
         conditions: `key=value,key=value` of `--condition`, added to every sample; their paths start at the working directory.
-        options: keys of `[validation]` that are set on the command line, over those of the file. What a sample says itself stays.
+        options: keys of `[validation]` that are set on the command line, over those of the file. A key that a sample
+            sets itself keeps its value.
         plugins: Python files that add conditions.
 
     Raises:
@@ -120,7 +121,7 @@ def load_samples(
     path = Path(what) if Path(what).suffix.lower() in FILES else None
     document, source = _read(path, what)
     table = document.get(TABLE, {})
-    table = {**table, **(options or {})} if isinstance(table, dict) else table  # what else it may be is refused below
+    table = {**table, **(options or {})} if isinstance(table, dict) else table  # anything else is refused below
     folder = Path.cwd() if path is None else path.absolute().parent
     registry = _plugins(document, folder, plugins)
     source = attrs.evolve(source, options=options or {}, conditions=tuple(conditions))
@@ -148,7 +149,7 @@ def _read(path: Path | None, what: str) -> tuple[dict[str, Any], Source]:
 
 
 def _of_lines(text: str, path: Path) -> tuple[dict[str, Any], Source]:
-    """Return a document with a sample for each line that is not empty, and its source."""
+    """Return a JSONL file as a document, with a sample for each line that is not empty, and its source."""
     samples, lines, problems = [], {}, []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
@@ -171,7 +172,7 @@ def _of_line(line: str) -> tuple[Any, Problem | None]:
         return {}, Problem(f"is not JSON: {error.msg}, at column {error.colno}")
     except RecursionError:
         return {}, Problem(DEEP, remedy=REMEDY_OF_DEEP)
-    except ValueError:  # a number of thousands of digits, which Python does not read
+    except ValueError:  # a number with thousands of digits, which Python does not read
         return {}, Problem(LARGE, remedy=REMEDY_OF_LARGE)
     return sample, next((Problem(what, remedy=remedy) for _, what, remedy in excesses(sample)), None)
 
@@ -198,7 +199,7 @@ def _options(conditions: Sequence[str]) -> list[dict[str, Any]]:
     """Parse texts of the form `key=value,key=value` into tables.
 
     Raises:
-        ConfigError: for each that is not so.
+        ConfigError: for each that does not have this form.
     """
     tables, problems = [], []
     for text in conditions:
@@ -220,7 +221,7 @@ def _pair(part: str) -> tuple[str, Any]:
 
 
 def _parts(text: str) -> list[str]:
-    """Cut a text at its commas, but not at those inside a value that TOML would take as one, finished or not."""
+    """Split a text at its commas, but not at commas inside a TOML value, even an unfinished one."""
     first, *others = text.split(",")
     parts = [first]
     for piece in others:
@@ -232,7 +233,7 @@ def _parts(text: str) -> list[str]:
 
 
 def _goes_on(part: str, piece: str) -> bool:
-    """Return whether the value of a part is unfinished, so that the piece after the next comma belongs to it."""
+    """Return whether the value of a part is unfinished, so that the text after the next comma belongs to it."""
     begun = OPENING.search(part, part.find("=") + 1)
     if begun is None:
         return False
@@ -264,7 +265,7 @@ def _structured(
 
 
 def _with(sample: ValidationSample, conditions: Sequence[AskedCondition], frozen: Sequence[Freeze]) -> ValidationSample:
-    """Return the sample with conditions of the command line after its own."""
+    """Return a sample with conditions of the command line after its own."""
     count = len(sample.conditions) + len(sample.frozen)
     return attrs.evolve(
         sample,

@@ -1,4 +1,4 @@
-"""Structuring without stopping: every mistake is noted with its key path, and reading goes on beside it."""
+"""Structuring without stopping: every mistake is noted with its key path, and reading goes on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KeyPath = tuple[str | int, ...]
 
 
 class Unreadable(LtxError):
-    """Raised where a value could not be structured, or is not there to be used. The reason is already noted, so it
+    """Raised where a value could not be structured, or is not available. The reason is already noted, so the exception
     holds no problem of its own.
     """
 
@@ -37,8 +37,8 @@ class Mistake:
         path: the key path.
         what: what is wrong.
         remedy: advice on what to do about it.
-        unread: whether nothing is wrong, but it could not be checked.
-        absent: whether it names a file or folder that is not there.
+        unread: whether the value could not be checked, rather than being wrong.
+        absent: whether the key names a file or folder that is not there.
     """
 
     path: KeyPath
@@ -57,7 +57,7 @@ class Reading:
 
     @contextmanager
     def at(self, *keys: str | int) -> Iterator[None]:
-        """Go into a table or a list for the duration of the block."""
+        """Enter a table or a list for the duration of the block."""
         before = self.path
         self.path = (*before, *keys)
         try:
@@ -74,7 +74,7 @@ class Reading:
         return any(mistake.absent and mistake.path == (*self.path, name) for mistake in self.mistakes)
 
     def refuse(self, what: str, remedy: str = "") -> NoReturn:
-        """Note a mistake and give this value up.
+        """Note a mistake and give up on this value.
 
         Raises:
             Unreadable: always.

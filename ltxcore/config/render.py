@@ -1,4 +1,4 @@
-"""Writing of a run file as TOML, with every value spelled out so that the file says everything about the run."""
+"""Writing of a run file as TOML, with every value spelled out, so that the file describes the run completely."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WIDTH = 100
 
 
 def render(run: RunFile) -> str:
-    """Write the run file as TOML, without passwords and keys, since it stays in the output folder."""
+    """Write the run file as TOML, without passwords and access keys, since it stays in the output folder."""
     tables = plain(run)
     tables["training_strategy"] = {"name": run.strategy_name, **tables["training_strategy"]}
     for table, sample in zip(tables["validation"]["samples"], run.validation.samples, strict=True):
@@ -44,7 +44,7 @@ def _table(path: tuple[str, ...], table: Mapping[str, Any], brackets: tuple[str,
 
 
 def _is_tables(value: Any) -> bool:
-    """Return whether a list is written as tables of its own: tables that hold further lists of tables."""
+    """Return whether a list is written as an array of tables, because its tables hold further lists of tables."""
     return isinstance(value, list) and all(isinstance(element, Mapping) for element in value) and any(map(_is_deep, value))
 
 

@@ -16,7 +16,7 @@ from ltxcore.config.validation_samples import ValidationTable
 from ltxcore.files import is_file, is_folder
 
 SHIPPED_MODELS = ("tiny", "tiny-untrained")
-"""The values of `model_path` that are not paths: the small model that comes with the package, with and without its training."""
+"""The values of `model_path` that are not paths: the small model that comes with the package, trained and untrained."""
 
 ModelPath = NewType("ModelPath", str)
 """A model: one of SHIPPED_MODELS, or an absolute path."""
@@ -25,7 +25,7 @@ WIDEST = 16_384
 """The width of the largest matrix of any model of the family, above which no LoRA rank makes sense."""
 
 MOST_PIXELS, MOST_FRAMES = 65_536, 1_000_000
-"""The most pixels of a side, and the most frames of a clip: far more than any model generates."""
+"""The most pixels along a side, and the most frames of a clip: far more than any model generates."""
 
 Precision = Literal["no", "bf16"]
 Quantization = Literal["int8", "fp8", "nf4", "int8-quanto", "int4-quanto", "int2-quanto", "fp8-quanto", "fp8uz-quanto"]
@@ -39,10 +39,10 @@ HALF_PRECISION = {
 """The values of `mixed_precision_mode` that other trainers take and this key refuses, with the reason and the remedy."""
 
 ADAM = {"adam": ("Adam is not available: it mixes weight decay into its moments", 'Use "adamw", which keeps it apart.')}
-"""Of `optimizer_type`: one letter from what there is, and something else."""
+"""The value of `optimizer_type` that other trainers take and this key refuses, with the reason and the remedy."""
 
 DORA = {"dora": ("is not a mode of its own: a DoRA is a LoRA that learns magnitudes separately", 'Write "lora", and lora.use_dora = true.')}
-"""The values of `training_mode` that other trainers take and this key refuses, with the reason and the remedy."""
+"""The value of `training_mode` that other trainers take and this key refuses, with the reason and the remedy."""
 
 
 @attrs.frozen(kw_only=True)
@@ -117,7 +117,7 @@ class OptimizationTable:
 
     @property
     def warmup(self) -> int:
-        """Steps of warm-up."""
+        """The number of warm-up steps."""
         return round(self.warmup_steps * self.steps) if isinstance(self.warmup_steps, float) else self.warmup_steps
 
     def problems(self) -> list[Finding]:
@@ -180,7 +180,7 @@ class DataTable:
         return self.dataset is not None or self.preprocessed_data_root is not None
 
     def absent(self) -> Iterator[Finding]:
-        """Find data that the table does not name, or that are not here: no mistake where the data are on another machine."""
+        """Find data that the table does not name or that are not here; this is not a mistake if the data are on another machine."""
         kept = self.held_out
         if isinstance(kept, Path) and not is_file(kept) and not is_folder(kept):
             remedy = f"Write {kept.name}, without quotes." if is_number(kept.name) else "Paths are relative to the run file."
@@ -396,7 +396,7 @@ def _is_bucket(text: str) -> bool:
 
 
 def _is_up_to(text: str, limit: int) -> bool:
-    """Return whether text spells a number from 1 to a limit; one of thousands of digits is not even read."""
+    """Return whether text spells a number from 1 to a limit; a number with thousands of digits is not even read."""
     return text.isdecimal() and len(text) <= 2 * len(str(limit)) and 0 < int(text) <= limit
 
 

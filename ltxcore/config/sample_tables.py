@@ -1,5 +1,5 @@
-"""The conditions of a validation sample, of the classes that training uses but with media files in place of source
-folders: their keys, and their reader.
+"""The keys of a condition in a validation sample, and their reader. Conditions have the same classes as in training,
+but name media files in place of source folders.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ MEDIUM_KEYS: dict[str, tuple[str, ...]] = {"video": ("video", "image_or_video"),
 
 
 def sample_keys(cls: Any, modality: str) -> list[Key]:
-    """Return the keys of a condition in a validation sample: type, those of its class, a file for its medium and for
-    each role.
+    """Return the keys of a condition in a validation sample: type, those of its class, and a file for its medium and
+    for each role.
 
     A number of latent frames may be left out, or be written as pixel frames or seconds.
     """
@@ -71,13 +71,13 @@ def _reference_keys() -> list[Key]:
 
 
 def medium_keys(cls: Any, modality: str) -> tuple[str, ...]:
-    """Return the keys of which exactly one names the condition's own medium; none if it has no medium."""
+    """Return the keys of which exactly one must name the condition's own medium; empty if it has no medium."""
     return MEDIUM_KEYS[modality] if content_of(cls) is not None else ()
 
 
 def media_key(cls: Any, role: Role, modality: str) -> str:
-    """Return the key that names the file of a role: its own, else the modality for latents (unless the condition's
-    medium has that key), else its name.
+    """Return the key that names the file of a role. It is the role's own key if it has one; for latents, the modality,
+    unless the condition's medium has that key; else the role's name.
     """
     if role.media_key is not None:
         return role.media_key
@@ -138,7 +138,7 @@ class SampleReader:
                 )
 
     def freeze(self, index: int, table: Mapping[str, Any]) -> None:
-        """Read `video_to_audio` or `audio_to_video`, by which one modality is given whole."""
+        """Read `video_to_audio` or `audio_to_video`, which give one modality whole and freeze it."""
         modality = FREEZING[table["type"]]
         keys = [Key("type", str), Key(modality, Path, help=f"the {modality} that is given", reads="file")]
         medium = self.structurer.values(table, keys)[modality]
@@ -160,7 +160,7 @@ class SampleReader:
         made = AskedCondition(
             type=name, modality=modality, cls=cls, fields=fields, medium=medium, media=media, masks=masks, index=index, **lengths, **output
         )
-        # Made once with a stand-in for an open length, so that what the class refuses is found now.
+        # Made once with a stand-in for a length that is left open, so that anything that the class refuses is found now.
         length = length_field(cls)
         self.structurer.made(cls, fields if length is None or length in fields else {**fields, length: 1})
         absent = {"medium": medium_keys(cls, modality)}
@@ -168,11 +168,11 @@ class SampleReader:
         return self.without(made, [name for name, keys in absent.items() if any(map(self.structurer.reading.is_absent, keys))])
 
     def without(self, made: T, absent: Collection[str]) -> T:
-        """Return the same object without the files that are not there, if the rest of it is checked nevertheless."""
+        """Return an object without its files that are not there, if the rest of it is to be checked nevertheless."""
         return parted(type(made), attrs.asdict(cast(Any, made), recurse=False), absent) if absent and self.structurer.in_parts else made
 
     def modality(self, table: Mapping[str, Any], cls: Any) -> str:
-        """Return the modality that the condition works on, which the key of its medium says where the class leaves a choice."""
+        """Return the modality that the condition works on; if its class leaves a choice, the key of its medium decides."""
         reading = self.structurer.reading
         allowed = [name for name in MODALITIES if name in cls.modalities]
         if len(allowed) == 1:
@@ -201,7 +201,7 @@ class SampleReader:
         return cast(Path, found[0][1])
 
     def lengths(self, values: dict[str, Any], cls: Any) -> dict[str, Any]:
-        """Return `num_frames` and `duration`; of these and the class's own length at most one may be set."""
+        """Return `num_frames` and `duration`; at most one may be set of these and the class's own length."""
         length = length_field(cls)
         if length is None:
             return {}
@@ -217,7 +217,7 @@ def _own(cls: Any) -> set[str]:
 
 
 def written(use: AskedCondition) -> dict[str, Any]:
-    """Return the table that reads to this condition."""
+    """Return the table that gives this condition when it is read."""
     table: dict[str, Any] = {"type": use.type, **plain(use.fields)}
     for name, value in (("num_frames", use.num_frames), ("duration", use.duration)):
         if value is not None:

@@ -1,4 +1,4 @@
-"""Strict reading of values (`"false"` is not a truth value, nor `3.7` a whole number), and their names in messages."""
+"""Strict reading of values (`"false"` is not a truth value, nor `3.7` a whole number), and the names of types in messages."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def described(value: Any) -> str:
 
 
 def is_a(value: Any, kind: Any) -> bool:
-    """Return whether a TOML value is of exactly this type; a whole number also is a number, text also is a path."""
+    """Return whether a TOML value is of exactly this type; a whole number is also accepted as a number, and text as a path."""
     if kind is bool:
         return isinstance(value, bool)
     if kind is int:
@@ -84,7 +84,7 @@ def _plural(kind: Any) -> str:
 
 
 def register_scalars(converter: cattrs.Converter, reading: Reading) -> None:
-    """Teach a converter to read TOML values to the letter, and to note mistakes."""
+    """Teach a converter to read TOML values strictly, and to note mistakes."""
     for kind in (bool, int, float, str):
         converter.register_structure_hook(kind, _scalar(reading))
     for predicate, hook in (
@@ -127,7 +127,7 @@ def _scalar(reading: Reading) -> Callable[[Any, Any], Any]:
 
 
 def refuse_type(reading: Reading, value: Any, kind: Any) -> None:
-    """Say what a value must be, and how to write it where that is plain.
+    """Say what type a value must have and, if that is simple, how to write it.
 
     Raises:
         Unreadable: always.
@@ -167,8 +167,8 @@ def _literal(_: cattrs.Converter, reading: Reading) -> Callable[[Any, Any], Any]
 
 
 def _union(converter: cattrs.Converter, reading: Reading) -> Callable[[Any, Any], Any]:
-    """Return a hook that reads a value as the first member of a union that its own TOML type fits; a whole number is an
-    int before it is a float.
+    """Return a hook that reads a value as the first member of a union that fits its TOML type; a whole number is tried
+    as an int before a float.
     """
 
     def structure(value: Any, kind: Any) -> Any:

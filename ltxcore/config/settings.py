@@ -14,7 +14,7 @@ from ltxcore.config.toml import DEEP, DEEPEST, document_of, excesses
 from ltxcore.errors import ConfigError, Problem
 
 MOST_DIGITS = 9
-"""The most digits of the number of a list entry; no list has so many entries that it needs more."""
+"""The most digits in the index of a list entry; no list is long enough to need more."""
 
 PART = re.compile(r'"(?P<quoted>[^"]*)"|(?P<bare>[A-Za-z0-9_-]+)|\[(?P<index>\d+)\]')
 
@@ -22,7 +22,8 @@ PART = re.compile(r'"(?P<quoted>[^"]*)"|(?P<bare>[A-Za-z0-9_-]+)|\[(?P<index>\d+
 def apply_settings(data: dict[str, Any], settings: Sequence[str]) -> list[KeyPath]:
     """Write each setting into the document, in order, and return the key paths that were set.
 
-    Values are TOML; one that is not is text as it stands. Numbers in a key count entries of a list: `conditions.0.probability=0.5`.
+    Values are TOML; anything else is taken as plain text. Numbers in a key count entries of a list:
+    `conditions.0.probability=0.5`.
 
     Raises:
         ConfigError: for every setting that cannot be written.
@@ -80,10 +81,10 @@ def _value(setting: str) -> Any:
 
 
 def parse_value(text: str) -> Any:
-    """Parse a TOML value; anything that is not TOML is text as it stands.
+    """Parse a TOML value; anything that is not TOML is taken as plain text.
 
     Raises:
-        ValueError: a list, table or quoted text that is broken; or one that goes beyond what is read.
+        ValueError: it is a broken list, table or quoted text, or it exceeds the limits on depth and size.
     """
     try:
         document = document_of(f"value = {text.strip()}")
@@ -115,7 +116,7 @@ def _write(data: dict[str, Any], path: list[str], value: Any) -> None:
 
 
 def _indexed(data: Any, path: Sequence[str]) -> KeyPath:
-    """Return a key path with whole numbers where it goes through lists."""
+    """Return a key path with whole numbers for the entries of lists."""
     found: list[str | int] = []
     for part in path:
         if isinstance(data, list):

@@ -30,7 +30,7 @@ from ltxcore.registry import Registry, roles_of
 T = TypeVar("T")
 
 IN_PARTS = frozenset({RunFile, ValidationSample, *(key.kind for key in keys_of(RunFile) if attrs.has(key.kind))})
-"""The tables of which some keys may be known where others are not: those whose keys no plugin decides."""
+"""The tables in which some keys may be known although others are not: those whose keys no plugin decides."""
 
 
 def structure(
@@ -42,8 +42,8 @@ def structure(
         data: the TOML document.
         registry: the registry in which the names of strategies, conditions, samplers and trackers are looked up.
         folder: the folder of the run file, where relative input paths start.
-        elsewhere: the tables whose input paths are on another machine, and need not be here.
-        in_parts: whether a run file with mistakes is read too, without the keys that they are about (`config.parts`).
+        elsewhere: the tables whose input paths are on another machine and need not exist here.
+        in_parts: whether a run file with mistakes is also read, without the keys that are wrong (`config.parts`).
     """
     structurer = structurer_of(registry, folder)
     structurer.elsewhere = elsewhere
@@ -122,9 +122,10 @@ class RunReader:
         return self.with_plugin(made, "schedule", "scheduler_type", "scheduler_params", "schedule")
 
     def with_plugin(self, table: T, kind: str, name: str, params: str, field: str, beside: Mapping[str, Any] | None = None) -> T:
-        """A table with the object that two of its keys ask for, the name of a plugin (`name`) and a table of its keys (`params`), in `field`.
+        """Return a table with `field` set to the object that two of its keys describe: the name of a plugin (`name`),
+        and a table of its keys (`params`).
 
-        Keys of the plugin that the table itself has are `beside`.
+        `beside` names the plugin's keys that the table itself has.
         """
         try:
             made = self.structurer.params(table, kind, name, params, beside or {})
@@ -155,7 +156,7 @@ class RunReader:
 
 
 def _name_of(table: Any) -> Any:
-    """Return the name of a strategy, as far as its table gives one."""
+    """Return the name of a strategy, if its table gives one."""
     return table.get("name", "") if isinstance(table, dict) else ""
 
 
@@ -167,14 +168,14 @@ OLDER = (*LISTS, *REFERENCE, "guidance_scale", "stg_scale", "stg_mode")
 
 def in_new_words(table: Any, reading: Reading) -> Any:
     """Translate the older keys of `[validation]` to today's, and say once what to write instead. A table without older
-    keys is returned as it is.
+    keys is returned unchanged.
 
     Mistakes in them are noted, each at its key.
 
     Source: https://github.com/Lightricks/LTX-2/blob/main/packages/ltx-trainer/docs/configuration-reference.md
 
     Raises:
-        Unreadable: the older words cannot be read, or say what newer ones beside them say.
+        Unreadable: the older keys cannot be read, or newer keys for the same values are set as well.
     """
     if not isinstance(table, dict) or not any(name in table for name in OLDER):
         return table
@@ -235,9 +236,7 @@ def _texts(value: Any, name: str, reading: Reading) -> list[str] | None:
 
 
 def _guidance(table: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
-    """Translate `guidance_scale` to both of today's scales, and `stg_scale` likewise, or to that of video alone where
-    `stg_mode` is "stg_v".
-    """
+    """Translate `guidance_scale` to today's two scales, and `stg_scale` likewise, or only to that of video if `stg_mode` is "stg_v"."""
     found: dict[str, Any] = {}
     if "guidance_scale" in table and not _mixed(table, ("guidance_scale",), "cfg", reading):
         found |= dict.fromkeys(("video_cfg_scale", "audio_cfg_scale"), table["guidance_scale"])
@@ -253,7 +252,7 @@ def _guidance(table: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
 
 
 def _mixed(table: Mapping[str, Any], older: tuple[str, ...] | list[str], kind: str, reading: Reading) -> bool:
-    """Note newer keys for the same value beside older ones, which is a mistake, and return whether there are any."""
+    """Note newer keys that stand next to older ones for the same value, which is a mistake, and return whether there are any."""
     newer = [name for name in (f"video_{kind}_scale", f"audio_{kind}_scale") if name in table]
     for name in older if newer else ():
         reading.note(f"means the same as {' and '.join(newer)}", f"Keep {' and '.join(newer)}.", below=(name,))

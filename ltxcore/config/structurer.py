@@ -24,12 +24,12 @@ from ltxcore.registry import Registry
 COMPARED = {">=": "at least", ">": "above", "<=": "at most", "<": "below"}
 
 NO_SUCH_KEY = "there is no such key"
-"""The message for a key that no table has."""
+"""The message for a key that its table does not have."""
 
 
 @attrs.define
 class Structurer:
-    """A cattrs converter that reads tables to the letter, and goes on after a mistake.
+    """A cattrs converter that reads tables strictly, and goes on after a mistake.
 
     Attributes:
         registry: the registry in which names of conditions, strategies and more are looked up.
@@ -37,7 +37,7 @@ class Structurer:
         reading: the reading that takes mistakes.
         converter: the cattrs converter that does the work.
         start: the name of that folder in a message.
-        elsewhere: the tables whose input paths are on another machine, and need not be here.
+        elsewhere: the tables whose input paths are on another machine and need not exist here.
         in_parts: the classes of tables that are read without the keys that are wrong; any other table with a mistake is not read at all.
     """
 
@@ -64,11 +64,11 @@ class Structurer:
         return self.made(cls, self.values(value, self.keys(cls), not_here=getattr(cls, "not_here", {})))
 
     def parts(self, value: Any, cls: Any, special: Mapping[str, Any] | None = None, filled: Callable[[], Mapping[str, Any]] = dict) -> Any:
-        """Make an object of an attrs class without the keys that something is wrong with.
+        """Make an object of an attrs class without the keys whose values are wrong.
 
         Args:
             special: functions that read the values of some keys instead of the converter.
-            filled: returns the fields that are not keys, once the keys are read.
+            filled: a function that returns the fields that are not keys, once the keys are read.
         """
         before = len(self.reading.mistakes)
         keys = self.keys(cls)
@@ -98,7 +98,7 @@ class Structurer:
 
         Args:
             special: functions that read the values of some keys instead of the converter.
-            not_here: reasons why some keys of other tables are not in this one, with the remedy.
+            not_here: keys of other tables that this one does not have, each with the reason and the remedy.
 
         Raises:
             Unreadable: a required key is missing, or a value cannot be read.
@@ -143,7 +143,7 @@ class Structurer:
             raise
         except cattrs.StructureHandlerNotFoundError:
             self.reading.refuse(f"its class types it as {key.kind}, which a run file cannot hold", "Report this to the plugin's author.")
-        except Exception as error:  # what cattrs or a plugin's own type makes of a value it cannot take
+        except Exception as error:  # the error that cattrs or a plugin's own type raises for a value it cannot take
             self.note_all(error)
             raise Unreadable from error
         self._check(key, read)
@@ -186,7 +186,7 @@ class Structurer:
         """
         try:
             instance = cls(**values)
-        except Exception as error:  # a plugin's class may raise anything, and the file is read on
+        except Exception as error:  # a plugin's class may raise anything, and reading of the file goes on
             if not self._note_validators(cls, values):
                 self.note_all(error)
             raise Unreadable from error
@@ -203,7 +203,7 @@ class Structurer:
                         self.reading.note(what, remedy, below=path, absent=absent)
 
     def _note_validators(self, cls: Any, values: Mapping[str, Any]) -> bool:
-        """Run all validators, where attrs itself stops at the first, and return whether any of them fails."""
+        """Run all validators, although attrs itself stops at the first failure, and return whether any of them fails."""
         bare = cls.__new__(cls)
         for field in attrs.fields(cls):
             if (field.alias or field.name) in values:
@@ -222,7 +222,7 @@ class Structurer:
         return failed
 
     def note_all(self, error: Exception, name: str = "") -> None:
-        """Note everything that an error says, without its own place."""
+        """Note all problems of an error, without the places that the error itself gives."""
         if isinstance(error, LtxError):
             for problem in error.problems:
                 self.reading.note(problem.what, problem.remedy)
@@ -232,7 +232,7 @@ class Structurer:
     # ---- values with a meaning
 
     def path(self, value: Any) -> Path:
-        """Return an absolute path; relative ones start at the run file, `output_dir` at the working directory."""
+        """Return an absolute path. Relative paths start from the run file's folder, but `output_dir` from the working directory."""
         if not is_a(value, Path):
             refuse_type(self.reading, value, Path)
         if not value:
@@ -269,14 +269,15 @@ class Structurer:
             return name, self.registered(kind, name)
 
     def params(self, table: Any, kind: str, name: str, params: str, beside: Mapping[str, Any]) -> Any:
-        """An object of the class that is registered under what one key of a table says, from the table under another of its keys.
+        """Return an object of the class registered under the name in one key of a table, made from the table under
+        another of its keys.
 
         Args:
-            table: with both keys.
-            kind: of plugin.
-            name: the key that says which.
-            params: the key that holds its keys.
-            beside: those of its keys that the table itself has.
+            table: the table with both keys.
+            kind: the kind of plugin.
+            name: the key that names the plugin.
+            params: the key that holds the table of the plugin's keys.
+            beside: the plugin's keys that the table itself has.
         """
         with self.reading.at(name):
             cls = self.registered(kind, getattr(table, name))
@@ -307,7 +308,7 @@ class Structurer:
             raise Unreadable from error
 
     def of_package(self, target: str) -> Any:
-        """The optimizer that an installed package has as "package.module:Class"; its parameters are the keys of a table."""
+        """Return the optimizer of an installed package named as "package.module:Class"; its parameters are the keys of a table."""
         from ltxcore.config.packages import optimizer_of
 
         if not self.registry.imports:
@@ -321,14 +322,14 @@ class Structurer:
 
 
 def _said(error: Exception) -> str:
-    """Return the message of an error, without the number that errors of the system have."""
+    """Return the message of an error, without the number that the operating system's errors have."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return str(error.args[0]) if error.args else type(error).__name__
 
 
 def _reworded(text: str, name: str) -> str:
-    """Reword a validator's message so that it can follow a key path: without the key's name, and in words."""
+    """Reword a validator's message so that it can follow a key path: without the key's name, and in plain words."""
     text = re.sub(rf"^'?{re.escape(name)}'? (?=must|is|has)", "", text) if name else text
     compared = re.fullmatch(r"must be (>=|>|<=|<) (\S+): (.*)", text)
     return f"must be {COMPARED[compared[1]]} {compared[2]}, not {compared[3]}" if compared else text

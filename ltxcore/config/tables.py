@@ -1,5 +1,5 @@
-"""Declaration of a run file's keys (default, range, unit and purpose), the keys of a table from its attrs class and of
-a condition in training, and conversion of objects back to what TOML can hold.
+"""Declarations of a run file's keys (default, range, unit and purpose); the keys of a table, from its attrs class, and
+of a condition in training; and conversion of objects back to what TOML can hold.
 
 Structuring, `ltx plugins show` and the JSON Schema all read these lists, so that they cannot differ. The tables themselves are
 in `ltxcore.config.run_file`.
@@ -43,7 +43,7 @@ class Bounds:
                 raise ValueError(f"{fault}, not {number}")
 
     def fault(self, number: Any) -> str:
-        """Return what `number` must be and is not; "" if it is in range, or is not a number."""
+        """Return the condition that `number` violates; "" if it is in range, or is not a number."""
         if not isinstance(number, (int, float)):
             return ""
         if self.at_least is not None and not number >= self.at_least:
@@ -83,7 +83,7 @@ def key(
         factory: the function that makes the default.
         at_least, above, at_most, below: the range of its number.
         reads: the kind of input that the key names and that must exist: a file, a folder, or either.
-        refused: texts that other programs accept and this key does not: the reason for each, and the remedy.
+        refused: texts that other programs accept and this key does not, each with the reason and the remedy.
     """
     bounds = Bounds(at_least, above, at_most, below)
     validator = bounds if bounds != Bounds() else None
@@ -105,8 +105,8 @@ def is_key(field: attrs.Attribute[Any]) -> bool:
 
 @attrs.frozen
 class Key:
-    """A key of a table: name, type, default (`REQUIRED` for none), purpose, unit, range, the kind of input it reads,
-    and texts that it refuses by name.
+    """A key of a table: name, type, default (`REQUIRED` if it has none), purpose, unit, range, the kind of input it
+    reads, and the texts that it refuses by name.
     """
 
     name: str
@@ -124,7 +124,7 @@ class Key:
 
     @property
     def shown(self) -> Any:
-        """The default as a list of keys shows it; None where there is none, it is a table, or it follows from other keys."""
+        """The default as shown in a list of keys; None if there is none, if it is a table, or if it follows from other keys."""
         default = self.default
         if hasattr(default, "takes_self"):
             default = None if default.takes_self else default.factory()
@@ -135,11 +135,11 @@ def keys_of(cls: Any) -> list[Key]:
     """Return the keys of the table that an attrs class holds.
 
     Raises:
-        PluginError: it is none; or a key's type is a name that its module does not have.
+        PluginError: it is not an attrs class, or a key's type is a name that its module does not have.
     """
     if not attrs.has(cls):
         raise PluginError(f"{cls!r} is not an attrs class, so it has no keys")
-    cls = get_origin(cls) or cls  # of a generic class only its parameters are said
+    cls = get_origin(cls) or cls  # for a generic class, only its parameters are named
     return [_key_of(field, cls) for field in attrs.fields(cls) if is_key(field)]
 
 
@@ -185,7 +185,9 @@ def _bounds(validator: Any) -> Bounds:
 
 
 def training_keys(cls: Any) -> list[Key]:
-    """Return the keys of a condition in `[training_strategy]`: type, probability, those of its class, one source folder for each role."""
+    """Return the keys of a condition in `[training_strategy]`: type, probability, those of its class, and one source
+    folder for each role.
+    """
     return [
         Key("type", str, help="the condition"),
         Key("probability", float, 1.0, "how often the condition applies, from 0 to 1", bounds=Bounds(at_least=0, at_most=1)),

@@ -1,4 +1,4 @@
-"""TOML documents, with limits on how deep values may lie and how large whole numbers may be."""
+"""TOML documents, with limits on how deeply values may be nested and how large whole numbers may be."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ltxcore.config.reading import KeyPath, spelled
 from ltxcore.errors import ConfigError, Problem
 
 DEEPEST = 64
-"""The most tables and lists within each other. No run file needs a tenth of that, and code that walks a document goes
-down it step by step.
+"""The most tables and lists nested in each other. No run file needs a tenth of that, and code that walks a document
+recurses once per level.
 """
 
 LEAST, MOST = -(2**63), 2**64 - 1
-"""The least and the largest whole number, of 64 bits with a sign or without. TOML itself goes to 2^63 - 1; seeds of
-other programs go further.
+"""The least and the largest whole number: 64 bits, signed or unsigned. TOML itself goes to 2^63 - 1; the seeds of other
+programs go further.
 """
 
 SHOWN = 8
@@ -31,16 +31,16 @@ LARGE = "a whole number is too large: it has more than 64 bits"
 REMEDY_OF_DEEP = "Nest it less; no key takes values that deep."
 REMEDY_OF_LARGE = "Write a smaller one."
 
-_DIGITS = re.compile(r"[0-9_]{4000,}")  # Python reads some 4,300 digits, and no more
+_DIGITS = re.compile(r"[0-9_]{4000,}")  # Python reads up to about 4,300 digits
 _TOKENS = re.compile(r'"""(?:\\.|[^\\])*?"""|\'\'\'.*?\'\'\'|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\'|#[^\n]*|[\[{]|[\]}]', re.DOTALL)
 _LONG_KEY = re.compile(rf"(?:[^.\n]*\.){{{DEEPEST},}}")
 
 
 class Beyond(ValueError):
-    """A document that the parser does not take, although it may be TOML.
+    """Raised for a document that may be TOML but goes beyond what the parser takes.
 
     Attributes:
-        line: the line where it goes too far, counted from 1; 0 if not known.
+        line: the line at which the parser gave up, counted from 1; 0 if it is not known.
         remedy: advice on what to do about it.
     """
 
@@ -53,7 +53,7 @@ def parsed_toml(text: str, path: Path) -> dict[str, Any]:
     """Parse a TOML document within the limits on depth and size.
 
     Raises:
-        ConfigError: it is none, with the line; or it goes beyond what is read, at every place.
+        ConfigError: it is not TOML, with the line; or it exceeds the limits, with every place.
     """
     try:
         document = document_of(text)
@@ -69,11 +69,9 @@ def parsed_toml(text: str, path: Path) -> dict[str, Any]:
 
 
 def document_of(text: str) -> dict[str, Any]:
-    """Parse a TOML document of any depth and with any numbers that the parser takes; see `excesses`.
+    """Parse a TOML document with any depth of nesting and any numbers that the parser takes; see `excesses`.
 
-    Raises:
-        tomli.TOMLDecodeError: it is none.
-        Beyond: the parser does not take it.
+    Raises: tomli.TOMLDecodeError: it is not TOML. Beyond: the parser does not take it.
     """
     try:
         return tomli.loads(text)
@@ -81,7 +79,7 @@ def document_of(text: str) -> dict[str, Any]:
         raise
     except RecursionError as error:
         raise Beyond(DEEP, _deep_line(text), REMEDY_OF_DEEP) from error
-    except ValueError as error:  # a number of thousands of digits, which Python does not read
+    except ValueError as error:  # a number with thousands of digits, which Python does not read
         found = _DIGITS.search(text)
         raise Beyond(LARGE, _line(text, found.start()) if found else 0, REMEDY_OF_LARGE) from error
 
@@ -112,7 +110,9 @@ def _not_toml(error: tomli.TOMLDecodeError, text: str, path: Path) -> ConfigErro
 
 
 def _deep_line(text: str) -> int:
-    """Return the line where lists and tables in brackets go too deep, or that of a key of too many parts; 0 if there is neither."""
+    """Return the line where lists and tables in brackets are nested too deeply, or the line of a key with too many
+    parts; 0 if there is neither.
+    """
     depth = 0
     for token in _TOKENS.finditer(text):
         depth += (token[0] in "[{") - (token[0] in "]}") if len(token[0]) == 1 else 0

@@ -1,10 +1,11 @@
-"""Advice on a key that its table does not have: a typo, a key of another table, another trainer's word, or nothing that
-is known here.
+"""Advice on a key that its table does not have: a typo, a key of another table, another trainer's word, or a word that
+is not known here.
 
-The module knows the words of other trainers for what a run file says: the same thing under another name, things that are done in another
-way, and things that do not exist here.
+The module knows the words of other trainers for what a run file says: the same thing under another name, things that
+are done differently, and things that do not exist here.
 
-A user who comes from another trainer writes its words. A key is suggested for one only where it does the same thing.
+A user who comes from another trainer writes its words. A key is suggested for such a word only if it does the same
+thing.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ OF_SAMPLES = frozenset({("validation",), ("validation", "samples")})
 
 
 def remedy_for(name: str, keys: Mapping[str, Key], path: KeyPath) -> str:
-    """Advise what to do about a key that a table does not have. A key is suggested only where it does what is wanted.
+    """Advise what to do about a key that a table does not have. A key is suggested only if it does what the user wants.
 
     Args:
         name: the key, as it was written.
@@ -66,7 +67,7 @@ def _in_this(key: str, keys: Mapping[str, Key], here: Table) -> str:
 
 
 def _in_another(key: str, here: Table) -> str:
-    """Say where the key is that another word stands for; "" where it should be in this table, and is not."""
+    """Say which other table has the key that another word stands for; "" if the key belongs in this table but is not there."""
     table, own = _split(key)
     if table == here or (not table and own in TABLES):
         return ""
@@ -109,7 +110,7 @@ def _nested(keys: Any, path: Table) -> Iterator[tuple[Table, frozenset[str]]]:
     """Yield the tables below a table, with their keys."""
     for key in keys:
         for kind in (key.kind, *get_args(key.kind)):
-            if isinstance(kind, type) and attrs.has(kind):  # not so a condition, whose keys are those of its class
+            if isinstance(kind, type) and attrs.has(kind):  # unlike a condition, whose keys are those of its class
                 inner = _keys(kind)
                 yield (*path, key.name), frozenset(each.name for each in inner)
                 yield from _nested(inner, (*path, key.name))
@@ -200,7 +201,7 @@ IN_CONDITIONS: Mapping[str, tuple[str, ...]] = {
     "p": ("probability",),
     "name": ("type",),
 }
-"""The keys that words stand for in a condition, in training or in a sample to generate."""
+"""The keys that other trainers' words stand for in a condition, in training or in a sample to generate."""
 
 IN_VALIDATION: Mapping[str, str] = {
     **dict.fromkeys(("steps", "num_steps"), "validation.inference_steps"),
@@ -208,7 +209,9 @@ IN_VALIDATION: Mapping[str, str] = {
     **dict.fromkeys(("caption", "text"), "validation.samples.prompt"),
     **dict.fromkeys(("cfg", "cfg_scale", "guidance_scale"), "validation.video_cfg_scale"),
 }
-"""The keys that words stand for in `[validation]` and its samples, where they mean something else than in other tables."""
+"""The keys that other trainers' words stand for in `[validation]` and its samples, where the words mean something else
+than in other tables.
+"""
 
 _STEPS = "A run is as long as optimization.steps says, and there is no key for passes over the data."
 _SAVED = "What counts is steps: checkpoints.interval."
@@ -222,7 +225,7 @@ OTHERWISE: Mapping[str, str] = {
     **dict.fromkeys(("bf16", "fp16"), 'Write acceleration.mixed_precision_mode = "bf16"; there is no fp16.'),
     **dict.fromkeys(("caption_ext", "caption_extension"), "Captions beside media are files that end in .txt."),
 }
-"""The words for things that are said in another way here, with that way."""
+"""The words for things that are expressed differently here, each with how that is done."""
 
 NOTHING = frozenset(_NOTHING.split())
 """The words for things that do not exist here."""

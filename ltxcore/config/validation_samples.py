@@ -1,5 +1,5 @@
 # ruff: noqa: RUF009 (`key` makes an attrs field, not a shared default)
-"""`[validation]`: the samples to generate while training, and the media that conditions take then."""
+"""`[validation]`: the samples to generate during training, and the media that their conditions take."""
 
 from __future__ import annotations
 
@@ -58,7 +58,9 @@ class ValidationTable:
     frame_rate: float = key(24.0, help="frame rate of what is generated", unit="frames per second", at_least=0.1, at_most=1000)
     seed: int = key(42, help="seed of the noise", at_least=0)
     inference_steps: int = key(30, help="denoising (Euler) steps", unit="steps", at_least=2, at_most=10_000)
-    interval: int = key(100, help="generate samples every so many steps; 0: never", unit="steps", at_least=0)
+    interval: int = key(
+        100, help="generate samples every so many steps; 0: only before the first step and at the end", unit="steps", at_least=0
+    )
     video_cfg_scale: float = key(
         3.0,
         help="classifier-free guidance (CFG) scale of the video: how strongly it follows the prompt; 1: no guidance",

@@ -25,7 +25,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """The roles, each with the column names that play it by convention."""
 
 BORROWED: Mapping[str, tuple[str, ...]] = MappingProxyType({"video": ("video_path", "file_name"), "caption": ("text",)})
-"""Column names of other programs' datasets, accepted for a role only if no column of ours could be meant as well."""
+"""Column names of other programs' datasets, accepted for a role only if no column of ours could be meant for it."""
 
 FOLDERS: Mapping[str, str] = MappingProxyType(
     {
@@ -38,7 +38,7 @@ FOLDERS: Mapping[str, str] = MappingProxyType(
         "audio_masks": "audio_mask",
     }
 )
-"""The folders that preprocessing makes, each with its role; the audio of a clip without an audio column is that of its video."""
+"""The folders that preprocessing makes, each with its role. The audio of a clip without an audio column is that of its video."""
 
 NEEDS: Mapping[str, str] = MappingProxyType({"video_masks": "latents", "reference_latents": "latents", "audio_masks": "audio_latents"})
 """The folders whose samples take their size from another folder's samples."""
@@ -109,11 +109,11 @@ def option(role: str) -> str:
 def wanted_folders(
     table: Table, columns: Mapping[str, str], folders: Collection[str] | None, *, skip_audio: bool, there: Collection[str] = ()
 ) -> tuple[frozenset[str], tuple[Problem, ...]]:
-    """Return the folders to make, and what stands in the way of those that were asked for.
+    """Return the folders to make, and the problems that prevent those that were asked for.
 
     Args:
         table: the dataset.
-        columns: the columns of the roles that there are.
+        columns: the column of each role that the dataset has.
         folders: the folders that a run reads; None for all that the columns can make.
         skip_audio: whether the audio of clips is left out.
         there: folders that exist already; those that are not made here are left as they are.
@@ -121,7 +121,7 @@ def wanted_folders(
     roles = set(columns)
     if "video" in roles and not skip_audio:
         roles.add("audio")
-    elif table.is_folder and "video" in roles:  # its sounds are of no use to a set of pictures, and the sound of its clips is not asked for
+    elif table.is_folder and "video" in roles:  # a set of pictures has no use for audio files, and the audio of clips is not asked for
         roles.discard("audio")
     where = str(table.path)
     able = frozenset(folder for folder, role in FOLDERS.items() if role in roles)

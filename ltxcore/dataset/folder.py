@@ -29,7 +29,7 @@ KINDS: Mapping[Kind, frozenset[str]] = MappingProxyType(
         "sound": _endings("wav mp3 flac ogg oga opus m4a aac aif aiff wma ac3 mka caf amr au"),
     }
 )
-"""The file endings of clips, pictures and audio files; what a file really holds is seen when it is opened."""
+"""The file endings of clips, pictures and audio files; the actual content of a file is found when it is opened."""
 
 SYSTEM = frozenset(
     {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
@@ -38,17 +38,17 @@ SYSTEM = frozenset(
 
 SAMPLES = (".safetensors", ".pt")
 NUMBERED = re.compile(r"\d+_")
-"""The repeat count that other trainers put before a folder's name, such as `10_`."""
+"""The repeat count that other trainers put at the start of a folder's name, such as `10_`."""
 
 MISSING, EMPTY = "has no caption", "its caption is empty"
 
 
 @attrs.define
 class Found:
-    """The files in a folder, by what they are.
+    """The files in a folder, by kind.
 
     Attributes:
-        media: the kind of each clip, picture and audio file, by its path under the folder.
+        media: the kind of each clip, picture and audio file, by its path in the folder.
         texts: the text files, by their paths under the folder without ending.
         unusable: media that cannot be taken, and folders that cannot be read.
         hidden: the number of names that begin with a dot or are the operating system's.
@@ -71,13 +71,14 @@ def read_folder(folder: Path, prefer: str | None = None, caption_from: str | Non
 
     Args:
         folder: the folder, with its sub-folders.
-        prefer: the one to take of a clip and a picture with the same name, "video" or "image"; if None, they are a
+        prefer: which to take of a clip and a picture with the same name, "video" or "image"; if None, such a pair is a
             mistake.
-        caption_from: "folder" to caption files without a text with the name of the folder they lie in; if None, they
-            have no caption.
+        caption_from: "folder" to use the name of a file's folder as its caption if it has no text file; if None, such
+            files have no caption.
 
     Raises:
-        DataError: it cannot be read, holds no media, or is what this program wrote: an encoded set, or the output of a run.
+        DataError: it cannot be read, holds no media, or was written by this program: an encoded set, or the output of a
+            run.
     """
     found = media_under(folder)
     problems, dropped = _one_of_each_name(folder, found, prefer)
@@ -108,7 +109,7 @@ def media_under(folder: Path) -> Found:
     """Find the media in a folder and its sub-folders, in the bytewise order of their paths.
 
     Raises:
-        DataError: the folder cannot be read, or is what this program wrote.
+        DataError: the folder cannot be read, or was written by this program.
     """
     try:
         names = {each.name for each in folder.iterdir()}
@@ -139,13 +140,13 @@ def written_by_us(folder: Path, names: Collection[str]) -> bool:
 
 
 def is_encoded(folder: Path) -> bool:
-    """Return whether a folder is the root of an encoded set: whether it has folders of samples that a run reads."""
+    """Return whether a folder is the root of an encoded set, which has folders of samples that a run reads."""
     return any(_holds_samples(folder / each) for each in ("latents", "audio_latents", "conditions"))
 
 
 def is_media_folder(folder: Path) -> bool:
     """Return whether a folder has media, and is neither an encoded set nor the folder of a dataset file whose samples
-    are encoded beside it; for commands that accept all of these.
+    are encoded in it; for commands that accept all of these.
     """
     if not folder.is_dir() or (folder / ".precomputed").is_dir():
         return False
@@ -182,7 +183,7 @@ def _walk(folder: Path, prefix: str, root: str, found: Found) -> None:
 
 
 def _link(entry: os.DirEntry[str], prefix: str, root: str, found: Found) -> None:
-    """Sort in a symbolic link: a link to a file in the folder counts as the file, a link to a folder in it adds
+    """Classify a symbolic link: a link to a file in the folder counts as the file, a link to a folder in it adds
     nothing, and all others are refused.
     """
     target, leads_to_folder = os.path.realpath(entry.path), is_folder(Path(entry.path))
@@ -214,14 +215,14 @@ def _file(entry: os.DirEntry[str], prefix: str, found: Found) -> None:
 
 
 def _no_file(path: Path) -> str:
-    """Say why a path cannot be used as a file; "" if it can."""
+    """Return the reason why a path cannot be used as a file; "" if it can."""
     why = "" if is_file(path) else why_unreadable(path)
     return "is a link to nothing" if why == "is not there" else why
 
 
 def stem_of(name: str) -> str:
-    """Return a path without its ending, which is the name of the sample: as `PurePath.with_suffix` does, which takes
-    ten times as long, and datasets are large.
+    """Return a path without its ending, which is the sample's name. `PurePath.with_suffix` gives the same but takes ten
+    times as long, and datasets are large.
     """
     folder, slash, last = name.rpartition("/")
     stem, _, ending = last.rpartition(".")
@@ -229,7 +230,7 @@ def stem_of(name: str) -> str:
 
 
 def _one_of_each_name(folder: Path, found: Found, prefer: str | None) -> tuple[list[Problem], list[str]]:
-    """Find the media that would be the same sample, and remove those beside which another one of the name is preferred."""
+    """Find the media that would become the same sample, and remove those for which another file of the same name is preferred."""
     by_stem: dict[str, list[str]] = {}
     for name in found.media:
         by_stem.setdefault(stem_of(name), []).append(name)
@@ -278,7 +279,7 @@ def _caption(folder: Path, name: str, texts: list[str], caption_from: str | None
 
 
 def read_caption(path: Path) -> str | Problem:
-    """Read the text of a caption file, without space around it; or return why it cannot be read."""
+    """Read the text of a caption file, without surrounding space, or return the reason why it cannot be read."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -291,7 +292,7 @@ def read_caption(path: Path) -> str | Problem:
 
 
 def captions_wanting(folder: Path, rows: Collection[Row]) -> Iterator[Problem]:
-    """Say what to do about the rows of a folder without a caption, with all rows that have none or an empty one in one problem."""
+    """Report the rows of a folder that have no caption or an empty one, all in one problem, with what to do about them."""
     lacking = {row.file: row.lacks for row in rows if row.lacks is not None}
     without = {what: [name for name, why in lacking.items() if why.what == what] for what in (MISSING, EMPTY)}
     parts = [

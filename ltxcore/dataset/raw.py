@@ -1,10 +1,10 @@
 """Facts about raw files: what they hold, and a hash of their content. They are stored, so that unchanged files are not
 read again.
 
-A sample is redone when the content of its file changed, not when its date did: a copied or freshly checked out dataset
-keeps its encoded samples. Date and size only save the reading: if they are the same as last time, so is the content. A
-file that changed within two seconds before it was looked at is read again next time, since it might have changed once
-more under the same date.
+A sample is redone when the content of its file has changed, not when its date has: a copied or freshly checked out
+dataset keeps its encoded samples. Date and size only avoid reading the file: if they are unchanged, the content is
+taken to be unchanged. A file that changed within two seconds before it was looked at is read again next time, since it
+might have changed once more under the same date.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from ltxcore.media.upright import first_look
 
 FILE = "raw_files"
 UNCERTAIN = 2_000_000_000
-"""The nanoseconds within which a date does not tell two versions of a file apart, on the coarsest file systems in use."""
+"""The nanoseconds within which a date does not distinguish two versions of a file, on the coarsest file systems in use."""
 
 CHUNK = 1 << 20
 
 READERS = 2
-"""The version of the readers, raised whenever they find out more about a file, or something else: facts stored by other
-versions are found out again, except for the hash.
+"""The version of the readers, raised whenever they find out more about a file, or something different: facts stored by
+other versions are found out again, except for the hash.
 """
 
 
@@ -48,11 +48,11 @@ class Facts:
 
     Attributes:
         bytes, changed: size, and time of last change in nanoseconds.
-        seen: the time when it was looked at, in nanoseconds.
+        seen: the time when it was last looked at, in nanoseconds.
         info: the description of the file, with height and width as shown; None if it was not looked at.
         content: the hash of its bytes; "" if it was not read.
-        seconds: the duration of its decoded audio, which is not quite what the container says of coded audio; None if
-            it was not decoded.
+        seconds: the duration of its decoded audio, which may differ slightly from what the container states for coded
+            audio; None if it was not decoded.
     """
 
     bytes: int
@@ -69,8 +69,7 @@ class RawFiles:
     def __init__(
         self, root: Path, folder: Path, rank: int = 0, *, writes: bool = True, recalls: bool = True, resamples: bool = False
     ) -> None:
-        """Take the root to store facts in, the dataset's `folder`, to which stored paths are relative, and this
-        process's `rank`.
+        """Store facts in `root`, with paths relative to the dataset's `folder`, as the process of number `rank`.
 
         Nothing is written as long as the root does not exist, or if `writes` is false. If `recalls` is false, facts
         that were stored before are ignored. If `resamples` is true, clips with a variable frame rate are resampled to a
@@ -85,9 +84,9 @@ class RawFiles:
             self._facts.update(_remembered(path))
 
     def info(self, path: Path) -> MediaInfo:
-        """Return what a file holds, as `probe` does, but with the height and width that it is shown with, and with a
-        duration for every audio file. If clips are resampled, the frames and the rate of an uneven clip are those that
-        it has afterwards.
+        """Return a file's description, as `probe` does, but with the height and width that it is shown with, and with a
+        duration for every audio file. If clips are resampled, an uneven clip has the frames and the rate that it gets
+        by that.
 
         Raises:
             DataError: it cannot be read, or its first frame cannot.
@@ -116,7 +115,7 @@ class RawFiles:
         return known.content
 
     def knows_content(self, path: Path) -> bool:
-        """Return whether `content` need not read a file, because the file did not change after it was read."""
+        """Return whether `content` can answer without reading a file, because the file has not changed since it was last read."""
         try:
             return bool(self._known(path).content)
         except DataError:
@@ -163,7 +162,7 @@ class RawFiles:
             self._facts[key] = facts
             self._unwritten.append(line)
             if self._writes and self._store.parent.is_dir():
-                # Without it files are only read again, so a root that cannot be written is no error yet.
+                # Without stored facts, files are merely read again, so a root that cannot be written is not an error yet.
                 with contextlib.suppress(OSError), self._store.open("a", encoding="utf-8") as file:
                     file.write("".join(self._unwritten))
                 self._unwritten.clear()
@@ -178,7 +177,7 @@ def _upright(info: MediaInfo, path: Path) -> MediaInfo:
     if info.frames > 1 and shows_as_stored(path):
         height, width = squared(info.height, info.width, info.aspect)
         return attrs.evolve(info, height=height, width=width)
-    # Phones store clips on their side and say so in the first frame; a bucket is chosen by what is shown.
+    # Phones store clips on their side and say so in the first frame; a bucket is chosen by the size as shown.
     look = first_look(path)
     assert look is not None
     corrections = {*info.picture_corrections, *(("turned",) if look.is_turned_anew else ())}

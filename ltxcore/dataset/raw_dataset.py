@@ -1,4 +1,4 @@
-"""Datasets as commands read, change and write them: a file of rows or a folder of media, with the column of each role."""
+"""Datasets as commands read, change and write them: a file of rows or a folder of media, and the column of each role."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class RawDataset:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """The problems with files of a folder that therefore do not become rows."""
+        """The problems with files of a folder that do not become rows because of them."""
         return self.table.unusable
 
     def where(self, row: Row) -> str:
@@ -76,8 +76,8 @@ class RawDataset:
         return self.folder / cell if self.is_folder else medium_at(self.folder, cell.strip())[1]
 
     def kind(self, row: Row) -> Kind | None:
-        """Return what a row's file is by its ending: a clip ("video"), a picture ("image") or audio ("sound"); None if
-        the ending is not known.
+        """Return the kind of a row's file by its ending: a clip ("video"), a picture ("image") or audio ("sound"); None
+        if the ending is not known.
 
         Raises:
             DataError: it names no file.
@@ -99,8 +99,8 @@ class RawDataset:
         return values
 
     def without_sounds(self) -> tuple[RawDataset, tuple[str, ...]]:
-        """Return the dataset with the rows that one dataset file can hold, and a note about the audio files of a folder
-        of clips, which it cannot.
+        """Return the dataset with the rows that one dataset file can hold. It cannot hold the audio files of a folder
+        of clips, and a note says so.
         """
         rows = tuple(row for row in self.rows if self.role(row) == "video")
         if not self.is_folder or len(rows) in (0, len(self.rows)):
@@ -112,17 +112,17 @@ class RawDataset:
 
 
 def open_dataset(path: Path, columns: Mapping[str, str | None] | None = None, apart: Path | None = None) -> RawDataset:
-    """Open a dataset file, or a folder whose clips and pictures are rows with the column "video" and whose audio files
-    are rows with "audio".
+    """Open a dataset file or a folder; in a folder, clips and pictures become rows with the column "video", and audio
+    files become rows with "audio".
 
     Args:
         path: the file or the folder.
-        columns: the column of each role; roles that are not there, or that have None, are played by the conventional
-            columns.
+        columns: the column of each role; roles that are missing or None are played by the conventional columns.
         apart: a folder whose files do not belong to the dataset.
 
     Raises:
-        DataError: there is no such file, it cannot be read, a column is missing or in doubt; or a folder without media.
+        DataError: there is no such file, it cannot be read, a column is missing or in doubt, or the folder has no
+            media.
     """
     if path.is_dir():
         return _of_folder(path, apart)

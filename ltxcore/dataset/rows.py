@@ -1,4 +1,4 @@
-"""Rows of a dataset as samples, each with a name, its files and its caption. All that is wrong with a dataset is found at once."""
+"""Rows of a dataset as samples, each with a name, its files and its caption. Everything that is wrong with a dataset is found at once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Sample:
         name: the path of its clip, or of its audio file if there is no clip, under the dataset's folder, without its
             ending; the same in every folder.
         where: the row's place, for messages.
-        origin: the same path, as the dataset writes it.
+        origin: that path as the dataset writes it.
         media: the files, by role.
         caption: the caption; "" if no text is wanted.
         line: the line in the dataset file; 0 for a folder, whose rows are its media.
@@ -51,7 +51,7 @@ class Sample:
 
     @property
     def called(self) -> str:
-        """The name of the row in the message of another row."""
+        """The name by which messages about other rows refer to this row."""
         return f"line {self.line}" if self.line else f'"{self.origin}"'
 
     def at(self, path: Path) -> str:
@@ -68,8 +68,8 @@ class Dataset:
         samples: the samples, in the order of their rows.
         folders: the folders to make.
         notes: facts that the user should know and that are not mistakes.
-        left_out: the problems of rows that are left out because the user said so: missing files, or texts beside the
-            media of a folder.
+        left_out: the problems of rows that are left out because the user said so: missing files, or missing texts of a
+            folder's media.
         is_folder: whether it is a folder of media.
     """
 
@@ -98,8 +98,8 @@ def read_dataset(path: Path, options: PreprocessingTable, folders: Collection[st
 
     Raises:
         DataError: there are mistakes, all of which it names: columns that are missing or in doubt, cells that are
-            empty, files that are not there, paths that lead out of the dataset's folder, rows that are there twice or whose
-            samples would have one name.
+            empty, files that are not there, paths that lead out of the dataset's folder, duplicate rows, or rows whose
+            samples would have the same name.
     """
     data, problems = survey_dataset(path, options, folders, root)
     if problems:
@@ -110,8 +110,8 @@ def read_dataset(path: Path, options: PreprocessingTable, folders: Collection[st
 def survey_dataset(
     path: Path, options: PreprocessingTable, folders: Collection[str] | None = None, root: Path | None = None
 ) -> tuple[Dataset, tuple[Problem, ...]]:
-    """Read a dataset like `read_dataset`, but return the rows that are in order, together with what is wrong with the
-    others.
+    """Read a dataset like `read_dataset`, but return the rows that are in order, together with everything that is wrong
+    with the others.
 
     Raises:
         DataError: the file cannot be read, or its columns do not suffice; then there are no rows to look at.
@@ -166,8 +166,8 @@ def read_rows(path: Path, options: PreprocessingTable) -> Table:
 
 
 def _usable(table: Table, options: PreprocessingTable, with_captions: bool) -> tuple[Sequence[Row], tuple[Problem, ...], list[Problem]]:
-    """Return the rows that can be used, the reasons for the rows of a folder that are left out, and what is wrong if
-    none may be left out.
+    """Return the rows that can be used, the problems of a folder's rows that are left out, and the problems to report
+    if none may be left out.
     """
     lacking = [row for row in table.rows if row.lacks is not None] if with_captions else []
     if options.on_error == "skip":
@@ -190,7 +190,7 @@ def _needed(table: Table, columns: Mapping[str, str], wanted: Collection[str]) -
 
 
 def _roles_to_open(table: Table, columns: Mapping[str, str], wanted: Collection[str]) -> frozenset[str]:
-    """Return the roles whose files are opened; a clip is opened even if only its audio is wanted, since its duration is needed."""
+    """Return the roles whose files are opened. A clip is opened even if only its audio is wanted, since its duration is needed."""
     roles = {FOLDERS[folder] for folder in wanted} - {"caption"}
     if roles and table.is_folder:
         return frozenset({"video", "audio"})
@@ -199,15 +199,15 @@ def _roles_to_open(table: Table, columns: Mapping[str, str], wanted: Collection[
 
 @attrs.frozen
 class _Refused:
-    """The problems of a row; with `is_of_files` they are only files that are missing or are not files, so that the row may be left out."""
+    """The problems of a row; if `is_of_files`, all of them are paths that are missing or are not files, so that the row may be left out."""
 
     problems: tuple[Problem, ...]
     is_of_files: bool
 
 
 def _sample(table: Table, row: Row, columns: Mapping[str, str], opened: Collection[str], bases: Sequence[Path]) -> Sample | _Refused:
-    """Make a sample of a row, or return all that is wrong with it; `bases` are the dataset's folder as it is named, and
-    as it is without links.
+    """Make a sample of a row, or return everything that is wrong with it; `bases` are the dataset's folder as it is
+    named, and with links resolved.
     """
     where, folder = table.at(row), bases[0]
     problems: list[Problem] = []
@@ -215,7 +215,7 @@ def _sample(table: Table, row: Row, columns: Mapping[str, str], opened: Collecti
     media: dict[str, Path] = {}
     for role, column in columns.items():
         if table.is_folder and column not in row.values:
-            continue  # a clip or a sound; and a row without a caption, which is told of already
+            continue  # a clip or an audio file; and a row without a caption, which is already reported
         value = row.values.get(column)
         problem = _wrong_cell(role, column, value, where)
         if problem is not None:
@@ -235,7 +235,7 @@ def _sample(table: Table, row: Row, columns: Mapping[str, str], opened: Collecti
     media = {role: path for role, path in media.items() if role in opened}
     mistakes = len(problems)
     for role, path in media.items():
-        what = "" if is_file(path) else why_unreadable(path)  # what may not be read is a fault of the file, not of the row
+        what = "" if is_file(path) else why_unreadable(path)  # a lack of permission is a fault of the file, not of the row
         if what:
             remedy = f"Paths are relative to {folder}."
             if "\\" in cells[role]:
@@ -285,7 +285,7 @@ def _same_names(samples: Collection[Sample]) -> Iterator[Problem]:
 
 
 def _backslashes(table: Table, columns: Mapping[str, str], samples: Collection[Sample]) -> Iterator[str]:
-    """Tell the user which paths were read with "/" for the backslashes that Windows writes."""
+    """Tell the user which paths were read with "/" in place of the backslashes that Windows writes."""
     cells = {
         cell
         for row in table.rows
@@ -320,7 +320,7 @@ _SEEN = r"(?:(?:we|you)(?: can)? see|there (?:is|are))"
 OPENINGS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        # Each is tried once, in this order: an answer to whoever asked, then what the caption is of, then who looks at it.
+        # Each is tried once, in this order: a reply to the request, then what the caption describes, then the viewer.
         r"(?:sure|certainly|of course)[,.!]\s+",
         r"here(?:'s| is) (?:a|an|the|your) (?:[\w-]+ ){0,4}(?:caption|description)[^:\n]{0,40}:\s*",
         rf"(?:in|throughout) (?:the|this) {_IT}(?:,\s+(?:{_SEEN}\s+)?|\s+{_SEEN}\s+)",

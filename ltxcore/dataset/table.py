@@ -1,4 +1,4 @@
-"""Dataset files: CSV, TSV, JSON and JSON Lines are read as rows that know their line, and rows are written as such files."""
+"""Dataset files: CSV, TSV, JSON and JSON Lines files are read as rows that know their line, and rows are written to such files."""
 
 from __future__ import annotations
 
@@ -79,12 +79,12 @@ class Table:
 def read_table(path: Path) -> Table:
     """Read a dataset file in the format of its suffix.
 
-    The problems of single rows are collected in the table, so that they can be reported together with what the rows
-    say.
+    The problems of single rows are collected in the table, so that they can be reported together with those of the
+    rows' content.
 
     Raises:
-        DataError: there is no such file, it may not be read, its suffix is of another format, its text is not UTF-8, or
-            it has no row at all.
+        DataError: there is no such file, it may not be read, its suffix is not that of a known format, its text is not
+            UTF-8, or it has no row at all.
     """
     if not is_file(path):
         raise DataError("there is no such dataset file", where=str(path), remedy=_nearest(path))
@@ -150,8 +150,8 @@ def _tsv(text: str) -> Iterator[Row | Problem]:
 
 
 def _delimiter(text: str) -> str:
-    """Find the delimiter of a CSV file by its header: a comma, unless the header would be a single cell with commas and
-    several cells with another delimiter.
+    """Find the delimiter of a CSV file by its header: a comma, unless with commas the header would be a single cell,
+    and with another delimiter several cells.
     """
     header = next((line for line in text.splitlines() if line.strip()), "")
     cells = {each: len(next(csv.reader([header], delimiter=each), [])) for each in DELIMITERS}
@@ -286,8 +286,8 @@ def _json_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 @attrs.frozen
 class Format:
-    """The format of dataset files with one ending: how text becomes rows and problems, and how rows become text; a
-    format without `text` is read only.
+    """The format of dataset files with one ending: how text becomes rows and problems, and how rows become text. A
+    format without `text` can only be read.
     """
 
     rows: Callable[[str], Iterator[Row | Problem]]
@@ -300,10 +300,10 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
 
 
 def medium_at(folder: Path, cell: str) -> tuple[str, Path]:
-    """Return a cell that names a file, and that file; if the cell has backslashes, as Windows writes paths, and only
-    the path with "/" exists, that path is meant.
+    """Return a cell that names a file, and that file. If the cell has backslashes, as in Windows paths, and only the
+    path with "/" exists, that path is meant.
     """
-    path = Path(os.path.normpath(os.path.join(folder, cell)))  # noqa: PTH118 - to make a Path takes longest, and this is done once a cell
+    path = Path(os.path.normpath(os.path.join(folder, cell)))  # noqa: PTH118 - making a Path is slow, and this is done for each cell
     if "\\" in cell and not os.path.lexists(path):
         other = cell.replace("\\", "/")
         there = Path(os.path.normpath(folder / other))

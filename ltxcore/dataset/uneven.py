@@ -1,4 +1,4 @@
-"""Clips with a variable frame rate: how the user is told of them, and how they are resampled to a constant rate on request."""
+"""Clips with a variable frame rate: how they are reported to the user, and how they are resampled to a constant rate on request."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ltxcore.media.times import Timing, Uneven, shown_frames
 
 
 def resampled(info: MediaInfo, uneven: Uneven) -> MediaInfo:
-    """Return the facts about a clip after its frames, or those of the uneven clip that it goes with frame by frame, are
-    resampled to a constant rate.
+    """Return the facts about a clip whose frames are resampled to a constant rate, or that goes frame by frame with an
+    uneven clip that is.
     """
     seconds = float(uneven.resampled_frames / uneven.resampled_rate)
     return attrs.evolve(info, frames=uneven.resampled_frames, rate=uneven.resampled_rate, duration=seconds)
 
 
 def times_of(info: MediaInfo, clip: MediaInfo) -> MediaInfo | None:
-    """Return the uneven clip whose times decide which frames are taken: the sample's clip for a reference or a mask
-    with as many frames, whose frames correspond one to one, else the file itself; None if the file has a constant rate.
+    """Return the uneven clip whose times decide which frames are taken: the sample's clip if a reference or a mask has
+    as many frames, which then correspond one to one; else the file itself if it is uneven; else None.
     """
     own = info.frames if info.uneven is None else info.uneven.frames
     if clip.uneven is not None and not info.is_image and own == clip.uneven.frames:

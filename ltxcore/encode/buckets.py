@@ -1,6 +1,6 @@
 """Resolution buckets: the sizes that clips are fitted to, and the choice of one for each clip.
 
-Buckets are also proposed for clips and pictures as they are, for a user without any to start from.
+Buckets are also proposed to suit a user's clips and pictures, for a user who has none to start from.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import attrs
 from ltxcore.errors import Problem, listed
 
 DIGITS = 10
-"""The number of digits from which on a side or a length is refused: no clip is so large, and Python does not read
-thousands of digits as a number.
+"""The number of digits at which a side or a length is refused: no clip is so large, and Python does not read thousands
+of digits as a number.
 """
 
 FORM = 'Write width x height x frames, such as "960x544x49"; several with ";" between.'
@@ -39,7 +39,7 @@ class Bucket:
 
 
 def parse_buckets(text: str, scale: Sequence[int], where: str) -> tuple[tuple[Bucket, ...], tuple[Problem, ...]]:
-    """Parse the buckets of `WxHxF;WxHxF`, in order, and find all that is wrong with them.
+    """Parse the buckets of `WxHxF;WxHxF`, in order, and find everything that is wrong with them.
 
     Args:
         text: the option.
@@ -67,7 +67,7 @@ def parse_buckets(text: str, scale: Sequence[int], where: str) -> tuple[tuple[Bu
 
 
 def misfits(bucket: Bucket, scale: Sequence[int]) -> Iterator[tuple[str, str]]:
-    """Say why a codec cannot take clips of this size as they are: what is wrong, and the nearby sizes that it takes."""
+    """Say why a codec cannot take clips of this size unchanged: what is wrong, and which nearby sizes it takes."""
     frames, rows, columns = scale
     for size, name, step in ((bucket.width, "width", columns), (bucket.height, "height", rows)):
         if size % step:
@@ -79,8 +79,8 @@ def misfits(bucket: Bucket, scale: Sequence[int]) -> Iterator[tuple[str, str]]:
 
 
 def choose(buckets: Iterable[Bucket], width: int, height: int, frames: int, is_image: bool = False) -> Bucket | None:
-    """Choose the bucket of a clip: among those that it is long enough for, the one of nearest aspect, then of most
-    frames, then of largest area.
+    """Choose the bucket of a clip: among those that it is long enough for, the one with the nearest aspect ratio, then
+    the most frames, then the largest area.
 
     Args:
         buckets: the buckets to choose from.
@@ -98,14 +98,14 @@ def choose(buckets: Iterable[Bucket], width: int, height: int, frames: int, is_i
 
 
 def _aspect_distance(bucket: Bucket, width: int, height: int) -> float:
-    # As an exact ratio, so that buckets of one aspect tie whatever their size, and more frames decide.
+    # An exact ratio, so that buckets of one aspect ratio tie whatever their size, and the number of frames decides.
     ratio = Fraction(width * bucket.height, height * bucket.width)
     return abs(math.log(ratio))
 
 
 def common_size(sizes: Collection[Bucket], scale: Sequence[int], where: str) -> tuple[Bucket | None, Problem | None]:
-    """Find the bucket for a dataset that names none: the size of its clips, if they all have one that the codec takes
-    as it is.
+    """Find the bucket for a dataset that names none: the size of its clips, if they all have the same size and the
+    codec takes it unchanged.
 
     Args:
         sizes: the sizes of the clips, each as a bucket of its own.
@@ -124,7 +124,7 @@ def common_size(sizes: Collection[Bucket], scale: Sequence[int], where: str) -> 
 
 
 def nearest(size: Bucket, scale: Sequence[int]) -> Bucket:
-    """Return the largest size a codec takes that is not larger than this one, nor smaller than a cell."""
+    """Return the largest size that a codec takes and that does not exceed this one, but at least one cell."""
     frames, rows, columns = scale
     return Bucket(
         max(columns, size.width // columns * columns), max(rows, size.height // rows * rows), (size.frames - 1) // frames * frames + 1
@@ -139,14 +139,14 @@ class ReferenceFactors:
     temporal: int = 1
 
     def of(self, target: Bucket) -> Bucket:
-        """Return the size of the reference of a target of this size."""
+        """Return the size of the reference for a target of this size."""
         return Bucket(target.width // self.downscale, target.height // self.downscale, (target.frames - 1) // self.temporal + 1)
 
     def misfits(self, target: Bucket, scale: Sequence[int], where: Callable[[str], str]) -> Iterator[Problem]:
         """Find why references with these factors do not go with targets of this size; `where` gives the place of a key
         of the run file.
 
-        Every target's reference belongs to the target's bucket, so several buckets do no harm.
+        A reference always belongs to its target's bucket, so it does not matter if there are several.
 
         Source: docs/explanation/arithmetic.md#spatial-factor-of-a-reference, #temporal-factor-of-a-reference
         """
@@ -169,10 +169,12 @@ class ReferenceFactors:
 
 
 ALIKE = 0.12
-"""The difference of the natural logarithms of width / height up to which two sizes have one shape: 3:2 and 4:3 do, 16:9 and 3:2 do not."""
+"""The difference of the natural logarithms of width / height up to which two sizes count as one shape: 3:2 and 4:3 do,
+16:9 and 3:2 do not.
+"""
 
 LONGER = 1.5
-"""The least ratio of the frames of a bucket to those of the next shorter bucket of the same shape."""
+"""The least ratio of a bucket's frames to those of the next shorter bucket of the same shape."""
 
 MOST_LENGTHS = 3
 """The most buckets of clips of one shape."""
@@ -180,12 +182,12 @@ MOST_LENGTHS = 3
 MOST_FRAMES = 121
 MOST_TOKENS = 16_384
 MOST_CELLS = 2_040
-"""The limits of what is proposed, however large the clips are: `MOST_FRAMES` frames, `MOST_TOKENS` latent cells in a
+"""The limits of proposed buckets, however large the clips are: `MOST_FRAMES` frames, `MOST_TOKENS` latent cells in a
 sample, and `MOST_CELLS` in one frame (1920 x 1088 pixels); LTX-2 could take more.
 """
 
 CROPPED = 4.0
-"""The weight of what is cropped, compared to what is scaled down."""
+"""The weight of cropped pixels, relative to that of scaled-down ones."""
 
 
 def proposed_buckets(sizes: Iterable[Bucket], scale: Sequence[int]) -> tuple[Bucket, ...]:
@@ -238,7 +240,7 @@ def _shapes(sizes: Sequence[Bucket]) -> list[list[Bucket]]:
 
 
 def _of_shape(sizes: Sequence[Bucket], scale: Sequence[int]) -> list[Bucket]:
-    """Make buckets of one width and height, for the lengths that there are."""
+    """Make buckets of one width and height, for the lengths that clips of one shape have."""
     lengths = _lengths({min(nearest(size, scale).frames, _most_frames(scale)) for size in sizes})
     cells = min(MOST_CELLS, max(1, MOST_TOKENS // ((lengths[-1] - 1) // scale[0] + 1)))
     width, height = _width_and_height(sizes, scale, cells)
@@ -250,7 +252,7 @@ def _most_frames(scale: Sequence[int]) -> int:
 
 
 def _lengths(frames: Collection[int]) -> list[int]:
-    """Choose the frame counts of buckets: the least that there is, so that every clip has one, and a few that are much larger."""
+    """Choose the frame counts of buckets: the smallest there is, so that every clip has a bucket, and a few that are much larger."""
     found: list[int] = []
     for count in sorted(frames):
         if not found or found[-1] == 1 or count >= LONGER * found[-1]:
@@ -279,7 +281,7 @@ def _width_and_height(sizes: Sequence[Bucket], scale: Sequence[int], cells: int)
 
 
 def _astray(shapes: Sequence[Sequence[Bucket]], buckets: dict[int, list[Bucket]], every: Sequence[Bucket]) -> tuple[int, int] | None:
-    """Find two shapes of which a clip of the one would go to a bucket of the other and be enlarged, or lose more of its frames."""
+    """Find two shapes such that a clip of one would go to a bucket of the other and be enlarged, or lose more of its frames."""
     for index, sizes in enumerate(shapes):
         for size in sizes:
             is_image = size.frames == 1

@@ -15,8 +15,8 @@ from ltxcore.media.sounds import read_with_gaps
 from ltxcore.protocols import Sound
 
 SOUND_MARGIN = 0.1
-"""The seconds that codecs add to or take from the end of a track; so much is read beyond a cut, so that resampling does
-not see the edge.
+"""The seconds that codecs add to or take from the end of a track; this much is read beyond a cut, so that resampling
+does not see the edge.
 """
 
 
@@ -27,7 +27,7 @@ class Cut:
     Attributes:
         sound: the audio.
         added: the seconds of silence that were added at its end.
-        holes: the seconds of silence before that for which its file has no audio.
+        holes: the seconds of silence earlier in it, where its file has no audio.
     """
 
     sound: Sound
@@ -43,8 +43,8 @@ def read_cut(path: Path, duration: Fraction | None, fill: bool = True) -> Cut:
     Args:
         path: the file, read by PyAV.
         duration: the length in seconds; None for all.
-        fill: whether audio that ends early is padded with silence; if not, only audio that ends no more than
-            `SOUND_MARGIN` early is.
+        fill: whether audio that ends early is padded with silence; if not, it is padded only if it ends no more than
+            `SOUND_MARGIN` early.
 
     Raises:
         DataError: the file cannot be read or has no audio.
@@ -65,7 +65,7 @@ def read_cut(path: Path, duration: Fraction | None, fill: bool = True) -> Cut:
 
 
 def longest_fitting(durations: Iterable[float], length: float) -> Fraction | None:
-    """Return the largest of some durations that audio of this length has, in seconds; None if it is shorter than all of them."""
-    # A sound may end a sample early by rounding; a latent step is forty times that.
+    """Return the longest of some durations, in seconds, that audio of this length can fill; None if it is shorter than all of them."""
+    # By rounding, audio may end one of its samples early; a latent step is forty times that.
     fitting = [duration for duration in durations if duration <= length + 1e-3]
     return Fraction(str(max(fitting))) if fitting else None

@@ -1,6 +1,6 @@
 """The encoding of a dataset: what follows from its options and its model.
 
-With a model's connectors behind the text encoder, the stored text is what the blocks attend to.
+If a model's connectors follow the text encoder, the stored text is what the transformer's blocks attend to.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ltxcore.protocols import MODALITIES, Codec, Text, TextEncoder, with_connect
 
 @attrs.frozen(eq=False)
 class Encoding:
-    """A dataset, and what it is encoded with. No weights are read.
+    """A dataset, and everything that it is encoded with. No weights are read.
 
     Attributes:
         data: the dataset.
@@ -42,7 +42,7 @@ class Encoding:
         rules: the rules that samples are planned by.
         tools: the codecs, and the known facts about the files.
         where: a function that gives the place of a key of the run file, for messages.
-        is_ruled: whether the rules are those of the options; if not, the options are wrong.
+        is_ruled: whether the rules follow from the options; if not, the options are wrong.
     """
 
     data: Dataset
@@ -86,7 +86,7 @@ def encoding_of(
     Raises:
         ConfigError: a codec is not available, or options do not go with it or with each other.
     """
-    # Without a model, the tiny one says what a latent cell covers: all models of the family have the same grid.
+    # Without a model, the tiny one tells what a latent cell covers: all models of the family have the same grid.
     grid = codecs or Codecs("tiny", device="cpu")
     video, audio = _video(data, grid), _audio(data, grid)
     rules = rules_from_options(data, options, video, audio, where)
@@ -98,7 +98,7 @@ def encoding_of(
 def encoding_as_far(
     data: Dataset, root: Path, options: PreprocessingTable, codecs: Codecs | None, where: Place, problems: list[Problem]
 ) -> Encoding:
-    """Work out how a dataset is encoded, with its text encoder, as far as that can be known.
+    """Work out how a dataset is encoded, including its text encoder, as far as that can be known.
 
     Args:
         data: the dataset.
@@ -182,7 +182,7 @@ class ConnectedTextEncoder:
 
 
 def connected(encoder: TextEncoder, model_path: str, device: str) -> ConnectedTextEncoder:
-    """Put the connectors of a model behind a text encoder.
+    """Let a model's connectors follow a text encoder.
 
     Raises:
         ConfigError: the model has none.
@@ -197,7 +197,7 @@ def connected(encoder: TextEncoder, model_path: str, device: str) -> ConnectedTe
 
 
 def no_connectors(name: str) -> ConfigError:
-    """Make the error for a model whose text goes through no connectors."""
+    """Make the error for a model that has no connectors for its text."""
     return ConfigError(
         f"the model {name} has no text connectors, so there are no outputs of theirs to store",
         remedy="Leave this out: its text features are what its blocks attend to.",

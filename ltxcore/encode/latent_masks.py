@@ -1,4 +1,4 @@
-"""Masks of raw media turned into one value per latent cell: how much of it is given, 0 to 1. Nothing is thresholded."""
+"""Masks of raw media turned into one value per latent cell: the share of the cell that is given, 0 to 1. Nothing is thresholded."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def _grey(frame: Tensor) -> Tensor:
 def without_noise(mask: Tensor, smallest: float) -> Tensor:
     """Round the values of a mask that are within `smallest` of 0 or 1.
 
-    A lossy file cannot express "not at all" any better, and a cell that is given by a thousandth would be left out of
-    the loss like one that is given.
+    A lossy file cannot express "not at all" exactly, and a cell of which a thousandth is given would be left out of the
+    loss as if it were given whole.
     """
     mask = torch.where(mask < smallest, torch.zeros_like(mask), mask)
     return torch.where(mask > 1 - smallest, torch.ones_like(mask), mask)
@@ -59,8 +59,8 @@ def without_noise(mask: Tensor, smallest: float) -> Tensor:
 def audio_mask(samples: Tensor, rate: int, steps: int, scale: Sequence[int]) -> Tensor:
     """Convert mask samples `[channels, N]` of amplitude 0 to 1 to the latent steps of the audio, `[steps]` float32.
 
-    A step's value is the mean amplitude, over the channels, in the time that the step covers. For a step that reaches
-    beyond the samples, it is that of the samples it has, or of the last one.
+    A step's value is the mean amplitude, over the channels, in the time that the step covers. If a step reaches beyond
+    the last sample, only the samples within it count, or the last sample if it has none.
 
     Args:
         samples: the samples of the mask; their sign does not matter.

@@ -1,6 +1,6 @@
 """The record of an encoding: which files are there already and up to date, and which are written now.
 
-Its summary says what preprocessing did: counts, what it refused and why, and what the user should know.
+Its summary tells what preprocessing did: counts, what it refused and why, and what the user should know.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Ledger:
         self, root: Path, folders: Collection[str], rank: int, anew: bool = False, verify: bool = False, writer: Writer | None = None
     ) -> None:
         """Read what the folders of `root` hold. With `anew`, nothing that is there counts as up to date. With `verify`,
-        files are up to date only if their bytes are those that were written; they are read to know. `writer` is this
-        process as the one that does this share, checked before each write.
+        files are read, and are up to date only if their bytes are those that were written. `writer` shows that this
+        process is the one that does this share; it is checked before each write.
         """
         self._root, self._rank, self._anew, self._verify, self._writer = root, rank, anew, verify, writer
         self._lock = threading.Lock()
@@ -55,24 +55,25 @@ class Ledger:
         return {name: entry.origin for entries in self._entries.values() for name, entry in entries.items()}
 
     def entries_of(self, name: str) -> dict[str, Entry]:
-        """Return what there is of a sample, by folder."""
+        """Return the entries of a sample's files, by folder."""
         return {folder: entries[name] for folder, entries in self._entries.items() if name in entries}
 
     def is_fresh(self, product: Product, name: str) -> bool:
-        """Return whether a sample's file is there and made of the same ingredients."""
+        """Return whether a sample's file is there and was made from the same ingredients as the product."""
         entry = self._entries[product.folder].get(name)
         if self._anew or entry is None or not entry.finite or entry.fingerprint != product.fingerprint:
             return False
         return not self._verify or damage(find_sample(self._root, product.folder, name), entry) is None
 
     def reuse(self, folder: str) -> None:
-        """Count a file that stays as it is."""
+        """Count a file that is left unchanged."""
         with self._lock:
             counts = self._counts[folder]
             self._counts[folder] = attrs.evolve(counts, reused=counts.reused + 1)
 
     def write(self, product: Product, name: str, origin: str, made: Made, length: int = 0) -> Entry:
-        """Write a sample's file, then record it; a process that is killed between the two leaves a file that says itself what it is.
+        """Write a sample's file, then record it; if the process is killed in between, the file's own header still tells
+        what it is.
 
         Args:
             product: the product, with its ingredients.
@@ -184,7 +185,7 @@ class Summary:
         return "\n".join([*lines, *self._remarks()])
 
     def of_share(self) -> str:
-        """Say what one of several processes has to add to the first: what it did, and what only it knows."""
+        """Say what one of several processes has to add to the report of the first: what it did, and what only it knows."""
         refused = [f"{len(self.failed)} refused:", *(f"  {problem}" for problem in self.failed)] if self.failed else []
         return "\n".join([*self._counts(), *refused, *self.own_notes, *told_anew(self.anew)])
 
@@ -193,7 +194,7 @@ class Summary:
         return [f"{folder:<{width}}  {counts.done:>6} made  {counts.reused:>6} reused" for folder, counts in self.folders.items()]
 
     def brief(self) -> str:
-        """Say how much was done, and what the user should know, for when nothing was refused."""
+        """Say how much was done, and what the user should know; for use when nothing was refused."""
         return "\n".join([f"{len(self.samples)} samples in {self.root}, {self.done} files encoded now", *self._remarks()])
 
     def _remarks(self) -> list[str]:

@@ -1,7 +1,7 @@
-"""Detection of samples whose files are read differently now than when they were encoded, by what they were made of,
-with the reason.
+"""Detection of samples whose files are now read differently than when they were encoded, with the reason; it is found
+from what they were made of.
 
-The corrections are what readers do right now that version 0.1.0 got wrong.
+A correction is something that version 0.1.0 read wrongly and this version reads correctly.
 
 A file is read as it always was unless a correction applies to it. Each correction is named among a sample's
 ingredients, so that the samples of such files, and only those, are stale in sets that 0.1.0 encoded, and the reason can
@@ -31,15 +31,15 @@ SHOWN = 3
 """The number of samples to name among those with one reason."""
 
 Maker = Callable[[str, Planned, Mapping[str, Entry]], Product]
-"""A function that returns what would be made now for a folder of a planned sample, beside its encoded files."""
+"""A function that returns the product that would be made now for a folder of a planned sample, given its encoded files."""
 
 
 @attrs.frozen
 class Before:
-    """An encoded sample, made from the files that the dataset names, whose reading is corrected.
+    """An encoded sample, made from the files that the dataset names, for which the reading of files has been corrected.
 
     Attributes:
-        planned: the size and length that it was made for; corrections may lead to others.
+        planned: the size and length that it was made for; with corrections they may differ.
         since: the corrections made since, by the names of `CORRECTIONS`, sorted; empty if it was read as now.
     """
 
@@ -48,15 +48,15 @@ class Before:
 
 
 def as_made(sample: Sample, entries: Mapping[str, Entry], rules: Rules, tools: Tools, maker: Maker | None = None) -> Before | None:
-    """Find out how a sample was made if the reading of its files is corrected; None if nothing is, or it was made from
-    other files or in another way.
+    """Find out how a sample was made if the reading of its files has been corrected since; None if it has not, or if
+    the sample was made from other files or in another way.
 
     Args:
         sample: the dataset's row.
         entries: the entries of its encoded files, by folder.
         rules: the rules that samples are planned by.
         tools: the tools, which know the files.
-        maker: a function that returns what would be made now; by default that of preprocessing.
+        maker: a function that returns what would be made now; by default, the one that preprocessing uses.
     """
     maker = maker or (lambda folder, planned, there: RECIPES[folder](planned, tools, there))
     folders = [folder for folder in RECIPES if folder in entries]
@@ -65,7 +65,7 @@ def as_made(sample: Sample, entries: Mapping[str, Entry], rules: Rules, tools: T
             return None
         for planned in _plans(sample, entries, rules, tools):
             products = [maker(folder, planned, entries) for folder in folders]
-            if not any(product.corrections for product in products):  # it is in a part of the files that is not used
+            if not any(product.corrections for product in products):  # the correction concerns a part of the files that is not used
                 return None
             since = [product.set_right_since(entries[product.folder].fingerprint) for product in products]
             known = [each for each in since if each is not None]
@@ -77,8 +77,8 @@ def as_made(sample: Sample, entries: Mapping[str, Entry], rules: Rules, tools: T
 
 
 def as_begun(root: Path, data: Dataset, rules: Rules, tools: Tools) -> dict[str, Planned]:
-    """Return the whole samples of a dataset for whose files the reading is corrected, as they were planned when they
-    were made: before the correction, or since.
+    """Return the samples of a dataset that are whole and whose files are now read differently, as they were planned
+    when they were made: before the correction, or since.
     """
     held = {folder: read_source(root, folder) for folder in data.folders}
     found: dict[str, Planned] = {}
@@ -133,7 +133,7 @@ def _corrected(sample: Sample, tools: Tools) -> Iterator[str]:
 
 
 def _plans(sample: Sample, entries: Mapping[str, Entry], rules: Rules, tools: Tools) -> Iterator[Planned]:
-    """Reconstruct the sizes and lengths that a sample can have been made for: those of its latents, or all that there are."""
+    """Reconstruct the sizes and lengths that a sample may have been made for: those of its latents, or all that are possible."""
     folders = frozenset(entries)
     clip = tools.raw.info(sample.media["video"]) if "video" in sample.media else None
     if "latents" in entries:
@@ -142,7 +142,7 @@ def _plans(sample: Sample, entries: Mapping[str, Entry], rules: Rules, tools: To
             yield Planned(sample, bucket, bucket.frames / rate if rate else None, folders)
         return
     buckets = [*rules.buckets]
-    if not buckets and clip is not None and clip.frames:  # no size is named: all clips had one, and their sounds are as long
+    if not buckets and clip is not None and clip.frames:  # no size is given: all clips had the same one, and their audio is as long
         buckets = [Bucket(clip.width or 0, clip.height or 0, clip.frames)]
     for bucket in buckets:
         yield Planned(sample, bucket, bucket.frames / clip.rate if clip is not None and clip.rate else None, folders)
@@ -159,8 +159,8 @@ def _size(entry: Entry, tools: Tools) -> Bucket:
 
 
 def exact_rate(rate: float | None) -> Fraction | None:
-    """Recover the frames per second that a container stated from the float that is stored of them: the simplest
-    fraction that rounds to it.
+    """Recover the exact frames per second that a container stated from the float that was stored: the simplest fraction
+    that rounds to it.
     """
     if not rate:
         return None

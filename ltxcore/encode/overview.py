@@ -50,7 +50,7 @@ class Overview:
 
 
 def overview(path: Path, options: PreprocessingTable, phase: Phase) -> Overview:
-    """Look at every row of a dataset, and into some of the files: at most `survey.MOST_OPENED`, the same ones each
+    """Look at every row of a dataset, and open some of its files: at most `survey.MOST_OPENED`, the same ones each
     time. Nothing is written.
 
     Args:
@@ -78,7 +78,7 @@ def overview(path: Path, options: PreprocessingTable, phase: Phase) -> Overview:
 
 
 def lines(found: Overview) -> Iterator[tuple[str, str]]:
-    """Yield an overview as names and values to print."""
+    """Yield the names and values of an overview, to be printed."""
     clips = [info for info in found.infos if info.frames is not None and not info.is_image]
     images = [info for info in found.infos if info.is_image]
     sounds = [info for info in found.infos if info.frames is None]
@@ -99,7 +99,7 @@ def lines(found: Overview) -> Iterator[tuple[str, str]]:
 
 
 def _survey(path: Path, options: PreprocessingTable) -> tuple[Dataset, tuple[Problem, ...]]:
-    """Read the rows for any run: with audio if there is some."""
+    """Read the rows as any run could: with audio if there is any."""
     try:
         return survey_dataset(path, options)
     except DataError:

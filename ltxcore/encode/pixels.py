@@ -1,4 +1,4 @@
-"""Frames fitted to a bucket: resized until they cover it, and cropped to its center. Masks follow by the same geometry."""
+"""Frames fitted to a bucket: resized until they cover it, and cropped to its center. Masks are fitted in the same way."""
 
 from __future__ import annotations
 
@@ -95,9 +95,9 @@ def read_fitted(
 
 
 def subsampled(frames: Tensor, factor: int) -> Tensor:
-    """Take every `factor`-th frame: 0, 1, 1 + factor, 1 + 2 factor, ...; `[F, ...]` to `[(F - 1) / factor + 1, ...]`.
+    """Take frames 0, 1, 1 + factor, 1 + 2 factor, and so on: `[F, ...]` to `[(F - 1) / factor + 1, ...]`.
 
-    Frame 0 is alone in its latent frame, so the steps are counted from frame 1 on, and the last ones fit.
+    Frame 0 is alone in its latent frame, so steps of `factor` are counted from frame 1.
 
     Source: docs/explanation/arithmetic.md#every-n-th-frame
     """

@@ -65,13 +65,13 @@ def preprocess(
         codecs: the VAEs and text encoder that encode it.
         folders: the folders that a run reads; None for all that the dataset's columns can make.
         share: this process's part; None to take it from the environment.
-        overwrite: whether to make even what is up to date again.
+        overwrite: whether to make everything again, even what is up to date.
         verify: whether to read what is up to date, and to make again what is damaged.
         workers: the number of samples to decode at a time; None for one per processor, at most 8.
         where: a function that gives the place of a key of the run file, such as `preprocessing.resolution_buckets`, for
             messages.
         progress: whether to show bars; by default on a terminal.
-        only: the names of the samples that an unfinished run began with, which gets no others; None for all.
+        only: the names of the samples that an unfinished run began with, since it gets no others; None for all.
         keeps: whether samples that are stale only because the reading of their files was corrected stay as they are,
             for a run that began with them.
         take_over: whether to end another process that does this share.
@@ -80,7 +80,7 @@ def preprocess(
 
     Raises:
         ProcessError: another process does this share already.
-        ConfigError: options do not go with the codec or with each other; all of them are named.
+        ConfigError: options do not go with the codec or with each other; every such option is named.
         DataError: the dataset cannot be used, samples cannot be made, all of which are named, or the root cannot be
             written.
         OutOfMemory: memory ran out; the error says what was being encoded, and what takes less. What was encoded by
@@ -105,7 +105,7 @@ def preprocess(
             less = Less(codecs, options, workers, where)
             with less.captions():
                 outcomes = _captions(job, mine, encoder, ledger, phase)
-            encoder = None  # its weights make room for those of the codecs
+            encoder = None  # frees its weights, to make room for those of the codecs
             give_back_memory()
             outcomes |= _media(job, mine, outcomes, ledger, phase, less)
     return _summary(job, found, outcomes, ledger)
@@ -113,8 +113,8 @@ def preprocess(
 
 @contextlib.contextmanager
 def _writer(root: Path, rank: int, take_over: bool, waiting: Callable[[], object] | None) -> Iterator[Writer | None]:
-    """Become the one process that does this share of the work; None for a root that cannot be written, which is fine if
-    all is up to date.
+    """Become the one process that does this share of the work; None if the root cannot be written, which does not
+    matter if everything is up to date.
     """
     with contextlib.ExitStack() as stack:
         writer = None
@@ -145,7 +145,7 @@ class _Job:
 
 
 def _survey(job: _Job, keeps: bool, phase: Phase) -> Survey:
-    """Find out what is to be made.
+    """Find out what has to be made.
 
     Raises:
         LtxError: it cannot be made.
@@ -163,7 +163,7 @@ def _survey(job: _Job, keeps: bool, phase: Phase) -> Survey:
 
 
 def _open(job: _Job, found: Survey, verify: bool, writer: Writer | None) -> Ledger:
-    """Open the root's folders, and remove what is left of refused samples."""
+    """Open the root's folders, and remove remaining files of refused samples."""
     order = (TEXT, *RECIPES)
     ledger = Ledger(job.encoding.root, [each for each in order if each in job.data.folders], job.share.rank, job.overwrite, verify, writer)
     for refused in job.share.of([each for each in found.refused if each.part is None]):
@@ -223,17 +223,17 @@ def _summary(job: _Job, found: Survey, outcomes: Mapping[str, Outcome], ledger: 
 
 
 def _uneven(job: _Job, found: Survey) -> list[str]:
-    """Note that clips have a variable frame rate, if any is encoded."""
+    """Note that clips have a variable frame rate, if any such clip is encoded."""
     names = uneven_clips(found.planned, found.looked) if job.data.folders & VIDEO_FOLDERS else []
     clips = sum(each.bucket is not None for each in found.planned)
     return [uneven_note(job.data.path, clips, names, job.encoding.rules.resamples)] if names else []
 
 
 def _renamed(job: _Job, ledger: Ledger) -> list[str]:
-    """Note that there are samples of files that are no longer in the folder, with the new names of those that were
+    """Note that there are samples whose files are no longer in the folder, with the new names of files that were
     renamed.
 
-    A dataset file may share its root with others, so that its root does not tell.
+    A dataset file may share its root with others, so its root cannot tell.
     """
     if not job.data.is_folder:
         return []
@@ -256,7 +256,7 @@ STAYS = "What was encoded so far stays, and the same command does the rest."
 
 @attrs.frozen
 class Less:
-    """Suggestions for encoding with less memory than was asked for, said when memory runs out.
+    """Suggestions for encoding with less memory, given when memory runs out.
 
     Attributes:
         codecs: the VAEs and text encoder, and the device that they compute on.

@@ -31,13 +31,11 @@ from ltxcore.modalities.audio import AudioModality
 from ltxcore.protocols import Codec, Entry
 
 VERSION = 2
-"""The version of the encoding, raised whenever a change of this package changes the bytes it makes; samples of another
-version are made again.
-"""
+"""The version of the encoding, raised whenever this package starts to make different bytes; samples of another version are made again."""
 
 MASKS = Rendering(hdr="keep")
-"""The rendering of masks: their numbers are shares and no light, whatever their tags say, and nothing is given where
-they are transparent, which becomes black whatever the background of clips.
+"""The rendering of masks: their numbers are shares, not light, whatever their tags say, and nothing is given where they
+are transparent, which becomes black whatever the background of clips.
 """
 
 LOSSLESS = frozenset({".png", ".bmp", ".tif", ".tiff"})
@@ -75,12 +73,12 @@ class Product:
 
     @property
     def fingerprint(self) -> str:
-        """A hash that changes whenever the bytes would."""
+        """A hash that changes whenever the product's bytes would."""
         return self._fingerprint(self.corrections)
 
     def set_right_since(self, fingerprint: str) -> tuple[str, ...] | None:
-        """Return the corrections in reading its file since this fingerprint was that of the same product; empty if it
-        still is, None if it never was.
+        """Return the corrections in reading its file since the product had this fingerprint; empty if it still has it,
+        None if it never had.
         """
         for count in range(len(self.corrections), -1, -1):
             for made in combinations(self.corrections, count):
@@ -159,7 +157,7 @@ def _pictures(folder: str, planned: Planned, tools: Tools, path: Path, size: Buc
 
 
 def _retimed(planned: Planned, tools: Tools, info: MediaInfo) -> MediaInfo | None:
-    """Return the uneven clip by whose times a file's frames are resampled to a constant rate; None if they are taken as they are."""
+    """Return the uneven clip whose times are used to resample a file's frames to a constant rate; None if they are taken as they are."""
     return times_of(info, tools.raw.info(planned.sample.media["video"])) if tools.raw.resamples else None
 
 
@@ -168,7 +166,7 @@ def _timing(info: MediaInfo, retimed: MediaInfo | None) -> Timing:
 
 
 def _told_times(retimed: MediaInfo | None, tools: Tools) -> Mapping[str, Any]:
-    """Return the choice to resample frames to a constant rate as an ingredient, if it makes a difference."""
+    """Return the choice to resample frames to a constant rate as an ingredient; empty if it makes no difference."""
     return {} if retimed is None else {"times": tools.raw.content(retimed.path), "rate": str(retimed.rate)}
 
 
@@ -195,8 +193,8 @@ def _sound(folder: str, planned: Planned, tools: Tools, path: Path, fill: bool) 
 
 
 def _exact(duration: Fraction | None, bucket: Bucket | None) -> Fraction | None:
-    """Return the length of audio by the exact rate of its clip, so that clips of one rate have audio of one length,
-    whatever decimal their containers state.
+    """Return the length of audio computed with the exact rate of its clip, so that clips of one rate have audio of one
+    length, whatever decimals their containers state.
 
     The fingerprint contains the stated rate, as that of 0.1.0 does.
     """
@@ -288,7 +286,7 @@ RECIPES: Mapping[str, Recipe] = {
 
 
 def mask_alone(folder: str, planned: Planned, tools: Tools) -> Tensor:
-    """Make a mask as it is encoded; an audio mask by its own length, since that of the audio latents is not known
+    """Make a mask as it is encoded. An audio mask keeps its own length, since that of the audio latents is not known
     before they are made.
 
     Raises:

@@ -34,7 +34,7 @@ OWNERS = "datasets.json"
 """The file in a root that several dataset files could share, with the names of those that do."""
 
 LONGEST = 200
-"""The most bytes of a dataset's name that the name of its root repeats; a longer name is replaced by a hash."""
+"""The most bytes of a dataset's name to repeat in the name of its root; a longer name is replaced by a hash."""
 
 
 @attrs.frozen
@@ -46,11 +46,10 @@ class _Places:
 
 
 def data_kind(path: Path) -> Literal["dataset", "encoded set", "run file"]:
-    """Return the kind of data that a path names: by its ending, and for a folder by whether it holds media or encoded
-    samples.
+    """Return the kind of data at a path: by its ending, or for a folder by whether it holds media or encoded samples.
 
     Raises:
-        DataError: there is no such thing, or it is none of these.
+        DataError: the path does not exist, or holds none of these.
     """
     if is_folder(path):
         return "dataset" if is_media_folder(path) else "encoded set"
@@ -67,11 +66,12 @@ def data_kind(path: Path) -> Literal["dataset", "encoded set", "run file"]:
 
 
 def default_root(dataset: Path, options: PreprocessingTable | None = None) -> Path:
-    """Return where a dataset's samples go unless the user says otherwise. Nothing is written to find out.
+    """Return the folder for a dataset's samples unless the user names another. Nothing is written to find out.
 
     Args:
         dataset: a dataset file, or a folder of media.
-        options: the options that it is encoded with; they tell whose captions are in a set of 0.1.0.
+        options: the options that it is encoded with; they help to tell which dataset file's captions are in a set of
+            0.1.0.
     """
     path = Path(os.path.normpath(dataset.absolute()))
     if is_folder(path):
@@ -81,9 +81,9 @@ def default_root(dataset: Path, options: PreprocessingTable | None = None) -> Pa
 
 
 def claim(root: Path, dataset: Path, options: PreprocessingTable) -> Path:
-    """Record that a dataset is about to be written to its default root, and return the root that it gets in the end.
+    """Record that a dataset is about to be written to its default root, and return the root that it is given.
 
-    If another dataset file has taken the shared root since `root` was found, that is the dataset's own root.
+    If another dataset file has taken the shared root since `root` was found, the dataset is given a root of its own.
 
     Raises:
         DataError: the root cannot be written.
@@ -139,7 +139,7 @@ def _owners(root: Path) -> list[str] | None:
 
 
 def _are_there(path: Path, names: list[str]) -> bool:
-    """Return whether one of these dataset files exists beside `path`; a root whose dataset files were all renamed or removed is free."""
+    """Return whether one of these dataset files exists next to `path`; a root is free if all its dataset files were renamed or removed."""
     return any(is_file(path.parent / name) for name in names)
 
 
@@ -148,17 +148,17 @@ def _owners_to_be(root: Path, path: Path, options: PreprocessingTable) -> list[s
 
 
 def _record(root: Path, names: list[str], replaces: bool) -> None:
-    """Record which dataset files a root belongs to; of several processes that do so for the first time, only one succeeds."""
+    """Record which dataset files a root belongs to; if several processes do so for the first time, only one succeeds."""
     root.mkdir(parents=True, exist_ok=True)
     record, data = root / OWNERS, (json.dumps({"datasets": names}) + "\n").encode()
     if not replaces:
         beside = root / f".{OWNERS}.{os.getpid()}-{threading.get_ident()}{UNFINISHED}"
         beside.write_bytes(data)
         try:
-            record.hardlink_to(beside)  # whole or not there, and only where there is none
+            record.hardlink_to(beside)  # written whole or not at all, and only if there is no record yet
         except FileExistsError:
-            replaces = _owners(root) is None  # it is damaged
-        except OSError:  # a file system without such links
+            replaces = _owners(root) is None  # the record is damaged
+        except OSError:  # a file system without hard links
             replaces = not record.exists()
         finally:
             beside.unlink(missing_ok=True)
@@ -167,10 +167,10 @@ def _record(root: Path, names: list[str], replaces: bool) -> None:
 
 
 def _makers(root: Path, path: Path, options: PreprocessingTable) -> list[str]:
-    """Find the dataset files beside each other that an unrecorded set was encoded from.
+    """Find the dataset files, out of those in one folder, that an unrecorded set was encoded from.
 
-    Those are the dataset files of which at least half of the rows, or half of the samples, are in both; if there are
-    several, those for which at least half of these samples have the caption that was encoded.
+    A dataset file counts if it shares samples with the set that are at least half of its rows or half of the set; if
+    several do, those count for which at least half of the shared samples have the caption that was encoded.
     """
     if not root.is_dir():
         return []
@@ -182,7 +182,7 @@ def _makers(root: Path, path: Path, options: PreprocessingTable) -> list[str]:
     for name in (path.name, *others):
         try:
             data, _ = survey_dataset(path.parent / name, options, {TEXT})
-        except LtxError:  # no dataset, or one with columns of its own
+        except LtxError:  # not a dataset, or one with columns of its own
             continue
         there = [sample for sample in data.samples if sample.name in entries and entries[sample.name].origin in ("", sample.origin)]
         if there and 2 * len(there) >= min(len(data.samples), len(entries)):

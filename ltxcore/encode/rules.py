@@ -21,7 +21,7 @@ Place = Callable[[str], str]
 
 
 def rules_from_options(data: Dataset, options: PreprocessingTable, video: Codec | None, audio: Codec | None, where: Place) -> Rules:
-    """Return the rules that follow from the options alone: all but the buckets of a dataset that names none.
+    """Return the rules that follow from the options alone: everything except the buckets of a dataset that names none.
 
     Args:
         data: the dataset.
@@ -64,7 +64,7 @@ def _reference_problems(buckets: tuple[Bucket, ...], factors: ReferenceFactors, 
 
 
 def needs_buckets(data: Dataset, rules: Rules) -> bool:
-    """Return whether the size of the clips has yet to be found, because they are encoded or determine how long their audio is."""
+    """Return whether the size of the clips has yet to be found, because they are encoded or determine the length of their audio."""
     if rules.buckets or not any("video" in sample.media for sample in data.samples):
         return False
     return bool(data.folders & VIDEO_FOLDERS) or not rules.durations
@@ -104,7 +104,7 @@ def sizes_of(data: Dataset, looked: Looked) -> list[Bucket]:
 
 
 def hdr_told(data: Dataset, looked: Looked, hdr: Hdr) -> str:
-    """Say which clips or references are HDR, and what becomes of them; "" if none is."""
+    """Say which clips or references are HDR, and how they are converted; "" if none is."""
     roles = ("video", "reference_video")
     files = dict.fromkeys(path for sample in data.samples for role, path in sample.media.items() if role in roles)
     found = [path.name for path in files if isinstance(info := looked.infos.get(path), MediaInfo) and "hdr" in info.picture_corrections]

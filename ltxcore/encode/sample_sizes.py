@@ -29,12 +29,12 @@ VIDEO_FOLDERS = frozenset({"latents", "reference_latents", "video_masks"})
 
 @attrs.frozen(eq=False)
 class Looked:
-    """The facts that were found about the files of a dataset.
+    """The facts found about the files of a dataset.
 
     Attributes:
         infos: the description of each file, or the reason why it cannot be read.
-        heard: the seconds of decoded audio for files whose exact duration is needed: audio masks, and audio that has
-            one.
+        heard: the seconds of decoded audio for files whose exact duration is needed: audio masks, and audio that has a
+            mask.
     """
 
     infos: Mapping[Path, MediaInfo | DataError]
@@ -79,7 +79,7 @@ class Rules:
         factors: the factors of references.
         audio_scale: the audio codec's scale; its first number is the mel frames in a latent step.
         resamples: whether clips with a variable frame rate are resampled to a constant one.
-        skips: whether unusable samples are left out anyway.
+        skips: whether unusable samples are left out as things are.
     """
 
     folders: frozenset[str]
@@ -91,12 +91,12 @@ class Rules:
     skips: bool = False
 
     def or_skip(self, remedy: str, skipped: str) -> str:
-        """Add to a remedy what `on_error` would do, unless that is set already."""
+        """Add to a remedy that `on_error` could leave the sample out, unless that is set already."""
         return f"{remedy}." if self.skips else f'{remedy}, or {skipped} with on_error = "skip".'
 
 
 def look_at(samples: Sequence[Sample], raw: RawFiles, workers: int, step: Callable[[], None], *, listens: bool = True) -> Looked:
-    """Find out what every file of the samples holds.
+    """Find out what each file of the samples holds.
 
     Args:
         samples: the dataset's rows.
@@ -132,7 +132,7 @@ def _masked_sounds(samples: Sequence[Sample]) -> set[Path]:
 
 
 def plan_sample(sample: Sample, looked: Looked, rules: Rules) -> Planned | list[Problem]:
-    """Plan the size and length of a sample, or return all that stands in its way."""
+    """Plan the size and length of a sample, or return everything that prevents it."""
     infos = infos_of(sample, looked, rules.resamples)
     problems = [*unreadable(sample, looked), *_wrong_media(sample, infos, rules)]
     if problems:
@@ -149,7 +149,7 @@ def plan_sample(sample: Sample, looked: Looked, rules: Rules) -> Planned | list[
 
 
 def plan_part(sample: Sample, looked: Looked, rules: Rules) -> Planned | None:
-    """Plan what can be made from a sample that lacks audio or video: all that does not need it; None for other samples,
+    """Plan the parts of a sample that lacks audio or video: everything that does not need it. None for other samples,
     and if something else is wrong too.
     """
     lacking, rest = _lacking(sample, infos_of(sample, looked, rules.resamples), rules)
@@ -160,7 +160,7 @@ def plan_part(sample: Sample, looked: Looked, rules: Rules) -> Planned | None:
 
 
 def _lacking(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -> tuple[list[Problem], Rules]:
-    """Find that a sample lacks the audio or the video that is wanted, and the rules for the rest of it."""
+    """Find whether a sample lacks audio or video that is wanted, and return the rules for the rest of it."""
     silent = list(_soundless(sample, infos, rules)) if rules.folders & SOUND_FOLDERS else []
     if silent:
         return silent, attrs.evolve(rules, folders=rules.folders - SOUND_FOLDERS)
@@ -172,8 +172,8 @@ def _lacking(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -> tu
 
 
 def infos_of(sample: Sample, looked: Looked, resamples: bool) -> dict[str, MediaInfo]:
-    """Return what the readable files of a sample hold, by role; if uneven clips are resampled, files that go with one
-    frame by frame get its frames and rate.
+    """Return descriptions of the readable files of a sample, by role; if uneven clips are resampled, files whose frames
+    correspond to a clip's get its frames and rate.
     """
     infos = {role: info for role, path in sample.media.items() if isinstance(info := looked.infos.get(path), MediaInfo)}
     clip = infos.get("video")
@@ -243,7 +243,7 @@ def _alone(sample: Sample, infos: Mapping[str, MediaInfo], rules: Rules) -> Plan
 
 
 def _reference_misfits(planned: Planned, infos: Mapping[str, MediaInfo], rules: Rules) -> Iterator[Problem]:
-    """Find references that are too short, or whose frames lie at other times than those of their clip.
+    """Find references that are too short, or whose frames are shown at other times than those of their clip.
 
     Source: docs/explanation/arithmetic.md#temporal-factor-of-a-reference
     """
@@ -277,14 +277,14 @@ def _mask_misfits(planned: Planned, infos: Mapping[str, MediaInfo]) -> Iterator[
 
 
 def _mask_length_misfits(planned: Planned, looked: Looked, rules: Rules) -> Iterator[Problem]:
-    """Find an audio mask that is neither as long as the audio nor as what is used of it, to within a latent step."""
+    """Find an audio mask whose length, to within a latent step, is neither that of the audio nor that of the part that is used."""
     sample, step = planned.sample, 1 / AudioModality(mel_frames=rules.audio_scale[0]).default_rate
     path = sample.media.get("audio_mask")
     if path is None or path not in looked.heard or "audio_masks" not in rules.folders:
         return
     seconds, heard = looked.heard[path], looked.heard[sample.sound]
     clip = looked.infos.get(sample.sound)
-    # Coded sound is a little longer or shorter than the pictures that it goes with; a mask may be as long as either.
+    # Coded audio is a little longer or shorter than the pictures that it goes with; a mask may be as long as either.
     there = clip.duration if isinstance(clip, MediaInfo) and clip.duration is not None else heard
     used = there if planned.duration is None else float(planned.duration)
     if all(abs(seconds - length) > step for length in (used, there, heard)):
@@ -294,14 +294,14 @@ def _mask_length_misfits(planned: Planned, looked: Looked, rules: Rules) -> Iter
 
 
 def uneven_clips(planned: Sequence[Planned], looked: Looked) -> list[str]:
-    """List the clips with a variable frame rate, as far as their buckets take them, by the names that the dataset gives them."""
+    """List the clips with a variable frame rate among the frames that their buckets use, by the names that the dataset gives them."""
     infos = [(each, looked.infos.get(each.sample.media["video"])) for each in planned if each.bucket is not None]
     return [each.sample.origin for each, info in infos if isinstance(info, MediaInfo) and info.is_uneven(each.size.frames)]
 
 
 def mask_shape(mask: MediaInfo, clip: MediaInfo) -> tuple[int, int] | None:
     """Return the height and width that a mask is shown with: its own, or those of its clip if it was painted on the
-    clip's stored pixels, which are not square; None if its shape is not that of its clip.
+    clip's stored pixels and these are not square. None if its shape is not that of its clip.
     """
     if mask.is_shaped_as(clip):
         return mask.height or 0, mask.width or 0

@@ -1,4 +1,4 @@
-"""The state of a dataset's encoding: which samples are encoded as they would be now, and which the first run encodes, and why."""
+"""The state of a dataset's encoding: the samples that are up to date, and those that the first run encodes, with the reason."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ UNKNOWN = "it is unknown what they were made from"
 MODEL = "the model or its encoder options have changed"
 CAPTION = "their captions have changed"
 MEDIA = "their files or preprocessing options have changed"
-"""The last of the five reasons why a sample is encoded anew, each written as the end of a sentence."""
+"""The last of the five reasons above why a sample is encoded anew, each written as the end of a sentence."""
 
 
 @attrs.frozen
@@ -74,7 +74,7 @@ def standing_of(data: Dataset, seen: Survey) -> Standing:
 
 
 def _why_anew(sample: Sample, planned: Planned | None, held: Mapping[str, Listing], seen: Survey) -> str | None:
-    """Return why a sample is encoded anew; "" if it is missing, None if it is up to date."""
+    """Return the reason why a sample is encoded anew; "" if it is missing, None if it is up to date."""
     name = sample.name
     if any(name in listing.at_fault for listing in held.values()):
         return FAULT
@@ -95,7 +95,7 @@ def _why_anew(sample: Sample, planned: Planned | None, held: Mapping[str, Listin
 
 @attrs.frozen
 class Stale:
-    """An encoded file that would be another if it were made now.
+    """An encoded file that would come out differently if it were made now.
 
     Attributes:
         sample: the sample that it belongs to.
@@ -113,8 +113,8 @@ class Stale:
 
 
 def stale(found: Survey, folders: Collection[str], step: Callable[[], None]) -> Iterator[Stale]:
-    """Find the encoded files of a dataset that would be others if they were made now; their media are read. If the
-    model is not known, whatever encoder made a file is taken for the right one.
+    """Find the encoded files of a dataset that would come out differently if they were made now; their media are read.
+    If the model is not known, whatever encoder made a file is taken for the right one.
 
     Args:
         found: the survey of the dataset.
@@ -152,7 +152,7 @@ def _stale(found: Survey, planned: Planned, entries: Mapping[str, Entry]) -> Ite
             continue
         try:
             product = product_of(folder, planned, entries)
-        except DataError:  # its file cannot be read, which is told elsewhere
+        except DataError:  # its file cannot be read, which is reported elsewhere
             continue
         if product.fingerprint != entry.fingerprint:
             path = find_sample(encoding.root, folder, sample.name)
@@ -178,7 +178,7 @@ def _encoders(seen: Survey) -> Iterator[tuple[str, str]]:
 
 
 def _is_of_other_media(planned: Planned, entries: Mapping[str, Entry], seen: Survey) -> bool:
-    """Return whether other latents or masks would be made now; False if it would take reading a file to know."""
+    """Return whether other latents or masks would be made now; False if only reading a file could tell."""
     raw, sample = seen.encoding.tools.raw, planned.sample
     if planned.without:  # it stays as it is
         return False
@@ -188,6 +188,6 @@ def _is_of_other_media(planned: Planned, entries: Mapping[str, Entry], seen: Sur
         products = [
             RECIPES[folder](planned, seen.encoding.tools, entries) for folder in RECIPES if folder in entries and folder in planned.folders
         ]
-    except DataError:  # a file that cannot be read, which is told elsewhere
+    except DataError:  # a file that cannot be read, which is reported elsewhere
         return False
     return any(product.fingerprint != entries[product.folder].fingerprint for product in products)

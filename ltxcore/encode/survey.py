@@ -1,9 +1,9 @@
-"""The survey of a dataset: what preprocessing would make of it, known from the headers of its files, before anything is
-encoded.
+"""The survey of a dataset: everything that preprocessing would make of it, known from the headers of its files, before
+anything is encoded.
 
-`ltx preprocess` begins with it, `ltx doctor` reports all that it says, and `ltx check` what it says of some files: a
-large dataset has more files than a check of seconds can open. A check opens the same few each time, evenly spread over
-the rows, and says how many it left.
+`ltx preprocess` begins with a survey, `ltx doctor` reports all of one, and `ltx check` surveys only some files, since a
+check takes seconds and a large dataset has too many files to open. A check opens the same few each time, evenly spread
+over the rows, and says how many it did not open.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ class Survey:
         kept: the names of the samples that the run began with and that were encoded after the reading of their files
             was corrected.
         silent: the problem that no clip has audio, though it is wanted; None if that is not so.
-        sizeless: the reason why it is not known what the clips would be fitted to; None if it is, or there is no need.
+        sizeless: the reason why the sizes that the clips would be fitted to are not known; None if they are, or are not
+            needed.
         notes: facts that the user should know.
         opened: the number of files that were looked at.
         others: the number of files that were not looked at.
@@ -98,7 +99,7 @@ class Survey:
 
     @property
     def has_sizes(self) -> bool:
-        """Whether it is known what the clips would be fitted to."""
+        """Whether the sizes that the clips would be fitted to are known."""
         return self.encoding.is_ruled and self.sizeless is None
 
     @property
@@ -128,13 +129,13 @@ class Survey:
 
     @functools.cached_property
     def whole(self) -> frozenset[str]:
-        """The names of the samples of which all is made that the dataset is encoded for."""
+        """The names of the samples for which everything can be made that the dataset is encoded for."""
         return frozenset(each.sample.name for each in self.planned if each.folders == self.encoding.data.folders)
 
     @property
     def leaves_out(self) -> bool:
-        """Whether samples that cannot be made are left out rather than refused: the user said so, and others remain, as
-        far as all were looked at.
+        """Whether samples that cannot be made are left out rather than refused: the user asked for it, and others
+        remain, as far as all files were looked at.
         """
         if self.encoding.options.on_error != "skip":
             return False
@@ -143,7 +144,7 @@ class Survey:
 
     @property
     def text_length(self) -> int:
-        """The tokens that the text encoder takes; if it is not known, as many as that of LTX-2 takes."""
+        """The number of tokens that the text encoder takes; that of LTX-2 if it is not known."""
         return LENGTH if self.encoding.text is None else self.encoding.text.length
 
     def unreadable(self, sample: Sample) -> tuple[Problem, ...]:
@@ -151,7 +152,7 @@ class Survey:
         return tuple(unreadable(sample, self.looked))
 
     def encoded(self, folders: Collection[str]) -> tuple[str, ...]:
-        """Return the names of the samples that are encoded in all of some folders already, up to date or not."""
+        """Return the names of the samples that are already encoded in all of some folders, up to date or not."""
         return whole_samples(self.encoding.root, folders, [each.sample.name for each in self.planned]) if folders else ()
 
     def copies(self, step: Callable[[], None]) -> Iterator[tuple[Sample, Path, Sample]]:
@@ -175,8 +176,8 @@ class Survey:
                 step()
 
     def mask(self, planned: Planned, folder: str) -> Tensor:
-        """Make a mask of a sample as it is encoded; an audio mask by its own length, since that of the audio latents is
-        not known before they are made.
+        """Make a mask of a sample as it is encoded. An audio mask keeps its own length, since that of the audio latents
+        is not known before they are made.
 
         Raises:
             DataError: it cannot be made.
@@ -184,8 +185,8 @@ class Survey:
         return mask_alone(folder, planned, self.encoding.tools)
 
     def infos(self, sample: Sample) -> dict[str, MediaInfo]:
-        """Return what the readable files of a sample hold, by role; if uneven clips are resampled, files that go with
-        one frame by frame get its frames and rate.
+        """Return descriptions of the readable files of a sample, by role; if uneven clips are resampled, files whose
+        frames correspond to a clip's get its frames and rate.
         """
         return infos_of(sample, self.looked, self.encoding.rules.resamples)
 
@@ -209,7 +210,7 @@ def survey_media(
         ConfigError: a codec is not available, or options do not go with it or with each other.
     """
     text = None
-    with contextlib.suppress(ConfigError):  # it is not named, for a set that was encoded elsewhere
+    with contextlib.suppress(ConfigError):  # no model is named, for a set that was encoded elsewhere
         text = text_encoder_of(codecs, options, where) if codecs is not None and TEXT in data.folders else None
     return survey(encoding_of(data, root, options, codecs, where, text=text), workers, phase)
 
@@ -236,7 +237,7 @@ def survey(encoding: Encoding, workers: int, phase: Phase, *, most: int | None =
     before = {name: planned for name, planned in there.items() if planned.without}
     now = attrs.evolve(some, samples=tuple(sample for sample in some.samples if sample.name not in before))
     silent = silent_set(now, looked)
-    if is_part and encoding.options.on_error == "skip":  # others may have sound
+    if is_part and encoding.options.on_error == "skip":  # others may have audio
         silent = None
     if silent is not None:
         now = attrs.evolve(now, folders=now.folders - SOUND_FOLDERS)
@@ -276,8 +277,8 @@ def glance(encoding: Encoding, phase: Phase, *, keeps: bool = False) -> Survey:
 
 
 def spread(samples: Sequence[Sample], most: int | None = None) -> list[Sample]:
-    """Pick samples that have at most `most` files together, by default `MOST_OPENED`, but at least one sample: the same
-    ones each time, evenly spread over all of them.
+    """Pick samples that have at most `most` files together, by default `MOST_OPENED`, but at least one sample. The same
+    ones are picked each time, evenly spread over all of them.
     """
     chosen, most = list(samples), most or MOST_OPENED
     while len(chosen) > 1 and (files := len(files_of(chosen))) > most:
@@ -297,14 +298,16 @@ def _with_buckets(data: Dataset, looked: Looked, rules: Rules, encoding: Encodin
             return attrs.evolve(rules, buckets=(bucket,)), note, None
         except LtxError as found:
             error = found
-    # Each clip by the size nearest to its own, so that the rest of it is looked at nevertheless.
+    # Each clip is planned with the size nearest to its own, so that everything else about it is still checked.
     return attrs.evolve(rules, buckets=tuple(sorted({nearest(size, video.scale) for size in sizes_of(data, looked)}))), "", error
 
 
 def _planned(
     samples: Sequence[Sample], before: Mapping[str, Planned], looked: Looked, rules: Rules
 ) -> tuple[dict[str, Planned], list[Refused]]:
-    """Plan the samples: return those that can be made whole, by name, and the others; those of `before` stay as they were planned then."""
+    """Plan the samples: return those that can be made whole, by name, and the others. Samples in `before` stay as they
+    were planned there.
+    """
     planned: dict[str, Planned] = {}
     refused = []
     for sample in samples:

@@ -85,8 +85,8 @@ def encode_captions(
 
 
 def text_product(caption: str, length: int, encoder: str) -> Product:
-    """Return the text features of a caption as a product, for its ingredients: padded to `length` when loaded, by the
-    encoder of this fingerprint. The work is done by `encode_captions`.
+    """Return the text features of a caption as a product, for its ingredients: padded to `length` when loaded, and made
+    by the encoder with this fingerprint. The features themselves are made by `encode_captions`.
     """
 
     def refuse() -> Made:
@@ -113,8 +113,8 @@ def encode_media(
         tools: the codecs and the raw files.
         workers: the number of samples to decode at a time.
         step: a function that is called after each sample.
-        guard: a context manager around the work on a sample, which it is told; it raises in words what is no fault of
-            the sample.
+        guard: makes a context manager around the work on a sample, which it is given; errors that are not the sample's
+            fault come out of it in words.
 
     Returns:
         The outcome of each sample, by name.
@@ -123,7 +123,7 @@ def encode_media(
         DataError: the folders cannot be written. What was done by then stays done.
     """
     outcomes: dict[str, Outcome] = {}
-    # One thread a sample: on a processor, several samples at a time are faster than several threads in each.
+    # One thread per sample: on a CPU, several samples at a time are faster than several threads in each.
     work = partial(_encode_sample, ledger, rules, tools, guard)
     with closing(as_done(work, planned, workers, partial(torch.set_num_threads, 1))) as done:
         for each, found in done:
@@ -169,7 +169,7 @@ def _encode_sample(
 
 
 def _write(ledger: Ledger, sample: Sample, product: Product, made: Made, length: int = 0) -> Outcome:
-    """Write what was made, unless it is not finite. If the disk refuses it, that is an error, since it would refuse the next sample too."""
+    """Write what was made, unless it is not finite. It is an error if the disk refuses it, since it would refuse the next sample too."""
     if not all(bool(tensor.isfinite().all()) for tensor in made.tensors.values()):
         what = f'its values in "{product.folder}" would not be finite'
         return Outcome((Problem(what, sample.where, "Look at its files, and at the weights of the VAE."),))

@@ -1,15 +1,15 @@
 """Micro-batches: the choice of samples that go together, and their order.
 
-A micro-batch holds samples of one shape in every role, so that it can be stacked. Composition and order follow from the
-names, the batch size, the seed and the epoch alone: never from the number of processes, and never from what came
-before. Micro-batches of all epochs form one endless sequence; an optimizer step takes the next `accumulation x
-processes` of it, and an epoch may end within a step.
+A micro-batch holds samples of one shape in every role, so that it can be stacked. Composition and order depend only on
+the names, the batch size, the seed and the epoch, not on the number of processes or on what came before. Micro-batches
+of all epochs form one endless sequence; an optimizer step takes the next `accumulation x processes` of it, and an epoch
+may end within a step.
 
 **Every sample comes exactly once an epoch.** If the samples of a shape are not a multiple of the batch size, one
-micro-batch of that shape is smaller. Filling it up with samples that come twice would draw the same noise twice, since
-draws are keyed by epoch and sample; and leaving it out would drop samples, always the same ones if a shape is rare. So
-that a sample in a small micro-batch counts as much as any other of its step, the loss of each micro-batch is multiplied
-by its weight (`weights`) before gradients are averaged over the step's micro-batches.
+micro-batch of that shape is smaller. Filling it up by repeating samples would draw the same noise twice, since draws
+are keyed by epoch and sample; leaving it out would drop samples, always the same ones if a shape is rare. So that a
+sample in a small micro-batch counts as much as any other of its step, the loss of each micro-batch is multiplied by its
+weight (`weights`) before gradients are averaged over the step's micro-batches.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class MicroBatch:
 
 @attrs.frozen
 class Order:
-    """The endless sequence of micro-batches of a run; any of them can be asked for directly, as a resumed run does."""
+    """The endless sequence of micro-batches of a run. Any of them can be asked for directly, as a resumed run does."""
 
     shapes: tuple[tuple[str, ...], ...]
     batch_size: int
@@ -86,8 +86,8 @@ def order_of(manifest: Manifest, names: Sequence[str], batch_size: int, seed: in
 
 
 def weights(step: Sequence[MicroBatch]) -> list[float]:
-    """Return the factor for the mean loss of each micro-batch of an optimizer step that makes the mean over the step
-    the mean over its samples.
+    """Return the factors for the mean losses of an optimizer step's micro-batches by which the mean over micro-batches
+    becomes the mean over samples.
 
     With M micro-batches of n_i samples, N in total, the factor is `M * n_i / N`; it is 1 if all are of one size.
 

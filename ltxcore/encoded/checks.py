@@ -1,4 +1,4 @@
-"""Checks of a run's data, as far as manifests tell; each check yields one problem for all samples at fault."""
+"""Checks of a run's data, as far as manifests tell. Each check yields one problem for all samples at fault."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHOWN = 5
 
 
 def folder_problem(root: Path, source: Source) -> Problem | None:
-    """Find what is wrong with a source's folder itself; if it is not there, suggest the one that may have been meant."""
+    """Find what is wrong with a source's folder itself; if it is missing, suggest the one that may have been meant."""
     folder = source.folder
     try:
         sample_path(root, folder, "any")
@@ -93,7 +93,7 @@ def join_problems(places: Mapping[str, str], listings: Mapping[str, Listing], on
 
 
 def kind_problems(place: str, source: Source, entries: Mapping[str, Entry]) -> Iterator[Problem]:
-    """Find samples of another kind than the role reads."""
+    """Find samples of a kind other than the one that the role reads."""
     wanted = spoken(source.kind, source.modality)
     by_kind: dict[str, list[str]] = {}
     for name, entry in entries.items():
@@ -122,7 +122,7 @@ def value_problems(place: str, source: Source, entries: Mapping[str, Entry]) -> 
         yield from _disagreement(place, source, entries, "length", lambda entry: entry.shape[0])
         mixed = list(_mixed(place, source, entries))
         yield from mixed
-        if mixed:  # their encoders differ by that alone, or say it again
+        if mixed:  # their encoders differ in that alone, or would only repeat it
             return
     if source.kind == "latents":
         yield from _disagreement(place, source, entries, "number of channels", lambda entry: entry.shape[0])
@@ -134,7 +134,7 @@ def value_problems(place: str, source: Source, entries: Mapping[str, Entry]) -> 
 
 
 def _mixed(place: str, source: Source, entries: Mapping[str, Entry]) -> Iterator[Problem]:
-    """Find text that is partly text features and partly what connectors made of them."""
+    """Find text that is partly text features from before the connectors and partly the output of connectors."""
     outputs = [name for name, entry in entries.items() if entry.connectors]
     features = [name for name, entry in entries.items() if not entry.connectors]
     if outputs and features:

@@ -56,7 +56,7 @@ class EncodedSet:
     Attributes:
         root: the folder that its folders lie in.
         folders: the folders that hold samples.
-        problems: the problems with files in them.
+        problems: the problems with files in its folders.
     """
 
     root: Path
@@ -70,7 +70,7 @@ class EncodedSet:
 
     def rate(self, folder: EncodedFolder, sample: str) -> float:
         """Return the frames per second of a sample's video: its own, else its clip's; a stored clip that does not state
-        a rate has the usual one.
+        a rate has the default one.
         """
         clips = next((each.entries for each in self.folders if each.name == VIDEO_LATENTS), {})
         clip = clips.get(sample)

@@ -1,4 +1,4 @@
-"""The held-out samples: never trained on, so that the validation loss on them tells what was learned.
+"""The held-out samples: they are never trained on, so that the validation loss on them tells what was learned.
 
 A held-out *dataset* needs no split: the caller preprocesses it to a root of its own, reads its manifest with the same sources, trains on all samples of the
 one manifest and evaluates on all of the other.
@@ -17,7 +17,7 @@ from ltxcore.protocols import MODALITIES, Manifest
 DEFAULT_SHARE = 0.05
 DEFAULT_MOST = 32
 DEFAULT_FROM = 5
-"""The number of samples from which on some are held out by default; in fewer, one less would be missed."""
+"""The number of samples at which some are held out by default; in a smaller set, every sample is needed for training."""
 
 
 @attrs.frozen
@@ -70,7 +70,7 @@ def split(manifest: Manifest, held_out: int | float | None) -> Split:
     for origin in in_order:
         if len(chosen) + len(groups[origin]) <= wanted:
             chosen.update(groups[origin])
-    if wanted and not chosen:  # every origin has more samples than asked
+    if wanted and not chosen:  # every origin has more samples than were asked for
         chosen.update(groups[min(in_order, key=lambda origin: len(groups[origin]))])
     why = "" if chosen else "held_out = 0 asks for that" if held_out is not None else f"there are only {len(samples)} samples"
     return Split(tuple(name for name in samples if name not in chosen), tuple(sorted(chosen)), why)

@@ -33,10 +33,10 @@ INDEX = ".index.jsonl"
 """The file beside the samples that stores what was found in files that no manifest records."""
 
 SOON = (-2.0, 60.0)
-"""The seconds from the last change of a file to the line that records it, least and most; file systems round, and wait for the disk."""
+"""The least and the most seconds from the last change of a file to the line that records it; file systems round, and wait for the disk."""
 
 CHUNK = 64
-"""The number of files indexed between two writes of the index, so that interrupted indexing goes on where it was."""
+"""The number of files indexed between two writes of the index, so that interrupted indexing can be resumed."""
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ class Listing:
 
     @property
     def at_fault(self) -> frozenset[str]:
-        """The names of the samples that are there in some way, but not as they should be."""
+        """The names of the samples that are there in some form, but are not as they should be."""
         return frozenset([*self.gone, *self.changed, *self.unreadable])
 
 
@@ -107,9 +107,7 @@ def list_folder(folder: Path, only: Collection[str] | None = None, progress: Pro
 
 
 def whole_samples(root: Path, folders: Collection[str], names: Collection[str] | None = None) -> tuple[str, ...]:
-    """Return the names of the samples, or of those among `names`, that are there in every folder in some way, as they
-    should be or at fault.
-    """
+    """Return the names of the samples, or of those among `names`, that every folder has, whether they are as they should be or at fault."""
     held = [list_folder(root / folder, names, remember=False) for folder in folders]
     return tuple(sorted(set.intersection(*({*listing.entries, *listing.at_fault} for listing in held)))) if held else ()
 
@@ -121,7 +119,7 @@ def index_paths(folder: Path) -> tuple[Path, Path]:
 
 
 def _recorded(folder: Path) -> dict[str, list[Line]]:
-    """Read the last line of each sample in each manifest that has one, whichever process wrote it."""
+    """Read the last line of each sample from each manifest that has one, whichever process wrote the line."""
     found: dict[str, list[Line]] = {}
     for path in sorted(folder.glob(MANIFESTS)):
         for name, line in {line.name: line for line in read_lines(path)}.items():
@@ -135,7 +133,7 @@ def _by_sample(files: Mapping[str, File], recorded: Collection[str]) -> dict[str
     found: dict[str, File] = {}
     for stored, file in files.items():
         name = whole.get(stored, stored)
-        if name == stored and looks_shortened(stored):  # its line was lost
+        if name == stored and looks_shortened(stored):  # the sample's line in a manifest was lost
             told = told_name(file.path)
             name = told if told and stored_name(told) == stored else stored
         if name not in found or file.path.suffix == SUFFIX:
@@ -148,8 +146,8 @@ class _Claim:
     """The claim that the manifests make about a sample.
 
     Attributes:
-        says: "known" if it is `entry`; "gone" or "changed" as in `Listing`; "nothing" if it was removed; "unclear" if
-            it is one of several things, as the file will tell.
+        says: "known" if `entry` is right; "gone" or "changed" as in `Listing`; "nothing" if the sample was removed;
+            "unclear" if several are possible and only the file can tell.
         entry: the newest entry that fits the file, if any does.
         entries: all entries that fit it.
     """
@@ -159,7 +157,7 @@ class _Claim:
     entries: tuple[Entry, ...] = ()
 
     def settled(self, found: Entry) -> Entry:
-        """Settle an unclear claim: return the entry that is true, given what was found in the file; if none is, the
+        """Settle an unclear claim: return the entry that matches what was found in the file or, if none does, the
         newest, which is refused when it is loaded.
         """
         same = [entry for entry in self.entries if entry in (found, attrs.evolve(found, checksum=""))]
@@ -167,7 +165,7 @@ class _Claim:
 
 
 def _claim(lines: list[Line], file: File | None) -> _Claim:
-    """Find what the last line of each manifest that knows a sample claims, given its file, if there is one."""
+    """Find what the manifests claim about a sample, from its last line in each, given its file if there is one."""
     newest = lines[0] if len(lines) == 1 else sorted(lines, key=lambda line: line.time)[-1]  # a stable sort: the later manifest wins ties
     if file is None:
         return _Claim("nothing" if newest.removed else "gone")
@@ -187,8 +185,8 @@ def _claim(lines: list[Line], file: File | None) -> _Claim:
 def _indexed(
     folder: Path, files: Mapping[str, File], unclear: Collection[str], progress: Progress | None, remember: bool
 ) -> tuple[dict[str, Entry], dict[str, Problem]]:
-    """Return the entries of files, from the index if it is up to date, else from the files, which are then added to it;
-    those of `unclear` files have a checksum.
+    """Return the entries of files, from the index if it is up to date, else from the files themselves, which are then
+    added to it. Entries of `unclear` files have a checksum.
     """
     if not files:
         return {}, {}

@@ -1,5 +1,5 @@
-"""Manifests: the facts about a run's samples that are known without opening one, so that a run is planned, and refused,
-before it starts.
+"""Manifests: the facts about a run's samples that are known without opening one, so that a run can be planned, or
+refused, before it starts.
 
 Each folder has `manifest*.jsonl`, with one line per sample and one file per preprocessing process; they are merged when
 read (see `listing`). A sample that no manifest records (a set of ltx-trainer, a mask made by hand, the last sample of a
@@ -38,7 +38,7 @@ def append_entry(root: Path, folder: str, name: str, entry: Entry, rank: int = 0
     Raises:
         DataError: the name leads out of the root, or the manifest cannot be written.
     """
-    sample_path(root, folder, name)  # refuses a name that climbs
+    sample_path(root, folder, name)  # refuses a name that leads out of the root
     _append(root, folder, Line(name, entry, _later(after)), rank)
 
 
@@ -47,8 +47,8 @@ def _later(after: float) -> float:
 
 
 def remove_sample(root: Path, folder: str, name: str, rank: int = 0, after: float = 0.0) -> None:
-    """Remove a sample from a folder: its file, then its entry. A sample that is not there is no error. The arguments
-    are those of `append_entry`.
+    """Remove a sample from a folder: its file, then its entry. It is not an error if the sample is not there. The
+    arguments are those of `append_entry`.
 
     Raises:
         DataError: the name leads out of the root, or the folder cannot be written.
@@ -84,7 +84,7 @@ def read_source(root: Path, folder: str) -> dict[str, Entry]:
 
 
 def source_listing(root: Path, folder: str) -> Listing:
-    """List all that a folder of a data root holds, in order or not; an empty listing if there is no folder.
+    """List everything that a folder of a data root holds, in order or not; an empty listing if there is no folder.
 
     Raises:
         DataError: the folder cannot be read, or its name leads out of the root.
@@ -100,7 +100,8 @@ def read_manifest(
     only: Collection[str] | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
-    """Read the manifest of a run's sources, if a run can be made from them. Optional sources are held to the same.
+    """Read the manifest of a run's sources, if a run can be made from them. Optional sources are checked in the same
+    way.
 
     Args:
         root: the data root.
@@ -192,7 +193,7 @@ def _sample_problems(
         place, entries = source.where or places[source.folder], listings[source.folder].entries
         wrong = list(checks.kind_problems(place, source, entries))
         yield from wrong
-        if wrong:  # what follows would only say the same in other words
+        if wrong:  # further checks would only say the same in other words
             continue
         if source is readers[source.folder]:
             yield from checks.value_problems(place, source, entries)

@@ -21,10 +21,10 @@ from ltxcore.files import read_regular
 from ltxcore.protocols import MODALITIES, Entry
 
 LATEST = 1e11
-"""The time, in seconds, from which on a line's own time is not believed."""
+"""The time, in seconds, at or beyond which the time in a line is not believed."""
 
 TICK = 1e-3
-"""The seconds by which a line is later than the latest one before it if the clock says less."""
+"""The seconds by which a line is dated after the latest one before it if the clock shows an earlier time."""
 
 
 @attrs.frozen
@@ -48,7 +48,7 @@ class Line:
 
 
 def append_lines(path: Path, lines: Iterable[Line]) -> None:
-    """Add lines to a file, all of them in one write, after whatever a killed process left of its last one.
+    """Add lines to a file in a single write, after anything that a killed process left of its last line.
 
     Raises:
         OSError: the file cannot be written.

@@ -63,8 +63,8 @@ def load_batch(root: Path, sources: Mapping[str, Source], names: Sequence[str], 
 
 
 def to_verify(names: Sequence[str], share: float, seed: int) -> tuple[str, ...]:
-    """Choose the samples that a run reads in full before it begins: this share of all, at least one unless it is 0;
-    they follow from seed and names alone.
+    """Choose the samples that a run reads in full before it begins: this share of all, but at least one unless the
+    share is 0. The choice follows from seed and names alone.
 
     Args:
         names: the names of all samples.
@@ -76,8 +76,8 @@ def to_verify(names: Sequence[str], share: float, seed: int) -> tuple[str, ...]:
 
 
 def verify(root: Path, sources: Mapping[str, Source], names: Sequence[str], manifest: Manifest) -> int:
-    """Read all files of some samples, and compare their bytes with the checksums in the manifest, or without a checksum
-    their values with the entry.
+    """Read all files of some samples, and compare their bytes with the checksums in the manifest; without a checksum,
+    compare their values with the entry.
 
     Returns:
         The number of files that were compared with a checksum.
@@ -139,7 +139,7 @@ def _latents(role: str, source: Source, samples: Sequence[Stored], names: Sequen
 
 
 def _text(samples: Sequence[Stored], names: Sequence[str]) -> Text:
-    """Stack text features, padded on the left with zeros, `[B, L, E]`, and make the mask of the words, `[B, L]`
+    """Stack text features, padded on the left with zeros, `[B, L, E]`, and make the mask that marks words, `[B, L]`
     float32.
 
     Source: docs/explanation/arithmetic.md#padding-of-text
@@ -178,7 +178,7 @@ def _refuse_shapes(role: str, shapes: Sequence[tuple[int, ...]], names: Sequence
 
 def padded(features: Mapping[str, Tensor], length: int) -> Text:
     """Pad the features of a text `[l, E]` by modality to `[1, length, E]`, with zeros on the left, float32, and make
-    the mask of its words.
+    the mask that marks its words.
 
     Source: docs/explanation/arithmetic.md#padding-of-text
     """

@@ -26,7 +26,7 @@ SHOWN = 80
 """The number of letters of a value that a message repeats."""
 
 LARGEST_NUMBER = 2**31
-"""The number that a file's frames, sizes and rate must stay below."""
+"""The bound below which a file's numbers of frames, sizes and rate must stay."""
 
 REFUSED = "Only plain tensors, numbers and strings are read from a .pt file; encode the raw file with `ltx preprocess` instead."
 
@@ -35,7 +35,7 @@ def parse(data: bytes) -> Stored:
     """Parse a sample from the bytes of a `.pt` file. Nothing in the file is run.
 
     Raises:
-        DataError: it holds other objects than plain tensors, is truncated, or is not a sample.
+        DataError: it holds objects other than plain tensors, is truncated, or is not a sample.
     """
     content = _load(data)
     if isinstance(content, Tensor):
@@ -66,7 +66,7 @@ def _load(data: bytes) -> Any:
         raise
     except pickle.UnpicklingError:
         raise DataError("holds more than plain tensors, and was refused without running anything in it", remedy=REFUSED) from None
-    except Exception as error:  # damaged bytes make torch's reader fail in many ways, none of them ours
+    except Exception as error:  # damaged bytes make torch's reader fail in many ways, none of them with an error of ours
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"is truncated or not a .pt file: {reason}") from error
 
@@ -108,7 +108,7 @@ def _tensor(content: Mapping[Any, Any], key: str) -> Tensor:
     if value.device.type != "cpu":
         raise DataError(f"{key} is a tensor without values", remedy=REFUSED)
     there = value.untyped_storage().nbytes()
-    if value.nbytes > most_bytes(there):  # a few values that are repeated by strides of 0
+    if value.nbytes > most_bytes(there):  # a few values, repeated by strides of 0
         raise DataError(f"{key} says that it is {list(value.shape)}, and {there:,} bytes of it are there")
     return readable(key, value.detach()) if value.dtype.is_floating_point else value
 
@@ -122,7 +122,7 @@ def _number(content: Mapping[Any, Any], key: str) -> float | None:
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         shown = repr(value) if isinstance(value, (str, bool)) else f"a {type(value).__name__}"
         raise DataError(f"{key} is {shown[:SHOWN]}, not a number")
-    if not abs(value) < LARGEST_NUMBER:  # nor is NaN
+    if not abs(value) < LARGEST_NUMBER:  # written so that NaN is refused too
         shown = f"{value:g}" if isinstance(value, float) else f"a number of {value.bit_length()} bits"
         raise DataError(f"{key} is {shown}, and {LARGEST_NUMBER:,} is the most")
     return value

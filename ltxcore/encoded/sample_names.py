@@ -1,8 +1,8 @@
 """The paths of samples: `<root>/<folder>/<name>.safetensors`, and nowhere else.
 
 If a part of a name, with the ending behind it, is longer than a file system accepts, the file's name is shortened, and
-ends in a hash of the whole. The file follows from the name; the manifest, and the file's own header, tell the name of a
-file.
+ends in a hash of the whole. The file's name follows from the sample's; the sample's name is known from the manifest and
+from the file's own header.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ENCODED = ".precomputed"
 
 
 FITS = 60
-"""The number of letters up to which a name is not checked more closely, since it fits whatever they are."""
+"""The number of letters up to which a name is not checked more closely, since it fits whatever the letters are."""
 
 SHORTENED = re.compile(rf"{MARK}[0-9a-f]{{{DIGITS}}}\Z")
 
@@ -44,8 +44,8 @@ class File:
 
 
 def encoded_root(root: Path, folders: Iterable[str]) -> Path:
-    """Return where the folders of a data root lie: in it, or in its `.precomputed` if the folder of a dataset was named
-    instead of what was made from it.
+    """Return the folder that holds the folders of a data root: the root itself, or its `.precomputed` if the folder of
+    a dataset was named instead.
     """
     inner = root / ENCODED
     return inner if inner.is_dir() and not any((root / folder).is_dir() for folder in folders) else root
@@ -63,7 +63,7 @@ def sample_path(root: Path, folder: str, name: str) -> Path:
 
 
 def stored_name(name: str, ending: int = len(SUFFIX)) -> str:
-    """Return a sample's name as its file has it: the same, or with what is too long in it shortened.
+    """Return a sample's name as its file has it: unchanged, or shortened where it is too long.
 
     Args:
         name: the sample's name.
@@ -78,13 +78,12 @@ def stored_name(name: str, ending: int = len(SUFFIX)) -> str:
 def looks_shortened(stored: str) -> bool:
     """Return whether a file's name, without its ending, may be that of a sample with a longer name."""
     longest = LONGEST_NAME - len(SUFFIX)
-    # A letter of up to four bytes may have been cut, of which nothing is left.
+    # A letter of up to four bytes may have been cut, and is dropped whole.
     return len(stored) > FITS and any(SHORTENED.search(part) and len(os.fsencode(part)) > longest - 4 for part in stored.split("/"))
 
 
 def find_sample(root: Path, folder: str, name: str) -> Path:
-    """Return the file of a sample: ours if it is there, else that of ltx-trainer; if neither is there, where ours would
-    be.
+    """Return the file of a sample: ours if it is there, else that of ltx-trainer, else the path where ours would be.
 
     Raises:
         DataError: the folder or the name would lead outside `root`.
@@ -97,7 +96,7 @@ def find_sample(root: Path, folder: str, name: str) -> Path:
 
 
 def legacy_text_name(name: str) -> str:
-    """Return what an early ltx-trainer called the text of the sample `latent_X`: `condition_X`; "" for other names."""
+    """Return the name that an early ltx-trainer gave the text of the sample `latent_X`: `condition_X`; "" for other names."""
     parent, _, last = name.rpartition("/")
     if not last.startswith("latent_"):
         return ""
@@ -148,7 +147,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _no_sample(name: str) -> bool:
-    """Return whether a file is not a sample: left half-written by a killed process, or "._x", a Mac's note on x."""
+    """Return whether a file is not a sample: it was left half-written by a killed process, or is the "._x" that a Mac adds to a file x."""
     return name.startswith("._") or (name.startswith(".") and UNFINISHED in name)
 
 

@@ -1,5 +1,5 @@
-"""Storage of samples: one safetensors file per sample and folder, with the known facts in its header; written whole or
-not at all, and with the same bytes every time.
+"""Storage of samples: one safetensors file per sample and folder, with the known facts in its header. A file is written
+whole or not at all, and with the same bytes every time.
 """
 
 from __future__ import annotations
@@ -33,16 +33,17 @@ OWN = "Write it again: latents [C, F, H, W] or [C, T, M], or a mask [F, H, W] or
 DAMAGED = "is damaged: its bytes are not those that were written"
 
 LARGEST = 2**32
-"""The most bytes of a file that is read as a sample. Video of minutes takes a hundredth; what is larger, such as a file
-with a hole in it, would take all memory.
+"""The most bytes of a file that is read as a sample. Minutes of video take a hundredth of that; anything larger, such
+as a file with a hole in it, would take all memory.
 """
 
 LONGEST_HEADER = 100_000_000
-"""The most bytes of a header, which are those that safetensors allows."""
+"""The most bytes of a header, which is the limit of safetensors."""
 
 
 def write_sample(root: Path, folder: str, name: str, tensors: Mapping[str, Tensor], entry: Entry) -> Entry:
-    """Write one sample to `<root>/<folder>/<name>.safetensors`; the caller then records the entry that comes back (`manifest.append_entry`).
+    """Write one sample to `<root>/<folder>/<name>.safetensors`; the caller then records the returned entry
+    (`manifest.append_entry`).
 
     Args:
         root: the data root.
@@ -96,8 +97,8 @@ def damage(path: Path, entry: Entry) -> Problem | None:
 
 
 def redo(path: Path) -> str:
-    """Say what to do about a sample's file that cannot be used. The user is never told to delete it: without a manifest
-    above it, it may be the only copy.
+    """Say what to do about a sample's file that cannot be used. The user is never told to delete it, since without a
+    manifest it may be the only copy.
     """
     return REDO if any(next(folder.glob(MANIFESTS), None) for folder in path.absolute().parents) else OWN
 
@@ -124,7 +125,7 @@ def read_recorded(path: Path) -> tuple[Stored, Entry]:
 
 
 def told_name(path: Path) -> str:
-    """Read the full name of the sample in a file whose own name was shortened from its header; "" if that has none."""
+    """Read, from its header, the full name of the sample in a file whose own name was shortened; "" if the header has none."""
     if path.suffix != SUFFIX:
         return ""
     try:
@@ -138,7 +139,7 @@ def told_name(path: Path) -> str:
 
 
 def _bytes(path: Path) -> bytes:
-    """Read the content of a file; it is not mapped, since a file that shrinks under a map kills the process."""
+    """Read the content of a file; it is not memory-mapped, since a file that shrinks while it is mapped kills the process."""
     try:
         size = path.stat().st_size
         if size > LARGEST:
@@ -155,8 +156,8 @@ def _sample(path: Path, data: bytes) -> Stored:
         return pt.parse(data) if path.suffix == FOREIGN else _parse(data)
     except DataError as error:
         raise _with_remedy(error, path) from None
-    except Exception as error:  # whatever a stranger's bytes make of torch's functions, only this file is lost
-        if is_out_of_memory(error):  # which is no fault of the file
+    except Exception as error:  # whatever a stranger's bytes do to torch's functions, only this file is lost
+        if is_out_of_memory(error):  # which is not a fault of the file
             raise
         told = (str(error).splitlines() or [""])[0]
         raise DataError(f"cannot be read as a sample: {type(error).__name__} {told}".strip(), where=str(path), remedy=redo(path)) from error
@@ -172,7 +173,7 @@ def read_mask(path: Path) -> Tensor:
 
 
 def expect(path: Path, sample: Stored, kind: Kind, modality: str = "") -> Stored:
-    """Return the same sample, if it is of this kind and, if one is named, of this modality.
+    """Return the sample if it is of this kind and, if one is named, of this modality.
 
     Raises:
         DataError: it is not.
@@ -205,8 +206,8 @@ def _metadata(sample: Stored, name: str) -> dict[str, str]:
 
 
 def _with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:
-    """Put metadata into the header of a safetensors file, in the order of their names. The library writes them in
-    another order each time.
+    """Put metadata into the header of a safetensors file, in the order of their names, since the library orders them
+    differently each time.
     """
     (size,) = struct.unpack("<Q", data[:8])
     slots = json.loads(data[8 : 8 + size])

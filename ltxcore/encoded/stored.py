@@ -1,4 +1,4 @@
-"""Stored samples: tensors of one kind, and the known facts about them, checked alike when written and when read."""
+"""Stored samples: tensors of one kind, and the known facts about them, checked in the same way when written and when read."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ RATES = (1e-6, 1e6)
 
 
 def most_bytes(size: int) -> int:
-    """Return the most bytes of memory that a file of `size` bytes may claim to take. What claims far more is damaged,
-    or meant to do harm.
+    """Return the most bytes of memory that a file of `size` bytes may claim to take. A file that claims far more is
+    damaged, or malicious.
     """
     return max(2**28, 16 * size)
 
@@ -89,8 +89,7 @@ def stored(
     origin: str = "",
     encoder: str = "",
 ) -> Stored:
-    """Make a sample of tensors, if that is what they are: the kind follows from their names, the modality from their
-    shape.
+    """Make a sample of tensors, if they are one: the kind follows from their names, the modality from their shape.
 
     Raises:
         DataError: names, dtype, shape or mask values are wrong, the rate is impossible, or text is longer than its
@@ -127,7 +126,7 @@ def readable(name: str, tensor: Tensor) -> Tensor:
         return tensor
     try:
         return tensor.float()
-    except RuntimeError as error:  # as of two numbers in a byte
+    except RuntimeError as error:  # such as two numbers packed in a byte
         if is_out_of_memory(error):
             raise
         raise DataError(f"{name} is of type {kind}, which is not read") from None
@@ -143,7 +142,7 @@ def _mask(mask: Tensor) -> tuple[Kind, str]:
     if mask.ndim not in MODALITY_OF_MASK or mask.numel() == 0:
         raise DataError(f"a mask of shape {list(mask.shape)} is neither that of a video [F, H, W] nor of a sound [T]")
     low, high = float(mask.min()), float(mask.max())
-    if low < 0.0 or high > 1.0:  # NaN passes, and is found with the other NaNs
+    if low < 0.0 or high > 1.0:  # NaN passes here, and is reported with the other values that are not finite
         raise DataError(f"the mask has values from {low:g} to {high:g}; 0 is generated, 1 is given")
     return "mask", MODALITY_OF_MASK[mask.ndim]
 

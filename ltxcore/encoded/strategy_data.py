@@ -1,5 +1,5 @@
-"""The samples that a strategy reads, checked against how they were written; for a set without a run file, a strategy
-that reads all of it.
+"""The samples that a strategy reads, checked against the records of how they were written. For a set without a run
+file, the strategy is one that reads all of it.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ HOLDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "audio_masks": ("mask", "audio"),
     }
 )
-"""The kind and modality that folders hold by convention. Other folders hold what most of their samples are."""
+"""The kind and modality that folders hold by convention. The content of any other folder is that of most of its samples."""
 
 TARGETS = {"video": "latents", "audio": "audio_latents"}
 CONDITIONS = {"mask": "mask", "latents": "reference"}
-"""The condition, by kind, that reads such a folder beside the latents of its modality; its role has the same name."""
+"""The condition, by kind of folder, that reads such a folder in addition to the latents of its modality; its role has the same name."""
 
 
 @attrs.frozen(eq=False)
@@ -54,10 +54,10 @@ class StrategyData:
     Attributes:
         root: the data root.
         strategy: the strategy whose sources are read.
-        placed: a function that puts problems where the user knows them: a key of the strategy into the run file, or to
-            the folder that it names.
+        placed: a function that changes the place of problems to one that the user knows: from a key of the strategy to
+            its place in the run file, or to the folder that it names.
         only: the names of samples to look at; None for all.
-        unread: the folders that lie there too, but that the strategy could make no sense of.
+        unread: the folders that are there too, but that the strategy cannot use.
     """
 
     root: Path
@@ -72,12 +72,12 @@ class StrategyData:
         return self.strategy.sources()
 
     def manifest(self) -> tuple[Manifest, tuple[Problem, ...]]:
-        """Return the samples that there are, and all that is wrong with them as far as their manifests tell. Nothing is written."""
+        """Return the samples that there are, and everything that is wrong with them as far as their manifests tell. Nothing is written."""
         manifest, problems = survey_manifest(self.root, self.sources, only=self.only, remember=False)
         return manifest, tuple(map(self.placed, problems))
 
     def refusals(self, manifest: Manifest) -> tuple[Problem, ...]:
-        """Find what the strategy and its conditions have against the samples."""
+        """Find why the strategy and its conditions refuse samples."""
         try:
             self.strategy.check(manifest)
         except LtxError as error:
@@ -89,7 +89,7 @@ class StrategyData:
         return find_sample(self.root, folder, name)
 
     def seconds(self, entry: Entry) -> float | None:
-        """Return when the last cell of stored latents ends, in seconds; None if it is not known, or they are not latents."""
+        """Return the time in seconds at which the last cell of stored latents ends; None if it is not known, or they are not latents."""
         modality = MODALITY_OF_LATENTS.get(len(entry.shape), "") if entry.kind == "latents" else ""
         rate = 1.0 if modality == "audio" else entry.rate
         return _end(modality, entry.shape, rate) if modality and rate is not None else None
@@ -98,7 +98,7 @@ class StrategyData:
         """Read a stored mask.
 
         Raises:
-            DataError: it cannot be read, or is none.
+            DataError: it cannot be read, or is not a mask.
         """
         return read_mask(self.path(folder, name))
 
@@ -115,7 +115,7 @@ class StrategyData:
             step()
 
     def wrong(self, files: Mapping[tuple[str, str], Entry], step: Callable[[], None]) -> Iterator[Problem]:
-        """Find files of which a value, the shape or the bytes are not what their manifest says; every value is read.
+        """Find files in which a value, the shape or the bytes are not what their manifest says; every value is read.
 
         Args:
             files: the entries of the files, by folder and name.
@@ -127,10 +127,10 @@ class StrategyData:
 
 
 def whole_set(root: Path, folders: Collection[str] | None = None, only: Collection[str] | None = None) -> StrategyData:
-    """Read a folder of encoded samples as a run would that reads all of its folders.
+    """Read a folder of encoded samples as a run that reads all of its folders would.
 
     Args:
-        root: the folder that `ltx preprocess` wrote to, or the folder that it wrote beside.
+        root: the folder that `ltx preprocess` wrote to, or the dataset's folder that it wrote next to.
         folders: the folders to look at; None for all.
         only: the names of samples to look at; None for all.
 
@@ -183,7 +183,7 @@ def _wrong(path: Path, entry: Entry) -> Iterator[Problem]:
 
 
 def _at_folders(root: Path, sources: Mapping[str, Source]) -> Callable[[Problem], Problem]:
-    """Return a function that puts the problems of a set without a run file at the folder that a key of the strategy names."""
+    """Return a function that gives problems of a set without a run file the place of the folder that a key of the strategy names."""
     places: dict[str, str] = {}
     for source in sources.values():
         if source.where:

@@ -199,8 +199,21 @@ def try_optimizer(table: OptimizationTable) -> None:
         is_default = table.optimizer == type(table.optimizer)()
     except TypeError:  # some have no default
         is_default = False
-    if not is_default and all(importlib.util.find_spec(name) is not None for name in getattr(table.optimizer, "needs", {})):
-        optimizer_of(table, {"module.weight": Parameter(torch.zeros(2, 2))})
+    of_package = ":" in table.optimizer_type  # of one that knows nothing of ltx
+    if (is_default and not of_package) or any(importlib.util.find_spec(name) is None for name in getattr(table.optimizer, "needs", {})):
+        return
+    weight = Parameter(torch.zeros(2, 2))
+    made = optimizer_of(table, {"module.weight": weight})
+    if of_package:
+        weight.grad = torch.ones_like(weight)
+        try:
+            made.step()
+        except Exception as error:
+            raise ConfigError(
+                f'the optimizer "{table.optimizer_type}" cannot take a step: {type(error).__name__}: {error}',
+                where="optimization.optimizer_type",
+                remedy="Name one whose step() needs no closure and takes dense gradients.",
+            ) from error
 
 
 def has_modes(optimizer: Optimizer) -> bool:

@@ -1,5 +1,5 @@
-"""Pixel aspect ratios: the pixels of some films for television are wider or narrower than high, and are shown as wide
-as they are meant.
+"""Pixel aspect ratios: some video made for television is stored with pixels that are not square, and is stretched to
+its intended width when it is shown.
 
 As in players, the height stays and the width is stretched. Photographs and drawings (PNG, JPEG, GIF, ...) have square
 pixels: the density that they state is for printers.
@@ -14,7 +14,7 @@ from ltxcore.media.container import is_image
 
 SQUARE = Fraction(1)
 WIDEST = 10
-"""The largest ratio of a pixel's sides to believe; a file that states a larger one is mistaken."""
+"""The largest ratio of a pixel's sides that is believed; a file that states a larger one is mistaken."""
 
 _DRAWN = frozenset({"gif", "apng"})
 _TELL_ON_OPENING = frozenset({"hevc", "vp9"})
@@ -52,9 +52,9 @@ def pixel_aspect(container: Any, stream: Any, *, decoded: bool = True) -> Fracti
     Args:
         container: the PyAV container.
         stream: its video stream.
-        decoded: whether FFmpeg has decoded a frame by now, as it does when it opens a file unless it has to be quick.
-            If not, it does not know what the stream itself states; then the parameters in the container are read for
-            H.264, and for other codecs the result is None if the container states nothing.
+        decoded: whether FFmpeg has already decoded a frame, as it does when it opens a file unless told to be quick. If
+            it has not, it does not know what the stream itself states; then the parameters in the container are read
+            for H.264, and for other codecs the result is None if the container states nothing.
     """
     if is_image(container) or container.format.name in _DRAWN:
         return SQUARE
@@ -133,7 +133,7 @@ def h264_transfer(parameters: bytes) -> int | None:
 
 
 def _first_parameters(parameters: bytes) -> _Bits | None:
-    """Find the first sequence parameters of an "avcC" box; None if it is no such box or has none.
+    """Find the first sequence parameters of an "avcC" box; None if it is not such a box or has none.
 
     Source: ISO/IEC 14496-15, section 5.3.3.
     """
@@ -144,13 +144,12 @@ def _first_parameters(parameters: bytes) -> _Bits | None:
 
 
 def _is_told_how_shown(bits: _Bits) -> bool:
-    """Read sequence parameters up to the part on how pictures are shown, and return whether that part is there to be
-    read next.
+    """Read sequence parameters up to the part on how pictures are shown, and return whether that part comes next.
 
     Source: ITU-T H.264, section 7.3.2.1.1.
     """
     profile = bits.take(24) >> 16
-    bits.number()  # its own number
+    bits.number()  # the id of the parameters
     if profile in _H264_WITH_CHROMA:
         chroma = bits.number()
         if chroma == 3:

@@ -1,4 +1,6 @@
-"""The boxes of MP4 and MOV files, and of photographs of that kind: what they say about how pictures are shown, read without a decoder."""
+"""The boxes of MP4 and MOV files, and of photographs in the same format: what they say about how pictures are shown,
+read without a decoder.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ _MATRIX_AT = {b"mvhd": (36, 48), b"tkhd": (40, 52)}
 _MOST_BYTES = 1 << 26
 
 _PHOTOGRAPHS_IN_TRACKS = (b"jpeg", b"mjp", b"png ", b"tiff", b"mp4v")
-"""The codecs whose frames may say for themselves how they are shown; the last may be MPEG-4 or JPEG."""
+"""The codecs whose frames may state for themselves how they are shown; the last may be MPEG-4 or JPEG."""
 
 
 def shows_as_stored(path: Path) -> bool:
@@ -83,7 +85,7 @@ def boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def inside(content: bytes, *kinds: bytes) -> Iterator[bytes]:
-    """Find the contents of nested boxes: those of the last kind, in boxes of the kind before it, and so on."""
+    """Find the contents of boxes nested in each other: those of the last kind, in boxes of the kind before it, and so on."""
     for kind, held in boxes(content):
         if kind == kinds[0]:
             yield from inside(held, *kinds[1:]) if kinds[1:] else (held,)

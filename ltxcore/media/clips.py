@@ -33,12 +33,12 @@ _ALPHA_DECODERS = {"vp9": "libvpx-vp9", "vp8": "libvpx"}
 
 @attrs.define(eq=False)
 class Memory:
-    """Memory for the pixels of one clip after the other; allocating it anew would take about a third of the time of a resize."""
+    """Memory that is used again for the pixels of each clip; allocating it anew would take about a third of the time of a resize."""
 
     _held: Tensor = attrs.field(factory=lambda: torch.empty(0, dtype=torch.uint8))
 
     def take(self, *shape: int) -> Tensor:
-        """Return bytes of a shape, in the place of those that were taken before."""
+        """Return memory of this shape, in place of what was taken before, which is overwritten."""
         size = math.prod(shape)
         if self._held.numel() < size:
             self._held = torch.empty(size, dtype=torch.uint8)
@@ -74,8 +74,8 @@ def read_clip(
             into it; None for memory of their own.
         rendering: how frames become RGB; None for the defaults.
         timing: when its frames are shown; None for the times of the file.
-        stretched: whether pixels that are not square are stretched to square ones; if not, the stored ones are
-            returned, upright.
+        stretched: whether pixels that are not square are stretched to square ones; if not, they are returned as stored,
+            but upright.
 
     Raises:
         DataError: there is no such file, it is not a media file, has no pictures, is cut short, damaged, or turned by an
@@ -91,7 +91,7 @@ def read_clip(
 def _gathered(pictures: Iterator[Tensor], most: int | None, memory: Memory) -> Tensor | None:
     """Collect pictures `[H, W, 3]` into `[F, H, W, 3]`, keeping the last `most` of them; None if there are none.
 
-    Each is copied as it comes, so that the next one takes the place of its frame in the decoder's memory.
+    Each picture is copied as it comes, so that the decoder can use the memory of its frame again.
     """
     if most is None:
         every = list(pictures)
@@ -161,7 +161,7 @@ def _repeated(frames: Iterator[Any], timing: Timing) -> Iterator[Any]:
 
 
 def _decoded(path: Path, container: Any, stream: Any) -> Iterator[Any]:
-    """Decode the frames of a stream, with the decoder that finds its transparency if another one would not."""
+    """Decode the frames of a stream, using the decoder that finds its transparency if the usual one would not."""
     decoder = alpha_decoder(stream)
     if decoder is None:
         yield from frames_of(path, container, stream)
@@ -193,7 +193,7 @@ def _upright(path: Path, frames: Iterator[Any], resize: Resize | None, aspect: F
         found = (frame.height, frame.width)
         if stored == (0, 0):
             turn, stored, square = turn_of(frame, path), found, squared(*found, aspect)
-            # From the stored size to the one that is wanted in one step, whatever the shape of the pixels.
+            # From the stored size to the wanted one in one step, whatever the shape of the pixels.
             size = turn.size(*resize(*turn.size(*square))) if resize else square
         if found != stored:
             raise DataError("the frames of this file change their size", where=str(path), remedy="Encode it again at one size.")

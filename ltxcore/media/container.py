@@ -23,10 +23,10 @@ _LIBRARY = ("av/", "av\\")
 """The beginnings of the names of PyAV's own source files in tracebacks."""
 
 _MOST_KINDS_OF_SIDE_DATA = 64
-"""A number larger than that of FFmpeg's kinds of side data, of which PyAV has names for the first ones."""
+"""A number larger than the number of kinds of side data in FFmpeg; PyAV has names only for the first of them."""
 
 _SEQUENCES = frozenset({"avis", "msf1", "hevc", "hevx"})
-"""The brands of AVIF and HEIC files that hold moving pictures beside a still one that stands for all of them."""
+"""The brands of AVIF and HEIC files that hold moving pictures as well as a still one that stands for all of them."""
 
 
 @contextmanager
@@ -84,7 +84,7 @@ def check_whole(path: Path) -> None:
 
 
 def _open(file: Any, quick: bool) -> Any:
-    """Open a file, or an absolute path; in a relative one FFmpeg would take what is before a colon for a protocol."""
+    """Open a file, or an absolute path; in a relative path, FFmpeg would take the part before a colon for a protocol."""
     import av
 
     told = {"metadata_errors": "replace", "container_options": options()}
@@ -94,14 +94,14 @@ def _open(file: Any, quick: bool) -> Any:
         except av.error.FFmpegError:
             raise
         except ValueError:
-            pass  # the streams of this format are known only after it was opened, those of MPEG and FLV for example
+            pass  # some formats, such as MPEG and FLV, reveal their streams only after they are opened
     return av.open(file, **told)
 
 
 @contextmanager
 def blaming(path: Path, *, opening: bool = False) -> Iterator[None]:
-    """Turn what PyAV and FFmpeg raise inside the block into a DataError that names the file; what our own code raises
-    stays as it is.
+    """Turn errors of PyAV and FFmpeg inside the block into a DataError that names the file; errors of our own code are
+    left alone.
 
     Args:
         path: the file.
@@ -127,7 +127,7 @@ def blaming(path: Path, *, opening: bool = False) -> Iterator[None]:
 
 
 def _is_pyavs(error: BaseException) -> bool:
-    """Return whether PyAV, or what it called, raised an error: whether PyAV comes after our own code in the traceback."""
+    """Return whether PyAV, or code that it called, raised an error: whether PyAV comes after our own code in the traceback."""
     trace, last = error.__traceback__, False
     while trace is not None:
         code = trace.tb_frame.f_code.co_filename
@@ -148,7 +148,7 @@ def _not_media(where: str) -> DataError:
 
 
 def unreadable(path: Path, reason: str) -> DataError:
-    """Make the error for a file whose bytes the system does not give."""
+    """Make the error for a file whose bytes the system cannot read."""
     return DataError(f"this file cannot be read: {reason}", where=str(path), remedy="Check its permissions and its disk.")
 
 
@@ -166,8 +166,8 @@ def packets_of(path: Path, container: Any, stream: Any) -> Iterator[Any]:
     """Read the packets of a stream, in the order of the file.
 
     Raises:
-        DataError: a packet is incomplete, which FFmpeg itself plays over. The last one of audio that does not state its
-            length may be.
+        DataError: a packet is incomplete, which FFmpeg itself ignores. The last packet of audio that does not state its
+            length may be incomplete.
     """
     with blaming(path):
         for packet in container.demux(stream):
@@ -230,8 +230,8 @@ def unknown_codec(path: Path, container: Any, kind: Literal["pictures", "sound"]
 
 
 def _codec(container: Any, stream: Any) -> str:
-    """Return the name of a stream's codec, or its four letters in the file. PyAV knows neither for a codec without a
-    decoder; FFmpeg's description of the file has them.
+    """Return the name of a stream's codec, or its four-letter code in the file. For a codec without a decoder PyAV
+    knows neither, but FFmpeg's description of the file has them.
     """
     import av.logging
 
@@ -249,7 +249,7 @@ def _codec(container: Any, stream: Any) -> str:
 
 
 def is_mp4(container: Any) -> bool:
-    """Return whether a file is MP4 or MOV, which know when their streams start before anything is decoded."""
+    """Return whether a file is MP4 or MOV, whose streams state when they start before anything is decoded."""
     return "mp4" in container.format.name.split(",")
 
 
@@ -273,8 +273,8 @@ def start_seconds(stream: Any) -> Fraction:
 
 
 def side_data(frame: Any) -> Any:
-    """Return the side data of a decoded frame that PyAV has names for. If it lacks a name for some, `frame.side_data`
-    raises and shows nothing at all.
+    """Return the side data of a decoded frame that PyAV has names for. If it lacks a name for any of them,
+    `frame.side_data` itself raises and returns nothing.
     """
     try:
         return frame.side_data
@@ -283,7 +283,7 @@ def side_data(frame: Any) -> Any:
 
 
 def _known_alone(frame: Any) -> Any:
-    """Copy a frame without side data of the kinds that PyAV has no name for, which FFmpeg knows by their number."""
+    """Copy a frame without the kinds of side data that PyAV has no name for and FFmpeg knows by number."""
     from av.filter import Graph
     from av.sidedata.sidedata import Type
 

@@ -13,7 +13,7 @@ from ltxcore.media.boxes import boxes, inside, moov
 
 _RECORDS = frozenset({b"dvcC", b"dvvC", b"dvwC"})
 _COMPATIBLE = frozenset({0, 2, 4, 6, 7, 9})
-"""The profiles whose base layer can always be shown; early files of them do not say so."""
+"""The profiles whose base layer can always be shown; early files of these profiles do not say so."""
 
 _SAMPLE_ENTRY = 78
 """The bytes of a video sample entry before the boxes in it."""
@@ -22,7 +22,7 @@ _SEGMENT, _TRACKS, _CLUSTER = b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\x1f\x
 """The elements of Matroska for the file, its tracks and its content."""
 
 _ENTRY, _KIND, _MAPPING, _ADDED, _RECORD = b"\xae", b"\x83", b"\x41\xe4", b"\x41\xe7", b"\x41\xed"
-"""The elements of Matroska for a track, its kind, what is added to its blocks, the kind of that, and its record."""
+"""The elements of Matroska for a track, its kind, an addition to its blocks, the kind of that addition, and its record."""
 
 _PICTURES = 1
 _MOST_BYTES = 1 << 20
@@ -30,8 +30,8 @@ _MOST_BYTES = 1 << 20
 
 @attrs.frozen
 class DolbyVision:
-    """A configuration record: the profile, whether there is a base layer, and the format that other decoders can show
-    it as; 0 if none.
+    """A configuration record: the profile, whether there is a base layer, and the format in which other decoders can
+    show it, 0 if there is none.
 
     Source: Dolby Vision Streams Within the ISO Base Media File Format, version 2.1.2, section 2.2
     """
@@ -57,7 +57,7 @@ def refuse_unshowable(path: Path, container: Any, stream: Any) -> None:
     """Refuse a video stream that is Dolby Vision without a base layer that others can show.
 
     Raises:
-        DataError: they are Dolby Vision without a base layer that others can show.
+        DataError: it is Dolby Vision without a base layer that others can show.
     """
     found = _found(path, str(container.format.name).split(","), stream)
     if found is None or found.can_be_shown:
@@ -108,7 +108,7 @@ def _in_matroska(file: BinaryIO, size: int) -> bytes | None:
 
 
 def _added(file: BinaryIO, start: int, end: int) -> bytes | None:
-    """Find the record in what is added to the blocks of a track, if that is Dolby Vision."""
+    """Find the record in an addition to the blocks of a track, if that is Dolby Vision."""
     parts = {name: place for name, *place in _elements(file, start, end)}
     if _ADDED not in parts or _RECORD not in parts or _bytes(file, *parts[_ADDED]) not in _RECORDS:
         return None
@@ -126,13 +126,13 @@ def _elements(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int
             return
         size = int.from_bytes(head[named : named + sized], "big") & ((1 << 7 * sized) - 1)
         content = start + named + sized
-        until = end if size == (1 << 7 * sized) - 1 else min(content + size, end)  # all ones: as far as it goes
+        until = end if size == (1 << 7 * sized) - 1 else min(content + size, end)  # all ones: the element goes on to the end
         yield head[:named], content, until
         start = until
 
 
 def _length(head: bytes, most: int) -> int:
-    """Return how many bytes a number takes that tells it by its leading zeros; 0 if that is impossible."""
+    """Return how many bytes a number takes, which its leading zero bits tell; 0 if that is impossible."""
     length = 9 - head[0].bit_length() if head else 0
     return length if length <= most else 0
 

@@ -1,4 +1,4 @@
-"""Files that are not media but lead to other files. A row names a media file; whatever else was read along with it would
+"""Files that are not media but lead to other files. A row names one media file; any others that were read with it would
 be neither hashed nor moved with the dataset.
 
 FFmpeg follows playlists and scripts whatever their file is called. Here they are recognized by their first words, so
@@ -17,7 +17,7 @@ HEAD = 1 << 13
 _FOLLOWING = frozenset(
     {"concat", "dash", "hls", "image2pipe", "imf", "mlv", "rtp", "rtsp", "sap", "sbg", "sdp", "vobsub", "webm_dash_manifest"}
 )
-"""The demuxers that open, or listen to, what their file names, or synthesize audio from a script."""
+"""The demuxers that open or listen to whatever their file names, or that synthesize audio from a script."""
 
 _DEVICES = frozenset({"alsa", "fbdev", "kmsgrab", "lavfi", "oss", "video4linux2,v4l2", "x11grab"})
 _TEXT_AS_PICTURES = frozenset({"tty", "bin", "xbin", "adf", "idf"})
@@ -50,8 +50,8 @@ _STANDING_FOR_IT = (
 
 
 def lead(head: bytes) -> tuple[str, str] | None:
-    """Recognize, by its first bytes, a file that is not a media file but leads to one or stands for one, and return what
-    it is and what to do; None for any other file.
+    """Recognize, by its first bytes, a file that is not a media file but leads to one or stands for one, and return
+    what it is and what to do about it; None for any other file.
 
     Args:
         head: the first `HEAD` bytes, or all.
@@ -68,10 +68,10 @@ def lead(head: bytes) -> tuple[str, str] | None:
 
 @functools.cache
 def options() -> dict[str, str]:
-    """Return the options with which FFmpeg opens a file: the formats and protocols it may use, and that no name stands
-    for several files.
+    """Return the options with which FFmpeg opens a file: the formats and protocols that it may use, and that a name
+    never stands for several files.
 
-    Formats are allowed by name, since FFmpeg cannot forbid any; they are all that it has but those above.
+    Formats are allowed by name, since FFmpeg cannot forbid any; all that it has are allowed except those above.
     """
     import av
 

@@ -1,5 +1,5 @@
-"""Conversion of HDR pictures (HLG and PQ) to BT.709: the light that a display of 1000 cd/m2 shows, its highlights
-compressed into the range of BT.709, in BT.709's colors.
+"""Conversion of HDR pictures (HLG and PQ) to BT.709: the light that a display of 1000 cd/m2 would show, with its
+highlights compressed into the range of BT.709, in the colors of BT.709.
 
 The formulas are functions in float64; `Bt709` holds them as tables, and applies these to the numbers of a frame in
 float32. What a table could not hold exactly enough is computed: a color at the edge of BT.709 has a channel near 0,
@@ -24,8 +24,8 @@ WHITE = 203.0
 """The luminance that becomes 1.0 in BT.709, in cd/m2: HDR reference white. Source: Report ITU-R BT.2408-7, table 1."""
 
 PEAK = 1000.0
-"""The luminance of the display that HLG is shown on, in cd/m2, and of the one that pictures are assumed to be made on
-if they do not say.
+"""The peak luminance, in cd/m2, of the display that HLG is shown on, and of the one that pictures are assumed to have
+been made on if they do not say.
 """
 
 _PQ_PEAK = 10_000.0
@@ -54,8 +54,8 @@ _STEPS = 4096
 """The steps of the table of light, which is interpolated linearly between its entries; the light is off by 1e-6 at most."""
 
 _FINE = 65_535
-"""The last index of the tables by square roots, whose entries are not interpolated; light to look up there is counted
-in 1 / 65,535 squared.
+"""The last index of the tables by square roots, whose entries are not interpolated; light is looked up there in units
+of 1 / 65,535 squared.
 """
 
 _STRIP = 32_768
@@ -65,7 +65,7 @@ _NO_COLOUR = 32_768.0
 """The value of a color difference of 0 in 16 bits."""
 
 _TINY = 1e-12
-"""A light too small to matter, used in place of 0, whose root takes a processor ten times as long."""
+"""A light too small to matter, used in place of 0, since a processor takes ten times as long for the root of 0."""
 
 
 @attrs.frozen
@@ -75,8 +75,8 @@ class Signal:
     Attributes:
         transfer: the transfer function by which they encode light.
         primaries: the colors of red, green and blue.
-        matrix: the matrix by which colors are written as luma and two color differences; "RGB" if they are written as
-            they are.
+        matrix: the matrix by which colors are written as luma and two color differences; "RGB" if they are written
+            directly.
         full_range: whether all numbers are used, 0 to 2^n - 1, rather than studio range.
         peak: the peak luminance of the display that the picture was made on, in cd/m2.
     """
@@ -164,18 +164,18 @@ class Bt709:
     def __init__(self, signal: Signal) -> None:
         """Make the tables, which takes some milliseconds."""
         self._signal = signal
-        # Light is counted in the table in parts of the brightest that there can be: 1 is `top` cd/m2.
+        # The table counts light as a share of the brightest possible: 1 is `top` cd/m2.
         self._top = PEAK if signal.transfer == "HLG" else _PQ_PEAK
         steps = torch.arange(_STEPS + 1, dtype=torch.float64) / _STEPS
         light = hlg_scene_light(steps) if signal.transfer == "HLG" else pq_light(steps) / self._top
         self._light = light.to(torch.float32)
         self._slope = torch.cat([light.diff(), torch.zeros(1, dtype=torch.float64)]).to(torch.float32)
         self._luminance = [float(share) for share in to_xyz(signal.primaries)[1]]
-        # By the square root of the brightest channel, each entry for the middle of what it stands for: what light is multiplied with.
+        # By the square root of the brightest channel, each entry for the middle of its range: the factor for the light.
         middle = ((torch.arange(_FINE + 1, dtype=torch.float64) + 0.5) / _FINE).clamp_max(1).square()
         peak = PEAK if signal.transfer == "HLG" else signal.peak
         gain = pressed(middle * self._top, peak) / (middle * WHITE)
-        # By the square root of light: the level of the result.
+        # By the square root of the light: the level of the result.
         self._level = (255 * bt1886_signal(middle)).round().to(torch.uint8)
         if signal.primaries == "BT.709":
             self._to_bt709 = None
@@ -252,15 +252,15 @@ class Bt709:
 
     @staticmethod
     def _looked_up(table: Tensor, light: Tensor, index: Tensor, result: Tensor) -> Tensor:
-        """Look up light `[N]`, of which 1 counts as `_FINE` squared, in a table by square roots. The light is overwritten."""
+        """Look up light `[N]`, in which 1 is represented by `_FINE` squared, in a table by square roots. The light is overwritten."""
         index.copy_(light.clamp_(_TINY, _FINE**2).sqrt_())
         return torch.index_select(table, 0, index, out=result)
 
 
 @attrs.frozen(eq=False)
 class _Room:
-    """Memory for the pixels that are worked on, each tensor `[3, N]` but `one`, `[N]`; allocating it anew would take as
-    long as the work.
+    """Memory for the pixels that are worked on: each tensor is `[3, N]`, except `one`, which is `[N]`. Allocating it
+    anew would take as long as the work.
     """
 
     first: Tensor

@@ -40,7 +40,7 @@ _UNTOLD = frozenset({0, 2})
 _FULL_RANGE = 2
 
 _TELLING = frozenset({"h264", "hevc", "vvc", "av1", "vp9", "prores", "mpeg2video", "apv"})
-"""The codecs whose frames may state what their container does not."""
+"""The codecs whose frames may state color tags that their container does not."""
 
 _MASTERING = struct.Struct("=22i")
 """The layout of mastering metadata: three primaries and the white (x and y each), the darkest and the brightest light,
@@ -73,7 +73,7 @@ class Tags:
         return cls(int(told.color_trc), int(told.color_primaries), int(told.colorspace), int(told.color_range))
 
     def beside(self, others: Tags) -> Tags:
-        """Return these tags, with those of `others` in place of the ones that state nothing."""
+        """Return these tags, completed with those of `others` where they state nothing."""
         return Tags(
             others.transfer if self.transfer in _UNTOLD else self.transfer,
             others.primaries if self.primaries in _UNTOLD else self.primaries,
@@ -88,8 +88,8 @@ class Tags:
 
 
 def signal_of(frame: Any, stream: Tags, where: str) -> Signal | None:
-    """Return what the numbers of an HDR frame of the file `where` mean; None if the frame is not HDR. What the frame
-    does not state is taken from its stream.
+    """Return the meaning of the numbers of an HDR frame of the file `where`; None if the frame is not HDR. Tags that
+    the frame lacks are taken from its stream.
 
     A tag that no HDR picture has is not believed: primaries that are neither BT.2020's nor P3's are taken for BT.709's,
     and an implausible peak for 1000 cd/m2.
@@ -124,8 +124,8 @@ def _is_full(frame: Any, tags: Tags) -> bool:
 
 
 def _peak(frame: Any) -> float:
-    """Return the brightest light of the display that a frame was made on, else its own brightest light, else `PEAK`; in
-    cd/m2.
+    """Return the peak luminance of the display that a frame was made on, else that of the frame's own content, else
+    `PEAK`; in cd/m2.
 
     Source: Recommendations ITU-T H.265 D.3.28 and D.3.35, which are SMPTE ST 2086 and CTA-861.3.
     """
@@ -146,13 +146,13 @@ def is_hdr(path: Path, stream: Any) -> bool:
     if stream.codec_context.name not in _TELLING or not (tags.is_hdr or tags.transfer in _UNTOLD):
         return tags.is_hdr
     if stream.codec_context.name == "h264" and tags.transfer in _UNTOLD:
-        told = h264_transfer(stream.codec_context.extradata or b"")  # to decode a frame takes twenty times as long
+        told = h264_transfer(stream.codec_context.extradata or b"")  # decoding a frame takes twenty times as long
         if told is not None:
             return Tags(transfer=told).is_hdr
     try:
         frame = _first_frame(path)
     except DataError:
-        return tags.is_hdr  # whoever reads the pictures tells what is wrong with them
+        return tags.is_hdr  # the reader of the pictures reports what is wrong with them
     return (tags if frame is None else Tags.of(frame).beside(tags)).is_hdr
 
 
@@ -198,8 +198,8 @@ class HdrPictures:
     def _planes(self, frame: Any, size: tuple[int, int]) -> list[Tensor]:
         """Return the three planes of a frame, each `[*size]` uint16, shifted up to 16 bits.
 
-        Both ranges are given, and are the same, since FFmpeg shifts numbers of studio range, but in places stretches
-        those of full range to 65535.
+        FFmpeg is told the same range for source and result, since it shifts numbers of studio range, but in places
+        stretches those of full range to 65535.
         """
         from av.video.reformatter import ColorRange, Interpolation
 
@@ -209,8 +209,8 @@ class HdrPictures:
 
 
 def _carried(frame: Any) -> Any:
-    """Return a frame whose planes FFmpeg resizes without any other change: planes of red, green and blue, and of gray,
-    travel as luma and color differences.
+    """Return a frame whose planes FFmpeg resizes without changing them otherwise: planes of red, green and blue, and of
+    gray, are passed as luma and color differences.
     """
     from av import VideoFrame
     from av.video.reformatter import VideoReformatter
@@ -219,7 +219,7 @@ def _carried(frame: Any) -> Any:
     by_planes = None
     if _is_rgb(frame) and not name.startswith("gbr"):
         by_planes = "gbrp16le" if wide else "gbrp"
-    elif name.startswith("ya"):  # grey with alpha
+    elif name.startswith("ya"):  # gray with alpha
         by_planes = "gray16le" if wide else "gray"
     elif name.endswith("be"):
         by_planes = f"{name[:-2]}le"

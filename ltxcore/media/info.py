@@ -54,7 +54,7 @@ class MediaInfo:
         return self.uneven is not None and self.uneven.steady < frames
 
     def is_shaped_as(self, other: MediaInfo) -> bool:
-        """Return whether the pictures have the aspect ratio of another file's, up to a pixel of the smaller one."""
+        """Return whether the pictures have the aspect ratio of another file's, to within a pixel of the smaller one."""
         across = (self.width or 0) * (other.height or 0)
         down = (self.height or 0) * (other.width or 0)
         return abs(across - down) <= max(self.width or 0, self.height or 0, other.width or 0, other.height or 0)

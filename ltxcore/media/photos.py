@@ -90,8 +90,8 @@ class Photo:
 
     @property
     def corrections(self) -> tuple[str, ...]:
-        """The changes to its pictures that may be chosen otherwise, by their names in `encode.outdated.CORRECTIONS`. 0.1.0
-        read no such file.
+        """The changes to its pictures that may be chosen otherwise, by their names in `encode.outdated.CORRECTIONS`.
+        Version 0.1.0 did not read such files.
         """
         colours = described_colours(self.path) if self.is_image else None
         is_hdr = colours is not None and Tags(transfer=colours[1]).is_hdr
@@ -133,11 +133,11 @@ class Photo:
 
 
 def photo_of(path: Path) -> Photo | None:
-    """Return the photograph in a file that only Pillow can read; None for all other files, and for what cannot be read
-    at all.
+    """Return the photograph in a file that only Pillow can read; None for any other file, or one that cannot be read at
+    all.
 
     Raises:
-        DataError: it is one, and is cut short or damaged.
+        DataError: it is such a photograph, and is cut short or damaged.
     """
     if why_unreadable(path):
         return None
@@ -181,7 +181,7 @@ def _webp(file: BinaryIO) -> Any:
 
 
 def _webp_lasts(path: Path) -> tuple[int, ...]:
-    """Read the milliseconds that each picture of an animated WebP is shown from its chain of chunks."""
+    """Read, from the chunks of an animated WebP, the milliseconds that each of its pictures is shown."""
     lasts = []
     with path.open("rb") as file:
         file.seek(12)
@@ -196,10 +196,10 @@ def _webp_lasts(path: Path) -> tuple[int, ...]:
 
 @contextmanager
 def _pillows(path: Path) -> Iterator[None]:
-    """Turn what Pillow and its codecs raise inside the block, which runs nothing else, into a DataError that names the file."""
+    """Turn errors of Pillow and its codecs inside the block, which runs nothing else, into a DataError that names the file."""
     try:
         yield
     except DataError as error:
         raise error.at(str(path)) from error
-    except Exception as error:  # it raises all there is
+    except Exception as error:  # Pillow may raise any exception
         raise damaged(path, str(error) or type(error).__name__) from error

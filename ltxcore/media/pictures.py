@@ -15,7 +15,7 @@ from ltxcore.media.hdr import Signal
 from ltxcore.media.hdr_frames import HdrPictures, Tags, signal_of
 
 Resize = Callable[[int, int], tuple[int, int]]
-"""A function from the height and width of a picture as it is shown to the wanted ones; all in pixels."""
+"""A function from the height and width of a picture as shown to the wanted height and width; all in pixels."""
 
 Hdr = Literal["bt709", "keep"]
 """The treatment of HDR pictures: converted to BT.709, or with their numbers kept as if they were BT.709, which looks flat and pale."""
@@ -23,8 +23,8 @@ Hdr = Literal["bt709", "keep"]
 _RGB = "rgb24"
 _RGB_WITH_ALPHA = "rgba"
 _RGB_BY_PLANES = "gbrp"
-"""The planar RGB format that FFmpeg resizes to twice as fast as to packed RGB, each pixel with a color of its own;
-packing it afterwards is quick.
+"""The planar RGB format, in which each pixel has a color of its own. FFmpeg resizes to it twice as fast as to packed
+RGB, and packing it afterwards is quick.
 """
 
 
@@ -41,8 +41,8 @@ class Rendering:
     hdr: Hdr = "bt709"
 
     def corrected(self, corrections: Collection[str]) -> tuple[str, ...]:
-        """Return the corrections of a file's pictures that are applied: all but that of HDR if HDR is kept, which is
-        then read as 0.1.0 read it.
+        """Return the corrections of a file's pictures that are applied: all except that of HDR if HDR is kept, which is
+        then read as by 0.1.0.
         """
         return tuple(name for name in corrections if name != "hdr" or self.hdr == "bt709")
 
@@ -78,7 +78,7 @@ class Pictures:
 
     def pixels(self, frame: Any, size: tuple[int, int]) -> Tensor:
         """Convert a decoded frame to `[*size, 3]` uint8, a view of the frame that keeps it alive. A resize is bicubic,
-        and antialiased if it makes smaller.
+        and antialiased if made smaller.
 
         Args:
             frame: a frame of PyAV.
@@ -89,7 +89,7 @@ class Pictures:
         """
         signal = signal_of(frame, self.tags, self.where)
         signal = signal if self.rendering.hdr == "bt709" else None
-        # What is transparent comes first, on the stored pixels, so that a resize mixes no colours that are not seen.
+        # Transparency comes first, on the stored pixels, so that a resize mixes in no colors that are not seen.
         opaque = self._opaque(frame, signal)
         if signal is not None and opaque is frame:
             return self._hdr_pictures.pixels(frame, size, signal)
@@ -120,8 +120,8 @@ _BAND = 32
 
 
 def _blended(colors: Any, background: Color) -> Any:
-    """Blend encoded values `[H, W, 4]` uint8, the last one alpha, over a background, to `[H, W, 3]` uint8, each rounded
-    to the nearest.
+    """Blend encoded values `[H, W, 4]` uint8, of which the last is alpha, over a background, to `[H, W, 3]` uint8,
+    rounded to the nearest.
 
     A few rows are worked on at a time, so that intermediate values stay in the processor's cache.
     """
@@ -133,7 +133,7 @@ def _blended(colors: Any, background: Color) -> Any:
         cover = band[..., 3].astype(np.uint16)
         behind = _OPAQUE - cover
         for channel in range(3):
-            # A division by 255 to the nearest, exact for all products of two bytes.
+            # A division by 255, rounded to the nearest; exact for all products of two bytes.
             value = band[..., channel] * cover + behind * np.uint16(background[channel]) + np.uint16(128)
             seen[top : top + _BAND, :, channel] = (value + (value >> 8)) >> 8
     return seen
@@ -156,7 +156,7 @@ def may_be_transparent(format_name: str) -> bool:
 def _rows(frame: Any, channels: int) -> Tensor:
     """Return the pixels of a packed frame with one byte per channel, `[H, W, channels]`, as a view."""
     plane = frame.planes[0]
-    rows = torch.frombuffer(plane, dtype=torch.uint8).unflatten(0, (-1, plane.line_size))  # each may end in padding
+    rows = torch.frombuffer(plane, dtype=torch.uint8).unflatten(0, (-1, plane.line_size))  # each row may end in padding
     return rows[: frame.height, : channels * frame.width].unflatten(1, (-1, channels))
 
 

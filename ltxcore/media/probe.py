@@ -1,6 +1,6 @@
-"""The interface to media files: describe them, read clips and audio from them, and write them.
+"""The interface to media files: it describes them, reads clips and audio from them, and writes them.
 
-All files are read that PyAV (FFmpeg) reads, with any container, codec, sample rate and number of channels, and also
+All files that PyAV (FFmpeg) reads can be read, with any container, codec, sample rate and number of channels; so can
 AVIF, HEIC and animated WebP. MP4 (H.264 and AAC), WAV (16 bits), PNG and JPEG are written. Reading the same file twice
 gives the same numbers.
 """
@@ -160,6 +160,6 @@ def frame_seconds(path: Path, max_frames: int) -> list[float]:
 
 
 def _sound_duration(container: Any, stream: Any) -> float | None:
-    if stream.duration and stream.time_base is not None:  # some say 0 where they do not know it
+    if stream.duration and stream.time_base is not None:  # some containers state 0 if they do not know it
         return float(stream.duration * stream.time_base)
     return None if container.duration is None else container.duration / 1_000_000

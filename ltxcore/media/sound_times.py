@@ -1,5 +1,5 @@
-"""The places of audio frames in time: as their time stamps say, as far as those can be believed, counted from the first
-picture that is shown.
+"""The places of audio frames in time, counted from the first picture that is shown. Time stamps decide, as far as they
+can be believed.
 
 A time stamp is a multiple of its container's tick, which in some containers is longer than a sample: a millisecond in
 Matroska and FLV. So stamps wobble around the true time although the audio goes on without a break, and only what cannot
@@ -22,19 +22,19 @@ from ltxcore.errors import DataError
 from ltxcore.media.container import audio_stream, blaming, damaged, frames_of, is_mp4, opened, start_seconds, video_stream
 
 _EARLY = 32
-"""The number of video packets among which the one that is shown first is: no codec reorders as many."""
+"""The number of video packets among which the one shown first must be, since no codec reorders so many."""
 
 WOBBLE_SECONDS, WOBBLE_TICKS = Fraction(1, 1000), 3
-"""The largest error of time stamps, in seconds or in ticks of the container, in audio that goes on without a break:
-recorders stamp with a clock that is not that of the samples, and Matroska's laces round twice.
+"""The largest error of time stamps, in seconds or in ticks of the container, in audio without a break: recorders stamp
+with a clock that is not that of the samples, and Matroska's laces round twice.
 """
 
 SETTLED_SECONDS = Fraction(1, 4)
-"""The seconds for which a step within that error must last to count as a step; a wobble goes back sooner."""
+"""The seconds that a step within that error must last to count as a step; a wobble reverts sooner."""
 
 BACK_SECONDS, AHEAD_SECONDS = 10, 3600
-"""The seconds beyond which a step of the clock means that it was reset, as in recordings that were joined byte by byte,
-and that no audio overlaps or is missing.
+"""The seconds beyond which a step of the clock means that the clock was reset, as in recordings that were joined byte
+by byte, rather than that audio overlaps or is missing.
 """
 
 
@@ -55,7 +55,7 @@ class Placed:
         frame: the decoded frame.
         start: the position of its first sample, in samples; below 0 if it comes before the pictures do.
         length: the number of its samples.
-        is_moved: whether it starts elsewhere than where the frame before ends.
+        is_moved: whether it starts somewhere other than where the frame before ends.
     """
 
     frame: Any
@@ -65,7 +65,7 @@ class Placed:
 
 
 class _Ahead:
-    """An iterator over frames that lets some be looked at before their turn. No frame is decoded before it is asked for."""
+    """An iterator over frames that allows looking at some before their turn. No frame is decoded before it is asked for."""
 
     def __init__(self, frames: Iterator[Stamped]) -> None:
         self._frames, self._seen = frames, deque[Stamped]()
@@ -78,7 +78,7 @@ class _Ahead:
             yield frame
 
     def next(self, samples: Fraction) -> Iterator[Stamped]:
-        """Look at the frames that follow, for so many samples."""
+        """Look ahead at the frames that follow, up to this many samples."""
         yield from self._seen
         known = sum(frame.length for frame in self._seen)
         while known < samples and (frame := next(self._frames, None)) is not None:
@@ -88,8 +88,8 @@ class _Ahead:
 
 
 def placed(frames: Iterator[Stamped], rate: int, tick: Fraction) -> Iterator[Placed]:
-    """Put frames where their stamps say. A frame that is no further from the end of the one before than its stamp may
-    be wrong starts at that end, so that rounding neither tears audio apart nor adds up.
+    """Put frames where their stamps say. A frame starts at the end of the one before if its stamp differs from that by
+    no more than stamps may be wrong, so that rounding neither tears audio apart nor adds up.
 
     Args:
         frames: the frames, in order.
@@ -101,9 +101,9 @@ def placed(frames: Iterator[Stamped], rate: int, tick: Fraction) -> Iterator[Pla
     if first is None:
         return
     slack, wobble = max(Fraction(1), tick), max(WOBBLE_SECONDS * rate, WOBBLE_TICKS * tick)
-    # Where the samples since the last move began, exactly, and how many they are; what is added to stamps since the clock was set anew.
+    # The exact start of the samples since the last move, and their number; and what is added to stamps since the clock was reset.
     base, count, set_anew = first.stated or Fraction(0), first.length, Fraction(0)
-    if base > AHEAD_SECONDS * rate:  # another clock than that of the pictures: no hour of silence is made of it
+    if base > AHEAD_SECONDS * rate:  # a clock other than that of the pictures, which must not turn into an hour of silence
         base, set_anew = Fraction(0), -base
     yield Placed(first.frame, round(base), first.length, is_moved=False)
     before, off_before = first, Fraction(0)
@@ -121,8 +121,8 @@ def placed(frames: Iterator[Stamped], rate: int, tick: Fraction) -> Iterator[Pla
 
 
 def _stays(following: Iterator[Stamped], expected: Fraction, off: Fraction, slack: Fraction) -> bool:
-    """Return whether the stamps of the frames that follow, the first of which would go on at the sample `expected`, are
-    all off to the same side as `off`.
+    """Return whether the stamps of the frames that follow are all off to the same side as `off`; the first of these
+    frames would continue at the sample `expected`.
     """
     for each in following:
         if each.stated is not None:
@@ -134,8 +134,8 @@ def _stays(following: Iterator[Stamped], expected: Fraction, off: Fraction, slac
 
 
 def _whole_frames(off: Fraction, each: Stamped, before: Stamped, tick: Fraction) -> Fraction:
-    """Make a hole as exact as possible: if stamps are coarser than samples and it may be of whole frames, as after lost
-    packets, it is taken as such.
+    """Make a hole as exact as possible: if stamps are coarser than samples and the hole may be a whole number of
+    frames, as after lost packets, it is taken to be.
     """
     count = round(off / before.length) if before.length else 0
     if tick > 1 and count >= 1 and each.length == before.length and abs(off - count * before.length) <= tick:
@@ -145,7 +145,7 @@ def _whole_frames(off: Fraction, each: Stamped, before: Stamped, tick: Fraction)
 
 def in_place(path: Path, container: Any, stream: Any, origin: Fraction | None) -> Iterator[Placed]:
     """Decode the frames of an audio stream into their places, counted from `origin` in seconds of the container's
-    clock; None counts from where the audio starts.
+    clock, or from where the audio starts if it is None.
 
     Raises:
         DataError: they do not decode, or change their rate or channels.
@@ -176,9 +176,10 @@ def _seconds(frame: Any) -> Fraction | None:
 
 
 def first_shown(path: Path, container: Any) -> Fraction | None:
-    """Return when the first picture that a file shows is shown, in seconds on its clock; None if it has no pictures.
+    """Return the time at which the first shown picture of a file appears, in seconds on the file's clock; None if it
+    has no pictures.
 
-    That is where its stream starts, except for a stream that starts in the middle of a group of pictures, which cannot
+    The time is that of the stream's start, unless the stream starts in the middle of a group of pictures, which cannot
     be decoded from there.
 
     Args:
@@ -189,7 +190,7 @@ def first_shown(path: Path, container: Any) -> Fraction | None:
     if pictures is None:
         return None
     if container.format.name == "avi":
-        # It has no time stamps of pictures. What FFmpeg gives are guesses, wrong where frames are reordered.
+        # The container has no time stamps for pictures. FFmpeg guesses them, wrongly where frames are reordered.
         return start_seconds(pictures)
     with suppress(DataError), opened(path, quick=is_mp4(container)) as again:
         stream = video_stream(again)
@@ -209,8 +210,8 @@ def _first_of(container: Any, stream: Any) -> Fraction | None:
 
 
 def _stated_first(early: Sequence[Any], stream: Any) -> Fraction | None:
-    """Return when the first of the early video packets is shown, if it stands alone and comes before the others; None
-    if that takes decoding.
+    """Return when the first of the early video packets is shown, if it can be decoded alone and comes before the
+    others; None if that takes decoding to know.
     """
     times = [packet.pts for packet in early if packet.size and packet.pts is not None]
     if times and early[0].is_keyframe and not early[0].is_discard and early[0].pts == min(times):
@@ -232,21 +233,21 @@ _WITHOUT_CLOCK = frozenset({"wav", "w64", "aiff"})
 """The containers that hold nothing but samples, one after the other."""
 
 IN_TIME = "sound_in_time"
-"""The correction of audio that 0.1.0 put elsewhere, at least in part: each frame after the one before, the first one by
-its time stamp, and the pictures at the start of their stream.
+"""The correction of audio that 0.1.0 placed wrongly, at least in part: it put each frame after the one before, the
+first one by its time stamp, and the pictures at the start of their stream.
 """
 
 
 def sound_corrections(path: Path, container: Any, *, is_unread: bool = False) -> tuple[str, ...]:
-    """Find what is corrected in the audio of a file, by its names in `encode.outdated.CORRECTIONS`.
+    """Find the corrections that apply to the audio of a file, by their names in `encode.outdated.CORRECTIONS`.
 
-    The packets tell if they follow each other evenly, as in almost every file; only if they do not, the audio is
-    decoded, up to the first difference. Damage is left to be reported by those who read the file.
+    If packets follow each other evenly, as in almost every file, they are enough to tell; otherwise the audio is
+    decoded, up to the first difference. Damage is left to be reported when the file is read.
 
     Args:
         path: the file.
         container: the file, open.
-        is_unread: whether it was opened `quick` and nobody else reads from it, before or after, so that it need not be
+        is_unread: whether it was opened `quick` and nothing else reads from it, before or after, so that it need not be
             opened again.
     """
     if audio_stream(container) is None or container.format.name in _WITHOUT_CLOCK:
@@ -268,7 +269,9 @@ def sound_corrections(path: Path, container: Any, *, is_unread: bool = False) ->
 
 
 def _sound(container: Any, stream: Any, pictures: Any | None, early: list[Any]) -> Iterator[Any]:
-    """Read the packets of an audio stream, and collect in `early` the first ones of the video beside it; no more video packets are read."""
+    """Read the packets of an audio stream, and collect in `early` the first packets of the video; no more video packets
+    than those are read.
+    """
     from av.stream import Discard
 
     for packet in _alone(container, stream, *([] if pictures is None else [pictures])):
@@ -282,19 +285,19 @@ def _sound(container: Any, stream: Any, pictures: Any | None, early: list[Any]) 
 
 def _is_even(stream: Any, packets: Iterator[Any]) -> bool:
     """Return whether each packet starts where the one before ends, if all have as many samples as the codec's frames;
-    Also False if that is not known.
+    also False if that is not known.
     """
     samples, rate = getattr(stream.codec_context, "frame_size", 0), getattr(stream.codec_context, "sample_rate", 0)
     if not samples or not rate:
         return False
     tick = Fraction(stream.time_base) * rate
-    # In whole numbers, of which an hour of sound needs many.
+    # In whole numbers, since an hour of audio needs many of them.
     ticks, parts, slack = tick.numerator, tick.denominator, max(tick.numerator, tick.denominator)
     first, count, is_over = None, 0, False
     for packet in packets:
         if not packet.size or (packet.is_discard and first is None):
             continue
-        # What is trimmed is shorter than a frame: at the end that makes no difference, at the beginning none where stamps are as exact as samples.
+        # Less than a frame is trimmed: that makes no difference at the end, nor at the beginning if stamps are as exact as samples.
         is_trimmed = packet.is_discard or packet.has_sidedata("skip_samples")
         if packet.pts is None or is_over or (first is None and is_trimmed and tick > 1):
             return False
@@ -306,8 +309,8 @@ def _is_even(stream: Any, packets: Iterator[Any]) -> bool:
 
 
 def _is_elsewhere(frames: Iterator[Placed], origin: Fraction | None, told: Fraction | None) -> bool:
-    """Return whether frames lie elsewhere than where 0.1.0 put them: one after the other, from where they were read to
-    start if the pictures start at `told`.
+    """Return whether frames lie elsewhere than where 0.1.0 put them: one after the other, starting where it took them
+    to start if the pictures start at `told`.
     """
     at = None
     for each in frames:

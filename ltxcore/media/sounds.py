@@ -1,4 +1,4 @@
-"""Reading of audio from files, and writing."""
+"""Reading of audio from files, and writing of audio to them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63, "fl
 
 @attrs.frozen
 class Gap:
-    """A place where audio does not simply go on: a hole, which is silence, or an overlap, whose later part is left out.
+    """A place where audio is not continuous: a hole, which is silence, or an overlap, whose later part is left out.
 
     Attributes:
         at: its place, in seconds from the first sample.
@@ -96,8 +96,8 @@ def _decode(parts: Iterator[Sound], rate: int, max_duration: float | None) -> So
 
 @contextmanager
 def hearing(path: Path) -> Iterator[Iterator[Sound]]:
-    """Open the first audio stream of a file, and yield it piece by piece, in its place as `read_sound` reads it; no
-    piece if there is no audio.
+    """Open the first audio stream of a file, and yield it piece by piece, in its place as `read_sound` reads it;
+    without audio, nothing is yielded.
 
     Raises:
         DataError: there is no such file, or it is not a media file; raised from the pieces if they do not decode.

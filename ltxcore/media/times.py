@@ -1,5 +1,5 @@
-"""The times at which the frames of a clip are shown: counted from its packets, none of which is decoded, rather than
-taken from the container's own claims.
+"""The times at which the frames of a clip are shown. They are counted from its packets, none of which is decoded,
+rather than taken from the container's own claims.
 
 A container may claim too much: an edit list, which a cut without encoding leaves behind, hides frames that its table
 counts; an AVI counts empty frames; a decoder gives nothing for frames that refer to what was cut away. It may also
@@ -23,7 +23,7 @@ from ltxcore.errors import DataError
 from ltxcore.media.container import counts_its_frames, frames_of, opened, packets_of, video_stream
 
 LONGEST = Fraction(3, 2)
-"""The most by which a frame may last longer than another in a clip of a constant rate, as a factor: a film on broadcast
+"""The most by which a frame may last longer than another in a clip of a constant rate, as a factor: film on broadcast
 television has frames of two and of three fields.
 """
 
@@ -33,9 +33,9 @@ _ROUNDED = Fraction(1, 1000)
 _ABOUT = Fraction(1, 500)
 """The share by which a rate may differ from the stated one: more than the difference of 30 and 30000/1001."""
 _WOBBLE = Fraction(1, 2000)
-"""The share by which the mean of times that a clock gave may be off: half the difference of 30 and 30000/1001."""
+"""The share by which the mean of times given by a clock may be off: half the difference of 30 and 30000/1001."""
 _UNSTEADY = Fraction(1, 200)
-"""The share by which the mean of times may be off in a clip with a variable frame rate, whose times no clock gave."""
+"""The share by which the mean of times may be off in a clip with a variable frame rate, whose times were not given by a clock."""
 _SLOW = 16
 _INVISIBLE_IN = "vp8"
 _SHOWN_BIT = 1 << 4
@@ -104,7 +104,7 @@ class Times:
         rounding = 1 if self.tick <= _ROUNDED else 0
         shortest = longest = gaps[0] if gaps else 0
         for count, gap in enumerate(gaps, 1):
-            if shortest <= gap <= longest:  # most are, and an exact fraction takes long to compare
+            if shortest <= gap <= longest:  # most are, and comparing exact fractions takes long
                 continue
             shortest, longest = min(shortest, gap), max(longest, gap)
             if longest > LONGEST * shortest + rounding:
@@ -112,9 +112,9 @@ class Times:
         return len(self.starts)
 
     def usual_rate(self, told: Fraction | None = None, wobble: Fraction = _WOBBLE) -> Fraction:
-        """Compute the frames per second from the median duration of a frame: the mean of all that last about as long,
-        replaced by the container's rate, or by one that cameras have, if rounding allows it or the two differ by no
-        more than the share `wobble`.
+        """Compute the frames per second from the median duration of a frame, averaged over all frames that last about
+        as long. The container's rate or one that cameras have replaces it, if rounding allows it or the two differ by
+        no more than the share `wobble`.
         """
         gaps = sorted(end - start for start, end in pairwise(self.starts))
         median = max(1, _median(gaps))
@@ -124,7 +124,7 @@ class Times:
             return 1 / mean
         rounding = self.tick / len(alike)
         likely = [*([told] if told else ()), *_plain_rates(1 / mean)]
-        # Of those that rounding does not tell apart the first, else the nearest.
+        # The first of those that rounding does not tell apart, else the nearest.
         nearest = min(likely, key=lambda rate: max(rounding, abs(1 / rate - mean)))
         return nearest if abs(1 / nearest - mean) <= max(rounding, wobble * mean) else 1 / mean
 
@@ -148,8 +148,8 @@ class Times:
 
 
 def _plain_rates(rate: Fraction) -> list[Fraction]:
-    """List the usual rates nearest to a rate: a whole number, a multiple of one half if it is low, and 1000/1001 of a
-    whole number, as television has it.
+    """List the usual rates nearest to a rate: a whole number, a multiple of one half if the rate is low, and 1000/1001
+    of a whole number, as in television.
     """
     whole, half, film = round(rate), Fraction(round(2 * rate), 2), round(rate * 1001 / 1000) * Fraction(1000, 1001)
     return [found for found in (Fraction(whole), half if rate < _SLOW else Fraction(), film) if found]
@@ -185,8 +185,8 @@ class Shown:
 
 
 def shown_frames(path: Path) -> tuple[Shown, Fraction]:
-    """Find the frames that a clip shows, and how many of them a second; in MP4 and MOV files by their tables, in others
-    by their packets.
+    """Find the frames that a clip shows, and how many there are per second, from the tables of MP4 and MOV files and
+    from the packets of others.
 
     Raises:
         DataError: it cannot be read, has no pictures, or does not say how many frames per second it has.
@@ -219,14 +219,17 @@ def shown_in(path: Path, container: Any, stream: Any) -> tuple[Shown, Fraction]:
 
 
 def told_rate(stream: Any) -> Fraction | None:
-    """Return the frames per second that the container states: its average, else what its time base suggests; None if it states none."""
+    """Return the frames per second that the container states: its average, else the rate that its time base suggests;
+    None if it states none.
+    """
     rate = stream.average_rate or stream.base_rate or stream.guessed_rate
     return Fraction(rate) if rate else None
 
 
 def table_of(stream: Any) -> Shown | None:
-    """Find the shown frames in the table of an MP4 or MOV file, which holds no presentation times but has the packets
-    at even ones; None if the packets must be read, since the table leaves frames out or has them at uneven times.
+    """Find the shown frames in the table of an MP4 or MOV file; the table has no presentation times, but shows whether
+    packets are evenly spaced. None if the packets must be read, since the table leaves frames out or spaces them
+    unevenly.
     """
     entries = stream.index_entries
     stamps = [] if len(entries) != stream.frames else sorted(entry.timestamp for entry in entries if not entry.is_discard)
@@ -273,7 +276,7 @@ def _is_shown(packet: Any, stream: Any) -> bool:
 
 
 def _decodable(path: Path, starts: Sequence[int]) -> list[int]:
-    """Remove the frames before the first that a decoder gives: in a cut stream, some refer to what was cut away."""
+    """Remove the frames before the first one that a decoder returns: in a cut stream, some refer to frames that were cut away."""
     with opened(path) as container:
         stream = video_stream(container)
         frame = next(frames_of(path, container, stream), None)
@@ -292,7 +295,7 @@ def _times(starts: Sequence[int], lasts: Mapping[int, int], tick: Fraction) -> T
 
 _TELEVISION = Fraction(1000, 1001)
 _USUAL = frozenset({12, 15, 24, 30, 48, 60, 120, 240})
-"""The whole rates whose television rate people also write with two decimals, such as 23.98."""
+"""The whole rates whose television counterparts (1000/1001 of them) people also write with two decimals, such as 23.98."""
 _FASTEST = 300
 _THREE_DECIMALS = Fraction(1, 2000)
 _MICROSECONDS = Fraction(1, 2_000_000)
@@ -304,8 +307,9 @@ def exact_rate(rate: float | Fraction) -> Fraction:
     """Return the exact frames per second that a possibly rounded rate means: 24000/1001 for 23.976 and 23.98,
     30000/1001 for 29.97.
 
-    A rate is taken for N x 1000/1001 if that is it within three decimals, or its time between frames within whole microseconds (as in AVI), or, of the
-    usual rates, if it is that with two decimals. Any other rate stays: a fraction what it is, a float the nearest fraction.
+    A rate is taken for N x 1000/1001 if it is that rounded to three decimals, or to a whole number of microseconds
+    between frames (as in AVI), or, for the usual rates, to two decimals. Any other fraction is returned as it is, and
+    any other float as the nearest fraction.
     """
     found = rate if isinstance(rate, Fraction) else Fraction(rate).limit_denominator(_FINEST) or Fraction(rate)
     whole = round(found / _TELEVISION)

@@ -1,4 +1,4 @@
-"""Turning of pictures to how their metadata say they are shown: by the display matrix of a clip, or the EXIF
+"""Turning pictures to the way that their metadata say they are shown: by the display matrix of a clip, or the EXIF
 orientation of a photograph.
 """
 
@@ -132,11 +132,11 @@ def _decoded_at_once(container: Any, stream: Any) -> list[Any]:
 
 
 def turn_of(frame: Any, path: Path) -> Turn:
-    """Return how the first decoded frame of a file is to be turned: as Pillow says for photographs that it can read, by
-    the display matrix for all else.
+    """Return how the first decoded frame of a file is to be turned: as Pillow says for photographs that it can read,
+    and by the display matrix for all other files.
 
     Raises:
-        DataError: turned by an angle that is not a multiple of 90 degrees.
+        DataError: it is turned by an angle that is not a multiple of 90 degrees.
     """
     orientation = orientation_of(path)
     if orientation is not None:
@@ -146,7 +146,7 @@ def turn_of(frame: Any, path: Path) -> Turn:
 
 
 def is_turned_anew(frame: Any, path: Path) -> bool:
-    """Return whether the first decoded frame of a file is turned differently than in version 0.1.0, which took the
+    """Return whether the first decoded frame of a file is turned differently than by version 0.1.0, which took the
     orientation of photographs only from the EXIF data of a JPEG, and missed a display matrix next to data that PyAV has
     no name for.
     """
@@ -169,7 +169,7 @@ def turn_of_matrix(matrix: bytes, path: Path) -> Turn:
     pixel (x, y) is shown at `(a x + c y, b x + d y)`, up to a shift.
 
     Raises:
-        DataError: it is not a multiple of a quarter turn, with or without mirroring.
+        DataError: it is not a whole number of quarter turns, with or without mirroring.
     """
     a, b, _, c, d = struct.unpack("=5i", matrix[:20])
     if a and d and not b and not c:
@@ -184,8 +184,8 @@ def turn_of_matrix(matrix: bytes, path: Path) -> Turn:
 
 
 def orientation_of(path: Path, *, only_jpeg: bool = False) -> int | None:
-    """Return the orientation, 1 to 8, of a JPEG, PNG, WebP or TIFF file as Pillow finds it, in its EXIF data or else
-    its XMP; 1, upright, if it states none.
+    """Return the orientation, 1 to 8, of a JPEG, PNG, WebP or TIFF file as Pillow finds it in its EXIF data or else its
+    XMP; 1, upright, if it states none.
 
     Args:
         path: the file.
@@ -201,7 +201,7 @@ def orientation_of(path: Path, *, only_jpeg: bool = False) -> int | None:
             return None
         try:
             exif = _exif(file, start, only_jpeg)
-        except Exception:  # noqa: BLE001 - nothing but Pillow runs in it, which raises all there is on damaged metadata
+        except Exception:  # noqa: BLE001 - only Pillow runs here, and it may raise anything on damaged metadata
             return None
     if exif is None:
         return None
@@ -210,9 +210,9 @@ def orientation_of(path: Path, *, only_jpeg: bool = False) -> int | None:
 
 
 def _exif(file: BinaryIO, start: bytes, only_jpeg: bool) -> Any:
-    """Read EXIF data with Pillow, made up from XMP if they state no orientation; None for a file of another kind.
+    """Read EXIF data with Pillow, completed from XMP if they state no orientation; None for a file of another kind.
 
-    Its classes are called by name, since `Image.open` would warn of large pictures, of which none is decoded here.
+    Its classes are called by name, since `Image.open` would warn about large pictures, although none is decoded here.
     """
     from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
@@ -227,7 +227,7 @@ def _exif(file: BinaryIO, start: bytes, only_jpeg: bool) -> Any:
         tells_later = _png_tells_after_its_pixels(file)
         file.seek(0)
         image = PngImagePlugin.PngImageFile(file)
-        return image.getexif() if tells_later else Image.Image.getexif(image)  # the first decodes the pixels to find what follows them
+        return image.getexif() if tells_later else Image.Image.getexif(image)  # the former decodes the pixels to find what follows them
     if start[:4] == b"RIFF" and start[8:] == b"WEBP":
         return WebPImagePlugin.WebPImageFile(file).getexif()
     return TiffImagePlugin.TiffImageFile(file).getexif() if start[:4] in _TIFF else None

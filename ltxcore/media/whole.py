@@ -1,6 +1,7 @@
-"""Detection of media files that were cut short, from what the container says of its own length, without decoding.
+"""Detection of media files that were cut short, from what the container says about its own length, without decoding.
 
-FFmpeg plays what there is of a file that was cut short and says nothing, so a half-copied recording would train as a shorter one.
+FFmpeg plays as much as there is of a file that was cut short and reports nothing, so a half-copied recording would be
+trained on as a shorter one.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import BinaryIO
 
 _ENDLESS = ((0, 0), (0x7FFFF000, 0x80000100), (0xFFFFFF00, 0xFFFFFFFF), (1 << 62, 1 << 64))
 """The ranges of sizes in a header, each from and to, that mean that a recorder did not yet know how long the recording
-becomes, or could not go back to say so.
+would be, or could not go back to say so.
 """
 
 _WAVES = (b"RIFF", b"RF64", b"BW64")
@@ -60,8 +61,8 @@ def says_no_length(path: Path) -> bool:
 
 
 def as_readable(path: Path) -> FileIO | None:
-    """Open a file that FFmpeg can read in place of a long WAV (RF64) whose 64-bit sizes state nothing, which FFmpeg
-    takes for empty; None for all other files.
+    """Open a file for FFmpeg to read in place of a long WAV (RF64) whose 64-bit sizes state nothing, which FFmpeg takes
+    for empty; None for all other files.
 
     Without the name RF64 the 32-bit size counts, and if it states nothing either, the audio goes on to the end of the
     file.
@@ -110,7 +111,9 @@ def _wave_size(file: BinaryIO) -> int | None:
 
 
 def _wave_sizes(file: BinaryIO) -> tuple[int | None, int | None]:
-    """Read the bytes of samples like `_wave_size`, as 32 and as 64 bits state them; None for what is not stated."""
+    """Read the number of bytes of samples, as `_wave_size` does, both as the 32-bit and as the 64-bit field state it;
+    None for a field that states nothing.
+    """
     file.seek(12)
     long = None
     for _ in range(_MOST_CHUNKS):
@@ -138,9 +141,9 @@ def _caf_is_endless(file: BinaryIO) -> bool:
 
 
 def _boxes_are_short(file: BinaryIO, size: int) -> bool:
-    """Return whether an ISO base media file is cut short. It is a chain of boxes, each led by its size; after 1 a
-    64-bit size follows, and 0 goes on to the end of the file. One of them describes the tracks, or, in AVIF and HEIC
-    photographs, the items.
+    """Return whether an ISO base media file is cut short. It is a chain of boxes, each led by its size; a size of 1
+    means that a 64-bit size follows, and 0 that the box goes on to the end of the file. One box describes the tracks,
+    or, in AVIF and HEIC photographs, the items.
     """
     at = 0
     kinds = set()
@@ -193,8 +196,8 @@ def _matroska_is_short(file: BinaryIO, size: int) -> bool:
 
 
 def _ebml_size(file: BinaryIO) -> int | None:
-    """Read a number of 1 to 8 bytes, one more than its first byte has leading zero bits; None if it is all ones, which
-    means unknown, or is not there.
+    """Read a number of as many bytes, 1 to 8, as one more than the leading zero bits of its first byte; None if it is
+    all ones, which means unknown, or is missing.
     """
     first = file.read(1)
     if not first or not first[0]:

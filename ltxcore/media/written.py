@@ -21,8 +21,8 @@ _JPEG_QUALITY = 2
 _H264_PIXELS, _H264_ODD_PIXELS = "yuv420p", "yuv444p"
 _BT709, _STUDIO_RANGE = 1, 1
 """The primaries, transfer function, matrix and range that H.264 is written with, at any size, in the numbers of ITU-T
-H.273: those of the clips that models learn from, whose red, green and blue ours are. Without tags, players guess them
-by the size of the picture.
+H.273. They are those of the clips that models learn from, so that our RGB is meant by them. Without tags, players guess
+them from the size of the picture.
 """
 _H264 = {"crf": "18", "preset": "medium", "threads": "1", "x264-params": "mbtree=0"}
 """The options of libx264: one thread, since its bytes depend on how many there are, and no macroblock tree, whose bytes
@@ -80,7 +80,8 @@ def _write_mp4(path: Path, clip: Clip, sound: Sound | None) -> None:
 
 
 def write_frames(path: Path, frames: Iterator[Tensor], rate: Fraction, sound: Sound | None = None) -> None:
-    """Write frames `[H, W, 3]` uint8 RGB of one size as MP4, one at a time, so that a clip of any length takes the memory of a frame.
+    """Write frames `[H, W, 3]` uint8 RGB of one size as MP4, one at a time, so that a clip of any length takes the
+    memory of one frame.
 
     Odd sizes are written too, with full color (4:4:4), which not every player shows. The file appears whole or not at
     all.

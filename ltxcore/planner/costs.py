@@ -25,8 +25,8 @@ from ltxcore.runs.run_plan import Outline, draft
 GIB = 2**30
 
 UNKNOWN = (
-    "Computed from the model's shapes, as PyTorch's own kernels keep tensors. Not known: fragmentation, and what kernels (cuDNN, flash attention, NCCL) work in. "
-    f"The margin of {SHARE:.0%} and {CONTEXT // GIB} GiB is for them."
+    "Computed from the model's shapes and the tensors that PyTorch's own kernels keep. Not included: fragmentation, and the workspaces of kernels (cuDNN, flash attention, NCCL). "
+    f"The margin of {SHARE:.0%} and {CONTEXT // GIB} GiB is for these."
 )
 
 

@@ -1,1 +1,1 @@
-"""Runs before and beside their training: what a run file asks for, all that can be wrong with it, and the folder that it writes."""
+"""Runs apart from their training: the plan that follows from a run file, the checks on it, and the folder that a run writes."""

@@ -14,7 +14,7 @@ from ltxcore.protocols import Entry, Modality, Source
 from ltxcore.runs.run_plan import RunPlan
 
 SHOWN = 3
-"""Sizes that are named, the most frequent first."""
+"""The number of sizes to name, the most frequent first."""
 
 
 def about_data(plan: RunPlan) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def about_data(plan: RunPlan) -> dict[str, Any]:
 
 
 def changed_data(plan: RunPlan) -> str:
-    """Say what changed in the data of a resumed run; "" if nothing did, as far as the run recorded what it began with."""
+    """Say what changed in the data of a resumed run; "" if nothing did, as far as can be told from what the run recorded when it began."""
     before = (plan.outline.folder.status() or {}).get("data", {}) if plan.outline.resumes else {}
     now = about_data(plan)
     counts = [(before.get("train", now["train"]), now["train"]), (before.get("held_out", now["held_out"]), now["held_out"])]
@@ -99,7 +99,7 @@ def size_of(entry: Entry, source: Source, modality: Modality | None) -> str:
 
 
 def seconds(entry: Entry, modality: Modality) -> float:
-    """How long a sample is. Source: docs/explanation/arithmetic.md#seconds-of-a-sample"""
+    """Return the duration of a sample. Source: docs/explanation/arithmetic.md#seconds-of-a-sample"""
     grid = modality.grid_of(entry.shape)
     frames = (grid.frames - 1) * grid.scale[0] + 1
     if modality.name == "video":

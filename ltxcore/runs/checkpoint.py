@@ -1,4 +1,4 @@
-"""Checkpoints: folders that are whole or do not count, and as many of them as were asked for."""
+"""Checkpoints: folders that are whole or do not count, and are kept up to the number that was asked for."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MANIFEST = "manifest.json"
 STATE = "state.safetensors"
 VALUES = "state.json"
 MARGIN = 64 * 2**20
-"""The bytes that stay free on the disk, for metrics and generations."""
+"""The bytes that stay free on the disk, for metrics and generated samples."""
 
 
 @attrs.frozen
@@ -46,10 +46,12 @@ def save(
     """Write `folder/step_NNNNNN`. Its manifest, with a hash of every file, comes last: a folder without one is not a checkpoint.
 
     Args:
-        folder: of all checkpoints.
-        step: optimizer steps done.
-        weights: name of the weights' file, and what writes it to a path; or parts of it beside it.
-        state: what the engine needs to go on exactly, if it is kept: each tensor, or what gives it when its turn comes.
+        folder: the folder of all checkpoints.
+        step: the number of optimizer steps done.
+        weights: the name of the weights' file, and a function that writes it to a path, with its parts beside it if
+            there are any.
+        state: everything that the engine needs to resume exactly, if it is kept: each tensor, or a function that
+            returns it when its turn comes.
 
     Raises:
         CheckpointError: the disk is full, or the folder cannot be written.
@@ -76,17 +78,18 @@ def save(
 
 
 def found(folder: Path) -> list[Saved]:
-    """Folders that have a manifest, oldest first; `look` and `check` tell whether one is whole."""
+    """Return the folders that have a manifest, oldest first; `look` and `check` tell whether one is whole."""
     manifests = folder.glob(f"{STEP}*/{MANIFEST}")
     numbered = [(path.parent, path.parent.name.removeprefix(STEP)) for path in manifests]
     return sorted((Saved(path, int(number)) for path, number in numbered if number.isdecimal()), key=lambda saved: saved.step)
 
 
 def newest(folder: Path) -> Saved | None:
-    """The checkpoint that a run goes on with; none: it was not saved yet.
+    """Return the checkpoint to resume from; None if there is none yet.
 
     Raises:
-        CheckpointError: its manifest is damaged, its files are not as large as that says, or none of them is what a run goes on with.
+        CheckpointError: its manifest is damaged, its files do not have the sizes in the manifest, or a run cannot be
+            resumed from it.
     """
     whole = found(folder)
     if not whole:
@@ -122,7 +125,7 @@ def weights_in(saved: Saved) -> list[Path]:
 
 
 def remove_all(folder: Path) -> None:
-    """Remove all checkpoints, so that a kill on the way leaves whole ones or none."""
+    """Remove all checkpoints, in such a way that if the process is killed, each one left is whole or does not count."""
     for saved in found(folder):
         _remove(saved.path)
     if folder.exists():
@@ -130,8 +133,8 @@ def remove_all(folder: Path) -> None:
 
 
 def look(saved: Saved) -> ManifestRecord:
-    """List what a checkpoint holds, once every file is there with the size it was saved with; only the manifest is
-    read.
+    """List the contents of a checkpoint after checking that every file is there with the size it was saved with; only
+    the manifest is read.
 
     Raises:
         CheckpointError: the manifest is damaged, or a file is missing or was changed.
@@ -151,7 +154,7 @@ def look(saved: Saved) -> ManifestRecord:
 
 
 def check(saved: Saved) -> bool:
-    """Return whether a checkpoint holds a training state, once every file matches its hash.
+    """Return whether a checkpoint holds a training state, after checking that every file matches its hash.
 
     Raises:
         CheckpointError: a file is missing or was changed, or the manifest was.
@@ -184,7 +187,7 @@ def load_state(saved: Saved) -> tuple[dict[str, Tensor], dict[str, Any]]:
     from ltxcore.safetensors_files import open_tensors
 
     with open_tensors(read_file(saved.path / STATE)) as file:
-        # Mapped, not read: a process may need a part of each only.
+        # Mapped, not read: a process may need only a part of each file.
         tensors = {key: file.get_tensor(key) for key in file.names()}
     return tensors, json.loads((saved.path / VALUES).read_text(encoding="utf-8"))
 
@@ -193,11 +196,11 @@ def check_space(folder: Path, needed: int) -> None:
     """Refuse to begin a save that the disk has no room for.
 
     Args:
-        folder: where it goes; it need not exist yet.
-        needed: bytes.
+        folder: the folder to save in; it need not exist yet.
+        needed: the bytes that the save needs.
 
     Raises:
-        CheckpointError: too little is free.
+        CheckpointError: too little space is free.
     """
     there = next(path for path in [folder, *folder.absolute().parents] if path.exists())
     free = shutil.disk_usage(there).free
@@ -210,7 +213,7 @@ def check_space(folder: Path, needed: int) -> None:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file."""
+    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -222,7 +225,7 @@ def _stored(value: Tensor | Stored) -> Stored:
 
 
 def _remove(path: Path) -> None:
-    # The manifest goes first, and from the disk too: what is left half-removed by a kill or a power cut is not a checkpoint.
+    # The manifest is removed first, from the disk too: what a kill or a power cut leaves half-removed is not a checkpoint.
     if not path.is_dir():
         path.unlink()
         return

@@ -1,6 +1,8 @@
-"""`ltx check` of a run file: every part of a run is looked at, whatever is wrong with the others, and all mistakes are told at once.
+"""`ltx check` of a run file: every part of a run is checked, whatever is wrong with the others, and all mistakes are
+reported at once.
 
-Nothing is written, nothing is decoded, and of models and LoRAs the headers are read. What a run mends by itself is no mistake, and is said.
+Nothing is written or decoded, and only the headers of models and LoRAs are read. Something that a run repairs by itself
+is not a mistake, but is printed as a note.
 """
 
 from __future__ import annotations
@@ -36,10 +38,10 @@ class Checked:
     """A run that is in order.
 
     Attributes:
-        outline: what is known of it without its data.
-        samples: how many there are, in words.
-        notes: what the user should know.
-        plan: what it will do; none: the first run encodes data of it.
+        outline: the facts about the run that are known without its data.
+        samples: the number of samples, in words.
+        notes: facts that the user should know.
+        plan: the plan of the run; None if some of its data are encoded only when it first runs.
     """
 
     outline: Outline
@@ -52,12 +54,12 @@ def check_run(run: LoadedRun | ReadRun, phase: Phase | None = None) -> Checked:
     """Check a run as far as it can be without writing, decoding or loading.
 
     Args:
-        run: the run file; whatever is wrong with its keys, the rest is looked at.
-        phase: shows progress; none: nothing does.
+        run: the run file; whatever is wrong with its keys, the rest is checked.
+        phase: a function that shows progress; None to show none.
 
     Raises:
-        LtxError: for all that is wrong.
-        UnreadPlugins: nothing is, but names that can only come from plugins that were not run.
+        LtxError: something is wrong; all faults are named.
+        UnreadPlugins: nothing is wrong, but some names can only come from plugins that were not run.
     """
     if phase is None:
         with bars(False) as quiet:
@@ -77,10 +79,11 @@ def check_run(run: LoadedRun | ReadRun, phase: Phase | None = None) -> Checked:
 
 
 def check_ahead(found: Outline) -> None:
-    """Check in advance what a run needs only once its data are encoded: the codecs that draw its samples, and the rows of a held-out dataset.
+    """Check in advance parts that a run needs only after its data are encoded: the codecs that its samples are
+    generated with, and the rows of a held-out dataset.
 
     Raises:
-        LtxError: for all that is wrong.
+        LtxError: something is wrong; all faults are named.
     """
     problems = list(drawing_problems(found))
     dataset = found.config.data.held_out
@@ -93,12 +96,13 @@ def check_ahead(found: Outline) -> None:
 
 
 def rows_of(found: Outline, dataset: Path, root: Path) -> tuple[Dataset, tuple[Problem, ...]]:
-    """The rows of a dataset as the run reads them, and all that is wrong with them but what is in their media.
+    """Return the rows of a dataset as the run reads them, and everything that is wrong with them except faults of their
+    media.
 
     Args:
-        found: the run.
-        dataset: a file, or a folder of media.
-        root: where it is encoded, or will be.
+        found: the facts about the run.
+        dataset: a dataset file, or a folder of media.
+        root: the folder where its samples are encoded, or will be.
 
     Raises:
         DataError: there are no rows to look at.
@@ -112,7 +116,7 @@ def rows_of(found: Outline, dataset: Path, root: Path) -> tuple[Dataset, tuple[P
 
 @attrs.define
 class _Checker:
-    """Looks at the data of a run, and goes on after a mistake."""
+    """A checker of a run's data that goes on after a mistake."""
 
     drafted: Draft
     phase: Phase
@@ -120,7 +124,7 @@ class _Checker:
     notes: list[str] = attrs.field(factory=list)
 
     def checked(self, loaded: LoadedRun) -> Checked | None:
-        """The run; what is wrong with it is in `problems`."""
+        """Return the run as far as it is in order, or None; mistakes are added to `problems`."""
         found, data = self.drafted.outline, loaded.config.data
         if found is None:
             self._rows(loaded)
@@ -139,7 +143,7 @@ class _Checker:
         apart = None
         with collecting(self.problems):
             apart = self.seen(found, data.held_out, None) if isinstance(data.held_out, Path) else None
-        if not data.is_said:  # which is told already
+        if not data.is_said:  # which is reported already
             return None
         if data.dataset is None:
             return self._encoded(found)
@@ -165,7 +169,7 @@ class _Checker:
                     self.problems.extend(read_rows(dataset, loaded.config.preprocessing).problems)
 
     def _encoded(self, found: Outline) -> Checked | None:
-        """A run on a set that is encoded already."""
+        """Return a run on a set that is encoded already."""
         manifest = self.manifest(found, None)
         if manifest is None:
             return None
@@ -176,7 +180,9 @@ class _Checker:
         return None
 
     def _plan(self, found: Outline, seen: Seen, manifest: Manifest | None) -> RunPlan | None:
-        """The split of the run's samples, which are known from the rows; the rest is true where all are encoded."""
+        """Return the plan of a run with its split, which follows from the rows; the rest of the plan is right only if
+        all samples are encoded.
+        """
         leaves_out = found.config.preprocessing.on_error == "skip"
         names = [sample for sample in seen.rows.samples if not (leaves_out and sample.name in seen.survey.unfit)]
         entries = {sample.name: Entry((), origin=sample.origin) for sample in names}
@@ -189,7 +195,7 @@ class _Checker:
         return None
 
     def manifest(self, found: Outline, only: tuple[str, ...] | None) -> Manifest | None:
-        """Check against the run the samples that are already encoded and stay valid; None if there are none, or
+        """Check the samples that are already encoded and remain valid against the run; None if there are none, or
         something is wrong with them.
         """
         if only == ():
@@ -206,7 +212,7 @@ class _Checker:
         return manifest if len(self.problems) == before else None
 
     def _hold_ahead(self, found: Outline, seen: Seen) -> Manifest:
-        """Check what the first run will encode against the strategy, as far as file headers tell what it will be like."""
+        """Check the samples that the first run will encode against the strategy, as far as file headers tell what they will be like."""
         ahead = foreseen(found, seen.survey)
         if seen.standing is not None and seen.standing.encodes and ahead.samples and self.drafted.knows_model:
             with collecting(self.problems):
@@ -222,7 +228,7 @@ class _Checker:
         references_of(found, manifest)
 
     def seen(self, found: Outline, dataset: Path, root: Path | None) -> Seen | None:
-        """A dataset as it stands; what is wrong with it is in `problems`. None: it has no rows to look at."""
+        """Return the present state of a dataset; None if it has no rows to look at. Mistakes are added to `problems`."""
         config, where = found.config, found.loaded.where
         place = root or default_root(dataset, config.preprocessing)
         rows, wrong = None, tuple[Problem, ...]()

@@ -1,4 +1,4 @@
-"""The disk that a run fills, against what is free: known before it starts from the shapes of its model."""
+"""The disk space that a run needs, compared with what is free. It is known before the run starts, from the shapes of its model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ltxcore.runs.run_plan import Outline
 from ltxcore.sample.cuts import samples_in, steps_of
 
 STATE_BYTES = {"full": 12, "minimal": 4, "off": 0}
-"""The bytes of training state for each trained number, besides its export, by `checkpoints.save_training_state`."""
+"""The bytes of training state for each trained number, in addition to its export, by `checkpoints.save_training_state`."""
 
 WEIGHT_BYTES = {"bfloat16": 2, "float32": 4}
 """The bytes of each exported number, by `checkpoints.precision`."""
@@ -30,12 +30,14 @@ LATENT_BYTES = 2
 
 
 def room_for(found: Outline, problems: list[Problem]) -> Iterator[str]:
-    """A note where the disk has no room for all that a run keeps; that it has none even for what a run makes sure of first is added to `problems`."""
+    """Yield a note if the disk has no room for everything that a run keeps; if there is not even room for its first
+    checkpoint, that is added to `problems`.
+    """
     config = found.config
     try:
         backbone = found.base.described(found.streams)
         adapted = _adapted(found, backbone)
-    except LtxError:  # targets that name nothing, which is told
+    except LtxError:  # targets that match nothing, which is reported elsewhere
         return
     highest = max((min(shape) for shape in adapted), default=WIDEST)
     if adapted and config.lora.rank > highest:
@@ -56,7 +58,7 @@ def room_for(found: Outline, problems: list[Problem]) -> Iterator[str]:
         return
     interval, keep = config.checkpoints.interval, config.checkpoints.keep_last_n
     made = 0 if interval is None else (config.optimization.steps - 1) // interval
-    at_once = min(made, keep + 1) if keep > 0 else made  # a new one is whole before an old one goes
+    at_once = min(made, keep + 1) if keep > 0 else made  # a new one is complete before an old one is removed
     needed = at_once * checkpoint + exported + MARGIN
     if free < needed:
         yield (
@@ -66,7 +68,7 @@ def room_for(found: Outline, problems: list[Problem]) -> Iterator[str]:
 
 
 def room_to_encode(found: Outline, seen: Survey, standing: Standing) -> Iterator[str]:
-    """A note where the disk has no room for the latents that the first run encodes; what its captions take is not counted."""
+    """Yield a note if the disk has no room for the latents that the first run encodes; the space for its captions is not counted."""
     free = free_bytes(seen.encoding.root)
     if not standing.encodes or not seen.planned or free is None:
         return
@@ -88,7 +90,7 @@ def _latent_numbers(planned: Planned, seen: Survey, widths: Mapping[str, int]) -
 
 
 def _adapted(found: Outline, backbone: Description) -> list[tuple[int, ...]]:
-    """The shapes of the matrices that a LoRA adapts, at most, since no loss may reach some; none in full mode."""
+    """Return the shapes of the matrices that a LoRA may adapt, some of which no loss may reach; empty in full mode."""
     config = found.config
     if config.model.training_mode == "full":
         return []
@@ -117,5 +119,5 @@ def free_bytes(folder: Path) -> int | None:
 
 
 def gib(size: int) -> str:
-    """Spell bytes for a reader."""
+    """Write a number of bytes for a reader."""
     return f"{size / 2**30:.2f} GiB"

@@ -1,4 +1,4 @@
-"""The choice of a run's engine, and what is asked of it that it does not support."""
+"""The choice of a run's engine, and checks for settings that it does not support."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def uses_zero(config: RunFile, world_size: int) -> bool:
 
 
 def engine_problems(config: RunFile, world_size: int) -> Iterator[tuple[str, str, str]]:
-    """Key, what is wrong, and what to do about it: what the run's engine does not do."""
+    """Yield the settings that the run's engine does not support: key, what is wrong, and what to do about it."""
     table = config.engine
     if not uses_zero(config, world_size):
         if world_size > 1:
@@ -58,7 +58,7 @@ def engine_problems(config: RunFile, world_size: int) -> Iterator[tuple[str, str
 
 
 def _of_one_process(config: RunFile) -> Iterator[tuple[str, str, str]]:
-    """Refuse what saves memory in one process and is not available in several."""
+    """Refuse settings that save memory in one process but are not available in several."""
     table = config.engine
     if config.acceleration.quantization is not None:
         yield "acceleration.quantization", "quantized weights cannot be sharded among processes", "Remove the key."
@@ -93,8 +93,8 @@ def _of_one_process(config: RunFile) -> Iterator[tuple[str, str, str]]:
 def weights_dtype(config: RunFile, divided: bool) -> torch.dtype:
     """Return the dtype in which a run holds its weights, before any quantization.
 
-    Weights that are trained whole are float32 and their own masters, unless the run rounds them stochastically. An engine
-    that divides them among processes keeps masters itself.
+    Weights that are trained whole are held in float32 and need no separate master weights, unless the run rounds them
+    stochastically. An engine that divides them among processes keeps master weights itself.
     """
     mixed = AUTOCAST[config.acceleration.mixed_precision_mode]
     masters = config.model.training_mode == "full" and not divided and not config.acceleration.stochastic_rounding
@@ -102,14 +102,14 @@ def weights_dtype(config: RunFile, divided: bool) -> torch.dtype:
 
 
 def missing_for_engine(config: RunFile, world_size: int) -> Iterator[tuple[str, str, str]]:
-    """What the run's engine needs of this machine and does not find."""
+    """Yield what the run's engine needs and this machine lacks: key, what is wrong, and what to do about it."""
     if uses_zero(config, world_size) and not has_deepspeed():
         why = 'engine.name = "zero"' if config.engine.name == "zero" else "training in several processes"
         yield "engine.name", f"{why} needs the package deepspeed, which is not installed", INSTALL_DEEPSPEED
 
 
 def has_deepspeed() -> bool:
-    """Whether DeepSpeed is installed, as it is with ltx on Linux."""
+    """Return whether DeepSpeed is installed, as it is with ltx on Linux."""
     return importlib.util.find_spec("deepspeed") is not None
 
 
@@ -118,10 +118,10 @@ def check_deepspeed(config: RunFile, world_size: int | None) -> None:
 
     Args:
         config: the run file.
-        world_size: processes; None: not known yet.
+        world_size: the number of processes; None if it is not known yet.
 
     Raises:
-        ConfigError: for all that is wrong.
+        ConfigError: it does; everything that is wrong is named.
     """
     resolve(Wanted.of(config, world_size), config.engine.deepspeed_config)
 
@@ -133,10 +133,11 @@ def build_engine(
     processes: Processes,
     device: torch.device,
 ) -> Engine:
-    """The run's engine; with several processes all call this.
+    """Build the run's engine; with several processes, all of them call this.
 
     Raises:
-        ConfigError: an optimizer that is not installed; a DeepSpeed configuration that DeepSpeed does not take; an offload that cannot be compiled here.
+        ConfigError: the optimizer is not installed, DeepSpeed does not take its configuration, or an offload cannot be
+            compiled here.
     """
     if not uses_zero(config, processes.world_size):
         return single_engine(

@@ -21,20 +21,19 @@ ENCODING = "encoding"
 def encoded(
     found: Outline, dataset: Path | None, root: Path | None, processes: Processes, take_over: bool = False
 ) -> tuple[Path, tuple[str, ...] | None]:
-    """Encode a dataset where that is not done yet, each process its share.
+    """Encode a dataset if that is not done yet, each process its share.
 
-    A run that goes on keeps the samples that it began with, unless changes are allowed: what can be read only now is left out, and what is read otherwise
-    now stays as it was encoded.
+    A resumed run keeps the samples that it began with, unless changes are allowed: samples that only became readable
+    since are left out, and samples whose files are now read differently stay as they were encoded.
 
     Args:
-        found: the run.
-        dataset: a dataset file or a folder of media; none: the run names a set that is encoded already.
-        root: where to write; none: the dataset's default root.
-        processes: of the run.
-        take_over: end another process that writes there, which is waited for otherwise.
+        found: the facts about the run.
+        dataset: a dataset file or a folder of media; None if the run names a set that is encoded already.
+        root: the folder to write to; None for the dataset's default root.
+        processes: the number of processes of the run.
+        take_over: whether to end another process that writes there, instead of waiting for it.
 
-    Returns:
-        Where the samples are, and their names; None instead of names where the set is encoded already.
+    Returns: The folder where the samples are, and their names; None instead of names if the set is encoded already.
     """
     if dataset is None:
         return found.root, None
@@ -55,7 +54,7 @@ def encoded(
             only=begun,
             keeps=found.resumes and not found.changes,
             take_over=take_over,
-            # However long the other takes: this process does not hang meanwhile.
+            # However long the other process takes, this one does not count as hanging meanwhile.
             waiting=lambda: processes.progress.says(ENCODING, is_long=True),
         )
     )
@@ -65,12 +64,14 @@ def encoded(
     encodes = any(processes.exchange(bool(summary.done)))
     if found.resumes and not _has_digest(found) and (encodes or summary.set_right):
         inform(said_of_changed_data("some samples were encoded again"))
-    # Each knows of the samples that it could not encode itself.
+    # Each process knows only which samples it could not encode itself.
     return summary.root, tuple(sorted(set.intersection(*(set(names) for names in processes.exchange(summary.samples)))))
 
 
 def begun_with(found: Outline, dataset: Path, root: Path | None) -> tuple[str, ...] | None:
-    """The samples that an unfinished run began with: when it wrote its status, all of them were encoded. None: it begins now, or some are gone since."""
+    """Return the samples that an unfinished run began with, all of which were encoded when it wrote its status; None if
+    it begins now, or some are gone since.
+    """
     if not found.resumes or found.changes:
         return None
     names = whole_already(dataset, root or default_root(dataset, found.config.preprocessing), found.config.preprocessing, _folders(found))

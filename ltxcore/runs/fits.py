@@ -1,7 +1,7 @@
 """Checks that samples were encoded for the model of a run, by their manifests.
 
-Which text features a model can read, known without opening them. The weights that a run starts from besides its model: which file they are in, and whether they
-fit, as far as headers tell.
+It tells which text features a model can read without opening them. It also finds the file of any weights that a run
+starts from besides its model, and checks from headers whether they fit.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 
 def misfits(found: Outline, manifest: Manifest) -> Iterator[Problem]:
-    """Sources that were encoded for another model; where it is not known what they were encoded with, or what the model takes, nothing is said."""
+    """Yield problems for sources that were encoded for another model; sources are passed over if it is not known what
+    they were encoded with, or what the model takes.
+    """
     for role, source in found.strategy.sources().items():
         yield from _widths(found, source, manifest.entries[role])
         folder = found.root / source.folder
@@ -56,12 +58,12 @@ def misfits(found: Outline, manifest: Manifest) -> Iterator[Problem]:
 
 
 def _family(fingerprint: str) -> str:
-    """An encoder without its options: tiles or another precision make latents that differ in the last digits, not another model's."""
+    """Return an encoder's fingerprint without its options: tiles or another precision only change the last digits of latents."""
     return fingerprint.partition("+")[0]
 
 
 def encoder_of(source: Source, found: Outline) -> str:
-    """The fingerprint of what encodes a source for this run's model; "" where it is not known."""
+    """Return the fingerprint of the encoder that this run's model needs for a source; "" if it is not known."""
     model = found.config.model
     try:
         if source.kind == "text":
@@ -70,13 +72,13 @@ def encoder_of(source: Source, found: Outline) -> str:
             return video_codec(model.model_path, video_vae_path=model.video_vae_path).fingerprint
         if source.kind == "latents":
             return audio_codec(model.model_path, audio_vae_path=model.audio_vae_path).fingerprint
-    except ConfigError:  # it is not named in this run, which reads encoded samples alone
+    except ConfigError:  # no encoder is named in this run, which only reads encoded samples
         pass
     return ""
 
 
 def _widths(found: Outline, source: Source, entries: Mapping[str, Entry]) -> Iterator[Problem]:
-    """Find tokens of another width than the model takes, the only sign of another encoder in a set that does not name its own."""
+    """Find tokens of a width other than the model's, which is the only sign of another encoder in a set that does not name its encoder."""
     taken = _taken(source, found.config.model.model_path)
     other: dict[tuple[str, int], list[str]] = {}
     for sample, entry in entries.items():
@@ -101,7 +103,7 @@ def _taken(source: Source, model_path: str) -> dict[str, int]:
 
 
 def _stored(source: Source, entry: Entry) -> list[tuple[str, int]]:
-    """Modality and numbers a token of a stored sample, where they are known."""
+    """Return the modalities of a stored sample, each with the number of values in a token, as far as they are known."""
     if source.kind == "text":
         return list(zip(entry.modality.split("+"), entry.widths, strict=False))
     if source.kind == "mask":
@@ -117,9 +119,10 @@ def check_text_features(info: ModelInfo, encoder: str, where: str) -> None:
     """Refuse stored text features that were made for another generation of models.
 
     Args:
-        info: the base model.
-        encoder: fingerprint of the text encoder that made them (`Entry.encoder`); that of a real one begins with the generation, "ltx-2.3/". "": not known.
-        where: the folder they are in.
+        info: the facts about the base model.
+        encoder: the fingerprint of the text encoder that made them (`Entry.encoder`); that of a real one begins with
+            the generation, such as "ltx-2.3/"; "" if it is not known.
+        where: the folder that they are in.
 
     Raises:
         DataError: they were made for another generation.
@@ -137,10 +140,10 @@ def check_connectors(info: ModelInfo, model_path: str, encoder: str, where: str)
     """Refuse text that was stored after the connectors of another model.
 
     Args:
-        info: the base model.
-        model_path: of it.
-        encoder: fingerprint of what made the text (`Entry.encoder`).
-        where: the folder it is in.
+        info: the facts about the base model.
+        model_path: the path of the base model.
+        encoder: the fingerprint of the encoder that made the text (`Entry.encoder`).
+        where: the folder that it is in.
 
     Raises:
         DataError: its connectors have other weights than those of the model, or the model has none.
@@ -156,8 +159,8 @@ def check_connectors(info: ModelInfo, model_path: str, encoder: str, where: str)
 
 
 def text_widths(model_path: str) -> dict[str, int]:
-    """Return the width of the stored text features that a model takes, by modality; before connectors, which do not
-    change it.
+    """Return the width of the stored text features that a model takes, by modality. It is the width before the
+    connectors, which do not change it.
 
     Source: docs/explanation/model-files.md#folders
     """
@@ -186,10 +189,10 @@ def start_problems(loaded: LoadedRun, base: Base, modalities: frozenset[str], st
 
     Args:
         loaded: the run file.
-        base: its model.
-        modalities: of the run.
-        streams: that the model is loaded with.
-        here: false: the weights to start from are on another machine, and are not looked at.
+        base: the run's model.
+        modalities: the modalities of the run.
+        streams: the modalities that the model is loaded with.
+        here: whether the weights to start from are on this machine; if not, they are not checked.
     """
     model, lora, problems = loaded.config.model, loaded.config.lora, list[Problem]()
     with collecting(problems):
@@ -207,7 +210,7 @@ def start_problems(loaded: LoadedRun, base: Base, modalities: frozenset[str], st
 
 
 def newest(path: Path) -> Path:
-    """Return a weights file or index as it is, or from a folder the one that was written last.
+    """Return a weights file or index as it is, or the one in a folder that was written last.
 
     Raises:
         CheckpointError: the folder holds none.

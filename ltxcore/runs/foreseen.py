@@ -1,6 +1,7 @@
-"""What samples will be like once encoded, so that a strategy can be checked against them before hours of encoding.
+"""The properties that samples will have once they are encoded, so that a strategy can be checked against them before
+hours of encoding.
 
-What draws the samples of a run: whether its codecs and its text encoder can be had, known from headers.
+It also checks, from headers, whether the codecs and the text encoder that a run generates samples with are available.
 """
 
 from __future__ import annotations
@@ -18,18 +19,20 @@ from ltxcore.runs.run_plan import Outline
 from ltxcore.sample.cuts import samples_in, steps_of
 
 MELS = 16
-"""The last dimension of audio latents; a token has as many numbers for each of their channels."""
+"""The last dimension of audio latents; an audio token has this many numbers for each channel."""
 
 
 def foreseen(found: Outline, seen: Survey) -> Manifest:
-    """The samples that were looked at as they will be encoded, with shapes and rates; without those of which headers do not tell that."""
+    """Return a manifest of the samples that were looked at, with the shapes and rates that they will have once encoded;
+    samples are left out if headers do not tell.
+    """
     sources = found.strategy.sources()
     entries: dict[str, dict[str, Entry]] = {role: {} for role in sources}
     for planned in seen.planned if seen.has_sizes else ():
         name = planned.sample.name
         try:
             known = {role: _entry(source.folder, planned, found, seen) for role, source in sources.items()}
-        except DataError:  # a file that cannot be read, which is told elsewhere
+        except DataError:  # a file that cannot be read, which is reported elsewhere
             continue
         if name not in seen.unfit and None not in known.values():
             for role, entry in known.items():
@@ -48,7 +51,7 @@ def _entry(folder: str, planned: Planned, found: Outline, seen: Survey) -> Entry
             return Entry(bucket.cells(tools.video.scale), kind="mask", modality="video")
         size, rate = _size(folder, bucket, planned, seen)
         return Entry((widths["video"], *size.cells(tools.video.scale)), rate, kind="latents", modality="video")
-    # How long other sounds are is known exactly only once they are decoded.
+    # The exact length of other audio is known only once it is decoded.
     if folder in ("audio_latents", "audio_masks") and planned.duration is not None and tools.audio is not None:
         steps = steps_of(samples_in(planned.duration), tools.audio.scale)
         if folder == "audio_masks":
@@ -58,7 +61,7 @@ def _entry(folder: str, planned: Planned, found: Outline, seen: Survey) -> Entry
 
 
 def _size(folder: str, bucket: Bucket, planned: Planned, seen: Survey) -> tuple[Bucket, float | None]:
-    """Pixels and frames of a clip or its reference as they are encoded, and frames per second.
+    """Return the pixels and frames of a clip or its reference as encoded, and the frames per second.
 
     Source: docs/explanation/arithmetic.md#cover-and-crop, #every-n-th-frame
     """
@@ -71,8 +74,8 @@ def _size(folder: str, bucket: Bucket, planned: Planned, seen: Survey) -> tuple[
 
 
 def drawing_problems(found: Outline) -> tuple[Problem, ...]:
-    """Find why the samples of `[validation]`, or without any held-out clips, cannot be generated. Missing VAEs stop no
-    run that names no samples.
+    """Find why the samples of `[validation]`, or those of held-out clips if it has none, cannot be generated. A run
+    that names no samples is not stopped by missing VAEs.
     """
     codecs = Codecs.of(found.config.model, device="cpu")
     names = found.modalities.union(*(sample.canvas.request.modalities for sample in found.samples))

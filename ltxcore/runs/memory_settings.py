@@ -1,4 +1,4 @@
-"""Settings that save memory or time and are impossible, alone or together."""
+"""Checks on the settings that save memory or time, for those that are impossible alone or together."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from ltxcore.errors import ConfigError
 from ltxcore.models.quantized import NAMES, quantization_of
 
 KEPT = 2**30
-"""The bytes of samples that are kept in memory, so that a small set is read once and not once an epoch."""
+"""The bytes of samples to keep in memory, so that a small set is read once rather than once per epoch."""
 
 Refusal = tuple[str, str, str]
-"""Key, what is wrong, and what to do about it."""
+"""A refused setting: its key, what is wrong, and what to do about it."""
 
 
 def contradictions(config: RunFile) -> Iterator[Refusal]:
-    """Find settings that no machine and no engine can run; what one engine does not support is in `engine_problems`."""
+    """Find settings that no machine and no engine can run; settings that only some engines do not support are found by
+    `engine_problems`.
+    """
     yield from _quantization(config)
     yield from _offload(config)
     yield from _one_gpu(config)

@@ -17,18 +17,18 @@ from ltxcore.runs.passes import counted, passes_of, said
 from ltxcore.runs.run_plan import Outline, RunPlan
 
 SHOWN = 5
-"""Rows that are left out of which a note tells."""
+"""The number of left-out rows to name in a note."""
 
 
 @attrs.frozen(eq=False)
 class Seen:
-    """A dataset of a run as it stands.
+    """The present state of a run's dataset.
 
     Attributes:
-        rows: that are in order.
-        refused: the places of the others.
-        survey: what its files were found to hold.
-        standing: of its samples; none: that cannot be known.
+        rows: the rows that are in order.
+        refused: the places of the other rows.
+        survey: the survey of its files.
+        standing: the state of its encoding; None if it cannot be known.
     """
 
     rows: Dataset
@@ -56,8 +56,9 @@ def trains_on(plan: RunPlan, ahead: Manifest | None) -> str:
     """Say how often the run trains on each sample, and how full its micro-batches are.
 
     Args:
-        plan: of the run; its split alone counts where samples are still to be encoded.
-        ahead: those samples as far as headers tell what they will be like; none: all are encoded, so that the plan's order is the run's.
+        plan: the plan of the run; only its split counts if samples are still to be encoded.
+        ahead: those samples, as far as headers tell what they will be like; None if all are encoded, so that the plan's
+            order is that of the run.
     """
     config, processes, train = plan.config, Place.of_environment().world_size, plan.split.train
     if ahead is None:

@@ -1,6 +1,6 @@
-"""Passes of a run through its data, and how full its micro-batches are.
+"""The passes of a run through its data, and how full its micro-batches are.
 
-How large a micro-batch is: in tokens, to find the largest of a run, and in words, to tell of one.
+The module also counts the tokens of micro-batches, to find the largest of a run, and describes a micro-batch in words.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from ltxcore.protocols import Manifest, ModelInput, Source
 class Passes:
     """The micro-batches of a run, counted.
 
-    A micro-batch holds samples of one shape, so that one of each shape may not be full; where there are few samples of many shapes, most are not.
+    A micro-batch holds samples of one shape, so one micro-batch of each shape may not be full; if there are many shapes
+    with few samples each, most are not.
 
     Attributes:
-        shapes: samples of each shape that are trained on.
-        batch_size: samples in a full micro-batch.
-        steps: optimizer steps.
-        at_once: micro-batches of a step: accumulation x processes.
+        shapes: the number of samples of each shape that are trained on.
+        batch_size: the number of samples in a full micro-batch.
+        steps: the number of optimizer steps.
+        at_once: the number of micro-batches in a step: accumulation x processes.
     """
 
     shapes: tuple[int, ...]
@@ -43,7 +44,7 @@ class Passes:
 
     @property
     def per_pass(self) -> int:
-        """Micro-batches in a pass over all samples."""
+        """The number of micro-batches in a pass over all samples."""
         return sum(-(-count // self.batch_size) for count in self.shapes)
 
     @property
@@ -58,12 +59,12 @@ class Passes:
 
     @property
     def in_batch(self) -> float:
-        """Samples in a micro-batch, on average over a pass."""
+        """The number of samples in a micro-batch, on average over a pass."""
         return self.samples / self.per_pass
 
     @property
     def in_step(self) -> float:
-        """Samples in an optimizer step, on average over a pass."""
+        """The number of samples in an optimizer step, on average over a pass."""
         return self.at_once * self.in_batch
 
 
@@ -73,13 +74,13 @@ def passes_of(order: Order, config: RunFile, processes: int) -> Passes:
 
 
 def counted(shapes: Sequence[int], config: RunFile, processes: int) -> Passes:
-    """Count the passes of a run over so many samples of each shape."""
+    """Count the passes of a run, given the number of samples of each shape."""
     table = config.optimization
     return Passes(tuple(shapes), table.batch_size, table.steps, table.gradient_accumulation_steps * processes)
 
 
 def said(found: Passes) -> str:
-    """Both in a sentence: how often each sample is trained on, and how full micro-batches are where they are not."""
+    """Say in a sentence how often each sample is trained on, and how full micro-batches are if they are not all full."""
     often = f"{found.passes:,.0f}" if found.passes >= 100 else f"{found.passes:.3g}"
     times = f"each of {found.samples:,} samples {often} times" if found.samples > 1 else f"the one sample {often} times"
     if not found.not_full:
@@ -91,15 +92,16 @@ def said(found: Passes) -> str:
 
 
 NAMED = 3
-"""Samples of a micro-batch that are named."""
+"""The number of samples of a micro-batch to name."""
 
 
 @attrs.frozen
 class LargestDraws:
-    """Draws by which every condition with a probability above 0 applies, so that all references are there; the rest is 0.
+    """Draws for which every condition with a probability above 0 applies, so that all references are there; every other
+    draw is 0.
 
     Attributes:
-        size: samples in the micro-batch.
+        size: the number of samples in the micro-batch.
     """
 
     size: int
@@ -115,27 +117,28 @@ class LargestDraws:
 
 
 def stored_tokens(manifest: Manifest, sources: Mapping[str, Source], name: str) -> int:
-    """Count the tokens of a sample: of its targets, and of all references that it may have."""
+    """Count the tokens of a sample: those of its targets, and of all references that it may have."""
     return sum(_tokens(manifest.entries[role][name].shape) for role, source in sources.items() if source.kind == "latents")
 
 
 def largest(order: Order, manifest: Manifest, sources: Mapping[str, Source], first: int, count: int) -> MicroBatch:
-    """The micro-batch of most tokens among `count` of a run, from number `first`, from 0; the first of several.
+    """Return the micro-batch with the most tokens among `count` of a run, starting at number `first`, counted from 0;
+    the first one if several have as many.
 
-    A pass over the data has all shapes and sizes that there are, so that no more than two are looked at.
+    A pass over the data has all shapes and sizes, so no more than two passes are searched.
     """
     there = (order.micro_batch(index) for index in range(first, first + min(count, 2 * order.per_epoch)))
     return max(there, key=lambda each: len(each.names) * stored_tokens(manifest, sources, each.names[0]))
 
 
 def in_words(names: Sequence[str], inputs: Mapping[str, ModelInput], manifest: Manifest, scale: Sequence[int]) -> str:
-    """A micro-batch, as "2 samples (a, b) of 768x512x89, 8,448 tokens of video".
+    """Describe a micro-batch, as in "2 samples (a, b) of 768x512x89, 8,448 tokens of video".
 
     Args:
-        names: of its samples.
-        inputs: what the model sees of them; empty where that was not made.
-        manifest: of the data.
-        scale: frames and pixels of a latent cell.
+        names: the names of its samples.
+        inputs: the model's inputs for them; empty if they were not made.
+        manifest: the manifest of the data.
+        scale: the frames and pixels of a latent cell.
     """
     many = f"{len(names)} sample{'' if len(names) == 1 else 's'} ({listed(names, NAMED)})"
     shapes = [manifest.entries["video"][names[0]].shape] if "video" in manifest.entries else []

@@ -1,5 +1,6 @@
-"""The contents of a run's output folder, read without running or loading anything; and the command that draws with what it made, under the conditions that
-it was trained with."""
+"""The contents of a run's output folder, read without running or loading anything; and the command that generates with
+its result, under the conditions that it was trained with.
+"""
 
 from __future__ import annotations
 
@@ -29,15 +30,15 @@ from ltxcore.strategy import MARKER
 
 PROMPT = "what you want to see and hear"
 MEDIA = {"video": "CLIP.mp4", "audio": "SOUND.wav"}
-"""What stands for a file of the user's."""
+"""The placeholders for the user's own files, by modality."""
 
 FACTORS = ("downscale_factor", "temporal_scale_factor")
-"""Of a reference: keys of its table, and with "reference_" before them of the LoRA's metadata."""
+"""The factors of a reference: keys of its table and, prefixed with "reference_", of the LoRA's metadata."""
 
 
 @attrs.frozen
 class Series:
-    """Values by step, in order."""
+    """Values by step, in order of the steps."""
 
     steps: tuple[int, ...] = ()
     values: tuple[float, ...] = ()
@@ -58,7 +59,7 @@ def of_pairs(pairs: Iterable[tuple[int, float]]) -> Series:
 
 @attrs.frozen
 class Drawn:
-    """A sample that was drawn: at which step, of what, and the file."""
+    """A sample that was generated: the step, its name, and its file."""
 
     step: int
     name: str
@@ -66,7 +67,7 @@ class Drawn:
 
     @property
     def original(self) -> Path | None:
-        """The held-out clip that it was generated from, if that lies beside it."""
+        """The held-out clip that it was generated from, if that is stored beside it."""
         first, _, rest = self.path.name.removeprefix("step_").partition("_")
         beside = self.path.with_name(f"original_{rest}")
         return beside if first.isdecimal() and beside.is_file() else None
@@ -74,7 +75,7 @@ class Drawn:
 
 @attrs.frozen
 class Weights:
-    """The file that was trained, or the index of its parts: its size in bytes, how many numbers it holds, and what it says of itself."""
+    """The file of trained weights, or the index of its parts: its size in bytes, the count of numbers that it holds, and its metadata."""
 
     path: Path
     size: int
@@ -84,7 +85,7 @@ class Weights:
 
     @property
     def targets(self) -> list[str]:
-        """The modules that a LoRA says it has; none where it does not say."""
+        """The modules that a LoRA says it adapts; none if it does not say."""
         return said_targets(self.metadata)
 
     @property
@@ -95,16 +96,16 @@ class Weights:
 
 @attrs.frozen
 class Record:
-    """A run.
+    """The record of a run.
 
     Attributes:
-        folder: its output folder.
+        folder: the run's output folder.
         text: the run file.
-        run: the same, read.
-        status: how far it came, what was held out, and what it was trained on.
-        series: numbers over steps, by name.
-        drawn: samples in the order in which they were drawn.
-        weights: none, if it did not finish.
+        run: the content of the run file.
+        status: how far the run got, what was held out, and what it was trained on.
+        series: the values of each metric over steps, by name.
+        drawn: the generated samples, in the order in which they were generated.
+        weights: the trained weights; None if the run did not finish.
     """
 
     folder: Path
@@ -130,18 +131,18 @@ class Record:
 
     @property
     def seconds(self) -> float:
-        """Spent in optimizer steps."""
+        """The seconds spent in optimizer steps."""
         return math.fsum(self.series.get("step_seconds", Series()).values)
 
     @property
     def modalities(self) -> dict[str, Mapping[str, Any]]:
-        """The tables of the run file's modalities, where its strategy has such tables."""
+        """The tables of the run file's modalities, if its strategy has such tables."""
         strategy = self.run.get("training_strategy")
         tables = strategy.items() if isinstance(strategy, Mapping) else ()
         return {name: table for name, table in tables if isinstance(table, Mapping) and "is_generated" in table}
 
     def get(self, key: str, default: Any = None) -> Any:
-        """A value of the run file by its key path."""
+        """Return a value of the run file by its key path."""
         value: Any = self.run
         for part in key.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
@@ -152,7 +153,7 @@ def read_run(folder: Path) -> Record:
     """Read a run's output folder, whether it is finished or not.
 
     Raises:
-        ConfigError: this is not the output folder of a run.
+        ConfigError: the folder is not the output folder of a run.
         CheckpointError: its status or its run file cannot be read.
     """
     folder = folder.absolute()
@@ -173,7 +174,7 @@ def read_run(folder: Path) -> Record:
 
 
 def _run_file(path: Path) -> tuple[str, dict[str, Any]]:
-    """The text of a run's run file, and what it says."""
+    """Return the text and the content of a run's run file."""
     try:
         text = text_of(path)
         return text, parsed_toml(text, path)
@@ -183,7 +184,7 @@ def _run_file(path: Path) -> tuple[str, dict[str, Any]]:
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Lines of `metrics.jsonl`; the last may be cut off, where the run is still writing or was killed."""
+    """Read the lines of `metrics.jsonl`; the last may be cut off if the run is still writing or was killed."""
     if path.is_file():
         for line in read_regular(path).splitlines():
             try:
@@ -195,7 +196,9 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def series_of(lines: Iterable[Mapping[str, Any]]) -> dict[str, Series]:
-    """The numbers in lines of `metrics.jsonl`, by name. A step that is there twice, after a run went on, counts as it was last; what is not finite is left out."""
+    """Return the numbers in lines of `metrics.jsonl`, by name. If a step is there twice because the run was resumed,
+    its last value counts; values that are not finite are left out.
+    """
     found: dict[str, dict[int, float]] = {}
     for line in lines:
         for name, value in line.items():
@@ -205,7 +208,7 @@ def series_of(lines: Iterable[Mapping[str, Any]]) -> dict[str, Series]:
 
 
 def _is_within(path: Path, folder: Path) -> bool:
-    """Return whether a generation is a file of this run: a folder from elsewhere must not bring files of this machine into a page."""
+    """Return whether a generated sample is a file of this run: a folder from elsewhere must not bring files of this machine into a page."""
     return path.is_file() and path.resolve().is_relative_to(folder.resolve())
 
 
@@ -219,7 +222,9 @@ def _weights(path: Path) -> Weights | None:
 
 
 def sample_command(record: Record, weights: Weights) -> str:
-    """The command line of `ltx sample` with the LoRA or the whole model of a run; words in capitals stand for files of the user's."""
+    """Return the command line of `ltx sample` with the LoRA or the whole model of a run; words in capitals stand for
+    the user's own files.
+    """
     whole = weights.path.name.startswith("model")
     trigger = str(record.get("preprocessing.lora_trigger", ""))
     words = ["ltx", "sample", f"{trigger} {PROMPT}".strip()]
@@ -232,7 +237,9 @@ def sample_command(record: Record, weights: Weights) -> str:
 
 
 def _conditions(record: Record, weights: Weights, registry: Registry) -> Iterator[str]:
-    """Frozen modalities and the conditions of the others, as `--condition` takes them. Only the name is known of types that are not installed."""
+    """Return frozen modalities and the conditions of the others, as `--condition` takes them. For types that are not
+    installed, only the name is known.
+    """
     freezing = {modality: kind for kind, modality in FREEZING.items()}
     known = registry.of_kind("condition")
     for modality, table in record.modalities.items():

@@ -1,4 +1,6 @@
-"""The files that a run keeps its books in, read as what they have to be: whoever edited one, or a disk that lost half of it, is told so."""
+"""The files in which a run keeps its records, checked when they are read: a file that was edited, or that a disk lost
+half of, is reported as such.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,7 @@ class BestRecord:
 
 @attrs.frozen
 class StatusRecord:
-    """`run.json`."""
+    """The content of `run.json`."""
 
     status: Status
     held_out: list[str]
@@ -79,23 +81,23 @@ class FileRecord:
 
 @attrs.frozen
 class ManifestRecord:
-    """`manifest.json` of a checkpoint: its step, and its files by name."""
+    """The content of a checkpoint's `manifest.json`: its step, and its files by name."""
 
     step: int
     files: dict[str, FileRecord]
 
 
 def read_record(path: Path, kind: type[T], what: str, remedy: str) -> tuple[T, dict[str, Any]]:
-    """A JSON file, checked, and as it is.
+    """Read a JSON file, and return it both checked and as it is.
 
     Args:
-        path: of the file.
-        kind: an attrs class, which it has to be like; keys that it does not know are left alone.
-        what: the file is, such as "the status of a run".
-        remedy: what to do where it is not.
+        path: the path of the file.
+        kind: the attrs class that its content must match; other keys are left alone.
+        what: a description of the file, such as "the status of a run".
+        remedy: advice for a file that does not match.
 
     Raises:
-        CheckpointError: it cannot be read, or is something else.
+        CheckpointError: the file cannot be read, or does not match.
     """
     try:
         found = json.loads(read_regular(path))
@@ -107,7 +109,7 @@ def read_record(path: Path, kind: type[T], what: str, remedy: str) -> tuple[T, d
         places = (line.rpartition(" @ $.") for line in reasons[:3])
         told = "; ".join(f"{place} {said}" for said, _, place in places)
         raise CheckpointError(f"is not {what}: {told}", where=str(path), remedy=remedy) from error
-    except (TypeError, ValueError, RecursionError) as error:  # no table, no JSON, no text, a number of too many digits; nested without end
+    except (TypeError, ValueError, RecursionError) as error:  # not a table, JSON or text; too many digits, or nested too deeply
         raise CheckpointError(f"is not {what}: it is damaged", where=str(path), remedy=remedy) from error
 
 
@@ -118,7 +120,7 @@ def _reason(error: BaseException, _: type | None) -> str:
 
 
 def _exactly(*kinds: type) -> Callable[[Any, Any], Any]:
-    """Takes values of these types alone; cattrs would turn a text into a number, and anything into a text."""
+    """Accept only values of these types; cattrs would turn text into a number, and anything into text."""
 
     def hook(value: Any, kind: Any) -> Any:
         if type(value) not in kinds:
@@ -129,7 +131,7 @@ def _exactly(*kinds: type) -> Callable[[Any, Any], Any]:
 
 
 def _in(kind: type, name: str, hook: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Structures a table or a list, and nothing that merely can be gone through."""
+    """Structure a table or a list, and nothing else that can merely be iterated over."""
 
     def checked(value: Any, target: Any) -> Any:
         if not isinstance(value, kind):

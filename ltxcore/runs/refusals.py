@@ -1,4 +1,4 @@
-"""The refusals that `ltx check` will have for a converted run file, reported at once and not when the user comes to run it."""
+"""The problems that `ltx check` would report for a converted run file, told at once rather than when the user comes to run it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ltxcore.registry import load
 
 @attrs.frozen
 class Refusals:
-    """The refusals to come.
+    """The problems that `ltx check` would report.
 
     Attributes:
-        anywhere: whatever the machine.
-        here: because of what is not on this machine: paths, packages, devices; or of what is in the way here.
+        anywhere: the problems on any machine.
+        here: the problems on this machine alone: paths, packages or devices that it lacks, or files in the way.
     """
 
     anywhere: tuple[Problem, ...]
@@ -32,12 +32,12 @@ def refusals(text: str, path: Path) -> Refusals:
     """Find everything that `ltx check` can find wrong with a run file without its data.
 
     Args:
-        text: of the run file.
-        path: where it is, or is going to be: relative paths in it begin there.
+        text: the text of the run file.
+        path: the path where it is, or will be; relative paths in it start from its folder.
     """
     places, data, registry, folder = Places(path, locate(text)), parsed_toml(text, path), load(), path.absolute().parent
     config, mistakes = structure(data, registry, folder, in_parts=True)
-    there, _ = structure(data, registry, folder, data.keys() - {"model"}, in_parts=True)  # where all is but the model, which is not here
+    there, _ = structure(data, registry, folder, data.keys() - {"model"}, in_parts=True)  # all is in order but the model, which is not here
     told = {
         each: Problem(each.what, places.of(each.path), each.remedy) for each in sorted(mistakes, key=lambda each: places.line(each.path))
     }

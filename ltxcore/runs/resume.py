@@ -1,8 +1,9 @@
 """Checks that an unfinished run is the one that a run file describes: the same file and global batch, on any number of
 processes.
 
-A saved run file may be older than some keys. It counts as it would be written now: a key that it does not have is at its default of now, and where a run of then
-did something else, at what it did. Files of checkpoints are checked in `ltxcore.runs.checkpoint`.
+A saved run file may be older than some keys. It is compared as it would be written now: a key that it lacks has today's
+default or, if runs did something else at that time, the value for what they did. Files of checkpoints are checked in
+`ltxcore.runs.checkpoint`.
 """
 
 from __future__ import annotations
@@ -38,15 +39,15 @@ ACCUMULATION = "gradient_accumulation_steps"
 
 @attrs.frozen
 class Younger:
-    """A key that is younger than some runs, which do not do what its default says.
+    """A key that was added after some runs began, and whose default is not what those runs do.
 
-    An unfinished run keeps what it began with, unless the run file says otherwise.
+    An unfinished run keeps the behavior that it began with, unless the run file says otherwise.
 
     Attributes:
-        path: of the key.
-        before: what such a run does.
+        path: the path of the key.
+        before: the value for what such a run does.
         matters: whether it makes a difference to this model.
-        told: what the user is told where an unfinished run does not follow the default.
+        told: the note for the user if an unfinished run does not follow the default.
     """
 
     path: tuple[str, ...]
@@ -64,13 +65,13 @@ YOUNGER = tuple(
 
 @attrs.frozen(eq=False)
 class Begun:
-    """A run file beside the run that its output folder holds.
+    """A run file, together with that of the run in its output folder.
 
     Attributes:
-        loaded: the run file, with what that run keeps from its beginning.
-        saved: that run's own file, as it would be written now; "" where there is none.
-        notes: what is kept although the run file's defaults say otherwise.
-        broken: why that run's own file cannot be read.
+        loaded: the run file, with the values that the run in the folder keeps from its beginning.
+        saved: the saved run file, as it would be written now; "" if there is none.
+        notes: the values that are kept although the run file's defaults say otherwise.
+        broken: the reason why the saved run file cannot be read; None if it can.
     """
 
     loaded: LoadedRun
@@ -80,12 +81,12 @@ class Begun:
 
 
 def begun(loaded: LoadedRun, path: Path, info: ModelInfo | None) -> Begun:
-    """The run file beside a saved one.
+    """Compare a run file with a saved one.
 
     Args:
         loaded: the run file.
-        path: the saved one.
-        info: the model; none: it is not known.
+        path: the path of the saved run file.
+        info: the facts about the model; None if they are not known.
     """
     if not os.path.lexists(path):
         return Begun(loaded)
@@ -110,7 +111,7 @@ def begun(loaded: LoadedRun, path: Path, info: ModelInfo | None) -> Begun:
 
 
 def resolved(loaded: LoadedRun) -> str | None:
-    """The run file with every value spelled out; None where not all of it is known (`config.parts`)."""
+    """Return the run file with every value spelled out; None if not all of it is known (`config.parts`)."""
     try:
         return loaded.resolved()
     except Unreadable:
@@ -118,7 +119,7 @@ def resolved(loaded: LoadedRun) -> str | None:
 
 
 def _as_now(saved: Mapping[str, Any], loaded: LoadedRun) -> str:
-    """A saved run file with all keys of now; "" where it cannot be read as one, or has keys that no table has now."""
+    """Return a saved run file with all of today's keys; "" if it cannot be read as a run file, or has keys that no table has today."""
     config, mistakes = structure(saved, loaded.registry, loaded.path.absolute().parent, elsewhere=saved.keys())
     known = config is not None and all(mistake.what != NO_SUCH_KEY for mistake in mistakes)
     return f"{HEADER}\n{render(config)}" if config is not None and known else ""
@@ -132,7 +133,7 @@ def _table(tables: Mapping[str, Any], path: Sequence[str]) -> dict[str, Any] | N
 
 
 def _with(table: Any, path: Sequence[str], value: Any) -> Any:
-    """A table, or one of tables in tables, with another value of a key."""
+    """Return a table with another value for a key, which may be in a table nested in it."""
     inner = value if len(path) == 1 else _with(getattr(table, path[0]), path[1:], value)
     return attrs.evolve(table, **{path[0]: inner})
 
@@ -148,20 +149,21 @@ class Difference:
 def difference(saved: str, now: str, processes: tuple[int, int] = (1, 1)) -> Difference | None:
     """Find how the run file of an unfinished run differs from the present one; None if the run can be resumed.
 
-    `output_dir`, `[engine]` and `data.verify` may differ, and so may the accumulation where the number of processes makes up for it.
+    `output_dir`, `[engine]` and `data.verify` may differ, and so may gradient accumulation if the number of processes
+    makes up for it.
 
     Args:
-        saved: resolved run file.
-        now: likewise.
-        processes: then and now.
+        saved: the saved run file, resolved.
+        now: the present run file, resolved.
+        processes: the numbers of processes then and now.
     """
     before, after = tomli.loads(saved), tomli.loads(now)
     each = _accumulation(before), _accumulation(after)
     steps = each[0] * processes[0], each[1] * processes[1]
     for run in (before, after):
-        run.pop("output_dir", None)  # it is where the saved one was found
+        run.pop("output_dir", None)  # the saved file was found in this folder, whatever it says
         run.pop("engine", None)
-        (_table(run, ("data",)) or {}).pop("verify", None)  # what is looked at before a run changes nothing in it
+        (_table(run, ("data",)) or {}).pop("verify", None)  # a check before a run changes nothing in it
         (_table(run, ("optimization",)) or {}).pop(ACCUMULATION, None)
     if before != after:
         return Difference(
@@ -180,14 +182,14 @@ def difference(saved: str, now: str, processes: tuple[int, int] = (1, 1)) -> Dif
 
 
 def changed_lines(saved: str, now: str) -> str:
-    """The lines that differ, `-` as saved and `+` as now."""
+    """Return the lines that differ, marked `-` for the saved file and `+` for the present one."""
     before, after = without_place(saved).splitlines(), without_place(now).splitlines()
     lines: Sequence[str] = list(difflib.unified_diff(before, after, lineterm="", n=0))
     return "\n".join(f"    {line}" for line in lines[2:] if not line.startswith("@@"))
 
 
 def without_place(text: str) -> str:
-    """A resolved run file without its `output_dir`, which no run depends on."""
+    """Return a resolved run file without its `output_dir`, on which no run depends."""
     return "".join(line for line in text.splitlines(keepends=True) if not line.startswith("output_dir = "))
 
 
@@ -197,11 +199,12 @@ def _accumulation(run: dict[str, Any]) -> int:
 
 
 def where_it_lies(loaded: LoadedRun, status: str) -> tuple[LoadedRun, str]:
-    """A run file that a run wrote means the folder that it lies in, wherever that was moved since; with what to say of that, "" where it was not.
+    """Return a run file with `output_dir` set to the folder that it lies in, if a run wrote it and the folder was moved
+    since; and a note on that, "" if it was not moved.
 
     Args:
         loaded: the run file.
-        status: name of the file beside it that tells an output folder.
+        status: the name of the file beside it that marks an output folder.
     """
     folder, named = loaded.path.absolute().parent, loaded.config.output_dir.expanduser().absolute()
     if loaded.path.name != RUN_FILE or loaded.places.is_set(("output_dir",)) or not is_file(folder / status) or _same(folder, named):

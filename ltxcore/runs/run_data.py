@@ -1,4 +1,4 @@
-"""The data that a run file names, for who looks at it without running it."""
+"""The data that a run file names, for commands that look at them without running it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ class RunData:
     """The data of a run.
 
     Attributes:
-        sets: encoded samples that it reads, each with the dataset that they are made of; none instead: the run names encoded samples alone.
-        options: of preprocessing.
-        codecs: that encode its datasets.
-        where: gives the place of a key of the run file, for messages.
-        outline: what else is known of the run.
+        sets: the sets of encoded samples that it reads, each with the dataset that they are made from; None in place of
+            the dataset if the run names only encoded samples.
+        options: the options of preprocessing.
+        codecs: the VAEs and text encoder that encode its datasets.
+        where: a function that gives the place of a key of the run file, for messages.
+        outline: the other facts about the run.
     """
 
     sets: tuple[tuple[Path | None, StrategyData], ...]
@@ -39,23 +40,23 @@ class RunData:
 
     @property
     def folders(self) -> frozenset[str]:
-        """The folders that it reads."""
+        """The folders that the run reads."""
         return frozenset(source.folder for source in self.outline.strategy.sources().values())
 
     def misfits(self, encoded: StrategyData, manifest: Manifest) -> tuple[Problem, ...]:
-        """Samples that were encoded for another model than that of the run."""
+        """Find samples that were encoded for a model other than that of the run."""
         return tuple(map(encoded.placed, misfits(attrs.evolve(self.outline, root=encoded.root), manifest)))
 
 
 def data_of_run(path: Path, settings: Sequence[str] = ()) -> RunData:
-    """The data that a run file names. Nothing is written, and no sample is read.
+    """Find the data that a run file names. Nothing is written, and no sample is read.
 
     Args:
-        path: of the run file.
-        settings: `a.b=c`, written over values of the run file.
+        path: the path of the run file.
+        settings: the settings `a.b=c`, written over values of the run file.
 
     Raises:
-        LtxError: for all that is wrong with the run but its data.
+        LtxError: something other than the data is wrong with the run; all of it is named.
     """
     loaded = load_run(path, settings)
     try:

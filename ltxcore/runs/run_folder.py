@@ -1,4 +1,4 @@
-"""A run's `output_dir`: what lies where, and how far the run has come."""
+"""A run's `output_dir`: the places of its files, and how far the run has come."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ STATUS = "run.json"
 START_OVER = "start over in that folder, which removes its checkpoints, with checkpoints.no_resume = true"
 
 LONGEST_INSIDE = Path("checkpoints") / f"step_{0:06d}" / ("x" * 100)
-"""The longest path in an output folder, but for the names of samples."""
+"""The longest path within an output folder, not counting the names of samples."""
 
 
 @attrs.frozen
 class RunFolder:
-    """Paths in an output folder; making one touches nothing."""
+    """The paths in an output folder; making an instance touches nothing on the disk."""
 
     path: Path
 
     @property
     def run_file(self) -> Path:
-        """The resolved run file, which runs again as it is."""
+        """The resolved run file, which can be run again as it is."""
         return self.path / RUN_FILE
 
     @property
@@ -55,7 +55,7 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     def weights(self, training_mode: str) -> Path:
-        """The result."""
+        """The weights that the run results in."""
         return self.path / ("lora.safetensors" if training_mode == "lora" else "model.safetensors")
 
     def write_status(self, status: Status, **more: Any) -> None:
@@ -84,7 +84,7 @@ class RunFolder:
         sync(self.path)
 
     def is_begun(self) -> bool:
-        """Return whether a run wrote its run file here; a file of that name by someone else does not count."""
+        """Return whether a run wrote its run file here; a file of that name from elsewhere does not count."""
         try:
             return read_regular(self.run_file, len(HEADER)) == HEADER.encode()
         except OSError:
@@ -97,7 +97,9 @@ class RunFolder:
 
 
 def holds(folder: RunFolder, resolved: str, saved: str) -> bool:
-    """Return whether the folder holds a run of the same run file, finished or not; `saved` is this run file as it would be written now."""
+    """Return whether the folder holds a run of this run file, finished or not; `saved` is the run file in the folder as
+    it would be written now.
+    """
     try:
         return folder.status() is not None and without_place(saved) == without_place(resolved)
     except CheckpointError:  # nothing will be written there
@@ -115,17 +117,17 @@ def check_free(
     allow_changes: bool = False,
     broken: Problem | None = None,
 ) -> bool:
-    """Return whether there is an unfinished run of the same run file to resume; False if the folder is free.
+    """Return whether there is an unfinished run of this run file to resume; False if the folder is free.
 
     Args:
         folder: the run's output folder.
-        resolved: the run file with absolute paths; none: not all of it is known, so that it is not compared.
-        saved: that of the run in the folder, as it would be written now (`resume.begun`); "" where there is none.
-        where: of `output_dir` in the run file.
-        start_over: begin anew where a run is unfinished.
-        processes: how many go on with it.
-        allow_changes: go on with it although its run file was another one.
-        broken: why that one cannot be read.
+        resolved: the run file with absolute paths; None if not all of it is known, so that it is not compared.
+        saved: the run file in the folder, as it would be written now (`resume.begun`); "" if there is none.
+        where: the place of `output_dir` in the run file, for messages.
+        start_over: whether to begin anew if there is an unfinished run.
+        processes: the number of processes that would resume it.
+        allow_changes: whether to resume it even if its run file was a different one.
+        broken: the reason why the run file in the folder cannot be read; None if it can.
 
     Raises:
         ConfigError: the folder cannot be written, or holds a finished run, an unfinished one of another run file, or other files.
@@ -197,11 +199,11 @@ def check_writable(path: Path, where: str) -> None:
     """Check that a folder can be made, or written to if it exists; nothing is written to find out.
 
     Args:
-        path: of the folder, absolute.
+        path: the absolute path of the folder.
         where: the place that names it, for messages.
 
     Raises:
-        ConfigError: it cannot.
+        ConfigError: it can be neither made nor written to.
     """
     what = why_not_writable(path, LONGEST_INSIDE)
     if what:
@@ -209,7 +211,7 @@ def check_writable(path: Path, where: str) -> None:
 
 
 def goes_on(config: RunFile) -> str:
-    """Say from which step the same command resumes, or that it starts over."""
+    """Say from which step the same command resumes the run, or that it starts over."""
     saved = found(RunFolder(config.output_dir).checkpoints)
     if config.checkpoints.no_resume:
         return "The same command starts over, because checkpoints.no_resume is set."

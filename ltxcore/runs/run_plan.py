@@ -44,17 +44,19 @@ class Outline:
     """The facts about a run that are known without its data.
 
     Attributes:
-        loaded: the run file; of an unfinished run, with what that keeps from its beginning.
-        folder: where it writes.
-        resumes: whether that holds an unfinished run of the same file, to go on with; or, where nothing will be written, any run of it.
-        changes: whether that may have been another file.
-        notes: what it keeps from its beginning although the run file's defaults say otherwise.
+        loaded: the run file; if a run is unfinished, with the values that it keeps from its beginning.
+        folder: the run's output folder.
+        resumes: whether the folder holds an unfinished run of this run file, to be resumed; or, if nothing will be
+            written, any run of it.
+        changes: whether the unfinished run may have had a different run file.
+        notes: the values that it keeps from its beginning although the run file's defaults say otherwise.
         base: the model, without its weights.
-        setting: what the strategy was built with.
-        strategy: makes inputs and losses.
-        modalities: that the run has.
-        samples: that are drawn while training, as far as headers tell.
-        root: where its encoded data are, or will be; of a run that is only planned and says of no data, a folder that is not there.
+        setting: the setting that the strategy was built with.
+        strategy: the strategy, which makes inputs and losses.
+        modalities: the modalities of the run.
+        samples: the samples to generate during training, as far as headers tell.
+        root: the folder where its encoded data are, or will be; for a run that is only planned and names no data, a
+            folder that does not exist.
     """
 
     loaded: LoadedRun
@@ -81,24 +83,25 @@ class Outline:
 
     @property
     def streams(self) -> frozenset[str]:
-        """Modalities that the model is loaded with: those of the run, and those that its samples have beside them."""
+        """The modalities that the model is loaded with: those of the run, and those that its samples have in addition."""
         return self.modalities.union(*(sample.canvas.request.modalities for sample in self.samples))
 
     def build(self, setting: Setting) -> Strategy:
-        """The run's strategy in another setting."""
+        """Build the run's strategy in another setting."""
         built: Strategy = self.loaded.config.training_strategy.build(setting)
         return built
 
 
 @attrs.frozen(eq=False)
 class Draft:
-    """A run without its data, in order or not.
+    """A run without its data, whether it is in order or not.
 
     Attributes:
-        outline: what is known of it; None: its strategy cannot be built. Where something is wrong it may lack samples.
-        knows_model: whether its base is the one of the run file. False: that cannot be read, and a released one stands in for it, which has the same grid, so
-            that the other parts can be looked at.
-        problems: all that is wrong, each once.
+        outline: the facts about the run; None if its strategy cannot be built. If something is wrong, it may lack
+            samples.
+        knows_model: whether its base is the model of the run file. If that cannot be read, a released model with the
+            same grid stands in for it, so that the other parts can be checked.
+        problems: everything that is wrong, each problem once.
     """
 
     outline: Outline | None
@@ -106,10 +109,10 @@ class Draft:
     problems: tuple[Problem, ...]
 
     def checked(self) -> Outline:
-        """The run, in order.
+        """Return the facts about the run, which is in order.
 
         Raises:
-            LtxError: for all that is wrong.
+            LtxError: something is wrong; all faults are named.
         """
         if self.problems or self.outline is None:
             raise ConfigError.of(self.problems)
@@ -121,9 +124,9 @@ class RunPlan:
     """Everything that a run will do.
 
     Attributes:
-        outline: what is known without the data.
-        manifest: of the data.
-        split: what is trained on, and what is held out.
+        outline: the facts about the run that are known without its data.
+        manifest: the manifest of the data.
+        split: the samples that are trained on, and those held out.
         order: the endless sequence of micro-batches.
     """
 
@@ -139,22 +142,24 @@ class RunPlan:
 
 
 def rows_of(found: Outline, dataset: Path, root: Path) -> Dataset:
-    """The rows of a dataset as the run reads them; `root` is where they are encoded, or will be.
+    """Return the rows of a dataset as the run reads them; `root` is the folder where they are encoded, or will be.
 
     Raises:
-        DataError: for all that is wrong with them but what is in their media.
+        DataError: something other than their media is wrong with them; all of it is named.
     """
     return read_dataset(dataset, found.config.preprocessing, {source.folder for source in found.strategy.sources().values()}, root)
 
 
 def encoded_so_far(found: Outline) -> tuple[str, ...] | None:
-    """The samples that are encoded whole, of a run that names a dataset, whose first use makes the others whole or leaves them out; none: it names an encoded set."""
+    """Return the samples of a run's dataset that are encoded whole; the first use completes the others or leaves them
+    out. None if the run names an encoded set.
+    """
     dataset = found.config.data.dataset
     if dataset is None:
         return None
     try:
         names = [sample.name for sample in rows_of(found, dataset, found.root).samples]
-    except DataError:  # which whoever encodes them is told
+    except DataError:  # which is reported to whoever encodes them
         names = None
     return _encoded(found, names)
 
@@ -164,10 +169,10 @@ def _encoded(found: Outline, names: Collection[str] | None) -> tuple[str, ...]:
 
 
 def check_outline(loaded: LoadedRun, processes: int, *, allow_changes: bool = False) -> None:
-    """Check all of a run but its data, for so many processes.
+    """Check everything about a run but its data, for this number of processes.
 
     Raises:
-        LtxError: for all that is wrong.
+        LtxError: something is wrong; all faults are named.
     """
     try:
         draft(loaded, processes, allow_changes=allow_changes).checked()
@@ -184,18 +189,20 @@ def draft(
     base: Base | None = None,
     here: bool = True,
 ) -> Draft:
-    """The run without its data, as far as it can be understood, and all that is wrong with it: the output folder, the model, LoRA targets, the schedule, what
-    this version cannot do.
+    """Draft the run without its data, as far as it can be understood, with everything that is wrong: in the output
+    folder, the model, LoRA targets and the schedule, and what this version cannot do.
 
-    What hangs on a key that is not known (`config.parts`) is left out.
+    Whatever depends on a key that is not known (`config.parts`) is left out.
 
     Args:
         loaded: the run file.
-        processes: how many run it; None: it is only looked at, and the environment says.
-        allow_changes: an unfinished run may be gone on with although its run file was another one.
-        writes: false: nothing will be written to the output folder, which may then hold anything.
-        base: the model in place of that at `model_path`, which need not be there then.
-        here: false: another machine will run it, which may have packages, devices and data that this one has not; media of samples are not looked at.
+        processes: the number of processes that run it; None to take it from the environment, for a run that is only
+            looked at.
+        allow_changes: whether an unfinished run may be resumed even if its run file was a different one.
+        writes: whether the output folder will be written to; if not, it may hold anything.
+        base: the model to use in place of that at `model_path`, which then need not exist.
+        here: whether this machine will run it; if not, packages, devices and data that this machine lacks are not
+            missed, and media of samples are not checked.
     """
     loaded, moved = where_it_lies(loaded, STATUS)
     folder = RunFolder(Path(loaded.config.output_dir).expanduser().absolute())
@@ -237,7 +244,9 @@ def draft(
 
 
 def _built(loaded: LoadedRun, folder: RunFolder, own: Base | None, here: bool, problems: list[Problem]) -> Outline | None:
-    """The strategy, its LoRA and its samples on the model, or on one that stands in for it; what is wrong is added to `problems`. None: there is no strategy."""
+    """Build the strategy, its LoRA and its samples on the model, or on one that stands in for it; None if there is no
+    strategy. Everything that is wrong is added to `problems`.
+    """
     base = own or released(STAND_IN)
     config, info = loaded.config, base.info
     strategy: Strategy | None = None
@@ -259,7 +268,7 @@ def _built(loaded: LoadedRun, folder: RunFolder, own: Base | None, here: bool, p
         asked = requests(config.validation, generated_of(strategy), info)
         streams = modalities.union(*(request.modalities for request in asked))
         samples = [Planned(Canvas(each, setting.modalities), {}, ()) for each in asked]
-        if here:  # media of samples that are drawn elsewhere need not be
+        if here:  # media of samples that are generated elsewhere need not be here
             samples = plan_generations(asked, setting.modalities)
     if own is not None:
         problems.extend(start_problems(loaded, own, modalities, streams, here))
@@ -271,7 +280,7 @@ def _resumes(there: Begun, folder: RunFolder, processes: int, allow_changes: boo
     """Return whether the output folder holds an unfinished run to resume."""
     loaded = there.loaded
     where, run_files = loaded.where("output_dir"), (resolved(loaded), there.saved)
-    check_writable(folder.path, where)  # which does not hang on the next key
+    check_writable(folder.path, where)  # which does not depend on the next key
     start_over = loaded.config.checkpoints.no_resume
     return check_free(folder, *run_files, where, start_over, processes=processes, allow_changes=allow_changes, broken=there.broken)
 
@@ -290,15 +299,16 @@ def data_root(loaded: LoadedRun, strategy: Strategy) -> Path:
 
 
 def plan(found: Outline, only: Collection[str] | None = None) -> RunPlan:
-    """The run with its data.
+    """Plan the run with its data.
 
     Args:
-        found: what is known without them.
-        only: the samples of this run's dataset, where its root may hold others; none: all that are there.
+        found: the facts about the run that are known without its data.
+        only: the samples of this run's dataset, if its root may hold others; None for all that are there.
 
     Raises:
-        DataError: for all that is wrong with the sources; or for all samples that the strategy cannot train on.
-        ConfigError: samples that are to be drawn with references unlike those that are trained on; a held-out split that leaves nothing to train on.
+        DataError: sources are wrong, or there are samples that the strategy cannot train on; all of them are named.
+        ConfigError: samples are to be generated with references unlike those that are trained on, or the held-out split
+            leaves nothing to train on.
     """
     config = found.config
     manifest = read_manifest(found.root, found.strategy.sources(), only=only)
@@ -323,7 +333,7 @@ def plan(found: Outline, only: Collection[str] | None = None) -> RunPlan:
 
 
 def misfitting(found: Outline, manifest: Manifest) -> Iterator[Problem]:
-    """Find which encoded samples a strategy cannot train on, or its model does not take."""
+    """Find the encoded samples that a strategy cannot train on, or that its model does not take."""
     problems: list[Problem] = []
     with collecting(problems):
         found.strategy.check(manifest)
@@ -332,10 +342,11 @@ def misfitting(found: Outline, manifest: Manifest) -> Iterator[Problem]:
 
 
 def references_of(found: Outline, manifest: Manifest) -> None:
-    """Hold the references of samples to be drawn against those of the data, which say what the LoRA's will be like.
+    """Compare the references of samples to be generated with those of the data, which determine those that the LoRA is
+    for.
 
     Raises:
-        ConfigError: they differ.
+        ConfigError: the two differ.
     """
     if has_references(found.strategy):
         plan_generations([sample.canvas.request for sample in found.samples], found.setting.modalities, found.strategy.metadata(manifest))
@@ -346,7 +357,7 @@ def split_of(found: Outline, manifest: Manifest) -> Split:
 
     Raises:
         ConfigError: nothing is left to train on.
-        DataError: held-out samples of that run are gone.
+        DataError: held-out samples of the unfinished run are gone.
     """
     held_out = found.config.data.held_out
     status = found.folder.status() if found.resumes else None
@@ -356,14 +367,14 @@ def split_of(found: Outline, manifest: Manifest) -> Split:
 
 
 def _unavailable(config: RunFile) -> Iterator[tuple[str, str, str]]:
-    """Refuse what a run file may ask for and this version does not do, rather than ignoring it."""
+    """Refuse settings that a run file may ask for but this version does not support, rather than ignoring them."""
     if config.checkpoints.max_shard_size is not None and config.model.training_mode == "lora":
         yield "checkpoints.max_shard_size", "is of a whole model, and a LoRA is one file", "Remove the key."
     yield from _unmeasured(config)
 
 
 def _unmeasured(config: RunFile) -> Iterator[tuple[str, str, str]]:
-    """Refuse to judge a run by a validation loss that it does not measure."""
+    """Refuse to judge a run by a validation loss if it does not measure one."""
     asked = config.checkpoints
     key = "keep_best" if asked.keep_best else "stop_after" if asked.stop_after is not None else ""
     if not key:
@@ -405,7 +416,7 @@ def _at(where: str) -> Iterator[None]:
 
 
 def _has_token() -> bool:
-    """Return whether there is a token, from a login or HF_TOKEN; only its use shows whether it is valid."""
+    """Return whether there is a Hugging Face token, from a login or HF_TOKEN; only its use shows whether it is valid."""
     from huggingface_hub import get_token
 
     return get_token() is not None

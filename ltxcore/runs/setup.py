@@ -16,7 +16,7 @@ from ltxcore.registry import Registry
 
 
 def setting_of(loaded: LoadedRun, info: ModelInfo) -> Setting:
-    """Return the model's and the run's part: the modalities with this checkpoint's factors, and how sigmas are drawn."""
+    """Return the setting from the model and the run: the modalities with the factors of this checkpoint, and how sigmas are drawn."""
     modalities: dict[str, Modality] = {
         "video": VideoModality(scale=info.video_scale),
         "audio": AudioModality(mel_frames=info.audio_scale[0]),
@@ -32,7 +32,7 @@ def setting_of(loaded: LoadedRun, info: ModelInfo) -> Setting:
 
 
 def condition_maker(registry: Registry) -> Callable[..., ConditionUse]:
-    """Makes a condition by its registered name, for strategies that build others out of conditions."""
+    """Return a function that makes a condition by its registered name, for strategies that build others out of conditions."""
 
     def condition(type: str, *, probability: float = 1.0, sources: Mapping[str, str] | None = None, **fields: Any) -> ConditionUse:
         cls = registry.get("condition", type).value
@@ -42,7 +42,9 @@ def condition_maker(registry: Registry) -> Callable[..., ConditionUse]:
 
 
 def generated_of(strategy: Strategy) -> frozenset[str]:
-    """The modalities that a run trains: those that its strategy says it generates, or all that it has where it does not say."""
+    """Return the modalities that a run trains: those that its strategy says it generates, or all that the run has if
+    the strategy does not say.
+    """
     found: frozenset[str] = getattr(strategy, "generated", modalities_of(strategy))
     return found
 
@@ -53,5 +55,5 @@ def has_references(strategy: Strategy) -> bool:
 
 
 def modalities_of(strategy: Strategy) -> frozenset[str]:
-    """The modalities that a run has, generated or frozen."""
+    """Return the modalities that a run has, generated or frozen."""
     return frozenset(name for name in MODALITIES if name in strategy.sources())

@@ -1,4 +1,4 @@
-"""The trackers of a run, told together."""
+"""The trackers of a run, which are notified together."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Trackers:
 
     def start(self, output_dir: Path, total_steps: int, first_step: int) -> None:
         run = leaving(tomli.loads(self.run.resolved()))
-        with ExitStack() as started:  # one that cannot start leaves none behind that has
+        with ExitStack() as started:  # if one cannot start, those that have started are stopped
             for tracker in self.trackers:
                 tracker.start(output_dir, run, total_steps, first_step)
                 started.callback(tracker.finish)
@@ -50,7 +50,7 @@ def trackers_of(loaded: LoadedRun) -> Trackers:
     """Return the trackers that every run has, if their plugins are there, and those that the run file names.
 
     Raises:
-        ConfigError: `[wandb]` asks for what cannot be had.
+        ConfigError: `[wandb]` asks for something that is not available.
     """
     known = loaded.registry.of_kind("tracker")
     defaults = {name: known[name].value() for name in DEFAULT if name in known}
@@ -58,7 +58,7 @@ def trackers_of(loaded: LoadedRun) -> Trackers:
 
 
 def _of_wandb_table(loaded: LoadedRun) -> dict[str, Tracker]:
-    """The table `[wandb]`, which files from elsewhere have, as the tracker of that name."""
+    """Return the table `[wandb]`, which run files from elsewhere have, as the tracker of that name."""
     table, where = loaded.config.wandb, loaded.where("wandb.enabled")
     if not table.enabled:
         return {}

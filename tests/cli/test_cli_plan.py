@@ -115,8 +115,8 @@ Disk
   result        N MiB
   encoded data  N MiB
 
-Computed from the model's shapes, as PyTorch's own kernels keep tensors. Not known: fragmentation, and what kernels (cuDNN, flash attention, NCCL) work in. \
-The margin of N% and N GiB is for them.
+Computed from the model's shapes and the tensors that PyTorch's own kernels keep. Not included: fragmentation, and the workspaces of kernels (cuDNN, flash attention, NCCL). \
+The margin of N% and N GiB is for these.
 """
 
 

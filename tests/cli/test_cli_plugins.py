@@ -101,7 +101,7 @@ def test_a_condition_shows_both_its_tables() -> None:
         "\n"
         "Give the last latent frames of a clip, or the last latent steps of a sound.\n"
         "\n"
-        "In training, a condition of video and audio:\n"
+        "In training, on video and audio:\n"
         "  KEY                TYPE            DEFAULT   UNIT           WHAT IT IS FOR\n"
         "  type               text            required  -              the condition\n"
         "  probability        a number        1.0       -              how often the condition applies, from 0 to 1\n"
@@ -170,3 +170,17 @@ def test_what_comes_from_a_broken_plugin_says_so(small: None, name: str) -> None
         "",
         f'"{name}" comes from a broken plugin, ltx-bad 0.3 (bad): ImportError: no\n    Fix or uninstall it.\n',
     )
+
+
+def test_an_optimizer_of_an_installed_package_shows_its_keys_too() -> None:
+    status, out, _ = ltx("show", "torch.optim:NAdam")
+    assert status == 0
+    assert out.startswith("optimizer torch.optim:NAdam, from torch ")
+    assert "  momentum_decay " in out
+
+
+def test_a_local_file_that_cannot_be_imported_is_named_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("x = y\n")
+    status, _, err = ltx("show", "signum", "--plugin", str(tmp_path / "own.py"))
+    assert status == 2
+    assert "NameError: name 'y' is not defined" in err

@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from config.run_files import Load, Mistakes
 from ltxcore.cli.main import main
 from ltxcore.config.load import load_run
-from ltxcore.engines.optim import optimizer_of
+from ltxcore.engines.optim import optimizer_of, try_optimizer
+from ltxcore.errors import ConfigError
 from ltxplugins.optimizers.adamw import AdamW
 from ltxplugins.optimizers.prodigy import Prodigy
 
@@ -149,3 +150,9 @@ def test_nothing_of_a_package_is_imported_where_no_plugin_is_run(
 @pytest.mark.parametrize(("said", "count"), [("", 0), ("warmup_steps = 7", 7), ("warmup_steps = 0.25", 10), ("warmup_steps = 0", 0)])
 def test_warm_up_is_a_count_or_a_share(load: Load, minimal: str, said: str, count: int) -> None:
     assert load(f"[optimization]\nsteps = 40\n{said}\n{minimal}").config.optimization.warmup == count
+
+
+def test_an_optimizer_of_a_package_that_cannot_take_a_step_is_refused_before_the_run(load: Load, minimal: str) -> None:
+    table = load(f'optimization = {{ optimizer_type = "torch.optim:LBFGS", learning_rate = 1.0 }}\n{minimal}').config.optimization
+    with pytest.raises(ConfigError, match=r'the optimizer "torch.optim:LBFGS" cannot take a step: TypeError'):
+        try_optimizer(table)

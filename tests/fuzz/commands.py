@@ -97,6 +97,10 @@ SCENES: Mapping[str, Sequence[Scene]] = {
         Scene(("unified/*.safetensors", "unified/gemma-3/*"), codecs("unified/ltx-2.3-22b-dev.safetensors", "unified/gemma-3"), models),
         Scene(("folder/*/*",), codecs("folder"), models),
     ],
+    "new": [
+        scene("mixed/*", "new", "i2v", "--data", "mixed", "-o", "made.toml", "--force", "--model", "tiny"),
+        scene(f"plain/two.jsonl {CLIPS}", "new", "v2v_ic", "--data", "plain/two.jsonl", "-o", "made.toml", "--force"),
+    ],
     "split": [
         scene("plain/clips/0.mp4", "split", "plain/clips/0.mp4", "-o", "scenes", "--min-seconds", "99", QUIET),
         scene("mixed/*", "split", "mixed", "-o", "scenes", "--min-seconds", "99", QUIET),

@@ -86,7 +86,7 @@ def refused(backbone, *loras: Strength, folder: Path) -> str:
 
 def test_a_lora_that_changes_nothing_of_what_is_drawn_is_refused(files: Path) -> None:
     assert refused(tiny(frozenset({"video"})), Strength(files / "sound.safetensors"), folder=files) == (
-        "TMP/sound.safetensors: the LoRA has no effect: its modules belong to audio, and video is drawn\n"
+        "TMP/sound.safetensors: the LoRA has no effect: its modules belong to audio, and video is generated\n"
         "    Generate what it was trained for."
     )
 

@@ -160,5 +160,5 @@ def test_a_run_says_at_its_start_what_it_needs_and_warns_where_that_is_too_much(
     assert said_at_start(planned, need_at_start(planned, 1), 80 * GIB) == "needs about 1.0 GiB of the 80.0 GiB of each GPU"
     assert said_at_start(planned, need_at_start(planned, 1), GIB) == (
         "WARNING: needs about 1.0 GiB of the 1.0 GiB of each GPU, and may run out of memory. "
-        f"What would make it fit: ltx plan {path} --gpus 1"
+        f"To see what would make it fit: ltx plan {path} --gpus 1"
     )

@@ -126,7 +126,7 @@ def load(model_path: Path, own_path: Path | None = None, *, device: str = "cpu")
 
 
 def _check_statistics(part: Part) -> None:
-    """Check that there is one number to normalize each channel and bin of the latents with."""
+    """Check that there is exactly one number for normalizing each channel and bin of the latents."""
     config = part.module.config
     bins = int(config.mel_bins) // int(part.module.mel_compression_ratio)
     if int(config.latent_channels) * bins != int(config.base_channels):
@@ -137,7 +137,7 @@ def _check_statistics(part: Part) -> None:
 
 
 def _check_vocoder(vocoder: Part) -> None:
-    """Check that the rate a vocoder claims to make is the one that it does make of 100 mel frames a second."""
+    """Check that the rate a vocoder claims to produce is the one that it does produce from 100 mel frames a second."""
     config = vocoder.module.config
     first = vocoder.module.vocoder if hasattr(vocoder.module, "vocoder") else vocoder.module
     says = int(config.get("input_sampling_rate", config.output_sampling_rate))

@@ -104,7 +104,7 @@ def _decoder(blocks: Blocks, base: int) -> dict[str, Any]:
         "decoder_layers_per_block": [int(block["num_layers"]) for _, block in blocks[::2]],
         "decoder_spatio_temporal_scaling": [True] * len(steps),
         "decoder_inject_noise": [False] * (len(steps) + 1),
-        # Of the decoder's lists this is the only one that diffusers reads from the latent's end.
+        # This is the only one of the decoder's lists that diffusers reads starting from the latents.
         "upsample_type": [_DECODER_STEPS[name] for name, _ in reversed(blocks[1::2])],
         "upsample_residual": [bool(step.get("residual", False)) for step in steps],
         "upsample_factor": multipliers,

@@ -1,5 +1,5 @@
-"""Gemma, whose hidden states are the input of text features, from a folder of transformers, or packed in one file with
-its tokenizer and LTX's projections.
+"""Gemma, whose hidden states are the input of text features, from a folder in the layout of transformers, or packed in
+one file with its tokenizer and LTX's projections.
 
 Only the language model is read; the towers for images and audio, and the head, are not.
 """
@@ -54,10 +54,11 @@ def open_gemma(path: Path) -> Gemma:
     """Open the files of a text encoder.
 
     Args:
-        path: a folder of transformers, one with the folders `text_encoder` and `tokenizer`, or a packed file.
+        path: a folder in the layout of transformers, one with the folders `text_encoder` and `tokenizer`, or a packed
+            file.
 
     Raises:
-        CheckpointError: it is none of these, not whole, or no Gemma 3 or 4.
+        CheckpointError: it is none of these, not whole, or not Gemma 3 or 4.
     """
     found = _packed(path) if not path.is_dir() else _folder(path)
     check_sizes(found.told, str(path))
@@ -102,7 +103,7 @@ def language_model(gemma: Gemma) -> Part:
     config = _config(gemma)
     module = empty(lambda: AutoModel.from_config(config))
     prefix = next((prefix for prefix in _PREFIXES if prefix + _EMBEDDING in gemma.weights.slots), "model.")
-    # Layers that use the keys and values of another one may have tensors of their own all the same.
+    # Layers that use the keys and values of another layer may still have tensors of their own.
     shared = [re.compile(pattern) for pattern in getattr(module, "_keys_to_ignore_on_load_unexpected", None) or ()]
 
     def belongs(name: str) -> bool:

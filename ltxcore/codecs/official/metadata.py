@@ -1,4 +1,4 @@
-"""The configuration in an official file's metadata: checks for unknown settings, for the release that the file belongs
+"""The configuration in an official file's metadata, checked for unknown settings, for the release that the file belongs
 to, and for parts that do not go together.
 
 Source: docs/explanation/model-files.md#metadata
@@ -61,7 +61,7 @@ def part_of(value: Any) -> dict[str, Any]:
 
 
 def unknown(part: str, told: Section, can: Mapping[str, tuple[Any, ...]], where: str) -> list[Problem]:
-    """Report each setting in `told` that has none of its known values."""
+    """Report each setting in `told` whose value is not one of those known for it."""
     return [
         Problem(
             f"the setting {key} = {json.dumps(told[key])} of the {part} is not known (known: {', '.join(map(json.dumps, values))})", where
@@ -72,14 +72,14 @@ def unknown(part: str, told: Section, can: Mapping[str, tuple[Any, ...]], where:
 
 
 def release_of(weights: Slots) -> tuple[int, int] | None:
-    """Return the major and minor number of the release that a file says it is of; None if it does not say."""
+    """Return the major and minor number of the release that a file says it belongs to; None if it does not say."""
     told = weights.metadata.get("model_version") or _config(weights).get("model_version")
     found = re.match(r"v?(\d+)\.(\d+)", str(told))
     return (int(found[1]), int(found[2])) if found else None
 
 
 def check_same_release(name: str, model: Slots, part: Slots) -> None:
-    """Refuse a part of another release than the model's, if both state their release.
+    """Refuse a part from a release other than the model's, if both state their release.
 
     Raises:
         CheckpointError: they differ.

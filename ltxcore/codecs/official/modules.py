@@ -15,8 +15,8 @@ from ltxcore.headers import FLOATING, Slot, Slots, tensors_fingerprint
 from ltxcore.safetensors_files import open_tensors
 
 _MATRIX = 4096
-"""The number of elements from which on a matrix or kernel of nothing but zeros means that it was not downloaded, rather
-than that it was trained so.
+"""The number of elements at which a matrix or kernel of nothing but zeros means that it was not downloaded, rather than
+that it was trained so.
 """
 
 
@@ -32,8 +32,8 @@ def empty(make: Callable[[], Any]) -> Any:
 
 
 def with_options(identity: str, **options: object) -> str:
-    """Append to a fingerprint of weights each option that is not the usual one, after a "+": what comes before the
-    first "+" tells whether two encoders belong to one model, the whole whether they make the same bytes.
+    """Append to a fingerprint of weights each option that is not the usual one, after a "+". The part before the first
+    "+" tells whether two encoders belong to one model, and the whole tells whether they make the same bytes.
     """
     return "+".join([identity, *(f"{name}={value}".replace(" ", "") for name, value in options.items() if value)])
 
@@ -107,7 +107,7 @@ class Part:
         self.module.load_state_dict(state, strict=False, assign=True)
 
     def fingerprint(self, *others: str) -> str:
-        """Return a hash that changes with the tensors and with `others`, and is the same in every layout of file."""
+        """Return a hash that changes with the tensors and with `others`, and does not depend on the layout of the file."""
         return tensors_fingerprint({own: self.weights.slots[stored] for own, stored in self.stored.items()}, *others)
 
 

@@ -107,7 +107,7 @@ def _audio_part(
         return _from_folder(kind, place, classes)
     weights, told = _from_file(kind, model_path, own_path)
     arguments = arguments_of(told, str(place))
-    # Of two classes the second is the one with bandwidth extension, which alone has arguments for it.
+    # Of the two classes, only the second has bandwidth extension, and arguments for it.
     cls = list(classes.values())[-1 if "bwe_in_channels" in arguments else 0]
     module = empty(lambda: cls(**arguments))
     return Part.of(kind.name, module, weights, lambda name: kind.prefix + named(name), lambda stored: stored.startswith(kind.prefix))

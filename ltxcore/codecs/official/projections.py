@@ -1,4 +1,4 @@
-"""The projections from the hidden states of all the text encoder's layers to the text features that are stored. They
+"""The projections from the hidden states of all layers of the text encoder to the text features that are stored. They
 are in the model's file, in the packed text encoder, or in the folder of connectors.
 
 There are L positions, D numbers for each position and layer, n layers (the embedding is the first of them), and E
@@ -177,7 +177,7 @@ def _check_version(model: Slots, part: Part) -> None:
     told = section(model, "transformer") or {}
     split = "both.weight" not in part.stored
     contrary = [key for key, value in _SECOND_VERSION.items() if key in told and (told[key] is value) != split]
-    # The first version may state the defaults of settings that are about something else in it.
+    # The first version may state default values for settings that mean something else in it.
     contrary = contrary if split else [key for key in contrary if key == "caption_proj_before_connector"]
     if contrary:
         raise CheckpointError.of(

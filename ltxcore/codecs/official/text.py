@@ -85,7 +85,7 @@ class GemmaTextEncoder:
             input_ids=ids.to(device), attention_mask=mask.to(device), output_hidden_states=True, use_cache=False
         ).hidden_states
         words = int(mask.sum())
-        # Words alone: the features of padding are never read, and all layers at full length take gigabytes.
+        # Only the words: the features of padding are never read, and all layers at full length would take gigabytes.
         hidden = torch.stack([state[:, -words:] for state in states], dim=-1)
         features = extract(hidden, mask[:, -words:].to(device))
         return {name: found[0].cpu() for name, found in features.items()}
@@ -160,7 +160,7 @@ def _fingerprint(gemma: Gemma, model: Part, projections: Part, place: Placement)
 
 
 def _generation(gemma: Gemma, projections: Part) -> str:
-    """Return the generation of models that can read its features. Source: docs/explanation/model-files.md#text-encoders"""
+    """Return the generation of models that can read its text features. Source: docs/explanation/model-files.md#text-encoders"""
     if "both.weight" in projections.stored:
         return "2.0"
     return "2.3" if gemma.family == "gemma3" else "2.5"
@@ -170,8 +170,8 @@ def _generation(gemma: Gemma, projections: Part) -> str:
 class Tokenizer:
     """The tokenizer of a text encoder, by the rules that LTX-2 was trained with.
 
-    A caption is stripped of surrounding whitespace, led by the token that begins a text, not ended by any, cut after `length` tokens and padded
-    on the left.
+    A caption is stripped of surrounding whitespace, begins with the token that begins a text, has no token to end it,
+    is cut after `length` tokens and is padded on the left.
 
     Source: docs/explanation/arithmetic.md#tokens-of-a-caption
 

@@ -64,7 +64,7 @@ def in_8_bit(module: Any, device: str) -> None:
 
 
 def layer_by_layer(module: Any, device: str) -> None:
-    """Keep the layers' weights where they are (mapped files in host memory), and each on `device` only while it computes."""
+    """Keep the layers' weights where they are (mapped files in host memory), and move each layer to `device` only while it computes."""
     layers = set(module.layers)
     for child in module.children():
         if child is not module.layers:

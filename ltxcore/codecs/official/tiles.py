@@ -156,8 +156,8 @@ def _ramped(found: list[Span], tile: Span | None) -> Iterator[Ramped]:
 
 
 def _ramp(length: int, ramped: Ramped, scale: int) -> Tensor:
-    """Return the weights of `length` frames, rows or columns: 1, with the interior points of a ramp from 0 to 1 where a
-    neighbor overlaps.
+    """Return the weights of `length` frames, rows or columns: 1, except where a neighbor overlaps, which gets the
+    interior points of a ramp from 0 to 1.
 
     Source: docs/explanation/arithmetic.md#tiles
     """

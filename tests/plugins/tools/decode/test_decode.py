@@ -99,9 +99,7 @@ def test_samples_of_another_model_are_not_decoded(tmp_path: Path) -> None:
 
 def test_samples_that_do_not_say_what_made_them_need_a_model(tmp_path: Path) -> None:
     latents(tmp_path, "a", torch.zeros(128, 1, 1, 1))
-    assert ltx(tmp_path, "-o", tmp_path / "out").stderr.startswith(
-        f"{tmp_path}/latents: the video codec of the tiny model did not make a\n"
-    )
+    assert ltx(tmp_path, "-o", tmp_path / "out").stderr.startswith(f"{tmp_path}/latents: the video VAE of the tiny model did not make a\n")
     assert ltx(tmp_path, "-o", tmp_path / "out", "--model-path", "tiny").exit_code == 0
 
 
