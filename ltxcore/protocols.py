@@ -42,9 +42,8 @@ class Role:
     Attributes:
         name: the name by which `apply` asks for it.
         source_key: the key of the training table that names the folder.
-        kind: "mask" (one value a target token) or "latents" (a medium of the same modality).
-        media_key: the key of a validation sample that names the file; by default the modality's name for latents, and `name` for
-            masks.
+        kind: "mask" (one value per target token) or "latents" (a medium of the same modality).
+        media_key: the key of a validation sample that names the file; by default the modality's name for latents, and `name` for masks.
     """
 
     name: str
@@ -116,7 +115,7 @@ class Geometry:
 
 
 class Condition(Protocol):
-    """Decides which tokens of a modality are given, or appends tokens that are; the core does everything else.
+    """Decides which tokens of a modality are given, or appends given tokens; the core does everything else.
 
     A condition is an attrs class whose fields are its keys in the run file. `content`, `roles` and `appends` may be left out.
 
@@ -318,7 +317,7 @@ class ModelInput:
         context: the text features, `[B, L, E]`.
         context_mask: 1 for words and 0 for padding, `[B, L]`; None if all positions are words.
         is_generated: false for a frozen modality.
-        clean: in training, the clean target tokens, `[B, T, D]`.
+        clean: the clean target tokens in training, `[B, T, D]`.
         noise: in training of a generated modality, the noise that was mixed in, `[B, T, D]`.
         velocity: likewise, the expected prediction, `noise - clean`, `[B, T, D]`.
         denoise_mask: 1 for tokens to generate, 0 for given ones, and between for those given in part, `[B, T + R]`.
@@ -350,7 +349,7 @@ class ModelInput:
         Args:
             state: the state after all conditions.
             sigma: noise level of the modality, `[B]`; 0 for a frozen modality.
-            text: text features, of which the modality takes its own.
+            text: the text features, of which the modality takes its own.
             is_generated: false for a frozen modality.
             marks: whether the target's first latent frame is marked; audio has no marker.
 

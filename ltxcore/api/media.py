@@ -148,7 +148,7 @@ def write_media(path: Path, clip: Clip | None = None, sound: Sound | None = None
         The file, with its ending.
 
     Raises:
-        DataError: pictures of an odd width or height, or a file that cannot be written.
+        DataError: the frames have an odd width or height, or the file cannot be written.
     """
     from ltxcore.sample.outputs import Played, write
 

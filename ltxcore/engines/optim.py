@@ -197,7 +197,7 @@ def try_optimizer(table: OptimizationTable) -> None:
     """
     try:
         is_default = table.optimizer == type(table.optimizer)()
-    except TypeError:  # some have no default
+    except TypeError:  # some types have no default
         is_default = False
     of_package = ":" in table.optimizer_type  # of one that knows nothing of ltx
     if (is_default and not of_package) or any(importlib.util.find_spec(name) is None for name in getattr(table.optimizer, "needs", {})):

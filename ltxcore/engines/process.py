@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 POLL = 0.05
-"""Seconds between looks at the store; signals are noticed at the same interval."""
+"""The seconds between checks of the store; signals are noticed at the same interval."""
 
 GRACE = 2.0
 """The seconds for which a process that lost another waits to hear why that one ended, and for signs of life from the rest."""
@@ -102,10 +102,10 @@ class Processes:
 
     @classmethod
     def meet(cls, place: Place | None = None) -> Processes:
-        """Connect the processes of this launch, all of which call this.
+        """Connect the processes of this launch, each of which calls this.
 
         Raises:
-            ProcessError: they do not find each other.
+            ProcessError: the processes do not find each other.
         """
         place = place or Place.of_environment()
         if place.world_size == 1:

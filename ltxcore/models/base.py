@@ -81,7 +81,7 @@ class Base:
         """Describe the backbone with the streams of some modalities, without building it.
 
         Raises:
-            CheckpointError: settings that the model cannot do.
+            CheckpointError: it has settings that the model does not support.
         """
         return Description(self.info, modalities, blueprint_of_config(self.transformer, self.info.name))
 

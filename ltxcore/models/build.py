@@ -26,7 +26,7 @@ def meta_model(official: Config, where: str) -> Any:
     """Build diffusers' model of this configuration on the meta device, with names and shapes but no memory.
 
     Raises:
-        CheckpointError: settings that the model cannot do.
+        CheckpointError: it has settings that the model does not support.
     """
     with uncollected():
         from diffusers import LTX2VideoTransformer3DModel
@@ -53,7 +53,7 @@ def build(official: Config, info: ModelInfo, modalities: frozenset[str], *, rule
 
     Raises:
         ConfigError: the modalities do not exist, or there are none.
-        CheckpointError: settings that the model cannot do.
+        CheckpointError: it has settings that the model does not support.
     """
     if not modalities or not modalities <= set(MODALITIES):
         raise ConfigError(

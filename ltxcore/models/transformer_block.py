@@ -163,7 +163,7 @@ class DualStreamBlock(nn.Module):
     def _exchange(
         self, video: Tensor, audio: Tensor, for_video: StreamContext, for_audio: StreamContext, switches: BlockSwitches
     ) -> tuple[Tensor, Tensor]:
-        """Apply attention between the modalities. Both directions read the tokens as they were before either."""
+        """Apply attention between the modalities. Both directions read the tokens as they were before either was applied."""
         if not (switches.audio_to_video or switches.video_to_audio):
             return video, audio
         part: Any = self.__getattr__

@@ -84,7 +84,7 @@ def transformer_config(metadata: Mapping[str, str], where: str) -> dict[str, Any
     """Return the section "transformer" of a checkpoint's configuration.
 
     Raises:
-        CheckpointError: where there is none, or it cannot be read.
+        CheckpointError: there is none, or it cannot be read.
     """
     section = checkpoint_config(metadata, where).get("transformer")
     if not isinstance(section, dict) or not section:
@@ -98,7 +98,7 @@ def checkpoint_config(metadata: Mapping[str, str], where: str) -> dict[str, Any]
     """Return the whole configuration in a checkpoint's metadata.
 
     Raises:
-        CheckpointError: where there is none, or it is not a JSON object.
+        CheckpointError: there is none, or it is not a JSON object.
     """
     text = metadata.get("config")
     if text is None:

@@ -162,7 +162,7 @@ class Session:
         changes, config = self.plan.outline.changes, self.plan.config.checkpoints
         if self.best is not None and "best" in values:
             self.best.restore(values["best"])
-            if config.keep_best and self.engine.first(self._saved_best) is None:  # a later one took its place, and is of another course
+            if config.keep_best and self.engine.first(self._saved_best) is None:  # one from a later course took its place
                 self.best.forget()
         # With another run file the schedule changes; what the optimizer has found out by itself stays.
         kept = {key: value for key, value in values.items() if key not in ("scheduler", "learning_rates")}

@@ -43,7 +43,7 @@ class Wandb:
         """Begin, or continue the Weights & Biases run that this output folder had.
 
         Raises:
-            ConfigError: it cannot be started: not logged in, or not reached.
+            ConfigError: it cannot be started: the user is not logged in, or the server cannot be reached.
         """
         import wandb
 

@@ -32,7 +32,9 @@ MOST_SECONDS = 60.0
 
 @attrs.frozen
 class Asking:
-    """The content of a request about a clip: an instruction, so many frames of at most `size` pixels a side, and its audio or not."""
+    """The content of a request about a clip: an instruction, a number of frames of at most `size` pixels a side, and
+    whether its audio is sent.
+    """
 
     instruction: str = INSTRUCTION
     frames: int = 8

@@ -56,7 +56,7 @@ def examine(path: Path, options: Options, phase: Phase) -> Checkup:
     written.
 
     Raises:
-        DataError: there is no such thing, or it is none of these.
+        DataError: it does not exist, or is none of these.
         ConfigError: the run file has mistakes, or the options do not fit the codec.
     """
     from ltxcore.api.dataset import data_kind, default_root

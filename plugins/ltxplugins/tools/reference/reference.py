@@ -47,7 +47,7 @@ def filter_named(name: str, local: Iterable[Path]) -> Filter:
     """Find the filter that a plugin, or one of the Python files in `local`, adds under a name.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no such filter.
         PluginError: its plugin is broken or switched off.
     """
     found = find_plugin("reference_filter", name, local=local, where="--filter")
