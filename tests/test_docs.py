@@ -107,6 +107,7 @@ def test_every_plugin_in_the_pages_is_accepted(registry: Registry) -> None:
         ("condition", "voice"),
         ("sigma_sampler", "middle"),
         ("optimizer", "nesterov"),
+        ("optimizer", "signum"),
         ("schedule", "exponential"),
         ("reference_filter", "grey"),
         ("tracker", "table"),
@@ -126,7 +127,8 @@ def test_the_strategy_in_the_pages_keeps_to_the_protocol(registry: Registry, sta
 
 
 def test_the_optimizer_in_the_pages_keeps_to_the_protocol(registry: Registry) -> None:
-    check_optimizer(registry.get("optimizer", "nesterov").value)
+    for name in ("nesterov", "signum"):
+        check_optimizer(registry.get("optimizer", name).value)
 
 
 def test_the_schedule_in_the_pages_keeps_to_the_protocol(registry: Registry) -> None:
