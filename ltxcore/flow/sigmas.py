@@ -44,8 +44,7 @@ def _check_range(low: float, high: float) -> None:
 
 @attrs.frozen
 class ShiftedLogitNormal:
-    """A logit-normal, shifted towards noise for long sequences and stretched to reach 0 and 1; a share of the draws is
-    uniform instead.
+    """A logit-normal, shifted towards noise for long sequences and stretched to reach 0 and 1; a share of the draws is uniform instead.
 
     With a range narrower than 0 to 1, sigmas are distributed as if those outside the range were drawn again.
     """

@@ -29,9 +29,7 @@ shared_sigma = true
 
 @attrs.frozen
 class TextToVideo:
-    """Deprecated: the flexible strategy with video generated from text, its first frame given with a probability; with
-    audio, both have the same sigma.
-    """
+    """Deprecated: the flexible strategy with video generated from text, its first frame given with a probability; with audio, both have the same sigma."""
 
     deprecated = True
 

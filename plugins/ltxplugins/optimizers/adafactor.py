@@ -22,9 +22,7 @@ weights of a model are smaller than 1, so that this value always applies.
 
 @attrs.frozen
 class Adafactor:
-    """Adafactor, from torch: for a matrix it keeps one running mean per row and one per column, so that its state takes
-    next to no memory.
-    """
+    """Adafactor, from torch: for a matrix it keeps one running mean per row and one per column, so that its state takes next to no memory."""
 
     updates_alone = True
 

@@ -23,9 +23,7 @@ Source: docs/explanation/arithmetic.md#moments-in-8-bits
 
 @attrs.frozen
 class AdamW8bit:
-    """AdamW with its two running means in 8 bits each, from bitsandbytes: a quarter of the state. The state of a weight
-    with fewer than 4096 numbers stays in 32 bits.
-    """
+    """AdamW with its two running means in 8 bits each, from bitsandbytes: a quarter of the state. The state of a weight with fewer than 4096 numbers stays in 32 bits."""
 
     updates_alone = True
     needs: ClassVar[Mapping[str, str]] = {"bitsandbytes": 'pip install "ltx[low-memory]"'}

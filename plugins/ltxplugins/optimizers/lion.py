@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Lion:
-    """Lion: every weight moves by the whole learning rate, in the direction that a running mean gives; its state is
-    half that of AdamW. Use a tenth to a third of AdamW's learning rate, and increase the weight decay by the same
-    factor.
+    """Lion: every weight moves by the whole learning rate, in the direction that a running mean gives; its state is half that of AdamW.
+
+    Use a tenth to a third of AdamW's learning rate, and increase the weight decay by the same factor.
     """
 
     zero_stages = frozenset({1, 2, 3})

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 @attrs.frozen
 class Muon:
     """Muon, from torch: the update of a matrix is made orthogonal, so that it is equally large in every direction.
+
     Weights that are not matrices, such as biases and tables, are updated by AdamW.
     """
 

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class AdamWScheduleFree:
-    """Schedule-free AdamW, from schedulefree: an average of the weights takes the place of a schedule, so that a run
-    may end at any step.
-    """
+    """Schedule-free AdamW, from schedulefree: an average of the weights takes the place of a schedule, so that a run may end at any step."""
 
     needs: ClassVar[Mapping[str, str]] = {"schedulefree": 'pip install "ltx[optimizers]"'}
     schedules_itself = True

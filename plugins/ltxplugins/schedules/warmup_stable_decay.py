@@ -13,9 +13,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class WarmupStableDecay:
-    """Constant, then down in the last part of the run; with warmup_steps, this is warm-up, stable, decay. A run can be
-    extended before the decay begins.
-    """
+    """Constant, then down in the last part of the run; with warmup_steps, this is warm-up, stable, decay. A run can be extended before the decay begins."""
 
     decay: float = attrs.field(
         default=0.2,

@@ -19,9 +19,7 @@ FILE = "metrics.jsonl"
 
 @attrs.define
 class Jsonl:
-    """Writes `metrics.jsonl` in the output folder. Each line has `step`, and is in the file as soon as it is logged;
-    paths are relative to that folder.
-    """
+    """Writes `metrics.jsonl` in the output folder. Each line has `step`, and is in the file as soon as it is logged; paths are relative to that folder."""
 
     _folder: Path = attrs.field(default=Path(), init=False, repr=False)
     _file: IO[str] | None = attrs.field(default=None, init=False, repr=False)

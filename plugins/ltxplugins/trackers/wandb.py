@@ -18,9 +18,10 @@ ID_FILE = Path("wandb") / "ltx-run-id.txt"
 
 @attrs.define
 class Wandb:
-    """A run of Weights & Biases: metrics, samples, and the run file without secrets and home folders. What wandb keeps
-    on this machine is in the folder wandb in the output folder; it measures how the machine is doing, but does not send
-    the names of its user or files.
+    """A run of Weights & Biases: metrics, samples, and the run file without secrets and home folders.
+
+    What wandb keeps on this machine is in the folder wandb in the output folder; it measures how the machine is
+    doing, but does not send the names of its user or files.
     """
 
     project: str = attrs.field(default="ltx", metadata={"help": "the project there"})
