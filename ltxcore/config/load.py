@@ -148,8 +148,8 @@ def read_run(path: Path, settings: Sequence[str] = (), *, elsewhere: Collection[
 
 
 def preprocessing_of(settings: Sequence[str]) -> PreprocessingTable:
-    """Return the `[preprocessing]` table with these settings alone, such as `skip_audio=true` or
-    `preprocessing.skip_audio=true`, over its defaults.
+    """Return the `[preprocessing]` table with only these settings (such as `skip_audio=true` or
+    `preprocessing.skip_audio=true`) applied over its defaults.
 
     Raises:
         ConfigError: for every setting that is not one of its keys, or has a value that the key does not take.

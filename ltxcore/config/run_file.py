@@ -180,7 +180,9 @@ class DataTable:
         return self.dataset is not None or self.preprocessed_data_root is not None
 
     def absent(self) -> Iterator[Finding]:
-        """Find data that the table does not name or that are not here; this is not a mistake if the data are on another machine."""
+        """List data that the table does not name or that are missing on this machine; missing data are not a mistake if
+        they are on another machine.
+        """
         kept = self.held_out
         if isinstance(kept, Path) and not is_file(kept) and not is_folder(kept):
             remedy = f"Write {kept.name}, without quotes." if is_number(kept.name) else "Paths are relative to the run file."

@@ -44,7 +44,7 @@ LOSSLESS = frozenset({".png", ".bmp", ".tif", ".tiff"})
 @attrs.frozen(eq=False)
 class Made:
     """The result of a product's work: tensors to store, frames per second of video latents, seconds of silence added to
-    the end of the audio, and seconds of holes in it that are silence.
+    the end of the audio, and seconds of gaps in it that were filled with silence.
     """
 
     tensors: Mapping[str, Tensor]

@@ -64,7 +64,9 @@ def _reference_problems(buckets: tuple[Bucket, ...], factors: ReferenceFactors, 
 
 
 def needs_buckets(data: Dataset, rules: Rules) -> bool:
-    """Return whether the size of the clips has yet to be found, because they are encoded or determine the length of their audio."""
+    """Return whether the size of the clips must still be determined, because the clips themselves are encoded or
+    because they set the length of the audio.
+    """
     if rules.buckets or not any("video" in sample.media for sample in data.samples):
         return False
     return bool(data.folders & VIDEO_FOLDERS) or not rules.durations

@@ -159,5 +159,5 @@ def _text(features: Mapping[str, Tensor], length: int) -> tuple[Kind, str]:
     if length > LONGEST_TEXT:
         raise DataError(f"text features that are padded to {length:,} positions; {LONGEST_TEXT:,} is the most")
     if words > length:
-        raise DataError(f"text features of {words} tokens do not fit their length of {length}")
+        raise DataError(f"text features have {words} tokens, but their stated length is {length}")
     return "text", "+".join(name for name in MODALITIES if name in features)

@@ -210,7 +210,7 @@ def start_problems(loaded: LoadedRun, base: Base, modalities: frozenset[str], st
 
 
 def newest(path: Path) -> Path:
-    """Return a weights file or index as it is, or the one in a folder that was written last.
+    """Return a weights file or index unchanged; for a folder, return the most recently written one in it.
 
     Raises:
         CheckpointError: the folder holds none.

@@ -189,10 +189,10 @@ def _check_kinds(folder: RunFolder) -> None:
     """Check that there are folders where a run has folders, and files where it has files."""
     for path in (folder.checkpoints, folder.best, folder.samples):
         if os.path.lexists(path) and not path.is_dir():
-            raise CheckpointError("is a file, where a run has a folder", where=str(path), remedy="Move it away.")
+            raise CheckpointError("is a file, but a run needs a folder there", where=str(path), remedy="Move it away.")
     path = folder.metrics
     if os.path.lexists(path) and not path.is_file():
-        raise CheckpointError("is not a file, where a run has one", where=str(path), remedy="Move it away.")
+        raise CheckpointError("is not a regular file, but a run needs one there", where=str(path), remedy="Move it away.")
 
 
 def check_writable(path: Path, where: str) -> None:

@@ -109,7 +109,7 @@ class Draft:
     problems: tuple[Problem, ...]
 
     def checked(self) -> Outline:
-        """Return the facts about the run, which is in order.
+        """Return the facts about a run that has passed its checks.
 
         Raises:
             LtxError: something is wrong; all faults are named.

@@ -153,7 +153,7 @@ WRONG = {
     "rate of nothing": ({"latents": torch.zeros(8, 3, 2, 2)}, Entry((), rate=0.0), "its rate is 0 frames per second"),
     "rate of NaN": ({"latents": torch.zeros(8, 3, 2, 2)}, Entry((), rate=float("nan")), "its rate is nan frames per second"),
     "text without length": ({"video": torch.zeros(5, 8)}, Entry(()), "text features without the length that they are padded to"),
-    "text too long": ({"video": torch.zeros(5, 8)}, Entry((4,)), "text features of 5 tokens do not fit their length of 4"),
+    "text too long": ({"video": torch.zeros(5, 8)}, Entry((4,)), "text features have 5 tokens, but their stated length is 4"),
     "text of two lengths": (
         {"video": torch.zeros(5, 8), "audio": torch.zeros(4, 8)},
         Entry((8,)),

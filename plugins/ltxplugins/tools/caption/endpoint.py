@@ -69,7 +69,9 @@ class Endpoint:
                 self, openai.OpenAI(base_url=self.base_url, api_key=key or "none", max_retries=self.retries, timeout=self.timeout)
             )
         except Exception as error:  # an error of the underlying library, whose words may contain part of the password
-            raise ConfigError(no_address, where="--base-url", remedy="In a password, / is written %2F, @ %40, # %23, ? %3F.") from error
+            raise ConfigError(
+                no_address, where="--base-url", remedy="In a password, write / as %2F, @ as %40, # as %23 and ? as %3F."
+            ) from error
 
 
 @attrs.define(eq=False)
@@ -130,7 +132,9 @@ class Client:
             raise DataError(f"the server gives no answer within {endpoint.timeout:g} s") from error
         except openai.APIConnectionError as error:
             raise ConfigError(
-                "the server no longer answers", where=endpoint.base_url, remedy="Check that it runs: what is written stays."
+                "the server no longer answers",
+                where=endpoint.base_url,
+                remedy="Check that the server is running; captions already written are kept.",
             ) from error
         except openai.APIError as error:
             raise DataError(f"the server's answer cannot be read: {error.message}") from error
