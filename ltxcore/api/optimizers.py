@@ -1,6 +1,4 @@
-"""The protocols of the optimizers and learning-rate schedules that a run file names, and the objects that they are
-given. Provisional until 1.0.
-"""
+"""Optimizers and learning-rate schedules: their protocols, and the objects that they are given. Provisional until 1.0."""
 
 from ltxcore.protocols import OptimizerType, ParameterGroup, ScheduleType
 

@@ -1,6 +1,4 @@
-"""Runs: the data that a run file names, the record of a run (finished or not), how to use its result, and what charts
-need. Provisional until 1.0.
-"""
+"""Runs: their data, the record that a run leaves, how to use its result, and what charts need. Provisional until 1.0."""
 
 from __future__ import annotations
 

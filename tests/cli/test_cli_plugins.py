@@ -130,7 +130,7 @@ def test_a_sigma_sampler_shows_its_keys() -> None:
     assert ltx("show", "uniform")[1] == (
         f"sigma sampler uniform, from ltx {__version__} (sigma_samplers)\n"
         "\n"
-        "Every sigma between two bounds alike, or shifted towards noise or away from it.\n"
+        "Sigmas distributed uniformly between two bounds, or shifted towards noise or away from it.\n"
         "\n"
         "[flow_matching.timestep_sampling_params]:\n"
         "  KEY        TYPE      DEFAULT  UNIT  WHAT IT IS FOR\n"
