@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_file(tensors, path / "large.safetensors", metadata={"config": json.dumps({"transformer": LARGE})})
     for number in range(2):
         told = {"fingerprint": f"{number}", "origin": f"{number}.mp4"}
-        put(path / "data", "latents", f"clip{number}", {"latents": torch.randn(128, 4, 8, 8)}, rate=16.0, **told)
+        put(path / "data", "latents", f"clip{number}", {"latents": torch.randn(128, 4, 4, 4)}, rate=16.0, **told)
         put(path / "data", "audio_latents", f"clip{number}", {"latents": torch.randn(8, 64, 16)}, **told)
         text = {"video": torch.randn(3, 1024), "audio": torch.randn(3, 512)}
         put(path / "data", "conditions", f"clip{number}", text, shape=(LENGTH,), **told)
