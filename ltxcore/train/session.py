@@ -188,6 +188,8 @@ class Session:
             self.trackers.log(first, known)
             measured = known
             self.engine.first(lambda: self._write_status("running", before=measured))
+        if self.best is not None and known:
+            self.best.loss(known)  # refuses a part that is not measured now, and not hours later
         if not first and not self.plan.config.validation.skip_initial_validation:
             self._generate(first)
         if first and self.engine.first(self._left_out) == first:
@@ -343,7 +345,8 @@ class Session:
             if self.held_out is not None:
                 after = self._measure(f"after the last step, whose weights are in {path},", *CONTEXTS)
                 self.trackers.log(step, after)
-                self._judge(step, after)
+                if not self._is_over:  # else these very weights were judged already
+                    self._judge(step, after)
             drawn = self._generate(step)
         judge = self.best
         ended = judge.reason if judge is not None and judge.is_over and step < outline.config.optimization.steps else ""

@@ -119,10 +119,17 @@ def test_a_run_that_stops_getting_better_ends_as_finished_with_the_reason(data: 
     outcome = run(load_run(run_file(data, tmp_path, {"stop_after": 2}, optimization={**STEPS, "learning_rate": 1e-12})))
     assert outcome.finished
     assert outcome.step == 3
-    assert outcome.ended.startswith("the validation loss has not fallen for ")
+    assert outcome.ended.startswith("the validation loss has not fallen for 2 measurements; it was lowest, ")
+    assert outcome.ended.endswith(", after step 1")
     status = json.loads((outcome.output_dir / "run.json").read_text())
     assert (status["status"], status["ended"]) == ("finished", outcome.ended)
     assert "ended early, since the validation loss" in (outcome.output_dir / "report.html").read_text()
+
+
+def test_a_part_that_is_not_measured_ends_the_run_before_its_first_step(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match='"sound" is not part of the validation loss'):
+        run(load_run(run_file(data, tmp_path, {"best_by": "sound"})))
+    assert '"loss":' not in (tmp_path / "out" / "metrics.jsonl").read_text()
 
 
 def test_an_interrupted_run_ends_with_the_same_best(data: Path, tmp_path: Path) -> None:

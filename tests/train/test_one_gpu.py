@@ -89,6 +89,10 @@ def test_a_gradient_that_is_not_finite_stops_the_run_and_says_what_is_sound(data
         ({"model": {"model_path": "tiny-untrained"}, "acceleration": {"stochastic_rounding": True}}, "acceleration.stochastic_rounding"),
         ({"acceleration": {"stochastic_rounding": True, "mixed_precision_mode": "no"}}, "acceleration.stochastic_rounding"),
         ({"acceleration": BOTH, "optimization": STEPS | {"gradient_accumulation_steps": 2}}, "acceleration.step_in_backward"),
+        (
+            {"acceleration": {"step_in_backward": True}, "optimization": STEPS | {"optimizer_type": "torch.optim:NAdam"}},
+            "acceleration.step_in_backward",
+        ),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused_before_the_run(
