@@ -3,39 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
+from torch.nn import Dropout, Identity, Parameter
 
 from ltxcore.models.backbone import LTXBackbone
+from ltxcore.protocols import AdapterSettings
 
 ADAPTER = "default"
 """The name under which peft keeps the one adapter of a backbone."""
 
 
 def create_adapters(
-    backbone: LTXBackbone,
-    ranks: Mapping[str, int],
-    *,
-    alpha: float | None,
-    dropout: float,
-    seed: int,
-    rslora: bool = False,
-    dora: bool = False,
+    backbone: LTXBackbone, settings: Mapping[str, AdapterSettings], *, seed: int, rslora: bool = False, dora: bool = False
 ) -> None:
-    """Freeze the base and put a float32 adapter beside each module of `ranks` (paths in the transformer).
+    """Freeze the base and put a float32 adapter beside each module of `settings` (paths in the transformer).
 
     A starts uniform within 1 / sqrt(inputs), drawn from `seed` and the module's name; B starts at 0 and a magnitude at
     that of the base, so that the model's predictions do not change at first.
 
     Args:
         backbone: the backbone, without adapters.
-        ranks: the rank of each module's adapter.
-        alpha: scales an adapter by alpha / rank, or by alpha / sqrt(rank) with rsLoRA; None scales it by 1.
-        dropout: the probability with which values of an adapter's input are dropped in training.
+        settings: the rank, alpha and dropout of each module's adapter.
         seed: the seed of A's first values.
         rslora: whether alpha is divided by the root of the rank. Source: rsLoRA, arXiv 2312.03732.
         dora: whether the length of each row of an adapted matrix is learned separately from its direction. Source: DoRA, arXiv 2402.09353.
@@ -46,21 +39,24 @@ def create_adapters(
 
     backbone.requires_grad_(False)
     is_sketch = backbone.device.type == "meta"  # on the meta device there are only shapes and no values to set
-    rank = max(ranks.values())
-    others = {f"^{name}$": r for name, r in ranks.items() if r != rank}
+    by_root = rslora and any(each.alpha is not None for each in settings.values())
+    most = max(settings.values(), key=lambda each: each.rank)
     config = LoraConfig(
-        r=rank,
-        lora_alpha=rank if alpha is None else alpha,
-        lora_dropout=dropout,
-        target_modules=list(ranks),
-        rank_pattern=others,
-        alpha_pattern=others if alpha is None else {},
-        use_rslora=rslora and alpha is not None,
+        r=most.rank,
+        lora_alpha=_alpha(most, by_root),
+        lora_dropout=most.dropout,
+        target_modules=list(settings),
+        rank_pattern=_pattern(settings, lambda each: each.rank, most),
+        alpha_pattern=_pattern(settings, lambda each: _alpha(each, by_root), most),
+        use_rslora=by_root,
         use_dora=dora,
         bias="none",
     )
     with torch.random.fork_rng(devices=[]):  # peft initialises from the global generator, whose state is restored
         inject_adapter_in_model(config, backbone.transformer, adapter_name=ADAPTER, low_cpu_mem_usage=is_sketch)
+    for name, layer in adapters(backbone).items():  # peft knows only one dropout for all
+        if settings[name].dropout != most.dropout:
+            layer.lora_dropout[ADAPTER] = Dropout(settings[name].dropout) if settings[name].dropout else Identity()
     if is_sketch:
         return
     for name, layer in adapters(backbone).items():
@@ -73,6 +69,24 @@ def create_adapters(
         b.data = torch.zeros(b.shape, device=backbone.device)
         if dora:
             magnitude(layer).data = row_lengths(base_weight(layer)).to(backbone.device)
+
+
+def _alpha(settings: AdapterSettings, by_root: bool) -> float:
+    """Return the alpha that peft is given, which divides it by the rank or by the root of the rank."""
+    if settings.alpha is not None:
+        return settings.alpha
+    return settings.rank**0.5 if by_root else settings.rank
+
+
+def _pattern(settings: Mapping[str, AdapterSettings], value: Callable[[AdapterSettings], float], most: AdapterSettings) -> dict[str, float]:
+    """Return what differs from `most` as peft takes it: by regular expressions of paths. One expression has all modules
+    of a value, since peft matches every module with every expression.
+    """
+    modules: dict[float, list[str]] = {}
+    for name, each in settings.items():
+        if value(each) != value(most):
+            modules.setdefault(value(each), []).append(re.escape(name))
+    return {f"^(?:{'|'.join(names)})$": found for found, names in modules.items()}
 
 
 def adapters(backbone: LTXBackbone) -> dict[str, Any]:

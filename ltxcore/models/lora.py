@@ -14,6 +14,7 @@ from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.lora_load import fill_adapters, read_fitting
 from ltxcore.models.lora_save import save_lora
 from ltxcore.models.targets import Auto, resolve_targets
+from ltxcore.protocols import AdapterSettings
 
 __all__ = ["AddedLora", "add_lora", "lora_parameters", "save_lora"]
 
@@ -74,8 +75,8 @@ def add_lora(
     targets = resolve_targets(backbone, target_modules, reachable, modalities)
     held = read_fitting(backbone, start) if start is not None else None
     kept = [name for name in targets.unreachable if held is not None and name in held.pairs]
-    ranks = dict.fromkeys([*targets.adapted, *kept], rank)
-    create_adapters(backbone, ranks, alpha=alpha, dropout=dropout, seed=seed, rslora=rslora, dora=dora)
+    settings = dict.fromkeys([*targets.adapted, *kept], AdapterSettings(rank, alpha, dropout))
+    create_adapters(backbone, settings, seed=seed, rslora=rslora, dora=dora)
     if held is not None:
         fill_adapters(backbone, held, str(start))
     for name in kept:

@@ -17,6 +17,7 @@ from ltxcore.models.lora_file import LoraFile, Pairs, read_lora, sketch_lora
 from ltxcore.models.lora_save import shape_shown
 from ltxcore.models.parameter_names import is_needed, to_original
 from ltxcore.models.targets import Targets
+from ltxcore.protocols import AdapterSettings
 from ltxcore.safetensors_files import read_header
 
 
@@ -28,8 +29,8 @@ def fill_adapters(backbone: LTXBackbone, found: LoraFile, where: str) -> None:
         CheckpointError: the file has other modules than the adapters, or larger ranks.
     """
     if not adapters(backbone):
-        ranks = {name: a.shape[0] for name, (a, _) in found.pairs.items()}
-        create_adapters(backbone, ranks, alpha=None, dropout=0.0, seed=0, dora=bool(found.magnitudes))
+        settings = {name: AdapterSettings(a.shape[0], alpha=None, dropout=0.0) for name, (a, _) in found.pairs.items()}
+        create_adapters(backbone, settings, seed=0, dora=bool(found.magnitudes))
     _check_adapters(backbone, found, where)
     with torch.no_grad():
         for name, layer in adapters(backbone).items():

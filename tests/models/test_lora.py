@@ -5,9 +5,10 @@ import torch
 
 from helpers.golden_models import BOTH, random_input
 from ltxcore.errors import ConfigError
-from ltxcore.models.adapters import adapters
+from ltxcore.models.adapters import ADAPTER, adapters, create_adapters, pair
 from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters
+from ltxcore.protocols import AdapterSettings
 
 AUDIO = frozenset({"audio"})
 
@@ -128,3 +129,19 @@ def test_gradients_of_adapters_on_a_bf16_base_are_near_those_in_float32():
         return torch.cat([p.grad.flatten() for p in lora_parameters(backbone).values()])
 
     assert torch.cosine_similarity(gradients(torch.bfloat16), gradients(torch.float32), dim=0) > 0.999
+
+
+def test_each_adapter_has_its_own_rank_alpha_and_dropout():
+    backbone, asked = (
+        tiny(),
+        {
+            "transformer_blocks.1.audio_attn1.to_k": AdapterSettings(4, alpha=8, dropout=0.0),
+            "transformer_blocks.2.audio_attn1.to_k": AdapterSettings(2, alpha=3, dropout=0.25),
+            "transformer_blocks.3.audio_ff.net.2": AdapterSettings(4, alpha=None, dropout=0.5),
+        },
+    )
+    create_adapters(backbone, asked, seed=0, rslora=True)
+    found = adapters(backbone)
+    assert [pair(found[name])[0].shape[0] for name in asked] == [4, 2, 4]
+    assert [found[name].scaling[ADAPTER] for name in asked] == pytest.approx([4, 3 / 2**0.5, 1])
+    assert [getattr(found[name].lora_dropout[ADAPTER], "p", 0) for name in asked] == [0, 0.25, 0.5]
