@@ -14,8 +14,8 @@ from ltxcore.models.build import build
 from ltxcore.models.load_base import describe
 from ltxcore.models.tiny_model import TINY
 
-WIDE = {**TINY, "num_layers": 10, "audio_num_attention_heads": 16, "audio_attention_head_dim": 64, "audio_in_channels": 128}
-"""The tiny model with a stream of sound of 1024 values per token: about 150 million parameters, nearly all of it."""
+WIDE = {**TINY, "num_layers": 8, "audio_num_attention_heads": 16, "audio_attention_head_dim": 64, "audio_in_channels": 128}
+"""The tiny model with a stream of sound of 1024 values per token: about 120 million parameters, nearly all of it."""
 
 CAREFUL = {
     "stage3_max_live_parameters": 0,

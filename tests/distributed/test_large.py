@@ -80,6 +80,6 @@ def test_a_model_that_two_processes_saved_in_parts_is_whole_and_loads_again(
         moved = [name for name in base.names() if bool((saved.get_tensor(name) != base.get_tensor(name)).any())]
     sound = [name for name in moved if "audio" in name]
     assert moved == sound  # the stream of pictures is the base's, bit for bit
-    assert len(sound) > 200
+    assert len(sound) > 150
     backbone = load_backbone(str(index), frozenset({"audio"}), dtype=torch.bfloat16)
     assert sum(parameter.numel() for parameter in backbone.parameters()) == results[0]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from helpers.engine_modes import make_set, run_tables, write, zero
 from helpers.launches import UNCHECKED, run_jobs
+from helpers.sampling import asked, sampled
 from ltxcore.registry import load, zero_stages_of
 
 pytestmark = pytest.mark.slow
@@ -18,16 +19,18 @@ pytestmark = pytest.mark.slow
 MODE = "a stranger's condition, LoRA"
 STEPS = 10
 DIFFERENCE = 1e-5
-CASES = [
+EVERY = [
     (name, stage)
     for name, named in load().of_kind("optimizer").items()
     if named.origin.distribution == "ltx"
     for stage in sorted(zero_stages_of(named.value))
 ]
 
-
 RESUMED = ("lion", 3)
 """AdamW's state is resumed in tests of its own; this one keeps another, of other names, and counts nothing."""
+
+CASES = sampled(EVERY, 0, set, in_ci=[RESUMED])
+"""Every optimizer and every stage; not each with each."""
 
 
 def tables(root: Path, output: Path, optimizer: str, **changed: Any) -> dict[str, Any]:
@@ -41,16 +44,17 @@ def tables(root: Path, output: Path, optimizer: str, **changed: Any) -> dict[str
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Each optimizer on one process, and on two under each of its stages; one of them also with a stop after the fourth step."""
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The optimizers on one process, and on two under ZeRO; one of them also with a stop after the fourth step."""
     path = tmp_path_factory.mktemp("optimizers")
     root = make_set(path / "data")
     alone, together, stopped = [], [], []
-    for name in dict(CASES):
+    cases = sorted({*asked(request, "name", "stage"), RESUMED})
+    for name in dict(cases):
         one = tables(root, path / name, name)
         one["optimization"]["gradient_accumulation_steps"] = 2
         alone.append({"run": write(path, name, one)})
-    for name, stage in CASES:
+    for name, stage in cases:
         for jobs, end in ((together, "two"), *([(stopped, "stopped")] if (name, stage) == RESUMED else [])):
             label = f"{name}.{stage}.{end}"
             jobs.append({"run": write(path, label, tables(root, path / label, name, engine=zero(path, stage)))})

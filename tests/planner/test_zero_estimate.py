@@ -1,4 +1,4 @@
-"""Full fine-tuning by two processes, beside what is said of it: of a model of 100M parameters, in about half a minute for each stage, and of a tiny one."""
+"""Full fine-tuning by two processes, beside what is said of it: of a model of 30M parameters and of a tiny one."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ WORKER = Path(__file__).with_name("zero_worker.py")
 LARGE: dict[str, Any] = {
     **TINY,
     "num_layers": 4,
-    "num_attention_heads": 16,
+    "num_attention_heads": 8,
     "attention_head_dim": 64,
-    "cross_attention_dim": 1024,
-    "audio_num_attention_heads": 16,
+    "cross_attention_dim": 512,
+    "audio_num_attention_heads": 8,
     "audio_attention_head_dim": 32,
-    "audio_cross_attention_dim": 512,
+    "audio_cross_attention_dim": 256,
 }
 LENGTH = 32
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base of 100M parameters with random weights, and two clips with sound."""
+    """A base of 30M parameters with random weights, and two clips with sound."""
     path = tmp_path_factory.mktemp("large")
     backbone = Base(ModelInfo("large", "2.3", "", LARGE["num_layers"]), LARGE).sketch(frozenset({"video", "audio"}))
     shapes = {name.removeprefix("transformer."): tuple(each.shape) for name, each in backbone.named_parameters()}
-    assert sum(torch.Size(shape).numel() for shape in shapes.values()) >= 100e6
+    assert sum(torch.Size(shape).numel() for shape in shapes.values()) >= 25e6
     tensors = {
         f"model.diffusion_model.{to_original(name)}": (torch.rand(shape, dtype=torch.bfloat16) - 0.5) / 16 for name, shape in shapes.items()
     }
@@ -51,14 +51,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         told = {"fingerprint": f"{number}", "origin": f"{number}.mp4"}
         put(path / "data", "latents", f"clip{number}", {"latents": torch.randn(128, 4, 4, 4)}, rate=16.0, **told)
         put(path / "data", "audio_latents", f"clip{number}", {"latents": torch.randn(8, 64, 16)}, **told)
-        text = {"video": torch.randn(3, 1024), "audio": torch.randn(3, 512)}
+        text = {"video": torch.randn(3, 512), "audio": torch.randn(3, 256)}
         put(path / "data", "conditions", f"clip{number}", text, shape=(LENGTH,), **told)
     return path
 
 
 def run_file(folder: Path, stage: int, checkpointing: bool) -> Path:
     deepspeed = folder / f"ds_{stage}.json"
-    deepspeed.write_text(json.dumps({"zero_optimization": {"stage": stage, "reduce_bucket_size": 20_000_000}}))
+    deepspeed.write_text(json.dumps({"zero_optimization": {"stage": stage, "reduce_bucket_size": 5_000_000}}))
     generated = {"is_generated": True}
     tables: dict[str, Any] = {
         "output_dir": str(folder / f"out{stage}"),

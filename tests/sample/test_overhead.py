@@ -24,4 +24,4 @@ def test_the_overhead_is_measured_on_a_model_of_about_32_million_parameters_with
 
 @pytest.mark.slow
 def test_sampling_takes_at_most_a_tenth_longer_than_its_passes() -> None:
-    assert median(overheads()) < 1.1
+    assert median(overheads(rounds=1)) < 1.1
