@@ -26,7 +26,7 @@ import click
 
 from ltxcore.codecs.source import Codecs
 from ltxcore.config.load import load_run
-from ltxcore.config.run_file import PreprocessingTable
+from ltxcore.config.preprocessing import PreprocessingTable
 from ltxcore.encode.preprocess import preprocess
 from ltxcore.new.tiny_world import scenes, write_scene
 from ltxcore.train.conditioning_swap import FROZEN, GIVEN, OWN, REFERENCES, TEXT

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import click
 
     from ltxcore.protocols import Condition, LazyCommand, OptimizerType, ReferenceFilter, ScheduleType, SigmaSampler, StrategyType, Tracker
+    from ltxcore.sources import SourceType
 
 PROJECT = "ltx"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -47,6 +48,11 @@ def ltx_optimizers() -> Mapping[str, type[OptimizerType]]:  # type: ignore[empty
 @hookspec
 def ltx_schedules() -> Mapping[str, type[ScheduleType]]:  # type: ignore[empty-body]
     """Return learning-rate schedules, by the `scheduler_type` in `[optimization]`."""
+
+
+@hookspec
+def ltx_sources() -> Mapping[str, type[SourceType]]:  # type: ignore[empty-body]
+    """Return sources, which read datasets, by the `source` in `[preprocessing]`; a path alone picks the one that recognizes it."""
 
 
 @hookspec

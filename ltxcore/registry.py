@@ -35,6 +35,7 @@ HOOKS: Mapping[str, str] = MappingProxyType(
         "sigma_sampler": "ltx_sigma_samplers",
         "optimizer": "ltx_optimizers",
         "schedule": "ltx_schedules",
+        "source": "ltx_sources",
         "reference_filter": "ltx_reference_filters",
         "tracker": "ltx_trackers",
         "command": "ltx_commands",
@@ -49,6 +50,7 @@ METHODS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "sigma_sampler": ("sample",),
         "optimizer": ("build", "state_bytes"),
         "schedule": ("build",),
+        "source": ("read",),
         "tracker": ("start", "log", "sample", "finish"),
     }
 )
@@ -340,6 +342,8 @@ def check(item: Named) -> None:
         _check_condition(item.value, what)
     if item.kind == "optimizer":
         _check_optimizer(item.value, what)
+    if item.kind == "source":
+        _check_source(item.value, what)
     if item.kind == "reference_filter" and not callable(item.value):
         _refuse(f"{what} is not a function")
     if isinstance(item.value, LazyCommand) and not (re.fullmatch(r"[\w.]+:\w+", item.value.target) and item.value.help):
@@ -390,6 +394,19 @@ def _check_optimizer(cls: Any, what: str) -> None:
     for name in ("schedules_itself", "decays_weights", "updates_alone"):
         if not isinstance(getattr(cls, name, False), bool):
             _refuse(f"{what} has {name} {getattr(cls, name)!r}; it is True or False")
+
+
+def _check_source(cls: Any, what: str) -> None:
+    endings = getattr(cls, "endings", ())
+    if not isinstance(endings, tuple) or not all(isinstance(each, str) and re.fullmatch(r"\.[^A-Z/]+", each) for each in endings):
+        _refuse(f'{what} has endings {endings!r}; they are a tuple of endings in lower case, such as (".jsonl",)')
+    if not endings and not callable(getattr(cls, "recognizes", None)):
+        _refuse(f"{what} recognizes no path: it has neither endings nor recognizes()")
+    if not isinstance(getattr(cls, "is_general", False), bool):
+        _refuse(f"{what} has is_general {cls.is_general!r}; it is True or False")
+    required = [field.name for field in attrs.fields(cls) if field.init and field.default is attrs.NOTHING]
+    if required:
+        _refuse(f'{what} has a field "{required[0]}" without a default, which no path alone can give')
 
 
 def zero_stages_of(optimizer: Any) -> frozenset[int]:

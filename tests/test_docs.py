@@ -24,7 +24,7 @@ from ltxcore.encoded.manifest import read_source
 from ltxcore.errors import LtxError
 from ltxcore.flow.draws import CountedDraws
 from ltxcore.registry import Registry, load
-from ltxcore.testing import check_condition, check_imports_lightly, check_optimizer, check_schedule, check_strategy
+from ltxcore.testing import check_condition, check_imports_lightly, check_optimizer, check_schedule, check_source, check_strategy
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*(ROOT / "docs" / "plugins").glob("*.md"), *(ROOT / "docs" / "conditions").glob("*.md"), pages.HOOKS_PAGE])
@@ -109,6 +109,7 @@ def test_every_plugin_in_the_pages_is_accepted(registry: Registry) -> None:
         ("optimizer", "nesterov"),
         ("optimizer", "signum"),
         ("schedule", "exponential"),
+        ("source", "scenario"),
         ("reference_filter", "grey"),
         ("tracker", "table"),
         ("strategy", "foley"),
@@ -133,6 +134,12 @@ def test_the_optimizer_in_the_pages_keeps_to_the_protocol(registry: Registry) ->
 
 def test_the_schedule_in_the_pages_keeps_to_the_protocol(registry: Registry) -> None:
     check_schedule(registry.get("schedule", "exponential").value)
+
+
+def test_the_source_in_the_pages_keeps_to_the_protocol(registry: Registry, tmp_path: Path) -> None:
+    path = tmp_path / "clips.scenario"
+    path.write_text("a.mp4 - a red car\nb.mp4 - a blue car\n")
+    check_source(registry.get("source", "scenario").value, path)
 
 
 def test_every_plugin_in_the_pages_imports_nothing_heavy(plugin_files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:

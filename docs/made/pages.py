@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ltxcore import api, hookspecs, protocols
+from ltxcore import api, hookspecs, protocols, sources
 from ltxcore.cli.describe import key_lists, key_rows
 from ltxcore.encode.outdated import CORRECTIONS
 from ltxcore.registry import HOOKS, load
@@ -47,6 +47,7 @@ HOOKED: dict[str, type | None] = {
     "ltx_sigma_samplers": protocols.SigmaSampler,
     "ltx_optimizers": protocols.OptimizerType,
     "ltx_schedules": protocols.ScheduleType,
+    "ltx_sources": sources.SourceType,
     "ltx_reference_filters": protocols.ReferenceFilter,
     "ltx_trackers": protocols.Tracker,
     "ltx_commands": None,
@@ -75,6 +76,7 @@ BEHIND: dict[str, tuple[type, ...]] = {
         api.Entry,
     ),
     "ltx_optimizers": (protocols.ParameterGroup,),
+    "ltx_sources": (sources.Table, sources.Row),
     "ltx_commands": (api.LazyCommand,),
 }
 """What one meets when writing such a thing, in the order one meets it."""

@@ -57,6 +57,7 @@ def _strategies() -> Iterator[str]:
         ("sigma_sampler", "[flow_matching.timestep_sampling_params]"),
         ("optimizer", "[optimization.optimizer_params]"),
         ("schedule", "[optimization.scheduler_params]"),
+        ("source", "[preprocessing.source_params]"),
         ("tracker", "[trackers.NAME]"),
     ):
         yield f"## `{head}`\n"

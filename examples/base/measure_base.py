@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 
 from ltxcore.codecs.source import Codecs
-from ltxcore.config.run_file import OptimizationTable, PreprocessingTable
+from ltxcore.config.preprocessing import PreprocessingTable
+from ltxcore.config.run_file import OptimizationTable
 from ltxcore.encode.preprocess import preprocess
 from ltxcore.encoded.manifest import read_manifest
 from ltxcore.engines.single import single_engine

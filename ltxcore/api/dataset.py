@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ltxcore.config.run_file import PreprocessingTable
-from ltxcore.dataset.folder import Kind, media_under
+from ltxcore.config.preprocessing import PreprocessingTable
+from ltxcore.dataset.media_folder import Kind, find_media
 from ltxcore.dataset.raw_dataset import RawDataset, open_dataset
 from ltxcore.dataset.rows import Sample, survey_dataset
-from ltxcore.dataset.table import Row, read_table, rows_writer
+from ltxcore.dataset.sources import read_table
+from ltxcore.dataset.write_rows import rows_writer
 from ltxcore.errors import DataError
 from ltxcore.later import later
+from ltxcore.sources import Row
 
 if TYPE_CHECKING:
     from ltxcore.encode.cut_sounds import SOUND_MARGIN
@@ -61,7 +63,7 @@ def media_in(folder: Path) -> Mapping[str, Kind]:
     Raises:
         DataError: the folder cannot be read, or a file in it cannot be used.
     """
-    found = media_under(folder)
+    found = find_media(folder)
     if found.unusable:
         raise DataError.of(found.unusable)
     return found.media

@@ -13,7 +13,10 @@ import click
 
 from ltxcore.api.commands import FilePath
 from ltxcore.codecs.source import Codecs
-from ltxcore.config.run_file import PreprocessingTable
+from ltxcore.config.load import with_source
+from ltxcore.config.preprocessing import PreprocessingTable
+from ltxcore.config.settings import apply_settings
+from ltxcore.config.tables import is_key
 from ltxcore.devices import device_named
 from ltxcore.errors import ConfigError
 
@@ -108,14 +111,13 @@ def preprocessing_options(command: F) -> F:
     """Decorate a command that encodes or examines a dataset with an option for every key of `[preprocessing]`; the
     command receives them as one `options` argument.
     """
-    fields = attrs.fields(PreprocessingTable)
+    fields = [field for field in attrs.fields(PreprocessingTable) if is_key(field)]
 
     @functools.wraps(command)
     def call(*arguments: Any, **named: Any) -> Any:
         given = {field.name: named.pop(field.name) for field in fields}
-        return command(
-            *arguments, options=PreprocessingTable(**{name: value for name, value in given.items() if value is not None}), **named
-        )
+        options = PreprocessingTable(**{name: value for name, value in given.items() if value is not None})
+        return command(*arguments, options=with_source(options) if options.source or options.source_params else options, **named)
 
     hints, decorated = get_type_hints(PreprocessingTable), call
     for field in reversed(fields):
@@ -136,6 +138,16 @@ def _seconds(context: click.Context, option: click.Parameter, text: str | None) 
     return seconds
 
 
+def _table(context: click.Context, option: click.Parameter, settings: tuple[str, ...]) -> dict[str, Any] | None:
+    """Parse the settings of an option that is a table."""
+    table: dict[str, Any] = {}
+    try:
+        apply_settings(table, settings)
+    except ConfigError as error:
+        raise click.BadParameter(f"{error.problems[0].what}; write KEY=VALUE.") from error
+    return table or None
+
+
 def _option(field: attrs.Attribute[Any], kind: Any) -> Callable[[Any], Any]:
     """Return the option for a key, with its help and its default."""
     text = field.metadata["help"][:1].upper() + field.metadata["help"][1:] + "."
@@ -147,6 +159,8 @@ def _option(field: attrs.Attribute[Any], kind: Any) -> Callable[[Any], Any]:
         return click.option(option_of(field.name), type=click.Choice(get_args(base)), default=field.default, show_default=True, help=text)
     if get_origin(base) is list:
         return click.option(option_of(field.name), callback=_seconds, metavar="SECONDS;...", help=text)
+    if get_origin(base) is dict:
+        return click.option(option_of(field.name), multiple=True, callback=_table, metavar="KEY=VALUE", help=text)
     if base is int:
         return click.option(option_of(field.name), type=click.IntRange(min=1), default=field.default, show_default=True, help=text)
     return click.option(option_of(field.name), type=base, help=text)

@@ -5,31 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-import attrs
-
-
-@attrs.frozen
-class Beginning:
-    """A plugin of one kind, with `$name`, `$cls` and `$module` to be filled in.
-
-    Attributes:
-        does: what the plugin does, as it follows "The KIND for ltx:".
-        made: what the plugin does, as it follows "the KIND, which".
-        use: how a run file names the plugin.
-        method: the method to change.
-        change: the purpose of changing it.
-        module: the text of the plugin's module.
-        test: the text of its tests.
-    """
-
-    does: str
-    made: str
-    use: str
-    method: str
-    change: str
-    module: str
-    test: str
-
+from ltxcore.cli.beginning import Beginning
+from ltxcore.cli.beginning_of_source import SOURCE
 
 CONDITION = Beginning(
     does="every other latent frame of a clip, or latent step of a sound, is given",
@@ -254,4 +231,6 @@ def test_half_way_it_is_the_root_of_the_end() -> None:
 ''',
 )
 
-BEGINNINGS: Mapping[str, Beginning] = MappingProxyType({"condition": CONDITION, "optimizer": OPTIMIZER, "schedule": SCHEDULE})
+BEGINNINGS: Mapping[str, Beginning] = MappingProxyType(
+    {"condition": CONDITION, "optimizer": OPTIMIZER, "schedule": SCHEDULE, "source": SOURCE}
+)

@@ -43,10 +43,10 @@ def check(target: Path, settings: tuple[str, ...], runs_plugins: bool) -> None:
 
     `plugins` in a run file names Python files, and this command executes them. Read those of a stranger's run file first, or use --no-plugins.
     """
-    from ltxcore.dataset.table import FORMATS
+    from ltxcore.dataset.sources import endings, is_dataset
     from ltxcore.files import is_folder
 
-    if is_folder(target) or target.suffix.lower() in FORMATS:
+    if is_folder(target) or target.suffix.lower() in endings() or is_dataset(target):
         _check_dataset(target, settings)
         return
     from ltxcore.config.load import UnreadPlugins, read_run

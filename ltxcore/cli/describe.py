@@ -22,6 +22,7 @@ HEADS = {
     "sigma_sampler": "[flow_matching.timestep_sampling_params]",
     "optimizer": "[optimization.optimizer_params]",
     "schedule": "[optimization.scheduler_params]",
+    "source": "[preprocessing.source_params]",
     "tracker": "[trackers.{name}]",
 }
 """The place in a run file of the keys of each kind."""
@@ -33,6 +34,8 @@ def description(named: Named) -> str:
     blocks = [f"{named.kind.replace('_', ' ')} {named.name}, from {named.origin}"]
     if about:
         blocks.append(about)
+    if getattr(named.value, "endings", ()) and named.kind == "source":
+        blocks.append(f"Reads files that end in {', '.join(named.value.endings)}")
     blocks += [f"{head}\n{_indented(columns(key_rows(keys)))}" if keys else f"{head}\n  has no keys" for head, keys in key_lists(named)]
     return "\n\n".join(blocks)
 

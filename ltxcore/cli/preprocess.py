@@ -13,7 +13,7 @@ from ltxcore.errors import ConfigError
 
 if TYPE_CHECKING:
     from ltxcore.codecs.source import Codecs
-    from ltxcore.config.run_file import PreprocessingTable
+    from ltxcore.config.preprocessing import PreprocessingTable
 
 
 @click.command()

@@ -38,6 +38,7 @@ def json_schema(registry: Registry) -> Schema:
         "trackers": builder.trackers,
         "flow_matching": builder.flow_matching,
         "optimization": builder.optimization,
+        "preprocessing": builder.preprocessing,
     }
     return {"$schema": "http://json-schema.org/draft-07/schema#", "title": "ltx run file", **builder.table(keys_of(RunFile), special)}
 
@@ -155,13 +156,22 @@ class _Builder:
             ],
         }
 
+    def preprocessing(self) -> Schema:
+        """Return the schema of `[preprocessing]`, where the parameters of the source depend on its name."""
+        sources = self.registry.of_kind("source")
+        chosen = [(name, self.table(keys_of(named.value))) for name, named in sources.items()]
+        return {
+            **self.table(keys_of(_table_of("preprocessing")), {"source": lambda: {"enum": list(sources)}}),
+            "allOf": _chosen("source", "source_params", None, chosen),
+        }
+
     def named(self, key: str, name: str, keys: Sequence[Key], cls: Any) -> Schema:
         """Return the schema of a table that is chosen by its `key` being `name`."""
         schema = self.table(keys, {key: lambda: {"const": name}})
         return {**schema, **_described(cls)} if cls is not None else schema
 
 
-def _chosen(mode: str, params: str, default: str, chosen: Iterable[tuple[str, Schema]]) -> list[Schema]:
+def _chosen(mode: str, params: str, default: str | None, chosen: Iterable[tuple[str, Schema]]) -> list[Schema]:
     """Return rules that give the table `params` a schema for each value of `mode`; if `mode` is absent, its default counts."""
     rules = []
     for name, schema in chosen:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import attrs
 
 from ltxcore.config.locate import Lines, locate
+from ltxcore.config.preprocessing import PreprocessingTable
 from ltxcore.config.reading import KeyPath, Mistake, Unreadable, spelled
 from ltxcore.config.render import render
-from ltxcore.config.run_file import PreprocessingTable, RunFile
+from ltxcore.config.run_file import RunFile
 from ltxcore.config.settings import apply_settings, parse_key
-from ltxcore.config.structure import structure, structurer_of
+from ltxcore.config.structure import RunReader, structure, structurer_of
 from ltxcore.config.toml import parsed_toml
 from ltxcore.errors import ConfigError, LtxError, Problem
 from ltxcore.files import is_file, path_from, text_in, why_unread
@@ -156,16 +157,29 @@ def preprocessing_of(settings: Sequence[str]) -> PreprocessingTable:
     """
     data: dict[str, Any] = {}
     apply_settings(data, [setting.strip().removeprefix("preprocessing.") for setting in settings])
+    return _preprocessing(lambda reader: reader.structurer.converter.structure(data, PreprocessingTable), lambda key: f"--set: {key}")
+
+
+def with_source(table: PreprocessingTable) -> PreprocessingTable:
+    """Return the `[preprocessing]` table of a command's options with the source that it names.
+
+    Raises:
+        ConfigError: there is no such source, or its parameters are wrong.
+    """
+    return _preprocessing(lambda reader: reader.preprocessing(table), lambda key: f"--{key.replace('_', '-')}")
+
+
+def _preprocessing(read: Callable[[RunReader], PreprocessingTable], place: Callable[[str], str]) -> PreprocessingTable:
     structurer = structurer_of(load_plugins(), Path.cwd(), start="the working directory")
     try:
         with structurer.reading.at("preprocessing"):
-            table = structurer.table(data, PreprocessingTable)
+            table = read(RunReader(structurer))
     except Unreadable:
         table = None
     mistakes = structurer.reading.mistakes
     if mistakes or table is None:
-        raise ConfigError.of(Problem(mistake.what, f"--set: {spelled(mistake.path[1:])}", mistake.remedy) for mistake in mistakes)
-    return cast(PreprocessingTable, table)
+        raise ConfigError.of(Problem(mistake.what, place(spelled(mistake.path[1:])), mistake.remedy) for mistake in mistakes)
+    return table
 
 
 def text_of(path: Path, remedy: str = "Name a run file; `ltx new` writes one.") -> str:

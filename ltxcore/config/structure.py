@@ -15,6 +15,7 @@ import attrs
 from ltxcore.conditions import ConditionUse
 from ltxcore.config.optimizers import fitted
 from ltxcore.config.parts import evolved
+from ltxcore.config.preprocessing import OF_SOURCES, PreprocessingTable
 from ltxcore.config.reading import Mistake, Reading, Unreadable
 from ltxcore.config.render import document
 from ltxcore.config.run_file import FlowMatchingTable, OptimizationTable, RunFile
@@ -68,6 +69,7 @@ def structurer_of(registry: Registry, folder: Path, *, start: str = "the run fil
     hook(ConditionUse, lambda value, _: reader.condition_use(value))
     hook(FlowMatchingTable, lambda value, _: reader.flow_matching(value))
     hook(OptimizationTable, lambda value, _: reader.optimization(value))
+    hook(PreprocessingTable, lambda value, _: reader.preprocessing(structurer.table(value, PreprocessingTable)))
     hook(ValidationTable, lambda value, _: structurer.table(in_new_words(value, structurer.reading), ValidationTable))
     hook(ValidationSample, lambda value, _: SampleReader(structurer).sample(value))
     return structurer
@@ -120,6 +122,20 @@ class RunReader:
             self.with_plugin(table, "optimizer", "optimizer_type", "optimizer_params", "optimizer", beside), value, self.structurer.reading
         )
         return self.with_plugin(made, "schedule", "scheduler_type", "scheduler_params", "schedule")
+
+    def preprocessing(self, table: PreprocessingTable) -> PreprocessingTable:
+        """Return the table with the registry, and with the source that it names; the keys that are the source's own become its parameters."""
+        table = evolved(table, registry=self.structurer.registry)
+        try:
+            source, params = table.source, table.source_params
+            beside = {key: value for key in OF_SOURCES if (value := getattr(table, key)) is not None}
+        except Unreadable:
+            return table
+        if source is not None:
+            return self.with_plugin(evolved(table, **dict.fromkeys(beside)), "source", "source", "source_params", "reader", beside)
+        if params:
+            self.structurer.reading.note("are for a source, and none is named", "Name it in source.", below=("source_params",))
+        return table
 
     def with_plugin(self, table: T, kind: str, name: str, params: str, field: str, beside: Mapping[str, Any] | None = None) -> T:
         """Return a table with `field` set to the object that two of its keys describe: the name of a plugin (`name`),

@@ -7,9 +7,9 @@ from types import MappingProxyType
 
 import attrs
 
-from ltxcore.dataset.folder import kind_of
-from ltxcore.dataset.table import Table
+from ltxcore.dataset.media_folder import kind_of
 from ltxcore.errors import Problem, suggestion
+from ltxcore.sources import Table
 
 ALIASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {

@@ -10,10 +10,11 @@ from typing import Any
 import attrs
 
 from ltxcore.dataset.columns import bind
-from ltxcore.dataset.folder import Kind, kind_of, media_under, read_caption, stem_of
-from ltxcore.dataset.table import Row, Table, medium_at, read_table
+from ltxcore.dataset.media_folder import Kind, kind_of, medium_at
+from ltxcore.dataset.sources import read_table
 from ltxcore.errors import DataError, Problem
 from ltxcore.files import relative
+from ltxcore.sources import Row, Table
 
 
 @attrs.frozen
@@ -23,12 +24,10 @@ class RawDataset:
     Attributes:
         table: the rows of the dataset.
         columns: the column of each role, such as "video"; a role that no column plays is not there.
-        texts: for a folder, the text file of each media file that has one, by the media file's path under the folder.
     """
 
     table: Table
     columns: Mapping[str, str]
-    texts: Mapping[str, str] = attrs.field(factory=dict)
 
     @property
     def path(self) -> Path:
@@ -86,7 +85,7 @@ class RawDataset:
 
     def text_file(self, row: Row) -> Path:
         """Return the path of the caption file of a folder's media file, whether it exists or not."""
-        return self.folder / self.texts.get(row.file, f"{stem_of(row.file)}.txt")
+        return self.folder / row.caption_file
 
     def moved(self, row: Row, to: Path) -> dict[str, Any]:
         """Return the cells of a row for a dataset file in the folder `to`, with relative paths that lead to the same files."""
@@ -124,30 +123,22 @@ def open_dataset(path: Path, columns: Mapping[str, str | None] | None = None, ap
         DataError: there is no such file, it cannot be read, a column is missing or in doubt, or the folder has no
             media.
     """
-    if path.is_dir():
-        return _of_folder(path, apart)
     table = read_table(path)
+    if table.is_folder:
+        return _of_folder(table, apart)
     binding = bind(table, columns or {})
     if table.problems or binding.problems:
         raise DataError.of([*table.problems, *binding.problems])
     return RawDataset(table, binding.columns)
 
 
-def _of_folder(path: Path, apart: Path | None) -> RawDataset:
-    found = media_under(path)
-    names = [name for name in found.media if apart is None or not (path / name).absolute().is_relative_to(apart.absolute())]
-    if not names:
-        if found.unusable:
-            raise DataError.of(found.unusable)
-        raise DataError("has no clips, images or sounds in it", where=str(path), remedy="Name a folder of media, or a dataset file.")
-    texts = {name: found.texts[stem_of(name)][0] for name in names if stem_of(name) in found.texts}
-    rows, problems = [], list(found.unusable)
-    for name in names:
-        caption = read_caption(path / texts[name]) if name in texts else ""
-        if isinstance(caption, Problem):
-            problems.append(caption)
-        else:
-            column = "audio" if found.media[name] == "sound" else "video"
-            rows.append(Row(0, {column: name, **({"caption": caption} if caption else {})}, name))
+def _of_folder(table: Table, apart: Path | None) -> RawDataset:
+    rows = [row for row in table.rows if apart is None or not (table.path / row.file).absolute().is_relative_to(apart.absolute())]
+    problems = [*table.unusable, *(row.lacks for row in rows if row.lacks is not None)]
+    if not rows:
+        if problems:
+            raise DataError.of(problems)
+        raise DataError("has no clips, images or sounds in it", where=str(table.path), remedy="Name a folder of media, or a dataset file.")
+    rows = [row for row in rows if row.lacks is None]
     columns = {column: column for column in ("video", "audio") if any(column in row.values for row in rows)} | {"caption": "caption"}
-    return RawDataset(Table(path, tuple(columns), tuple(rows), unusable=tuple(problems), is_folder=True), columns, texts)
+    return RawDataset(attrs.evolve(table, rows=tuple(rows), columns=tuple(columns), unusable=tuple(problems)), columns)

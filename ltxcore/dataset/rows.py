@@ -9,15 +9,18 @@ from pathlib import Path
 
 import attrs
 
-from ltxcore.config.run_file import PreprocessingTable
+from ltxcore.config.preprocessing import PreprocessingTable
 from ltxcore.dataset.columns import ALIASES, FOLDERS, bind, option, wanted_folders
-from ltxcore.dataset.folder import captions_wanting, read_folder, stem_of
-from ltxcore.dataset.table import Row, Table, medium_at, read_table
+from ltxcore.dataset.media_folder import medium_at, stem_of
+from ltxcore.dataset.sources import read_rows
 from ltxcore.errors import DataError, Problem
-from ltxcore.files import is_file, is_folder, why_unreadable
+from ltxcore.files import is_file, why_unreadable
+from ltxcore.sources import Row, Table
 
 SHOWN = 200
 """The number of letters of a cell that a message repeats."""
+
+MISSING, EMPTY = "has no caption", "its caption is empty"
 
 HALF_A_LETTER = re.compile("[\ud800-\udfff]")
 """A pattern for half of a UTF-16 pair, which may stand alone in JSON."""
@@ -35,6 +38,7 @@ class Sample:
         media: the files, by role.
         caption: the caption; "" if no text is wanted.
         line: the line in the dataset file; 0 for a folder, whose rows are its media.
+        called: the name by which messages about other rows refer to this row.
     """
 
     name: str
@@ -43,16 +47,12 @@ class Sample:
     media: Mapping[str, Path]
     caption: str = ""
     line: int = 1
+    called: str = ""
 
     @property
     def sound(self) -> Path:
         """The file that holds the sample's audio: an audio file of its own, else the clip."""
         return self.media.get("audio", self.media.get("video", Path()))
-
-    @property
-    def called(self) -> str:
-        """The name by which messages about other rows refer to this row."""
-        return f"line {self.line}" if self.line else f'"{self.origin}"'
 
     def at(self, path: Path) -> str:
         """Return the place of one of the row's files, for a message."""
@@ -70,20 +70,17 @@ class Dataset:
         notes: facts that the user should know and that are not mistakes.
         left_out: the problems of rows that are left out because the user said so: missing files, or missing texts of a
             folder's media.
-        is_folder: whether it is a folder of media.
+        folder: the folder that the dataset's paths are relative to.
+        is_folder: whether its rows are the media of a folder.
     """
 
     path: Path
     samples: tuple[Sample, ...]
     folders: frozenset[str]
     notes: tuple[str, ...]
-    left_out: tuple[Problem, ...] = ()
-    is_folder: bool = False
-
-    @property
-    def folder(self) -> Path:
-        """The folder that the dataset's paths are relative to."""
-        return self.path if self.is_folder else self.path.parent
+    left_out: tuple[Problem, ...]
+    folder: Path
+    is_folder: bool
 
 
 def read_dataset(path: Path, options: PreprocessingTable, folders: Collection[str] | None = None, root: Path | None = None) -> Dataset:
@@ -152,29 +149,48 @@ def survey_dataset(
         samples = shorter
     if options.lora_trigger:
         samples = [attrs.evolve(sample, caption=with_trigger(sample.caption, options.lora_trigger)) for sample in samples]
-    data = Dataset(path, tuple(samples), wanted, tuple(notes), tuple(left_out), table.is_folder)
+    data = Dataset(path, tuple(samples), wanted, tuple(notes), tuple(left_out), table.folder, table.is_folder)
     return data, tuple(sorted(problems, key=lambda problem: _line(problem, table)))
-
-
-def read_rows(path: Path, options: PreprocessingTable) -> Table:
-    """Read the rows of a dataset file, or of a folder of media.
-
-    Raises:
-        DataError: there is no such file or folder, it cannot be read, or there is nothing in it.
-    """
-    return read_folder(path, options.prefer, options.caption_from) if is_folder(path) else read_table(path)
 
 
 def _usable(table: Table, options: PreprocessingTable, with_captions: bool) -> tuple[Sequence[Row], tuple[Problem, ...], list[Problem]]:
     """Return the rows that can be used, the problems of a folder's rows that are left out, and the problems to report
     if none may be left out.
     """
-    lacking = [row for row in table.rows if row.lacks is not None] if with_captions else []
+    lacks = [(row, why) for row in table.rows if (why := _lack(table, row)) is not None] if with_captions else []
     if options.on_error == "skip":
-        left = {id(row) for row in lacking}
-        rows = [row for row in table.rows if id(row) not in left]
-        return rows, (*table.unusable, *(row.lacks for row in lacking if row.lacks is not None)), []
-    return table.rows, (), [*table.unusable, *captions_wanting(table.path, lacking)]
+        left = {id(row) for row, _ in lacks}
+        return [row for row in table.rows if id(row) not in left], (*table.unusable, *(why for _, why in lacks)), []
+    return table.rows, (), [*table.unusable, *_captions_wanting(table, lacks)]
+
+
+def _lack(table: Table, row: Row) -> Problem | None:
+    """Return the reason why a folder's row has no caption; None if it has one."""
+    if not table.is_folder or row.lacks is not None:
+        return row.lacks
+    caption = row.values.get("caption")
+    if caption is None or caption == "":
+        return Problem(MISSING if caption is None else EMPTY, table.at(row))
+    return None
+
+
+def _captions_wanting(table: Table, lacks: Sequence[tuple[Row, Problem]]) -> Iterator[Problem]:
+    """Report the rows of a folder that have no caption or an empty one, all in one problem, with what to do about them."""
+    without = {what: [row.file for row, why in lacks if why.what == what] for what in (MISSING, EMPTY)}
+    parts = [
+        f"{len(names)} file{'' if len(names) == 1 else 's'} {has}: {', '.join(names)}"
+        for names, has in zip(without.values(), ("without a caption", "with an empty one"), strict=True)
+        if names
+    ]
+    if parts:
+        listing = sorted(each.name for each in table.path.iterdir() if each.name.lower().startswith("metadata."))
+        remedy = (
+            'Write them with `ltx caption`; or set caption_from = "folder", which uses the name of the folder that a file is in; '
+            'or leave such files out with on_error = "skip".'
+            + (f" If {listing[0]} has the captions, name that file as the dataset." if listing else "")
+        )
+        yield Problem(f"has {'; '.join(parts)}", str(table.path), remedy)
+    yield from (why for _, why in lacks if why.what not in (MISSING, EMPTY))
 
 
 def with_trigger(caption: str, trigger: str | None) -> str:
@@ -214,7 +230,7 @@ def _sample(table: Table, row: Row, columns: Mapping[str, str], opened: Collecti
     cells: dict[str, str] = {}
     media: dict[str, Path] = {}
     for role, column in columns.items():
-        if table.is_folder and column not in row.values:
+        if table.is_folder and column not in row.values and role in ("video", "audio", "caption"):
             continue  # a clip or an audio file; and a row without a caption, which is already reported
         value = row.values.get(column)
         problem = _wrong_cell(role, column, value, where)
@@ -243,7 +259,8 @@ def _sample(table: Table, row: Row, columns: Mapping[str, str], opened: Collecti
             problems.append(Problem(f'its {role} "{_short(cells[role])}" {what}', where, remedy))
     if problems or name is None:
         return _Refused(tuple(problems), is_of_files=not mistakes)
-    return Sample(name, where, cells[naming], media, cells.get("caption", ""), row.line)
+    called = row.place or (f"line {row.line}" if row.line else f'"{cells[naming]}"')
+    return Sample(name, where, cells[naming], media, cells.get("caption", ""), row.line, called)
 
 
 def _name(clip: Path, bases: Sequence[Path]) -> str | None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ltxcore.codecs.source import Codecs
 from ltxcore.config.parts import is_whole
-from ltxcore.config.run_file import PreprocessingTable
+from ltxcore.config.preprocessing import PreprocessingTable
 from ltxcore.dataset.raw import RawFiles
 from ltxcore.dataset.rows import Dataset
 from ltxcore.encode.products import Tools

@@ -17,7 +17,7 @@ from types import MappingProxyType
 
 import attrs
 
-from ltxcore.config.run_file import PreprocessingTable
+from ltxcore.config.preprocessing import PreprocessingTable
 from ltxcore.dataset.rows import Dataset, Sample, read_dataset
 from ltxcore.encode.buckets import Bucket
 from ltxcore.encode.products import RECIPES, Product, Tools

@@ -8,7 +8,7 @@ from pathlib import Path
 import attrs
 
 from ltxcore.codecs.source import Codecs
-from ltxcore.config.run_file import PreprocessingTable
+from ltxcore.config.preprocessing import PreprocessingTable
 from ltxcore.dataset.raw import RawFiles
 from ltxcore.dataset.rows import Dataset, survey_dataset
 from ltxcore.encode.buckets import Bucket, buckets_line, proposed_buckets

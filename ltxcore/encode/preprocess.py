@@ -13,7 +13,7 @@ from pathlib import Path
 import attrs
 
 from ltxcore.codecs.source import Codecs
-from ltxcore.config.run_file import PreprocessingTable
+from ltxcore.config.preprocessing import PreprocessingTable
 from ltxcore.dataset.rows import Dataset, read_dataset
 from ltxcore.dataset.uneven import note as uneven_note
 from ltxcore.devices import is_gpu
@@ -28,6 +28,7 @@ from ltxcore.encode.sample_sizes import VIDEO_FOLDERS, Planned, uneven_clips
 from ltxcore.encode.survey import Survey, survey
 from ltxcore.encode.work import TEXT, Outcome, Share, drop, encode_captions, encode_media
 from ltxcore.errors import DataError, listed
+from ltxcore.files import is_folder
 from ltxcore.memory import give_back_memory, telling
 from ltxcore.progress import Phase, bars
 from ltxcore.protocols import TextEncoder
@@ -235,7 +236,7 @@ def _renamed(job: _Job, ledger: Ledger) -> list[str]:
 
     A dataset file may share its root with others, so its root cannot tell.
     """
-    if not job.data.is_folder:
+    if not is_folder(job.data.path):
         return []
     names = {sample.name: sample for sample in job.data.samples}
     gone = {name: origin for name, origin in ledger.origins.items() if name not in names}

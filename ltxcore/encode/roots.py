@@ -19,10 +19,10 @@ from typing import Literal
 
 import attrs
 
-from ltxcore.config.run_file import PreprocessingTable
-from ltxcore.dataset.folder import is_media_folder
+from ltxcore.config.preprocessing import PreprocessingTable
+from ltxcore.dataset.media_folder import is_media_folder
 from ltxcore.dataset.rows import Sample, survey_dataset
-from ltxcore.dataset.table import FORMATS
+from ltxcore.dataset.sources import endings, is_dataset
 from ltxcore.encode.work import TEXT, text_product
 from ltxcore.encoded.listing import list_folder, user_cache
 from ltxcore.encoded.sample_names import ENCODED
@@ -52,15 +52,14 @@ def data_kind(path: Path) -> Literal["dataset", "encoded set", "run file"]:
         DataError: the path does not exist, or holds none of these.
     """
     if is_folder(path):
-        return "dataset" if is_media_folder(path) else "encoded set"
+        return "dataset" if is_media_folder(path) or is_dataset(path) else "encoded set"
     if not is_file(path):
         remedy = "Name a dataset file, a folder of media, an encoded set or a run file."
         raise DataError("there is no such file or folder", where=str(path), remedy=remedy)
-    ending = path.suffix.lower()
-    if ending == ".toml":
+    if path.suffix.lower() == ".toml":
         return "run file"
-    if ending not in FORMATS:
-        remedy = f"Name a folder, or a file in {', '.join(FORMATS)} or .toml."
+    if not is_dataset(path):
+        remedy = f"Name a folder, or a file in {', '.join(endings())} or .toml."
         raise DataError("is neither a dataset, nor an encoded set, nor a run file", where=str(path), remedy=remedy)
     return "dataset"
 
@@ -174,7 +173,7 @@ def _makers(root: Path, path: Path, options: PreprocessingTable) -> list[str]:
     """
     if not root.is_dir():
         return []
-    others = sorted(each.name for each in path.parent.iterdir() if each.suffix.lower() in FORMATS and each.name != path.name)
+    others = sorted(each.name for each in path.parent.iterdir() if is_file(each) and is_dataset(each) and each.name != path.name)
     if not others:
         return []
     entries = list_folder(root / TEXT, remember=False).entries

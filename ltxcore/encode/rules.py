@@ -7,7 +7,7 @@ from collections.abc import Callable
 import attrs
 
 from ltxcore.config.colors import REMEDY, parse_color
-from ltxcore.config.run_file import PreprocessingTable
+from ltxcore.config.preprocessing import PreprocessingTable
 from ltxcore.dataset.rows import Dataset
 from ltxcore.encode.buckets import Bucket, ReferenceFactors, common_size, parse_buckets, proposed_line
 from ltxcore.encode.sample_sizes import SOUND_FOLDERS, VIDEO_FOLDERS, Looked, Rules, unreadable

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ltxcore.codecs.official.text import LENGTH
 from ltxcore.codecs.source import Codecs
-from ltxcore.config.run_file import PreprocessingTable
+from ltxcore.config.preprocessing import PreprocessingTable
 from ltxcore.dataset.rows import Dataset, Sample
 from ltxcore.encode.buckets import nearest
 from ltxcore.encode.encoding import Encoding, encoding_of, text_encoder_of

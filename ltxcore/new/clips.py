@@ -7,7 +7,7 @@ from pathlib import Path
 
 import attrs
 
-from ltxcore.config.run_file import PreprocessingTable
+from ltxcore.config.preprocessing import PreprocessingTable
 from ltxcore.encode.buckets import Bucket
 from ltxcore.encode.overview import Overview, overview
 from ltxcore.errors import DataError

@@ -13,7 +13,8 @@ import attrs
 
 from ltxcore.codecs.source import Codecs
 from ltxcore.config.load import LoadedRun, ReadRun, UnreadPlugins, located
-from ltxcore.dataset.rows import Dataset, read_rows, survey_dataset
+from ltxcore.dataset.rows import Dataset, survey_dataset
+from ltxcore.dataset.sources import read_rows
 from ltxcore.encode.encoding import encoding_as_far
 from ltxcore.encode.outdated import only_rows
 from ltxcore.encode.roots import default_root

@@ -9,7 +9,7 @@ import attrs
 
 from ltxcore.codecs.source import Codecs
 from ltxcore.config.load import load_run, located
-from ltxcore.config.run_file import PreprocessingTable
+from ltxcore.config.preprocessing import PreprocessingTable
 from ltxcore.encode.roots import default_root
 from ltxcore.encode.rules import Place
 from ltxcore.encoded.strategy_data import StrategyData

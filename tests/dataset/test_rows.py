@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from helpers.raw_media import dataset_file, message
-from ltxcore.config.run_file import PreprocessingTable
+from ltxcore.config.preprocessing import PreprocessingTable
 from ltxcore.dataset.rows import Dataset, read_dataset, with_trigger, without_opening
 from ltxcore.errors import DataError
 

@@ -128,7 +128,7 @@ def work(rank: int, folder: Path, parts: Sequence[Sequence[str]], bucket: str, b
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(PROCESSES), LOCAL_WORLD_SIZE=str(PROCESSES))
     torch.set_num_threads(1)
     from ltxcore.codecs.source import Codecs
-    from ltxcore.config.run_file import PreprocessingTable
+    from ltxcore.config.preprocessing import PreprocessingTable
     from ltxcore.encode.preprocess import preprocess
 
     clock = Clock()

@@ -24,7 +24,7 @@ from ltxcore.codecs.source import Codecs
 from ltxcore.codecs.tiny_audio import TinyAudioCodec
 from ltxcore.codecs.tiny_text import TinyTextEncoder
 from ltxcore.codecs.tiny_video import TinyVideoCodec
-from ltxcore.config.run_file import PreprocessingTable
+from ltxcore.config.preprocessing import PreprocessingTable
 from ltxcore.encode import products
 from ltxcore.encode.preprocess import preprocess
 from ltxcore.encode.work import Share

@@ -16,7 +16,7 @@ from helpers.refusing import Refusing, in_threads, without_sizes
 from ltxcore import __version__
 from ltxcore.cli.main import main
 from ltxcore.cli.preprocess import preprocess
-from ltxcore.config.run_file import PreprocessingTable
+from ltxcore.config.preprocessing import PreprocessingTable
 from ltxcore.encoded.manifest import read_source
 
 

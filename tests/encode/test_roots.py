@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from helpers.raw_media import dataset_file, encode, sound_file
-from ltxcore.config.run_file import PreprocessingTable
+from ltxcore.config.preprocessing import PreprocessingTable
 from ltxcore.encode import preprocess
 from ltxcore.encode.roots import OWNERS, claim, default_root
 from ltxcore.encoded.manifest import read_source

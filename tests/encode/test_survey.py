@@ -8,7 +8,7 @@ from typing import Any
 
 from helpers.raw_media import clip_file, dataset_file, encode
 from ltxcore.codecs.source import Codecs
-from ltxcore.config.run_file import PreprocessingTable
+from ltxcore.config.preprocessing import PreprocessingTable
 from ltxcore.dataset.rows import survey_dataset
 from ltxcore.encode.survey import Survey, survey_media
 from ltxcore.progress import bars

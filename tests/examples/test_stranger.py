@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
 import venv
+from contextlib import closing
 from pathlib import Path
 
 import attrs
@@ -156,6 +158,7 @@ def test_strangers_plugins_are_listed_with_where_they_come_from(environment: Env
         ("sigma_sampler", "fixed", "ltx-late", "3.2.1"),
         ("optimizer", "patient", "ltx-late", "3.2.1"),
         ("schedule", "halves", "ltx-late", "3.2.1"),
+        ("source", "shelf", "ltx-late", "3.2.1"),
         ("tracker", "loud", "ltx-late", "3.2.1"),
         ("command", "late", "ltx-late", "3.2.1"),
     }
@@ -174,7 +177,7 @@ def test_strangers_plugins_are_described_by_the_program(environment: Environment
 def test_strangers_plugins_are_in_the_schema(environment: Environment, tmp_path: Path) -> None:
     done = environment.ltx("schema", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    for name in ("checkerboard", "late", "fixed", "loud", "share", "patient", "wait", "halves", "times"):
+    for name in ("checkerboard", "late", "fixed", "loud", "share", "patient", "wait", "halves", "times", "shelf", "table"):
         assert f'"{name}"' in done.stdout
 
 
@@ -236,6 +239,27 @@ def test_a_strategy_a_sampler_and_a_tracker_of_a_stranger_train(environment: Env
     steps = [json.loads(line) for line in folder.joinpath("out", "metrics.jsonl").read_text().splitlines()]
     assert [line["learning_rate"] / 5e-4 for line in steps if "learning_rate" in line] == pytest.approx([0.5, 1.0, 0.5])
     assert "[optimization.optimizer_params]\nwait = 3\n" in folder.joinpath("out", "run.toml").read_text()
+
+
+def test_a_dataset_that_a_strangers_source_reads_is_checked_encoded_and_trained_on(environment: Environment, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_clip(tmp_path / f"{name}.mp4", gradient_clip(17, 64, 64, 16.0))
+    with closing(sqlite3.connect(tmp_path / "set.sqlite")) as database:
+        database.execute("CREATE TABLE films (video TEXT, caption TEXT)")
+        database.executemany("INSERT INTO films VALUES (?, ?)", [("a.mp4", "one"), ("b.mp4", "two"), ("c.mp4", "three")])
+        database.commit()
+    checked = environment.ltx("check", "set.sqlite", "--set", "source=shelf", "--set", "source_params.table=films", folder=tmp_path)
+    assert (checked.returncode, checked.stdout.splitlines()[0]) == (2, f"{tmp_path}/set.sqlite is a dataset of 2 samples.")
+    assert f'{tmp_path}/set.sqlite:3: its video "c.mp4" is not there' in checked.stderr
+    video = '\n[training_strategy]\nname = "flexible"\n\n[training_strategy.video]\nis_generated = true\nlatents_dir = "latents"\n'
+    table = '\n[preprocessing]\nsource = "shelf"\nsource_params = { table = "films" }\non_error = "skip"\nskip_audio = true\n'
+    (tmp_path / "run.toml").write_text(RUN.replace('preprocessed_data_root = "set"', 'dataset = "set.sqlite"') + video + table)
+    done = environment.ltx("run", "run.toml", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.stem for path in (tmp_path / ".precomputed" / "latents").glob("*.safetensors")) == ["a", "b"]
+    assert '[preprocessing.source_params]\ntable = "films"\n' in (tmp_path / "out" / "run.toml").read_text()
+    missing = environment.ltx("check", "set.sqlite", folder=tmp_path)
+    assert 'the table "clips" cannot be read: no such table: clips' in missing.stderr
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ltxcore.codecs.source import Codecs
-from ltxcore.config.run_file import PreprocessingTable
+from ltxcore.config.preprocessing import PreprocessingTable
 from ltxcore.encode.ledger import Summary
 from ltxcore.encode.preprocess import preprocess
 from ltxcore.media.probe import write_clip, write_sound

@@ -74,11 +74,11 @@ def caption(
         DataError: the dataset cannot be read, or a caption cannot be written.
     """
     write_rows = rows_writer(output) if output is not None else None
-    if output is None and not dataset.is_dir():
+    listed = open_dataset(dataset, {"video": video_column})
+    if output is None and not listed.is_folder:
         raise ConfigError(
             "names no file to write", where="--output", remedy="Name one; only a folder's captions go into text files beside its media."
         )
-    listed = open_dataset(dataset, {"video": video_column})
     if not {"video", "audio"} & listed.columns.keys():
         raise DataError('has neither a column "video" nor "audio"', where=str(dataset), remedy="Name yours with --video-column.")
     listed, notes = (listed, ()) if output is None else listed.without_sounds()

@@ -12,7 +12,7 @@ import torch
 
 from helpers.raw_media import FRAMES, RATE, dataset_file, mask_file, pictures
 from ltxcore.codecs.source import Codecs
-from ltxcore.config.run_file import PreprocessingTable
+from ltxcore.config.preprocessing import PreprocessingTable
 from ltxcore.media.probe import write_clip, write_sound
 from ltxcore.progress import bars
 from ltxcore.protocols import Clip, Sound

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from helpers.raw_media import encode
 from ltxcore.cli.main import main
-from ltxcore.config.run_file import PreprocessingTable
+from ltxcore.config.preprocessing import PreprocessingTable
 from ltxplugins.tools.doctor.command import doctor
 from plugins.tools.doctor.healthy import change_row, put_clip, write_rows
 

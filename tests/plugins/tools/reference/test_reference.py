@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from helpers.media_made import cut, encode, gradient_clip
 from helpers.raw_media import clip_file, dataset_file, pictures, sound_file
 from ltxcore.cli.main import main
-from ltxcore.dataset.folder import read_folder
+from ltxcore.dataset.sources import read_table
 from ltxcore.media.probe import probe, read_clip, write_clip
 from ltxcore.protocols import Clip
 
@@ -91,7 +91,7 @@ def test_the_clips_of_a_folder_keep_their_captions_and_its_sounds_are_counted(tm
         {"video": "1.mp4", "caption": "a square", "reference_video": "references/canny/1.mp4"},
     ]
     assert rows(tmp_path / "clips/edges.jsonl") == made
-    assert [row.file for row in read_folder(tmp_path / "clips").rows] == ["0.mp4", "1.mp4", "waves.wav"]
+    assert [row.file for row in read_table(tmp_path / "clips").rows] == ["0.mp4", "1.mp4", "waves.wav"]
 
 
 def test_canny_is_that_of_opencv_at_100_and_200(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A strategy with a loss of its own, a sigma sampler, an optimizer, a schedule, a tracker and a command, from one distribution."""
+"""A strategy with a loss of its own, a sigma sampler, an optimizer, a schedule, a source, a tracker and a command, from one distribution."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from ltx_late.shelf import Shelf
 from ltxcore.api import Batch, Draws, Flexible, Manifest, ModalityTable, ModelInput, Setting, Source, Strategy, hookimpl, masked_loss
 from ltxcore.api.optimizers import ParameterGroup
 
@@ -166,6 +167,11 @@ def ltx_optimizers() -> dict[str, type]:
 @hookimpl
 def ltx_schedules() -> dict[str, type]:
     return {"halves": Halves}
+
+
+@hookimpl
+def ltx_sources() -> dict[str, type]:
+    return {"shelf": Shelf}
 
 
 @hookimpl

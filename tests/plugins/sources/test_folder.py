@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from helpers.raw_media import message
-from ltxcore.config.run_file import PreprocessingTable
-from ltxcore.dataset.folder import is_media_folder, read_folder, stem_of
+from ltxcore.config.preprocessing import PreprocessingTable
+from ltxcore.dataset.media_folder import is_media_folder, stem_of
 from ltxcore.dataset.rows import Dataset, read_dataset
+from ltxcore.dataset.sources import read_rows
 from ltxcore.errors import DataError
 
 
@@ -31,7 +32,7 @@ def read(folder: Path, **options: Any) -> Dataset:
 
 
 def names(folder: Path, **options: Any) -> list[str]:
-    return [row.file for row in read_folder(folder, **options).rows]
+    return [row.file for row in read_rows(folder, PreprocessingTable(**options)).rows]
 
 
 def test_clips_pictures_and_sounds_are_rows_whose_captions_lie_beside_them(tmp_path: Path) -> None:

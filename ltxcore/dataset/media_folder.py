@@ -1,18 +1,16 @@
-"""Folders as datasets: each clip, picture and audio file in a folder is a row, captioned by the text file of the same name beside it."""
+"""The media in a folder, and the files of a dataset: what counts as media, what is left out of a folder, and how files are named."""
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 import attrs
 
-from ltxcore.dataset.table import FORMATS, Row, Table
-from ltxcore.errors import DataError, Problem, listed
+from ltxcore.errors import DataError, Problem
 from ltxcore.files import is_file, is_folder, printable, why_unreadable
 
 Kind = Literal["video", "image", "sound"]
@@ -37,14 +35,10 @@ SYSTEM = frozenset(
 """The lower-case names that operating systems and storage servers leave in folders; names that begin with a dot are left out as well."""
 
 SAMPLES = (".safetensors", ".pt")
-NUMBERED = re.compile(r"\d+_")
-"""The repeat count that other trainers put at the start of a folder's name, such as `10_`."""
-
-MISSING, EMPTY = "has no caption", "its caption is empty"
 
 
 @attrs.define
-class Found:
+class FoundMedia:
     """The files in a folder, by kind.
 
     Attributes:
@@ -66,46 +60,13 @@ class Found:
     others: list[str] = attrs.field(factory=list)
 
 
-def read_folder(folder: Path, prefer: str | None = None, caption_from: str | None = None) -> Table:
-    """Read a folder of media as the rows of a dataset, in the bytewise order of their paths.
-
-    Args:
-        folder: the folder, with its sub-folders.
-        prefer: which to take of a clip and a picture with the same name, "video" or "image"; if None, such a pair is a
-            mistake.
-        caption_from: "folder" to use the name of a file's folder as its caption if it has no text file; if None, such
-            files have no caption.
-
-    Raises:
-        DataError: it cannot be read, holds no media, or was written by this program: an encoded set, or the output of a
-            run.
-    """
-    found = media_under(folder)
-    problems, dropped = _one_of_each_name(folder, found, prefer)
-    rows = [_row(folder, name, kind, found, caption_from) for name, kind in found.media.items()]
-    if not rows and not problems and not found.unusable:
-        remedy = f"Put clips, images or sounds there, or name a dataset file ({', '.join(FORMATS)})."
-        raise DataError("has no clips, images or sounds in it", where=str(folder), remedy=remedy + _left_out_remedy(folder, found))
-    kinds = set(found.media.values())
-    columns = [*(["video"] if kinds & {"video", "image"} else []), *(["audio"] if "sound" in kinds else []), "caption"]
-    return Table(
-        folder,
-        tuple(columns),
-        tuple(rows),
-        tuple(problems),
-        unusable=tuple(found.unusable),
-        notes=tuple(_notes(folder, found, dropped)),
-        is_folder=True,
-    )
-
-
 def kind_of(name: str) -> Kind | None:
     """Return the kind of a file by its ending; None if it is not a known kind of media."""
     ending = PurePosixPath(name).suffix.lower()
     return next((kind for kind, endings in KINDS.items() if ending in endings), None)
 
 
-def media_under(folder: Path) -> Found:
+def find_media(folder: Path) -> FoundMedia:
     """Find the media in a folder and its sub-folders, in the bytewise order of their paths.
 
     Raises:
@@ -120,7 +81,7 @@ def media_under(folder: Path) -> Found:
     if written_by_us(folder, names) or is_encoded(folder):
         remedy = "Name the folder of your media; a set that is encoded already is named in data.preprocessed_data_root."
         raise DataError("is a set of encoded samples, not a folder of media", where=str(folder), remedy=remedy)
-    found = Found()
+    found = FoundMedia()
     try:
         _walk(folder, "", os.path.realpath(folder), found)
     except RecursionError:
@@ -151,7 +112,7 @@ def is_media_folder(folder: Path) -> bool:
     if not folder.is_dir() or (folder / ".precomputed").is_dir():
         return False
     try:
-        found = media_under(folder)
+        found = find_media(folder)
     except DataError:
         return False
     return bool(found.media or found.unusable)
@@ -161,7 +122,7 @@ def _holds_samples(folder: Path) -> bool:
     return any(name.endswith(SAMPLES) for _, _, names in os.walk(folder) for name in names)
 
 
-def _walk(folder: Path, prefix: str, root: str, found: Found) -> None:
+def _walk(folder: Path, prefix: str, root: str, found: FoundMedia) -> None:
     try:
         with os.scandir(folder) as scanned:
             entries = sorted(scanned, key=lambda entry: os.fsencode(entry.name))
@@ -182,7 +143,7 @@ def _walk(folder: Path, prefix: str, root: str, found: Found) -> None:
             _file(entry, prefix, found)
 
 
-def _link(entry: os.DirEntry[str], prefix: str, root: str, found: Found) -> None:
+def _link(entry: os.DirEntry[str], prefix: str, root: str, found: FoundMedia) -> None:
     """Classify a symbolic link: a link to a file in the folder counts as the file, a link to a folder in it adds
     nothing, and all others are refused.
     """
@@ -198,7 +159,7 @@ def _link(entry: os.DirEntry[str], prefix: str, root: str, found: Found) -> None
         _file(entry, prefix, found)
 
 
-def _file(entry: os.DirEntry[str], prefix: str, found: Found) -> None:
+def _file(entry: os.DirEntry[str], prefix: str, found: FoundMedia) -> None:
     name = prefix + entry.name
     kind = kind_of(entry.name)
     is_text = entry.name.lower().endswith(".txt")
@@ -229,56 +190,7 @@ def stem_of(name: str) -> str:
     return f"{folder}{slash}{stem}" if stem and ending else name
 
 
-def _one_of_each_name(folder: Path, found: Found, prefer: str | None) -> tuple[list[Problem], list[str]]:
-    """Find the media that would become the same sample, and remove those for which another file of the same name is preferred."""
-    by_stem: dict[str, list[str]] = {}
-    for name in found.media:
-        by_stem.setdefault(stem_of(name), []).append(name)
-    problems: list[Problem] = []
-    dropped: list[str] = []
-    for names in by_stem.values():
-        kinds = [found.media[name] for name in names]
-        if len(names) == 2 and prefer in kinds and set(kinds) == {"video", "image"}:
-            other = names[kinds.index(prefer) - 1]
-            dropped.append(other)
-            del found.media[other]
-        elif len(names) > 1:
-            both = " and ".join(str(folder / name) for name in names)
-            problems.append(Problem("would be one sample, since endings do not count", both, _remedy_of_one_name(kinds)))
-    return problems, dropped
-
-
-def _remedy_of_one_name(kinds: list[Kind]) -> str:
-    if sorted(kinds) == ["image", "video"]:
-        return 'Rename one of them; or, for Live Photos and their like, take one kind: prefer = "video" or prefer = "image" in [preprocessing].'
-    if sorted(kinds) == ["sound", "video"]:
-        return 'Rename one of them; if the sound belongs to the clip, list them in a dataset file with the columns "video" and "audio".'
-    return "Rename all but one of them."
-
-
-def _row(folder: Path, name: str, kind: Kind, found: Found, caption_from: str | None) -> Row:
-    values: dict[str, Any] = {"audio" if kind == "sound" else "video": name}
-    caption = _caption(folder, name, found.texts.get(stem_of(name), []), caption_from)
-    if isinstance(caption, Problem):
-        return Row(0, values, name, caption)
-    return Row(0, {**values, "caption": caption}, name)
-
-
-def _caption(folder: Path, name: str, texts: list[str], caption_from: str | None) -> str | Problem:
-    """Return the caption of a media file, or the reason why it has none."""
-    place = str(folder / name)
-    if len(texts) > 1:
-        return Problem(f"has two captions, {' and '.join(texts)}", place, "Keep one of them.")
-    text = read_caption(folder / texts[0]) if texts else MISSING
-    if isinstance(text, Problem) or (text and text is not MISSING):
-        return text
-    if caption_from == "folder":
-        inside = PurePosixPath(name).parent.name or Path(os.path.normpath(folder.absolute())).name
-        return NUMBERED.sub("", inside, count=1) or inside
-    return Problem(EMPTY if texts else MISSING, place)
-
-
-def read_caption(path: Path) -> str | Problem:
+def read_text(path: Path) -> str | Problem:
     """Read the text of a caption file, without surrounding space, or return the reason why it cannot be read."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -291,53 +203,14 @@ def read_caption(path: Path) -> str | Problem:
     return "\n".join(text.split("\r\n")).strip()
 
 
-def captions_wanting(folder: Path, rows: Collection[Row]) -> Iterator[Problem]:
-    """Report the rows of a folder that have no caption or an empty one, all in one problem, with what to do about them."""
-    lacking = {row.file: row.lacks for row in rows if row.lacks is not None}
-    without = {what: [name for name, why in lacking.items() if why.what == what] for what in (MISSING, EMPTY)}
-    parts = [
-        f"{_count(len(names), 'file')} {has}: {', '.join(names)}"
-        for names, has in zip(without.values(), ("without a caption", "with an empty one"), strict=True)
-        if names
-    ]
-    if parts:
-        listing = sorted(each.name for each in folder.iterdir() if each.name.lower().startswith("metadata."))
-        remedy = (
-            'Write them with `ltx caption`; or set caption_from = "folder", which uses the name of the folder that a file is in; '
-            'or leave such files out with on_error = "skip".'
-            + (f" If {listing[0]} has the captions, name that file as the dataset." if listing else "")
-        )
-        yield Problem(f"has {'; '.join(parts)}", str(folder), remedy)
-    yield from (why for why in lacking.values() if why.what not in (MISSING, EMPTY))
-
-
-def _notes(folder: Path, found: Found, dropped: Collection[str]) -> Iterator[str]:
-    """Count what is left out of a folder."""
-    stems = {stem_of(name) for name in [*found.media, *dropped]}
-    alone = [name for stem, names in found.texts.items() if stem not in stems for name in names]
-    parts = [
-        f"{_count(found.hidden, 'hidden or system file')}" if found.hidden else "",
-        f"{_count(len(found.made), 'folder')} of encoded samples or of a run ({listed(found.made)})" if found.made else "",
-        f"{_count(len(dropped), 'file')} beside one of the same name that is preferred ({listed(dropped)})" if dropped else "",
-        f"{_count(len(alone), 'text')} without a medium ({listed(alone)})" if alone else "",
-        f"{_count(found.links, 'link')} to folders that are read in their own place" if found.links else "",
-        f"{_count(len(found.others), 'file')} of an unknown kind ({_by_ending(found.others)})" if found.others else "",
-    ]
-    if any(parts):
-        yield f"{folder}: left out: {', '.join(filter(None, parts))}"
-
-
-def _by_ending(names: Collection[str]) -> str:
-    """List file names, grouped by their endings."""
-    endings: dict[str, list[str]] = {}
-    for name in names:
-        endings.setdefault(PurePosixPath(name).suffix.lower() or "no ending", []).append(printable(name))
-    return "; ".join(f"{ending}: {listed(those, 3)}" for ending, those in sorted(endings.items()))
-
-
-def _left_out_remedy(folder: Path, found: Found) -> str:
-    return "".join(f" {note[:1].upper()}{note[1:]}." for note in (note.partition(": ")[2] for note in _notes(folder, found, ())))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+def medium_at(folder: Path, cell: str) -> tuple[str, Path]:
+    """Return a cell that names a file, and that file. If the cell has backslashes, as in Windows paths, and only the
+    path with "/" exists, that path is meant.
+    """
+    path = Path(os.path.normpath(os.path.join(folder, cell)))  # noqa: PTH118 - making a Path is slow, and this is done for each cell
+    if "\\" in cell and not os.path.lexists(path):
+        other = cell.replace("\\", "/")
+        there = Path(os.path.normpath(folder / other))
+        if is_file(there):
+            return other, there
+    return cell, path

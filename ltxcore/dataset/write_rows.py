@@ -1,0 +1,58 @@
+"""Dataset files that commands write: rows become CSV, JSON or JSON Lines."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from ltxcore.errors import ConfigError, DataError
+from ltxcore.files import write_whole
+
+
+def rows_writer(path: Path) -> Callable[[Sequence[Mapping[str, Any]]], None]:
+    """Return a function that writes rows, each a mapping from column to cell, as a dataset file of this name; each call
+    replaces the file as a whole.
+
+    Raises:
+        ConfigError: datasets are not written with this ending.
+        DataError: raised by the function that is returned if the file cannot be written.
+    """
+    as_text = WRITTEN.get(path.suffix.lower())
+    if as_text is None:
+        raise ConfigError(f'datasets are not written as "{path.suffix}" files', where=str(path), remedy="Write .jsonl, .json or .csv.")
+
+    def write(rows: Sequence[Mapping[str, Any]]) -> None:
+        try:
+            write_whole(path, as_text(rows).encode())
+        except OSError as error:
+            raise DataError(f"cannot be written: {error.strerror}", where=str(path), remedy="Make room, or name another file.") from error
+
+    return write
+
+
+def _csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    columns = dict.fromkeys(column for row in rows for column in row)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _jsonl_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _json_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    return json.dumps(list(rows), ensure_ascii=False, indent=2) + "\n"
+
+
+WRITTEN: Mapping[str, Callable[[Sequence[Mapping[str, Any]]], str]] = MappingProxyType(
+    {".jsonl": _jsonl_text, ".json": _json_text, ".csv": _csv_text}
+)
+"""How rows become the text of a dataset file, by its ending."""

@@ -1,0 +1,10 @@
+"""The sources that come with ltx, which read datasets. Each uses only the public API."""
+
+from ltxcore.api import hookimpl
+from ltxplugins.sources.folder import Folder
+from ltxplugins.sources.table import TableFile
+
+
+@hookimpl
+def ltx_sources() -> dict[str, type]:
+    return {"table": TableFile, "folder": Folder}

@@ -1,0 +1,179 @@
+"""The source "table": CSV, TSV, JSON and JSON Lines files, whose rows know their line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import attrs
+
+from ltxcore.api import DataError, Problem
+from ltxcore.api.sources import Row, Table
+
+DELIMITERS: Mapping[str, str] = MappingProxyType({",": "a comma", ";": "a semicolon", "\t": "a tab"})
+"""The delimiters between the cells of CSV, and their names in messages; spreadsheets write the semicolon where the
+comma is the decimal mark.
+"""
+
+SEPARATOR = re.compile(r"sep=(.)\r?\n")
+"""The first line of a file in which spreadsheets may declare the delimiter."""
+
+
+@attrs.frozen
+class TableFile:
+    """A CSV, TSV, JSON or JSON Lines file, with a row for each sample."""
+
+    endings = (".jsonl", ".csv", ".tsv", ".json")
+
+    def read(self, path: Path) -> Table:
+        """Return the rows of a file in the format of its ending."""
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise DataError(f"is not UTF-8 text (byte {error.start})", where=str(path), remedy="Save it as UTF-8.") from None
+        except OSError as error:
+            raise DataError(f"cannot be read: {error.strerror}", where=str(path), remedy="Check that you may read it.") from error
+        read = READERS.get(path.suffix.lower())
+        if read is None:
+            *formats, last = READERS
+            raise DataError(
+                f'tables do not come as "{path.suffix}" files', where=str(path), remedy=f"Write it as {', '.join(formats)} or {last}."
+            )
+        found = list(read(text))
+        rows = tuple(item for item in found if isinstance(item, Row))
+        return Table(path, rows, tuple(item for item in found if isinstance(item, Problem)))
+
+
+def _csv(text: str, delimiter: str | None = None) -> Iterator[Row | Problem]:
+    said = SEPARATOR.match(text)
+    begin = said.end() if said else 0
+    between = delimiter or (said[1] if said else _delimiter(text[begin:]))
+    reader = csv.reader(io.StringIO(text[begin:], newline=""), strict=True, delimiter=between)
+    header: list[str] | None = None
+    first = line = 2 if said else 1
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield _broken_csv(error, line, between)
+            return
+        start, line = line, reader.line_num + first
+        if not any(cell.strip() for cell in cells):
+            continue
+        if header is None:
+            header = [cell.strip() for cell in cells]
+            twice = sorted({name for name in header if header.count(name) > 1})
+            if twice:
+                yield Problem(f'names the column "{twice[0]}" twice', str(start), "Give each column a name of its own.")
+                return
+        elif len(cells) != len(header):
+            remedy = f"Put cells that hold {DELIMITERS.get(between, between)} in double quotes."
+            yield Problem(f"has {len(cells)} cells, but the header names {len(header)}", str(start), remedy)
+        else:
+            yield Row(start, dict(zip(header, cells, strict=True)))
+
+
+def _tsv(text: str) -> Iterator[Row | Problem]:
+    return _csv(text, "\t")
+
+
+def _delimiter(text: str) -> str:
+    """Find the delimiter of a CSV file by its header: a comma, unless with commas the header would be a single cell,
+    and with another delimiter several cells.
+    """
+    header = next((line for line in text.splitlines() if line.strip()), "")
+    cells = {each: len(next(csv.reader([header], delimiter=each), [])) for each in DELIMITERS}
+    return "," if cells[","] > 1 else max(cells, key=lambda each: cells[each])
+
+
+def _broken_csv(error: csv.Error, line: int, between: str) -> Problem:
+    if "field limit" in str(error):
+        what = f"has a cell of more than {csv.field_size_limit():,} letters, which is more than CSV is read with"
+        remedy = "Check whether a double quote is not closed, which makes one cell of all that follows it. Text that is really so long goes into a .jsonl file."
+        return Problem(what, str(line), remedy)
+    name = DELIMITERS.get(between, between)
+    return Problem(f"is not CSV: {error}", str(line), f"Put cells that hold {name}, a quote or a line break in double quotes.")
+
+
+def _jsonl(text: str) -> Iterator[Row | Problem]:
+    decoder = json.JSONDecoder(object_pairs_hook=_object)
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            value = decoder.decode(line)
+        except (ValueError, RecursionError) as error:
+            yield Problem(f"is not a JSON object: {_reason(error)}", str(number), "Each line is one object with the columns as keys.")
+            continue
+        yield _row(value, number)
+
+
+def _json(text: str) -> Iterator[Row | Problem]:
+    decoder = json.JSONDecoder(object_pairs_hook=_object)
+    remedy = "The file is one list of objects, with the columns as keys."
+    place = _skip(text, 0)
+    if text[place : place + 1] != "[":
+        yield Problem("is not a list", "1", remedy)
+        return
+    line, counted, separator = 1, 0, True
+    place = _skip(text, place + 1)
+    while text[place : place + 1] != "]":
+        line, counted = line + text.count("\n", counted, place), place
+        if not separator:
+            yield Problem("is not JSON: a comma is missing after the object before", str(line), remedy)
+            return
+        try:
+            value, place = decoder.raw_decode(text, place)
+        except (ValueError, RecursionError) as error:
+            at = error.lineno if isinstance(error, json.JSONDecodeError) else line
+            yield Problem(f"is not JSON: {_reason(error)}", str(at), remedy)
+            return
+        yield _row(value, line)
+        place = _skip(text, place)
+        separator = text[place : place + 1] == ","
+        place = _skip(text, place + 1) if separator else place
+    after = _skip(text, place + 1)
+    if after < len(text):
+        yield Problem("continues after the end of the list", str(1 + text.count("\n", 0, after)), remedy)
+
+
+def _row(value: Any, line: int) -> Row | Problem:
+    if not isinstance(value, dict):
+        told = "a list" if isinstance(value, list) and len(value) > 3 else json.dumps(value)[:40]
+        return Problem(f"is {told}, not an object", str(line), "Each sample is one object with the columns as keys.")
+    return Row(line, value)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f'the key "{twice}" is there twice')
+    return found
+
+
+def _skip(text: str, place: int) -> int:
+    while place < len(text) and text[place] in " \t\r\n":
+        place += 1
+    return place
+
+
+def _reason(error: ValueError | RecursionError) -> str:
+    if isinstance(error, RecursionError):
+        return "its values are nested too deeply"
+    return error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+
+
+READERS: Mapping[str, Callable[[str], Iterator[Row | Problem]]] = MappingProxyType(
+    {".jsonl": _jsonl, ".csv": _csv, ".tsv": _tsv, ".json": _json}
+)
+"""How the text of a file becomes rows and problems, by the file's ending."""
