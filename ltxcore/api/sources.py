@@ -1,7 +1,7 @@
 """Sources of datasets: their protocol, what they give, and what helps them to read folders. Provisional until 1.0."""
 
-from ltxcore.dataset.media_folder import FoundMedia, Kind, find_media, kind_of, read_text, stem_of
+from ltxcore.dataset.media_folder import FoundMedia, find_media, kind_of, read_text, stem_of
 from ltxcore.files import printable
 from ltxcore.sources import Row, SourceType, Table
 
-__all__ = ["FoundMedia", "Kind", "Row", "SourceType", "Table", "find_media", "kind_of", "printable", "read_text", "stem_of"]
+__all__ = ["FoundMedia", "Row", "SourceType", "Table", "find_media", "kind_of", "printable", "read_text", "stem_of"]

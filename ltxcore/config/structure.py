@@ -132,7 +132,7 @@ class RunReader:
         except Unreadable:
             return table
         if source is not None:
-            return self.with_plugin(evolved(table, **dict.fromkeys(beside)), "source", "source", "source_params", "reader", beside)
+            return self.with_plugin(evolved(table, (), **dict.fromkeys(beside)), "source", "source", "source_params", "reader", beside)
         if params:
             self.structurer.reading.note("are for a source, and none is named", "Name it in source.", below=("source_params",))
         return table

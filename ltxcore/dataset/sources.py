@@ -105,8 +105,8 @@ def _source_of(path: Path, options: PreprocessingTable) -> tuple[str, Any]:
         return options.source, options.reader
     found = _recognizing(path, options)
     asked = {key: value for key in OF_SOURCES if (value := getattr(options, key)) is not None}
-    for fits in (lambda cls: asked.keys() <= _keys(cls), lambda cls: not _is_general(cls)):
-        found = {name: named for name, named in found.items() if fits(named.value)} or found
+    found = {name: named for name, named in found.items() if asked.keys() <= _keys(named.value)} or found
+    found = {name: named for name, named in found.items() if not _is_general(named.value)} or found
     if len(found) == 1:
         ((name, named),) = found.items()
         return name, named.value(**{key: value for key, value in asked.items() if key in _keys(named.value)})

@@ -64,8 +64,8 @@ def check_source(source: Any, dataset: Path, **fields: Any) -> None:
 
 
 def _recognizes(one: Any, dataset: Path) -> Iterator[str]:
-    endings, recognizes = getattr(one, "endings", ()), getattr(one, "recognizes", None)
-    by_ending = dataset.suffix.lower() in endings and not is_folder(dataset)
+    recognizes: Any = getattr(one, "recognizes", None)
+    by_ending = dataset.suffix.lower() in getattr(one, "endings", ()) and not is_folder(dataset)
     with tempfile.TemporaryDirectory() as folder:
         empty, other, like = Path(folder) / "empty", Path(folder) / "notes.pdf", Path(folder) / f"set{dataset.suffix}"
         empty.mkdir()

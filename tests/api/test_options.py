@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import attrs
 import click
 import pytest
 from click.testing import CliRunner
@@ -13,6 +12,7 @@ from click.testing import CliRunner
 from ltxcore.api.dataset import PreprocessingTable
 from ltxcore.api.models import Codecs
 from ltxcore.api.options import codec_options, option_of, preprocessing_options
+from ltxcore.config.tables import keys_of
 from ltxcore.errors import ConfigError
 
 
@@ -73,6 +73,14 @@ def test_every_key_of_preprocessing_is_an_option_with_its_default() -> None:
     assert given(said, preprocessing_options)["options"] == PreprocessingTable(
         resolution_buckets="64x64x17", audio_durations=[2.0, 4.5], skip_audio=True, on_error="skip", batch_size=3
     )
-    names = {option_of(field.name) for field in attrs.fields(PreprocessingTable)}
+    names = {option_of(key.name) for key in keys_of(PreprocessingTable)}
     text = CliRunner().invoke(click.command()(preprocessing_options(lambda options: None)), ["--help"]).output
     assert names <= set(text.split())
+
+
+def test_a_source_and_its_keys_are_options_too() -> None:
+    said = ["--source", "folder", "--source-params", "prefer=image", "--source-params", 'caption_from="folder"']
+    options = given(said, preprocessing_options)["options"]
+    assert (options.reader.prefer, options.reader.caption_from) == ("image", "folder")
+    done = CliRunner().invoke(click.command()(preprocessing_options(lambda options: None)), ["--source-params", "prefer"])
+    assert (done.exit_code, "has no value; write KEY=VALUE." in done.output) == (2, True)

@@ -32,17 +32,16 @@ def test_an_older_key_of_the_table_is_the_sources(load: Load, minimal: str) -> N
     assert (alone.source, alone.reader, alone.caption_from) == (None, None, "folder")
 
 
-def test_without_a_name_the_sources_of_the_run_are_known_to_whoever_reads_its_dataset(load: Load, minimal: str, tmp_path: Path) -> None:
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs/lines.py").write_text(
+def test_without_a_name_the_sources_of_the_run_are_known_to_whoever_reads_its_dataset(load: Load, minimal: str, folder: Path) -> None:
+    (folder / "lines.py").write_text(
         "from pathlib import Path\nimport attrs\nfrom ltxcore.api import hookimpl\nfrom ltxcore.api.sources import Row, Table\n\n"
         "@attrs.frozen\nclass Lines:\n    endings = ('.lines',)\n\n    def read(self, path: Path) -> Table:\n"
         "        return Table(path, tuple(Row(n, {'video': line}) for n, line in enumerate(path.read_text().split(), 1)))\n\n"
         "@hookimpl\ndef ltx_sources():\n    return {'lines': Lines}\n"
     )
-    (tmp_path / "set.lines").write_text("a.mp4\nb.mp4\n")
+    (folder / "set.lines").write_text("a.mp4\nb.mp4\n")
     options = load(f'plugins = ["lines.py"]\n{minimal}').config.preprocessing
-    assert [row.values["video"] for row in read_rows(tmp_path / "set.lines", options).rows] == ["a.mp4", "b.mp4"]
+    assert [row.values["video"] for row in read_rows(folder / "set.lines", options).rows] == ["a.mp4", "b.mp4"]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import attrs
 import pytest
 from click.testing import CliRunner, Result
 
@@ -17,6 +16,7 @@ from ltxcore import __version__
 from ltxcore.cli.main import main
 from ltxcore.cli.preprocess import preprocess
 from ltxcore.config.preprocessing import PreprocessingTable
+from ltxcore.config.tables import keys_of
 from ltxcore.encoded.manifest import read_source
 
 
@@ -43,7 +43,7 @@ def test_preprocess_says_how_much_it_made_and_how_much_was_there(tmp_path: Path)
 
 def test_every_option_of_the_run_file_is_one_of_the_command() -> None:
     options = {option for parameter in preprocess.params for option in parameter.opts}
-    assert {"--" + field.name.replace("_", "-") for field in attrs.fields(PreprocessingTable)} <= options
+    assert {"--" + key.name.replace("_", "-") for key in keys_of(PreprocessingTable)} <= options
     assert {"--model-path", "--text-encoder-path", "--output-dir"} <= options
 
 

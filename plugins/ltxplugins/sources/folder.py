@@ -12,7 +12,7 @@ import attrs
 
 from ltxcore.api import Problem
 from ltxcore.api.commands import listed
-from ltxcore.api.sources import FoundMedia, Kind, Row, Table, find_media, printable, read_text, stem_of
+from ltxcore.api.sources import FoundMedia, Row, Table, find_media, printable, read_text, stem_of
 
 NUMBERED = re.compile(r"\d+_")
 """The repeat count that other trainers put at the start of a folder's name, such as `10_`."""
@@ -72,7 +72,7 @@ def _one_of_each_name(folder: Path, found: FoundMedia, prefer: str | None) -> tu
     return problems, dropped
 
 
-def _remedy_of_one_name(kinds: list[Kind]) -> str:
+def _remedy_of_one_name(kinds: Collection[str]) -> str:
     if sorted(kinds) == ["image", "video"]:
         return 'Rename one of them; or, for Live Photos and their like, take one kind: prefer = "video" or prefer = "image" in [preprocessing].'
     if sorted(kinds) == ["sound", "video"]:
@@ -80,7 +80,7 @@ def _remedy_of_one_name(kinds: list[Kind]) -> str:
     return "Rename all but one of them."
 
 
-def _row(folder: Path, name: str, kind: Kind, found: FoundMedia, caption_from: str | None) -> Row:
+def _row(folder: Path, name: str, kind: str, found: FoundMedia, caption_from: str | None) -> Row:
     values: dict[str, Any] = {"audio" if kind == "sound" else "video": name}
     texts = found.texts.get(stem_of(name), [])
     file = texts[0] if texts else f"{stem_of(name)}.txt"

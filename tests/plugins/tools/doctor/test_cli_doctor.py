@@ -6,13 +6,13 @@ import json
 import shutil
 from pathlib import Path
 
-import attrs
 import pytest
 from click.testing import CliRunner
 
 from helpers.raw_media import encode
 from ltxcore.cli.main import main
 from ltxcore.config.preprocessing import PreprocessingTable
+from ltxcore.config.tables import keys_of
 from ltxplugins.tools.doctor.command import doctor
 from plugins.tools.doctor.healthy import change_row, put_clip, write_rows
 
@@ -131,7 +131,7 @@ def test_options_that_would_have_no_effect_are_refused(clips: Path) -> None:
 
 def test_every_option_of_preprocessing_is_one_of_the_command() -> None:
     options = {option for parameter in doctor.params for option in parameter.opts}
-    assert {"--" + field.name.replace("_", "-") for field in attrs.fields(PreprocessingTable)} <= options
+    assert {"--" + key.name.replace("_", "-") for key in keys_of(PreprocessingTable)} <= options
 
 
 @pytest.fixture

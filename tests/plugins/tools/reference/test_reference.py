@@ -259,7 +259,8 @@ def wrong(folder: Path) -> Sequence[tuple[tuple[str | Path, ...], str]]:
         ),
         (
             (folder / "empty", "-o", folder / "a.csv"),
-            f"{folder}/empty: has no clips, images or sounds in it\n    Name a folder of media, or a dataset file.\n",
+            f"{folder}/empty: has no clips, images or sounds in it\n"
+            "    Put clips, images or sounds there, or name a dataset file (.jsonl, .csv, .tsv, .json).\n",
         ),
         ((data, "-o", folder / "a.csv", "--filter", "cany"), '--filter: there is no reference filter "cany"\n    Did you mean "canny"?\n'),
         (
