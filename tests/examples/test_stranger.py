@@ -249,8 +249,8 @@ def test_a_dataset_that_a_strangers_source_reads_is_checked_encoded_and_trained_
         database.executemany("INSERT INTO films VALUES (?, ?)", [("a.mp4", "one"), ("b.mp4", "two"), ("c.mp4", "three")])
         database.commit()
     checked = environment.ltx("check", "set.sqlite", "--set", "source=shelf", "--set", "source_params.table=films", folder=tmp_path)
-    assert (checked.returncode, checked.stdout.splitlines()[0]) == (2, f"{tmp_path}/set.sqlite is a dataset of 2 samples.")
-    assert f'{tmp_path}/set.sqlite:3: its video "c.mp4" is not there' in checked.stderr
+    assert (checked.returncode, checked.stdout.splitlines()[0]) == (2, "set.sqlite is a dataset of 2 samples.")
+    assert 'set.sqlite:3: its video "c.mp4" is not there' in checked.stderr
     video = '\n[training_strategy]\nname = "flexible"\n\n[training_strategy.video]\nis_generated = true\nlatents_dir = "latents"\n'
     table = '\n[preprocessing]\nsource = "shelf"\nsource_params = { table = "films" }\non_error = "skip"\nskip_audio = true\n'
     (tmp_path / "run.toml").write_text(RUN.replace('preprocessed_data_root = "set"', 'dataset = "set.sqlite"') + video + table)
