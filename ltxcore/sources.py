@@ -48,7 +48,7 @@ class Table:
         is_folder: whether its rows are the media of a folder; each has a clip or a picture ("video"), or else an audio
             file ("audio"), and cells are paths under the folder.
         folder: the folder that cells are relative to; by default that of the dataset file, or the folder itself.
-        pairing: for a folder, how a file is given what goes with it, such as a reference: the remedy for rows without.
+        pairing: for a folder, how a medium is given what goes with it, such as a reference, by column: the remedy for rows without.
     """
 
     path: Path
@@ -63,7 +63,7 @@ class Table:
     folder: Path = attrs.field(
         default=attrs.Factory(lambda self: self.path if self.is_folder else self.path.parent, takes_self=True), kw_only=True
     )
-    pairing: str = attrs.field(default="", kw_only=True)
+    pairing: Mapping[str, str] = attrs.field(factory=dict, kw_only=True)
 
     def at(self, row: Row) -> str:
         """Return the place of a row, for a message."""

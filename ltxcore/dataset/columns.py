@@ -147,7 +147,11 @@ def _unable(table: Table, folder: str, skipped: bool) -> Problem:
         )
     if table.is_folder:
         nothing = {"latents": "no clip and no image", "audio_latents": "no sound"}.get(folder, f"no {role.replace('_', ' ')}")
-        remedy = "Put some there." if folder in ("latents", "audio_latents") else f'Write a dataset file with a column "{role}".'
+        remedy = (
+            "Put some there."
+            if folder in ("latents", "audio_latents")
+            else table.pairing.get(role, f'Write a dataset file with a column "{role}".')
+        )
         return Problem(f'the run reads the folder "{folder}", but there is {nothing} in it', where, remedy)
     wanted = '"video" or "audio"' if folder == "audio_latents" else f'"{role}"'
     return Problem(f'the run reads the folder "{folder}", but there is no column {wanted}', where, _column_remedy(role))

@@ -105,7 +105,8 @@ class RawDataset:
         if not self.is_folder or len(rows) in (0, len(self.rows)):
             return self, ()
         count = len(self.rows) - len(rows)
-        columns = {role: column for role, column in self.columns.items() if role != "audio"}
+        there = {column for row in rows for column in row.values} | {"caption"}
+        columns = {role: column for role, column in self.columns.items() if column in there}
         note = f"{count} sound{' has' if count == 1 else 's have'} no row in the output, since its rows are clips and pictures"
         return attrs.evolve(self, table=attrs.evolve(self.table, rows=rows), columns=columns), (note,)
 
@@ -140,5 +141,6 @@ def _of_folder(table: Table, apart: Path | None) -> RawDataset:
             raise DataError.of(problems)
         raise DataError("has no clips, images or sounds in it", where=str(table.path), remedy="Name a folder of media, or a dataset file.")
     rows = [row for row in rows if row.lacks is None]
-    columns = {column: column for column in ("video", "audio") if any(column in row.values for row in rows)} | {"caption": "caption"}
+    present = {column for row in rows for column in row.values} | {"caption"}
+    columns = {column: column for column in table.columns if column in present}
     return RawDataset(attrs.evolve(table, rows=tuple(rows), columns=tuple(columns), unusable=tuple(problems)), columns)

@@ -11,7 +11,7 @@ import attrs
 
 from ltxcore.config.preprocessing import PreprocessingTable
 from ltxcore.dataset.columns import ALIASES, FOLDERS, bind, option, wanted_folders
-from ltxcore.dataset.media_folder import medium_at, stem_of
+from ltxcore.dataset.media_folder import kind_of, medium_at, stem_of
 from ltxcore.dataset.sources import read_rows
 from ltxcore.errors import DataError, Problem
 from ltxcore.files import is_file, why_unreadable
@@ -208,8 +208,6 @@ def _needed(table: Table, columns: Mapping[str, str], wanted: Collection[str]) -
 def _roles_to_open(table: Table, columns: Mapping[str, str], wanted: Collection[str]) -> frozenset[str]:
     """Return the roles whose files are opened. A clip is opened even if only its audio is wanted, since its duration is needed."""
     roles = {FOLDERS[folder] for folder in wanted} - {"caption"}
-    if roles and table.is_folder:
-        return frozenset({"video", "audio"})
     return frozenset(roles | {"video"} if roles and "video" in columns else roles)
 
 
@@ -227,11 +225,15 @@ def _sample(table: Table, row: Row, columns: Mapping[str, str], opened: Collecti
     """
     where, folder = table.at(row), bases[0]
     problems: list[Problem] = []
+    missing: list[Problem] = []
     cells: dict[str, str] = {}
     media: dict[str, Path] = {}
     for role, column in columns.items():
-        if table.is_folder and column not in row.values and role in ("video", "audio", "caption"):
-            continue  # a clip or an audio file; and a row without a caption, which is already reported
+        if table.is_folder and column not in row.values:
+            if not _may_lack(role, row):
+                remedy = f'{table.pairing.get(column, "")} Or leave such files out with on_error = "skip".'.strip()
+                missing.append(Problem(f"has no {role.replace('_', ' ')}, which others have", where, remedy))
+            continue
         value = row.values.get(column)
         problem = _wrong_cell(role, column, value, where)
         if problem is not None:
@@ -248,8 +250,9 @@ def _sample(table: Table, row: Row, columns: Mapping[str, str], opened: Collecti
         remedy = f"Move the file under {folder}, or the dataset file to a folder that holds both."
         what = f'its {naming} "{_short(cells[naming])}" is outside the folder of the dataset, so its samples would be outside the output folder'
         problems.append(Problem(what, where, remedy))
-    media = {role: path for role, path in media.items() if role in opened}
+    media = {role: path for role, path in media.items() if role in opened or (opened and table.is_folder and role == naming)}
     mistakes = len(problems)
+    problems += missing
     for role, path in media.items():
         what = "" if is_file(path) else why_unreadable(path)  # a lack of permission is a fault of the file, not of the row
         if what:
@@ -261,6 +264,17 @@ def _sample(table: Table, row: Row, columns: Mapping[str, str], opened: Collecti
         return _Refused(tuple(problems), is_of_files=not mistakes)
     called = row.place or (f"line {row.line}" if row.line else f'"{cells[naming]}"')
     return Sample(name, where, cells[naming], media, cells.get("caption", ""), row.line, called)
+
+
+def _may_lack(role: str, row: Row) -> bool:
+    """Return whether a medium of a folder may be without a role: it is a clip or a sound, captions that are missing are already
+    reported, and masks and references are for the part of a sample that a medium has.
+    """
+    if role in ("reference_video", "video_mask"):
+        return "video" not in row.values
+    if role in ("audio_mask", "reference_audio"):
+        return kind_of(str(row.values.get("video", ""))) == "image"
+    return True
 
 
 def _name(clip: Path, bases: Sequence[Path]) -> str | None:

@@ -1,10 +1,13 @@
-"""The source "folder": each clip, picture and audio file in a folder is a row, captioned by the text file of the same name beside it."""
+"""The source "folder": each clip, picture and audio file in a folder is a row, captioned by the text file of the same name beside it,
+with the references, masks and sounds that go with it.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -13,14 +16,34 @@ import attrs
 from ltxcore.api import Problem
 from ltxcore.api.commands import listed
 from ltxcore.api.sources import FoundMedia, Row, Table, find_media, printable, read_text, stem_of
+from ltxplugins.sources.pairs import ROLES, Pairs, take_pairs, take_sounds_of_one_name
 
 NUMBERED = re.compile(r"\d+_")
 """The repeat count that other trainers put at the start of a folder's name, such as `10_`."""
 
 
+CAPTIONS = ("caption", "text", "prompt", "description")
+"""The keys under which a JSON file beside a medium may hold its caption, the first that is there."""
+
+
+def _of_pair(role: str) -> Any:
+    """Return the key that says which files play a role."""
+    what = ROLES[role]
+    usual = f'"{what.suffixes[0]}" or "{what.folders[0]}/"'
+    return attrs.field(
+        default=None,
+        metadata={
+            "help": f"which files are the {role.replace('_', ' ')} of another: the end of their names or their folder; by default {usual}"
+        },
+    )
+
+
 @attrs.frozen
 class Folder:
-    """Every clip, image and sound in a folder and its sub-folders, with its caption in a text file of the same name beside it."""
+    """Every clip, image and sound in a folder and its sub-folders, with its caption in a text file of the same name beside it.
+
+    A JSON file of that name may hold the caption, too, under "caption", "text", "prompt" or "description".
+    """
 
     is_general = True
 
@@ -30,6 +53,11 @@ class Folder:
     caption_from: Literal["folder"] | None = attrs.field(
         default=None, metadata={"help": 'the caption of files that have no text file: "folder" uses the name of their folder'}
     )
+    audio: str | None = _of_pair("audio")
+    reference_video: str | None = _of_pair("reference_video")
+    reference_audio: str | None = _of_pair("reference_audio")
+    video_mask: str | None = _of_pair("video_mask")
+    audio_mask: str | None = _of_pair("audio_mask")
 
     @staticmethod
     def recognizes(path: Path) -> bool:
@@ -38,19 +66,36 @@ class Folder:
     def read(self, path: Path) -> Table:
         """Return a row for each medium, in the bytewise order of their paths."""
         found = find_media(path)
+        pairs = Pairs()
+        take_sounds_of_one_name(path, found, pairs)
         problems, dropped = _one_of_each_name(path, found, self.prefer)
-        rows = [_row(path, name, kind, found, self.caption_from) for name, kind in found.media.items()]
+        take_pairs(path, found, {role: getattr(self, role) for role in ROLES}, pairs, by_convention=self.caption_from is None)
+        jsons = {} if self.caption_from else {stem_of(name): name for name in found.others if name.lower().endswith(".json")}
+        rows = [_row(path, name, found, jsons, self.caption_from, pairs) for name in found.media]
+        used = {jsons.get(stem_of(row.file)) for row in rows if "caption" in row.values and stem_of(row.file) not in found.texts}
+        found.others = [name for name in found.others if name not in used]
         kinds = set(found.media.values())
-        columns = [*(["video"] if kinds & {"video", "image"} else []), *(["audio"] if "sound" in kinds else []), "caption"]
+        base = [*(["video"] if kinds & {"video", "image"} else []), *(["audio"] if "sound" in kinds else [])]
+        columns = dict.fromkeys([*base, *(role for row in rows for role in row.values if role != "caption"), "caption"])
         return Table(
             path,
             tuple(rows),
-            tuple(problems),
+            (*problems, *pairs.problems),
             tuple(columns),
             unusable=tuple(found.unusable),
-            notes=tuple(_notes(found, dropped)),
+            notes=tuple(_notes(found, dropped, pairs)),
             is_folder=True,
+            pairing={role: _pairing(role, getattr(self, role)) for role in ROLES},
         )
+
+
+def _pairing(role: str, named: str | None) -> str:
+    """Say how files are named to play a role."""
+    what = ROLES[role]
+    places = [named] if named else [what.suffixes[0], f"{what.folders[0]}/"]
+    ending = ".wav" if "sound" in what.kinds else ".png"
+    told = [f"{place}clip{ending}" if place.endswith("/") else f"clip{place}{ending}" for place in places]
+    return f"Name files for it: {' or '.join(told)} goes with clip.mp4."
 
 
 def _one_of_each_name(folder: Path, found: FoundMedia, prefer: str | None) -> tuple[list[Problem], list[str]]:
@@ -75,25 +120,25 @@ def _one_of_each_name(folder: Path, found: FoundMedia, prefer: str | None) -> tu
 def _remedy_of_one_name(kinds: Collection[str]) -> str:
     if sorted(kinds) == ["image", "video"]:
         return 'Rename one of them; or, for Live Photos and their like, take one kind: prefer = "video" or prefer = "image" in [preprocessing].'
-    if sorted(kinds) == ["sound", "video"]:
-        return 'Rename one of them; if the sound belongs to the clip, list them in a dataset file with the columns "video" and "audio".'
     return "Rename all but one of them."
 
 
-def _row(folder: Path, name: str, kind: str, found: FoundMedia, caption_from: str | None) -> Row:
-    values: dict[str, Any] = {"audio" if kind == "sound" else "video": name}
+def _row(folder: Path, name: str, found: FoundMedia, jsons: Mapping[str, str], caption_from: str | None, pairs: Pairs) -> Row:
+    values: dict[str, Any] = {"audio" if found.media[name] == "sound" else "video": name, **pairs.of.get(name, {})}
     texts = found.texts.get(stem_of(name), [])
     file = texts[0] if texts else f"{stem_of(name)}.txt"
-    caption = _caption(folder, name, texts, caption_from)
+    caption = _caption(folder, name, texts, jsons.get(stem_of(name)), caption_from)
     if isinstance(caption, Problem):
         return Row(0, values, name, caption, file)
     return Row(0, values if caption is None else {**values, "caption": caption}, name, caption_file=file)
 
 
-def _caption(folder: Path, name: str, texts: list[str], caption_from: str | None) -> str | Problem | None:
+def _caption(folder: Path, name: str, texts: list[str], json_file: str | None, caption_from: str | None) -> str | Problem | None:
     """Return the caption of a media file, None if it has none, or the reason why it cannot be used."""
     if len(texts) > 1:
         return Problem(f"has two captions, {' and '.join(texts)}", str(folder / name), "Keep one of them.")
+    if not texts and json_file is not None:
+        return _caption_in(folder / json_file)
     text = read_text(folder / texts[0]) if texts else None
     if text or caption_from != "folder":
         return text
@@ -101,9 +146,32 @@ def _caption(folder: Path, name: str, texts: list[str], caption_from: str | None
     return NUMBERED.sub("", inside, count=1) or inside
 
 
-def _notes(found: FoundMedia, dropped: Collection[str]) -> Iterator[str]:
-    """Count what is left out of a folder."""
-    stems = {stem_of(name) for name in [*found.media, *dropped]}
+def _caption_in(path: Path) -> str | Problem | None:
+    """Return the caption in a JSON file, None if it holds none, or the reason why it cannot be read."""
+    text = read_text(path)
+    if isinstance(text, Problem):
+        return text
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return Problem(f"is not JSON: {error}", str(path), "Mend it, or write the caption into a text file.")
+    if isinstance(value, str):
+        return value.strip()
+    key = next((key for key in CAPTIONS if isinstance(value, dict) and key in value), None)
+    if key is None:
+        return None
+    if not isinstance(value[key], str):
+        return Problem(f'its "{key}" is no text', str(path), "Put it in quotes.")
+    return value[key].strip()
+
+
+def _notes(found: FoundMedia, dropped: Collection[str], pairs: Pairs) -> Iterator[str]:
+    """Say what goes with other files, and count what is left out of a folder."""
+    roles = [role for of in pairs.of.values() for role in of]
+    if roles:
+        told = (f"{_count(roles.count(role), role.replace('_', ' ') if role != 'audio' else 'sound')}" for role in ROLES if role in roles)
+        yield f"files that go with another by their names: {', '.join(told)}"
+    stems = {stem_of(name) for name in [*found.media, *dropped, *(name for of in pairs.of.values() for name in of.values())]}
     alone = [name for stem, names in found.texts.items() if stem not in stems for name in names]
     parts = [
         f"{_count(found.hidden, 'hidden or system file')}" if found.hidden else "",

@@ -99,7 +99,7 @@ def test_an_empty_folder_says_what_was_left_out_of_it(tmp_path: Path) -> None:
 
 def test_media_of_one_name_are_a_mistake_that_names_them(tmp_path: Path) -> None:
     touched(
-        tmp_path, "IMG_1.HEIC", "IMG_1.MOV", "IMG_1.txt", "a.mp4", "a.mov", "a.txt", "d.mp4", "d.wav", "d.txt", "x/IMG_1.mov", "x/IMG_1.txt"
+        tmp_path, "IMG_1.HEIC", "IMG_1.MOV", "IMG_1.txt", "a.mp4", "a.mov", "a.txt", "d.png", "d.wav", "d.txt", "x/IMG_1.mov", "x/IMG_1.txt"
     )
     with pytest.raises(DataError) as error:
         read(tmp_path)
@@ -108,8 +108,7 @@ def test_media_of_one_name_are_a_mistake_that_names_them(tmp_path: Path) -> None
         f"{tmp_path}/IMG_1.HEIC and {tmp_path}/IMG_1.MOV: {both}\n"
         '    Rename one of them; or, for Live Photos and their like, take one kind: prefer = "video" or prefer = "image" in [preprocessing].\n'
         f"{tmp_path}/a.mov and {tmp_path}/a.mp4: {both}\n    Rename all but one of them.\n"
-        f"{tmp_path}/d.mp4 and {tmp_path}/d.wav: {both}\n"
-        '    Rename one of them; if the sound belongs to the clip, list them in a dataset file with the columns "video" and "audio".'
+        f"{tmp_path}/d.png and {tmp_path}/d.wav: {both}\n    Rename all but one of them."
     )
 
 
@@ -122,7 +121,7 @@ def test_of_a_live_photo_the_preferred_kind_is_taken_and_the_other_counted(tmp_p
 
 
 def test_two_clips_of_one_name_stay_a_mistake_whatever_is_preferred(tmp_path: Path) -> None:
-    touched(tmp_path, "a.mp4", "a.mov", "a.jpg", "a.txt", "s.wav", "s.mp4", "s.txt")
+    touched(tmp_path, "a.mp4", "a.mov", "a.jpg", "a.txt", "s.wav", "s.png", "s.txt")
     with pytest.raises(DataError) as error:
         read(tmp_path, prefer="video")
     assert [problem.where.count(" and ") for problem in error.value.problems] == [2, 1]
@@ -270,7 +269,7 @@ def test_what_a_folder_cannot_hold_is_refused_with_the_way_to_do_it(tmp_path: Pa
         read_dataset(tmp_path, PreprocessingTable(), {"latents", "audio_masks", "conditions"})
     assert message(error) == (
         f'{tmp_path}: the run reads the folder "audio_masks", but there is no audio mask in it\n'
-        '    Write a dataset file with a column "audio_mask".\n'
+        "    Name files for it: clip_audio_mask.wav or audio_masks/clip.wav goes with clip.mp4.\n"
         f'{tmp_path}: the run reads the folder "latents", but there is no clip and no image in it\n    Put some there.'
     )
 
@@ -293,3 +292,58 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize("name", ["a.mp4", "b/a.tar.gz", "b.c/a", "b/.hidden", "b/..a", "a.", "b/a .x y", "é.mp4", "b/a..mp4"])
 def test_the_name_of_a_sample_is_its_path_without_the_ending_as_pathlib_has_it(name: str) -> None:
     assert stem_of(name) == PurePosixPath(name).with_suffix("").as_posix()
+
+
+@pytest.mark.parametrize(
+    ("text", "caption"),
+    [
+        ('{"caption": " a red car ", "text": "no"}', "a red car"),
+        ('{"text": "a red car"}', "a red car"),
+        ('{"fps": 24, "prompt": "a red car"}', "a red car"),
+        ('{"description": "a red car"}', "a red car"),
+        ('\ufeff"a red car"', "a red car"),
+    ],
+)
+def test_a_caption_may_be_in_a_json_file_of_the_same_name(tmp_path: Path, text: str, caption: str) -> None:
+    touched(tmp_path, "a.mp4")
+    (tmp_path / "a.json").write_text(text, encoding="utf-8")
+    data = read(tmp_path)
+    assert ([sample.caption for sample in data.samples], data.notes) == ([caption], ())
+
+
+def test_a_text_file_goes_before_a_json_file_and_names_of_folders_do_too_where_they_are_asked_for(tmp_path: Path) -> None:
+    touched(tmp_path / "10_cars", "a.mp4", "a.txt", "b.mp4")
+    for name in ("a.json", "b.json", "c.json"):
+        (tmp_path / "10_cars" / name).write_text('{"caption": "from JSON"}')
+    assert [sample.caption for sample in read(tmp_path).samples] == ["a caption", "from JSON"]
+    assert read(tmp_path).notes == (f"{tmp_path}: left out: 2 files of an unknown kind (.json: 10_cars/a.json, 10_cars/c.json)",)
+    assert [sample.caption for sample in read(tmp_path, caption_from="folder").samples] == ["a caption", "cars"]
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("{", "is not JSON: "),
+        ("[" * 100_000, "is not JSON: "),
+        ('{"caption": 3}', 'its "caption" is no text'),
+        ('{"caption": null}', 'its "caption" is no text'),
+        (b"\xff", "is not UTF-8 text (byte 0)"),
+    ],
+)
+def test_a_json_file_that_holds_no_caption_though_it_says_so_is_told(tmp_path: Path, text: str | bytes, what: str) -> None:
+    touched(tmp_path, "a.mp4", "b.mp4", "b.txt")
+    (tmp_path / "a.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(DataError) as error:
+        read(tmp_path)
+    (problem,) = error.value.problems
+    assert (problem.where, problem.what[: len(what)], bool(problem.remedy)) == (f"{tmp_path}/a.json", what, True)
+    data = read(tmp_path, on_error="skip")
+    assert ([sample.name for sample in data.samples], [each.where for each in data.left_out]) == (["b"], [f"{tmp_path}/a.json"])
+
+
+@pytest.mark.parametrize("text", ['{"fps": 24}', "[1, 2]", "3"])
+def test_a_json_file_about_something_else_is_no_caption(tmp_path: Path, text: str) -> None:
+    touched(tmp_path, "a.mp4")
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(DataError, match=r"has 1 file without a caption: a\.mp4"):
+        read(tmp_path)

@@ -203,7 +203,8 @@ def _parts(listed: RawDataset, row: Row, role: str, asking: Asking) -> Iterator[
     if role == "video":
         for picture in _pictures(path, asking):
             yield {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{_base64(picture)}"}}
-    own = path if listed.is_folder or "audio" not in listed.columns else listed.file(row, "audio")
+    has_sound = "audio" in listed.columns and (not listed.is_folder or "audio" in row.values)
+    own = listed.file(row, "audio") if has_sound else path
     if role == "audio" or (asking.sound and probe(own).sound_rate is not None):
         yield {"type": "input_audio", "input_audio": {"data": _base64(_wav(own)), "format": "wav"}}
 
