@@ -83,7 +83,7 @@ def unsure(path: Path) -> bool:
             "finds a fault in the dataset that it is tried on: ",
         ),
         ({"table": lambda self, path, lines: lines}, {}, "raises TypeError for the dataset: read() returns list, not a Table"),
-        ({}, {"column": "clip"}, "gives the columns clip; the core knows video, media_path, audio, "),
+        ({}, {"column": "film"}, "gives the columns film; the core knows video, media_path, audio, "),
         ({"read": unguarded}, {}, "raises UnicodeDecodeError for set.lines with bytes that are no text in its middle: "),
         ({"recognizes": staticmethod(unsure)}, {}, "recognizes() raises IsADirectoryError for empty"),
         ({"recognizes": staticmethod(lambda path: True)}, {}, "recognizes a PDF"),

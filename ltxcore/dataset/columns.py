@@ -24,8 +24,24 @@ ALIASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """The roles, each with the column names that play it by convention."""
 
-BORROWED: Mapping[str, tuple[str, ...]] = MappingProxyType({"video": ("video_path", "file_name"), "caption": ("text",)})
-"""Column names of other programs' datasets, accepted for a role only if no column of ours could be meant for it."""
+BORROWED: Mapping[str, tuple[tuple[str, ...], ...]] = MappingProxyType(
+    {
+        "video": (
+            ("video_path", "file_name"),
+            ("media", "file", "filename", "file_path", "filepath", "path", "clip", "clip_path", "image", "image_path"),
+        ),
+        "audio": (("audio_path", "audio_file", "audio_filepath", "sound", "wav"),),
+        "caption": (("text",), ("prompt", "description", "cap", "transcription")),
+        "reference_video": (("reference_path", "control_path", "control_video", "conditioning_image"),),
+        "video_mask": (("mask", "mask_path"),),
+    }
+)
+"""Column names of other programs' datasets, accepted for a role only if no column of ours could be meant for it, in the
+order in which groups of them are tried; of a group, only one may be there.
+"""
+
+NAMES_A_CLIP = "video_path"
+"""The borrowed name that says what its files are; files of the others are sounds if all of them have an audio ending."""
 
 FOLDERS: Mapping[str, str] = MappingProxyType(
     {
@@ -53,12 +69,14 @@ class Binding:
     problems: tuple[Problem, ...]
 
 
-def bind(table: Table, chosen: Mapping[str, str | None]) -> Binding:
+def bind(table: Table, chosen: Mapping[str, str | None], folders: Collection[str] | None = None) -> Binding:
     """Find the column of every role: the chosen one, else the conventional one.
 
     Args:
         table: the dataset.
         chosen: the column that an option names, by role.
+        folders: the folders that a run reads; only for these are masks and references taken from columns that other
+            programs name differently.
     """
     columns: dict[str, str] = {}
     problems: list[Problem] = []
@@ -73,7 +91,7 @@ def bind(table: Table, chosen: Mapping[str, str | None]) -> Binding:
             problems.append(Problem(f"has the columns {both}, which are both the {role}", where, f"Say which one with {option(role)}."))
         if found:
             columns[role] = found[0]
-    columns |= _borrowed(table, columns, chosen)
+    columns |= _borrowed(table, columns, chosen, {FOLDERS[folder] for folder in folders or () if folder in FOLDERS})
     by_column: dict[str, list[str]] = {}
     for role, column in columns.items():
         by_column.setdefault(column, []).append(role)
@@ -86,17 +104,23 @@ def bind(table: Table, chosen: Mapping[str, str | None]) -> Binding:
     return Binding(columns, unused, tuple(problems))
 
 
-def _borrowed(table: Table, columns: Mapping[str, str], chosen: Mapping[str, str | None]) -> dict[str, str]:
-    """Find the roles of columns that other programs name differently; a `file_name` is audio if all its files have an audio ending."""
+def _borrowed(table: Table, columns: Mapping[str, str], chosen: Mapping[str, str | None], read: Collection[str]) -> dict[str, str]:
+    """Find the roles of columns that other programs name differently; `read` are the roles that a run reads."""
     found: dict[str, str] = {}
-    for role, names in BORROWED.items():
-        there = [name for name in names if name in table.columns and name not in chosen.values()]
-        taken = {"video", "audio"} & columns.keys() if role == "video" else {role} & columns.keys()
-        if len(there) == 1 and not taken:
-            found[role] = there[0]
+    if table.is_folder:
+        return found
+    for role, groups in BORROWED.items():
+        taken = {"video", "audio"} if role in ("video", "audio") else {role}
+        if taken & (columns.keys() | found.keys()) or (role in ("reference_video", "video_mask") and role not in read):
+            continue
+        for names in groups:
+            there = [name for name in names if name in table.columns and name not in chosen.values()]
+            if there:
+                found |= {role: there[0]} if len(there) == 1 else {}
+                break
     column = found.get("video")
     cells = [cell for row in table.rows if isinstance(cell := row.values.get(column or ""), str)]
-    if column == "file_name" and cells and all(kind_of(cell.strip()) == "sound" for cell in cells):
+    if column not in (None, NAMES_A_CLIP) and cells and all(kind_of(cell.strip()) == "sound" for cell in cells):
         found["audio"] = found.pop("video")
     return found
 

@@ -115,7 +115,7 @@ def survey_dataset(
     """
     there = [each.name for each in root.iterdir() if each.is_dir()] if root is not None and root.is_dir() else []
     table = read_rows(path, options)
-    binding = bind(table, {role: getattr(options, option(role)) for role in ALIASES})
+    binding = bind(table, {role: getattr(options, option(role)) for role in ALIASES}, folders)
     wanted, unable = wanted_folders(table, binding.columns, folders, skip_audio=options.skip_audio, there=there)
     problems = [*table.problems, *binding.problems]
     if table.rows and not binding.problems:

@@ -52,7 +52,7 @@ def data_kind(path: Path) -> Literal["dataset", "encoded set", "run file"]:
         DataError: the path does not exist, or holds none of these.
     """
     if is_folder(path):
-        return "dataset" if is_media_folder(path) or is_dataset(path) else "encoded set"
+        return "dataset" if is_media_folder(path) or (is_dataset(path) and not (path / ENCODED).is_dir()) else "encoded set"
     if not is_file(path):
         remedy = "Name a dataset file, a folder of media, an encoded set or a run file."
         raise DataError("there is no such file or folder", where=str(path), remedy=remedy)

@@ -337,12 +337,33 @@ def test_half_a_letter_is_no_caption(tmp_path: Path) -> None:
         ({"video_path": "a.mp4", "caption": "c"}, "a", "video"),
         ({"video": "a.mp4", "file_name": "b.mp4", "text": "other", "caption": "c"}, "a", "video"),
         ({"audio": "a.wav", "file_name": "b.mp4", "caption": "c"}, "a", "audio"),
+        ({"path": "a.mp4", "prompt": "c"}, "a", "video"),
+        ({"path": "a.wav", "transcription": "c"}, "a", "audio"),
+        ({"image": "a.mp4", "text": "c", "prompt": "other"}, "a", "video"),
+        ({"file_name": "a.mp4", "path": "b.mp4", "description": "c"}, "a", "video"),
+        ({"audio_path": "a.wav", "cap": "c"}, "a", "audio"),
     ],
 )
 def test_columns_of_other_programs_are_taken_where_ours_are_not_there(tmp_path: Path, row: dict[str, str], name: str, media: str) -> None:
     touched(tmp_path, "a.mp4", "a.wav", "b.mp4")
     (sample,) = read(rows(tmp_path, row)).samples
     assert (sample.name, list(sample.media), sample.caption) == (name, [media], "c")
+
+
+def test_masks_and_references_of_other_programs_are_taken_by_runs_that_read_them_alone(tmp_path: Path) -> None:
+    touched(tmp_path, "a.mp4", "b.mp4", "c.png")
+    path = rows(tmp_path, {"video": "a.mp4", "caption": "c", "control_path": "b.mp4", "mask": "c.png"})
+    everything = read(path)
+    assert (list(everything.samples[0].media), everything.folders) == (["video"], {"conditions", "latents", "audio_latents"})
+    assert everything.notes == (f'{path}: these columns are not used: "control_path", "mask"',)
+    run = read_dataset(path, PreprocessingTable(), {"conditions", "latents", "reference_latents", "video_masks"})
+    assert sorted(run.samples[0].media) == ["reference_video", "video", "video_mask"]
+
+
+def test_a_sound_beside_a_clip_is_not_taken_for_its_own_because_of_a_name(tmp_path: Path) -> None:
+    touched(tmp_path, "a.mp4", "a.wav")
+    (sample,) = read(rows(tmp_path, {"video": "a.mp4", "caption": "c", "audio_path": "a.wav"})).samples
+    assert list(sample.media) == ["video"]
 
 
 def test_two_columns_of_other_programs_for_one_role_are_not_guessed_between(tmp_path: Path) -> None:

@@ -72,10 +72,10 @@ def test_a_file_is_read_by_the_source_of_its_ending(tmp_path: Path) -> None:
     assert [(each.name, each.caption, each.where) for each in data.samples] == [("a", "a car", f"{path}:1"), ("b", "a car", f"{path}:2")]
     assert is_dataset(path, options(Lines))
     assert not is_dataset(path)
-    assert endings(options(Lines)) == [".jsonl", ".csv", ".tsv", ".json", ".lines"]
+    assert endings(options(Lines)) == [".jsonl", ".csv", ".tsv", ".json", ".parquet", ".lines"]
     with pytest.raises(DataError) as error:
         read_table(path)
-    assert str(error.value) == f'{path}: datasets do not come as ".lines" files\n    Write it as .jsonl, .csv, .tsv or .json.'
+    assert str(error.value) == f'{path}: datasets do not come as ".lines" files\n    Write it as .jsonl, .csv, .tsv, .json or .parquet.'
 
 
 def test_a_folder_goes_to_the_source_that_recognizes_it_before_the_general_one(tmp_path: Path) -> None:

@@ -2,9 +2,10 @@
 
 from ltxcore.api import hookimpl
 from ltxplugins.sources.folder import Folder
+from ltxplugins.sources.huggingface import HuggingFace
 from ltxplugins.sources.table import TableFile
 
 
 @hookimpl
 def ltx_sources() -> dict[str, type]:
-    return {"table": TableFile, "folder": Folder}
+    return {"table": TableFile, "folder": Folder, "huggingface": HuggingFace}

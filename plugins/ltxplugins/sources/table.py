@@ -1,4 +1,4 @@
-"""The source "table": CSV, TSV, JSON and JSON Lines files, whose rows know their line."""
+"""The source "table": CSV, TSV, JSON, JSON Lines and Parquet files, whose rows know their line."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ import attrs
 
 from ltxcore.api import DataError, Problem
 from ltxcore.api.sources import Row, Table
+from ltxplugins.sources.parquet import read_parquet
+
+PARQUET = ".parquet"
 
 DELIMITERS: Mapping[str, str] = MappingProxyType({",": "a comma", ";": "a semicolon", "\t": "a tab"})
 """The delimiters between the cells of CSV, and their names in messages; spreadsheets write the semicolon where the
@@ -27,12 +30,14 @@ SEPARATOR = re.compile(r"sep=(.)\r?\n")
 
 @attrs.frozen
 class TableFile:
-    """A CSV, TSV, JSON or JSON Lines file, with a row for each sample."""
+    """A CSV, TSV, JSON, JSON Lines or Parquet file, with a row for each sample."""
 
-    endings = (".jsonl", ".csv", ".tsv", ".json")
+    endings = (".jsonl", ".csv", ".tsv", ".json", PARQUET)
 
     def read(self, path: Path) -> Table:
         """Return the rows of a file in the format of its ending."""
+        if path.suffix.lower() == PARQUET:
+            return read_parquet(path)
         try:
             text = path.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError as error:
@@ -41,7 +46,7 @@ class TableFile:
             raise DataError(f"cannot be read: {error.strerror}", where=str(path), remedy="Check that you may read it.") from error
         read = READERS.get(path.suffix.lower())
         if read is None:
-            *formats, last = READERS
+            *formats, last = self.endings
             raise DataError(
                 f'tables do not come as "{path.suffix}" files', where=str(path), remedy=f"Write it as {', '.join(formats)} or {last}."
             )

@@ -92,7 +92,7 @@ def test_an_empty_folder_says_what_was_left_out_of_it(tmp_path: Path) -> None:
         read(touched(tmp_path, ".a.mp4", "x.pdf"))
     assert message(error) == (
         f"{tmp_path}: has no clips, images or sounds in it\n"
-        "    Put clips, images or sounds there, or name a dataset file (.jsonl, .csv, .tsv, .json). "
+        "    Put clips, images or sounds there, or name a dataset file (.jsonl, .csv, .tsv, .json, .parquet). "
         "Left out: 1 hidden or system file, 1 file of an unknown kind (.pdf: x.pdf)."
     )
 

@@ -111,7 +111,7 @@ def test_what_is_wrong_with_the_text_is_told_with_its_line(tmp_path: Path, name:
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
-        ("set.txt", "a", '{path}: datasets do not come as ".txt" files\n    Write it as .jsonl, .csv, .tsv or .json.'),
+        ("set.txt", "a", '{path}: datasets do not come as ".txt" files\n    Write it as .jsonl, .csv, .tsv, .json or .parquet.'),
         ("set.jsonl", b'{"video": "\xff"}', "{path}: is not UTF-8 text (byte 11)\n    Save it as UTF-8."),
         ("set.jsonl", "\n", '{path}: has no rows\n    Give it one row per sample, with the columns "video" or "audio", and "caption".'),
         (

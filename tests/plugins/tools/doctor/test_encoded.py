@@ -442,7 +442,7 @@ def test_what_is_not_there_or_is_none_of_the_three_is_a_mistake_of_use(tmp_path:
         checkup(tmp_path / "a.txt")
     assert str(error.value) == (
         f"{tmp_path}/a.txt: is neither a dataset, nor an encoded set, nor a run file\n"
-        "    Name a folder, or a file in .jsonl, .csv, .tsv, .json or .toml."
+        "    Name a folder, or a file in .jsonl, .csv, .tsv, .json, .parquet or .toml."
     )
     with pytest.raises(DataError) as error:
         checkup(tmp_path)

@@ -260,7 +260,7 @@ def wrong(folder: Path) -> Sequence[tuple[tuple[str | Path, ...], str]]:
         (
             (folder / "empty", "-o", folder / "a.csv"),
             f"{folder}/empty: has no clips, images or sounds in it\n"
-            "    Put clips, images or sounds there, or name a dataset file (.jsonl, .csv, .tsv, .json).\n",
+            "    Put clips, images or sounds there, or name a dataset file (.jsonl, .csv, .tsv, .json, .parquet).\n",
         ),
         ((data, "-o", folder / "a.csv", "--filter", "cany"), '--filter: there is no reference filter "cany"\n    Did you mean "canny"?\n'),
         (
