@@ -47,9 +47,10 @@ def preprocess(
 ) -> None:
     """Encode the raw media of DATASET, except what is already up to date.
 
-    DATASET is a folder of clips, images and sounds, each with its caption in a text file of the same name; or a CSV, TSV, JSON or JSON
-    Lines file with any of the columns video (or media_path), audio, caption, reference_video (or ref_media_path), reference_audio,
-    video_mask and audio_mask, and paths relative to its folder. Several processes share the work: RANK and WORLD_SIZE in the environment,
+    DATASET is a folder of clips, images and sounds, each with its caption in a text file of the same name; or a CSV, TSV, JSON, JSON
+    Lines or Parquet file with any of the columns video (or media_path), audio, caption, reference_video (or ref_media_path),
+    reference_audio, video_mask and audio_mask, and paths relative to its folder; or a folder with a metadata file, as on the Hugging Face
+    hub; or whatever else an installed source reads. Several processes share the work: RANK and WORLD_SIZE in the environment,
     as set by launchers such as torchrun, give each its share; they need not run at the same time.
     """
     from ltxcore.cli.added import command_of

@@ -155,7 +155,9 @@ class DataTable:
     """`[data]`: raw media, or a set that is already encoded."""
 
     dataset: Path | None = key(
-        None, help="raw media: a folder of them, or a JSONL, JSON, CSV or TSV file that lists them; encoded on first use", reads="either"
+        None,
+        help="raw media: a folder of them, or a JSONL, JSON, CSV, TSV or Parquet file that lists them; encoded on first use",
+        reads="either",
     )
     preprocessed_data_root: Path | None = key(None, help="the encoded set; together with `dataset`, where the first use writes it")
     held_out: int | float | Path | None = key(
