@@ -13,7 +13,7 @@ from ltxcore.config.preprocessing import PreprocessingTable
 from ltxcore.dataset.columns import ALIASES, FOLDERS, bind, option, wanted_folders
 from ltxcore.dataset.media_folder import kind_of, medium_at, stem_of
 from ltxcore.dataset.sources import read_rows
-from ltxcore.errors import DataError, Problem
+from ltxcore.errors import DataError, Problem, listed
 from ltxcore.files import is_file, why_unreadable
 from ltxcore.sources import Row, Table
 
@@ -116,7 +116,10 @@ def survey_dataset(
     there = [each.name for each in root.iterdir() if each.is_dir()] if root is not None and root.is_dir() else []
     table = read_rows(path, options)
     binding = bind(table, {role: getattr(options, option(role)) for role in ALIASES}, folders)
-    wanted, unable = wanted_folders(table, binding.columns, folders, skip_audio=options.skip_audio, there=there)
+    bound, partial = binding.columns, list[str]()
+    if folders is None:
+        bound, partial = _of_all(table, bound)
+    wanted, unable = wanted_folders(table, bound, folders, skip_audio=options.skip_audio, there=there)
     problems = [*table.problems, *binding.problems]
     if table.rows and not binding.problems:
         problems += unable
@@ -125,8 +128,8 @@ def survey_dataset(
     rows, lacking, wrong = _usable(table, options, with_captions="conditions" in wanted)
     left_out = list(lacking)
     problems += wrong
-    columns = _needed(table, binding.columns, wanted)
-    opened = _roles_to_open(table, binding.columns, wanted)
+    columns = _needed(table, bound, wanted)
+    opened = _roles_to_open(table, bound, wanted)
     folder = Path(os.path.normpath(table.folder.absolute()))
     bases = (folder, folder.resolve())
     samples = []
@@ -141,7 +144,7 @@ def survey_dataset(
     problems += () if table.is_folder else _same_names(samples)
     first = {sample.name: sample for sample in reversed(samples)}
     samples = [sample for sample in samples if first[sample.name] is sample]
-    notes = [*table.notes, *_notes(table, binding.unused), *_backslashes(table, columns, samples)]
+    notes = [*table.notes, *partial, *_notes(table, binding.unused), *_backslashes(table, columns, samples)]
     if options.remove_llm_prefixes and "conditions" in wanted:
         shorter = [attrs.evolve(sample, caption=without_opening(sample.caption)) for sample in samples]
         changed = sum(one.caption != other.caption for one, other in zip(samples, shorter, strict=True))
@@ -264,6 +267,22 @@ def _sample(table: Table, row: Row, columns: Mapping[str, str], opened: Collecti
         return _Refused(tuple(problems), is_of_files=not mistakes)
     called = row.place or (f"line {row.line}" if row.line else f'"{cells[naming]}"')
     return Sample(name, where, cells[naming], media, cells.get("caption", ""), row.line, called)
+
+
+def _of_all(table: Table, columns: Mapping[str, str]) -> tuple[Mapping[str, str], list[str]]:
+    """Return the columns of a folder without the masks and references that only some of its media have, which are made
+    only if a run reads them, and notes of those.
+    """
+    notes = []
+    for role, column in columns.items() if table.is_folder else ():
+        lacking = [row.file for row in table.rows if column not in row.values and not _may_lack(role, row)]
+        if lacking:
+            columns = {other: name for other, name in columns.items() if other != role}
+            has = "medium has" if len(lacking) == 1 else "media have"
+            notes.append(
+                f"{table.path}: {len(lacking)} {has} no {role.replace('_', ' ')} ({listed(lacking)}), so those of others are not used"
+            )
+    return columns, notes
 
 
 def _may_lack(role: str, row: Row) -> bool:

@@ -124,6 +124,15 @@ def test_what_some_lack_is_told_where_it_is_read_and_can_be_left_out(tmp_path: P
     assert sorted(media(tmp_path, ALL)) == ["a", "b", "c"], "a run without masks has no use for them"
 
 
+def test_what_only_some_have_is_not_used_where_no_run_asks_for_it_and_that_is_said(tmp_path: Path) -> None:
+    data = read(touched(tmp_path, "a.mp4 a.txt a_mask.png b.mp4 b.txt c.wav c.txt"))
+    assert ([each.name for each in data.samples], data.folders) == (["a", "b", "c"], ALL)
+    assert data.notes == (
+        f"{tmp_path}: files that go with another by their names: 1 video mask",
+        f"{tmp_path}: 1 medium has no video mask (b.mp4), so those of others are not used",
+    )
+
+
 def test_only_the_sound_that_a_run_reads_is_opened(tmp_path: Path) -> None:
     touched(tmp_path, "a.mp4 a.txt a.wav")
     assert media(tmp_path, frozenset({"latents", "conditions"})) == {"a": {"video": "a.mp4"}}
