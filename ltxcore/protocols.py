@@ -634,6 +634,10 @@ class Engine(Protocol):
         """Return a context without gradients and without dropout, with the weights to keep if the optimizer trains on others."""
         ...
 
+    def averaged(self) -> AbstractContextManager[None]:
+        """Return a context for use between steps, in which the trained weights hold their moving average, if the run keeps one."""
+        ...
+
     def trying(self) -> AbstractContextManager[None]:
         """Return a context for use between steps, at whose end all gradients that were added in it are dropped without a trace."""
         ...

@@ -14,7 +14,7 @@ from ltxcore.cli.added import command_of
 from ltxcore.registry import Registry
 
 if TYPE_CHECKING:
-    from ltxcore.train.session import Outcome
+    from ltxcore.train.outcome import Outcome
 
 STOPPED = 130
 """The exit status of a run that was asked to stop, which is the usual one after an interrupt."""
@@ -73,6 +73,8 @@ def told(outcome: Outcome) -> list[str]:
     lines = [f"Done, {outcome.step} steps{early}. In {outcome.output_dir}:"]
     if outcome.weights is not None:
         lines.append(f"  {outcome.weights.name:<20} the {'LoRA' if outcome.weights.name.startswith('lora') else 'model'}")
+    if outcome.averaged is not None:
+        lines.append(f"  {outcome.averaged.name:<20} the same, with the moving average of the weights")
     if outcome.best is not None:
         lines.append(f"  {outcome.best.relative_to(outcome.output_dir)}  the one with the lowest validation loss")
     lines.append(f"  {outcome.metrics.name:<20} all metrics of the run, one JSON object per line")

@@ -9,6 +9,7 @@ from typing import Any, Literal, NewType
 
 import attrs
 
+from ltxcore.config.kept_weights import CheckpointsTable, EmaTable
 from ltxcore.config.preprocessing import PreprocessingTable
 from ltxcore.config.scalars import is_number
 from ltxcore.config.tables import Finding, filled, key
@@ -215,38 +216,6 @@ class DataTable:
 
 
 @attrs.frozen(kw_only=True)
-class CheckpointsTable:
-    """`[checkpoints]`: when weights and state are saved."""
-
-    interval: int | None = key(None, help="save every so many steps; by default only at the end", unit="steps", at_least=1)
-    keep_last_n: int = key(1, help="how many to keep; -1 and 0 keep all", at_least=-1)
-    keep_best: bool = key(False, help="also keep the weights that had the lowest validation loss, in the folder best")
-    best_by: str = key(
-        "",
-        help='what of the validation loss counts for keep_best and stop_after: "audio", "video/sigma_0.50", ...; by default the mean over modalities and sigmas',
-    )
-    stop_after: int | None = key(
-        None,
-        help="end the run once the validation loss has not fallen for so many measurements",
-        unit="measurements",
-        at_least=1,
-        at_most=10**6,
-    )
-    precision: Literal["bfloat16", "float32"] = key("bfloat16", help="precision of saved weights")
-    max_shard_size: float | None = key(
-        None,
-        help="a fully fine-tuned model that is larger is saved in shards, with an index; by default it is one file",
-        unit="GiB",
-        above=0,
-        at_most=10**6,
-    )
-    no_resume: bool = key(False, help="start over even if the output folder holds an unfinished run")
-    save_training_state: Literal["full", "minimal", "off"] = key(
-        "full", help='"full" can resume exactly; "minimal" leaves out the optimizer state, "off" all of it'
-    )
-
-
-@attrs.frozen(kw_only=True)
 class FlowMatchingTable:
     """`[flow_matching]`: the noise levels (sigmas) of training."""
 
@@ -309,6 +278,7 @@ class RunFile:
     lora: LoraTable = key(factory=LoraTable, help="the LoRA")
     training_strategy: Any = key(help="which modalities, and the conditions on them")
     optimization: OptimizationTable = key(factory=OptimizationTable, help="steps and learning rate")
+    ema: EmaTable = key(factory=EmaTable, help="a moving average of the trained weights")
     acceleration: AccelerationTable = key(factory=AccelerationTable, help="precision and memory")
     data: DataTable = key(factory=DataTable, help="the data that are trained on")
     validation: ValidationTable = key(factory=ValidationTable, help="samples generated while training")

@@ -144,6 +144,9 @@ _KEYS: Mapping[str, str] = {
     "optimization.scheduler_params": "lr_scheduler_args lr_scheduler_kwargs lr_scheduler_params scheduler_args",
     "optimization.warmup_steps": "lr_warmup_steps num_warmup_steps warmup_ratio",
     "optimization.enable_gradient_checkpointing": "activation_checkpointing gradient_checkpointing use_gradient_checkpointing",
+    "ema": "ema_config use_ema",
+    "ema.decay": "ema_beta ema_decay ema_rate",
+    "ema.every": "ema_update_interval",
     "acceleration.mixed_precision_mode": "dtype mixed_precision precision train_dtype",
     "acceleration.quantization": "base_model_precision quantize quantize_model",
     "acceleration.offload_blocks": "block_swap blocks_to_swap swap_blocks",
@@ -183,10 +186,10 @@ SAME: Mapping[str, str] = {word: key for key, words in _KEYS.items() for word in
 
 _NOTHING = """
 arch bucket_no_upscale cache_latents cache_latents_to_disk caching_batch_size caption_dropout caption_dropout_probability caption_dropout_rate
-clip_skip content_or_style debiased_estimation discrete_flow_shift ema ema_beta ema_config ema_decay ema_rate enable_bucket flip_aug flow_shift frame_extraction
+clip_skip content_or_style debiased_estimation discrete_flow_shift enable_bucket flip_aug flow_shift frame_extraction
 fused_backward_pass guidance_embeds huber_c immiscible_noise ip_noise_gamma keep_tokens logging_dir logging_steps loss_type loss_weight lr_end masked_loss
 max_token_length min_snr_gamma multires_noise network_args network_module noise_offset noise_scheduler num_repeats partition_method pipeline_stages
-prior_loss_weight scale_weight_norms sdpa shuffle_caption shuffle_tokens snr_gamma split_attn steps_per_print target_frames token_dropout use_ema
+prior_loss_weight scale_weight_norms sdpa shuffle_caption shuffle_tokens snr_gamma split_attn steps_per_print target_frames token_dropout
 video_clip_mode v_parameterization walk_seed weight_jitter xformers zero_terminal_snr
 """
 

@@ -188,22 +188,35 @@ def optimizer_of(table: OptimizationTable, parameters: Mapping[str, Parameter]) 
     return made
 
 
-def try_optimizer(table: OptimizationTable) -> None:
+def try_optimizer(table: OptimizationTable, averages: bool = False) -> None:
     """Refuse, before a run, optimizer parameters that the optimizer does not accept. If the run file sets none, nothing
     is tried, since that would import the optimizer.
 
+    Args:
+        table: `[optimization]`.
+        averages: whether the run keeps a moving average of the weights, which an optimizer that averages them itself does not
+            go with.
+
     Raises:
-        ConfigError: as `optimizer_of`.
+        ConfigError: as `optimizer_of`, or the optimizer averages the weights itself.
     """
     try:
         is_default = table.optimizer == type(table.optimizer)()
     except TypeError:  # some types have no default
         is_default = False
     of_package = ":" in table.optimizer_type  # of one that knows nothing of ltx
-    if (is_default and not of_package) or any(importlib.util.find_spec(name) is None for name in getattr(table.optimizer, "needs", {})):
+    if (is_default and not of_package and not averages) or any(
+        importlib.util.find_spec(name) is None for name in getattr(table.optimizer, "needs", {})
+    ):
         return
     weight = Parameter(torch.zeros(2, 2))
     made = optimizer_of(table, {"module.weight": weight})
+    if averages and has_modes(made):
+        raise ConfigError(
+            f'the optimizer "{table.optimizer_type}" averages the weights itself',
+            where="ema.decay",
+            remedy="Remove it, or use another optimizer.",
+        )
     if of_package:
         weight.grad = torch.ones_like(weight)
         try:

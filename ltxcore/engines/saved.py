@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 from torch import Tensor
 
 from ltxcore.errors import CheckpointError, listed
 
+T = TypeVar("T")
+
 PARAMETER = "parameter/"
 """The prefix of keys of weights in a saved state; those of the optimizer's state begin with torch's names."""
+
+AVERAGE = "weight_average/"
+"""The prefix of keys of the weights' moving average in a saved state."""
+
+AVERAGED_STEPS = "averaged_steps"
+"""The value of a saved state that counts the optimizer steps since the average began."""
+
+
+def average_in(tensors: Mapping[str, T]) -> dict[str, T] | None:
+    """Return the saved average by parameter; None if a state has none."""
+    return {key.removeprefix(AVERAGE): value for key, value in tensors.items() if key.startswith(AVERAGE)} or None
 
 
 def check_saved(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:

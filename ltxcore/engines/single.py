@@ -14,6 +14,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from ltxcore.engines.average import WeightAverage
 from ltxcore.engines.optim import (
     GROUP,
     Built,
@@ -27,7 +28,7 @@ from ltxcore.engines.optim import (
     state_in_host_memory,
     weights_to_keep,
 )
-from ltxcore.engines.saved import PARAMETER, check_saved
+from ltxcore.engines.saved import AVERAGE, AVERAGED_STEPS, PARAMETER, average_in, check_saved
 from ltxcore.engines.tensor_updates import BackwardUpdates, TensorUpdates
 from ltxcore.errors import LtxError
 from ltxcore.protocols import Backbone, ModelInput
@@ -35,6 +36,7 @@ from ltxcore.protocols import Backbone, ModelInput
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ltxcore.config.kept_weights import EmaTable
     from ltxcore.config.run_file import OptimizationTable
 
 T = TypeVar("T")
@@ -59,6 +61,7 @@ class SingleEngine:
         makes_room: whether the optimizer's state goes to host memory while nothing is trained.
         updates: makes updates tensor by tensor, for weights in bfloat16; None if the optimizer updates all of them at once.
         in_backward: makes updates within the backward pass; None if `step` makes them.
+        average: the moving average of the weights; None if the run keeps none.
     """
 
     backbone: Backbone
@@ -72,6 +75,7 @@ class SingleEngine:
     makes_room: bool = False
     updates: TensorUpdates | None = None
     in_backward: BackwardUpdates | None = None
+    average: WeightAverage | None = None
     _built: Built = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -138,6 +142,8 @@ class SingleEngine:
     def _advance(self) -> None:
         self.scheduler.step()
         self.optimizer.zero_grad()
+        if self.average is not None:
+            self.average.step()
 
     @property
     def updates_in_backward(self) -> bool:
@@ -154,6 +160,10 @@ class SingleEngine:
                 yield
         finally:
             module.train(training)
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Return a context in which the trained weights hold their moving average, if the run keeps one."""
+        return nullcontext() if self.average is None else self.average.in_place()
 
     @contextmanager
     def trying(self) -> Iterator[None]:
@@ -186,6 +196,8 @@ class SingleEngine:
     def whole(self, key: str) -> Tensor:
         """Return a tensor of the state by its key; `parameter/NAME` also works for parameters that are not trained."""
         kind, _, name = key.partition("/")
+        if self.average is not None and f"{kind}/" == AVERAGE:
+            return self.average.tensors[name]
         parameter = cast(Module, self.backbone).get_parameter(name)
         found: Tensor = parameter.detach() if f"{kind}/" == PARAMETER else self.optimizer.state[parameter][kind]
         return found
@@ -218,8 +230,14 @@ class SingleEngine:
                         tensors[f"{kind}/{name}"] = value.clone() if kind.startswith("qmap") else value
                     else:
                         numbers[f"{kind}/{name}"] = value
-        values = {"scheduler": self.scheduler.state_dict(), "learning_rates": [group["lr"] for group in self.optimizer.param_groups]}
+        values: dict[str, Any] = {
+            "scheduler": self.scheduler.state_dict(),
+            "learning_rates": [group["lr"] for group in self.optimizer.param_groups],
+        }
         of_groups, groups = moved(self.optimizer, self._built) if moments else ({}, [])
+        if self.average is not None:
+            tensors |= {f"{AVERAGE}{name}": tensor for name, tensor in self.average.tensors.items()}
+            values[AVERAGED_STEPS] = self.average.steps
         return tensors | of_groups, values | {"numbers": numbers, "groups": groups}
 
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
@@ -240,13 +258,15 @@ class SingleEngine:
                 parameter.copy_(tensors[f"{PARAMETER}{name}"])
         for key, value in tensors.items():
             kind, _, name = key.partition("/")
-            if kind != "parameter" and not key.startswith(GROUP):
+            if not key.startswith((PARAMETER, AVERAGE, GROUP)):
                 # AdamW counts its steps in a tensor on the CPU or, if it is fused, on the parameter's device.
                 self.optimizer.state[self.parameters[name]][kind] = value.to(self.device, copy=True)
         for key, number in values.get("numbers", {}).items():
             kind, _, name = key.partition("/")
             self.optimizer.state[self.parameters[name]][kind] = number
         put_back(self.optimizer, tensors, values.get("groups", []))
+        if self.average is not None:
+            self.average.begin(values.get(AVERAGED_STEPS, 0), average_in(tensors))
         if "scheduler" not in values:
             advance(self.scheduler, values["steps"])
             return
@@ -265,6 +285,7 @@ def single_engine(
     makes_room: bool = False,
     rounding_seed: int | None = None,
     in_backward: bool = False,
+    ema: EmaTable | None = None,
 ) -> SingleEngine:
     """Make an engine for `parameters`.
 
@@ -278,6 +299,7 @@ def single_engine(
         rounding_seed: the seed of the random bits by which trained bfloat16 weights are rounded stochastically; None if there are
             no such weights.
         in_backward: whether each parameter is updated in the backward pass.
+        ema: `[ema]`; None for no average.
 
     Raises:
         ConfigError: the optimizer is not installed, or the schedule does not accept its parameters.
@@ -297,4 +319,5 @@ def single_engine(
         makes_room=makes_room,
         updates=updates,
         in_backward=BackwardUpdates(updates, table.max_grad_norm, lambda: scheduler.last_epoch) if updates and in_backward else None,
+        average=None if ema is None else WeightAverage.of(ema, parameters),
     )

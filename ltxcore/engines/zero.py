@@ -19,9 +19,10 @@ import torch
 from torch.nn import Parameter
 from torch.optim.lr_scheduler import LRScheduler
 
+from ltxcore.engines.average import WeightAverage
 from ltxcore.engines.optim import GROUP, Built, advance, built, moved, not_finite, put_back
 from ltxcore.engines.process_group import Group
-from ltxcore.engines.saved import check_saved
+from ltxcore.engines.saved import AVERAGE, AVERAGED_STEPS, PARAMETER, average_in, check_saved
 from ltxcore.engines.zero_state import Divided, keys_of, whole_shape
 from ltxcore.errors import LtxError, ProcessError
 from ltxcore.protocols import ModelInput
@@ -48,6 +49,7 @@ class ZeroEngine:
         group: the processes.
         device: the device of this process.
         accumulation: the number of micro-batches per optimizer step on each process.
+        average: the moving average of the weights, of which each process holds its part; None if the run keeps none.
     """
 
     backbone: LTXBackbone
@@ -57,6 +59,7 @@ class ZeroEngine:
     group: Group
     device: torch.device
     accumulation: int
+    average: WeightAverage | None = None
     _taken: int = attrs.field(default=0, init=False)
     _bad: str = attrs.field(default="", init=False)
     _built: Built = attrs.field(init=False)
@@ -118,6 +121,8 @@ class ZeroEngine:
             return norm
         self.divided.clear_gradients()
         self.scheduler.step()
+        if self.average is not None:
+            self.average.step()
         self.group.progress.says(f"after step {self.scheduler.last_epoch}")
         return norm
 
@@ -141,6 +146,19 @@ class ZeroEngine:
                 yield
         finally:
             self.backbone.train(training)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Return a context in which the trained weights hold their moving average, if the run keeps one. An error within
+        it ends the run, so that nothing is put back then: the other processes would not take part.
+        """
+        if self.average is None:
+            yield
+            return
+        with self.average.in_place():
+            self.divided.show_parts()
+            yield
+        self.divided.show_parts()
 
     @contextmanager
     def trying(self) -> Iterator[None]:
@@ -199,7 +217,8 @@ class ZeroEngine:
         """
         counts = self.divided.counts if moments else {}
         counted = [kind for kind, value in counts.items() if isinstance(value, torch.Tensor)]
-        kinds = [*counted, *(self.divided.moments if moments else ())]
+        averages = [AVERAGE.rstrip("/")] if self.average is not None else []
+        kinds = [*counted, *(self.divided.moments if moments else ()), *averages]
         tensors: dict[str, Stored | Tensor] = {
             key: Stored(torch.float32, () if key.partition("/")[0] in counted else self._shape(key), partial(self.whole, key))
             for key in keys_of(self.parameters, kinds)
@@ -207,7 +226,9 @@ class ZeroEngine:
         numbers = {f"{kind}/{name}": value for kind, value in counts.items() if kind not in counted for name in self.parameters}
         of_groups, groups = moved(self.scheduler.optimizer, self._built) if moments else ({}, [])
         rates = [group["lr"] for group in self.scheduler.optimizer.param_groups]
-        values = {"scheduler": self.scheduler.state_dict(), "learning_rates": rates, "numbers": numbers, "groups": groups}
+        values: dict[str, Any] = {"scheduler": self.scheduler.state_dict(), "learning_rates": rates, "numbers": numbers, "groups": groups}
+        if self.average is not None:
+            values[AVERAGED_STEPS] = self.average.steps
         return tensors | of_groups, values
 
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
@@ -225,7 +246,9 @@ class ZeroEngine:
         check_saved(tensors, {name: whole_shape(parameter) for name, parameter in self.parameters.items()})
         first = next(iter(self.parameters))
         of_first = {
-            key.partition("/")[0]: tensor for key, tensor in tensors.items() if key.partition("/")[2] == first and not key.startswith(GROUP)
+            key.partition("/")[0]: tensor
+            for key, tensor in tensors.items()
+            if key.partition("/")[2] == first and not key.startswith((AVERAGE, GROUP))
         }
         moments = [kind for kind, tensor in of_first.items() if kind != "parameter" and tensor.shape == of_first["parameter"].shape]
         counts = {kind: tensor for kind, tensor in of_first.items() if kind not in ("parameter", *moments)}
@@ -236,6 +259,11 @@ class ZeroEngine:
             kind, _, name = key.partition("/")
             self.divided.put(kind, name, tensors[key])
         put_back(self.scheduler.optimizer, tensors, values.get("groups", []))
+        if self.average is not None:
+            self.average.begin(values.get(AVERAGED_STEPS, 0))
+            for name, average in (average_in(tensors) or {}).items():
+                with self.average.in_place([name]):
+                    self.divided.put_part(name, average)
         if "scheduler" not in values:
             advance(self.scheduler, values["steps"])
             return
@@ -247,7 +275,10 @@ class ZeroEngine:
 
     def _whole(self, key: str) -> Tensor:
         kind, _, name = key.partition("/")
-        return self.divided.whole(kind, name)
+        if self.average is None or f"{kind}/" != AVERAGE:
+            return self.divided.whole(kind, name)
+        with self.average.in_place([name]):
+            return self.divided.whole(PARAMETER.rstrip("/"), name)
 
     def _shape(self, key: str) -> tuple[int, ...]:
         return whole_shape(self.parameters[key.partition("/")[2]])

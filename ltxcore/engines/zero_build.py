@@ -11,6 +11,7 @@ import torch
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from ltxcore.engines.average import WeightAverage
 from ltxcore.engines.optim import optimizer_of, schedule_of
 from ltxcore.engines.process import Processes
 from ltxcore.engines.process_group import Group, deepspeed
@@ -81,7 +82,8 @@ def zero_engine(
     divided = Divided(engine, parameters, dict(backbone.named_parameters()), linear)
     for name, value in first.items():
         divided.put("parameter", name, value)
-    return ZeroEngine(backbone, parameters, divided, scheduler, group, device, wanted.accumulation)
+    average = None if run.ema.decay is None else WeightAverage.of(run.ema, divided.parts)
+    return ZeroEngine(backbone, parameters, divided, scheduler, group, device, wanted.accumulation, average)
 
 
 def _width(backbone: LTXBackbone) -> int:

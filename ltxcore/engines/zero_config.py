@@ -70,6 +70,7 @@ class Wanted:
         optimizer_params: the optimizer's parameters.
         weight_decay: the weight decay of everything that is trained.
         schedule: `scheduler_type`.
+        averages: whether the run keeps a moving average of the weights.
     """
 
     batch_size: int
@@ -84,6 +85,7 @@ class Wanted:
     optimizer_params: Mapping[str, Any]
     weight_decay: float
     schedule: str
+    averages: bool = False
 
     @classmethod
     def of(cls, run: RunFile, world_size: int | None) -> Wanted:
@@ -102,6 +104,7 @@ class Wanted:
             optimizer_params=table.optimizer_params,
             weight_decay=table.weight_decay,
             schedule=table.scheduler_type,
+            averages=run.ema.decay is not None,
         )
 
 
@@ -158,6 +161,10 @@ def resolve(wanted: Wanted, user: Path | None = None, width: int = 4096) -> Conf
     problems.extend(_other_optimizer(config, wanted, where))
     _fill_sizes(config, width)
     _offload(config, wanted, problems, where)
+    for part in ("offload_optimizer", "offload_param") if wanted.averages else ():
+        if _get(config, ("zero_optimization", part, "device")) == "nvme":
+            what = f'zero_optimization.{part}.device is "nvme", where weights cannot be averaged, and ema.decay is set'
+            problems.append(Problem(what, where, 'Use "cpu", or remove ema.decay.'))
     if wanted.world_size is None:
         config.pop("train_batch_size", None)
     left = [".".join(path) for path, value in _leaves(config) if value == AUTO and path != ("data_types", "keep_in_fp32_modules")]

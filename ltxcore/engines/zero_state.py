@@ -79,6 +79,26 @@ class Divided:
         raise AttributeError(f"{type(self.optimizer).__name__} keeps its float32 weights where they are not found")
 
     @property
+    def parts(self) -> dict[str, Tensor]:
+        """This process's part of each trained weight, float32, as views of `flats`; without weights of which it holds none."""
+        if not self.is_stage_3:
+            return {name: each._hp_mapping.hp_fragment.detach() for name, each in self.trained.items() if each._hp_mapping is not None}  # type: ignore[attr-defined]
+        places = {name: self.optimizer.grad_position[self.optimizer.get_param_id(each)] for name, each in self.trained.items()}
+        return {name: self.flats[group].detach().narrow(0, start, size) for name, (group, start, size) in places.items()}
+
+    @torch.no_grad()
+    def show_parts(self) -> None:
+        """Give the model the values of the float32 weights, after something other than an optimizer step changed them."""
+        optimizer = self.optimizer
+        if not self.is_stage_3:
+            optimizer.update_lp_params()
+            return
+        optimizer._partition_all_parameters()
+        for group in range(len(self.flats)):
+            optimizer._reassign_or_swap_out_partitioned_parameters(group)
+        optimizer._post_step(set())
+
+    @property
     def moments(self) -> list[str]:
         """The names of the tensors that torch's optimizer keeps for every number; empty before its first step, which creates them."""
         flat = self.flats[0]
@@ -121,6 +141,11 @@ class Divided:
         self._put_part(parameter, value, None)
         with _gathered([parameter], modified=True):
             parameter.copy_(value)
+
+    @torch.no_grad()
+    def put_part(self, name: str, value: Tensor) -> None:
+        """Set this process's part of a whole float32 weight, without giving it to the model."""
+        self._put_part(self.trained[name], value.to(device=self.engine.device, dtype=torch.float32), None)
 
     def start_moments(self, moments: Iterable[str], counts: Mapping[str, Any]) -> None:
         """Create the moments that `put` fills, as torch's optimizer would in its first step, and set the saved counts of steps."""

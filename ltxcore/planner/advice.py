@@ -250,6 +250,11 @@ def _optimizer(run: Variant, estimator: Estimator) -> Iterator[Change]:
         yield Change(f'optimization.optimizer_type = "{smaller.name}", {INSTALL}', {"optimization": table})
 
 
+def _average(run: Variant, estimator: Estimator) -> Iterator[Change]:
+    if run.config.ema.decay is not None and run.config.ema.device == "model":
+        yield Change('ema.device = "cpu"', {"ema": {"device": "cpu"}})
+
+
 def _offload_blocks(run: Variant, estimator: Estimator) -> Iterator[Change]:
     layers, now = estimator.base.num_layers, run.config.acceleration.offload_blocks
     for count in sorted({*range(0, layers, OFFLOADED_AT_ONCE), layers}):
@@ -306,7 +311,7 @@ AT_DRAWING: tuple[Kind, ...] = (_vae_tiling, _room)
 """The kinds of change that reduce only what is needed while samples are decoded."""
 
 KINDS: tuple[Kind, ...] = (
-    *AT_DRAWING, _checkpointing, _precision, _quantization, _optimizer, _offload_blocks, _stage, _batch_size, _offload, _gpus, _rank, _size,
+    *AT_DRAWING, _checkpointing, _precision, _quantization, _optimizer, _average, _offload_blocks, _stage, _batch_size, _offload, _gpus, _rank, _size,
 )  # fmt: skip
 
 WAYS: tuple[tuple[Kind, ...], ...] = (

@@ -147,6 +147,7 @@ def told(found: Cost) -> Iterator[tuple[str, list[tuple[str, str]]]]:
         f"Each of {need.processes} GPUs" if need.processes > 1 else "The GPU",
         [
             ("weights", gib(states.weights)),
+            *([("average of the weights", gib(states.average))] if states.average else []),
             ("gradients", gib(states.gradients)),
             ("optimizer", gib(states.optimizer) if need.is_whole else "unknown, and left out of what follows"),
             ("communication", gib(states.communication)),

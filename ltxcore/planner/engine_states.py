@@ -51,6 +51,7 @@ class States:
         step: further bytes on the device while the optimizer steps, when activations are gone.
         kept: the part of gradients and communication that is on the device even while nothing is trained.
         host: the bytes in host memory for each process.
+        average: the moving average of the weights on the device.
     """
 
     weights: int
@@ -60,6 +61,15 @@ class States:
     step: int = 0
     kept: int = 0
     host: int = 0
+    average: int = 0
+
+    def with_average(self, numbers: int, on_host: bool) -> States:
+        """Return the states with a moving average of so many numbers.
+
+        Source: docs/explanation/arithmetic.md#average-of-the-weights
+        """
+        size = numbers * MASTER
+        return attrs.evolve(self, host=self.host + size) if on_host else attrs.evolve(self, average=size)
 
 
 def single_states(

@@ -73,20 +73,24 @@ class Need:
     def backward(self) -> int:
         """The peak on a device in forward and backward."""
         states = self.states
-        lasting = states.weights + states.gradients + states.optimizer
+        lasting = states.weights + states.average + states.gradients + states.optimizer
         return lasting + states.communication + self.activations.peak + self.activations.inputs
 
     @property
     def update(self) -> int:
         """The peak on a device in an optimizer step."""
         states = self.states
-        return states.weights + states.gradients + states.optimizer + states.step
+        return states.weights + states.average + states.gradients + states.optimizer + states.step
 
     @property
     def drawing(self) -> int:
         """The peak on the first device while clips are decoded between two steps; 0 if none are."""
         states = self.states
-        return states.weights + states.kept + (0 if self.makes_room else states.optimizer) + self.decoding if self.decoding else 0
+        return (
+            states.weights + states.average + states.kept + (0 if self.makes_room else states.optimizer) + self.decoding
+            if self.decoding
+            else 0
+        )
 
     @property
     def device(self) -> int:
@@ -180,7 +184,12 @@ class Estimator:
             wanted = resolve(Wanted.of(config, processes), config.engine.deepspeed_config, width=_width(parameters))
             states, engine = zero_states(parameters, wanted, processes, config.optimization.optimizer.state_bytes), _said(wanted)
         else:
+            wanted = None
             states, engine = self._single(config, parameters, choice), "one process"
+        if config.ema.decay is not None:
+            away = wanted is not None and bool(wanted["zero_optimization"].get("offload_optimizer", {}).get("device") == "cpu")
+            mine = -(-parameters.trained // (processes if divided else 1))
+            states = states.with_average(mine, on_host=away or config.ema.device == "cpu")
         checkpoint, exported = _saved(config, parameters)
         keep = config.checkpoints.keep_last_n
         interval = config.checkpoints.interval
@@ -278,6 +287,8 @@ def _saved(config: RunFile, parameters: Parameters) -> tuple[int, int]:
     numbers = parameters.whole if config.model.training_mode == "full" else parameters.trained
     exported = numbers * DTYPES[config.checkpoints.precision].itemsize
     moments = states_of(parameters, config.optimization.optimizer.state_bytes)
-    whole = parameters.trained * 4 + (parameters.trained * 8 if moments is None else moments)
-    state = {"full": whole, "minimal": parameters.trained * 4, "off": 0}[config.checkpoints.save_training_state]
-    return exported + state, exported
+    times = 1 if config.ema.decay is None else 2
+    weights = times * parameters.trained * 4
+    whole = weights + (parameters.trained * 8 if moments is None else moments)
+    state = {"full": whole, "minimal": weights, "off": 0}[config.checkpoints.save_training_state]
+    return times * exported + state, times * exported

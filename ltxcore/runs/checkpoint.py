@@ -40,7 +40,7 @@ class Saved:
 def save(
     folder: Path,
     step: int,
-    weights: tuple[str, Callable[[Path], object]],
+    weights: Mapping[str, Callable[[Path], object]],
     state: tuple[Mapping[str, Tensor | Stored], Mapping[str, Any]] | None,
 ) -> Saved:
     """Write `folder/step_NNNNNN`. Its manifest, with a hash of every file, comes last: a folder without one is not a checkpoint.
@@ -48,7 +48,7 @@ def save(
     Args:
         folder: the folder of all checkpoints.
         step: the number of optimizer steps done.
-        weights: the name of the weights' file, and a function that writes it to a path, with its parts beside it if
+        weights: the names of the files of weights, each with a function that writes it to a path, with its parts beside it if
             there are any.
         state: everything that the engine needs to resume exactly, if it is kept: each tensor, or a function that
             returns it when its turn comes.
@@ -59,12 +59,12 @@ def save(
     from ltxcore.safetensors_files import write_tensors
 
     path = folder / f"{STEP}{step:06d}"
-    name, write = weights
     try:
         if path.exists():
             _remove(path)
         path.mkdir(parents=True)
-        write(path / name)
+        for name, write in weights.items():
+            write(path / name)
         if state is not None:
             tensors, values = state
             write_tensors(path / STATE, {key: _stored(value) for key, value in tensors.items()}, {})

@@ -149,6 +149,7 @@ def build_engine(
             makes_room=config.acceleration.offload_optimizer_during_validation,
             rounding_seed=config.seed if config.acceleration.stochastic_rounding else None,
             in_backward=config.acceleration.step_in_backward,
+            ema=config.ema,
         )
     from ltxcore.engines.zero_build import compiled, settled, zero_engine
 

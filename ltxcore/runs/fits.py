@@ -25,6 +25,7 @@ from ltxcore.models.tiny_model import TINY
 from ltxcore.models.transformer_settings import Config, diffusers_arguments
 from ltxcore.protocols import Entry, Manifest, Source, connectors_in
 from ltxcore.runs.checkpoint import STATE
+from ltxcore.runs.run_folder import AVERAGED
 
 if TYPE_CHECKING:
     from ltxcore.runs.run_plan import Outline
@@ -210,7 +211,8 @@ def start_problems(loaded: LoadedRun, base: Base, modalities: frozenset[str], st
 
 
 def newest(path: Path) -> Path:
-    """Return a weights file or index unchanged; for a folder, return the most recently written one in it.
+    """Return a weights file or index unchanged; for a folder, return the most recently written one in it. Averaged
+    weights, which are written beside the others, are taken only if there are no others.
 
     Raises:
         CheckpointError: the folder holds none.
@@ -219,7 +221,8 @@ def newest(path: Path) -> Path:
         return path
     found = [*path.rglob("*.safetensors"), *path.rglob(f"*.safetensors{INDEX}")]
     parts = {part for file in found if is_index(file) for part in read_file(file).files}
-    weights = sorted((file for file in found if file.name != STATE and file not in parts), key=lambda file: file.stat().st_mtime)
+    chosen = (file for file in found if file.name != STATE and file not in parts)
+    weights = sorted(chosen, key=lambda file: (f"{AVERAGED}.safetensors" not in file.name, file.stat().st_mtime))
     if not weights:
         raise CheckpointError("the folder holds no weights", where=str(path), remedy="Name a .safetensors file.")
     return weights[-1]

@@ -22,6 +22,9 @@ STATUS = "run.json"
 
 START_OVER = "start over in that folder, which removes its checkpoints, with checkpoints.no_resume = true"
 
+AVERAGED = "_ema"
+"""The end of the name of a file with averaged weights, before its extension."""
+
 LONGEST_INSIDE = Path("checkpoints") / f"step_{0:06d}" / ("x" * 100)
 """The longest path within an output folder, not counting the names of samples."""
 
@@ -54,9 +57,10 @@ class RunFolder:
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 
-    def weights(self, training_mode: str) -> Path:
-        """The weights that the run results in."""
-        return self.path / ("lora.safetensors" if training_mode == "lora" else "model.safetensors")
+    def weights(self, training_mode: str, averaged: bool = False) -> Path:
+        """The weights that the run results in, or their moving average."""
+        kind = "lora" if training_mode == "lora" else "model"
+        return self.path / f"{kind}{AVERAGED if averaged else ''}.safetensors"
 
     def write_status(self, status: Status, **more: Any) -> None:
         text = json.dumps({"status": status, **more}, indent=1)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import attrs
 
+from ltxcore.config.kept_weights import goes_by_average
 from ltxcore.config.load import LoadedRun, located
 from ltxcore.config.run_file import RunFile
 from ltxcore.dataset.rows import Dataset, read_dataset
@@ -230,7 +231,7 @@ def draft(
         if uses_zero(config, count):
             check_deepspeed(config, processes)
     with collecting(problems, loaded.where("optimization.optimizer_params")):
-        try_optimizer(config.optimization)
+        try_optimizer(config.optimization, averages=config.ema.decay is not None)
     with collecting(problems, loaded.where("optimization.scheduler_params")):
         try_schedule(config.optimization)
     problems.extend(unreadable)
@@ -385,6 +386,12 @@ def _unmeasured(config: RunFile) -> Iterator[tuple[str, str, str]]:
                 "Set one of them, or remove the key.",
             )
         return
+    if goes_by_average(asked.best_by) and config.ema.decay is None:
+        yield (
+            "checkpoints.best_by",
+            "goes by the averaged weights, and the run does not average them",
+            "Set ema.decay, or name a part of the validation loss without ema/.",
+        )
     if config.data.held_out == 0:
         yield f"checkpoints.{key}", "goes by the validation loss, and no sample is held out", "Set data.held_out, or remove the key."
     if not config.validation.interval:

@@ -185,7 +185,7 @@ def _resumes(one: Any) -> Iterator[str]:
     first, second = _Trial(one).steps(0, STEPS), _Trial(one)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            saved = checkpoint.save(Path(folder), STEPS, ("weights", Path.touch), first.engine.state())
+            saved = checkpoint.save(Path(folder), STEPS, {"weights": Path.touch}, first.engine.state())
         except (TypeError, ValueError) as error:
             yield f"keeps what a checkpoint cannot hold, which are tensors, numbers and texts: {error}"
             return

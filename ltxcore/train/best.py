@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from ltxcore.config.kept_weights import OF_AVERAGE, goes_by_average
 from ltxcore.errors import ConfigError, listed
 from ltxcore.train.conditioning_swap import OWN
 
@@ -20,7 +21,7 @@ class Best:
 
     Attributes:
         by: the part of the validation loss that counts: a modality, `MODALITY/sigma_S`, or the name of any metric after
-            `held_out/own_context/`; "" counts the mean over modalities and sigmas.
+            `held_out/own_context/`; "" counts the mean over modalities and sigmas. After "ema/", that of the averaged weights.
         stop_after: the number of measurements without improvement after which the run ends; None if it never ends early.
         value: the lowest loss; infinity before the first measurement.
         step: the optimizer step after which it was measured.
@@ -55,20 +56,23 @@ class Best:
         Raises:
             ConfigError: `by` names no metric that was measured.
         """
-        own = {name.removeprefix(PREFIX): value for name, value in metrics.items() if name.startswith(PREFIX) and "/sigma_" in name}
+        kind = OF_AVERAGE if self.is_of_average else ""
+        prefix, by = f"{kind}{PREFIX}", f"{self.by}/".removeprefix(kind).removesuffix("/")
+        own = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix) and "/sigma_" in name}
         whole = {name: value for name, value in own.items() if name.count("/") == 1}
-        found = (
-            [own[self.by]]
-            if self.by in own
-            else [value for name, value in whole.items() if name.startswith(f"{self.by}/" if self.by else "")]
-        )
+        found = [own[by]] if by in own else [value for name, value in whole.items() if name.startswith(f"{by}/" if by else "")]
         if not found:
             raise ConfigError(
                 f'"{self.by}" is not part of the validation loss',
                 where="checkpoints.best_by",
-                remedy=f"Name one of {listed(sorted({*own, *(name.partition('/')[0] for name in own)}))}, or leave the key out.",
+                remedy=f"Name one of {listed(sorted(f'{kind}{name}' for name in {*own, *(name.partition('/')[0] for name in own)}))}, or leave the key out.",
             )
         return math.fsum(found) / len(found)
+
+    @property
+    def is_of_average(self) -> bool:
+        """Whether the loss of the averaged weights counts."""
+        return goes_by_average(self.by)
 
     @property
     def is_over(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from ltxcore.engines.saved import average_in
 from ltxcore.engines.signals import Stop, listening, undisturbed
 from ltxcore.files import remove_unfinished, write_whole
 from ltxcore.logs import inform
@@ -29,40 +30,10 @@ from ltxcore.train.generations import Generations
 from ltxcore.train.held_out_generations import Generation
 from ltxcore.train.loop import Loop
 from ltxcore.train.out_of_memory import LOADING, MEASURING, TRAINING, Advice, Spared, try_largest
+from ltxcore.train.outcome import Outcome
 from ltxcore.train.trained_model import TrainedModel
-from ltxcore.train.validation_loss import HeldOut, held_out_interval
+from ltxcore.train.validation_loss import HeldOut, held_out_interval, of_average
 from ltxcore.writer import Writer
-
-
-@attrs.frozen
-class Outcome:
-    """The files that a run left.
-
-    Attributes:
-        output_dir: the output folder.
-        step: the number of optimizer steps done.
-        finished: whether the run finished; if it was asked to stop, `resume` is the command that continues it.
-        weights: the LoRA or model; None if the run was stopped.
-        metrics: the file with the metrics, one JSON object per line.
-        generations: the clips generated after training.
-        before: the validation losses before training; empty if nothing is held out.
-        after: the validation losses after training, in every context, the clip's own and another clip's.
-        resume: the command that resumes the run; "" if it finished.
-        best: the weights with the lowest validation loss; None if the run does not keep them.
-        ended: why the run finished before its last step; "" if it did not.
-    """
-
-    output_dir: Path
-    step: int
-    finished: bool
-    weights: Path | None
-    metrics: Path
-    generations: tuple[Generation, ...] = ()
-    before: Mapping[str, float] = attrs.field(factory=dict)
-    after: Mapping[str, float] = attrs.field(factory=dict)
-    resume: str = ""
-    best: Path | None = None
-    ended: str = ""
 
 
 @attrs.frozen(eq=False)
@@ -160,6 +131,7 @@ class Session:
             return 0
         tensors, values = checkpoint.load_state(saved)
         changes, config = self.plan.outline.changes, self.plan.config.checkpoints
+        self._say_average(saved, tensors)
         if self.best is not None and "best" in values:
             self.best.restore(values["best"])
             if config.keep_best and self.engine.first(self._saved_best) is None:  # one from a later course took its place
@@ -169,6 +141,18 @@ class Session:
         self.engine.restore(tensors, {**kept, "steps": saved.step} if changes else values)
         inform(f"resuming after step {saved.step}")
         return saved.step
+
+    def _say_average(self, saved: checkpoint.Saved, tensors: Mapping[str, object]) -> None:
+        """Say where the moving average begins, or that it ends, if the unfinished run did otherwise."""
+        was, is_now = average_in(tensors) is not None, self._averages
+        if is_now and not was:
+            inform(f"there is no average of the weights in {saved.path}: it begins now, at the weights of step {saved.step}")
+        if was and not is_now:
+            inform(f"the average of the weights in {saved.path} is dropped, since ema.decay is no longer set")
+
+    @property
+    def _averages(self) -> bool:
+        return self.plan.config.ema.decay is not None
 
     def _newest(self) -> checkpoint.Saved | None:
         """Return the checkpoint to resume from, after its files have been checked against their hashes."""
@@ -184,12 +168,12 @@ class Session:
         """
         known = self.engine.first(self._measured)
         if self.held_out is not None and not known:
-            known = self._measure("before training")
+            known = self._measure("before training", averaged=False)  # the average is still that of the weights themselves
             self.trackers.log(first, known)
             measured = known
             self.engine.first(lambda: self._write_status("running", before=measured))
         if self.best is not None and known:
-            self.best.loss(known)  # refuses a part that is not measured now, and not hours later
+            self.best.loss({**known, **of_average(known)})  # refuses a part that is not measured now, and not hours later
         if not first and not self.plan.config.validation.skip_initial_validation:
             self._generate(first)
         if first and self.engine.first(self._left_out) == first:
@@ -261,9 +245,9 @@ class Session:
         """Save the weights as the best; the previous best are removed once the new ones are complete."""
         folder = self.plan.outline.folder
         self._check_writer()
-        name = folder.weights(self.plan.config.model.training_mode).name
-        write = partial(self._write_weights, step=str(best.step), validation_loss=f"{best.value:.6f}")
-        checkpoint.save(folder.best, best.step, (name, write), None)
+        name = folder.weights(self.plan.config.model.training_mode, best.is_of_average).name
+        write = partial(self._write_weights, averaged=best.is_of_average, step=str(best.step), validation_loss=f"{best.value:.6f}")
+        checkpoint.save(folder.best, best.step, {name: write}, None)
         checkpoint.keep_only(folder.best, best.step)
 
     def _saved_best(self) -> Path | None:
@@ -306,19 +290,26 @@ class Session:
         folder = self.plan.outline.folder
         self._check_writer()
         checkpoint.check_space(folder.checkpoints, self.model.checkpoint_bytes())
-        name = folder.weights(self.plan.config.model.training_mode).name
+        mode = self.plan.config.model.training_mode
+        weights = {folder.weights(mode, averaged).name: partial(self._write_weights, averaged=averaged) for averaged in self._results}
         kept = config.save_training_state
         state = None if kept == "off" else self.engine.state(moments=kept == "full")
         if state is not None and self.best is not None:
             state = state[0], {**state[1], "best": self.best.state()}
-        checkpoint.save(folder.checkpoints, step, (name, self._write_weights), state)
+        checkpoint.save(folder.checkpoints, step, weights, state)
         checkpoint.keep_last(folder.checkpoints, config.keep_last_n)
 
-    def _write_weights(self, path: Path, **more: str) -> Path:
+    @property
+    def _results(self) -> tuple[bool, ...]:
+        """The weights that are saved: False stands for those that are trained, True for their average."""
+        return (False, True) if self._averages else (False,)
+
+    def _write_weights(self, path: Path, averaged: bool = False, **more: str) -> Path:
         outline = self.plan.outline
         trigger = outline.config.preprocessing.lora_trigger
-        said = {**({"trigger": trigger} if trigger else {}), **more}
-        return self.model.save(path, leaving({**outline.strategy.metadata(self.plan.manifest), **said}), self.engine)
+        decay = {"ema_decay": str(outline.config.ema.decay)} if averaged else {}
+        said = {**({"trigger": trigger} if trigger else {}), **decay, **more}
+        return self.model.save(path, leaving({**outline.strategy.metadata(self.plan.manifest), **said}), self.engine, averaged)
 
     # ---- the end
 
@@ -338,12 +329,12 @@ class Session:
 
     def _finish(self, step: int, before: Mapping[str, float]) -> Outcome:
         outline = self.plan.outline
-        path = outline.folder.weights(outline.config.model.training_mode)
-        weights = self.engine.first(lambda: self._write_weights(path))
+        paths = {averaged: outline.folder.weights(outline.config.model.training_mode, averaged) for averaged in self._results}
+        weights = self.engine.first(lambda: {averaged: self._write_weights(path, averaged) for averaged, path in paths.items()})
         after: dict[str, float] = {}
         with self.engine.making_room():
             if self.held_out is not None:
-                after = self._measure(f"after the last step, whose weights are in {path},", *CONTEXTS)
+                after = self._measure(f"after the last step, whose weights are in {paths[False]},", *CONTEXTS)
                 self.trackers.log(step, after)
                 if not self._is_over:  # else these very weights were judged already
                     self._judge(step, after)
@@ -356,7 +347,8 @@ class Session:
             output_dir=outline.folder.path,
             step=step,
             finished=True,
-            weights=weights,
+            weights=weights[False],
+            averaged=weights.get(True),
             metrics=outline.folder.metrics,
             generations=tuple(drawn),
             before=before,
@@ -365,16 +357,26 @@ class Session:
             ended=ended,
         )
 
-    def _measure(self, when: str, *contexts: str) -> dict[str, float]:
-        """Return the losses of the held-out clips, if there are any."""
+    def _measure(self, when: str, *contexts: str, averaged: bool = True) -> dict[str, float]:
+        """Return the losses of the held-out clips, if there are any; also with the averaged weights, if there are any and they
+        may differ, in the clips' own context.
+        """
+        if self.held_out is None:
+            return {}
         with self.advice.during(f"measuring the validation loss {when}", MEASURING):
-            return {} if self.held_out is None else self.held_out.measure(self.engine, self.model.backbone, *contexts)
+            found = self.held_out.measure(self.engine, self.model.backbone, *contexts)
+            if averaged and self._averages:
+                with self.engine.averaged():
+                    found |= of_average(self.held_out.measure(self.engine, self.model.backbone))
+        return found
 
     def _generate(self, step: int) -> list[Generation]:
+        """Generate with the averaged weights, if there are any."""
         if self.generations is None:
             return []
         folder = self.plan.outline.folder.samples
-        drawn = self.generations.generate(self.engine, self.model.backbone, folder, step, self.spared)
+        with self.engine.averaged():
+            drawn = self.generations.generate(self.engine, self.model.backbone, folder, step, self.spared)
         for clip in drawn:
             self.trackers.sample(step, clip.name, clip.path)
         befores = [clip.path.with_name(clip.path.name.replace(f"step_{step:06d}", f"step_{0:06d}")) for clip in drawn]

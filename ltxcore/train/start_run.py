@@ -46,7 +46,8 @@ from ltxcore.train.feed import Samples
 from ltxcore.train.generations import Generations, Validation
 from ltxcore.train.held_out_generations import HeldOutGenerations
 from ltxcore.train.out_of_memory import ENCODING, LOADING, Advice
-from ltxcore.train.session import Outcome, Session
+from ltxcore.train.outcome import Outcome
+from ltxcore.train.session import Session
 from ltxcore.train.trained_model import TrainedModel, load_model
 from ltxcore.train.validation_loss import HeldOut
 from ltxcore.writer import Writer, writing

@@ -14,7 +14,7 @@ from torch.nn import Parameter
 from ltxcore.codecs.load_codecs import METADATA_KEY, TINY, text_encoder
 from ltxcore.config.run_file import RunFile
 from ltxcore.encoded.batches import MicroBatch
-from ltxcore.engines.saved import PARAMETER
+from ltxcore.engines.saved import AVERAGE, PARAMETER
 from ltxcore.engines.single import AUTOCAST
 from ltxcore.flow.draws import CountedDraws
 from ltxcore.flow.loss import total_loss
@@ -62,8 +62,9 @@ class TrainedModel:
         found = [self.outline.config.optimization.optimizer.state_bytes(name, shape) for name, shape in shapes]
         object.__setattr__(self, "state_bytes", 8 * self.count if None in found else sum(found))
 
-    def save(self, path: Path, metadata: Mapping[str, str], engine: Engine) -> Path:
-        """Write the LoRA or the whole model, with the weights that an engine holds; called within the engine's `first`.
+    def save(self, path: Path, metadata: Mapping[str, str], engine: Engine, averaged: bool = False) -> Path:
+        """Write the LoRA or the whole model, with the weights that an engine holds, or with their moving average; called
+        within the engine's `first`.
 
         Returns:
             The file, or the index of a model that was written in parts.
@@ -72,14 +73,14 @@ class TrainedModel:
             CheckpointError: it could not be written completely, or changes nothing.
         """
         with engine.evaluating():
-            return self._save(path, metadata, engine)
+            return self._save(path, metadata, engine, averaged)
 
-    def _save(self, path: Path, metadata: Mapping[str, str], engine: Engine) -> Path:
+    def _save(self, path: Path, metadata: Mapping[str, str], engine: Engine, averaged: bool) -> Path:
         config = self.outline.config
         dtype = DTYPES[config.checkpoints.precision]
 
         def weight(name: str) -> Tensor:
-            return engine.whole(f"{PARAMETER}{name}")
+            return engine.whole(f"{AVERAGE if averaged and name in self.parameters else PARAMETER}{name}")
 
         if config.model.training_mode == "lora":
             save_lora(self.backbone, path, metadata=metadata, dtype=dtype, weight=weight)
@@ -91,13 +92,15 @@ class TrainedModel:
 
     def checkpoint_bytes(self) -> int:
         """Return the bytes that a checkpoint takes: the export and, for an exact resume, the trained parameters with
-        the optimizer's state.
+        the optimizer's state; and the same for the moving average, if there is one.
         """
         config = self.outline.config
         full = config.model.training_mode == "full"
         exported = sum(math.prod(shape) for shape in self.backbone.blueprint.shapes.values()) if full else self.count
-        state = {"full": self.count * 4 + self.state_bytes, "minimal": self.count * 4, "off": 0}[config.checkpoints.save_training_state]
-        return exported * DTYPES[config.checkpoints.precision].itemsize + state
+        times = 1 if config.ema.decay is None else 2
+        weights = times * self.count * 4
+        state = {"full": weights + self.state_bytes, "minimal": weights, "off": 0}[config.checkpoints.save_training_state]
+        return times * exported * DTYPES[config.checkpoints.precision].itemsize + state
 
 
 def _of_tiny(base: str) -> dict[str, str]:

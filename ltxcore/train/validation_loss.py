@@ -14,6 +14,7 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
+from ltxcore.config.kept_weights import OF_AVERAGE
 from ltxcore.encoded.batches import Shape, shape_of
 from ltxcore.flow.draws import CountedDraws
 from ltxcore.protocols import Backbone, Draws, Engine, Setting, Strategy
@@ -204,6 +205,11 @@ def statistics(rows: Iterable[ClipLoss]) -> dict[str, float]:
     return found
 
 
+def of_average(measured: Mapping[str, float]) -> dict[str, float]:
+    """Return measurements under the names of those with the averaged weights."""
+    return {f"{OF_AVERAGE}{name}": value for name, value in measured.items()}
+
+
 def ratio(pairs: Sequence[tuple[float, float]]) -> tuple[float, float | None]:
     """Return the ratio of two means over the same clips, and half the width of its 95 % interval; None in its place for
     a single clip.
@@ -228,15 +234,19 @@ def held_out_interval(interval: int, total: int) -> int:
 
 
 def held_out_table(before: Mapping[str, float], after: Mapping[str, float]) -> Table:
-    """Return a table of the validation loss at the highest sigma: before training, after it, and with the context of another clip."""
+    """Return a table of the validation loss at the highest sigma: before training; after it; with the averaged weights, if
+    there are any; and with the context of another clip.
+    """
     sigma = f"sigma_{max(SIGMAS):.2f}"
     clips = int(before.get(f"held_out/{OWN}/clips", 0))
     table = Table(title=f"Validation loss of generated tokens at sigma {max(SIGMAS)}, {clips} held-out clips", title_justify="left")
-    for column in ("", "before", "after", "after, with another clip's conditioning"):
+    prefixes = {f"held_out/{OWN}/": "after", f"{OF_AVERAGE}held_out/{OWN}/": "after, averaged weights"}
+    shown = {prefix: column for prefix, column in prefixes.items() if f"{prefix}clips" in after}
+    for column in ("", "before", *shown.values(), "after, with another clip's conditioning"):
         table.add_column(column, justify="left" if not column else "right")
     for name in ("video", "audio"):
         key = f"{name}/{sigma}"
         if f"held_out/{OWN}/{key}" in before:
-            values = before[f"held_out/{OWN}/{key}"], after[f"held_out/{OWN}/{key}"], after.get(f"held_out/{OTHER}/{key}")
+            values = before[f"held_out/{OWN}/{key}"], *(after[prefix + key] for prefix in shown), after.get(f"held_out/{OTHER}/{key}")
             table.add_row(name, *("-" if value is None else f"{value:.4f}" for value in values))
     return table

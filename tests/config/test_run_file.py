@@ -9,13 +9,13 @@ from typing import Any, get_args
 import attrs
 import pytest
 
-from ltxcore.config import run_file, validation_samples
+from ltxcore.config import kept_weights, run_file, validation_samples
 from ltxcore.config.tables import Bounds, keys_of
 from ltxcore.encode.buckets import parse_buckets
 
 TABLES = [
     cls
-    for module in (run_file, validation_samples)
+    for module in (run_file, kept_weights, validation_samples)
     for _, cls in inspect.getmembers(module, attrs.has)
     if cls.__name__.endswith(("Table", "Sample")) or cls is run_file.RunFile
 ]
@@ -23,7 +23,7 @@ TABLES = [
 
 def test_the_run_file_has_the_tables_of_the_mission_and_ours() -> None:
     theirs = "model lora training_strategy optimization acceleration data validation checkpoints flow_matching hub wandb seed output_dir"
-    assert {key.name for key in keys_of(run_file.RunFile)} == {*theirs.split(), "engine", "preprocessing", "trackers", "plugins"}
+    assert {key.name for key in keys_of(run_file.RunFile)} == {*theirs.split(), "ema", "engine", "preprocessing", "trackers", "plugins"}
     assert {key.name for key in keys_of(run_file.RunFile) if key.required} == {"model", "training_strategy"}
 
 
@@ -67,6 +67,7 @@ def test_output_dir_is_a_path() -> None:
 FREE = {
     "seed": "only hashed",
     "lora.dropout": "below 1",
+    "ema.decay": "below 1",
     "optimization.max_grad_norm": "a norm above all others clips nothing",
     "optimization.betas": "below 1",
     "acceleration.offload_blocks": "more than there are is all of them",

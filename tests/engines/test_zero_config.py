@@ -210,3 +210,12 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, text: str, w
     with pytest.raises(ConfigError) as error:
         read(tmp_path / "ds.json")
     assert str(error.value).replace(str(tmp_path), "TMP") == f"TMP/ds.json: {what}"
+
+
+@pytest.mark.parametrize("part", ["offload_optimizer", "offload_param"])
+def test_weights_on_a_disk_are_not_averaged(part: str, tmp_path: Path) -> None:
+    path = tmp_path / "ds_config.json"
+    path.write_text(json.dumps({"zero_optimization": {"stage": 3, part: {"device": "nvme", "nvme_path": "/nowhere"}}}))
+    resolve(WANTED, path)
+    with pytest.raises(ConfigError, match=rf'zero_optimization.{part}.device is "nvme", where weights cannot be averaged'):
+        resolve(attrs.evolve(WANTED, averages=True), path)

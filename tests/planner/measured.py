@@ -25,6 +25,7 @@ class Measured:
     optimizer: int = 0
     saved: int = 0
     rss: int = 0
+    average: int = 0
 
 
 def bytes_of(tensors: Iterable[Tensor]) -> int:

@@ -84,6 +84,12 @@ def test_stages_and_offload_are_tried_with_deepspeed(engine: dict[str, Any], off
     assert [each for each in said if each.startswith("engine.")] == offloads
 
 
+def test_an_average_beside_the_weights_may_go_to_cpu_memory(tmp_path: Path) -> None:
+    said = 'ema.device = "cpu"'
+    assert said in tried(estimator_of(tmp_path, ema={"decay": 0.999}))
+    assert said not in tried(estimator_of(tmp_path, ema={"decay": 0.999, "device": "cpu"}))
+
+
 def test_what_is_set_already_is_not_tried(tmp_path: Path) -> None:
     estimator = estimator_of(
         tmp_path,

@@ -106,6 +106,7 @@ def measured(found: Outline) -> Measured:
         pass
     said.weights = bytes_of([*model.backbone.parameters(), *model.backbone.buffers()])
     said.optimizer = bytes_of(value for state in engine.optimizer.state.values() for value in state.values() if value.numel() > 1)
+    said.average = bytes_of(() if engine.average is None else engine.average.tensors.values())
     return said
 
 
@@ -135,6 +136,19 @@ def test_one_process_holds_what_is_said(
     assert held.optimizer == need.states.optimizer
     # Beside them the run holds velocities that no loss reads, and the states of random generators of blocks that are computed again.
     assert held.saved == pytest.approx(need.activations.saved, rel=0.05)
+
+
+def test_the_average_of_the_weights_is_counted_where_it_is_held_and_in_what_is_saved(data: Path, tmp_path: Path) -> None:
+    (_, without), (_, beside), (_, away) = (
+        predicted(run_file(tmp_path, data, LORA, SOUND, ema=ema)) for ema in ({}, {"decay": 0.9}, {"decay": 0.9, "device": "cpu"})
+    )
+    found, _ = predicted(run_file(tmp_path, data, LORA, SOUND, ema={"decay": 0.9}))
+    held = measured(found).average
+    assert held == 4 * without.parameters.trained
+    assert (beside.states.average, away.states.average, without.states.average) == (held, 0, 0)
+    assert (beside.device - without.device, away.device - without.device) == (held, 0)
+    assert (beside.host - without.host, away.host - without.host) == (0, held)
+    assert (beside.exported, beside.checkpoint) == (2 * without.exported, without.checkpoint + without.exported + held)
 
 
 @pytest.mark.parametrize("in_backward", [False, True])

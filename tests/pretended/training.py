@@ -161,7 +161,7 @@ def _held_out(parts: Parts) -> tuple[dict[str, float], int]:
 
 def _save(parts: Parts, folder: Path) -> None:
     name = parts.plan.outline.folder.weights(parts.plan.outline.loaded.config.model.training_mode).name
-    checkpoint.save(folder, STEPS, (name, lambda path: parts.model.save(path, {}, parts.engine)), parts.engine.state())
+    checkpoint.save(folder, STEPS, {name: lambda path: parts.model.save(path, {}, parts.engine)}, parts.engine.state())
 
 
 def _tensors(state: Mapping[str, Any]) -> list[Tensor]:

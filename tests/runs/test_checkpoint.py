@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,8 @@ from ltxcore.runs.checkpoint import MANIFEST, Saved
 STATE = ({"parameter/a": torch.arange(3.0)}, {"learning_rates": [0.1]})
 
 
-def write(text: str = "weights") -> tuple[str, object]:
-    return "lora.safetensors", lambda path: path.write_text(text)
+def write(text: str = "weights") -> dict[str, Callable[[Path], object]]:
+    return {"lora.safetensors": lambda path: path.write_text(text)}
 
 
 def test_what_is_saved_is_found_and_loaded(tmp_path: Path) -> None:
@@ -103,7 +104,7 @@ def test_a_disk_that_fills_up_leaves_no_checkpoint(tmp_path: Path) -> None:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(CheckpointError) as error:
-        checkpoint.save(tmp_path, 1, ("lora.safetensors", full), None)
+        checkpoint.save(tmp_path, 1, {"lora.safetensors": full}, None)
     assert message(error.value, tmp_path) == (
         "TMP/step_000001: cannot be written: No space left on device\n"
         "    Make room on that disk, or have your quota there raised, then give the same command: the run resumes from the checkpoint before it."

@@ -15,7 +15,7 @@ from ltxcore.config.load import load_run
 from ltxcore.errors import ConfigError
 from ltxcore.runs.run_plan import draft
 from ltxcore.train.best import PREFIX, Best
-from ltxcore.train.session import Outcome
+from ltxcore.train.outcome import Outcome
 from ltxcore.train.start_run import run
 
 

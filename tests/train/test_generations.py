@@ -33,7 +33,7 @@ from ltxcore.sample.encode_inputs import Encoded
 from ltxcore.train.generations import Validation, dealt, named
 from ltxcore.train.held_out_generations import Generation
 from ltxcore.train.out_of_memory import Spared
-from ltxcore.train.session import Outcome
+from ltxcore.train.outcome import Outcome
 from ltxcore.train.start_run import run
 from ltxcore.train.validation_loss import held_out_interval
 

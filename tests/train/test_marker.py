@@ -23,7 +23,7 @@ from ltxcore.models.backbone import LTXBackbone
 from ltxcore.protocols import ModelInput
 from ltxcore.runs.checks import check_run
 from ltxcore.runs.run_plan import check_outline
-from ltxcore.train.session import Outcome
+from ltxcore.train.outcome import Outcome
 from ltxcore.train.start_run import run
 
 SIZE = {"video_dims": [64, 64, 17], "frame_rate": 16.0, "inference_steps": 2, "video_stg_scale": 0.0}

@@ -19,7 +19,7 @@ from ltxcore.runs.engine import build_engine
 from ltxcore.runs.run_plan import draft, plan
 from ltxcore.train.feed import Samples
 from ltxcore.train.loop import Loop
-from ltxcore.train.session import Outcome
+from ltxcore.train.outcome import Outcome
 from ltxcore.train.start_run import run
 from ltxcore.train.trained_model import load_model
 

@@ -16,6 +16,9 @@ OWN, OTHER = "own_context", "other_context"
 of `train.conditioning_swap`, which is not imported for them, since it needs torch and a page does not.
 """
 
+OF_AVERAGE = "ema/"
+"""The prefix of the names of metrics that were measured with the averaged weights."""
+
 Tone = Literal["good", "fair", "bad", "none"]
 
 CLEAR, FAINT = 0.05, 0.01
@@ -82,12 +85,12 @@ def held_out(record: Record) -> list[Measured]:
 
 
 def _parts(record: Record, modality: str) -> Iterator[tuple[str, float]]:
-    """Yield how many times as high the loss is with each part of the context from another clip; `ratio` is the loss in
+    """Yield how many times as high the loss is with each part of the context from another clip; the ratio is the loss in
     the clip's own context divided by that in another's, over the clips that have the part.
     """
     for name, series in record.series.items():
         match name.split("/"):
-            case ["held_out", context, of, _, "ratio"] if context.startswith("other_") and context != OTHER and of == modality:
+            case ["held_out_ratio", context, of, _] if context.startswith("other_") and context != OTHER and of == modality:
                 if series.values[-1] > 0:
                     yield context.removeprefix("other_"), 1 / series.values[-1]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import attrs
 
 from ltxcore.api.runs import Record, Series
-from ltxplugins.tools.report.answers import OWN
+from ltxplugins.tools.report.answers import OF_AVERAGE, OWN
 
 SEQUENCE = "sequence"
 """The name of the colors that go from light to dark, for lines that have an order."""
@@ -80,9 +80,12 @@ def _held_out(record: Record) -> Iterator[Plot]:
     names = [name.removeprefix(prefix) for name in record.series if name.startswith(prefix)]
     for modality in generated(record):
         own = sorted(name for name in names if name.startswith(f"{modality}/") and name.count("/") == 1)
-        lines = [_line(record, name.rpartition("/")[2].replace("_", " "), prefix + name) for name in own]
-        note = "On clips that are never trained on, always with the same noise: the number to watch."
-        yield Plot(f"Validation loss, {modality}", note, lines, colours=SEQUENCE)
+        for kind, title, note in (
+            ("", "Validation loss", "On clips that are never trained on, always with the same noise: the number to watch."),
+            (OF_AVERAGE, "Validation loss of the averaged weights", "On the same clips with the same noise."),
+        ):
+            lines = [_line(record, name.rpartition("/")[2].replace("_", " "), kind + prefix + name) for name in own]
+            yield Plot(f"{title}, {modality}", note, lines, colours=SEQUENCE)
 
 
 def _by_sigma(record: Record) -> Iterator[Plot]:

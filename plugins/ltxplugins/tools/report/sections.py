@@ -8,7 +8,7 @@ from typing import Any
 
 from ltxcore.api.commands import leaving
 from ltxcore.api.runs import Record, Series
-from ltxplugins.tools.report.answers import OTHER, OWN, held_out
+from ltxplugins.tools.report.answers import OF_AVERAGE, OTHER, OWN, held_out
 from ltxplugins.tools.report.first import beside
 from ltxplugins.tools.report.markup import Markup, joined, tag, text
 from ltxplugins.tools.report.media import Shelf
@@ -38,6 +38,9 @@ def curves(record: Record) -> Markup:
     return section("curves", "Curves", content, _held_out_table(record))
 
 
+HEAD = ("", "first measured", "last measured", "with another clip's conditioning")
+
+
 def _held_out_table(record: Record) -> Markup | None:
     """Return a table of every validation loss: by modality and sigma, and with each condition applied and not applied."""
     prefix, rows = f"held_out/{OWN}/", []
@@ -45,12 +48,14 @@ def _held_out_table(record: Record) -> Markup | None:
         keys = [name.removeprefix(prefix) for name in record.series if name.startswith(f"{prefix}{measured.modality}/sigma_")]
         for key in sorted(key for key in keys if key.count("/") == 1 or key.endswith(("/applied", "/not_applied"))):
             own, other = (record.series.get(f"held_out/{context}/{key}", Series()) for context in (OWN, OTHER))
-            width = record.series.get(f"{prefix}{key}/half_width_95", Series())
+            width = record.series.get(f"half_width_95/{prefix}{key}", Series())
             margin = f" ± {width.values[-1]:.4f}" if len(width) else ""
-            rows.append((_held_out_label(key), _loss(own, 0), _loss(own, -1) + margin, _loss(other, -1)))
+            averaged = [_loss(record.series[OF_AVERAGE + prefix + key], -1)] if OF_AVERAGE + prefix + key in record.series else []
+            rows.append((_held_out_label(key), _loss(own, 0), _loss(own, -1) + margin, *averaged, _loss(other, -1)))
     if not rows:
         return None
-    head = ("", "first measured", "last measured", "with another clip's conditioning")
+    has_average = any(len(row) > len(HEAD) for row in rows)
+    head = (*HEAD[:-1], "averaged weights", HEAD[-1]) if has_average else HEAD
     return tag("details", tag("summary", "Validation loss, number by number"), table(head, rows, class_="numbers"))
 
 

@@ -10,6 +10,7 @@ import attrs
 import pytest
 
 from helpers.made_run import HOSTILE, made_run, media, metrics
+from ltxcore.train.validation_loss import OTHER, OWN, SIGMAS, ClipLoss, of_average, statistics
 from ltxplugins.tools.report.tracker import Report
 from ltxplugins.tools.report.write import write_report
 
@@ -64,6 +65,24 @@ def test_the_page_has_every_part(page: Path) -> None:
         "gradient_accumulation_steps",
     ):
         assert part in text
+
+
+def test_what_was_measured_beside_the_loss_is_on_the_page_by_the_names_it_is_measured_under(tmp_path: Path) -> None:
+    """Intervals, parts of the conditioning that another clip gave, and the losses of the averaged weights."""
+    context = {OWN: 0.5, OTHER: 1.5, "other_text": 1.0, "other_frozen": 0.75}
+    rows = [
+        ClipLoss(str(clip), name, "video", sigma, loss + 0.1 * clip, {})
+        for clip in range(3)
+        for sigma in SIGMAS
+        for name, loss in context.items()
+    ]
+    found = statistics(rows)
+    lines = [{"step": 0, **{name: 2 * value for name, value in found.items()}}, {"step": 9, **found, **of_average(found)}]
+    page = write_report(made_run(tmp_path / "run", lines=[*metrics(9, held_out=()), *lines])).read_text()
+    assert "(one at a time: frozen 1.4, text 1.8)" in page
+    assert "<td>0.6000 ± 0.1132</td><td>0.6000</td><td>1.6000</td>" in page
+    assert "averaged weights" in page
+    assert "Validation loss of the averaged weights, video" in page
 
 
 def test_nothing_comes_from_elsewhere_and_nothing_hostile_becomes_code(page: Path) -> None:

@@ -1,0 +1,75 @@
+"""The tables of the run file about the weights that are kept: `[ema]` averages them, `[checkpoints]` saves them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import attrs
+
+from ltxcore.config.tables import Finding, key
+
+OF_AVERAGE = "ema/"
+"""The prefix of the names of metrics that were measured with the averaged weights."""
+
+
+def goes_by_average(best_by: str) -> bool:
+    """Return whether `checkpoints.best_by` names a loss of the averaged weights."""
+    return f"{best_by}/".startswith(OF_AVERAGE)
+
+
+@attrs.frozen(kw_only=True)
+class EmaTable:
+    """`[ema]`: an exponential moving average of the trained weights, measured and saved beside them."""
+
+    decay: float | None = key(
+        None,
+        help="share of itself that the average keeps in each optimizer step: 0.999 averages over about the last 1000; by default there is no average",
+        above=0,
+        below=1,
+    )
+    every: int = key(
+        1,
+        help="optimizer steps between updates of the average, each of which counts for all of them",
+        unit="steps",
+        at_least=1,
+        at_most=10**6,
+    )
+    device: Literal["model", "cpu"] = key("model", help='where the average is kept: beside the weights, or in CPU memory ("cpu")')
+
+    def problems(self) -> list[Finding]:
+        if self.decay is None and (self.every != 1 or self.device != "model"):
+            return [(("decay",), "is not set, so there is no average", "Set it, such as decay = 0.999, or remove the table.")]
+        return []
+
+
+@attrs.frozen(kw_only=True)
+class CheckpointsTable:
+    """`[checkpoints]`: when weights and state are saved."""
+
+    interval: int | None = key(None, help="save every so many steps; by default only at the end", unit="steps", at_least=1)
+    keep_last_n: int = key(1, help="how many to keep; -1 and 0 keep all", at_least=-1)
+    keep_best: bool = key(False, help="also keep the weights that had the lowest validation loss, in the folder best")
+    best_by: str = key(
+        "",
+        help='what of the validation loss counts for keep_best and stop_after: "audio", "video/sigma_0.50", ..., or for the averaged weights "ema", '
+        '"ema/audio", ...; by default the mean over modalities and sigmas',
+    )
+    stop_after: int | None = key(
+        None,
+        help="end the run once the validation loss has not fallen for so many measurements",
+        unit="measurements",
+        at_least=1,
+        at_most=10**6,
+    )
+    precision: Literal["bfloat16", "float32"] = key("bfloat16", help="precision of saved weights")
+    max_shard_size: float | None = key(
+        None,
+        help="a fully fine-tuned model that is larger is saved in shards, with an index; by default it is one file",
+        unit="GiB",
+        above=0,
+        at_most=10**6,
+    )
+    no_resume: bool = key(False, help="start over even if the output folder holds an unfinished run")
+    save_training_state: Literal["full", "minimal", "off"] = key(
+        "full", help='"full" can resume exactly; "minimal" leaves out the optimizer state, "off" all of it'
+    )

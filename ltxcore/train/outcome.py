@@ -1,0 +1,43 @@
+"""What a run left: its files, and how its validation loss changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+
+from ltxcore.train.held_out_generations import Generation
+
+
+@attrs.frozen
+class Outcome:
+    """The files that a run left.
+
+    Attributes:
+        output_dir: the output folder.
+        step: the number of optimizer steps done.
+        finished: whether the run finished; if it was asked to stop, `resume` is the command that continues it.
+        weights: the LoRA or model; None if the run was stopped.
+        metrics: the file with the metrics, one JSON object per line.
+        generations: the clips generated after training.
+        before: the validation losses before training; empty if nothing is held out.
+        after: the validation losses after training, in every context, the clip's own and another clip's.
+        resume: the command that resumes the run; "" if it finished.
+        best: the weights with the lowest validation loss; None if the run does not keep them.
+        ended: why the run finished before its last step; "" if it did not.
+        averaged: the LoRA or model with the averaged weights; None if the run does not average them.
+    """
+
+    output_dir: Path
+    step: int
+    finished: bool
+    weights: Path | None
+    metrics: Path
+    generations: tuple[Generation, ...] = ()
+    before: Mapping[str, float] = attrs.field(factory=dict)
+    after: Mapping[str, float] = attrs.field(factory=dict)
+    resume: str = ""
+    best: Path | None = None
+    ended: str = ""
+    averaged: Path | None = None

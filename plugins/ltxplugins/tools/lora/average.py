@@ -1,0 +1,158 @@
+"""The average of LoRA files, tensor by tensor, with the names, dtypes and metadata of the files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from ltxcore.api import CheckpointError, ConfigError, Problem, notice
+from ltxcore.api.commands import listed, not_written, write_whole
+from ltxcore.api.models import LoraInventory, inspect_model
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+OF_ONE = frozenset({"step", "validation_loss", "ema_decay"})
+"""The metadata in which checkpoints of one run differ."""
+
+STRANGERS = 1.0
+"""How far apart two tensors are, relative to their length, from which they are as good as unrelated; random ones are at 1.41."""
+
+
+@attrs.frozen
+class Averaged:
+    """A written average: its path, and the numbers of files and of modules."""
+
+    path: Path
+    count: int
+    modules: int
+
+
+def shares(count: int, decay: float | None) -> list[float]:
+    """Return how much of the average each of `count` files is, in order.
+
+    Args:
+        count: the number of files.
+        decay: the share of itself that the average keeps as each further file comes in; None if all count the same.
+
+    Source: docs/explanation/arithmetic.md#average-of-files
+    """
+    if decay is None:
+        return [1 / count] * count
+    return [decay ** (count - 1), *((1 - decay) * decay ** (count - number) for number in range(2, count + 1))]
+
+
+def average(files: Sequence[Path], output: Path, *, decay: float | None = None, overwrite: bool = False) -> Averaged:
+    """Write the average of LoRA files, completely or not at all.
+
+    Args:
+        files: the files, oldest first.
+        output: the file to write.
+        decay: the share of itself that the average keeps as each further file comes in; None if all count the same.
+        overwrite: whether to replace an existing file.
+
+    Raises:
+        ConfigError: there is one file only, or the output exists already or is one of the files.
+        CheckpointError: a file is not a LoRA, has values that are not finite, or does not go with the first one.
+    """
+    from safetensors.torch import save
+
+    _check_paths(files, output, overwrite)
+    found = [_lora(path) for path in files]
+    first, *others = found
+    problems = [problem for other in others for problem in _differences(first, other)]
+    if problems:
+        raise CheckpointError.of(problems)
+    tensors = dict(_averages(files, shares(len(files), decay)))
+    said = {key: value for key, value in first.metadata.items() if key not in OF_ONE}
+    try:
+        write_whole(output, save(tensors, metadata={"format": "pt", **said, "averaged_files": str(len(files))}))
+    except OSError as error:
+        raise CheckpointError.of([not_written(error, output, "nothing is left of it")]) from error
+    return Averaged(output, len(files), first.modules)
+
+
+def _check_paths(files: Sequence[Path], output: Path, overwrite: bool) -> None:
+    if len(files) < 2:
+        raise ConfigError("an average needs two LoRAs or more", remedy="Name the others too.")
+    if output.is_dir():
+        raise ConfigError("this is a folder", where=str(output), remedy="Name the file to write.")
+    if any(path.exists() and output.exists() and path.samefile(output) for path in files):
+        raise ConfigError("this is one of the LoRAs to average", where=str(output), remedy="Name another file to write.")
+    if output.exists() and not overwrite:
+        raise ConfigError("there is a file already", where=str(output), remedy="Name another, or use --overwrite.")
+
+
+def _lora(path: Path) -> LoraInventory:
+    found = inspect_model(path)
+    if not isinstance(found, LoraInventory):
+        raise CheckpointError("it is a whole model, not a LoRA", where=str(path), remedy="Name a LoRA, such as lora.safetensors.")
+    return found
+
+
+def _differences(first: LoraInventory, other: LoraInventory) -> Iterator[Problem]:
+    """Find the metadata in which a file differs from the first."""
+    of_both = {*first.metadata, *other.metadata} - OF_ONE
+    for key in sorted(key for key in of_both if first.metadata.get(key) != other.metadata.get(key)):
+        one, two = (_short(each.metadata.get(key)) for each in (first, other))
+        yield Problem(f"its {key} is {two}, and that of {first.path} is {one}", str(other.path), "Average checkpoints of one run.")
+
+
+def _short(value: str | None) -> str:
+    if value is None:
+        return "not said"
+    return value if len(value) <= 60 else f"{value[:57]}..."
+
+
+def _averages(files: Sequence[Path], weights: Sequence[float]) -> Iterator[tuple[str, Tensor]]:
+    """Yield the average of each tensor.
+
+    Raises:
+        CheckpointError: names or shapes differ, or values are not finite.
+    """
+    from contextlib import ExitStack
+
+    from safetensors import safe_open
+
+    with ExitStack() as stack:
+        opened: list[Any] = [stack.enter_context(safe_open(path, framework="pt")) for path in files]
+        shapes = [{name: tuple(each.get_slice(name).get_shape()) for name in each.keys()} for each in opened]  # noqa: SIM118
+        _check_shapes(files, shapes)
+        far = []
+        for name in sorted(shapes[0]):
+            read = [each.get_tensor(name) for each in opened]
+            _check_values(files, name, read)
+            if len(read[0].shape) == 2 and not name.endswith("lora_B.weight") and _distance(read[0], read[-1]) > STRANGERS:
+                far.append(name)
+            mean = sum(weight * tensor.double() for weight, tensor in zip(weights, read, strict=True))
+            yield name, mean.to(read[0].dtype).contiguous()
+    if far:
+        notice(f"{files[0]} and {files[-1]} differ as LoRAs of different runs do, whose average is of no use: {listed(far)}")
+
+
+def _check_shapes(files: Sequence[Path], shapes: Sequence[Mapping[str, tuple[int, ...]]]) -> None:
+    first = shapes[0]
+    problems = []
+    for path, other in zip(files[1:], shapes[1:], strict=True):
+        wrong = sorted(name for name in {*first, *other} if first.get(name) != other.get(name))
+        if wrong:
+            what = f"its tensors are not those of {files[0]}, or have other shapes: {listed(wrong)}"
+            problems.append(Problem(what, str(path), "Average LoRAs of one rank and the same target modules."))
+    if problems:
+        raise CheckpointError.of(problems)
+
+
+def _check_values(files: Sequence[Path], name: str, read: Sequence[Tensor]) -> None:
+    for path, tensor in zip(files, read, strict=True):
+        if not bool(tensor.isfinite().all()):
+            raise CheckpointError(f"{name} has values that are not finite", where=str(path), remedy="Leave this file out.")
+        if name.endswith(".alpha") and not bool((tensor == read[0]).all()):
+            raise CheckpointError(f"{name} is not that of {files[0]}", where=str(path), remedy="Average checkpoints of one run.")
+
+
+def _distance(one: Tensor, other: Tensor) -> float:
+    """Return how far apart two tensors are, relative to the length of the first."""
+    return float((one.double() - other.double()).norm() / one.double().norm().clamp(min=1e-30))
