@@ -731,6 +731,8 @@ class OptimizerType(Protocol):
       weights at a time, so only an optimizer that treats every number independently can name any. By default it is empty.
     - `updates_alone`: True if it can update one weight without looking at any other, and counts nothing in `param_groups`, so
       that it works with `stochastic_rounding` and `step_in_backward`.
+    - `copies_in_step`: how many float32 copies of everything that is trained exist while it steps: 1 if it updates all weights
+      at once, as the `foreach` functions of torch do. By default 0.
     - `learning_rate`: the default of `[optimization] learning_rate` for this optimizer.
     - `schedules_itself`: True if it needs a constant learning rate, so that no schedule can be used with it.
     - `decays_weights`: False if it has no weight decay.

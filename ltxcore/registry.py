@@ -391,6 +391,9 @@ def _check_optimizer(cls: Any, what: str) -> None:
         _refuse(f"{what} has needs {needs!r}; they are a mapping from the name of a package to the command that installs it")
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not rate > 0:
         _refuse(f"{what} has learning_rate {rate!r}; it is a number above 0")
+    copies = getattr(cls, "copies_in_step", 0)
+    if isinstance(copies, bool) or not isinstance(copies, int) or copies < 0:
+        _refuse(f"{what} has copies_in_step {copies!r}; it is a whole number of at least 0")
     for name in ("schedules_itself", "decays_weights", "updates_alone"):
         if not isinstance(getattr(cls, name, False), bool):
             _refuse(f"{what} has {name} {getattr(cls, name)!r}; it is True or False")

@@ -172,6 +172,11 @@ class Everywhere(Base):
 
 
 @attrs.frozen
+class Copies(Base):
+    copies_in_step = 0.5
+
+
+@attrs.frozen
 class Untyped(Base):
     size = attrs.field(default=4)
 
@@ -200,6 +205,7 @@ class Takes(Base):
         (Halved, "has one of train() and eval(), which come together"),
         (Fails, "raises KeyError: 'lr'"),
         (Everywhere, "has zero_stages frozenset({0}); they are a frozenset of 1, 2 and 3"),
+        (Copies, "has copies_in_step 0.5; it is a whole number of at least 0"),
         (Untyped, 'its field "size" has no type, so a run file could write anything there'),
         (Takes, 'has a field "lr", which is of its groups: [optimization] has learning_rate and weight_decay for all optimizers'),
     ],

@@ -117,6 +117,7 @@ class OfPackage:
     """The base of the classes that stand for optimizers of installed packages."""
 
     target: Any
+    copies_in_step = 1  # most optimizers of torch update all weights at once on a GPU
 
     def build(self, groups: Sequence[ParameterGroup]) -> Optimizer:
         fields = {field.name: getattr(self, field.name) for field in attrs.fields(type(self))}  # type: ignore[arg-type]

@@ -80,6 +80,7 @@ def single_states(
     state_bytes: Counted,
     trained: torch.dtype = torch.float32,
     in_backward: bool = False,
+    copies: int = 0,
     offloaded: int = 0,
     num_layers: int = 0,
 ) -> States:
@@ -92,6 +93,7 @@ def single_states(
         state_bytes: returns the bytes of the optimizer's state.
         trained: the dtype of trained weights and of the optimizer's state.
         in_backward: whether each weight is updated in the backward pass, so that never all gradients exist at once.
+        copies: the number of float32 copies of everything that is trained which exist while the optimizer steps.
         offloaded: the number of blocks whose matrices are in host memory, of which at most `AT_ONCE` are on the device at once.
         num_layers: the number of blocks of the model.
 
@@ -104,12 +106,13 @@ def single_states(
     here = min(AT_ONCE, offloaded, num_layers) * block
     weights = parameters.trained * trained.itemsize
     largest = max((each.numbers for each in parameters.weights if each.is_trained), default=0)
-    update = largest * ROUNDED if trained == torch.bfloat16 else 0
+    alone = trained == torch.bfloat16  # one weight after the other
+    update = largest * ROUNDED if alone else 0
     return States(
         weights=frozen - away + here + weights + connectors,
         gradients=largest * trained.itemsize + update if in_backward else weights,
         optimizer=states_of(parameters, state_bytes, trained) or 0,
-        step=0 if in_backward else update,
+        step=0 if in_backward else update if alone else copies * parameters.trained * MASTER,
         host=away,  # each matrix is pinned; its size is a power of two, which `pinned` would not change
     )
 

@@ -217,6 +217,7 @@ class Estimator:
             state_bytes=config.optimization.optimizer.state_bytes,
             trained=torch.bfloat16 if config.acceleration.stochastic_rounding else torch.float32,
             in_backward=config.acceleration.step_in_backward,
+            copies=getattr(config.optimization.optimizer, "copies_in_step", 0),
             offloaded=config.acceleration.offload_blocks,
             num_layers=self.base.num_layers,
         )

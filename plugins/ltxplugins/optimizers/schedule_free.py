@@ -20,6 +20,7 @@ class AdamWScheduleFree:
 
     needs: ClassVar[Mapping[str, str]] = {"schedulefree": 'pip install "ltx[optimizers]"'}
     schedules_itself = True
+    copies_in_step = 1
 
     betas: tuple[float, float] = betas(0.9, 0.999)
     eps: float = eps(1e-8)

@@ -1,0 +1,66 @@
+"""The memory that is said of each optimizer, beside the largest sum of storages that are alive in its steps, on a model of 30M parameters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from helpers.sampling import sampled
+from ltxcore.config.load import load_run
+from ltxcore.engines.process import Processes
+from ltxcore.planner.estimate import Estimator
+from ltxcore.planner.largest_batch import encoded_here, shapes_of
+from ltxcore.planner.live import LiveBytes
+from ltxcore.registry import load
+from ltxcore.runs.engine import build_engine
+from ltxcore.runs.run_plan import Outline, draft, plan
+from ltxcore.train.feed import Samples
+from ltxcore.train.loop import Loop
+from ltxcore.train.trained_model import load_model
+from planner.large import large_run, write_large
+from planner.measured import bytes_of
+
+pytestmark = pytest.mark.slow
+
+OPTIMIZERS = [name for name, named in load().of_kind("optimizer").items() if named.origin.distribution == "ltx" and name != "adamw8bit"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("large")
+    write_large(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def estimator(folder: Path) -> Estimator:
+    found = outline(folder, "adamw")
+    return Estimator(found, found.base, shapes_of(found, found.base, encoded=encoded_here(found)))
+
+
+def outline(folder: Path, optimizer: str) -> Outline:
+    return draft(load_run(large_run(folder, optimizer, optimization={"optimizer_type": optimizer, "enable_gradient_checkpointing": True})), 1, writes=False).checked()
+
+
+def largest_sum(found: Outline) -> int:
+    """Bytes of weights, gradients, state, saved and temporary tensors, where they are most, in two steps."""
+    planned, cpu = plan(found), torch.device("cpu")
+    samples = Samples(found.root, found.strategy.sources(), planned.manifest)
+    model = load_model(planned, samples, cpu)
+    engine = build_engine(found.config, model.backbone, model.parameters, Processes(), cpu)
+    weights = [*model.backbone.parameters(), *model.backbone.buffers()]
+    loop = Loop(engine, model.backbone, found.strategy, samples, planned.order, found.config.seed, 1, 0)
+    with LiveBytes(weights) as live:
+        for _ in loop.steps(2):
+            pass
+    return bytes_of(weights) + live.peak
+
+
+@pytest.mark.parametrize("optimizer", sampled(OPTIMIZERS, 2))
+def test_a_run_holds_at_the_most_what_is_said(optimizer: str, folder: Path, estimator: Estimator) -> None:
+    found = outline(folder, optimizer)
+    need = estimator.need(found.config, 1)
+    held = largest_sum(found)
+    assert held == pytest.approx(need.device, rel=0.1)
