@@ -621,8 +621,8 @@ class Engine(Protocol):
         ...
 
     @property
-    def learning_rate(self) -> float:
-        """The learning rate of the next step."""
+    def learning_rates(self) -> Mapping[str, float]:
+        """The learning rates of the next step by the name of the parameter group, which is "" for what no group of the run file names."""
         ...
 
     @property
@@ -709,11 +709,13 @@ class ParameterGroup:
             `....scale_shift_table`).
         learning_rate: the peak learning rate; a schedule changes the "lr" of the optimizer's groups from step to step.
         weight_decay: the weight decay; each step removes this share, times the learning rate, of every weight.
+        name: what metrics call it; "" for what no group of the run file names.
     """
 
     parameters: Mapping[str, Parameter]
     learning_rate: float
     weight_decay: float
+    name: str = ""
 
     def torch_group(self, names: Collection[str] | None = None) -> dict[str, Any]:
         """Return the group as torch's optimizers take it; only with the parameters in `names`, if that is given."""
@@ -736,6 +738,7 @@ class OptimizerType(Protocol):
     - `learning_rate`: the default of `[optimization] learning_rate` for this optimizer.
     - `schedules_itself`: True if it needs a constant learning rate, so that no schedule can be used with it.
     - `decays_weights`: False if it has no weight decay.
+    - `shares_learning_rate`: True if it finds one step size for all weights, so that no group can have a learning rate of its own.
     - `needs`: the packages that it imports when it is built, by the name that Python imports, each with the command that installs
       it.
     """

@@ -78,12 +78,25 @@ class Claims(Base):
 
 
 @attrs.frozen
+class Alone(Base):
+    """Right: it counts its steps for each weight."""
+
+    updates_alone = True
+
+    @staticmethod
+    def rule(optimizer: Descent, group: dict[str, Any], weight: Tensor, mean: Tensor) -> Tensor:
+        state = optimizer.state[weight]
+        state["done"] = state.get("done", 0) + 1
+        return right(optimizer, {**group, "done": state["done"]}, weight, mean)
+
+
+@attrs.frozen
 class Unknown(Base):
     def state_bytes(self, name: str, shape: tuple[int, ...]) -> int | None:
         return None
 
 
-@pytest.mark.parametrize("cls", [Base, Claims, Unknown])
+@pytest.mark.parametrize("cls", [Base, Claims, Alone, Unknown])
 def test_one_that_is_right_passes(cls: type) -> None:
     check_optimizer(cls)
 
@@ -107,6 +120,32 @@ class OwnRate(Base):
     @staticmethod
     def rule(optimizer: Descent, group: dict[str, Any], weight: Tensor, mean: Tensor) -> Tensor:
         return right(optimizer, {**group, "lr": 0.01}, weight, mean)
+
+
+@attrs.frozen
+class FirstRate(Base):
+    @staticmethod
+    def rule(optimizer: Descent, group: dict[str, Any], weight: Tensor, mean: Tensor) -> Tensor:
+        return right(optimizer, {**group, "lr": optimizer.param_groups[0]["lr"]}, weight, mean)
+
+
+@attrs.frozen
+class FirstDecay(Base):
+    @staticmethod
+    def rule(optimizer: Descent, group: dict[str, Any], weight: Tensor, mean: Tensor) -> Tensor:
+        return right(optimizer, {**group, "weight_decay": optimizer.param_groups[0]["weight_decay"]}, weight, mean)
+
+
+@attrs.frozen
+class LeastRate(Base):
+    @staticmethod
+    def rule(optimizer: Descent, group: dict[str, Any], weight: Tensor, mean: Tensor) -> Tensor:
+        return right(optimizer, {**group, "lr": min(each["lr"] for each in optimizer.param_groups)}, weight, mean)
+
+
+@attrs.frozen
+class CountsForAll(Base):
+    updates_alone = True
 
 
 @attrs.frozen
@@ -192,6 +231,10 @@ class Takes(Base):
         (ForgetsDecay, "does the same with weight decay as without; use that of the groups, or say decays_weights = False"),
         (Away, "does not come nearer to a point that all gradients show, within 40 steps"),
         (OwnRate, 'moves weights at a learning rate of 0: it does not look at the "lr" of its groups, which a schedule sets'),
+        (FirstRate, 'moves weights of a group whose "lr" is 0, while that of another is not'),
+        (FirstDecay, "does the same whatever the weight decay of a second group"),
+        (LeastRate, 'moves no weights of a group while the "lr" of another is 0'),
+        (CountsForAll, "says updates_alone, but trains otherwise if it updates one weight after the other"),
         (
             Hides,
             "resumes otherwise than it would have gone on: all that it keeps must be in its state, by parameter, and in its param_groups",

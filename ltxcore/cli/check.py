@@ -110,14 +110,17 @@ def _check_dataset(path: Path, settings: tuple[str, ...]) -> None:
 
 def summary(loaded: LoadedRun) -> list[tuple[str, str]]:
     """Return the run in a few lines: mode, modalities, conditions, steps."""
+    from ltxcore.runs.group_settings import group_lines
+
     config = loaded.config
-    mode = f"LoRA of rank {config.lora.rank}" if config.model.training_mode == "lora" else "full fine-tuning"
+    mode = f"LoRA of rank {config.lora.ranks}" if config.model.training_mode == "lora" else "full fine-tuning"
     optimization = config.optimization
     batch = f"batch size {optimization.batch_size}"
     if optimization.gradient_accumulation_steps > 1:
         batch += f", {optimization.gradient_accumulation_steps} accumulated"
     lines = [("mode", f"{mode} on {config.model.model_path}"), ("strategy", config.strategy_name)]
     lines += modality_lines(config.training_strategy)
+    lines += [("group", f"{name}: {what}") for name, what in group_lines(config)]
     return [*lines, ("steps", f"{optimization.steps}, {batch}")]
 
 

@@ -9,12 +9,15 @@ from typing import Any, Literal, NewType
 
 import attrs
 
+from ltxcore.config.groups import WIDEST, LoraGroup, OptimizationGroup, twice
 from ltxcore.config.kept_weights import CheckpointsTable, EmaTable
+from ltxcore.config.parts import evolved
 from ltxcore.config.preprocessing import PreprocessingTable
 from ltxcore.config.scalars import is_number
 from ltxcore.config.tables import Finding, filled, key
 from ltxcore.config.validation_samples import ValidationTable
 from ltxcore.files import is_file, is_folder
+from ltxcore.protocols import AdapterSettings
 
 SHIPPED_MODELS = ("tiny", "tiny-untrained")
 """The values of `model_path` that are not paths: the small model that comes with the package, trained and untrained."""
@@ -22,8 +25,6 @@ SHIPPED_MODELS = ("tiny", "tiny-untrained")
 ModelPath = NewType("ModelPath", str)
 """A model: one of SHIPPED_MODELS, or an absolute path."""
 
-WIDEST = 16_384
-"""The width of the largest matrix of any model of the family, above which no LoRA rank makes sense."""
 
 Precision = Literal["no", "bf16"]
 Quantization = Literal["int8", "fp8", "nf4", "int8-quanto", "int4-quanto", "int2-quanto", "fp8-quanto", "fp8uz-quanto"]
@@ -77,9 +78,24 @@ class LoraTable:
         factory=lambda: ["to_k", "to_q", "to_v", "to_out.0"],
         help='modules to train, by the last parts of their names; "auto": those that suit the run\'s modalities',
     )
+    groups: list[LoraGroup] = key(
+        factory=list, help="targets with settings of their own; the first group that names a module has it, and the rest has the above"
+    )
 
     def problems(self) -> list[Finding]:
-        return [] if self.target_modules else [(("target_modules",), "names no module", "Name at least one, such as to_k.")]
+        none: list[Finding] = [] if self.target_modules else [(("target_modules",), "names no module", "Name at least one, such as to_k.")]
+        return [*none, *twice(self.groups)]
+
+    @property
+    def settings(self) -> AdapterSettings:
+        """The settings of the adapters that no group names."""
+        return AdapterSettings(self.rank, self.rank if self.alpha is None else self.alpha, self.dropout)
+
+    @property
+    def ranks(self) -> str:
+        """The ranks that the adapters may have, in words."""
+        found = sorted({self.rank, *(group.rank for group in self.groups if group.rank is not None)})
+        return str(self.rank) if len(found) == 1 else f"{found[0]} to {found[-1]}"
 
     def adapters(self) -> dict[str, Any]:
         """Return the settings of adapters, as arguments of `models.lora.add_lora`."""
@@ -90,6 +106,7 @@ class LoraTable:
             "target_modules": self.target_modules,
             "rslora": self.use_rslora,
             "dora": self.use_dora,
+            "groups": self.groups,
         }
 
 
@@ -110,6 +127,15 @@ class OptimizationTable:
     scheduler_params: dict[str, Any] = key(factory=dict, help="its keys")
     warmup_steps: int | float = key(0, help="how many steps the learning rate grows before that, or what share", at_least=0, at_most=10**9)
     enable_gradient_checkpointing: bool = key(False, help="recompute activations: less memory, more time")
+    lora_plus_ratio: float | None = key(
+        None,
+        help="learning rate of the B matrices of a LoRA over that of its A matrices (LoRA+), such as 16; by default 1",
+        above=0,
+        at_most=1000,
+    )
+    groups: list[OptimizationGroup] = key(
+        factory=list, help="modules with a learning rate or weight decay of their own; the first group that names a module has it"
+    )
     optimizer: Any = filled()
     schedule: Any = filled()
 
@@ -119,11 +145,12 @@ class OptimizationTable:
         return round(self.warmup_steps * self.steps) if isinstance(self.warmup_steps, float) else self.warmup_steps
 
     def problems(self) -> list[Finding]:
+        found = twice(self.groups)
         if isinstance(self.warmup_steps, float) and self.warmup_steps >= 1:
-            return [(("warmup_steps",), f"must be a whole number of steps, or a share below 1, not {self.warmup_steps:g}", "")]
-        if 0 < self.warmup >= self.steps:
-            return [(("warmup_steps",), f"is {self.warmup} steps, which leaves none of {self.steps}", "Set it lower.")]
-        return []
+            found.append((("warmup_steps",), f"must be a whole number of steps, or a share below 1, not {self.warmup_steps:g}", ""))
+        elif 0 < self.warmup >= self.steps:
+            found.append((("warmup_steps",), f"is {self.warmup} steps, which leaves none of {self.steps}", "Set it lower."))
+        return found
 
 
 @attrs.frozen(kw_only=True)
@@ -297,3 +324,9 @@ class RunFile:
         reads="file",
     )
     strategy_name: str = filled("")
+
+    @property
+    def optimized(self) -> OptimizationTable:
+        """`[optimization]`; with the groups of `[lora]`, if any of them has a learning rate or weight decay of its own."""
+        groups = [] if self.model.training_mode == "full" else self.lora.groups
+        return evolved(self.optimization, groups=groups) if any(group.is_rated for group in groups) else self.optimization

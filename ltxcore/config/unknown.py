@@ -49,7 +49,7 @@ def remedy_for(name: str, keys: Mapping[str, Key], path: KeyPath) -> str:
         return said
     elsewhere = {**_tables(), **dict(_nested(keys.values(), here))}
     if places := [table for table, names in elsewhere.items() if name in names and table != here]:
-        return _is_of(name, places)
+        return _is_of(name, _outer(places))
     if same and (said := _in_another(same, here)):
         return said
     if word in OTHERWISE:
@@ -85,10 +85,15 @@ def _is_of(name: str, tables: Sequence[Table]) -> str:
     return f"{name} is a key of {' and of '.join(f'[{spelled(table)}]' for table in tables)}."
 
 
+def _outer(tables: Sequence[Table]) -> Sequence[Table]:
+    """Return tables without groups, whose keys are mostly those of the tables that they are in, unless there are only groups."""
+    return [table for table in tables if table[-1:] != ("groups",)] or tables
+
+
 def _typo_elsewhere(name: str, tables: Mapping[Table, frozenset[str]], here: Table) -> str:
     """Suggest a key of another table, if only one has it."""
     found = meant(name, {key for table, names in tables.items() if table != here for key in names})
-    places = [table for table, names in tables.items() if found and found[0] in names]
+    places = _outer([table for table, names in tables.items() if found and found[0] in names])
     if len(found) != 1 or len(places) != 1:
         return ""
     return f'Did you mean "{found[0]}", {f"a key of [{spelled(places[0])}]" if places[0] else "above the first table"}?'

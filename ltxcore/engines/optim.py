@@ -1,4 +1,4 @@
-"""The optimizer of a run and the learning-rate schedules.
+"""The optimizer of a run.
 
 Besides the state of each parameter, an optimizer may keep values in its parameter groups, such as a step size that it
 estimates; these are saved and restored too.
@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import warnings
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,138 +23,14 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from ltxcore.devices import is_gpu
-from ltxcore.errors import ConfigError, PluginError
+from ltxcore.engines.groups import all_groups, parameter_groups
+from ltxcore.errors import ConfigError, PluginError, listed
 from ltxcore.protocols import ParameterGroup
 
 if TYPE_CHECKING:
     from ltxcore.config.run_file import OptimizationTable
-
-
-ROUNDING = 1e-12
-"""How far below 0 rounding may put a learning rate that should be 0."""
-
-TRIED = 500
-"""The number of steps that a schedule is tried for before a run; trying all steps of a long run would take seconds."""
-
-
-def schedule_of(table: OptimizationTable, optimizer: Optimizer) -> LRScheduler:
-    """Return the learning-rate schedule that `[optimization]` asks for, after its warm-up.
-
-    It is stepped once per optimizer step, whatever the accumulation and the number of processes.
-
-    Raises:
-        ConfigError: the schedule does not accept its parameters.
-    """
-    try:
-        made: LRScheduler = table.schedule.build(optimizer, table.steps - table.warmup)
-    except (TypeError, ValueError, ArithmeticError) as error:
-        raise _refused(table, str(error)) from error
-    return WarmedUp(made, table.warmup) if table.warmup else made
-
-
-class WarmedUp(LRScheduler):
-    """A schedule that begins after `warmup` steps, over which the learning rate grows to the schedule's first value."""
-
-    def __init__(self, inner: LRScheduler, warmup: int) -> None:
-        self.inner, self.warmup, self.optimizer = inner, warmup, inner.optimizer
-        self.peaks = [group["lr"] for group in self.optimizer.param_groups]
-        self.last_epoch = 0
-        self._grow()
-
-    def _grow(self) -> None:
-        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
-            group["lr"] = peak * min(1.0, (self.last_epoch + 1) / (self.warmup + 1))
-
-    def step(self, epoch: int | None = None) -> None:
-        """Go on to the next step."""
-        self.last_epoch += 1
-        if self.last_epoch > self.warmup:
-            self.inner.step()
-        else:
-            self._grow()
-
-    def get_last_lr(self) -> list[float | Tensor]:
-        """Return the current learning rate of each group."""
-        return [group["lr"] for group in self.optimizer.param_groups]
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state for `load_state_dict`."""
-        return {"last_epoch": self.last_epoch, "inner": self.inner.state_dict()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from what `state_dict` returned; this also restores the learning rates of the groups."""
-        self.last_epoch = state_dict["last_epoch"]
-        self.inner.load_state_dict(state_dict["inner"])
-
-
-class _Rates(Optimizer):
-    """An optimizer that only holds learning rates for a schedule to set and updates nothing: a real optimizer takes a second to import."""
-
-    def __init__(self, learning_rate: float) -> None:
-        self.defaults = {"lr": learning_rate}
-        self.param_groups = [{"params": [], "lr": learning_rate}]
-        self.state = defaultdict(dict)
-
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Do nothing, since there are no weights to update."""
-
-
-def try_schedule(table: OptimizationTable) -> None:
-    """Refuse a schedule whose learning rate is not a number, or is below 0, near the beginning or at the end of a run.
-    Nothing is trained.
-
-    Raises:
-        ConfigError: as `schedule_of`, or the learning rate is wrong; the error names the step.
-    """
-    steps = table.steps - table.warmup
-    made = schedule_of(attrs.evolve(table, steps=steps, warmup_steps=0), _Rates(table.learning_rate))
-    _check_rates(made, table, range(1, min(steps, TRIED) + 1))
-    if steps > TRIED and hasattr(made, "_get_closed_form_lr"):  # the other learning rates already show what they are in the first steps
-        made.last_epoch = steps
-        _check(table, steps, made._get_closed_form_lr)
-
-
-def _check_rates(made: LRScheduler, table: OptimizationTable, numbers: Iterable[int]) -> None:
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message="Detected call of `lr_scheduler.step"
-        )  # torch warns that no optimizer step came before; there are none here
-        for number in numbers:
-
-            def step() -> list[float]:
-                made.step()
-                return [float(rate) for rate in made.get_last_lr()]
-
-            _check(table, number, step)
-
-
-def _check(table: OptimizationTable, number: int, rates: Callable[[], Iterable[Any]]) -> None:
-    try:
-        wrong = next((rate for rate in map(complex, rates()) if rate.imag or not -ROUNDING <= rate.real < float("inf")), None)
-    except (TypeError, ValueError, ArithmeticError) as error:
-        raise _refused(table, f"at step {number}: {error}") from error
-    if wrong is not None:
-        shown = f"{wrong.real:g}" if not wrong.imag else "no number"
-        raise _refused(table, f"the learning rate after step {number} would be {shown}")
-
-
-def _refused(table: OptimizationTable, why: str) -> ConfigError:
-    return ConfigError(
-        f'the schedule "{table.scheduler_type}" does not take these parameters: {why}',
-        where="optimization.scheduler_params",
-        remedy=f"See `ltx plugins show {table.scheduler_type}`; the run has {table.steps} steps.",
-    )
-
-
-def advance(scheduler: LRScheduler, steps: int) -> None:
-    """Advance a schedule by so many optimizer steps, one step at a time."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")  # an earlier process made the optimizer steps
-        for _ in range(steps):
-            scheduler.step()
 
 
 def optimizer_of(table: OptimizationTable, parameters: Mapping[str, Parameter]) -> Optimizer:
@@ -166,8 +40,12 @@ def optimizer_of(table: OptimizationTable, parameters: Mapping[str, Parameter]) 
         ConfigError: a package that it needs is not installed, or it does not accept its parameters.
         PluginError: what the plugin returns is not an optimizer.
     """
+    return _built(table, parameter_groups(table, parameters))
+
+
+def _built(table: OptimizationTable, groups: Sequence[ParameterGroup]) -> Optimizer:
     try:
-        made: object = table.optimizer.build([ParameterGroup(parameters, table.learning_rate, table.weight_decay)])
+        made: object = table.optimizer.build(groups)
     except ImportError as error:
         raise ConfigError(
             f'the optimizer "{table.optimizer_type}" needs a package that cannot be imported: {error}',
@@ -189,8 +67,8 @@ def optimizer_of(table: OptimizationTable, parameters: Mapping[str, Parameter]) 
 
 
 def try_optimizer(table: OptimizationTable, averages: bool = False) -> None:
-    """Refuse, before a run, optimizer parameters that the optimizer does not accept. If the run file sets none, nothing
-    is tried, since that would import the optimizer.
+    """Refuse, before a run, optimizer parameters and groups that the optimizer does not accept. If the run file has
+    none, nothing is tried, since that would import the optimizer.
 
     Args:
         table: `[optimization]`.
@@ -205,28 +83,39 @@ def try_optimizer(table: OptimizationTable, averages: bool = False) -> None:
     except TypeError:  # some types have no default
         is_default = False
     of_package = ":" in table.optimizer_type  # of one that knows nothing of ltx
-    if (is_default and not of_package and not averages) or any(
-        importlib.util.find_spec(name) is None for name in getattr(table.optimizer, "needs", {})
-    ):
+    groups = list(all_groups(table))
+    shares = getattr(table.optimizer, "shares_learning_rate", False)  # groups that it does not take are refused by that
+    steps = of_package or (len(groups) > 1 and not shares)
+    lacks = any(importlib.util.find_spec(name) is None for name in getattr(table.optimizer, "needs", {}))
+    if lacks or (is_default and not steps and not averages):
         return
-    weight = Parameter(torch.zeros(2, 2))
-    made = optimizer_of(table, {"module.weight": weight})
+    weights = [Parameter(torch.zeros(2, 2)) for _ in groups]
+    named = zip(groups, weights, strict=True)
+    made = _built(table, [attrs.evolve(group, parameters={f"{group.name}.weight": weight}) for group, weight in named])
     if averages and has_modes(made):
         raise ConfigError(
             f'the optimizer "{table.optimizer_type}" averages the weights itself',
             where="ema.decay",
             remedy="Remove it, or use another optimizer.",
         )
-    if of_package:
+    if not steps:
+        return
+    for weight in weights:
         weight.grad = torch.ones_like(weight)
-        try:
-            made.step()
-        except Exception as error:
-            raise ConfigError(
-                f'the optimizer "{table.optimizer_type}" cannot take a step: {type(error).__name__}: {error}',
-                where="optimization.optimizer_type",
-                remedy="Name one whose step() needs no closure and takes dense gradients.",
-            ) from error
+    try:
+        made.step()
+    except Exception as error:
+        raise ConfigError(
+            f'the optimizer "{table.optimizer_type}" cannot take a step{_with_rates(groups)}: {type(error).__name__}: {error}',
+            where="optimization.optimizer_type",
+            remedy="Name one whose step() needs no closure and takes dense gradients"
+            + (", or leave out what gives modules learning rates of their own." if len(groups) > 1 else "."),
+        ) from error
+
+
+def _with_rates(groups: Sequence[ParameterGroup]) -> str:
+    rates = {group.learning_rate for group in groups}
+    return f" with the learning rates {listed(f'{rate:g}' for rate in sorted(rates))}" if len(rates) > 1 else ""
 
 
 def has_modes(optimizer: Optimizer) -> bool:
@@ -294,6 +183,11 @@ def moved(optimizer: Optimizer, before: Built) -> tuple[dict[str, Tensor], list[
 
 def put_back(optimizer: Optimizer, tensors: Mapping[str, Tensor], values: list[dict[str, Any]]) -> None:
     """Put what `moved` returned into the groups of a newly built optimizer."""
+    numbers = range(len(optimizer.param_groups))
+    if len(values) != len(numbers):  # of a run file with other groups: what the first found out is right for all
+        values = [values[0] for _ in numbers] if values else []
+        first = {key: tensor for key, tensor in tensors.items() if key.startswith(f"{GROUP}0/")}
+        tensors = {key.replace(f"{GROUP}0/", f"{GROUP}{number}/"): tensor for number in numbers for key, tensor in first.items()}
     for group, saved in zip(optimizer.param_groups, values, strict=False):
         group.update({name: tuple(value) if isinstance(group.get(name), tuple) else value for name, value in saved.items()})
     for key, tensor in tensors.items():

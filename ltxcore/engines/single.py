@@ -15,20 +15,20 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from ltxcore.engines.average import WeightAverage
+from ltxcore.engines.groups import indices_of, parameter_groups, rates_of
 from ltxcore.engines.optim import (
     GROUP,
     Built,
-    advance,
     built,
     moved,
     not_finite,
     optimizer_of,
     put_back,
-    schedule_of,
     state_in_host_memory,
     weights_to_keep,
 )
 from ltxcore.engines.saved import AVERAGE, AVERAGED_STEPS, PARAMETER, average_in, check_saved
+from ltxcore.engines.schedules import advance, schedule_of
 from ltxcore.engines.tensor_updates import BackwardUpdates, TensorUpdates
 from ltxcore.errors import LtxError
 from ltxcore.protocols import Backbone, ModelInput
@@ -62,6 +62,7 @@ class SingleEngine:
         updates: makes updates tensor by tensor, for weights in bfloat16; None if the optimizer updates all of them at once.
         in_backward: makes updates within the backward pass; None if `step` makes them.
         average: the moving average of the weights; None if the run keeps none.
+        indices: the index in `param_groups` of each parameter group, by its name.
     """
 
     backbone: Backbone
@@ -76,6 +77,7 @@ class SingleEngine:
     updates: TensorUpdates | None = None
     in_backward: BackwardUpdates | None = None
     average: WeightAverage | None = None
+    indices: Mapping[str, int] = attrs.field(factory=lambda: {"": 0})
     _built: Built = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -90,9 +92,9 @@ class SingleEngine:
         return 1
 
     @property
-    def learning_rate(self) -> float:
-        """The learning rate of the next step."""
-        return float(self.optimizer.param_groups[0]["lr"])
+    def learning_rates(self) -> Mapping[str, float]:
+        """The learning rates of the next step by the name of the parameter group."""
+        return rates_of(self.optimizer, self.indices)
 
     def forward(self, inputs: Mapping[str, ModelInput], **options: Any) -> dict[str, Tensor]:
         """Return velocities by modality, `[B, T + R, D]` float32; `options` are those of the backbone."""
@@ -320,4 +322,5 @@ def single_engine(
         updates=updates,
         in_backward=BackwardUpdates(updates, table.max_grad_norm, lambda: scheduler.last_epoch) if updates and in_backward else None,
         average=None if ema is None else WeightAverage.of(ema, parameters),
+        indices=indices_of(optimizer, parameter_groups(table, parameters)),
     )

@@ -20,9 +20,11 @@ from torch.nn import Parameter
 from torch.optim.lr_scheduler import LRScheduler
 
 from ltxcore.engines.average import WeightAverage
-from ltxcore.engines.optim import GROUP, Built, advance, built, moved, not_finite, put_back
+from ltxcore.engines.groups import rates_of
+from ltxcore.engines.optim import GROUP, Built, built, moved, not_finite, put_back
 from ltxcore.engines.process_group import Group
 from ltxcore.engines.saved import AVERAGE, AVERAGED_STEPS, PARAMETER, average_in, check_saved
+from ltxcore.engines.schedules import advance
 from ltxcore.engines.zero_state import Divided, keys_of, whole_shape
 from ltxcore.errors import LtxError, ProcessError
 from ltxcore.protocols import ModelInput
@@ -49,6 +51,7 @@ class ZeroEngine:
         group: the processes.
         device: the device of this process.
         accumulation: the number of micro-batches per optimizer step on each process.
+        indices: the index in `param_groups` of each parameter group, by its name.
         average: the moving average of the weights, of which each process holds its part; None if the run keeps none.
     """
 
@@ -59,6 +62,7 @@ class ZeroEngine:
     group: Group
     device: torch.device
     accumulation: int
+    indices: Mapping[str, int]
     average: WeightAverage | None = None
     _taken: int = attrs.field(default=0, init=False)
     _bad: str = attrs.field(default="", init=False)
@@ -76,9 +80,9 @@ class ZeroEngine:
         return self.group.world_size
 
     @property
-    def learning_rate(self) -> float:
-        """The learning rate of the next step."""
-        return float(self.scheduler.optimizer.param_groups[0]["lr"])
+    def learning_rates(self) -> Mapping[str, float]:
+        """The learning rates of the next step by the name of the parameter group."""
+        return rates_of(self.scheduler.optimizer, self.indices)
 
     # ---- training
 

@@ -12,9 +12,11 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from ltxcore.engines.average import WeightAverage
-from ltxcore.engines.optim import optimizer_of, schedule_of
+from ltxcore.engines.groups import indices_of, parameter_groups
+from ltxcore.engines.optim import optimizer_of
 from ltxcore.engines.process import Processes
 from ltxcore.engines.process_group import Group, deepspeed
+from ltxcore.engines.schedules import schedule_of
 from ltxcore.engines.zero import ZeroEngine
 from ltxcore.engines.zero_config import Config, Wanted, resolve
 from ltxcore.engines.zero_state import Divided, ReplacedLinear, partition
@@ -75,6 +77,7 @@ def zero_engine(
             transformer.to(dtype)
         optimizer = _optimizer(config, run, parameters)
         scheduler = schedule_of(run.optimization, optimizer)
+        indices = indices_of(optimizer, parameter_groups(run.optimized, parameters))  # before DeepSpeed takes the parameters for its own
         with unwarned():
             engine, *_ = deepspeed().initialize(
                 model=transformer, model_parameters=list(parameters.values()), optimizer=optimizer, config=config
@@ -83,7 +86,7 @@ def zero_engine(
     for name, value in first.items():
         divided.put("parameter", name, value)
     average = None if run.ema.decay is None else WeightAverage.of(run.ema, divided.parts)
-    return ZeroEngine(backbone, parameters, divided, scheduler, group, device, wanted.accumulation, average)
+    return ZeroEngine(backbone, parameters, divided, scheduler, group, device, wanted.accumulation, indices, average)
 
 
 def _width(backbone: LTXBackbone) -> int:
@@ -97,7 +100,7 @@ def _optimizer(config: Config, run: RunFile, parameters: Mapping[str, Parameter]
     Raises:
         ConfigError: as `optimizer_of`, or the configuration asks for DeepSpeed's AdamW and the run's optimizer is not AdamW.
     """
-    own = optimizer_of(run.optimization, parameters)
+    own = optimizer_of(run.optimized, parameters)
     if not config["zero_force_ds_cpu_optimizer"]:
         return own
     if type(own) is not torch.optim.AdamW:

@@ -122,6 +122,7 @@ class Divided:
             count: Tensor = self.counts[kind].detach().cpu().clone()
             return count
         if kind != "parameter":
+            self._link(parameter, kind)
             moment: Tensor = safe_get_full_optimizer_state(parameter, kind)
             return moment.cpu()
         if name in self.trained:
@@ -230,6 +231,15 @@ class Divided:
         return bool(self.engine.zero_optimization_partition_weights())
 
     # ---- parts
+
+    def _link(self, parameter: Any, kind: str) -> None:
+        """Let DeepSpeed find the state of every parameter group under stages 1 and 2: it looks once, when only the first
+        group has made a step and the others have no state yet.
+        """
+        mapping = getattr(parameter, "_hp_mapping", None)
+        if mapping is not None and kind not in (mapping.optim_fragment or ()):
+            self.optimizer._hp_optimizer_states_linked = False
+            self.optimizer._lazy_init_hp_params_optimizer_state()
 
     def _state(self, flat: Tensor) -> Mapping[str, Any]:
         found: Mapping[str, Any] = self.optimizer.optimizer.state.get(flat, {})

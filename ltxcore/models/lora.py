@@ -8,9 +8,11 @@ from pathlib import Path
 import attrs
 from torch.nn import Parameter
 
+from ltxcore.config.groups import LoraGroup
 from ltxcore.errors import ConfigError
 from ltxcore.models.adapters import adapter_parameters, adapters, create_adapters
 from ltxcore.models.backbone import LTXBackbone
+from ltxcore.models.groups import settings_of
 from ltxcore.models.lora_load import fill_adapters, read_fitting
 from ltxcore.models.lora_save import save_lora
 from ltxcore.models.targets import Auto, resolve_targets
@@ -46,6 +48,7 @@ def add_lora(
     seed: int = 0,
     rslora: bool = False,
     dora: bool = False,
+    groups: Sequence[LoraGroup] = (),
     start: Path | None = None,
 ) -> AddedLora:
     """Freeze the base and add float32 adapters, which at first change nothing, or only what the LoRA of a file changes.
@@ -63,6 +66,7 @@ def add_lora(
         seed: the seed of the adapters' first weights.
         rslora: whether alpha is divided by the root of the rank.
         dora: whether the lengths of rows are learned separately from their directions.
+        groups: the targets with settings of their own.
         start: a LoRA file to start from. Its modules that no loss reaches stay unchanged, in the model and in what is saved.
 
     Raises:
@@ -75,7 +79,7 @@ def add_lora(
     targets = resolve_targets(backbone, target_modules, reachable, modalities)
     held = read_fitting(backbone, start) if start is not None else None
     kept = [name for name in targets.unreachable if held is not None and name in held.pairs]
-    settings = dict.fromkeys([*targets.adapted, *kept], AdapterSettings(rank, alpha, dropout))
+    settings = settings_of([*targets.adapted, *kept], AdapterSettings(rank, alpha, dropout), groups)
     create_adapters(backbone, settings, seed=seed, rslora=rslora, dora=dora)
     if held is not None:
         fill_adapters(backbone, held, str(start))

@@ -16,7 +16,6 @@ from ltxcore.models.blueprint import Described
 from ltxcore.models.lora_file import LoraFile, Pairs, read_lora, sketch_lora
 from ltxcore.models.lora_save import shape_shown
 from ltxcore.models.parameter_names import is_needed, to_original
-from ltxcore.models.targets import Targets
 from ltxcore.protocols import AdapterSettings
 from ltxcore.safetensors_files import read_header
 
@@ -50,15 +49,14 @@ def read_fitting(backbone: LTXBackbone, path: Path) -> LoraFile:
     return found
 
 
-def check_start(backbone: Described, path: Path, targets: Targets, rank: int, dora: bool) -> None:
+def check_start(backbone: Described, path: Path, settings: Mapping[str, AdapterSettings], dora: bool) -> None:
     """Refuse a LoRA file that adapters cannot start from, as far as its header shows. Which modules no loss reaches is
     not known yet, so the file may lack some modules.
 
     Args:
         backbone: the backbone, without adapters; it may be on the meta device.
         path: the LoRA file.
-        targets: the run's LoRA targets.
-        rank: the rank of the run's adapters.
+        settings: the settings of the adapter of each of the run's LoRA targets.
         dora: whether the run's adapters also learn row lengths.
 
     Raises:
@@ -68,8 +66,8 @@ def check_start(backbone: Described, path: Path, targets: Targets, rank: int, do
     check_generation(backbone, path)
     found = sketch_lora(path, str(path))
     check_modules(backbone, found.pairs, str(path))
-    own = dict.fromkeys((*targets.adapted, *targets.unreachable), rank)
-    problems = _misfits({name: own[name] for name in own if name in found.pairs}, found, dora, str(path))
+    own = {name: each.rank for name, each in settings.items() if name in found.pairs}
+    problems = _misfits(own, found, dora, str(path))
     if problems:
         raise CheckpointError.of(problems)
 

@@ -115,7 +115,7 @@ def shape_shown(shape: tuple[int, ...] | None) -> str:
 
 def _own_metadata(backbone: LTXBackbone, given: Mapping[str, str], path: Path) -> dict[str, str]:
     layers = adapters(backbone)
-    first = next(iter(layers.values()))
+    first = max(layers.values(), key=lambda layer: int(layer.r[ADAPTER]))
     rank, alpha = int(first.r[ADAPTER]), float(first.lora_alpha[ADAPTER])
     own = {
         "base_model": backbone.info.name,

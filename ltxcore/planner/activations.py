@@ -2,7 +2,8 @@
 memory.
 
 The blocks of a model are alike, so models of two and of three blocks show what any number of blocks takes: the
-difference is one block. What is counted is what a CPU's kernels keep. Attention keeps its inputs, its output and one
+difference is one block. Where groups of a LoRA differ from block to block, there is a model of three blocks for each kind
+of block. What is counted is what a CPU's kernels keep. Attention keeps its inputs, its output and one
 number per row, as flash attention does on a GPU, never the scores.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -20,6 +21,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import Parameter
 
+from ltxcore.config.groups import LoraGroup, in_blocks
+from ltxcore.config.parts import evolved
 from ltxcore.config.run_file import LoraTable
 from ltxcore.flow.loss import total_loss
 from ltxcore.models.backbone import LTXBackbone
@@ -30,8 +33,8 @@ from ltxcore.models.reach import unreached_parameters
 from ltxcore.planner.live import LiveBytes
 from ltxcore.protocols import ModelInput, Strategy
 
-FEW = (2, 3)
-"""The numbers of blocks in the two models that are run to count bytes: the first and the last block, without and with one between them."""
+FEW = 3
+"""The most blocks of a model that is run to count bytes for any number of them: the first, the last, and one between them."""
 
 
 @attrs.frozen
@@ -102,10 +105,10 @@ class Tracer:
     strategy: Strategy
     _unreached: dict[tuple[frozenset[str], int], frozenset[str]] = attrs.field(factory=dict, init=False)
 
-    def sketched(self, choice: Choice, inputs: Mapping[str, ModelInput], num_layers: int) -> Sketch:
-        """Return a model of so many blocks, in which the same parameters are trained as `train.trained_model.load_model` selects."""
-        backbone = self.base.sketch(choice.modalities, num_layers)
-        key = choice.modalities, num_layers
+    def sketched(self, choice: Choice, inputs: Mapping[str, ModelInput], blocks: Sequence[int]) -> Sketch:
+        """Return a model of these blocks, in which the same parameters are trained as `train.trained_model.load_model` selects."""
+        backbone = self.base.sketch(choice.modalities, len(blocks))
+        key = choice.modalities, len(blocks)
         if key not in self._unreached:  # neither adapters nor dtypes nor sizes change this
             self._unreached[key] = _unreached(backbone, self.strategy, inputs)
         unreached = self._unreached[key]
@@ -116,7 +119,7 @@ class Tracer:
                 parameter.requires_grad_(name not in unreached)
             return Sketch(backbone, frozenset(name for name, _ in backbone.named_parameters()) - unreached, unreached)
         reachable = {name for name, _ in backbone.named_parameters()} - unreached
-        add_lora(backbone, **choice.lora.adapters(), reachable=reachable)
+        add_lora(backbone, **_of_blocks(choice.lora, blocks).adapters(), reachable=reachable)
         return Sketch(backbone, frozenset(lora_parameters(backbone)), unreached)
 
     def activations(self, choice: Choice, inputs: Mapping[str, ModelInput]) -> Activations:
@@ -124,31 +127,61 @@ class Tracer:
 
         Source: docs/explanation/arithmetic.md#activations
         """
-        if not self._is_told_by_few(choice):
-            return self._run(choice, inputs, self.base.num_layers)
-        fewer, more = (self._run(choice, inputs, count) for count in FEW)
-        further = self.base.num_layers - FEW[0]
-        return Activations(
-            fewer.saved + further * (more.saved - fewer.saved), fewer.peak + further * (more.peak - fewer.peak), fewer.inputs
-        )
+        blocks = blocks_run(choice.lora, self.base.num_layers)
+        if all(count == 1 for count in blocks.values()):
+            return self._run(choice, inputs, list(blocks))
+        first, *between, last = blocks
+        fewer = self._run(choice, inputs, [first, last])
+        saved, peak = fewer.saved, fewer.peak
+        for block in between:
+            more = self._run(choice, inputs, [first, block, last])
+            saved += blocks[block] * (more.saved - fewer.saved)
+            peak += blocks[block] * (more.peak - fewer.peak)
+        return Activations(saved, peak, fewer.inputs)
 
     def said(self, choice: Choice) -> str:
         """Describe which models are run to count the activations."""
-        return f"{FEW[0]} and {FEW[1]} blocks" if self._is_told_by_few(choice) else f"{self.base.num_layers} blocks"
+        blocks = blocks_run(choice.lora, self.base.num_layers)
+        return f"{len(blocks)} blocks" if all(count == 1 for count in blocks.values()) else f"{FEW - 1} and {FEW} blocks"
 
-    def _is_told_by_few(self, choice: Choice) -> bool:
-        return self.base.num_layers > FEW[1] and blocks_are_alike(choice.lora)
-
-    def _run(self, choice: Choice, inputs: Mapping[str, ModelInput], num_layers: int) -> Activations:
-        return _run(self.sketched(choice, inputs, num_layers).backbone, choice, self.strategy, inputs)
+    def _run(self, choice: Choice, inputs: Mapping[str, ModelInput], blocks: Sequence[int]) -> Activations:
+        return _run(self.sketched(choice, inputs, blocks).backbone, choice, self.strategy, inputs)
 
 
-def blocks_are_alike(lora: LoraTable | None) -> bool:
-    """Return whether all blocks have the same adapters: no target names a block by its number, as
-    `transformer_blocks.3.attn1.to_k` does.
+def blocks_run(lora: LoraTable | None, layers: int) -> dict[int, int]:
+    """Return the blocks that are run in order, and how many each stands for: the first, the last and, of those between
+    them, one for all that are in the same groups of the LoRA.
     """
-    targets = [] if lora is None or isinstance(lora.target_modules, str) else lora.target_modules
-    return not any(re.search(r"(^|\.)\d+\.(?!proj)", target) for target in targets)
+    if layers <= FEW or not _blocks_are_alike(lora):
+        return dict.fromkeys(range(layers), 1)
+    groups = [] if lora is None else [group.blocks for group in lora.groups if group.blocks is not None]
+    alike: dict[tuple[bool, ...], list[int]] = {}
+    for number in range(1, layers - 1):
+        alike.setdefault(tuple(in_blocks(blocks, number) for blocks in groups), []).append(number)
+    return {0: 1, **{numbers[0]: len(numbers) for numbers in alike.values()}, layers - 1: 1}
+
+
+def _of_blocks(lora: LoraTable, blocks: Sequence[int]) -> LoraTable:
+    """Return the settings of a LoRA for a model of some of its blocks, which are counted anew there."""
+
+    def of_group(group: LoraGroup) -> LoraGroup | None:
+        if group.blocks is None:
+            return group
+        own = [str(index) for index, number in enumerate(blocks) if in_blocks(group.blocks, number)]
+        return attrs.evolve(group, blocks=",".join(own)) if own else None
+
+    return evolved(lora, groups=[made for group in lora.groups if (made := of_group(group)) is not None])
+
+
+def _blocks_are_alike(lora: LoraTable | None) -> bool:
+    """Return whether blocks of the same groups have the same adapters: no target and no pattern of a group names a block
+    by its number, as `transformer_blocks.3.attn1.to_k` does.
+    """
+    if lora is None:
+        return True
+    targets = [] if isinstance(lora.target_modules, str) else lora.target_modules
+    named = [*targets, *(pattern for group in lora.groups for pattern in group.modules or ())]
+    return not any(re.search(r"(^|\.)\d+\.(?!proj)|^\d+$|^transformer_blocks\.", target) for target in named)
 
 
 def _run(backbone: LTXBackbone, choice: Choice, strategy: Strategy, inputs: Mapping[str, ModelInput]) -> Activations:

@@ -18,6 +18,7 @@ from ltxcore.planner.advice import Remedy, remedies
 from ltxcore.planner.estimate import CONTEXT, SHARE, Estimator, Need
 from ltxcore.planner.largest_batch import Shapes, encoded_here, shapes_of, stored_bytes
 from ltxcore.protocols import Manifest
+from ltxcore.runs.group_settings import group_lines
 from ltxcore.runs.memory_settings import missing_here
 from ltxcore.runs.passes import Passes, passes_of, said
 from ltxcore.runs.run_plan import Outline, draft
@@ -132,13 +133,14 @@ def told(found: Cost) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """Yield the parts of the report: a heading, and rows of a name and a value."""
     need, states = found.need, found.need.states
     config = found.found.config
-    kind = f"LoRA of rank {config.lora.rank}" if config.model.training_mode == "lora" else "full fine-tuning"
+    kind = f"LoRA of rank {config.lora.ranks}" if config.model.training_mode == "lora" else "full fine-tuning"
     streams = " and ".join(sorted(found.found.modalities))
     ways = "gradient checkpointing" if config.optimization.enable_gradient_checkpointing else "no checkpointing"
     yield (
         f"{kind} of {streams} on {found.found.info.name}, {need.engine}",
         [
             ("trained", f"{need.parameters.trained:,} of {need.parameters.loaded:,} parameters loaded"),
+            *((f"group {name}", what) for name, what in group_lines(config)),
             ("micro-batch", f"{config.optimization.batch_size} of {found.shapes.described}"),
             ("trains on", UNSEEN if found.passes is None else said(found.passes)),
         ],

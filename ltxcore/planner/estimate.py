@@ -258,7 +258,7 @@ def _choice(config: RunFile, modalities: frozenset[str], divided: bool) -> Choic
 
 
 def _adapters(choice: Choice) -> str:
-    return "" if choice.lora is None else f" with a LoRA of rank {choice.lora.rank}"
+    return "" if choice.lora is None else f" with a LoRA of rank {choice.lora.ranks}"
 
 
 def _ways(choice: Choice) -> str:

@@ -6,7 +6,7 @@ The bytes that the weights of a run take, in a file and in memory, are computed 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from math import prod
 
 import attrs
@@ -15,7 +15,7 @@ import torch
 from ltxcore.models.backbone import LTXBackbone
 from ltxcore.models.parameter_names import is_needed
 from ltxcore.models.quantized import BLOCK, Quantization, is_quantizable
-from ltxcore.planner.activations import FEW, Choice, Tracer, blocks_are_alike
+from ltxcore.planner.activations import Choice, Tracer, blocks_run
 from ltxcore.protocols import ModelInput
 
 BLOCKS = "transformer_blocks"
@@ -85,18 +85,17 @@ class Parameters:
 def parameters_of(tracer: Tracer, streams: frozenset[str], choice: Choice, inputs: Mapping[str, ModelInput]) -> Parameters:
     """Return the parameters of a run of `choice.modalities` that loads `streams`."""
     base = tracer.base
-    layers = base.num_layers
-    few = min(layers, FEW[1]) if blocks_are_alike(choice.lora) else layers
+    blocks = blocks_run(choice.lora, base.num_layers)
     plain = attrs.evolve(choice, is_quantized=False)
-    sketch = tracer.sketched(plain, inputs, few)
-    times = _times(few, layers)
+    sketch = tracer.sketched(plain, inputs, list(blocks))
+    times = _times(list(blocks.values()))
     weights = []
     for name, parameter in sketch.backbone.named_parameters():
         own = name.removeprefix("transformer.").replace(".base_layer.", ".")
         weights.append(Weight(own, tuple(parameter.shape), times(own), name in sketch.trained))
     beside = streams - choice.modalities
     if beside:
-        weights += _beside(base.sketch(streams, few), choice.modalities, times)
+        weights += _beside(base.sketch(streams, len(blocks)), choice.modalities, times)
     whole = sum(prod(shape) * times(name) for name, shape in sketch.backbone.blueprint.shapes.items())
     return Parameters(tuple(weights), base.connector_numbers(streams), whole)
 
@@ -107,14 +106,14 @@ def _beside(backbone: LTXBackbone, modalities: frozenset[str], times: Times) -> 
     return [Weight(name, shape, times(name), False) for name, shape in named if not is_needed(name, modalities)]
 
 
-def _times(few: int, layers: int) -> Times:
-    """Return a function that tells how many parameters of a model with `layers` blocks each name in one with `few`
-    blocks stands for: its middle block stands for all between the first and the last.
+def _times(counts: Sequence[int]) -> Times:
+    """Return a function that tells how many parameters each name in a model of few blocks stands for, each of which
+    stands for so many blocks.
     """
 
     def times(name: str) -> int:
         parts = name.split(".")
-        return layers - few + 1 if parts[0] == BLOCKS and int(parts[1]) == few // 2 else 1
+        return counts[int(parts[1])] if parts[0] == BLOCKS else 1
 
     return times
 

@@ -7,12 +7,12 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ltxcore.config.run_file import WIDEST
 from ltxcore.encode.sample_sizes import Planned
 from ltxcore.encode.standing import Standing
 from ltxcore.encode.survey import Survey
 from ltxcore.errors import LtxError, Problem
 from ltxcore.models.blueprint import Description
+from ltxcore.models.groups import settings_of
 from ltxcore.models.parameter_names import is_needed
 from ltxcore.models.targets import resolve_targets
 from ltxcore.runs.checkpoint import MARGIN
@@ -39,12 +39,14 @@ def room_for(found: Outline, problems: list[Problem]) -> Iterator[str]:
         adapted = _adapted(found, backbone)
     except LtxError:  # targets that match nothing, which is reported elsewhere
         return
-    highest = max((min(shape) for shape in adapted), default=WIDEST)
-    if adapted and config.lora.rank > highest:
-        yield (
-            f"{found.loaded.where('lora.rank')}: is {config.lora.rank}, and the largest target has only {highest} rows or columns: "
-            "more than that adds nothing but memory."
-        )
+    for rank in sorted({rank for rank, _ in adapted}):
+        highest = max(min(shape) for own, shape in adapted if own == rank)
+        if rank > highest:
+            key = "lora.rank" if rank == config.lora.rank else "lora.groups"
+            yield (
+                f"{found.loaded.where(key)}: is {rank}, and the largest target has only {highest} rows or columns: "
+                "more than that adds nothing but memory."
+            )
     trained, exported = _numbers(found, backbone, adapted)
     exported *= WEIGHT_BYTES[config.checkpoints.precision]
     checkpoint = exported + trained * STATE_BYTES[config.checkpoints.save_training_state]
@@ -89,23 +91,24 @@ def _latent_numbers(planned: Planned, seen: Survey, widths: Mapping[str, int]) -
     return found
 
 
-def _adapted(found: Outline, backbone: Description) -> list[tuple[int, ...]]:
-    """Return the shapes of the matrices that a LoRA may adapt, some of which no loss may reach; empty in full mode."""
-    config = found.config
-    if config.model.training_mode == "full":
+def _adapted(found: Outline, backbone: Description) -> list[tuple[int, tuple[int, ...]]]:
+    """Return the ranks of the adapters and the shapes of their matrices, some of which no loss may reach; empty in full mode."""
+    lora = found.config.lora
+    if found.config.model.training_mode == "full":
         return []
-    targets = resolve_targets(backbone, config.lora.target_modules, modalities=found.modalities)
-    return [backbone.blueprint.shapes[f"{name}.weight"] for name in targets.adapted]
+    targets = resolve_targets(backbone, lora.target_modules, modalities=found.modalities)
+    settings = settings_of(targets.adapted, lora.settings, lora.groups)
+    return [(each.rank, backbone.blueprint.shapes[f"{name}.weight"]) for name, each in settings.items()]
 
 
-def _numbers(found: Outline, backbone: Description, adapted: Sequence[tuple[int, ...]]) -> tuple[int, int]:
+def _numbers(found: Outline, backbone: Description, adapted: Sequence[tuple[int, tuple[int, ...]]]) -> tuple[int, int]:
     """Count the numbers that are trained, at most, and those that are exported."""
     lora = found.config.lora
     if not adapted:
         shapes = backbone.blueprint.shapes
         trained = sum(math.prod(shape) for name, shape in shapes.items() if is_needed(name, found.modalities))
         return trained, sum(math.prod(shape) for shape in shapes.values())
-    trained = sum(lora.rank * (rows + columns) + (rows if lora.use_dora else 0) for rows, columns in adapted)
+    trained = sum(rank * (rows + columns) + (rows if lora.use_dora else 0) for rank, (rows, columns) in adapted)
     return trained, trained
 
 

@@ -143,7 +143,7 @@ def build_engine(
         return single_engine(
             backbone,
             parameters,
-            config.optimization,
+            config.optimized,
             precision=config.acceleration.mixed_precision_mode,
             device=device,
             makes_room=config.acceleration.offload_optimizer_during_validation,

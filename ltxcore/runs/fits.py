@@ -19,7 +19,9 @@ from ltxcore.models.backbone import ModelInfo
 from ltxcore.models.base import Base, base_of
 from ltxcore.models.checkpoint_files import open_checkpoint
 from ltxcore.models.connectors import connectors_fingerprint
+from ltxcore.models.groups import check_groups, settings_of
 from ltxcore.models.lora_load import check_start
+from ltxcore.models.parameter_names import is_needed
 from ltxcore.models.targets import resolve_targets
 from ltxcore.models.tiny_model import TINY
 from ltxcore.models.transformer_settings import Config, diffusers_arguments
@@ -195,18 +197,25 @@ def start_problems(loaded: LoadedRun, base: Base, modalities: frozenset[str], st
         streams: the modalities that the model is loaded with.
         here: whether the weights to start from are on this machine; if not, they are not checked.
     """
-    model, lora, problems = loaded.config.model, loaded.config.lora, list[Problem]()
+    model, lora, table, problems = loaded.config.model, loaded.config.lora, loaded.config.optimization, list[Problem]()
     with collecting(problems):
         if model.training_mode == "full":
+            with collecting(problems):
+                shapes = base.described(streams).blueprint.shapes
+                check_groups(table.groups, [name for name in shapes if is_needed(name, modalities)], "optimization.groups", base.num_layers)
             with collecting(problems, loaded.where("model.load_checkpoint")):
                 if here and model.load_checkpoint is not None:
                     base_of(str(newest(model.load_checkpoint))).check_tensors()
             return problems
         backbone = base.described(streams)
         targets = resolve_targets(backbone, lora.target_modules, modalities=modalities)
+        trained = (*targets.adapted, *targets.unreachable)
+        for groups, where in ((lora.groups, "lora.groups"), (table.groups, "optimization.groups")):
+            with collecting(problems):
+                check_groups(groups, trained, where, base.num_layers)
         with collecting(problems, loaded.where("model.load_checkpoint")):
             if here and model.load_checkpoint is not None:
-                check_start(backbone, newest(model.load_checkpoint), targets, lora.rank, lora.use_dora)
+                check_start(backbone, newest(model.load_checkpoint), settings_of(trained, lora.settings, lora.groups), lora.use_dora)
     return problems
 
 

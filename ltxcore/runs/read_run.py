@@ -141,6 +141,13 @@ class Record:
         tables = strategy.items() if isinstance(strategy, Mapping) else ()
         return {name: table for name, table in tables if isinstance(table, Mapping) and "is_generated" in table}
 
+    @property
+    def ranks(self) -> str:
+        """The ranks that a LoRA's adapters may have, in words."""
+        groups = (group.get("rank") for group in self.get("lora.groups", []))
+        found = sorted({rank for rank in (self.get("lora.rank"), *groups) if rank is not None})
+        return " to ".join(str(rank) for rank in dict.fromkeys(found[:1] + found[-1:]))
+
     def get(self, key: str, default: Any = None) -> Any:
         """Return a value of the run file by its key path."""
         value: Any = self.run

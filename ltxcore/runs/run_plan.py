@@ -19,14 +19,16 @@ from ltxcore.encoded.held_out import Split, restored, split
 from ltxcore.encoded.listing import whole_samples
 from ltxcore.encoded.manifest import read_manifest
 from ltxcore.encoded.sample_names import ENCODED, encoded_root
-from ltxcore.engines.optim import try_optimizer, try_schedule
+from ltxcore.engines.optim import try_optimizer
 from ltxcore.engines.process import Place
+from ltxcore.engines.schedules import try_schedule
 from ltxcore.errors import ConfigError, DataError, LtxError, Problem, collecting
 from ltxcore.models.backbone import ModelInfo
 from ltxcore.models.base import Base, base_of, released
 from ltxcore.protocols import MODALITIES, Manifest, Setting, Strategy
 from ltxcore.runs.engine import check_deepspeed, engine_problems, missing_for_engine, uses_zero
 from ltxcore.runs.fits import misfits, start_problems
+from ltxcore.runs.group_settings import group_problems
 from ltxcore.runs.memory_settings import contradictions, missing_here
 from ltxcore.runs.resume import Begun, begun, resolved, where_it_lies
 from ltxcore.runs.run_folder import STATUS, RunFolder, check_free, check_writable, holds
@@ -219,7 +221,13 @@ def draft(
         loaded, notes = (there.loaded, there.notes) if resumes else (loaded, ())
         notes = (moved, *notes) if moved else notes
     config = loaded.config
-    for refused in (_unavailable(config), engine_problems(config, count), _not_here(config, count) if here else (), contradictions(config)):
+    for refused in (
+        _unavailable(config),
+        engine_problems(config, count),
+        _not_here(config, count) if here else (),
+        contradictions(config),
+        group_problems(config),
+    ):
         with collecting(problems):
             problems.extend(Problem(what, loaded.where(key), remedy) for key, what, remedy in refused)
     with collecting(problems):
@@ -231,7 +239,7 @@ def draft(
         if uses_zero(config, count):
             check_deepspeed(config, processes)
     with collecting(problems, loaded.where("optimization.optimizer_params")):
-        try_optimizer(config.optimization, averages=config.ema.decay is not None)
+        try_optimizer(config.optimized, averages=config.ema.decay is not None)
     with collecting(problems, loaded.where("optimization.scheduler_params")):
         try_schedule(config.optimization)
     problems.extend(unreadable)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import tempfile
 from collections.abc import Iterator, Mapping
 from math import prod
@@ -14,15 +13,15 @@ from torch import Tensor
 from torch.nn import Module, Parameter
 from torch.optim.lr_scheduler import LambdaLR
 
+from ltxcore.config.groups import OptimizationGroup
 from ltxcore.config.packages import state_bytes
 from ltxcore.config.run_file import OptimizationTable
 from ltxcore.engines.optim import has_modes, optimizer_of
 from ltxcore.engines.single import SingleEngine
-from ltxcore.errors import LtxError
+from ltxcore.engines.tensor_updates import TensorUpdates
 from ltxcore.registry import zero_stages_of
 from ltxcore.runs import checkpoint
-from ltxcore.testing.keys import faults_of_class
-from ltxcore.testing.trials import Findings
+from ltxcore.testing.keys import checking, note_all
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -45,10 +44,13 @@ LESS, MORE = 0.1, 0.5
 
 SAME = 1e-6
 
+APART = "attn1"
+"""The part of the names of weights that are a group of their own."""
+
 
 def check_optimizer(optimizer: Any, **fields: Any) -> None:
-    """Check that an optimizer does what the core relies on: that it learns, resumes to the last bit, and keeps as many
-    bytes as it states.
+    """Check that an optimizer does what the core relies on: that it learns, tells its groups apart, resumes to the last
+    bit, and keeps as many bytes as it states.
 
     Args:
         optimizer: an object of the class that `ltx_optimizers` names, or the class.
@@ -57,21 +59,19 @@ def check_optimizer(optimizer: Any, **fields: Any) -> None:
     Raises:
         AssertionError: for everything that is wrong.
     """
-    one: Any = optimizer(**fields) if inspect.isclass(optimizer) else optimizer
-    findings = Findings()
-    said = f"{type(one).__name__} breaks the protocol of optimizers:"
-    for fault in faults_of_class("optimizer", one):
-        findings.note(fault)
-    findings.tell(said)
-    try:
-        looks = (_learns, _decays, _keeps, _resumes, _switches, _divides)
-        for fault in list(_faults_of_groups(one)) or [fault for look in looks for fault in look(one)]:
-            findings.note(fault)
-    except LtxError as error:
-        findings.note(error.problems[0].what.removeprefix(f'the optimizer "{type(one).__name__}" '))
-    except Exception as error:  # noqa: BLE001 - it may raise anything, and is told
-        findings.note(f"raises {type(error).__name__}: {error}")
-    findings.tell(said)
+    with checking("optimizer", optimizer, fields) as (one, findings):
+        note_all(findings, _faults(one), f'the optimizer "{type(one).__name__}"')
+
+
+def _faults(one: Any) -> Iterator[str]:
+    built = list(_faults_of_groups(one))
+    yield from built
+    if built:
+        return
+    of_one = [*_learns(one), *_decays(one)]
+    yield from of_one or _tells_groups_apart(one)
+    for look in (_keeps, _resumes, _switches, _divides, _updates_alone):
+        yield from look(one)
 
 
 # ---------------------------------------------------------------- trying it
@@ -80,7 +80,25 @@ def check_optimizer(optimizer: Any, **fields: Any) -> None:
 class _Trial:
     """Weights that are drawn to a point, step by step, by an engine as in a run."""
 
-    def __init__(self, one: Any, weight_decay: float = 0.01, shapes: Shapes = SHAPES, whole: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        one: Any,
+        weight_decay: float = 0.01,
+        shapes: Shapes = SHAPES,
+        whole: Tensor | None = None,
+        apart: float | None = None,
+        alone: bool = False,
+    ) -> None:
+        """Make the weights and the engine.
+
+        Args:
+            one: the optimizer's type.
+            weight_decay: the weight decay.
+            shapes: the shapes of the weights.
+            whole: the values of all weights; None to draw them.
+            apart: the weight decay of a second group; None for one group.
+            alone: whether the optimizer updates one weight at a time.
+        """
         draws = torch.Generator().manual_seed(0)
         self.parameters = {}
         for name, shape in shapes.items():
@@ -91,14 +109,31 @@ class _Trial:
         self.aim = torch.randn(sum(map(prod, shapes.values())), generator=torch.Generator().manual_seed(1)) * 0.5
         rate = float(getattr(one, "learning_rate", RATE))
         fall = 0.0 if getattr(one, "schedules_itself", False) else 0.5 / LONG
-        table = OptimizationTable(learning_rate=rate, weight_decay=weight_decay, optimizer_type=type(one).__name__, optimizer=one)
+        groups = [] if apart is None else [OptimizationGroup(modules=[APART], weight_decay=apart)]
+        name = type(one).__name__
+        table = OptimizationTable(learning_rate=rate, weight_decay=weight_decay, optimizer_type=name, optimizer=one, groups=groups)
         optimizer = optimizer_of(table, self.parameters)
         scheduler = LambdaLR(optimizer, lambda step: 1 - fall * min(step, LONG))
-        self.engine = SingleEngine(Module(), self.parameters, optimizer, scheduler, 1, 0.0, None, torch.device("cpu"))  # type: ignore[arg-type]
+        updates = TensorUpdates(self.parameters, optimizer, 0) if alone else None
+        self.engine = SingleEngine(
+            Module(),  # type: ignore[arg-type]
+            self.parameters,
+            optimizer,
+            scheduler,
+            accumulation=1,
+            max_grad_norm=0.0,
+            autocast=None,
+            device=torch.device("cpu"),
+            updates=updates,
+        )
 
     @property
     def weights(self) -> Tensor:
         return torch.cat([parameter.detach().flatten() for parameter in self.parameters.values()])
+
+    def copies(self) -> dict[str, Tensor]:
+        """Return the weights as they are now, by name."""
+        return {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
 
     @property
     def distance(self) -> float:
@@ -167,6 +202,27 @@ def _decays(one: Any) -> Iterator[str]:
         yield "does the same with weight decay as without; use that of the groups, or say decays_weights = False"
 
 
+def _tells_groups_apart(one: Any) -> Iterator[str]:
+    trial = _Trial(one, apart=0.01).steps(0, 2)
+    own = {id(parameter) for name, parameter in trial.parameters.items() if APART in name}
+    before = trial.copies()
+    for group in trial.engine.optimizer.param_groups:
+        group["lr"] = 0.0 if any(id(parameter) in own for parameter in group["params"]) else group["lr"]
+    trial.steps(2, 3)
+    still = {
+        apart: all(torch.equal(parameter, before[name]) for name, parameter in trial.parameters.items() if (APART in name) == apart)
+        for apart in (False, True)
+    }
+    if not still[True] and not any(getattr(one, each, False) for each in ("schedules_itself", "shares_learning_rate")):
+        yield 'moves weights of a group whose "lr" is 0, while that of another is not'
+    if still[False]:
+        yield 'moves no weights of a group while the "lr" of another is 0'
+    if getattr(one, "decays_weights", True):
+        plain, decayed = (_Trial(one, weight_decay=0.0, apart=decay).steps(0, STEPS).copies() for decay in (0.0, 0.5))
+        if all(torch.equal(plain[name], decayed[name]) for name in plain if APART in name):
+            yield "does the same whatever the weight decay of a second group"
+
+
 def _keeps(one: Any) -> Iterator[str]:
     trial = _Trial(one).steps(0, 2)
     said = {name: one.state_bytes(name, shape) for name, shape in SHAPES.items()}
@@ -181,8 +237,8 @@ def _keeps(one: Any) -> Iterator[str]:
 
 
 def _resumes(one: Any) -> Iterator[str]:
-    whole = _Trial(one).steps(0, 2 * STEPS)
-    first, second = _Trial(one).steps(0, STEPS), _Trial(one)
+    whole = _Trial(one, apart=0.0).steps(0, 2 * STEPS)
+    first, second = _Trial(one, apart=0.0).steps(0, STEPS), _Trial(one, apart=0.0)
     with tempfile.TemporaryDirectory() as folder:
         try:
             saved = checkpoint.save(Path(folder), STEPS, {"weights": Path.touch}, first.engine.state())
@@ -221,3 +277,12 @@ def _divides(one: Any) -> Iterator[str]:
             if isinstance(value, Tensor) and value.numel() > 1 and value.shape != parameter.shape:
                 yield f'names zero_stages, but keeps "{kind}" in another shape than the weights, which ZeRO cannot divide'
                 return
+
+
+def _updates_alone(one: Any) -> Iterator[str]:
+    """Return whether updating one weight after the other gives the same result as updating all of them in a step."""
+    if not getattr(one, "updates_alone", False):
+        return
+    whole, alone = (_Trial(one, apart=0.0, alone=alone).steps(0, STEPS).weights for alone in (False, True))
+    if float((whole - alone).abs().max()) > SAME:
+        yield "says updates_alone, but trains otherwise if it updates one weight after the other"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import warnings
@@ -14,9 +13,7 @@ from torch.nn import Parameter
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from ltxcore.errors import LtxError
-from ltxcore.testing.keys import faults_of_class
-from ltxcore.testing.trials import Findings
+from ltxcore.testing.keys import checking, note_all
 
 LENGTHS = (1, 2, 3, 10, 300)
 """The lengths of the runs that it is tried on, in steps."""
@@ -35,21 +32,9 @@ def check_schedule(schedule: Any, **fields: Any) -> None:
     Raises:
         AssertionError: for everything that is wrong.
     """
-    one: Any = schedule(**fields) if inspect.isclass(schedule) else schedule
-    findings = Findings()
-    said = f"{type(one).__name__} breaks the protocol of schedules:"
-    for fault in faults_of_class("schedule", one):
-        findings.note(fault)
-    findings.tell(said)
-    for steps in LENGTHS:
-        try:
-            for fault in _faults(one, steps):
-                findings.note(fault, f"a run of {steps} steps")
-        except LtxError as error:
-            findings.note(error.problems[0].what, f"a run of {steps} steps")
-        except Exception as error:  # noqa: BLE001 - it may raise anything, and is told
-            findings.note(f"raises {type(error).__name__}: {error}", f"a run of {steps} steps")
-    findings.tell(said)
+    with checking("schedule", schedule, fields) as (one, findings):
+        for steps in LENGTHS:
+            note_all(findings, _faults(one, steps), f'the schedule "{type(one).__name__}"', f"a run of {steps} steps")
 
 
 def _made(one: Any, steps: int) -> tuple[Optimizer, Any]:

@@ -1,16 +1,62 @@
-"""Checks of a plugin's class, and of its fields as the keys of a run file, for plugins of every kind."""
+"""What the checks of plugins of every kind begin and end with: the class, its fields as the keys of a run file, and
+what it raises.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ltxcore.config.reading import Unreadable
 from ltxcore.config.structurer import Structurer
 from ltxcore.config.tables import Key, keys_of, plain
-from ltxcore.errors import PluginError
+from ltxcore.errors import LtxError, PluginError
 from ltxcore.registry import Named, Origin, Registry, check
+from ltxcore.testing.trials import Findings
+
+
+@contextmanager
+def checking(kind: str, plugin: Any, fields: Mapping[str, Any]) -> Iterator[tuple[Any, Findings]]:
+    """Return a context with an object of a plugin's class, and with findings that are told at its end. A class that the
+    registry refuses is told at once.
+
+    Args:
+        kind: the kind of plugin.
+        plugin: an object of the class, or the class.
+        fields: the parameters to make an object of the class with.
+
+    Raises:
+        AssertionError: for everything that is wrong.
+    """
+    one = plugin(**fields) if inspect.isclass(plugin) else plugin
+    findings = Findings()
+    said = f"{type(one).__name__} breaks the protocol of {kind}s:"
+    for fault in faults_of_class(kind, one):
+        findings.note(fault)
+    findings.tell(said)
+    yield one, findings
+    findings.tell(said)
+
+
+def note_all(findings: Findings, faults: Iterable[str], name: str, label: str = "") -> None:
+    """Note faults, and whatever the plugin raises while they are looked for.
+
+    Args:
+        findings: where they are noted.
+        faults: the faults.
+        name: the plugin, as an error of the core calls it, such as `the optimizer "Lion"`.
+        label: where they occur.
+    """
+    try:
+        for fault in faults:
+            findings.note(fault, label)
+    except LtxError as error:
+        findings.note(error.problems[0].what.removeprefix(f"{name} "), label)
+    except Exception as error:  # noqa: BLE001 - it may raise anything, and is told
+        findings.note(f"raises {type(error).__name__}: {error}", label)
 
 
 def faults_of_class(kind: str, one: Any, keys: Callable[[Any], Sequence[Key]] = keys_of) -> Iterator[str]:

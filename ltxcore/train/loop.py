@@ -94,11 +94,11 @@ class Loop:
             taken = [self._micro_step(f"training step {step}", *each) for each in islice(reading, self.accumulation)]
             with telling(f"updating the weights in step {step}", engine.device):
                 tally = self._read(step, taken)
-                rate = engine.learning_rate
+                rates = engine.learning_rates
                 norm = engine.step()
             if not math.isfinite(norm):
                 engine.refuse(_stopped(step, "the gradient", engine.gather(_seen(taken)), engine.bad_gradient(), self._left_sound()))
-            yield step, self._metrics(tally, sum(tokens(each.inputs) for each in taken), rate, norm, time.perf_counter() - began)
+            yield step, self._metrics(tally, sum(tokens(each.inputs) for each in taken), rates, norm, time.perf_counter() - began)
 
     def attempt(self, micro_batch: MicroBatch) -> None:
         """Compute the gradients of a micro-batch of the largest size, with every condition that has a probability, only
@@ -193,12 +193,13 @@ class Loop:
         again = f"resumes from the last sound checkpoint, {last}" if last else "starts over, since there is no checkpoint yet"
         return f"Other weights of this step were updated already, so those in memory are of no use; the same command {again}."
 
-    def _metrics(self, tally: Tally, seen: int, rate: float, norm: float, seconds: float) -> dict[str, float]:
+    def _metrics(self, tally: Tally, seen: int, rates: Mapping[str, float], norm: float, seconds: float) -> dict[str, float]:
         parts = self.engine.gather((tally, seen, peak_memory(self.engine.device)))
         merged = Tally().merge(part[0] for part in parts)
         return {
             **merged.means(),
-            "learning_rate": rate,
+            "learning_rate": next(iter(rates.values())),
+            **{f"learning_rate/{name}": rate for name, rate in rates.items() if name},
             "grad_norm": norm,
             "step_seconds": seconds,
             "tokens_per_second": sum(part[1] for part in parts) / seconds,

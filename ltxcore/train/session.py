@@ -20,6 +20,7 @@ from ltxcore.protocols import Engine
 from ltxcore.redact import leaving
 from ltxcore.runs import checkpoint
 from ltxcore.runs.about import about_data
+from ltxcore.runs.group_settings import group_metadata
 from ltxcore.runs.records import Status
 from ltxcore.runs.run_plan import RunPlan
 from ltxcore.runs.trackers import Trackers
@@ -308,7 +309,7 @@ class Session:
         outline = self.plan.outline
         trigger = outline.config.preprocessing.lora_trigger
         decay = {"ema_decay": str(outline.config.ema.decay)} if averaged else {}
-        said = {**({"trigger": trigger} if trigger else {}), **decay, **more}
+        said = {**({"trigger": trigger} if trigger else {}), **group_metadata(outline.config), **decay, **more}
         return self.model.save(path, leaving({**outline.strategy.metadata(self.plan.manifest), **said}), self.engine, averaged)
 
     # ---- the end

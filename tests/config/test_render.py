@@ -66,6 +66,7 @@ def test_the_resolved_file_is_the_whole_run(load: Load, minimal: str, folder: Pa
         "use_rslora = false\n"
         "use_dora = false\n"
         'target_modules = ["to_k", "to_q", "to_v", "to_out.0"]\n'
+        "groups = []\n"
         "\n"
         "[training_strategy]\n"
         'name = "flexible"\n'

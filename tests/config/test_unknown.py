@@ -5,14 +5,15 @@ from __future__ import annotations
 import random
 import re
 import string
+from typing import get_args
 
+import attrs
 import pytest
 
 from ltxcore.config.run_file import RunFile
 from ltxcore.config.sample_tables import sample_keys
 from ltxcore.config.tables import Key, keys_of, training_keys
 from ltxcore.config.unknown import IN_VALIDATION, NOTHING, OTHERWISE, SAME, _tables, remedy_for
-from ltxcore.config.validation_samples import ValidationSample
 from ltxcore.registry import load
 
 _ALIKE = """
@@ -39,7 +40,7 @@ def keys_at(table: tuple[str, ...]) -> dict[str, Key]:
     keys = keys_of(RunFile)
     for part in table:
         kind = next(key.kind for key in keys if key.name == part)
-        keys = keys_of(ValidationSample if part == "samples" else kind)
+        keys = keys_of(next(each for each in (kind, *get_args(kind)) if isinstance(each, type) and attrs.has(each)))
     return {key.name: key for key in keys}
 
 
@@ -52,6 +53,8 @@ def said(typed: str, table: str = "") -> str:
     ("table", "typed", "expected"),
     [
         # typos
+        ("lora", "blocks", "blocks is a key of [lora.groups] and of [optimization.groups]."),
+        ("lora.groups", "ranks", 'Did you mean "rank"?'),
         ("optimization", "learning_rte", 'Did you mean "learning_rate"?'),
         ("optimization", "learnign_rate", 'Did you mean "learning_rate"?'),
         ("optimization", "learning_rates", 'Did you mean "learning_rate"?'),

@@ -34,10 +34,11 @@ CASES = sampled(EVERY, 0, set, in_ci=[RESUMED])
 
 
 def tables(root: Path, output: Path, optimizer: str, **changed: Any) -> dict[str, Any]:
-    """Ten steps in float32, with checkpoints."""
+    """Ten steps in float32, with checkpoints, of four parameter groups."""
     run = run_tables(MODE, root, output, **changed)
-    run["lora"] = {**run["lora"], "dropout": 0.0}
-    run["optimization"] = {**run["optimization"], "optimizer_type": optimizer, "learning_rate": 1e-4, "steps": STEPS}
+    run["lora"] = {**run["lora"], "dropout": 0.0, "groups": [{"modules": ["to_v"], "rank": 2, "learning_rate": 5e-5, "weight_decay": 0.1}]}
+    more = {"optimizer_type": optimizer, "learning_rate": 1e-4, "lora_plus_ratio": 2, "steps": STEPS}
+    run["optimization"] = {**run["optimization"], **more}
     run["checkpoints"] = {**run["checkpoints"], "interval": 4, "keep_last_n": -1}
     run["data"] = {**run["data"], "held_out": 0}
     return run

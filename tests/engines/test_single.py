@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 
 from helpers.golden_draws import Recorded, batch_of, strategy_of
 from helpers.golden_io import Case, load_case
@@ -176,10 +176,10 @@ def test_without_a_limit_gradients_are_not_clipped() -> None:
 
 def test_a_gradient_that_is_not_finite_updates_nothing_and_stays_to_be_looked_at() -> None:
     engine = engine_of(tiny(), scheduler_type="linear", max_grad_norm=1.0)
-    before, rate = weights(engine), engine.learning_rate
+    before, rate = weights(engine), engine.learning_rates
     engine.backward(loss_of(engine, inputs(0)) * float("inf"))
     assert not torch.isfinite(torch.tensor(engine.step()))
-    assert engine.learning_rate == rate
+    assert engine.learning_rates == rate
     assert gradients(engine)
     assert all(torch.equal(found, before[name]) for name, found in weights(engine).items())
 
@@ -204,9 +204,9 @@ def test_the_schedule_advances_once_a_step_whatever_the_accumulation() -> None:
     engine = engine_of(tiny(), scheduler_type="linear", gradient_accumulation_steps=4)
     rates = []
     for seed in range(3):
-        rates.append(engine.learning_rate)
+        rates.append(engine.learning_rates)
         one_step(engine, seed)
-    assert rates == pytest.approx([1e-3 * (1 - 0.09 * step) for step in range(3)])
+    assert [rate[""] for rate in rates] == pytest.approx([1e-3 * (1 - 0.09 * step) for step in range(3)])
 
 
 def test_bf16_computes_in_half_precision_and_trains_float32_weights() -> None:
@@ -233,26 +233,33 @@ def test_evaluating_switches_dropout_and_gradients_off_and_puts_them_back() -> N
     assert engine.forward(inputs(0))["audio"].requires_grad
 
 
-@pytest.mark.parametrize("kind", ["constant", "linear", "cosine", "cosine_with_restarts", "polynomial", "step"])
-def test_an_engine_that_goes_on_from_a_saved_state_takes_the_same_steps_to_the_last_bit(kind: str) -> None:
-    whole = engine_of(tiny(), scheduler_type=kind, gradient_accumulation_steps=2)
+GROUPS = {"groups": [{"name": "late", "blocks": "2-3", "learning_rate": 1e-4, "weight_decay": 0.1}], "lora_plus_ratio": 4.0}
+
+
+KINDS = ["constant", "linear", "cosine", "cosine_with_restarts", "polynomial", "step"]
+
+
+@pytest.mark.parametrize(("kind", "keys"), [*((kind, {}) for kind in KINDS), ("cosine", {**GROUPS, "warmup_steps": 4})])
+def test_an_engine_that_goes_on_from_a_saved_state_takes_the_same_steps_to_the_last_bit(kind: str, keys: dict[str, Any]) -> None:
+    keys = {"scheduler_type": kind, "gradient_accumulation_steps": 2, **keys}
+    whole = engine_of(tiny(), **keys)
     norms = [one_step(whole, seed) for seed in range(6)]
-    first = engine_of(tiny(), scheduler_type=kind, gradient_accumulation_steps=2)
+    first = engine_of(tiny(), **keys)
     for seed in range(3):
         one_step(first, seed)
     tensors, values = first.state()
     saved = {name: tensor.clone() for name, tensor in tensors.items()}
-    second = engine_of(tiny(), scheduler_type=kind, gradient_accumulation_steps=2)
+    second = engine_of(tiny(), **keys)
     second.restore(saved, values)
     assert [one_step(second, seed) for seed in range(3, 6)] == norms[3:]
     assert all(torch.equal(found, weights(whole)[name]) for name, found in weights(second).items())
-    assert second.learning_rate == whole.learning_rate
+    assert second.learning_rates == whole.learning_rates
 
 
 class Estimating(torch.optim.Optimizer):
     """Gradient descent that finds its step size by itself, as Prodigy does: a number and a tensor of its group, and state of other shapes than its parameters'."""
 
-    def __init__(self, parameters: Iterable[Parameter]) -> None:
+    def __init__(self, parameters: Iterable[Any]) -> None:
         super().__init__(parameters, {"lr": 1.0, "d": 1e-6, "range": (0.0, 1.0), "count": torch.zeros(()), "name": "estimating"})
 
     @torch.no_grad()
@@ -294,6 +301,31 @@ def test_what_an_optimizer_finds_out_by_itself_is_gone_on_with_also_under_anothe
     assert all(torch.equal(found, weights(whole)[name]) for name, found in weights(second).items())
 
 
+def test_the_groups_of_an_engine_learn_at_their_own_rates() -> None:
+    one, grouped = engine_of(tiny()), engine_of(tiny(), groups=[{"name": "late", "blocks": "2-3", "learning_rate": 1e-4}])
+    assert grouped.learning_rates == {"": 1e-3, "late": 1e-4}
+    before = weights(one)
+    for engine in (one, grouped):
+        one_step(engine, 0)
+    for name, found in weights(grouped).items():
+        late = "transformer_blocks.2." in name or "transformer_blocks.3." in name
+        moved = (found - before[name]) * (10 if late else 1)
+        torch.testing.assert_close(moved, weights(one)[name] - before[name], rtol=2e-3, atol=1e-7)
+
+
+def test_what_one_group_found_out_by_itself_is_taken_over_by_the_groups_of_another_run_file() -> None:
+    first = estimating(range(3))
+    tensors, values = first.state()
+    engine = engine_of(tiny(), scheduler_type="linear")
+    halves = list(engine.parameters.values())
+    optimizer = Estimating([{"params": halves[::2]}, {"params": halves[1::2]}])
+    second = attrs.evolve(engine, optimizer=optimizer, scheduler=schedule(optimizer, "linear", {}, 6))
+    kept = {key: value for key, value in values.items() if key not in ("scheduler", "learning_rates")}
+    second.restore(tensors, {**kept, "steps": 3})
+    assert [group["d"] for group in optimizer.param_groups] == [first.optimizer.param_groups[0]["d"]] * 2
+    assert [int(group["count"]) for group in optimizer.param_groups] == [3, 3]
+
+
 def test_a_state_of_0_1_0_has_no_groups_and_is_gone_on_with() -> None:
     tensors, values = engine_of(tiny()).state()
     del values["groups"]
@@ -307,7 +339,7 @@ def test_a_state_without_moments_keeps_parameters_and_schedule() -> None:
     assert {name.partition("/")[0] for name in tensors} == {"parameter"}
     other = engine_of(tiny(), scheduler_type="linear")
     other.restore(tensors, values)
-    assert other.learning_rate == engine.learning_rate
+    assert other.learning_rates == engine.learning_rates
     assert all(torch.equal(found, weights(engine)[name]) for name, found in weights(other).items())
 
 

@@ -38,7 +38,9 @@ OWN: Mapping[str, Mapping[str, Any]] = {
         },
     },
     "both, reference and suffix, LoRA": {
-        **LORA,
+        "model": LORA["model"],
+        "lora": {**LORA["lora"], "groups": [{"modules": ["to_v"], "rank": 2, "dropout": 0.0, "learning_rate": 5e-4}]},
+        "optimization": {"lora_plus_ratio": 2},
         "training_strategy": {
             **FLEXIBLE,
             "video": {**VIDEO, "conditions": [REFERENCE, FIRST_FRAME]},
@@ -48,14 +50,18 @@ OWN: Mapping[str, Mapping[str, Any]] = {
     "both, full, accumulation": {
         **FULL,
         "training_strategy": {**FLEXIBLE, "video": VIDEO, "audio": AUDIO},
-        "optimization": {"gradient_accumulation_steps": 2},
+        "optimization": {
+            "gradient_accumulation_steps": 2,
+            "groups": [{"modality": "audio", "learning_rate": 1e-3}, {"modules": ["bias", "*_table"], "weight_decay": 0.0}],
+        },
     },
     "a stranger's condition, LoRA": {
         **LORA,
         "training_strategy": {**FLEXIBLE, "audio": {**AUDIO, "conditions": [{"type": "every_other", "probability": 0.5}]}},
     },
 }
-"""Modes that no run file of `examples/` has: conditions that only some samples meet, dropout, all weights of one stream, a stranger's condition."""
+"""Modes that no run file of `examples/` has: conditions that only some samples meet, dropout, groups,
+all weights of one stream, a stranger's condition."""
 
 
 def of_run_file(name: str) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from ltxcore.config.run_file import OptimizationTable
 from ltxcore.config.structure import structurer_of
-from ltxcore.engines.optim import optimizer_of, schedule_of
+from ltxcore.engines.optim import optimizer_of
+from ltxcore.engines.schedules import schedule_of
 from ltxcore.registry import load
 
 

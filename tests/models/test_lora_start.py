@@ -14,6 +14,7 @@ from ltxcore.models.load_base import load_backbone
 from ltxcore.models.lora import add_lora, lora_parameters, save_lora
 from ltxcore.models.lora_load import check_start
 from ltxcore.models.targets import resolve_targets
+from ltxcore.protocols import AdapterSettings
 
 MODULE = "transformer_blocks.0.audio_attn1.to_k"
 TARGETS = ["audio_attn1.to_k", "audio_ff.net.2"]
@@ -187,7 +188,8 @@ def headers(path, tmp_path, *, rank=4, dora=False, modalities=("audio",), target
     """What `check_start` finds wrong with a file, from its header; "": nothing."""
     sketch = base_of("tiny-untrained").sketch(frozenset(modalities))
     try:
-        check_start(sketch, path, resolve_targets(sketch, targets), rank, dora)
+        found = resolve_targets(sketch, targets)
+        check_start(sketch, path, dict.fromkeys((*found.adapted, *found.unreachable), AdapterSettings(rank, None, 0.0)), dora)
     except CheckpointError as error:
         return str(error).replace(str(tmp_path), "TMP")
     return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -176,3 +177,17 @@ def test_a_run_says_at_its_start_what_it_needs_and_warns_where_that_is_too_much(
         "WARNING: needs about 1.0 GiB of the 1.0 GiB of each GPU, and may run out of memory. "
         f"To see what would make it fit: ltx plan {path} --gpus 1"
     )
+
+
+def test_groups_of_rank_are_counted_module_by_module(data: Path, tmp_path: Path) -> None:
+    groups = [{"modules": ["to_k"], "blocks": "1-2", "rank": 8}, {"modules": ["audio_ff"], "rank": 1}]
+    lora = {**LORA, "lora": {**LORA["lora"], "groups": groups}}
+    found, need = predicted(run_file(tmp_path, data, lora, SOUND))
+
+    def rank(name: str) -> int:
+        block = int(name.split(".")[1])
+        return 8 if name.endswith("to_k") and block in (1, 2) else 1 if "audio_ff" in name else 4
+
+    shapes = found.base.described(found.modalities).blueprint.shapes
+    targets = [name for name in shapes if re.search(r"\.audio_(attn.\.(to_k|to_out\.0)|ff\.net\.2)\.weight$", name)]
+    assert need.parameters.trained == sum(rank(name.removesuffix(".weight")) * sum(shapes[name]) for name in targets)

@@ -23,6 +23,7 @@ class Prodigy:
 
     needs: ClassVar[Mapping[str, str]] = {"prodigyopt": 'pip install "ltx[optimizers]"'}
     learning_rate = 1.0
+    shares_learning_rate = True
 
     betas: tuple[float, float] = betas(0.9, 0.999)
     eps: float = eps(1e-8)

@@ -75,7 +75,7 @@ def _prompt(record: Record, sample: Drawn) -> str:
 
 def _about(record: Record) -> str:
     lora = record.get("model.training_mode") == "lora"
-    kind = f"A LoRA of rank {record.get('lora.rank')} for" if lora else "A fine-tuned version of"
+    kind = f"A LoRA of rank {record.ranks} for" if lora else "A fine-tuned version of"
     base = licence_of(record).base or str(record.get("model.model_path"))
     lines = [f"# {_safe(record.name)}", f"{kind} `{_safe(base)}`, trained with ltx {__version__} in {record.last_step:,} steps."]
     trigger = record.get("preprocessing.lora_trigger")

@@ -54,7 +54,7 @@ def _policy(script: str) -> str:
 def _header(record: Record) -> Markup:
     status = str(record.status["status"])
     lora = record.get("model.training_mode") == "lora"
-    what = f"LoRA of rank {record.get('lora.rank')}" if lora else "Full fine-tuning"
+    what = f"LoRA of rank {record.ranks}" if lora else "Full fine-tuning"
     generated = [name for name, table in record.modalities.items() if table["is_generated"]]
     base = Path(str(record.get("model.model_path", ""))).name
     said = [f"{what} on {base}", f"{' and '.join(generated)} generated" if generated else None]

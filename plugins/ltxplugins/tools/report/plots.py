@@ -127,7 +127,11 @@ def condition_label(name: str) -> str:
 
 
 def _of_the_optimizer(record: Record) -> Iterator[Plot]:
-    yield Plot("Learning rate", "Learning rate of each optimizer step.", [_line(record, "learning rate", "learning_rate")], from_zero=True)
+    groups = sorted(name for name in record.series if name.startswith("learning_rate/"))
+    rates = [_line(record, name.removeprefix("learning_rate/"), name) for name in groups]
+    yield Plot(
+        "Learning rate", "Learning rate of each optimizer step.", [_line(record, "learning rate", "learning_rate"), *rates], from_zero=True
+    )
     yield Plot("Gradient norm", "Norm before clipping.", [_line(record, "gradient norm", "grad_norm")], from_zero=True)
     for modality in generated(record):
         series = record.series.get(f"uncounted/{modality}", Series())

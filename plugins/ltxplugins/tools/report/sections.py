@@ -125,10 +125,12 @@ def _what(record: Record) -> list[tuple[str, object]]:
     facts: list[tuple[str, object]] = [
         ("Base model", record.get("model.model_path", "–")),
         ("Generation", said.get("generation", "–")),
-        ("Trained", f"LoRA of rank {record.get('lora.rank')}, alpha {record.get('lora.alpha')}" if lora else "all weights"),
+        ("Trained", f"LoRA of rank {record.ranks}, alpha {record.get('lora.alpha')}" if lora else "all weights"),
     ]
     if lora:
         facts.append(("Modules", _codes((record.weights and record.weights.targets) or record.get("lora.target_modules", []))))
+    groups = [group for table in (("lora",) if lora else ()) + ("optimization",) for group in record.get(f"{table}.groups", [])]
+    facts += [("Group", "; ".join(f"{key} = {value}" for key, value in group.items())) for group in groups]
     if record.get("preprocessing.lora_trigger"):
         facts.append(("Trigger", tag("code", record.get("preprocessing.lora_trigger"))))
     return [*facts, *((name.capitalize(), _modality(found)) for name, found in record.modalities.items())]
